@@ -1,0 +1,78 @@
+"""Early-exit vision models: train them, record them once, explore them with thresholds.
+
+Public names load their module on first use (PEP 562), so that ``import dmpo_explore`` is quick and asking a record
+never imports torch. ``_HOMES`` says where each name lives; the same imports stand once more for type checkers, and
+tests/test_architecture.py holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "backbone",
+    "Config": "config",
+    "DMPO": "model",
+    "DataConfig": "config",
+    "EpochResult": "training",
+    "ExitRecord": "record",
+    "ModelConfig": "config",
+    "Policy": "policy",
+    "Preprocess": "config",
+    "Run": "run",
+    "TrainingConfig": "config",
+    "bootstrap_difference": "metrics",
+    "build_model": "build",
+    "fetch_weights": "weights",
+    "fit_policy": "fitting",
+    "infer": "engine",
+    "list_runs": "run",
+    "load_pictures": "images",
+    "load_run": "run",
+    "record_split": "engine",
+    "summarise": "metrics",
+    "trade_off": "metrics",
+    "train": "experiment",
+}
+
+__all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from .backbone import Backbone as Backbone
+    from .build import build_model as build_model
+    from .config import Config as Config
+    from .config import DataConfig as DataConfig
+    from .config import ModelConfig as ModelConfig
+    from .config import Preprocess as Preprocess
+    from .config import TrainingConfig as TrainingConfig
+    from .engine import infer as infer
+    from .engine import record_split as record_split
+    from .experiment import train as train
+    from .fitting import fit_policy as fit_policy
+    from .images import load_pictures as load_pictures
+    from .metrics import bootstrap_difference as bootstrap_difference
+    from .metrics import summarise as summarise
+    from .metrics import trade_off as trade_off
+    from .model import DMPO as DMPO
+    from .policy import Policy as Policy
+    from .record import ExitRecord as ExitRecord
+    from .run import Run as Run
+    from .run import list_runs as list_runs
+    from .run import load_run as load_run
+    from .training import EpochResult as EpochResult
+    from .weights import fetch_weights as fetch_weights
+else:
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
