@@ -1,0 +1,28 @@
+"""Look a name up in a plain dict; an unknown name raises and lists the valid ones."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
+    """Entry ``name`` of ``registry``; ``kind`` says in the error what was looked for.
+
+    Raises:
+        ValueError: unknown name; the message lists every valid one.
+    """
+    if name in registry:
+        return registry[name]
+    raise ValueError(unknown(kind, name, registry))
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> str:
+    """The error text for an unknown ``name``: the nearest valid one first, then all of them."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names) if names else '(none)'}"

@@ -1,0 +1,146 @@
+"""Config: JSON round trip and one clear error for every bad value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dmpo_explore.config import Config, DataConfig, ModelConfig, Preprocess, TrainingConfig
+
+
+def test_default_round_trip() -> None:
+    config = Config()
+    assert Config.from_json(config.to_json()) == config
+    assert Config.from_dict(config.to_dict()) == config
+    assert json.loads(config.to_json())["model"]["backbone"] == "vit_small_patch14_dinov2"
+
+
+def test_full_round_trip_keeps_types() -> None:
+    config = Config(
+        DataConfig("digits", root="somewhere", train_size=100, seed=3),
+        ModelConfig(exits=(2, 5, 12), tuning="lora", dropout=0.2, read="mean", train_norm=False),
+        TrainingConfig(epochs=2, tuning_lr=1e-4, clip_norm=None, schedule="switch", phase_ratio=0.25),
+    )
+    back = Config.from_json(config.to_json())
+    assert back == config
+    assert back.model.exits == (2, 5, 12) and isinstance(back.model.exits, tuple)
+    assert back.training.clip_norm is None and back.data.train_size == 100
+
+
+@given(
+    st.one_of(st.integers(1, 12), st.sets(st.integers(1, 24), min_size=1, max_size=6).map(lambda s: tuple(sorted(s)))),
+    st.floats(0, 0.999),
+    st.floats(1e-9, 1, allow_subnormal=False),
+    st.floats(0, 1),
+    st.one_of(st.none(), st.integers(1, 10**6)),
+)
+def test_any_valid_config_round_trips(
+    exits: int | tuple[int, ...], dropout: float, lr: float, ratio: float, size: int | None
+) -> None:
+    config = Config(
+        DataConfig(train_size=size),
+        ModelConfig(exits=exits, dropout=dropout),
+        TrainingConfig(tuning_lr=lr, phase_ratio=ratio),
+    )
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_missing_keys_take_defaults() -> None:
+    assert Config.from_dict({}) == Config()
+    assert Config.from_dict({"training": {"epochs": 2}}) == Config(training=TrainingConfig(epochs=2))
+
+
+def test_whole_numbers_become_floats() -> None:
+    config = Config.from_dict({"training": {"tuning_lr": 1, "clip_norm": 2}})
+    assert config.training.tuning_lr == 1.0 and isinstance(config.training.tuning_lr, float)
+    assert isinstance(config.training.clip_norm, float)
+
+
+def test_configs_are_frozen() -> None:
+    for config in (Config(), DataConfig(), ModelConfig(), TrainingConfig(), Preprocess(70, (0.5,), (0.5,))):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(config, dataclasses.fields(config)[0].name, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, "unknown key in config 'modle'. Did you mean 'model'.*data, model, training"),
+        ({"model": {"exit": 4}}, "unknown key in config.model 'exit'. Did you mean 'exits'"),
+        ({"model": []}, "config.model must be a JSON object, not list"),
+        ([], "config must be a JSON object, not list"),
+        ({"model": {"image_size": "70"}}, "config.model.image_size='70' has the wrong type; expected int"),
+        ({"model": {"image_size": True}}, "config.model.image_size=True has the wrong type"),
+        ({"model": {"image_size": 70.5}}, "config.model.image_size=70.5 has the wrong type"),
+        ({"model": {"train_norm": 1}}, "config.model.train_norm=1 has the wrong type; expected bool"),
+        ({"model": {"exits": ["3"]}}, r"config.model.exits\[0\]='3' has the wrong type"),
+        ({"model": {"exits": None}}, "config.model.exits=None has the wrong type"),
+        ({"model": {"backbone": None}}, "config.model.backbone=None has the wrong type"),
+        ({"training": {"tuning_lr": True}}, "config.training.tuning_lr=True has the wrong type"),
+    ],
+)
+def test_bad_json_values(values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config.from_dict(values)
+
+
+@pytest.mark.parametrize("text", ["{", "", '{"model": }'])
+def test_text_that_is_not_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r"config is not valid JSON \(line 1\)"):
+        Config.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"exits": ()}, r"exits=\[\] must be rising"),
+        ({"exits": (3, 3)}, r"exits=\[3, 3\] must be rising block numbers without repeats, e.g. 3,6,9,12"),
+        ({"exits": (6, 3)}, r"exits=\[6, 3\] must be rising"),
+        ({"exits": (0, 3)}, "blocks are counted from 1"),
+        ({"exits": 0}, "exits=0 must be at least 1"),
+        ({"image_size": 0}, "image_size=0 must be at least 1"),
+        ({"rank": 0}, "rank=0 must be at least 1"),
+        ({"bypass_width": -1}, "bypass_width=-1 must be at least 1"),
+        ({"channels": 0}, "channels=0 must be at least 1"),
+        ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
+        ({"dropout": float("nan")}, "dropout=nan"),
+    ],
+)
+def test_bad_model_values(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"accumulation": 0}, "accumulation=0"),
+        ({"validation_size": 0}, "validation_size=0"),
+        ({"workers": -1}, "workers=-1 must be at least 0"),
+        ({"tuning_lr": 0.0}, "tuning_lr=0.0 must be a finite number above 0"),
+        ({"predictor_lr": float("nan")}, "predictor_lr=nan must be a finite number above 0"),
+        ({"tuning_lr": float("inf")}, "tuning_lr=inf must be a finite number above 0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1"),
+        ({"weight_decay": float("nan")}, "weight_decay=nan must be a finite number from 0"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0 must be above 0"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
+        ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
+        ({"precision": "bf-16"}, "unknown precision 'bf-16'. Did you mean 'bf16'"),
+    ],
+)
+def test_bad_training_values(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**arguments)
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_bad_train_size(size: int) -> None:
+    with pytest.raises(ValueError, match=f"train_size={size} must be at least 1"):
+        DataConfig(train_size=size)
