@@ -1,0 +1,93 @@
+"""Pictures → batches of tensors: transforms and loaders.
+
+In: `Pictures` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
+``(B,)`` int64.
+
+Ours: a picture is resized to S x S whole, without a crop, with antialiasing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from .config import Preprocess
+from .images import Pictures
+from .registry import lookup
+
+Transform = Callable[[NDArray[np.uint8]], Tensor]
+INTERPOLATIONS = {
+    mode.value: mode for mode in (InterpolationMode.BICUBIC, InterpolationMode.BILINEAR, InterpolationMode.NEAREST)
+}
+
+
+def make_transform(preprocess: Preprocess, *, flip: bool = False) -> Transform:
+    """uint8 (H, W, 3) → float32 (3, S, S): resized, perhaps mirrored, scaled to [0, 1], normalised.
+
+    Torch's global generator decides what is mirrored.
+
+    Raises:
+        ValueError: an interpolation that is not offered, or a mean or std that has not three positive entries.
+    """
+    mode = lookup(INTERPOLATIONS, preprocess.interpolation, "interpolation")
+    mean, std, size = list(preprocess.mean), list(preprocess.std), preprocess.image_size
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"mean={mean} and std={std} must have three entries each, the latter above 0")
+    steps: list[Any] = [v2.Resize((size, size), interpolation=mode, antialias=True)]
+    steps += [v2.RandomHorizontalFlip()] if flip else []
+    steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+    chain = v2.Compose(steps)
+
+    def transform(picture: NDArray[np.uint8]) -> Tensor:
+        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, H, W); a copy, for ours may be read-only
+        result: Tensor = chain(image)
+        return result
+
+    return transform
+
+
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """`Pictures` seen through a transform: ``(3, S, S)`` float32 and the label."""
+
+    def __init__(self, pictures: Pictures, transform: Transform) -> None:
+        self.pictures = pictures
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.transform(self.pictures[i]), int(self.pictures.labels[i])
+
+
+def make_loader(
+    pictures: Pictures,
+    preprocess: Preprocess,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    flip: bool = False,
+    workers: int = 0,
+) -> DataLoader[tuple[Tensor, int]]:
+    """Batches of ``(B, 3, S, S)`` float32 and ``(B,)`` int64; the last one may be smaller.
+
+    Order and mirroring follow torch's global generator alone: ``torch.manual_seed`` before an epoch repeats that epoch.
+
+    Raises:
+        ValueError: no pictures, or a batch size below 1.
+    """
+    if not len(pictures):
+        raise ValueError(f"{pictures.name} {pictures.split} holds no pictures")
+    if batch_size < 1 or workers < 0:
+        raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
+    dataset = ImageDataset(pictures, make_transform(preprocess, flip=flip))
+    return DataLoader(
+        dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers, pin_memory=torch.cuda.is_available()
+    )
