@@ -1,0 +1,104 @@
+"""Config → DMPO: the one place where numbers become parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from .backbone import Backbone, create_vit, split_vit
+from .bypass import BYPASSES
+from .config import ModelConfig
+from .model import DMPO, Stage
+from .predictor import PREDICTORS, LinearPredictor
+from .registry import lookup
+from .tuning import tune
+from .weights import find_weights, is_hub
+
+
+def build_model(config: ModelConfig, n_classes: int) -> DMPO:
+    """A new model, in train mode, its backbone frozen but for the tuning.
+
+    Args:
+        n_classes: C, at least 2.
+
+    Raises:
+        ValueError: an unknown part or a number that does not fit the backbone.
+        FileNotFoundError: weights that have to be fetched first.
+    """
+    if n_classes < 2:
+        raise ValueError(f"n_classes={n_classes}: a classifier needs at least 2 classes")
+    file = find_weights(config.backbone, config.weights)
+    return assemble(
+        config, n_classes, state=file.read() if file else None, pretrained=is_hub(config.backbone, config.weights)
+    )
+
+
+def build_reference(config: ModelConfig, n_classes: int) -> DMPO:
+    """What compute is measured against: the plain backbone, every block, linear predictors, no tuning, no bypass.
+
+    It has the exits of ``config`` and one behind the last block, random weights, and reads the class token
+    (the patch mean where there is none).
+    """
+    vit = create_vit(config.backbone, config.image_size)
+    depth = len(vit.blocks)
+    backbone = split_vit(vit, config.exits)
+    if backbone.exits[-1] != depth:
+        backbone = split_vit(create_vit(config.backbone, config.image_size), (*backbone.exits, depth))
+    read = "cls" if backbone.class_token else "mean"
+    return _wire(backbone, replace(config, bypass="none", predictor="linear", read=read), n_classes)
+
+
+def assemble(
+    config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
+) -> DMPO:
+    """`build_model` on weights in hand: a timm state dict, timm's hub, or neither (random)."""
+    vit = create_vit(config.backbone, config.image_size, state, pretrained=pretrained)
+    tune(vit, config.tuning, config.rank, config.dropout)
+    return _wire(split_vit(vit, config.exits), config, n_classes)
+
+
+def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
+    last = len(backbone.trunks) - 1
+    stages = [_stage(backbone, k, config, n_classes, early=k < last) for k in range(last + 1)]
+    return DMPO(backbone.embed, stages, backbone.exits, backbone.preprocess).train()
+
+
+def _stage(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> Stage:
+    width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
+    norm = backbone.norms[k].requires_grad_(config.train_norm)
+    bypass = lookup(BYPASSES, config.bypass, "bypass") if early else BYPASSES["none"]
+    return Stage(
+        backbone.trunks[k],
+        bypass(width, config.bypass_width, grid, prefix),
+        norm,
+        _predictor(backbone, k, config, n_classes, early=early),
+        width=width,
+        grid=grid,
+        prefix=prefix,
+    )
+
+
+def _predictor(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> nn.Module:
+    width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
+    read = _read(config, backbone)
+    if early and config.bypass == "mlp" and prefix and read == "mean" and config.predictor == "linear":
+        raise ValueError(
+            "bypass='mlp' works on the class token, which read='mean' never reads; use read='both' or 'cls'"
+        )
+    kind = lookup(PREDICTORS, config.predictor, "predictor")
+    if not early or kind is LinearPredictor:
+        return LinearPredictor(width, n_classes, prefix, read)
+    if config.predictor == "covariance":
+        extra = {"channels": config.channels, "normalisation": config.normalisation}
+        return kind(width, n_classes, grid, prefix, read=read, **extra)
+    return kind(width, n_classes, grid, prefix, read=read)
+
+
+def _read(config: ModelConfig, backbone: Backbone) -> str:
+    if config.read == "auto":
+        return "both" if backbone.class_token else "mean"
+    if config.read in ("cls", "both") and not backbone.class_token:
+        raise ValueError(f"read={config.read!r}: {config.backbone} has no class token; use 'mean' (patch tokens)")
+    return config.read

@@ -1,0 +1,147 @@
+"""Side paths between trunk and predictor: tokens (B, N, D) in, tokens (B, N, D) out.
+
+The trunk never reads a bypass back, so it can stay representative while the bypass makes its exit's features
+discriminative (DMPO, arXiv 2511.03245: the idea is in the abstract, the module's shape is not public).
+`mlp` follows the authors' release; `conv` (default) and `ladder` are ours. Tokens are ordered as in timm: ``prefix``
+tokens (class, distillation, registers), then the patches of ``grid`` = (h, w) row by row, N = prefix + h*w.
+Every bypass ends in a zero-initialised layer: training starts from the plain predictor.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: tuple[int, int], prefix: int) -> Tensor:
+    """Depthwise 3x3 convolution (zero padding) over the patch tokens; prefix tokens pass unchanged.
+
+    Args:
+        tokens: (B, N, d) with N = prefix + h*w.
+        weight: (d, 1, 3, 3).
+        bias: (d,) or None.
+
+    Raises:
+        ValueError: N is not prefix + h*w.
+    """
+    B, N, d = tokens.shape
+    h, w = grid
+    if prefix + h * w != N:
+        raise ValueError(f"{N} tokens do not fit {prefix} prefix tokens and a grid of {h}x{w} patches")
+    patches = tokens[:, prefix:].reshape(B, h, w, d).permute(0, 3, 1, 2)  # (B, d, h, w), a channels-last view
+    mixed = F.conv2d(patches, weight, bias, padding=1, groups=d)
+    mixed = mixed.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h*w, d)
+    return torch.cat((tokens[:, :prefix], mixed), dim=1) if prefix else mixed
+
+
+class Bypass(nn.Module):
+    """What every bypass promises; on its own it is the identity (``none``).
+
+    Args:
+        width: D, of the trunk.
+        hidden: inner width.
+        grid: patches (h, w).
+        prefix: tokens before the patches.
+
+    Raises:
+        ValueError: a size below 1, or a negative prefix.
+    """
+
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
+        super().__init__()
+        if min(width, hidden, *grid) < 1 or prefix < 0:
+            raise ValueError(
+                f"width={width}, hidden={hidden} and grid={grid} must be at least 1, prefix={prefix} at least 0"
+            )
+        self.width, self.hidden, self.grid, self.prefix = width, hidden, grid, prefix
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) → (B, N, D) and what the next exit's bypass may read: None except for ``ladder``."""
+        return x, None
+
+
+class NoBypass(Bypass):
+    """The identity: the predictor reads the trunk itself."""
+
+
+class MLPBypass(Bypass):
+    """x + Up(GELU(Down(LN x))) on the prefix tokens, on all tokens where there are none (release shape).
+
+    Ours: the zero-initialised way back up to D and the residual; the release hands the narrow vector on.
+    """
+
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
+        super().__init__(width, hidden, grid, prefix)
+        self.norm = nn.LayerNorm(width)
+        self.down = nn.Linear(width, hidden)
+        self.up = _zero_linear(hidden, width)
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) → (B, N, D), None."""
+        read = x[:, : self.prefix] if self.prefix else x
+        read = read + self.up(F.gelu(self.down(self.norm(read))))
+        return (torch.cat((read, x[:, self.prefix :]), dim=1) if self.prefix else read), None
+
+
+class ConvBypass(Bypass):
+    """x + Up(GELU(DWConv3x3(Down(LN x)))) on all tokens; prefix tokens skip the convolution. Ours."""
+
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
+        super().__init__(width, hidden, grid, prefix)
+        self.norm = nn.LayerNorm(width)
+        self.down = nn.Linear(width, hidden)
+        self.conv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.up = _zero_linear(hidden, width)
+
+    def hidden_map(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, N, hidden): what Up reads."""
+        hidden = self.down(self.norm(x))
+        return F.gelu(convolve_patches(hidden, self.conv.weight, self.conv.bias, self.grid, self.prefix))
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) → (B, N, D), None."""
+        return x + self.up(self.hidden_map(x)), None
+
+
+class LadderBypass(ConvBypass):
+    """Like `ConvBypass`, but its hidden map also takes gate · the previous bypass's hidden map. Ours.
+
+    The gate is one trainable scalar. It starts at 0.5, so that over many exits the sum of hidden maps stays bounded.
+    """
+
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
+        super().__init__(width, hidden, grid, prefix)
+        self.gate = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D), side (B, N, hidden) or None at the first exit → (B, N, D), side (B, N, hidden).
+
+        Raises:
+            ValueError: the side has another shape, as where trunk stages differ in grid.
+        """
+        hidden = self.hidden_map(x)
+        if side is None:
+            side = torch.zeros_like(hidden)  # the gate stays in the graph: distributed training wants all in use
+        if side.shape != hidden.shape:
+            raise ValueError(
+                f"ladder: the previous hidden map is {tuple(side.shape)}, this one {tuple(hidden.shape)}; "
+                "all exits must share grid and bypass width (use the 'conv' bypass otherwise)"
+            )
+        hidden = hidden + self.gate * side
+        return x + self.up(hidden), hidden
+
+
+BYPASSES: dict[str, type[Bypass]] = {
+    "conv": ConvBypass,
+    "mlp": MLPBypass,
+    "ladder": LadderBypass,
+    "none": NoBypass,
+}
+
+
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

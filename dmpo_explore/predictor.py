@@ -1,0 +1,253 @@
+"""Predictors: normalised tokens (B, N, D) in, logits (B, C) out.
+
+`linear` reads tokens (first order); `moment` and `covariance` add second-order statistics of the patch tokens, the
+"high-order predictor" of DMPO (arXiv 2511.03245, abstract). `moment` follows the Moment Probing head of the authors'
+release (Gao et al. 2023); `covariance` is ours, with the signed square root (Lin et al. 2015) or the Newton-Schulz
+square root of iSQRT-COV (Li et al. 2018). Second-order parts run in float32 also under autocast.
+Tokens are ordered as in timm: ``prefix`` tokens, the class token first, then the patches of ``grid`` = (h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from .registry import lookup
+
+EPS = 1e-6
+
+
+def read_cls(x: Tensor, prefix: int) -> Tensor:
+    """(B, N, D) → (B, D): the class token."""
+    return x[:, 0]
+
+
+def read_mean(x: Tensor, prefix: int) -> Tensor:
+    """(B, N, D) → (B, D): the mean of the patch tokens."""
+    return x[:, prefix:].mean(dim=1)
+
+
+def read_both(x: Tensor, prefix: int) -> Tensor:
+    """(B, N, D) → (B, 2D): class token, then mean of the patch tokens."""
+    return torch.cat((read_cls(x, prefix), read_mean(x, prefix)), dim=1)
+
+
+READS: dict[str, Callable[[Tensor, int], Tensor]] = {"cls": read_cls, "mean": read_mean, "both": read_both}
+
+
+def covariance(x: Tensor) -> Tensor:
+    """(B, N, d) → (B, d, d): covariance over the N tokens, divided by N."""
+    N = x.shape[1]
+    centred = x - x.mean(dim=1, keepdim=True)
+    return centred.transpose(1, 2) @ centred / N
+
+
+def signed_sqrt(x: Tensor, eps: float = EPS) -> Tensor:
+    """sign(x)·√|x| elementwise, smoothed to x/√(|x|+eps) so that its slope at 0 is 1/√eps, not infinite."""
+    return x * torch.rsqrt(x.abs() + eps)
+
+
+def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tensor:
+    """Approximate matrix square root of covariances (B, d, d) → (B, d, d), by multiplications only.
+
+    A = Σ/tr Σ; Y ← ½Y(3I−ZY), Z ← ½(3I−ZY)Z from Y = A, Z = I; the answer is √(tr Σ)·Y.
+    ``eps`` is added to the trace: Σ = 0 gives 0 with finite gradients.
+
+    Raises:
+        ValueError: fewer than one iteration.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations} must be at least 1")
+    trace = sigma.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + eps  # (B, 1, 1)
+    three = 3 * torch.eye(sigma.shape[-1], dtype=sigma.dtype, device=sigma.device)
+    y = sigma / trace
+    z = step = (three - y) / 2  # ½(3I−ZY) with Z = I
+    y = y @ step
+    for _ in range(iterations - 1):
+        step = (three - z @ y) / 2
+        y, z = y @ step, step @ z
+    return y * trace.sqrt()
+
+
+def upper_triangle(x: Tensor) -> Tensor:
+    """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row."""
+    d = x.shape[-1]
+    rows, columns = torch.triu_indices(d, d, device=x.device)
+    rows, columns = torch.triu_indices(d, d, device=x.device)
+    return x.flatten(1).index_select(1, rows * d + columns)  # faster backward than x[:, rows, columns]
+
+
+def cross_moments(heads: Tensor, eps: float = EPS) -> Tensor:
+    """Normalised cross-covariances of neighbouring heads: (B, N, H, w) → (B, H-1, w, w).
+
+    The heads are centred over the N tokens; C_i = H_iᵀ H_{i+1} / N; each column is divided by its Euclidean length,
+    smoothed as √(‖·‖² + eps²) so that a zero column stays zero with finite gradients.
+    """
+    N = heads.shape[1]
+    centred = (heads - heads.mean(dim=1, keepdim=True)).transpose(1, 2)  # (B, H, N, w)
+    moments = centred[:, :-1].transpose(-1, -2) @ centred[:, 1:] / N  # (B, H-1, w, w)
+    return moments * torch.rsqrt(moments.square().sum(dim=-2, keepdim=True) + eps**2)
+
+
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sqrt": signed_sqrt, "isqrt": newton_schulz}
+
+
+class LinearPredictor(nn.Module):
+    """One linear layer on the class token, the mean patch token, or both side by side.
+
+    Raises:
+        ValueError: unknown ``read``; ``cls`` or ``both`` where there is no class token (prefix 0); sizes below 1.
+    """
+
+    def __init__(self, width: int, n_classes: int, prefix: int, read: str = "cls") -> None:
+        super().__init__()
+        self.reader = lookup(READS, read, "read")
+        if read != "mean" and prefix < 1:
+            raise ValueError(f"read={read!r} needs a class token, this backbone has none; use read='mean'")
+        if width < 1 or n_classes < 1:
+            raise ValueError(f"width={width} and n_classes={n_classes} must be at least 1")
+        self.prefix = prefix
+        self.fc = nn.Linear(2 * width if read == "both" else width, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, C)."""
+        logits: Tensor = self.fc(self.reader(x, self.prefix))
+        return logits
+
+
+class CovariancePredictor(nn.Module):
+    """logits = W1·read + W2·triu(normalised covariance of the patch tokens reduced to ``channels``).  Ours.
+
+    The reduction has no bias (a covariance would not see it), nor has W2 (W1 has one).
+
+    Raises:
+        ValueError: as `LinearPredictor`; unknown ``normalisation``; channels below 1 or above D; fewer than 2 patches.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        n_classes: int,
+        grid: tuple[int, int],
+        prefix: int,
+        read: str = "both",
+        channels: int = 48,
+        normalisation: str = "sqrt",
+    ) -> None:
+        super().__init__()
+        _check_patches("covariance", grid)
+        if not 1 <= channels <= width:
+            raise ValueError(f"channels={channels} must lie between 1 and the trunk's width {width}")
+        self.normalise = lookup(NORMALISATIONS, normalisation, "normalisation")
+        self.prefix = prefix
+        self.first = LinearPredictor(width, n_classes, prefix, read)
+        self.reduce = nn.Linear(width, channels, bias=False)
+        self.second = nn.Linear(channels * (channels + 1) // 2, n_classes, bias=False)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, d(d+1)/2): what W2 reads."""
+        reduced = self.reduce(x[:, self.prefix :])  # (B, h*w, d)
+        with full_precision(x):
+            vector = upper_triangle(self.normalise(covariance(at_least_float32(reduced))))
+        return vector.to(reduced.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, C)."""
+        logits: Tensor = self.first(x) + self.second(self.statistics(x))
+        return logits
+
+
+class MomentPredictor(nn.Module):
+    """The release's Moment Probing head: logits = (W1·read + W2·vec)/2.
+
+    Patch tokens are projected to ``channels``, split into ``heads`` of equal width, layer-normalised by one shared
+    norm; `cross_moments` of neighbouring heads pass Conv3x3 s2, GELU, Conv3x3 s2 (no bias, no padding) and are
+    flattened to vec (2,883 numbers at D=768, which has 512 channels).
+    Ours: ``channels`` defaults to the same share of D (two thirds); only W1 has a bias.
+
+    Raises:
+        ValueError: as `LinearPredictor`; fewer than 2 heads; channels that the heads do not divide; heads narrower
+            than 16 (two stride-2 convolutions need that much: D of at least 96 with 4 heads); fewer than 2 patches.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        n_classes: int,
+        grid: tuple[int, int],
+        prefix: int,
+        read: str = "cls",
+        heads: int = 4,
+        channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_patches("moment", grid)
+        if heads < 2:
+            raise ValueError(f"heads={heads} must be at least 2: moments are taken between neighbouring heads")
+        if channels is None:
+            channels = heads * (2 * width // (3 * heads))
+        head_width, rest = divmod(channels, heads)
+        if rest:
+            raise ValueError(f"channels={channels} must be a multiple of heads={heads}")
+        if head_width < 16:
+            raise ValueError(
+                f"moment predictor: heads are {head_width} wide (trunk width {width}, {heads} heads) and need 16; "
+                "give at least 64 channels for 4 heads, or use the 'covariance' predictor"
+            )
+        pairs = heads - 1
+        side = _halved(_halved(head_width))
+        self.prefix, self.heads = prefix, heads
+        self.first = LinearPredictor(width, n_classes, prefix, read)
+        self.project = nn.Linear(width, channels, bias=False)
+        self.norm = nn.LayerNorm(head_width)
+        self.convs = nn.Sequential(
+            nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),
+            nn.GELU(),
+            nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),
+        )
+        self.second = nn.Linear(pairs * side**2, n_classes, bias=False)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, pairs · side²): what W2 reads."""
+        projected = self.project(x[:, self.prefix :])
+        heads = self.norm(projected.reshape(*projected.shape[:2], self.heads, -1))  # (B, h*w, heads, w)
+        with full_precision(x):
+            moments = cross_moments(at_least_float32(heads))  # (B, pairs, w, w)
+        vector: Tensor = self.convs(moments.to(projected.dtype)).flatten(1)
+        return vector
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, C)."""
+        logits: Tensor = (self.first(x) + self.second(self.statistics(x))) / 2
+        return logits
+
+
+PREDICTORS: dict[str, type[nn.Module]] = {
+    "linear": LinearPredictor,
+    "moment": MomentPredictor,
+    "covariance": CovariancePredictor,
+}
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast on ``x``'s device; nothing at all where autocast is off (kinder to export)."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is when it is wider."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _halved(side: int) -> int:
+    """Side left by a 3x3 convolution of stride 2 without padding."""
+    return (side - 3) // 2 + 1
+
+
+def _check_patches(name: str, grid: tuple[int, int]) -> None:
+    if grid[0] * grid[1] < 2:
+        raise ValueError(f"{name} predictor: a grid of {grid} has fewer than 2 patches, so no second-order statistics")

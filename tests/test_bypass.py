@@ -1,0 +1,217 @@
+"""Bypasses: values, identity at the start, what each of them reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dmpo_explore.bypass import BYPASSES, Bypass, ConvBypass, LadderBypass, MLPBypass, NoBypass, convolve_patches
+
+B, D, HIDDEN, GRID, PREFIX = 3, 12, 5, (3, 4), 2
+N = PREFIX + GRID[0] * GRID[1]
+
+
+def tokens(seed: int = 0) -> Tensor:
+    return torch.randn(B, N, D, generator=torch.Generator().manual_seed(seed))
+
+
+def opened(name: str, grid: tuple[int, int] = GRID, prefix: int = PREFIX) -> Any:
+    """A bypass whose last layer is no longer zero."""
+    torch.manual_seed(0)
+    bypass: Any = BYPASSES[name](D, HIDDEN, grid, prefix)
+    if hasattr(bypass, "up"):
+        torch.nn.init.normal_(bypass.up.weight)
+        torch.nn.init.normal_(bypass.up.bias)
+    return bypass
+
+
+def reference_hidden(bypass: Any, x: Tensor) -> Tensor:
+    """GELU(DWConv(Down(LN x))) by loops over patches and their neighbours."""
+    down = F.layer_norm(x, (D,), bypass.norm.weight, bypass.norm.bias) @ bypass.down.weight.T + bypass.down.bias
+    h, w = bypass.grid
+    rows = [down[:, i] for i in range(bypass.prefix)]
+    for r in range(h):
+        for c in range(w):
+            total = bypass.conv.bias.expand(len(x), -1).clone()
+            for dr in (-1, 0, 1):
+                for dc in (-1, 0, 1):
+                    if 0 <= r + dr < h and 0 <= c + dc < w:
+                        neighbour = down[:, bypass.prefix + (r + dr) * w + c + dc]
+                        total = total + neighbour * bypass.conv.weight[:, 0, 1 + dr, 1 + dc]
+            rows.append(total)
+    return F.gelu(torch.stack(rows, dim=1))
+
+
+def influence(bypass: Bypass, source: int) -> set[int]:
+    """Output tokens that change when input token ``source`` does."""
+    x = tokens()
+    y = x.clone()
+    y[:, source] += torch.linspace(-3, 3, D)
+    moved = (bypass(y)[0] - bypass(x)[0]).abs().amax(dim=(0, 2)) > 1e-6
+    return set(moved.nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize("name", BYPASSES)
+def test_starts_as_the_identity(name: str) -> None:
+    x = tokens()
+    out, side = BYPASSES[name](D, HIDDEN, GRID, PREFIX)(x)
+    assert torch.equal(out, x)
+    assert (side is None) == (name != "ladder")
+
+
+def test_none_has_no_parameters() -> None:
+    assert list(NoBypass(D, HIDDEN, GRID, PREFIX).parameters()) == []
+
+
+@pytest.mark.parametrize("name", ["conv", "mlp", "ladder"])
+def test_gradient_reaches_down_after_one_step(name: str) -> None:
+    torch.manual_seed(0)
+    bypass: Any = BYPASSES[name](D, HIDDEN, GRID, PREFIX)
+    goal = tokens(1)
+    optimizer = torch.optim.AdamW(bypass.parameters(), lr=0.1)
+    norms = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        F.mse_loss(bypass(tokens())[0], goal).backward()
+        assert bypass.up.weight.grad.norm() > 0
+        norms.append(float(bypass.down.weight.grad.norm()))
+        optimizer.step()
+    assert norms[0] == 0 and norms[1] > 1e-3
+
+
+@pytest.mark.parametrize("name", ["conv", "mlp", "ladder"])
+def test_every_parameter_is_in_the_graph(name: str) -> None:
+    bypass = opened(name)
+    bypass(tokens())[0].square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in bypass.parameters())
+
+
+def test_conv_equals_loops() -> None:
+    bypass, x = opened("conv"), tokens()
+    expected = x + reference_hidden(bypass, x) @ bypass.up.weight.T + bypass.up.bias
+    torch.testing.assert_close(bypass(x)[0], expected)
+
+
+def test_conv_mixes_exactly_the_neighbourhood() -> None:
+    bypass, (h, w) = opened("conv"), GRID
+    for r in range(h):
+        for c in range(w):
+            near = {PREFIX + i * w + j for i in range(h) for j in range(w) if abs(i - r) <= 1 and abs(j - c) <= 1}
+            assert influence(bypass, PREFIX + r * w + c) == near
+
+
+@pytest.mark.parametrize("name", ["conv", "ladder", "mlp"])
+def test_prefix_tokens_stay_alone(name: str) -> None:
+    bypass = opened(name)
+    for source in range(PREFIX):
+        assert influence(bypass, source) == {source}
+
+
+def test_prefix_tokens_skip_the_convolution() -> None:
+    bypass, x = opened("conv"), tokens()
+    before = bypass(x)[0]
+    torch.nn.init.normal_(bypass.conv.weight)
+    after = bypass(x)[0]
+    assert torch.equal(before[:, :PREFIX], after[:, :PREFIX])
+    assert not torch.allclose(before[:, PREFIX:], after[:, PREFIX:])
+    expected = x[:, :PREFIX] + bypass.up(F.gelu(bypass.down(bypass.norm(x[:, :PREFIX]))))
+    torch.testing.assert_close(after[:, :PREFIX], expected)
+
+
+def test_mlp_touches_prefix_tokens_only_where_there_are_any() -> None:
+    x, bypass = tokens(), opened("mlp")
+    out = bypass(x)[0]
+    torch.testing.assert_close(
+        out[:, :PREFIX] - x[:, :PREFIX], bypass.up(F.gelu(bypass.down(bypass.norm(x[:, :PREFIX]))))
+    )
+    assert torch.equal(out[:, PREFIX:], x[:, PREFIX:])
+    patches = x[:, PREFIX:]
+    bare = opened("mlp", prefix=0)
+    torch.testing.assert_close(bare(patches)[0], patches + bare.up(F.gelu(bare.down(bare.norm(patches)))))
+
+
+def test_conv_without_prefix_tokens() -> None:
+    bypass, x = opened("conv", prefix=0), tokens()[:, PREFIX:]
+    expected = x + reference_hidden(bypass, x) @ bypass.up.weight.T + bypass.up.bias
+    torch.testing.assert_close(bypass(x)[0], expected)
+
+
+def test_ladder_reads_the_side() -> None:
+    bypass, x = opened("ladder"), tokens()
+    assert isinstance(bypass, LadderBypass)
+    previous = torch.randn(B, N, HIDDEN)
+    own = reference_hidden(bypass, x)
+    out, side = bypass(x, previous)
+    torch.testing.assert_close(side, own + 0.5 * previous)
+    torch.testing.assert_close(out, x + side @ bypass.up.weight.T + bypass.up.bias)
+    out.sum().backward()
+    torch.testing.assert_close(bypass.gate.grad, (previous @ bypass.up.weight.T).sum())
+    first, side = bypass(x)
+    torch.testing.assert_close(side, own)
+    torch.testing.assert_close(first, bypass(x, torch.zeros_like(own))[0])
+
+
+def test_ladder_hands_gradient_to_the_exit_before() -> None:
+    first, second, x = opened("ladder"), opened("ladder"), tokens()
+    _, side = first(x)
+    second(tokens(1), side)[0].square().sum().backward()
+    assert first.down.weight.grad.norm() > 0 and first.up.weight.grad is None
+
+
+@pytest.mark.parametrize("name", ["conv", "mlp", "none"])
+def test_the_others_ignore_the_side(name: str) -> None:
+    bypass, x = opened(name), tokens()
+    out, side = bypass(x, torch.randn(B, N, HIDDEN))
+    assert torch.equal(out, bypass(x)[0]) and side is None
+
+
+@pytest.mark.parametrize("name", BYPASSES)
+def test_rows_do_not_touch_each_other(name: str) -> None:
+    bypass, x = opened(name), tokens()
+    torch.testing.assert_close(bypass(x[1:2])[0], bypass(x)[0][1:2])
+
+
+@pytest.mark.parametrize("name", BYPASSES)
+def test_bf16_autocast(name: str) -> None:
+    bypass, x = opened(name), tokens()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = bypass(x)[0]
+    torch.testing.assert_close(out.float(), bypass(x)[0], rtol=0.05, atol=0.2)
+
+
+def test_kernel_centre_is_the_identity() -> None:
+    weight = torch.zeros(D, 1, 3, 3)
+    weight[:, :, 1, 1] = 1
+    assert torch.equal(convolve_patches(tokens(), weight, None, GRID, PREFIX), tokens())
+
+
+def test_kernel_reads_rows_and_columns_in_raster_order() -> None:
+    weight = torch.zeros(D, 1, 3, 3)
+    weight[:, :, 1, 2] = 1  # the right neighbour
+    x = tokens()
+    out = convolve_patches(x, weight, None, GRID, PREFIX)[:, PREFIX:].reshape(B, *GRID, D)
+    patches = x[:, PREFIX:].reshape(B, *GRID, D)
+    assert torch.equal(out[:, :, :-1], patches[:, :, 1:])
+    assert out[:, :, -1].abs().max() == 0
+
+
+def test_wrong_number_of_tokens() -> None:
+    with pytest.raises(ValueError, match="15 tokens do not fit 2 prefix tokens and a grid of 3x4"):
+        ConvBypass(D, HIDDEN, GRID, PREFIX)(torch.zeros(1, N + 1, D))
+
+
+def test_ladder_refuses_another_shape() -> None:
+    with pytest.raises(ValueError, match="all exits must share grid and bypass width"):
+        LadderBypass(D, HIDDEN, GRID, PREFIX)(tokens(), torch.zeros(B, N, HIDDEN + 1))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(0, HIDDEN, GRID, PREFIX), (D, 0, GRID, PREFIX), (D, HIDDEN, (0, 4), PREFIX), (D, HIDDEN, GRID, -1)]
+)
+def test_sizes_below_one(sizes: tuple[int, int, tuple[int, int], int]) -> None:
+    with pytest.raises(ValueError, match="at least"):
+        MLPBypass(*sizes)

@@ -1,0 +1,391 @@
+"""Predictors: every statistic against an independent re-derivation, sizes, gradients at zero, autocast, bad input."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dmpo_explore.predictor import (
+    PREDICTORS,
+    CovariancePredictor,
+    LinearPredictor,
+    MomentPredictor,
+    covariance,
+    cross_moments,
+    newton_schulz,
+    signed_sqrt,
+    upper_triangle,
+)
+
+B, D, C, GRID, PREFIX = 3, 96, 7, (4, 5), 2
+N = PREFIX + GRID[0] * GRID[1]
+SECOND_ORDER: list[tuple[type[Any], dict[str, Any]]] = [
+    (MomentPredictor, {}),
+    (CovariancePredictor, {"channels": 10}),
+    (CovariancePredictor, {"channels": 10, "normalisation": "isqrt"}),
+]
+
+
+def tokens(seed: int = 0, width: int = D) -> Tensor:
+    return torch.randn(B, N, width, generator=torch.Generator().manual_seed(seed))
+
+
+def made(kind: type[Any], **arguments: Any) -> Any:
+    torch.manual_seed(0)
+    return kind(D, C, GRID, PREFIX, **arguments)
+
+
+def positive(n: int, smallest: float, seed: int = 0) -> Tensor:
+    """Symmetric matrices (2, n, n) in float64 with eigenvalues from ``smallest`` to 1."""
+    basis = torch.linalg.qr(torch.randn(2, n, n, generator=torch.Generator().manual_seed(seed)).double()).Q
+    scaled: Tensor = basis * torch.linspace(smallest, 1, n).double()
+    return scaled @ basis.transpose(1, 2)
+
+
+def root(sigma: Tensor) -> Tensor:
+    """Matrix square root by eigendecomposition."""
+    values, vectors = torch.linalg.eigh(sigma)
+    scaled: Tensor = vectors * values.clamp_min(0).sqrt()[:, None]
+    return scaled @ vectors.transpose(1, 2)
+
+
+def array(x: Tensor) -> NDArray[np.float64]:
+    return x.detach().double().numpy()
+
+
+# --- pure functions ---
+
+
+def test_covariance_equals_torch_cov() -> None:
+    x = tokens()
+    expected = torch.stack([torch.cov(image.T, correction=0) for image in x])
+    torch.testing.assert_close(covariance(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 9), st.integers(2, 9), st.integers(0, 99))
+def test_covariance_is_symmetric_positive_and_ignores_shifts(d: int, n: int, seed: int) -> None:
+    x = torch.randn(2, n, d, generator=torch.Generator().manual_seed(seed)).double()
+    sigma = covariance(x)
+    torch.testing.assert_close(sigma, sigma.transpose(1, 2))
+    torch.testing.assert_close(sigma, covariance(x + torch.arange(d)))
+    torch.testing.assert_close(sigma, covariance(x.flip(1)))
+    assert torch.linalg.eigvalsh(sigma).min() > -1e-9
+
+
+def test_signed_sqrt() -> None:
+    x = torch.tensor([-4.0, -0.01, 0.0, 0.25, 9.0], requires_grad=True)
+    root = signed_sqrt(x)
+    torch.testing.assert_close(root, torch.tensor([-2.0, -0.1, 0.0, 0.5, 3.0]), rtol=1e-4, atol=1e-6)
+    root.sum().backward()
+    torch.testing.assert_close(x.grad, torch.tensor([0.25, 5.0, 1000.0, 1.0, 1 / 6]), rtol=1e-3, atol=0)
+
+
+def test_newton_schulz_equals_the_eigendecomposition() -> None:
+    sigma = 5 * positive(8, 0.3)
+    torch.testing.assert_close(newton_schulz(sigma, 15, eps=0), root(sigma), rtol=1e-8, atol=1e-8)
+    error = (newton_schulz(sigma) - root(sigma)).norm() / root(sigma).norm()
+    assert error < 0.06  # five iterations are an approximation
+
+
+def test_newton_schulz_follows_the_published_recurrence() -> None:
+    sigma = array(positive(6, 0.01))
+    trace = np.trace(sigma, axis1=1, axis2=2)[:, None, None]
+    y, z = sigma / trace, np.broadcast_to(np.eye(6), sigma.shape)
+    for _ in range(5):
+        y, z = 0.5 * y @ (3 * np.eye(6) - z @ y), 0.5 * (3 * np.eye(6) - z @ y) @ z
+    np.testing.assert_allclose(array(newton_schulz(torch.from_numpy(sigma), 5, eps=0)), np.sqrt(trace) * y, rtol=1e-9)
+
+
+def test_newton_schulz_survives_fewer_tokens_than_channels() -> None:
+    sigma = covariance(torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0)).double())
+    torch.testing.assert_close(newton_schulz(sigma, 25, eps=0), root(sigma), rtol=1e-6, atol=1e-6)
+
+
+def test_newton_schulz_needs_an_iteration() -> None:
+    with pytest.raises(ValueError, match="iterations=0 must be at least 1"):
+        newton_schulz(torch.eye(3)[None], 0)
+
+
+def test_upper_triangle_is_row_by_row() -> None:
+    x = torch.arange(18.0).view(2, 3, 3)
+    assert upper_triangle(x).tolist() == [[0, 1, 2, 4, 5, 8], [9, 10, 11, 13, 14, 17]]
+
+
+def test_cross_moments_equal_an_einsum() -> None:
+    heads = torch.randn(B, 20, 4, 6, generator=torch.Generator().manual_seed(0))
+    h = array(heads)
+    h = h - h.mean(axis=1, keepdims=True)
+    expected = np.stack([np.einsum("bnv,bnw->bvw", h[:, :, i], h[:, :, i + 1]) / 20 for i in range(3)], axis=1)
+    expected /= np.sqrt(np.einsum("bivw,bivw->biw", expected, expected))[:, :, None, :]
+    got = cross_moments(heads)
+    np.testing.assert_allclose(array(got), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.norm(dim=2), torch.ones(B, 3, 6))
+
+
+# --- linear ---
+
+
+def test_linear_reads() -> None:
+    x = tokens()
+    cls, mean = x[:, 0], x[:, PREFIX:].mean(1)
+    for read, vector in (("cls", cls), ("mean", mean), ("both", torch.cat((cls, mean), 1))):
+        predictor = LinearPredictor(D, C, PREFIX, read)
+        torch.testing.assert_close(predictor(x), vector @ predictor.fc.weight.T + predictor.fc.bias)
+
+
+def test_linear_mean_without_class_token() -> None:
+    predictor = LinearPredictor(D, C, 0, "mean")
+    torch.testing.assert_close(predictor(tokens()), predictor.fc(tokens().mean(1)))
+
+
+# --- covariance ---
+
+
+@pytest.mark.parametrize("normalisation", ["sqrt", "isqrt"])
+def test_covariance_predictor_equals_numpy(normalisation: str) -> None:
+    predictor, x = made(CovariancePredictor, channels=10, normalisation=normalisation), tokens()
+    patches = array(x)[:, PREFIX:] @ array(predictor.reduce.weight).T
+    sigma = np.stack([np.cov(image, rowvar=False, bias=True) for image in patches])
+    if normalisation == "sqrt":
+        sigma = np.sign(sigma) * np.sqrt(np.abs(sigma))
+    else:
+        sigma = array(newton_schulz(torch.from_numpy(sigma)))
+    vector = np.stack([image[np.triu_indices(10)] for image in sigma])
+    read = np.concatenate((array(x)[:, 0], array(x)[:, PREFIX:].mean(1)), axis=1)
+    expected = (
+        read @ array(predictor.first.fc.weight).T
+        + array(predictor.first.fc.bias)
+        + vector @ array(predictor.second.weight).T
+    )
+    np.testing.assert_allclose(array(predictor(x)), expected, rtol=1e-3, atol=2e-4)
+
+
+def test_covariance_parameters_at_the_default_size() -> None:
+    predictor = CovariancePredictor(384, 10, (5, 5), 1)
+    assert predictor.second.in_features == 48 * 49 // 2 == 1176
+    assert sum(p.numel() for p in predictor.parameters()) == 2 * 384 * 10 + 10 + 384 * 48 + 1176 * 10
+
+
+# --- moment ---
+
+
+def convolve(x: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """3x3 convolution, stride 2, no padding, by explicit sums."""
+    side = (x.shape[-1] - 3) // 2 + 1
+    out = np.zeros((len(x), len(weight), side, side))
+    for r in range(side):
+        for c in range(side):
+            window = x[:, :, 2 * r : 2 * r + 3, 2 * c : 2 * c + 3]
+            out[:, :, r, c] = np.einsum("bihw,oihw->bo", window, weight)
+    return out
+
+
+def test_moment_predictor_equals_numpy() -> None:
+    predictor, x = made(MomentPredictor), tokens()
+    torch.nn.init.normal_(predictor.norm.weight)
+    torch.nn.init.normal_(predictor.norm.bias)
+    n, width = N - PREFIX, 16
+    h = (array(x)[:, PREFIX:] @ array(predictor.project.weight).T).reshape(B, n, 4, width)
+    h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5)
+    h = h * array(predictor.norm.weight) + array(predictor.norm.bias)
+    h = h - h.mean(1, keepdims=True)
+    moments = np.stack([h[:, :, i].transpose(0, 2, 1) @ h[:, :, i + 1] / n for i in range(3)], axis=1)
+    moments = moments / np.linalg.norm(moments, axis=2, keepdims=True)
+    hidden = convolve(moments, array(predictor.convs[0].weight))
+    hidden = hidden * 0.5 * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2)))
+    vector = convolve(hidden, array(predictor.convs[2].weight)).reshape(B, -1)
+    np.testing.assert_allclose(array(predictor.statistics(x)), vector, rtol=1e-3, atol=1e-5)
+    first = array(x)[:, 0] @ array(predictor.first.fc.weight).T + array(predictor.first.fc.bias)
+    expected = (first + vector @ array(predictor.second.weight).T) / 2
+    np.testing.assert_allclose(array(predictor(x)), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_moment_sizes_of_the_release() -> None:
+    predictor = MomentPredictor(768, 100, (14, 14), 1)
+    assert predictor.project.out_features == 512 and predictor.norm.normalized_shape == (128,)
+    assert predictor.second.in_features == 2883
+    assert predictor.statistics(torch.randn(1, 197, 768)).shape == (1, 2883)
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in predictor.named_children()}
+    assert parts == {
+        "first": 768 * 100 + 100,
+        "project": 768 * 512,
+        "norm": 2 * 128,
+        "convs": 2 * 3 * 3 * 9,
+        "second": 2883 * 100,
+    }
+    block = 12 * 768**2 + 13 * 768  # a ViT-B block with biases and norms
+    assert 0.05 < (parts["project"] + parts["norm"] + parts["convs"]) / block < 0.065
+
+
+@pytest.mark.parametrize(
+    ("width", "channels", "vector"),
+    [(96, 64, 27), (192, 128, 147), (384, 256, 675), (768, 512, 2883), (1024, 680, 5043)],
+)
+def test_moment_sizes_follow_the_width(width: int, channels: int, vector: int) -> None:
+    predictor = MomentPredictor(width, C, GRID, PREFIX)
+    assert predictor.project.out_features == channels and predictor.second.in_features == vector
+    assert predictor(tokens(width=width)).shape == (B, C)
+
+
+def test_moment_takes_other_heads() -> None:
+    predictor = made(MomentPredictor, read="both", heads=2, channels=40)
+    assert predictor.statistics(tokens()).shape == (B, 1 * 4 * 4)
+    assert predictor(tokens()).shape == (B, C)
+
+
+# --- both second-order heads ---
+
+
+@pytest.mark.parametrize(("kind", "arguments"), SECOND_ORDER)
+def test_statistics_read_patches_only_and_no_order(kind: type[Any], arguments: dict[str, Any]) -> None:
+    predictor, x = made(kind, **arguments), tokens()
+    before = predictor.statistics(x)
+    changed = x.clone()
+    changed[:, :PREFIX] = 5
+    assert torch.equal(predictor.statistics(changed), before)
+    shuffled = torch.cat((x[:, :PREFIX], x[:, PREFIX:].flip(1)), dim=1)
+    torch.testing.assert_close(predictor.statistics(shuffled), before, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(predictor(x[1:2]), predictor(x)[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "arguments"), SECOND_ORDER)
+@pytest.mark.parametrize("case", ["equal", "zero", "nearly equal", "one image"])
+def test_gradients_are_finite_at_zero_covariance(kind: type[Any], arguments: dict[str, Any], case: str) -> None:
+    predictor, x = made(kind, **arguments), tokens()
+    if case == "zero":
+        x = torch.zeros_like(x)
+    elif case == "one image":
+        x[0] = x[0, :1]
+    else:
+        x = x[:, :1].expand_as(x) + (1e-7 * x if case == "nearly equal" else 0)
+    x = x.clone().requires_grad_()
+    logits = predictor(x)
+    assert logits.isfinite().all()
+    F.cross_entropy(logits, torch.arange(B)).backward()
+    for gradient in (x.grad, *(p.grad for p in predictor.parameters())):
+        assert gradient is not None and gradient.isfinite().all() and gradient.abs().max() < 1e3
+
+
+@pytest.mark.parametrize(("kind", "arguments"), SECOND_ORDER)
+def test_gradients_are_right(kind: type[Any], arguments: dict[str, Any]) -> None:
+    predictor, x = made(kind, **arguments).double(), tokens().double().requires_grad_()
+    direction = tokens(1).double()
+    predictor(x)[:, 0].sum().backward()
+    assert x.grad is not None
+    slope = float((x.grad * direction).sum())
+    with torch.no_grad():
+        ahead, behind = (predictor(x + s * 1e-5 * direction)[:, 0].sum() for s in (1, -1))
+    assert slope == pytest.approx(float(ahead - behind) / 2e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "arguments"), SECOND_ORDER)
+def test_bf16_autocast(kind: type[Any], arguments: dict[str, Any]) -> None:
+    predictor, x = made(kind, **arguments), tokens()
+    exact = predictor(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = predictor(x)
+        F.cross_entropy(logits, torch.arange(B)).backward()
+    assert logits.dtype == torch.bfloat16
+    assert (logits - exact).abs().max() < 0.05 * exact.abs().max()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in predictor.parameters())
+
+
+def test_second_order_part_stays_float32_under_autocast() -> None:
+    seen = []
+
+    def spy(sigma: Tensor) -> Tensor:
+        seen.append((sigma.dtype, torch.is_autocast_enabled("cpu")))
+        return sigma
+
+    predictor = made(CovariancePredictor, channels=10)
+    predictor.normalise = spy
+    with torch.autocast("cpu", torch.bfloat16):
+        predictor(tokens())
+        assert torch.is_autocast_enabled("cpu")
+    assert seen == [(torch.float32, False)]
+
+
+@pytest.mark.parametrize(("kind", "arguments"), SECOND_ORDER)
+def test_a_bf16_module_keeps_its_type(kind: type[Any], arguments: dict[str, Any]) -> None:
+    assert made(kind, **arguments).bfloat16()(tokens().bfloat16()).dtype == torch.bfloat16
+
+
+def test_second_order_separates_what_the_means_cannot() -> None:
+    """Two classes with equal means and different correlation: the reason for a high-order predictor."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(128, 1 + 16, 8, generator=generator)
+    labels = torch.arange(128) % 2
+    sign = torch.where(labels == 1, 1.0, -1.0)[:, None]
+    noise[:, 1:, 1] = 0.6 * noise[:, 1:, 1] + 0.8 * sign * noise[:, 1:, 0]
+    accuracy = {}
+    for name, predictor in {
+        "linear": LinearPredictor(8, 2, 1, "both"),
+        "covariance": CovariancePredictor(8, 2, (4, 4), 1, channels=8),
+    }.items():
+        optimizer = torch.optim.AdamW(predictor.parameters(), lr=0.02)
+        for _ in range(60):
+            optimizer.zero_grad()
+            F.cross_entropy(predictor(noise[:64]), labels[:64]).backward()
+            optimizer.step()
+        accuracy[name] = float((predictor(noise[64:]).argmax(1) == labels[64:]).float().mean())
+    assert accuracy["covariance"] > 0.95 and accuracy["linear"] < 0.75
+
+
+# --- bad input ---
+
+
+def test_registry() -> None:
+    assert {
+        "linear": LinearPredictor,
+        "moment": MomentPredictor,
+        "covariance": CovariancePredictor,
+    } == PREDICTORS
+
+
+@pytest.mark.parametrize("read", ["cls", "both"])
+def test_class_token_is_needed(read: str) -> None:
+    with pytest.raises(ValueError, match=f"read='{read}' needs a class token.*use read='mean'"):
+        LinearPredictor(D, C, 0, read)
+    for kind in (MomentPredictor, CovariancePredictor):
+        with pytest.raises(ValueError, match="needs a class token"):
+            kind(D, C, GRID, 0, read=read)
+
+
+@pytest.mark.parametrize("kind", [MomentPredictor, CovariancePredictor])
+def test_one_patch_has_no_second_order(kind: type[Any]) -> None:
+    with pytest.raises(ValueError, match="fewer than 2 patches"):
+        kind(D, C, (1, 1), PREFIX)
+
+
+def test_narrow_moment_heads() -> None:
+    with pytest.raises(ValueError, match=r"heads are 15 wide \(trunk width 95, 4 heads\) and need 16"):
+        MomentPredictor(95, C, GRID, PREFIX)
+    with pytest.raises(ValueError, match="channels=70 must be a multiple of heads=4"):
+        MomentPredictor(D, C, GRID, PREFIX, channels=70)
+    with pytest.raises(ValueError, match="heads=1 must be at least 2"):
+        MomentPredictor(D, C, GRID, PREFIX, heads=1)
+
+
+@pytest.mark.parametrize("channels", [0, D + 1])
+def test_channels_out_of_range(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"channels={channels} must lie between 1 and the trunk's width 96"):
+        CovariancePredictor(D, C, GRID, PREFIX, channels=channels)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match=r"unknown read 'class'.*both, cls, mean"):
+        LinearPredictor(D, C, PREFIX, "class")
+    with pytest.raises(ValueError, match=r"unknown normalisation 'log'.*isqrt, sqrt"):
+        CovariancePredictor(D, C, GRID, PREFIX, normalisation="log")
+    with pytest.raises(ValueError, match="n_classes=0 must be at least 1"):
+        LinearPredictor(D, 0, PREFIX)
