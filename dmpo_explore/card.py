@@ -1,0 +1,49 @@
+"""A run's card: config, cost and history → Markdown for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .config import Config
+from .cost import CONVENTION, Cost
+
+Row = dict[str, float]
+
+
+def run_card(name: str, config: Config, cost: Cost, history: Sequence[Row], images: int) -> str:
+    """What was trained, on what, what came out on validation images, what it costs.
+
+    Args:
+        history: rows of `EpochResult.row`.
+        images: training images.
+    """
+    model, training = config.model, config.training
+    best = max(history, key=lambda row: row["area"])
+    seconds = sum(row["seconds"] for row in history)
+    exits = [
+        f"| {k} | {best[f'accuracy_{k}']:.4f} | {flops / cost.reference:.4f} |"
+        for k, flops in enumerate(cost.cumulative, start=1)
+    ]
+    parts = [f"| {part} | {count:,} |" for part, count in cost.parameters.items()]
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"{model.backbone} at {model.image_size} px; tuning `{model.tuning}`, bypass `{model.bypass}`, "
+            f"predictor `{model.predictor}`, schedule `{training.schedule}`, coupling `{training.coupling}`.",
+            f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
+            f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
+            f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
+            "",
+            "| exit | validation accuracy | compute, share of the plain backbone |",
+            "|---|---|---|",
+            *exits,
+            "",
+            f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image.",
+            "",
+            "| part | parameters |",
+            "|---|---|",
+            *parts,
+            "",
+        ]
+    )

@@ -1,0 +1,274 @@
+"""Config → build, train, record → a run folder.
+
+`train` yields one `EpochResult` per epoch and leaves a folder that `load_run` opens; `record_run` adds a split's
+record. The folder appears whole behind the first epoch; after every epoch history.csv, weights.safetensors, card.md and,
+last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The epoch that is kept is
+the one with the largest area under the accuracy–FLOPs curve on validation images; the test split is never read here
+unless `record_run` is asked for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils import set_seed
+from torch import nn
+
+from .build import build_model, build_reference
+from .card import run_card
+from .config import Config
+from .cost import CONVENTION, Cost, measure_cost
+from .data import make_loader
+from .engine import Progress, record_split
+from .files import atomic_file, atomic_folder, write_text
+from .fitting import fit_policy
+from .images import Pictures, load_pictures
+from .metrics import area
+from .model import DMPO
+from .policy import write_policies
+from .record import ExitRecord, RecordMeta
+from .run import Run, load_run, new_run_path, save_weights
+from .training import EpochResult, StepHook, Validation, fit, make_accelerator
+
+RECORD_BATCH = 250
+BUDGETS = (0.3, 0.5, 0.7)
+
+
+def train(
+    config: Config,
+    name: str | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    trackers: Sequence[str] = (),
+    on_step: StepHook | None = None,
+) -> Iterator[EpochResult]:
+    """Train a run; yields after every epoch, the last result carries the `Run`.
+
+    Args:
+        name: of the run folder under the runs root; default: data, parts and the time.
+        resume: go on behind the last finished epoch of ``name``; ``config`` must be the run's own.
+        force: replace a run of that name (once the first epoch is finished).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
+        on_step: called with (steps done, steps of the epoch, loss).
+
+    Raises:
+        ValueError: a config that cannot be built, or another than the run's; a finished or broken run to resume.
+        FileNotFoundError: weights or data that have to be fetched first, or nothing to resume.
+        FileExistsError: the run exists.
+        FloatingPointError: the loss is not finite.
+        ImportError: a tracker that is not installed.
+    """
+    name = name or default_name(config)
+    path, saved = _open(name, config, resume=resume, force=force)
+    pictures = _pictures(config, "train")
+    accelerator = make_accelerator(config.training, device, trackers, path)
+    set_seed(config.training.seed)
+    model = build_model(config.model, len(pictures.class_names))
+    cost = measure_cost(model, build_reference(config.model, len(pictures.class_names)))
+    if saved:
+        model.load_trainable(saved["weights"])
+    preprocess, settings = model.preprocess, config.training
+    loader = make_loader(
+        pictures, preprocess, batch_size=settings.batch_size, shuffle=True, flip=settings.flip, workers=settings.workers
+    )
+    validate = _Validator(_sample(_pictures(config, "val"), settings.validation_size), config, model, cost)
+    history: list[dict[str, float]] = list(saved["history"]) if saved else []
+    best: dict[str, torch.Tensor] = dict(saved["best"]) if saved else {}
+    epochs = fit(
+        model,
+        loader,
+        settings,
+        len(model.stages),
+        validate=validate,
+        accelerator=accelerator,
+        state=saved["state"] if saved else None,
+        on_step=on_step,
+    )
+    try:
+        for result, state in epochs:
+            history.append(result.row())
+            weights = {key: value.cpu().clone() for key, value in model.trainable_state().items()}
+            best = weights if result.best else best
+            if accelerator.is_main_process:
+                checkpoint = {"state": state, "weights": weights, "best": best, "history": history}
+                card = run_card(path.name, config, cost, history, len(pictures))
+                if saved is None and len(history) == 1:
+                    new_run_path(name, force=force)  # nobody else made it meanwhile
+                    with atomic_folder(path) as folder:
+                        write_text(folder / "config.json", config.to_json() + "\n")
+                        _save(folder, checkpoint, card, config, pictures.class_names)
+                else:
+                    _save(path, checkpoint, card, config, pictures.class_names)
+            if trackers and not accelerator.trackers:
+                accelerator.init_trackers(path.name)
+            accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
+            accelerator.wait_for_everyone()
+            finished = result.epoch == result.epochs and accelerator.is_main_process
+            yield replace(result, run=load_run(path)) if finished else result
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def default_name(config: Config) -> str:
+    """A run's name where none is given: data, predictor and the time."""
+    return f"{Path(config.data.name).name}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def record_run(
+    run: Run,
+    split: str,
+    *,
+    device: str = "auto",
+    precision: str = "no",
+    batch_size: int = RECORD_BATCH,
+    keep_logits: bool = True,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ExitRecord:
+    """Run every exit of a trained run over a split and keep the scores in its folder.
+
+    Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json.
+
+    Args:
+        precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
+        force: replace the record of this split.
+
+    Raises:
+        FileExistsError: there is a record of this split.
+    """
+    target = run.path / "records" / split
+    if target.exists() and not force:
+        raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
+    pictures = _pictures(run.config, split)
+    model = run.model(device)
+    cost = measure_cost(model, build_reference(run.config.model, len(pictures.class_names)))
+    loader = make_loader(pictures, model.preprocess, batch_size=batch_size)
+    record = record_split(
+        model,
+        loader,
+        _meta(run.config, pictures, model, cost),
+        precision=precision,
+        keep_logits=keep_logits,
+        progress=progress,
+    )
+    record.save(target, force=force)
+    if split == "val":
+        cheapest = record.flops_fraction[0]
+        fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
+        write_policies(run.path / "policies.json", fitted)
+    return ExitRecord.load(target)
+
+
+class _Validator:
+    """Model → accuracy per exit and area on fixed validation images."""
+
+    def __init__(self, pictures: Pictures, config: Config, model: DMPO, cost: Cost) -> None:
+        self.loader = make_loader(pictures, model.preprocess, batch_size=RECORD_BATCH)
+        self.meta = _meta(config, pictures, model, cost)
+        self.precision = config.training.precision
+
+    def __call__(self, model: nn.Module) -> Validation:
+        assert isinstance(model, DMPO)
+        try:
+            record = record_split(model, self.loader, self.meta, precision=self.precision, keep_logits=False)
+        except ValueError as error:
+            raise FloatingPointError(
+                f"training diverged in the last steps of the epoch: on val, {error}. Lower the learning rates"
+            ) from None
+        return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"))
+
+
+def _pictures(config: Config, split: str) -> Pictures:
+    data = config.data
+    return load_pictures(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
+
+
+def _sample(pictures: Pictures, size: int) -> Pictures:
+    """At most ``size`` of them, evenly spread over the classes."""
+    if len(pictures) <= size:
+        return pictures
+    order = np.argsort(pictures.labels, kind="stable")
+    return pictures.subset(np.sort(order[np.linspace(0, len(order) - 1, size).astype(int)]))
+
+
+def _meta(config: Config, pictures: Pictures, model: DMPO, cost: Cost) -> RecordMeta:
+    return RecordMeta(
+        data=config.data.name,
+        split=pictures.split,
+        class_names=pictures.class_names,
+        exits=model.exits,
+        flops=cost.cumulative,
+        reference_flops=cost.reference,
+        indices=pictures.indices,
+        flops_convention=CONVENTION,
+        model=config.model.backbone,
+        image_size=config.model.image_size,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path, dict[str, Any] | None]:
+    """The run's path and, to resume, its checkpoint. Nothing is written."""
+    if not resume:
+        return new_run_path(name, force=force), None
+    run = load_run(name)
+    saved = read_checkpoint(run.path / "checkpoint.pt")
+    if run.config != config:
+        raise ValueError(
+            f"run {name!r} was started with another config; resume it without changing {_differs(run, config)}"
+        )
+    if saved["state"]["epoch"] >= config.training.epochs:
+        raise ValueError(f"run {name!r} is finished ({config.training.epochs} epochs); there is nothing to resume")
+    return run.path, saved
+
+
+def _differs(run: Run, config: Config) -> str:
+    parts = (("data", run.config.data, config.data), ("model", run.config.model, config.model),
+             ("training", run.config.training, config.training))  # fmt: skip
+    return ", ".join(
+        f"{part}.{f.name}"
+        for part, old, new in parts
+        for f in dataclasses.fields(old)
+        if getattr(old, f.name) != getattr(new, f.name)
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without unpickling code.
+
+    Raises:
+        FileNotFoundError: no epoch has been finished yet.
+        ValueError: the file is not a checkpoint.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"nothing to resume: no file {path}; start again with --force")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
+        raise ValueError(f"{path} is not a checkpoint of a run")
+    return saved
+
+
+def _save(path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]) -> None:
+    """The checkpoint comes last: the epochs it counts have everything else on disk."""
+    with atomic_file(path / "history.csv") as temporary:
+        pd.DataFrame(checkpoint["history"]).to_csv(temporary, index=False)
+    save_weights(path, checkpoint["best"], config.model, class_names)
+    write_text(path / "card.md", card)
+    with atomic_file(path / "checkpoint.pt") as temporary:
+        torch.save(checkpoint, temporary)

@@ -1,0 +1,69 @@
+"""Losses: logits (B, K, C) and labels (B,) in, one loss per exit (K,) and their weighted sum out.
+
+L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, or the release's coupled form (DMPO, arXiv 2511.03245), in which what the
+previous exit already gets right counts less at the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .registry import lookup
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B, K, C), (B,) → (B, K): cross-entropy of every image at every exit, in float32 (nats)."""
+    B, K, _C = logits.shape
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(wide.flatten(0, 1), labels.repeat_interleave(K), reduction="none").view(B, K)
+
+
+def uncoupled(losses: Tensor) -> Tensor:
+    """(B, K) → (B, K) unchanged: every exit for itself."""
+    return losses
+
+
+def sigmoid_coupled(losses: Tensor) -> Tensor:
+    """(B, K) → (B, K): sigmoid(CE_{k-1}) · CE_k per image for k ≥ 2; not detached, exit 1 unchanged (release)."""
+    return torch.cat((losses[:, :1], losses[:, :-1].sigmoid() * losses[:, 1:]), dim=1)
+
+
+COUPLINGS: dict[str, Callable[[Tensor], Tensor]] = {"none": uncoupled, "sigmoid": sigmoid_coupled}
+
+
+def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none") -> Tensor:
+    """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
+
+    Raises:
+        ValueError: unknown coupling; shapes that do not fit; an empty batch; labels outside 0..C-1.
+    """
+    couple = lookup(COUPLINGS, coupling, "coupling")
+    if logits.ndim != 3 or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            f"logits must be (B, K, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+    if 0 in logits.shape:
+        raise ValueError(f"logits of shape {tuple(logits.shape)} hold no image, exit or class")
+    low, high = (int(bound) for bound in torch.stack(torch.aminmax(labels)).tolist())
+    if low < 0 or high >= logits.shape[2]:
+        wrong = low if low < 0 else high
+        raise ValueError(f"label {wrong} lies outside the {logits.shape[2]} classes 0..{logits.shape[2] - 1}")
+    return couple(cross_entropies(logits, labels)).mean(dim=0)
+
+
+def weighted_loss(
+    logits: Tensor, labels: Tensor, weights: Sequence[float], coupling: str = "none"
+) -> tuple[Tensor, Tensor]:
+    """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) unweighted losses.
+
+    Raises:
+        ValueError: as `exit_losses`; not one weight per exit.
+    """
+    parts = exit_losses(logits, labels, coupling)
+    if len(weights) != len(parts):
+        raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
+    return (parts * parts.new_tensor(weights)).sum(), parts

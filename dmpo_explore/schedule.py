@@ -1,0 +1,111 @@
+"""Loss weights: an epoch in, one weight λ_k per exit out (METHOD of DMPO, arXiv 2511.03245: two-phase optimisation).
+
+First the deep predictors dominate while early stages feed them, later the weight moves to the early predictors.
+`linear` is the release's cross-over from START to END (four exits); everything else uses the same two end points.
+Ours: `uniform`, the resampling to any number of exits, the exact shapes of `switch`, `cosine` and `exponential`, and
+the controls `deep-only` and `early-only`. Arrays only, no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .registry import lookup
+
+Weights = NDArray[np.float64]
+
+START = (0.01, 0.01, 1.0, 2.0)
+END = (1.5, 1.0, 0.2475, 0.2675)
+
+
+class Schedule(Protocol):
+    """(epoch counted 0..E-1, E, K) → (K,) weights; only `switch` reads ``phase_ratio``."""
+
+    def __call__(self, epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights: ...
+
+
+def resample(weights: tuple[float, ...], n_exits: int) -> Weights:
+    """The release's weights for K exits: linear interpolation over relative depth, ends kept; one exit gets 1.
+
+    Ours. Each exit keeps the weight of its depth, so the sum grows with K (its mean stays near 0.75).
+    """
+    if n_exits == 1:
+        return np.ones(1)
+    return np.interp(np.linspace(0, 1, n_exits), np.linspace(0, 1, len(weights)), weights)
+
+
+def progress(epoch: int, epochs: int) -> float:
+    """0 at the first epoch, 1 at the last; a single epoch counts as halfway (0.5), so that it trains every exit."""
+    return epoch / (epochs - 1) if epochs > 1 else 0.5
+
+
+def uniform(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """1 for every exit: the naive multi-exit control."""
+    return np.ones(n_exits)
+
+
+def linear(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """The release's cross-over: START at the first epoch, END at the last, straight lines between."""
+    return _mix(progress(epoch, epochs), n_exits)
+
+
+def cosine(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """Same ends as `linear` along half a cosine: slow, fast, slow."""
+    return _mix((1 - np.cos(np.pi * progress(epoch, epochs))) / 2, n_exits)
+
+
+def exponential(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """Same ends as `linear`, geometric in between: START^(1-t) · END^t."""
+    t = progress(epoch, epochs)
+    weights: Weights = resample(START, n_exits) ** (1 - t) * resample(END, n_exits) ** t
+    return weights
+
+
+def switch(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """Hard two-phase: START in the first ``phase_ratio`` · E epochs, END afterwards."""
+    first = epoch < phase_ratio * epochs - 1e-9  # 0.55 · 100 is a hair above 55
+    return resample(START if first else END, n_exits)
+
+
+def deep_only(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """START throughout: the deep phase alone, a control. Ours."""
+    return resample(START, n_exits)
+
+
+def early_only(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """END throughout: the early phase alone, a control. Ours."""
+    return resample(END, n_exits)
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "uniform": uniform,
+    "linear": linear,
+    "switch": switch,
+    "cosine": cosine,
+    "exponential": exponential,
+    "deep-only": deep_only,
+    "early-only": early_only,
+}
+
+
+def loss_weights(name: str, epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> tuple[float, ...]:
+    """Weights (K,) of schedule ``name`` at ``epoch`` (0-based) of ``epochs``.
+
+    Raises:
+        ValueError: unknown name; an epoch outside 0..epochs-1; fewer than one exit; a phase ratio outside [0, 1].
+    """
+    schedule = lookup(SCHEDULES, name, "schedule")
+    if not 0 <= epoch < epochs:
+        raise ValueError(f"epoch={epoch} must lie in 0..epochs-1 with epochs={epochs}")
+    if n_exits < 1:
+        raise ValueError(f"n_exits={n_exits} must be at least 1")
+    if not 0 <= phase_ratio <= 1:
+        raise ValueError(f"phase_ratio={phase_ratio} must lie in [0, 1]")
+    return tuple(schedule(epoch, epochs, n_exits, phase_ratio=phase_ratio).tolist())
+
+
+def _mix(t: float, n_exits: int) -> Weights:
+    return (1 - t) * resample(START, n_exits) + t * resample(END, n_exits)

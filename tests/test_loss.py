@@ -1,0 +1,101 @@
+"""Losses: against plain loops in numpy, gradients through the coupling, bad input."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dmpo_explore.loss import COUPLINGS, exit_losses, weighted_loss
+
+B, K, C = 5, 3, 4
+
+
+def batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(B, K, C, generator=generator)
+    return logits.to(dtype), torch.randint(C, (B,), generator=generator)
+
+
+def loop(logits: Tensor, labels: Tensor, coupling: str) -> list[float]:
+    """The definition, one image and one exit at a time."""
+    sums = [0.0] * K
+    for z, y in zip(logits.double().tolist(), labels.tolist(), strict=True):
+        previous = None
+        for k in range(K):
+            ce = math.log(sum(math.exp(v) for v in z[k])) - z[k][y]
+            weight = 1 / (1 + math.exp(-previous)) if coupling == "sigmoid" and previous is not None else 1
+            sums[k] += weight * ce
+            previous = ce
+    return [s / B for s in sums]
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_equals_a_plain_loop(coupling: str) -> None:
+    logits, labels = batch()
+    assert exit_losses(logits, labels, coupling).tolist() == pytest.approx(loop(logits, labels, coupling), rel=1e-5)
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_weighted_sum(coupling: str) -> None:
+    logits, labels = batch()
+    total, parts = weighted_loss(logits, labels, (0.5, 0.0, 2.0), coupling)
+    expected = loop(logits, labels, coupling)
+    assert parts.tolist() == pytest.approx(expected, rel=1e-5)
+    assert float(total) == pytest.approx(0.5 * expected[0] + 2 * expected[2], rel=1e-5)
+
+
+def test_coupling_is_not_detached() -> None:
+    logits, labels = batch(torch.float64)
+    for coupling, flows in (("sigmoid", True), ("none", False)):
+        z = logits.clone().requires_grad_()
+        exit_losses(z, labels, coupling)[1].backward()
+        assert z.grad is not None
+        assert (z.grad[:, 0].norm() > 1e-3) == flows
+        assert z.grad[:, 1].norm() > 1e-3 and z.grad[:, 2].norm() == 0
+    assert torch.autograd.gradcheck(lambda x: exit_losses(x, labels, "sigmoid"), logits.clone().requires_grad_())
+
+
+def test_solved_images_count_half_at_the_next_exit() -> None:
+    logits, labels = batch()
+    logits[:, 0] = 50 * torch.nn.functional.one_hot(labels, C)
+    plain, coupled = exit_losses(logits, labels), exit_losses(logits, labels, "sigmoid")
+    assert float(coupled[1]) == pytest.approx(float(plain[1]) / 2, rel=1e-5)
+    assert float(coupled[0]) == float(plain[0]) < 1e-6
+
+
+def test_one_exit_needs_no_coupling() -> None:
+    logits, labels = batch()
+    assert torch.equal(exit_losses(logits[:, :1], labels, "sigmoid"), exit_losses(logits[:, :1], labels))
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    logits, labels = batch(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        total, parts = weighted_loss(logits, labels, (1.0, 1.0, 1.0), "sigmoid")
+    assert total.dtype == parts.dtype == torch.float32
+    assert parts.tolist() == pytest.approx(loop(logits, labels, "sigmoid"), rel=1e-5)
+
+
+@pytest.mark.parametrize("label", [-1, C])
+def test_labels_outside_the_classes(label: int) -> None:
+    logits, labels = batch()
+    labels[2] = label
+    with pytest.raises(ValueError, match=rf"label {label} lies outside the 4 classes 0\.\.3"):
+        exit_losses(logits, labels)
+
+
+def test_bad_shapes_and_names() -> None:
+    logits, labels = batch()
+    with pytest.raises(ValueError, match=r"not \(5, 4\) and \(5,\)"):
+        exit_losses(logits[:, 0], labels)
+    with pytest.raises(ValueError, match=r"not \(5, 3, 4\) and \(4,\)"):
+        exit_losses(logits, labels[1:])
+    with pytest.raises(ValueError, match="hold no image"):
+        exit_losses(logits[:0], labels[:0])
+    with pytest.raises(ValueError, match="2 weights for 3 exits"):
+        weighted_loss(logits, labels, (1.0, 1.0))
+    with pytest.raises(ValueError, match=r"unknown coupling 'sigmoidal'.*none, sigmoid"):
+        exit_losses(logits, labels, "sigmoidal")
