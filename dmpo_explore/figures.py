@@ -1,0 +1,192 @@
+"""Tables → plotly figures; never shown here.
+
+In: tables and arrays that `metrics` and `Run.history` give. Out: `plotly.graph_objects.Figure` with a transparent
+background and mid-grey words, for light and dark pages; a ``template`` is the caller's choice. Colours are safe for
+colour-blind readers and never alone: exits take the middle of viridis (early pale, late dark) and a symbol each, models
+the Okabe–Ito palette and a dash each, right and wrong blue and hatched orange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+RIGHT, WRONG = "#0072B2", "#D55E00"
+GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page
+SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def exit_colours(n_exits: int) -> list[str]:
+    """K colours from the first exit to the last, as ``rgb(…)``."""
+    places = np.linspace(0.8, 0.3, n_exits) if n_exits > 1 else [0.5]
+    return list(sample_colorscale("viridis", [float(p) for p in places]))
+
+
+def trade_off_figure(
+    curves: Mapping[str, pd.DataFrame],
+    point: Mapping[str, Any] | None = None,
+    singles: Mapping[str, tuple[float, float]] | None = None,
+    template: str | None = None,
+) -> go.Figure:
+    """Accuracy over compute, one line per model.
+
+    Args:
+        curves: name → table of `trade_off`.
+        point: ``flops_fraction`` and ``accuracy`` of the operating point (`summarise`'s dict will do), or None.
+        singles: name → (flops_fraction, accuracy) of models without exits, drawn as diamonds.
+    """
+    figure = _figure(template, "compute (share of the plain backbone)", "accuracy")
+    hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
+    for i, (name, table) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=table["flops_fraction"],
+            y=table["accuracy"],
+            customdata=table[["threshold", "mean_exit"]],
+            name=name,
+            mode="lines+markers",
+            line={"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2},
+            marker={"size": 4},
+            hovertemplate=hover + "<br>threshold %{customdata[0]:.4g}<br>mean exit %{customdata[1]:.2f}<extra></extra>",
+        )
+    for i, (name, (flops, accuracy)) in enumerate((singles or {}).items(), start=len(curves)):
+        figure.add_scatter(
+            x=[flops],
+            y=[accuracy],
+            name=name,
+            mode="markers",
+            marker={"symbol": "diamond", "size": 12, "color": MODEL_COLOURS[i % len(MODEL_COLOURS)]},
+            hovertemplate=hover + "<extra></extra>",
+        )
+    if point is not None:
+        figure.add_scatter(
+            x=[point["flops_fraction"]],
+            y=[point["accuracy"]],
+            name="now",
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 16, "color": GREY, "line": {"width": 3}},
+            hovertemplate=hover + "<extra></extra>",
+        )
+    return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
+
+
+def exit_histogram(
+    exits: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
+) -> go.Figure:
+    """How many images leave where, right and wrong stacked.
+
+    Args:
+        exits: (B,) 0-based. correct: (B,) bool, whether the label given there is right. exit_labels: K axis labels.
+
+    Raises:
+        ValueError: lengths that differ or an exit without a label.
+    """
+    exits, correct = np.asarray(exits), np.asarray(correct, bool)
+    if exits.shape != correct.shape or exits.ndim != 1:
+        raise ValueError(f"exits {exits.shape} and correct {correct.shape} must both be (B,)")
+    if exits.size and not 0 <= exits.min() <= exits.max() < len(exit_labels):
+        raise ValueError(f"exits from {exits.min()} to {exits.max()} but {len(exit_labels)} labels")
+    figure = _figure(template, "exit", "images").update_layout(barmode="stack", legend={"traceorder": "normal"})
+    for name, mask, colour, pattern in (("right", correct, RIGHT, ""), ("wrong", ~correct, WRONG, "/")):
+        figure.add_bar(
+            x=list(exit_labels),
+            y=np.bincount(exits[mask], minlength=len(exit_labels)),
+            name=name,
+            marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay", "solidity": 0.3}},
+            hovertemplate="%{x}: %{y:,} " + name + "<extra></extra>",
+        )
+    return figure.update_xaxes(type="category")
+
+
+def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:
+    """Loss weight λ_k, loss ℓ_k and validation accuracy of every exit over the epochs, three panels.
+
+    Args:
+        history: `Run.history`: epoch, lambda_1..K, loss_1..K, accuracy_1..K.
+
+    Raises:
+        ValueError: the table has no such columns.
+    """
+    n_exits = sum(str(column).startswith("lambda_") for column in history.columns)
+    panels = {"lambda": "loss weight λ", "loss": "loss", "accuracy": "accuracy on val"}
+    missing = [c for p in panels for k in range(1, n_exits + 1) if (c := f"{p}_{k}") not in history]
+    if not n_exits or missing or "epoch" not in history:
+        raise ValueError(f"history lacks {', '.join(missing) or 'epoch or lambda_1 …'}; it has {list(history.columns)}")
+    figure = _figure(template, "", "")
+    figure.set_subplots(rows=1, cols=3, horizontal_spacing=0.1)
+    for column, (panel, title) in enumerate(panels.items(), start=1):
+        figure.update_yaxes(title=title, col=column)
+        for k, colour in enumerate(exit_colours(n_exits), start=1):
+            figure.add_scatter(
+                x=history["epoch"],
+                y=history[f"{panel}_{k}"],
+                name=f"exit {k}",
+                legendgroup=f"exit {k}",
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={"color": colour, "width": 2},
+                marker={"symbol": SYMBOLS[(k - 1) % len(SYMBOLS)]},
+                row=1,
+                col=column,
+            )
+    step = -(-len(history) // 8)  # whole epochs, at most 8 ticks or so
+    return _style(figure.update_xaxes(title="epoch", tick0=1, dtick=step).update_yaxes(tickformat=".0%", col=3))
+
+
+def confidence_by_exit(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
+) -> go.Figure:
+    """How sure each exit is when right and when wrong: boxes from the 5, 25, 50, 75 and 95 % quantiles.
+
+    Args:
+        confidence: (B, K). correct: (B, K) bool. exit_labels: K axis labels.
+
+    Raises:
+        ValueError: shapes that do not agree.
+    """
+    confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
+    if confidence.shape != correct.shape or confidence.ndim != 2 or confidence.shape[1] != len(exit_labels):
+        shapes = f"confidence {confidence.shape}, correct {correct.shape}"
+        raise ValueError(f"{shapes} and {len(exit_labels)} labels must be (B, K), (B, K) and K")
+    figure = _figure(template, "exit", "confidence").update_layout(boxmode="group")
+    for name, mask, colour in (("right", correct, RIGHT), ("wrong", ~correct, WRONG)):
+        columns = [confidence[mask[:, k], k] for k in range(len(exit_labels))]
+        shown = [k for k, column in enumerate(columns) if column.size]
+        numbers = np.array([np.quantile(columns[k], [0.05, 0.25, 0.5, 0.75, 0.95]) for k in shown]).reshape(-1, 5)
+        low, first, median, third, high = numbers.T
+        figure.add_box(
+            x=[exit_labels[k] for k in shown],
+            lowerfence=low,
+            q1=first,
+            median=median,
+            q3=third,
+            upperfence=high,
+            name=name,
+            marker={"color": colour},
+        )
+    return figure.update_yaxes(range=[0, 1.02])
+
+
+def _figure(template: str | None, x: str, y: str) -> go.Figure:
+    figure = go.Figure().update_layout(template=template or "none")
+    if template is None:
+        figure.update_layout(font={"color": GREY})
+    return _style(figure.update_xaxes(title=x).update_yaxes(title=y))
+
+
+def _style(figure: go.Figure) -> go.Figure:
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )
+    grid = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": True}
+    return figure.update_xaxes(**grid).update_yaxes(**grid)

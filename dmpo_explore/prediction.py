@@ -1,0 +1,60 @@
+"""Picture files → labels, each stopping at the exit where a policy lets it go.
+
+In: a trained `Run`, files or folders, a `Policy`. Out: one `Prediction` per file, as they come; a file that cannot be
+read carries its error and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .data import make_transform
+from .engine import infer
+from .picture_files import find_pictures, open_picture
+from .policy import Policy
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one file got: label, 0-based exit and confidence (max softmax) there, or only an ``error``."""
+
+    path: Path
+    label: str = ""
+    exit: int = -1
+    confidence: float = 0.0
+    error: str = ""
+
+
+def predict_files(
+    run: Run, paths: Iterable[str | Path], policy: Policy, *, device: str = "auto", batch_size: int = 64
+) -> Iterator[Prediction]:
+    """Classify files and the pictures in folders, in order.
+
+    Raises:
+        ValueError: a folder without pictures, a policy for another number of exits, or what `Run.model` raises.
+    """
+    files = find_pictures(paths)
+    model, names = run.model(device), run.class_names
+    policy.check(len(model.stages))
+    transform = make_transform(model.preprocess)
+    for start in range(0, len(files), batch_size):
+        images: list[Tensor] = []
+        results = [Prediction(path) for path in files[start : start + batch_size]]
+        for i, result in enumerate(results):
+            try:
+                images.append(transform(open_picture(result.path)))
+            except (OSError, ValueError) as error:
+                results[i] = Prediction(result.path, error=str(error))
+        if images:
+            out = infer(model, torch.stack(images), policy)
+            seen = zip(out.label.tolist(), out.exit.tolist(), out.confidence.tolist(), strict=True)
+            readable = [i for i, result in enumerate(results) if not result.error]
+            for i, (label, exit, confidence) in zip(readable, seen, strict=True):
+                results[i] = Prediction(results[i].path, names[label], exit, confidence)
+        yield from results

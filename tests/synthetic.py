@@ -1,0 +1,50 @@
+"""Made-up records for tests: better and dearer with every exit, no model needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dmpo_explore.record import ExitRecord, RecordMeta
+from dmpo_explore.scores import SCORES, scores
+
+
+def make_meta(n_images: int = 8, n_exits: int = 4, n_classes: int = 5, **changes: Any) -> RecordMeta:
+    """Exits after every third block; leaving at exit k costs 0.2 k + 0.1 of the reference."""
+    values: dict[str, Any] = {
+        "data": "synthetic",
+        "split": "val",
+        "class_names": tuple(f"class {c}" for c in range(n_classes)),
+        "exits": tuple(range(3, 3 * n_exits + 1, 3)),
+        "flops": tuple(100.0 + 200.0 * k for k in range(1, n_exits + 1)),
+        "reference_flops": 1000.0,
+        "indices": np.arange(n_images, dtype=np.int64),
+        "model": "made up",
+        "image_size": 32,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+    return RecordMeta(**(values | changes))
+
+
+def make_record(
+    n_images: int = 200, n_exits: int = 4, n_classes: int = 5, seed: int = 0, *, with_logits: bool = True, **meta: Any
+) -> ExitRecord:
+    """Random logits that lean more towards the label at every exit."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(n_classes, size=n_images)
+    logits = rng.normal(size=(n_images, n_exits, n_classes)) * 1.5
+    strength = np.linspace(1.0, 3.0, n_exits) * rng.gamma(2.0, 0.5, size=(n_images, 1))
+    logits[np.arange(n_images), :, labels] += strength
+    return record_from_logits(logits, labels, with_logits=with_logits, **meta)
+
+
+def record_from_logits(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, *, with_logits: bool = True, **meta: Any
+) -> ExitRecord:
+    """A record of given logits (B, K, C) and labels (B,)."""
+    logits = np.asarray(logits, np.float32)
+    kept = logits.astype(np.float16) if with_logits else None
+    values = scores(logits, SCORES)
+    return ExitRecord(labels=np.asarray(labels, np.int64), logits=kept, meta=make_meta(*logits.shape, **meta), **values)
