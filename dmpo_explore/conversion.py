@@ -37,7 +37,7 @@ def dinov2_onnx_to_timm(path: Path) -> Arrays:
             arrays[f"norm.{part}"] = constants[f"backbone.layernorm.{part}"]
     except KeyError as error:
         raise ValueError(f"{path.name} does not hold a DINOv2 backbone: {error.args[0]} is missing") from None
-    return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in arrays.items()}
+    return {key: np.array(value, dtype=np.float32, order="C") for key, value in arrays.items()}
 
 
 def _read_onnx(path: Path) -> tuple[Arrays, Arrays]:

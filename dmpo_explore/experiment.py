@@ -1,10 +1,10 @@
 """Config → build, train, record → a run folder.
 
 `train` yields one `EpochResult` per epoch and leaves a folder that `load_run` opens; `record_run` adds a split's
-record. The folder appears whole behind the first epoch; after every epoch history.csv, weights.safetensors, card.md and,
-last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The epoch that is kept is
-the one with the largest area under the accuracy–FLOPs curve on validation images; the test split is never read here
-unless `record_run` is asked for it.
+record. The folder appears whole behind the first epoch; after every epoch history.csv, weights.safetensors, card.md
+and, last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The epoch that is
+kept is the one with the largest area under the accuracy–FLOPs curve on validation images; the test split is never read
+here unless `record_run` is asked for it.
 """
 
 from __future__ import annotations
@@ -185,9 +185,8 @@ class _Validator:
         try:
             record = record_split(model, self.loader, self.meta, precision=self.precision, keep_logits=False)
         except ValueError as error:
-            raise FloatingPointError(
-                f"training diverged in the last steps of the epoch: on val, {error}. Lower the learning rates"
-            ) from None
+            cause = "training diverged in the last steps of the epoch; lower the learning rates"
+            raise FloatingPointError(f"on val {error}: {cause}") from None
         return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"))
 
 

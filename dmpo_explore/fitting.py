@@ -1,9 +1,11 @@
 """Which threshold: a held-out record and a wish → a frozen policy.
 
 In: an `ExitRecord` (of ``val``) and a compute budget, an accuracy drop, shares per exit or a threshold. Out: a `Policy`
-to apply elsewhere (to ``test``). The shares protocol is MSDNet's (Huang et al. 2018), which the release uses on training
-data. Ours: budgets are realised FLOPs, thresholds lie midway between neighbouring scores, and scores closer than `TIE`
-count as tied and leave together, so that float noise of another batch size or device cannot decide.
+to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release uses it on
+training data. Ours: budgets are realised FLOPs, thresholds lie midway between neighbouring scores, and scores closer
+than `TIE` count as tied and leave together, so that float noise of another batch size or device cannot decide. Where
+very many scores crowd (confidence near 1 of an overconfident model) ties form long chains and settings grow coarse:
+a budget is then kept but not used up.
 """
 
 from __future__ import annotations

@@ -274,9 +274,11 @@ def read_weights_meta(path: Path) -> dict[str, str]:
 
 
 def backbone_sha256(config: ModelConfig) -> str:
-    """Hash of the backbone file that ``config`` stands for; empty where it is timm's hub or random."""
-    from .weights import find_weights
+    """Hash of the backbone file: the published one (`SOURCES`) or one's own; empty for timm's hub and random."""
+    from .weights import SOURCES, find_weights
 
+    if config.weights == "auto" and config.backbone in SOURCES:
+        return SOURCES[config.backbone].sha256
     file = find_weights(config.backbone, config.weights)
     return file.sha256 if file else ""
 

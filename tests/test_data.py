@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dmpo_explore.config import Preprocess
+from dmpo_explore.data import ImageDataset, make_loader, make_transform
+from dmpo_explore.images import load_pictures
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@given(value=st.integers(0, 255), size=st.integers(1, 40), height=st.integers(1, 30), width=st.integers(1, 30))
+def test_a_plain_picture_stays_plain(value: int, size: int, height: int, width: int) -> None:
+    out = make_transform(Preprocess(size, MEAN, STD))(np.full((height, width, 3), value, dtype=np.uint8))
+    expected = (value / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    assert (out.shape, out.dtype) == ((3, size, size), torch.float32)
+    torch.testing.assert_close(out, expected[:, None, None].expand(3, size, size), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [14, 28, 70])
+def test_resizing_equals_pillow_within_a_grey_level(size: int) -> None:
+    picture = load_pictures("fashion-mnist", "test")[3]
+    out = make_transform(Preprocess(size, (0.0,) * 3, (1.0,) * 3))(picture)
+    wanted = np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
+    difference = (out * 255).permute(1, 2, 0).numpy() - wanted.astype(np.float32)
+    assert np.abs(difference).max() <= 1.01
+
+
+def test_the_source_is_left_alone_and_may_be_read_only() -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    picture.setflags(write=False)
+    out = make_transform(Preprocess(4, (0.0,) * 3, (1.0,) * 3))(picture)
+    out.zero_()
+    assert picture.reshape(-1).tolist() == list(range(48))
+
+
+def test_flip_mirrors_about_half_of_them() -> None:
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    picture[:, :2] = 255
+    transform = make_transform(Preprocess(4, (0.0,) * 3, (1.0,) * 3), flip=True)
+    torch.manual_seed(0)
+    lefts = [float(transform(picture)[0, 0, 0]) for _ in range(100)]
+    assert set(lefts) == {0.0, 1.0}
+    assert 30 < sum(lefts) < 70
+
+
+def test_transform_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"unknown interpolation 'cubic'.*bicubic"):
+        make_transform(Preprocess(8, MEAN, STD, "cubic"))
+    with pytest.raises(ValueError, match="three entries"):
+        make_transform(Preprocess(8, (0.5,), (0.5,)))
+    with pytest.raises(ValueError, match="above 0"):
+        make_transform(Preprocess(8, MEAN, (0.2, 0.0, 0.2)))
+
+
+def test_dataset_and_loader_keep_order_and_labels() -> None:
+    pictures = load_pictures("digits", "test").subset(slice(0, 10))
+    pre = Preprocess(16, MEAN, STD)
+    dataset = ImageDataset(pictures, make_transform(pre))
+    batches = list(make_loader(pictures, pre, batch_size=4))
+    assert [len(images) for images, _ in batches] == [4, 4, 2]
+    assert torch.cat([labels for _, labels in batches]).tolist() == pictures.labels.tolist()
+    assert batches[0][1].dtype == torch.int64
+    torch.testing.assert_close(batches[2][0][1], dataset[9][0], rtol=0, atol=0)
+    assert len(dataset) == 10
+
+
+def test_the_global_seed_alone_decides_an_epoch() -> None:
+    """What resuming bit-equal rests on."""
+    pictures = load_pictures("digits", "test").subset(slice(0, 64))
+    pre = Preprocess(8, MEAN, STD)
+    used = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True)
+    list(used)  # an epoch behind it
+    fresh = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True)
+    epochs = []
+    for loader, seed in ((used, 5), (fresh, 5), (fresh, 6)):
+        torch.manual_seed(seed)
+        images, labels = zip(*loader, strict=True)
+        epochs.append((torch.cat(images), torch.cat(labels)))
+    assert torch.equal(epochs[0][0], epochs[1][0])
+    assert torch.equal(epochs[0][1], epochs[1][1])
+    assert not torch.equal(epochs[0][1], epochs[2][1])
+    assert sorted(epochs[0][1].tolist()) == sorted(pictures.labels.tolist())
+
+
+def test_loader_bad_input() -> None:
+    pictures = load_pictures("digits", "test")
+    pre = Preprocess(8, MEAN, STD)
+    with pytest.raises(ValueError, match="digits test holds no pictures"):
+        make_loader(pictures.subset([]), pre, batch_size=4)
+    for options in ({"batch_size": 0}, {"batch_size": 4, "workers": -1}):
+        with pytest.raises(ValueError, match="must be at least 1 and workers"):
+            make_loader(pictures, pre, **options)

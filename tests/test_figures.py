@@ -1,0 +1,112 @@
+"""Figures: what is drawn, not how it looks."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from synthetic import make_record
+
+from dmpo_explore.figures import (
+    MODEL_COLOURS,
+    confidence_by_exit,
+    exit_colours,
+    exit_histogram,
+    history_figure,
+    trade_off_figure,
+)
+from dmpo_explore.metrics import trade_off
+
+LABELS = ("exit 1", "exit 2", "exit 3")
+
+
+def history(epochs: int = 3, n_exits: int = 2) -> pd.DataFrame:
+    columns = [f"{name}_{k}" for name in ("lambda", "loss", "accuracy") for k in range(1, n_exits + 1)]
+    values = np.arange(epochs * len(columns)).reshape(epochs, -1) / 100
+    return pd.DataFrame(values, columns=columns).assign(epoch=range(1, epochs + 1))
+
+
+def figures(template: str | None = None) -> dict[str, go.Figure]:
+    record = make_record(60, 3, 4)
+    return {
+        "trade-off": trade_off_figure({"demo": trade_off(record)}, template=template),
+        "histogram": exit_histogram(record.labels % 3, record.correct[:, 0], LABELS, template),
+        "history": history_figure(history(), template),
+        "confidence": confidence_by_exit(record.confidence, record.correct, LABELS, template),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(figures()))
+def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) -> None:
+    plain, themed = figures()[name], figures("plotly_white")[name]
+    for figure in (plain, themed):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    assert plain.layout.font.color == "#767676"
+    assert themed.layout.font.color is None  # the template's own
+    assert themed.layout.template.layout.font.color
+    assert json.loads(plain.to_json())["data"]
+
+
+def test_trade_off_draws_curves_diamonds_and_the_point() -> None:
+    tables = {"demo": trade_off(make_record(60, 3, 4)), "naive": trade_off(make_record(60, 3, 4, seed=1))}
+    figure = trade_off_figure(tables, {"flops_fraction": 0.4, "accuracy": 0.5, "more": 1}, {"single": (0.9, 0.6)})
+    assert [trace.name for trace in figure.data] == ["demo", "naive", "single", "now"]
+    assert figure.data[0].mode == "lines+markers"  # so that clicks arrive
+    assert list(figure.data[1].x) == list(tables["naive"]["flops_fraction"])
+    assert list(figure.data[1].y) == list(tables["naive"]["accuracy"])
+    assert (figure.data[2].marker.symbol, list(figure.data[2].x), list(figure.data[2].y)) == ("diamond", [0.9], [0.6])
+    assert (list(figure.data[3].x), list(figure.data[3].y)) == ([0.4], [0.5])
+    assert [figure.data[i].line.color for i in (0, 1)] == list(MODEL_COLOURS[:2])
+    assert figure.data[0].line.dash != figure.data[1].line.dash  # colour is never alone
+    assert len(trade_off_figure({}).data) == 0
+
+
+def test_histogram_counts() -> None:
+    figure = exit_histogram([0, 0, 2, 2, 2], [True, False, True, True, False], LABELS)
+    assert {trace.name: list(trace.y) for trace in figure.data} == {"right": [1, 0, 2], "wrong": [1, 0, 1]}
+    assert list(figure.data[0].x) == list(LABELS)
+    assert figure.layout.barmode == "stack"
+    assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
+    with pytest.raises(ValueError, match="from 0 to 3 but 3 labels"):
+        exit_histogram([0, 3], [True, True], LABELS)
+    with pytest.raises(ValueError, match=r"must both be \(B,\)"):
+        exit_histogram([0, 1], [True], LABELS)
+
+
+def test_history_draws_every_exit_in_every_panel() -> None:
+    table = history(4, 3)
+    figure = history_figure(table)
+    assert len(figure.data) == 9
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["exit 1", "exit 2", "exit 3"]
+    assert list(figure.data[4].y) == list(table["loss_2"])
+    assert list(figure.data[0].x) == [1, 2, 3, 4]
+    assert [trace.line.color for trace in figure.data[:3]] == exit_colours(3)
+    with pytest.raises(ValueError, match="accuracy_3"):
+        history_figure(table.drop(columns="accuracy_3"))
+    with pytest.raises(ValueError, match="lambda_1"):
+        history_figure(pd.DataFrame({"epoch": [1]}))
+
+
+def test_confidence_boxes_hold_the_quantiles() -> None:
+    confidence = np.tile(np.linspace(0, 1, 101)[:, None], (1, 2))
+    correct = np.ones((101, 2), bool)
+    correct[:, 1] = False
+    figure = confidence_by_exit(confidence, correct, ["a", "b"])
+    right, wrong = figure.data
+    assert (list(right.x), list(wrong.x)) == (["a"], ["b"])
+    five = [right.lowerfence, right.q1, right.median, right.q3, right.upperfence]
+    assert np.ravel(five).tolist() == pytest.approx([0.05, 0.25, 0.5, 0.75, 0.95])
+    with pytest.raises(ValueError, match="and 3 labels"):
+        confidence_by_exit(confidence, correct, LABELS)
+
+
+@pytest.mark.parametrize("n_exits", [1, 2, 12])
+def test_exit_colours_darken(n_exits: int) -> None:
+    colours = exit_colours(n_exits)
+    light = [np.dot([int(v) for v in re.findall(r"\d+", colour)], [0.2126, 0.7152, 0.0722]) for colour in colours]
+    assert len(set(colours)) == n_exits
+    assert light == sorted(light, reverse=True)

