@@ -18,6 +18,7 @@ _HOMES = {
     "DataConfig": "config",
     "EpochResult": "training",
     "ExitRecord": "record",
+    "Inference": "engine",
     "ModelConfig": "config",
     "Policy": "policy",
     "Preprocess": "config",
@@ -31,6 +32,7 @@ _HOMES = {
     "list_runs": "run",
     "load_pictures": "images",
     "load_run": "run",
+    "record_run": "experiment",
     "record_split": "engine",
     "summarise": "metrics",
     "trade_off": "metrics",
@@ -47,8 +49,10 @@ if TYPE_CHECKING:
     from .config import ModelConfig as ModelConfig
     from .config import Preprocess as Preprocess
     from .config import TrainingConfig as TrainingConfig
+    from .engine import Inference as Inference
     from .engine import infer as infer
     from .engine import record_split as record_split
+    from .experiment import record_run as record_run
     from .experiment import train as train
     from .fitting import fit_policy as fit_policy
     from .images import load_pictures as load_pictures

@@ -9,18 +9,22 @@ antialiased bicubic `resample_abs_pos_embed` (the one timm itself uses for its h
 from __future__ import annotations
 
 import copy
+import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import timm
 from timm.data import resolve_data_config
-from timm.layers import resample_abs_pos_embed
-from timm.models import VisionTransformer
+from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.models import VisionTransformer, is_model_in_modules
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .config import Preprocess
-from .registry import unknown
+
+FAMILIES = ("vision_transformer", "deit")  # timm's modules that hold plain ViTs
 
 
 @dataclass
@@ -57,26 +61,28 @@ def create_vit(
 
     Args:
         state: timm weights to load strictly (classifier entries are ignored), or None.
-        pretrained: take timm's hub weights instead.
+        pretrained: start from timm's hub weights.
 
     Raises:
         ValueError: unknown or unsupported backbone, an image size that is not a multiple of the patch,
             or weights that do not fit.
+        FileNotFoundError: the hub has no weights for it or cannot be reached.
     """
-    if not timm.is_model(name):
-        raise ValueError(unknown("timm backbone", name, timm.list_models("*vit*") if "vit" in name else ("vit_*",)))
-    arguments = _size_arguments(name, image_size)
-    vit: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
-    if not isinstance(vit, VisionTransformer):
-        raise ValueError(
-            f"backbone {name!r} is a {type(vit).__name__}; exits need a plain ViT (embedding, blocks of equal width). "
-            "Use a ViT, DINOv2 or DeiT name such as vit_small_patch14_dinov2"
-        )
+    _check(name, image_size)
+    try:
+        vit = timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=False)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(
+            f"timm's hub did not give the weights of {name} ({cause}); "
+            "use a local file (--weights FILE), --weights random, or another backbone"
+        ) from error
+    assert isinstance(vit, VisionTransformer)
     if state is not None:
         _load(vit, state, name)
-    vit.requires_grad_(False)
-    vit.eval()
-    return vit
+    return vit.requires_grad_(False).eval()
 
 
 def split_vit(vit: VisionTransformer, exits: Sequence[int] | int) -> Backbone:
@@ -120,38 +126,46 @@ def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:
     """Block numbers of the exits; a single number K stands for K equal parts of ``depth`` blocks.
 
     Raises:
-        ValueError: more exits than blocks, or a block number beyond ``depth``.
+        ValueError: more exits than blocks, block numbers that do not rise, or one outside 1 to ``depth``.
     """
     if isinstance(exits, int):
         if not 1 <= exits <= depth:
             raise ValueError(f"exits={exits}: the backbone has {depth} blocks, so 1 to {depth} exits")
         return tuple(round((k + 1) * depth / exits) for k in range(exits))
-    if exits[-1] > depth:
-        raise ValueError(f"exits={list(exits)}: the backbone has only {depth} blocks (counted from 1)")
+    if not exits or list(exits) != sorted(set(exits)):
+        raise ValueError(f"exits={list(exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
+    if exits[0] < 1 or exits[-1] > depth:
+        raise ValueError(f"exits={list(exits)}: the backbone has {depth} blocks, counted from 1")
     return tuple(exits)
 
 
-def _size_arguments(name: str, image_size: int) -> dict[str, Any]:
-    patch = getattr(timm.create_model(name, num_classes=0, device="meta"), "patch_embed", None)
-    side = getattr(patch, "patch_size", None)
-    if side is None:
-        return {}
-    if image_size % side[0] or image_size % side[1]:
-        down, up = image_size // side[0] * side[0], (image_size // side[0] + 1) * side[0]
-        near = f"{down} or {up}" if down else f"{up}"
-        raise ValueError(f"image_size={image_size} is not a multiple of the patch of {name} ({side[0]}); try {near}")
-    return {"img_size": image_size, "dynamic_img_size": False}
+def _check(name: str, image_size: int) -> None:
+    """Refuse what is no plain ViT or does not fit its patches; builds it without memory to see."""
+    if not timm.is_model(name):
+        plain = [known for family in FAMILIES for known in timm.list_models(module=family)]
+        near = difflib.get_close_matches(name.lower(), plain, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
+        raise ValueError(
+            f"unknown backbone {name!r}. Near: {', '.join(near)}. Any plain ViT, DINOv2 or DeiT of timm serves: "
+            "timm.list_models(module='vision_transformer')"
+        )
+    vit: Any = timm.create_model(name, num_classes=0, device="meta") if is_model_in_modules(name, FAMILIES) else None
+    if type(getattr(vit, "patch_embed", None)) is not PatchEmbed or any(type(b) is not Block for b in vit.blocks):
+        raise ValueError(
+            f"backbone {name!r} is not served: exits need a plain ViT (linear patches, standard blocks). "
+            "Use a ViT, DINOv2 or DeiT name such as vit_small_patch14_dinov2"
+        )
+    side = max(vit.patch_embed.patch_size)
+    if image_size % side or image_size < side:
+        down, up = image_size // side * side, (image_size // side + 1) * side
+        near_sizes = f"{down} or {up}" if down else f"{up}"
+        raise ValueError(f"image_size={image_size} is not a multiple of the patch of {name} ({side}); try {near_sizes}")
 
 
 def _load(vit: VisionTransformer, state: Mapping[str, Tensor], name: str) -> None:
     wanted = vit.state_dict()
     given = {key: value for key, value in state.items() if not key.startswith(("head.", "head_dist."))}
-    if "pos_embed" in given and "pos_embed" in wanted and given["pos_embed"].ndim == 3:
-        given["pos_embed"] = resample_abs_pos_embed(
-            given["pos_embed"],
-            new_size=list(vit.patch_embed.grid_size),
-            num_prefix_tokens=0 if vit.no_embed_class else vit.num_prefix_tokens,
-        )
+    if "pos_embed" in given:
+        given["pos_embed"] = _resample(vit, given["pos_embed"])
     missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     bent = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
     if missing or foreign or bent:
@@ -160,6 +174,17 @@ def _load(vit: VisionTransformer, state: Mapping[str, Tensor], name: str) -> Non
             f"{len(foreign)} foreign (e.g. {foreign[:2]}), {len(bent)} of another shape (e.g. {sorted(bent)[:2]})"
         )
     vit.load_state_dict(given)
+
+
+def _resample(vit: VisionTransformer, table: Tensor) -> Tensor:
+    """A position table (1, prefix + side², D) at the ViT's grid; one that is not square stays as it is."""
+    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    patches = table.shape[1] - prefix if table.ndim == 3 else 0
+    if patches < 1 or math.isqrt(patches) ** 2 != patches:
+        return table
+    new_size = list(vit.patch_embed.grid_size)
+    resampled: Tensor = resample_abs_pos_embed(table, new_size=new_size, num_prefix_tokens=prefix)
+    return resampled
 
 
 def _final_norm(vit: VisionTransformer) -> nn.Module:

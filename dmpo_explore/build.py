@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from .backbone import Backbone, create_vit, split_vit
+from .backbone import Backbone, create_vit, exit_blocks, split_vit
 from .bypass import BYPASSES
 from .config import ModelConfig
 from .model import DMPO, Stage
@@ -43,9 +43,8 @@ def build_reference(config: ModelConfig, n_classes: int) -> DMPO:
     """
     vit = create_vit(config.backbone, config.image_size)
     depth = len(vit.blocks)
-    backbone = split_vit(vit, config.exits)
-    if backbone.exits[-1] != depth:
-        backbone = split_vit(create_vit(config.backbone, config.image_size), (*backbone.exits, depth))
+    ends = exit_blocks(config.exits, depth)
+    backbone = split_vit(vit, ends if ends[-1] == depth else (*ends, depth))
     read = "cls" if backbone.class_token else "mean"
     return _wire(backbone, replace(config, bypass="none", predictor="linear", read=read), n_classes)
 
@@ -68,10 +67,10 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
 def _stage(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> Stage:
     width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
     norm = backbone.norms[k].requires_grad_(config.train_norm)
-    bypass = lookup(BYPASSES, config.bypass, "bypass") if early else BYPASSES["none"]
+    bypass = lookup(BYPASSES, config.bypass, "bypass")
     return Stage(
         backbone.trunks[k],
-        bypass(width, config.bypass_width, grid, prefix),
+        (bypass if early else BYPASSES["none"])(width, config.bypass_width, grid, prefix),
         norm,
         _predictor(backbone, k, config, n_classes, early=early),
         width=width,
@@ -83,9 +82,10 @@ def _stage(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, e
 def _predictor(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> nn.Module:
     width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
     read = _read(config, backbone)
-    if early and config.bypass == "mlp" and prefix and read == "mean" and config.predictor == "linear":
+    if early and config.bypass == "mlp" and prefix and read == "mean":
         raise ValueError(
-            "bypass='mlp' works on the class token, which read='mean' never reads; use read='both' or 'cls'"
+            "bypass='mlp' works on the tokens before the patches, which read='mean' never reads; "
+            + ("use read='both' or 'cls'" if backbone.class_token else "use bypass='conv'")
         )
     kind = lookup(PREDICTORS, config.predictor, "predictor")
     if not early or kind is LinearPredictor:

@@ -97,8 +97,8 @@ class TrainingConfig:
     epochs: int = 6
     batch_size: int = 64
     accumulation: int = 1
-    tuning_lr: float = 1e-3
-    predictor_lr: float = 1e-3
+    tuning_lr: float = 2e-3
+    predictor_lr: float = 2e-3
     weight_decay: float = 0.05
     warmup_epochs: float = 0.5
     clip_norm: float | None = 1.0

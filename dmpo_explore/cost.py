@@ -31,7 +31,8 @@ class Cost:
         embed: FLOPs of the embedding.
         trunk, tuning, bypass, predictor: FLOPs of each of the K stages; ``trunk`` without its tuning.
         reference: FLOPs of the plain backbone with one linear predictor.
-        parameters: component → number of parameters; ``trainable`` counts those that train.
+        parameters: component → number of parameters; ``embed`` and ``trunk`` count frozen ones, ``tuning`` those of
+            either that train. All but ``trainable``, which counts what trains anywhere, add up to the whole.
     """
 
     embed: int
@@ -59,13 +60,18 @@ def count_flops(function: Callable[..., Any], *inputs: Any) -> int:
     return int(counter.get_total_flops())
 
 
-def measure_cost(model: nn.Module, reference: nn.Module) -> Cost:
+def measure_cost(model: Any, reference: Any) -> Cost:
     """Cost of every component of a `DMPO` (one image, eval mode; the mode is restored).
 
     Args:
         reference: the plain model of `build_reference`, with the same exits (one more behind the last block
             where the model is shorter): its trunks tell the tuning apart, its full depth is the reference.
+
+    Raises:
+        ValueError: the reference has other exits.
     """
+    if reference.exits[: len(model.exits)] != model.exits:
+        raise ValueError(f"the reference has exits {reference.exits}, the model {model.exits}; see build_reference")
     parts, plain = _stage_flops(model), _stage_flops(reference)
     trunk = tuple(int(row["trunk"]) for row in plain["stages"])
     own = [row["trunk"] for row in parts["stages"]]
@@ -82,18 +88,20 @@ def measure_cost(model: nn.Module, reference: nn.Module) -> Cost:
 
 def _stage_flops(model: Any) -> dict[str, Any]:
     mode = model.training
-    model.eval()
     size = model.preprocess.image_size
     images = torch.zeros(1, 3, size, size, device=model.device, dtype=next(model.parameters()).dtype)
     rows: list[dict[str, int]] = []
-    with torch.no_grad():
-        embed = count_flops(model.embed, images)
-        tokens, side = model.embed(images), None
-        for stage in model.stages:
-            trunk, tokens = count_flops(stage.trunk, tokens), stage.trunk(tokens)
-            bypass, (read, side) = count_flops(stage.bypass, tokens, side), stage.bypass(tokens, side)
-            rows.append({"trunk": trunk, "bypass": bypass, "predictor": count_flops(stage.predictor, read)})
-    model.train(mode)
+    try:
+        model.eval()
+        with torch.no_grad():
+            embed = count_flops(model.embed, images)
+            tokens, side = model.embed(images), None
+            for stage in model.stages:
+                trunk, tokens = count_flops(stage.trunk, tokens), stage.trunk(tokens)
+                bypass, (read, side) = count_flops(stage.bypass, tokens, side), stage.bypass(tokens, side)
+                rows.append({"trunk": trunk, "bypass": bypass, "predictor": count_flops(stage.predictor, read)})
+    finally:
+        model.train(mode)
     return {"embed": embed, "stages": rows}
 
 
@@ -104,7 +112,7 @@ def _parameters(model: Any) -> dict[str, int]:
 
     trunks = [stage.trunk for stage in model.stages]
     return {
-        "embed": size([model.embed]),
+        "embed": size([model.embed], trainable=False),
         "trunk": size(trunks, trainable=False),
         "tuning": size([model.embed, *trunks], trainable=True),
         "bypass": size([stage.bypass for stage in model.stages]),

@@ -7,8 +7,8 @@ for a harder one. Both use the same stages and the same policy: executed exits e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,11 @@ from torch import Tensor
 from .model import DMPO
 from .policy import Policy
 from .record import ExitRecord, RecordMeta
+from .registry import lookup
 from .scores import SCORES, scores
 
 Progress = Callable[[int, int], None]
+PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,24 @@ class Inference:
 
 @torch.inference_mode()
 def infer(model: DMPO, images: Tensor, policy: Policy) -> Inference:
-    """Classify a batch; every image stops at the exit where ``policy`` lets it go.
+    """Classify a batch; every image stops at the exit where ``policy`` lets it go. No dropout: the model is put
+    into eval mode for the call.
 
     Args:
-        images: (B,3,S,S), preprocessed (`Run.inputs`, `make_transform`).
+        images: (B,3,S,S) floats, preprocessed (`Run.inputs`, `make_transform`).
         policy: a fitted policy for this model's K exits.
 
     Raises:
-        ValueError: images of another shape than the model expects.
+        ValueError: images of another shape or type than the model expects, a policy for another number of
+            exits, or NaN or infinite logits.
     """
     _check_images(model, images)
+    policy.check(len(model.stages))
+    with _eval_mode(model):
+        return _leave(model, images, policy)
+
+
+def _leave(model: DMPO, images: Tensor, policy: Policy) -> Inference:
     device, reads = model.device, {*policy.reads, "confidence"}
     tokens, side = model.embed(images.to(device)), None
     B = len(images)
@@ -54,6 +64,8 @@ def infer(model: DMPO, images: Tensor, policy: Policy) -> Inference:
     for k, stage in enumerate(model.stages):
         tokens = stage.trunk(tokens)
         logits, side = stage.predict(tokens, side)
+        if not torch.isfinite(logits).all():
+            raise ValueError(f"exit {k + 1} gave NaN or infinite logits; check the images and the weights")
         seen = scores(logits, tuple(reads))
         leave, state = policy.decide(k, seen, state)
         if k == len(model.stages) - 1:
@@ -83,18 +95,18 @@ def all_logits(
 
     Returns:
         logits (B,K,C) float32 and labels (B,) int64.
+
+    Raises:
+        ValueError: unknown precision.
     """
-    mode = model.training
-    model.eval()
     logits, labels, done = [], [], 0
-    with _autocast(model.device, precision):
+    with _eval_mode(model), _autocast(model.device, precision):
         for images, targets in loader:
             logits.append(model(images.to(model.device)).float().cpu().numpy())
             labels.append(np.asarray(targets))
             done += len(targets)
             if progress:
                 progress(done, total)
-    model.train(mode)
     return np.concatenate(logits), np.concatenate(labels)
 
 
@@ -110,7 +122,7 @@ def record_split(
     """One pass over a split → the record that every later question is asked of.
 
     Raises:
-        ValueError: the model gave NaN or infinite logits.
+        ValueError: unknown precision, or the model gave NaN or infinite logits.
     """
     total = 0 if meta.indices is None else len(meta.indices)
     logits, labels = all_logits(model, loader, precision=precision, progress=progress, total=total)
@@ -127,11 +139,23 @@ def record_split(
 
 
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    return torch.autocast(device.type, kinds[precision]) if precision in kinds else nullcontext()
+    kind = lookup(PRECISIONS, precision, "precision")
+    return nullcontext() if kind is None else torch.autocast(device.type, kind)
+
+
+@contextmanager
+def _eval_mode(model: DMPO) -> Iterator[None]:
+    mode = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(mode)
 
 
 def _check_images(model: DMPO, images: Tensor) -> None:
     side = model.preprocess.image_size
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side) or len(images) == 0:
         raise ValueError(f"images of shape {tuple(images.shape)}; this model expects (B, 3, {side}, {side}), B ≥ 1")
+    if not images.is_floating_point():
+        raise ValueError(f"images of type {images.dtype}; this model expects preprocessed floats (make_transform)")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -254,10 +255,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: no file {path}; start again with --force")
+    broken = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint: {str(error).splitlines()[0]}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+    except broken as error:
+        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        raise ValueError(f"{path} is not a readable checkpoint (truncated or foreign): {reason}") from None
     if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
         raise ValueError(f"{path} is not a checkpoint of a run")
     return saved

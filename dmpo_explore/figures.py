@@ -54,6 +54,7 @@ def trade_off_figure(
             mode="lines+markers",
             line={"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2},
             marker={"size": 4},
+            zorder=len(curves) - i,  # the first lies on top
             hovertemplate=hover + "<br>threshold %{customdata[0]:.4g}<br>mean exit %{customdata[1]:.2f}<extra></extra>",
         )
     for i, (name, (flops, accuracy)) in enumerate((singles or {}).items(), start=len(curves)):
@@ -63,15 +64,19 @@ def trade_off_figure(
             name=name,
             mode="markers",
             marker={"symbol": "diamond", "size": 12, "color": MODEL_COLOURS[i % len(MODEL_COLOURS)]},
+            zorder=len(curves) + 1,
             hovertemplate=hover + "<extra></extra>",
         )
     if point is not None:
+        colour = MODEL_COLOURS[0] if curves else GREY
         figure.add_scatter(
             x=[point["flops_fraction"]],
             y=[point["accuracy"]],
             name="now",
             mode="markers",
-            marker={"symbol": "circle-open", "size": 16, "color": GREY, "line": {"width": 3}},
+            marker={"size": 13, "color": colour, "line": {"width": 3, "color": "white"}},
+            showlegend=False,
+            zorder=len(curves) + 2,
             hovertemplate=hover + "<extra></extra>",
         )
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
@@ -102,7 +107,12 @@ def exit_histogram(
             marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay", "solidity": 0.3}},
             hovertemplate="%{x}: %{y:,} " + name + "<extra></extra>",
         )
-    return figure.update_xaxes(type="category")
+    totals = np.bincount(exits, minlength=len(exit_labels)).tolist()
+    above = [
+        {"x": label, "y": total, "text": f"{total:,}", "showarrow": False, "yshift": 9}
+        for label, total in zip(exit_labels, totals, strict=True)
+    ]
+    return figure.update_layout(annotations=above).update_xaxes(type="category").update_yaxes(tickformat=",")
 
 
 def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:

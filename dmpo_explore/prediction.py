@@ -6,6 +6,8 @@ read carries its error and the others go on.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,3 +60,12 @@ def predict_files(
             for i, (label, exit, confidence) in zip(readable, seen, strict=True):
                 results[i] = Prediction(results[i].path, names[label], exit, confidence)
         yield from results
+
+
+def to_csv(predictions: Iterable[Prediction]) -> str:
+    """CSV text: file, label, exit (counted from 1), confidence; those with an error are left out."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "label", "exit", "confidence"])
+    table.writerows([p.path, p.label, p.exit + 1, f"{p.confidence:.6f}"] for p in predictions if not p.error)
+    return text.getvalue()

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, LoggerType, set_seed
 from torch import Tensor, nn
@@ -96,12 +97,14 @@ def make_accelerator(
             raise ValueError(unknown("tracker", tracker, known))
         if tracker not in map(str, get_available_trackers()):
             raise ImportError(f"the tracker {tracker!r} is not installed; try `pip install {tracker}`")
+    if not torch.distributed.is_initialized():  # accelerate keeps the first one's precision and device for good
+        AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         log_with=list(trackers) or None,
         project_dir=str(folder) if trackers and folder else None,
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.accumulation,
-        cpu=device == "cpu",
+        cpu=device == "cpu" or not torch.cuda.is_available(),  # else torchrun on a CPU is not seen
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=config.seed),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         step_scheduler_with_optimizer=False,
@@ -220,7 +223,7 @@ def _epoch(
         sums += torch.cat([loss.detach()[None], parts.detach()]) * len(labels)
         images += len(labels)
         if on_step:
-            on_step(step, len(loader), float(loss))
+            on_step(step, len(loader), loss.item())
     means = accelerator.reduce(torch.cat([sums, sums.new_tensor([images])]), "sum").tolist()
     return means[0] / means[-1], tuple(value / means[-1] for value in means[1:-1])
 

@@ -1,0 +1,331 @@
+"""``dmpo-explore …``: one command, one library call, one way to show it.
+
+stdout carries the answer (with ``--json`` nothing but JSON), stderr progress and errors. Exit status: 0 done, 1 failed
+(one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C. A command imports what it needs when it runs, so that help,
+``runs``, ``policies`` and ``evaluate`` are quick and load no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import __version__
+from .cli_options import config_from, config_options, numbers
+from .cli_show import Bar, epoch_line, percents, print_result, say
+
+if TYPE_CHECKING:
+    from .training import EpochResult
+
+DEFAULT_BACKBONE, DEFAULT_DATA = "vit_small_patch14_dinov2", "fashion-mnist"
+
+
+class _Group(TyperGroup):
+    """Turns the library's errors into one line; --debug shows where they come from."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+            if ctx.params.get("debug"):
+                raise
+            say(f"error: {' '.join(str(error).split())}")
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (see `dmpo-explore runs`) or its folder.")]
+Flops = Annotated[
+    list[float] | None,
+    typer.Option(help="Compute budget as a fraction of the plain backbone's, e.g. 0.3. May be repeated."),
+]
+Drop = Annotated[float | None, typer.Option(help="Accuracy that may be lost against the last exit, e.g. 0.01.")]
+Shares = Annotated[str | None, typer.Option(help="Shares that leave at each exit, e.g. 0.4,0.3,0.1,0.2.")]
+Threshold = Annotated[str | None, typer.Option(help="One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7.")]
+PolicyName = Annotated[str, typer.Option(help="confidence, entropy, margin or patience (see `policies`).")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dmpo-explore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="DMPO_EXPLORE_DEBUG", help="Show a traceback when something fails.")
+    ] = False,
+) -> None:
+    """Early-exit vision models by DMPO: train them, record them once, ask many times."""
+    del version, debug  # the latter is read by _Group
+
+
+@app.command()
+def fetch(
+    backbone: Annotated[list[str] | None, typer.Option(help=f"Backbone, e.g. {DEFAULT_BACKBONE}.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help=f"Data set, e.g. {DEFAULT_DATA}.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder for the data; default: the cache.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Download what training needs into the cache: by default the default backbone's weights and Fashion-MNIST."""
+    from .images import fetch_data
+    from .weights import fetch_weights
+
+    if not backbone and not data:
+        backbone, data = [DEFAULT_BACKBONE], [DEFAULT_DATA]
+    found: dict[str, dict[str, str]] = {"weights": {}, "data": {}}
+    with Bar() as bar:
+        for name in backbone or ():
+            found["weights"][name] = str(fetch_weights(name, lambda what, done, total: bar.to(done, total, what)))
+    for name in data or ():
+        found["data"][name] = str(fetch_data(name, data_root))
+    print_result(found, as_json, [f"{name}: {path}" for kind in found.values() for name, path in kind.items()])
+
+
+@app.command()
+@config_options
+def train(
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: data, predictor and the time.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with this run behind its last finished epoch.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Start from this config; options below change it.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run of that name.")] = False,
+    device: Device = "auto",
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="Write a log for e.g. tensorboard. May be repeated.")
+    ] = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on."""
+    from .config import Config
+    from .files import read_json
+    from .run import load_run
+
+    if resume and (name or force or config):
+        raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
+    base = load_run(resume).config if resume else Config.from_dict(read_json(config)) if config else Config()
+    chosen = config_from(base, settings)
+    from .experiment import default_name
+    from .experiment import train as run_training
+
+    name = resume or name or default_name(chosen)
+    main = os.environ.get("RANK", "0") == "0"
+    results: list[EpochResult] = []
+    first = len(load_run(resume).history()) if resume else 0
+    with Bar(hide=not main) as bar:
+
+        def on_step(done: int, steps: int, loss: float) -> None:
+            seen = f", val {percents(results[-1].accuracy)}" if results else ""
+            epoch = first + len(results)
+            bar.to(epoch * steps + done, chosen.training.epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
+
+        try:
+            for result in run_training(chosen, name, resume=resume is not None, force=force, device=device,
+                                       trackers=tracker or (), on_step=on_step):  # fmt: skip
+                results.append(result)
+                bar.write(epoch_line(results))
+        except KeyboardInterrupt:
+            bar.clear()
+            kept = f"go on with: dmpo-explore train --resume {name}" if results or resume else "no epoch was finished"
+            say(f"stopped; {kept}")
+            raise typer.Exit(130) from None
+    if main:
+        best = max(results, key=lambda result: result.area)
+        answer = {"run": name, "path": str(results[-1].run.path), "best_epoch": best.epoch, "area": best.area,
+                  "exit_accuracy": list(best.accuracy)}  # fmt: skip
+        print_result(answer, as_json, [str(results[-1].run.path), f"next: dmpo-explore record {name}"])
+
+
+@app.command()
+def record(
+    run: RunName,
+    split: Annotated[list[str] | None, typer.Option(help="train, val or test; default: val and test.")] = None,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
+    batch_size: Annotated[int, typer.Option(min=1)] = 250,
+    logits: Annotated[bool, typer.Option(help="Keep the logits too.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace a record.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run every exit of a run over a split and keep the scores; every later question is asked of them."""
+    from .run import load_run
+
+    opened, splits = load_run(run), split or ["val", "test"]
+    for name in splits:
+        if name in opened.splits() and not force:
+            raise FileExistsError(
+                f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
+            )
+    from .experiment import record_run
+
+    answer: list[dict[str, Any]] = []
+    with Bar() as bar:
+        for name in splits:
+            made = record_run(
+                opened, name, device=device, precision=precision, batch_size=batch_size, keep_logits=logits,
+                force=force, progress=lambda done, total, name=name: bar.to(done, total, name),  # type: ignore[misc]
+            )  # fmt: skip
+            accuracy = made.correct.mean(axis=0).tolist()
+            path = str(opened.path / "records" / name)
+            answer.append({"split": name, "images": made.images, "exit_accuracy": accuracy, "path": path})
+    lines = [f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}" for row in answer]
+    print_result(answer, as_json, lines)
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs or their folders.")],
+    flops: Flops = None,
+    accuracy_drop: Drop = None,
+    shares: Shares = None,
+    threshold: Threshold = None,
+    policy: PolicyName = "confidence",
+    split: Annotated[str, typer.Option(help="Record that is judged.")] = "test",
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Accuracy difference to this run, with a 95 % interval.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit a policy on val, apply it to test: accuracy, compute, who leaves where.
+
+    Without a wish: budgets of 30, 50, 70 and 100 % of the plain backbone's compute (as far as the run can meet them),
+    and "full": every image at the last exit. 100 % is a budget like the others: at most what the plain backbone costs.
+    A run's full depth may cost more, since tuning, bypasses and predictors count.
+
+    --against compares on the same images, by a paired bootstrap; the other run gets the same wish, fitted on its own
+    val (a run with a single exit is taken as it is). With --json one answer is an object, several are an array.
+    """
+    from .evaluation import evaluate_runs, table
+
+    rows = evaluate_runs(
+        runs, policy, flops=flops, accuracy_drop=accuracy_drop, shares=numbers(shares, "--shares"),
+        threshold=numbers(threshold, "--threshold"), split=split, against=against,
+    )  # fmt: skip
+    print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows))
+
+
+@app.command()
+def predict(
+    run: RunName,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Pictures, or folders of pictures.")],
+    flops: Annotated[float | None, typer.Option(help="Compute budget on val, e.g. 0.3.")] = None,
+    accuracy_drop: Drop = None,
+    shares: Shares = None,
+    threshold: Threshold = None,
+    policy: PolicyName = "confidence",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file; default: stdout.")] = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+) -> None:
+    """Classify pictures; each really stops at its exit. CSV: file, label, exit (counted from 1), confidence.
+
+    Without a wish the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported and
+    the others go on; the exit status is then 1.
+    """
+    from .evaluation import fit_wish
+    from .files import write_text
+    from .picture_files import find_pictures
+    from .run import load_run
+
+    opened, files = load_run(run), find_pictures(paths)
+    wish = {"flops": flops, "accuracy_drop": accuracy_drop, "shares": numbers(shares, "--shares"),
+            "threshold": numbers(threshold, "--threshold")}  # fmt: skip
+    if all(value is None for value in wish.values()):
+        wish["accuracy_drop"] = 0.0
+    fitted = fit_wish(opened, policy, wish)
+    from .prediction import predict_files, to_csv
+
+    rows = []
+    with Bar() as bar:
+        for row in predict_files(opened, files, fitted, device=device, batch_size=batch_size):
+            rows.append(row)
+            bar.to(len(rows), len(files), "pictures")
+    text = to_csv(rows)
+    write_text(output, text) if output else typer.echo(text, nl=False)
+    failed = [row.error for row in rows if row.error]
+    for error in failed:
+        say(f"error: {error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def policies(as_json: Json = False) -> None:
+    """What each policy does."""
+    from .policy import POLICIES
+
+    rows = [
+        {"policy": name, "rule": (kind.__doc__ or "").replace("``", "`").strip(), "reads": list(kind.reads)}
+        for name, kind in POLICIES.items()
+    ]
+    print_result(rows, as_json, [f"{row['policy']:<12}{row['rule']}" for row in rows])
+
+
+@app.command()
+def runs(as_json: Json = False) -> None:
+    """The runs there are: bundled ones and those in ./runs (or $DMPO_EXPLORE_RUNS)."""
+    from .inventory import run_facts
+    from .run import list_runs
+
+    rows = [run_facts(name) for name in list_runs()]
+    print_result(rows, as_json, [f"{row['run']:<20}  {row['facts']}" for row in rows] or ["no runs yet"])
+
+
+@app.command("app")
+def app_command(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: Streamlit's, 8501.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine only.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Start the app."""
+    from .inventory import app_file
+
+    options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
+    options += [f"--server.port={port}"] if port else []
+    try:
+        status = subprocess.call([sys.executable, "-m", "streamlit", "run", str(app_file()), *options])
+    except KeyboardInterrupt:  # the usual way to stop it
+        status = 0
+    raise typer.Exit(status)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What is installed, which device, and whether weights, data and runs are there."""
+    from .inventory import diagnose
+
+    facts = diagnose()
+    plain = {key: value for key, value in facts.items() if not isinstance(value, dict)}
+    lines = [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in plain.items()]
+    nested = [(key, value) for key, value in facts.items() if isinstance(value, dict)]
+    print_result(facts, as_json, lines + [f"{key} {name}: {v}" for key, value in nested for name, v in value.items()])
+
+
+def main() -> None:
+    """Entry point of the command ``dmpo-explore``."""
+    app(prog_name="dmpo-explore")
+
+
+if __name__ == "__main__":  # `python -m torch.distributed.run … -m dmpo_explore.cli train …`
+    main()

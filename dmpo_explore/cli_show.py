@@ -1,0 +1,102 @@
+"""How the command line shows things: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from .training import EpochResult
+
+
+class Bar:
+    """A progress bar with the time left, on stderr; hidden where that is no terminal."""
+
+    def __init__(self, *, hide: bool = False) -> None:
+        self.hide = hide
+        self.bar: tqdm[Any] | None = None
+        self.done = self.total = 0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def to(self, done: int, total: int, text: str) -> None:
+        """``done`` of ``total``; a smaller ``done`` or another ``total`` starts a new bar."""
+        if self.bar is None or done < self.done or total != self.total:
+            self._start(max(done - 1, 0), total)
+        assert self.bar is not None
+        self.bar.set_description_str(text, refresh=False)
+        self.bar.update(done - self.done)
+        self.done = done
+
+    def write(self, text: str) -> None:
+        """A line above the bar, terminal or not."""
+        if self.hide:
+            return
+        if self.bar is None or self.bar.disable:
+            say(text)
+        else:
+            self.bar.write(text, file=sys.stderr)
+
+    def clear(self) -> None:
+        """Take the bar off the screen."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def _start(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        self.clear()
+        self.done, self.total = done, total
+        self.bar = tqdm(
+            total=total,
+            initial=done,
+            disable=self.hide or None,  # None: where stderr is no terminal
+            leave=False,
+            file=sys.stderr,
+            smoothing=0,
+            unit_scale=total > 1_000_000,
+        )
+
+
+def epoch_line(results: Sequence[EpochResult]) -> str:
+    """The last of ``results`` in words, with the time that the epochs still to come will take."""
+    now = results[-1]
+    left = sum(result.seconds for result in results) / len(results) * (now.epochs - now.epoch)
+    ending = f", {clock(left)} left" if left else ""
+    mark = ", the best so far" if now.best else ""
+    return (
+        f"epoch {now.epoch}/{now.epochs}: loss {now.loss:.4f}, val accuracy {percents(now.accuracy)}, "
+        f"area {now.area:.4f}{mark} ({clock(now.seconds)}{ending})"
+    )
+
+
+def percents(values: Iterable[float]) -> str:
+    """``71.2 80.4 %``."""
+    return " ".join(f"{100 * value:.1f}" for value in values) + " %"
+
+
+def clock(seconds: float) -> str:
+    """``12:03``: minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def print_result(value: Any, as_json: bool, lines: Sequence[str]) -> None:
+    """Print ``value`` as JSON, or else ``lines``."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False) if as_json else "\n".join(lines))
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    typer.echo(text, err=True)

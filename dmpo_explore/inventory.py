@@ -1,0 +1,100 @@
+"""What is here: a run in one line; versions, device, weights, data; the app's file.
+
+Plain values for ``dmpo-explore runs``, ``doctor`` and ``app``. Nothing is downloaded. Only `diagnose` imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .files import cache_dir
+from .images import DATASETS, load_pictures
+from .run import BUNDLED_RUNS, list_runs, load_run, runs_root
+from .weights import SOURCES, cached_weights
+
+PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pandas", "plotly", "streamlit")
+
+
+def run_facts(name: str) -> dict[str, Any]:
+    """A run's facts and, as ``facts``, the line that says them; of a broken one only ``error`` and ``facts``."""
+    try:
+        run = load_run(name)
+        config, records = run.config, run.splits()
+        epochs = len(run.history()) if (run.path / "history.csv").exists() else 0
+    except (ValueError, OSError) as error:
+        return {"run": name, "error": str(error), "facts": f"broken: {error}"}
+    model, planned = config.model, config.training.epochs
+    bundled = run.path.parent == BUNDLED_RUNS.resolve()
+    parts = [config.data.name, model.backbone, f"{model.bypass} + {model.predictor}", f"epoch {epochs}/{planned}"]
+    parts += [f"records: {' '.join(records) or 'none'}"] + (["bundled"] if bundled else [])
+    return {
+        "run": name,
+        "path": str(run.path),
+        "bundled": bundled,
+        "data": config.data.name,
+        "backbone": model.backbone,
+        "bypass": model.bypass,
+        "predictor": model.predictor,
+        "epochs": epochs,
+        "epochs_planned": planned,
+        "records": records,
+        "facts": ", ".join(parts),
+    }
+
+
+def diagnose() -> dict[str, Any]:
+    """Versions, device, threads, cache, weights, data and runs, as plain JSON values."""
+    import torch
+
+    versions = {"dmpo-explore": __version__, "python": sys.version.split()[0]}
+    return {
+        "versions": versions | {package: _installed(package) for package in PACKAGES},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "cache": str(cache_dir()),
+        "weights": {name: _cached(name) for name in SOURCES},
+        "data": {name: _present(name) for name in DATASETS},
+        "runs_root": str(runs_root().resolve()),
+        "runs": list_runs(),
+    }
+
+
+def app_file() -> Path:
+    """The app's main.py, of the installed package or else of the checkout.
+
+    Raises:
+        ImportError: Streamlit is not installed.
+        FileNotFoundError: there is no app beside this package.
+    """
+    if find_spec("streamlit") is None:
+        raise ImportError("the app needs Streamlit: pip install 'dmpo-explore[app]'")
+    spec = find_spec("dmpo_explore_app")
+    folders = [*map(Path, (spec and spec.submodule_search_locations) or ()), Path(__file__).parents[1] / "app"]
+    for folder in folders:
+        if (folder / "main.py").is_file():
+            return folder / "main.py"
+    raise FileNotFoundError(f"no main.py in {' or '.join(map(str, folders))}; install dmpo-explore again")
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cached(backbone: str) -> str:
+    path = cached_weights(backbone)
+    return str(path) if path.is_file() else f"not fetched: run `dmpo-explore fetch --backbone {backbone}`"
+
+
+def _present(data: str) -> str:
+    try:
+        return f"{len(load_pictures(data, 'train')):,} training pictures"
+    except (OSError, ValueError) as error:
+        return str(error)

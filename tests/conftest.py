@@ -1,0 +1,78 @@
+"""What every test shares: hubs offline, few threads, and in CI a skip of browser or data tests counts as a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+# Before torch or a hub client is imported anywhere.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.pop("DMPO_EXPLORE_RUNS", None)
+
+import hypothesis
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+MUST_RUN_IN_CI = ("browser", "data")
+MARK_OF_FIXTURE = {"fetched_backbone": "data", "browser": "browser"}
+
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("project")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who uses a fixture that may skip carries its mark."""
+    for item in items:
+        for fixture, mark in MARK_OF_FIXTURE.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no NVIDIA GPU")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    mark = next((mark for mark in MUST_RUN_IN_CI if item.get_closest_marker(mark)), None)
+    if IN_CI and report.skipped and mark and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid}: {mark} tests must not skip in CI, but this one did: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In CI everything is installed: a whole file that skips hides its tests."""
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid}: a test file must not skip in CI, but this one did: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+
+
+@pytest.fixture(scope="session")
+def fetched_backbone() -> Path:
+    """The default backbone's converted weights; fetched once into the user's cache, else the test skips."""
+    from dmpo_explore.weights import fetch_weights
+
+    try:
+        return fetch_weights("vit_small_patch14_dinov2")
+    except OSError as error:
+        pytest.skip(f"the backbone cannot be fetched here: {error}")

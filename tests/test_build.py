@@ -1,0 +1,223 @@
+"""Every part with every other (pairwise) trains a step and infers; what does not fit together is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dmpo_explore.backbone import create_vit
+from dmpo_explore.build import assemble, build_model, build_reference
+from dmpo_explore.bypass import BYPASSES, ConvBypass, NoBypass
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.engine import infer
+from dmpo_explore.policy import ConfidencePolicy
+from dmpo_explore.predictor import PREDICTORS, CovariancePredictor, LinearPredictor
+from dmpo_explore.tuning import TUNINGS
+
+C = 5
+FACTORS: dict[str, Sequence[Any]] = {
+    "tuning": sorted(TUNINGS),
+    "bypass": sorted(BYPASSES),
+    "predictor": sorted(PREDICTORS),
+    "exits": (1, 2, 4, 6, 12),
+    "read": ("cls", "mean", "both"),
+    "normalisation": ("sqrt", "isqrt"),
+}
+
+
+def allowed(case: Mapping[str, Any]) -> bool:
+    """The one combination that is refused: a bypass on tokens that nobody reads."""
+    return (case.get("bypass"), case.get("read")) != ("mlp", "mean")
+
+
+def pairs_of(case: Mapping[str, Any]) -> set[frozenset[tuple[str, Any]]]:
+    return {frozenset(pair) for pair in itertools.combinations(case.items(), 2)}
+
+
+def pairwise(factors: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Few cases in which every allowed pair of values of two factors occurs; each adds the most that is left."""
+    every = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+    cases = [(case, pairs_of(case)) for case in every if allowed(case)]
+    left, chosen = set().union(*(pairs for _, pairs in cases)), []
+    while left:
+        case, pairs = max(cases, key=lambda item: len(item[1] & left))
+        chosen.append(case)
+        left -= pairs
+    return chosen
+
+
+CASES = pairwise(FACTORS)
+
+
+def small(**changes: Any) -> ModelConfig:
+    values: dict[str, Any] = {"backbone": "test_vit", "weights": "random", "image_size": 32}
+    values |= {"exits": 3, "rank": 4, "bypass_width": 6, "channels": 8}
+    return ModelConfig(**(values | changes))
+
+
+def pictures(n: int = 4) -> Tensor:
+    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_cases_are_few_and_hold_every_pair() -> None:
+    wanted = {
+        frozenset(((one, a), (two, b)))
+        for one, two in itertools.combinations(FACTORS, 2)
+        for a in FACTORS[one]
+        for b in FACTORS[two]
+        if allowed({one: a, two: b})
+    }
+    assert len(CASES) <= 60
+    assert set().union(*map(pairs_of, CASES)) == wanted
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_every_pair_of_parts_trains_a_step_and_infers(case: dict[str, Any]) -> None:
+    """12 blocks of 192; the tuning's second step reaches what lies under its zero-initialised layer."""
+    torch.manual_seed(0)
+    model = assemble(small(backbone="vit_tiny_patch16_224", **case), C)
+    assert model.training and len(model.stages) == case["exits"]
+    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(weights.values(), lr=1e-3, weight_decay=0.0)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        logits = model(pictures())
+        assert logits.shape == (4, case["exits"], C)
+        loss = F.cross_entropy(logits.flatten(0, 1), torch.arange(4).repeat_interleave(case["exits"]))
+        loss.backward()
+        without = [name for name, p in weights.items() if p.grad is None or not torch.isfinite(p.grad).all()]
+        assert not without
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+    out = infer(model, pictures(), ConfidencePolicy((0.3,)))
+    with torch.no_grad():
+        probabilities = model.eval()(pictures()).softmax(-1).numpy()  # (B, K, C)
+    there = probabilities[np.arange(4), out.exit]
+    assert (out.label == there.argmax(-1)).all()
+    np.testing.assert_allclose(out.confidence, there.max(-1), atol=1e-5)
+
+
+def test_parts_are_as_configured() -> None:
+    model: Any = assemble(small(exits=(2, 5), train_norm=False), C)
+    first, last = model.stages
+    assert model.exits == (2, 5)
+    assert [len(list(stage.trunk.children())) for stage in model.stages] == [2, 3]
+    assert isinstance(first.bypass, ConvBypass) and first.bypass.hidden == 6
+    assert isinstance(first.predictor, CovariancePredictor)
+    assert isinstance(last.bypass, NoBypass) and isinstance(last.predictor, LinearPredictor)
+    assert (first.width, first.grid, first.prefix) == (64, (2, 2), 1)
+    assert last.predictor.fc.weight.shape == (C, 128)  # class token and patch mean
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert {"stages.0.norm.weight", "stages.1.norm.bias"} <= frozen
+    assert all(p.requires_grad for p in [*first.bypass.parameters(), *first.predictor.parameters(), first.scale])
+
+
+def test_the_exit_norm_starts_as_the_backbones_and_trains() -> None:
+    torch.manual_seed(0)
+    state = {k: torch.randn_like(v) for k, v in create_vit("test_vit", 32).state_dict().items()}
+    model: Any = assemble(small(), C, state=state)
+    for stage in model.stages:
+        norm: Any = stage.norm
+        assert torch.equal(norm.weight, state["norm.weight"]) and torch.equal(norm.bias, state["norm.bias"])
+        assert norm.weight.requires_grad
+    norms = [stage.norm.weight.data_ptr() for stage in model.stages]
+    assert len(set(norms)) == len(norms)
+
+
+def test_same_seed_same_model() -> None:
+    torch.manual_seed(3)
+    first = assemble(small(), C).state_dict()
+    torch.manual_seed(3)
+    second = assemble(small(), C).state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "width"), [("test_vit", "both", 128), ("test_vit2", "mean", 64), ("test_vit3", "mean", 96)]
+)
+def test_read_auto_takes_the_class_token_where_there_is_one(name: str, read: str, width: int) -> None:
+    auto, named = (assemble(small(backbone=name, read=how), C) for how in ("auto", read))
+    for model in (auto, named):
+        last: Any = model.stages[-1].predictor
+        assert last.fc.in_features == width
+    assert auto.state_dict().keys() == named.state_dict().keys()
+
+
+def test_the_reference_is_the_plain_backbone() -> None:
+    config = small(exits=(2, 4), tuning="lora", read="both")
+    reference: Any = build_reference(config, C)
+    assert reference.exits == (2, 4, 6)
+    assert all(isinstance(stage.bypass, NoBypass) for stage in reference.stages)
+    assert all(stage.predictor.fc.weight.shape == (C, 64) for stage in reference.stages)
+    assert not any("lora" in name for name, _ in reference.named_parameters())
+    assert build_reference(small(exits=3), C).exits == (2, 4, 6)
+    assert build_reference(small(backbone="test_vit2"), C)(pictures()).shape == (4, 3, C)
+
+
+def test_build_model_is_assemble_on_found_weights(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    vit = create_vit("test_vit", 32)
+    save_file(vit.state_dict(), tmp_path / "own.safetensors")
+    model: Any = build_model(small(weights=str(tmp_path / "own.safetensors"), tuning="none"), C)
+    with torch.no_grad():
+        tokens = model.embed(pictures())
+        for stage in model.eval().stages:
+            tokens = stage.trunk(tokens)
+        assert torch.equal(model.stages[-1].norm(tokens), vit.forward_features(pictures()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bypass": "convv"}, "unknown bypass 'convv'. Did you mean 'conv'"),
+        ({"bypass": "convv", "exits": 1}, "unknown bypass"),
+        ({"predictor": "second"}, "unknown predictor 'second'.*Valid: covariance, linear, moment"),
+        ({"predictor": "second", "exits": 1}, "unknown predictor"),
+        ({"tuning": "prefix"}, "unknown tuning"),
+        ({"read": "max"}, "unknown read 'max'"),
+        ({"normalisation": "log"}, "unknown normalisation 'log'"),
+        ({"exits": 7}, "6 blocks"),
+        ({"exits": (2, 9)}, "6 blocks"),
+        ({"image_size": 40}, "not a multiple of the patch"),
+        ({"channels": 65}, "channels=65 must lie between 1 and the trunk's width 64"),
+        ({"predictor": "moment"}, "heads are 10 wide"),
+        ({"image_size": 16}, "fewer than 2 patches"),
+        ({"backbone": "test_vit2", "read": "cls"}, "test_vit2 has no class token; use 'mean'"),
+        ({"backbone": "test_vit2", "read": "both"}, "test_vit2 has no class token; use 'mean'"),
+        ({"bypass": "mlp", "read": "mean"}, "works on the tokens before the patches.*use read='both' or 'cls'"),
+        ({"bypass": "mlp", "read": "mean", "predictor": "linear"}, "never reads"),
+        ({"backbone": "test_vit2", "bypass": "mlp"}, "never reads; use bypass='conv'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(small(**changes), C)
+
+
+@pytest.mark.parametrize("n_classes", [1, 0])
+def test_a_classifier_needs_two_classes(n_classes: int) -> None:
+    with pytest.raises(ValueError, match=f"n_classes={n_classes}"):
+        build_model(small(), n_classes)
+
+
+def test_training_the_bypass_alone_changes_its_exit() -> None:
+    """With nothing but a bypass open, an exit learns: what the bypass makes is really read."""
+    torch.manual_seed(0)
+    model = assemble(small(tuning="none", predictor="linear"), C)
+    before = model(pictures()).detach()
+    first: Any = model.stages[0]
+    nn.init.normal_(first.bypass.up.weight)
+    after = model(pictures()).detach()
+    assert (after[:, 0] - before[:, 0]).abs().max() > 0.01
+    assert torch.equal(after[:, 1:], before[:, 1:])

@@ -1,0 +1,23 @@
+"""The card says what was trained and which epoch was kept."""
+
+from __future__ import annotations
+
+from dmpo_explore.card import run_card
+from dmpo_explore.config import Config
+from dmpo_explore.cost import CONVENTION, Cost
+
+
+def test_card_names_the_kept_epoch_and_costs() -> None:
+    cost = Cost(10, (40, 40), (1, 1), (5, 0), (4, 4), 90, {"trunk": 1234, "trainable": 56})
+    history = [
+        {"epoch": 1, "accuracy_1": 0.5, "accuracy_2": 0.6, "area": 0.55, "seconds": 10.0},
+        {"epoch": 2, "accuracy_1": 0.7, "accuracy_2": 0.8, "area": 0.75, "seconds": 11.0},
+        {"epoch": 3, "accuracy_1": 0.6, "accuracy_2": 0.7, "area": 0.65, "seconds": 12.0},
+    ]
+    card = run_card("mine", Config(), cost, history, images=2000)
+    assert card.startswith("# mine\n")
+    assert "2,000 training images of fashion-mnist, 3 epochs, 33 s" in card
+    assert "Kept: epoch 2" in card and "(0.7500)" in card
+    assert "| 1 | 0.7000 | 0.6667 |" in card  # (10 + 40 + 1 + 5 + 4) / 90
+    assert "| 2 | 0.8000 | 1.1667 |" in card  # every earlier bypass and predictor counted
+    assert "| trunk | 1,234 |" in card and CONVENTION in card

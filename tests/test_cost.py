@@ -1,0 +1,207 @@
+"""FLOPs against formulas written out here, against a count over the whole model, and against a known number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dmpo_explore.build import assemble, build_reference
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.cost import CONVENTION, Cost, count_flops, measure_cost
+from dmpo_explore.engine import infer
+from dmpo_explore.policy import ConfidencePolicy
+
+# ViT-Ti/16 at 64 px: 16 patches, 1 class token, 12 blocks of width 192 with 3 heads and an MLP of 768
+D, MLP, PATCHES, N, C = 192, 768, 16, 17, 7
+R, HIDDEN, CHANNELS, EXITS = 8, 24, 12, (3, 6, 12)
+
+
+def matmul(*sizes: int) -> int:
+    """FLOPs of a product: rows · inner · columns multiply-adds of two operations each."""
+    rows, inner, columns = sizes
+    return 2 * rows * inner * columns
+
+
+EMBED = matmul(PATCHES, 3 * 16 * 16, D)
+BLOCK = (
+    matmul(N, D, 3 * D)  # q, k, v
+    + 2 * matmul(N, D, N)  # q kᵀ and (softmax) v, all heads together
+    + matmul(N, D, D)  # projection
+    + matmul(N, D, MLP)
+    + matmul(N, MLP, D)
+)
+TUNING = {
+    "lora": matmul(N, D, R) + matmul(N, R, 3 * D),
+    "lora-all": matmul(N, D, R) + matmul(N, R, 3 * D)
+    + matmul(N, D, R) + matmul(N, R, D)
+    + matmul(N, D, R) + matmul(N, R, MLP)
+    + matmul(N, MLP, R) + matmul(N, R, D),
+    "adapter": matmul(N, D, R) + matmul(N, R, D),
+    "none": 0,
+    "full": 0,
+}  # fmt: skip
+BYPASS = {
+    "conv": matmul(N, D, HIDDEN) + PATCHES * HIDDEN * 9 * 2 + matmul(N, HIDDEN, D),
+    "mlp": matmul(1, D, HIDDEN) + matmul(1, HIDDEN, D),
+    "none": 0,
+}
+BYPASS["ladder"] = BYPASS["conv"]
+LINEAR = {"cls": matmul(1, D, C), "mean": matmul(1, D, C), "both": matmul(1, 2 * D, C)}
+COVARIANCE = (
+    matmul(PATCHES, D, CHANNELS)
+    + matmul(CHANNELS, PATCHES, CHANNELS)
+    + matmul(1, CHANNELS * (CHANNELS + 1) // 2, C)
+)  # fmt: skip
+NEWTON_SCHULZ = 13 * matmul(CHANNELS, CHANNELS, CHANNELS)  # 5 iterations: 1 product in the first, 3 in the others
+# 4 heads of 32 (two thirds of D in all), 3 pairs; 3x3 convolutions of stride 2: 32 → 15 → 7
+MOMENT = (
+    matmul(PATCHES, D, 128)
+    + 3 * matmul(32, PATCHES, 32)
+    + 15 * 15 * matmul(1, 9 * 3, 3)
+    + 7 * 7 * matmul(1, 9 * 3, 3)
+    + matmul(1, 3 * 7 * 7, C)
+)
+PREDICTOR = {"linear": 0, "covariance": COVARIANCE, "moment": MOMENT}
+
+
+def config(**changes: Any) -> ModelConfig:
+    values: dict[str, Any] = {"backbone": "vit_tiny_patch16_224", "weights": "random", "image_size": 64}
+    values |= {"exits": EXITS, "rank": R, "bypass_width": HIDDEN, "channels": CHANNELS}
+    return ModelConfig(**(values | changes))
+
+
+def measured(**changes: Any) -> tuple[Any, Cost]:
+    model = assemble(config(**changes), C)
+    return model, measure_cost(model, build_reference(config(**changes), C))
+
+
+def near(value: Any) -> Any:
+    return pytest.approx(value, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tuning", "bypass", "predictor", "read", "normalisation"),
+    [
+        ("lora", "conv", "covariance", "both", "sqrt"),
+        ("adapter", "ladder", "covariance", "cls", "isqrt"),
+        ("lora-all", "mlp", "moment", "both", "sqrt"),
+        ("none", "none", "linear", "mean", "sqrt"),
+        ("full", "conv", "moment", "mean", "sqrt"),
+    ],
+)
+def test_cost_equals_the_closed_form(tuning: str, bypass: str, predictor: str, read: str, normalisation: str) -> None:
+    model, cost = measured(tuning=tuning, bypass=bypass, predictor=predictor, read=read, normalisation=normalisation)
+    blocks = [3, 3, 6]
+    second = PREDICTOR[predictor] + (NEWTON_SCHULZ if normalisation == "isqrt" else 0)
+    assert cost.embed == near(EMBED)
+    assert cost.trunk == near(tuple(n * BLOCK for n in blocks))
+    assert cost.tuning == near(tuple(n * TUNING[tuning] for n in blocks))
+    assert cost.bypass == near((BYPASS[bypass], BYPASS[bypass], 0))  # the last exit is plain
+    assert cost.predictor == near((LINEAR[read] + second, LINEAR[read] + second, LINEAR[read]))
+    total, expected = EMBED, []
+    for k, n in enumerate(blocks):
+        total += n * (BLOCK + TUNING[tuning]) + LINEAR[read] + (BYPASS[bypass] + second if k < 2 else 0)
+        expected.append(total)
+    assert cost.cumulative == near(tuple(expected))
+    assert cost.reference == near(EMBED + 12 * BLOCK + LINEAR["cls"])
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.eval()(images)
+    assert cost.cumulative[-1] == near(counter.get_total_flops())
+
+
+def test_vit_tiny_at_224_has_its_known_flops() -> None:
+    plain = config(image_size=224, exits=1)
+    reference = build_reference(plain, 1000)
+    cost = measure_cost(reference, reference)
+    head = matmul(1, D, 1000)
+    assert cost.reference - head == pytest.approx(2.507e9, rel=0.001)
+    assert cost.cumulative == (cost.reference,)
+
+
+def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
+    _, cost = measured(exits=4)
+    plain = assemble(config(exits=4, bypass="none", predictor="linear", read="cls"), C)
+    without = measure_cost(plain, build_reference(config(exits=4), C))
+    aside = BYPASS["conv"] + COVARIANCE + LINEAR["both"]
+    for k in range(3):
+        difference = cost.cumulative[k] - without.cumulative[k]
+        assert difference == near((k + 1) * (aside - LINEAR["cls"]))
+    assert list(cost.cumulative) == sorted(set(cost.cumulative))
+
+
+def test_really_leaving_costs_what_the_table_says() -> None:
+    """The live engine on one image, stopped at each exit in turn."""
+    model, cost = measured(bypass="ladder")
+    image = torch.randn(1, 3, 64, 64)
+    for k in range(3):
+        thresholds = [1.01 if j < k else 0.0 for j in range(2)]
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            assert infer(model, image, ConfidencePolicy(tuple(thresholds))).exit.tolist() == [k]
+        assert counter.get_total_flops() == cost.cumulative[k]
+
+
+def test_the_reference_ignores_tuning_bypass_and_exits() -> None:
+    references = {measured(**changes)[1].reference for changes in (
+        {},
+        {"tuning": "lora-all", "rank": 32},
+        {"bypass": "none", "predictor": "linear", "read": "both"},
+        {"exits": 2},
+        {"exits": (2, 5)},
+    )}  # fmt: skip
+    assert len(references) == 1
+
+
+def test_a_shortened_model_costs_its_blocks_only() -> None:
+    _, cost = measured(exits=(2, 5), tuning="adapter", bypass="none", predictor="linear", read="cls")
+    assert cost.trunk == near((2 * BLOCK, 3 * BLOCK))
+    assert cost.tuning == near((2 * TUNING["adapter"], 3 * TUNING["adapter"]))
+    assert cost.cumulative[-1] == near(EMBED + 5 * (BLOCK + TUNING["adapter"]) + 2 * LINEAR["cls"])
+    assert cost.reference == near(EMBED + 12 * BLOCK + LINEAR["cls"])
+
+
+@pytest.mark.parametrize("tuning", ["lora", "adapter", "none", "full"])
+def test_parameters_by_component_add_up(tuning: str) -> None:
+    model, cost = measured(tuning=tuning)
+    counts = dict(cost.parameters)
+    trainable = counts.pop("trainable")
+    assert sum(counts.values()) == sum(p.numel() for p in model.parameters())
+    assert trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    block = D * 3 * D + 3 * D + D * D + D + 2 * D * MLP + MLP + D + 4 * D
+    embed = 3 * 16 * 16 * D + D + D + N * D  # patches, class token, positions
+    backbone = embed + 12 * block
+    rank = {"lora": R * (D + 3 * D), "adapter": 2 * D * R + R + D, "none": 0}
+    if tuning == "full":
+        assert (counts["embed"], counts["trunk"], counts["tuning"]) == (0, 0, backbone)
+    else:
+        assert (counts["embed"], counts["trunk"], counts["tuning"]) == (embed, 12 * block, 12 * rank[tuning])
+    assert counts["norm"] == 3 * 2 * D and counts["scale"] == 3
+    assert counts["bypass"] == 2 * (2 * D + D * HIDDEN + HIDDEN + 10 * HIDDEN + HIDDEN * D + D)
+    linear = 2 * D * C + C
+    assert counts["predictor"] == 3 * linear + 2 * (D * CHANNELS + CHANNELS * (CHANNELS + 1) // 2 * C)
+
+
+def test_one_multiply_add_is_two_flops() -> None:
+    layer = torch.nn.Linear(3, 5)
+    assert count_flops(layer, torch.zeros(7, 3)) == 2 * 7 * 3 * 5
+    query = torch.zeros(1, 2, 11, 4)
+    assert count_flops(torch.nn.functional.scaled_dot_product_attention, query, query, query) == 2 * 2 * 2 * 11 * 4 * 11
+    assert "1 MAC = 2 FLOPs" in CONVENTION
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_restored(training: bool) -> None:
+    model = assemble(config(), C).train(training)
+    reference = build_reference(config(), C).train(training)
+    measure_cost(model, reference)
+    assert all(module.training is training for m in (model, reference) for module in m.modules())
+
+
+def test_a_reference_with_other_exits_is_refused() -> None:
+    model = assemble(config(), C)
+    with pytest.raises(ValueError, match=r"the reference has exits \(6, 12\), the model \(3, 6, 12\)"):
+        measure_cost(model, build_reference(config(exits=2), C))

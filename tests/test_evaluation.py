@@ -1,0 +1,134 @@
+"""Runs and wishes → rows, on made-up records: no model, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+from dmpo_explore.config import Config
+from dmpo_explore.evaluation import BUDGETS, FULL, describe, evaluate_runs, fit_wish, table
+from dmpo_explore.fitting import fit_policy
+from dmpo_explore.metrics import bootstrap_difference, summarise
+from dmpo_explore.policy import POLICIES
+from dmpo_explore.run import load_run
+
+
+def make_run(root: Path, name: str, *, seed: int = 0, n_exits: int = 4, flops: tuple[float, ...] | None = None) -> None:
+    """Costs 0.3, 0.5, 0.7, 0.9 of the reference if nothing else is said."""
+    meta: dict[str, Any] = {"flops": flops} if flops else {}
+    make_record(400, n_exits, seed=seed, **meta).save(root / name / "records" / "val")
+    make_record(300, n_exits, seed=seed + 50, split="test", **meta).save(root / name / "records" / "test")
+    (root / name / "config.json").write_text(Config().to_json())
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    make_run(tmp_path, "a")
+    return tmp_path
+
+
+def test_thresholds_come_from_val_and_numbers_from_test() -> None:
+    (row,) = evaluate_runs(["a"], flops=[0.5])
+    run = load_run("a")
+    policy = fit_policy(run.record("val"), flops=0.5)
+    assert row["threshold"] == policy.thresholds[0] != fit_policy(run.record("test"), flops=0.5).thresholds[0]
+    expected = summarise(run.record("test"), policy.exits(run.record("test")))
+    assert {key: row[key] for key in expected} == expected
+    assert (row["run"], row["split"], row["policy"], row["target"]) == ("a", "test", "confidence", {"flops": 0.5})
+    (on_val,) = evaluate_runs(["a"], flops=[0.5], split="val")
+    assert on_val["split"] == "val" and on_val["flops_fraction"] <= 0.5
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_without_a_wish_the_budgets_that_can_be_met_and_full_depth(root: Path, policy: str) -> None:
+    rows = evaluate_runs(["a"], policy)
+    assert [row["target"] for row in rows] == [*({"flops": budget} for budget in BUDGETS), FULL]
+    assert rows[-1]["mean_exit"] == 4 and rows[-1]["accuracy_drop"] == 0
+    make_run(root, "dear", flops=(600.0, 800.0, 1000.0, 1200.0))
+    assert [row["target"] for row in evaluate_runs(["dear"])] == [{"flops": 0.7}, {"flops": 1.0}, FULL]
+    make_run(root, "single", n_exits=1)
+    assert [row["target"] for row in evaluate_runs(["single"])] == [FULL]
+
+
+def test_one_kind_of_wish_at_a_time() -> None:
+    (row,) = evaluate_runs(["a"], shares=[0.25] * 4)
+    assert row["target"] == {"shares": [0.25] * 4} and len(row["threshold"]) == 3
+    (row,) = evaluate_runs(["a"], threshold=[0.9], policy="margin")
+    assert row["target"] == {"threshold": 0.9} and row["threshold"] == 0.9
+    assert len(evaluate_runs(["a", "a"], flops=[0.4, 0.5])) == 4
+    with pytest.raises(ValueError, match="give one of"):
+        evaluate_runs(["a"], flops=[0.4], accuracy_drop=0.1)
+    with pytest.raises(ValueError, match="run 'a': flops=0.1 cannot be met"):
+        evaluate_runs(["a"], flops=[0.1])
+
+
+def test_given_thresholds_need_no_record(root: Path) -> None:
+    (root / "bare").mkdir()
+    (root / "bare" / "config.json").write_text(Config().to_json())
+    run = load_run("bare")
+    assert fit_wish(run, "confidence", {"threshold": [0.5, 0.6], "flops": None}).thresholds == (0.5, 0.6)
+    assert fit_wish(run, "entropy", FULL).thresholds == (POLICIES["entropy"].nobody,)
+    with pytest.raises(ValueError, match="no record of split 'val'"):
+        fit_wish(run, "confidence", {"flops": 0.5})
+    with pytest.raises(ValueError, match="unknown policy 'x'"):
+        fit_wish(run, "x", {"threshold": 0.5})
+
+
+def test_another_run_is_compared_under_the_same_wish(root: Path) -> None:
+    make_run(root, "b")  # the same images
+    logits = make_record(300, seed=7)
+    for split, n in (("val", 400), ("test", 300)):
+        mine = load_run("a").record(split)
+        other = make_record(n, seed=3, split=split)
+        other = type(other)(**{**other.__dict__, "labels": np.asarray(mine.labels)})
+        other.save(root / "b" / "records" / split, force=True)
+    assert logits.images == 300
+    (row,) = evaluate_runs(["a"], flops=[0.5], against="b")
+    against = row["against"]
+    right = {}
+    for name in ("a", "b"):
+        run = load_run(name)
+        exits = fit_policy(run.record("val"), flops=0.5).exits(run.record("test"))
+        right[name] = run.record("test").correct[np.arange(300), exits]
+    expected = bootstrap_difference(right["a"], right["b"])
+    assert (against["difference"], against["low"], against["high"]) == expected
+    assert against["accuracy"] == pytest.approx(right["b"].mean()) and against["run"] == "b"
+
+
+def test_a_single_exit_is_taken_as_it_is_and_other_images_are_refused(root: Path) -> None:
+    make_run(root, "single", n_exits=1, flops=(1000.0,))
+    for split in ("val", "test"):
+        mine, other = load_run("a").record(split), load_run("single").record(split)
+        same = type(other)(**{**other.__dict__, "labels": np.asarray(mine.labels)})
+        same.save(root / "single" / "records" / split, force=True)
+    rows = evaluate_runs(["a"], against="single")
+    assert {row["against"]["mean_exit"] for row in rows} == {1.0}
+    assert {row["against"]["flops_fraction"] for row in rows} == {1.0}
+    make_run(root, "foreign", seed=9)
+    with pytest.raises(ValueError, match="'foreign' was not recorded on the same test images"):
+        evaluate_runs(["a"], against="foreign")
+    make_run(root, "dear", flops=(600.0, 800.0, 1000.0, 1200.0))
+    seen = [row["against"] is None for row in evaluate_runs(["a"], against="dear")]
+    assert seen == [True, True, False, False, False]
+    with pytest.raises(ValueError, match="run 'dear': flops=0.5 cannot be met"):
+        evaluate_runs(["a"], flops=[0.5], against="dear")
+    assert "| – " in "\n".join(table(evaluate_runs(["a"], against="dear")))
+
+
+def test_the_table_says_what_the_rows_say() -> None:
+    rows = evaluate_runs(["a"])
+    lines = table(rows)
+    assert len(lines) == 2 + len(rows) and len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][:4] == ["run", "wish", "accuracy", "compute"]
+    for row, line in zip(rows, cells[2:], strict=True):
+        assert line[:3] == ["a", describe(row["target"]), f"{100 * row['accuracy']:.2f} %"]
+        assert line[3] == f"{100 * row['flops_fraction']:.1f} %"
+    assert cells[-1][1] == "full" and cells[-1][-1] == "–"
+    texts = [describe(t) for t in ({"flops": 0.3}, {"accuracy_drop": 0.01}, {"shares": [1]}, {"threshold": 0.5}, FULL)]
+    assert texts == ["30 %", "drop 1 %", "shares", "threshold", "full"]

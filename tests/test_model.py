@@ -1,0 +1,164 @@
+"""The one model path: the trunk never looks aside, forward is the loop over stages, weights go out and come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dmpo_explore.build import assemble
+from dmpo_explore.config import ModelConfig, Preprocess
+from dmpo_explore.model import DMPO, Stage
+
+C, K = 5, 3
+
+
+def made(seed: int = 0, **changes: Any) -> DMPO:
+    """A small model whose trainable weights are all random, in eval mode."""
+    torch.manual_seed(seed)
+    values: dict[str, Any] = {"exits": K, "rank": 4, "bypass_width": 6, "channels": 8} | changes
+    model = assemble(ModelConfig("test_vit", "random", 32, **values), C).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight) * 0.2)
+    return model
+
+
+def pictures(n: int = 4) -> Tensor:
+    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def run(model: DMPO) -> tuple[list[Tensor], list[Tensor]]:
+    """Tokens behind every trunk and logits of every exit, by hand."""
+    tokens, side, seen, logits = model.embed(pictures()), None, [], []
+    for stage in model.stages:
+        tokens = stage.trunk(tokens)
+        z, side = stage.predict(tokens, side)
+        seen.append(tokens)
+        logits.append(z)
+    return seen, logits
+
+
+def test_forward_is_the_loop_over_stages() -> None:
+    model = made(bypass="ladder")
+    with torch.no_grad():
+        _, logits = run(model)
+        assert model(pictures()).shape == (4, K, C)
+        assert torch.equal(model(pictures()), torch.stack(logits, dim=1))
+
+
+def test_an_exit_is_bypass_then_norm_then_predictor_then_scale() -> None:
+    model = made()
+    stage: Any = model.stages[0]
+    with torch.no_grad():
+        stage.scale.fill_(2.5)
+        tokens, _ = run(model)
+        read, _ = stage.bypass(tokens[0], None)
+        assert not torch.equal(read, tokens[0])
+        expected = stage.predictor(stage.norm(read)) * 2.5
+        assert torch.equal(stage.predict(tokens[0])[0], expected)
+
+
+@pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
+def test_the_trunk_never_reads_the_bypass(bypass: str) -> None:
+    model = made(bypass=bypass)
+    with torch.no_grad():
+        tokens, logits = run(model)
+        first: Any = model.stages[0]
+        for weight in first.bypass.parameters():
+            weight.add_(torch.randn_like(weight))
+        later_tokens, later_logits = run(model)
+    assert all(torch.equal(a, b) for a, b in zip(tokens, later_tokens, strict=True))
+    assert not torch.equal(logits[0], later_logits[0])
+    assert torch.equal(logits[2], later_logits[2])  # the last exit has no bypass
+    assert torch.equal(logits[1], later_logits[1]) == (bypass != "ladder")  # a ladder hands its hidden map on
+
+
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_no_gradient_flows_from_later_exits_into_the_bypass(bypass: str) -> None:
+    model = made(bypass=bypass)
+    model(pictures())[:, -1].square().sum().backward()
+    stages: Any = model.stages
+    assert all(w.grad is None or not w.grad.any() for stage in stages[:-1] for w in stage.bypass.parameters())
+    assert any(w.grad is not None and w.grad.any() for w in stages[0].trunk.parameters())
+
+
+def test_it_wires_parts_of_any_kind() -> None:
+    class Shift(nn.Module):
+        def __init__(self, by: float) -> None:
+            super().__init__()
+            self.by = by
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.by
+
+    class Aside(nn.Module):
+        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return x * 10, x if side is None else side + x
+
+    class First(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 0]
+
+    sizes: Any = {"width": 2, "grid": (1, 1), "prefix": 0}
+    stages = [Stage(Shift(k + 1.0), Aside(), nn.Identity(), First(), **sizes) for k in range(2)]
+    model = DMPO(nn.Flatten(2), stages, (1, 2), Preprocess(1, (0.5,), (0.5,)))
+    images = torch.tensor([[[[1.0, 2.0]]]])  # (1, 1, 1, 2): one token of width 2
+    assert torch.equal(model(images), torch.tensor([[[20.0, 30.0], [40.0, 50.0]]]))
+    tokens = stages[0].trunk(model.embed(images))
+    _, side = stages[0].predict(tokens)
+    _, side = stages[1].predict(stages[1].trunk(tokens), side)
+    assert side is not None and side.tolist() == [[[2.0 + 4.0, 3.0 + 5.0]]]
+    assert model.device == torch.device("cpu")
+
+
+def test_no_weight_appears_twice() -> None:
+    model = made()
+    state = model.state_dict()
+    assert len({value.data_ptr() for value in state.values()}) == len(state)
+    assert sum(v.numel() for v in state.values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_trainable_state_round_trip() -> None:
+    model, other = made(0), made(1)
+    other.embed.load_state_dict(model.embed.state_dict())  # the same frozen backbone
+    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+    for name, weight in other.named_parameters():
+        if name in frozen:
+            weight.data.copy_(frozen[name])
+    state = model.trainable_state()
+    assert state.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not any(value.requires_grad for value in state.values())
+    with torch.no_grad():
+        assert not torch.equal(other(pictures()), model(pictures()))
+        other.load_trainable(state)
+        assert torch.equal(other(pictures()), model(pictures()))
+
+
+def test_loaded_weights_are_copies() -> None:
+    model = made()
+    state = {name: value.clone() for name, value in model.trainable_state().items()}
+    model.load_trainable(state)
+    state["stages.0.scale"].fill_(99.0)
+    assert model.stages[0].scale.item() != 99.0
+
+
+def test_foreign_weights_are_refused_and_nothing_is_loaded() -> None:
+    model = made(0)
+    state = {name: value + 1 for name, value in model.trainable_state().items()}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    key = "stages.1.predictor.reduce.weight"
+    cases: list[tuple[dict[str, Tensor], str]] = [
+        ({k: v for k, v in state.items() if k != key}, f"1 missing.*{key}.*0 foreign"),
+        (state | {"stages.9.scale": torch.ones(())}, "0 missing.*1 foreign.*stages.9.scale"),
+        (state | {key: torch.zeros(3, 64)}, f"1 of another shape.*{key}"),
+        (made(bypass="none").trainable_state(), "missing"),
+        ({}, "missing"),
+    ]
+    for foreign, message in cases:
+        with pytest.raises(ValueError, match=f"these weights are not this model's: .*{message}"):
+            model.load_trainable(foreign)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

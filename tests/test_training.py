@@ -1,0 +1,265 @@
+"""The loop: learning rates, accumulation, two processes, resuming, and what stops it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_config
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from dmpo_explore.build import build_model
+from dmpo_explore.config import TrainingConfig
+from dmpo_explore.loss import weighted_loss
+from dmpo_explore.schedule import loss_weights
+from dmpo_explore.training import (
+    EpochResult,
+    Validation,
+    fit,
+    make_accelerator,
+    make_optimizer,
+    rate_factor,
+)
+
+CONFIG = TrainingConfig(epochs=2, batch_size=8, precision="no", schedule="linear", warmup_epochs=0.5, flip=False)
+
+
+class TwoExits(nn.Module):
+    """(b, 6) → logits (b, 2, 3); nothing random in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.first(x), self.second(x.sin())], dim=1)
+
+
+def make_model() -> TwoExits:
+    torch.manual_seed(1)
+    return TwoExits()
+
+
+def make_data(n: int = 64) -> TensorDataset:
+    generator = torch.Generator().manual_seed(2)
+    return TensorDataset(torch.randn(n, 6, generator=generator), torch.randint(3, (n,), generator=generator))
+
+
+def run(
+    config: TrainingConfig = CONFIG, *, shuffle: bool = True, data: TensorDataset | None = None, **options: Any
+) -> tuple[TwoExits, list[tuple[EpochResult, dict[str, Any]]]]:
+    model = make_model()
+    loader = DataLoader(data or make_data(), batch_size=config.batch_size, shuffle=shuffle)
+    validate = options.pop("validate", lambda model: Validation((0.5, 0.6), 0.55))
+    accelerator = options.pop("accelerator", None) or make_accelerator(config, "cpu")
+    return model, list(fit(model, loader, config, 2, validate=validate, accelerator=accelerator, **options))
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# -- learning rates --
+
+
+def test_rate_factor_warms_up_and_falls_along_half_a_cosine() -> None:
+    assert [rate_factor(step, 12, 3) for step in range(3)] == [0.25, 0.5, 0.75]
+    assert rate_factor(3, 12, 3) == 1.0
+    assert rate_factor(6, 12, 3) == pytest.approx(0.75)  # a third of the way: (1 + cos 60°) / 2
+    assert rate_factor(12, 12, 3) == pytest.approx(0.0)
+    assert rate_factor(0, 10, 0) == 1.0
+    assert rate_factor(5, 10, 0) == pytest.approx(0.5)
+    rates = [rate_factor(step, 40, 7.5) for step in range(41)]
+    assert max(rates) == rates[8] and all(0 <= rate <= 1 for rate in rates)
+    assert rate_factor(0, 1, 5.0) == pytest.approx(1 / 6)  # a warm-up longer than the training
+
+
+def test_every_trainable_weight_is_in_the_group_of_its_part() -> None:
+    model = build_model(tiny_config().model, 10)
+    config = replace(CONFIG, tuning_lr=3e-4, predictor_lr=5e-3, weight_decay=0.1)
+    groups = make_optimizer(model, config).param_groups
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(found) == sum(len(group["params"]) for group in groups) == len(trainable)
+    for name, weight in trainable.items():
+        rate = 3e-4 if ".trunk." in name else 5e-3
+        assert found[id(weight)] == (rate, 0.1 if weight.ndim > 1 else 0.0), name
+    assert {found[id(p)] for p in trainable.values()} == {(3e-4, 0.1), (3e-4, 0.0), (5e-3, 0.1), (5e-3, 0.0)}
+
+
+def test_the_rate_of_each_epoch_is_reported() -> None:
+    config = replace(CONFIG, epochs=3, warmup_epochs=1, tuning_lr=1e-3, predictor_lr=1e-2)
+    _, epochs = run(config)
+    assert [result.learning_rate for result, _ in epochs] == pytest.approx(
+        [1e-2 * rate_factor(step, 24, 8) for step in (0, 8, 16)]
+    )
+
+
+# -- the loop --
+
+
+def test_an_epoch_reports_weights_losses_and_validation() -> None:
+    data, config = make_data(), replace(CONFIG, epochs=3, predictor_lr=1e-12, tuning_lr=1e-12)
+    areas = iter([0.4, 0.6, 0.5])
+    seen: list[bool] = []
+
+    def validate(model: nn.Module) -> Validation:
+        seen.append(isinstance(model, TwoExits))
+        return Validation((0.25, 0.75), next(areas))
+
+    _, epochs = run(config, data=data, validate=validate)
+    results = [result for result, _ in epochs]
+    assert seen == [True] * 3
+    assert [r.epoch for r in results] == [1, 2, 3] and {r.epochs for r in results} == {3}
+    assert [r.best for r in results] == [True, True, False]
+    for epoch, result in enumerate(results):
+        weights = loss_weights("linear", epoch, 3, 2)
+        loss, parts = weighted_loss(make_model()(data.tensors[0]), data.tensors[1], weights)
+        assert result.weights == weights
+        assert result.loss == pytest.approx(loss.item(), rel=1e-5)
+        assert result.losses == pytest.approx(parts.tolist(), rel=1e-5)
+    row = results[1].row()
+    assert list(row)[:7] == ["epoch", "lambda_1", "lambda_2", "loss_1", "loss_2", "accuracy_1", "accuracy_2"]
+    assert (row["epoch"], row["area"], row["accuracy_2"]) == (2, 0.6, 0.75)
+
+
+def test_training_lowers_the_loss_and_every_step_is_announced() -> None:
+    steps: list[tuple[int, int, float]] = []
+    config = replace(CONFIG, epochs=5, predictor_lr=0.05, schedule="uniform")
+    _, epochs = run(config, on_step=lambda *step: steps.append(step))
+    assert epochs[-1][0].loss < epochs[0][0].loss - 0.1
+    assert [step[:2] for step in steps] == [(i, 8) for i in range(1, 9)] * 5
+    assert all(isinstance(loss, float) and math.isfinite(loss) for *_, loss in steps)
+
+
+def test_going_on_from_a_state_equals_never_having_stopped() -> None:
+    config = replace(CONFIG, epochs=4, predictor_lr=0.02)
+    straight, epochs = run(config)
+    model = make_model()
+    loader = DataLoader(make_data(), batch_size=8, shuffle=True)
+
+    def go(state: dict[str, Any] | None) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
+        validate = lambda model: Validation((0.5, 0.6), 0.55)  # noqa: E731
+        return fit(
+            model, loader, config, 2, validate=validate, accelerator=make_accelerator(config, "cpu"), state=state
+        )
+
+    running = go(None)
+    next(running)
+    _, state = next(running)
+    running.close()
+    torch.manual_seed(12345)  # whatever happened in between
+    rest = [result for result, _ in go(state)]
+    assert [result.epoch for result in rest] == [3, 4]
+    assert [r.losses for r in rest] == [r.losses for r, _ in epochs[2:]]
+    assert torch.equal(weights_of(model), weights_of(straight))
+
+
+def test_accumulated_gradients_equal_the_big_batch() -> None:
+    big = replace(CONFIG, batch_size=32, clip_norm=0.5)
+    small = replace(big, batch_size=8, accumulation=4)
+    one, results = run(big, shuffle=False)
+    other, same = run(small, shuffle=False)
+    assert not torch.equal(weights_of(one), weights_of(make_model()))
+    torch.testing.assert_close(weights_of(other), weights_of(one), rtol=1e-5, atol=1e-7)
+    assert [r.learning_rate for r, _ in same] == pytest.approx([r.learning_rate for r, _ in results])
+
+
+def test_an_incomplete_last_accumulation_still_steps() -> None:
+    config = replace(CONFIG, batch_size=8, accumulation=3, epochs=1)
+    model, epochs = run(config, data=make_data(32))  # 4 batches: a step of 3 and one of 1
+    assert not torch.equal(weights_of(model), weights_of(make_model()))
+    assert epochs[0][1]["schedule"]["last_epoch"] == 2
+
+
+def test_coupling_reaches_the_loss() -> None:
+    _, (plain, *_) = run(replace(CONFIG, coupling="none"))
+    _, (coupled, *_) = run(replace(CONFIG, coupling="sigmoid"))
+    assert coupled[0].losses[1] < plain[0].losses[1]
+
+
+# -- what stops it --
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_exit_and_cause() -> None:
+    data = make_data(32)
+    data.tensors[0][20, 0] = math.nan  # in the third batch of 8
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 3 \(exit 1, 2\).*learning rates.*images"):
+        run(data=data, shuffle=False)
+
+
+def test_labels_outside_the_classes_stop_it() -> None:
+    data = make_data(32)
+    data.tensors[1][5] = 7
+    with pytest.raises(ValueError, match="label 7 lies outside the 3 classes"):
+        run(data=data)
+
+
+@pytest.mark.parametrize(("change", "text"), [({"schedule": "lineer"}, "linear"), ({"coupling": "sigmod"}, "sigmoid")])
+def test_unknown_names_list_the_valid_ones(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=f"unknown (schedule|coupling).*{text}"):
+        run(replace(CONFIG, **change))
+
+
+def test_accelerators_of_one_process_do_not_inherit_from_each_other() -> None:
+    make_accelerator(replace(CONFIG, precision="bf16"))
+    second = make_accelerator(replace(CONFIG, accumulation=4), "cpu")
+    assert (second.mixed_precision, second.gradient_accumulation_steps, second.device.type) == ("no", 4, "cpu")
+
+
+def test_unknown_devices_and_trackers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown device 'gpu'.*auto, cpu, cuda"):
+        make_accelerator(CONFIG, "gpu")
+    with pytest.raises(ValueError, match="unknown tracker 'tensorbord'. Did you mean 'tensorboard'"):
+        make_accelerator(CONFIG, "cpu", ["tensorbord"], tmp_path)
+    monkeypatch.setattr("dmpo_explore.training.get_available_trackers", list)
+    with pytest.raises(ImportError, match="'tensorboard' is not installed"):
+        make_accelerator(CONFIG, "cpu", ["tensorboard"], tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no usable NVIDIA GPU"):
+        make_accelerator(CONFIG, "cuda")
+
+
+# -- two processes --
+
+SCRIPT = """
+import json, sys
+sys.path[:0] = {paths}
+from dataclasses import replace
+from test_training import CONFIG, make_accelerator, run, weights_of
+accelerator = make_accelerator(CONFIG)
+assert accelerator.num_processes == 2, accelerator.num_processes
+model, epochs = run(accelerator=accelerator)
+if accelerator.is_main_process:
+    results = [(r.loss, r.losses, r.accuracy, r.area) for r, _ in epochs]
+    print(json.dumps([accelerator.num_processes, results, weights_of(model).tolist()]))
+"""
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    """accelerate's own launcher would silently start one process on a CPU; torchrun starts two."""
+    tests = Path(__file__).parent
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(paths=[str(tests), str(tests.parent)]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    processes, two, weights = json.loads(done.stdout.strip().splitlines()[-1])
+    model, one = run()
+    assert processes == 2
+    for (loss, losses, accuracy, area), (result, _) in zip(two, one, strict=True):
+        assert loss == pytest.approx(result.loss, rel=1e-5)
+        assert losses == pytest.approx(result.losses, rel=1e-5)
+        assert [*accuracy, area] == pytest.approx([*result.accuracy, result.area])
+    torch.testing.assert_close(torch.tensor(weights), weights_of(model), rtol=1e-4, atol=1e-6)

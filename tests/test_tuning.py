@@ -1,0 +1,161 @@
+"""Tuning: where it sits, that it starts as nothing, what trains, and its formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dmpo_explore.backbone import create_vit
+from dmpo_explore.tuning import TUNINGS, ParallelAdapter, tune
+
+RANK = 5
+LORA_TARGETS = {
+    "lora": {"attn.qkv"},
+    "lora-all": {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"},
+}
+LAYER_SCALE, PLAIN = "test_vit2", "test_vit"
+
+
+def made(name: str = PLAIN, kind: str = "none", dropout: float = 0.0) -> Any:
+    """A tuned ViT in eval mode; equal names give equal backbones, LayerScale is far from its start."""
+    torch.manual_seed(0)
+    vit: Any = create_vit(name, 32)
+    for block in vit.blocks:
+        if hasattr(block.ls2, "gamma"):
+            nn.init.normal_(block.ls1.gamma)
+            nn.init.normal_(block.ls2.gamma)
+    tune(vit, kind, RANK, dropout)
+    return vit
+
+
+def opened(vit: Any) -> Any:
+    """Every trainable weight random: the tuning is no longer nothing."""
+    for weight in vit.parameters():
+        if weight.requires_grad:
+            nn.init.normal_(weight, std=0.2)
+    return vit
+
+
+def pictures(n: int = 3) -> Tensor:
+    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def features(vit: Any) -> Tensor:
+    with torch.no_grad():
+        tokens: Tensor = vit.forward_features(pictures())
+    return tokens
+
+
+def trainable(vit: nn.Module) -> set[str]:
+    return {name for name, weight in vit.named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.parametrize("name", [PLAIN, LAYER_SCALE])
+@pytest.mark.parametrize("kind", sorted(TUNINGS))
+def test_at_the_start_the_backbone_is_untouched(kind: str, name: str) -> None:
+    assert torch.equal(features(made(name, kind, dropout=0.3)), features(made(name)))
+
+
+@pytest.mark.parametrize("kind", ["lora", "lora-all", "adapter"])
+def test_later_it_is_not(kind: str) -> None:
+    assert (features(opened(made(LAYER_SCALE, kind))) - features(made(LAYER_SCALE))).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", sorted(LORA_TARGETS))
+def test_lora_sits_in_every_block_and_nowhere_else(kind: str) -> None:
+    vit = made(kind=kind)
+    wanted = {f"blocks.{i}.{target}" for i in range(len(vit.blocks)) for target in LORA_TARGETS[kind]}
+    assert {name for name, module in vit.named_modules() if hasattr(module, "lora_A")} == wanted
+    ends = {f"{name}.lora_{half}.default.weight" for name in wanted for half in "AB"}
+    assert trainable(vit) == ends  # so neither patch_embed.proj nor a norm or bias
+    weights = dict(vit.named_parameters())
+    assert weights["blocks.2.attn.qkv.lora_A.default.weight"].shape == (RANK, 64)
+    assert weights["blocks.2.attn.qkv.lora_B.default.weight"].shape == (3 * 64, RANK)
+
+
+def test_lora_adds_ba_without_scaling() -> None:
+    vit = opened(made(kind="lora"))
+    qkv = vit.blocks[1].attn.qkv
+    x = torch.randn(2, 7, 64)
+    low, high = qkv.lora_A.default.weight, qkv.lora_B.default.weight
+    expected = F.linear(x, qkv.weight + high @ low, qkv.bias)
+    torch.testing.assert_close(qkv(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_lora_drops_its_own_input_only() -> None:
+    vit = opened(made(kind="lora", dropout=0.5)).train()
+    qkv = vit.blocks[0].attn.qkv
+    assert qkv.lora_dropout.default.p == 0.5
+    x = torch.randn(4, 64)
+    with torch.no_grad():
+        assert not torch.equal(qkv(x), qkv(x))
+        nn.init.zeros_(qkv.lora_B.default.weight)
+        torch.testing.assert_close(qkv(x), F.linear(x, qkv.weight, qkv.bias), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [PLAIN, LAYER_SCALE])
+def test_adapter_is_adaptformers_beside_the_scaled_mlp(name: str) -> None:
+    plain, vit = made(name), opened(made(name, "adapter"))
+    block, tuned = plain.blocks[3], vit.blocks[3]
+    down, up = tuned.mlp.down, tuned.mlp.up
+    x = torch.randn(2, 5, 64)
+    with torch.no_grad():
+        x1 = x + block.ls1(block.attn(block.norm1(x)))
+        read = block.norm2(x1)
+        hidden = F.gelu(read @ down.weight.T + down.bias)
+        expected = x1 + block.ls2(block.mlp(read)) + hidden @ up.weight.T + up.bias
+        torch.testing.assert_close(tuned(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_adapter_trains_its_two_layers_in_every_block() -> None:
+    vit = made(LAYER_SCALE, "adapter")
+    ends = ("down.weight", "down.bias", "up.weight", "up.bias")
+    assert trainable(vit) == {f"blocks.{i}.mlp.{end}" for i in range(len(vit.blocks)) for end in ends}
+    assert vit.blocks[0].mlp.down.weight.shape == (RANK, 64)
+    assert not vit.blocks[0].mlp.down.weight.eq(0).any()  # else nothing could ever train
+    assert vit.blocks[0].mlp.up.weight.eq(0).all()
+
+
+def test_adapter_drops_its_hidden_layer_only() -> None:
+    adapter = ParallelAdapter(nn.Identity(), nn.Identity(), 8, 200, dropout=0.25).train()
+    nn.init.zeros_(adapter.down.weight)
+    nn.init.ones_(adapter.down.bias)
+    nn.init.ones_(adapter.up.weight)
+    x = torch.zeros(50, 1, 8)
+    kept = adapter(x)[:, 0, 0] / (F.gelu(torch.tensor(1.0)) / 0.75)  # how many of 200 survived
+    torch.testing.assert_close(kept, kept.round(), rtol=0, atol=1e-3)
+    assert 140 < kept.mean() < 160
+    assert torch.allclose(adapter.eval()(x), 200 * F.gelu(torch.tensor(1.0)))
+
+
+@pytest.mark.parametrize("kind", sorted(TUNINGS))
+def test_a_step_moves_the_tuning_weights_and_no_other(kind: str) -> None:
+    vit = made(kind=kind).train()
+    before = {name: weight.clone() for name, weight in vit.state_dict().items()}
+    head = nn.Linear(64, 3)
+    chosen = [p for p in vit.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD([*chosen, *head.parameters()], lr=1.0)
+    for _ in range(2):  # the second step reaches what lies under a zero layer
+        optimizer.zero_grad()
+        head(vit.forward_features(pictures()).mean(1)).square().sum().backward()
+        optimizer.step()
+    moved = {name for name, weight in vit.state_dict().items() if not torch.equal(weight, before[name])}
+    assert moved == trainable(vit)
+
+
+def test_none_and_full() -> None:
+    assert trainable(made(kind="none")) == set()
+    full = made(kind="full")
+    assert trainable(full) == {name for name, _ in full.named_parameters()}
+    assert {"patch_embed.proj.weight", "pos_embed", "cls_token", "blocks.0.norm1.bias"} <= trainable(full)
+
+
+def test_an_unknown_kind_lists_the_valid_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown tuning 'lorra'\. Did you mean 'lora'\? Valid: .*adapter, full, lora"
+    ):
+        tune(made(), "lorra", RANK, 0.0)
