@@ -66,9 +66,10 @@ def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tenso
     y = sigma / trace
     z = step = (three - y) / 2  # ½(3I−ZY) with Z = I
     y = y @ step
-    for _ in range(iterations - 1):
+    for left in range(iterations - 1, 0, -1):
         step = (three - z @ y) / 2
-        y, z = y @ step, step @ z
+        y = y @ step
+        z = step @ z if left > 1 else z  # the last Z is never read
     return y * trace.sqrt()
 
 

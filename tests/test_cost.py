@@ -56,7 +56,7 @@ COVARIANCE = (
     + matmul(CHANNELS, PATCHES, CHANNELS)
     + matmul(1, CHANNELS * (CHANNELS + 1) // 2, C)
 )  # fmt: skip
-NEWTON_SCHULZ = 13 * matmul(CHANNELS, CHANNELS, CHANNELS)  # 5 iterations: 1 product in the first, 3 in the others
+NEWTON_SCHULZ = 12 * matmul(CHANNELS, CHANNELS, CHANNELS)  # 5 iterations: 1 product in the first, 3 in the others
 # 4 heads of 32 (two thirds of D in all), 3 pairs; 3x3 convolutions of stride 2: 32 → 15 → 7
 MOMENT = (
     matmul(PATCHES, D, 128)

@@ -1,0 +1,106 @@
+"""For tests of the app: made-up runs on real pictures, a server on them, and a browser to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from made_up import HOSTILE, MAIN, save_run
+from visiting import WATCH, Server, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+LOUD = ("Failed to load resource", "ERR_ABORTED")  # what a browser says of a page that is left while it loads
+
+
+@pytest.fixture(scope="session")
+def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs root: four and six exits, a single exit, and one whose class name is HTML. Not to be changed."""
+    root = tmp_path_factory.mktemp("runs")
+    save_run(root, "four")
+    save_run(root, "six", n_exits=6, seed=3)
+    save_run(root, "one", n_exits=1, seed=5)
+    save_run(root, "hostile", images=60, class_name=HOSTILE)
+    return root
+
+
+@pytest.fixture
+def runs(runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`runs_root` as the one the library sees."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(runs_root))
+    return runs_root
+
+
+@pytest.fixture(scope="session")
+def server(runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on `runs_root`, started as a user would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
+    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root)}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+        yield Server(f"http://127.0.0.1:{port}/", log)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise RuntimeError(f"the app did not start:\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: the system's, else Playwright's own, else the test skips."""
+    from playwright.sync_api import Error, sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        except Error as error:
+            pytest.skip(f"no browser: install chromium or run `playwright install chromium` ({error.message[:200]})")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Server) -> Iterator[Visit]:
+    """A fresh browser profile on the app; afterwards: no error in the console, no exception shown or logged."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(30_000)
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    visit = Visit(page, server)
+    page.on("pageerror", lambda error: visit.errors.append(str(error)))
+    page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
+    yield visit
+    shown = page.get_by_test_id("stException").all_inner_texts()
+    context.close()
+    errors = [error for error in visit.errors if not any(word in error for word in LOUD)]
+    assert not errors + shown
+    assert "Traceback" not in server.log.read_text(errors="replace")

@@ -1,0 +1,34 @@
+"""Made-up runs on real pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from synthetic import make_record, record_from_logits
+
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.files import write_text
+from dmpo_explore.images import load_pictures
+
+MAIN = Path(__file__).parents[2] / "app" / "main.py"
+HOSTILE = "<img src=x onerror='window.hacked=1'>"
+
+
+def save_run(root: Path, name: str, images: int = 600, n_exits: int = 4, seed: int = 0, class_name: str = "") -> None:
+    """A run on some of Fashion-MNIST's test pictures, with a val record that has no pictures."""
+    pictures = load_pictures("fashion-mnist", "test")
+    rows = np.random.default_rng(7).choice(len(pictures), images, replace=False)
+    names = (class_name or pictures.class_names[0], *pictures.class_names[1:])
+    common: dict[str, Any] = {"data": "fashion-mnist", "class_names": names, "model": "made *up*"}
+    rng = np.random.default_rng(seed)
+    labels = pictures.labels[rows]
+    logits = rng.normal(size=(images, n_exits, 10)) * 1.5
+    strength = np.linspace(1.5, 4.0, n_exits) if n_exits > 1 else np.array([4.0])
+    logits[np.arange(images), :, labels] += strength * rng.gamma(2.0, 0.5, size=(images, 1))
+    test = record_from_logits(logits, labels, with_logits=False, split="test", indices=pictures.indices[rows], **common)
+    val = make_record(400, n_exits, 10, seed=seed + 1, with_logits=False, split="val", **common)
+    write_text(root / name / "config.json", Config(data=DataConfig("fashion-mnist")).to_json())
+    test.save(root / name / "records" / "test")
+    val.save(root / name / "records" / "val")

@@ -1,0 +1,53 @@
+"""A page of the app in a browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+QUIET = """() => document.querySelector('[data-test-script-state=notRunning]')
+    && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 600"""
+WATCH = """window.lastChange = performance.now();
+    new MutationObserver(() => { window.lastChange = performance.now() })
+        .observe(document, {subtree: true, childList: true, characterData: true, attributes: true})"""
+
+
+@dataclass
+class Server:
+    """A running app: where, and what it said."""
+
+    address: str
+    log: Path
+
+
+@dataclass
+class Visit:
+    """A page of the app in a browser, and what went wrong on it."""
+
+    page: Page
+    server: Server
+    errors: list[str] = field(default_factory=list)
+
+    def open(self, query: str = "") -> Page:
+        """Open the start page and wait until it is drawn."""
+        self.page.goto(self.server.address + query)
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        """Wait until the app is idle, all of the page is there and nothing has changed on it for a while."""
+        for selector in (".dx-exit", "[data-testid=stMetric]", ".js-plotly-plot", "[data-testid=stExpander]"):
+            self.page.wait_for_selector(selector, timeout=60_000)
+        self.page.wait_for_function(QUIET, timeout=60_000)
+
+    def numbers(self) -> list[str]:
+        """The texts of the four cards."""
+        return self.page.get_by_test_id("stMetric").all_inner_texts()
+
+    def images(self) -> list[str]:
+        """What the pictures are, from first to last."""
+        return list(self.page.eval_on_selector_all(".dx-gallery li", "all => all.map(item => item.title)"))
