@@ -29,7 +29,7 @@ def test_the_session_has_eight_lines() -> None:
 @pytest.mark.data
 def test_the_session_runs_as_printed(fetched_backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    exec(compile(block("python", "Eight lines"), str(README), "exec"), names)  # noqa: S102
+    exec(compile(block("python", "Eight lines"), str(README), "exec"), names)
     printed = capsys.readouterr().out
     assert "'accuracy'" in printed and "flops_fraction" in printed and "Inference(exit=array(" in printed
 
