@@ -32,9 +32,9 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
+        except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
-        except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
             if ctx.params.get("debug"):
                 raise
             say(f"error: {' '.join(str(error).split())}")
@@ -119,12 +119,11 @@ def train(
 ) -> None:
     """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on."""
     from .config import Config
-    from .files import read_json
-    from .run import load_run
+    from .run import load_run, read_config
 
     if resume and (name or force or config):
         raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
-    base = load_run(resume).config if resume else Config.from_dict(read_json(config)) if config else Config()
+    base = load_run(resume).config if resume else read_config(config) if config else Config()
     chosen = config_from(base, settings)
     from .experiment import default_name
     from .experiment import train as run_training
@@ -151,9 +150,10 @@ def train(
             say(f"stopped; {kept}")
             raise typer.Exit(130) from None
     if main:
-        best = max(results, key=lambda result: result.area)
-        answer = {"run": name, "path": str(results[-1].run.path), "best_epoch": best.epoch, "area": best.area,
-                  "exit_accuracy": list(best.accuracy)}  # fmt: skip
+        history = results[-1].run.history()  # with the epochs before a resumption
+        best = history.loc[history["area"].idxmax()]
+        answer = {"run": name, "path": str(results[-1].run.path), "best_epoch": int(best["epoch"]),
+                  "area": float(best["area"]), "exit_accuracy": best.filter(like="accuracy_").tolist()}  # fmt: skip
         print_result(answer, as_json, [str(results[-1].run.path), f"next: dmpo-explore record {name}"])
 
 
@@ -209,7 +209,8 @@ def evaluate(
 ) -> None:
     """Fit a policy on val, apply it to test: accuracy, compute, who leaves where.
 
-    Without a wish: budgets of 30, 50, 70 and 100 % of the plain backbone's compute (as far as the run can meet them),
+    --flops is a ceiling: the threshold with the best accuracy on val among those that cost no more. Without a wish:
+    30, 50, 70 and 100 % of the plain backbone's compute (as far as the run can meet them),
     and "full": every image at the last exit. 100 % is a budget like the others: at most what the plain backbone costs.
     A run's full depth may cost more, since tuning, bypasses and predictors count.
 

@@ -42,6 +42,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.train_size is not None:
             _at_least("train_size", self.train_size, 1)
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ModelConfig:
         exits: blocks after which an exit sits, rising; or one number K for K equal parts.
         tuning: see ``TUNINGS``; ``rank`` is its inner width; ``dropout`` its dropout.
         bypass: see ``BYPASSES``; ``bypass_width`` its inner width.
-        predictor: see ``PREDICTORS``, on every exit but the last; ``channels`` its reduced width.
+        predictor: see ``PREDICTORS``, on every exit but the last; ``channels`` is the covariance's reduced width.
         normalisation: of the covariance: ``sqrt`` (signed square root) or ``isqrt`` (Newton-Schulz).
         read: what the linear part reads: ``cls``, ``mean`` (of the patch tokens), ``both``, or ``auto``: both where
             there is a class token, else mean.
@@ -115,6 +116,7 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "accumulation", "validation_size"):
             _at_least(name, getattr(self, name), 1)
         _at_least("workers", self.workers, 0)
+        _check_seed(self.seed)
         for name in ("tuning_lr", "predictor_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)!r} must be a finite number above 0")
@@ -186,6 +188,11 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return value
     raise ValueError(f"{path}={value!r} has the wrong type; expected {getattr(hint, '__name__', hint)}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r} must lie between 0 and {2**32 - 1}")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -37,7 +37,7 @@ from .metrics import area
 from .model import DMPO
 from .policy import write_policies
 from .record import ExitRecord, RecordMeta
-from .run import Run, load_run, new_run_path, save_weights
+from .run import BUNDLED_RUNS, Run, load_run, new_run_path, save_weights
 from .training import EpochResult, StepHook, Validation, fit, make_accelerator
 
 RECORD_BATCH = 250
@@ -54,7 +54,7 @@ def train(
     trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
 ) -> Iterator[EpochResult]:
-    """Train a run; yields after every epoch, the last result carries the `Run`.
+    """Train a run; yields after every epoch, the last result carries the `Run` (in the main process).
 
     Args:
         name: of the run folder under the runs root; default: data, parts and the time.
@@ -141,7 +141,7 @@ def record_run(
 ) -> ExitRecord:
     """Run every exit of a trained run over a split and keep the scores in its folder.
 
-    Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json.
+    Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
@@ -149,7 +149,10 @@ def record_run(
 
     Raises:
         FileExistsError: there is a record of this split.
+        ValueError: a bundled run, which is not changed.
     """
+    if run.path.parent == BUNDLED_RUNS.resolve():
+        raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and record that")
     target = run.path / "records" / split
     if target.exists() and not force:
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
@@ -169,7 +172,7 @@ def record_run(
     if split == "val":
         cheapest = record.flops_fraction[0]
         fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
-        write_policies(run.path / "policies.json", fitted)
+        write_policies(run.path / "policies.json", run.policies() | fitted)
     return ExitRecord.load(target)
 
 

@@ -77,7 +77,6 @@ def upper_triangle(x: Tensor) -> Tensor:
     """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row."""
     d = x.shape[-1]
     rows, columns = torch.triu_indices(d, d, device=x.device)
-    rows, columns = torch.triu_indices(d, d, device=x.device)
     return x.flatten(1).index_select(1, rows * d + columns)  # faster backward than x[:, rows, columns]
 
 

@@ -51,11 +51,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """What was asked; ValueError naming config.json if it is not a config."""
-        path = self.path / "config.json"
-        try:
-            return Config.from_dict(read_json(path))
-        except ValueError as error:
-            raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        return read_config(self.path / "config.json")
 
     def splits(self) -> list[str]:
         """Splits that have been recorded, sorted."""
@@ -194,6 +190,14 @@ def load_run(name_or_path: str | Path) -> Run:
     if is_name:
         raise ValueError(f"{unknown('run', name_or_path, list_runs())} (runs are looked for in {runs_root()})")
     raise FileNotFoundError(f"{name_or_path} is not a run folder: it has no config.json")
+
+
+def read_config(path: Path) -> Config:
+    """The config in a JSON file; FileNotFoundError or ValueError naming the file."""
+    try:
+        return Config.from_dict(read_json(path))
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def list_runs() -> list[str]:

@@ -37,7 +37,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch; ``epoch`` counts from 1, (K,) values per exit.
+    """One epoch; ``epoch`` counts from 1, (K,) values per exit, ``learning_rate`` is the largest one at its start.
 
     ``best`` is true where the area on val beats every earlier epoch. The last result of `dmpo_explore.train`
     carries the ``run``.
@@ -174,7 +174,7 @@ def fit(
     for epoch in range(first, config.epochs):
         start = time.perf_counter()
         weights = loss_weights(config.schedule, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
-        set_seed(config.seed * 100_003 + epoch, device_specific=True)
+        set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         rate = float(max(schedule.get_last_lr()))
         loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, weights, epoch, on_step)

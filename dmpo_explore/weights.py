@@ -161,6 +161,7 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
 
     Raises:
         FileNotFoundError: not fetched yet, or no such file; the message names what to do.
+        ValueError: what lies in the cache was not made from the pinned file.
     """
     if source == "random" or is_hub(backbone, source):
         return None
@@ -175,7 +176,23 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
     if not path.is_file():
         run = f"Run `dmpo-explore fetch --backbone {backbone}`, or choose {ALTERNATIVES}"
         raise FileNotFoundError(f"the weights of {backbone} are not in the cache ({path}). {run}")
+    if _origin(path) != SOURCES[backbone].sha256:
+        raise ValueError(
+            f"{path} was not made from the pinned {SOURCES[backbone].member}; remove it and run "
+            f"`dmpo-explore fetch --backbone {backbone}`"
+        )
     return WeightsFile(path, SOURCES[backbone].title)
+
+
+def _origin(path: Path) -> str:
+    """SHA-256 of the file that a cached one was made from, as `_save` noted it; empty where nothing is noted."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            return str(json.loads((stream.metadata() or {}).get("origin", "{}")).get("sha256", ""))
+    except (SafetensorError, json.JSONDecodeError):
+        return ""
 
 
 def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
 # Before torch or a hub client is imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.pop("DMPO_EXPLORE_RUNS", None)
+os.environ["DMPO_EXPLORE_RUNS"] = os.path.join(tempfile.gettempdir(), "dmpo-explore-no-runs")  # bundled runs only
 
 import hypothesis
 import pytest

