@@ -107,9 +107,7 @@ def train(
                 card = run_card(path.name, config, cost, history, len(pictures))
                 if saved is None and len(history) == 1:
                     new_run_path(name, force=force)  # nobody else made it meanwhile
-                    with atomic_folder(path) as folder:
-                        write_text(folder / "config.json", config.to_json() + "\n")
-                        _save(folder, checkpoint, card, config, pictures.class_names)
+                    _create(path, checkpoint, card, config, pictures.class_names)
                 else:
                     _save(path, checkpoint, card, config, pictures.class_names)
             if trackers and not accelerator.trackers:
@@ -269,6 +267,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
         raise ValueError(f"{path} is not a checkpoint of a run")
     return saved
+
+
+def _create(path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]) -> None:
+    """The run folder, whole, behind the first epoch; one that it replaces stays until then."""
+    with atomic_folder(path) as folder:
+        write_text(folder / "config.json", config.to_json() + "\n")
+        _save(folder, checkpoint, card, config, class_names)
 
 
 def _save(path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]) -> None:
