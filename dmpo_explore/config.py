@@ -61,6 +61,7 @@ class ModelConfig:
         read: what the linear part reads: ``cls``, ``mean`` (of the patch tokens), ``both``, or ``auto``: both where
             there is a class token, else mean.
         train_norm: whether the exit norms train (frozen in the release).
+        equilibrium: whether gradients are rescaled where an exit branches off (gradient equilibrium, Li et al. 2019).
     """
 
     backbone: str = "vit_small_patch14_dinov2"
@@ -77,6 +78,7 @@ class ModelConfig:
     normalisation: str = "sqrt"
     read: str = "auto"
     train_norm: bool = True
+    equilibrium: bool = False
 
     def __post_init__(self) -> None:
         for name in ("image_size", "rank", "bypass_width", "channels"):
@@ -106,6 +108,7 @@ class TrainingConfig:
     schedule: str = "linear"
     phase_ratio: float = 0.5
     coupling: str = "none"
+    distill: float = 0.0
     flip: bool = True
     precision: str = "bf16"
     validation_size: int = 1000
@@ -127,6 +130,8 @@ class TrainingConfig:
             raise ValueError(f"clip_norm={self.clip_norm!r} must be above 0, or None for no clipping")
         if not 0 <= self.phase_ratio <= 1:
             raise ValueError(f"phase_ratio={self.phase_ratio!r} must lie in [0, 1]")
+        if not 0 <= self.distill <= 1:
+            raise ValueError(f"distill={self.distill!r} must lie in [0, 1]")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(unknown("precision", self.precision, ("no", "bf16", "fp16")))
 

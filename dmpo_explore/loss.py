@@ -1,7 +1,8 @@
 """Losses: logits (B, K, C) and labels (B,) in, one loss per exit (K,) and their weighted sum out.
 
 L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, or the release's coupled form (DMPO, arXiv 2511.03245), in which what the
-previous exit already gets right counts less at the next one.
+previous exit already gets right counts less at the next one. Either may be blended with distillation from the last exit
+(Zhang et al. 2019, "Be Your Own Teacher").
 """
 
 from __future__ import annotations
@@ -35,13 +36,25 @@ def sigmoid_coupled(losses: Tensor) -> Tensor:
 COUPLINGS: dict[str, Callable[[Tensor], Tensor]] = {"none": uncoupled, "sigmoid": sigmoid_coupled}
 
 
-def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none") -> Tensor:
+def distillation(logits: Tensor) -> Tensor:
+    """(B, K, C) → (B, K-1): cross-entropy of every early exit against what the last one says, which it is not to change."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    teacher = wide[:, -1:].detach().softmax(dim=-1)  # (B, 1, C)
+    return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
+
+
+def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none", distill: float = 0.0) -> Tensor:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
 
+    Args:
+        distill: share α in [0, 1] of an early exit's loss that is `distillation`: (1-α) ℓ_k + α · distillation.
+
     Raises:
-        ValueError: unknown coupling; shapes that do not fit; an empty batch; labels outside 0..C-1.
+        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside 0..C-1.
     """
     couple = lookup(COUPLINGS, coupling, "coupling")
+    if not 0 <= distill <= 1:
+        raise ValueError(f"distill={distill!r} must lie in [0, 1]")
     if logits.ndim != 3 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (B, K, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}"
@@ -52,18 +65,22 @@ def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none") -> Tenso
     if low < 0 or high >= logits.shape[2]:
         wrong = low if low < 0 else high
         raise ValueError(f"label {wrong} lies outside the {logits.shape[2]} classes 0..{logits.shape[2] - 1}")
-    return couple(cross_entropies(logits, labels)).mean(dim=0)
+    losses = couple(cross_entropies(logits, labels))
+    if distill:
+        early = torch.lerp(losses[:, :-1], distillation(logits), distill)
+        losses = torch.cat((early, losses[:, -1:]), dim=1)
+    return losses.mean(dim=0)
 
 
 def weighted_loss(
-    logits: Tensor, labels: Tensor, weights: Sequence[float], coupling: str = "none"
+    logits: Tensor, labels: Tensor, weights: Sequence[float], coupling: str = "none", distill: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) unweighted losses.
 
     Raises:
         ValueError: as `exit_losses`; not one weight per exit.
     """
-    parts = exit_losses(logits, labels, coupling)
+    parts = exit_losses(logits, labels, coupling, distill)
     if len(weights) != len(parts):
         raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
     return (parts * parts.new_tensor(weights)).sum(), parts

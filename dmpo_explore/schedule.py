@@ -2,7 +2,7 @@
 
 First the deep predictors dominate while early stages feed them, later the weight moves to the early predictors.
 `linear` is the release's cross-over from START to END (four exits); everything else uses the same two end points.
-Ours: `uniform`, the resampling to any number of exits, the exact shapes of `switch`, `cosine` and `exponential`, and
+`mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of `switch`, `cosine` and `exponential`, and
 the controls `deep-only` and `early-only`. Arrays only, no torch.
 """
 
@@ -22,7 +22,7 @@ END = (1.5, 1.0, 0.2475, 0.2675)
 
 
 class Schedule(Protocol):
-    """(epoch counted 0..E-1, E, K) → (K,) weights; only `switch` reads ``phase_ratio``."""
+    """(epoch counted 0..E-1, E, K) → (K,) weights; only `switch` and `mixed` read ``phase_ratio``."""
 
     def __call__(self, epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights: ...
 
@@ -66,8 +66,14 @@ def exponential(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0
 
 def switch(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
     """Hard two-phase: START in the first ``phase_ratio`` · E epochs, END afterwards."""
-    first = epoch < phase_ratio * epochs - 1e-9  # 0.55 · 100 is a hair above 55
-    return resample(START if first else END, n_exits)
+    return resample(START if _first_phase(epoch, epochs, phase_ratio) else END, n_exits)
+
+
+def mixed(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """The last exit alone in the first ``phase_ratio`` · E epochs, all exits alike afterwards (arXiv 2407.14320)."""
+    if _first_phase(epoch, epochs, phase_ratio):
+        return np.eye(n_exits)[-1]
+    return np.ones(n_exits)
 
 
 def deep_only(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
@@ -84,6 +90,7 @@ SCHEDULES: dict[str, Schedule] = {
     "uniform": uniform,
     "linear": linear,
     "switch": switch,
+    "mixed": mixed,
     "cosine": cosine,
     "exponential": exponential,
     "deep-only": deep_only,
@@ -105,6 +112,10 @@ def loss_weights(name: str, epoch: int, epochs: int, n_exits: int, *, phase_rati
     if not 0 <= phase_ratio <= 1:
         raise ValueError(f"phase_ratio={phase_ratio} must lie in [0, 1]")
     return tuple(schedule(epoch, epochs, n_exits, phase_ratio=phase_ratio).tolist())
+
+
+def _first_phase(epoch: int, epochs: int, phase_ratio: float) -> bool:
+    return epoch < phase_ratio * epochs - 1e-9  # 0.55 · 100 is a hair above 55
 
 
 def _mix(t: float, n_exits: int) -> Weights:

@@ -211,7 +211,7 @@ def _epoch(
     sums, images = torch.zeros(len(weights) + 1, device=accelerator.device), 0
     for step, (inputs, labels) in enumerate(loader, start=1):
         with accelerator.accumulate(model):
-            loss, parts = weighted_loss(model(inputs), labels, weights, config.coupling)
+            loss, parts = weighted_loss(model(inputs), labels, weights, config.coupling, config.distill)
             _require_finite(loss, parts, epoch + 1, step)
             accelerator.backward(loss)
             if accelerator.sync_gradients and config.clip_norm:

@@ -71,6 +71,22 @@ def test_one_exit_needs_no_coupling() -> None:
     assert torch.equal(exit_losses(logits[:, :1], labels, "sigmoid"), exit_losses(logits[:, :1], labels))
 
 
+def test_distillation_blends_in_what_the_last_exit_says() -> None:
+    logits, labels = batch(torch.float64)
+    plain, half, all_of_it = (exit_losses(logits, labels, distill=share).tolist() for share in (0, 0.5, 1))
+    teacher = logits[:, -1].softmax(-1)
+    soft = [float(-(teacher * logits[:, k].log_softmax(-1)).sum(-1).mean()) for k in range(K - 1)]
+    assert all_of_it[:-1] == pytest.approx(soft)
+    assert half[:-1] == pytest.approx([(a + b) / 2 for a, b in zip(plain, soft, strict=False)])
+    assert half[-1] == all_of_it[-1] == plain[-1]
+    z = logits.clone().requires_grad_()
+    exit_losses(z, labels, distill=1.0)[:-1].sum().backward()
+    assert z.grad is not None
+    assert z.grad[:, :-1].norm() > 0.1 and z.grad[:, -1].norm() == 0  # the teacher is not taught
+    with pytest.raises(ValueError, match=r"distill=1\.5 must lie in \[0, 1\]"):
+        exit_losses(logits, labels, distill=1.5)
+
+
 def test_half_precision_logits_are_summed_in_float32() -> None:
     logits, labels = batch(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):

@@ -68,6 +68,11 @@ def test_switch_turns_once(ratio: float, epochs: int, first: int) -> None:
     assert weights == [START] * first + [END] * (epochs - first)
 
 
+def test_mixed_trains_the_last_exit_first_and_then_all_alike() -> None:
+    weights = [loss_weights("mixed", epoch, 6, 3, phase_ratio=1 / 3) for epoch in range(6)]
+    assert weights == [(0, 0, 1)] * 2 + [(1, 1, 1)] * 4
+
+
 def test_controls_are_constant() -> None:
     for epoch in range(5):
         assert loss_weights("deep-only", epoch, 5, 4) == START
@@ -80,7 +85,7 @@ def test_controls_are_constant() -> None:
 def test_any_number_of_exits(name: str, n_exits: int) -> None:
     for epoch in (0, 3, 5):
         weights = loss_weights(name, epoch, 6, n_exits)
-        assert len(weights) == n_exits and all(type(w) is float and 0 < w <= 2 for w in weights)
+        assert len(weights) == n_exits and all(type(w) is float and 0 <= w <= 2 for w in weights) and sum(weights) > 0
 
 
 def test_resampling_values() -> None:
