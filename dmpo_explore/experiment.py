@@ -13,7 +13,7 @@ import dataclasses
 import datetime
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ def train(
     device: str = "auto",
     trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
+    on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
 ) -> Iterator[EpochResult]:
     """Train a run; yields after every epoch, the last result carries the `Run` (in the main process).
 
@@ -63,6 +64,7 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
         on_step: called with (steps done, steps of the epoch, loss).
+        on_epoch: called with the model and the epoch's result before they are saved; to look, not to touch.
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a finished or broken run to resume.
@@ -102,6 +104,8 @@ def train(
             history.append(result.row())
             weights = {key: value.cpu().clone() for key, value in model.trainable_state().items()}
             best = weights if result.best else best
+            if on_epoch:
+                on_epoch(model, result)
             if accelerator.is_main_process:
                 checkpoint = {"state": state, "weights": weights, "best": best, "history": history}
                 card = run_card(path.name, config, cost, history, len(pictures))

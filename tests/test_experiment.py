@@ -51,6 +51,20 @@ def digest(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files(folder)}
 
 
+def test_every_epoch_can_be_looked_at(runs: Path) -> None:
+    seen: list[tuple[int, float]] = []
+    results = list(
+        train(
+            tiny_config(),
+            "run",
+            device="cpu",
+            on_epoch=lambda model, result: seen.append((result.epoch, float(model.stages[0].scale.detach()))),
+        )
+    )
+    assert [epoch for epoch, _ in seen] == [result.epoch for result in results] == [1, 2]
+    assert seen[-1][1] == pytest.approx(float(read_weights(runs / "run")["stages.0.scale"])) or not results[-1].best
+
+
 def stop_after(epochs: int, config: Config = CONFIG, name: str = "run", **options: Any) -> None:
     """A kill: the generator is dropped."""
     running = train(config, name, device="cpu", **options)

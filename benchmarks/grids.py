@@ -1,0 +1,114 @@
+"""The study's questions, written down before its runs: which settings are compared, over which seeds, by which number.
+
+In: nothing. Out: `GRIDS`, name → arms (name → `dx.Config` but for the seed). An arm that is changed after its first
+run gets a new name.
+
+Analysis, fixed beforehand (ours throughout):
+
+- A seed draws the training images, initialises the parts and orders the batches; all arms share its draws.
+- Thresholds are fitted on the 5,000 val images (confidence, one threshold, "at most this share of reference_flops",
+  everything counted) and applied to the 10,000 test images. The epoch kept is the one with the best area under the
+  curve on 1,000 val images.
+- An arm is judged by its `score`: test accuracy averaged over the budgets 30, 35, … 100 %. Accuracy at 30, 50, 70 and
+  100 %, of the first and of the last exit, is reported beside it. A run with one exit has no budget to choose: it is
+  compared by its accuracy alone.
+- A part's gain is the score of `dmpo` minus that of `dmpo` without the part, seed by seed on the same images: mean over
+  seeds, the seeds' range, and a 95 % interval of a bootstrap over images (of the difference averaged over seeds).
+  A part earns its place if the interval lies above 0 and every seed agrees in sign.
+- The strongest naive arm is the one with the best mean score on val. `dmpo` is compared with it and with `single`.
+- A null result is a result and ends its question: no arm is added to a grid because another one disappointed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import dmpo_explore as dx
+
+SEEDS = (0, 1, 2)
+BUDGETS = tuple(round(0.30 + 0.05 * i, 2) for i in range(15))  # of the score
+REPORTED = (0.3, 0.5, 0.7, 1.0)
+
+NAIVE: dict[str, Any] = {"bypass": "none", "predictor": "linear", "schedule": "uniform"}
+DEMO = dx.Config(
+    dx.DataConfig("fashion-mnist", train_size=2000),
+    dx.ModelConfig(exits=(2, 4, 6, 8, 10, 12)),
+    dx.TrainingConfig(epochs=6),
+)
+
+
+def change(config: dx.Config, **changes: Any) -> dx.Config:
+    """``config`` with fields of its three parts changed by name (``seed`` is that of data and training alike).
+
+    Raises:
+        ValueError: a name that is no field.
+    """
+    parts = {}
+    for part in ("data", "model", "training"):
+        old = getattr(config, part)
+        parts[part] = replace(old, **{f.name: changes[f.name] for f in fields(old) if f.name in changes})
+    known = {f.name for part in parts.values() for f in fields(part)}
+    if foreign := sorted(changes.keys() - known):
+        raise ValueError(f"no field {foreign[0]!r} in a config")
+    return replace(config, **parts)
+
+
+def _arms(base: dx.Config, arms: dict[str, dict[str, Any]]) -> dict[str, dx.Config]:
+    return {name: change(base, **changes) for name, changes in arms.items()}
+
+
+def core(base: dx.Config = DEMO) -> dict[str, dx.Config]:
+    """Which part of DMPO earns its place."""
+    return _arms(
+        base,
+        {
+            "single": {"exits": 1},
+            "naive-cls": NAIVE | {"read": "cls"},
+            "naive-mean": NAIVE | {"read": "mean"},
+            "naive-both": NAIVE | {"read": "both"},
+            "naive-equilibrium": NAIVE | {"read": "both", "equilibrium": True},
+            "mixed": NAIVE | {"read": "both", "schedule": "mixed"},
+            "dmpo": {},
+            "dmpo-no-bypass": {"bypass": "none"},
+            "dmpo-no-second-order": {"predictor": "linear"},
+            "dmpo-uniform": {"schedule": "uniform"},
+        },
+    )
+
+
+def headline(base: dx.Config) -> dict[str, dx.Config]:
+    """The arms of the claim: 30 % of the compute against the full single model and against naive exits."""
+    arms = core(base)
+    return {name: arms[name] for name in ("single", "naive-mean", "naive-both", "dmpo")}
+
+
+GRIDS: dict[str, dict[str, dx.Config]] = {
+    "core": core(),
+    "headline": headline(change(DEMO, train_size=10_000, epochs=4)),
+    "bypass": _arms(DEMO, {f"dmpo-bypass-{kind}": {"bypass": kind} for kind in ("mlp", "ladder")}),
+    "predictor": _arms(
+        DEMO,
+        {
+            "dmpo-moment": {"predictor": "moment"},
+            "dmpo-isqrt": {"normalisation": "isqrt"},
+            "dmpo-channels-24": {"channels": 24},
+            "dmpo-channels-96": {"channels": 96},
+        },
+    ),
+    "schedule": _arms(
+        DEMO,
+        {f"dmpo-switch-{ratio:g}": {"schedule": "switch", "phase_ratio": ratio} for ratio in (0.3, 0.5, 0.7)}
+        | {"dmpo-cosine": {"schedule": "cosine"}, "dmpo-coupled": {"coupling": "sigmoid"}}
+        | {"dmpo-distilled": {"distill": 0.5}},
+    ),
+    "tuning": _arms(
+        DEMO,
+        {
+            "dmpo-lora": {"tuning": "lora", "rank": 8, "dropout": 0.2},
+            "dmpo-lora-all": {"tuning": "lora-all"},
+            "dmpo-untuned": {"tuning": "none"},
+        },
+    ),
+    "exits": _arms(DEMO, {f"dmpo-{k}-exits": {"exits": k} for k in (2, 4, 12)}),
+}
