@@ -1,7 +1,9 @@
 """Runs and a wish → what the fitted policy is worth: thresholds from val, judged on test.
 
-In: names of runs and one wish (compute budgets, an accuracy drop, shares or thresholds). Out: one plain row per run and
-wish, and the rows as a Markdown table. Another run is compared on the same images by a paired bootstrap.
+In: names of runs and one wish (compute budgets, an accuracy drop, shares, a guarantee or thresholds), or a protocol, or
+all policies. Out: one plain row per run and wish, and the rows as a Markdown table. Another run is compared on the same
+images by a paired bootstrap. The protocols are MSDNet's (Huang et al. 2018): anytime, each exit as if the model ended
+there, and budgeted, a share of the images going on at every exit.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .fitting import fit_policy
+from .fitting import WISHES, fit_policy
 from .metrics import bootstrap_difference, summarise
 from .policy import POLICIES, Policy
 from .record import ExitRecord
@@ -20,6 +22,9 @@ from .run import Run, load_run
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)  # without a wish
 FULL = {"full_depth": True}  # the wish for every image at the last exit
+ALL_WISHES: tuple[dict[str, float], ...] = ({"flops": 0.3}, {"flops": 0.5}, {"flops": 0.7}, {"accuracy_drop": 0.01})
+VARIANTS: tuple[dict[str, Any], ...] = ({"per_exit": True}, {"temperatures": "fit"})  # of confidence, beside all
+PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 
 Wish = Mapping[str, Any]
 
@@ -28,16 +33,16 @@ def fit_wish(run: Run, policy: str, wish: Wish) -> Policy:
     """The policy that fulfils ``wish`` on the run's val record; given thresholds alone need no record.
 
     Args:
-        wish: arguments of `fit_policy` (those that are None do not count), or `FULL`.
+        wish: arguments of `fit_policy` (those that are None or False do not count), or `FULL`.
 
     Raises:
         ValueError: as `fit_policy`, the run named; no val record.
     """
     kind = lookup(POLICIES, policy, "policy")
-    given = {key: value for key, value in wish.items() if value is not None}
+    given = _given(wish)
     if given == FULL:
         return kind((kind.nobody,))
-    if given.keys() == {"threshold"}:
+    if given.keys() == {"threshold"} and not kind.learns:
         return kind(tuple(np.atleast_1d(given["threshold"]).tolist()))
     record = run.record("val")
     try:
@@ -53,22 +58,61 @@ def evaluate_runs(
     """One row per run and wish: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
     Args:
-        flops: budgets, one row each. wish: one of ``accuracy_drop``, ``shares``, ``threshold`` instead. Without any:
+        flops: budgets, one row each. wish: another argument of `fit_policy` that says what is wanted instead
+            (``accuracy_drop``, ``shares``, ``threshold``, ``risk``), and those that say how. Without any:
             `BUDGETS` as far as the run can meet them, and full depth.
         against: a run to compare with under the same wish; one with a single exit is taken as it is.
 
     Raises:
         ValueError: unknown names, more than one wish, a wish that cannot be met, records of other images.
     """
-    given = {key: value for key, value in wish.items() if value is not None}
-    if len(given) + bool(flops) > 1:
-        raise ValueError("give one of flops, accuracy_drop, shares, threshold")
+    given = _given(wish)
+    wanted = {key: value for key, value in given.items() if key in WISHES}
+    how = {key: value for key, value in given.items() if key not in WISHES}
+    if len(wanted) + bool(flops) > 1:
+        raise ValueError(f"give one of {', '.join(WISHES)}")
     other = load_run(against) if against else None
     rows = []
     for run in map(load_run, runs):
-        wishes = [{"flops": budget} for budget in flops or ()] or ([given] if given else _default_wishes(run))
-        rows += [_row(run, policy, target, split, other, strict=bool(flops or given)) for target in wishes]
+        wishes = [{"flops": budget} for budget in flops or ()] or ([wanted] if wanted else _default_wishes(run))
+        asked = [target if target == FULL else {**target, **how} for target in wishes]
+        rows += [_row(run, policy, target, split, other, strict=bool(flops or wanted)) for target in asked]
     return rows
+
+
+def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[dict[str, Any]]:
+    """Every policy, and `VARIANTS` of confidence, under each of `ALL_WISHES`: rows as of `evaluate_runs`.
+
+    What needs logits is left out where val or ``split`` has none; a budget that a run cannot meet is left out too.
+    """
+    rows = []
+    for run in map(load_run, runs):
+        val, record = run.record("val"), run.record(split)
+        logits = val.logits is not None and record.logits is not None
+        variants = [how for how in VARIANTS if logits or "temperatures" not in how]
+        asked = [(name, how) for name in POLICIES for how in ({}, *(variants if name == "confidence" else ()))]
+        wishes = [wish for wish in ALL_WISHES if wish.get("flops", np.inf) >= val.flops_fraction[0]]
+        rows += [_row(run, name, {**wish, **how}, split, None, strict=True) for name, how in asked for wish in wishes]
+    return rows
+
+
+def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test") -> list[dict[str, Any]]:
+    """MSDNet's curves: ``anytime``, a row per exit, or ``budgeted``, a row per share that goes on (0, 10, … 100 %)."""
+    policy = lookup(PROTOCOLS, protocol, "protocol")
+    rows = []
+    for run in map(load_run, runs):
+        settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
+        for setting in map(float, settings):
+            row = _row(run, policy, {"threshold": setting}, split, None, strict=True)
+            rows.append(row | {"target": {protocol: setting}})
+    return rows
+
+
+def _given(wish: Wish) -> dict[str, Any]:
+    given = {key: value for key, value in wish.items() if value is not None and value is not False}
+    if "risk" not in given:  # ε and δ have defaults and say nothing alone
+        given = {key: value for key, value in given.items() if key not in ("epsilon", "delta")}
+    return given
 
 
 def _default_wishes(run: Run) -> list[Wish]:
@@ -91,6 +135,9 @@ def _row(run: Run, policy: str, wish: Wish, split: str, other: Run | None, *, st
         "threshold": fitted.thresholds[0] if len(fitted.thresholds) == 1 else list(fitted.thresholds),
         **summarise(record, exits),
     }
+    if fitted.temperatures:
+        row["temperatures"] = list(fitted.temperatures)
+    row |= {key: fitted.fitted[key] for key in ("certificate", "note") if key in fitted.fitted}
     return row if other is None else row | {"against": _compare(record, exits, other, policy, wish, strict=strict)}
 
 
@@ -98,10 +145,7 @@ def _compare(
     record: ExitRecord, exits: Any, other: Run, policy: str, wish: Wish, *, strict: bool
 ) -> dict[str, Any] | None:
     theirs = other.record(record.meta.split)
-    same = [np.array_equal(record.labels, theirs.labels), record.meta.data == theirs.meta.data]
-    if record.meta.indices is not None and theirs.meta.indices is not None:
-        same.append(np.array_equal(record.meta.indices, theirs.meta.indices))
-    if not all(same):
+    if not same_images(record, theirs):
         raise ValueError(f"run {other.name!r} was not recorded on the same {record.meta.split} images")
     single = theirs.n_exits == 1
     if not strict and not single and wish.get("flops", np.inf) < theirs.flops_fraction[0]:
@@ -114,6 +158,14 @@ def _compare(
     return {"run": other.name, **kept, "difference": difference, "low": low, "high": high}
 
 
+def same_images(record: ExitRecord, other: ExitRecord) -> bool:
+    """Whether two records are of the same images in the same order, as far as labels, data and indices tell."""
+    same = [np.array_equal(record.labels, other.labels), record.meta.data == other.meta.data]
+    if record.meta.indices is not None and other.meta.indices is not None:
+        same.append(np.array_equal(record.meta.indices, other.meta.indices))
+    return all(same)
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """`evaluate_runs`'s rows as the lines of a Markdown table."""
     cells = [["run", "wish", "accuracy", "compute", "mean exit", "left at exits 1, 2, … (%)", "threshold"]]
@@ -124,26 +176,68 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         shares = " ".join(f"{100 * share:.0f}" for share in row["exit_shares"])
         accuracy, compute = f"{100 * row['accuracy']:.2f} %", f"{100 * row['flops_fraction']:.1f} %"
         line = [row["run"], describe(row["target"]), accuracy, compute, f"{row['mean_exit']:.2f}", shares]
-        line.append("–" if row["target"] == FULL else _short(row["threshold"]))
+        line.append(_threshold(row))
         if against:
             seen = row["against"]
             numbers = [100 * seen[key] for key in ("difference", "low", "high")] if seen else []
             line.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers) if seen else "–")
         cells.append(line)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+    return _markdown(cells)
+
+
+def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`evaluate_policies`'s rows as a Markdown table: a line per policy, accuracy and realised compute per wish."""
+    wishes = list(dict.fromkeys(describe(_wanted(row["target"])) for row in rows))
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        how = ", ".join(_HOW[key] for key in row["target"] if key in _HOW)
+        bound = "" if POLICIES[row["policy"]].deployable else " (bound)"
+        name = row["policy"] + (f", {how}" if how else "") + bound
+        cell = f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %"
+        lines.setdefault((row["run"], name), {})[describe(_wanted(row["target"]))] = cell
+    cells = [["run", "policy", *wishes]]
+    cells += [[run, name, *(found.get(wish, "–") for wish in wishes)] for (run, name), found in lines.items()]
+    return _markdown(cells)
 
 
 def describe(target: Wish) -> str:
-    """A wish in a few words: ``30 %``, ``full``, ``drop 1 %`` …"""
+    """A wish in a few words: ``30 %``, ``full``, ``drop 1 %``, ``too early ≤ 1 %`` …"""
     (key, value), *_ = target.items()
     if key == "flops":
-        return f"{100 * value:g} %"
-    if key == "accuracy_drop":
-        return f"drop {100 * value:g} %"
-    return "full" if key == "full_depth" else key
+        text = f"{100 * value:g} %"
+    elif key == "accuracy_drop":
+        text = f"drop {100 * value:g} %"
+    elif key == "risk":
+        text = f"{value.replace('_', ' ')} ≤ {100 * target.get('epsilon', 0.01):g} %"
+    elif key == "anytime":
+        text = f"exit {value:g}"
+    elif key == "budgeted":
+        text = f"{100 * value:g} % go on"
+    else:
+        text = "full" if key == "full_depth" else key
+    return ", ".join([text, *(_HOW[how] for how in target if how in _HOW)])
+
+
+_HOW = {"per_exit": "per exit", "temperatures": "calibrated"}
+
+
+def _wanted(target: Wish) -> Wish:
+    return {key: value for key, value in target.items() if key not in _HOW}
+
+
+def _threshold(row: Mapping[str, Any]) -> str:
+    if row["target"] == FULL:
+        return "–"
+    if not row.get("certificate", {"certified": True})["certified"]:
+        return "none certified"
+    return _short(row["threshold"])
 
 
 def _short(threshold: float | Sequence[float]) -> str:
     return f"{threshold:.4g}" if isinstance(threshold, int | float) else " ".join(f"{t:.3g}" for t in threshold)
+
+
+def _markdown(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

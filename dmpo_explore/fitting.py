@@ -1,77 +1,34 @@
 """Which threshold: a held-out record and a wish → a frozen policy.
 
-In: an `ExitRecord` (of ``val``) and a compute budget, an accuracy drop, shares per exit or a threshold. Out: a `Policy`
-to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release uses it on
-training data. Ours: budgets are realised FLOPs, thresholds lie midway between neighbouring scores, and scores closer
-than `TIE` count as tied and leave together, so that float noise of another batch size or device cannot decide. Where
-very many scores crowd (confidence near 1 of an overconfident model) ties form long chains and settings grow coarse:
-a budget is then kept but not used up.
+In: an `ExitRecord` (of ``val``) and a compute budget, an accuracy drop, shares per exit, a guarantee or a threshold.
+Out: a `Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release
+uses it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see `sweeping`). Where
+very many scores tie, a budget is kept but not used up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .policy import POLICIES, EntropyPolicy, PatiencePolicy, Policy
+from .calibration import fit_temperatures
+from .guarantee import Certificate, certify
+from .leaving import ByScore
+from .policy import POLICIES, BudgetedPolicy, ConfidencePolicy, Policy
 from .record import ExitRecord
 from .registry import lookup
+from .sweeping import TIE, Sweep, learned_policy, realised_flops, share_thresholds, sweep
+from .threshold_vector import best_thresholds, budget_key, floor_key
 
-TIE = 1e-6  # float noise between batch sizes reaches 4e-7
+__all__ = ["TIE", "Sweep", "cross_validated_gain", "fit_policy", "realised_flops", "sweep"]
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """What every useful single threshold would do on a record, from the cheapest setting to the dearest.
-
-    Args:
-        thresholds: (G,). shares: (G, K) int64, images leaving at each exit. correct: (G,) int64, right answers.
-        flops_fraction: (G,) mean realised cost, rising.
-    """
-
-    thresholds: Array
-    shares: Array
-    correct: Array
-    flops_fraction: Array
-
-
-def sweep(record: ExitRecord, name: str = "confidence") -> Sweep:
-    """Every distinct outcome of one threshold on ``record``, O(BK log BK).
-
-    In the first setting everybody leaves at exit 1, in the last one nobody before the last exit. Ties as in `TIE`.
-
-    Raises:
-        ValueError: unknown policy.
-    """
-    policy = lookup(POLICIES, name, "policy")
-    if policy is PatiencePolicy:
-        return _sweep_patience(record)
-    n_exits, right = record.n_exits, record.correct.astype(np.int64)
-    best = np.maximum.accumulate(_leaning(record, policy)[:, :-1], axis=1)  # leaves by exit k if best[:, k] ≥ threshold
-    order = np.argsort(best, axis=None)[::-1]  # all (image, exit) pairs, the first to leave first
-    pairs = best.ravel()[order]
-    ends = np.append(_ends(pairs)[::-1], 0) if pairs.size else np.zeros(1, np.int64)  # (G,) pairs that leave
-    left = np.zeros((pairs.size + 1, n_exits + 1), np.int32)  # [j, k+1]: images gone by exit k after j pairs
-    left[np.arange(1, pairs.size + 1), order % max(n_exits - 1, 1) + 1] = 1
-    np.cumsum(left, axis=0, out=left)
-    left[:, n_exits] = record.images
-    shares = np.diff(left[ends].astype(np.int64), axis=1)
-    gain = np.append(0, np.cumsum((right[:, :-1] - right[:, 1:]).ravel()[order]))
-    inner = ends[1:-1]
-    thresholds = np.concatenate([[policy.everybody], _midway(pairs, inner, policy), [policy.nobody]])[-len(ends) :]
-    return Sweep(thresholds, shares, right[:, -1].sum() + gain[ends], realised_flops(shares, record))
-
-
-def realised_flops(counts: Any, record: ExitRecord) -> Array:
-    """Mean FLOPs fraction (...,) when ``counts`` (..., K) images leave at each exit."""
-    counts = np.asarray(counts)
-    return np.asarray((counts * record.flops_fraction).sum(axis=-1) / counts.sum(axis=-1))
+WISHES = ("flops", "accuracy_drop", "shares", "threshold", "risk")
+NO_CERTIFICATE = "no threshold can be certified; with this policy nobody leaves early"
 
 
 def fit_policy(
@@ -82,54 +39,140 @@ def fit_policy(
     accuracy_drop: float | None = None,
     shares: Sequence[float] | None = None,
     threshold: float | Sequence[float] | None = None,
+    risk: str | None = None,
+    epsilon: float = 0.01,
+    delta: float = 0.05,
+    per_exit: bool = False,
+    temperatures: Sequence[float] | str | None = None,
 ) -> Policy:
     """Choose thresholds on a held-out record and return a frozen policy.
 
     Args:
-        record: to fit on, of ``val``. name: one of `POLICIES`. Exactly one of the following says what is wanted.
+        record: to fit on, of ``val``. name: one of `POLICIES`. Exactly one of the following five says what is wanted.
         flops: the most accurate single threshold whose mean realised ``flops_fraction`` here is at most this.
         accuracy_drop: the cheapest single threshold losing at most this fraction against the last exit here.
         shares: one per exit, of images that should leave there (MSDNet): one threshold per exit but the last.
-        threshold: one, or one per exit but the last; nothing is fitted.
+        threshold: one, or one per exit but the last; no threshold is fitted.
+        risk: ``too_early`` or ``disagreement``: the cheapest threshold of which it is proved, with confidence
+            1 − ``delta``, that the risk is at most ``epsilon`` (see `guarantee`). If there is none, nobody leaves
+            early, and ``fitted["note"]`` says so. What else has to be fitted (temperatures, what a policy learns) is
+            fitted on one half of the record then, and the proof is made on the other half.
+        per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
+        temperatures: K numbers, or ``"fit"`` to fit them here (see `calibration`); the record must have logits.
 
     Ties in accuracy go to the cheaper setting; scores closer than `TIE` leave together.
 
     Raises:
-        ValueError: unknown policy, not exactly one wish, one out of range, or a budget below leaving at exit 1.
+        ValueError: unknown policy or risk, not exactly one wish, one out of range, a budget below leaving at exit 1,
+            temperatures without logits, or a policy that would learn on ``test``.
     """
-    policy = lookup(POLICIES, name, "policy")
-    wishes = {"flops": flops, "accuracy_drop": accuracy_drop, "shares": shares, "threshold": threshold}
-    given = [key for key, value in wishes.items() if value is not None]
-    if len(given) != 1:
-        got = ", ".join(given) or "none"
-        raise ValueError(f"give exactly one of flops, accuracy_drop, shares, threshold; got {got}")
+    kind = lookup(POLICIES, name, "policy")
+    values = (flops, accuracy_drop, shares, threshold, risk)
+    wishes = {key: value for key, value in zip(WISHES, values, strict=True) if value is not None}
+    if len(wishes) != 1:
+        got = ", ".join(wishes) or "none"
+        raise ValueError(f"give exactly one of {', '.join(WISHES)}; got {got}")
+    if per_exit and not (wishes.keys() <= {"flops", "accuracy_drop"} and issubclass(kind, ByScore)):
+        fits = ", ".join(key for key, other in POLICIES.items() if issubclass(other, ByScore))
+        raise ValueError(f"per_exit=True goes with flops or accuracy_drop and one of {fits}; got {name}, {[*wishes]}")
+    learns = temperatures == "fit" or (kind.learns and record.n_exits > 1)
+    prepare, judge = _halves(record) if risk is not None and learns else (record, record)
+    policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
+    about: dict[str, Any] = {"data": record.meta.data, "split": record.meta.split, "images": record.images}
     if threshold is not None:
-        thresholds = _floats(threshold)
+        about["target"] = {"threshold": _plain(threshold)}
+        policy = replace(policy, thresholds=tuple(_floats(threshold)))
     elif shares is not None:
-        thresholds = _fit_shares(record, policy, _floats(shares))
-    elif flops is not None:
-        thresholds = [_fit_flops(sweep(record, name), flops)]
+        about["target"] = {"shares": _floats(shares)}
+        policy = _with_shares(record, policy, _floats(shares))
+    elif risk is not None:
+        about["target"] = {"risk": risk, "epsilon": epsilon, "delta": delta}
+        certificate = certify(judge, policy, risk, epsilon, delta)
+        about |= _say(certificate)
+        policy = replace(policy, thresholds=(certificate.threshold,))
     else:
-        thresholds = [_fit_drop(sweep(record, name), accuracy_drop or 0.0)]
-    target = {key: _floats(value) if key == "shares" else value for key, value in wishes.items() if key in given}
-    if threshold is not None:
-        target = {"threshold": thresholds if len(thresholds) > 1 else thresholds[0]}
-    fitted = {"data": record.meta.data, "split": record.meta.split, "images": record.images, "target": target}
-    result = policy(tuple(thresholds), fitted)
+        about["target"] = wishes | ({"per_exit": True} if per_exit else {})
+        policy = _with_wish(record, policy, flops, accuracy_drop, per_exit)
+    result = replace(policy, fitted=about)
     result.check(record.n_exits)
     return result
+
+
+def cross_validated_gain(
+    record: ExitRecord, name: str = "confidence", *, folds: int = 5, seed: int = 0, **wish: float
+) -> dict[str, float]:
+    """What a threshold per exit gains over a single one on images that neither was fitted on.
+
+    Args:
+        record: of ``val``. wish: ``flops`` or ``accuracy_drop``. folds: each is judged by what the others fitted.
+
+    Returns:
+        ``single`` and ``vector`` (accuracies), ``single_flops`` and ``vector_flops`` (mean realised fractions), and
+        ``gain``: the vector's accuracy minus the single threshold's at the vector's cost, read from each fold's curve.
+    """
+    order = np.random.default_rng(seed).permutation(record.images)
+    rows = []
+    for fold in range(folds):
+        fitted_on, held_out = record.subset(np.delete(order, np.s_[fold::folds])), record.subset(order[fold::folds])
+        numbers = []
+        for per_exit in (False, True):
+            exits = fit_policy(fitted_on, name, per_exit=per_exit, **wish).exits(held_out)  # type: ignore[arg-type]
+            numbers += [
+                held_out.correct[np.arange(held_out.images), exits].mean(),
+                held_out.flops_fraction[exits].mean(),
+            ]
+        curve = sweep(held_out, replace(learned_policy(fitted_on, name)))
+        numbers.append(numbers[2] - np.interp(numbers[3], curve.flops_fraction, curve.correct / held_out.images))
+        rows.append(numbers)
+    names = ("single", "single_flops", "vector", "vector_flops", "gain")
+    return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
 
 
 def _floats(values: Any) -> list[float]:
     return [float(value) for value in np.atleast_1d(values)]
 
 
-def _sweep_patience(record: ExitRecord) -> Sweep:
-    patience = np.arange(record.n_exits)
-    exits = np.stack([PatiencePolicy((int(t),)).exits(record) for t in patience])  # (K, B)
-    shares = np.stack([np.bincount(row, minlength=record.n_exits) for row in exits])
-    correct = record.correct[np.arange(record.images), exits].sum(axis=1)
-    return Sweep(patience, shares, correct, realised_flops(shares, record))
+def _plain(threshold: Any) -> float | list[float]:
+    numbers = _floats(threshold)
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _halves(record: ExitRecord) -> tuple[ExitRecord, ExitRecord]:
+    order = np.random.default_rng(0).permutation(record.images)
+    if record.images < 2:
+        raise ValueError("one image cannot be halved; a guarantee for what has to be learned too needs more")
+    middle = record.images // 2
+    return record.subset(np.sort(order[:middle])), record.subset(np.sort(order[middle:]))
+
+
+def _temperatures(record: ExitRecord, asked: Sequence[float] | str | None) -> tuple[float, ...]:
+    if asked is None:
+        return ()
+    if isinstance(asked, str):
+        if asked != "fit":
+            raise ValueError(f"temperatures={asked!r} must be {record.n_exits} numbers or 'fit'")
+        return fit_temperatures(record)
+    if len(asked) != record.n_exits:
+        raise ValueError(f"{len(asked)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")
+    return tuple(_floats(asked))
+
+
+def _say(certificate: Certificate) -> dict[str, Any]:
+    found = {key: getattr(certificate, key) for key in ("certified", "risk", "p_value", "images", "tested")}
+    return {"certificate": found} | ({} if certificate.certified else {"note": NO_CERTIFICATE})
+
+
+def _with_wish(
+    record: ExitRecord, policy: Policy, flops: float | None, accuracy_drop: float | None, per_exit: bool
+) -> Policy:
+    swept = sweep(record, policy)
+    single = _fit_flops(swept, flops) if flops is not None else _fit_drop(swept, accuracy_drop or 0.0)
+    if not per_exit or record.n_exits == 1:
+        return replace(policy, thresholds=(single,))
+    assert isinstance(policy, ByScore)
+    least = float(swept.correct[-1] - (accuracy_drop or 0.0) * record.images)
+    key = budget_key(flops) if flops is not None else floor_key(least)
+    return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
 
 
 def _fit_flops(swept: Sweep, budget: float) -> float:
@@ -149,46 +192,22 @@ def _fit_drop(swept: Sweep, drop: float) -> float:
     return float(swept.thresholds[np.argmax(swept.correct >= swept.correct[-1] - drop * images - 1e-9)])
 
 
-def _fit_shares(record: ExitRecord, policy: type[Policy], shares: list[float]) -> list[float]:
-    """Walk down the ranking at each exit until floor(B·share) of the images that have not left are covered."""
-    if policy is PatiencePolicy:
-        raise ValueError("shares= needs a policy that reads a score: confidence, entropy or margin")
+def _with_shares(record: ExitRecord, policy: Policy, shares: list[float]) -> Policy:
+    """At each exit floor(B·share) of the images leave, or those that are left if there are fewer."""
     if len(shares) != record.n_exits or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-3:
         raise ValueError(f"shares={shares} must be {record.n_exits} fractions, one per exit, that sum to 1")
-    leaning = _leaning(record, policy)
-    staying = np.ones(record.images, bool)
-    thresholds: list[float] = []
-    for exit in range(record.n_exits - 1):
-        ranked = np.sort(leaning[staying, exit])[::-1]
-        wanted = int(record.images * shares[exit] + 1e-9)
-        ends = _ends(ranked)
-        end = ends[np.searchsorted(ends, wanted)] if 0 < wanted < ranked.size else wanted
-        if wanted == 0:
-            thresholds.append(policy.nobody)
-        elif end >= ranked.size:
-            thresholds.append(policy.everybody)
-        else:
-            thresholds.append(float(_midway(ranked, np.array([end]), policy)[0]))
-        leave, _ = policy((thresholds[-1],)).decide(exit, {policy.name: record.score(policy.name)[:, exit]}, ())
-        staying &= ~leave
-    return thresholds or [policy.everybody]
+    if record.n_exits == 1:
+        return policy
 
+    def wanted(exit: int, staying: int) -> int:
+        return min(staying, int(record.images * shares[exit] + 1e-9))
 
-def _sign(policy: type[Policy]) -> int:
-    return -1 if policy is EntropyPolicy else 1
-
-
-def _leaning(record: ExitRecord, policy: type[Policy]) -> Array:
-    """(B, K) float32: the higher, the sooner it leaves."""
-    return record.score(policy.name) * np.float32(_sign(policy))
-
-
-def _ends(ranked: Array) -> Array:
-    """Where each group of ties ends in falling values, the last end being their number."""
-    return np.append(np.flatnonzero(ranked[:-1] - ranked[1:] > TIE) + 1, ranked.size)
-
-
-def _midway(ranked: Array, ends: Array, policy: type[Policy]) -> Array:
-    """Thresholds between the groups that end at ``ends``, exact in float32 (scores up to 15 lie below 1e-6 apart)."""
-    between = (ranked[ends - 1].astype(np.float64) + ranked[ends]) / 2
-    return np.asarray(between.astype(np.float32), np.float64) * _sign(policy)
+    if isinstance(policy, BudgetedPolicy):
+        levels = share_thresholds(record, ConfidencePolicy((0.0,), temperatures=policy.temperatures), wanted)
+        here = 1 - np.cumsum([0.0, *shares[:-1]])
+        going = [min(1.0, max(0.0, 1 - s / h)) if h > 1e-9 else 1.0 for s, h in zip(shares[:-1], here, strict=False)]
+        row = levels if len(going) > 1 else [*going, *levels]
+        return replace(policy, thresholds=tuple(going), learned=(tuple(row),))
+    if not isinstance(policy, ByScore):
+        raise ValueError("shares= needs a policy that reads a score: confidence, entropy, margin, budgeted …")
+    return replace(policy, thresholds=tuple(share_thresholds(record, policy, wanted)))

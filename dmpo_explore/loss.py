@@ -37,7 +37,7 @@ COUPLINGS: dict[str, Callable[[Tensor], Tensor]] = {"none": uncoupled, "sigmoid"
 
 
 def distillation(logits: Tensor) -> Tensor:
-    """(B, K, C) → (B, K-1): cross-entropy of every early exit against what the last one says, which it is not to change."""
+    """(B, K, C) → (B, K-1): cross-entropy of every early exit against what the last one says, which stays as it is."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     teacher = wide[:, -1:].detach().softmax(dim=-1)  # (B, 1, C)
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
@@ -47,10 +47,11 @@ def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none", distill:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
 
     Args:
-        distill: share α in [0, 1] of an early exit's loss that is `distillation`: (1-α) ℓ_k + α · distillation.
+        distill: share α in [0, 1] of an early exit's loss that is `distillation`, the rest is ℓ_k.
 
     Raises:
-        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside 0..C-1.
+        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside
+            0..C-1.
     """
     couple = lookup(COUPLINGS, coupling, "coupling")
     if not 0 <= distill <= 1:

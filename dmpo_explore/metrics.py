@@ -1,7 +1,7 @@
 """What a policy is worth on a record: accuracy, compute, who left where, and how sure the differences are.
 
 In: an `ExitRecord` (of ``test``) and exits (B,) or a policy's name. Out: plain numbers and tables. Overthinking is the
-word of Kaya et al. (2019), the calibration error that of Guo et al. (2017).
+word of Kaya et al. (2019).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .fitting import realised_flops, sweep
+from .calibration import calibration_error as calibration_error
+from .policy import Policy
 from .record import ExitRecord
+from .sweeping import realised_flops, sweep
 
 Array = npt.NDArray[Any]
 
@@ -58,11 +60,12 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
     }
 
 
-def trade_off(record: ExitRecord, name: str = "confidence", points: int | None = 200) -> pd.DataFrame:
+def trade_off(record: ExitRecord, name: str | Policy = "confidence", points: int | None = 200) -> pd.DataFrame:
     """Accuracy over compute as one threshold moves from "all leave at exit 1" to "none leaves early".
 
     Args:
-        name: one of `POLICIES`.
+        name: one of `POLICIES`, or a policy whose temperatures and what it learned are kept while its threshold moves
+            (a name that ``learns`` is taken on val only, see `sweep`).
         points: at most so many rows, evenly spread over compute, both ends kept; None for every distinct setting.
 
     Returns:
@@ -125,14 +128,3 @@ def bootstrap_difference(
     draws = np.random.default_rng(seed).multinomial(a.size, shares, size=n)
     low, high = np.quantile((draws[:, 2] - draws[:, 0]) / a.size, [0.025, 0.975])
     return float(difference.mean()), float(low), float(high)
-
-
-def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
-    """(K,) expected calibration error: mean |confidence − accuracy| over equally wide bins of confidence."""
-    if bins < 1:
-        raise ValueError(f"bins={bins} must be at least 1")
-    which = (record.confidence * bins).astype(np.int64).clip(0, bins - 1)  # (B, K)
-    excess = record.confidence.astype(np.float64) - record.correct
-    columns = range(record.n_exits)
-    sums = np.stack([np.bincount(which[:, k], weights=excess[:, k], minlength=bins) for k in columns])  # (K, bins)
-    return np.asarray(np.abs(sums).sum(axis=1) / record.images)

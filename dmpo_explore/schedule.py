@@ -2,8 +2,8 @@
 
 First the deep predictors dominate while early stages feed them, later the weight moves to the early predictors.
 `linear` is the release's cross-over from START to END (four exits); everything else uses the same two end points.
-`mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of `switch`, `cosine` and `exponential`, and
-the controls `deep-only` and `early-only`. Arrays only, no torch.
+`mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of
+`switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def switch(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -
 
 def mixed(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
     """The last exit alone in the first ``phase_ratio`` · E epochs, all exits alike afterwards (arXiv 2407.14320)."""
+    weights = np.ones(n_exits)
     if _first_phase(epoch, epochs, phase_ratio):
-        return np.eye(n_exits)[-1]
-    return np.ones(n_exits)
+        weights[:-1] = 0
+    return weights
 
 
 def deep_only(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:

@@ -54,6 +54,20 @@ def scores(logits: Any, reads: Sequence[str] = SCORES) -> dict[str, Any]:
     return {name: result[name] for name in SCORES if name in result}
 
 
+def tempered(logits: Any, temperature: float) -> Any:
+    """Logits divided by a temperature, float32, shape and library as given.
+
+    Ours: they are first rounded to float16, as a record keeps them, so that a live model and its record agree.
+
+    Raises:
+        ValueError: a temperature that is not a positive number.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature={temperature!r} must be a positive number")
+    xp = array_namespace(logits)
+    return xp.astype(xp.astype(logits, xp.float16), xp.float32) / float(temperature)
+
+
 def _entropy(xp: Any, shifted: Any, weight: Any, total: Any) -> Any:
     """−Σ p ln p, every term ≥ 0; a class at −inf contributes 0."""
     surprise = xp.log(total) - xp.where(weight > 0, shifted, xp.zeros_like(shifted))

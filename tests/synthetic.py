@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sklearn.linear_model  # noqa: F401  its import draws from `random`, which hypothesis forbids later
 
+from dmpo_explore.policy import POLICIES, Policy
 from dmpo_explore.record import ExitRecord, RecordMeta
 from dmpo_explore.scores import SCORES, scores
+from dmpo_explore.sweeping import learned_policy
+
+DEPLOYABLE = sorted(name for name, kind in POLICIES.items() if kind.deployable)
 
 
 def make_meta(n_images: int = 8, n_exits: int = 4, n_classes: int = 5, **changes: Any) -> RecordMeta:
@@ -38,6 +44,12 @@ def make_record(
     strength = np.linspace(1.0, 3.0, n_exits) * rng.gamma(2.0, 0.5, size=(n_images, 1))
     logits[np.arange(n_images), :, labels] += strength
     return record_from_logits(logits, labels, with_logits=with_logits, **meta)
+
+
+def ready_policy(name: str, threshold: float, n_exits: int = 4, n_classes: int = 5) -> Policy:
+    """Any policy with one threshold; what it has to learn comes from a made-up val record of its own."""
+    blank = learned_policy(make_record(150, n_exits, n_classes, seed=4242), name)
+    return replace(blank, thresholds=(threshold,))
 
 
 def record_from_logits(

@@ -10,7 +10,19 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.config import Config
-from dmpo_explore.evaluation import BUDGETS, FULL, describe, evaluate_runs, fit_wish, table
+from dmpo_explore.evaluation import (
+    ALL_WISHES,
+    BUDGETS,
+    FULL,
+    PROTOCOLS,
+    describe,
+    evaluate_policies,
+    evaluate_protocol,
+    evaluate_runs,
+    fit_wish,
+    policy_table,
+    table,
+)
 from dmpo_explore.fitting import fit_policy
 from dmpo_explore.metrics import bootstrap_difference, summarise
 from dmpo_explore.policy import POLICIES
@@ -132,3 +144,78 @@ def test_the_table_says_what_the_rows_say() -> None:
     assert cells[-1][1] == "full" and cells[-1][-1] == "–"
     texts = [describe(t) for t in ({"flops": 0.3}, {"accuracy_drop": 0.01}, {"shares": [1]}, {"threshold": 0.5}, FULL)]
     assert texts == ["30 %", "drop 1 %", "shares", "threshold", "full"]
+    more = [
+        {"risk": "too_early", "epsilon": 0.02, "delta": 0.05},
+        {"flops": 0.3, "per_exit": True, "temperatures": "fit"},
+        {"anytime": 2.0},
+        {"budgeted": 0.3},
+    ]
+    assert [describe(t) for t in more] == [
+        "too early ≤ 2 %",
+        "30 %, per exit, calibrated",
+        "exit 2",
+        "30 % go on",
+    ]
+
+
+def test_how_a_wish_is_met_comes_with_it() -> None:
+    run = load_run("a")
+    (row,) = evaluate_runs(["a"], flops=[0.5], per_exit=True, temperatures="fit")
+    policy = fit_policy(run.record("val"), flops=0.5, per_exit=True, temperatures="fit")
+    assert row["threshold"] == list(policy.thresholds) and row["temperatures"] == list(policy.temperatures)
+    assert row["target"] == {"flops": 0.5, "per_exit": True, "temperatures": "fit"}
+    assert row["accuracy"] == summarise(run.record("test"), policy.exits(run.record("test")))["accuracy"]
+    default = evaluate_runs(["a"], per_exit=True, epsilon=0.2)  # ε says nothing without a risk
+    assert [describe(r["target"]) for r in default] == [f"{b} %, per exit" for b in (30, 50, 70, 100)] + ["full"]
+    with pytest.raises(ValueError, match="give one of .*risk"):
+        evaluate_runs(["a"], flops=[0.5], risk="too_early")
+
+
+def test_a_guarantee_shows_whether_there_is_one() -> None:
+    (kept,) = evaluate_runs(["a"], risk="too_early", epsilon=0.2, delta=0.1)
+    assert kept["certificate"]["certified"] and "note" not in kept and kept["flops_fraction"] < 0.9
+    (none,) = evaluate_runs(["a"], risk="too_early", epsilon=0.001)
+    assert none["certificate"]["certified"] is False and none["note"].startswith("no threshold can be certified")
+    assert "none certified" in table([none])[-1] and none["mean_exit"] == 4
+
+
+def test_all_policies_side_by_side(root: Path) -> None:
+    rows = evaluate_policies(["a"])
+    wishes = len(ALL_WISHES)
+    assert len(rows) == wishes * (len(POLICIES) + 2)
+    assert list(dict.fromkeys(row["policy"] for row in rows)) == list(POLICIES)
+    run, seen = load_run("a"), {(row["policy"], describe(row["target"])): row for row in rows}
+    for name in POLICIES:
+        for wish in ALL_WISHES:
+            policy = fit_policy(run.record("val"), name, **wish)  # type: ignore[arg-type]
+            expected = summarise(run.record("test"), policy.exits(run.record("test")))
+            row = seen[name, describe(wish)]
+            assert (row["accuracy"], row["flops_fraction"]) == (expected["accuracy"], expected["flops_fraction"])
+    lines = policy_table(rows)
+    assert len(lines) == 2 + len(POLICIES) + 2 and len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["run", "policy", "30 %", "50 %", "70 %", "drop 1 %"]
+    assert [line[1] for line in cells[2:5]] == ["confidence", "confidence, per exit", "confidence, calibrated"]
+    row = seen["oracle", "50 %"]
+    assert cells[-1][1] == "oracle (bound)"
+    assert cells[-1][3] == f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %"
+    make_record(60, 4, with_logits=False).save(root / "a" / "records" / "val", force=True)
+    assert len(evaluate_policies(["a"])) == wishes * (len(POLICIES) + 1)  # temperatures need logits
+    make_run(root, "dear", flops=(600.0, 800.0, 1000.0, 1200.0))
+    few = evaluate_policies(["dear"])
+    assert {describe(row["target"]).split(",")[0] for row in few} == {"70 %", "drop 1 %"}
+    assert "–" not in "".join(policy_table(few))
+
+
+def test_protocols_are_msdnets() -> None:
+    record = load_run("a").record("test")
+    anytime = evaluate_protocol(["a"], "anytime")
+    assert [row["accuracy"] for row in anytime] == pytest.approx(record.correct.mean(axis=0).tolist())
+    assert [row["flops_fraction"] for row in anytime] == pytest.approx(record.flops_fraction.tolist())
+    assert [row["target"] for row in anytime] == [{"anytime": k} for k in (1, 2, 3, 4)]
+    budgeted = evaluate_protocol(["a"], "budgeted")
+    assert len(budgeted) == 11 and {row["policy"] for row in budgeted} == {"budgeted"} == {PROTOCOLS["budgeted"]}
+    assert [row["flops_fraction"] for row in budgeted] == sorted(row["flops_fraction"] for row in budgeted)
+    assert 1 - budgeted[3]["exit_shares"][0] == pytest.approx(0.3, abs=0.07)  # the share was set on val
+    with pytest.raises(ValueError, match="unknown protocol 'batch'.*anytime, budgeted"):
+        evaluate_protocol(["a"], "batch")

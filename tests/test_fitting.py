@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from synthetic import make_record, record_from_logits
+from synthetic import DEPLOYABLE, make_record, record_from_logits
 
-from dmpo_explore.fitting import TIE, fit_policy, realised_flops, sweep
-from dmpo_explore.policy import POLICIES
+from dmpo_explore.calibration import fit_temperatures, tempered_record
+from dmpo_explore.fitting import TIE, cross_validated_gain, fit_policy, realised_flops, sweep
+from dmpo_explore.guarantee import RISKS, certify
+from dmpo_explore.policy import POLICIES, ConfidencePolicy
 from dmpo_explore.record import ExitRecord
+from dmpo_explore.sweeping import learned_policy
 
 names = st.sampled_from(sorted(POLICIES))
+direct = st.sampled_from(sorted(name for name, kind in POLICIES.items() if not kind.learns))
 scored = st.sampled_from(["confidence", "entropy", "margin"])
+
+
+def at(record: ExitRecord, name: str, threshold: float) -> Any:
+    """Exits of a policy with this threshold, learned on the record where it learns."""
+    return fit_policy(record, name, threshold=threshold).exits(record)
 
 
 def outcome(record: ExitRecord, name: str, threshold: float) -> tuple[int, float]:
     """Right answers and mean cost of one threshold, the slow way."""
-    exits = POLICIES[name]((threshold,)).exits(record)
+    exits = at(record, name, threshold)
     rows = np.arange(record.images)
     return int(record.correct[rows, exits].sum()), float(np.mean(record.flops_fraction[exits]))
 
@@ -29,24 +39,25 @@ def outcome(record: ExitRecord, name: str, threshold: float) -> tuple[int, float
 def brute_force(record: ExitRecord, name: str) -> list[tuple[int, float]]:
     """Every outcome: a threshold at each score, and beyond all of them. Records with near ties are passed over."""
     policy = POLICIES[name]
-    if name == "patience":
-        candidates: list[float] = list(range(record.n_exits))
+    settings = policy.settings(record.n_exits)
+    if settings is not None:
+        candidates: list[float] = list(map(float, settings))
     else:
-        values = np.unique(record.score(name)[:, :-1])
+        values = np.unique(policy((policy.nobody,)).values(record))  # type: ignore[attr-defined]
         assume((np.diff(values) > TIE).all())
         candidates = [policy.everybody, policy.nobody, *map(float, values)]
     return [outcome(record, name, t) for t in candidates]
 
 
+@settings(max_examples=60)
 @given(names, st.integers(0, 999), st.integers(1, 5), st.integers(1, 25))
 def test_the_sweep_tells_what_happens(name: str, seed: int, n_exits: int, n_images: int) -> None:
     record = make_record(n_images, n_exits, 3, seed)
-    swept = sweep(record, name)
+    swept, base = sweep(record, name), learned_policy(record, name)
     for i, threshold in enumerate(swept.thresholds):
-        correct, flops = outcome(record, name, float(threshold))
-        assert swept.correct[i] == correct
-        assert swept.flops_fraction[i] == pytest.approx(flops, abs=1e-12)
-        exits = POLICIES[name]((float(threshold),)).exits(record)
+        exits = replace(base, thresholds=(float(threshold),)).exits(record)
+        assert swept.correct[i] == record.correct[np.arange(n_images), exits].sum()
+        assert swept.flops_fraction[i] == pytest.approx(np.mean(record.flops_fraction[exits]), abs=1e-12)
         assert swept.shares[i].tolist() == np.bincount(exits, minlength=n_exits).tolist()
     assert (np.diff(swept.flops_fraction) >= -1e-12).all()
     assert swept.shares[-1, -1] == n_images
@@ -61,7 +72,7 @@ def test_the_sweep_leaves_nothing_out(name: str, seed: int, n_exits: int) -> Non
     assert found == {(c, round(f, 9)) for c, f in brute_force(record, name)}
 
 
-@given(names, st.integers(0, 999), st.integers(1, 5), st.floats(0.3, 1.2))
+@given(direct, st.integers(0, 999), st.integers(1, 5), st.floats(0.3, 1.2))
 def test_a_budget_is_kept_and_used_best(name: str, seed: int, n_exits: int, budget: float) -> None:
     record = make_record(25, n_exits, 3, seed)
     policy = fit_policy(record, name, flops=budget)
@@ -73,7 +84,7 @@ def test_a_budget_is_kept_and_used_best(name: str, seed: int, n_exits: int, budg
     assert (correct, pytest.approx(-cost)) == max(affordable)
 
 
-@given(names, st.integers(0, 999), st.floats(0, 1))
+@given(direct, st.integers(0, 999), st.floats(0, 1))
 def test_a_drop_is_kept_at_the_least_cost(name: str, seed: int, drop: float) -> None:
     record = make_record(25, 4, 3, seed)
     exits = fit_policy(record, name, accuracy_drop=drop).exits(record)
@@ -159,7 +170,7 @@ def test_a_given_threshold_is_taken() -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_one_exit_leaves_no_choice(name: str) -> None:
     record = make_record(20, 1, 3)
-    for wish in ({"flops": 0.3}, {"accuracy_drop": 0.0}, {"threshold": 0}):
+    for wish in ({"flops": 0.3}, {"accuracy_drop": 0.0}, {"threshold": 1}):
         assert (fit_policy(record, name, **wish).exits(record) == 0).all()  # type: ignore[arg-type]
 
 
@@ -190,6 +201,12 @@ def test_the_policy_says_where_it_comes_from() -> None:
         ({"shares": (-0.5, 1.0, 0.5)}, "must be 3 fractions"),
         ({"shares": (float("nan"), 0.5, 0.5)}, "must be 3 fractions"),
         ({"threshold": 90}, "threshold=90"),
+        ({"risk": "too_late"}, "unknown risk 'too_late'.*disagreement, too_early"),
+        ({"risk": "too_early", "epsilon": 1.0}, "epsilon=1.0 must lie between 0 and 1"),
+        ({"risk": "too_early", "delta": 0}, "delta=0 must lie between 0 and 1"),
+        ({"threshold": 0.5, "per_exit": True}, "per_exit=True goes with flops or accuracy_drop"),
+        ({"flops": 0.5, "temperatures": "hot"}, "temperatures='hot' must be 3 numbers or 'fit'"),
+        ({"flops": 0.5, "temperatures": (1.0, 2.0)}, "2 temperatures for 3 exits"),
     ],
 )
 def test_a_bad_wish_is_named(wish: dict[str, Any], message: str) -> None:
@@ -205,5 +222,119 @@ def test_patience_has_no_shares(shares: Sequence[float]) -> None:
 
 def test_an_unknown_policy_lists_the_valid_ones() -> None:
     for ask in (lambda r: fit_policy(r, "energy", flops=0.5), lambda r: sweep(r, "energy")):
-        with pytest.raises(ValueError, match=r"unknown policy 'energy'.*confidence, entropy, margin, patience"):
+        with pytest.raises(ValueError, match=r"unknown policy 'energy'.*confidence, entropy, fixed, gate, margin"):
             ask(make_record(20, 3, 3))
+
+
+# -- learned, per exit, calibrated, guaranteed --
+
+
+@pytest.mark.parametrize("name", ["gate", "budgeted"])
+def test_nothing_is_learned_on_test(name: str) -> None:
+    val, test = make_record(120, 4, 3), make_record(100, 4, 3, seed=1, split="test")
+    with pytest.raises(ValueError, match=f"{name!r} learns from the record, and nothing is learned on test"):
+        fit_policy(test, name, flops=0.5)
+    with pytest.raises(ValueError, match="nothing is learned on test"):
+        sweep(test, name)
+    fitted = fit_policy(val, name, flops=0.5)
+    swept = sweep(test, fitted)  # what was learned on val, every threshold of it
+    assert (np.diff(swept.flops_fraction) >= -1e-12).all() and len(swept.thresholds) > 10
+    shown = sweep(val, fitted)
+    best = shown.correct[shown.flops_fraction <= 0.5 * (1 + 1e-12)].max()
+    assert fitted.fitted["target"] == {"flops": 0.5}
+    assert val.correct[np.arange(120), fitted.exits(val)].sum() == best
+
+
+@pytest.mark.parametrize("wish", [{"flops": 0.5}, {"flops": 0.4}, {"accuracy_drop": 0.02}, {"accuracy_drop": 0.0}])
+@pytest.mark.parametrize("name", ["confidence", "entropy", "gate"])
+def test_a_threshold_per_exit_is_at_least_as_good_here(name: str, wish: dict[str, float]) -> None:
+    record = make_record(300, 4, 5, seed=2)
+    single, vector = fit_policy(record, name, **wish), fit_policy(record, name, per_exit=True, **wish)  # type: ignore[arg-type]
+    assert len(vector.thresholds) == 3 and vector.fitted["target"] == {**wish, "per_exit": True}
+    (right, cost), (mine, price) = (
+        (record.correct[np.arange(300), e].sum(), record.flops_fraction[e].mean())
+        for e in (single.exits(record), vector.exits(record))
+    )
+    if "flops" in wish:
+        assert mine > right and price <= wish["flops"] * (1 + 1e-12)
+    else:
+        assert price < cost and mine >= record.correct[:, -1].sum() - wish["accuracy_drop"] * 300 - 1e-9
+    assert fit_policy(make_record(20, 1, 3), flops=0.5, per_exit=True).thresholds == (1.01,)
+
+
+@pytest.mark.parametrize("name", ["patience", "budgeted", "fixed", "oracle"])
+def test_some_policies_have_no_threshold_per_exit(name: str) -> None:
+    with pytest.raises(ValueError, match="one of confidence, entropy, margin, patience.confidence, gate, random; got"):
+        fit_policy(make_record(50, 4, 3), name, flops=0.5, per_exit=True)
+
+
+def test_the_gain_of_a_vector_is_told_on_other_images() -> None:
+    record = make_record(400, 4, 5, seed=2)
+    found = cross_validated_gain(record, flops=0.5, folds=4)
+    single, vector = (fit_policy(record, flops=0.5, per_exit=one) for one in (False, True))
+    seen = [record.correct[np.arange(400), p.exits(record)].mean() for p in (single, vector)]
+    assert found["vector"] < seen[1]  # fitting flatters
+    assert found["vector"] - found["single"] < seen[1] - seen[0]
+    assert abs(found["gain"] - (found["vector"] - found["single"])) < 0.05
+    assert 0.3 < found["vector_flops"] < 0.6
+
+
+def test_temperatures_are_fitted_and_kept() -> None:
+    record = make_record(400, 4, 5, seed=2)
+    policy = fit_policy(record, flops=0.5, temperatures="fit")
+    assert policy.temperatures == fit_temperatures(record)
+    plain = fit_policy(tempered_record(record, policy.temperatures), flops=0.5)
+    assert policy.thresholds == plain.thresholds != fit_policy(record, flops=0.5).thresholds
+    assert policy.exits(record).tolist() == plain.exits(tempered_record(record, policy.temperatures)).tolist()
+    given = fit_policy(record, flops=0.5, temperatures=policy.temperatures)
+    assert given == policy
+    with pytest.raises(ValueError, match="no logits, which temperatures need"):
+        fit_policy(make_record(20, 3, 4, with_logits=False), flops=0.5, temperatures="fit")
+
+
+@pytest.mark.parametrize("risk", sorted(RISKS))
+def test_a_guarantee_is_a_certificate_in_a_policy(risk: str) -> None:
+    record = make_record(2000, 4, 5, seed=2)
+    policy = fit_policy(record, risk=risk, epsilon=0.05, delta=0.1)
+    expected = certify(record, ConfidencePolicy((0.5,)), risk, 0.05, 0.1)
+    assert expected.certified and policy.thresholds == (ConfidencePolicy((expected.threshold,)).thresholds)
+    assert policy.fitted["target"] == {"risk": risk, "epsilon": 0.05, "delta": 0.1}
+    assert policy.fitted["certificate"]["p_value"] <= 0.1 and "note" not in policy.fitted
+    loss = RISKS[risk](record, policy.exits(record)).mean()
+    assert policy.fitted["certificate"]["risk"] == pytest.approx(loss) and loss < 0.05
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_where_nothing_can_be_certified_nobody_leaves_early(name: str) -> None:
+    record = make_record(100, 4, 5)
+    policy = fit_policy(record, name, risk="too_early")  # 100 images cannot show 1 %
+    assert (policy.exits(record) == 3).all()
+    assert policy.fitted["note"] == "no threshold can be certified; with this policy nobody leaves early"
+    assert policy.fitted["certificate"]["certified"] is False
+
+
+def test_what_is_learned_is_certified_on_other_images() -> None:
+    record, wish = make_record(600, 4, 5, seed=2), {"risk": "too_early", "epsilon": 0.1}
+    half = fit_policy(record, temperatures="fit", **wish)  # type: ignore[arg-type]
+    for policy in (fit_policy(record, "gate", **wish), half):  # type: ignore[arg-type]
+        assert policy.fitted["certificate"]["images"] == 300 and policy.fitted["images"] == 600
+        assert policy.fitted["certificate"]["certified"]
+    assert fit_policy(record, **wish).fitted["certificate"]["images"] == 600  # type: ignore[arg-type]
+    assert half.temperatures != fit_temperatures(record)
+    with pytest.raises(ValueError, match="one image cannot be halved"):
+        fit_policy(make_record(1, 4, 5), "gate", risk="too_early")
+
+
+def test_the_oracle_gets_no_certificate() -> None:
+    with pytest.raises(ValueError, match="'oracle' is a bound that knows the labels"):
+        fit_policy(make_record(50, 4, 3), "oracle", risk="too_early")
+
+
+def test_shares_for_budgeted_are_confidence_levels() -> None:
+    record, shares = make_record(1000, 4, 5), (0.4, 0.3, 0.2, 0.1)
+    budgeted, confidence = fit_policy(record, "budgeted", shares=shares), fit_policy(record, shares=shares)
+    assert budgeted.learned[0] == pytest.approx(confidence.thresholds, abs=1e-7)
+    assert budgeted.thresholds == pytest.approx((0.6, 0.5, 1 / 3), abs=1e-6)  # those who go on
+    assert budgeted.exits(record).tolist() == confidence.exits(record).tolist()
+    two = make_record(100, 2, 3)
+    assert np.bincount(fit_policy(two, "budgeted", shares=(0.3, 0.7)).exits(two)).tolist() == [30, 70]

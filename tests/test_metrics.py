@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.fitting import fit_policy
-from dmpo_explore.metrics import area, bootstrap_difference, calibration_error, summarise, trade_off
+from dmpo_explore.metrics import area, bootstrap_difference, summarise, trade_off
 from dmpo_explore.policy import POLICIES
 from dmpo_explore.record import ExitRecord
 
@@ -66,16 +68,26 @@ def test_bad_exits_are_named(exits: list[float], message: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_the_curve_is_what_its_thresholds_do(name: str) -> None:
-    record = make_record(300, 4, 5)
+    record, few = make_record(300, 4, 5), POLICIES[name].settings(4)
     table = trade_off(record, name, points=20)
     assert list(table.columns) == ["threshold", "accuracy", "flops_fraction", "mean_exit"]
     assert table["flops_fraction"].is_monotonic_increasing
-    assert len(table) == 4 if name == "patience" else 15 <= len(table) <= 20
+    assert len(table) == len(few) if few else 15 <= len(table) <= 20
     assert table["flops_fraction"].iloc[[0, -1]].tolist() == pytest.approx([0.3, 0.9])
     for row in table.itertuples():
-        found = summarise(record, POLICIES[name]((row.threshold,)).exits(record))
+        found = summarise(record, fit_policy(record, name, threshold=row.threshold).exits(record))
         for key in ("accuracy", "flops_fraction", "mean_exit"):
             assert found[key] == pytest.approx(getattr(row, key))
+
+
+def test_a_fitted_policy_has_a_curve_elsewhere() -> None:
+    val, test = make_record(300, 4, 5), make_record(200, 4, 5, seed=1, split="test")
+    for name in ("gate", "budgeted", "confidence"):
+        policy = fit_policy(val, name, flops=0.5, temperatures="fit")
+        table = trade_off(test, policy, points=20)
+        for row in table.itertuples():
+            found = summarise(test, replace(policy, thresholds=(row.threshold,)).exits(test))
+            assert (found["accuracy"], found["flops_fraction"]) == pytest.approx((row.accuracy, row.flops_fraction))
 
 
 def test_the_curve_is_evenly_spread_or_whole() -> None:
@@ -139,24 +151,3 @@ def test_bootstrap_wants_the_same_images() -> None:
         bootstrap_difference(np.ones(0, bool), np.ones(0, bool))
     with pytest.raises(ValueError, match="must be bool"):
         bootstrap_difference(np.ones(3), np.ones(3, bool))
-
-
-def test_calibration_error_by_hand() -> None:
-    record = make_record(4, 1, 2)
-    confidence = np.array([[0.9], [0.9], [0.6], [1.0]], np.float32)
-    says = np.array([[0], [1], [0], [0]], np.int32)
-    made = ExitRecord(**{**vars(record), "confidence": confidence, "prediction": says, "labels": np.zeros(4, np.int64)})
-    # bins of a tenth: two at 0.9 of which one is right, one at 0.6, one at 1.0 (in the last bin with those at 0.9)
-    assert calibration_error(made, bins=10) == pytest.approx([(abs(2 * 0.9 + 1.0 - 2) + abs(0.6 - 1)) / 4])
-    with pytest.raises(ValueError, match="bins=0"):
-        calibration_error(made, bins=0)
-
-
-def test_calibration_tells_sure_from_too_sure() -> None:
-    rng = np.random.default_rng(0)
-    chance = rng.uniform(0.5, 0.8, (50_000, 2))
-    says = (rng.random((50_000, 2)) > chance).astype(np.int32)  # 0, the label, with that chance
-    confidence = (chance + np.array([0, 0.2])).astype(np.float32)
-    values = {"confidence": confidence, "prediction": says, "labels": np.zeros(50_000, np.int64)}
-    found = calibration_error(ExitRecord(**{**vars(make_record(1, 2, 2)), **values}))
-    assert found == pytest.approx([0, 0.2], abs=0.01)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.scores import SCORES, scores
+from dmpo_explore.scores import SCORES, scores, tempered
 
 
 def test_values_by_hand() -> None:
@@ -90,3 +90,19 @@ def test_scores_stay_in_range(seed: int, n_classes: int, spread: float) -> None:
     assert (found["entropy"] <= math.log(n_classes) + 1e-5).all()
     assert (found["margin"] >= 0).all()
     assert (found["margin"] <= found["confidence"]).all()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_tempered_logits_are_those_of_a_record_divided(kind: type) -> None:
+    logits = (np.random.default_rng(0).normal(size=(20, 3)) * 8).astype(kind)
+    expected = logits.astype(np.float16).astype(np.float32) / 2.5
+    found = tempered(logits, 2.5)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(tempered(torch.from_numpy(logits), 2.5).numpy(), expected)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.inf, math.nan])
+def test_a_temperature_is_a_positive_number(temperature: float) -> None:
+    with pytest.raises(ValueError, match=f"temperature={temperature!r} must be a positive number"):
+        tempered(np.zeros((2, 3)), temperature)

@@ -1,0 +1,29 @@
+"""Where benchmarks leave what they found: ``benchmarks/results/NAME.csv`` and a figure beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dmpo_explore.files import atomic_file
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
+    """The table as CSV, six digits, whole or not at all."""
+    path = folder / f"{name}.csv"
+    with atomic_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    return path
+
+
+def write_figure(name: str, figure: go.Figure, width: int, height: int, folder: Path = RESULTS) -> Path:
+    """The figure as PNG on white; needs a Chromium for kaleido."""
+    path = folder / f"{name}.png"
+    shown = go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#444444"})
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(shown.to_image("png", width=width, height=height, scale=2))
+    return path

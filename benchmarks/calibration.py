@@ -1,0 +1,47 @@
+"""Is each exit as sure as it is right, before and after its temperature? `scripts/bench calibration [RUN]`
+
+In: a run whose val and test records have logits. Out: ``benchmarks/results/calibration.csv``, ``calibration.png`` and
+the table on stdout. Temperatures are fitted on val, everything else is read on test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import pandas as pd
+from _results import RESULTS, write_figure, write_table
+
+import dmpo_explore as dx
+from dmpo_explore.calibration import calibration_table, fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.figures_reliability import reliability_figure
+
+
+def as_markdown(table: pd.DataFrame) -> list[str]:
+    """A line per exit: temperature, and three errors before → after."""
+    lines = ["| exit | temperature | expected calibration error | adaptive | Brier score |", "|---|---|---|---|---|"]
+    for exit, rows in table.groupby("exit"):
+        before, after = (rows[rows["when"] == when].iloc[0] for when in ("before", "after"))
+        errors = [f"{100 * before[key]:.2f} → {100 * after[key]:.2f} %" for key in ("ece", "adaptive_ece")]
+        brier = f"{before['brier']:.4f} → {after['brier']:.4f}"
+        lines.append(f"| {exit} | {after['temperature']:.3f} | {errors[0]} | {errors[1]} | {brier} |")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fit on val, read on test, write, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", nargs="?", default="demo")
+    run = dx.load_run(parser.parse_args(arguments).run)
+    test, temperatures = run.record("test"), fit_temperatures(run.record("val"))
+    table = calibration_table(test, temperatures)
+    write_table("calibration", table, RESULTS)
+    seen = {"before": test, "after its temperature": tempered_record(test, temperatures)}
+    figure = reliability_figure({name: reliability_table(record) for name, record in seen.items()})
+    write_figure("calibration", figure, 1000, 650, RESULTS)
+    print("\n".join(as_markdown(table)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Is the promise kept, and what does it cost? `scripts/bench guarantee [RUN]`
+
+In: a run's val and test records. Out: ``benchmarks/results/guarantee.csv``, ``guarantee.png`` and the table on stdout.
+All images of both records are the population here, so that every threshold's true risk is known. From it calibration
+sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`dmpo_explore.guarantee`), whose true
+risk is then compared with ε. Beside it the usual way: the cheapest threshold before the first whose risk on the same
+images exceeds ε.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from _results import RESULTS, write_figure, write_table
+
+import dmpo_explore as dx
+from dmpo_explore.figures_reliability import coverage_figure
+from dmpo_explore.guarantee import RISKS, candidates, hoeffding_bentkus
+from dmpo_explore.policy import POLICIES, Policy
+
+SIZES = (500, 1000, 2500, 5000)
+EPSILON, DELTA, RESAMPLES = 0.01, 0.05, 1000
+CHUNK = 100
+
+
+def pooled(run: dx.Run) -> dx.ExitRecord:
+    """The images of val and test as one record, without logits."""
+    val, test = run.record("val"), run.record("test")
+    arrays = {
+        name: np.concatenate([getattr(val, name), getattr(test, name)])
+        for name in ("labels", "prediction", "confidence", "entropy", "margin")
+    }
+    return dx.ExitRecord(**arrays, meta=replace(val.meta, split="val and test", indices=None))
+
+
+def losses(record: dx.ExitRecord, policy: Policy, risk: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """(N, G) loss of every image at every threshold of the grid, and (G,) mean compute."""
+    grid = candidates(policy, record.n_exits, len(record.meta.class_names))
+    exits = [replace(policy, thresholds=(t,)).exits(record) for t in grid]
+    costs = np.array([record.flops_fraction[e].mean() for e in exits])
+    return np.stack([RISKS[risk](record, e) for e in exits], axis=1).astype(np.float32), costs
+
+
+def last_kept(kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """(R, G) → (R,) the last threshold before the first that is not kept; the first of all is always kept."""
+    kept = np.column_stack([np.ones(len(kept), bool), kept[:, 1:]])
+    return np.asarray(np.where(kept.all(axis=1), kept.shape[1], kept.argmin(axis=1)) - 1)
+
+
+def simulate(
+    record: dx.ExitRecord, policy: Policy, risk: str, images: int, resamples: int = RESAMPLES
+) -> dict[str, float]:
+    """What `RESAMPLES` calibration sets of so many images lead to."""
+    loss, costs = losses(record, policy, risk)
+    true, rng = loss.mean(axis=0, dtype=np.float64), np.random.default_rng(0)
+    certified, plug_in = [], []
+    for start in range(0, resamples, CHUNK):
+        draws = rng.multinomial(images, np.full(len(loss), 1 / len(loss)), size=min(CHUNK, resamples - start))
+        observed = (
+            np.rint(draws.astype(np.float32) @ loss).astype(np.float64) / images
+        )  # (R, G), whole numbers of losses
+        certified.append(last_kept(hoeffding_bentkus(observed, images, EPSILON) <= DELTA))
+        plug_in.append(last_kept(observed <= EPSILON))
+    proved, read_off = np.concatenate(certified), np.concatenate(plug_in)
+    violations = float((true[proved] > EPSILON).mean())
+    return {
+        "images": images,
+        "epsilon": EPSILON,
+        "delta": DELTA,
+        "resamples": resamples,
+        "violations": violations,
+        "standard_error": float(np.sqrt(DELTA * (1 - DELTA) / resamples)),
+        "none_certified": float((proved == 0).mean()),
+        "true_risk": float(true[proved].mean()),
+        "flops_fraction": float(costs[proved].mean()),
+        "plug_in_violations": float((true[read_off] > EPSILON).mean()),
+        "plug_in_true_risk": float(true[read_off].mean()),
+        "plug_in_flops_fraction": float(costs[read_off].mean()),
+    }
+
+
+def as_markdown(table: pd.DataFrame) -> list[str]:
+    """The table in a reader's words."""
+    lines = [
+        "| risk | calibration images | broken | mean compute | read off: broken | read off: compute | none certified |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in table.itertuples():
+        broken, compute = f"{100 * r.violations:.1f} %", f"{100 * r.flops_fraction:.1f} %"
+        other = f"{100 * r.plug_in_violations:.1f} % | {100 * r.plug_in_flops_fraction:.1f} %"
+        none = f"{100 * r.none_certified:.1f} %"
+        lines.append(f"| {r.risk.replace('_', ' ')} | {r.images:,} | {broken} | {compute} | {other} | {none} |")
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Simulate, write, print; exit status 1 if a promise is broken more often than δ and chance allow."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", nargs="?", default="demo")
+    parser.add_argument("--policy", default="confidence")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES)
+    asked = parser.parse_args(arguments)
+    record = pooled(dx.load_run(asked.run))
+    policy = POLICIES[asked.policy]((POLICIES[asked.policy].everybody,))
+    rows = [
+        {"run": asked.run, "policy": asked.policy, "risk": risk, **simulate(record, policy, risk, n, asked.resamples)}
+        for risk in ("too_early", "disagreement")
+        for n in SIZES
+    ]
+    table = pd.DataFrame(rows)
+    write_table("guarantee", table, RESULTS)
+    write_figure("guarantee", coverage_figure(table), 1000, 420, RESULTS)
+    print("\n".join(as_markdown(table)))
+    kept = table["violations"] <= table["delta"] + 2 * table["standard_error"]
+    print(f"\nkept in every row (at most {DELTA:.0%} and two standard errors): {'yes' if kept.all() else 'no'}")
+    return 0 if kept.all() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

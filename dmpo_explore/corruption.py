@@ -1,0 +1,136 @@
+"""Pictures as the world may spoil them, and what a run says about them.
+
+In: pictures, the name of a corruption and a strength from 1 to 5. Out: pictures of the same size, and records of them.
+The idea of named corruptions in five strengths is ImageNet-C's (Hendrycks and Dietterich 2019). Ours: four of them by
+torchvision, with strengths that suit small pictures. A picture's noise depends on its position in the source alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from .data import make_loader
+from .engine import record_split
+from .images import Pictures
+from .model import DMPO
+from .record import ExitRecord
+from .registry import lookup
+from .run import Run
+
+STRENGTHS = (1, 2, 3, 4, 5)
+
+
+def noise(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian noise of standard deviation ``sigma`` (white is 1) from torch's global generator."""
+    noisy = functional.gaussian_noise(functional.to_dtype(image, torch.float32, scale=True), sigma=sigma)
+    spoilt: Tensor = functional.to_dtype(noisy, torch.uint8, scale=True)
+    return spoilt
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur; ``sigma`` is a share of the shorter side."""
+    pixels = sigma * min(image.shape[-2:])
+    size = 2 * int(np.ceil(3 * pixels)) + 1
+    spoilt: Tensor = functional.gaussian_blur(image, [size, size], [pixels, pixels])
+    return spoilt
+
+
+def contrast(image: Tensor, factor: float) -> Tensor:
+    """Towards the mean grey: 1 leaves the image, 0 is grey."""
+    spoilt: Tensor = functional.adjust_contrast(image, factor)
+    return spoilt
+
+
+def rotation(image: Tensor, degrees: float) -> Tensor:
+    """Turned to the left around the centre, bilinear, corners black."""
+    spoilt: Tensor = functional.rotate(image, degrees, interpolation=InterpolationMode.BILINEAR)
+    return spoilt
+
+
+CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, ...]]] = {
+    "noise": (noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
+    "blur": (blur, (0.014, 0.021, 0.029, 0.039, 0.054)),
+    "contrast": (contrast, (0.75, 0.5, 0.35, 0.25, 0.15)),
+    "rotation": (rotation, (5.0, 10.0, 15.0, 20.0, 30.0)),
+}
+
+
+def corrupt(picture: NDArray[np.uint8], name: str, strength: int, seed: int = 0) -> NDArray[np.uint8]:
+    """uint8 (H, W) or (H, W, 3) → the same, spoilt; grey stays grey. Torch's global generator is left as it was.
+
+    Raises:
+        ValueError: unknown corruption, or a strength outside 1 to 5.
+    """
+    apply, levels = lookup(CORRUPTIONS, name, "corruption")
+    if strength not in STRENGTHS:
+        raise ValueError(f"strength={strength!r} must be one of 1 to {len(levels)}")
+    image = torch.from_numpy(np.array(picture).reshape(*picture.shape[:2], -1)).permute(2, 0, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        spoilt = apply(image, levels[strength - 1])
+    return np.asarray(spoilt.permute(1, 2, 0).numpy().reshape(picture.shape))
+
+
+@dataclass(frozen=True)
+class _Spoilt:
+    """Position in the source → the spoilt picture."""
+
+    pixels: Any
+    name: str
+    strength: int
+
+    def __getitem__(self, position: int) -> NDArray[np.uint8]:
+        return corrupt(np.asarray(self.pixels[position], np.uint8), self.name, self.strength, seed=position)
+
+
+def corrupted(pictures: Pictures, name: str, strength: int) -> Pictures:
+    """The same pictures, spoilt as they are looked at; raises as `corrupt`."""
+    corrupt(np.zeros((8, 8, 3), np.uint8), name, strength)
+    return replace(pictures, pixels=_Spoilt(pictures.pixels, name, strength))
+
+
+def record_corrupted(
+    run: Run,
+    folder: Path,
+    rows: Any = slice(0, 1000),
+    *,
+    split: str = "test",
+    device: str = "auto",
+    batch_size: int = 100,
+) -> Iterator[tuple[str, int, ExitRecord]]:
+    """Run the model over every corruption and strength; what is in ``folder`` already is not made again.
+
+    Args:
+        folder: gets a record ``NAME-STRENGTH`` each, with logits. rows: which images of the split's record.
+
+    Yields:
+        corruption, strength and record, as they come.
+
+    Raises:
+        ValueError: ``folder`` holds records of other images.
+    """
+    clean = run.record(split).subset(rows)
+    pictures = run.pictures(split).subset(rows)
+    model: DMPO | None = None
+    for name in CORRUPTIONS:
+        for strength in STRENGTHS:
+            path = folder / f"{name}-{strength}"
+            if not path.exists():
+                model = model or run.model(device)
+                loader = make_loader(corrupted(pictures, name, strength), model.preprocess, batch_size=batch_size)
+                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=pictures.indices)
+                record_split(model, loader, meta).save(path)
+            record = ExitRecord.load(path)
+            if not np.array_equal(record.labels, clean.labels):
+                raise ValueError(f"{path} holds other images; choose another folder, or remove it")
+            yield name, strength, record

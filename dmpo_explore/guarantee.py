@@ -1,0 +1,130 @@
+"""A threshold with a promise: with probability 1 − δ over the calibration images, the risk is at most ε.
+
+In: a held-out record, a policy, a risk, ε and δ. Out: a `Certificate`. Learn then test (Angelopoulos et al. 2021) with
+fixed-sequence testing: thresholds of a grid that was written down before any image was seen are tested from the safest
+on, each by a Hoeffding–Bentkus p-value of "the risk exceeds ε", until one cannot be rejected at level δ. The promise
+holds for new images drawn like the calibration images; for others (`drift`) it does not. The risks are those of "Fast
+yet safe" (Jazbec et al. 2024): the full model right and the early answer wrong, or the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .policy import Policy
+from .record import ExitRecord
+from .registry import lookup
+from .sweeping import SHARES
+
+Array = npt.NDArray[Any]
+
+
+def too_early(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
+    """(B,) wrong where the last exit is right."""
+    right = record.correct
+    return np.asarray(right[:, -1] & ~right[np.arange(record.images), exits])
+
+
+def disagreement(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
+    """(B,) another answer than the last exit's; no labels are needed."""
+    return np.asarray(record.prediction[np.arange(record.images), exits] != record.prediction[:, -1])
+
+
+RISKS: dict[str, Callable[[ExitRecord, Array], npt.NDArray[np.bool_]]] = {
+    "too_early": too_early,
+    "disagreement": disagreement,
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was proved.
+
+    Args:
+        threshold: the cheapest certified one; if none could be, the one with which nobody leaves early.
+        certified: whether a threshold that lets somebody leave early was certified.
+        risk: on the calibration images at ``threshold``. p_value: of "the risk exceeds ε" there.
+        images: n. tested: thresholds that were tested.
+    """
+
+    threshold: float
+    certified: bool
+    risk: float
+    p_value: float
+    images: int
+    tested: int
+
+
+def hoeffding_bentkus(risk: npt.ArrayLike, n: int, epsilon: float) -> npt.NDArray[np.float64]:
+    """p-values of "the true risk exceeds ε", given observed mean losses of n images, each loss 0 or 1.
+
+    The smaller of Hoeffding's bound in its relative-entropy form and the binomial tail (Bentkus' bound, whose factor e
+    falls away for losses that are 0 or 1).
+
+    Args:
+        risk: (...,) observed means in [0, 1], whole losses over n in double precision.
+    """
+    from scipy.special import bdtr, rel_entr
+
+    mean = np.asarray(risk, np.float64)
+    low = np.minimum(mean, epsilon)
+    hoeffding = np.exp(-n * (rel_entr(low, epsilon) + rel_entr(1 - low, 1 - epsilon)))
+    return np.asarray(np.minimum(hoeffding, bdtr(np.ceil(n * mean - 1e-9), n, epsilon)))
+
+
+def candidates(policy: Policy, n_exits: int, n_classes: int) -> list[float]:
+    """The grid of thresholds to test, the safest (nobody leaves early) first; it depends on no image.
+
+    Ours: whole numbers one by one; shares and probabilities evenly; scores evenly in the logarithm of their odds, so
+    that those near certainty are not lost.
+    """
+    settings = policy.settings(n_exits)
+    if settings is not None:
+        return [float(t) for t in reversed(settings)]
+    if policy.name == "budgeted":
+        return [float(t) for t in SHARES[::-1]]
+    if policy.name == "random":
+        return [float(t) for t in np.linspace(0, 1, 501)]
+    odds = np.arange(12, -5, -0.02)
+    shares = 1 / (1 + np.exp(odds if policy.name == "entropy" else -odds))
+    inner = shares * np.log(n_classes) if policy.name == "entropy" else shares
+    return [policy.nobody, *(float(f"{t:.7g}") for t in inner), policy.everybody]
+
+
+def certify(
+    record: ExitRecord, policy: Policy, risk: str = "too_early", epsilon: float = 0.01, delta: float = 0.05
+) -> Certificate:
+    """The cheapest threshold of ``policy`` whose ``risk`` is at most ε, with confidence 1 − δ.
+
+    Args:
+        record: calibration images. What the policy learned and its temperatures must come from other images.
+        risk: one of `RISKS`.
+
+    Raises:
+        ValueError: unknown risk, ε or δ outside (0, 1), a policy that cannot be deployed, or a test record.
+    """
+    loss = lookup(RISKS, risk, "risk")
+    for name, value in (("epsilon", epsilon), ("delta", delta)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")
+    if not policy.deployable:
+        raise ValueError(f"policy {policy.name!r} is a bound that knows the labels; a guarantee needs one that can run")
+    grid = candidates(policy, record.n_exits, len(record.meta.class_names))
+    exits = replace(policy, thresholds=(grid[0],)).exits(record)
+    mean = float(loss(record, exits).mean())
+    best = Certificate(grid[0], False, mean, float(hoeffding_bentkus(mean, record.images, epsilon)), record.images, 0)
+    early = False
+    for tested, threshold in enumerate(grid[1:], start=1):
+        exits = replace(policy, thresholds=(threshold,)).exits(record)
+        mean = float(loss(record, exits).mean())
+        p_value = float(hoeffding_bentkus(mean, record.images, epsilon))
+        if p_value > delta:
+            return replace(best, tested=tested)
+        early = early or bool((exits < record.n_exits - 1).any())
+        best = Certificate(threshold, early, mean, p_value, record.images, tested)
+    return best

@@ -1,0 +1,174 @@
+"""A threshold of its own for every exit but the last, for a compute budget or an accuracy floor.
+
+In: values (B, K−1) to compare with thresholds, right answers (B, K), costs (K,). Out: K−1 thresholds that do at least
+as well on these images as any single one. Ours: coordinate search on the sorted values. With a price λ per unit of
+compute, the best cut at one exit, the others held, is the best prefix of its ranking, so that a pass over the exits
+from the last to the first never makes right answers − λ·cost worse. λ is bisected to the wish, from the best single
+threshold on, and a last pass moves single cuts within the wish itself. K−1 numbers fit chance better than one does:
+`fitting.cross_validated_gain` says what is left of the gain on images that were not fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .leaving import ByScore
+from .record import ExitRecord
+from .sweeping import leaning, midway, tie_ends
+
+Array = npt.NDArray[Any]
+Key = Callable[[Array, Array], Array]  # correct, flops → what is wanted, −inf where the wish is not met
+PRICES = (1e-4, 1e2)  # right answers (a fraction) per unit of reference compute
+BISECTIONS, PASSES = 14, 12
+
+
+class Found(NamedTuple):
+    """Cuts (K−1,): how many of each exit's ranking leave if they come there; right answers and mean cost."""
+
+    cuts: Array
+    correct: int
+    flops: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Images ranked at every exit.
+
+    Args:
+        order: (K−1, B) images, the first to leave first. place: (B, K−1) their places there.
+        ends: per exit, cuts that part no ties. right: (B, K). flops: (K,) cost of leaving at each exit.
+    """
+
+    order: Array
+    place: Array
+    ends: list[Array]
+    right: Array
+    flops: Array
+
+    @classmethod
+    def of(cls, values: Array, right: Array, flops: Array) -> Ranking:
+        """From `leaning` values (B, K−1)."""
+        order = np.argsort(values, axis=0, kind="stable")[::-1].T
+        place = np.empty(values.shape, np.int64)
+        for k, row in enumerate(order):
+            place[row, k] = np.arange(len(row))
+        ends = [np.append(0, tie_ends(values[row, k])) for k, row in enumerate(order)]
+        return cls(order, place, ends, right.astype(np.float64), np.asarray(flops, np.float64))
+
+    def outcome(self, cuts: Array) -> Found:
+        """What cuts do."""
+        leave = np.column_stack([self.place < cuts, np.ones(len(self.place), bool)])
+        exits = leave.argmax(axis=1)
+        return Found(cuts.copy(), int(self.right[np.arange(len(exits)), exits].sum()), float(self.flops[exits].mean()))
+
+
+def best_thresholds(record: ExitRecord, policy: ByScore, start: float, key: Key) -> list[float]:
+    """K−1 thresholds of ``policy`` that are best by ``key`` on ``record``; see `budget_key`, `floor_key`.
+
+    Args:
+        start: a single threshold that meets the wish.
+    """
+    values = leaning(record, policy)
+    ranking = Ranking.of(values, record.correct, record.flops_fraction)
+    level = np.float32(start) * (-1 if policy.falling else 1)
+    cuts = best_cuts(ranking, (values >= level).sum(axis=0), key).cuts
+    thresholds = []
+    for k, cut in enumerate(cuts):
+        ends = np.array([cut])
+        inner = 0 < cut < record.images
+        edge = policy.nobody if cut == 0 else policy.everybody
+        thresholds.append(float(midway(values[ranking.order[k], k], ends, policy)[0]) if inner else edge)
+    return thresholds
+
+
+def budget_key(budget: float) -> Key:
+    """Most right answers at a mean cost of at most ``budget``; among equals the cheaper."""
+    return lambda correct, flops: np.where(flops <= budget * (1 + 1e-12), correct - 1e-3 * flops, -np.inf)
+
+
+def floor_key(least: float) -> Key:
+    """Least cost with at least so many right answers."""
+    return lambda correct, flops: np.where(correct >= least - 1e-9, -flops, -np.inf)
+
+
+def best_cuts(ranking: Ranking, start: Array, key: Key) -> Found:
+    """The best cuts that the search sees, at least as good by ``key`` as ``start``."""
+    best = ranking.outcome(start)
+
+    def better(one: Found, two: Found) -> Found:
+        scores = key(np.array([one.correct, two.correct]), np.array([one.flops, two.flops]))
+        return two if scores[1] > scores[0] else one
+
+    low, high = np.log(PRICES)
+    budget = best.flops
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        found = priced(ranking, best.cuts, float(np.exp(middle)))
+        best = better(best, found)
+        low, high = (middle, high) if found.flops > budget else (low, middle)
+    for _ in range(PASSES):
+        found = one_cut_each(ranking, best.cuts, key)
+        if better(best, found) is best:
+            return best
+        best = found
+    return best
+
+
+def priced(ranking: Ranking, start: Array, price: float) -> Found:
+    """Passes of `one_pass` until right answers − price · cost stands still."""
+    cuts, last = start, -np.inf
+    for _ in range(PASSES):
+        cuts = one_pass(ranking, cuts, price)
+        found = ranking.outcome(cuts)
+        value = found.correct / len(ranking.place) - price * found.flops
+        if value <= last + 1e-12:
+            break
+        last = value
+    return found
+
+
+def one_pass(ranking: Ranking, cuts: Array, price: float) -> Array:
+    """From the last exit to the first, the best cut at each while the others stay."""
+    cuts = cuts.copy()
+    come = _come(ranking, cuts)
+    gain = ranking.right - price * ranking.flops  # (B, K)
+    later = gain[:, -1].copy()
+    for k in range(len(cuts) - 1, -1, -1):
+        order, ends = ranking.order[k], ranking.ends[k]
+        total = np.append(0, np.cumsum(((gain[:, k] - later) * come[:, k])[order]))
+        cuts[k] = ends[np.argmax(total[ends])]
+        later = np.where(ranking.place[:, k] < cuts[k], gain[:, k], later)
+    return cuts
+
+
+def one_cut_each(ranking: Ranking, cuts: Array, key: Key) -> Found:
+    """From the last exit to the first, the best cut at each by ``key`` while the others stay."""
+    cuts = cuts.copy()
+    here = ranking.outcome(cuts)
+    images, rows = len(ranking.place), np.arange(len(ranking.place))
+    for k in range(len(cuts) - 1, -1, -1):
+        leave = np.column_stack([ranking.place < cuts, np.ones(images, bool)])
+        leave[:, k] = False
+        other = leave.argmax(axis=1)  # where they go without exit k
+        come = other > k
+        order, ends = ranking.order[k], ranking.ends[k]
+        right = np.append(0, np.cumsum(((ranking.right[:, k] - ranking.right[rows, other]) * come)[order]))[ends]
+        cost = np.append(0, np.cumsum(((ranking.flops[k] - ranking.flops[other]) * come)[order]))[ends] / images
+        base = ranking.right[rows, other].sum(), ranking.flops[other].mean()
+        scores = key(base[0] + right, base[1] + cost)
+        best = int(np.argmax(scores))
+        if scores[best] > key(np.array([here.correct]), np.array([here.flops]))[0]:
+            cuts[k] = ends[best]
+            here = ranking.outcome(cuts)
+    return here
+
+
+def _come(ranking: Ranking, cuts: Array) -> Array:
+    """(B, K−1): who comes to each exit."""
+    gone = np.logical_or.accumulate(ranking.place < cuts, axis=1)
+    return np.column_stack([np.ones(len(gone), bool), ~gone[:, :-1]])

@@ -1,0 +1,167 @@
+"""Calibration against torchmetrics, plain loops and scipy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from synthetic import make_record, record_from_logits
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassCalibrationError
+
+from dmpo_explore.calibration import (
+    RANGE,
+    adaptive_calibration_error,
+    brier_score,
+    calibration_error,
+    calibration_table,
+    expected_error,
+    fit_temperatures,
+    negative_log_likelihood,
+    probabilities,
+    reliability_table,
+    tempered_record,
+)
+from dmpo_explore.record import ExitRecord
+
+
+def test_calibration_error_by_hand() -> None:
+    record = make_record(4, 1, 2)
+    confidence = np.array([[0.9], [0.9], [0.6], [1.0]], np.float32)
+    says = np.array([[0], [1], [0], [0]], np.int32)
+    made = ExitRecord(**{**vars(record), "confidence": confidence, "prediction": says, "labels": np.zeros(4, np.int64)})
+    # bins of a tenth: two at 0.9 of which one is right, one at 0.6, one at 1.0 (in the last bin with those at 0.9)
+    assert calibration_error(made, bins=10) == pytest.approx([(abs(2 * 0.9 + 1.0 - 2) + abs(0.6 - 1)) / 4])
+    with pytest.raises(ValueError, match="bins=0"):
+        calibration_error(made, bins=0)
+
+
+def test_calibration_tells_sure_from_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(0.5, 0.8, (50_000, 2))
+    says = (rng.random((50_000, 2)) > chance).astype(np.int32)  # 0, the label, with that chance
+    confidence = (chance + np.array([0, 0.2])).astype(np.float32)
+    values = {"confidence": confidence, "prediction": says, "labels": np.zeros(50_000, np.int64)}
+    found = calibration_error(ExitRecord(**{**vars(make_record(1, 2, 2)), **values}))
+    assert found == pytest.approx([0, 0.2], abs=0.01)
+
+
+@pytest.mark.parametrize("bins", [5, 15])
+def test_calibration_error_is_torchmetrics(bins: int) -> None:
+    made = make_record(500, 3, 4)
+    assert made.logits is not None
+    record = record_from_logits(made.logits, made.labels)  # rounded throughout, so that no image changes its bin
+    chances = probabilities(record)
+    for k, found in enumerate(calibration_error(record, bins)):
+        reference = MulticlassCalibrationError(4, n_bins=bins, norm="l1")
+        expected = reference(torch.from_numpy(chances[:, k]).float(), torch.from_numpy(record.labels))
+        assert found == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_single_answers_have_an_error_too() -> None:
+    record = make_record(300, 3, 4)
+    assert expected_error(record.confidence[:, 1], record.correct[:, 1]) == calibration_error(record)[1]
+
+
+@given(st.integers(0, 999), st.integers(1, 60), st.integers(1, 20))
+def test_adaptive_error_by_a_loop(seed: int, n: int, bins: int) -> None:
+    record = make_record(n, 2, 3, seed)
+    for k, found in enumerate(adaptive_calibration_error(record, bins)):
+        order = np.argsort(record.confidence[:, k], kind="stable")
+        total = 0.0
+        for b in range(bins):
+            members = [i for place, i in enumerate(order) if place * bins // n == b]
+            if members:
+                sure, right = record.confidence[members, k].mean(dtype=float), record.correct[members, k].mean()
+                total += len(members) / n * abs(sure - right)
+        assert found == pytest.approx(total, abs=1e-9)
+    sizes = np.bincount(np.arange(n) * bins // n)
+    assert sizes[sizes > 0].max() - sizes[sizes > 0].min() <= 1  # equally many images
+
+
+def test_brier_and_likelihood_by_hand_and_by_torch() -> None:
+    record = make_record(60, 3, 4)
+    temperatures = (2.0, 1.0, 0.5)
+    for values in (None, temperatures):
+        chances = probabilities(record, values)
+        np.testing.assert_allclose(chances.sum(axis=2), 1)
+        brier, nll = brier_score(record, values), negative_log_likelihood(record, values)
+        for k in range(3):
+            squares = [
+                sum((chances[i, k, c] - (c == label)) ** 2 for c in range(4)) for i, label in enumerate(record.labels)
+            ]
+            assert brier[k] == pytest.approx(np.mean(squares))
+            assert record.logits is not None
+            logits = torch.from_numpy(record.logits[:, k].astype(np.float64)) / (values[k] if values else 1)
+            assert nll[k] == pytest.approx(float(cross_entropy(logits, torch.from_numpy(record.labels))))
+
+
+def test_temperatures_have_the_least_likelihood_loss() -> None:
+    record = make_record(400, 3, 5)
+    found = fit_temperatures(record)
+    for k, temperature in enumerate(found):
+
+        def loss(log_t: float, k: int = k) -> float:
+            values = [1.0, 1.0, 1.0]
+            values[k] = float(np.exp(log_t))
+            return float(negative_log_likelihood(record, values)[k])
+
+        best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8})
+        assert temperature == pytest.approx(np.exp(best.x), rel=1e-4)
+
+
+@pytest.mark.parametrize("sharpened", [0.5, 4.0])
+def test_a_known_temperature_is_found(sharpened: float) -> None:
+    """Labels drawn from the softmax of logits: those logits times a number have that number as temperature."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 1, 4)) * 2
+    chances = np.exp(logits[:, 0]) / np.exp(logits[:, 0]).sum(axis=1, keepdims=True)
+    labels = (chances.cumsum(axis=1) > rng.random((20_000, 1))).argmax(axis=1)
+    record = record_from_logits(logits * sharpened, labels)
+    (temperature,) = fit_temperatures(record)
+    assert temperature == pytest.approx(sharpened, rel=0.03)
+    table = calibration_table(record, [temperature]).set_index("when")
+    assert table.loc["before", "ece"] > 0.05 > 0.015 > table.loc["after", "ece"]
+    assert table.loc["after", "nll"] < table.loc["before", "nll"]
+    assert table.loc["after", "brier"] < table.loc["before", "brier"]
+    assert table.loc["after", "adaptive_ece"] < 0.02
+    assert table.loc["after", "accuracy"] == table.loc["before", "accuracy"] == record.correct.mean()
+
+
+def test_extreme_temperatures_stay_in_range() -> None:
+    right = record_from_logits(np.eye(3)[[0, 1, 2]][:, None], [0, 1, 2])
+    wrong = record_from_logits(np.eye(3)[[0, 1, 2]][:, None], [1, 2, 0])
+    assert fit_temperatures(right) == (RANGE[0],)
+    assert fit_temperatures(wrong) == (RANGE[1],)
+
+
+def test_a_tempered_record_softens_scores_only() -> None:
+    record = make_record(50, 3, 4)
+    found = tempered_record(record, (2.0, 1.0, 0.5))
+    np.testing.assert_allclose(found.confidence, probabilities(record, (2.0, 1.0, 0.5)).max(axis=2), atol=1e-6)
+    assert (found.confidence[:, 0] <= record.confidence[:, 0] + 1e-3).all()
+    assert found.prediction is record.prediction and found.logits is None
+    for ask in (fit_temperatures, brier_score, lambda r: tempered_record(r, (1.0,) * 3)):
+        with pytest.raises(ValueError, match=r"no logits, which temperatures need; record it again"):
+            ask(replace(record, logits=None))
+    with pytest.raises(ValueError, match="2 temperatures for 3 exits"):
+        tempered_record(record, (1.0, 2.0))
+
+
+def test_a_reliability_table_counts_every_image() -> None:
+    record = make_record(300, 3, 4)
+    table = reliability_table(record, bins=8)
+    assert table.groupby("exit")["images"].sum().tolist() == [300] * 3
+    means = (table["accuracy"] * table["images"]).groupby(table["exit"]).sum() / 300
+    assert means.tolist() == pytest.approx(record.correct.mean(axis=0).tolist())
+    assert (table["low"] <= table["confidence"]).all() and (table["confidence"] <= table["high"] + 1e-6).all()
+    gaps = (table["images"] * (table["confidence"] - table["accuracy"]).abs()).groupby(table["exit"]).sum() / 300
+    assert gaps.tolist() == pytest.approx(calibration_error(record, 8).tolist(), abs=1e-6)
+    for ask in (adaptive_calibration_error, reliability_table):
+        with pytest.raises(ValueError, match="bins=0"):
+            ask(record, 0)

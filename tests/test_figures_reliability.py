@@ -1,0 +1,109 @@
+"""Figures of trust: what is drawn, not how it looks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from synthetic import make_record
+
+from dmpo_explore.calibration import fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.drift import drift_table
+from dmpo_explore.figures_reliability import PANELS, coverage_figure, drift_figure, gain_figure, reliability_figure
+from dmpo_explore.fitting import fit_policy
+
+
+def reliability() -> dict[str, pd.DataFrame]:
+    record = make_record(400, 4, 5)
+    warm = tempered_record(record, fit_temperatures(record))
+    return {"before": reliability_table(record), "after": reliability_table(warm)}
+
+
+def gains() -> pd.DataFrame:
+    rows = [
+        ("gate", 0.3, 0.002, 0.001, 0.003),
+        ("gate", 0.5, 0.0, -0.001, 0.001),
+        ("margin", 0.3, -0.01, -0.02, -0.005),
+    ]
+    return pd.DataFrame(rows, columns=["policy", "budget", "gain", "low", "high"])
+
+
+def coverage() -> pd.DataFrame:
+    columns = ["risk", "images", "delta", "violations", "standard_error"]
+    columns += ["plug_in_violations", "flops_fraction", "plug_in_flops_fraction"]
+    rows = [(risk, n, 0.05, 0.02, 0.005, 0.5, 0.4, 0.3) for risk in ("too_early", "disagreement") for n in (1000, 5000)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def drift() -> pd.DataFrame:
+    val = make_record(1000, 4, 5, seed=1)
+    policies = {"budget": fit_policy(val, flops=0.5), "certified": fit_policy(val, risk="too_early", epsilon=0.01)}
+    policies["certified"] = type(policies["certified"])((0.0,), fit_policy(val, risk="too_early", epsilon=0.05).fitted)
+    names = [("none", 0), ("noise", 1), ("noise", 2), ("blur", 1), ("blur", 2)]
+    return drift_table([(name, s, make_record(200, 4, 5, seed=9 + i)) for i, (name, s) in enumerate(names)], policies)
+
+
+def figures(template: str | None = None) -> dict[str, go.Figure]:
+    return {
+        "reliability": reliability_figure(reliability(), template),
+        "gain": gain_figure(gains(), template=template),
+        "coverage": coverage_figure(coverage(), template),
+        "drift": drift_figure(drift(), template=template),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(figures()))
+def test_style_is_the_houses(name: str) -> None:
+    plain, themed = figures()[name], figures("plotly_white")[name]
+    assert plain.layout.paper_bgcolor == themed.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    assert plain.layout.font.color == "#767676" and themed.layout.font.color is None
+
+
+def test_reliability_has_a_panel_per_exit() -> None:
+    tables = reliability()
+    figure = reliability_figure(tables)
+    assert [a.text for a in figure.layout.annotations] == [f"exit {k}" for k in (1, 2, 3, 4)]
+    drawn = [trace for trace in figure.data if trace.name == "after"]
+    assert len(drawn) == 4 and [trace.showlegend for trace in drawn] == [True, False, False, False]
+    seen = tables["after"][tables["after"]["exit"] == 2]
+    assert list(drawn[1].x) == list(seen["confidence"]) and list(drawn[1].y) == list(seen["accuracy"])
+    assert len({(trace.line.dash, trace.marker.symbol) for trace in figure.data if trace.name}) == 2
+    with pytest.raises(ValueError, match="tables is empty"):
+        reliability_figure({})
+
+
+def test_gains_tell_sure_from_unsure() -> None:
+    figure = gain_figure(gains(), "the reference")
+    sure = [trace for trace in figure.data if trace.name == "interval away from 0"]
+    assert list(sure[0].y) == ["margin", "gate"] and list(sure[0].x) == [-1.0, 0.2]
+    assert list(sure[1].y) == []
+    assert list(figure.data[3].y) == ["gate"] and figure.data[3].marker.symbol == "circle-open"
+    assert sure[0].error_x.array == pytest.approx([0.5, 0.1])
+
+
+def test_coverage_shows_both_ways_and_the_limit() -> None:
+    figure = coverage_figure(coverage())
+    assert [trace.name for trace in figure.data[:4]] == [
+        "too early, certified",
+        "too early, read off val",
+        "too early, certified",
+        "too early, read off val",
+    ]
+    assert list(figure.data[0].y) == [0.02, 0.02] and list(figure.data[0].error_y.array) == [0.01, 0.01]
+    assert figure.layout.shapes[0].y0 == 0.05 and "δ = 5%" in {a.text for a in figure.layout.annotations}
+
+
+def test_drift_marks_broken_promises() -> None:
+    table = drift()
+    figure = drift_figure(table)
+    assert len(figure.data) == len(PANELS) * 2 * 2 + 1 and figure.data[-1].name == "promise broken"
+    assert {shape.y0 for shape in figure.layout.shapes} == {0.05}
+    assert [a.text for a in figure.layout.annotations] == ["noise", "blur"]
+    certified = [t for t in figure.data if t.name == "certified"]
+    early = certified[list(PANELS).index("too_early")]
+    assert set(early.marker.symbol) == {"x-thin-open"}  # all leave at exit 1: the promise is broken everywhere
+    assert set(certified[0].marker.symbol) == {"square"}
+    assert list(early.x) == [0, 1, 2] and list(figure.data[0].x) == [0, 1, 2]
+    assert len(drift_figure(table, ["accuracy"]).data) == 5
+    assert np.isfinite(np.concatenate([t.y for t in figure.data[:-1]])).all()

@@ -1,0 +1,97 @@
+"""p-values against MAPIE, fixed-sequence testing by a loop, and that the promise is kept."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
+from synthetic import DEPLOYABLE, make_record, ready_policy
+
+from dmpo_explore.guarantee import RISKS, candidates, certify, disagreement, hoeffding_bentkus, too_early
+from dmpo_explore.metrics import summarise
+from dmpo_explore.policy import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy
+
+
+@pytest.mark.parametrize("n", [1, 50, 5000])
+@pytest.mark.parametrize("epsilon", [0.01, 0.1, 0.5])
+def test_p_values_are_mapies(n: int, epsilon: float) -> None:
+    counts = np.unique(np.round(np.linspace(0, 1, 40) * n))
+    risks = (counts / n)[np.ceil(n * (counts / n)) == counts]  # elsewhere MAPIE's ceiling makes one loss more of noise
+    assert len(risks) >= min(n + 1, 35)
+    reference = compute_hoeffding_bentkus_p_value(risks, n, epsilon, binary=True)[:, 0]
+    np.testing.assert_allclose(hoeffding_bentkus(risks, n, epsilon), reference, rtol=1e-9, atol=1e-300)
+
+
+def test_a_p_value_is_small_only_where_the_risk_is_kept() -> None:
+    """Under the null (the true risk is ε) it is at most α with chance at most α."""
+    rng = np.random.default_rng(0)
+    p = hoeffding_bentkus(rng.binomial(500, 0.05, size=20_000) / 500, 500, 0.05)
+    for alpha in (0.01, 0.05, 0.2):
+        assert (p <= alpha).mean() <= alpha
+    assert (hoeffding_bentkus(rng.binomial(500, 0.02, size=2000) / 500, 500, 0.05) <= 0.05).mean() > 0.9
+
+
+def test_risks_are_those_of_the_summary() -> None:
+    record = make_record(200, 4, 5)
+    exits = ConfidencePolicy((0.6,)).exits(record)
+    found = summarise(record, exits)
+    assert too_early(record, exits).mean() == pytest.approx(found["too_early"])
+    assert disagreement(record, exits).mean() == pytest.approx(found["changed"])
+    assert sorted(RISKS) == ["disagreement", "too_early"]
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_the_grid_goes_from_nobody_to_everybody(name: str) -> None:
+    """It depends on no image, its thresholds are valid, and what it lets leave grows."""
+    record, policy = make_record(300, 4, 5), ready_policy(name, POLICIES[name].everybody)
+    grid = candidates(policy, 4, 5)
+    exits = [replace(policy, thresholds=(t,)).exits(record) for t in grid]
+    assert (exits[0] == 3).all() and (exits[-1] == 0).all()
+    costs = [record.flops_fraction[e].mean() for e in exits]
+    assert all(b <= a + 0.01 for a, b in itertools.pairwise(costs))
+    assert len(grid) == len(set(grid)) and (len(grid) > 40 or policy.settings(4))
+
+
+@pytest.mark.parametrize("risk", sorted(RISKS))
+def test_a_certificate_by_a_loop(risk: str) -> None:
+    record, policy = make_record(1500, 4, 5, seed=2), ConfidencePolicy((0.5,))
+    found = certify(record, policy, risk, 0.06, 0.05)
+    last = None
+    for threshold in candidates(policy, 4, 5)[1:]:
+        exits = ConfidencePolicy((threshold,)).exits(record)
+        p = hoeffding_bentkus(RISKS[risk](record, exits).mean(), 1500, 0.06)
+        if p > 0.05:
+            break
+        last = threshold
+    assert found.certified and found.threshold == last and found.p_value <= 0.05 and found.images == 1500
+    stricter = certify(record, policy, risk, 0.06, 0.001)
+    assert stricter.threshold >= found.threshold
+    assert found.tested > stricter.tested - 1 > 1
+
+
+def test_nothing_may_be_certified() -> None:
+    few = certify(make_record(200, 4, 5), ConfidencePolicy((0.5,)))  # 0.99^200 is 0.13: no 200 images show 1 %
+    assert (few.certified, few.threshold, few.risk, few.tested) == (False, ConfidencePolicy.nobody, 0.0, 1)
+    hard = certify(make_record(2000, 4, 5), PatiencePolicy((1,)), "disagreement", 0.01)
+    assert (hard.certified, hard.threshold) == (False, 3.0)  # patience 3 of 4 exits: nobody leaves early
+    with pytest.raises(ValueError, match="unknown risk 'harm'"):
+        certify(make_record(20, 4, 5), ConfidencePolicy((0.5,)), "harm")
+    with pytest.raises(ValueError, match="'oracle' is a bound"):
+        certify(make_record(20, 4, 5), OraclePolicy((1,)))
+
+
+@pytest.mark.parametrize("risk", sorted(RISKS))
+def test_the_promise_is_kept(risk: str) -> None:
+    """The made-up population is 4,000 images, so that true risks are known; 60 calibration sets are drawn from it."""
+    population, epsilon, delta = make_record(4000, 3, 4, seed=5), 0.06, 0.1
+    policy, rng, broken, early = ConfidencePolicy((0.5,)), np.random.default_rng(1), [], []
+    for _ in range(60):
+        found = certify(population.subset(rng.integers(4000, size=400)), policy, risk, epsilon, delta)
+        exits = ConfidencePolicy((found.threshold,)).exits(population)
+        broken.append(RISKS[risk](population, exits).mean() > epsilon)
+        early.append((exits < 2).mean())
+    assert np.mean(broken) <= delta + 2 * np.sqrt(delta * (1 - delta) / 60)
+    assert np.mean(early) > 0.1  # it is no promise for nothing

@@ -1,0 +1,65 @@
+"""What every policy shares: thresholds, reading at a temperature, values that are compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import make_record, ready_policy
+
+from dmpo_explore.leaving import NEVER, ByCount, ByScore, ByValue, Rule
+from dmpo_explore.policy import POLICIES, ConfidencePolicy, EntropyPolicy, Policy
+from dmpo_explore.scores import scores, tempered
+
+
+def test_every_policy_is_a_rule_of_one_kind() -> None:
+    kinds = {name: [k for k in (ByScore, ByCount) if issubclass(kind, k)] for name, kind in POLICIES.items()}
+    assert all(issubclass(kind, Policy) and issubclass(kind, Rule) for kind in POLICIES.values())
+    assert {name for name, found in kinds.items() if found == [ByCount]} == {"patience", "fixed", "oracle"}
+    assert {name for name, found in kinds.items() if not found} == {"budgeted"}
+
+
+@pytest.mark.parametrize(
+    "name", ["confidence", "entropy", "patience+confidence", "gate", "random", "patience", "fixed"]
+)
+def test_leaving_is_a_value_beyond_the_threshold(name: str) -> None:
+    record = make_record(80, 4, 5)
+    policy = ready_policy(name, 2 if issubclass(POLICIES[name], ByCount) else 0.6)
+    assert isinstance(policy, ByValue)
+    values = policy.values(record)
+    assert values.shape == (80, 3)
+    beyond = values <= np.float32(0.6) if policy.falling else values >= np.float32(policy.thresholds[0])
+    expected = np.where(beyond.any(axis=1), beyond.argmax(axis=1), 3)
+    assert policy.exits(record).tolist() == expected.tolist()
+
+
+def test_few_settings_are_listed() -> None:
+    assert ConfidencePolicy.settings(4) is None
+    assert POLICIES["patience"].settings(4) == [0, 1, 2, 3]
+    assert POLICIES["fixed"].settings(4) == [1, 2, 3, 4]
+    assert POLICIES["oracle"].settings(4) == [1, 2, 3, 4, 5]
+    assert all(kind.nobody == NEVER for kind in POLICIES.values() if issubclass(kind, ByCount))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_reading_at_a_temperature(kind: Any) -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32) * 4
+    policy = EntropyPolicy((0.5,), temperatures=(1.0, 2.5))
+    seen = policy.read(1, kind(logits), ("confidence",))
+    expected = scores(tempered(logits, 2.5))
+    np.testing.assert_allclose(np.asarray(seen["entropy"]), expected["entropy"], atol=1e-5)
+    np.testing.assert_allclose(np.asarray(seen["confidence"]), expected["confidence"], atol=1e-6)
+    plain = replace(policy, temperatures=()).read(1, kind(logits))
+    np.testing.assert_array_equal(np.asarray(seen["prediction"]), np.asarray(plain["prediction"]))
+    np.testing.assert_array_equal(np.asarray(plain["entropy"]), np.asarray(scores(kind(logits))["entropy"]))
+    assert set(plain) == {"prediction", "entropy"}
+
+
+def test_the_prediction_is_the_models_own() -> None:
+    """Rounding to float16 can make two logits equal; the answer must not change by that."""
+    logits = np.array([[8.0001, 8.0002]], np.float32)
+    policy = ConfidencePolicy((0.5,), temperatures=(2.0,))
+    assert policy.read(0, logits)["prediction"].tolist() == [1]

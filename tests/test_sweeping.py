@@ -1,0 +1,48 @@
+"""What sweeps are made of; their outcomes are held against brute force in test_fitting."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+from dmpo_explore.policy import POLICIES, ConfidencePolicy, EntropyPolicy
+from dmpo_explore.sweeping import SHARES, TIE, leaning, learned_policy, midway, share_thresholds, sweep, tie_ends
+
+
+def test_ties_end_where_a_gap_opens() -> None:
+    ranked = np.array([0.9, 0.9 - 5e-7, 0.5, 0.5, 0.1])
+    assert TIE == 1e-6 and tie_ends(ranked).tolist() == [2, 4, 5]
+    assert midway(ranked, np.array([2, 4]), ConfidencePolicy((0.5,))).tolist() == pytest.approx([0.7, 0.3])
+    assert midway(-ranked[::-1], np.array([1]), EntropyPolicy((0.5,))).tolist() == pytest.approx([0.3])
+
+
+def test_leaning_is_higher_where_images_leave_sooner() -> None:
+    record = make_record(30, 4, 3)
+    np.testing.assert_array_equal(leaning(record, ConfidencePolicy((0.5,))), record.confidence[:, :-1])
+    np.testing.assert_array_equal(leaning(record, EntropyPolicy((0.5,))), -record.entropy[:, :-1])
+
+
+@pytest.mark.parametrize("name", ["confidence", "entropy"])
+def test_as_many_leave_as_are_wanted(name: str) -> None:
+    record = make_record(200, 4, 5)
+    policy = POLICIES[name]((POLICIES[name].everybody,))
+    thresholds = share_thresholds(record, policy, lambda exit, staying: (20, 0, staying)[exit])  # type: ignore[arg-type]
+    assert thresholds[1:] == [policy.nobody, policy.everybody]
+    counts = np.bincount(POLICIES[name](tuple(thresholds)).exits(record), minlength=4)
+    assert counts.tolist() == [20, 0, 180, 0]
+
+
+def test_a_sweep_of_budgeted_has_its_shares() -> None:
+    record = make_record(500, 4, 5)
+    swept = sweep(record, "budgeted")
+    assert swept.thresholds.tolist() == SHARES.tolist()
+    going_on = 1 - swept.shares[:, 0] / 500
+    assert going_on == pytest.approx(SHARES, abs=0.0021)
+
+
+def test_learning_takes_the_policys_temperatures() -> None:
+    record = make_record(300, 3, 4)
+    hot, cold = (learned_policy(record, "gate", temperatures=(t,) * 3) for t in (3.0, 0.3))
+    assert hot.learned != cold.learned and hot.temperatures == (3.0,) * 3
+    assert learned_policy(record, "confidence").learned == ()

@@ -1,0 +1,118 @@
+"""A threshold per exit against brute force, optuna and its own promises."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import make_record
+
+from dmpo_explore.fitting import fit_policy
+from dmpo_explore.policy import ConfidencePolicy, EntropyPolicy
+from dmpo_explore.record import ExitRecord
+from dmpo_explore.sweeping import TIE, leaning
+from dmpo_explore.threshold_vector import (
+    Ranking,
+    best_cuts,
+    best_thresholds,
+    budget_key,
+    floor_key,
+    one_cut_each,
+    one_pass,
+)
+
+
+def ranking(record: ExitRecord) -> Ranking:
+    return Ranking.of(leaning(record, ConfidencePolicy((0.5,))), record.correct, record.flops_fraction)
+
+
+def every_outcome(record: ExitRecord) -> list[tuple[int, float]]:
+    """Right answers and cost of every combination of cuts."""
+    values = record.confidence[:, :-1]
+    levels = [np.append(np.sort(values[:, k]), 2.0) for k in range(values.shape[1])]
+    found = []
+    for thresholds in itertools.product(*levels):
+        leave = np.column_stack([values >= thresholds, np.ones(len(values), bool)])
+        exits = leave.argmax(axis=1)
+        found.append((int(record.correct[np.arange(len(exits)), exits].sum()), record.flops_fraction[exits].mean()))
+    return found
+
+
+def test_the_search_is_near_the_optimum_of_small_problems() -> None:
+    """In most of them it finds it; never is it more than one image away."""
+    missed = []
+    for seed in range(25):
+        record = make_record(14, 3, 3, seed=seed)
+        outcomes = every_outcome(record)
+        for budget in (0.4, 0.5):
+            best = max(correct for correct, flops in outcomes if flops <= budget + 1e-12)
+            policy = fit_policy(record, flops=budget, per_exit=True)
+            exits = policy.exits(record)
+            assert record.flops_fraction[exits].mean() <= budget + 1e-12
+            missed.append(best - int(record.correct[np.arange(14), exits].sum()))
+    assert min(missed) == 0 and max(missed) <= 1 and np.mean(missed) < 0.15
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 999), st.floats(1e-3, 10), st.integers(2, 5))
+def test_a_pass_never_loses(seed: int, price: float, n_exits: int) -> None:
+    record = make_record(60, n_exits, 4, seed)
+    ranked, rng = ranking(record), np.random.default_rng(seed)
+    cuts = rng.integers(0, 61, size=n_exits - 1)
+    before, after = ranked.outcome(cuts), ranked.outcome(one_pass(ranked, cuts, price))
+    assert after.correct / 60 - price * after.flops >= before.correct / 60 - price * before.flops - 1e-9
+    for key in (budget_key(before.flops), floor_key(before.correct)):
+        moved = one_cut_each(ranked, cuts, key)
+        assert key(np.array([moved.correct]), np.array([moved.flops])) >= key(
+            np.array([before.correct]), np.array([before.flops])
+        )
+
+
+@given(st.integers(0, 999))
+def test_an_outcome_is_what_the_policy_does(seed: int) -> None:
+    record = make_record(50, 4, 3, seed)
+    policy = EntropyPolicy((0.5,))
+    thresholds = best_thresholds(record, policy, 0.9, budget_key(0.6))
+    exits = EntropyPolicy(tuple(thresholds)).exits(record)
+    values = leaning(record, policy)
+    ranked = Ranking.of(values, record.correct, record.flops_fraction)
+    cuts = (values >= -np.float32(thresholds)).sum(axis=0)
+    found = ranked.outcome(cuts)
+    assert found.correct == record.correct[np.arange(50), exits].sum()
+    assert found.flops == pytest.approx(record.flops_fraction[exits].mean())
+    gaps = np.abs(-values[:, :, None] - np.float32(thresholds))[:, range(3), range(3)]
+    assert gaps.min() > TIE / 2 * 0.9  # midway between neighbours
+
+
+def test_optuna_finds_nothing_better() -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    record, budget = make_record(400, 4, 5, seed=3), 0.5
+
+    def right(policy: ConfidencePolicy) -> tuple[int, float]:
+        exits = policy.exits(record)
+        return int(record.correct[np.arange(400), exits].sum()), float(record.flops_fraction[exits].mean())
+
+    def objective(trial: Any) -> float:
+        correct, flops = right(ConfidencePolicy(tuple(trial.suggest_float(f"t{k}", 0.0, 1.0) for k in range(3))))
+        return correct if flops <= budget else correct - 1e4 * (flops - budget)
+
+    single = fit_policy(record, flops=budget).thresholds[0]
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    study.enqueue_trial({f"t{k}": single for k in range(3)})
+    study.optimize(objective, n_trials=120)
+    mine, price = right(fit_policy(record, flops=budget, per_exit=True))  # type: ignore[arg-type]
+    assert price <= budget and mine >= study.best_value
+
+
+def test_a_start_that_is_best_stays() -> None:
+    record = make_record(40, 3, 4)
+    ranked = ranking(record)
+    nobody = np.zeros(2, np.int64)
+    found = best_cuts(ranked, nobody, floor_key(int(record.correct[:, -1].sum()) + 41))  # cannot be met
+    assert found.cuts.tolist() == [0, 0]
