@@ -1,0 +1,225 @@
+"""Inside the model: matrices, maps and curves by depth → plotly figures; never shown here.
+
+In: arrays and the tables of `probes`, `similarity` and `gradients` (no torch). Out: `plotly.graph_objects.Figure` in
+the style of `figures`. Signed matrices take vermilion–white–blue around 0, sizes cividis, pictures grey; all are safe
+for colour-blind readers, and lines differ in dash and marker too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+
+from .figures import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
+from .registry import lookup
+
+SCALES: dict[str, Any] = {
+    "signed": [[0.0, "#D55E00"], [0.5, "#f7f7f7"], [1.0, "#0072B2"]],
+    "size": "cividis",
+    "picture": "gray",
+}
+
+
+def matrix_figure(
+    matrices: Mapping[str, npt.ArrayLike],
+    *,
+    scale: str = "signed",
+    shared: bool = True,
+    columns: int | None = None,
+    template: str | None = None,
+) -> go.Figure:
+    """Matrices or pictures as panels, first row on top, one heat map trace each in the order given.
+
+    Args:
+        matrices: title → (h, w).
+        scale: a key of ``SCALES``: ``signed`` is symmetric around 0, ``size`` starts at 0, ``picture`` spans them all.
+        shared: one colour scale for all panels (with a bar); otherwise each panel has its own and no bar is drawn.
+        columns: panels in a row; all in one by default.
+
+    Raises:
+        ValueError: nothing to draw, something that is not a matrix, an unknown scale.
+    """
+    panels = {title: np.asarray(matrix) for title, matrix in matrices.items()}
+    if not panels or any(panel.ndim != 2 for panel in panels.values()):
+        raise ValueError(f"matrices must be (h, w): { ({title: panel.shape for title, panel in panels.items()}) }")
+    colours, width = lookup(SCALES, scale, "scale"), columns or len(panels)
+    figure = new_figure(template, "", "")
+    rows = -(-len(panels) // width)
+    figure.set_subplots(rows, width, subplot_titles=list(panels), horizontal_spacing=0.04, vertical_spacing=0.25 / rows)
+    limits = _limits(list(panels.values()), scale)
+    for i, panel in enumerate(panels.values()):
+        low, high = limits if shared else _limits([panel], scale)
+        bar = shared and i == 0 and scale != "picture"
+        figure.add_heatmap(
+            z=panel,
+            zmin=low,
+            zmax=high,
+            colorscale=colours,
+            showscale=bar,
+            colorbar={"thickness": 12, "outlinewidth": 0},
+            hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra></extra>",
+            row=i // width + 1,
+            col=i % width + 1,
+        )
+    styled(figure)
+    for i in range(1, len(panels) + 1):
+        figure.layout[f"yaxis{i}"].update(scaleanchor=f"x{i}", autorange="reversed", constrain="domain")
+        figure.layout[f"xaxis{i}"].update(constrain="domain")
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
+def cka_figure(
+    matrix: npt.ArrayLike, rows: Sequence[str], columns: Sequence[str], template: str | None = None
+) -> go.Figure:
+    """`cka_matrix` as a heat map with its numbers, first row on top.
+
+    Raises:
+        ValueError: labels that do not fit.
+    """
+    values = np.asarray(matrix, np.float64)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"a matrix {values.shape} with {len(rows)} row and {len(columns)} column labels")
+    figure = new_figure(template, "", "")
+    figure.add_heatmap(
+        z=values,
+        x=list(columns),
+        y=list(rows),
+        zmin=0,
+        zmax=1,
+        colorscale=SCALES["size"],
+        texttemplate="%{z:.2f}",
+        colorbar={"title": "CKA", "thickness": 12, "outlinewidth": 0},
+        hovertemplate="%{y} and %{x}: %{z:.3f}<extra></extra>",
+    )
+    return figure.update_yaxes(autorange="reversed").update_xaxes(type="category")
+
+
+def depth_figure(
+    lines: Mapping[str, npt.ArrayLike], y: str, template: str | None = None, x: Sequence[str] | None = None
+) -> go.Figure:
+    """One line per name over the exits.
+
+    Args:
+        lines: name → K values, nan where there is none. y: what they are.
+        x: K labels; ``exit 1`` … by default.
+
+    Raises:
+        ValueError: more values than labels.
+    """
+    figure = new_figure(template, "", y)
+    _add_lines(figure, {name: np.asarray(values, np.float64) for name, values in lines.items()}, x)
+    return figure
+
+
+def probe_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
+    """By exit: what ridge probes miss of the patches' grey means (1 − R², logarithmic) and how often they are right.
+
+    Args:
+        tables: name → rows of `probe_stages` for one source: exit, low_level, label.
+    """
+    figure = new_figure(template, "", "")
+    figure.set_subplots(1, 2, horizontal_spacing=0.12)
+    labels = [f"exit {k}" for k in range(1, max((int(t["exit"].max()) for t in tables.values()), default=0) + 1)]
+    for column, (name, title) in enumerate((("low_level", "low level missed (1 − R²)"), ("label", "label found")), 1):
+        values = {key: table.set_index("exit")[name].to_numpy(np.float64) for key, table in tables.items()}
+        lines = {key: np.maximum(1 - v, 1e-6) for key, v in values.items()} if column == 1 else values
+        _add_lines(figure, lines, labels, row=1, col=column, showlegend=column == 1)
+        figure.update_yaxes(title=title, row=1, col=column)
+    styled(figure)
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1, col=1)
+    return figure.update_yaxes(tickformat=".0%", col=2)
+
+
+def gradient_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
+    """Cosine between each early exit's gradient and the last one's; below the line they pull apart.
+
+    Args:
+        tables: name → `gradient_conflict`.
+    """
+    lines = {name: table["cosine"].to_numpy() for name, table in tables.items()}
+    figure = depth_figure(lines, "cosine with the last exit's gradient", template)
+    return figure.add_hline(y=0, line={"color": GREY, "dash": "dot", "width": 1}).update_yaxes(range=[-1, 1])
+
+
+def spectrum_figure(spectra: Mapping[str, npt.ArrayLike], template: str | None = None) -> go.Figure:
+    """Eigenvalues from the largest down, each as a share of the largest, on a logarithmic axis.
+
+    Args:
+        spectra: name → eigenvalues, any order; those not above 0 are left out.
+
+    Raises:
+        ValueError: a spectrum without anything above 0.
+    """
+    figure = new_figure(template, "eigenvalue, from the largest", "share of the largest")
+    for i, (name, values) in enumerate(spectra.items()):
+        kept = np.sort(np.asarray(values, np.float64))[::-1]
+        kept = kept[kept > 0]
+        if not kept.size:
+            raise ValueError(f"spectrum {name!r} has no eigenvalue above 0")
+        figure.add_scatter(x=np.arange(1, len(kept) + 1), y=kept / kept[0], name=name, **_line(i))
+    return figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+
+
+def cost_gain_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
+    """What heads cost and give, a named point each.
+
+    Args:
+        table: ``name``, ``flops`` (per image), ``accuracy`` and perhaps ``parameters``.
+    """
+    figure = new_figure(template, "compute of the head (MFLOPs an image; 1 MAC = 2 FLOPs)", "label found")
+    for i, row in enumerate(table.to_dict("records")):
+        parameters = f"<br>{row['parameters']:,} parameters" if "parameters" in row else ""
+        figure.add_scatter(
+            x=[row["flops"] / 1e6],
+            y=[row["accuracy"]],
+            name=str(row["name"]),
+            text=[str(row["name"])],
+            mode="markers+text",
+            textposition="top center",
+            cliponaxis=False,
+            showlegend=False,
+            marker={"size": 11, "symbol": SYMBOLS[i % len(SYMBOLS)], "color": MODEL_COLOURS[i % len(MODEL_COLOURS)]},
+            hovertemplate="%{text}<br>%{x:.2f} MFLOPs<br>%{y:.1%}" + parameters + "<extra></extra>",
+        )
+    spread = table["flops"].max() / 1e6 * 0.2  # room for the names
+    figure.update_xaxes(range=[table["flops"].min() / 1e6 - spread, table["flops"].max() / 1e6 + spread])
+    return figure.update_yaxes(tickformat=".0%")
+
+
+def _add_lines(
+    figure: go.Figure, lines: Mapping[str, npt.NDArray[np.float64]], x: Sequence[str] | None, **place: Any
+) -> None:
+    longest = max((len(values) for values in lines.values()), default=0)
+    labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
+    if longest > len(labels):
+        raise ValueError(f"{longest} values but {len(labels)} labels")
+    for i, (name, values) in enumerate(lines.items()):
+        figure.add_scatter(x=labels[: len(values)], y=values, name=name, legendgroup=name, **_line(i), **place)
+
+
+def _line(i: int) -> dict[str, Any]:
+    return {
+        "mode": "lines+markers",
+        "line": {
+            "color": MODEL_COLOURS[i % len(MODEL_COLOURS)],
+            "dash": DASHES[i % len(DASHES)],
+            "width": 2,
+        },
+        "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
+    }
+
+
+def _limits(panels: Sequence[npt.NDArray[Any]], scale: str) -> tuple[float, float]:
+    """Ends of the colour scale, over the finite values of all panels."""
+    values = np.concatenate([np.asarray(panel, np.float64).ravel() for panel in panels])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    if scale == "signed":
+        high = max(-low, high) or 1.0
+        return -high, high
+    return (0.0, high or 1.0) if scale == "size" else (low, high if high > low else low + 1.0)

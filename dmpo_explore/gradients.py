@@ -1,0 +1,79 @@
+"""Do the exits pull the shared trunk the same way? Cosines between gradients of early losses and of the last one.
+
+In: a `DMPO`, images (B,3,S,S), labels (B,). Out: one row per early exit. Nothing of the model changes: no ``.grad`` is
+touched, dropout is off and every module's mode comes back, so a training loop may ask at any step.
+Two gradients conflict where their cosine is negative (Yu et al. 2020, arXiv 2001.06782). Ours: asked on the tuned
+weights that an early exit shares with the last, since all else of the backbone is frozen. Losses count as they are:
+neither their weights λ nor gradient equilibrium enter.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .loss import exit_losses
+from .model import DMPO
+from .representation import evaluating
+
+
+def shared_parameters(model: DMPO, exit: int) -> list[nn.Parameter]:
+    """Trainable weights that a 0-based early exit shares with the last: in the embedding and the trunks up to it."""
+    modules = [model.embed, *(stage.trunk for stage in model.stages[: exit + 1])]
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def gradient_conflict(
+    model: DMPO, images: Tensor, labels: Tensor, *, coupling: str = "none", batch_size: int = 32
+) -> pd.DataFrame:
+    """Gradients of each early exit's mean loss against the last exit's, on the tuned weights that both share.
+
+    Args:
+        images, labels: (B,3,S,S) floats, (B,) int64. coupling: of the losses, see `loss.COUPLINGS`.
+        batch_size: images at a time; the gradients are those of all B.
+
+    Returns:
+        K−1 rows: ``exit`` (from 1), ``cosine`` (nan where a gradient is zero), ``early_norm`` and ``last_norm``
+        (Euclidean lengths), ``opposed`` (share of the batches whose own two gradients have a negative cosine).
+
+    Raises:
+        ValueError: a single exit, no tuned weight that is shared, or labels and images that do not fit.
+    """
+    n_exits, n_images = len(model.stages), len(images)
+    shared = [shared_parameters(model, k) for k in range(n_exits - 1)]
+    if n_exits < 2 or not shared[0]:
+        why = "it has a single exit" if n_exits < 2 else "its trunk up to exit 1 trains nothing (tuning='none'?)"
+        raise ValueError(f"exits of this model share no tuned weights: {why}")
+    if len(labels) != n_images or not n_images:
+        raise ValueError(f"{n_images} images and {len(labels)} labels must be as many, and at least one")
+    sums = [torch.zeros(2, sum(p.numel() for p in weights), device=model.device) for weights in shared]
+    opposed = [0.0] * (n_exits - 1)
+    with evaluating(model), torch.enable_grad():
+        for start in range(0, n_images, batch_size):
+            batch, targets = (x[start : start + batch_size].to(model.device) for x in (images, labels))
+            share = len(batch) / n_images
+            losses = exit_losses(model(batch), targets, coupling)
+            deep = _gradients(losses[-1], shared[-1])  # those of fewer trunks come first
+            for k, weights in enumerate(shared):
+                pair = torch.stack([_flat(_gradients(losses[k], weights)), _flat(deep[: len(weights)])])
+                sums[k] += share * pair
+                opposed[k] += share * float(pair[0] @ pair[1] < 0)
+    rows = [
+        _row(k, pair.double()) | {"opposed": part} for k, (pair, part) in enumerate(zip(sums, opposed, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _gradients(loss: Tensor, weights: list[nn.Parameter]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)
+
+
+def _flat(gradients: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([gradient.flatten().float() for gradient in gradients])
+
+
+def _row(exit: int, pair: Tensor) -> dict[str, float]:
+    norms = pair.norm(dim=1)
+    cosine = float(pair[0] @ pair[1] / norms.prod())  # nan where one is zero
+    return {"exit": exit + 1, "cosine": cosine, "early_norm": float(norms[0]), "last_norm": float(norms[1])}

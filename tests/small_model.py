@@ -1,0 +1,32 @@
+"""A real model small enough for many tests: timm's `test_vit` at 32 pixels, six blocks, random trainable weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmpo_explore.build import assemble
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.model import DMPO
+
+C, K = 5, 3
+
+
+def made(seed: int = 0, **changes: Any) -> DMPO:
+    """In eval mode; ``changes`` of its `ModelConfig`. Every trainable weight is moved, so that no part is at zero."""
+    torch.manual_seed(seed)
+    values: dict[str, Any] = {"exits": K, "rank": 4, "bypass_width": 6, "channels": 8} | changes
+    backbone, size = values.pop("backbone", "test_vit"), values.pop("image_size", 32)
+    model = assemble(ModelConfig(backbone, "random", size, **values), C).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight) * 0.2)
+    return model
+
+
+def pictures(n: int = 4, size: int = 32) -> Tensor:
+    """(n, 3, size, size) of noise, always the same."""
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,138 @@
+"""Figures of the inside: what is drawn, not how it looks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from dmpo_explore.figures_inside import (
+    SCALES,
+    cka_figure,
+    cost_gain_figure,
+    depth_figure,
+    gradient_figure,
+    matrix_figure,
+    probe_figure,
+    spectrum_figure,
+)
+
+MATRIX = np.array([[1.0, -3.0], [0.5, 2.0]])
+PROBES = pd.DataFrame({"exit": [1, 2], "low_level": [0.99, 0.9], "label": [0.5, 0.75]})
+GRADIENTS = pd.DataFrame({"exit": [1, 2], "cosine": [-0.5, 0.25]})
+HEADS = pd.DataFrame(
+    {"name": ["mean", "moments"], "flops": [1e6, 2.5e6], "parameters": [10, 2000], "accuracy": [0.5, 0.75]}
+)
+
+
+def figures(template: str | None = None) -> dict[str, go.Figure]:
+    return {
+        "matrix": matrix_figure({"a": MATRIX, "b": MATRIX}, template=template),
+        "cka": cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"], template),
+        "depth": depth_figure({"a": [1, 2]}, "y", template),
+        "probes": probe_figure({"trunk": PROBES, "read": PROBES}, template),
+        "gradients": gradient_figure({"naive": GRADIENTS}, template),
+        "spectrum": spectrum_figure({"a": [1.0, 4.0]}, template),
+        "cost": cost_gain_figure(HEADS, template),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(figures()))
+def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) -> None:
+    plain, themed = figures()[name], figures("plotly_white")[name]
+    for figure in (plain, themed):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    assert plain.layout.font.color == "#767676"
+    assert themed.layout.font.color is None
+    assert json.loads(plain.to_json())["data"]
+
+
+def test_matrices_stand_side_by_side_on_one_scale_with_the_first_row_on_top() -> None:
+    figure = matrix_figure({"small": MATRIX / 10, "large": MATRIX, "odd": MATRIX[:1]}, columns=2)
+    assert [list(trace.z[0]) for trace in figure.data] == [[0.1, -0.3], [1, -3], [1, -3]]
+    assert [(trace.zmin, trace.zmax) for trace in figure.data] == [(-3, 3)] * 3  # symmetric around 0
+    assert [trace.showscale for trace in figure.data] == [True, False, False]
+    assert [note.text for note in figure.layout.annotations] == ["small", "large", "odd"]
+    assert figure.layout.yaxis3.autorange == "reversed"
+    assert figure.layout.yaxis3.scaleanchor == "x3"
+    assert figure.data[2].yaxis == "y3"
+
+
+def test_each_panel_may_have_its_own_scale() -> None:
+    figure = matrix_figure({"small": MATRIX / 10, "large": MATRIX}, shared=False)
+    assert [trace.zmax for trace in figure.data] == pytest.approx([0.3, 3])
+    assert not any(trace.showscale for trace in figure.data)
+    sizes = matrix_figure({"a": MATRIX + 10, "nothing": np.zeros((2, 2))}, scale="size", shared=False)
+    assert [(trace.zmin, trace.zmax) for trace in sizes.data] == [(0, 12), (0, 1)]
+    (picture,) = matrix_figure({"a": np.array([[np.nan, 5.0], [2.0, 3.0]])}, scale="picture").data
+    assert (picture.zmin, picture.zmax, picture.showscale) == (2, 5, False)
+    assert SCALES["picture"] == "gray"
+
+
+def test_cka_shows_its_numbers_from_the_top() -> None:
+    figure = cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"])
+    (trace,) = figure.data
+    assert (trace.zmin, trace.zmax, trace.texttemplate) == (0, 1, "%{z:.2f}")
+    assert figure.layout.yaxis.autorange == "reversed"
+    assert list(trace.y) == ["r1", "r2"]
+    assert list(trace.z[1]) == [0.5, 2.0]
+
+
+def test_lines_differ_in_colour_dash_and_symbol() -> None:
+    figure = depth_figure({"a": [1, 2, 3], "b": [2, np.nan]}, "y")
+    looks = [(t.line.color, t.line.dash, t.marker.symbol) for t in figure.data]
+    assert all(x != y for x, y in zip(*looks, strict=True))
+    assert list(figure.data[0].x) == ["exit 1", "exit 2", "exit 3"]
+    assert list(figure.data[1].x) == ["exit 1", "exit 2"]
+    assert list(depth_figure({"a": [1, 2]}, "y", x=["block 1", "block 2"]).data[0].x) == ["block 1", "block 2"]
+    assert figure.layout.yaxis.title.text == "y"
+
+
+def test_probes_show_what_is_missed_and_what_is_found() -> None:
+    figure = probe_figure({"trunk": PROBES, "read": PROBES.assign(low_level=1.0)})
+    assert [trace.name for trace in figure.data] == ["trunk", "read"] * 2
+    assert list(figure.data[0].y) == pytest.approx([0.01, 0.1])
+    assert list(figure.data[1].y) == [1e-6, 1e-6]  # a logarithmic axis has no 0
+    assert list(figure.data[2].y) == [0.5, 0.75]
+    assert figure.layout.yaxis.type == "log"
+    assert [trace.showlegend for trace in figure.data] == [True, True, False, False]
+
+
+def test_gradients_have_a_line_at_zero() -> None:
+    figure = gradient_figure({"naive": GRADIENTS})
+    assert list(figure.data[0].y) == [-0.5, 0.25]
+    assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == 0
+    assert figure.layout.yaxis.range == (-1, 1)
+
+
+def test_spectra_fall_from_one() -> None:
+    figure = spectrum_figure({"a": [1.0, 4.0, 0.0, -1e-9, 2.0]})
+    assert list(figure.data[0].y) == [1.0, 0.5, 0.25]
+    assert list(figure.data[0].x) == [1, 2, 3]
+
+
+def test_heads_are_named_points() -> None:
+    figure = cost_gain_figure(HEADS)
+    assert [trace.name for trace in figure.data] == ["mean", "moments"]
+    assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(1.0, 0.5), (2.5, 0.75)]
+    assert "2,000 parameters" in figure.data[1].hovertemplate
+    low, high = figure.layout.xaxis.range  # names have room on both sides
+    assert low < 0.6 and high > 2.9
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(h, w\): \{'a': \(3,\)\}"):
+        matrix_figure({"a": [1, 2, 3]})
+    with pytest.raises(ValueError, match="unknown scale 'loud'"):
+        matrix_figure({"a": MATRIX}, scale="loud")
+    with pytest.raises(ValueError, match="matrices must be"):
+        matrix_figure({})
+    with pytest.raises(ValueError, match="1 row and 2 column labels"):
+        cka_figure(MATRIX, ["r"], ["c", "d"])
+    with pytest.raises(ValueError, match="3 values but 1 labels"):
+        depth_figure({"a": [1, 2, 3]}, "y", x=["one"])
+    with pytest.raises(ValueError, match="spectrum 'a' has no eigenvalue above 0"):
+        spectrum_figure({"a": [0.0, -1.0]})

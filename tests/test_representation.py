@@ -1,0 +1,122 @@
+"""Tokens of the stages: the model's own, undisturbed, and enough to read its logits out again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from small_model import C, K, made, pictures
+from torch import nn
+
+from dmpo_explore.build import assemble
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.representation import block_view, evaluating, read_out, stage_tokens
+
+
+@pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder", "none"])
+def test_tokens_are_those_of_the_models_own_stages(bypass: str) -> None:
+    model = made(bypass=bypass)
+    seen = stage_tokens(model, pictures(), batch_size=3)  # two batches, one of them short
+    tokens, side = model.embed(pictures()), None
+    with torch.no_grad():
+        for k, stage in enumerate(model.stages):
+            tokens = stage.trunk(tokens)
+            read, side = stage.bypass(tokens, side)
+            torch.testing.assert_close(seen.trunk[k], tokens, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(seen.read[k], read, rtol=1e-5, atol=1e-5)
+            assert seen.patches(k).shape == (4, stage.grid[0] * stage.grid[1], stage.width)
+            assert torch.equal(seen.patches(k, "read"), seen.read[k][:, stage.prefix :])
+    assert [seen.read[k] is seen.trunk[k] for k in range(K)] == [bypass == "none"] * (K - 1) + [True]
+    assert not any(t.requires_grad for t in (*seen.trunk, *seen.read))
+
+
+def test_bypass_maps_are_the_share_that_the_bypass_adds() -> None:
+    seen = stage_tokens(made(), pictures())
+    maps = seen.bypass_maps()
+    h, w = seen.grids[0]
+    added = (seen.read[0] - seen.trunk[0])[1, seen.prefix[0] + w + 1]  # the patch in row 1, column 1 of image 1
+    assert maps[0].shape == (4, h, w)
+    expected = added.norm() / seen.trunk[0][1, seen.prefix[0] + w + 1].norm()
+    torch.testing.assert_close(maps[0][1, 1, 1], expected)
+    assert (maps[-1] == 0).all()
+
+
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_kept_tokens_give_the_models_logits_again(bypass: str) -> None:
+    model = made(bypass=bypass)
+    seen = stage_tokens(model, pictures())
+    with torch.no_grad():
+        torch.testing.assert_close(read_out(model, seen), model(pictures()), rtol=1e-5, atol=1e-5)
+
+
+def test_at_share_0_the_predictors_read_the_trunk() -> None:
+    model = made()
+    seen = stage_tokens(model, pictures())
+    off, half = read_out(model, seen, share=0.0), read_out(model, seen, share=0.5)
+    with torch.no_grad():
+        for k, stage in enumerate(model.stages):
+            for logits, read in ((off, seen.trunk[k]), (half, (seen.trunk[k] + seen.read[k]) / 2)):
+                expected = stage.predictor(stage.norm(read)) * stage.scale
+                torch.testing.assert_close(logits[:, k], expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(off[:, 0], half[:, 0])
+    assert torch.equal(off[:, -1], half[:, -1])  # the last exit has no bypass
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model: Any = made(dropout=0.5).train()
+    model.stages[0].norm.eval()  # one part in another mode than the rest
+    before = [module.training for module in model.modules()]
+    first, again = (stage_tokens(model, pictures()) for _ in range(2))
+    assert torch.equal(first.trunk[-1], again.trunk[-1])  # no dropout
+    assert [module.training for module in model.modules()] == before
+    assert all(p.grad is None for p in model.parameters())
+    with pytest.raises(RuntimeError, match="stop"), evaluating(model):
+        assert not model.training
+        raise RuntimeError("stop")
+    assert [module.training for module in model.modules()] == before
+
+
+def test_a_block_view_is_the_same_trunk_cut_elsewhere() -> None:
+    model = made(exits=[2, 6])
+    fine, coarse = (stage_tokens(block_view(model, every), pictures()) for every in (1, 2))
+    seen = stage_tokens(model, pictures())
+    assert (len(fine.trunk), len(coarse.trunk)) == (6, 3)
+    assert block_view(model, 2).exits == (2, 4, 6)
+    for parts, places in ((fine, (1, 5)), (coarse, (0, 2))):
+        for k, place in enumerate(places):
+            torch.testing.assert_close(parts.trunk[place], seen.trunk[k], rtol=1e-5, atol=1e-5)
+    own: Any = model.stages[0].trunk
+    view: Any = block_view(model).stages[0].trunk
+    assert view[0] is own[0]  # the weights are shared, not copied
+
+
+def test_maps_are_seen_as_tokens() -> None:
+    """A CNN's stages differ in width and grid, and have no class token."""
+    model = made(backbone="test_efficientnet", image_size=64, tuning="none", read="mean")
+    seen = stage_tokens(model, pictures(3, 64))
+    for k, stage in enumerate(model.stages):
+        assert seen.patches(k).shape == (3, stage.grid[0] * stage.grid[1], stage.width)
+        assert seen.bypass_maps()[k].shape == (3, *stage.grid)
+    assert len({stage.grid for stage in model.stages}) > 1
+    with torch.no_grad():
+        torch.testing.assert_close(read_out(model, seen), model(pictures(3, 64)), rtol=1e-5, atol=1e-5)
+        state = model.stages[0].trunk(model.embed(pictures(3, 64)))  # (B, D, h, w)
+    torch.testing.assert_close(seen.patches(0)[1, seen.grids[0][1] + 2], state[1, :, 1, 2])  # row 1, column 2
+    with pytest.raises(ValueError, match="sequences of blocks on tokens"):
+        block_view(model)
+
+
+def test_nonsense_is_refused() -> None:
+    model: Any = assemble(ModelConfig("test_vit", "random", 32, exits=K, rank=4, bypass_width=6, channels=8), C)
+    with pytest.raises(ValueError, match=r"images of shape \(0, 3, 32, 32\)"):
+        stage_tokens(model, pictures()[:0])
+    with pytest.raises(ValueError, match=r"images of shape \(3, 32, 32\)"):
+        stage_tokens(model, pictures()[0])
+    with pytest.raises(ValueError, match="source='side'"):
+        stage_tokens(model, pictures(1)).patches(0, "side")
+    with pytest.raises(ValueError, match="every=4 does not divide the 6 blocks"):
+        block_view(model, 4)
+    model.stages[1].trunk = nn.Identity()
+    with pytest.raises(ValueError, match="sequences of blocks on tokens"):
+        block_view(model)
