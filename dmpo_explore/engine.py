@@ -1,86 +1,113 @@
 """Model and images → scores. Recording runs every stage; live inference really stops.
 
 `record_split` pays for one pass over a split so that any number of questions are array maths afterwards.
-`infer` pulls one stage after another and drops the rows (of tokens and side) that have left, so no image waits
-for a harder one. Both use the same stages and the same policy: executed exits equal simulated ones.
+`infer` and `stream` pull one stage after another and drop the rows (of state and side) that have left, so no image
+waits for a harder one; the loop itself is `routing`'s. Both use the same stages and the same policy: executed exits
+equal simulated ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .model import DMPO
+from .model import DMPO, Stage
 from .policy import Policy
 from .record import ExitRecord, RecordMeta
 from .registry import lookup
+from .routing import Inference, Progress, Step, check_images, route, route_stream
 from .scores import SCORES, scores
 
-Progress = Callable[[int, int], None]
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Inference:
-    """What `infer` decided, arrays of (B,): 0-based exit, label, confidence (max softmax) there."""
-
-    exit: np.ndarray
-    label: np.ndarray
-    confidence: np.ndarray
-
-
 @torch.inference_mode()
-def infer(model: DMPO, images: Tensor, policy: Policy) -> Inference:
-    """Classify a batch; every image stops at the exit where ``policy`` lets it go. No dropout: the model is put
-    into eval mode for the call.
+def infer(
+    model: DMPO, images: Tensor, policy: Policy, *, precision: str = "no", steps: Sequence[Step] | None = None
+) -> Inference:
+    """Classify a batch; every image stops at the exit where ``policy`` lets it go. No dropout: a model in train mode
+    is in eval mode for the call.
 
     Args:
+        model: quickest with its tuning merged (`Run.model` with ``merge=True``).
         images: (B,3,S,S) floats, preprocessed (`Run.inputs`, `make_transform`).
         policy: a fitted policy for this model's K exits.
+        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast, as in `record_split`.
+        steps: the model's stages made faster, from `acceleration`; default `plain_steps`.
 
     Raises:
         ValueError: images of another shape or type than the model expects, a policy for another number of
-            exits, or NaN or infinite logits.
+            exits or one that needs labels, NaN or infinite logits, unknown precision.
     """
-    _check_images(model, images)
-    policy.check(len(model.stages))
-    with _eval_mode(model):
-        return _leave(model, images, policy)
+    check_images(images, model.preprocess.image_size)
+    with _eval_mode(model), _autocast(model.device, precision):
+        return route(steps or plain_steps(model), images.to(model.device), policy)
 
 
-def _leave(model: DMPO, images: Tensor, policy: Policy) -> Inference:
-    device, reads = model.device, {*policy.reads, "confidence"}
-    tokens, side = model.embed(images.to(device)), None
-    B = len(images)
-    rows = torch.arange(B, device=device)
-    out = {"exit": rows.clone(), "label": rows.clone(), "confidence": torch.zeros(B, device=device)}
-    state = policy.start(B, rows)
-    for k, stage in enumerate(model.stages):
-        tokens = stage.trunk(tokens)
-        logits, side = stage.predict(tokens, side)
-        if not torch.isfinite(logits).all():
-            raise ValueError(f"exit {k + 1} gave NaN or infinite logits; check the images and the weights")
-        seen = scores(logits, tuple(reads))
-        leave, state = policy.decide(k, seen, state)
-        if k == len(model.stages) - 1:
-            leave = torch.ones_like(leave)
-        gone = rows[leave]
-        out["exit"][gone] = k
-        out["label"][gone] = seen["prediction"][leave].long()
-        out["confidence"][gone] = seen["confidence"][leave]
-        stay = (~leave).nonzero().squeeze(1)
-        if len(stay) == 0:
-            break
-        if len(stay) < len(rows):
-            rows, tokens, side = rows[stay], tokens[stay], None if side is None else side[stay]
-            state = tuple(s[stay] for s in state)
-    return Inference(**{name: value.cpu().numpy() for name, value in out.items()})
+@torch.inference_mode()
+def stream(
+    model: DMPO, loader: Iterable[Any], policy: Policy, *, refill: bool = False, batch_size: int | None = None,
+    precision: str = "no", steps: Sequence[Step] | None = None, progress: Progress | None = None,
+) -> Inference:  # fmt: skip
+    """Classify a data set; whoever leaves is dropped, the answers come in the order of the images.
+
+    Args:
+        loader: batches of images (b,3,S,S), or of (images, …).
+        refill: whoever stays waits before the next stage until ``batch_size`` images are there, so that deep stages
+            see full batches; the fullest queue runs first. At most (K−1)·(batch_size−1) images and one batch wait.
+        batch_size: of the stages behind the first; default: that of the first batch.
+        progress: called with (images answered, images in all, 0 if unknown) after each stage.
+
+    Other arguments and errors: as `infer`; ValueError too where no images come.
+    """
+
+    def batches() -> Iterator[Tensor]:
+        for batch in loader:
+            images = batch if isinstance(batch, Tensor) else batch[0]
+            check_images(images, model.preprocess.image_size)
+            yield images.to(model.device, non_blocking=True)
+
+    dataset = getattr(loader, "dataset", ())
+    with _eval_mode(model), _autocast(model.device, precision):
+        return route_stream(
+            steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
+            total=len(dataset),
+        )  # fmt: skip
+
+
+def plain_steps(model: DMPO) -> list[Step]:
+    """The stages as `routing` runs them; on a CPU the logits come as numpy, whose small operations are quicker."""
+    return [as_step(stage_function(model, k)) for k in range(len(model.stages))]
+
+
+def as_step(function: Step) -> Step:
+    """``function`` with float32 logits, as numpy where they are on the CPU."""
+
+    def step(x: Tensor, side: Tensor | None) -> tuple[Tensor, Any, Tensor | None]:
+        x, logits, side = function(x, side)
+        logits = logits.float()
+        return x, (logits.numpy() if logits.device.type == "cpu" else logits), side
+
+    return step
+
+
+def stage_function(model: DMPO, k: int) -> Step:
+    """Stage k, the first one with the embedding before it: (x, side) → (x, logits, side)."""
+    return partial(_run_stage, model.embed if k == 0 else None, model.stages[k])
+
+
+def _run_stage(
+    embed: nn.Module | None, stage: Stage, x: Tensor, side: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    x = stage.trunk(x if embed is None else embed(x))
+    logits, side = stage.predict(x, side)
+    return x, logits, side
 
 
 @torch.inference_mode()
@@ -145,17 +172,11 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[An
 
 @contextmanager
 def _eval_mode(model: DMPO) -> Iterator[None]:
-    mode = model.training
+    if not model.training:  # walking through every module costs more than a small exit
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(mode)
-
-
-def _check_images(model: DMPO, images: Tensor) -> None:
-    side = model.preprocess.image_size
-    if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side) or len(images) == 0:
-        raise ValueError(f"images of shape {tuple(images.shape)}; this model expects (B, 3, {side}, {side}), B ≥ 1")
-    if not images.is_floating_point():
-        raise ValueError(f"images of type {images.dtype}; this model expects preprocessed floats (make_transform)")
+        model.train()

@@ -1,0 +1,116 @@
+"""Arms timed in turn: whatever disturbs the machine disturbs all of them, and a ratio is taken within a round.
+
+In: name → a function that answers all images and may note how long each call took. Out: per arm the seconds of every
+round. The order within a round alternates, so that no arm always comes first.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arm = Callable[[], list[float]]  # answers all images; returns the seconds of each call
+
+
+@dataclass
+class Timing:
+    """Seconds of each round and of each call in it, warm-up left out."""
+
+    rounds: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+
+    def summary(self, images: int) -> dict[str, float]:
+        """Images per second (median over rounds, lowest and highest), p50 and p95 of a call in milliseconds."""
+        rates = images / np.asarray(self.rounds)
+        p50, p95 = 1000 * np.quantile(self.calls, (0.5, 0.95))
+        spread = {"images_per_s": np.median(rates), "lowest": rates.min(), "highest": rates.max(), "p50_ms": p50}
+        return {name: float(f"{value:.5g}") for name, value in (spread | {"p95_ms": p95}).items()}
+
+
+def in_turn(
+    arms: Mapping[str, Arm], rounds: int, progress: Callable[[str], None] = lambda text: None
+) -> dict[str, Timing]:
+    """Every arm once to warm up, then ``rounds`` times all of them, forwards and backwards."""
+    found = {name: Timing() for name in arms}
+    for name, arm in arms.items():
+        progress(f"warming up {name}")
+        arm()
+    for r in range(rounds):
+        for name in list(arms)[:: 1 if r % 2 == 0 else -1]:
+            progress(f"round {r + 1}/{rounds}: {name}")
+            gc.collect()
+            start = time.perf_counter()
+            calls = arms[name]()
+            found[name].rounds.append(time.perf_counter() - start)
+            found[name].calls += calls
+    return found
+
+
+def ratio(upper: Timing, lower: Timing) -> dict[str, float]:
+    """How many times as long ``upper`` takes: median of the rounds' ratios, the lowest and the highest."""
+    each = np.asarray(upper.rounds) / np.asarray(lower.rounds)
+    found = {"ratio": np.median(each), "ratio_lowest": each.min(), "ratio_highest": each.max()}
+    return {name: float(f"{value:.4g}") for name, value in found.items()}
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What it ran on; ``load`` is the number of other processes that wanted a core when it began."""
+    import onnxruntime
+    import timm
+    import torch
+
+    model = platform.processor() or platform.machine()
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+class PeakMemory:
+    """Resident memory while a block runs, looked at every 5 ms: ``mib`` is its highest value above the start's."""
+
+    def __enter__(self) -> PeakMemory:
+        gc.collect()
+        self.start, self.mib, self._stop = resident_mib(), 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            self.mib = max(self.mib, resident_mib() - self.start)
+
+
+def resident_mib() -> float:
+    """Resident memory of this process."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []

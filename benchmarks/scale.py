@@ -1,0 +1,123 @@
+"""How large may a record be? `scripts/bench scale [--write]`
+
+In: nothing; records of 1,000 to 1,000,000 made-up images at 4 to 24 exits are written to a temporary folder. Out: a
+table of seconds to open one, to fit a policy, to draw the trade-off, and to answer one moved threshold, with the peak
+resident memory of the fresh process that did it; with ``--write`` ``benchmarks/results/scale.json``. No torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _speed_page import markdown
+
+import dmpo_explore as dx
+from dmpo_explore.files import write_json
+from dmpo_explore.policy import ConfidencePolicy
+from dmpo_explore.record import RecordMeta
+
+RESULT = Path(__file__).parent / "results" / "scale.json"
+IMAGES, EXITS, CLASSES = (1_000, 50_000, 1_000_000), (4, 12, 24), 100
+AIMS = {(1_000_000, 12): {"trade_off_s": 2.0, "peak_mib": 1024.0}, (50_000, 12): {"threshold_s": 0.005}}
+STEPS = ("open_s", "fit_s", "trade_off_s", "threshold_s")
+
+
+def made_up(images: int, exits: int) -> dx.ExitRecord:
+    """Scores that rise with the exit; what they say is right about as often as they are sure."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(CLASSES, size=images)
+    ease = rng.beta(2, 1, size=(images, 1)).astype(np.float32)
+    sure = np.linspace(0.5, 1, exits, dtype=np.float32) * ease
+    confidence = np.clip(sure + 0.1 * rng.random((images, exits), np.float32), 1 / CLASSES, 1).astype(np.float32)
+    right = rng.random((images, exits), np.float32) < confidence
+    prediction = np.where(right, labels[:, None], rng.integers(CLASSES, size=(images, exits))).astype(np.int32)
+    rest = (1 - confidence).astype(np.float32)
+    meta = RecordMeta(
+        data="made up",
+        split="val",
+        class_names=tuple(map(str, range(CLASSES))),
+        exits=tuple(range(1, exits + 1)),
+        flops=tuple(float(k) for k in range(1, exits + 1)),
+        reference_flops=float(exits),
+    )
+    return dx.ExitRecord(
+        labels, prediction, confidence, rest * np.float32(np.log(CLASSES)), confidence - rest.clip(max=confidence), meta
+    )
+
+
+def seconds(function: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
+    """Median over the repeats, and what the function gave."""
+    times, found = [], None
+    for _ in range(repeats):
+        start = time.perf_counter()
+        found = function()
+        times.append(time.perf_counter() - start)
+    return float(f"{np.median(times):.4g}"), found
+
+
+def measure(path: Path) -> dict[str, float]:
+    """The steps on one record, in this process."""
+    dx.fit_policy(made_up(200, 3), flops=0.9)  # imports and caches
+    opened, record = seconds(lambda: dx.ExitRecord.load(path))
+    fit, _ = seconds(lambda: dx.fit_policy(record, "confidence", flops=0.5))
+    curve, _ = seconds(lambda: dx.trade_off(record, "confidence"))
+
+    def moved() -> Any:
+        return ConfidencePolicy((0.7,)).exits(record)
+
+    threshold, _ = seconds(moved, 11)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return dict(zip(STEPS, (opened, fit, curve, threshold), strict=True)) | {"peak_mib": round(peak)}
+
+
+def measure_apart(images: int, exits: int) -> dict[str, Any]:
+    """`measure` in a fresh process, so that its peak memory is its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record"
+        made_up(images, exits).save(path)
+        command = [sys.executable, __file__, "--record", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {"images": images, "exits": exits, **json.loads(done.stdout)}
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as Markdown; what misses an aim says so."""
+    cells = [["images", "exits", "open s", "fit s", "trade-off s", "one threshold ms", "peak MiB", "aims"]]
+    for row in rows:
+        aims = AIMS.get((row["images"], row["exits"]), {})
+        missed = [name.split("_s")[0].replace("_", " ") for name, most in aims.items() if row[name] > most]
+        verdict = "" if not aims else f"missed: {', '.join(missed)}" if missed else "met"
+        times = [f"{row[name]:.3g}" for name in STEPS[:3]] + [f"{1000 * row['threshold_s']:.3g}"]
+        cells.append([f"{row['images']:,}", str(row["exits"]), *times, f"{row['peak_mib']:,}", verdict])
+    return markdown(cells)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
+    parser.add_argument("--exits", nargs="+", type=int, default=list(EXITS))
+    parser.add_argument("--write", action="store_true", help=f"keep the result as {RESULT.name}")
+    parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)  # what the fresh process is told
+    options = parser.parse_args(arguments)
+    if options.record:
+        print(json.dumps(measure(options.record)))
+        return 0
+    rows = [measure_apart(images, exits) for images in options.images for exits in options.exits]
+    print("\n".join(table(rows)))
+    if options.write:
+        write_json(RESULT, {"command": "scripts/bench scale --write", "rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A model's stages made faster, each way by itself: compiled, or replayed as CUDA graphs. They say the same.
+
+In: a model, best with its tuning merged. Out: K steps for `engine.infer` and `engine.stream` (``steps=``), made once
+and used often. What each brings on which device is measured by ``benchmarks/speed.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .engine import as_step, stage_function
+from .model import DMPO
+from .routing import Step
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # of batches with a CUDA graph of their own
+Outputs = tuple[Tensor, Tensor, Tensor | None]
+
+
+def compiled(model: DMPO) -> list[Step]:
+    """Every stage by torch.compile, weights frozen into the code (so load or train before, not after).
+
+    The first single image and the first larger batch wait for the compiler (several seconds per stage); then any
+    batch size goes. On a CPU that needs a C++ compiler.
+    """
+    return [
+        _dynamic(torch.compile(stage_function(model, k), options={"freezing": True})) for k in range(len(model.stages))
+    ]
+
+
+def graphed(model: DMPO, sizes: Sequence[int] = SIZES) -> list[Step]:
+    """Every stage as CUDA graphs, one per batch size in ``sizes``; those in between are padded, larger ones run plain.
+
+    Raises:
+        ValueError: the model is on another device than an NVIDIA GPU, or sizes that do not rise from 1 on.
+    """
+    if model.device.type != "cuda":
+        raise ValueError(f"CUDA graphs need the model on an NVIDIA GPU; it is on {model.device}")
+    return [as_step(Replayed(stage_function(model, k), sizes, record_cuda_graph)) for k in range(len(model.stages))]
+
+
+class Replayed:
+    """A step on buffers of a few fixed batch sizes, so that it can be recorded once and replayed.
+
+    Args:
+        function: the step. sizes: rising, from 1 on.
+        record: takes a function without arguments that runs the step from buffers into buffers, runs it at least once,
+            and returns what repeats it.
+
+    Raises:
+        ValueError: sizes that do not rise from 1 on.
+    """
+
+    def __init__(
+        self, function: Step, sizes: Sequence[int], record: Callable[[Callable[[], None]], Callable[[], None]]
+    ) -> None:
+        if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"sizes={tuple(sizes)} must be rising batch sizes from 1 on")
+        self.function, self.sizes, self.record = function, tuple(sizes), record
+        self._made: dict[int, _Buffers] = {}
+
+    def __call__(self, x: Tensor, side: Tensor | None) -> Outputs:
+        """Raises as the step does."""
+        size = next((size for size in self.sizes if size >= len(x)), None)
+        if size is None:
+            return self.function(x, side)
+        if size not in self._made:
+            self._made[size] = _Buffers(self.function, size, x, side, self.record)
+        return self._made[size](x, side)
+
+
+class _Buffers:
+    """One batch size: inputs are copied in, outputs copied out; rows that nobody asked about hold earlier images."""
+
+    def __init__(
+        self, function: Step, size: int, x: Tensor, side: Tensor | None,
+        record: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:  # fmt: skip
+        self.x = x.new_zeros(size, *x.shape[1:])
+        self.side = None if side is None else side.new_zeros(size, *side.shape[1:])
+        self.out: Outputs
+
+        def run() -> None:
+            self.out = function(self.x, self.side)
+
+        self._fill(x, side)
+        self.replay = record(run)
+
+    def __call__(self, x: Tensor, side: Tensor | None) -> Outputs:
+        self._fill(x, side)
+        self.replay()
+        y, logits, side = self.out
+        n = len(x)
+        return y[:n].clone(), logits[:n].clone(), None if side is None else side[:n].clone()
+
+    def _fill(self, x: Tensor, side: Tensor | None) -> None:
+        self.x[: len(x)].copy_(x)
+        if self.side is not None and side is not None:
+            self.side[: len(x)].copy_(side)
+
+
+def record_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
+    """Warm up on a stream of its own, capture, and return the replay (torch's notes on CUDA graphs)."""
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # else the graph would read casts that are freed behind it
+    try:
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+    return graph.replay
+
+
+def _dynamic(function: Step) -> Step:
+    """Tell the compiler that the number of images varies; a single image gets code of its own."""
+
+    def step(x: Tensor, side: Tensor | None) -> Outputs:
+        for tensor in (x, side):
+            if tensor is not None and len(tensor) > 1:
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        return function(x, side)
+
+    return as_step(step)

@@ -1,0 +1,178 @@
+"""A model and a policy → a folder that runs without torch: one ONNX graph per stage, so that later ones are skipped.
+
+In: a `Run` (or a model) and a fitted policy. Out: ``stage-1.onnx`` … ``stage-K.onnx`` (any batch size),
+``policy.json``, ``model.json`` (classes, preprocessing, what each graph reads and gives) and a README; whole or absent,
+and checked against the model before it is kept. `onnx_engine.OnnxEngine` runs it, and so does any ONNX runtime.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .engine import stage_function
+from .files import atomic_folder, write_json, write_text
+from .model import DMPO
+from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, stage_file
+from .policy import Policy, not_deployable
+from .run import Run
+
+TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
+Progress = Callable[[int, int], None]
+
+
+def export_run(
+    run: Run, out: str | Path, policy: Policy, *, force: bool = False, progress: Progress | None = None
+) -> Path:
+    """Export a trained run with its tuning merged; raises as `export_model` and `Run.model`."""
+    facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}
+    if run.splits():
+        meta = run.record(run.splits()[0]).meta
+        facts |= {"flops": list(meta.flops), "reference_flops": meta.reference_flops}
+    model = run.model("cpu", merge=True)
+    return export_model(model, out, policy, run.class_names, facts=facts, force=force, progress=progress)
+
+
+@torch.no_grad()
+def export_model(
+    model: DMPO, out: str | Path, policy: Policy, class_names: Sequence[str], *,
+    facts: dict[str, Any] | None = None, force: bool = False, progress: Progress | None = None,
+) -> Path:  # fmt: skip
+    """Write the folder ``out``.
+
+    Args:
+        model: on the CPU, in eval mode, best with its tuning merged. policy: for its K exits.
+        facts: more JSON values for model.json.
+        force: replace an earlier export.
+        progress: called with (stages done, K).
+
+    Raises:
+        FileExistsError: ``out`` exists (with ``force``: and is no export, so it is not ours to replace).
+        ValueError: a policy for another number of exits or one that needs labels, or a model in train mode.
+        ImportError: the extra ``onnx`` is not installed.
+        RuntimeError: a graph does not say what its stage says; nothing is kept then.
+    """
+    out = Path(out)
+    if out.exists() and not force:
+        raise FileExistsError(
+            f"{out} exists; choose another folder or replace the export in it with --force (force=True)"
+        )
+    if out.exists() and not (out / MODEL).is_file():
+        raise FileExistsError(f"{out} exists and is not an export; it is not replaced")
+    policy.check(len(model.stages))
+    if not policy.deployable:
+        raise ValueError(not_deployable(policy.name))
+    if model.training:
+        raise ValueError("a model in train mode is not exported: call model.eval() first")
+    with atomic_folder(out) as folder:
+        graphs, x, side = [], _noise(model, 2), None
+        for k in range(len(model.stages)):
+            graph, x, side = _export_stage(model, k, x, side, folder / stage_file(k))
+            graphs.append(graph)
+            if progress:
+                progress(k + 1, len(model.stages))
+        policy.save(folder / POLICY)
+        write_json(folder / MODEL, _facts(model, class_names, graphs) | (facts or {}))
+        write_text(folder / "README.md", _readme(graphs, class_names))
+        _check(model, folder)
+    return out
+
+
+class _Stage(nn.Module):
+    """One stage as a module whose outputs are tensors only."""
+
+    def __init__(self, model: DMPO, k: int) -> None:
+        super().__init__()
+        self.embed, self.stage = (model.embed if k == 0 else None), model.stages[k]
+        self.function, self.last = stage_function(model, k), k == len(model.stages) - 1
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, ...]:
+        x, logits, side = self.function(x, side)
+        if self.last:
+            return (logits,)
+        return (logits, x) if side is None else (logits, x, side)
+
+
+def _export_stage(
+    model: DMPO, k: int, x: Tensor, side: Tensor | None, path: Path
+) -> tuple[dict[str, Any], Tensor, Tensor | None]:
+    """Write one graph; what it is called in model.json, and what the next stage reads."""
+    stage = _Stage(model, k).eval()
+    inputs = (x,) if side is None else (x, side)
+    outputs = stage(*inputs)
+    graph = {
+        "file": path.name,
+        "inputs": ["images" if k == 0 else "state", "side"][: len(inputs)],
+        "outputs": ["logits", "next_state", "next_side"][: len(outputs)],
+    }
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            stage, inputs, dynamo=True, verbose=False, input_names=graph["inputs"], output_names=graph["outputs"],
+            dynamic_shapes=({0: batch}, *({0: batch} for _ in inputs[1:])),
+        )  # fmt: skip
+    assert program is not None
+    program.save(str(path))
+    return graph, (outputs[1] if len(outputs) > 1 else x), (outputs[2] if len(outputs) > 2 else None)
+
+
+def _facts(model: DMPO, class_names: Sequence[str], graphs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "class_names": list(class_names),
+        "exits": list(model.exits),
+        "preprocess": dataclasses.asdict(model.preprocess)
+        | {"resize": "whole picture, antialiased", "scale": "0 to 1"},
+        "stages": graphs,
+    }
+
+
+def _noise(model: DMPO, n: int) -> Tensor:
+    side = model.preprocess.image_size
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def _check(model: DMPO, folder: Path) -> None:
+    """Batches of 1 and 3: every graph says what the model says."""
+    engine = OnnxEngine(folder)
+    for n in (1, 3):
+        images = _noise(model, n)
+        difference = np.abs(engine.all_logits(images.numpy()) - model(images).numpy()).max()
+        if not difference < TOLERANCE:
+            raise RuntimeError(
+                f"the exported graphs differ from the model by {difference:.2g} in a logit; nothing is kept"
+            )
+
+
+def _readme(graphs: list[dict[str, Any]], class_names: Sequence[str]) -> str:
+    rows = "\n".join(f"| `{g['file']}` | {', '.join(g['inputs'])} | {', '.join(g['outputs'])} |" for g in graphs)
+    return f"""# An early-exit model, exported by dmpo-explore
+
+One ONNX graph per stage, for batches of any size. `policy.json` says when an image leaves, `model.json` names the
+{len(class_names)} classes and the preprocessing.
+
+| graph | reads | gives |
+|---|---|---|
+{rows}
+
+```python
+import dmpo_explore as dx                      # pip install "dmpo-explore[onnx]"; torch is not imported
+engine = dx.OnnxEngine("this folder")
+images = engine.prepare(["a.jpg", "b.jpg"])    # (B, 3, S, S) float32
+out = engine.infer(images)                     # out.exit (0-based), out.label, out.confidence
+print([engine.class_names[label] for label in out.label])
+```
+
+In another language: run the graphs in order. After each, take the softmax of `logits` (first divided by that exit's
+entry of `temperatures`, if `policy.json` has any). With the policy `confidence` an image leaves where the largest
+probability is at least the threshold: its label is the largest logit there. Hand the rows of those who stay
+(`next_state`, `next_side`) to the next graph; behind the last one everybody leaves.
+"""

@@ -1,0 +1,158 @@
+"""An exported model at work: numpy and onnxruntime, no torch. Later stages are really skipped.
+
+In: the folder that `export` wrote. Out: the same answers as the torch engine, by the same loop (`routing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .files import read_json
+from .picture_files import open_picture
+from .policy import Policy
+from .routing import Inference, Progress, Step, check_images, route, route_stream
+
+FORMAT_VERSION = 1
+MODEL, POLICY = "model.json", "policy.json"
+Images = npt.NDArray[np.float32]
+
+
+def stage_file(k: int) -> str:
+    """Name of stage ``k``'s graph (0-based); the file counts from 1."""
+    return f"stage-{k + 1}.onnx"
+
+
+class OnnxEngine:
+    """An exported model with its policy.
+
+    Args:
+        path: the folder of an export.
+        threads: for each operation; default: all cores.
+        providers: onnxruntime's execution providers, by preference; default: the CPU.
+
+    Raises:
+        FileNotFoundError: no export there, or a file of it is missing.
+        ValueError: a file is not what it claims; it is named.
+        ImportError: onnxruntime is not installed.
+    """
+
+    def __init__(
+        self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
+        path = Path(path)
+        self.facts = _read_facts(path / MODEL)
+        self.class_names: tuple[str, ...] = tuple(self.facts["class_names"])
+        self.policy = Policy.load(path / POLICY)
+        self.image_size = int(self.facts["preprocess"]["image_size"])
+        sessions = [_session(path / graph["file"], threads, providers) for graph in self.facts["stages"]]
+        self._steps: list[Step] = [_step(session) for session in sessions]
+        self.policy.check(len(self._steps))
+
+    def infer(self, images: Any, policy: Policy | None = None) -> Inference:
+        """Classify a batch (B,3,S,S), prepared as by `prepare`; every image stops at its exit.
+
+        Args:
+            policy: default: the export's own.
+
+        Raises:
+            ValueError: as `engine.infer`.
+        """
+        check_images(images, self.image_size)
+        return route(self._steps, _array(images), policy or self.policy)
+
+    def stream(
+        self, loader: Iterable[Any], policy: Policy | None = None, *, refill: bool = False,
+        batch_size: int | None = None, progress: Progress | None = None,
+    ) -> Inference:  # fmt: skip
+        """Classify a data set; arguments and errors as `engine.stream`."""
+
+        def batches() -> Iterable[Images]:
+            for batch in loader:
+                images = batch[0] if isinstance(batch, tuple | list) else batch
+                check_images(images, self.image_size)
+                yield _array(images)
+
+        return route_stream(
+            self._steps, batches(), policy or self.policy, refill=refill, batch_size=batch_size, progress=progress,
+            total=len(getattr(loader, "dataset", ())),
+        )  # fmt: skip
+
+    def all_logits(self, images: Any) -> Images:
+        """Every exit of a batch: (B,K,C)."""
+        x, side, found = _array(images), None, []
+        for step in self._steps:
+            x, logits, side = step(x, side)
+            found.append(logits)
+        return np.stack(found, axis=1)
+
+    def prepare(self, pictures: Iterable[str | Path | npt.NDArray[np.uint8]]) -> Images:
+        """Picture files or uint8 (H,W,3) arrays → (B,3,S,S) float32.
+
+        Pillow resizes here, torchvision where the model was trained: values differ by a grey level now and then.
+
+        Raises:
+            FileNotFoundError, ValueError: as `open_picture`; no pictures.
+        """
+        arrays = [p if isinstance(p, np.ndarray) else open_picture(p) for p in pictures]
+        if not arrays:
+            raise ValueError("no pictures were given")
+        return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])
+
+
+def _step(session: Any) -> Step:
+    """A graph as a step; the last one gives logits alone."""
+    names = [one.name for one in session.get_inputs()]
+
+    def step(x: Any, side: Any) -> tuple[Any, Any, Any]:
+        logits, *more = session.run(None, dict(zip(names, (x, side), strict=False)))
+        return (more[0] if more else x), logits, (more[1] if len(more) > 1 else None)
+
+    return step
+
+
+def _session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ImportError("onnxruntime is missing; install it with `pip install dmpo-explore[onnx]`") from None
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing: no file {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    except Exception as error:  # onnxruntime has no error of its own in common
+        raise ValueError(f"{path} is not a graph that onnxruntime can run: {error}") from None
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is not an export: no file {path}; make one with `dmpo-explore export`")
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{path} is not an export of format_version={FORMAT_VERSION}")
+    for key, kind in (("class_names", list), ("preprocess", dict), ("stages", list)):
+        if not isinstance(facts.get(key), kind) or not facts[key]:
+            raise ValueError(f"{path}: {key!r} is missing or not what it should be")
+    return facts
+
+
+def _array(images: Any) -> Images:
+    return np.asarray(images, np.float32)
+
+
+def _prepared(picture: npt.NDArray[np.uint8], preprocess: dict[str, Any]) -> Images:
+    from PIL import Image
+
+    size = (int(preprocess["image_size"]),) * 2
+    resized = Image.fromarray(picture).resize(size, Image.Resampling[str(preprocess["interpolation"]).upper()])
+    values = np.asarray(resized, np.float32) / 255
+    mean, std = (np.asarray(preprocess[name], np.float32) for name in ("mean", "std"))
+    return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))

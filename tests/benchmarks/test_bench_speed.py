@@ -1,0 +1,131 @@
+"""The speed benchmark: turns and ratios by hand, the page from numbers, thresholds that spend, one tiny run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import _speed_page
+import _timing
+import numpy as np
+import pytest
+import speed
+from _speed_arms import spend
+from _timing import PeakMemory, Timing, in_turn, ratio
+from synthetic import make_record
+from tiny import tiny_config
+
+import dmpo_explore as dx
+
+
+def test_arms_take_turns() -> None:
+    order: list[str] = []
+
+    def arm(name: str) -> Any:
+        def run() -> list[float]:
+            order.append(name)
+            return [0.5, 0.25]
+
+        return run
+
+    found = in_turn({name: arm(name) for name in "abc"}, 3)
+    assert "".join(order) == "abc" + "abc" + "cba" + "abc"  # the first is for warming up
+    assert {len(timing.rounds) for timing in found.values()} == {3}
+    assert found["a"].calls == [0.5, 0.25] * 3
+
+
+def test_summaries_and_ratios_are_taken_by_round() -> None:
+    slow, quick = Timing([4.0, 9.0, 8.0], [1.0, 2.0, 3.0]), Timing([2.0, 3.0, 4.0], [0.1])
+    assert ratio(slow, quick) == {"ratio": 2.0, "ratio_lowest": 2.0, "ratio_highest": 3.0}
+    found = slow.summary(72)
+    assert (found["images_per_s"], found["lowest"], found["highest"]) == (9.0, 8.0, 18.0)
+    assert (found["p50_ms"], found["p95_ms"]) == (2000.0, 2900.0)
+
+
+def test_thresholds_spend_the_budget() -> None:
+    record = make_record(400)
+    for budget in (0.5, 0.7):
+        spent = dx.summarise(record, spend(record, budget).exits(record))["flops_fraction"]
+        assert budget - 0.01 < spent <= budget
+
+
+def test_memory_sees_what_was_there_for_a_while() -> None:
+    import time
+
+    with PeakMemory() as peak:
+        kept = np.ones(8 * 2**20)  # 64 MiB
+        time.sleep(0.1)
+        del kept
+    assert 55 < peak.mib < 120
+
+
+def result() -> dict[str, Any]:
+    exits, record = {"30 %": np.zeros(10, int), "nobody": np.full(10, 3)}, make_record(10)
+    timings = {
+        speed.FULL: Timing([4.0, 4.0], [0.4] * 10),
+        "infer, 30 %": Timing([1.6, 1.6], [0.16] * 10),
+        "infer, nobody": Timing([4.4, 4.4], [0.44] * 10),
+        "earlyon loop, 30 %": Timing([2.4, 2.4], [0.24] * 10),
+    }
+    rows = [speed.row(name, 1, timings, exits, record) for name in timings]
+    facts = {"cpu": "a CPU", "threads": 2, "device": "cpu", "torch": "2", "onnxruntime": "1", "load": 0.1}
+    return {
+        "command": "scripts/bench speed --write", "run": "demo", "rounds": 2, "minutes": 3.1, "machine": facts,
+        "image_size": 70, "leaving": {"policies": {}, "rows": rows},
+    }  # fmt: skip
+
+
+def test_efficiency_is_measured_over_promised() -> None:
+    rows = {(row["arm"], row["share"]): row for row in result()["leaving"]["rows"]}
+    ours = rows["infer", "30 %"]
+    assert ours["speed_up"] == 2.5 and ours["promised"] == pytest.approx(1 / 0.3, abs=1e-3)
+    assert ours["efficiency"] == pytest.approx(0.75) and ours["earlyon"] == {"loop": 1.5}
+    assert rows["infer", "nobody"]["efficiency"] == pytest.approx(4 / 4.4 * 0.9, abs=1e-2)
+    assert "efficiency" not in rows["earlyon loop", "30 %"]  # its heads are its own: nothing is promised
+    assert "speed_up" not in rows[speed.FULL, None]
+
+
+def test_the_page_is_made_from_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "RESULT", tmp_path / "speed.json")
+    monkeypatch.setattr(speed, "PAGE", tmp_path / "speed.md")
+    (tmp_path / "speed.json").write_text(json.dumps(result()))
+    assert speed.main(["--page"]) == 0
+    page = (tmp_path / "speed.md").read_text(encoding="utf-8")
+    assert "a CPU, 2 threads" in page and "## Batch 1" in page
+    (line,) = [line for line in page.splitlines() if line.startswith("| infer") and "30 %" in line]
+    assert [cell.strip() for cell in line.split("|")[6:10]] == ["3.33", "2.50", "0.75", "loop 1.50"]
+    assert "efficiency, batch 1, infer" in page and "≥ 0.80" in page
+
+
+def test_the_kept_page_is_that_of_the_kept_result() -> None:
+    if not speed.RESULT.is_file():
+        assert not speed.PAGE.is_file()  # no page without its numbers
+        return
+    assert speed.PAGE.read_text(encoding="utf-8") == _speed_page.render_page(json.loads(speed.RESULT.read_text()))
+
+
+def test_the_machine_is_named() -> None:
+    facts = _timing.machine(3)
+    assert facts["threads"] == 3 and facts["cores"] >= 1 and facts["cpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_small_run_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dmpo_explore.experiment import record_run, train
+
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(speed, "IMAGES", dict(speed.IMAGES))
+    *_, last = train(tiny_config(model={"exits": (2, 4, 6)}, epochs=1), "tiny", device="cpu")
+    for split in ("val", "test"):
+        record_run(last.run, split, device="cpu")
+    small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
+    assert speed.main(small) == 0
+    text = capsys.readouterr().out
+    for arm in ("plain model", "half the plain model", "compiled", "onnx stream with refill", "earlyon batched"):
+        assert f"| {arm} " in text
+    assert all(f"## {part}" in text for part in ("Recording", "Training", "Memory"))

@@ -1,0 +1,135 @@
+"""Faster stages say the same: replay from buffers of fixed sizes (tried on the CPU too), compilation, CUDA graphs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import made, pictures
+from torch import Tensor
+
+from dmpo_explore.acceleration import SIZES, Replayed, compiled, graphed
+from dmpo_explore.engine import as_step, infer, stage_function, stream
+from dmpo_explore.merging import merge
+from dmpo_explore.policy import ConfidencePolicy
+
+
+def threshold(model: Any, images: Tensor, share: float = 0.6) -> ConfidencePolicy:
+    """Between two confidences, so that rounding decides nothing."""
+    with torch.no_grad():
+        seen = np.sort(model(images)[:, :-1].softmax(-1).amax(-1).flatten().cpu().numpy())
+    middle = int(share * len(seen))
+    gap = middle + int(np.argmax(np.diff(seen[middle : middle + 8])))
+    return ConfidencePolicy((float(seen[gap] + seen[gap + 1]) / 2,))
+
+
+def replayed(model: Any, sizes: tuple[int, ...], runs: list[int]) -> list[Any]:
+    """Recorded as on a GPU, but for what a replay does: it runs the step on the buffers again."""
+
+    def record(run: Callable[[], None]) -> Callable[[], None]:
+        run()
+
+        def again() -> None:
+            runs.append(1)
+            run()
+
+        return again
+
+    return [as_step(Replayed(stage_function(model, k), sizes, record)) for k in range(len(model.stages))]
+
+
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_replays_say_what_the_stages_say(bypass: str) -> None:
+    model, images, runs = made(bypass=bypass), pictures(40), list[int]()
+    policy = threshold(model, images)
+    expected = infer(model, images, policy)
+    assert len(set(expected.exit.tolist())) > 1
+    steps = replayed(model, (1, 4, 16), runs)
+    for size in (1, 3, 7, 16, 40):  # padded, exact and larger than any
+        out = [infer(model, batch, policy, steps=steps) for batch in images.split(size)]
+        np.testing.assert_array_equal(np.concatenate([o.exit for o in out]), expected.exit)
+        np.testing.assert_array_equal(np.concatenate([o.label for o in out]), expected.label)
+    assert runs
+    for refill in (False, True):  # what waits must not be overwritten by the next replay
+        out = stream(model, images.split(5), policy, steps=steps, refill=refill)
+        np.testing.assert_array_equal(out.exit, expected.exit)
+        np.testing.assert_array_equal(out.label, expected.label)
+        np.testing.assert_allclose(out.confidence, expected.confidence, atol=1e-5)
+
+
+def test_every_size_is_recorded_once() -> None:
+    recorded: list[int] = []
+
+    def record(run: Callable[[], None]) -> Callable[[], None]:
+        recorded.append(1)
+        run()
+        return run
+
+    step = Replayed(lambda x, side: (x + 1, x.sum(1), side), (2, 8), record)
+    for n in (1, 2, 3, 8, 1, 9):
+        x = torch.randn(n, 3)
+        y, logits, side = step(x, None)
+        assert side is None and y.shape == x.shape
+        torch.testing.assert_close(y, x + 1)
+        torch.testing.assert_close(logits, x.sum(1))
+    assert len(recorded) == 2
+
+
+@pytest.mark.parametrize("sizes", [(), (0, 1), (4, 2), (2, 2)])
+def test_wrong_sizes_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be rising batch sizes"):
+        Replayed(lambda x, side: (x, x, side), sizes, lambda run: run)
+    assert list(SIZES) == sorted(set(SIZES))
+
+
+def test_graphs_need_a_gpu() -> None:
+    with pytest.raises(ValueError, match="need the model on an NVIDIA GPU; it is on cpu"):
+        graphed(made())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_compiled_stages_say_the_same() -> None:
+    if not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        pytest.skip("no C++ compiler")
+    model, images = made(bypass="ladder", exits=2), pictures(24)
+    merge(model)
+    policy = threshold(model, images)
+    expected = infer(model, images, policy)
+    assert len(set(expected.exit.tolist())) > 1
+    steps = compiled(model)
+    for size in (1, 5, 24):
+        out = stream(model, images.split(size), policy, steps=steps, refill=size == 5)
+        np.testing.assert_array_equal(out.exit, expected.exit)
+        np.testing.assert_array_equal(out.label, expected.label)
+        np.testing.assert_allclose(out.confidence, expected.confidence, atol=1e-5)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_cuda_graphs_say_the_same(bypass: str) -> None:
+    model, images = made(bypass=bypass).cuda(), pictures(40)
+    policy = threshold(model, images.cuda())
+    expected = infer(model, images, policy)
+    steps = graphed(model, (1, 8, 32))
+    for size in (1, 7, 40):
+        out = stream(model, images.split(size), policy, steps=steps, refill=size == 7)
+        np.testing.assert_array_equal(out.exit, expected.exit)
+        np.testing.assert_array_equal(out.label, expected.label)
+
+
+@pytest.mark.cuda
+def test_a_gpu_waits_once_per_exit() -> None:
+    model, images = made().cuda(), pictures(40).cuda()
+    policy = threshold(model, images)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with pytest.warns(UserWarning, match="called a synchronizing") as seen:
+            infer(model, images, policy)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(seen) <= len(model.stages) + 2  # and the two answers

@@ -1,0 +1,105 @@
+"""What an export holds, that it is whole or absent, and that it says what the model says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import C, K, made, pictures
+
+from dmpo_explore import export
+from dmpo_explore.export import export_model
+from dmpo_explore.files import read_json
+from dmpo_explore.onnx_engine import OnnxEngine
+from dmpo_explore.policy import ConfidencePolicy, Policy
+
+CLASSES = tuple("abcde")
+POLICY = ConfidencePolicy((0.5,), {"on": "val"}, temperatures=(1.0, 2.0, 1.5))
+
+
+def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    path = export_model(
+        made(bypass="ladder"), tmp_path / "out", POLICY, CLASSES, facts={"run": "r"},
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]  # nothing temporary is left
+    graphs = [f"stage-{k}.onnx" for k in range(1, K + 1)]
+    assert sorted(p.name for p in path.iterdir()) == sorted([*graphs, "README.md", "model.json", "policy.json"])
+    facts = read_json(path / "model.json")
+    assert [stage["file"] for stage in facts["stages"]] == graphs
+    assert [stage["inputs"] for stage in facts["stages"]] == [["images"], ["state", "side"], ["state", "side"]]
+    ladder = ["logits", "next_state", "next_side"]
+    assert [stage["outputs"] for stage in facts["stages"]] == [ladder, ladder, ["logits"]]
+    assert (facts["class_names"], facts["exits"], facts["run"]) == (list(CLASSES), [2, 4, 6], "r")
+    assert facts["preprocess"]["image_size"] == 32 and len(facts["preprocess"]["mean"]) == 3
+    loaded = Policy.load(path / "policy.json")
+    assert loaded == POLICY and loaded.temperatures == POLICY.temperatures and loaded.fitted == {"on": "val"}
+    readme = (path / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in readme for name in graphs) and f"{C} classes" in readme
+    assert calls == [(1, K), (2, K), (3, K)]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No graphs: what is tested are the files around them."""
+
+    def stage(model: Any, k: int, x: Any, side: Any, path: Path) -> tuple[dict[str, Any], Any, Any]:
+        path.write_bytes(b"graph")
+        return {"file": path.name, "inputs": ["x"], "outputs": ["logits"]}, x, side
+
+    monkeypatch.setattr(export, "_export_stage", stage)
+    monkeypatch.setattr(export, "_check", lambda model, folder: None)
+    yield
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    model = made()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match="exists"):
+            export_model(model, tmp_path / "mine", POLICY, CLASSES, force=force)
+    assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
+    path = export_model(model, tmp_path / "out", POLICY, CLASSES)
+    with pytest.raises(FileExistsError, match="--force"):
+        export_model(model, path, POLICY, CLASSES)
+    export_model(model, path, ConfidencePolicy((0.25,)), CLASSES, force=True)
+    assert Policy.load(path / "policy.json").thresholds == (0.25,)
+
+
+@pytest.mark.usefixtures("quick")
+def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
+    model = made()
+    with pytest.raises(ValueError, match="has 3 thresholds; 3 exits need 1 or 2"):
+        export_model(model, tmp_path / "out", ConfidencePolicy((0.5, 0.5, 0.5)), CLASSES)
+    with pytest.raises(ValueError, match="train mode"):
+        export_model(made().train(), tmp_path / "out", POLICY, CLASSES)
+    from dmpo_explore.policy import OraclePolicy
+
+    with pytest.raises(ValueError, match="knows the labels"):
+        export_model(model, tmp_path / "out", OraclePolicy((2,)), CLASSES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxEngine, "all_logits", lambda self, images: np.zeros((len(images), 1, C), np.float32))
+    with pytest.raises(RuntimeError, match="differ from the model by"):
+        export_model(made(exits=1), tmp_path / "out", ConfidencePolicy((0.5,)), CLASSES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = made(exits=1)
+    with torch.no_grad():
+        before = model(pictures())
+        export_model(model, tmp_path / "out", ConfidencePolicy((0.5,)), CLASSES)
+        assert torch.equal(model(pictures()), before)
+    assert not model.training
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["format_version"] == 1

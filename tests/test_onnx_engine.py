@@ -1,0 +1,180 @@
+"""The engine without torch: the same exits and labels, later stages not run, broken folders named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_model import C, K, made, pictures
+
+from dmpo_explore.data import make_transform
+from dmpo_explore.engine import infer
+from dmpo_explore.export import export_model
+from dmpo_explore.merging import merge
+from dmpo_explore.onnx_engine import OnnxEngine
+from dmpo_explore.policy import ConfidencePolicy, PatiencePolicy, Policy
+from dmpo_explore.run import load_run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def between(confidences: Any, share: float) -> float:
+    ranked = np.sort(np.asarray(confidences).ravel())
+    middle = int(share * len(ranked))
+    gap = middle + int(np.argmax(np.diff(ranked[middle : middle + 8])))
+    return float(ranked[gap] + ranked[gap + 1]) / 2
+
+
+@pytest.fixture(scope="module", params=["conv", "ladder"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Policy]:
+    """A merged model, its export and its policy."""
+    model = made(bypass=request.param, tuning="lora")
+    merge(model)
+    all_confidences = infer_all(model)
+    policy = ConfidencePolicy((between(all_confidences[:, :-1], 0.6),))
+    path = export_model(model, tmp_path_factory.mktemp("export") / request.param, policy, tuple("abcde"))
+    return model, path, policy
+
+
+def infer_all(model: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model(pictures(60)).softmax(-1).amax(-1).numpy()
+
+
+def test_same_exits_same_labels(exported: tuple[Any, Path, Policy]) -> None:
+    model, path, policy = exported
+    engine, images = OnnxEngine(path, threads=1), pictures(60)
+    for asked in (policy, PatiencePolicy((1,)), ConfidencePolicy((0.0,)), ConfidencePolicy((1.01,))):
+        expected = infer(model, images, asked)
+        outs = [engine.infer(images.numpy(), asked)]
+        outs += [engine.stream(images.numpy().reshape(6, 10, 3, 32, 32), asked, refill=refill) for refill in (0, 1)]
+        outs.append(engine.stream([(batch, None) for batch in images.split(7)], asked))  # as loaders give them
+        for out in outs:
+            np.testing.assert_array_equal(out.exit, expected.exit)
+            np.testing.assert_array_equal(out.label, expected.label)
+            np.testing.assert_allclose(out.confidence, expected.confidence, atol=1e-5)
+    own = engine.infer(images.numpy())
+    assert len(set(own.exit.tolist())) > 1
+    np.testing.assert_array_equal(own.exit, infer(model, images, policy).exit)  # the export's own policy
+
+
+def test_later_stages_are_skipped(exported: tuple[Any, Path, Policy]) -> None:
+    engine, images = OnnxEngine(exported[1]), pictures(60).numpy()
+    ran: list[tuple[int, int]] = []
+
+    def watched(k: int, step: Any) -> Any:
+        def run(x: Any, side: Any) -> Any:
+            ran.append((k, len(x)))
+            return step(x, side)
+
+        return run
+
+    engine._steps = [watched(k, step) for k, step in enumerate(engine._steps)]
+    engine.infer(images, ConfidencePolicy((0.0,)))
+    assert ran == [(0, 60)]
+    ran.clear()
+    out = engine.infer(images)
+    assert ran == [(k, n) for k in range(K) if (n := int((out.exit >= k).sum()))]
+
+
+def test_nothing_heavy_is_imported(exported: tuple[Any, Path, Policy]) -> None:
+    code = f"""
+import sys, numpy as np
+import dmpo_explore as dx
+engine = dx.OnnxEngine({str(exported[1])!r})
+out = engine.infer(np.zeros((2, 3, 32, 32), np.float32))
+print(len(out.exit), *(name for name in ("torch", "torchvision", "timm", "peft", "sklearn") if name in sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.split() == ["2"], done.stderr
+
+
+def test_pictures_are_prepared_as_in_training(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:
+    model, path, _ = exported
+    engine = OnnxEngine(path)
+    rng = np.random.default_rng(0)
+    pixels = np.kron(rng.integers(0, 256, (6, 8, 3), np.uint8), np.ones((9, 9, 1), np.uint8))
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    prepared = engine.prepare([tmp_path / "a.png", pixels])
+    assert prepared.shape == (2, 3, 32, 32) and prepared.dtype == np.float32
+    expected = make_transform(model.preprocess)(pixels).numpy()
+    grey_level = 1 / 255 / min(model.preprocess.std)
+    assert np.abs(prepared - expected).max() <= 1.01 * grey_level
+    assert np.abs(prepared - expected).mean() < 0.1 * grey_level
+    with pytest.raises(ValueError, match="no pictures"):
+        engine.prepare([])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 48, 48), np.float32), r"this model expects \(B, 3, 32, 32\)"),
+        (np.zeros((0, 3, 32, 32), np.float32), "B ≥ 1"),
+        (np.zeros((2, 3, 32, 32), np.uint8), "type uint8"),
+    ],
+)
+def test_wrong_images_are_refused(exported: tuple[Any, Path, Policy], images: Any, message: str) -> None:
+    engine = OnnxEngine(exported[1])
+    with pytest.raises(ValueError, match=message):
+        engine.infer(images)
+    with pytest.raises(ValueError, match=message):
+        engine.stream([images])
+
+
+def test_nan_is_refused(exported: tuple[Any, Path, Policy]) -> None:
+    with pytest.raises(ValueError, match="exit 1 gave NaN or infinite logits"):
+        OnnxEngine(exported[1]).infer(np.full((1, 3, 32, 32), np.nan, np.float32))
+
+
+def test_broken_folders_are_named(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="is not an export.*dmpo-explore export"):
+        OnnxEngine(tmp_path)
+    path = shutil.copytree(exported[1], tmp_path / "copy")
+    (path / "stage-2.onnx").write_bytes(b"no graph")
+    with pytest.raises(ValueError, match=r"stage-2.onnx is not a graph"):
+        OnnxEngine(path)
+    (path / "stage-2.onnx").unlink()
+    with pytest.raises(FileNotFoundError, match=r"stage-2.onnx is missing"):
+        OnnxEngine(path)
+    facts = json.loads((path / "model.json").read_text())
+    for changes, message in (({"format_version": 9}, "format_version=1"), ({"stages": []}, "'stages'")):
+        (path / "model.json").write_text(json.dumps(facts | changes))
+        with pytest.raises(ValueError, match=message):
+            OnnxEngine(path)
+
+
+def test_onnxruntime_may_be_missing(exported: tuple[Any, Path, Policy], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"dmpo-explore\[onnx\]"):
+        OnnxEngine(exported[1])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fetched_backbone")
+def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
+    """500 test images: the torch engine, the ONNX engine and the record agree on every exit and label."""
+    from dmpo_explore.export import export_run
+    from dmpo_explore.fitting import fit_policy
+
+    run, rows = load_run("demo"), np.arange(500)
+    policy = fit_policy(run.record("val"), "confidence", flops=0.30)
+    engine = OnnxEngine(export_run(run, tmp_path / "demo", policy))
+    assert engine.class_names == run.class_names and engine.facts["flops"] == list(run.record("test").meta.flops)
+    record, images = run.record("test").subset(rows), run.inputs("test", rows)
+    expected = policy.exits(record)
+    for out in (
+        engine.infer(images.numpy()),
+        engine.stream(images.numpy().reshape(10, 50, 3, 70, 70), refill=True),
+        infer(run.model("cpu", merge=True), images, policy),
+    ):
+        np.testing.assert_array_equal(out.exit, expected)
+        np.testing.assert_array_equal(out.label, record.prediction[rows, expected])
+    assert C and len(set(expected.tolist())) > 3
