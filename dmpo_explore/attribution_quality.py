@@ -1,0 +1,173 @@
+"""How far a map can be trusted: does the model do what the map says?
+
+In: an exit's view, an image, a baseline, a token map, and the way to make the map again. Out: `Quality`. All masks are
+cells of the token grid that show the baseline, so that every method is asked the same questions. Infidelity and
+max-sensitivity are Yeh et al. 2019 (arXiv 1901.09392, by captum), insertion and deletion Petsiuk et al. 2018 (RISE,
+arXiv 1806.07421) on the target's softmax at the exit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from captum.metrics import infidelity, sensitivity_max
+from torch import Tensor, nn
+
+from .attribution_view import Progress, cell_index
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Numbers that say whether to believe a map.
+
+    Args:
+        infidelity: mean squared error, in logits², between what the map predicts for hidden cells (the sum of their
+            values, scaled by the best common factor) and what the logit does; 0 is best.
+        unexplained: the same as a share of the mean squared change: 0 is perfect, 1 no better than a map of zeros.
+        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value.
+        insertion_area, deletion_area: area under the target's probability while cells are shown, or hidden, in the
+            map's order; high insertion and low deletion are good.
+        random_insertion_area, random_deletion_area: the same for random orders: what is to be beaten.
+        shares: (n,) share of cells changed. insertion, deletion: (n,) probabilities.
+    """
+
+    infidelity: float
+    unexplained: float
+    max_sensitivity: float
+    insertion_area: float
+    deletion_area: float
+    random_insertion_area: float
+    random_deletion_area: float
+    shares: np.ndarray
+    insertion: np.ndarray
+    deletion: np.ndarray
+
+
+class Masked(nn.Module):
+    """Masks over cells (B,n), 1 shows the image and 0 the baseline → logits (B,C)."""
+
+    def __init__(self, view: nn.Module, image: Tensor, baseline: Tensor, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.view, self.image, self.baseline = view, image, baseline[:1]
+        self.index = torch.from_numpy(cell_index(image.shape[-1], grid)).to(image.device)
+
+    def forward(self, masks: Tensor) -> Tensor:
+        """(B,n) → (B,C)."""
+        pixels = masks[:, self.index][:, None].to(self.image)  # (B,1,S,S)
+        logits: Tensor = self.view(self.baseline + pixels * (self.image - self.baseline))
+        return logits
+
+
+def assess(
+    masked: Masked,
+    tokens: np.ndarray,
+    target: int,
+    explain: Callable[[Tensor], Tensor],
+    *,
+    samples: int,
+    perturbations: int,
+    radius: float,
+    orders: int,
+    seed: int,
+    batch: int,
+    progress: Progress | None = None,
+) -> Quality:
+    """All of `Quality`.
+
+    Args:
+        explain: image (1,3,S,S) → map (1,S,S), the method once more.
+        samples: random masks. perturbations: noisy copies of the image. orders: random orders to compare with.
+    """
+    values = torch.from_numpy(tokens).reshape(1, -1).to(masked.image)
+    step = progress or (lambda done, total: None)
+    with torch.random.fork_rng(devices=[]):
+        error, unexplained = _infidelity(masked, values, target, samples, batch, seed)
+        step(1, 4)
+        ranked = values[0].argsort(descending=True, stable=True)
+        shares, insertion, deletion = curves(masked, ranked, target, batch)
+        step(2, 4)
+        generator = torch.Generator().manual_seed(seed)
+        mixed = [torch.randperm(values.shape[1], generator=generator) for _ in range(orders)]
+        chance = [curves(masked, order, target, batch)[1:] for order in mixed]
+        step(3, 4)
+        sensitivity = _sensitivity(masked.image, explain, perturbations, radius, seed)
+        step(4, 4)
+    random = np.trapezoid(np.array(chance), shares).mean(axis=0)  # (insertion, deletion)
+    return Quality(
+        infidelity=error,
+        unexplained=unexplained,
+        max_sensitivity=sensitivity,
+        insertion_area=float(np.trapezoid(insertion, shares)),
+        deletion_area=float(np.trapezoid(deletion, shares)),
+        random_insertion_area=float(random[0]),
+        random_deletion_area=float(random[1]),
+        shares=shares,
+        insertion=insertion,
+        deletion=deletion,
+    )
+
+
+@torch.no_grad()
+def curves(
+    masked: Masked, ranked: Tensor, target: int, batch: int, most: int = 32
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares of cells, and the target's probability while the first ones of ``ranked`` are shown and hidden.
+
+    At most ``most`` steps, evenly spread.
+    """
+    n = len(ranked)
+    counts = np.unique(np.linspace(0, n, min(n, most) + 1).round().astype(int))
+    place = torch.empty(n, dtype=torch.long)
+    place[ranked.cpu()] = torch.arange(n)
+    shown = (place[None] < torch.from_numpy(counts)[:, None]).to(masked.image)  # (steps, n)
+    probability = [masked(rows).softmax(-1)[:, target] for rows in torch.split(torch.cat((shown, 1 - shown)), batch)]
+    insertion, deletion = torch.cat(probability).double().cpu().numpy().reshape(2, -1)
+    return counts / n, insertion, deletion
+
+
+def _infidelity(
+    masked: Masked, values: Tensor, target: int, samples: int, batch: int, seed: int
+) -> tuple[float, float]:
+    def hide(whole: Tensor) -> tuple[Tensor, Tensor]:
+        share = torch.rand(len(whole), 1)  # of cells hidden, from few to all
+        hidden = (torch.rand(whole.shape) < share).to(whole)
+        return hidden, whole - hidden
+
+    def error(map_: Tensor, normalize: bool) -> float:
+        torch.manual_seed(seed)
+        found = infidelity(
+            masked,
+            hide,
+            torch.ones_like(map_),
+            map_,
+            target=target,
+            n_perturb_samples=samples,
+            max_examples_per_batch=batch,
+            normalize=normalize,
+        )
+        return max(float(found), 0.0)
+
+    nothing = error(torch.zeros_like(values), False)
+    scaled = error(values, True) if values.abs().max() > 0 else nothing
+    return scaled, scaled / nothing if nothing > 0 else 0.0
+
+
+def _sensitivity(
+    image: Tensor, explain: Callable[[Tensor], Tensor], perturbations: int, radius: float, seed: int
+) -> float:
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        # captum builds its noise bounds with a constructor that torch has deprecated
+        warnings.filterwarnings("ignore", category=UserWarning, module="captum")
+        found = sensitivity_max(
+            lambda pixels: (explain(pixels[0] if isinstance(pixels, tuple) else pixels),),  # captum wants a tuple back
+            image,
+            perturb_radius=radius,
+            n_perturb_samples=perturbations,
+            max_examples_per_batch=1,
+        )
+    return float(found)

@@ -1,0 +1,89 @@
+"""Attention rollout: how much of each patch token flows up to what an exit can read, by attention alone.
+
+In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares. Abnar and Zuidema 2020 (arXiv 2005.00928):
+the heads' mean, half of it the identity for the residual, multiplied over the blocks. It knows neither values, MLPs,
+bypass, predictor nor class, so it is no attribution (ours to say so wherever it shows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .attribution_view import ExitView
+
+
+def rollout(attentions: list[Tensor]) -> Tensor:
+    """Maps (heads, N, N), first block first, rows summing to 1 → (N, N): row i is where token i comes from."""
+    total = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
+    for attention in attentions:
+        total = (attention.mean(0) + torch.eye(len(total)).to(total)) / 2 @ total
+    return total
+
+
+def roll_out(view: ExitView, image: Tensor) -> np.ndarray:
+    """The rollout from what the exit can read to the patches, as (rows, columns); it sums to at most 1.
+
+    Read from the class token, or from the mean patch where there is none.
+
+    Raises:
+        ValueError: a backbone whose attention does not see all tokens (windows, convolutions).
+    """
+    stage = view.model.stages[view.exit]
+    if any(s.layout != "tokens" for s in view.model.stages):
+        raise ValueError(
+            "attention_rollout multiplies attention between all tokens, block by block; this backbone keeps maps "
+            "(convolutions or attention inside windows), where there is none. Use 'integrated_gradients' or 'occlusion'"
+        )
+    maps = attention_maps(view, image)
+    if not maps:
+        raise ValueError("attention_rollout finds no attention (qkv, attn_drop) under this exit")
+    shares = rollout(maps)
+    read = shares[0] if stage.prefix else shares.mean(0)
+    patches: np.ndarray = read[stage.prefix :].reshape(stage.grid).float().cpu().numpy()
+    return patches
+
+
+@torch.no_grad()
+def attention_maps(view: ExitView, image: Tensor) -> list[Tensor]:
+    """Attention of every block under the exit, (heads, N, N) each, as the model itself computes it.
+
+    Fused attention is switched off for the call (`fused_attn`, timm's public switch), so that the softmax passes
+    through the attention's dropout, where it is read. LoRA inside qkv and adapters are part of what is seen.
+    """
+    trunks = [stage.trunk for stage in view.model.stages[: view.exit + 1]]
+    attentions: list[Any] = [m for part in (view.model.embed, *trunks) for m in part.modules() if _is_attention(m)]
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0][0])
+
+    with _unfused(attentions):
+        handles = [attention.attn_drop.register_forward_pre_hook(keep) for attention in attentions]
+        try:
+            view(image)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return seen
+
+
+def _is_attention(module: nn.Module) -> bool:
+    return all(hasattr(module, name) for name in ("qkv", "attn_drop", "fused_attn"))
+
+
+@contextmanager
+def _unfused(attentions: list[Any]) -> Iterator[None]:
+    before = [attention.fused_attn for attention in attentions]
+    try:
+        for attention in attentions:
+            attention.fused_attn = False
+        yield
+    finally:
+        for attention, fused in zip(attentions, before, strict=True):
+            attention.fused_attn = fused

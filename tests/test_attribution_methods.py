@@ -1,0 +1,189 @@
+"""Captum called by hand gives the same; the traps that are refused are real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from captum import attr
+from small_model import made, pictures
+from torch import Tensor, nn
+
+from dmpo_explore.attribution import attribute, compare_exits
+from dmpo_explore.attribution_methods import METHODS, Question, integrate, integrate_exits, readable_layer, within_bound
+from dmpo_explore.attribution_view import ExitView, make_baseline, one_image
+
+EXIT, TARGET, STEPS = 1, 2, 60
+
+
+def smooth(**changes: Any) -> Any:
+    return made(**{"predictor": "linear", **changes}).requires_grad_(False)
+
+
+def by_hand(name: str, model: nn.Module, x: Tensor, zero: Tensor) -> Tensor:
+    """(1,3,32,32) or tokens, from captum alone, over the whole model with a pair as target."""
+    target = (EXIT, TARGET)
+    cells = torch.arange(4).reshape(2, 2).repeat_interleave(16, 0).repeat_interleave(16, 1).expand(1, 3, 32, 32)
+    path = {"baselines": zero, "target": target, "n_steps": STEPS, "internal_batch_size": 32}
+    asked: dict[str, Callable[[], Tensor]] = {
+        "integrated_gradients": lambda: attr.IntegratedGradients(model).attribute(x, **path),
+        "saliency": lambda: attr.Saliency(model).attribute(x, target=target),
+        "input_x_gradient": lambda: attr.InputXGradient(model).attribute(x, target=target),
+        "feature_ablation": lambda: attr.FeatureAblation(model).attribute(
+            x, baselines=zero, target=target, feature_mask=cells
+        ),
+        "occlusion": lambda: attr.Occlusion(model).attribute(x, (3, 16, 16), (3, 8, 8), baselines=zero, target=target),
+        "layer_integrated_gradients": lambda: attr.LayerIntegratedGradients(
+            model,
+            model.stages[EXIT].trunk,  # type: ignore[index,union-attr]
+        ).attribute(x, **path),
+    }
+    return asked[name]().detach()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["integrated_gradients", "saliency", "input_x_gradient", "feature_ablation", "occlusion"],
+)
+def test_pixels_equal_captum_by_hand(name: str) -> None:
+    model, x = smooth(), pictures(1)
+    found = attribute(model, x[0], EXIT, TARGET, name, baseline="mean", steps=STEPS)
+    expected = by_hand(name, model, x.clone().requires_grad_(), torch.zeros_like(x))[0]
+    reduce = {"saliency": expected.amax(0), "feature_ablation": expected[0], "occlusion": expected[0]}
+    np.testing.assert_allclose(found.heat, reduce.get(name, expected.sum(0)), atol=2e-5)
+    cells = found.heat.reshape(2, 16, 2, 16)
+    mean = name in ("saliency", "feature_ablation", "occlusion")
+    np.testing.assert_allclose(found.tokens, cells.mean((1, 3)) if mean else cells.sum((1, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_all_exits_at_once_equal_captum_one_by_one() -> None:
+    model, x = made(), pictures(1)
+    compared = compare_exits(model, x[0], TARGET, baseline="mean", steps=STEPS)
+    assert {a.steps for a in compared.attributions} <= {STEPS, 2 * STEPS, 4 * STEPS}
+    for found in compared.attributions:
+        alone = attribute(model, x[0], found.exit, TARGET, baseline="mean", steps=STEPS)
+        np.testing.assert_allclose(found.heat, alone.heat, atol=1e-4)
+        assert (found.steps, found.delta) == (alone.steps, pytest.approx(alone.delta, abs=1e-4))
+    rows: list[int] = []
+    together = integrate_exits(model, x, torch.zeros_like(x), TARGET, STEPS, 25, rows.append)
+    alone_by_captum = integrate(Question(ExitView(model, EXIT), x, torch.zeros_like(x), TARGET, steps=STEPS))
+    torch.testing.assert_close(together[EXIT][0], alone_by_captum[0], atol=1e-5, rtol=1e-3)
+    assert rows == [25, 25, 10]
+
+
+def test_tokens_equal_captum_by_hand() -> None:
+    model, x = smooth(), pictures(1)
+    found = attribute(model, x[0], EXIT, TARGET, "layer_integrated_gradients", baseline="mean", steps=STEPS)
+    expected = by_hand("layer_integrated_gradients", model, x, torch.zeros_like(x))[0].sum(-1)
+    np.testing.assert_allclose(found.tokens.ravel(), expected[1:], atol=1e-5)
+    np.testing.assert_allclose(found.prefix, expected[:1], atol=1e-5)
+    assert found.layer == "behind block 4"
+
+
+def test_ablation_is_the_drop_of_the_logit() -> None:
+    model, x = smooth(), pictures(1)
+    found = attribute(model, x[0], EXIT, TARGET, "feature_ablation", baseline="mean")
+    hidden = x.clone()
+    hidden[..., 16:, :16] = 0
+    with torch.no_grad():
+        drop = model(x)[0, EXIT, TARGET] - model(hidden)[0, EXIT, TARGET]
+    assert found.tokens[1, 0] == pytest.approx(float(drop), abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:gradient_shap at exit 2. convergence delta")
+def test_gradient_shap_nears_integrated_gradients_and_repeats() -> None:
+    model, x = smooth(), pictures(1)[0]
+    first, second = (attribute(model, x, EXIT, TARGET, "gradient_shap", steps=400, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.heat, second.heat)
+    path = attribute(model, x, EXIT, TARGET)
+    assert first.tokens.ravel() == pytest.approx(path.tokens.ravel(), abs=0.2 * float(np.abs(path.tokens).max()))
+    assert first.delta == pytest.approx(first.heat.sum() - first.difference, abs=1e-3)
+    stack = torch.cat((torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)))
+    assert np.isfinite(attribute(model, x, EXIT, TARGET, "gradient_shap", baseline=stack).heat).all()
+
+
+def test_token_grad_cam_is_gradient_times_activation_per_token() -> None:
+    model, x = smooth(), pictures(1)
+    kept: list[Tensor] = []
+    handle = model.stages[EXIT].trunk.register_forward_hook(lambda m, i, out: kept.append(out))
+    logit = model(x.clone().requires_grad_())[0, EXIT, TARGET]
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logit, kept[0])
+    expected = (gradient * kept[0]).sum(-1)[0].detach()
+    found = attribute(model, x[0], EXIT, TARGET, "token_grad_cam")
+    np.testing.assert_allclose(found.tokens.ravel(), expected[1:], atol=1e-5)
+
+
+def test_bound() -> None:
+    assert within_bound(0.049, 0.1)  # of one logit at least
+    assert within_bound(-0.49, 10)
+    assert not within_bound(0.51, -10)
+
+
+# -- the traps --
+
+
+def test_patches_under_a_class_token_predictor_have_no_gradient_so_an_earlier_block_is_read() -> None:
+    model, x = smooth(read="cls", bypass="none"), pictures(1)
+    question = Question(ExitView(model, EXIT), x, torch.zeros_like(x), TARGET)
+    assert readable_layer(question).block == 3
+    for name in ("token_grad_cam", "layer_integrated_gradients"):
+        found = attribute(model, x[0], EXIT, TARGET, name)
+        assert found.layer == "behind block 3"
+        assert np.abs(found.tokens).min() > 0
+        with pytest.raises(ValueError, match="reads no patch token behind block 4: the gradient there is exactly 0"):
+            attribute(model, x[0], EXIT, TARGET, name, layer=4)
+
+
+def test_a_layer_behind_the_exit_would_give_zeros_silently() -> None:
+    model, x = smooth(), pictures(1)
+    silent = attr.LayerActivation(model, model.stages[2].trunk).attribute(x)
+    assert silent.abs().max() > 0
+    found = attr.LayerGradientXActivation(model, model.stages[2].trunk).attribute(
+        x.clone().requires_grad_(), target=(0, TARGET)
+    )
+    assert not found.abs().any()
+    with pytest.raises(ValueError, match="layer=5 lies behind exit 1"):
+        attribute(model, x[0], 0, TARGET, "layer_integrated_gradients", layer=5)
+
+
+def test_captums_layer_grad_cam_collapses_tokens() -> None:
+    model, x = smooth(), pictures(1)
+    tokens = attr.LayerActivation(model, model.stages[EXIT].trunk).attribute(x).shape[1]
+    found = attr.LayerGradCam(model, model.stages[EXIT].trunk).attribute(
+        x.clone().requires_grad_(), target=(EXIT, TARGET)
+    )
+    assert tokens == 5
+    assert found.shape == (1, 1, model.stages[EXIT].width)  # one number a channel, none a token
+
+
+def test_lrp_stops_and_deep_lift_does_not_add_up() -> None:
+    model, x = smooth(), pictures(1)
+    view = ExitView(model, EXIT)
+    with pytest.raises(TypeError, match="no rule"):
+        attr.LRP(view).attribute(x.clone().requires_grad_(), target=TARGET)
+    question = Question(view, x, torch.zeros_like(x), TARGET)
+    with pytest.warns(UserWarning, match="Setting forward, backward hooks"):
+        pixels = x.clone().requires_grad_()
+        _, delta = attr.DeepLift(view).attribute(
+            pixels, torch.zeros_like(x), target=TARGET, return_convergence_delta=True
+        )
+    _, own = integrate(question)
+    assert abs(float(delta)) > 5 * abs(own)
+    assert not within_bound(float(delta), question.difference())
+
+
+def test_few_steps_miss_where_many_do_not() -> None:
+    model = made()
+    view, x = ExitView(model, 0), one_image(model, pictures(1)[0])
+    zero = make_baseline(model, x, "mean")
+    deltas = {n: abs(integrate(Question(view, x, zero, TARGET, steps=n))[1]) for n in (2, 4, 200)}
+    assert deltas[200] < min(deltas[2], deltas[4])
+
+
+def test_every_method_says_what_its_values_are() -> None:
+    assert all(method.unit for method in METHODS.values())
+    assert [name for name, method in METHODS.items() if not method.is_attribution] == ["attention_rollout"]

@@ -1,0 +1,82 @@
+"""Trunk and bypass add up to the logit difference, and a linear exit is split exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import K, made, pictures
+from torch import nn
+
+from dmpo_explore.attribution_pathways import trunk_versus_bypass
+
+
+@pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
+def test_both_ways_add_up(bypass: str) -> None:
+    model = made(bypass=bypass, predictor="linear")
+    x = pictures(1)[0]
+    calls: list[tuple[int, int]] = []
+    found = trunk_versus_bypass(model, x, target=1, baseline="mean", progress=lambda *call: calls.append(call))
+    with torch.no_grad():
+        there, nothing = model(torch.stack((x, torch.zeros_like(x))))[:, :, 1].numpy()
+    np.testing.assert_allclose(found.logit, there, atol=1e-5)
+    np.testing.assert_allclose(found.difference, there - nothing, atol=1e-5)
+    np.testing.assert_allclose(found.trunk + found.bypass, found.difference + found.delta, atol=1e-4)
+    assert (np.abs(found.delta) <= 0.05 * np.maximum(np.abs(found.difference), 1)).all()
+    assert (np.abs(found.bypass[:-1]) > 1e-3).all()
+    assert found.bypass[-1] == 0  # the last exit has none
+    for way in ("trunk", "bypass"):
+        maps, prefixes = getattr(found, f"{way}_tokens"), getattr(found, f"{way}_prefix")
+        assert [m.shape for m in maps] == [(2, 2)] * K
+        sums = [m.sum() + p.sum() for m, p in zip(maps, prefixes, strict=True)]
+        np.testing.assert_allclose(sums, getattr(found, way), atol=1e-5)
+    assert calls == [(1, K), (2, K), (3, K)]
+
+
+def test_a_linear_exit_is_split_exactly() -> None:
+    model = made(predictor="linear", read="mean").requires_grad_(False)
+    stage = model.stages[0]
+    stage.norm = nn.Identity()
+    x = pictures(1)
+    found = trunk_versus_bypass(model, x, target=2, exits=[0], baseline="mean")
+    with torch.no_grad():
+        tokens = [stage.trunk(model.embed(pixels)) for pixels in (x, torch.zeros_like(x))]
+        added = [stage.bypass(t)[0] - t for t in tokens]
+        weight = stage.predictor.fc.weight[2] * stage.scale  # type: ignore[index,union-attr]
+        parts = [float((way[0] - way[1])[:, 1:].mean(1) @ weight) for way in (tokens, added)]
+    assert found.trunk[0] == pytest.approx(parts[0], abs=1e-4)
+    assert found.bypass[0] == pytest.approx(parts[1], abs=1e-4)
+    assert abs(found.delta[0]) < 1e-4
+
+
+def test_maps_of_a_convolutional_backbone_add_up_too() -> None:
+    model = made(backbone="test_convnext", exits=2, predictor="linear")
+    found = trunk_versus_bypass(model, pictures(1)[0], target=0, baseline="mean")
+    np.testing.assert_allclose(found.trunk + found.bypass, found.difference + found.delta, atol=1e-4)
+    assert [m.shape for m in found.trunk_tokens] == [stage.grid for stage in model.stages]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = made().train()
+    wanted = [p.requires_grad for p in model.parameters()]
+    trunk_versus_bypass(model, pictures(1)[0], exits=[0])
+    assert model.training
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 10}, "steps=10: at least 50"),
+        ({"exits": []}, "exits is empty"),
+        ({"exits": [5]}, "exit=5"),
+        ({"target": 9}, "target=9.*classes 0 to 4"),
+        ({"baseline": torch.zeros(2, 3, 32, 32)}, "stack of 2 baselines"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trunk_versus_bypass(made(), pictures(1)[0], **arguments)

@@ -1,0 +1,60 @@
+"""Rollout of given attention, and attention as the model itself computes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_model import made, pictures
+
+from dmpo_explore.attribution_rollout import attention_maps, roll_out, rollout
+from dmpo_explore.attribution_view import ExitView
+
+
+def test_rollout_multiplies_attention_and_residual() -> None:
+    maps = [torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(i)).softmax(-1) for i in range(3)]
+    expected = torch.eye(4)
+    for layer in maps:
+        expected = (0.5 * layer.mean(0) + 0.5 * torch.eye(4)) @ expected
+    torch.testing.assert_close(rollout(maps), expected)
+    torch.testing.assert_close(rollout(maps).sum(-1), torch.ones(4))
+    torch.testing.assert_close(rollout([torch.eye(4)[None]]), torch.eye(4))
+
+
+@pytest.mark.parametrize("tuning", ["lora", "adapter", "none"])
+def test_maps_are_those_of_the_tuned_attention(tuning: str) -> None:
+    model = made(tuning=tuning).requires_grad_(False)
+    maps = attention_maps(ExitView(model, 1), pictures(1))
+    assert len(maps) == 4  # blocks under exit 2
+    block = model.stages[0].trunk[0]  # type: ignore[index]
+    with torch.no_grad():
+        tokens = model.embed(pictures(1))
+        qkv = block.attn.qkv(block.norm1(tokens))
+    heads = block.attn.num_heads
+    query, key, _ = qkv.reshape(1, 5, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    expected = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)[0]
+    torch.testing.assert_close(maps[0], expected, atol=1e-5, rtol=1e-4)
+    assert all(m.shape == (heads, 5, 5) for m in maps)
+
+
+def test_fused_attention_comes_back_also_after_an_error() -> None:
+    model = made()
+    attentions = [m for m in model.modules() if hasattr(m, "fused_attn")]
+    before = [m.fused_attn for m in attentions]
+    with pytest.raises(RuntimeError):
+        attention_maps(ExitView(model, 1), torch.zeros(1, 7, 32, 32))
+    assert [m.fused_attn for m in attentions] == before
+    assert not any(m.attn_drop._forward_pre_hooks for m in attentions)  # type: ignore[union-attr,operator]
+
+
+def test_shares_of_patches() -> None:
+    view = ExitView(made(), 2)
+    found = roll_out(view, pictures(1))
+    assert found.shape == (2, 2)
+    assert (found > 0).all()
+    np.testing.assert_allclose(found.ravel(), rollout(attention_maps(view, pictures(1)))[0, 1:])
+
+
+def test_maps_are_refused_where_attention_is_not_between_all_tokens() -> None:
+    with pytest.raises(ValueError, match="keeps maps"):
+        roll_out(ExitView(made(backbone="test_convnext", exits=2), 0), pictures(1))
