@@ -1,0 +1,216 @@
+# %% [markdown]
+# # 1 · The conflict
+#
+# Why not simply hang a predictor behind every second block of a backbone?
+#
+# **Goal.** See what each stage of a network knows, what early predictors do to it, and how DMPO keeps it.
+#
+# **Time.** 20 minutes to read, about a minute to run.
+#
+# **Before.** [00](00_quickstart.ipynb). The backbone's weights are needed (`dmpo-explore fetch`).
+
+# %% tags=["setup"]
+from dataclasses import replace
+from functools import cache
+
+import torch
+
+import dmpo_explore as dx
+from dmpo_explore.figures_inside import depth_figure, gradient_figure, matrix_figure, probe_figure
+from dmpo_explore.probes import half_of, reconstruct
+from dmpo_explore.representation import block_view
+from exercises.the_conflict import check_1, check_2, check_3
+from interactive import live, numbers, slider
+
+runs = {name: dx.load_run(name) for name in ("demo", "demo-naive", "demo-single")}
+config = runs["demo"].config.model
+dx.fetch_weights(config.backbone)
+
+images = runs["demo"].inputs("test", range(240))
+labels = torch.tensor(runs["demo"].record("test").labels[:240])
+fitted = half_of(len(images))  # probes are fitted on this half and judged on the other
+
+# %% [markdown]
+# Three models stand on the same frozen ViT-S/14 with the same small trainable adapters (the *tuning*), trained on the
+# same 10,000 Fashion-MNIST pictures:
+#
+# | name | exits | predictors | loss weights |
+# |---|---|---|---|
+# | `demo-single` | one, at the end | linear | – |
+# | `demo-naive` | after every two blocks | linear | uniform |
+# | `demo` (DMPO) | after every two blocks | bypass + second order | two phases |
+#
+# ## Every exit wants the answer now
+#
+# All exits of `demo-naive` ask the same adapters for features from which a label can be read, the first ones after two
+# blocks. The records know how well that works on all 10,000 test pictures.
+#
+# **Predict.** Will the *last* exit of `demo-naive` be as good as `demo-single`, which has the same last predictor?
+
+# %%
+accuracy = {name: run.record("test").correct.mean(axis=0) for name, run in runs.items()}
+lines = {"demo (DMPO)": accuracy["demo"], "demo-naive": accuracy["demo-naive"]}
+lines["demo-single"] = [float("nan")] * 5 + list(accuracy["demo-single"])
+depth_figure(lines, "accuracy on test").update_yaxes(tickformat=".0%")
+
+# %% [markdown]
+# Naive early exits are poor, and the last one pays too: about a point below the single model. DMPO's early exits are
+# far better. Its own last exit pays as well (its weight in the loss ends low); the middle ones do not. To see what
+# happened inside, ask the stages.
+#
+# ## What a stage knows
+#
+# A **probe** is the simplest reader: a ridge regression on frozen tokens. It asks two things of the tokens that the
+# trunk hands on after every two blocks:
+#
+# - *low level*: the mean grey of the patch that a token stands for (what a deeper stage may still need);
+# - *label*: the class of the picture, from the mean of its patch tokens (what an exit needs here).
+#
+# Half of 240 bundled test pictures fit the probes, the other half judges them; nothing about the models is chosen by
+# it. The fourth line, `untuned`, is the backbone without any adapter. `demo-single` has no early exits, so its trunk
+# is cut at the same blocks by `block_view`.
+#
+# **Predict.** With depth, which of the two gets easier and which harder? Which trunk gives up low-level detail first:
+# the naive or DMPO's?
+
+# %% tags=["setup"]
+untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
+models = {"untuned": untuned} | {name: run.model() for name, run in runs.items()}
+
+
+@cache
+def tokens(name):
+    model = models[name]
+    return dx.stage_tokens(block_view(model, 2) if name == "demo-single" else model, images)
+
+
+# %%
+probes = {name: dx.probe_stages(tokens(name), images, labels) for name in models}
+trunks = {name: table[table["source"] == "trunk"] for name, table in probes.items()}
+probe_figure(trunks)
+
+# %% [markdown]
+# Left, up is *worse*: the probe misses more of the grey mean (the axis is logarithmic). Right, up is better.
+#
+# The naive trunk does what its exits ask: the label is easy to read early, and at every depth it has lost more of the
+# picture than the others. DMPO's trunk keeps nearly as much of the picture as the single model's, which never had an
+# early exit to serve. Its early exits are good all the same, because they do not read the trunk alone:
+# [02](02_bypass_decomposition.ipynb) shows what the bypass adds.
+#
+# This is what the paper calls *representative* against *discriminative* ability. That the first can be measured by
+# patch means is our choice.
+#
+# ## What is left of the picture
+#
+# The same question as a picture: one linear probe per stage predicts all 14 × 14 pixels of a patch from its token.
+#
+# **Predict.** After twelve blocks and with one token per patch, can you still recognise the garment?
+
+# %% tags=["setup"]
+grey = images.mean(dim=1).numpy()
+shown = [i for i in range(len(images)) if not fitted[i]]  # pictures that no probe was fitted on
+
+
+@cache
+def seen(name, stage):
+    return reconstruct(tokens(name).patches(stage), images, (5, 5), fitted)
+
+
+def missed(name, stage):
+    wrong = (grey - seen(name, stage))[~fitted]
+    return float((wrong**2).sum() / ((grey - grey[~fitted].mean())[~fitted] ** 2).sum())
+
+
+# %% tags=["live"]
+def what_is_left(exit, picture):
+    names = ["demo-single", "demo-naive", "demo"]
+    panels = {"picture": grey[shown[picture]]} | {name: seen(name, exit - 1)[shown[picture]] for name in names}
+    line = ", ".join(f"{name} {missed(name, exit - 1):.1%}" for name in names)
+    return matrix_figure(panels, scale="picture").update_layout(height=320), f"exit {exit} · pixels missed: {line}"
+
+
+live(what_is_left, exit=slider("exit", 1, 6, 6), picture=slider("picture", 0, 39, 8))
+
+# %% [markdown]
+# The line above the pictures counts over all 120 pictures that were not fitted: the share of the pixels' variance
+# that the probe misses. Drag the exit: all three blur with depth, the naive trunk first and most. At the very end
+# DMPO's lies between the two.
+#
+# ## Where the pull comes from: gradients
+#
+# Every loss sends a gradient into the adapters. For each early exit, take the gradient of its loss and the gradient
+# of the last exit's loss *on the adapters that both use*, and measure the cosine: 1 is the same direction, 0 is
+# unrelated, below 0 one step undoes the other (a *conflict* in the sense of [Yu et al.
+# 2020](https://arxiv.org/abs/2001.06782)).
+#
+# **Predict.** At the start of training, with fresh predictors: positive, around zero or negative? And in the trained
+# naive model: which exit agrees least with the last one?
+
+# %%
+few = slice(0, 64)
+torch.manual_seed(0)
+fresh = dx.build_model(runs["demo-naive"].config.model, 10)
+asked = {"naive, before training": fresh, "naive, trained": models["demo-naive"], "DMPO, trained": models["demo"]}
+conflicts = {name: dx.gradient_conflict(model, images[few], labels[few]) for name, model in asked.items()}
+gradient_figure(conflicts)
+
+# %% [markdown]
+# Before training, the gradients are close to unrelated. In trained models the deep exits agree with the last one; the
+# gradients of the first two are still nearly unrelated to it, so those exits share little of its aim. An outright
+# conflict on average, a cosine well below 0, is **not** what these models show on these pictures; what early exits do
+# is to spend the shared adapters on another aim. The table says in which share of the batches the two gradients
+# pointed against each other (`opposed`).
+
+# %%
+conflicts["naive, trained"].round(3)
+
+# %% tags=["numbers"]
+deep = {name: table.iloc[-1] for name, table in trunks.items()}
+numbers(
+    naive_exit_1=float(accuracy["demo-naive"][0]),
+    dmpo_exit_1=float(accuracy["demo"][0]),
+    naive_last=float(accuracy["demo-naive"][-1]),
+    single_last=float(accuracy["demo-single"][-1]),
+    low_level_missed_naive=1 - float(deep["demo-naive"]["low_level"]),
+    low_level_missed_dmpo=1 - float(deep["demo"]["low_level"]),
+)
+
+# %% [markdown]
+# ## Try it: three exercises
+#
+# **1.** By the records of all test pictures: at which exit (counted from 1) is `demo-naive` furthest behind `demo`?
+
+# %% tags=["exercise"]
+answer_1 = ...
+check_1(answer_1)
+
+# %% [markdown]
+# **2.** *Gradient surgery* (Yu et al. 2020): where two gradients conflict, take from the first its part along the
+# second; where they do not, leave it alone. Write a function of two vectors (tensors) that returns the changed first
+# one.
+
+# %% tags=["exercise"]
+answer_2 = ...
+check_2(answer_2)
+
+# %% [markdown]
+# **3.** The label probe above read the mean patch token. Let it read the *class token* (position 0) of the trunk
+# behind exit 1 of `demo-naive` instead: which share of the held-out half does it get right?
+# (`dmpo_explore.probes.ridge_accuracy`.)
+
+# %% tags=["exercise"]
+answer_3 = ...
+check_3(answer_3)
+
+# %% [markdown]
+# ## What you cannot conclude
+#
+# - One run each, one data set, one backbone: whether the gaps between lines are larger than those between seeds is a
+#   question for a study, not for this notebook. 120 pictures judge a label probe, so its points are off by ± 3 % or so.
+# - A probe says what *can* be read linearly, not what the next stage uses, and not what a deeper reader could find.
+# - `demo` differs from `demo-naive` in bypass, predictor *and* loss weights at once. Which of them spared the trunk
+#   cannot be told from these three runs.
+# - The gradients are snapshots on 64 pictures. Where a sum of losses has come to rest the parts cancel, so a negative
+#   cosine in a trained model would not prove that exits harm each other, nor does a positive one prove the contrary.
+#
+# Next: [02 · Trunk against bypass](02_bypass_decomposition.ipynb)

@@ -1,0 +1,226 @@
+# %% [markdown]
+# # 2 · Trunk against bypass
+#
+# What does an early predictor read from the trunk, and what from the bypass beside it?
+#
+# **Goal.** Take the tokens of one DMPO run apart into trunk and bypass and compare them with three instruments:
+# likeness (CKA), probes, and switching the bypass off.
+#
+# **Time.** 20 minutes to read, about a minute to run.
+#
+# **Before.** [01](01_the_conflict.ipynb) for probes and for what *representative* and *discriminative* mean.
+
+# %% tags=["setup"]
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+import dmpo_explore as dx
+from dmpo_explore.build import build_reference
+from dmpo_explore.cost import measure_cost
+from dmpo_explore.figures_inside import cka_figure, depth_figure, matrix_figure, probe_figure
+from dmpo_explore.representation import read_out
+from dmpo_explore.similarity import cka_matrix
+from exercises.bypass_decomposition import check_1, check_2, check_3
+from interactive import live, numbers, slider
+
+run = dx.load_run("demo")
+config = run.config.model
+dx.fetch_weights(config.backbone)
+model = run.model()
+
+images = run.inputs("test", range(240))
+labels = torch.tensor(run.record("test").labels[:240])
+tokens = dx.stage_tokens(model, images)
+
+# %% [markdown]
+# `tokens.trunk[k]` is what the trunk hands on behind exit k + 1; the next stage reads it. `tokens.read[k]` is trunk
+# *plus* bypass, which the predictor reads and no later stage ever sees:
+#
+#     stage:   tokens ── blocks ──┬──────────────────────────→ next stage        (representative)
+#                                 └─ bypass ─ norm ─ predictor → logits          (discriminative)
+#
+# That the trunk does not read the bypass back is the paper's idea (its abstract); the shapes below are ours, but for
+# `mlp`, which follows the authors' release.
+#
+# | bypass | what it adds to the tokens | from |
+# |---|---|---|
+# | `conv` (default) | Up(GELU(DWConv3×3(Down(LN x)))) on all tokens: patches see their neighbours | ours |
+# | `mlp` | Up(GELU(Down(LN x))) on the class token alone | release; residual and zero start ours |
+# | `ladder` | as `conv`, and reads the previous exit's bypass too | ours |
+# | `none` | nothing | – |
+#
+# ## What it costs
+#
+# **Predict.** The trunk behind exit 1 has two transformer blocks of width 384. Which share of their compute does the
+# `conv` bypass (64 wide) take: a half, a tenth, a fiftieth?
+
+# %%
+reference = build_reference(config, 10)
+rows = {}
+for kind in ("conv", "mlp", "ladder", "none"):
+    cost = measure_cost(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
+    row = {"parameters of 5": cost.parameters["bypass"], "MFLOPs of one": cost.bypass[0] / 1e6}
+    rows[kind] = row | {"of 2 blocks": cost.bypass[0] / cost.trunk[0]}
+costs = pd.DataFrame.from_dict(rows, orient="index")
+costs.round(4)
+
+# %% [markdown]
+# (1 MAC = 2 FLOPs; one picture of 70 px, 25 patches and a class token.)
+#
+# ## Where it acts
+#
+# Per patch: the length of what the bypass adds, as a share of the length of the trunk's token.
+#
+# **Predict.** Is the bypass a small correction? At which exit does it add most?
+
+# %%
+maps = tokens.bypass_maps()
+panels = {f"exit {k + 1}": maps[k][8] for k in range(5)}
+matrix_figure(panels, scale="size").update_layout(height=260)
+
+# %%
+matrix_figure({"the picture": images[8].mean(dim=0)}, scale="picture").update_layout(height=260)
+
+# %%
+pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 pictures").round(2)
+
+# %% [markdown]
+# No small correction: at the first exits the bypass adds *more* than the trunk's token is long, at the fifth about a
+# quarter of it. In this picture the share is smallest where the shoe is.
+# Early predictors read mostly what is beside the trunk.
+#
+# ## Is the trunk still the backbone's?
+#
+# **Linear CKA** compares two representations of the same rows: 1 where one is a rotated and scaled copy of the other,
+# 0 where they are uncorrelated ([Kornblith et al. 2019](https://arxiv.org/abs/1905.00414)). Rows here are the patch
+# tokens of 120 pictures.
+#
+# **Predict.** Compare the tuned trunks with the untuned backbone, depth by depth. Which stays closer, DMPO's or the
+# naive model's?
+
+# %%
+untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
+plain = dx.stage_tokens(untuned, images[:120])
+naive = dx.stage_tokens(dx.load_run("demo-naive").model(), images[:120])
+kept = {
+    name: [dx.linear_cka(t.patches(k)[:120].flatten(0, 1), plain.patches(k).flatten(0, 1)) for k in range(6)]
+    for name, t in {"DMPO": tokens, "naive": naive}.items()
+}
+depth_figure(kept, "CKA with the untuned backbone").update_yaxes(range=[0, 1])
+
+# %% [markdown]
+# And the whole square, DMPO's trunk against the untuned one: bright on the diagonal means that tuning moved a stage
+# little.
+
+# %%
+square = cka_matrix([tokens.patches(k)[:120] for k in range(6)], [plain.patches(k) for k in range(6)])
+names = [f"exit {k}" for k in range(1, 7)]
+cka_figure(square, [f"DMPO, {name}" for name in names], [f"untuned, {name}" for name in names])
+
+# %% [markdown]
+# ## Does the bypass make early tokens like deep ones?
+#
+# One may expect that what an early predictor reads resembles the last stage's tokens more than the bare trunk does.
+#
+# **Predict.** Does the dashed line (read) lie above the solid one (trunk)?
+
+# %%
+last = [tokens.patches(5)[:120]]
+likeness = {
+    source: cka_matrix([tokens.patches(k, source)[:120] for k in range(6)], last)[:, 0] for source in ("trunk", "read")
+}
+depth_figure(likeness, "CKA with the last stage's tokens").update_yaxes(range=[0, 1])
+
+# %% [markdown]
+# It lies *below* at the early exits: the bypass does not imitate the deep stages. Before concluding that it is
+# useless, ask for the label instead of for likeness.
+#
+# **Predict.** Probes for the label: from the trunk's mean token or from the mean of what the predictor reads?
+
+# %%
+probes = dx.probe_stages(tokens, images, labels)
+sources = {"trunk": probes[probes["source"] == "trunk"], "read (trunk + bypass)": probes[probes["source"] == "read"]}
+probe_figure(sources)
+
+# %% [markdown]
+# The label is easier to read where the bypass has been added, above all at exit 1, and a little of the picture is
+# harder to read there. So the bypass makes tokens discriminative *in its own way*, unlike the deep stages'. Two
+# instruments, two answers: CKA weighs the directions in which tokens vary most, a probe looks for whichever direction
+# helps.
+#
+# ## Switching it off
+#
+# Let the predictors read trunk + share × bypass. At 1 this is the model as trained, at 0 the bypass is off. **This is
+# an ablation at inference:** these predictors have learnt to read with the bypass. It shows what *this* model leans
+# on, not what a model trained without bypass would reach.
+#
+# **Predict.** Which exits break at share 0?
+
+
+# %% tags=["live"]
+def with_share(share):
+    right = (read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
+    lines = {f"share {share:.2f}": right, "as trained": as_trained}
+    figure = depth_figure(lines, "right of 240").update_yaxes(range=[0.4, 1], tickformat=".0%")
+    return figure, f"trunk + {share:.2f} × bypass: exit 1 has {right[0]:.1%} right, exit 2 {right[1]:.1%}"
+
+
+as_trained = (read_out(model, tokens).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
+live(with_share, share=slider("bypass share", 0.0, 1.5, 0.0, 0.05))
+
+# %% tags=["numbers"]
+off, on = ((read_out(model, tokens, share=s).argmax(dim=-1) == labels[:, None]).float().mean(dim=0) for s in (0.0, 1.0))
+numbers(
+    bypass_of_two_blocks=float(costs["of 2 blocks"]["conv"]),
+    parameters_of_five=int(costs["parameters of 5"]["conv"]),
+    added_at_exit_1=float(maps[0].mean()),
+    added_at_exit_5=float(maps[4].mean()),
+    right_at_exit_1=float(on[0]),
+    right_at_exit_1_switched_off=float(off[0]),
+    cka_exit_1_with_untuned=float(square[0, 0]),
+)
+
+# %% [markdown]
+# The first two exits lean on their bypass, the third a little; the fourth and fifth read as well without it on these
+# pictures. If you would want to *use* a share other than 1, choose it on `val`: these are test pictures, and we only
+# describe.
+#
+# ## Try it: three exercises
+#
+# **1.** How many parameters has one `conv` bypass? Write a function of the trunk's width and the hidden width. Its
+# layers are LayerNorm, Linear down, depthwise 3 × 3 convolution, Linear up, all with biases.
+
+# %% tags=["exercise"]
+answer_1 = ...
+check_1(answer_1)
+
+# %% [markdown]
+# **2.** CKA does not see rotations. Find an *invertible linear* map that it does see: a function from a tensor (n, p)
+# to a tensor (n, p) after which the CKA of random rows with their image falls below 0.5.
+
+# %% tags=["exercise"]
+answer_2 = ...
+check_2(answer_2)
+
+# %% [markdown]
+# **3.** At which exit (counted from 1) do most of the 240 pictures change from right to wrong when the bypass is
+# switched off?
+
+# %% tags=["exercise"]
+answer_3 = ...
+check_3(answer_3)
+
+# %% [markdown]
+# ## What you cannot conclude
+#
+# - That a model needs its bypass: switching a part off that others were trained with is not a retrained control. Runs
+#   without bypass, over several seeds, are a study's business.
+# - That a low CKA is bad or a high one good. It is dominated by the few directions of largest variance, and tokens of
+#   one picture are not independent rows.
+# - That the bypass *caused* the trunk to stay close to the backbone: DMPO's loss weights and predictors differ from the
+#   naive model's too.
+# - Anything about small differences between lines: one run each, 240 pictures, one data set.
+#
+# Next: [03 · Second-order heads](03_second_order_heads.ipynb)

@@ -1,0 +1,255 @@
+# %% [markdown]
+# # 3 · Second-order heads
+#
+# What do early predictors gain from *how features vary together* over a picture, and what does it cost?
+#
+# **Goal.** Walk from mean pooling to covariance on one picture, see Newton–Schulz take a matrix square root and Moment
+# Probing build its matrices, and weigh cost against gain.
+#
+# **Time.** 20 minutes to read, less than a minute to run.
+#
+# **Before.** [01](01_the_conflict.ipynb) for probes. A little linear algebra: covariance, eigenvalues.
+
+# %% tags=["setup"]
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+import dmpo_explore as dx
+from dmpo_explore.cost import count_flops
+from dmpo_explore.figures_inside import cost_gain_figure, depth_figure, matrix_figure, spectrum_figure
+from dmpo_explore.predictor import (
+    CovariancePredictor,
+    LinearPredictor,
+    MomentPredictor,
+    covariance,
+    cross_moments,
+    newton_schulz,
+    signed_sqrt,
+    upper_triangle,
+)
+from dmpo_explore.probes import half_of, ridge_accuracy
+from exercises.second_order_heads import check_1, check_2, check_3
+from interactive import live, numbers, slider
+
+run = dx.load_run("demo")
+config = run.config.model
+dx.fetch_weights(config.backbone)
+model = run.model()
+
+stage = model.stages[0]  # exit 1, behind two blocks
+picture = run.inputs("test", [8])
+with torch.no_grad():
+    read, _ = stage.bypass(stage.trunk(model.embed(picture)))
+    normed = stage.norm(read)  # (1, 26, 384): a class token and 25 patch tokens
+    reduced = stage.predictor.reduce(normed[:, stage.prefix :])  # (1, 25, 48)
+sigma = covariance(reduced)
+
+# %% [markdown]
+# That early exits read second-order statistics is the paper's (abstract). `moment` follows Moment Probing in the
+# authors' release; `covariance`, this run's predictor, is ours, with the signed square root ([Lin et al.
+# 2015](https://arxiv.org/abs/1504.07889)) or the matrix square root of iSQRT-COV ([Li et al.
+# 2018](https://arxiv.org/abs/1712.01034)).
+#
+# ## From a mean to a covariance
+#
+# At exit 1 the picture is 25 patch tokens, reduced by a learnt projection from 384 to 48 channels. Mean pooling keeps
+# one number per channel. The covariance keeps one per *pair* of channels: do they rise and fall together over the
+# patches?
+#
+# **Predict.** Two pictures whose patches are the same but in another order: which of mean and covariance tells them
+# apart?
+
+# %%
+matrix_figure({"the picture": picture[0].mean(dim=0)}, scale="picture").update_layout(height=240)
+
+# %%
+panels = {"25 tokens × 48 channels": reduced[0], "their mean": reduced.mean(dim=1)}
+matrix_figure(panels, shared=False).update_layout(height=240)
+
+# %%
+matrix_figure(
+    {"covariance Σ, 48 × 48": sigma[0], "signed square root of each entry": signed_sqrt(sigma)[0]}, shared=False
+)
+
+# %% [markdown]
+# Neither tells the order: both forget *where* a patch is. The covariance still knows which features occur together. A
+# few channels of large variance dominate Σ (left); the signed square root (right) evens that out, entry by entry.
+#
+# ## The matrix square root, by multiplications only
+#
+# iSQRT-COV takes the root of Σ as a *matrix*: √Σ · √Σ = Σ, so every eigenvalue becomes its root. Eigenvalue solvers are
+# slow on GPUs; **Newton–Schulz** needs products only. With A = Σ / tr Σ, start from Y = A, Z = I and repeat
+# Y ← ½ Y (3I − ZY), Z ← ½ (3I − ZY) Z. The answer is √(tr Σ) · Y.
+#
+# **Predict.** 25 tokens, 48 channels: how many eigenvalues of Σ can be above zero? Which of them will five iterations
+# get right?
+
+# %% tags=["setup"]
+values, vectors = torch.linalg.eigh(sigma[0].double())
+root = vectors @ values.clamp_min(0).sqrt().diag() @ vectors.T  # exact
+floor = values.max() * 1e-6  # below this a float32 covariance is rounding
+
+# %%
+fifth = torch.linalg.eigvalsh(newton_schulz(sigma.double(), 5)[0])
+spectrum_figure({"Σ": values[values > floor], "√Σ, exact": values[values > floor].sqrt(), "5 iterations": fifth[-24:]})
+
+# %% [markdown]
+# 24: centring takes one dimension from 25 tokens. The root lifts small directions towards large ones, which is the
+# point: the classifier gets to see them. Five iterations have the large ones right and lag behind at the small ones.
+#
+# **Predict.** How many iterations until you see no difference to the exact root?
+
+
+# %% tags=["live"]
+def iterate(n):
+    now = newton_schulz(sigma.double(), n)[0]
+    wrong = float((now - root).norm() / root.norm())
+    panels = {f"after {n}": now, "exact √Σ": root, "difference × 10": 10 * (now - root)}
+    return matrix_figure(panels), f"{n} iterations: {wrong:.1%} away from the exact root"
+
+
+live(iterate, n=slider("iterations", 1, 15, 5))
+
+# %% [markdown]
+# ## Moment Probing, step by step
+#
+# The release's head does not take the covariance of all channels. It projects the tokens, splits them into four
+# *heads*, normalises each, and takes the **cross**-covariance of neighbouring heads; each column is scaled to unit
+# length. That gives three matrices, a picture with three channels, and two small convolutions (stride 2) shrink it to
+# a vector. No bundled run has such a head, so its weights here are *random*: look at the shapes, not at the patterns.
+#
+# **Predict.** A covariance is symmetric. Are these matrices?
+
+# %%
+torch.manual_seed(0)
+moment = MomentPredictor(stage.width, 10, stage.grid, stage.prefix, read="both")
+with torch.no_grad():
+    projected = moment.project(normed[:, stage.prefix :])  # (1, 25, 256)
+    heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))  # (1, 25, 4, 64)
+    moments = cross_moments(heads)  # (1, 3, 64, 64)
+    small = moment.convs(moments)  # (1, 3, 15, 15)
+matrix_figure({f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] for i in range(3)})
+
+# %%
+matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}).update_layout(height=300)
+
+# %% [markdown]
+# Three different sets of channels meet, so nothing is symmetric: `moments` has 3 · 64² = 12,288 numbers, the vector
+# behind the convolutions 3 · 15² = 675, the upper triangle of our covariance 48 · 49 / 2 = 1,176.
+#
+# ## What it costs
+#
+# **Predict.** Rank the heads by compute: linear on class token and mean, covariance with the signed root, covariance
+# with Newton–Schulz, Moment Probing. Two transformer blocks at this size take about 190 MFLOPs.
+
+# %%
+shape = (stage.width, 10, stage.grid, stage.prefix)
+kinds = {
+    "linear": LinearPredictor(stage.width, 10, stage.prefix, "both"),
+    "covariance, signed root": CovariancePredictor(*shape, normalisation="sqrt"),
+    "covariance, Newton–Schulz": CovariancePredictor(*shape, normalisation="isqrt"),
+    "moment": moment,
+}
+costs = pd.DataFrame(
+    {
+        "name": list(kinds),
+        "flops": [count_flops(head, normed) for head in kinds.values()],
+        "parameters": [sum(p.numel() for p in head.parameters()) for head in kinds.values()],
+    }
+)
+costs
+
+# %% [markdown]
+# ## What it gains
+#
+# A fair question needs the *same* tokens and readers that were fitted on the same pictures. Take the **untuned**
+# backbone (no exit has shaped it), reduce patch tokens to 48 principal components, and let ridge probes find the
+# label from the mean, from the covariance (signed root, and Newton–Schulz), and from mean and covariance together.
+# 300 test pictures, half fit, half judge; averaged over three random halves.
+#
+# **Predict.** Where will the covariance help: at the first exits, in the middle, or at the last?
+
+# %%
+images, labels = run.inputs("test", range(300)), run.record("test").labels[:300]
+untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
+tokens = dx.stage_tokens(untuned, images)
+
+
+def features(stage):
+    patches = tokens.patches(stage)
+    small = patches @ torch.pca_lowrank(patches.flatten(0, 1), 48)[2]  # without labels, so from all pictures
+    second, isqrt = (upper_triangle(f(covariance(small))) for f in (signed_sqrt, newton_schulz))
+    first = patches.mean(dim=1)
+    return {"mean": first, "signed root": second, "Newton–Schulz": isqrt, "mean + root": torch.cat((first, second), 1)}
+
+
+# %%
+torch.manual_seed(0)
+halves = [half_of(300, seed) for seed in range(3)]
+gains = pd.DataFrame(
+    {name: sum(ridge_accuracy(x, labels, h) for h in halves) / 3 for name, x in features(k).items()} for k in range(6)
+)
+depth_figure(gains.to_dict("list"), "label found").update_yaxes(tickformat=".0%")
+
+# %% [markdown]
+# At the first exits the covariance finds several points more than the mean, from the same tokens; behind them the
+# gain shrinks to what 150 judging pictures cannot tell from noise. That fits the paper's design: second order for the
+# *early* predictors, a plain linear one at the end. For scale, exit 1's cost and gain in one picture:
+
+# %%
+found = [gains[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
+cost_gain_figure(costs.iloc[:3].assign(accuracy=found))
+
+# %% [markdown]
+# (The linear head is charged for class token and mean, its probe reads the mean alone; the covariance heads read class
+# token and mean as well. No point for `moment`: random convolutions say nothing about a trained head.)
+
+# %% tags=["numbers"]
+five = newton_schulz(sigma.double(), 5)[0]
+numbers(
+    linear_flops=int(costs["flops"][0]),
+    covariance_flops=int(costs["flops"][1]),
+    newton_schulz_flops=int(costs["flops"][2]),
+    moment_flops=int(costs["flops"][3]),
+    covariance_parameters=int(costs["parameters"][1]),
+    moment_parameters=int(costs["parameters"][3]),
+    wrong_after_5=float((five - root).norm() / root.norm()),
+)
+
+# %% [markdown]
+# ## Try it: three exercises
+#
+# **1.** The second-order layer W2 has one weight per entry of the upper triangle (diagonal included) and class. With
+# 10 classes and at most 10,000 weights, how many channels can the covariance have?
+
+# %% tags=["exercise"]
+answer_1 = ...
+check_1(answer_1)
+
+# %% [markdown]
+# **2.** Write the covariance of tokens: a function from a tensor (N, d) to (d, d), over the N tokens, divided by N.
+
+# %% tags=["exercise"]
+answer_2 = ...
+check_2(answer_2)
+
+# %% [markdown]
+# **3.** Why divide by the trace? Give a symmetric 2 × 2 tensor with positive eigenvalues for which the iteration from
+# Y = Σ, Z = I, *without* the division, runs away.
+
+# %% tags=["exercise"]
+answer_3 = ...
+check_3(answer_3)
+
+# %% [markdown]
+# ## What you cannot conclude
+#
+# - That second order is worth points in a trained model: ridge probes on an untuned backbone are not trained heads.
+#   What it adds to `demo` over several seeds is a study's question.
+# - That the signed root and Newton–Schulz differ, in either direction: 150 pictures judge them, so about ± 3 % each.
+# - That Moment Probing is better or worse than our covariance: none was trained here.
+# - Anything about speed: FLOPs leave out what is done element by element, and Newton–Schulz is many small products.
+#
+# Next: [04 · Two phases](04_phase_schedule.ipynb)

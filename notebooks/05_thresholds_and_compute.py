@@ -1,0 +1,195 @@
+# %% [markdown]
+# # 5 · Thresholds and compute
+#
+# *Who decides when to stop, how good is that decision, and what does it really cost?*
+#
+# **Goal.** Compare rules for leaving, fit them on validation images, set planned against used compute, and see how far
+# confidence can be trusted at each exit.
+# **Time.** 20 minutes to read, half a minute to run.
+# **Before.** [00](00_quickstart.ipynb).
+
+# %% tags=["setup"]
+import numpy as np
+import pandas as pd
+
+import dmpo_explore as dx
+from dmpo_explore.calibration import calibration_error, fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.figures import trade_off_figure
+from dmpo_explore.figures_method import flips_figure, nominal_figure
+from dmpo_explore.figures_reliability import reliability_figure
+from exercises.thresholds_and_compute import check_1, check_2, check_3
+from interactive import choice, live, numbers, slider
+
+demo, naive = dx.load_run("demo"), dx.load_run("demo-naive")
+val, test = demo.record("val"), demo.record("test")
+curves = {name: dx.trade_off(test, name) for name in ("confidence", "entropy", "margin", "patience")}
+
+# %% [markdown]
+# ## Rules for leaving
+#
+# A policy looks at the exits so far and says *leave* or *go on*. It may ask how probable the best class is
+# (`confidence`), how far it leads (`margin`), how spread out the probabilities are (`entropy`), or whether the exits
+# agree (`patience`). Two more frame the picture: `random` looks at nothing, `oracle` knows the labels.
+#
+# **Predict.** Order the rules by how good they are. How much room is there between the best of them and the oracle?
+
+# %%
+trade_off_figure(curves | {name: dx.trade_off(test, name) for name in ("random", "oracle")})
+
+# %% [markdown]
+# The three that read probabilities lie close together: *which* score you read hardly matters here. Patience cannot
+# leave before two exits have agreed, so it needs compute; where there is some, it is the best of them. And the oracle
+# is far above all: some exit is right much more often than any rule finds out.
+#
+# ## From a wish to a threshold
+#
+# Nobody wishes for a threshold. People wish for *at most 30 % of the compute*. So the threshold is chosen on val, the
+# best one within the budget there, and applied to test, once. The dot is what comes out on test.
+#
+# **Predict.** Raise the budget from 20 % to 100 %. Will the dot follow to the right end of the curve?
+
+
+# %% tags=["live"]
+def fitted(policy, budget):
+    chosen = dx.fit_policy(val, policy, flops=budget)
+    seen = dx.summarise(test, chosen.exits(test))
+    line = f"{policy}, at most {budget:.0%}: threshold {chosen.thresholds[0]:.4g}, used {seen['flops_fraction']:.1%},"
+    return trade_off_figure({policy: curves[policy]}, seen), f"{line} {seen['accuracy']:.2%} right"
+
+
+live(fitted, budget=slider("budget", 0.18, 1.1, 0.3, 0.01), policy=choice("policy", list(curves)))
+
+# %% [markdown]
+# It stops early: on val more compute brought nothing, so the fit does not spend it. A budget is a limit, not a target.
+#
+# ## Planned and used compute
+#
+# Papers often plan: *let 60 % of the images leave at exit 1, 20 % at exit 2, …*, and report the compute of the plan.
+# What the model then uses on other images is another number. Below, five plans; each is turned into thresholds on val.
+#
+# **Predict.** Which line stays on the diagonal: thresholds fitted on `demo`'s own validation images, or thresholds
+# fitted on those of `demo-naive`, a model of the same shape, and borrowed?
+
+
+# %%
+def planned(share, source):
+    shares = np.array([(1 - share) ** k * share for k in range(5)] + [(1 - share) ** 5])
+    borrowed = dx.fit_policy(source.record("val"), shares=shares)
+    return {"nominal": shares @ test.flops_fraction, "realised": test.flops_fraction[borrowed.exits(test)].mean()}
+
+
+plans = (0.2, 0.35, 0.5, 0.65, 0.8)
+tables = {run.name: pd.DataFrame([planned(share, run) for share in plans]) for run in (demo, naive)}
+nominal_figure({f"thresholds of {name}": table for name, table in tables.items()})
+
+# %% [markdown]
+# A threshold belongs to the model, and to the kind of images, on which it was fitted. That is why everything in this
+# project shows *used* compute.
+#
+# ## One threshold or one per exit?
+#
+# With six exits there are five thresholds to set, and one knob for all of them is a restriction.
+#
+# **Predict.** How much does freedom buy: on val, where it was fitted, and on test?
+
+
+# %%
+def gained(budget):
+    policies = {"one": dx.fit_policy(val, flops=budget), "five": dx.fit_policy(val, flops=budget, per_exit=True)}
+    pairs = [(where, kind) for where in records for kind in policies]
+    exits = {(where, kind): policies[kind].exits(records[where]) for where, kind in pairs}
+    return {f"{w}, {kind}": dx.summarise(records[w], exits[w, kind])["accuracy"] for w, kind in pairs}
+
+
+records, budgets = {"val": val, "test": test}, (0.22, 0.26, 0.3, 0.4)
+pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, name="budget")).round(4)
+
+# %% [markdown]
+# On val it cannot lose, for one threshold is a special case of five. The last two columns count: most of the gain is
+# still there on images that the thresholds have never met.
+#
+# ## Is an exit as sure as it is right?
+#
+# One threshold for all exits assumes that 80 % means the same at each. Count: of all answers given with about 80 %
+# confidence, how many are right? On the diagonal, 80 % of them.
+#
+# **Predict.** Which exit will lie farthest from its diagonal? On which side?
+
+# %%
+temperatures = fit_temperatures(val)
+after = tempered_record(test, temperatures)
+both = {"as trained": reliability_table(test, 10), "with temperature": reliability_table(after, 10)}
+reliability_figure(both).update_layout(height=560)
+
+# %% [markdown]
+# A *temperature* divides the logits of an exit before the softmax; it is fitted on val, one per exit, and changes no
+# answer, only how sure it sounds. The calibration error is the mean distance from the diagonal:
+
+# %%
+errors = {"as trained": calibration_error(test), "with temperature": calibration_error(after)}
+table = pd.DataFrame(errors, index=[f"exit {k + 1}" for k in range(test.n_exits)])
+table.assign(temperature=temperatures).round(3)
+
+# %% [markdown]
+# ## Flips, and the oracle
+#
+# From one exit to the next some answers turn right, others turn wrong.
+#
+# **Predict.** From exit 5 to exit 6: more of these or more of those?
+
+# %%
+flips_figure(test.correct)
+
+# %% [markdown]
+# Going on is a trade, not a gain, and at the end of this model a bad one. An image whose right answer is lost on the
+# way is *overthought*. The oracle would have kept it; that is where its lead comes from:
+
+# %% tags=["numbers"]
+seen = dx.summarise(test, dx.fit_policy(val, flops=0.3).exits(test))
+numbers(
+    accuracy_at_30_percent=seen["accuracy"],
+    compute_used=seen["flops_fraction"],
+    overthought=seen["overthought"],
+    some_exit_is_right=float(test.correct.any(axis=1).mean()),
+    calibration_error_exit_1=float(calibration_error(test)[0]),
+    calibration_error_exit_1_tempered=float(calibration_error(after)[0]),
+)
+
+# %% [markdown]
+# ## Try it: three exercises
+#
+# **1.** Someone uses `demo-naive` with `entropy` and wants to lose at most half a point against its last exit, as
+# cheaply as possible. Fit that on val. Which share of the compute does it use on test?
+
+# %% tags=["exercise"]
+answer_1 = ...
+check_1(answer_1)
+
+# %% [markdown]
+# **2.** With `demo` at `flops=0.3`: which share of the test images was right at exit 1 already, and went on all the
+# same?
+
+# %% tags=["exercise"]
+answer_2 = ...
+check_2(answer_2)
+
+# %% [markdown]
+# **3.** Write the rule yourself: a function of one image's K confidences (an array) and a threshold that returns the
+# exit where the image leaves, counted from 0. The last exit takes everybody.
+
+# %% tags=["exercise"]
+answer_3 = ...
+check_3(answer_3)
+
+# %% [markdown]
+# ## What you cannot conclude
+#
+# - *That confidence, margin and entropy are always alike.* They are for ten classes and this model; with a thousand
+#   classes and other losses they part.
+# - *That the oracle can be reached.* It picks among six answers with the label in hand; some of its hits are luck.
+# - *That temperatures improve the trade-off.* They make confidence honest; that the right images leave is another
+#   matter.
+# - *That val speaks for every future image.* All of this holds for images drawn like val. Blur them, and both accuracy
+#   and compute move: `scripts/bench` lists benchmarks that measure it.
+#
+# Next: [06 · Where each exit looks](06_where_each_exit_looks.ipynb).

@@ -1,0 +1,141 @@
+"""NAME.py → NAME.ipynb, run from top to bottom, with outputs that a page without a kernel can show.
+
+Use: python notebooks/build.py [--check] [NAME …], a name being a notebook's number, stem or file; default all.
+With --check nothing is written: pairs must agree and every cell must run. What is written is reproducible: no widget
+state, no timing, ids by position, of a figure only its PNG. Warnings (anything on stderr) and files above 400 KB fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).resolve().parent
+MAX_BYTES, MAX_SECONDS = 400_000, 90
+LIVE = ("application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json")  # needs a kernel or scripts
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def read_script(path: Path) -> NotebookNode:
+    """A py:percent file as a notebook without outputs, ids by position."""
+    script = jupytext.read(path, fmt="py:percent")
+    cells = []
+    for i, cell in enumerate(script.cells):
+        keep = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        make = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
+        cells.append(make(cell.source, id=f"cell-{i:02d}", metadata=keep))
+    return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+
+
+def same_cells(one: NotebookNode, other: NotebookNode) -> bool:
+    """Whether two notebooks have the same cells, outputs aside."""
+    views = [[(c.cell_type, c.source, c.metadata.get("tags", [])) for c in nb.cells] for nb in (one, other)]
+    return views[0] == views[1]
+
+
+def run(notebook: NotebookNode, pictures: bool) -> None:
+    """Execute in place; runs are looked for in an empty folder, so that only bundled ones are found.
+
+    Raises:
+        RuntimeError: a cell failed or wrote to stderr.
+    """
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["DMPO_EXPLORE_RUNS"] = empty
+        os.environ.pop("NOTEBOOK_PICTURES", None)
+        if pictures:
+            os.environ["NOTEBOOK_PICTURES"] = "1"
+        options = {"timeout": 600, "record_timing": False, "resources": {"metadata": {"path": str(FOLDER)}}}
+        client = NotebookClient(notebook, extra_arguments=["--log-level=ERROR"], **options)
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise RuntimeError(str(error)) from None
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise RuntimeError(f"stderr of the cell below is not empty:\n{cell.source}\n---\n{output.text}")
+
+
+def strip(notebook: NotebookNode) -> None:
+    """Drop widget state and what only a kernel can show."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                for kind in LIVE:
+                    output.data.pop(kind, None)
+
+
+def build(path: Path, check: bool) -> str:
+    """Run one notebook and write it, or only check it; a line that says how it went.
+
+    Raises:
+        RuntimeError: it does not run, its pair differs, or it grew too large.
+    """
+    notebook, target, start = read_script(path), path.with_suffix(".ipynb"), time.perf_counter()
+    if check and not (target.exists() and same_cells(notebook, nbformat.read(target, 4))):
+        raise RuntimeError(f"{path.name} and {target.name} differ; run scripts/notebooks {path.stem}")
+    run(notebook, pictures=not check)
+    seconds = time.perf_counter() - start
+    strip(notebook)
+    text = nbformat.writes(notebook, 4) + "\n"
+    if not check and len(text.encode()) > MAX_BYTES:
+        raise RuntimeError(f"{target.name} would have {len(text.encode()):,} bytes; at most {MAX_BYTES:,} are allowed")
+    if not check:
+        temporary = target.with_suffix(".part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    slow = f"  (more than {MAX_SECONDS} s)" if seconds > MAX_SECONDS else ""
+    return f"{path.stem}: {seconds:.0f} s, {target.stat().st_size / 1000:.0f} KB{slow}"
+
+
+def find(names: list[str]) -> list[Path]:
+    """The scripts of these notebooks, all of them if none is named.
+
+    Raises:
+        ValueError: no such notebook; those there are listed.
+    """
+    scripts = sorted(FOLDER.glob("[0-9]*.py"))
+    found = {name: [s for s in scripts if Path(name).stem in (s.stem, s.stem[:2])] for name in names}
+    for name, matches in found.items():
+        if not matches:
+            raise ValueError(f"no notebook {name!r}. There are: {', '.join(s.stem for s in scripts)}")
+    return sorted({script for matches in found.values() for script in matches}) if names else scripts
+
+
+def main() -> int:
+    """Build all that are named; 1 if one failed, after the others were tried."""
+    parser = argparse.ArgumentParser(prog="scripts/notebooks", description="Run notebooks and keep their outputs.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="number, stem or file; default: all")
+    parser.add_argument("--check", action="store_true", help="change nothing: pairs agree, every cell runs")
+    options = parser.parse_args()
+    failed = False
+    try:
+        scripts = find(options.names)
+    except ValueError as error:
+        parser.error(str(error))
+    for script in scripts:
+        try:
+            print(build(script, options.check), flush=True)
+        except RuntimeError as error:
+            failed = True
+            print(f"{script.stem}: {error}", file=sys.stderr, flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Exercises of 04_phase_schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dmpo_explore.schedule import loss_weights
+
+from . import exercise
+
+EPOCHS = 100
+
+
+@exercise
+def check_1(answer: int) -> str:
+    """Geometric steps keep a small weight small for long: later than with straight lines."""
+    weights = np.array([loss_weights("exponential", e, EPOCHS, 4) for e in range(EPOCHS)])
+    above = weights[:, 0] > weights[:, 3]
+    return "" if int(answer) == above.argmax() + 1 else f"there λ_1 is {weights[int(answer) - 1, 0]:.2f}; look around."
+
+
+@exercise
+def check_2(answer: float) -> str:
+    """The phase ratio is a trade: what the late phase gives to exit 1, the early one took from it."""
+    ratio = float(answer)
+    mean = np.mean([loss_weights("switch", e, EPOCHS, 4, phase_ratio=ratio)[0] for e in range(EPOCHS)])
+    return "" if abs(mean - 1) <= 0.01 else f"with {ratio:g} it is {mean:.3f} on average."
+
+
+@exercise
+def check_3(answer: Callable[[int, int, int], Sequence[float]]) -> str:
+    """A two-phase schedule. Whether it is a good one, only training tells."""
+    for n_exits in (2, 4, 7):
+        weights = np.array([answer(e, 10, n_exits) for e in range(10)], float)
+        if weights.shape != (10, n_exits):
+            return f"for {n_exits} exits it must return {n_exits} weights."
+        if weights.min() < 0 or not np.allclose(weights.sum(axis=1), 3):
+            return f"for {n_exits} exits the weights must be from 0 and sum to 3 in every epoch."
+        if not (weights[0, -1] > weights[0, 0] and weights[-1, 0] > weights[-1, -1]):
+            return f"for {n_exits} exits the deep one must lead at first and the early one at last."
+    return ""

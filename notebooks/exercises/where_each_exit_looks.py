@@ -1,0 +1,58 @@
+"""Checks of 06_where_each_exit_looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from . import exercise
+
+
+@exercise
+def check_1(answer: int) -> str:
+    """It leans on a single patch more than any other exit does."""
+    return "" if int(answer) == _largest() else "take the largest absolute value of each map and compare"
+
+
+@exercise
+def check_2(answer: str) -> str:
+    """Shirts, T-shirts, pullovers and coats look alike from afar: the first exit is not sure which it sees."""
+    return "" if str(answer) == _least() else f"{answer!r} leaves early more often than another class; read the table"
+
+
+@exercise
+def check_3(answer: Callable[[Any], Any]) -> str:
+    """Sums over patches keep the whole; means would lose it."""
+    import numpy as np
+
+    heat = np.arange(4900.0).reshape(70, 70)
+    expected = heat.reshape(5, 14, 5, 14).sum(axis=(1, 3))
+    found = np.asarray(answer(heat))
+    if found.shape != (5, 5):
+        return f"the result has shape {found.shape}, not (5, 5)"
+    if not np.isclose(found.sum(), heat.sum()):
+        return "the token map does not add up to the sum of all pixels"
+    return "" if np.allclose(found, expected) else "it adds up, but pixels went to the wrong patch"
+
+
+@cache
+def _largest() -> int:
+    import numpy as np
+
+    import dmpo_explore as dx
+
+    run = dx.load_run("demo")
+    maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [21])[0], method="feature_ablation")
+    return int(np.argmax([np.abs(a.tokens).max() for a in maps.attributions])) + 1
+
+
+@cache
+def _least() -> str:
+    import dmpo_explore as dx
+
+    run = dx.load_run("demo")
+    record = run.record("test")
+    leaves = dx.fit_policy(run.record("val"), flops=0.30).exits(record) == 0
+    shares = [leaves[record.labels == c].mean() for c in range(len(record.meta.class_names))]
+    return record.meta.class_names[int(min(range(len(shares)), key=shares.__getitem__))]

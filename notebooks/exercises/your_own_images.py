@@ -1,0 +1,49 @@
+"""Exercises of 07_your_own_images."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import dmpo_explore as dx
+
+from . import exercise
+
+
+@exercise
+def check_1(answer: int) -> str:
+    """Eight of ten; and no picture is in two splits."""
+    return "" if int(answer) == _training_pictures(1000) else "make the folder, and ask `dx.load_pictures`."
+
+
+@exercise
+def check_2(answer: str) -> str:
+    """Paste it into a terminal, and it trains."""
+    from typer.main import get_command
+
+    from dmpo_explore.cli import app
+
+    program, verb, *words = shlex.split(answer)
+    if (program, verb) != ("dmpo-explore", "train"):
+        return "it starts with `dmpo-explore train`."
+    with get_command(app).commands["train"].make_context("train", words) as context:  # type: ignore[attr-defined]
+        given = {key: str(context.params[key]) for key in ("data", "exits", "epochs", "name")}
+    wanted = {"data": "pictures", "exits": "4,8,12", "epochs": "1", "name": "three"}
+    wrong = [key for key, value in wanted.items() if given[key].replace(" ", "") != value]
+    return f"look again at {', '.join(wrong)}." if wrong else ""
+
+
+@exercise
+def check_3(answer: float) -> str:
+    """Quadratic in the side; attention among the patches grows even faster."""
+    return "" if abs(float(answer) - (112 // 14) ** 2 / (42 // 14) ** 2) < 0.01 else "patches tile an area, not a line."
+
+
+@cache
+def _training_pictures(count: int) -> int:
+    from own_pictures import make_pictures
+
+    with tempfile.TemporaryDirectory() as folder:
+        return len(dx.load_pictures(str(make_pictures(Path(folder), count)), "train"))

@@ -1,0 +1,140 @@
+"""What the notebooks show with: figures that follow sliders while they move, and pictures for pages without a kernel.
+
+In: a short function from values to a plotly figure, and ipywidgets controls. Out: a widget. Importing this makes every
+figure that ends a cell show itself. Where the environment has ``NOTEBOOK_PICTURES`` (scripts/notebooks sets it) each
+figure carries a PNG beside its live form, which is what GitHub shows; that needs kaleido and Chromium.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.io.base_renderers import MimetypeRenderer
+
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a picture: CSS pixels, pixels per CSS pixel, palette
+
+Draw = Callable[..., go.Figure | tuple[go.Figure, str]]
+
+
+def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> widgets.Widget:
+    """A slider that reports while it is dragged: whole numbers if all of its numbers are, else floats."""
+    whole = all(isinstance(number, int) for number in (low, high, value, step or 1))
+    kind = widgets.IntSlider if whole else widgets.FloatSlider
+    options = {"step": step or (1 if whole else (high - low) / 200), "continuous_update": True}
+    return kind(value, min=low, max=high, description=label, **options, **_look(label))
+
+
+def choice(label: str, options: Sequence[Any], value: Any = None) -> widgets.Widget:
+    """One of several, as a row of buttons where they are few, else as a list."""
+    kind = widgets.ToggleButtons if len(options) <= 5 else widgets.Dropdown
+    look = {"style": {"description_width": "110px", "button_width": "auto"}} if len(options) <= 5 else _look(label)
+    return kind(options=options, value=options[0] if value is None else value, description=label, **look)
+
+
+def live(draw: Draw, **controls: widgets.Widget) -> Live:
+    """``draw(**values)`` now, and again whenever a control moves.
+
+    Args:
+        draw: values of the controls by name → a figure, or a figure and one line that is put above it.
+    """
+    return Live(draw, controls)
+
+
+class Live(widgets.VBox):
+    """Controls above a figure that follows them."""
+
+    def __init__(self, draw: Draw, controls: dict[str, widgets.Widget]) -> None:
+        self.draw, self.controls = draw, controls
+        self.figure = go.FigureWidget(self.drawn())
+        super().__init__([*controls.values(), self.figure])
+        for control in controls.values():
+            control.observe(self.redraw, names="value")
+
+    def drawn(self) -> go.Figure:
+        """The figure for the controls' present values."""
+        result = self.draw(**{name: control.value for name, control in self.controls.items()})
+        figure, line = result if isinstance(result, tuple) else (result, "")
+        if line:
+            figure.update_layout(title={"text": line, "font": {"size": 15}, "x": 0.01, "y": 0.97}, margin_t=80)
+        layout = figure.layout
+        return figure.update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
+
+    def redraw(self, change: object = None) -> None:
+        """Send the browser what differs from what it shows."""
+        new, shown = self.drawn(), self.figure
+        if [trace.type for trace in new.data] != [trace.type for trace in shown.data]:
+            shown.data = ()
+            shown.add_traces(new.data)
+        layout = {key: value for key, value in new.layout.to_plotly_json().items() if key != "template"}
+        with shown.batch_update():
+            for old, trace in zip(shown.data, new.data, strict=True):
+                old.update(trace.to_plotly_json(), overwrite=True)
+            shown.layout.update(layout, overwrite=True)
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        bundle = super()._repr_mimebundle_(**options) | {"text/plain": "a live figure: run the notebook to move it"}
+        return bundle | picture(go.Figure(self.figure))
+
+
+def picture(figure: go.Figure) -> dict[str, str]:
+    """{"image/png": base64} of a figure if pictures are wanted here, else {}."""
+    if not os.environ.get("NOTEBOOK_PICTURES"):
+        return {}
+    from PIL import Image
+
+    size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT, "scale": SCALE}
+    png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", **size})
+    small = Image.open(io.BytesIO(png)).convert("RGBA").quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
+    out = io.BytesIO()
+    small.save(out, "png", optimize=True)
+    return {"image/png": base64.b64encode(out.getvalue()).decode("ascii")}
+
+
+class Numbers(dict[str, Any]):
+    """Key numbers of a notebook, one a line; a test compares the printed ones with the library's."""
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        shown = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in self.items()}
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items())
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
+
+def numbers(**values: float | str) -> Numbers:
+    """The key numbers to show."""
+    return Numbers(values)
+
+
+def _look(label: str) -> dict[str, Any]:
+    return {"style": {"description_width": "110px"}, "layout": {"width": "520px"}}
+
+
+@cache
+def _kaleido() -> Any:
+    import kaleido
+
+    kaleido.start_sync_server(silence_warnings=True)
+    return kaleido
+
+
+class _Renderer(MimetypeRenderer):
+    """Live in JupyterLab and VS Code, a picture elsewhere."""
+
+    def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
+        figure = go.Figure(fig_dict).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
+        return {PLOTLY: figure.to_plotly_json(), "text/plain": "a figure"} | picture(figure)
+
+
+pio.renderers["notebook_with_picture"] = _Renderer()
+pio.renderers.default = "notebook_with_picture"

@@ -1,0 +1,64 @@
+"""Answers and key numbers of 02_bypass_decomposition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+import dmpo_explore as dx
+from dmpo_explore.build import build_reference
+from dmpo_explore.cost import measure_cost
+from dmpo_explore.representation import read_out
+from dmpo_explore.similarity import linear_cka
+
+TOLERANCE = 0.01  # accuracies of 240 pictures and CKA follow rounding, which differs between machines
+
+
+def parameters(width: int, hidden: int) -> int:
+    """LayerNorm, down, depthwise 3x3, up."""
+    return 2 * width + (width + 1) * hidden + 10 * hidden + (hidden + 1) * width
+
+
+def without_biases(width: int, hidden: int) -> int:
+    """Forgets them."""
+    return 2 * width * hidden + 9 * hidden
+
+
+def stretch(rows: Tensor) -> Tensor:
+    """One direction a hundred times as long."""
+    scale = torch.ones(rows.shape[1], dtype=rows.dtype)
+    scale[0] = 100
+    return rows * scale
+
+
+def rotate(rows: Tensor) -> Tensor:
+    """A rotation and a common scale: CKA does not see them."""
+    return -3 * rows.flip(1)
+
+
+def numbers() -> dict[str, float | int]:
+    """The notebook's, asked anew."""
+    run = dx.load_run("demo")
+    config, model = run.config.model, run.model()
+    images, labels = run.inputs("test", range(240)), torch.tensor(run.record("test").labels[:240])
+    cost = measure_cost(model, build_reference(config, 10))
+    tokens = dx.stage_tokens(model, images)
+    untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
+    plain = dx.stage_tokens(untuned, images[:120]).patches(0)
+    off = read_out(model, tokens, share=0.0).argmax(dim=-1) == labels[:, None]
+    maps = tokens.bypass_maps()
+    return {
+        "bypass_of_two_blocks": cost.bypass[0] / cost.trunk[0],
+        "parameters_of_five": cost.parameters["bypass"],
+        "added_at_exit_1": float(maps[0].mean()),
+        "added_at_exit_5": float(maps[4].mean()),
+        "right_at_exit_1": float(run.record("test").correct[:240, 0].mean()),
+        "right_at_exit_1_switched_off": float(off[:, 0].float().mean()),
+        "cka_exit_1_with_untuned": linear_cka(tokens.patches(0)[:120].flatten(0, 1), plain.flatten(0, 1)),
+    }
+
+
+ANSWERS = {1: parameters, 2: stretch, 3: 2}
+WRONG = {1: without_biases, 2: rotate, 3: 6}

@@ -1,0 +1,44 @@
+"""Answers and key numbers of 01_the_conflict."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import dmpo_explore as dx
+from dmpo_explore.probes import half_of, patch_means, ridge_r2
+
+TOLERANCE = 0.01  # probes follow rounding, which differs between machines
+
+
+def surgery(first: Tensor, second: Tensor) -> Tensor:
+    """PCGrad's projection."""
+    return first - torch.clamp(first @ second / second.dot(second), max=0) * second
+
+
+def always_projected(first: Tensor, second: Tensor) -> Tensor:
+    """Projects where nothing conflicts too."""
+    return first - first @ second / second.dot(second) * second
+
+
+def numbers() -> dict[str, float]:
+    """The notebook's, asked anew."""
+    runs = {name: dx.load_run(name) for name in ("demo", "demo-naive", "demo-single")}
+    accuracy = {name: run.record("test").correct.mean(axis=0) for name, run in runs.items()}
+    images = runs["demo"].inputs("test", range(240))
+    missed = {}
+    for name in ("demo-naive", "demo"):
+        last = dx.stage_tokens(runs[name].model(), images).patches(5)
+        missed[name] = 1 - ridge_r2(last, patch_means(images, (5, 5)), half_of(240))
+    return {
+        "naive_exit_1": float(accuracy["demo-naive"][0]),
+        "dmpo_exit_1": float(accuracy["demo"][0]),
+        "naive_last": float(accuracy["demo-naive"][-1]),
+        "single_last": float(accuracy["demo-single"][0]),
+        "low_level_missed_naive": missed["demo-naive"],
+        "low_level_missed_dmpo": missed["demo"],
+    }
+
+
+ANSWERS = {1: 1, 2: surgery, 3: 0.475}
+WRONG = {1: 6, 2: always_projected, 3: 0.68}

@@ -1,0 +1,45 @@
+"""Right and wrong answers to the exercises of 05_thresholds_and_compute, and its key numbers from the library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import dmpo_explore as dx
+from dmpo_explore.calibration import calibration_error, fit_temperatures, tempered_record
+
+DEMO, NAIVE = dx.load_run("demo"), dx.load_run("demo-naive")
+VAL, TEST = DEMO.record("val"), DEMO.record("test")
+EXITS = dx.fit_policy(VAL, flops=0.3).exits(TEST)
+CAREFUL = dx.fit_policy(NAIVE.record("val"), "entropy", accuracy_drop=0.005)
+
+
+def first_sure(confidence: Any, threshold: float) -> int:
+    """The first exit that is sure, else the last."""
+    sure = np.flatnonzero(confidence[:-1] >= threshold)
+    return int(sure[0]) if sure.size else len(confidence) - 1
+
+
+ANSWERS = {
+    1: float(NAIVE.record("test").flops_fraction[CAREFUL.exits(NAIVE.record("test"))].mean()),
+    2: float((TEST.correct[:, 0] & (EXITS > 0)).mean()),
+    3: first_sure,
+}
+WRONG = {
+    1: float(NAIVE.record("val").flops_fraction[CAREFUL.exits(NAIVE.record("val"))].mean()) + 0.01,
+    2: float((EXITS > 0).mean()),
+    3: lambda confidence, threshold: int(np.argmax(confidence)),
+}
+
+
+def numbers() -> dict[str, float]:
+    seen = dx.summarise(TEST, EXITS)
+    return {
+        "accuracy_at_30_percent": seen["accuracy"],
+        "compute_used": seen["flops_fraction"],
+        "overthought": seen["overthought"],
+        "some_exit_is_right": float(TEST.correct.any(axis=1).mean()),
+        "calibration_error_exit_1": float(calibration_error(TEST)[0]),
+        "calibration_error_exit_1_tempered": float(calibration_error(tempered_record(TEST, fit_temperatures(VAL)))[0]),
+    }

@@ -1,0 +1,50 @@
+"""Right and wrong answers to the exercises of 06_where_each_exit_looks, and its key numbers from the library."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+import dmpo_explore as dx
+from dmpo_explore.attribution_view import to_cells
+
+TOLERANCE = 1e-3  # logits of float32: threads and processors differ in the last digits
+
+
+@cache
+def _maps() -> tuple[np.ndarray, float]:
+    run = dx.load_run("demo")
+    maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [21])[0], method="feature_ablation")
+    return np.stack([a.tokens for a in maps.attributions]), maps.attributions[-1].difference
+
+
+def _shares() -> tuple[np.ndarray, list[float]]:
+    run = dx.load_run("demo")
+    record = run.record("test")
+    exits = dx.fit_policy(run.record("val"), flops=0.30).exits(record)
+    return exits, [float((exits[record.labels == c] == 0).mean()) for c in range(len(record.meta.class_names))]
+
+
+NAMES = dx.load_run("demo").record("test").meta.class_names
+ANSWERS = {
+    1: int(np.abs(_maps()[0]).max(axis=(1, 2)).argmax()) + 1,
+    2: NAMES[int(np.argmin(_shares()[1]))],
+    3: lambda heat: to_cells(heat, (5, 5)),
+}
+WRONG = {
+    1: int(np.abs(_maps()[0]).max(axis=(1, 2)).argmin()) + 1,
+    2: NAMES[int(np.argmax(_shares()[1]))],
+    3: lambda heat: to_cells(heat, (5, 5), mean=True),
+}
+
+
+def numbers() -> dict[str, float | str | int]:
+    exits, shares = _shares()
+    drops, difference = _maps()
+    return {
+        "left_at_exit_1": float((exits == 0).mean()),
+        "shirts_leaving_at_exit_1": shares[NAMES.index("Shirt")],
+        "logit_difference_at_last_exit": difference,
+        "strongest_patch_at_last_exit": int(np.abs(drops[-1]).argmax()),
+    }

@@ -1,0 +1,52 @@
+"""Every check refuses the empty answer, foreign ones and a plausible wrong one, and accepts the reference answer."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from build import find
+from exercises import Verdict, exercise
+
+CASES = [(script.stem[3:], number) for script in find([]) for number in (1, 2, 3)]
+every_exercise = pytest.mark.parametrize(("name", "number"), CASES)
+
+
+def parts(name: str, number: int) -> tuple[Any, Any, Any]:
+    check = getattr(importlib.import_module(f"exercises.{name}"), f"check_{number}")
+    reference = importlib.import_module(f"references.{name}")
+    return check, reference.ANSWERS[number], reference.WRONG[number]
+
+
+@every_exercise
+@pytest.mark.parametrize("answer", [..., None, "nonsense", object()], ids=["empty", "None", "text", "object"])
+def test_the_empty_answer_and_foreign_ones_are_not_right(name: str, number: int, answer: Any) -> None:
+    check, _, _ = parts(name, number)
+    verdict = check(answer)
+    assert isinstance(verdict, Verdict) and not verdict
+    assert repr(verdict).startswith("✘ Not ")
+
+
+@pytest.mark.data
+@every_exercise
+def test_the_reference_is_right_and_a_plausible_answer_is_not(name: str, number: int, fetched_backbone: object) -> None:
+    check, right, wrong = parts(name, number)
+    verdict = check(right)
+    assert verdict, verdict
+    assert repr(verdict).startswith("✔ Right.")
+    assert not check(wrong)
+    assert "cannot be checked" not in repr(check(wrong))
+
+
+def test_a_check_says_what_it_thinks() -> None:
+    @exercise
+    def check(answer: int) -> str:
+        """So it is."""
+        return "" if answer + 1 == 2 else "think again"
+
+    assert repr(check(1)) == "✔ Right. So it is."
+    assert repr(check(3)) == "✘ Not yet: think again"
+    assert repr(check(...)) == "✘ Not answered yet: replace the three dots above."
+    assert "cannot be checked (TypeError" in repr(check("one"))

@@ -1,0 +1,98 @@
+"""The notebooks as they are committed: pairs agree, outputs are small, whole and true."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from build import FOLDER, LIVE, MAX_BYTES, METADATA, find, read_script, same_cells
+from interactive import Numbers
+
+SCRIPTS = find([])
+STEMS = [script.stem for script in SCRIPTS]
+every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=STEMS)
+
+
+def committed(script: Path) -> nbformat.NotebookNode:
+    return nbformat.read(script.with_suffix(".ipynb"), 4)
+
+
+def outputs(notebook: nbformat.NotebookNode, tag: str | None = None) -> list[nbformat.NotebookNode]:
+    cells = [c for c in notebook.cells if tag is None or tag in c.metadata.get("tags", [])]
+    return [output for cell in cells for output in cell.get("outputs", [])]
+
+
+def test_there_are_eight_and_the_readme_leads_through_them() -> None:
+    assert [stem[:2] for stem in STEMS] == [f"{i:02d}" for i in range(8)]
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\]\((\w+)\.ipynb\)", text) == STEMS
+
+
+@every_notebook
+def test_pairs_agree(script: Path) -> None:
+    assert same_cells(read_script(script), committed(script))
+
+
+@every_notebook
+def test_outputs_are_whole_small_and_need_no_kernel(script: Path) -> None:
+    notebook = committed(script)
+    assert script.with_suffix(".ipynb").stat().st_size <= MAX_BYTES
+    assert dict(notebook.metadata) == METADATA
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))  # from top to bottom, once
+    for output in outputs(notebook):
+        assert output.output_type != "error" and output.get("name") != "stderr"
+        assert not set(LIVE) & set(output.get("data", {}))
+    assert "image/png" in outputs(notebook, "live")[-1].data
+
+
+@every_notebook
+def test_nothing_long_is_defined_in_a_notebook(script: Path) -> None:
+    kinds = ast.FunctionDef | ast.ClassDef | ast.Lambda
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    lengths = {node.lineno: node.end_lineno - node.lineno + 1 for node in ast.walk(tree) if isinstance(node, kinds)}
+    assert {line: length for line, length in lengths.items() if length > 6} == {}
+
+
+@every_notebook
+def test_it_has_what_every_notebook_has(script: Path) -> None:
+    notebook = read_script(script)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for part in ("**Goal.**", "**Time.**", "**Before.**", "**Predict.**", "## What you cannot conclude"):
+        assert part in text, part
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    assert {tag: tags.count(tag) for tag in ("live", "numbers", "exercise")} == {"live": 1, "numbers": 1, "exercise": 3}
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (FOLDER / link).exists()] == []
+
+
+@pytest.mark.data
+@every_notebook
+def test_printed_numbers_are_the_librarys(script: Path, fetched_backbone: Path) -> None:
+    reference = importlib.import_module(f"references.{script.stem[3:]}")
+    lines = outputs(committed(script), "numbers")[-1].data["text/plain"].splitlines()
+    printed = dict(re.split(r" {2,}", line, maxsplit=1) for line in lines)
+    expected = Numbers(reference.numbers())
+    assert list(printed) == list(expected)
+    tolerance = getattr(reference, "TOLERANCE", 1e-4)
+    for name, value in expected.items():
+        if isinstance(value, float):
+            assert float(printed[name]) == pytest.approx(value, abs=tolerance + 5e-5), name
+        else:
+            assert printed[name] == str(value), name
+
+
+@pytest.mark.parametrize("name", ["7", "08", "nonsense.ipynb"])
+def test_an_unknown_notebook_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"no notebook '{name}'. There are: 00_quickstart, "):
+        find([name])
+
+
+@pytest.mark.parametrize("name", ["00", "00_quickstart", "notebooks/00_quickstart.ipynb"])
+def test_a_notebook_is_found_by_number_stem_and_file(name: str) -> None:
+    assert [script.name for script in find([name])] == ["00_quickstart.py"]

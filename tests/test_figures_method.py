@@ -1,0 +1,72 @@
+"""Figures of the method's parts: what is drawn, not how it looks."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from dmpo_explore.figures import RIGHT, WRONG
+from dmpo_explore.figures_method import flips_figure, journey_figure, nominal_figure, schedule_figure
+
+PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+
+
+def test_a_journey_shows_the_picture_the_answers_and_where_it_leaves() -> None:
+    figure = journey_figure(PIXELS, ["Bag", "Coat", "Bag"], [0.5, 0.9, 0.7], [True, False, True], 1, 0.8)
+    (bars,) = figure.data
+    assert list(bars.x) == ["exit 1", "exit 2", "exit 3"] and list(bars.y) == [0.5, 0.9, 0.7]
+    assert list(bars.text) == ["Bag<br>50%", "Coat<br>90%", "Bag<br>70%"]
+    assert list(bars.marker.color) == [RIGHT, WRONG, RIGHT]
+    assert list(bars.marker.opacity) == [1.0, 1.0, 0.3]  # never asked: exit 3
+    assert figure.layout.annotations[0].x == "exit 2" and figure.layout.shapes[0].y0 == 0.8
+    shown = Image.open(io.BytesIO(base64.b64decode(figure.layout.images[0].source.split(",")[1])))
+    assert shown.size == (240, 240)
+    np.testing.assert_array_equal(np.asarray(shown)[::60, ::60], PIXELS)
+
+
+@pytest.mark.parametrize(("confidence", "leaves"), [([0.5], 0), ([0.5, 0.6], 2), ([0.5, 0.6], -1)])
+def test_a_journey_refuses_what_does_not_fit(confidence: list[float], leaves: int) -> None:
+    with pytest.raises(ValueError, match="do not fit 2 answers"):
+        journey_figure(PIXELS, ["a", "b"], confidence, [True] * len(confidence), leaves)
+
+
+def test_a_schedule_is_a_line_per_exit_with_the_epoch_marked() -> None:
+    weights = np.array([[0.0, 2.0], [0.5, 1.5], [1.0, 1.0]])
+    figure = schedule_figure(weights, epoch=1)
+    lines, marks = figure.data[::2], figure.data[1::2]
+    for k in (0, 1):
+        np.testing.assert_array_equal(lines[k].y, weights[:, k])
+        assert list(lines[k].x) == [1, 2, 3]
+        assert list(marks[k].y) == [None, weights[1, k], None]
+    assert figure.layout.shapes[0].x0 == 2  # counted from 1
+    assert not schedule_figure(weights).layout.shapes
+
+
+@pytest.mark.parametrize(("weights", "epoch"), [([1.0], 0), (np.ones((0, 2)), None), (np.ones((3, 2)), 3)])
+def test_a_schedule_refuses_other_shapes(weights: object, epoch: int | None) -> None:
+    with pytest.raises(ValueError, match="must be .epochs, exits."):
+        schedule_figure(weights, epoch)  # type: ignore[arg-type]
+
+
+def test_planned_and_used_compute_have_a_diagonal() -> None:
+    table = pd.DataFrame({"nominal": [0.3, 0.6], "realised": [0.35, 0.5]})
+    figure = nominal_figure({"demo": table, "other": table + 0.1})
+    assert list(figure.data[0].x) == list(figure.data[0].y) == [0.3, 0.7]
+    assert [trace.name for trace in figure.data] == ["as planned", "demo", "other"]
+    np.testing.assert_array_equal(figure.data[1].y, [0.35, 0.5])
+
+
+def test_flips_count_both_ways() -> None:
+    correct = np.array([[0, 1, 1], [1, 0, 1], [1, 0, 0], [1, 1, 1]])
+    up, down = flips_figure(correct).data
+    assert list(up.y) == [1, 1] and list(down.y) == [-2, 0]
+    assert list(up.x) == ["1 → 2", "2 → 3"]
+    net = np.diff(correct.sum(axis=0))
+    np.testing.assert_array_equal(np.asarray(up.y) + np.asarray(down.y), net)  # what accuracy gains
+    with pytest.raises(ValueError, match="at least two exits"):
+        flips_figure(correct[:, :1])
