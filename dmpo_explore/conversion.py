@@ -40,6 +40,56 @@ def dinov2_onnx_to_timm(path: Path) -> Arrays:
     return {key: np.array(value, dtype=np.float32, order="C") for key, value in arrays.items()}
 
 
+def efficientnet_lite_pth_to_timm(path: Path) -> Arrays:
+    """A checkpoint of EfficientNet-Lite0 under the names of the EfficientNet-PyTorch package → timm's keys.
+
+    Its blocks are numbered through; timm numbers them by stage. Stage 1 has no expansion, so its layers are named
+    otherwise. The classifier and the batch norms' counters come along. Only tensors are unpickled.
+
+    Raises:
+        ValueError: not a checkpoint of tensors, or layers that are not EfficientNet-Lite0's.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes can trip the restricted unpickler anywhere
+        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
+        raise ValueError(f"{path.name} is not a checkpoint of tensors: {reason}") from None
+    # order="C": the file's convolutions lie channels last in memory, which safetensors would not notice
+    arrays = {_lite_key(key, path.name): np.array(value.numpy(), order="C") for key, value in dict(state).items()}
+    if len(arrays) != LITE0_ENTRIES:
+        raise ValueError(f"{path.name} does not hold EfficientNet-Lite0: {len(arrays)} entries of {LITE0_ENTRIES}")
+    return arrays
+
+
+LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage
+LITE0_ENTRIES = 296
+_LITE_TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_LITE_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LITE_OTHERS = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def _lite_key(key: str, file: str) -> str:
+    places = [(stage, i) for stage, repeats in enumerate(LITE0_REPEATS) for i in range(repeats)]
+    try:
+        if block := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
+            stage, i = places[int(block[1])]
+            names = _LITE_OTHERS if stage else _LITE_FIRST
+            return f"blocks.{stage}.{i}.{names[block[2]]}.{block[3]}"
+        layer, _, part = key.partition(".")
+        return f"{_LITE_TOP[layer]}.{part}"
+    except LookupError:
+        raise ValueError(f"{file} does not hold EfficientNet-Lite0: it has no place for {key}") from None
+
+
 def _read_onnx(path: Path) -> tuple[Arrays, Arrays]:
     """The graph's constants by name, and by the name of the MatMul node that uses them."""
     import onnx

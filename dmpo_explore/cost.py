@@ -95,9 +95,10 @@ def _stage_flops(model: Any) -> dict[str, Any]:
         model.eval()
         with torch.no_grad():
             embed = count_flops(model.embed, images)
-            tokens, side = model.embed(images), None
+            state, side = model.embed(images), None
             for stage in model.stages:
-                trunk, tokens = count_flops(stage.trunk, tokens), stage.trunk(tokens)
+                trunk, state = count_flops(stage.trunk, state), stage.trunk(state)
+                tokens = stage.tokens(state)
                 bypass, (read, side) = count_flops(stage.bypass, tokens, side), stage.bypass(tokens, side)
                 rows.append({"trunk": trunk, "bypass": bypass, "predictor": count_flops(stage.predictor, read)})
     finally:

@@ -2,27 +2,44 @@
 
 `DMPO` receives finished parts and wires them. `stage.trunk` moves on, `stage.predict` looks aside: the
 trunk never reads back what the bypass did (abstract of arXiv 2511.03245), so it can stay representative.
+Between trunks travels a *state* in the backbone's own layout (tokens, or a feature map); only what looks aside reads it
+as tokens. In every layout the images are dimension 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .config import Preprocess
+from .cut import LAYOUTS
+from .registry import lookup
+
+
+def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:
+    """Gradient equilibrium (Li et al. 2019, arXiv 1908.06294): ``state`` twice, for the exit here and for the way on.
+
+    Backwards the exit's gradient counts 1/n and that of the n-1 deeper ones together (n-1)/n, n = ``exits_left``.
+    """
+    share, still = 1 / exits_left, state.detach()
+    return torch.lerp(still, state, share), torch.lerp(still, state, 1 - share)
 
 
 class Stage(nn.Module):
     """A piece of trunk and the exit behind it.
 
     Args:
-        trunk: tokens (B,N,D) → tokens.
+        trunk: state → state: tokens (B,N,D), or a map.
         bypass: (tokens, side) → (tokens, side); what it makes is read by the predictor only.
         norm: the exit norm, per token.
         predictor: tokens (B,N,D) → logits (B,C).
         width, grid, prefix: D, (rows, columns) of the patch tokens, number of prefix tokens.
+        class_token: whether the first of these is a class token.
+        layout: of the state: ``tokens``, ``channels_first`` (B,C,H,W) or ``channels_last`` (B,H,W,C).
     """
 
     def __init__(
@@ -35,23 +52,31 @@ class Stage(nn.Module):
         width: int,
         grid: tuple[int, int],
         prefix: int,
+        class_token: bool = False,
+        layout: str = "tokens",
     ) -> None:
         super().__init__()
         self.trunk, self.bypass, self.norm, self.predictor = trunk, bypass, norm, predictor
         self.scale = nn.Parameter(torch.ones(()))  # logit scale, one per exit (release)
-        self.width, self.grid, self.prefix = width, grid, prefix
+        self.width, self.grid, self.prefix, self.layout = width, grid, prefix, layout
+        self.class_token = class_token
+        self._to_tokens = lookup(LAYOUTS, layout, "layout")
 
-    def predict(self, tokens: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def tokens(self, state: Tensor) -> Tensor:
+        """What this stage's trunk hands on, as tokens (B,N,D); the patches of a map row by row."""
+        return self._to_tokens(state)
+
+    def predict(self, state: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Look aside.
 
         Args:
-            tokens: (B,N,D) from this stage's trunk.
+            state: what this stage's trunk handed on.
             side: what the previous stage's bypass handed on, else None.
 
         Returns:
             logits (B,C) and what this bypass hands on.
         """
-        read, side = self.bypass(tokens, side)
+        read, side = self.bypass(self.tokens(state), side)
         logits: Tensor = self.predictor(self.norm(read)) * self.scale
         return logits, side
 
@@ -60,28 +85,50 @@ class DMPO(nn.Module):
     """A backbone with K exits.
 
     Args:
-        embed: images (B,3,S,S) → tokens (B,N,D).
+        embed: images (B,3,S,S) → the first state.
         stages: K of them, in order.
         exits: block number behind which each exit sits.
         preprocess: the input it expects.
+        equilibrium: rescale gradients at every exit (`branch`) while training.
     """
 
     stages: Sequence[Stage]
 
-    def __init__(self, embed: nn.Module, stages: Sequence[Stage], exits: Sequence[int], preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        embed: nn.Module,
+        stages: Sequence[Stage],
+        exits: Sequence[int],
+        preprocess: Preprocess,
+        *,
+        equilibrium: bool = False,
+    ) -> None:
         super().__init__()
+        self.equilibrium = equilibrium
         self.embed = embed
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.exits, self.preprocess = tuple(exits), preprocess
 
     def forward(self, images: Tensor) -> Tensor:
         """All exits: images (B,3,S,S) → logits (B,K,C)."""
-        tokens, side, logits = self.embed(images), None, []
-        for stage in self.stages:
-            tokens = stage.trunk(tokens)
-            z, side = stage.predict(tokens, side)
+        state, side, logits = self.embed(images), None, []
+        for k, stage in enumerate(self.stages):
+            here = state = stage.trunk(state)
+            if self.equilibrium and self.training:
+                here, state = branch(state, len(self.stages) - k)
+            z, side = stage.predict(here, side)
             logits.append(z)
         return torch.stack(logits, dim=1)  # (B, K, C)
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`, but the backbone's batch norms stay in eval mode: their statistics are those that it
+        was pre-trained with, and no run keeps others."""
+        super().train(mode)
+        for part in (self.embed, *(stage.trunk for stage in self.stages)):
+            for module in part.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -7,6 +7,8 @@ Ours: a patch's grey mean and its pixels as the low-level targets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 from .representation import StageTokens
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 5, 7))  # ridge penalties on standardised features
+SOURCES = ("trunk", "read")
 PENALTY = 10.0  # of `reconstruct`
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -85,12 +88,19 @@ def half_of(n_images: int, seed: int = 0) -> Mask:
     return mask
 
 
-def probe_stages(tokens: StageTokens, images: Tensor, labels: npt.ArrayLike, *, seed: int = 0) -> pd.DataFrame:
+def probe_stages(
+    tokens: StageTokens,
+    images: Tensor,
+    labels: npt.ArrayLike,
+    *,
+    sources: Sequence[str] = SOURCES,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Ridge probes at every stage, on trunk and on what the predictor reads; half the images fit, the others count.
 
     Args:
         tokens: `stage_tokens` of ``images`` (B,3,S,S). labels: (B,).
-        seed: which half fits.
+        sources: of ``trunk`` and ``read``, those that are wanted. seed: which half fits.
 
     Returns:
         ``exit`` (from 1), ``source`` (trunk, read), ``low_level`` (R² of a patch's grey mean, from its own token) and
@@ -99,8 +109,8 @@ def probe_stages(tokens: StageTokens, images: Tensor, labels: npt.ArrayLike, *, 
     train, rows = half_of(len(images), seed), []
     for k, grid in enumerate(tokens.grids):
         means, found = patch_means(images, grid).numpy(), {}
-        for source in ("trunk", "read"):
-            if source == "trunk" or tokens.read[k] is not tokens.trunk[k]:
+        for source in sources:
+            if not found or tokens.read[k] is not tokens.trunk[k]:
                 x = tokens.patches(k, source).double().numpy()
                 found = {
                     "low_level": ridge_r2(x, means, train),

@@ -1,20 +1,42 @@
 """Parameter-efficient tuning: a frozen backbone gets a few trainable weights inside its blocks.
 
-In place, before the blocks are regrouped into stages. The only file that knows peft. The release
-tunes LoRA r=8 on the fused qkv of every block without alpha scaling; the parallel adapter is
-AdaptFormer's (Chen et al. 2022, arXiv 2205.13535), which peft does not have, with its output
-added beside the MLP's LayerScale (ours).
+In place, on embedding and trunks before they become stages. The only file that knows peft. The release tunes LoRA r=8
+on the fused qkv of every ViT block without alpha scaling. Ours: the layers that stand for qkv in other families
+(`LORA_LAYERS`); the parallel adapter of AdaptFormer (Chen et al. 2022, arXiv 2205.13535), which peft does not have,
+with its output added beside the MLP's LayerScale; beside a block of convolutions an adapter after Conv-Adapter (Chen et
+al. 2022, arXiv 2208.07463). What a block gets is seen from the names of its layers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import adaptive_avg_pool2d, gelu
 
 from .registry import lookup
+
+# the first row of which a backbone has layers is what LoRA tunes
+LORA_LAYERS: dict[str, str] = {
+    "ViT, Swin": r"attn\.qkv",
+    "ConvNeXt": r"mlp\.fc1|mlp\.fc2",
+    "EfficientNet": r"conv_pw|conv_pwl",
+    "ResNet": r"conv[123]",
+}
+LORA_ALL_LAYERS = r"attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2|conv_exp|conv_pw|conv_pwl|conv[123]"
+LAST_CONVS = (
+    "conv_pwl",
+    "conv_pw",
+    "conv3",
+    "conv2",
+    "conv",
+    "mlp.fc2",
+)  # the first that a convolutional block has makes its output
 
 
 class ParallelAdapter(nn.Module):
@@ -29,42 +51,82 @@ class ParallelAdapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,N,D) → (B,N,D)."""
+        """(…,D) → (…,D)."""
         out: Tensor = self.scale(self.mlp(x)) + self.up(self.dropout(gelu(self.down(x))))
         return out
 
 
-def _lora(vit: nn.Module, targets: str, rank: int, dropout: float) -> None:
-    settings = LoraConfig(
-        r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules=rf"blocks\.\d+\.({targets})", bias="none"
-    )
-    inject_adapter_in_model(settings, vit)
+class ConvAdapter(nn.Module):
+    """A block of convolutions with an adapter beside it: x → block(x) + Up(GELU(DWConv3x3(pool(Down(x))))).
+
+    ``pool`` averages to the size of the block's output, where the block shrinks the map. Up starts at zero.
+    """
+
+    def __init__(self, block: nn.Module, inputs: int, outputs: int, rank: int, dropout: float) -> None:
+        super().__init__()
+        self.block = block
+        self.down = nn.Conv2d(inputs, rank, 1)
+        self.conv = nn.Conv2d(rank, rank, 3, padding=1, groups=rank)
+        self.up = nn.Conv2d(rank, outputs, 1)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,H,W) → (B,C',H',W')."""
+        hidden, out = self.down(x), self.block(x)
+        if hidden.shape[2:] != out.shape[2:]:
+            hidden = adaptive_avg_pool2d(hidden, out.shape[2:])
+        result: Tensor = out + self.up(self.dropout(gelu(self.conv(hidden))))
+        return result
 
 
-def lora(vit: nn.Module, rank: int, dropout: float) -> None:
-    """LoRA on the fused qkv (the release's)."""
-    _lora(vit, r"attn\.qkv", rank, dropout)
+class ChannelScale(nn.Module):
+    """ConvNeXt's LayerScale as a module: (…,D) · gamma (D,)."""
+
+    def __init__(self, gamma: nn.Parameter) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…,D) → (…,D)."""
+        return x * self.gamma
 
 
-def lora_all(vit: nn.Module, rank: int, dropout: float) -> None:
-    """LoRA on qkv, the attention's projection and both MLP layers."""
-    _lora(vit, r"attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2", rank, dropout)
+def lora(backbone: nn.Module, rank: int, dropout: float) -> None:
+    """LoRA on the fused qkv (the release's), elsewhere on the family's row of `LORA_LAYERS`."""
+    found = [layers for layers in LORA_LAYERS.values() if _matrices(backbone, layers)]
+    _lora(backbone, found[0] if found else LORA_ALL_LAYERS, rank, dropout)
 
 
-def adapter(vit: nn.Module, rank: int, dropout: float) -> None:
-    """A parallel adapter beside every MLP."""
-    for block in vit.blocks:  # type: ignore[union-attr]
-        block.mlp = ParallelAdapter(block.mlp, block.ls2, block.norm2.normalized_shape[0], rank, dropout)
-        block.ls2 = nn.Identity()
+def lora_all(backbone: nn.Module, rank: int, dropout: float) -> None:
+    """LoRA on qkv, the attention's projection and both MLP layers; on every convolution but depthwise ones."""
+    _lora(backbone, LORA_ALL_LAYERS, rank, dropout)
 
 
-def none(vit: nn.Module, rank: int, dropout: float) -> None:
+def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
+    """A parallel adapter beside every MLP, or around every block of convolutions."""
+    found = [(name, block) for name, block in backbone.named_modules() if name and _kind(block)]
+    if not found:
+        raise ValueError(
+            "tuning='adapter' finds no block that it knows (attention and mlp, ConvNeXt's, or convolutions named as "
+            f"timm's: {', '.join(LAST_CONVS)}); use tuning='none' or 'full'"
+        )
+    for name, block in found:
+        if _kind(block) == "convolutions":
+            parent, _, own = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), own, _conv_adapter(name, block, rank, dropout))
+        else:
+            _mlp_adapter(block, rank, dropout)
+
+
+def none(backbone: nn.Module, rank: int, dropout: float) -> None:
     """Nothing: only what looks aside is trained."""
 
 
-def full(vit: nn.Module, rank: int, dropout: float) -> None:
-    """Every weight of the backbone."""
-    vit.requires_grad_(True)
+def full(backbone: nn.Module, rank: int, dropout: float) -> None:
+    """Every weight of the backbone (of batch norms the weights, not the statistics)."""
+    backbone.requires_grad_(True)
 
 
 TUNINGS: dict[str, Callable[[nn.Module, int, float], None]] = {
@@ -76,7 +138,7 @@ TUNINGS: dict[str, Callable[[nn.Module, int, float], None]] = {
 }
 
 
-def tune(vit: nn.Module, kind: str, rank: int, dropout: float) -> None:
+def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
     """Make a frozen backbone tunable in place.
 
     Args:
@@ -85,6 +147,82 @@ def tune(vit: nn.Module, kind: str, rank: int, dropout: float) -> None:
         dropout: before LoRA's or behind the adapter's inner layer.
 
     Raises:
-        ValueError: unknown kind.
+        ValueError: unknown kind, or one that finds no layers for it in this backbone.
     """
-    lookup(TUNINGS, kind, "tuning")(vit, rank, dropout)
+    lookup(TUNINGS, kind, "tuning")(backbone, rank, dropout)
+
+
+@torch.no_grad()
+def merge_lora(model: nn.Module) -> int:
+    """Fold LoRA into the weights it tunes, in place: the same outputs, without its extra products.
+
+    What was merged trains no more. Adapters, which are not linear, stay.
+
+    Returns:
+        How many layers were merged.
+    """
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]
+    for name, layer in layers:
+        parent, _, own = name.rpartition(".")
+        merging: Any = layer
+        merging.merge()
+        setattr(model.get_submodule(parent), own, merging.get_base_layer())
+    return len(layers)
+
+
+def _lora(backbone: nn.Module, layers: str, rank: int, dropout: float) -> None:
+    names = _matrices(backbone, layers)
+    if not names:
+        raise ValueError(
+            f"tuning='lora' finds none of its layers in this backbone (names ending in {layers}); "
+            "use tuning='none', 'full' or 'adapter'"
+        )
+    settings = LoraConfig(
+        r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules="|".join(map(re.escape, names)), bias="none"
+    )
+    inject_adapter_in_model(settings, backbone)
+
+
+def _matrices(backbone: nn.Module, layers: str) -> list[str]:
+    """Names of the linear layers and undivided convolutions whose name ends as ``layers`` says."""
+    ending = re.compile(rf"(.*\.)?({layers})")
+    return [
+        name
+        for name, module in backbone.named_modules()
+        if ending.fullmatch(name)
+        and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+        and type(module).__name__ != "Conv2dSame"  # pads in its forward, which LoRA's own convolution does not
+    ]
+
+
+def _kind(block: nn.Module) -> str:
+    """What an adapter sees in a module: ``mlp`` (with attention), ``convnext``, ``convolutions``, or nothing."""
+    has = {name for name, _ in block.named_children()}
+    if {"attn", "norm2", "mlp"} <= has:
+        return "mlp"
+    if {"conv_dw", "norm", "mlp"} <= has:
+        return "convolutions" if getattr(block, "use_conv_mlp", False) else "convnext"
+    is_block = {"conv1", "conv2", "bn1"} <= has or {"conv_dw", "conv_pw"} <= has or "conv_pwl" in has
+    return "convolutions" if is_block or {"conv", "bn1"} == has - {"drop_path", "aa"} else ""
+
+
+def _mlp_adapter(block: Any, rank: int, dropout: float) -> None:
+    scale: nn.Module = nn.Identity()
+    if _kind(block) == "mlp":
+        width = block.norm2.normalized_shape[0]
+        if hasattr(block, "ls2"):
+            scale, block.ls2 = block.ls2, nn.Identity()
+    else:
+        width = block.norm.normalized_shape[0]
+        if block.gamma is not None:
+            scale, block.gamma = ChannelScale(block.gamma), None
+    block.mlp = ParallelAdapter(block.mlp, scale, width, rank, dropout)
+
+
+def _conv_adapter(name: str, block: nn.Module, rank: int, dropout: float) -> ConvAdapter:
+    children = dict(block.named_modules())
+    first = next(module for module in block.modules() if isinstance(module, nn.Conv2d))
+    last = next(children[own] for own in LAST_CONVS if own in children)
+    if not isinstance(last, nn.Conv2d):
+        raise ValueError(f"tuning='adapter': {name} ends in a {type(last).__name__}; use tuning='none' or 'full'")
+    return ConvAdapter(block, first.in_channels, last.out_channels, rank, dropout)

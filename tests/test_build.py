@@ -14,10 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmpo_explore.backbone import create_vit
+from dmpo_explore.backbone import create_backbone
 from dmpo_explore.build import assemble, build_model, build_reference
 from dmpo_explore.bypass import BYPASSES, ConvBypass, NoBypass
 from dmpo_explore.config import ModelConfig
+from dmpo_explore.cost import measure_cost
+from dmpo_explore.cut import Backbone
 from dmpo_explore.engine import infer
 from dmpo_explore.policy import ConfidencePolicy
 from dmpo_explore.predictor import PREDICTORS, CovariancePredictor, LinearPredictor
@@ -125,7 +127,7 @@ def test_parts_are_as_configured() -> None:
 
 def test_the_exit_norm_starts_as_the_backbones_and_trains() -> None:
     torch.manual_seed(0)
-    state = {k: torch.randn_like(v) for k, v in create_vit("test_vit", 32).state_dict().items()}
+    state = {k: torch.randn_like(v) for k, v in create_backbone("test_vit", 32).state_dict().items()}
     model: Any = assemble(small(), C, state=state)
     for stage in model.stages:
         norm: Any = stage.norm
@@ -167,7 +169,7 @@ def test_the_reference_is_the_plain_backbone() -> None:
 
 def test_build_model_is_assemble_on_found_weights(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    vit = create_vit("test_vit", 32)
+    vit: Any = create_backbone("test_vit", 32)
     save_file(vit.state_dict(), tmp_path / "own.safetensors")
     model: Any = build_model(small(weights=str(tmp_path / "own.safetensors"), tuning="none"), C)
     with torch.no_grad():
@@ -203,6 +205,60 @@ def test_build_model_is_assemble_on_found_weights(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_model(small(**changes), C)
+
+
+HIERARCHICAL = {"backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)}
+
+
+def test_narrow_stages_get_a_covariance_of_their_width() -> None:
+    model: Any = assemble(small(**HIERARCHICAL, channels=20), C)
+    assert [stage.width for stage in model.stages] == [16, 24, 256]
+    assert [stage.grid for stage in model.stages] == [(32, 32), (16, 16), (2, 2)]
+    assert [stage.predictor.reduce.out_features for stage in model.stages[:2]] == [16, 20]
+    assert all(stage.predictor.first.fc.in_features == stage.width for stage in model.stages[:2])  # auto reads the mean
+    assert model.stages[2].predictor.fc.weight.shape == (C, 256)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"read": "cls"}, "read='cls': test_efficientnet has no class token; use 'mean'"),
+        ({"read": "both"}, "read='both': test_efficientnet has no class token"),
+        ({"predictor": "moment"}, "exit 1, behind block 1: moment predictor: heads are 2 wide .*trunk width 16"),
+        ({"bypass": "ladder"}, r"'ladder' hands its map .*\[\(32, 32\), \(16, 16\)\]; use bypass='conv'"),
+        ({"channels": 300}, "channels=300 must lie between 1 and the trunk's width 256"),
+        ({"exits": 6}, "5 blocks"),
+        ({"image_size": 31}, "try 32"),
+    ],
+)
+def test_what_does_not_fit_a_hierarchical_backbone_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(small(**HIERARCHICAL | changes), C)
+
+
+def own_backbone() -> Backbone:
+    trunks: list[nn.Module] = [nn.Conv2d(4, 8, 2, 2), nn.Conv2d(8, 16, 2, 2)]
+    return Backbone(nn.Conv2d(3, 4, 4, 4), trunks, [8, 16], [(4, 4), (2, 2)], layout="channels_first")
+
+
+@pytest.mark.parametrize("tuning", ["none", "full"])
+def test_a_backbone_of_ones_own(tuning: str) -> None:
+    config = small(tuning=tuning, channels=8)
+    model = build_model(config, C, backbone=own_backbone())
+    assert model.exits == (1, 2) and model(pictures()).shape == (4, 2, C)
+    assert any(".trunk." in name for name in model.trainable_state()) == (tuning == "full")
+    reference = build_reference(config, C, backbone=own_backbone())
+    cost = measure_cost(model, reference)
+    assert cost.embed == 2 * 8 * 8 * 4 * 3 * 16  # 8x8 outputs of 4 channels from 3 channels of 4x4
+    assert cost.trunk == (2 * 16 * 8 * 4 * 4, 2 * 4 * 16 * 8 * 4) and cost.tuning == (0, 0)
+    out = infer(model, pictures(), ConfidencePolicy((0.3,)))
+    assert out.exit.shape == (4,)
+
+
+@pytest.mark.parametrize("tuning", ["lora", "lora-all", "adapter"])
+def test_tuning_that_finds_nothing_in_a_backbone_of_ones_own_says_so(tuning: str) -> None:
+    with pytest.raises(ValueError, match="tuning='(lora|adapter)' finds no.* use tuning='none'"):
+        build_model(small(tuning=tuning), C, backbone=own_backbone())
 
 
 @pytest.mark.parametrize("n_classes", [1, 0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from dmpo_explore.evaluation import evaluate_runs
 from dmpo_explore.record import ExitRecord
 from dmpo_explore.run import BUNDLED_RUNS
 
-RUNS = ("demo", "demo-naive", "demo-single")
+VIT_RUNS = ("demo", "demo-naive", "demo-single")
+CNN_RUNS = ("demo-cnn", "demo-cnn-single")
+RUNS = (*VIT_RUNS, *CNN_RUNS)
 CHUNK = 500
 
 
@@ -23,7 +26,9 @@ def bundled(name: str) -> dx.Run:
 def test_bundled_runs_and_pictures_stay_small() -> None:
     assets = BUNDLED_RUNS.parent
     total = sum(path.stat().st_size for path in assets.rglob("*") if path.is_file())
-    assert total <= 14e6, f"{total / 1e6:.1f} MB"
+    assert total <= 18e6, f"{total / 1e6:.1f} MB"
+    cnn = sum(path.stat().st_size for name in CNN_RUNS for path in (BUNDLED_RUNS / name).rglob("*") if path.is_file())
+    assert cnn <= 4e6, f"{cnn / 1e6:.1f} MB"
     assert sorted(path.name for path in BUNDLED_RUNS.iterdir()) == sorted(RUNS)
 
 
@@ -33,14 +38,15 @@ def test_bundled_run_is_whole(name: str) -> None:
     assert run.splits() == ["test", "val"]
     assert (run.record("val").images, run.record("test").images) == (5_000, 10_000)
     assert len(run.history()) == run.config.training.epochs
-    assert run.history()["seconds"].sum() <= 12 * 60
+    busy = name in CNN_RUNS  # trained on one thread of a machine that a dozen other processes kept busy
+    assert run.history()["seconds"].sum() <= (25 if busy else 12) * 60
     assert run.card().startswith(f"# {name}\n")
     assert (run.path / "weights.safetensors").is_file() and not (run.path / "checkpoint.pt").exists()
     assert len(run.pictures("test")) == 10_000
 
 
 def test_controls_differ_from_the_demo_only_where_they_should() -> None:
-    demo, naive, single = (bundled(name).config for name in RUNS)
+    demo, naive, single = (bundled(name).config for name in VIT_RUNS)
     assert demo.data == naive.data == single.data
     assert (naive.model.predictor, naive.model.bypass, naive.training.schedule) == ("linear", "none", "uniform")
     for field in ("backbone", "image_size", "tuning", "rank", "dropout"):
@@ -50,9 +56,18 @@ def test_controls_differ_from_the_demo_only_where_they_should() -> None:
     assert naive.model.exits == demo.model.exits and len(bundled("demo-single").record("val").meta.exits) == 1
 
 
+def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
+    demo, single = (bundled(name).config for name in CNN_RUNS)
+    assert demo.data == single.data == bundled("demo").config.data
+    assert demo.training == single.training
+    assert replace(demo.model, exits=1) == single.model
+    assert demo.model.backbone == "tf_efficientnet_lite0"
+    assert list(bundled("demo-cnn").record("test").meta.exits) == list(demo.model.exits)  # type: ignore[arg-type]
+
+
 def test_the_headline() -> None:
     """Thresholds from val, read on test: what the README claims of the demo against its two controls."""
-    demo, naive, single = (str(BUNDLED_RUNS / name) for name in RUNS)
+    demo, naive, single = (str(BUNDLED_RUNS / name) for name in VIT_RUNS)
     (row,) = evaluate_runs([demo], flops=[0.30], against=single)
     assert row["flops_fraction"] <= 0.30
     assert row["against"]["difference"] >= -0.005
@@ -93,3 +108,36 @@ def test_every_image_leaves_live_where_the_record_says(fetched_backbone: Path) -
         np.testing.assert_array_equal(np.concatenate([r.exit for r in results]), exits, err_msg=policy.name)
         said = record.prediction[np.arange(record.images), exits]
         np.testing.assert_array_equal(np.concatenate([r.label for r in results]), said, err_msg=policy.name)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_cnn_leaves_live_where_its_record_says(fetched_cnn: Path) -> None:
+    run = bundled("demo-cnn")
+    record, val = run.record("test").subset(slice(0, CHUNK)), run.record("val")
+    fitted = dx.fit_policy(val, flops=0.50)
+    policy = dx.fit_policy(val, threshold=clear_threshold(record, "confidence", fitted.thresholds[0]))
+    out, exits = dx.infer(run.model(device="cpu"), run.inputs("test", range(CHUNK)), policy), policy.exits(record)
+    assert len(np.unique(exits)) == record.n_exits
+    np.testing.assert_array_equal(out.exit, exits)
+    np.testing.assert_array_equal(out.label, record.prediction[np.arange(CHUNK), exits])
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_learned_and_calibrated_policies_leave_live_where_the_record_says(fetched_backbone: Path) -> None:
+    """Temperatures see logits rounded to float16 in both, so that they agree."""
+    run = bundled("demo")
+    record, val = run.record("test").subset(slice(0, CHUNK)), run.record("val")
+    model, images = run.model(device="cpu"), run.inputs("test", range(CHUNK))
+    for policy in (
+        dx.fit_policy(val, flops=0.30, temperatures="fit", per_exit=True),
+        dx.fit_policy(val, "gate", flops=0.30, temperatures="fit"),
+        dx.fit_policy(val, "patience+confidence", flops=0.30),
+        dx.fit_policy(val, "budgeted", flops=0.50),
+        dx.fit_policy(val, risk="too_early"),
+    ):
+        out, exits = dx.infer(model, images, policy), policy.exits(record)
+        assert len(np.unique(exits)) == record.n_exits
+        np.testing.assert_array_equal(out.exit, exits, err_msg=str(policy.fitted["target"]))
+        np.testing.assert_array_equal(out.label, record.prediction[np.arange(CHUNK), exits])

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import tiny_dinov2 as tiny
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
-from dmpo_explore.conversion import dinov2_onnx_to_timm
+from dmpo_explore.conversion import dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 
 
 def test_a_tiny_dinov2_computes_the_same_in_timm(tmp_path: Path) -> None:
@@ -49,3 +52,56 @@ def test_foreign_bytes_are_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"foreign\.onnx (is not an ONNX file|does not hold a DINOv2 backbone)"):
         dinov2_onnx_to_timm(path)
+
+
+# -- EfficientNet-Lite0, its parts named as the EfficientNet-PyTorch package names them --
+
+FIRST = ("_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+OTHERS = ("_expand_conv", "_bn0", *FIRST)
+
+
+def lite_names() -> list[str]:
+    """Layers in the order in which images pass them."""
+    blocks = [f"_blocks.{i}.{layer}" for i in range(16) for layer in (OTHERS if i else FIRST)]
+    return ["_conv_stem", "_bn0", *blocks, "_conv_head", "_bn1", "_fc"]
+
+
+def test_efficientnets_layers_keep_their_order_and_values(tmp_path: Path) -> None:
+    """timm registers layers in the order in which images pass them too, so the n-th stays the n-th."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0").eval()
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+    state = {}
+    for theirs, module in zip(lite_names(), layers, strict=True):
+        for part, value in module.state_dict().items():
+            state[f"{theirs}.{part}"] = value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+    torch.save(state, tmp_path / "lite.pth")
+    arrays = efficientnet_lite_pth_to_timm(tmp_path / "lite.pth")
+    assert arrays.keys() == model.state_dict().keys()
+    assert all(value.flags.c_contiguous for value in arrays.values())
+    assert all(np.array_equal(value, model.state_dict()[key].numpy()) for key, value in arrays.items())
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"_conv_stem.weight": torch.zeros(1)}, "1 entries of 296"),
+        ({"_blocks.16._bn2.weight": torch.zeros(1)}, "no place for _blocks.16._bn2.weight"),
+        ({"_blocks.0._expand_conv.weight": torch.zeros(1)}, "no place for _blocks.0._expand_conv.weight"),
+        ({"layer1.0.conv1.weight": torch.zeros(1)}, "no place for layer1"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, state: dict[str, torch.Tensor], message: str) -> None:
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth does not hold EfficientNet-Lite0: .*{message}"):
+        efficientnet_lite_pth_to_timm(tmp_path / "other.pth")
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return exec, ("raise SystemExit('code ran')",)
+
+    torch.save({"x": Code()}, tmp_path / "bad.pth")
+    with pytest.raises(ValueError, match=r"bad\.pth is not a checkpoint of tensors"):
+        efficientnet_lite_pth_to_timm(tmp_path / "bad.pth")

@@ -115,6 +115,40 @@ def test_it_wires_parts_of_any_kind() -> None:
     assert model.device == torch.device("cpu")
 
 
+@pytest.mark.parametrize("tuning", ["adapter", "full"])
+def test_the_backbones_batch_norms_stay_in_eval_mode(tuning: str) -> None:
+    torch.manual_seed(0)
+    settings = ModelConfig("test_efficientnet", "random", 64, exits=2, tuning=tuning, channels=8, train_norm=True)
+    model = assemble(settings, C)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    assert norms and not any(norm.training for norm in norms)
+    assert model.training and all(stage.bypass.training for stage in model.stages)
+    model(torch.randn(4, 3, 64, 64)).square().sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+    assert not any(norm.training for norm in model.train().modules() if isinstance(norm, nn.BatchNorm2d))
+    assert all(norm.weight.requires_grad == (tuning == "full") for norm in norms)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_a_map_is_read_as_tokens_and_handed_on_as_it_is(layout: str) -> None:
+    class Aside(nn.Module):
+        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, None]:
+            return x, None
+
+    class Corner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 1]  # the second patch of the first row
+
+    stage = Stage(nn.Identity(), Aside(), nn.Identity(), Corner(), width=5, grid=(2, 3), prefix=0, layout=layout)
+    maps = torch.randn(4, 2, 3, 5)
+    state = maps.permute(0, 3, 1, 2) if layout == "channels_first" else maps
+    assert torch.equal(stage.predict(stage.trunk(state))[0], maps[:, 0, 1])
+    assert torch.equal(stage.tokens(state), maps.reshape(4, 6, 5))
+    with pytest.raises(ValueError, match="unknown layout 'NCHW'"):
+        Stage(nn.Identity(), Aside(), nn.Identity(), Corner(), width=5, grid=(2, 3), prefix=0, layout="NCHW")
+
+
 def test_no_weight_appears_twice() -> None:
     model = made()
     state = model.state_dict()
@@ -162,3 +196,17 @@ def test_foreign_weights_are_refused_and_nothing_is_loaded() -> None:
         with pytest.raises(ValueError, match=f"these weights are not this model's: .*{message}"):
             model.load_trainable(foreign)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_equilibrium_rescales_gradients_and_nothing_else() -> None:
+    """Block 1 hears exit 1 of 3 by a third; exit 3 by two thirds and a half of that; logits are the same."""
+    plain, scaled = made(bypass="none"), made(bypass="none", equilibrium=True)
+    assert torch.equal(plain(pictures()), scaled.train()(pictures()))
+    for exit, factor in enumerate([1 / 3, 2 / 3 * 1 / 2, 2 / 3 * 1 / 2]):
+        heard = []
+        for model in (plain.train(), scaled):
+            model.zero_grad()
+            model(pictures())[:, exit].square().sum().backward()
+            heard.append(next(p.grad for p in model.stages[0].trunk.parameters() if p.grad is not None))
+        assert heard[0].abs().max() > 1e-3
+        torch.testing.assert_close(heard[1], factor * heard[0])

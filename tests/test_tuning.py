@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import torch
+from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmpo_explore.backbone import create_vit
-from dmpo_explore.tuning import TUNINGS, ParallelAdapter, tune
+from dmpo_explore.backbone import create_backbone, split_backbone
+from dmpo_explore.tuning import TUNINGS, ConvAdapter, ParallelAdapter, merge_lora, tune
 
 RANK = 5
 LORA_TARGETS = {
@@ -23,7 +25,7 @@ LAYER_SCALE, PLAIN = "test_vit2", "test_vit"
 def made(name: str = PLAIN, kind: str = "none", dropout: float = 0.0) -> Any:
     """A tuned ViT in eval mode; equal names give equal backbones, LayerScale is far from its start."""
     torch.manual_seed(0)
-    vit: Any = create_vit(name, 32)
+    vit: Any = create_backbone(name, 32)
     for block in vit.blocks:
         if hasattr(block.ls2, "gamma"):
             nn.init.normal_(block.ls1.gamma)
@@ -152,6 +154,95 @@ def test_none_and_full() -> None:
     full = made(kind="full")
     assert trainable(full) == {name for name, _ in full.named_parameters()}
     assert {"patch_embed.proj.weight", "pos_embed", "cls_token", "blocks.0.norm1.bias"} <= trainable(full)
+
+
+# -- families whose blocks are convolutions or MLPs over maps --
+
+CONVOLUTIONAL = {
+    "test_efficientnet": {"conv_pw", "conv_pwl"},
+    "test_resnet": {"conv1", "conv2", "conv3"},
+    "test_convnext": {"mlp.fc1", "mlp.fc2"},
+}
+
+
+def cut_and_tuned(name: str, kind: str) -> Any:
+    torch.manual_seed(0)
+    backbone = split_backbone(create_backbone(name, 64), 2, 64)
+    parts = nn.ModuleList([backbone.embed, *backbone.trunks])
+    for module in parts.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)  # ResNet's branches start at zero
+        if isinstance(getattr(module, "gamma", None), nn.Parameter):
+            nn.init.constant_(module.gamma, 0.5)  # type: ignore[arg-type]  # ConvNeXt's at 1e-6
+    tune(parts, kind, RANK, 0.0)
+    return parts
+
+
+def through(parts: Any) -> Tensor:
+    state = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for part in parts:
+            state = part(state)
+    return state
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("kind", ["lora", "lora-all", "adapter"])
+def test_in_other_families_too_it_starts_as_nothing_and_then_is_not(name: str, kind: str) -> None:
+    plain, parts = through(cut_and_tuned(name, "none")), cut_and_tuned(name, kind)
+    torch.testing.assert_close(through(parts), plain, rtol=1e-5, atol=1e-5)
+    assert (through(opened(parts)) - plain).abs().max() > 0.01 * plain.abs().max()
+    assert all("lora_" in key or re.search(r"\.(down|conv|up)\.", key) for key in trainable(parts))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_lora_tunes_the_familys_layers(name: str) -> None:
+    parts = cut_and_tuned(name, "lora")
+    found = [key for key, module in parts.named_modules() if hasattr(module, "lora_A")]
+    assert {next(end for end in CONVOLUTIONAL[name] if key.endswith(f".{end}")) for key in found} == CONVOLUTIONAL[name]
+    assert not any(key.startswith("0.") for key in found)  # never the stem
+    depthwise = [m for m in parts.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert not any(hasattr(m, "lora_A") for m in depthwise)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_merged_lora_gives_the_same_and_is_gone(name: str) -> None:
+    parts = opened(cut_and_tuned(name, "lora"))
+    before = through(parts)
+    layers = sum(hasattr(module, "lora_A") for module in parts.modules())
+    assert merge_lora(parts) == layers > 0
+    torch.testing.assert_close(through(parts), before, rtol=1e-4, atol=1e-4 * before.abs().max().item())
+    assert not any("lora" in key for key in parts.state_dict())
+    assert parts.state_dict().keys() == cut_and_tuned(name, "none").state_dict().keys()
+    assert merge_lora(parts) == 0
+
+
+def test_an_adapter_beside_convolutions_pools_where_they_shrink_the_map() -> None:
+    block = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+    adapter = opened(ConvAdapter(block.requires_grad_(False), 4, 6, 3, 0.0))
+    x = torch.randn(2, 4, 10, 10)
+    with torch.no_grad():
+        hidden = F.avg_pool2d(F.conv2d(x, adapter.down.weight, adapter.down.bias), 2)
+        hidden = F.gelu(F.conv2d(hidden, adapter.conv.weight, adapter.conv.bias, padding=1, groups=3))
+        expected = block(x) + F.conv2d(hidden, adapter.up.weight, adapter.up.bias)
+        torch.testing.assert_close(adapter(x), expected, rtol=1e-5, atol=1e-5)
+        assert adapter(torch.randn(1, 4, 7, 9)).shape == (1, 6, 4, 5)
+
+
+def test_convnexts_layer_scale_stays_on_the_mlp() -> None:
+    torch.manual_seed(0)
+    block: Any = ConvNeXtBlock(8, ls_init_value=0.3).eval().requires_grad_(False)
+    nn.init.normal_(block.gamma)
+    x = torch.randn(2, 8, 5, 5)
+    before, gamma = block(x), block.gamma
+    parts = nn.ModuleList([block])
+    tune(parts, "adapter", 3, 0.0)
+    torch.testing.assert_close(block(x), before)
+    assert block.gamma is None and block.mlp.scale.gamma is gamma and not gamma.requires_grad
+    nn.init.normal_(block.mlp.up.weight)
+    normed = block.norm(block.conv_dw(x).permute(0, 2, 3, 1))
+    extra = F.gelu(F.linear(normed, block.mlp.down.weight, block.mlp.down.bias)) @ block.mlp.up.weight.T
+    torch.testing.assert_close(block(x), before + extra.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
 
 
 def test_an_unknown_kind_lists_the_valid_ones() -> None:

@@ -15,6 +15,7 @@ import timm
 import tiny_dinov2 as tiny
 import torch
 from onnx.reference import ReferenceEvaluator
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -288,3 +289,33 @@ def test_the_fetched_backbone_computes_what_its_graph_computes(fetched_backbone:
     vit.load_state_dict(state, strict=True)
     with torch.no_grad():
         torch.testing.assert_close(vit.forward_features(images), wanted, rtol=0, atol=1e-4)
+
+
+# -- the CNN --
+
+CNN = "tf_efficientnet_lite0"
+
+
+def test_the_fetched_cnn_loads_strictly(fetched_cnn: Path) -> None:
+    file = find_weights(CNN)
+    assert file is not None and file.path == fetched_cnn
+    state = file.read()
+    model = timm.create_model(CNN)
+    model.load_state_dict(state, strict=True)
+    assert sum(p.numel() for p in model.parameters()) == 4_652_008
+    assert state["bn1.running_var"][1].item() == pytest.approx(70.37, abs=0.01)  # trained; a new one has 1
+
+
+def test_the_fetched_cnn_sees_what_is_on_photographs(fetched_cnn: Path) -> None:
+    """ImageNet classes among the five likeliest of scikit-image's photographs, with timm's own preprocessing."""
+    skimage_data = pytest.importorskip("skimage.data")
+    model = timm.create_model(CNN).eval()
+    model.load_state_dict(WeightsFile(fetched_cnn, "test").read(), strict=True)
+    transform: Any = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    info = timm.data.ImageNetInfo()
+    expected = {"chelsea": {"tiger cat", "Egyptian cat"}, "coffee": {"espresso"}, "camera": {"tripod"}}
+    for photograph, wanted in expected.items():
+        picture = Image.fromarray(getattr(skimage_data, photograph)()).convert("RGB")
+        with torch.no_grad():
+            top = model(transform(picture)[None])[0].topk(5).indices.tolist()
+        assert wanted <= {info.index_to_description(i) for i in top}, photograph

@@ -1,0 +1,129 @@
+"""A backbone cut into an embedding and K trunks, whoever cut it: images (B,3,S,S) → state → … → state.
+
+The state that trunks hand on keeps the backbone's own layout; `LAYOUTS` reads it as tokens (B,N,D), N = prefix + h·w,
+the patches row by row. Images are dimension 0 in every layout. Blocks are counted from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from .config import Preprocess
+from .registry import lookup
+
+
+def _from_tokens(state: Tensor) -> Tensor:
+    return state
+
+
+def _from_channels_first(state: Tensor) -> Tensor:
+    return state.flatten(2).transpose(1, 2)  # (B,C,H,W) → (B,H*W,C)
+
+
+def _from_channels_last(state: Tensor) -> Tensor:
+    return state.flatten(1, 2)  # (B,H,W,C) → (B,H*W,C)
+
+
+# what a trunk hands on → (B,N,D): tokens as they are, maps row by row
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tokens": _from_tokens,
+    "channels_first": _from_channels_first,
+    "channels_last": _from_channels_last,
+}
+
+
+@dataclass
+class Backbone:
+    """A backbone cut into an embedding and K trunks; your own `nn.Module` comes this way too (docs/backbones.md).
+
+    It shares no module with anything else. ``build_model(config, n_classes, backbone=…)`` makes a `DMPO` of it.
+
+    Args:
+        embed: images (B,3,S,S) → the first state.
+        trunks: K modules, state → state; images are dimension 0.
+        widths: D after each trunk.
+        grids: (rows, columns) of the patches after each trunk.
+        layout: of the state: ``tokens`` (B,N,D), ``channels_first`` (B,D,rows,columns) or ``channels_last``.
+        prefix: leading tokens that are no patches (class, register, distillation); 0 for maps.
+        class_token: whether the first of them is a class token.
+        norms: K initial exit norms over tokens (B,N,D); default: new LayerNorms.
+        exits: block number after which each trunk ends; default: one block a trunk.
+        preprocess: the input the weights expect; default: the config's image size, mean and deviation 0.5.
+
+    Raises:
+        ValueError: no trunk, lists of different lengths, maps with a prefix or class token, or a class token without a
+            prefix.
+    """
+
+    embed: nn.Module
+    trunks: list[nn.Module]
+    widths: list[int]
+    grids: list[tuple[int, int]]
+    layout: str = "tokens"
+    prefix: int = 0
+    class_token: bool = False
+    norms: list[nn.Module] = field(default_factory=list)
+    exits: tuple[int, ...] = ()
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self) -> None:
+        self.norms = self.norms or [nn.LayerNorm(width) for width in self.widths]
+        self.exits = self.exits or tuple(range(1, len(self.trunks) + 1))
+        sizes = {name: len(getattr(self, name)) for name in ("trunks", "widths", "grids", "norms", "exits")}
+        if not self.trunks or len(set(sizes.values())) > 1:
+            raise ValueError(f"a backbone of K exits has K of each, K at least 1; this one has {sizes}")
+        if self.prefix < 0 or (self.layout != "tokens" and (self.prefix or self.class_token)):
+            raise ValueError(
+                f"layout={self.layout!r} with prefix={self.prefix}, class_token={self.class_token}: only a state of "
+                "layout 'tokens' has a prefix or a class token; give prefix=0 and class_token=False"
+            )
+        if self.class_token and not self.prefix:
+            raise ValueError("class_token=True, but prefix=0: the class token counts among the prefix, give prefix=1")
+
+
+def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:
+    """Block numbers of the exits; a single number K stands for K equal parts of ``depth`` blocks.
+
+    Raises:
+        ValueError: more exits than blocks, block numbers that do not rise, or one outside 1 to ``depth``.
+    """
+    if isinstance(exits, int):
+        if not 1 <= exits <= depth:
+            raise ValueError(f"exits={exits}: the backbone has {depth} blocks, so 1 to {depth} exits")
+        return tuple(round((k + 1) * depth / exits) for k in range(exits))
+    if not exits or list(exits) != sorted(set(exits)):
+        raise ValueError(f"exits={list(exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
+    if exits[0] < 1 or exits[-1] > depth:
+        raise ValueError(f"exits={list(exits)}: the backbone has {depth} blocks, counted from 1")
+    return tuple(exits)
+
+
+def check_backbone(backbone: Backbone, image_size: int) -> Backbone:
+    """The backbone, frozen and in eval mode, its preprocess filled in.
+
+    Raises:
+        ValueError: two black images pass it in other shapes than it declares, or it wants another image size.
+    """
+    side = image_size
+    preprocess = backbone.preprocess or Preprocess(side, (0.5,) * 3, (0.5,) * 3)
+    if preprocess.image_size != side:
+        raise ValueError(f"image_size={side}, but the backbone's preprocess makes {preprocess.image_size} pixels")
+    parts = nn.ModuleList([backbone.embed, *backbone.trunks])
+    parts.requires_grad_(False).eval()
+    lookup(LAYOUTS, backbone.layout, "layout")
+    with torch.no_grad():
+        state = backbone.embed(torch.zeros(2, 3, side, side))
+        for k, trunk in enumerate(backbone.trunks):
+            state, (rows, columns), width = trunk(state), backbone.grids[k], backbone.widths[k]
+            maps = {"channels_first": (2, width, rows, columns), "channels_last": (2, rows, columns, width)}
+            wanted = maps.get(backbone.layout, (2, backbone.prefix + rows * columns, width))
+            if tuple(state.shape) != wanted:
+                raise ValueError(
+                    f"trunk {k + 1} hands on {tuple(state.shape)} for 2 images of {side} pixels; by its layout="
+                    f"{backbone.layout!r}, width {width}, grid {rows}x{columns}, prefix {backbone.prefix}: {wanted}"
+                )
+    return replace(backbone, preprocess=preprocess)

@@ -1,0 +1,203 @@
+"""docs/backbones.md is true: every backbone of its table goes the whole way, and its example runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from synthetic import make_meta
+from tiny import tiny_options
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from dmpo_explore.backbone import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.build import assemble
+from dmpo_explore.cli import app
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.engine import infer, record_split
+from dmpo_explore.merging import merge
+from dmpo_explore.model import DMPO
+from dmpo_explore.policy import ConfidencePolicy
+from dmpo_explore.record import ExitRecord
+from dmpo_explore.run import load_run, read_weights, save_weights
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", DOCUMENT, flags=re.M)
+]
+CHECKED = {name: (row, int(blocks)) for row in ROWS for name, blocks in re.findall(r"`(\w+)` \((\d+)\)", row[4])}
+C, BATCH = 5, 6
+SMALL = 32  # pixels; hierarchical ones shrink 32 times, so they get twice as many
+
+
+def size_of(name: str) -> int:
+    return SMALL if CHECKED[name][0][1] == "tokens" else 2 * SMALL
+
+
+def config(name: str, exits: int, tuning: str = "lora") -> ModelConfig:
+    return ModelConfig(
+        name, "random", size_of(name), exits=exits, tuning=tuning, rank=2, bypass_width=6, channels=20
+    )  # fmt: skip
+
+
+def made(settings: ModelConfig) -> DMPO:
+    """Equal settings give equal models; residual branches that start at zero (ResNet's) are opened."""
+    torch.manual_seed(0)
+    model = assemble(settings, C)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():
+            nn.init.constant_(module.weight, 0.5)
+    return model
+
+
+@cache
+def pictures(name: str) -> Tensor:
+    return torch.randn(BATCH, 3, size_of(name), size_of(name), generator=torch.Generator().manual_seed(1))
+
+
+LABELS = torch.arange(BATCH) % C
+
+
+def train_a_step(model: DMPO, images: Tensor) -> None:
+    """Afterwards all that trains has moved, also what lies under a zero-initialised layer."""
+    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {name: value.clone() for name, value in model.state_dict().items() if name not in weights}
+    optimizer = torch.optim.AdamW(weights.values(), lr=1e-2)
+    before = {name: p.detach().clone() for name, p in weights.items()}
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images).flatten(0, 1), LABELS.repeat_interleave(len(model.stages)))
+        loss.backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in weights.values())
+        optimizer.step()
+    assert not [name for name, p in weights.items() if torch.equal(p, before[name])]
+    assert all(torch.equal(value, frozen[name]) for name, value in model.state_dict().items() if name in frozen)
+
+
+def recorded(model: DMPO, images: Tensor) -> ExitRecord:
+    K = len(model.stages)
+    meta = make_meta(BATCH, K, C, exits=model.exits, flops=tuple(range(1, K + 1)), reference_flops=K)
+    return record_split(model, [(images, LABELS)], meta)
+
+
+def threshold_between(values: np.ndarray) -> float:
+    """The middle of the widest gap: float noise cannot decide there."""
+    ordered = np.unique(values.astype(np.float64))
+    at = int(np.argmax(np.diff(ordered)))
+    return float(ordered[at] + ordered[at + 1]) / 2
+
+
+@pytest.mark.parametrize("exits", [1, 3, 4])
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_backbone_of_the_table_goes_the_whole_way(name: str, exits: int, tmp_path: Path) -> None:
+    settings, images = config(name, exits), pictures(name)
+    model = made(settings)
+    assert model.exits == tuple(round((k + 1) * CHECKED[name][1] / exits) for k in range(exits))
+    assert {stage.layout for stage in model.stages} == {CHECKED[name][0][1]}
+    train_a_step(model, images)
+
+    record = recorded(model, images)
+    policy = ConfidencePolicy((threshold_between(record.confidence),))
+    live = infer(model, images, policy)
+    np.testing.assert_array_equal(live.exit, policy.exits(record))
+    np.testing.assert_array_equal(live.label, record.prediction[np.arange(BATCH), live.exit])
+
+    save_weights(tmp_path, model.trainable_state(), settings)
+    again = made(settings)
+    again.load_trainable(read_weights(tmp_path))
+    with torch.no_grad():
+        before = model.eval()(images)
+        assert torch.equal(again.eval()(images), before)
+        assert merge(model) > 0
+        torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-4)
+    assert not [key for key in model.state_dict() if "lora" in key]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_columns_of_the_table_are_true(name: str) -> None:
+    kind, layout, lora, adapter, _ = CHECKED[name][0]
+    whole: Any = timm.create_model(name, device="meta")
+    assert kind == f"`{type(whole).__name__}`"
+    model = made(config(name, 1))
+    tuned = {key.split(".lora_A")[0].rpartition(".")[2] for key in model.state_dict() if ".lora_A." in key}
+    assert tuned and tuned <= set(lora.split(", "))
+    stage: Any = made(config(name, 1, "adapter")).stages[0]
+    beside = {type(module).__name__ for module in stage.trunk.modules()} & {"ParallelAdapter", "ConvAdapter"}
+    assert {"ParallelAdapter": "beside the MLP", "ConvAdapter": "beside the block"}[beside.pop()] in adapter
+    assert not beside and layout in ("tokens", "channels_first", "channels_last")
+
+
+def test_the_table_holds_every_family_and_a_dozen_backbones() -> None:
+    assert [row[0].strip("`") for row in ROWS] == list(FAMILIES)
+    assert len(CHECKED) >= 12
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKED if CHECKED[name][0][1] != "tokens"])
+def test_the_state_is_timms_own(name: str) -> None:
+    """Behind the last block (and EfficientNet's conv_head) a cut backbone holds what timm hands to the pooling."""
+    torch.manual_seed(0)
+    size = size_of(name)
+    whole = create_backbone(name, size).double()
+    for module in whole.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    with torch.no_grad():
+        images = pictures(name).double()
+        wanted = whole.forward_features(images)  # type: ignore[operator]
+        cut = split_backbone(whole, 4, size)
+        state = cut.embed(images)
+        for trunk, width, grid in zip(cut.trunks, cut.widths, cut.grids, strict=True):
+            state = trunk(state)
+            shape = (BATCH, width, *grid) if cut.layout == "channels_first" else (BATCH, *grid, width)
+            assert state.shape == shape
+        if cut.layout == "channels_last":  # Swin: its final norm is the exit norm
+            state = cut.norms[-1](state)
+        torch.testing.assert_close(state, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "weights"),
+    [("tf_efficientnet_lite0", "auto"), ("convnext_atto", "random"), ("swin_tiny_patch4_window7_224", "random")],
+)
+def test_the_command_line_goes_end_to_end_on_digits(
+    backbone: str, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched_cnn: Path
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    options = tiny_options(train_size=40, epochs=1, backbone=backbone, weights=weights, image_size=64, exits="3,8,12")
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, [*arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    run("train", *options, "--name", "mine")
+    for split in ("val", "test"):
+        run("record", "mine", "--split", split)
+    row = json.loads(run("evaluate", "mine", "--flops", "0.9", "--json"))
+    assert row["run"] == "mine" and 0 < row["accuracy"] <= 1
+    record = load_run("mine").record("test")
+    assert record.meta.model == backbone and record.n_exits == 3
+    assert list(record.flops_fraction) == sorted(record.flops_fraction)
+
+
+def test_the_example_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = re.search(r"```python\n(.*?)```", DOCUMENT, re.S)
+    assert found
+    assert len([line for line in found[1].splitlines() if line.strip()]) <= 20
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(compile(found[1], "docs/backbones.md", "exec"), names)
+    exits = [int(number) for number in re.findall(r"\d+", capsys.readouterr().out)]
+    assert len(exits) == 64 and set(exits) <= {0, 1, 2}
+    assert names["loss"].item() < 3 * np.log(10)  # three exits learnt something about random pictures
+    assert names["model"].exits == (1, 2, 3)
