@@ -22,6 +22,7 @@ import dmpo_explore as dx
 from dmpo_explore.engine import infer, stream
 from dmpo_explore.merging import merge
 from dmpo_explore.policy import ConfidencePolicy, Policy
+from dmpo_explore.seeding import seeded
 
 
 def spend(record: dx.ExitRecord, budget: float) -> Policy:
@@ -130,15 +131,15 @@ class Bench:
     def batches(self, size: int) -> list[Tensor]:
         return list(self.images.split(size))
 
-    def forward(self, model: nn.Module, size: int, precision: str = "no") -> Arm:
-        """Every batch through a model that never stops early."""
+    def forward(self, model: nn.Module, size: int, precision: str = "no", images: Tensor | None = None) -> Arm:
+        """Every batch (of ``images``, by default the bench's) through a model that never stops early."""
 
         @torch.inference_mode()
         def call(batch: Tensor) -> None:
             with torch.autocast(self.device, torch.bfloat16, enabled=precision == "bf16"):
                 model(batch).argmax(-1).cpu()
 
-        return per_call(call, self.batches(size))
+        return per_call(call, self.batches(size) if images is None else list(images.split(size)))
 
     def ours(self, policy: Policy, size: int, **options: Any) -> Arm:
         """`dx.infer`, batch by batch."""
@@ -179,8 +180,7 @@ def _timm(run: dx.Run, blocks: int | None) -> Any:
     import timm
 
     config = run.config.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model: Any = timm.create_model(config.backbone, img_size=config.image_size, num_classes=len(run.class_names))
     if blocks:
         model.blocks = model.blocks[:blocks]

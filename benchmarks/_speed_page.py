@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dmpo_explore.evaluation import markdown
+
 AIMS = {  # (batch, arms) → least efficiency at 30 % and 50 %
     "batch 1, infer": (1, ("infer",), 0.80),
     "batch 1, the better of compiled and onnx": (1, ("compiled", "onnx"), 0.90),
@@ -47,7 +49,7 @@ ADVICE = """## What to expect
 def render_page(result: dict[str, Any]) -> str:
     """The page; raises KeyError naming what an incomplete result lacks."""
     facts = result["machine"]
-    load = f"When it began, {facts['load']} other processes wanted a core." if facts.get("load") else ""
+    load = f"The load average of the minute before it began was {facts['load']}." if facts.get("load") else ""
     intro = INTRO.format(**result | facts | {"size": result["image_size"], "load": load})
     return "\n".join([intro, *render_tables(result), "", ADVICE])
 
@@ -130,10 +132,3 @@ def _rates(rows: Sequence[dict[str, Any]]) -> list[str]:
     cells = [["arm", "images/s"]]
     cells += [[r["arm"], f"{r['images_per_s']:.4g} ({r['lowest']:.4g}–{r['highest']:.4g})"] for r in rows]
     return markdown(cells)
-
-
-def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
-    """A table, its columns as wide as they need."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

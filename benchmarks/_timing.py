@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -63,7 +64,7 @@ def ratio(upper: Timing, lower: Timing) -> dict[str, float]:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What it ran on; ``load`` is the number of other processes that wanted a core when it began."""
+    """What it ran on; ``load`` is the load average of the minute before it began (processes that ran or waited)."""
     import onnxruntime
     import timm
     import torch
@@ -106,10 +107,13 @@ class PeakMemory:
 
 
 def resident_mib() -> float:
-    """Resident memory of this process."""
-    import psutil
+    """Resident memory of this process; without /proc its highest value so far."""
+    pages = Path("/proc/self/statm")
+    if pages.is_file():  # Linux
+        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    import resource
 
-    return float(psutil.Process().memory_info().rss) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _lines(path: str) -> list[str]:

@@ -36,10 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     test, temperatures = run.record("test"), fit_temperatures(run.record("val"))
     table = calibration_table(test, temperatures)
     write_table("calibration", table, RESULTS)
+    print("\n".join(as_markdown(table)))
     seen = {"before": test, "after its temperature": tempered_record(test, temperatures)}
     figure = reliability_figure({name: reliability_table(record) for name, record in seen.items()})
-    write_figure("calibration", figure, 1000, 650, RESULTS)
-    print("\n".join(as_markdown(table)))
+    write_figure("calibration", figure, 1000, 650, RESULTS)  # last: it needs a browser, the rest does not
     return 0
 
 

@@ -77,8 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
     seen = tqdm(records(run, asked.folder or Path("runs/drift") / run.name, asked.images), total=total, disable=None)
     table = drift_table(seen, policies(run.record("val")))
     write_table("drift", table, RESULTS)
-    write_figure("drift", drift_figure(table), 1200, 900, RESULTS)
     print("\n".join(summary(table)))
+    write_figure("drift", drift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser
     return 0
 
 

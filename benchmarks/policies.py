@@ -143,11 +143,11 @@ def main(arguments: list[str] | None = None) -> int:
     parts = [gains(dx.load_run(run), judged, asked.resamples) for run in asked.runs for judged in ("val", "test")]
     table = intervals(pd.concat(parts, ignore_index=True))
     write_table("policies", table, RESULTS)
-    first = table[(table["run"] == asked.runs[0]) & (table["judged"] == "test")]
-    write_figure("policies", gain_figure(first), 1200, 420, RESULTS)
     text = "\n".join(verdict(table))
     write_text(RESULTS / "policies.md", f"Made by `scripts/bench policies`.\n\n{text}\n")
     print(text)
+    first = table[(table["run"] == asked.runs[0]) & (table["judged"] == "test")]
+    write_figure("policies", gain_figure(first), 1200, 420, RESULTS)  # last: it needs a browser
     return 0
 
 

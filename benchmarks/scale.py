@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _speed_page import markdown
 
 import dmpo_explore as dx
+from dmpo_explore.evaluation import markdown
 from dmpo_explore.files import write_json
 from dmpo_explore.policy import ConfidencePolicy
 from dmpo_explore.record import RecordMeta
@@ -76,18 +76,32 @@ def measure(path: Path) -> dict[str, float]:
         return ConfidencePolicy((0.7,)).exits(record)
 
     threshold, _ = seconds(moved, 11)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return dict(zip(STEPS, (opened, fit, curve, threshold), strict=True)) | {"peak_mib": round(peak)}
+    return dict(zip(STEPS, (opened, fit, curve, threshold), strict=True)) | {"peak_mib": round(peak_mib())}
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this program. Linux: VmHWM, which starts anew with a program, where ``ru_maxrss`` would
+    go on from the process that started it."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 2**10
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure_apart(images: int, exits: int) -> dict[str, Any]:
-    """`measure` in a fresh process, so that its peak memory is its own."""
+    """`measure` in a fresh process, so that its peak memory is its own; the record is made in another one."""
+
+    def fresh(*arguments: str) -> str:
+        command = [sys.executable, __file__, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "record"
-        made_up(images, exits).save(path)
-        command = [sys.executable, __file__, "--record", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {"images": images, "exits": exits, **json.loads(done.stdout)}
+        path = str(Path(folder) / "record")
+        fresh("--make", path, "--images", str(images), "--exits", str(exits))
+        found = json.loads(fresh("--record", path))
+    return {"images": images, "exits": exits, **found}
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -107,8 +121,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
     parser.add_argument("--exits", nargs="+", type=int, default=list(EXITS))
     parser.add_argument("--write", action="store_true", help=f"keep the result as {RESULT.name}")
-    parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)  # what the fresh process is told
+    for told in ("--make", "--record"):  # what a fresh process is told
+        parser.add_argument(told, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.make:
+        made_up(options.images[0], options.exits[0]).save(options.make)
+        return 0
     if options.record:
         print(json.dumps(measure(options.record)))
         return 0

@@ -27,8 +27,9 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 import dmpo_explore as dx
+from dmpo_explore.calibration import calibration_error
 from dmpo_explore.files import atomic_file, read_json, write_json
-from dmpo_explore.metrics import area, calibration_error
+from dmpo_explore.metrics import area
 
 RESULTS = Path(__file__).parent / "results"
 ROW = "row.json"  # in a run's folder: it is finished

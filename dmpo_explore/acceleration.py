@@ -7,6 +7,7 @@ and used often. What each brings on which device is measured by ``benchmarks/spe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,16 +60,18 @@ class Replayed:
         if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
             raise ValueError(f"sizes={tuple(sizes)} must be rising batch sizes from 1 on")
         self.function, self.sizes, self.record = function, tuple(sizes), record
-        self._made: dict[int, _Buffers] = {}
+        self._made: dict[tuple[Any, ...], _Buffers] = {}
 
     def __call__(self, x: Tensor, side: Tensor | None) -> Outputs:
         """Raises as the step does."""
         size = next((size for size in self.sizes if size >= len(x)), None)
         if size is None:
             return self.function(x, side)
-        if size not in self._made:
-            self._made[size] = _Buffers(self.function, size, x, side, self.record)
-        return self._made[size](x, side)
+        kind = x.device.type  # what was recorded holds for this type and this autocast only
+        key = (size, x.dtype, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
+        if key not in self._made:
+            self._made[key] = _Buffers(self.function, size, x, side, self.record)
+        return self._made[key](x, side)
 
 
 class _Buffers:

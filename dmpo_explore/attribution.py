@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache as once
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,10 @@ from .attribution_methods import (
     within_bound,
 )
 from .attribution_quality import Masked, Quality, assess
-from .attribution_view import ExitView, Progress, make_baseline, one_image, undisturbed
+from .attribution_view import ExitView, make_baseline, one_image, rising_exits, undisturbed
 from .model import DMPO
 from .registry import lookup
+from .routing import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +203,7 @@ def attribute(
     Warns:
         UserWarning: |delta| above 5 % of |difference|, which counts as at least 1 logit here. Covariance predictors
             with the signed square root have steep gradients along the path, so this happens; more steps help slowly.
+            Also where an answer could not be kept in the cache.
 
     Raises:
         ValueError: an unknown or refused method (with the reason), exit, class or layer, too few steps, a wrong image.
@@ -230,18 +233,19 @@ def compare_exits(
     Args:
         target: class; default: what the last of the compared exits predicts, so that early exits are asked how far they
             already see what the deepest one says.
-        exits: 0-based, rising; default: all.
+        exits: 0-based, rising; default: all. No stage behind the last of them runs.
         others: as `attribute`, which it also warns and raises like.
+
+    Raises:
+        ValueError: no exit, or exits that do not rise or repeat; else as `attribute`.
     """
-    chosen = tuple(range(len(model.stages))) if exits is None else tuple(exits)
-    if not chosen or list(chosen) != sorted(set(chosen)):
-        raise ValueError(f"exits={list(chosen)} must rise and hold at least one")
+    chosen = rising_exits(model, exits)
     first = _ask(model, image, chosen[-1], target, method, baseline, steps, layer, seed, batch)
     target = first[0].target
     folder = kept.cache_folder(cache)
     weights, found = kept.fingerprint(model) if folder else "", []
     progress = _rising(progress)
-    begun = _together(first[0], method, progress) if len(chosen) > 1 else None
+    begun = _together(first[0], method, chosen, progress) if len(chosen) > 1 else None
     for i, exit in enumerate(chosen):
         asked, said = _ask(model, image, exit, target, method, baseline, steps, layer, seed, batch)
         asked = replace(asked, begun=begun and partial(begun, exit))
@@ -302,7 +306,7 @@ def _answer(
         found = _explain(asked, method, progress)
         if folder is not None:
             numbers = {"delta": found.delta, "steps": found.steps, "layer": found.layer}
-            kept.write(folder, name, {field: getattr(found, field) for field in kept.ARRAYS}, numbers)
+            _keep(folder, name, found, numbers)
     if progress:
         progress(kind.rows(asked), kind.rows(asked))
     logit, nothing = (float(value) for value in said[:, asked.target])
@@ -327,6 +331,14 @@ def _answer(
     )
 
 
+def _keep(folder: Path, name: str, found: Explained, numbers: dict[str, Any]) -> None:
+    """Write an answer to the cache; where that fails the answer is not lost, and a warning says so."""
+    try:
+        kept.write(folder, name, {field: getattr(found, field) for field in kept.ARRAYS}, numbers)
+    except (OSError, ValueError) as error:  # a full or read-only disk; a number that JSON does not know
+        warnings.warn(f"the map could not be kept in {folder}: {error}", UserWarning, stacklevel=4)
+
+
 def _explain(asked: Question, method: str, progress: Progress | None) -> Explained:
     """Run the method, telling how many rows have gone through the model."""
     total, done = METHODS[method].rows(asked), 0
@@ -345,8 +357,10 @@ def _explain(asked: Question, method: str, progress: Progress | None) -> Explain
         asked.view.on_rows = None
 
 
-def _together(asked: Question, method: str, progress: Progress | None) -> Callable[[int], tuple[Tensor, float]] | None:
-    """Integrated gradients of all exits at once, made when the first is wanted; None for other methods."""
+def _together(
+    asked: Question, method: str, exits: tuple[int, ...], progress: Progress | None
+) -> Callable[[int], tuple[Tensor, float]] | None:
+    """Integrated gradients of these exits at once, made when the first is wanted; None for other methods."""
     if method != "integrated_gradients":
         return None
     done = 0
@@ -360,9 +374,9 @@ def _together(asked: Question, method: str, progress: Progress | None) -> Callab
     @once
     def all_exits() -> list[tuple[Tensor, float]]:
         arguments = (asked.view.model, asked.image, asked.baseline, asked.target, asked.steps, asked.batch)
-        return integrate_exits(*arguments, on_rows=count)
+        return integrate_exits(*arguments, on_rows=count, exits=exits)
 
-    return lambda exit: all_exits()[exit]
+    return lambda exit: all_exits()[exits.index(exit)]
 
 
 def _rising(progress: Progress | None) -> Progress | None:

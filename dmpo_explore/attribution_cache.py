@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def read(folder: Path, name: str, side: int) -> tuple[dict[str, np.ndarray], dic
     """The arrays and numbers kept under ``name``; None where there are none or they are broken."""
     try:
         answer = read_json(folder / name / "answer.json")
-        arrays = {field: np.load(folder / name / f"{field}.npy", allow_pickle=False) for field in ARRAYS}
+        arrays = {field: _array(folder / name / f"{field}.npy") for field in ARRAYS}
         shapes = arrays["heat"].shape == (side, side) and arrays["tokens"].ndim == 2 and arrays["prefix"].ndim == 1
         whole = all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays.values())
         if not (shapes and whole and answer.pop("format") == FORMAT):
@@ -73,7 +74,19 @@ def read(folder: Path, name: str, side: int) -> tuple[dict[str, np.ndarray], dic
         numbers = {field: answer.pop(field) for field in ("delta", "steps", "layer")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return None
-    return (arrays, numbers) if not answer else None
+    return (arrays, numbers) if not answer and _are_numbers(**numbers) else None
+
+
+def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as stream:  # .npy only, so no archives and no pickles
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        return array
+
+
+def _are_numbers(delta: Any, steps: Any, layer: Any) -> bool:
+    """Whether what was read has the types of an `Explained`."""
+    delta_fits = delta is None or (type(delta) in (int, float) and math.isfinite(delta))
+    return delta_fits and (steps is None or (type(steps) is int and steps > 0)) and isinstance(layer, str)
 
 
 def _bytes(value: Tensor) -> bytes:

@@ -7,7 +7,7 @@ are ours. `REFUSED` holds methods that run, or nearly, and mislead on these mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +26,9 @@ from captum.attr import (
 from torch import Tensor
 
 from .attribution_rollout import roll_out
-from .attribution_view import ExitView, Layer, cell_index, layers, to_cells, to_pixels
+from .attribution_view import ExitView, Layer, cell_index, exit_logits, layers, rising_exits, to_cells, to_pixels
 from .model import DMPO
+from .seeding import seeded
 
 DELTA_BOUND = 0.05  # ours: |delta| above this share of |logit difference|, or of 1 logit if that is more, is too much
 FEWEST_STEPS = 50  # 16 steps gave the wrong sign on a ViT
@@ -122,24 +123,27 @@ def integrate_exits(
     steps: int,
     batch: int,
     on_rows: Callable[[int], None] | None = None,
+    exits: Sequence[int] | None = None,
 ) -> list[tuple[Tensor, float]]:
-    """What `integrate` gives, for all K exits by one forward pass a step (captum would run one for each exit).
+    """What `integrate` gives, for E rising exits by one forward pass a step (captum would run one for each exit).
 
-    Same rule as captum's default: Gauss-Legendre on the straight line from the baseline to the image.
+    Same rule as captum's default: Gauss-Legendre on the straight line from the baseline to the image. Nothing behind
+    the last of ``exits`` (0-based; default: all) runs.
     """
+    exits = rising_exits(model, exits)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     places, share = (torch.from_numpy(v).to(image) for v in ((nodes + 1) / 2, weights / 2))
-    total: list[Tensor] = [torch.zeros_like(image) for _ in model.stages]
+    total: list[Tensor] = [torch.zeros_like(image) for _ in exits]
     for place, part in zip(torch.split(places, batch), torch.split(share, batch), strict=True):
         pixels = _leaf(baseline + place.view(-1, 1, 1, 1) * (image - baseline))
-        logits = model(pixels)[..., target]  # (rows, K)
+        logits = exit_logits(model, pixels, exits)[..., target]  # (rows, E)
         if on_rows:
             on_rows(len(place))
         for k in range(len(total)):
             (gradient,) = torch.autograd.grad(logits[:, k].sum(), pixels, retain_graph=True)
             total[k] += (gradient * part.view(-1, 1, 1, 1)).sum(0, keepdim=True) * (image - baseline)
     with torch.no_grad():
-        there, nothing = model(torch.cat((image, baseline)))[..., target]
+        there, nothing = exit_logits(model, torch.cat((image, baseline)), exits)[..., target]
     return [(total[k], float(total[k].sum() - (there[k] - nothing[k]))) for k in range(len(total))]
 
 
@@ -386,8 +390,7 @@ def _from_tokens(
 def _seeded(seed: int) -> Iterator[None]:
     """Captum draws from torch's and numpy's global generators; both are as before afterwards."""
     state = np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         np.random.seed(seed)  # noqa: NPY002
         try:
             yield

@@ -18,8 +18,9 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from .attribution_methods import DELTA_BOUND, FEWEST_STEPS, within_bound
-from .attribution_view import ExitView, Progress, make_baseline, one_image, undisturbed
+from .attribution_view import ExitView, make_baseline, one_image, rising_exits, undisturbed
 from .model import DMPO, Stage
+from .routing import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +71,18 @@ def trunk_versus_bypass(
 
     Args:
         image: (3,S,S) or (1,3,S,S), preprocessed. target: class; default: what the last of ``exits`` predicts.
-        exits: 0-based; default: all. baseline: as in `attribute`. steps: at least 50; only predictors run in them;
-            doubled at most three times while the delta is above the bound.
+        exits: 0-based, rising; default: all. baseline: as in `attribute`. steps: at least 50; only predictors run in
+            them; doubled at most three times while the delta is above the bound.
         progress: called with (exits done, exits).
 
     Warns:
         UserWarning: a delta above the bound of `attribute`.
 
     Raises:
-        ValueError: an unknown exit or class, too few steps, a stack of baselines, a wrong image.
+        ValueError: an unknown exit or class, exits that do not rise, too few steps, a stack of baselines, a wrong
+            image.
     """
-    chosen = tuple(range(len(model.stages))) if exits is None else tuple(exits)
-    if not chosen:
-        raise ValueError("exits is empty: name at least one exit")
+    chosen = rising_exits(model, exits)
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps={steps}: at least {FEWEST_STEPS}, for fewer have given maps of the wrong sign")
     pixels = one_image(model, image)

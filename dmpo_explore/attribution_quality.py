@@ -17,7 +17,9 @@ import torch
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from .attribution_view import Progress, cell_index
+from .attribution_view import cell_index
+from .routing import Progress
+from .seeding import seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ def assess(
     """
     values = torch.from_numpy(tokens).reshape(1, -1).to(masked.image)
     step = progress or (lambda done, total: None)
-    with torch.random.fork_rng(devices=[]):
+    with seeded(seed):
         error, unexplained = _infidelity(masked, values, target, samples, batch, seed)
         step(1, 4)
         ranked = values[0].argsort(descending=True, stable=True)

@@ -29,7 +29,7 @@ def rollout(attentions: list[Tensor]) -> Tensor:
 def roll_out(view: ExitView, image: Tensor) -> np.ndarray:
     """The rollout from what the exit can read to the patches, as (rows, columns); it sums to at most 1.
 
-    Read from the class token, or from the mean patch where there is none.
+    Read from the class token, or from the mean patch where there is none (registers are not read).
 
     Raises:
         ValueError: a backbone whose attention does not see all tokens (windows, convolutions).
@@ -44,7 +44,7 @@ def roll_out(view: ExitView, image: Tensor) -> np.ndarray:
     if not maps:
         raise ValueError("attention_rollout finds no attention (qkv, attn_drop) under this exit")
     shares = rollout(maps)
-    read = shares[0] if stage.prefix else shares.mean(0)
+    read = shares[0] if stage.class_token else shares[stage.prefix :].mean(0)
     patches: np.ndarray = read[stage.prefix :].reshape(stage.grid).float().cpu().numpy()
     return patches
 

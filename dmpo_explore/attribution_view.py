@@ -7,7 +7,7 @@ it was found: mode, gradients and hooks (`undisturbed`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .model import DMPO
+from .model import DMPO, evaluating
 from .registry import lookup
-
-Progress = Callable[[int, int], None]
 
 
 class ExitView(nn.Module):
@@ -31,35 +29,55 @@ class ExitView(nn.Module):
 
     def __init__(self, model: DMPO, exit: int) -> None:
         super().__init__()
-        if not 0 <= exit < len(model.stages):
-            raise ValueError(f"exit={exit}: this model has exits 0 to {len(model.stages) - 1} (counted from 0 here)")
+        check_exit(model, exit)
         self.model, self.exit = model, exit
         self.on_rows: Callable[[int], None] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """(B,3,S,S) → (B,C)."""
-        state, side = self.model.embed(images), None
-        for stage in self.model.stages[: self.exit + 1]:
-            state = stage.trunk(state)
-            logits, side = stage.predict(state, side)
+        logits = exit_logits(self.model, images, (self.exit,))[:, 0]
         if self.on_rows:
             self.on_rows(len(images))
         return logits
 
 
+def exit_logits(model: DMPO, images: Tensor, exits: Sequence[int]) -> Tensor:
+    """Images (B,3,S,S) → logits (B,E,C) of rising exits (0-based); stages behind the last of them do not run."""
+    state, side, found = model.embed(images), None, []
+    for k, stage in enumerate(model.stages[: exits[-1] + 1]):
+        state = stage.trunk(state)
+        logits, side = stage.predict(state, side)
+        if k in exits:
+            found.append(logits)
+    return torch.stack(found, dim=1)
+
+
+def rising_exits(model: DMPO, exits: Sequence[int] | None) -> tuple[int, ...]:
+    """The exits asked for (0-based), all by default; ValueError unless they rise and are the model's."""
+    count = len(model.stages)
+    chosen = tuple(range(count)) if exits is None else tuple(exits)
+    if not chosen or list(chosen) != sorted(set(chosen)):
+        raise ValueError(f"exits={list(chosen)} must rise without repeats and hold at least one, e.g. [0, {count - 1}]")
+    for exit in (chosen[0], chosen[-1]):
+        check_exit(model, exit)
+    return chosen
+
+
+def check_exit(model: DMPO, exit: int) -> None:
+    """ValueError unless the model has the exit (0-based)."""
+    if not 0 <= exit < len(model.stages):
+        raise ValueError(f"exit={exit}: this model has exits 0 to {len(model.stages) - 1} (counted from 0 here)")
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Eval mode, weights without gradients, autograd on; afterwards every module and weight is as it was."""
-    modes = {module: module.training for module in model.modules()}
     wanted = {weight: weight.requires_grad for weight in model.parameters()}
-    model.eval()
     model.requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with evaluating(model), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for weight, wants in wanted.items():
             weight.requires_grad_(wants)
 

@@ -17,10 +17,12 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .cli_options import config_from, config_options, numbers
+from .cli_options import config_from, config_options, refuse_beside, wish_options
 from .cli_show import Bar, epoch_line, percents, print_result, say
 
 if TYPE_CHECKING:
+    from .policy import Policy
+    from .run import Run
     from .training import EpochResult
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit_small_patch14_dinov2", "fashion-mnist"
@@ -52,10 +54,22 @@ Flops = Annotated[
     list[float] | None,
     typer.Option(help="Compute budget as a fraction of the plain backbone's, e.g. 0.3. May be repeated."),
 ]
+Budget = Annotated[float | None, typer.Option(help="Compute budget on val, e.g. 0.3.")]
 Drop = Annotated[float | None, typer.Option(help="Accuracy that may be lost against the last exit, e.g. 0.01.")]
 Shares = Annotated[str | None, typer.Option(help="Shares that leave at each exit, e.g. 0.4,0.3,0.1,0.2.")]
 Threshold = Annotated[str | None, typer.Option(help="One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7.")]
-PolicyName = Annotated[str, typer.Option(help="confidence, entropy, margin or patience (see `policies`).")]
+PolicyName = Annotated[str, typer.Option(help="What decides: confidence, entropy, margin … (see `policies`).")]
+Risk = Annotated[
+    str | None, typer.Option(help="Guarantee: too_early (wrong where the last exit is right) or disagreement with it.")
+]
+Epsilon = Annotated[float, typer.Option(help="With --risk: at most this risk …")]
+Delta = Annotated[float, typer.Option(help="With --risk: … but for this chance over the validation images.")]
+PerExit = Annotated[
+    bool, typer.Option("--per-exit", help="With --flops or --accuracy-drop: a threshold of its own for every exit.")
+]
+Calibrate = Annotated[
+    bool, typer.Option("--calibrate", help="Fit a temperature per exit on val first (the record must have logits).")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -200,7 +214,18 @@ def evaluate(
     accuracy_drop: Drop = None,
     shares: Shares = None,
     threshold: Threshold = None,
+    risk: Risk = None,
+    epsilon: Epsilon = 0.01,
+    delta: Delta = 0.05,
+    per_exit: PerExit = False,
+    calibrate: Calibrate = False,
     policy: PolicyName = "confidence",
+    all_policies: Annotated[
+        bool, typer.Option("--all-policies", help="Every policy at 30, 50, 70 % compute and at most 1 point lost.")
+    ] = False,
+    protocol: Annotated[
+        str | None, typer.Option(help="anytime (a row per exit) or budgeted (a row per share that goes on).")
+    ] = None,
     split: Annotated[str, typer.Option(help="Record that is judged.")] = "test",
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="Accuracy difference to this run, with a 95 % interval.")
@@ -216,24 +241,55 @@ def evaluate(
 
     --against compares on the same images, by a paired bootstrap; the other run gets the same wish, fitted on its own
     val (a run with a single exit is taken as it is). With --json one answer is an object, several are an array.
-    """
-    from .evaluation import evaluate_runs, table
 
-    rows = evaluate_runs(
-        runs, policy, flops=flops, accuracy_drop=accuracy_drop, shares=numbers(shares, "--shares"),
-        threshold=numbers(threshold, "--threshold"), split=split, against=against,
-    )  # fmt: skip
+    --risk is a promise: with probability 1 - delta over the validation images, new images like them have at most the
+    risk epsilon. Where no threshold can be certified nobody leaves early.
+    """
+    from .evaluation import evaluate_policies, evaluate_protocol, evaluate_runs, policy_table, table
+
+    wish = wish_options(accuracy_drop, shares, threshold, risk, epsilon, delta, per_exit, calibrate)
+    if all_policies or protocol:
+        given = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "other wishes": wish}
+        refuse_beside("--all-policies" if all_policies else "--protocol", given)
+    if all_policies:
+        rows = evaluate_policies(runs, split=split)
+        print_result(rows, as_json, policy_table(rows))
+        return
+    if protocol:
+        rows = evaluate_protocol(runs, protocol, split=split)
+    else:
+        rows = evaluate_runs(runs, policy, flops=flops, split=split, against=against, **wish)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows))
+    for row in rows:
+        if row.get("note"):
+            say(f"{row['run']}: {row['note']}")
+
+
+def _fitted(run: Run, policy: str, wish: dict[str, Any]) -> Policy:
+    """What a run is used with: the wish fulfilled on val, by default the cheapest that loses no accuracy there."""
+    from .evaluation import fit_wish
+
+    if not {"flops", "accuracy_drop", "shares", "threshold", "risk"} & wish.keys():
+        wish = wish | {"accuracy_drop": 0.0}
+    fitted = fit_wish(run, policy, wish)
+    if "note" in fitted.fitted:
+        say(fitted.fitted["note"])
+    return fitted
 
 
 @app.command()
 def predict(
     run: RunName,
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Pictures, or folders of pictures.")],
-    flops: Annotated[float | None, typer.Option(help="Compute budget on val, e.g. 0.3.")] = None,
+    flops: Budget = None,
     accuracy_drop: Drop = None,
     shares: Shares = None,
     threshold: Threshold = None,
+    risk: Risk = None,
+    epsilon: Epsilon = 0.01,
+    delta: Delta = 0.05,
+    per_exit: PerExit = False,
+    calibrate: Calibrate = False,
     policy: PolicyName = "confidence",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file; default: stdout.")] = None,
     device: Device = "auto",
@@ -244,17 +300,13 @@ def predict(
     Without a wish the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported and
     the others go on; the exit status is then 1.
     """
-    from .evaluation import fit_wish
     from .files import write_text
     from .picture_files import find_pictures
     from .run import load_run
 
     opened, files = load_run(run), find_pictures(paths)
-    wish = {"flops": flops, "accuracy_drop": accuracy_drop, "shares": numbers(shares, "--shares"),
-            "threshold": numbers(threshold, "--threshold")}  # fmt: skip
-    if all(value is None for value in wish.values()):
-        wish["accuracy_drop"] = 0.0
-    fitted = fit_wish(opened, policy, wish)
+    wish = wish_options(accuracy_drop, shares, threshold, risk, epsilon, delta, per_exit, calibrate, flops)
+    fitted = _fitted(opened, policy, wish)
     from .prediction import predict_files, to_csv
 
     rows = []
@@ -272,15 +324,57 @@ def predict(
 
 
 @app.command()
+def export(
+    run: RunName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    flops: Budget = None,
+    accuracy_drop: Drop = None,
+    shares: Shares = None,
+    threshold: Threshold = None,
+    risk: Risk = None,
+    epsilon: Epsilon = 0.01,
+    delta: Delta = 0.05,
+    per_exit: PerExit = False,
+    calibrate: Calibrate = False,
+    policy: PolicyName = "confidence",
+    force: Annotated[bool, typer.Option("--force", help="Replace an export.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
+
+    Without a wish the policy is the cheapest that loses no accuracy on val. `dx.OnnxEngine(DIR)` runs it; the README
+    in the folder says how others can.
+    """
+    from .run import load_run
+
+    opened = load_run(run)
+    wish = wish_options(accuracy_drop, shares, threshold, risk, epsilon, delta, per_exit, calibrate, flops)
+    fitted = _fitted(opened, policy, wish)
+    from .export import export_run
+
+    with Bar() as bar:
+        path = export_run(opened, out, fitted, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+    size = sum(file.stat().st_size for file in path.iterdir())
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB, {fitted.name} {fitted.thresholds}"])
+
+
+@app.command()
 def policies(as_json: Json = False) -> None:
-    """What each policy does."""
+    """What each policy does; T is its threshold."""
     from .policy import POLICIES
 
     rows = [
-        {"policy": name, "rule": (kind.__doc__ or "").replace("``", "`").strip(), "reads": list(kind.reads)}
+        {
+            "policy": name,
+            "rule": kind.rule.replace("**{}**", "T"),
+            "summary": kind.summary,
+            "reads": list(kind.reads),
+            "deployable": kind.deployable,
+        }
         for name, kind in POLICIES.items()
     ]
-    print_result(rows, as_json, [f"{row['policy']:<12}{row['rule']}" for row in rows])
+    print_result(rows, as_json, [f"{row['policy']:<21}{row['rule']}" for row in rows])
 
 
 @app.command()

@@ -25,7 +25,7 @@ HELP: dict[str, dict[str, str]] = {
         "seed": "Seed of that draw.",
     },
     "model": {
-        "backbone": "timm name of a ViT, DINOv2 or DeiT.",
+        "backbone": "timm name of a ViT, DINOv2, DeiT, Swin, ConvNeXt, EfficientNet or ResNet.",
         "weights": "auto (fetched, else timm's hub), timm, random, or a file.",
         "image_size": "Side in pixels, a multiple of the patch.",
         "exits": "Blocks behind which an exit sits, e.g. 3,6,9,12, or a number of equal parts.",
@@ -108,6 +108,32 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         raise typer.BadParameter(
             f"{text!r} must be numbers with commas between, e.g. 0.9,0.8", param_hint=option
         ) from None
+
+
+def wish_options(
+    accuracy_drop: float | None, shares: str | None, threshold: str | None, risk: str | None, epsilon: float,
+    delta: float, per_exit: bool, calibrate: bool, flops: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What was typed of a wish as arguments of `fit_policy`; what was not typed is left out."""
+    values = {
+        "flops": flops,
+        "accuracy_drop": accuracy_drop,
+        "shares": numbers(shares, "--shares"),
+        "threshold": numbers(threshold, "--threshold"),
+        "risk": risk,
+        "epsilon": epsilon if risk else None,
+        "delta": delta if risk else None,
+        "per_exit": per_exit or None,
+        "temperatures": "fit" if calibrate else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def refuse_beside(option: str, others: Mapping[str, Any]) -> None:
+    """Wrong usage if one of ``others`` (name → what was typed) was given beside ``option``."""
+    for name, value in others.items():
+        if value:
+            raise typer.BadParameter(f"asks its own questions; leave out {name}", param_hint=option)
 
 
 def _option(section: str, field: str) -> inspect.Parameter:

@@ -56,8 +56,11 @@ def efficientnet_lite_pth_to_timm(path: Path) -> Arrays:
     except Exception as error:  # foreign bytes can trip the restricted unpickler anywhere
         reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
         raise ValueError(f"{path.name} is not a checkpoint of tensors: {reason}") from None
+    tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    if not tensors or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"{path.name} is not a checkpoint of tensors: it holds no table of names and tensors")
     # order="C": the file's convolutions lie channels last in memory, which safetensors would not notice
-    arrays = {_lite_key(key, path.name): np.array(value.numpy(), order="C") for key, value in dict(state).items()}
+    arrays = {_lite_key(key, path.name): np.array(value.numpy(), order="C") for key, value in state.items()}
     if len(arrays) != LITE0_ENTRIES:
         raise ValueError(f"{path.name} does not hold EfficientNet-Lite0: {len(arrays)} entries of {LITE0_ENTRIES}")
     return arrays

@@ -7,6 +7,7 @@ torchvision, with strengths that suit small pictures. A picture's noise depends 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from torchvision.transforms.v2 import functional
 
 from .data import make_loader
 from .engine import record_split
+from .files import read_json, sha256, write_json
 from .images import Pictures
 from .model import DMPO
 from .record import ExitRecord
 from .registry import lookup
-from .run import Run
+from .run import WEIGHTS, Run, read_weights_meta
+from .seeding import seeded
 
 STRENGTHS = (1, 2, 3, 4, 5)
 
@@ -75,8 +78,7 @@ def corrupt(picture: NDArray[np.uint8], name: str, strength: int, seed: int = 0)
     if strength not in STRENGTHS:
         raise ValueError(f"strength={strength!r} must be one of 1 to {len(levels)}")
     image = torch.from_numpy(np.array(picture).reshape(*picture.shape[:2], -1)).permute(2, 0, 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         spoilt = apply(image, levels[strength - 1])
     return np.asarray(spoilt.permute(1, 2, 0).numpy().reshape(picture.shape))
 
@@ -111,21 +113,26 @@ def record_corrupted(
     """Run the model over every corruption and strength; what is in ``folder`` already is not made again.
 
     Args:
-        folder: gets a record ``NAME-STRENGTH`` each, with logits. rows: which images of the split's record.
+        folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file that says what it was made
+            from (`made_from`). rows: which images of the split's record.
 
     Yields:
         corruption, strength and record, as they come.
 
     Raises:
-        ValueError: ``folder`` holds records of other images.
+        ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
+            records that do not say what they were made from.
     """
     clean = run.record(split).subset(rows)
     pictures = run.pictures(split).subset(rows)
     model: DMPO | None = None
     for name in CORRUPTIONS:
         for strength in STRENGTHS:
-            path = folder / f"{name}-{strength}"
-            if not path.exists():
+            path, facts = folder / f"{name}-{strength}", made_from(run, pictures, name, strength)
+            if path.exists():
+                _check_kept(path, facts)
+            else:
+                write_json(path.with_name(f"{path.name}.json"), facts)
                 model = model or run.model(device)
                 loader = make_loader(corrupted(pictures, name, strength), model.preprocess, batch_size=batch_size)
                 meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=pictures.indices)
@@ -134,3 +141,23 @@ def record_corrupted(
             if not np.array_equal(record.labels, clean.labels):
                 raise ValueError(f"{path} holds other images; choose another folder, or remove it")
             yield name, strength, record
+
+
+def made_from(run: Run, pictures: Pictures, name: str, strength: int) -> dict[str, Any]:
+    """What a record of spoilt pictures depends on, as JSON values."""
+    return {
+        "weights_sha256": sha256(run.path / WEIGHTS),
+        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
+        "corruption": name,
+        "value": CORRUPTIONS[name][1][strength - 1],
+        "indices_sha256": hashlib.sha256(np.asarray(pictures.indices, np.int64).tobytes()).hexdigest(),
+    }
+
+
+def _check_kept(path: Path, facts: dict[str, Any]) -> None:
+    file = path.with_name(f"{path.name}.json")
+    kept = read_json(file) if file.is_file() else None
+    if not isinstance(kept, dict):
+        raise ValueError(f"{path} does not say what it was made from ({file.name} is missing); remove it")
+    if other := [key for key, value in facts.items() if kept.get(key) != value]:
+        raise ValueError(f"{path} was made from another {', '.join(other)}; choose another folder, or remove it")

@@ -9,7 +9,7 @@ equal simulated ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .model import DMPO, Stage
+from .model import DMPO, Stage, evaluating
 from .policy import Policy
 from .record import ExitRecord, RecordMeta
 from .registry import lookup
-from .routing import Inference, Progress, Step, check_images, route, route_stream
+from .routing import Inference, Progress, Step, check_images, images_in, route, route_stream
 from .scores import SCORES, scores
 
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,11 +73,10 @@ def stream(
             check_images(images, model.preprocess.image_size)
             yield images.to(model.device, non_blocking=True)
 
-    dataset = getattr(loader, "dataset", ())
     with _eval_mode(model), _autocast(model.device, precision):
         return route_stream(
             steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
-            total=len(dataset),
+            total=images_in(loader),
         )  # fmt: skip
 
 
@@ -149,17 +148,22 @@ def record_split(
     """One pass over a split → the record that every later question is asked of.
 
     Raises:
-        ValueError: unknown precision, or the model gave NaN or infinite logits.
+        ValueError: unknown precision, or the model gave NaN or infinite logits, or (``keep_logits``) such as float16
+            cannot hold.
     """
     total = 0 if meta.indices is None else len(meta.indices)
     logits, labels = all_logits(model, loader, precision=precision, progress=progress, total=total)
     if not np.isfinite(logits).all():
         bad = int((~np.isfinite(logits)).any(axis=(1, 2)).sum())
         raise ValueError(f"{bad} of {len(logits)} images gave NaN or infinite logits; record in float32 (precision=no)")
+    with np.errstate(over="ignore"):
+        kept = logits.astype(np.float16) if keep_logits else None
+    if kept is not None and not np.isfinite(kept).all():
+        raise ValueError(f"logits reach {np.abs(logits).max():.3g}, more than float16 holds; use keep_logits=False")
     values = scores(torch.from_numpy(logits), SCORES)
     return ExitRecord(
         labels=labels.astype(np.int64),
-        logits=logits.astype(np.float16) if keep_logits else None,
+        logits=kept,
         meta=meta,
         **{name: value.numpy() for name, value in values.items()},
     )
@@ -170,13 +174,6 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[An
     return nullcontext() if kind is None else torch.autocast(device.type, kind)
 
 
-@contextmanager
-def _eval_mode(model: DMPO) -> Iterator[None]:
-    if not model.training:  # walking through every module costs more than a small exit
-        yield
-        return
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
+def _eval_mode(model: DMPO) -> AbstractContextManager[None]:
+    # walking through every module costs more than a small exit
+    return evaluating(model) if model.training else nullcontext()

@@ -182,7 +182,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             numbers = [100 * seen[key] for key in ("difference", "low", "high")] if seen else []
             line.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers) if seen else "–")
         cells.append(line)
-    return _markdown(cells)
+    return markdown(cells)
 
 
 def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -197,7 +197,7 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.setdefault((row["run"], name), {})[describe(_wanted(row["target"]))] = cell
     cells = [["run", "policy", *wishes]]
     cells += [[run, name, *(found.get(wish, "–") for wish in wishes)] for (run, name), found in lines.items()]
-    return _markdown(cells)
+    return markdown(cells)
 
 
 def describe(target: Wish) -> str:
@@ -237,7 +237,8 @@ def _short(threshold: float | Sequence[float]) -> str:
     return f"{threshold:.4g}" if isinstance(threshold, int | float) else " ".join(f"{t:.3g}" for t in threshold)
 
 
-def _markdown(cells: Sequence[Sequence[str]]) -> list[str]:
+def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table, its columns as wide as they need; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
     return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

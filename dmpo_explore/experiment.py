@@ -29,7 +29,7 @@ from .card import run_card
 from .config import Config
 from .cost import CONVENTION, Cost, measure_cost
 from .data import make_loader
-from .engine import Progress, record_split
+from .engine import record_split
 from .files import atomic_file, atomic_folder, write_text
 from .fitting import fit_policy
 from .images import Pictures, load_pictures
@@ -37,6 +37,7 @@ from .metrics import area
 from .model import DMPO
 from .policy import write_policies
 from .record import ExitRecord, RecordMeta
+from .routing import Progress
 from .run import BUNDLED_RUNS, Run, load_run, new_run_path, save_weights
 from .training import EpochResult, StepHook, Validation, fit, make_accelerator
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from .engine import stage_function
 from .files import atomic_folder, write_json, write_text
 from .model import DMPO
-from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, stage_file
+from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
 from .policy import Policy, not_deployable
+from .routing import Progress
 from .run import Run
 
 TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
-Progress = Callable[[int, int], None]
+README = "README.md"
 
 
 def export_run(
@@ -64,8 +65,8 @@ def export_model(
         raise FileExistsError(
             f"{out} exists; choose another folder or replace the export in it with --force (force=True)"
         )
-    if out.exists() and not (out / MODEL).is_file():
-        raise FileExistsError(f"{out} exists and is not an export; it is not replaced")
+    if out.exists():
+        _check_replaceable(out)
     policy.check(len(model.stages))
     if not policy.deployable:
         raise ValueError(not_deployable(policy.name))
@@ -80,9 +81,20 @@ def export_model(
                 progress(k + 1, len(model.stages))
         policy.save(folder / POLICY)
         write_json(folder / MODEL, _facts(model, class_names, graphs) | (facts or {}))
-        write_text(folder / "README.md", _readme(graphs, class_names))
+        write_text(folder / README, _readme(graphs, class_names))
         _check(model, folder)
     return out
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise FileExistsError unless the folder is an export and holds nothing else."""
+    try:
+        stages = len(read_facts(out / MODEL)["stages"])
+    except (OSError, ValueError) as error:
+        raise FileExistsError(f"{out} exists and is not an export; it is not replaced ({error})") from None
+    known = {MODEL, POLICY, README, *map(stage_file, range(stages))}
+    if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
+        raise FileExistsError(f"{out} holds more than an export ({', '.join(foreign[:3])}); it is not replaced")
 
 
 class _Stage(nn.Module):

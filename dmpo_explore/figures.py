@@ -35,6 +35,7 @@ def trade_off_figure(
     point: Mapping[str, Any] | None = None,
     singles: Mapping[str, tuple[float, float]] | None = None,
     template: str | None = None,
+    bound: pd.DataFrame | None = None,
 ) -> go.Figure:
     """Accuracy over compute, one line per model.
 
@@ -42,8 +43,9 @@ def trade_off_figure(
         curves: name → table of `trade_off`.
         point: ``flops_fraction`` and ``accuracy`` of the operating point (`summarise`'s dict will do), or None.
         singles: name → (flops_fraction, accuracy) of models without exits, drawn as diamonds.
+        bound: table of `trade_off` of policy ``oracle``, drawn thin and grey, level from its best point on.
     """
-    figure = _figure(template, "compute (share of the plain backbone)", "accuracy")
+    figure = new_figure(template, "compute (share of the plain backbone)", "accuracy")
     hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     for i, (name, table) in enumerate(curves.items()):
         figure.add_scatter(
@@ -65,6 +67,16 @@ def trade_off_figure(
             mode="markers",
             marker={"symbol": "diamond", "size": 12, "color": MODEL_COLOURS[i % len(MODEL_COLOURS)]},
             zorder=len(curves) + 1,
+            hovertemplate=hover + "<extra></extra>",
+        )
+    if bound is not None:
+        figure.add_scatter(
+            x=bound["flops_fraction"],
+            y=bound["accuracy"].cummax(),
+            name="oracle bound",
+            mode="lines+markers",
+            line={"color": GREY, "dash": "dot", "width": 1.5},
+            marker={"size": 4},
             hovertemplate=hover + "<extra></extra>",
         )
     if point is not None:
@@ -98,7 +110,7 @@ def exit_histogram(
         raise ValueError(f"exits {exits.shape} and correct {correct.shape} must both be (B,)")
     if exits.size and not 0 <= exits.min() <= exits.max() < len(exit_labels):
         raise ValueError(f"exits from {exits.min()} to {exits.max()} but {len(exit_labels)} labels")
-    figure = _figure(template, "exit", "images").update_layout(barmode="stack", legend={"traceorder": "normal"})
+    figure = new_figure(template, "exit", "images").update_layout(barmode="stack", legend={"traceorder": "normal"})
     for name, mask, colour, pattern in (("right", correct, RIGHT, ""), ("wrong", ~correct, WRONG, "/")):
         figure.add_bar(
             x=list(exit_labels),
@@ -115,6 +127,45 @@ def exit_histogram(
     return figure.update_layout(annotations=above).update_xaxes(type="category").update_yaxes(tickformat=",")
 
 
+def class_exit_heat_map(
+    labels: npt.ArrayLike,
+    exits: npt.ArrayLike,
+    class_names: Sequence[str],
+    exit_labels: Sequence[str],
+    template: str | None = None,
+) -> go.Figure:
+    """Where the images of each class leave: a row per class, shares of its images.
+
+    Args:
+        labels: (B,) true classes. exits: (B,) 0-based. class_names: C row labels. exit_labels: K column labels.
+
+    Raises:
+        ValueError: lengths that differ, or a class or an exit without a label.
+    """
+    labels, exits = np.asarray(labels), np.asarray(exits)
+    size = (len(class_names), len(exit_labels))
+    if labels.shape != exits.shape or labels.ndim != 1:
+        raise ValueError(f"labels {labels.shape} and exits {exits.shape} must both be (B,)")
+    if labels.size and not (0 <= labels.min() <= labels.max() < size[0] and 0 <= exits.min() <= exits.max() < size[1]):
+        raise ValueError(f"labels to {labels.max()} and exits to {exits.max()} but {size[0]} and {size[1]} names")
+    counts = np.bincount(labels * size[1] + exits, minlength=size[0] * size[1]).reshape(size)
+    figure = new_figure(template, "", "").add_heatmap(
+        z=counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),
+        x=list(exit_labels),
+        y=list(class_names),
+        customdata=counts,
+        colorscale=[[0, "rgba(0,114,178,0.04)"], [1, RIGHT]],
+        zmin=0,
+        zmax=1,
+        texttemplate="%{z:.0%}",
+        xgap=2,
+        ygap=2,
+        colorbar={"tickformat": ".0%"},
+        hovertemplate="%{y}, %{x}: %{customdata:,} images, %{z:.1%}<extra></extra>",
+    )
+    return figure.update_xaxes(type="category").update_yaxes(type="category", autorange="reversed")
+
+
 def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:
     """Loss weight λ_k, loss ℓ_k and validation accuracy of every exit over the epochs, three panels.
 
@@ -129,7 +180,7 @@ def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Fig
     missing = [c for p in panels for k in range(1, n_exits + 1) if (c := f"{p}_{k}") not in history]
     if not n_exits or missing or "epoch" not in history:
         raise ValueError(f"history lacks {', '.join(missing) or 'epoch or lambda_1 …'}; it has {list(history.columns)}")
-    figure = _figure(template, "", "")
+    figure = new_figure(template, "", "")
     figure.set_subplots(rows=1, cols=3, horizontal_spacing=0.1)
     for column, (panel, title) in enumerate(panels.items(), start=1):
         figure.update_yaxes(title=title, col=column)
@@ -147,7 +198,7 @@ def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Fig
                 col=column,
             )
     step = -(-len(history) // 8)  # whole epochs, at most 8 ticks or so
-    return _style(figure.update_xaxes(title="epoch", tick0=1, dtick=step).update_yaxes(tickformat=".0%", col=3))
+    return styled(figure.update_xaxes(title="epoch", tick0=1, dtick=step).update_yaxes(tickformat=".0%", col=3))
 
 
 def confidence_by_exit(
@@ -165,7 +216,7 @@ def confidence_by_exit(
     if confidence.shape != correct.shape or confidence.ndim != 2 or confidence.shape[1] != len(exit_labels):
         shapes = f"confidence {confidence.shape}, correct {correct.shape}"
         raise ValueError(f"{shapes} and {len(exit_labels)} labels must be (B, K), (B, K) and K")
-    figure = _figure(template, "exit", "confidence").update_layout(boxmode="group")
+    figure = new_figure(template, "exit", "confidence").update_layout(boxmode="group")
     for name, mask, colour in (("right", correct, RIGHT), ("wrong", ~correct, WRONG)):
         columns = [confidence[mask[:, k], k] for k in range(len(exit_labels))]
         shown = [k for k, column in enumerate(columns) if column.size]
@@ -184,14 +235,16 @@ def confidence_by_exit(
     return figure.update_yaxes(range=[0, 1.02])
 
 
-def _figure(template: str | None, x: str, y: str) -> go.Figure:
+def new_figure(template: str | None, x: str, y: str) -> go.Figure:
+    """An empty figure with titled axes; without a template its words are grey, legible on light and dark."""
     figure = go.Figure().update_layout(template=template or "none")
     if template is None:
         figure.update_layout(font={"color": GREY})
-    return _style(figure.update_xaxes(title=x).update_yaxes(title=y))
+    return styled(figure.update_xaxes(title=x).update_yaxes(title=y))
 
 
-def _style(figure: go.Figure) -> go.Figure:
+def styled(figure: go.Figure) -> go.Figure:
+    """``figure`` in the house's looks: no background of its own, legend above, thin grid."""
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",

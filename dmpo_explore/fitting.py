@@ -64,7 +64,7 @@ def fit_policy(
 
     Raises:
         ValueError: unknown policy or risk, not exactly one wish, one out of range, a budget below leaving at exit 1,
-            temperatures without logits, or a policy that would learn on ``test``.
+            temperatures without logits, or something that would be learned or certified on ``test``.
     """
     kind = lookup(POLICIES, name, "policy")
     values = (flops, accuracy_drop, shares, threshold, risk)
@@ -81,7 +81,7 @@ def fit_policy(
     about: dict[str, Any] = {"data": record.meta.data, "split": record.meta.split, "images": record.images}
     if threshold is not None:
         about["target"] = {"threshold": _plain(threshold)}
-        policy = replace(policy, thresholds=tuple(_floats(threshold)))
+        policy = _with_thresholds(record, policy, _floats(threshold))
     elif shares is not None:
         about["target"] = {"shares": _floats(shares)}
         policy = _with_shares(record, policy, _floats(shares))
@@ -121,7 +121,7 @@ def cross_validated_gain(
                 held_out.correct[np.arange(held_out.images), exits].mean(),
                 held_out.flops_fraction[exits].mean(),
             ]
-        curve = sweep(held_out, replace(learned_policy(fitted_on, name)))
+        curve = sweep(held_out, learned_policy(fitted_on, name))
         numbers.append(numbers[2] - np.interp(numbers[3], curve.flops_fraction, curve.correct / held_out.images))
         rows.append(numbers)
     names = ("single", "single_flops", "vector", "vector_flops", "gain")
@@ -151,6 +151,8 @@ def _temperatures(record: ExitRecord, asked: Sequence[float] | str | None) -> tu
     if isinstance(asked, str):
         if asked != "fit":
             raise ValueError(f"temperatures={asked!r} must be {record.n_exits} numbers or 'fit'")
+        if record.meta.split == "test":
+            raise ValueError("temperatures='fit' on a test record: nothing is fitted on test; use fit_policy(val, …)")
         return fit_temperatures(record)
     if len(asked) != record.n_exits:
         raise ValueError(f"{len(asked)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")
@@ -160,6 +162,15 @@ def _temperatures(record: ExitRecord, asked: Sequence[float] | str | None) -> tu
 def _say(certificate: Certificate) -> dict[str, Any]:
     found = {key: getattr(certificate, key) for key in ("certified", "risk", "p_value", "images", "tested")}
     return {"certificate": found} | ({} if certificate.certified else {"note": NO_CERTIFICATE})
+
+
+def _with_thresholds(record: ExitRecord, policy: Policy, thresholds: list[float]) -> Policy:
+    policy = replace(policy, thresholds=tuple(thresholds))
+    if not isinstance(policy, BudgetedPolicy) or len(thresholds) != record.n_exits - 1 or len(thresholds) == 1:
+        return policy
+    sure = ConfidencePolicy((0.0,), temperatures=policy.temperatures)
+    row = share_thresholds(record, sure, lambda exit, staying: round(staying * (1 - thresholds[exit])))
+    return replace(policy, learned=(tuple(row),))  # one share per exit: its levels, not the table of a single share
 
 
 def _with_wish(

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .loss import exit_losses
-from .model import DMPO
-from .representation import evaluating
+from .model import DMPO, evaluating
 
 
 def shared_parameters(model: DMPO, exit: int) -> list[nn.Parameter]:

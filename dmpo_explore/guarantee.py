@@ -109,6 +109,8 @@ def certify(
         ValueError: unknown risk, ε or δ outside (0, 1), a policy that cannot be deployed, or a test record.
     """
     loss = lookup(RISKS, risk, "risk")
+    if record.meta.split == "test":
+        raise ValueError("a threshold is certified on val and only judged on test; use certify(val, …)")
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")

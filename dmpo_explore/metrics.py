@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .calibration import calibration_error as calibration_error
 from .policy import Policy
 from .record import ExitRecord
 from .sweeping import realised_flops, sweep

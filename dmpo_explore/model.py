@@ -8,7 +8,8 @@ as tokens. In every layout the images are dimension 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import torch
@@ -27,6 +28,18 @@ def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:
     """
     share, still = 1 / exits_left, state.detach()
     return torch.lerp(still, state, share), torch.lerp(still, state, 1 - share)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class Stage(nn.Module):

@@ -5,7 +5,7 @@ In: the folder that `export` wrote. Out: the same answers as the torch engine, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy.typing as npt
 from .files import read_json
 from .picture_files import open_picture
 from .policy import Policy
-from .routing import Inference, Progress, Step, check_images, route, route_stream
+from .routing import Inference, Progress, Step, check_images, images_in, route, route_stream
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
 Images = npt.NDArray[np.float32]
 
 
@@ -45,11 +46,11 @@ class OnnxEngine:
         self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
     ) -> None:
         path = Path(path)
-        self.facts = _read_facts(path / MODEL)
+        self.facts = read_facts(path / MODEL)
         self.class_names: tuple[str, ...] = tuple(self.facts["class_names"])
         self.policy = Policy.load(path / POLICY)
         self.image_size = int(self.facts["preprocess"]["image_size"])
-        sessions = [_session(path / graph["file"], threads, providers) for graph in self.facts["stages"]]
+        sessions = [_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
         self._steps: list[Step] = [_step(session) for session in sessions]
         self.policy.check(len(self._steps))
 
@@ -79,7 +80,7 @@ class OnnxEngine:
 
         return route_stream(
             self._steps, batches(), policy or self.policy, refill=refill, batch_size=batch_size, progress=progress,
-            total=len(getattr(loader, "dataset", ())),
+            total=images_in(loader),
         )  # fmt: skip
 
     def all_logits(self, images: Any) -> Images:
@@ -132,7 +133,8 @@ def _session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
         raise ValueError(f"{path} is not a graph that onnxruntime can run: {error}") from None
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def read_facts(path: Path) -> dict[str, Any]:
+    """What the model.json at ``path`` says; FileNotFoundError, or ValueError naming the file and what is wrong."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not an export: no file {path}; make one with `dmpo-explore export`")
     facts = read_json(path)
@@ -141,7 +143,28 @@ def _read_facts(path: Path) -> dict[str, Any]:
     for key, kind in (("class_names", list), ("preprocess", dict), ("stages", list)):
         if not isinstance(facts.get(key), kind) or not facts[key]:
             raise ValueError(f"{path}: {key!r} is missing or not what it should be")
+    for wrong in _wrong_facts(**{key: facts[key] for key in ("class_names", "preprocess", "stages")}):
+        raise ValueError(f"{path}: {wrong}")
     return facts
+
+
+def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: list[Any]) -> Iterator[str]:
+    if not all(isinstance(name, str) for name in class_names):
+        yield "'class_names' must be texts"
+    size = preprocess.get("image_size")
+    if type(size) is not int or size < 1:
+        yield f"image_size={size!r} must be a whole number of pixels"
+    if preprocess.get("interpolation") not in INTERPOLATIONS:
+        yield f"interpolation={preprocess.get('interpolation')!r} must be one of {', '.join(INTERPOLATIONS)}"
+    for key in ("mean", "std"):
+        values = preprocess.get(key)
+        numbers = isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)
+        if not numbers or (key == "std" and min(values) <= 0):  # type: ignore[arg-type]
+            yield f"{key}={values!r} must be three numbers{', above 0' if key == 'std' else ''}"
+    for k, stage in enumerate(stages):
+        file = stage.get("file") if isinstance(stage, dict) else None
+        if file != stage_file(k):
+            yield f"file={file!r} of stage {k + 1} must be {stage_file(k)!r}"
 
 
 def _array(images: Any) -> Images:

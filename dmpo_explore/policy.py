@@ -189,7 +189,7 @@ class BudgetedPolicy(Policy):
         share = self.threshold(exit)
         if share == self.everybody or exit >= self._levels() > 0:
             return ConfidencePolicy.everybody
-        if share == self.nobody and len(self.thresholds) == 1:
+        if share == self.nobody:
             return ConfidencePolicy.nobody
         if len(self.thresholds) > 1:
             return self.learned[0][exit]

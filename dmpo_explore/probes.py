@@ -108,7 +108,8 @@ def probe_stages(
     """
     train, rows = half_of(len(images), seed), []
     for k, grid in enumerate(tokens.grids):
-        means, found = patch_means(images, grid).numpy(), {}
+        means = patch_means(images, grid).numpy()
+        found: dict[str, float] = {}
         for source in sources:
             if not found or tokens.read[k] is not tokens.trunk[k]:
                 x = tokens.patches(k, source).double().numpy()

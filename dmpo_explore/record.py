@@ -8,27 +8,18 @@ indices is a complete record: anyone can bring the scores of a model that is not
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import record_check
 from .files import atomic_folder, read_json, write_json
+from .record_check import FORMAT_VERSION, META_FIELDS, SCORE_TYPES, array_problems, meta_problems, open_array
 from .registry import unknown
-
-FORMAT_VERSION = 1
-SCORE_TYPES: dict[str, Any] = {
-    "prediction": np.int32,
-    "confidence": np.float32,
-    "entropy": np.float32,
-    "margin": np.float32,
-}
-SLACK = 1e-4  # how far rounding may push a score out of its range
 
 Array = npt.NDArray[Any]
 
@@ -58,30 +49,18 @@ class RecordMeta:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values without ``indices`` (they have a file of their own)."""
-        values = {name: getattr(self, name) for name in _META_FIELDS}
+        values = {name: getattr(self, name) for name in META_FIELDS}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {"format_version": FORMAT_VERSION} | plain
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "meta.json", indices: Array | None = None) -> RecordMeta:
         """Read and check ``to_dict``'s values; raises ValueError naming ``where`` and the bad key."""
-        if not isinstance(values, dict):
-            raise ValueError(f"{where} must hold a JSON object, not {type(values).__name__}")
-        if values.get("format_version") != FORMAT_VERSION:
-            version = values.get("format_version")
-            raise ValueError(f"{where}: format_version={version!r}; this program reads version {FORMAT_VERSION}")
-        for name, (kind, required) in _META_FIELDS.items():
-            if name not in values and required:
-                raise ValueError(f"{where}: {name!r} is missing")
-            if name in values and not kind.fits(values[name]):
-                raise ValueError(f"{where}: {name}={_short(values[name])} must be {kind.text}")
+        _raise_first(meta_problems(values, where))
         known: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in _META_FIELDS
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in META_FIELDS
         }
-        meta = cls(**known, indices=indices)
-        if len(meta.flops) != len(meta.exits):
-            raise ValueError(f"{where}: {len(meta.flops)} flops for {len(meta.exits)} exits")
-        return meta
+        return cls(**known, indices=indices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,99 +151,27 @@ class ExitRecord:
         if not path.is_dir():
             raise FileNotFoundError(f"no record folder {path}")
         values = read_json(path / "meta.json")
-        indices = _map(path / "indices.npy") if (path / "indices.npy").exists() else None
+        indices = open_array(path / "indices.npy") if (path / "indices.npy").exists() else None
         meta = RecordMeta.from_dict(values, str(path / "meta.json"), indices)
-        arrays = {name: _map(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
-        logits = _map(path / "logits.npy") if (path / "logits.npy").exists() else None
-        record = cls(labels=_map(path / "labels.npy"), **arrays, logits=logits, meta=meta)
+        arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
+        logits = open_array(path / "logits.npy") if (path / "logits.npy").exists() else None
+        record = cls(labels=open_array(path / "labels.npy"), **arrays, logits=logits, meta=meta)
         _check(record, path)
         return record
 
-
-def _map(path: Path) -> Array:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing: no file {path}")
-    try:  # open_memmap reads .npy only and refuses objects, so nothing can be unpickled
-        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except (ValueError, EOFError, OSError, OverflowError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable .npy array (truncated, pickled or foreign): {error}") from None
+    @staticmethod
+    def problems(path: str | Path) -> list[str]:
+        """Everything that keeps folder ``path`` from being a record, not only the first; empty if `load` takes it."""
+        return record_check.problems(path)
 
 
 def _check(record: ExitRecord, path: Path) -> None:
-    meta = record.meta
-    n_classes, n_exits = len(meta.class_names), len(meta.exits)
-    if record.labels.ndim != 1 or not record.labels.size:
-        raise ValueError(f"{path / 'labels.npy'}: shape {record.labels.shape} must be (B,) with at least one image")
-    n_images = record.images
-    expected: dict[str, tuple[Any, tuple[int, ...], Any]] = {"labels.npy": (record.labels, (n_images,), np.int64)}
-    for name, kind in SCORE_TYPES.items():
-        expected[f"scores/{name}.npy"] = (record.score(name), (n_images, n_exits), kind)
-    if record.logits is not None:
-        expected["logits.npy"] = (record.logits, (n_images, n_exits, n_classes), np.float16)
-    if meta.indices is not None:
-        expected["indices.npy"] = (meta.indices, (n_images,), np.int64)
-    for file, (array, shape, kind) in expected.items():
-        if array.shape != shape:
-            raise ValueError(f"{path / file}: shape {array.shape} must be {shape} (images, exits, classes)")
-        if array.dtype != kind:
-            raise ValueError(f"{path / file}: type {array.dtype} must be {np.dtype(kind).name}")
-    for file in ("labels.npy", "scores/prediction.npy"):
-        text = f"one of the {n_classes} classes, 0 to {n_classes - 1}"
-        _check_range(expected[file][0], 0, n_classes - 1, path / file, text)
-    for name, high in (("confidence", 1.0), ("margin", 1.0), ("entropy", math.log(n_classes))):
-        text = f"a {name} from 0 to {high:.4g}"
-        _check_range(record.score(name), -SLACK, high + SLACK, path / "scores" / f"{name}.npy", text)
+    arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
+    more = {"logits.npy": record.logits, "indices.npy": record.meta.indices}
+    arrays |= {file: array for file, array in more.items() if array is not None}
+    _raise_first(array_problems(arrays, len(record.meta.class_names), len(record.meta.exits), path))
 
 
-def _check_range(array: Array, low: float, high: float, path: Path, text: str) -> None:
-    bad = ~((array >= low) & (array <= high))  # NaN is bad too
-    if bad.any():
-        where = tuple(int(axis[0]) for axis in np.nonzero(bad))
-        raise ValueError(f"{path}: {array[where]} at image {where[0]} (counted from 0) must be {text}")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-class _Kind(NamedTuple):
-    """A JSON value's expected form: how to say it and how to test it."""
-
-    text: str
-    fits: Callable[[Any], bool]
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _rising(value: object, each: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(map(each, value))
-        and all(b > a for a, b in itertools.pairwise(value))
-    )
-
-
-_TEXT = _Kind("text", lambda v: isinstance(v, str))
-_META_FIELDS: dict[str, tuple[_Kind, bool]] = {
-    "data": (_TEXT, True),
-    "split": (_TEXT, True),
-    "class_names": (
-        _Kind("a list of one text per class", lambda v: isinstance(v, list) and bool(v) and all(map(_TEXT.fits, v))),
-        True,
-    ),
-    "exits": (_Kind("a rising list of block numbers, counted from 1", lambda v: _rising(v, _whole)), True),
-    "flops": (_Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), True),
-    "reference_flops": (_Kind("a positive number", _number), True),
-    "flops_convention": (_TEXT, False),
-    "model": (_TEXT, False),
-    "image_size": (_Kind("a whole number of pixels or null", lambda v: v is None or _whole(v)), False),
-    "created": (_TEXT, False),
-}
+def _raise_first(problems: Iterator[ValueError]) -> None:
+    for problem in problems:
+        raise problem

@@ -6,8 +6,6 @@ bypass, and the same trunk cut at other blocks. The model runs its own stages; n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .bypass import NoBypass
-from .model import DMPO, Stage
+from .model import DMPO, Stage, evaluating
 
 
 @dataclass(frozen=True)
@@ -50,18 +48,6 @@ class StageTokens:
             share = (read - trunk).norm(dim=-1) / trunk.norm(dim=-1).clamp_min(1e-12)
             maps.append(share.unflatten(1, grid))
         return maps
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards every module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageTokens:
@@ -122,6 +108,7 @@ def block_view(model: DMPO, every: int = 1) -> DMPO:
                 width=stage.width,
                 grid=stage.grid,
                 prefix=stage.prefix,
+                class_token=stage.class_token,
             )
         )
     return DMPO(model.embed, stages, range(every, len(pairs) + 1, every), model.preprocess)

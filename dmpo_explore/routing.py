@@ -236,6 +236,14 @@ class Queue:
         return Group.join(picked)
 
 
+def images_in(loader: Any) -> int:
+    """How many images a loader's data set has; 0 if it cannot say."""
+    try:
+        return len(loader.dataset)
+    except (AttributeError, TypeError):  # no data set, or one that is only iterated
+        return 0
+
+
 def check_images(images: Any, side: int) -> None:
     """Raise ValueError unless images are (B, 3, side, side) floats, B ≥ 1."""
     shape = tuple(images.shape)

@@ -133,19 +133,19 @@ class Run:
         transform = make_transform(preprocess)
         return torch.stack([transform(pictures[i]) for i in range(len(pictures))])
 
-    def model(self, device: str = "auto") -> DMPO:
+    def model(self, device: str = "auto", *, merge: bool = False) -> DMPO:
         """The trained model in eval mode.
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` …
+            merge: fold its tuning into the weights (`merging.merge`): the same answers sooner, but it trains no more.
 
         Raises:
             FileNotFoundError: no epoch has been finished, or the backbone has to be fetched first.
             ValueError: the weights are truncated, foreign, or were trained on another backbone file; unknown device.
         """
-        import torch
-
         from .build import build_model
+        from .seeding import seeded
 
         place = _device(device)
         state, meta = read_weights(self.path), read_weights_meta(self.path)
@@ -155,13 +155,16 @@ class Run:
                 f"run {self.name!r} was trained on {meta.get('backbone')} weights with sha256 {wanted or '(none)'}; "
                 f"weights={self.config.model.weights!r} now has {found or '(none)'}"
             )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.training.seed)  # as in training, so that random backbones come back
+        with seeded(self.config.training.seed):  # as in training, so that random backbones come back
             model = build_model(self.config.model, len(self.class_names))
         try:
             model.load_trainable(state)
         except ValueError as error:
             raise ValueError(f"{self.path / WEIGHTS}: {error}") from None
+        if merge:
+            from .merging import merge as fold
+
+            fold(model)
         return model.to(place).eval()
 
     def _load_pictures(self, split: str) -> Pictures:
@@ -201,9 +204,10 @@ def read_config(path: Path) -> Config:
 
 
 def list_runs() -> list[str]:
-    """Names of all runs, under `runs_root` and bundled, sorted."""
-    found = (p.parent.name for root in (runs_root(), BUNDLED_RUNS) for p in root.glob("*/config.json"))
-    return sorted({name for name in found if RUN_NAME.fullmatch(name)})
+    """Names of all runs, under `runs_root` and bundled, sorted; links that lead out of their root are not listed."""
+    found = ((root, path.parent) for root in (runs_root(), BUNDLED_RUNS) for path in root.glob("*/config.json"))
+    inside = (folder.name for root, folder in found if folder.resolve().is_relative_to(root.resolve()))
+    return sorted({name for name in inside if RUN_NAME.fullmatch(name)})
 
 
 def runs_root() -> Path:

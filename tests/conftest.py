@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before torch or a hub client is imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,9 +17,12 @@ os.environ["DMPO_EXPLORE_RUNS"] = os.path.join(tempfile.gettempdir(), "dmpo-expl
 import hypothesis
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 MUST_RUN_IN_CI = ("browser", "data")
-MARK_OF_FIXTURE = {"fetched_backbone": "data", "browser": "browser"}
+MARK_OF_FIXTURE = {"fetched_backbone": "data", "fetched_cnn": "data", "browser": "browser"}
 
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("project")
@@ -77,3 +82,29 @@ def fetched_backbone() -> Path:
         return fetch_weights("vit_small_patch14_dinov2")
     except OSError as error:
         pytest.skip(f"the backbone cannot be fetched here: {error}")
+
+
+@pytest.fixture(scope="session")
+def fetched_cnn() -> Path:
+    """The small CNN's converted weights; fetched once into the user's cache, else the test skips."""
+    from dmpo_explore.weights import fetch_weights
+
+    try:
+        return fetch_weights("tf_efficientnet_lite0")
+    except OSError as error:
+        pytest.skip(f"the backbone cannot be fetched here: {error}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: the system's, else Playwright's own, else the test skips."""
+    from playwright.sync_api import Error, sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        except Error as error:
+            pytest.skip(f"no browser: install chromium or run `playwright install chromium` ({error.message[:200]})")
+        yield chromium
+        chromium.close()

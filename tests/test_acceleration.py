@@ -133,3 +133,23 @@ def test_a_gpu_waits_once_per_exit() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(seen) <= len(model.stages) + 2  # and the two answers
+
+
+def test_another_type_or_autocast_is_recorded_anew() -> None:
+    recorded: list[int] = []
+
+    def record(run: Callable[[], None]) -> Callable[[], None]:
+        recorded.append(1)
+        run()
+        return run
+
+    weight = torch.eye(3)
+    step = Replayed(lambda x, side: (x, x @ weight.to(x.dtype), side), (2,), record)
+    x = torch.full((2, 3), 1 + 2**-10)  # bf16 cannot hold it
+    assert step(x, None)[1].dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = step(x, None)[1]
+    assert rounded.dtype == torch.bfloat16 and (rounded == 1).all()
+    torch.testing.assert_close(step(x, None)[1], x)
+    assert step(x.double(), None)[1].dtype == torch.float64
+    assert len(recorded) == 3

@@ -285,3 +285,31 @@ def test_nothing_is_kept_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.iterdir())
     attribute(made(**SMOOTH), image(), 0, method="saliency", cache=True)
     assert len(list((tmp_path / "attributions").iterdir())) == 1
+
+
+def test_nothing_runs_behind_the_last_exit_that_is_compared() -> None:
+    model, runs = made(**SMOOTH), list[int]()
+    for k, stage in enumerate(model.stages):
+        stage.trunk.register_forward_hook(lambda *_, k=k: runs.append(k))  # type: ignore[misc]
+    compared = compare_exits(model, image(), 1, exits=[0, 1], baseline="mean")
+    assert set(runs) == {0, 1}
+    for found in compared.attributions:
+        alone = attribute(model, image(), found.exit, 1, baseline="mean")
+        np.testing.assert_allclose(found.heat, alone.heat, atol=1e-5)
+    last = compare_exits(model, image(), 1, exits=[0, 2], baseline="mean").attributions[1]
+    np.testing.assert_allclose(last.heat, attribute(model, image(), 2, 1, baseline="mean").heat, atol=1e-5)
+
+
+@pytest.mark.parametrize("broken", [OSError("disk full"), ValueError("nan")])
+def test_an_answer_that_cannot_be_kept_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise broken
+
+    model = made(**SMOOTH)
+    expected = attribute(model, image(), 0, 1, "saliency")
+    monkeypatch.setattr("dmpo_explore.attribution_cache.write", refuse)
+    with pytest.warns(UserWarning, match=f"could not be kept in .*: {broken}"):
+        found = attribute(model, image(), 0, 1, "saliency", cache=tmp_path)
+    np.testing.assert_array_equal(found.heat, expected.heat)

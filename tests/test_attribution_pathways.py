@@ -71,7 +71,9 @@ def test_the_model_is_left_as_it_was() -> None:
     ("arguments", "message"),
     [
         ({"steps": 10}, "steps=10: at least 50"),
-        ({"exits": []}, "exits is empty"),
+        ({"exits": []}, "must rise without repeats and hold at least one"),
+        ({"exits": [1, 0]}, r"exits=\[1, 0\] must rise"),
+        ({"exits": [1, 1]}, r"exits=\[1, 1\] must rise"),
         ({"exits": [5]}, "exit=5"),
         ({"target": 9}, "target=9.*classes 0 to 4"),
         ({"baseline": torch.zeros(2, 3, 32, 32)}, "stack of 2 baselines"),

@@ -32,7 +32,7 @@ from dmpo_explore.metrics import summarise
 from dmpo_explore.policy import POLICIES
 from dmpo_explore.run import load_run
 
-COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "policies", "runs", "app", "doctor"]
+COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "export", "policies", "runs", "app", "doctor"]
 
 
 def call(*arguments: Any, status: int | None = 0) -> Result:
@@ -268,7 +268,7 @@ def test_against_another_run(runs: Path) -> None:
         (["--flops", 0.9, "--accuracy-drop", 0.1], "give one of"),
         (
             ["--policy", "confidance"],
-            "unknown policy 'confidance'. Did you mean 'confidence'? Valid: confidence, entropy",
+            "unknown policy 'confidance'. Did you mean 'confidence'? Valid: budgeted, confidence, entropy",
         ),
         (["--split", "tset"], "no record of split 'tset' (records: test, val)"),
         (["--against", "nobody"], "unknown run 'nobody'"),
@@ -328,16 +328,34 @@ def test_predict_refuses_wrong_usage(runs: Path, pictures: Path, tmp_path: Path)
     assert fails("predict", "mine", pictures, "--threshold", 0.5, "-o", pictures)  # a folder
 
 
+def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
+    from dmpo_explore.onnx_engine import OnnxEngine
+
+    answer = json.loads(call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json").stdout)
+    assert answer["path"] == str(tmp_path / "onnx") and answer["policy"]["thresholds"] == [0.3]
+    run, rows = load_run("mine"), np.arange(40)
+    out = OnnxEngine(tmp_path / "onnx").infer(run.inputs("test", rows).numpy())
+    record = run.record("test").subset(rows)
+    expected = fit_policy(record, "confidence", threshold=0.3).exits(record)
+    clear = np.abs(record.confidence[:, 0] - 0.3) > 1e-4
+    np.testing.assert_array_equal(out.exit[clear], expected[clear])
+    assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
+    assert "Missing option '--out'" in fails("export", "mine")
+    before = listing(tmp_path)
+    assert "thresholds" in fails("export", "mine", "--out", tmp_path / "new", "--threshold", "0.1,0.2,0.3")
+    assert listing(tmp_path) == before
+
+
 # -- bad input --
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"backbone": "test_vitt"}, "test_vit"),
-    ({"backbone": "resnet18"}, "resnet18"),
+    ({"backbone": "vgg11"}, "vgg11"),
     ({"data": "fashion"}, "unknown data 'fashion'. Did you mean 'fashion-mnist'?"),
     ({"predictor": "covarience"}, "Valid: covariance, linear, moment"),
     ({"bypass": "x"}, "Valid: conv, ladder, mlp, none"),
     ({"tuning": "x"}, "Valid: adapter, full, lora, lora-all, none"),
-    ({"schedule": "x"}, "Valid: cosine, deep-only, early-only, exponential, linear, switch, uniform"),
+    ({"schedule": "x"}, "Valid: cosine, deep-only, early-only, exponential, linear, mixed, switch, uniform"),
     ({"coupling": "x"}, "Valid: none, sigmoid"),
     ({"precision": "fp8"}, "Valid: bf16, fp16, no"),
     ({"normalisation": "x"}, "isqrt, sqrt"),
@@ -541,8 +559,36 @@ def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_policies_are_those_there_are() -> None:
     rows = json.loads(call("policies", "--json").stdout)
     assert [row["policy"] for row in rows] == list(POLICIES)
-    assert all(row["rule"].startswith("Leave ") and row["reads"] for row in rows)
-    assert len(call("policies").stdout.splitlines()) == len(POLICIES)
+    for row in rows:
+        kind = POLICIES[row["policy"]]
+        assert row["rule"] == kind.rule.replace("**{}**", "T") and " T " in row["rule"].replace(",", " ").replace(
+            ":", " "
+        )
+        assert (row["summary"], row["deployable"], row["reads"]) == (kind.summary, kind.deployable, list(kind.reads))
+    lines = call("policies").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(POLICIES)
+
+
+def test_all_policies_and_protocols(runs: Path) -> None:
+    rows = json.loads(call("evaluate", "mine", "--all-policies", "--json").stdout)
+    assert list(dict.fromkeys(row["policy"] for row in rows)) == list(POLICIES)
+    assert "oracle (bound)" in call("evaluate", "mine", "--all-policies").stdout
+    for protocol, number in (("anytime", 2), ("budgeted", 11)):
+        assert len(json.loads(call("evaluate", "mine", "--protocol", protocol, "--json").stdout)) == number
+    assert "anytime, budgeted" in call("evaluate", "mine", "--protocol", "batch", status=1).stderr
+    usage = call("evaluate", "mine", "--all-policies", "--flops", 0.9, status=2).stderr
+    assert "leave out --flops" in " ".join(usage.replace("│", " ").split())
+    call("evaluate", "mine", "--protocol", "anytime", "--accuracy-drop", 0.1, status=2)
+
+
+def test_guarantees_temperatures_and_thresholds_per_exit(runs: Path) -> None:
+    done = call("evaluate", "mine", "--risk", "too_early", "--epsilon", 0.001, "--json")
+    row = json.loads(done.stdout)
+    assert row["certificate"]["certified"] is False and row["mean_exit"] == 2
+    assert "mine: no threshold can be certified; with this policy nobody leaves early" in done.stderr
+    row = json.loads(call("evaluate", "mine", "--accuracy-drop", 0.5, "--per-exit", "--calibrate", "--json").stdout)
+    assert len(row["temperatures"]) == 2 and row["target"]["per_exit"] is True
+    assert "unknown risk 'harm'" in call("evaluate", "mine", "--risk", "harm", status=1).stderr
 
 
 def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

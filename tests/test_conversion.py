@@ -105,3 +105,13 @@ def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
     torch.save({"x": Code()}, tmp_path / "bad.pth")
     with pytest.raises(ValueError, match=r"bad\.pth is not a checkpoint of tensors"):
         efficientnet_lite_pth_to_timm(tmp_path / "bad.pth")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [[torch.zeros(1)], torch.zeros(2), {"_fc.weight": 3}, {"_fc.weight": [torch.zeros(1)]}, {1: torch.zeros(1)}],
+)
+def test_a_checkpoint_that_is_no_table_is_refused(tmp_path: Path, state: Any) -> None:
+    torch.save(state, tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"list\.pth is not a checkpoint of tensors: it holds no table"):
+        efficientnet_lite_pth_to_timm(tmp_path / "list.pth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """With a stand-in for the model: what is asked for, what is kept, what goes on where it stopped."""
 
     class Run:
+        path = tmp_path / "run"
         asked = 0
 
         def record(self, split: str) -> ExitRecord:
@@ -107,16 +109,35 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(corruption, "make_loader", lambda p, *_, **__: p)
     monkeypatch.setattr(corruption, "record_split", fake_record)
     run: Any = Run()
+    run.path.mkdir()
+    (run.path / "weights.safetensors").write_bytes(b"trained")
+    backbone = {"backbone_sha256": "ab"}
+    monkeypatch.setattr(corruption, "read_weights_meta", lambda path: backbone)
     first = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert [(name, strength) for name, strength, _ in first] == [(n, s) for n in CORRUPTIONS for s in STRENGTHS]
     assert made[:2] == ["test, noise 1", "test, noise 2"] and len(made) == 20 and run.asked == 1
     assert all(record.images == 4 for *_, record in first)
-    (tmp_path / "blur-2" / "meta.json").rename(tmp_path / "gone")
-    import shutil
-
     shutil.rmtree(tmp_path / "blur-2")
     again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert len(again) == 20 and made[20:] == ["test, blur 2"]
-    with pytest.raises(ValueError, match="noise-1 holds other images"):
-        next(record_corrupted(run, tmp_path, rows=slice(1, 5)))
+    again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
+    assert len(again) == 20 and len(made) == 21
+
+    def refused(message: str, rows: slice = slice(0, 4)) -> None:
+        with pytest.raises(ValueError, match=message):
+            next(record_corrupted(run, tmp_path, rows=rows))
+
+    refused("noise-1 was made from another indices_sha256", slice(1, 5))
+    (run.path / "weights.safetensors").write_bytes(b"trained again")
+    refused("noise-1 was made from another weights_sha256; choose another folder, or remove it")
+    (run.path / "weights.safetensors").write_bytes(b"trained")
+    backbone["backbone_sha256"] = "cd"
+    refused("another backbone_sha256")
+    backbone["backbone_sha256"] = "ab"
+    with monkeypatch.context() as patch:
+        patch.setitem(CORRUPTIONS, "noise", (CORRUPTIONS["noise"][0], (0.05, 0.1, 0.2, 0.3, 0.4)))
+        refused("another value")
+    (tmp_path / "noise-1.json").unlink()
+    refused(r"does not say what it was made from \(noise-1.json is missing\)")
+    assert len(made) == 21
     assert make_meta(4).flops_convention == first[0][2].meta.flops_convention

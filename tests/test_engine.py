@@ -12,6 +12,7 @@ import pytest
 import torch
 from synthetic import DEPLOYABLE, make_meta
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
 from dmpo_explore.build import assemble
 from dmpo_explore.calibration import tempered_record
@@ -370,3 +371,23 @@ def test_wrong_images_are_refused(images: Tensor, message: str) -> None:
 def test_a_policy_for_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
         infer(made(), pictures(2), ConfidencePolicy((0.5, 0.5)))
+
+
+def test_a_stream_of_unknown_length() -> None:
+    class Endless(IterableDataset[Tensor]):
+        def __iter__(self) -> Iterator[Tensor]:
+            return iter(pictures(6))
+
+    told: list[tuple[int, int]] = []
+    policy = ConfidencePolicy((0.0,))
+    out = stream(made(), DataLoader(Endless(), 4), policy, progress=lambda done, total: told.append((done, total)))
+    assert len(out.exit) == 6 and told[-1] == (6, 0)
+
+
+def test_logits_that_float16_cannot_hold_are_not_kept_as_infinite() -> None:
+    model = made()
+    with torch.no_grad():
+        model.stages[0].scale.mul_(1e6)
+    with pytest.raises(ValueError, match=r"more than float16 holds; use keep_logits=False"):
+        recorded(model)
+    assert recorded(model, keep_logits=False).logits is None

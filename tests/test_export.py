@@ -103,3 +103,18 @@ def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
         assert torch.equal(model(pictures()), before)
     assert not model.training
     assert json.loads((tmp_path / "out" / "model.json").read_text())["format_version"] == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_only_an_export_and_nothing_else_is_replaced(tmp_path: Path) -> None:
+    model = made()
+    path = export_model(model, tmp_path / "out", POLICY, CLASSES)
+    (path / "diary.txt").write_text("dear diary")
+    with pytest.raises(FileExistsError, match=r"holds more than an export \(diary.txt\)"):
+        export_model(model, path, POLICY, CLASSES, force=True)
+    assert (path / "diary.txt").read_text() == "dear diary"
+    (path / "diary.txt").unlink()
+    (path / "model.json").write_text(json.dumps({"somebody": "else's"}))
+    with pytest.raises(FileExistsError, match="is not an export; it is not replaced"):
+        export_model(model, path, POLICY, CLASSES, force=True)
+    assert (path / "policy.json").is_file()

@@ -13,6 +13,7 @@ from synthetic import make_record
 
 from dmpo_explore.figures import (
     MODEL_COLOURS,
+    class_exit_heat_map,
     confidence_by_exit,
     exit_colours,
     exit_histogram,
@@ -110,3 +111,23 @@ def test_exit_colours_darken(n_exits: int) -> None:
     light = [np.dot([int(v) for v in re.findall(r"\d+", colour)], [0.2126, 0.7152, 0.0722]) for colour in colours]
     assert len(set(colours)) == n_exits
     assert light == sorted(light, reverse=True)
+
+
+def test_the_heat_map_of_classes_and_exits_shows_shares() -> None:
+    figure = class_exit_heat_map([0, 0, 0, 0, 1], [0, 0, 0, 2, 1], ["a", "b", "c"], ["1", "2", "3"])
+    (heat,) = figure.data
+    assert np.array_equal(heat.z, [[0.75, 0, 0.25], [0, 1, 0], [0, 0, 0]])
+    assert np.array_equal(heat.customdata, [[3, 0, 1], [0, 1, 0], [0, 0, 0]])
+    assert tuple(heat.y) == ("a", "b", "c") and figure.layout.yaxis.autorange == "reversed"
+    with pytest.raises(ValueError, match="must both be"):
+        class_exit_heat_map([0, 1], [0], ["a", "b"], ["1"])
+    with pytest.raises(ValueError, match="labels to 2"):
+        class_exit_heat_map([2], [0], ["a", "b"], ["1"])
+
+
+def test_the_bound_is_level_from_its_best_point_on() -> None:
+    bound = pd.DataFrame({"flops_fraction": [0.2, 0.5, 1.0], "accuracy": [0.8, 0.95, 0.9]})
+    curve = bound.assign(threshold=[0.1, 0.5, 1.0], mean_exit=[1.0, 2.0, 3.0])
+    figure = trade_off_figure({"mine": curve}, bound=bound)
+    (drawn,) = (trace for trace in figure.data if trace.name == "oracle bound")
+    assert tuple(drawn.y) == (0.8, 0.95, 0.95) and tuple(drawn.x) == (0.2, 0.5, 1.0)

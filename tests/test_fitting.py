@@ -17,6 +17,7 @@ from dmpo_explore.fitting import TIE, cross_validated_gain, fit_policy, realised
 from dmpo_explore.guarantee import RISKS, certify
 from dmpo_explore.policy import POLICIES, ConfidencePolicy
 from dmpo_explore.record import ExitRecord
+from dmpo_explore.routing import route
 from dmpo_explore.sweeping import learned_policy
 
 names = st.sampled_from(sorted(POLICIES))
@@ -338,3 +339,34 @@ def test_shares_for_budgeted_are_confidence_levels() -> None:
     assert budgeted.exits(record).tolist() == confidence.exits(record).tolist()
     two = make_record(100, 2, 3)
     assert np.bincount(fit_policy(two, "budgeted", shares=(0.3, 0.7)).exits(two)).tolist() == [30, 70]
+
+
+@pytest.mark.parametrize("given", [(1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0.5, 0.25), (0.3, 1, 0)])
+def test_given_shares_per_exit_are_what_goes_on(given: tuple[float, ...]) -> None:
+    """From fit_policy to a live decision; a share of 1 keeps everybody, 0 nobody."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(400, 4, 5)) * 3
+    record = record_from_logits(logits, np.arange(400) % 5)
+    policy = fit_policy(record, "budgeted", threshold=given)
+    exits = policy.exits(record)
+    there = 400
+    for exit, share in enumerate(given):
+        gone = int((exits == exit).sum())
+        assert gone == pytest.approx(there * (1 - share), abs=1)
+        there -= gone
+    steps = [lambda x, side, k=k: (x, x[:, k], side) for k in range(4)]  # type: ignore[misc]
+    np.testing.assert_array_equal(route(steps, logits.astype(np.float32), policy).exit, exits)
+    ends = replace(policy, thresholds=(1.0, 1.0, 1.0), learned=())  # needs nothing learned
+    assert set(ends.exits(record)) == {3}
+
+
+def test_given_shares_must_be_one_per_exit_but_the_last() -> None:
+    with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
+        fit_policy(make_record(20, 4, 3), "budgeted", threshold=(1, 0.5))
+
+
+@pytest.mark.parametrize("wish", [{"flops": 0.5, "temperatures": "fit"}, {"risk": "too_early"}])
+def test_nothing_is_fitted_or_certified_on_test(wish: dict[str, Any]) -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 4, 5))
+    with pytest.raises(ValueError, match=r"test.*val"):
+        fit_policy(record_from_logits(logits, np.arange(40) % 5, split="test"), **wish)

@@ -95,3 +95,8 @@ def test_the_promise_is_kept(risk: str) -> None:
         early.append((exits < 2).mean())
     assert np.mean(broken) <= delta + 2 * np.sqrt(delta * (1 - delta) / 60)
     assert np.mean(early) > 0.1  # it is no promise for nothing
+
+
+def test_nothing_is_certified_on_test() -> None:
+    with pytest.raises(ValueError, match=r"certified on val and only judged on test; use certify\(val"):
+        certify(make_record(20, 4, 5, split="test"), ConfidencePolicy((0.5,)))

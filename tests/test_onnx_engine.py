@@ -18,7 +18,7 @@ from dmpo_explore.data import make_transform
 from dmpo_explore.engine import infer
 from dmpo_explore.export import export_model
 from dmpo_explore.merging import merge
-from dmpo_explore.onnx_engine import OnnxEngine
+from dmpo_explore.onnx_engine import OnnxEngine, read_facts
 from dmpo_explore.policy import ConfidencePolicy, PatiencePolicy, Policy
 from dmpo_explore.run import load_run
 
@@ -178,3 +178,33 @@ def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
         np.testing.assert_array_equal(out.exit, expected)
         np.testing.assert_array_equal(out.label, record.prediction[rows, expected])
     assert C and len(set(expected.tolist())) > 3
+
+
+FACTS: dict[str, Any] = {
+    "format_version": 1,
+    "class_names": ["a", "b"],
+    "preprocess": {"image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"},
+    "stages": [{"file": "stage-1.onnx"}, {"file": "stage-2.onnx"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": [{"file": "../../stage-1.onnx"}]}, "file='../../stage-1.onnx' of stage 1 must be 'stage-1.onnx'"),
+        ({"stages": [{"inputs": []}]}, "file=None of stage 1"),
+        ({"stages": ["stage-1.onnx"]}, "file=None of stage 1"),
+        ({"class_names": [1, 2]}, "'class_names' must be texts"),
+        ({"preprocess": {"mean": 1}}, "image_size=None"),
+        ({"preprocess": FACTS["preprocess"] | {"image_size": True}}, "image_size=True"),
+        ({"preprocess": FACTS["preprocess"] | {"interpolation": "psychic"}}, "interpolation='psychic'"),
+        ({"preprocess": FACTS["preprocess"] | {"mean": [1, 2]}}, "mean=.* must be three numbers"),
+        ({"preprocess": FACTS["preprocess"] | {"std": [1, 0, 1]}}, "std=.* must be three numbers, above 0"),
+    ],
+)
+def test_facts_are_checked_and_lead_nowhere_else(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(FACTS))
+    assert read_facts(tmp_path / "model.json") == FACTS
+    (tmp_path / "model.json").write_text(json.dumps(FACTS | changes))
+    with pytest.raises(ValueError, match=f"model.json: .*{message}"):
+        OnnxEngine(tmp_path)

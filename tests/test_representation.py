@@ -11,7 +11,8 @@ from torch import nn
 
 from dmpo_explore.build import assemble
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.representation import block_view, evaluating, read_out, stage_tokens
+from dmpo_explore.model import evaluating
+from dmpo_explore.representation import block_view, read_out, stage_tokens
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder", "none"])

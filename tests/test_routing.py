@@ -15,7 +15,7 @@ from synthetic import DEPLOYABLE, make_record, ready_policy
 from dmpo_explore import routing
 from dmpo_explore.policy import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy, Policy
 from dmpo_explore.record import ExitRecord
-from dmpo_explore.routing import Group, Queue, Router, check_images, route, route_stream
+from dmpo_explore.routing import Group, Queue, Router, check_images, images_in, route, route_stream
 
 B, K = 90, 4
 RECORD = make_record(B, K)
@@ -248,3 +248,13 @@ def test_wrong_images_are_refused(images: Any, message: str) -> None:
 def test_right_images_pass() -> None:
     for images in (np.zeros((1, 3, 8, 8)), torch.zeros(1, 3, 8, 8, dtype=torch.bfloat16)):
         assert check_images(images, 8) is None
+
+
+def test_a_data_set_that_cannot_say_how_large_it_is() -> None:
+    class Endless:
+        def __iter__(self) -> Any:
+            return iter(())
+
+    assert images_in(type("Loader", (), {"dataset": Endless()})()) == 0
+    assert images_in([]) == 0
+    assert images_in(type("Loader", (), {"dataset": [1, 2, 3]})()) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,13 @@ def test_force_replaces_runs_only(mine: Path) -> None:
     for name in ("photos", "file", "link"):
         with pytest.raises(FileExistsError):
             new_run_path(name, force=True)
+
+
+def test_links_out_of_the_root_are_not_listed(mine: Path, tmp_path: Path) -> None:
+    shutil.copytree(mine, tmp_path / "elsewhere" / "secret")
+    (mine.parent / "out").symlink_to(tmp_path / "elsewhere" / "secret")
+    (mine.parent / "in").symlink_to(mine)
+    assert "out" not in list_runs() and {"in", "mine"} <= set(list_runs())
 
 
 # -- records, policies, history --

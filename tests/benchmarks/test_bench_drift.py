@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(drift, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(drift, "record_corrupted", passes)
-    monkeypatch.setattr(drift, "write_figure", lambda *_: None)
+    monkeypatch.setattr(drift, "write_figure", lambda *_: sys.stdout.write("figure\n"))
     for split in ("val", "test"):
         flops = (200.0, 400.0, 600.0, 800.0)
         made = make_record(600, 4, 5, seed=len(split), split=split, flops=flops)
@@ -38,7 +39,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     names = list(drift.policies(dx.load_run("made").record("val")))
     assert len(table) == (1 + 20) * len(names) and set(table["policy"]) == set(names)
     assert (table[table["strength"] == 0]["images"] == 80).all()
-    lines = capsys.readouterr().out.splitlines()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == "figure"  # a missing browser loses nothing
     assert len(lines) == 2 + 1 + 2 * len(CORRUPTIONS) and lines[0].startswith("| corruption | strength |")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import guarantee
@@ -44,7 +45,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(guarantee, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(guarantee, "SIZES", (100, 300))
     monkeypatch.setattr(guarantee, "EPSILON", 0.06)
-    monkeypatch.setattr(guarantee, "write_figure", lambda *_: None)
+    monkeypatch.setattr(guarantee, "write_figure", lambda *_: sys.stdout.write("figure\n"))
     for split, n in (("val", 200), ("test", 300)):
         make_record(n, 3, 4, seed=n, split=split).save(tmp_path / "made" / "records" / split)
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
@@ -53,6 +54,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     table = pd.read_csv(tmp_path / "results" / "guarantee.csv")
     assert table["images"].tolist() == [100, 300] * 2 and (table["resamples"] == 100).all()
     out = capsys.readouterr().out
+    assert out.endswith("\nfigure\n")  # a missing browser loses nothing
     assert "kept in every row (at most 5% and two standard errors): yes" in out and "| too early | 300 |" in out
     monkeypatch.setattr(guarantee, "hoeffding_bentkus", lambda observed, *_: np.zeros_like(observed))  # proves anything
     assert guarantee.main(["made", "--resamples", "100"]) == 1

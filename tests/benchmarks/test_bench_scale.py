@@ -38,3 +38,13 @@ def test_aims_are_judged() -> None:
     assert scale.table([row])[-1].rstrip(" |").endswith("met")
     assert "missed: trade off" in scale.table([row | {"trade_off_s": 2.5}])[-1]
     assert "missed: peak mib" in scale.table([row | {"peak_mib": 2000}])[-1]
+
+
+def test_the_peak_is_the_measuring_programs_own() -> None:
+    """What the process that starts it once held is not counted (on Linux)."""
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("no /proc")
+    held = np.ones(512 * 2**17)  # 512 MiB
+    del held
+    assert scale.peak_mib() > 500
+    assert 20 < scale.measure_apart(1000, 4)["peak_mib"] < 500

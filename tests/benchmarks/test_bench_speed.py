@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import _speed_page
@@ -11,12 +12,14 @@ import _timing
 import numpy as np
 import pytest
 import speed
+import torch
 from _speed_arms import spend
 from _timing import PeakMemory, Timing, in_turn, ratio
 from synthetic import make_record
 from tiny import tiny_config
 
 import dmpo_explore as dx
+from dmpo_explore.policy import ConfidencePolicy
 
 
 def test_arms_take_turns() -> None:
@@ -129,3 +132,32 @@ def test_a_small_run_from_end_to_end(
     for arm in ("plain model", "half the plain model", "compiled", "onnx stream with refill", "earlyon batched"):
         assert f"| {arm} " in text
     assert all(f"## {part}" in text for part in ("Recording", "Training", "Memory"))
+
+
+def test_a_wrong_engine_is_not_timed_and_bf16_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for the engines: whoever leaves elsewhere twice is named."""
+    record, policy = make_record(10), ConfidencePolicy((0.6,))
+    right = policy.exits(record)
+
+    def answer(exits: Any) -> Any:
+        return SimpleNamespace(exit=exits, label=record.prediction[np.arange(10), exits])
+
+    wrong = (right + 1) % 4
+    said = {"infer": right, "stream": right, "onnx": right, "onnx stream": right, "graphs": right}
+
+    def infer(model: Any, images: Any, policy: Any, steps: Any = None, precision: str = "no") -> Any:
+        return answer(wrong if precision == "bf16" else said["graphs" if steps == "graphs" else "infer"])
+
+    monkeypatch.setattr(speed.dx, "infer", infer)
+    monkeypatch.setattr(speed.dx, "stream", lambda *_, **__: answer(said["stream"]))
+    onnx = SimpleNamespace(infer=lambda *_: answer(said["onnx"]), stream=lambda *_, **__: answer(said["onnx stream"]))
+    images = torch.zeros(10, 3, 4, 4)
+    bench: Any = SimpleNamespace(images=images, model=None, compiled="c", graphed="graphs", onnx=onnx, device="cuda")
+    ask = {"30 %": policy}, {"30 %": right}, record
+    assert speed.check_answers(bench, *ask) == {"30 %": 10}
+    names = {"stream": "stream with refill", "onnx stream": "onnx stream with refill", "graphs": "CUDA graphs"}
+    for who, name in names.items():
+        with monkeypatch.context() as patch:
+            patch.setitem(said, who, wrong)
+            with pytest.raises(RuntimeError, match=f"{name} at 30 %: 1[0-9]* exits"):
+                speed.check_answers(bench, *ask)

@@ -1,0 +1,214 @@
+"""What a record folder must hold, and everything that is wrong with one.
+
+In: the values of meta.json and the arrays of a record, or a folder. Out: problems, each a built-in exception whose
+message names the file, the bad value and what it must be. `ExitRecord.load` raises the first, `problems` lists all.
+Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .files import read_json
+
+FORMAT_VERSION = 1
+SCORE_TYPES: dict[str, Any] = {
+    "prediction": np.int32,
+    "confidence": np.float32,
+    "entropy": np.float32,
+    "margin": np.float32,
+}
+FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind for name, kind in SCORE_TYPES.items()}
+OPTIONAL: dict[str, Any] = {"logits.npy": np.float16, "indices.npy": np.int64}
+PIECE = 2**23  # logits that are looked at together: 16 MiB
+SLACK = 1e-4  # how far rounding may push a score out of its range
+
+Array = npt.NDArray[Any]
+
+
+def problems(path: str | Path) -> list[str]:
+    """Everything that keeps folder ``path`` from being a record, in words; empty if it is one."""
+    path, found = Path(path), list[str]()
+    if not path.is_dir():
+        return [f"no record folder {path}"]
+    n_classes = n_exits = None
+    try:
+        values = read_json(path / "meta.json")
+    except (OSError, ValueError) as error:
+        found.append(str(error))
+    else:
+        wrong = [*meta_problems(values, str(path / "meta.json"))]
+        found += map(str, wrong)
+        n_classes, n_exits = (_length(values, key) for key in ("class_names", "exits"))
+    arrays = {}
+    for file in (*FILES, *OPTIONAL):
+        try:
+            if file in FILES or (path / file).exists():
+                arrays[file] = open_array(path / file)
+        except (OSError, ValueError) as error:
+            found.append(str(error))
+    return found + [str(error) for error in array_problems(arrays, n_classes, n_exits, path)]
+
+
+def open_array(path: Path) -> Array:
+    """The array in a .npy file, memory-mapped; FileNotFoundError or ValueError naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing: no file {path}")
+    try:  # open_memmap reads .npy only and refuses objects, so nothing can be unpickled
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except (ValueError, EOFError, OSError, OverflowError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable .npy array (truncated, pickled or foreign): {error}") from None
+
+
+def array_problems(
+    arrays: Mapping[str, Array], n_classes: int | None, n_exits: int | None, path: Path
+) -> Iterator[ValueError]:
+    """What is wrong with a record's arrays.
+
+    Args:
+        arrays: file → array, those that could be read. path: the folder, for messages.
+        n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and what depends
+            on C is left out.
+    """
+    labels = arrays.get("labels.npy")
+    if labels is not None and (labels.ndim != 1 or not labels.size):
+        yield ValueError(f"{path / 'labels.npy'}: shape {labels.shape} must be (B,) with at least one image")
+        labels = None
+    scores = [array.shape for file, array in arrays.items() if file.startswith("scores/") and array.ndim == 2]
+    n_images = labels.shape[0] if labels is not None else _most([shape[0] for shape in scores])
+    n_exits = n_exits or _most([shape[1] for shape in scores])
+    for file, array in arrays.items():
+        if labels is None and file == "labels.npy":
+            continue
+        wrong = [*_form_problems(file, array, (n_images, n_exits, n_classes), path / file)]
+        yield from wrong
+        if not wrong and (limits := _limits(file, n_classes)):
+            yield from _range_problems(array, *limits, path / file)
+        if not wrong and file == "logits.npy":
+            yield from _finite_problems(array, path / file)
+
+
+def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path: Path) -> Iterator[ValueError]:
+    axes = {"labels.npy": 1, "indices.npy": 1, "logits.npy": 3}.get(file, 2)
+    wanted = sizes[:axes]
+    fits = array.ndim == axes and all(w in (None, n) for n, w in zip(array.shape, wanted, strict=True))
+    if not fits:
+        shown = str(tuple("any" if size is None else size for size in wanted)).replace("'any'", "any")
+        yield ValueError(f"{path}: shape {array.shape} must be {shown} (images, exits, classes)")
+    kind = np.dtype((FILES | OPTIONAL)[file])
+    if array.dtype != kind:
+        yield ValueError(f"{path}: type {array.dtype} must be {kind.name}")
+
+
+def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None:
+    name = Path(file).stem
+    if name in ("labels", "prediction") and n_classes:
+        return 0, n_classes - 1, f"one of the {n_classes} classes, 0 to {n_classes - 1}"
+    if name in ("confidence", "margin", "entropy"):
+        high = 1.0 if name != "entropy" else math.log(n_classes) if n_classes else math.inf
+        return -SLACK, high + SLACK, f"a {name} from 0 to {high:.4g}"
+    return None
+
+
+def _range_problems(array: Array, low: float, high: float, text: str, path: Path) -> Iterator[ValueError]:
+    bad = ~((array >= low) & (array <= high))  # NaN is bad too
+    if bad.any():
+        where = tuple(int(axis[0]) for axis in np.nonzero(bad))
+        more = f" ({bad.sum():,} such values)" if bad.sum() > 1 else ""
+        yield ValueError(f"{path}: {array[where]} at image {where[0]} (counted from 0) must be {text}{more}")
+
+
+def _finite_problems(logits: Array, path: Path) -> Iterator[ValueError]:
+    """NaN or infinite logits (B,K,C), looked for in pieces, as they may be large."""
+    piece = max(1, PIECE // max(1, logits[0].size))
+    for start in range(0, len(logits), piece):
+        bad = ~np.isfinite(logits[start : start + piece]).all(axis=(1, 2))
+        if bad.any():
+            where = start + int(np.argmax(bad))
+            yield ValueError(f"{path}: NaN or infinite logits at image {where} (counted from 0)")
+            return
+
+
+def _most(sizes: list[int]) -> int | None:
+    return max(set(sizes), key=lambda size: (sizes.count(size), size)) if sizes else None
+
+
+def _length(values: Any, key: str) -> int | None:
+    """How many classes or exits, if that entry of meta.json is in order."""
+    entry = values.get(key) if isinstance(values, dict) else None
+    return len(entry) if isinstance(entry, list) and META_FIELDS[key][0].fits(entry) else None
+
+
+# -- meta.json --
+
+
+def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
+    """What is wrong with the values of meta.json; ``where`` is named in every message."""
+    if not isinstance(values, dict):
+        yield ValueError(f"{where} must hold a JSON object, not {type(values).__name__}")
+        return
+    if values.get("format_version") != FORMAT_VERSION:
+        version = _short(values.get("format_version"))
+        yield ValueError(f"{where}: format_version={version}; this program reads version {FORMAT_VERSION}")
+    for name, (kind, required) in META_FIELDS.items():
+        if name not in values and required:
+            yield ValueError(f"{where}: {name!r} is missing; it must be {kind.text}")
+        if name in values and not kind.fits(values[name]):
+            yield ValueError(f"{where}: {name}={_short(values[name])} must be {kind.text}")
+    flops, exits = values.get("flops"), values.get("exits")
+    if isinstance(flops, list) and isinstance(exits, list) and len(flops) != len(exits):
+        yield ValueError(f"{where}: {len(flops)} flops for {len(exits)} exits")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class Kind(NamedTuple):
+    """A JSON value's expected form: how to say it and how to test it."""
+
+    text: str
+    fits: Callable[[Any], bool]
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _rising(value: object, each: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(map(each, value))
+        and all(b > a for a, b in itertools.pairwise(value))
+    )
+
+
+_TEXT = Kind("text", lambda v: isinstance(v, str))
+META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it must be there
+    "data": (_TEXT, True),
+    "split": (_TEXT, True),
+    "class_names": (
+        Kind("a list of one text per class", lambda v: isinstance(v, list) and bool(v) and all(map(_TEXT.fits, v))),
+        True,
+    ),
+    "exits": (Kind("a rising list of block numbers, counted from 1", lambda v: _rising(v, _whole)), True),
+    "flops": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), True),
+    "reference_flops": (Kind("a positive number", _number), True),
+    "flops_convention": (_TEXT, False),
+    "model": (_TEXT, False),
+    "image_size": (Kind("a whole number of pixels or null", lambda v: v is None or _whole(v)), False),
+    "created": (_TEXT, False),
+}

@@ -1,0 +1,56 @@
+"""What the figures of a comparison hold, value by value."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from synthetic import make_record
+
+from dmpo_explore.figures import MODEL_COLOURS, trade_off_figure
+from dmpo_explore.figures_compare import as_text, class_figure, difference_figure, mark_points
+from dmpo_explore.metrics import trade_off
+
+ACCURACY = pd.DataFrame({"a": [0.5, 0.9], "b": [0.8, 0.7]}, index=["cat", "<img src=x>"])
+
+
+def by_name(figure: go.Figure, name: str) -> go.Scatter:
+    """The trace with that name and marks."""
+    (trace,) = [t for t in figure.data if t.name == name and "markers" in t.mode]
+    return trace
+
+
+def test_each_class_has_a_mark_of_each_model_and_a_line_between() -> None:
+    figure = class_figure(ACCURACY, [0, 2])
+    assert list(by_name(figure, "a").x) == [0.5, 0.9] and list(by_name(figure, "b").x) == [0.8, 0.7]
+    assert [by_name(figure, name).marker.color for name in "ab"] == [MODEL_COLOURS[0], MODEL_COLOURS[2]]
+    assert by_name(figure, "a").marker.symbol != by_name(figure, "b").marker.symbol
+    lines = [t for t in figure.data if t.mode == "lines"]
+    assert [list(line.x) for line in lines] == [[0.5, 0.8], [0.7, 0.9]]
+    assert figure.layout.yaxis.autorange == "reversed"  # the first class on top
+    assert list(by_name(figure, "a").y) == ["cat", "&lt;img src=x&gt;"]
+
+
+def test_differences_are_points_with_their_band() -> None:
+    table = pd.DataFrame({"budget": [0.3, 0.6], "difference": [0.03, -0.01], "low": [0.02, -0.02], "high": [0.04, 0.0]})
+    figure = difference_figure({"a": table}, [1], "b")
+    trace = by_name(figure, "a")
+    assert list(trace.x) == [0.3, 0.6] and list(trace.y) == pytest.approx([3.0, -1.0])
+    assert trace.customdata.tolist() == [pytest.approx([2.0, 4.0]), pytest.approx([-2.0, 0.0])]
+    (band,) = [t for t in figure.data if t.fill == "toself"]
+    assert list(band.x) == [0.3, 0.6, 0.6, 0.3] and list(band.y) == pytest.approx([4.0, 0.0, -2.0, 2.0])
+    assert band.fillcolor.startswith("rgba(213,94,0,") and trace.line.color == MODEL_COLOURS[1]
+    assert "points above b" in figure.layout.yaxis.title.text
+    assert figure.layout.shapes[0].y0 == 0
+
+
+def test_points_lie_where_the_models_stand() -> None:
+    figure = mark_points(trade_off_figure({"a": trade_off(make_record())}), {"a": (0.4, 0.7)}, [0])
+    point = figure.data[-1]
+    assert (point.x, point.y, point.marker.color) == ((0.4,), (0.7,), MODEL_COLOURS[0])
+    assert not point.showlegend
+
+
+def test_names_are_text() -> None:
+    assert as_text("<b>a & b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
+    assert as_text(3) == "3"

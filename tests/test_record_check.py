@@ -1,0 +1,117 @@
+"""What is wrong with a record folder: all of it at once, each problem naming its file."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+from dmpo_explore.record import ExitRecord
+from dmpo_explore.record_check import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_record(8, 3, 5).save(tmp_path / "val")
+    return tmp_path / "val"
+
+
+def change_meta(folder: Path, **changes: Any) -> None:
+    values = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({k: v for k, v in (values | changes).items() if v is not ...}))
+
+
+def test_a_whole_record_has_no_problem(folder: Path) -> None:
+    assert problems(folder) == ExitRecord.problems(str(folder)) == []
+    for file in OPTIONAL:
+        (folder / file).unlink()
+    assert problems(folder) == []
+
+
+def test_an_empty_folder_lacks_every_needed_file(tmp_path: Path) -> None:
+    found = problems(tmp_path)
+    assert len(found) == 1 + len(FILES)
+    assert all(any(file in problem for problem in found) for file in ("meta.json", *FILES))
+    assert problems(tmp_path / "nothing") == [f"no record folder {tmp_path / 'nothing'}"]
+
+
+def test_every_problem_is_named_at_once(folder: Path) -> None:
+    change_meta(folder, flops=[3, 2, 1], data=..., format_version=9)
+    (folder / "labels.npy").unlink()
+    np.save(folder / "scores/confidence.npy", np.full((8, 3), 70, np.float32))
+    np.save(folder / "scores/margin.npy", np.zeros((8, 3)))
+    np.save(folder / "logits.npy", np.zeros((8, 3, 6), np.float32))
+    (folder / "scores/entropy.npy").write_bytes(pickle.dumps([1, 2]))
+    expected = [
+        "meta.json: format_version=9; this program reads version 1",
+        "meta.json: 'data' is missing; it must be text",
+        "meta.json: flops=[3, 2, 1] must be a rising list of positive FLOPs",
+        "labels.npy is missing",
+        "entropy.npy is not a readable .npy array",
+        "confidence.npy: 70.0 at image 0 (counted from 0) must be a confidence from 0 to 1 (24 such values)",
+        "margin.npy: type float64 must be float32",
+        "logits.npy: shape (8, 3, 6) must be (8, 3, 5) (images, exits, classes)",
+        "logits.npy: type float32 must be float16",
+    ]
+    found = problems(folder)
+    assert len(found) == len(expected)
+    assert all(text in problem for text, problem in zip(expected, found, strict=True))
+
+
+def test_the_first_problem_is_what_load_raises(folder: Path) -> None:
+    np.save(folder / "scores/confidence.npy", np.full((8, 3), 70, np.float32))
+    np.save(folder / "scores/margin.npy", np.zeros((8, 4), np.float32))
+    with pytest.raises(ValueError) as raised:
+        ExitRecord.load(folder)
+    assert str(raised.value) == problems(folder)[0]
+
+
+def test_sizes_come_from_the_arrays_when_meta_is_broken(folder: Path) -> None:
+    (folder / "meta.json").write_text("{")
+    assert len(problems(folder)) == 1  # nothing else is wrong, as far as can be seen
+    np.save(folder / "scores/margin.npy", np.zeros((8, 4), np.float32))
+    np.save(folder / "labels.npy", np.zeros((0,), np.int64))
+    found = problems(folder)
+    assert "not valid JSON" in found[0]
+    assert "labels.npy: shape (0,)" in found[1]
+    assert "margin.npy: shape (8, 4) must be (8, 3)" in found[2] and len(found) == 3
+
+
+def test_without_any_size_the_number_of_axes_still_counts(tmp_path: Path) -> None:
+    arrays = {"scores/margin.npy": np.zeros(8, np.float32)}
+    (problem,) = array_problems(arrays, None, None, tmp_path)
+    assert "shape (8,) must be (any, any)" in str(problem)
+
+
+def test_facts_of_the_wrong_kind_do_not_stop_the_report() -> None:
+    values = {name: object() for name in META_FIELDS} | {"format_version": 1}
+    assert len([*meta_problems(values, "meta.json")]) == len(META_FIELDS)
+    assert [str(p) for p in meta_problems([1], "meta.json")] == ["meta.json must hold a JSON object, not list"]
+
+
+def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+
+    class Malicious:
+        def __reduce__(self) -> Any:
+            return Path.touch, (trap,)
+
+    np.save(folder / "labels.npy", np.array([Malicious()], dtype=object), allow_pickle=True)
+    assert "labels.npy is not a readable .npy array" in problems(folder)[0]
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_must_be_finite(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+    monkeypatch.setattr("dmpo_explore.record_check.PIECE", 3 * 15)  # three images at a time
+    logits = np.load(folder / "logits.npy")
+    logits[5, 2, 4] = logits[7, 0, 0] = bad
+    np.save(folder / "logits.npy", logits)
+    assert problems(folder) == [f"{folder / 'logits.npy'}: NaN or infinite logits at image 5 (counted from 0)"]
+    with pytest.raises(ValueError, match="NaN or infinite logits at image 5"):
+        ExitRecord.load(folder)
