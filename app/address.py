@@ -11,20 +11,30 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-LONGEST = 100  # of one value; names of runs are not longer
-_SEEN = "_address"
+LONGEST = 500  # of one value: a threshold, or the names of a few runs
+_SEEN, _PAGE = "_address", "_address_of"
+_BARE = "_address_bare"  # page → what its bare address shows
 
 
 def follow(keys: Iterable[str]) -> bool:
     """Take over the address into the widgets' state if it is not the one that `write` left there.
 
+    Who comes from another page by its menu, so without parameters, finds the page as they left it.
+
     Returns:
         whether it was taken over. All of ``keys`` are set then, to None where the address says nothing.
     """
+    keys = tuple(keys)
+    came_from, st.session_state[_PAGE] = st.session_state.get(_PAGE, keys), keys
     now = {key: st.query_params[key][:LONGEST] for key in keys if key in st.query_params}
+    if came_from != keys and not now:
+        st.session_state[_SEEN] = {}  # so that `write` says what the page shows, unless that is its first view
+        return False
     if now == st.session_state.get(_SEEN):
         return False
     st.session_state[_SEEN] = now
+    if not now:
+        st.session_state.setdefault(_BARE, {}).pop(keys, None)  # to be learned by `write`
     for key in keys:
         st.session_state[key] = now.get(key)
     return True
@@ -33,8 +43,10 @@ def follow(keys: Iterable[str]) -> bool:
 def write(**values: str) -> None:
     """Bring the address up to date; where there is none yet it stays bare until something is changed."""
     first = _SEEN not in st.session_state or st.session_state[_SEEN] == {}
-    if first and st.session_state.setdefault("_bare", values) == values:
+    bare: dict[object, dict[str, str]] = st.session_state.setdefault(_BARE, {})
+    if first and bare.setdefault(st.session_state.get(_PAGE), values) == values:
         return
+    bare.setdefault(st.session_state.get(_PAGE), {})  # opened by a link: bare it would show something else
     if values != st.session_state.get(_SEEN):
         st.session_state[_SEEN] = values
         st.query_params.from_dict(values)

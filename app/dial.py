@@ -1,172 +1,286 @@
-"""The threshold: a slider, and its inverse "at most this compute" and "lose at most so much", solved on val.
+"""Which thresholds: set by hand, one for all exits or one each, or solved on val from a wish.
 
-In: a run, a split, a policy's name, ``st.session_state``. Out: a `dx.Policy`. The slider's stops are `dx.trade_off`'s:
-evenly spread over compute, from "all at exit 1" to "none early" for every policy, so that the same place costs about
-the same. A threshold that comes from val or from the address is one more stop. Ours: when run or policy change, a lit
-wish is solved anew and a threshold set by hand becomes the one of equal compute.
+In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. What is
+set is kept as text, ``threshold``: numbers with commas between, as the address has it. Everything that writes it (the
+slider, the curve, a link) is checked by `settle` before anything is drawn. Ours: when run or policy change, a lit wish
+is solved anew and thresholds set by hand become the one of equal compute.
 """
 
 from __future__ import annotations
 
-import bisect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
+import numpy as np
 import streamlit as st
 
+import calibrated
 import dmpo_explore as dx
 import loading
-from widgets import RULES, notice, plain
+from dmpo_explore.leaving import ByScore
+from dmpo_explore.policy import POLICIES
+from threshold_slider import Cockpit
+from widgets import notice, plain
 
-BUDGETS = (0.2, 0.3, 0.5, 0.7)  # of the plain backbone's compute
-DROPS = (0.0, 0.005, 0.01, 0.02)  # of accuracy against the last exit
-FIRST_WISH = {"budget": 0.3, "drop": None}
-WISHES = {"budget": "flops", "drop": "accuracy_drop"}
-EARLIEST, LATEST = "all at exit 1", "none early"
-
-
-def threshold_dial(run: dx.Run, split: str, policy: str) -> dx.Policy:
-    """Slider and pills, of what `settle_threshold` settled."""
-    stops = loading.trade_off(run, split, policy)["threshold"].tolist()
-    if len(stops) == 1:
-        st.info("This run has a single exit: there is nothing to choose.", icon=":material/looks_one:")
-        return dx.fit_policy(loading.record(run, split), policy, threshold=stops[0])
-    stops = _with_stop(stops, st.session_state["threshold"])
-    st.session_state["threshold"] = _nearest(stops, st.session_state["threshold"])
-    labels = dict(zip(stops, _labels(stops), strict=True))
-    chosen = st.select_slider(
-        "Threshold",
-        stops,
-        format_func=lambda stop: labels.get(stop, str(stop)),
-        key="threshold",
-        on_change=_forget_wishes,
-        persist_state="session",
-    )
-    where = {stops[0]: f"Everybody leaves at exit 1 ({policy} is not asked).", stops[-1]: "Nobody leaves early."}
-    st.caption(where.get(chosen, RULES[policy].format(labels[chosen])))
-    _wish_pills(run, policy)
-    return dx.fit_policy(loading.record(run, split), policy, threshold=chosen)
+KINDS = ("one", "per exit")
+COCKPIT = "cockpit"  # key of the component
 
 
-def _offers(run: dx.Run) -> dict[str, list[float]]:
-    """Wishes that can be fulfilled on the run's val record; none if it has no such record."""
+class Wish(NamedTuple):
+    """An inverse control: ``name`` is what `loading.fitted` calls it, values are per cent."""
+
+    name: str
+    label: str
+    help: str
+
+
+WISHES = {
+    "budget": Wish(
+        "flops",
+        "At most % compute",
+        "The most accurate thresholds on **val** whose mean compute there stays within this share of the plain "
+        "backbone's. The numbers show what they give on the split that you look at.",
+    ),
+    "drop": Wish(
+        "accuracy_drop",
+        "Lose at most, points",
+        "The cheapest thresholds on **val** that lose at most so many points of accuracy there against the last exit. "
+        "The numbers show what they give on the split that you look at.",
+    ),
+    "risk": Wish(
+        "too_early",
+        "Too early at most %",
+        "A guarantee: the cheapest threshold of which **val** proves, with 95% confidence, that at most so many per "
+        "cent of all images are answered wrongly although the last exit would be right.",
+    ),
+}
+FIRST_BUDGET = 30.0
+
+
+def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
+    """Wishes that can be asked of the run's val record, with the least and the greatest per cent."""
     if "val" not in run.splits():
         return {}
-    costs = loading.record(run, "val").flops_fraction
-    return {"budget": [b for b in BUDGETS if costs[0] <= b < costs[-1]], "drop": list(DROPS)}
+    costs = 100 * loading.record(run, "val").flops_fraction
+    found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
+    if st.session_state.get("kind") != "per exit" and POLICIES[name].deployable:
+        found["risk"] = (0.01, 100.0)
+    return found
 
 
-def wish(run: dx.Run, policy: str) -> dx.Policy | None:
-    """The policy fitted on val to the wish that is lit, if one is."""
-    for key, name in WISHES.items():
+def per_exit_possible(run: dx.Run, split: str, name: str) -> bool:
+    """Whether each exit can have a threshold of its own."""
+    return loading.record(run, split).n_exits > 2 and issubclass(POLICIES[name], ByScore)
+
+
+def lit(run: dx.Run, name: str) -> dx.Policy | None:
+    """The policy fitted on val to the wish that is lit, if one is; raises ValueError if it cannot be met."""
+    per_exit = st.session_state.get("kind") == "per exit"
+    for key, wish in WISHES.items():
         value = st.session_state.get(key)
         if value is not None:
-            return loading.fitted(run, policy, name, value)
+            return loading.fitted(run, name, wish.name, value / 100, per_exit and key != "risk", calibrated.on())
     return None
 
 
-def settle_threshold(run: dx.Run, split: str, policy: str) -> None:
-    """Before the slider is drawn, make its value a number: the address's, the lit wish's, or that of equal compute."""
-    state, here, offers = st.session_state, (run.name, policy), _offers(run)
-    table, asked = loading.trade_off(run, split, policy), state.get("threshold")
-    if len(table) == 1:  # a single exit: nothing to settle, and the next run should find what the last one left
-        state["threshold"] = None if isinstance(asked, str) else asked
-        return
-    if isinstance(asked, str):
-        try:
-            state["threshold"] = dx.fit_policy(loading.record(run, split), policy, threshold=float(asked)).thresholds[0]
-        except ValueError as error:
-            notice(f"The link's threshold cannot be used; showing the usual one. {plain(error)}")
-            asked = None
-        else:
-            _light_wish(run, policy, offers)
-            state["_dial"] = here
-            return
-    if asked is None:
-        state.update(FIRST_WISH)
+def settle(run: dx.Run, split: str, name: str) -> dx.Policy:
+    """The policy to show; afterwards the state is what its widgets may hold."""
+    state, base = st.session_state, loading.base(run, split, name, calibrated.on())
+    n_exits, fresh = loading.record(run, split).n_exits, state.pop("_fresh", False)
+    if fresh:  # an address says all: what was on screen before has no say
+        state.pop("_dial", None)
         state.pop("_compute", None)
-    elif state.get("_dial") == here:
-        return
-    state.update({key: None for key in WISHES if state.get(key) not in offers.get(key, [])})
-    state["_dial"], fitted = here, wish(run, policy)
-    if fitted:
-        state["threshold"] = fitted.thresholds[0]
+    if n_exits == 1:  # nothing to settle, and the next run should find what the last one left
+        if fresh:
+            state.update(dict.fromkeys(("threshold", *WISHES)) | {"kind": "one"})
+        return replace(base, thresholds=(base.nobody,))
+    asked = _parsed(base, state.get("threshold"), n_exits, said=fresh or state.pop("_said", False))
+    if fresh:
+        state["kind"] = KINDS[asked is not None and len(asked.thresholds) > 1]
+    state["kind"] = state.get("kind") or "one"
+    if not per_exit_possible(run, split, name):
+        state["kind"] = "one"
+    _settle_wishes(run, name)
+    of = (run.name, name, calibrated.on())
+    if asked is not None and (fresh or state.get("_dial") == (of, state["kind"])):
+        policy = _wished_or_by_hand(run, asked)
     else:
+        policy = _anew(run, split, base, asked, state.get("_dial", ("",))[0] == of)
+    state["_dial"], state["threshold"] = (of, state["kind"]), text(policy)
+    return policy
+
+
+def text(policy: dx.Policy) -> str:
+    """Its thresholds as the address has them."""
+    return ",".join(str(threshold) for threshold in policy.thresholds)
+
+
+def _parsed(base: dx.Policy, asked: object, n_exits: int, said: bool) -> dx.Policy | None:
+    if not isinstance(asked, str):
+        return None
+    try:
+        policy = replace(base, thresholds=tuple(float(number) for number in asked.split(",")))
+        policy.check(n_exits)
+    except ValueError as error:
+        if said:
+            notice(f"These thresholds cannot be used; showing the usual one. {plain(error)}")
+        return None
+    return policy
+
+
+def _settle_wishes(run: dx.Run, name: str) -> None:
+    """Numbers within what is offered, at most one of them."""
+    state, offered, found = st.session_state, offers(run, name), False
+    for key, wish in WISHES.items():
+        asked, value = state.get(key), None
+        try:
+            value = None if asked is None or found else round(float(asked), 4)
+        except ValueError:
+            notice(f"“{wish.label}” must be a number, not {plain(repr(asked), 40)}.")
+        if value is not None and (key not in offered or not offered[key][0] <= value <= offered[key][1]):
+            if key in offered:
+                low, high = offered[key]
+                notice(f"“{wish.label}” lies between {low:g} and {high:g} here, so {value:g} is not used.")
+            value = None
+        state[key], found = value, found or value is not None
+
+
+def lit_or_none(run: dx.Run, name: str) -> dx.Policy | None:
+    """As `lit`; a wish that cannot be met is said and put out."""
+    try:
+        return lit(run, name)
+    except (OSError, ValueError) as error:
+        notice(f"The wish cannot be met. {plain(error)}")
+        st.session_state.update(dict.fromkeys(WISHES))
+        return None
+
+
+def _wished_or_by_hand(run: dx.Run, asked: dx.Policy) -> dx.Policy:
+    """The lit wish's policy, which says what it was fitted to, if these are its thresholds; else no wish is lit."""
+    fitted = lit_or_none(run, asked.name)
+    if fitted is not None and fitted.thresholds == asked.thresholds:
+        return fitted
+    st.session_state.update(dict.fromkeys(WISHES))
+    return asked
+
+
+def _anew(run: dx.Run, split: str, base: dx.Policy, asked: dx.Policy | None, only_kind: bool) -> dx.Policy:
+    """For another run, policy or kind: the lit wish's thresholds, the same for all exits, or that of equal compute."""
+    state, n_exits = st.session_state, loading.record(run, split).n_exits
+    first = asked is None and state.get("_dial") is None
+    if first and all(state[key] is None for key in WISHES):
+        low, high = offers(run, base.name).get("budget", (1.0, 0.0))
+        state["budget"] = FIRST_BUDGET if low <= FIRST_BUDGET <= high else None
+    policy = lit_or_none(run, base.name)
+    if policy is None and only_kind:
+        policy = asked
+    if policy is None:
+        table = loading.trade_off(run, split, base.name, calibrated.on())
         costs = table["flops_fraction"]
-        nearest = (costs - state.get("_compute", float(costs.mean()))).abs().argmin()
-        state["threshold"] = table["threshold"].tolist()[nearest]
+        place = int((costs - state.get("_compute", float(costs.mean()))).abs().argmin())
+        policy = replace(base, thresholds=(table["threshold"].tolist()[place],))
+    if state["kind"] == "per exit" and len(policy.thresholds) == 1:
+        return replace(policy, thresholds=policy.thresholds * (n_exits - 1))
+    if state["kind"] == "one" and len(policy.thresholds) > 1:
+        return replace(policy, thresholds=(float(np.median(policy.thresholds)),))
+    return policy
 
 
-def _light_wish(run: dx.Run, policy: str, offers: dict[str, list[float]]) -> None:
-    """Light the wish whose solution the threshold is; put the others out."""
+def set_by_hand(thresholds: str) -> None:
+    """What a slider, the curve or a command asks for; `settle` checks it."""
     state = st.session_state
     state.update(dict.fromkeys(WISHES))
-    for key, name in WISHES.items():
-        for value in offers.get(key, []):
-            if loading.fitted(run, policy, name, value).thresholds[0] == state["threshold"]:
-                state[key] = value
-                return
+    state["threshold"], state["_said"] = thresholds, True
+    state["kind"] = KINDS["," in thresholds]
+    state["_dial"] = (state.get("_dial", ("",))[0], state["kind"])
 
 
-def _forget_wishes() -> None:
-    st.session_state.update(dict.fromkeys(WISHES))
+def moved() -> None:
+    """The component's thumb was let go."""
+    event = getattr(st.session_state.get(COCKPIT), "moved", None)
+    if isinstance(event, dict) and isinstance(event.get("threshold"), str):
+        st.session_state["_seq"] = event["seq"] if isinstance(event.get("seq"), int) else 0
+        set_by_hand(event["threshold"][:500])
 
 
-def _fulfil(key: str, run: dx.Run, policy: str) -> None:
+def _wished(key: str) -> None:
     state = st.session_state
     if state[key] is not None:
         state.update({other: None for other in WISHES if other != key})
-        try:
-            state["threshold"] = loading.fitted(run, policy, WISHES[key], state[key]).thresholds[0]
-        except (OSError, ValueError):  # the run has gone or changed; drawing the page says so
-            state[key] = None
+        state["threshold"] = None
 
 
-def _wish_pills(run: dx.Run, policy: str) -> None:
-    """The inverse controls, a row of pills each."""
-    offers = _offers(run)
-    if not offers:
-        st.caption(f"Record val to choose thresholds from a wish: `dmpo-explore record {plain(run.name)} --split val`")
+def controls(run: dx.Run, split: str, name: str) -> None:
+    """Kind of thresholds and the wishes, of what `settle` settled; in the row that is open."""
+    if loading.record(run, split).n_exits == 1:
         return
-    texts = {"budget": "Or at most this compute", "drop": "Or lose at most, in points"}
-    formats = {"budget": lambda v: f"{v:.0%}", "drop": lambda v: f"{100 * v:g}"}
-    helps = {
-        "budget": "The most accurate threshold on **val** whose mean compute there stays within this share of the "
-        "plain backbone's. The cards show what it gives on the split that you look at.",
-        "drop": "The cheapest threshold on **val** that loses at most so many points of accuracy there against the "
-        "last exit. The cards show what it gives on the split that you look at.",
-    }
-    with st.grid(2, min_column_width=180):
-        for key in WISHES:
-            if offers[key]:
-                st.pills(
-                    texts[key],
-                    offers[key],
-                    format_func=formats[key],
-                    key=key,
-                    help=helps[key],
-                    on_change=_fulfil,
-                    args=(key, run, policy),
-                    persist_state="session",
-                )
+    if per_exit_possible(run, split, name):
+        st.segmented_control(
+            "Thresholds",
+            KINDS,
+            key="kind",
+            required=True,
+            persist_state="session",
+            help="One threshold for all exits, or one of its own for every exit but the last.",
+        )
+    for key, (low, high) in offers(run, name).items():
+        st.number_input(
+            WISHES[key].label,
+            low,
+            high,
+            None,
+            1.0 if key == "budget" else 0.1,
+            "%g",
+            key=key,
+            help=WISHES[key].help,
+            on_change=_wished,
+            args=(key,),
+            placeholder="any",
+            width=160,
+            persist_state="session",
+        )
 
 
-def _with_stop(stops: list[float], value: float) -> list[float]:
-    """``stops`` (rising or falling) with ``value`` in its place; outside the ends it is not put in."""
-    sign = 1 if stops[0] < stops[-1] else -1
-    place = bisect.bisect_left([sign * stop for stop in stops], sign * value)
-    if place in (0, len(stops)) or stops[place] == value:
-        return stops
-    return [*stops[:place], value, *stops[place:]]
+def native(data: Cockpit) -> None:
+    """The same sliders of Streamlit's own: they commit when they are let go."""
+    for i, dial in enumerate(data["dials"]):
+        key = f"dial {i}"
+        st.session_state[key] = dial["place"]
+        places = range(len(dial["labels"]))
+        st.select_slider(
+            dial["name"], places, format_func=_label_of(dial["labels"]), key=key, on_change=_slid, args=(data, i)
+        )
+    st.caption(data["rule"].replace("{}", "the threshold"))
 
 
-def _nearest(stops: list[float], value: float) -> float:
-    return min(stops, key=lambda stop: abs(stop - value))
+def _label_of(labels: Sequence[str]) -> Callable[[int], str]:
+    return lambda place: labels[place] if place < len(labels) else str(place)
 
 
-def _labels(stops: list[float]) -> list[str]:
-    """A short text for each stop, three decimals or as many as tell it from its neighbours; words at the ends."""
-    texts = []
-    for i, stop in enumerate(stops):
-        near = stops[max(0, i - 1) : i] + stops[i + 1 : i + 2]
-        digits = next((d for d in range(3, 9) if all(f"{stop:.{d}f}" != f"{n:.{d}f}" for n in near)), 9)
-        texts.append(str(stop) if float(stop).is_integer() or digits == 9 else f"{stop:.{digits}f}")
-    return [EARLIEST, *texts[1:-1], LATEST]
+def _slid(data: Cockpit, i: int) -> None:
+    places = [dial["place"] for dial in data["dials"]]
+    places[i] = st.session_state[f"dial {i}"]
+    set_by_hand(",".join(dial["stops"][place] for dial, place in zip(data["dials"], places, strict=True)))
+
+
+def source(run: dx.Run, split: str, policy: dx.Policy) -> str:
+    """One line of plain text: where the thresholds come from."""
+    if "val" not in run.splits():
+        return f"Record val to have thresholds chosen: dmpo-explore record {run.name} --split val"
+    try:
+        fitted = lit(run, policy.name)
+    except (OSError, ValueError):
+        fitted = None
+    if fitted is None:
+        return f"Set by hand, looking at {split}{'; temperatures from val' if policy.temperatures else ''}."
+    val = loading.record(run, "val")
+    there = dx.summarise(val, fitted.exits(val))
+    note = fitted.fitted.get("note")
+    if note:
+        return f"On val {note}."
+    proved = " (proved with 95% confidence)" if "certificate" in fitted.fitted else ""
+    given = f"{there['accuracy']:.2%} at {there['flops_fraction']:.1%} compute"
+    too = ", temperatures too" if fitted.temperatures else ""
+    return f"Chosen on val{too}{proved}: {given} there. The numbers show {split}."

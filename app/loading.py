@@ -7,9 +7,13 @@ is recorded anew is read anew and one that is gone raises FileNotFoundError. Not
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +22,11 @@ import streamlit as st
 from PIL import Image
 
 import dmpo_explore as dx
+import grid
+from dmpo_explore.calibration import tempered_record
+from dmpo_explore.evaluation import FULL, fit_wish
+from dmpo_explore.policy import POLICIES
+from dmpo_explore.record_check import FILES, OPTIONAL
 
 Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file meta.json
 THUMBNAIL = 160  # pixels; larger pictures are made smaller, smaller ones stay as they are
@@ -34,14 +43,75 @@ def record(run: dx.Run, split: str) -> dx.ExitRecord:
     return _record(stamp(run, split))
 
 
-def trade_off(run: dx.Run, split: str, policy: str) -> pd.DataFrame:
+class Fingerprint(NamedTuple):
+    """What tells whether records can be held against each other, small enough to keep thousands."""
+
+    data: str
+    labels: bytes  # a digest
+    indices: bytes | None  # ... or nothing where they were not recorded
+    reference_flops: float  # shares of compute are relative to it
+
+    def comparable(self, other: Fingerprint) -> bool:
+        """Same images, as `dx.evaluation.same_images` has it, and shares of compute of the same backbone."""
+        indices = self.indices is None or other.indices is None or self.indices == other.indices
+        return indices and self._replace(indices=None) == other._replace(indices=None)
+
+
+def fingerprint(run: dx.Run, split: str) -> Fingerprint:
+    """The record's; raises as `Run.record`."""
+    return _fingerprint(stamp(run, split))
+
+
+class Start(NamedTuple):
+    """What a policy has before its threshold is chosen, as the caches know it."""
+
+    learned_on: Stamp
+    policy: str
+    calibrated: bool  # with a temperature per exit, fitted on val
+
+
+def base(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> dx.Policy:
+    """The policy with all that it learns on val, and a threshold still to be chosen; raises as `dx.fit_policy`."""
+    return _base(_start(run, split, policy, calibrated))
+
+
+def trade_off(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> pd.DataFrame:
     """`dx.trade_off` of the record with thresholds as the policy keeps them: the slider's stops. Not to be changed."""
-    return _trade_off(stamp(run, split), policy)
+    return _trade_off(stamp(run, split), _start(run, split, policy, calibrated))
 
 
-def fitted(run: dx.Run, policy: str, wish: str, value: float) -> dx.Policy:
-    """The policy fitted on the run's val record to ``flops`` or ``accuracy_drop``; raises as `dx.fit_policy`."""
-    return _fitted(stamp(run, "val"), policy, wish, value)
+def line(run: dx.Run, split: str, policy: str, label: int | None = None, calibrated: bool = False) -> list[list[int]]:
+    """`grid.single` at the stops of `trade_off`, for the images of class ``label`` only if one is given."""
+    return _line(stamp(run, split), _start(run, split, policy, calibrated), label)
+
+
+def stops_of_exits(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> list[list[float]]:
+    """`grid.stops_of_exit` of every exit but the last."""
+    return _stops_of_exits(stamp(run, split), _start(run, split, policy, calibrated))
+
+
+def _start(run: dx.Run, split: str, policy: str, calibrated: bool) -> Start:
+    return Start(stamp(run, "val" if calibrated or POLICIES[policy].learns else split), policy, calibrated)
+
+
+def tempered(run: dx.Run, split: str, temperatures: tuple[float, ...]) -> dx.ExitRecord:
+    """The record with the scores that a policy with ``temperatures`` reads; as it is without any."""
+    return _tempered(stamp(run, split), temperatures) if temperatures else record(run, split)
+
+
+def of_class(run: dx.Run, split: str, label: int) -> dx.ExitRecord:
+    """The record of the images of one class."""
+    return _of_class(stamp(run, split), label)
+
+
+def fitted(
+    run: dx.Run, policy: str, wish: str, value: float, per_exit: bool = False, calibrated: bool = False
+) -> dx.Policy:
+    """The policy fitted on the run's val record to ``flops``, ``accuracy_drop`` or ``too_early`` (a guarantee).
+
+    Raises as `dx.fit_policy`.
+    """
+    return _fitted(stamp(run, "val"), policy, wish, value, per_exit, calibrated)
 
 
 def thumbnails(run: dx.Run, split: str) -> Callable[[int], str]:
@@ -55,18 +125,71 @@ def _record(stamp: Stamp) -> dx.ExitRecord:
     return dx.load_run(path).record(split)
 
 
+@st.cache_resource(max_entries=8192, show_spinner=False)
+def _fingerprint(stamp: Stamp) -> Fingerprint:
+    path, split, *_ = stamp
+    record = dx.load_run(path).record(split)  # not by `_record`: it would push out records that are looked at
+    indices = None if record.meta.indices is None else _digest(record.meta.indices)
+    return Fingerprint(record.meta.data, _digest(record.labels), indices, record.meta.reference_flops)
+
+
+def _digest(numbers: npt.ArrayLike) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(numbers, np.int64).tobytes()).digest()
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _base(start: Start) -> dx.Policy:
+    everybody = {"threshold": POLICIES[start.policy].everybody}
+    return _fit(_record(start.learned_on), start.policy, everybody, start.calibrated)
+
+
+def _fit(record: dx.ExitRecord, policy: str, wish: dict[str, Any], calibrated: bool) -> dx.Policy:
+    """`dx.fit_policy`; ``fitted`` says where temperatures were fitted too, for `sharing`."""
+    how: dict[str, Any] = {"temperatures": "fit"} if calibrated else {}
+    made = dx.fit_policy(record, policy, **wish, **how)
+    return replace(made, fitted=made.fitted | how)
+
+
 @st.cache_resource(max_entries=256, show_spinner="Drawing the curve …")
-def _trade_off(stamp: Stamp, policy: str) -> pd.DataFrame:
+def _trade_off(stamp: Stamp, start: Start) -> pd.DataFrame:
+    policy = _base(start)
     table = dx.trade_off(_record(stamp), policy)
-    kept = [dx.fit_policy(_record(stamp), policy, threshold=t).thresholds[0] for t in table["threshold"]]
+    kept = [replace(policy, thresholds=(t,)).thresholds[0] for t in table["threshold"]]
     return table.assign(threshold=kept).drop_duplicates("threshold", ignore_index=True)
 
 
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _line(stamp: Stamp, start: Start, label: int | None) -> list[list[int]]:
+    record = _record(stamp) if label is None else _of_class(stamp, label)
+    stops = _trade_off(stamp, start)["threshold"].tolist()
+    rows: list[list[int]] = grid.single(record, _base(start), stops).tolist()
+    return rows
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _stops_of_exits(stamp: Stamp, start: Start) -> list[list[float]]:
+    record = _record(stamp)
+    return [grid.stops_of_exit(record, _base(start), exit) for exit in range(record.n_exits - 1)]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _tempered(stamp: Stamp, temperatures: tuple[float, ...]) -> dx.ExitRecord:
+    return tempered_record(_record(stamp), temperatures)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _of_class(stamp: Stamp, label: int) -> dx.ExitRecord:
+    record = _record(stamp)
+    return record.subset(np.flatnonzero(record.labels == label))
+
+
 @st.cache_resource(max_entries=1024, show_spinner="Choosing the threshold on val …")
-def _fitted(stamp: Stamp, policy: str, wish: str, value: float) -> dx.Policy:
-    if wish == "flops":
-        return dx.fit_policy(_record(stamp), policy, flops=value)
-    return dx.fit_policy(_record(stamp), policy, accuracy_drop=value)
+def _fitted(
+    stamp: Stamp, policy: str, wish: str, value: float, per_exit: bool = False, calibrated: bool = False
+) -> dx.Policy:
+    guarantee = wish not in ("flops", "accuracy_drop")
+    asked = {"risk": wish, "epsilon": value} if guarantee else {wish: value, "per_exit": per_exit}
+    return _fit(_record(stamp), policy, asked, calibrated)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the pictures …")
@@ -82,11 +205,86 @@ def _thumbnails(stamp: Stamp) -> Callable[[int], str]:
 
 
 def data_uri(picture: npt.NDArray[np.uint8]) -> str:
-    """uint8 (H, W, 3) → a data URI: PNG at its own size, or JPEG at `THUMBNAIL` pixels if it is larger."""
-    image, stream = Image.fromarray(picture), io.BytesIO()
+    """uint8 (H, W, 3) → a data URI: PNG at its own size, or JPEG at `THUMBNAIL` pixels if it is larger.
+
+    A picture in grey is written as such.
+    """
+    grey = bool((picture == picture[..., :1]).all())  # a third of the bytes
+    image, stream = Image.fromarray(picture[..., 0] if grey else picture), io.BytesIO()
     if max(image.size) > THUMBNAIL:
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         image.save(stream, "JPEG", quality=85)
         return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
     image.save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+class Applied(NamedTuple):
+    """What a policy does on a record."""
+
+    policy: dx.Policy
+    exits: npt.NDArray[np.int64]  # (B,) 0-based
+    right: npt.NDArray[np.bool_]  # (B,)
+    summary: dict[str, Any]
+
+
+def applied(run: dx.Run, split: str, policy: str, budget: float | None) -> Applied:
+    """The policy fitted on val to at most ``budget`` of compute, or full depth (None), applied to ``split``.
+
+    Raises:
+        FileNotFoundError, ValueError: no such record, or a budget that cannot be met; see `fit_wish`.
+    """
+    fitted_on = None if budget is None else stamp(run, "val")
+    return _applied(stamp(run, split), fitted_on, policy, budget)
+
+
+@st.cache_resource(max_entries=256, show_spinner="Choosing thresholds on val …")
+def _applied(stamp: Stamp, fitted_on: Stamp | None, policy: str, budget: float | None) -> Applied:
+    record, run = _record(stamp), dx.load_run(stamp[0])
+    fitted = fit_wish(run, policy, FULL) if budget is None else _fitted(fitted_on or stamp, policy, "flops", budget)
+    exits = fitted.exits(record)
+    return Applied(fitted, exits, record.correct[np.arange(record.images), exits], dx.summarise(record, exits))
+
+
+# -- folders of one's own: every file counts, for their makers rewrite one at a time --
+
+FolderStamp = tuple[str, tuple[tuple[str, int, int], ...]]  # folder; each file's name, time and size
+
+
+def folder_stamp(folder: Path) -> FolderStamp:
+    """Which state of a record folder this is; empty if there is nothing."""
+    files = []
+    for file in ("meta.json", *FILES, *OPTIONAL):
+        try:
+            status = (folder / file).stat()
+        except OSError:
+            continue
+        files.append((file, status.st_mtime_ns, status.st_size))
+    return str(folder), tuple(files)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Checking the folder …")
+def folder_problems(stamp: FolderStamp) -> list[str]:
+    """`dx.ExitRecord.problems` of a folder. Not to be changed."""
+    return dx.ExitRecord.problems(stamp[0])
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def folder_record(stamp: FolderStamp) -> dx.ExitRecord:
+    """`dx.ExitRecord.load` of a folder."""
+    return dx.ExitRecord.load(stamp[0])
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing the curve …")
+def folder_trade_off(stamp: FolderStamp, policy: str) -> pd.DataFrame:
+    """As `trade_off`, of a folder; for policies that learn nothing."""
+    record = folder_record(stamp)
+    table = dx.trade_off(record, policy)
+    kept = [dx.fit_policy(record, policy, threshold=t).thresholds[0] for t in table["threshold"]]
+    return table.assign(threshold=kept).drop_duplicates("threshold", ignore_index=True)
+
+
+@st.cache_resource(max_entries=256, show_spinner="Choosing the threshold …")
+def folder_fitted(stamp: FolderStamp, policy: str, budget: float) -> dx.Policy:
+    """The policy fitted on a folder to a compute budget; raises as `dx.fit_policy`."""
+    return dx.fit_policy(folder_record(stamp), policy, flops=budget)

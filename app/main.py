@@ -9,5 +9,10 @@ import streamlit as st
 HERE = Path(__file__).parent
 
 st.set_page_config(page_title="DMPO explore", page_icon=str(HERE / "icon.svg"), layout="wide")
-pages = [st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True)]
+st.html(HERE / "style.css")
+pages = [
+    st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True),
+    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page("views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"),
+]
 st.navigation(pages, position="top").run()

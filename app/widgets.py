@@ -6,27 +6,46 @@ it). Out: what was chosen. Names of runs and texts of files are data: they pass 
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
+import dmpo_explore as dx
+import loading
+from clickable import clickable as clickable_html
+from dmpo_explore.policy import POLICIES
+
 DEFAULT_RUN = "demo"
-RULES = {
-    "confidence": "Leave at the first exit that is at least **{}** confident, else at the last.",
-    "entropy": "Leave at the first exit with an entropy of at most **{}** nats, else at the last.",
-    "margin": "Leave at the first exit whose best class leads by at least **{}**, else at the last.",
-    "patience": "Leave once **{}** exits in a row repeat the answer before them, else at the last.",
-}
+RULES = {name: kind.rule for name, kind in POLICIES.items() if kind.deployable}
 RUN_HELP = "A trained model and what its exits said about every image."
 SPLIT_HELP = "**val** is for choosing thresholds, **test** for reading off what they are worth."
-POLICY_HELP = (
-    "What decides whether an image leaves. **confidence**: the probability of the best class. **entropy**: how spread "
-    "out the probabilities are. **margin**: best class minus second best. **patience**: how often the answer was "
-    "repeated."
+POLICY_HELP = "What decides whether an image leaves.  \n" + "  \n".join(
+    f"**{name}**: {POLICIES[name].summary}." for name in RULES
 )
+
+
+def live() -> bool:
+    """The one switch: the components that answer while one drags, or (``DMPO_EXPLORE_SLIDER=native``) Streamlit's own
+    widgets, which also serve tests without a browser.
+    """
+    return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
+
+
+def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
+    """HTML of `gallery`; where nothing can be clicked the widgets above it do the same."""
+    if live():
+        clickable_html(body, key, on_picked)
+    else:
+        st.html(body)
+
+
+def title() -> None:
+    """The page's title."""
+    st.title("When may the model stop?", anchor=False)
 
 
 def plain(text: object, longest: int = 200) -> str:
@@ -43,6 +62,16 @@ def notice(text: str) -> None:
 def problem(what: str, error: Exception) -> None:
     """Say that something cannot be shown, and why; the library's errors name the fix."""
     st.error(f"**{what}**  \n{plain(error, 500)}", icon=":material/error:")
+
+
+def picture_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
+    """Row → data URI of its picture; None, and a word about it, if there are none."""
+    try:
+        return loading.thumbnails(run, split)
+    except (OSError, ValueError) as error:
+        text = f"The pictures of {plain(split)} are not here; their numbers are shown instead. "
+        st.info(text + plain(error, 500), icon=":material/hide_image:")
+        return None
 
 
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
@@ -88,18 +117,28 @@ def settle_split(splits: Sequence[str]) -> str:
     return settle("split", splits, "test" if "test" in splits else splits[0], "split")
 
 
-def settle_policy() -> str:
+def policies(run: dx.Run) -> list[str]:
+    """Rules that this run can be asked: those that learn need its val record."""
+    has_val = "val" in run.splits()
+    return [name for name in RULES if has_val or not POLICIES[name].learns]
+
+
+def settle_policy(offered: Sequence[str] = tuple(RULES)) -> str:
     """Which rule decides about leaving."""
-    return settle("policy", list(RULES), "confidence", "policy")
+    return settle("policy", offered, "confidence", "policy")
 
 
-def choices(names: Sequence[str], splits: Sequence[str]) -> None:
-    """The three settled choices in a row."""
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.selectbox("Run", names, key="run", width=220, help=RUN_HELP)
-        if splits:
-            st.segmented_control("Split", splits, key="split", required=True, help=SPLIT_HELP)
-            st.segmented_control("Leave by", list(RULES), key="policy", required=True, help=POLICY_HELP)
+def choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[str]) -> None:
+    """The settled choices, in the row that is open."""
+    st.selectbox("Run", names, key="run", width=150, help=RUN_HELP, persist_state="session")
+    if splits:
+        split_and_policy(splits, offered)
+
+
+def split_and_policy(splits: Sequence[str], offered: Sequence[str]) -> None:
+    """The two choices that pages share; kept when one goes to another page."""
+    st.segmented_control("Split", splits, key="split", required=True, help=SPLIT_HELP, persist_state="session")
+    st.selectbox("Leave by", offered, key="policy", width=150, help=POLICY_HELP, persist_state="session")
 
 
 def headline(s: Mapping[str, Any]) -> None:

@@ -1,31 +1,46 @@
-"""Explore: move the threshold, see who leaves where, what it saves and what it costs.
+"""Explore: drag the threshold, see who leaves where, what it saves and what it costs.
 
-In: runs (bundled and under the runs root). Out: numbers of `dx.summarise`, curves of `dx.trade_off`, pictures. Moving
-the threshold asks arrays only; no model runs and torch is not imported.
+In: runs (bundled and under the runs root). Out: numbers of `dx.summarise`, curves of `dx.trade_off`, pictures. While
+the thumb moves the browser redraws alone; letting go asks arrays only: no model runs and torch is not imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 import address
+import calibrated
+import cockpit
 import dial
 import dmpo_explore as dx
-import gallery
+import explanation
+import linked
 import loading
+import selection
+import sharing
 import widgets
-from dmpo_explore import figures
+from dmpo_explore import figures, figures_compare
+from threshold_slider import threshold_slider
 
-STYLE = Path(__file__).parent.parent / "style.css"
-KEYS = ("run", "split", "policy", "threshold")  # of the address and of the widgets
-SHOWN = 18  # pictures of each exit at a time
+KEYS = (
+    "run",
+    "split",
+    "policy",
+    "threshold",
+    calibrated.KEY,
+    "beside",
+    *dial.WISHES,
+    *selection.KEYS,
+)  # of the address and of the state
+NONE = ","  # in the address: nothing beside it
 COMPARED = 3  # runs beside the chosen one unless the reader asks for others
 
 
@@ -34,26 +49,30 @@ class View(NamedTuple):
 
     run: dx.Run
     split: str
-    record: dx.ExitRecord
+    record: dx.ExitRecord  # as recorded
+    read: dx.ExitRecord  # ... with the scores that the policy reads
     policy: dx.Policy
     exits: npt.NDArray[np.int64]  # (B,) 0-based
     right: npt.NDArray[np.bool_]  # (B,) whether the answer given there is right
     summary: dict[str, Any]
+    chosen: selection.Selection
 
 
 def page() -> None:
-    """Title, choices, workbench, explanations."""
-    st.html(STYLE)
-    st.title("When may the model stop?", anchor=False)
-    st.markdown(
-        "An image leaves at the first exit that is sure enough and saves the rest of the way. **Move the threshold**: "
-        "see who leaves where, what it saves, what it costs."
-    )
+    """The address, then everything else as one fragment: moving something draws only that anew."""
     names = dx.list_runs()
     if not names:
+        widgets.title()
         widgets.no_runs()
         return
-    address.follow(KEYS)
+    if address.follow(KEYS):
+        st.session_state["_fresh"] = True
+    body(names)
+
+
+@st.fragment
+def body(names: Sequence[str]) -> None:
+    """The workbench, or what is wrong with the run."""
     try:
         workbench(names)
     except (OSError, ValueError) as error:
@@ -61,34 +80,43 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Choices on top; left the threshold and its numbers, right the images."""
+    """Choices on top, then the cockpit, then who leaves where: classes, pictures, a table."""
+    top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
+    with top:
+        widgets.title()
     name = widgets.settle_run(names)
     try:
         run = dx.load_run(name)
     except (OSError, ValueError):
-        widgets.choices(names, [])
+        widgets.choices(names, [], [])
         raise
     splits = run.splits()
-    if splits:
-        split, policy_name = widgets.settle_split(splits), widgets.settle_policy()
-    widgets.choices(names, splits)
     if not splits:
+        widgets.choices(names, [], [])
         widgets.notice(f"Run {widgets.plain(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it.")
         return
-    dial.settle_threshold(run, split, policy_name)
-    with st.container(key="workbench"):
-        left, right = st.columns([5, 7], gap="medium")
-    with left, st.container(key="panel"):
-        policy = dial.threshold_dial(run, split, policy_name)
-        view = look(run, split, policy)
-        provenance(view)
-        widgets.headline(view.summary)
-        trade_off(names, view)
-    with right:
-        histogram(view)
-        pictures(view)
-    explanation(view)
-    remember(view)
+    offered = widgets.policies(run)
+    split, policy_name = widgets.settle_split(splits), widgets.settle_policy(offered)
+    try:
+        calibrated.settle(run, split, policy_name)
+        view = look(run, split, dial.settle(run, split, policy_name))
+    except (OSError, ValueError):
+        widgets.choices(names, splits, offered)
+        raise
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
+        widgets.choices(names, splits, offered)
+        calibrated.toggle(run, split, policy_name)
+        dial.controls(run, split, policy_name)
+    with top:
+        others = comparable(names, view)
+        beside = choose_beside(others, run.name)
+    tables = curves(view, {name: others[name] for name in beside})
+    instruments(view, tables)
+    linked.views(view.run, view.split, view.read, view.exits, view.right, view.chosen, dial.text(view.policy))
+    with top:
+        explanation.popover(run, split, view.policy)
+        sharing.bar(run, split, view.policy, _tables(view), _figures(view, tables))
+    remember(view, beside, list(others))
 
 
 def look(run: dx.Run, split: str, policy: dx.Policy) -> View:
@@ -96,152 +124,123 @@ def look(run: dx.Run, split: str, policy: dx.Policy) -> View:
     record = loading.record(run, split)
     exits = policy.exits(record)
     right = record.prediction[np.arange(record.images), exits] == record.labels
-    return View(run, split, record, policy, exits, right, dx.summarise(record, exits))
+    read = loading.tempered(run, split, policy.temperatures)
+    return View(run, split, record, read, policy, exits, right, dx.summarise(record, exits), selection.settle(record))
 
 
-def remember(view: View) -> None:
+def remember(view: View, beside: Sequence[str], others: Sequence[str]) -> None:
     """Keep the view in the address, and its compute for when run or policy change."""
     parts = {"run": view.run.name, "split": view.split, "policy": view.policy.name}
     if view.record.n_exits > 1:
         st.session_state["_compute"] = view.summary["flops_fraction"]
-        parts["threshold"] = str(view.policy.thresholds[0])
-    address.write(**parts)
+        parts["threshold"] = dial.text(view.policy)
+        parts |= {calibrated.KEY: "1"} if calibrated.on() else {}
+        parts |= {key: f"{value:g}" for key in dial.WISHES if (value := st.session_state.get(key)) is not None}
+    if list(beside) != list(others[:COMPARED]):
+        parts["beside"] = ",".join(beside) or NONE
+    address.write(**parts, **selection.address(view.chosen, view.record))
 
 
-def provenance(view: View) -> None:
-    """One line: where the threshold comes from."""
-    if view.record.n_exits == 1:
-        return
-    fitted = dial.wish(view.run, view.policy.name)
-    if fitted is None:
-        st.caption(f":material/back_hand: Set by hand, looking at {widgets.plain(view.split)}.")
-        return
-    val = loading.record(view.run, "val")
-    there = dx.summarise(val, fitted.exits(val))
-    given = f"{there['accuracy']:.2%} at {there['flops_fraction']:.1%} compute"
-    st.caption(f":material/check_circle: Chosen on val: {given} there. The cards show {widgets.plain(view.split)}.")
-
-
-def trade_off(names: Sequence[str], view: View) -> None:
-    """The run's curve with the current point, and other runs on the same images beside it."""
-    others = _comparable(names, view)
-    key = f"beside {view.run.name}"
-    beside = [name for name in st.session_state.get(key, list(others)[:COMPARED]) if name in others]
-    curves: dict[str, pd.DataFrame] = {}
-    singles: dict[str, tuple[float, float]] = {}
-    for name in [view.run.name, *beside]:
-        table = loading.trade_off(others.get(name, view.run), view.split, view.policy.name)
-        if len(table) > 1:
-            curves[name] = table
-        else:
-            singles[name] = (table["flops_fraction"].iloc[0], table["accuracy"].iloc[0])
-    s = view.summary
-    where = ", ".join([*curves, *singles])
-    alt = f"Accuracy over compute of {where}; now {s['accuracy']:.1%} at {s['flops_fraction']:.1%} compute."
-    point = s if view.record.n_exits > 1 else None  # a single exit is its own diamond
-    widgets.chart(figures.trade_off_figure(curves, point, singles), "trade_off", 270, alt)
+def choose_beside(others: Mapping[str, dx.Run], name: str) -> list[str]:
+    """Which of ``others`` stand beside run ``name``; in the row that is open. Each run has its own choice."""
+    state, key, usual = st.session_state, f"beside {name}", list(others)[:COMPARED]
+    if "beside" in state:  # an address was followed; None: it has nothing to say about it
+        asked = state.pop("beside")
+        wanted = usual if asked is None else [part for part in str(asked).split(",") if part]
+        for other in wanted:
+            if other not in others:
+                shown = f"{widgets.plain(repr(other), 60)} cannot stand beside {widgets.plain(name)}"
+                widgets.notice(f"{shown}: there is no such run on the same images with the same backbone.")
+        state[key] = list(dict.fromkeys(wanted))
+    state[key] = [other for other in state.get(key, usual) if other in others]
     if others:
-        options = list(others)
-        text = "Other runs whose record is of the same images."
-        st.pills(
-            "Compare with",
-            options,
-            selection_mode="multi",
-            default=beside,
-            format_func=widgets.plain,
-            key=key,
-            help=text,
-        )
+        with st.popover("Beside it", icon=":material/stacked_line_chart:"):
+            text = "Other runs whose record is of the same images, with the same backbone"
+            options = {"format_func": widgets.plain, "key": key, "persist_state": "session"}
+            st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
+    return list(state[key])
 
 
-def _comparable(names: Sequence[str], view: View) -> dict[str, dx.Run]:
-    """Other runs whose record of this split is of the same images; those that cannot be read are left out."""
-    found = {}
+def curves(view: View, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
+    """Name → trade-off of the run and of those beside it."""
+    found = {view.run.name: _curve(view)}
+    for name, run in beside.items():
+        policy = view.policy.name if view.policy.name in widgets.policies(run) else "confidence"
+        found[name] = loading.trade_off(run, view.split, policy)
+    return found
+
+
+def comparable(names: Sequence[str], view: View) -> dict[str, dx.Run]:
+    """Other runs on the same images with the same backbone (`loading.Fingerprint`), without those that are broken."""
+    found, ours = {}, loading.fingerprint(view.run, view.split)
     for name in names:
         try:
             run = dx.load_run(name)
-            if name != view.run.name and np.array_equal(loading.record(run, view.split).labels, view.record.labels):
+            if name != view.run.name and ours.comparable(loading.fingerprint(run, view.split)):
                 found[name] = run
         except (OSError, ValueError):
             continue
     return found
 
 
-def histogram(view: View) -> None:
-    """How many images leave at each exit, right and wrong stacked."""
-    st.header("Who leaves where", anchor=False)
-    blocks = view.record.meta.exits
-    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(blocks, start=1)]
-    figure = figures.exit_histogram(view.exits, view.right, labels).update_xaxes(title=None)
-    counts = np.bincount(view.exits, minlength=len(blocks))
-    alt = "Images leaving: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(counts, start=1)) + "."
-    widgets.chart(figure, "histogram", 220, alt)
+def instruments(view: View, tables: dict[str, pd.DataFrame]) -> None:
+    """Slider, numbers, curve and bars: the component, or Streamlit's own (see `widgets.live`)."""
+    chosen, image = view.chosen, view.chosen.image
+    data = cockpit.cockpit(
+        view.run,
+        view.split,
+        view.policy,
+        tables,
+        seq=st.session_state.get("_seq", 0),
+        exit=chosen.exit,
+        marked=0 if image is None else int(view.exits[image]) + 1,
+        label=chosen.label - 1 if chosen.label else None,
+        source=dial.source(view.run, view.split, view.policy),
+    )
+    if widgets.live():
+        threshold_slider(data, dial.COCKPIT, dial.moved, _bar_picked)
+        return
+    dial.native(data)
+    st.caption(widgets.plain(data["source"], 500))
+    widgets.headline(view.summary)
+    for name, figure in _figures(view, tables).items():
+        widgets.chart(figure(), name, 260, f"{data['alt']}." if name == "trade-off" else name)
 
 
-def pictures(view: View) -> None:
-    """Some images of every exit, right and wrong."""
-    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        shown = st.segmented_control("Show", ["all", "right", "wrong"], default="all", required=True, key="answers")
-        if st.button("Show others", icon=":material/shuffle:", help="Other images of every exit."):
-            st.session_state["_page"] = st.session_state.get("_page", 0) + 1
-    picture = _picture_source(view)
-    keep = {"right": view.right, "wrong": ~view.right}.get(str(shown), np.ones(view.record.images, bool))
-    order = gallery.shuffled(view.record.images)
-    order = order[keep[order]]
-    where = view.exits[order]
-    counts = np.bincount(view.exits, minlength=view.record.n_exits).tolist()
-    colours = figures.exit_colours(view.record.n_exits)
-    for exit, colour in enumerate(colours):
-        right = float(view.right[view.exits == exit].mean()) if counts[exit] else 0.0
-        rows = gallery.page_of(order[where == exit], st.session_state.get("_page", 0), SHOWN)
-        body = (
-            gallery.figures(view.record, exit, rows, picture) if rows.size else '<p class="dx-none">None to show.</p>'
-        )
-        st.html(gallery.exit_header(view.record, exit, counts, right, colour) + body)
+def _bar_picked() -> None:
+    event = getattr(st.session_state.get(dial.COCKPIT), "picked", None)
+    if isinstance(event, dict):
+        selection.toggle(f"exit {event.get('exit')}")
 
 
-def _picture_source(view: View) -> Callable[[int], str] | None:
-    try:
-        return loading.thumbnails(view.run, view.split)
-    except (OSError, ValueError) as error:
-        st.info(
-            f"The pictures of {widgets.plain(view.split)} are not here; their numbers are shown instead. "
-            f"{widgets.plain(error, 500)}",
-            icon=":material/hide_image:",
-        )
-        return None
+def _figures(view: View, tables: dict[str, pd.DataFrame]) -> dict[str, Callable[[], go.Figure]]:
+    names = [f"exit {k}<br>block {block}" for k, block in enumerate(view.record.meta.exits, start=1)]
+    lines = {name: table for name, table in tables.items() if len(table) > 1}
+    singles = {name: (t["flops_fraction"].iloc[0], t["accuracy"].iloc[0]) for name, t in tables.items() if len(t) < 2}
+    several = view.record.n_exits > 1  # a single exit is its own diamond
+    bound = loading.trade_off(view.run, view.split, "oracle") if several else None
+    classes = [figures_compare.as_text(name) for name in view.record.meta.class_names]
+    now = view.summary if several else None
+
+    def trade_off() -> go.Figure:
+        return cockpit.coloured(figures.trade_off_figure(lines, now, singles, bound=bound), list(tables))
+
+    return {
+        "trade-off": trade_off,
+        "exits": partial(figures.exit_histogram, view.exits, view.right, names),
+        "classes": partial(figures.class_exit_heat_map, view.record.labels, view.exits, classes, names),
+    }
 
 
-def explanation(view: View) -> None:
-    """How compute is counted and where thresholds come from."""
-    meta = view.record.meta
-    with st.expander("How compute is counted, and where thresholds come from", icon=":material/help:"):
-        st.markdown(
-            f"**Compute** is counted in FLOPs ({widgets.plain(meta.flops_convention)}). Leaving at an exit costs "
-            "everything that has run so far: embedding, blocks, tuning, and every bypass and predictor already asked. "
-            "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
-            f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own "
-            "full depth may therefore exceed 100%.\n\n"
-            "**Thresholds** from the pills under the slider are fitted on val, images held out from training, and "
-            "applied unchanged to test. Moving the slider while looking at test is for exploring; a number to report "
-            "comes from val."
-        )
-        st.table(
-            pd.DataFrame(
-                {
-                    "exit": [str(k) for k in range(1, view.record.n_exits + 1)],
-                    "after block": [str(block) for block in meta.exits],
-                    "GFLOPs": [f"{flops / 1e9:.3g}" for flops in meta.flops],
-                    "share of the plain backbone": [f"{share:.1%}" for share in view.record.flops_fraction],
-                    "accuracy if all left here": [f"{accuracy:.2%}" for accuracy in view.summary["exit_accuracy"]],
-                }
-            ),
-            hide_index=True,
-            width="content",
-        )
-        size = f"{meta.image_size} px" if meta.image_size else "unknown size"
-        recorded = widgets.plain(meta.created or "at an unknown time")
-        st.caption(f"Model: {widgets.plain(meta.model)} · {size} · recorded {recorded}")
+def _tables(view: View) -> dict[str, Callable[[], pd.DataFrame]]:
+    return {
+        "images": partial(linked.table, view.read, view.exits, view.right, np.arange(view.record.images)),
+        "curve": partial(_curve, view),
+    }
+
+
+def _curve(view: View) -> pd.DataFrame:
+    return loading.trade_off(view.run, view.split, view.policy.name, bool(view.policy.temperatures))
 
 
 page()

@@ -1,9 +1,8 @@
-"""For tests of the app: made-up runs on real pictures, a server on them, and a browser to look at it."""
+"""For tests of the app: made-up runs on real pictures, and a server on them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -32,7 +31,14 @@ def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_run(root, "six", n_exits=6, seed=3)
     save_run(root, "one", n_exits=1, seed=5)
     save_run(root, "hostile", images=60, class_name=HOSTILE)
+    save_run(root, "hostile2", images=60, seed=9, class_name=HOSTILE)
     return root
+
+
+@pytest.fixture(autouse=True)
+def _native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's own widgets for tests without a browser, where the components are inert."""
+    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
 
 
 @pytest.fixture
@@ -51,12 +57,12 @@ def server(runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     log = tmp_path_factory.mktemp("server") / "log.txt"
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root)}
+    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
     try:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        yield Server(f"http://127.0.0.1:{port}/", log)
+        yield Server(f"http://127.0.0.1:{port}/", log, runs_root)
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -73,26 +79,11 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds
     raise RuntimeError(f"the app did not start:\n{log.read_text(errors='replace')}")
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium: the system's, else Playwright's own, else the test skips."""
-    from playwright.sync_api import Error, sync_playwright
-
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        except Error as error:
-            pytest.skip(f"no browser: install chromium or run `playwright install chromium` ({error.message[:200]})")
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def visit(browser: Browser, server: Server) -> Iterator[Visit]:
     """A fresh browser profile on the app; afterwards: no error in the console, no exception shown or logged."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)
     context.add_init_script(WATCH)
     page = context.new_page()
     visit = Visit(page, server)

@@ -16,8 +16,20 @@ MAIN = Path(__file__).parents[2] / "app" / "main.py"
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
 
 
-def save_run(root: Path, name: str, images: int = 600, n_exits: int = 4, seed: int = 0, class_name: str = "") -> None:
-    """A run on some of Fashion-MNIST's test pictures, with a val record that has no pictures."""
+def save_run(
+    root: Path,
+    name: str,
+    images: int = 600,
+    n_exits: int = 4,
+    seed: int = 0,
+    class_name: str = "",
+    logits_of: tuple[str, ...] = (),
+) -> None:
+    """A run on some of Fashion-MNIST's test pictures, with a val record that has no pictures.
+
+    Args:
+        logits_of: splits whose records keep their logits.
+    """
     pictures = load_pictures("fashion-mnist", "test")
     rows = np.random.default_rng(7).choice(len(pictures), images, replace=False)
     names = (class_name or pictures.class_names[0], *pictures.class_names[1:])
@@ -27,8 +39,9 @@ def save_run(root: Path, name: str, images: int = 600, n_exits: int = 4, seed: i
     logits = rng.normal(size=(images, n_exits, 10)) * 1.5
     strength = np.linspace(1.5, 4.0, n_exits) if n_exits > 1 else np.array([4.0])
     logits[np.arange(images), :, labels] += strength * rng.gamma(2.0, 0.5, size=(images, 1))
-    test = record_from_logits(logits, labels, with_logits=False, split="test", indices=pictures.indices[rows], **common)
-    val = make_record(400, n_exits, 10, seed=seed + 1, with_logits=False, split="val", **common)
+    test_only: dict[str, Any] = {"with_logits": "test" in logits_of, "split": "test", "indices": pictures.indices[rows]}
+    test = record_from_logits(logits, labels, **test_only, **common)
+    val = make_record(400, n_exits, 10, seed=seed + 1, with_logits="val" in logits_of, split="val", **common)
     write_text(root / name / "config.json", Config(data=DataConfig("fashion-mnist")).to_json())
     test.save(root / name / "records" / "test")
     val.save(root / name / "records" / "val")

@@ -14,44 +14,94 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-def test_the_slider_moves_numbers_and_pictures(visit: Visit, tmp_path: Path) -> None:
-    page = visit.open("?run=four&threshold=0.5")
-    numbers, images = visit.numbers(), visit.images()
-    assert len(numbers) == 4 and len(images) > 18
-    slider = page.get_by_role("slider", name="Threshold")
-    slider.focus()
-    slider.press("PageUp")
-    for number in (0, 1):  # accuracy and compute
-        expect(page.get_by_test_id("stMetric").nth(number)).not_to_have_text(numbers[number])
-    visit.settle()
-    assert "threshold=" in page.url and "threshold=0.5&" not in page.url + "&"
-    assert visit.images() != images
-    slider.press("End")
-    expect(page.get_by_text("Nobody leaves early.")).to_be_visible()
-    expect(page.get_by_test_id("stMetricValue").nth(2)).to_have_text("4.00")
-    visit.settle()
-    assert len(visit.images()) == 18  # all of them at exit 4
-    page.screenshot(path=tmp_path / "explore.png")
-    assert (tmp_path / "explore.png").stat().st_size > 20_000
-
-
 def test_pictures_are_really_drawn(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
     page.wait_for_function("() => [...document.querySelectorAll('.dx-gallery img')].every(i => i.complete)")
     sizes = page.eval_on_selector_all(".dx-gallery img", "all => all.map(i => [i.naturalWidth, i.clientWidth])")
     assert len(sizes) > 18
     assert all(natural == 28 and drawn >= 60 for natural, drawn in sizes)
-    assert page.locator(".js-plotly-plot").count() == 2
+
+
+def test_a_big_screen_shows_the_cockpit_without_scrolling(visit: Visit, tmp_path: Path) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    assert page.evaluate("() => [innerWidth, innerHeight, scrollY]") == [1440, 900, 0]
+    for selector in (".hint", ".track", ".cards", ".curve", ".bars", ".dx-heat", ".dx-shown"):
+        box = page.locator(selector).bounding_box()
+        assert box and box["y"] >= 0 and box["x"] + box["width"] <= 1440
+        whole = selector not in (".dx-heat", ".dx-shown")  # of these the beginning shows
+        assert box["y"] + (box["height"] if whole else 40) <= 900
+    bottoms = page.eval_on_selector_all(".st-key-choices > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
+    assert len(bottoms) >= 7 and max(bottoms) - min(bottoms) < 2  # all choices in one row
+    page.screenshot(path=tmp_path / "explore.png")
+    assert (tmp_path / "explore.png").stat().st_size > 20_000
+
+
+def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    everything = visit.images()
+    page.locator(".bar").nth(1).click()
+    page.wait_for_url("**exit=2**")
+    visit.settle()
+    assert page.locator(".bar[aria-pressed=true]").get_attribute("data-pick") == "2"
+    assert page.locator(".dx-exit").count() == 1 and "Exit 2" in page.locator(".dx-exit").inner_text()
+
+    page.locator('[data-pick="cell 3 1"]').click()
+    page.wait_for_url("**class=Pullover**")
+    visit.settle()
+    assert "exit=1" in page.url and page.locator(".bars figcaption").inner_text().startswith(
+        "Who leaves where: Pullover"
+    )
+    said = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
+    leaving = int(said.split("(")[1].split(" ")[0])
+    assert page.locator(".bar .total").first.text_content() == str(leaving)  # the bars are the class's now
+    assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
+
+    page.locator(".dx-gallery button").nth(2).click()
+    page.wait_for_url("**image=**")
+    visit.settle()
+    detail = page.locator(".dx-detail")
+    assert "Pullover" in detail.inner_text() and detail.locator("tbody tr").count() == 4
+    assert page.locator(".dx-heat td[data-marked]").count() == page.locator(".mark").count() == 1
+
+    page.get_by_role("radio", name="table").click()
+    page.wait_for_selector(".stDataFrame canvas")
+    visit.settle()
+    chosen = detail.locator("h3").inner_text()
+    grid = page.locator(".stDataFrame canvas").first.bounding_box()
+    assert grid
+    page.mouse.click(grid["x"] + 12, grid["y"] + 36 + 0.5 * 44)  # the first row's box
+    expect(detail.locator("h3")).not_to_have_text(chosen)
+    visit.settle()
+
+    page.mouse.move(5, 5)  # the table's toolbar goes
+    page.get_by_role("button", name="Show all again").click()
+    expect(detail).to_have_count(0)
+    page.get_by_role("radio", name="pictures").click()
+    page.wait_for_selector(".dx-shown")
+    visit.settle()
+    assert visit.images() == everything and "exit=" not in page.url and "class=" not in page.url
+
+
+def test_pages_show_other_images(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.0&exit=1")
+    first = visit.images()
+    page.get_by_test_id("stPagination").get_by_role("button", name="Page 2", exact=True).click()
+    expect(page.locator(".dx-gallery li").first).not_to_have_attribute("title", first[0])
+    visit.settle()
+    assert not set(first) & set(visit.images())
 
 
 def test_a_wish_a_shared_link_and_the_back_button(visit: Visit, browser: Browser) -> None:
     page = visit.open("?run=six")
-    before, accuracy = visit.numbers(), page.get_by_test_id("stMetricValue").first
+    before, accuracy = visit.numbers(), page.locator("[data-number=accuracy]")
     was = accuracy.inner_text()
-    page.get_by_role("radio", name="70%").click()
+    box = page.get_by_role("spinbutton", name="At most % compute")
+    box.fill("70")
+    box.press("Enter")
     expect(accuracy).not_to_have_text(was)
     visit.settle()
     after, link = visit.numbers(), page.url.removeprefix(visit.server.address)
+    assert "budget=70" in link
     expect(page.get_by_text("Chosen on val")).to_be_visible()
 
     page.go_back()
@@ -64,12 +114,24 @@ def test_a_wish_a_shared_link_and_the_back_button(visit: Visit, browser: Browser
         other = Visit(context.new_page(), visit.server)
         other.open(link)
         assert other.numbers() == after
+        expect(other.page.get_by_role("spinbutton", name="At most % compute")).to_have_value("70")
+
+
+def test_the_explanation_is_one_click_away(visit: Visit) -> None:
+    page = visit.open("?run=four")
+    page.get_by_role("button", name="What is counted").click()
+    expect(page.get_by_text("1 MAC = 2 FLOPs").first).to_be_visible()
+    expect(page.get_by_text("are fitted on val").first).to_be_visible()
 
 
 def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
-    page = visit.open("?run=hostile&threshold=1.01&policy=" + HOSTILE.replace(" ", "%20"))
+    page = visit.open("?run=hostile&threshold=1.01&class=0&policy=" + HOSTILE.replace(" ", "%20"))
     assert page.get_by_text("There is no policy").is_visible()
-    assert HOSTILE in page.locator(".st-key-workbench").inner_text()
+    assert HOSTILE in page.locator(".st-key-linked").inner_text()
+    page.locator('[data-pick="class 1"]').click()
+    expect(page.locator(".bars figcaption")).to_contain_text(HOSTILE)
+    page.locator(".dx-gallery button").first.click()
+    expect(page.locator(".dx-detail")).to_contain_text(HOSTILE)
     assert page.evaluate("() => window.hacked") is None
 
 
@@ -78,8 +140,10 @@ def test_narrow_and_dark(visit: Visit, tmp_path: Path) -> None:
     visit.page.set_viewport_size({"width": 800, "height": 900})
     page = visit.open("?run=four")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
-    panel, right = page.locator(".st-key-panel").bounding_box(), page.locator(".dx-exit").first.bounding_box()
-    assert panel and right and right["y"] > panel["y"] + panel["height"]  # one below the other
+    heat, shown = page.locator(".dx-heat").bounding_box(), page.locator(".dx-shown").bounding_box()
+    assert heat and shown and shown["y"] >= heat["y"] + heat["height"]  # one below the other
+    columns = "getComputedStyle(document.querySelector('.dx-gallery')).gridTemplateColumns"
+    assert len(page.evaluate(columns).split()) == 10
     background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     assert background == "rgb(18, 22, 28)"  # our own theme
     page.screenshot(path=tmp_path / "narrow.png")

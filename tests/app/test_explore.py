@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +16,12 @@ import pytest
 from made_up import MAIN, save_run
 from streamlit.testing.v1 import AppTest
 
+import cockpit
 import dial
 import dmpo_explore as dx
+import sharing
 import widgets
+from dmpo_explore import figures
 from dmpo_explore.policy import POLICIES
 
 
@@ -53,16 +58,39 @@ def address_of(app: AppTest) -> dict[str, str]:
 
 
 def bodies(app: AppTest) -> list[str]:
-    """The HTML of every exit, in order."""
-    return [str(element.proto.body) for element in app.get("html") if 'class="dx-exit"' in str(element.proto.body)]
+    """The HTML of every exit's pictures, in order."""
+    (shown,) = (body for body in html(app) if 'class="dx-shown"' in body)
+    return shown.split('<div class="dx-exit"')[1:]
 
 
-def slider(app: AppTest) -> Any:
-    return app.select_slider(key="threshold")
+def html(app: AppTest) -> list[str]:
+    return [str(element.proto.body) for element in app.get("html")]
+
+
+def slider(app: AppTest, number: int = 0) -> Any:
+    return app.select_slider(key=f"dial {number}")
+
+
+def move(app: AppTest, place: int, number: int = 0) -> AppTest:
+    """The slider to a place among its stops."""
+    places = range(len(slider(app, number).options))
+    return checked(slider(app, number).set_value(places[place]).run())
 
 
 def shown_threshold(app: AppTest) -> float:
     return float(app.session_state["threshold"])
+
+
+def shown_policy(app: AppTest) -> dx.Policy:
+    """The policy on screen, as the library makes it."""
+    state = app.session_state
+    run, name = dx.load_run(state["run"]), state["policy"]
+    thresholds = [float(number) for number in state["threshold"].split(",")]
+    return dx.fit_policy(run.record("val"), name, threshold=thresholds)
+
+
+def wished(app: AppTest, key: str, value: float | None) -> AppTest:
+    return checked(app.number_input(key=key).set_value(value).run())
 
 
 def test_opens_with_a_threshold_from_val(runs: Path) -> None:
@@ -70,7 +98,7 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     app = start(run="four")
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.3)
     assert shown_threshold(app) == fitted.thresholds[0]
-    assert app.session_state["budget"] == 0.3
+    assert app.session_state["budget"] == 30
     assert cards(app) == expected("four", "test", fitted)
     assert any("Chosen on val" in caption.value for caption in app.caption)
     assert not app.warning and not app.error
@@ -81,20 +109,19 @@ def test_shows_pictures_of_every_exit(runs: Path) -> None:
     record = dx.load_run("four").record("test")
     counts = np.bincount(dx.fit_policy(record, threshold=0.8).exits(record), minlength=4)
     shown = bodies(app)
-    assert [body.count("<img ") for body in shown] == np.minimum(counts, 18).tolist()
-    assert all(f"{count:,} images" in body for count, body in zip(counts, shown, strict=True))
+    assert [body.count("<img ") for body in shown] == np.minimum(counts, 20).tolist()
+    assert all(f"{count:,} leave here" in body for count, body in zip(counts, shown, strict=True))
 
 
-@pytest.mark.parametrize("policy", list(POLICIES))
+@pytest.mark.parametrize("policy", list(widgets.RULES))
 def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -> None:
     app = start(run="six", policy=policy)
     seen = []
     for place in (len(slider(app).options) // 2, 0, -1):
-        checked(slider(app).set_value(slider(app).options[place]).run())
-        record = dx.load_run("six").record("test")
-        assert cards(app) == expected("six", "test", dx.fit_policy(record, policy, threshold=shown_threshold(app)))
+        move(app, place)
+        assert cards(app) == expected("six", "test", shown_policy(app))
         seen.append((cards(app)["Compute saved"], bodies(app)))
-        assert app.session_state["budget"] is app.session_state["drop"] is None  # set by hand now
+        assert all(app.session_state[wish] is None for wish in dial.WISHES)  # set by hand now
     assert len({compute for compute, _ in seen}) == 3
     assert seen[0][1] != seen[1][1] != seen[2][1]
     assert cards(app)["Mean exit"] == "6.00"
@@ -102,20 +129,38 @@ def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -
 
 def test_a_wish_is_solved_on_val_and_shown_on_test(runs: Path) -> None:
     app = start(run="four")
-    for key, wish in (("budget", {"flops": 0.5}), ("drop", {"accuracy_drop": 0.01})):
-        (value,) = wish.values()
-        checked(app.button_group(key=key).set_value(value).run())
+    wishes: tuple[tuple[str, float, dict[str, Any]], ...] = (
+        ("budget", 52.5, {"flops": 0.525}),
+        ("drop", 1.3, {"accuracy_drop": 0.013}),
+        ("risk", 9.0, {"risk": "too_early", "epsilon": 0.09}),
+    )
+    for key, value, wish in wishes:
+        wished(app, key, value)
         fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", **wish)
         assert shown_threshold(app) == fitted.thresholds[0]
         assert cards(app) == expected("four", "test", fitted)
-    assert app.session_state["budget"] is None  # one wish at a time
+        assert [key for key in dial.WISHES if app.session_state[key] is not None] == [key]  # one wish at a time
+        assert address_of(app)[key] == f"{value:g}"
+
+
+def test_a_guarantee_that_cannot_be_given_is_said(runs: Path) -> None:
+    app = wished(start(run="four"), "risk", 0.01)
+    assert cards(app)["Mean exit"] == "4.00"
+    assert any("no threshold can be certified" in caption.value for caption in app.caption)
+
+
+def test_a_cleared_wish_leaves_its_threshold(runs: Path) -> None:
+    app = start(run="four")
+    before = cards(app)
+    wished(app, "budget", None)
+    assert cards(app) == before
+    assert any("Set by hand" in caption.value for caption in app.caption)
 
 
 def test_the_lit_wish_is_solved_anew_for_another_run_or_policy(runs: Path) -> None:
-    app = start(run="four")
-    checked(app.button_group(key="budget").set_value(0.7).run())
+    app = wished(start(run="four"), "budget", 70.0)
     checked(app.selectbox(key="run").set_value("six").run())
-    checked(app.button_group(key="policy").set_value("entropy").run())
+    checked(app.selectbox(key="policy").set_value("entropy").run())
     fitted = dx.fit_policy(dx.load_run("six").record("val"), "entropy", flops=0.7)
     assert shown_threshold(app) == fitted.thresholds[0]
     assert cards(app) == expected("six", "test", fitted)
@@ -124,18 +169,58 @@ def test_the_lit_wish_is_solved_anew_for_another_run_or_policy(runs: Path) -> No
 def test_a_threshold_set_by_hand_keeps_its_compute_when_the_policy_changes(runs: Path) -> None:
     app = start(run="six", threshold="0.8")
     before = float(cards(app)["Compute saved"].rstrip("%"))
-    checked(app.button_group(key="policy").set_value("margin").run())
+    checked(app.selectbox(key="policy").set_value("margin").run())
     assert abs(float(cards(app)["Compute saved"].rstrip("%")) - before) < 1.5
     assert "Set by hand" in " ".join(caption.value for caption in app.caption)
+
+
+def test_every_exit_can_have_its_own_threshold(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")
+    before = cards(app)
+    checked(app.button_group(key="kind").set_value("per exit").run())
+    assert cards(app) == before and app.session_state["threshold"] == "0.8,0.8,0.8"
+    move(app, 5, number=1)
+    policy = shown_policy(app)
+    assert len(set(policy.thresholds)) == 2 and policy.thresholds[0] == policy.thresholds[2] == 0.8
+    assert cards(app) == expected("four", "test", policy) != before
+    link = address_of(app)
+    assert cards(start(**link)) == cards(app)
+
+    wished(app, "budget", 40.0)
+    fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.4, per_exit=True)
+    assert shown_policy(app).thresholds == fitted.thresholds
+    assert cards(app) == expected("four", "test", fitted)
+    checked(app.button_group(key="kind").set_value("one").run())
+    assert shown_policy(app).thresholds == dx.fit_policy(dx.load_run("four").record("val"), flops=0.4).thresholds
+
+
+def test_only_what_compares_scores_has_thresholds_per_exit(runs: Path) -> None:
+    app = start(run="four", threshold="0.8,0.7,0.6")
+    assert app.session_state["kind"] == "per exit"
+    checked(app.selectbox(key="policy").set_value("patience").run())
+    assert app.session_state["kind"] == "one" and not [b for b in app.button_group if b.key == "kind"]
+    assert cards(app) == expected("four", "test", shown_policy(app))
+
+
+def test_what_the_browser_sends_is_checked(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")
+    before = cards(app)
+    for nonsense in ("<b>", "0.5,0.5", "nan", "", "9"):
+        app.session_state["threshold"], app.session_state["_said"] = nonsense, True
+        checked(app.run())
+        assert "cannot be used" in app.warning[0].value
+        assert cards(app)["Compute saved"] == before["Compute saved"] or shown_threshold(app) >= 0
+    assert shown_policy(app)
 
 
 def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
     sender = start()
     assert not sender.query_params  # bare until something is changed
     checked(sender.selectbox(key="run").set_value("six").run())
-    checked(slider(sender).set_value(slider(sender).options[40]).run())
+    move(sender, 40)
+    checked(sender.selectbox(key="class").set_value(3).run())
     link = address_of(sender)
-    assert set(link) == {"run", "split", "policy", "threshold"}
+    assert set(link) == {"run", "split", "policy", "threshold", "class"}
     receiver = start(**link)
     assert cards(receiver) == cards(sender)
     assert bodies(receiver) == bodies(sender)
@@ -144,8 +229,10 @@ def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
 
 def test_a_link_lights_the_wish_that_it_came_from(runs: Path) -> None:
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.5)
-    app = start(run="four", threshold=str(fitted.thresholds[0]))
-    assert app.session_state["budget"] == 0.5
+    link = {"run": "four", "threshold": str(fitted.thresholds[0]), "budget": "50"}
+    assert start(**link).session_state["budget"] == 50
+    assert start(**link | {"threshold": "0.9"}).session_state["budget"] is None  # not that wish's solution
+    assert start(run="four", budget="50").session_state["threshold"] == link["threshold"]  # the wish is enough
 
 
 @pytest.mark.parametrize(
@@ -157,10 +244,21 @@ def test_a_link_lights_the_wish_that_it_came_from(runs: Path) -> None:
         ({"run": "<script>alert(1)</script>"}, "There is no run"),
         ({"run": "four", "split": "train"}, "There is no split"),
         ({"run": "four", "policy": "mood"}, "There is no policy"),
-        ({"run": "four", "threshold": "high"}, "threshold cannot be used"),
-        ({"run": "four", "threshold": "nan"}, "threshold cannot be used"),
-        ({"run": "four", "threshold": "-3"}, "threshold cannot be used"),
-        ({"run": "four", "policy": "patience", "threshold": "0.5"}, "threshold cannot be used"),
+        ({"run": "four", "policy": "oracle"}, "There is no policy"),
+        ({"run": "four", "threshold": "high"}, "thresholds cannot be used"),
+        ({"run": "four", "threshold": "nan"}, "thresholds cannot be used"),
+        ({"run": "four", "threshold": "-3"}, "thresholds cannot be used"),
+        ({"run": "four", "threshold": "0.5,0.5"}, "thresholds cannot be used"),
+        ({"run": "four", "policy": "patience", "threshold": "0.5"}, "thresholds cannot be used"),
+        ({"run": "four", "budget": "2"}, "lies between"),
+        ({"run": "four", "budget": "much"}, "must be a number"),
+        ({"run": "four", "drop": "nan"}, "lies between"),
+        ({"run": "four", "exit": "9"}, "There is no exit"),
+        ({"run": "four", "class": "<b>"}, "There is no class"),
+        ({"run": "four", "image": "600"}, "There is no image"),
+        ({"run": "four", "answers": "late"}, "There is no answers"),
+        ({"run": "four", "sort": "size"}, "There is no sort"),
+        ({"run": "four", "view": "sound"}, "There is no view"),
     ],
 )
 def test_a_wrong_link_is_said_and_the_usual_is_shown(runs: Path, address: dict[str, str], said: str) -> None:
@@ -180,8 +278,8 @@ def test_a_single_exit_has_nothing_to_choose(runs: Path) -> None:
     app = start(run="four", threshold="0.8")
     before = cards(app)
     checked(app.selectbox(key="run").set_value("one").run())
-    assert "single exit" in app.info[0].value
-    assert not app.select_slider and "threshold" not in app.query_params
+    assert any("single exit" in caption.value for caption in app.caption)
+    assert not app.select_slider and not app.number_input and "threshold" not in app.query_params
     record = dx.load_run("one").record("test")
     assert cards(app) == expected("one", "test", dx.fit_policy(record, threshold=1.0))
     checked(app.selectbox(key="run").set_value("four").run())
@@ -195,18 +293,170 @@ def test_other_runs_stand_beside(runs: Path) -> None:
     assert {"one", "six"} <= set(beside.options) and "hostile" not in beside.options  # other images
     checked(beside.set_value(["six"]).run())
     alt = next(chart.proto.alt for chart in app.get("plotly_chart"))
-    assert alt.startswith("Accuracy over compute of four, six; now ")
+    assert alt == "Accuracy over compute of four, six."
 
 
-def test_only_wrong_ones_and_others(runs: Path) -> None:
+def test_what_stands_beside_is_in_the_address_and_checked(runs: Path) -> None:
     app = start(run="four", threshold="0.8")
-    first = bodies(app)
-    checked(app.button[0].click().run())
-    others = bodies(app)
-    assert others[0] != first[0]
-    checked(app.button_group(key="answers").set_value("wrong").run())
-    assert all("<b>✗</b>" in body or "None to show" in body for body in bodies(app))
-    assert not any("<b>✓</b>" in body for body in bodies(app))
+    checked(app.button_group(key="beside four").set_value(["six"]).run())
+    link = address_of(app)
+    assert link["beside"] == "six"
+    beside = app.button_group(key="beside four")
+    assert start(**link).button_group(key="beside four").value == beside.value == ["six"]
+    checked(beside.set_value([]).run())
+    assert start(**address_of(app)).button_group(key="beside four").value == []
+    wrong = start(run="four", beside="six,hostile,<b>")
+    assert [said in warning.value for warning, said in zip(wrong.warning, ("hostile", "b"), strict=True)] == [True] * 2
+    assert wrong.button_group(key="beside four").value == ["six"] and address_of(wrong)["beside"] == "six"
+
+
+def test_only_the_same_images_and_backbone_stand_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for name in ("mine", "other", "dearer", "elsewhere"):
+        save_run(tmp_path, name, images=60)
+    change_meta(tmp_path / "dearer", reference_flops=9e9)
+    change_meta(tmp_path / "elsewhere", data="cifar10")
+    options = set(start(run="mine").button_group(key="beside mine").options)
+    assert "other" in options and not {"dearer", "elsewhere"} & options
+
+
+def test_many_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    save_run(tmp_path, "mine", images=30)
+    for number in range(70):  # more than the records that are kept
+        shutil.copytree(tmp_path / "mine", tmp_path / f"copy{number}")
+    app = start(run="mine")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("dmpo_explore.run.ExitRecord.load", refuse)
+    assert checked(app.run()).metric and not app.error
+    assert len(app.button_group(key="beside mine").options) == 70
+
+
+def change_meta(run: Path, **values: object) -> None:
+    for meta in run.glob("records/*/meta.json"):
+        meta.write_text(json.dumps(json.loads(meta.read_text()) | values))
+
+
+def test_the_exported_figures_have_the_pages_colours_and_names(runs: Path) -> None:
+    names = ["four", "one", "six"]  # a single exit in the middle
+    tables = {name: dx.trade_off(dx.load_run(name).record("test"), "confidence") for name in names}
+    page = {c["name"]: c["colour"] for c in cockpit.curves(tables)}
+    lines = {name: tables[name] for name in ("four", "six")}
+    figure = cockpit.coloured(figures.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
+    drawn = {t.name: t.marker.color if t.mode == "markers" else t.line.color for t in figure.data}
+    assert drawn == page
+
+
+def test_going_to_another_page_and_back_keeps_the_view(runs: Path) -> None:
+    app = start(run="four", threshold="0.8", split="val", policy="entropy")
+    before, link = cards(app), address_of(app)
+    app.query_params.clear()  # as the menu does
+    app.switch_page("views/compare.py")
+    checked(app.run())
+    assert app.session_state["split"] == "val" and app.session_state["policy"] == "entropy"
+    app.query_params.clear()
+    app.switch_page("views/explore.py")
+    checked(app.run())
+    assert cards(app) == before and app.session_state["run"] == "four"
+    assert address_of(app) == link
+
+
+def test_a_guarantee_by_a_rule_that_learns_stays_when_the_page_runs_again(runs: Path) -> None:
+    app = start(run="four", policy="gate", risk="9")
+    before = cards(app), app.session_state["threshold"], app.session_state["risk"]
+    assert before[2] == 9
+    for _ in range(2):
+        checked(app.run())
+        assert (cards(app), app.session_state["threshold"], app.session_state["risk"]) == before
+    fitted = dx.fit_policy(dx.load_run("four").record("val"), "gate", risk="too_early", epsilon=0.09)
+    assert before[0] == expected("four", "test", fitted)
+
+
+def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> None:
+    app = start(run="four")
+    app.session_state[sharing.KEY] = True
+    for _ in range(3):
+        checked(app.run())
+        code = next(block.value for block in app.code if block.language == "python")
+        assert "flops=0.3" in code and "fitted on val" in code and "set by hand" not in code
+
+
+def test_per_exit_thresholds_are_said_in_english(runs: Path) -> None:
+    for name in ("confidence", "margin", "entropy"):
+        policy = dx.fit_policy(dx.load_run("four").record("val"), name, threshold=(0.5, 0.6, 0.7))
+        said = cockpit.rule(policy, 4)
+        assert "its own threshold" in said and "threshold confident" not in said and "{}" not in said
+
+
+ANSWERS = ("right", "wrong", "overthought", "too early")
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answers_are_filtered_as_they_are_defined(runs: Path, answer: str) -> None:
+    app = start(run="four", threshold="0.8")
+    checked(app.button_group(key="answers").set_value(answer).run())
+    record = dx.load_run("four").record("test")
+    exits = dx.fit_policy(record, threshold=0.8).exits(record)
+    here, last = record.correct[np.arange(record.images), exits], record.correct[:, -1]
+    mask = {"right": here, "wrong": ~here, "overthought": here & ~last, "too early": ~here & last}[answer]
+    counts = np.bincount(exits[mask], minlength=4)
+    assert mask.any()
+    for count, total, body in zip(counts, np.bincount(exits, minlength=4), bodies(app), strict=True):
+        assert f"{count:,} chosen of {total:,} that leave here" in body or f"{total:,} leave here" in body
+        assert body.count("<img ") == min(count, 20)
+        assert body.count("<b>✓</b>") == (min(count, 20) if answer in ("right", "overthought") else 0)
+
+
+def test_everything_narrows_and_one_click_clears(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")
+    everything = bodies(app)
+    assert app.button(key="clear").disabled
+    checked(app.selectbox(key="exit").set_value(2).run())
+    assert len(bodies(app)) == 1 and "Exit 2" in bodies(app)[0]
+    checked(app.selectbox(key="class").set_value(3).run())
+    name = dx.load_run("four").record("test").meta.class_names[2]
+    assert set(re.findall(r'alt="([^"]*)"', bodies(app)[0])) == {name}
+    app.session_state["image"] = 5
+    checked(app.run())
+    assert any('class="dx-detail"' in body for body in html(app))
+    assert address_of(app).items() >= {("exit", "2"), ("class", name), ("image", "5")}
+    checked(app.button(key="clear").click().run())
+    assert bodies(app) == everything and not any('class="dx-detail"' in body for body in html(app))
+
+
+def test_the_heat_map_counts_classes_and_exits(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")
+    (heat,) = (body for body in html(app) if 'class="dx-heat"' in body)
+    record = dx.load_run("four").record("test")
+    exits = dx.fit_policy(record, threshold=0.8).exits(record)
+    for label, name in enumerate(record.meta.class_names):
+        for exit in range(4):
+            chosen = (record.labels == label) & (exits == exit)
+            share = chosen.sum() / (record.labels == label).sum()
+            right = (chosen & record.correct[:, exit]).sum()
+            assert f"{name}: {share:.1%} leave at exit {exit + 1} ({chosen.sum():,} images, {right:,} right)" in heat
+
+
+def test_the_table_shows_the_same_images(runs: Path) -> None:
+    app = start(run="four", threshold="0.8", view="table", sort="least sure", answers="wrong")
+    record = dx.load_run("four").record("test")
+    exits = dx.fit_policy(record, threshold=0.8).exits(record)
+    rows = np.flatnonzero(~record.correct[np.arange(record.images), exits])
+    table = app.dataframe[0].value
+    assert len(table) == min(100, rows.size) and not table["right"].any()
+    sure = np.sort(record.confidence[rows, exits[rows]])[:100]
+    assert np.allclose(table["confidence"], sure)
+    assert table["picture"].str.startswith("data:image/png;base64,").all()
+    assert set(table["image"]) <= set(record.meta.indices[rows].tolist())
+
+
+def test_nobody_is_left_by_these_filters(runs: Path) -> None:
+    app = start(run="four", threshold="0.0", exit="3", view="table")
+    assert any("Nobody" in caption.value for caption in app.caption)
+    assert "Nobody." in bodies(start(run="four", threshold="0.0", exit="3"))[0]
 
 
 def test_without_pictures_their_numbers_are_shown(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,24 +517,42 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
     for target in ("dmpo_explore.run.ExitRecord.load", "dmpo_explore.images.load_pictures", "dmpo_explore.trade_off"):
         monkeypatch.setattr(target, refuse)
     for place in (10, 90):
-        checked(slider(app).set_value(slider(app).options[place]).run())
+        move(app, place)
     assert not app.error and len(app.metric) == 4
 
 
 def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
-    for policy in POLICIES:
-        stops = dx.trade_off(dx.load_run("six").record("test"), policy)["threshold"].tolist()
-        labels = dial._labels(stops)
-        assert len(set(labels)) == len(labels)
-        middle = (stops[1] + stops[2]) / 2
-        more = dial._with_stop(stops, middle)
-        assert more[2] == middle and sorted(more, reverse=stops[0] > stops[-1]) == more
-        assert dial._with_stop(stops, stops[1]) == stops == dial._with_stop(stops, stops[-1])
+    run = dx.load_run("six")
+    for name in widgets.RULES:
+        policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
+        (one,) = cockpit.dials(run, "test", policy, None)
+        assert len(set(one["labels"])) == len(one["labels"]) == len(one["stops"]) == len(one["counts"])
+        assert one["stops"][one["place"]] == str(policy.thresholds[0])
+        costs = [np.dot(np.add(row[::2], row[1::2]), run.record("test").flops_fraction) for row in one["counts"]]
+        assert np.all(np.diff(costs) >= -1e-9)
+
+
+def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
+    run = dx.load_run("six")
+    bound = cockpit.bound(run, "test")
+    assert bound and "oracle" not in widgets.RULES
+    table = dx.trade_off(run.record("test"), "confidence")
+    assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()
 
 
 def test_every_policy_is_explained() -> None:
-    assert list(widgets.RULES) == list(POLICIES)
-    assert all(f"**{name}**" in widgets.POLICY_HELP for name in POLICIES)
+    assert list(widgets.RULES) == [name for name, kind in POLICIES.items() if kind.deployable]
+    assert all(f"**{name}**: {POLICIES[name].summary}." in widgets.POLICY_HELP for name in widgets.RULES)
+
+
+def test_without_val_nothing_is_wished_or_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    save_run(tmp_path, "mine", images=60)
+    shutil.rmtree(tmp_path / "mine/records/val")
+    app = start(run="mine")
+    assert not app.number_input and not {"gate", "budgeted"} & set(app.selectbox(key="policy").options)
+    assert any("Record val" in caption.value for caption in app.caption)
+    assert "There is no policy" in start(run="mine", policy="gate").warning[0].value
 
 
 def test_texts_cannot_become_markdown() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import re
 
 import numpy as np
 import pytest
@@ -44,6 +46,15 @@ def test_figures_say_what_the_exit_said() -> None:
     assert "<img" not in gallery.figures(record, 1, [right], None)
 
 
+def test_classes_that_share_a_name_are_not_taken_for_each_other() -> None:
+    record = make_record(60, 3, 4, class_names=("same", "same", "c", "d"))
+    said, truth = record.prediction[:, 1], record.labels
+    rows = np.flatnonzero((said < 2) & (truth < 2) & (said != truth))
+    assert rows.size
+    text = gallery.figures(record, 1, rows, None)
+    assert "✓" not in text and text.count('class="wrong"') == rows.size == text.count("<small>is same")
+
+
 def test_class_names_are_text() -> None:
     record = make_record(20, 3, 4, class_names=(HOSTILE, '"><script>', "c", "d"))
     text = gallery.figures(record, 1, range(20), None)
@@ -51,11 +62,45 @@ def test_class_names_are_text() -> None:
     assert "&lt;script&gt;" in text and "&lt;img src=x" in text
 
 
-def test_an_exit_without_images_has_a_heading() -> None:
+def test_pictures_can_be_buttons() -> None:
+    record = make_record(20, 3, 4, class_names=(HOSTILE, "b", "c", "d"))
+    text = gallery.figures(record, 1, [3, 4], lambda row: f"data:,{row}", picked=4, buttons=True)
+    assert re.findall(r'data-pick="image (\d+)".*?aria-pressed="(\w+)"', text) == [("3", "false"), ("4", "true")]
+    assert HOSTILE not in text
+
+
+def test_an_exit_says_how_many_are_chosen() -> None:
     record = make_record(20, 3, 4)
-    header = gallery.exit_header(record, 2, [20, 0, 0], 0.0, "rgb(1, 2, 3)")
-    assert "Exit 3" in header and "after block 9" in header and "0 images (0.0%)" in header and "right" not in header
-    assert "75.0% right" in gallery.exit_header(record, 0, [4, 0, 0], 0.75, "red")
+    header = gallery.exit_header(record, 2, 0, 0, 0.0, "rgb(1, 2, 3)")
+    assert "Exit 3" in header and "after block 9" in header and "0 leave here" in header and "right" not in header
+    assert "3 chosen of 1,200 that leave here · 75.0% right" in gallery.exit_header(record, 0, 3, 1200, 0.75, "red")
+
+
+def test_an_image_in_detail() -> None:
+    record = make_record(20, 4, 4, class_names=(HOSTILE, '"><script>', "c", "d"))
+    text = gallery.detail(record, 7, 1, None)
+    rows = re.findall(r'<tr class="(\w*)">(.*?)</tr>', text)
+    assert [kind for kind, _ in rows] == ["", "here", "later", "later"]
+    for exit, (_, row) in enumerate(rows):
+        assert f"{record.confidence[7, exit]:.1%}" in row
+        assert ("✓" in row) == bool(record.correct[7, exit])
+        assert html.escape(record.meta.class_names[record.prediction[7, exit]]) in row
+    assert "leaves" in rows[1][1] and "not asked" in rows[2][1]
+    assert HOSTILE not in text and "<script" not in text
+
+
+def test_the_heat_map_adds_up_and_is_text() -> None:
+    record = make_record(90, 3, 4, class_names=(HOSTILE, '"><script>', "c", "d"))
+    exits = np.arange(90) % 3
+    right = record.correct[np.arange(90), exits]
+    text = gallery.heat_map(record, exits, right, (2, 3), (1, 2))
+    assert HOSTILE not in text and "<script" not in text
+    counts = [int(n) for n in re.findall(r'aria-label="[^"]*\((\d+) images', text)]
+    assert len(counts) == 12 and sum(counts) == 90
+    pressed = re.findall(r'data-pick="([^"]*)"[^>]*aria-pressed="true"', text)
+    assert pressed == ["cell 2 3"] and text.count("data-marked") == 1
+    everything = re.findall(r'data-pick="([^"]*)"', text)
+    assert len(set(everything)) == 3 + 4 + 12
 
 
 @pytest.mark.parametrize(("size", "kind"), [((28, 28), "PNG"), ((400, 300), "JPEG")])
@@ -67,3 +112,9 @@ def test_small_pictures_stay_exact_and_large_ones_shrink(size: tuple[int, int], 
     assert image.format == kind and max(image.size) <= loading.THUMBNAIL
     if kind == "PNG":
         assert np.array_equal(np.asarray(image), picture)
+
+
+def test_grey_pictures_are_a_third_of_the_bytes() -> None:
+    grey = np.repeat(np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8), 3, axis=2)
+    image = Image.open(io.BytesIO(base64.b64decode(loading.data_uri(grey).split(",")[1])))
+    assert image.mode == "L" and np.array_equal(np.asarray(image), grey[..., 0])

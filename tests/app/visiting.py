@@ -22,6 +22,7 @@ class Server:
 
     address: str
     log: Path
+    runs: Path = Path()  # its runs root
 
 
 @dataclass
@@ -40,13 +41,25 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until the app is idle, all of the page is there and nothing has changed on it for a while."""
-        for selector in (".dx-exit", "[data-testid=stMetric]", ".js-plotly-plot", "[data-testid=stExpander]"):
-            self.page.wait_for_selector(selector, timeout=60_000)
-        self.page.wait_for_function(QUIET, timeout=60_000)
+        for selector in ("[data-number=accuracy]", ".dx-heat", ".dx-shown, .stDataFrame"):
+            self.page.wait_for_selector(selector, timeout=120_000)
+        self.page.wait_for_function(QUIET, timeout=120_000)
+
+    def show(self, path: str, *selectors: str) -> Page:
+        """Open any page, e.g. ``compare?runs=a,b``, and wait until ``selectors`` are there and it is drawn."""
+        self.page.goto(self.server.address + path)
+        self.settle_on("h1", *selectors)
+        return self.page
+
+    def settle_on(self, *selectors: str) -> None:
+        """As `settle`, for a page that has ``selectors``."""
+        for selector in selectors:
+            self.page.wait_for_selector(selector, timeout=120_000)
+        self.page.wait_for_function(QUIET, timeout=120_000)
 
     def numbers(self) -> list[str]:
         """The texts of the four cards."""
-        return self.page.get_by_test_id("stMetric").all_inner_texts()
+        return self.page.locator("[data-number]").all_inner_texts()
 
     def images(self) -> list[str]:
         """What the pictures are, from first to last."""

@@ -1,0 +1,29 @@
+"""HTML whose parts can be clicked: a component around what the page writes anyway.
+
+In: HTML in which every text is escaped and what can be chosen is a ``<button data-pick="…">``. Out: the event
+``picked`` with that value. Looks are in style.css.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+_component = st.components.v2.component(
+    "dmpo_explore.clickable",
+    js=(Path(__file__).parent / "clickable.js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
+    """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn anew."""
+
+    def picked() -> None:
+        value = getattr(st.session_state.get(key), "picked", None)
+        if isinstance(value, str):
+            on_picked(value)
+
+    _component(key=key, data=body, on_picked_change=picked)

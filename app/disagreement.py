@@ -1,0 +1,73 @@
+"""Where two models part: which images only one of them gets right, and their pictures as HTML.
+
+In: two records of the same images, and the exit at which each image leaves them. Out: masks, rows, or a string of HTML
+in which every text is escaped. Looks are in style.css.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+import dmpo_explore as dx
+
+Rows = Sequence[int] | npt.NDArray[np.int64]
+Masks = dict[str, npt.NDArray[np.bool_]]
+
+
+class Answers(NamedTuple):
+    """What one model says about every image where that leaves it."""
+
+    name: str
+    record: dx.ExitRecord
+    exits: npt.NDArray[np.int64]  # (B,) 0-based
+
+    @property
+    def said(self) -> npt.NDArray[np.int32]:
+        """(B,) the class that is answered."""
+        return np.asarray(self.record.prediction[np.arange(self.record.images), self.exits], np.int32)
+
+
+def parts(a: Answers, b: Answers) -> Masks:
+    """Kind of disagreement → (B,) mask; no image is of two kinds, and every image with two answers is of one."""
+    labels, ours, theirs = np.asarray(a.record.labels), a.said, b.said
+    right, other = ours == labels, theirs == labels
+    return {
+        "only a": right & ~other,
+        "only b": other & ~right,
+        "both wrong": ~right & ~other & (ours != theirs),
+    }
+
+
+def tiles(a: Answers, b: Answers, rows: Rows, picture: Callable[[int], str] | None) -> str:
+    """A list of pictures with what each model says; without ``picture`` (row → data URI) numbers stand for them."""
+    items = "".join(_tile(a, b, int(row), picture) for row in rows)
+    return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
+
+
+def _tile(a: Answers, b: Answers, row: int, picture: Callable[[int], str] | None) -> str:
+    meta = a.record.meta
+    truth = meta.class_names[a.record.labels[row]]
+    number = row if meta.indices is None else int(meta.indices[row])
+    lines = [_line(letter, answers, row) for letter, answers in (("A", a), ("B", b))]
+    title = f"{meta.split} image {number}: {truth}"
+    shown = f"<span>{number}</span>"
+    if picture is not None:
+        shown = f'<img src="{html.escape(picture(row))}" alt="{html.escape(truth)}" width="72" height="72">'
+    return (
+        f'<li title="{html.escape(title)}"><figure>{shown}<figcaption><strong>{html.escape(truth)}</strong>'
+        f"{''.join(lines)}</figcaption></figure></li>"
+    )
+
+
+def _line(letter: str, answers: Answers, row: int) -> str:
+    exit = int(answers.exits[row])
+    label, said = answers.record.labels[row], answers.record.prediction[row, exit]
+    mark = "✓" if said == label else "✗"
+    name = html.escape(answers.record.meta.class_names[said])
+    where = f" · exit\N{NO-BREAK SPACE}{exit + 1}" if answers.record.n_exits > 1 else ""
+    return f'<small class="{"right" if mark == "✓" else "wrong"}"><b>{letter} {mark}</b> {name}{where}</small>'

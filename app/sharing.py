@@ -1,0 +1,239 @@
+"""Take away what is on screen: as a link, as Python, as a command, as files.
+
+In: a run, a split, a policy, and functions that make tables and figures when they are asked for. Out: one popover. The
+Python and the command give the numbers of the page (the tests execute both). Files are made when their button is
+pressed, so that the popover costs nothing while a threshold moves.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+import dmpo_explore as dx
+import loading
+
+Tables = Mapping[str, Callable[[], pd.DataFrame]]
+Figures = Mapping[str, Callable[[], go.Figure]]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")  # kaleido draws with one
+WISHES = {"flops", "accuracy_drop", "shares", "risk"}  # arguments of `dx.fit_policy` that are fitted
+KEY = "share"  # of the popover
+SIZE = (1000, 560)  # of an exported figure, in pixels; PNG has twice as many
+
+
+def bar(run: dx.Run, split: str, policy: dx.Policy, tables: Tables, figures: Figures) -> None:
+    """The popover for one run under one policy.
+
+    Args:
+        policy: what is on screen; if it was fitted on val, the code fits it again instead of quoting the threshold.
+        tables, figures: name → function that makes it; called only when somebody wants the file.
+    """
+    thresholds = {"thresholds": policy} if loading.record(run, split).n_exits > 1 else {}
+    texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
+    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts)
+
+
+def popover(
+    name: str,
+    policies: Mapping[str, dx.Policy],
+    tables: Tables,
+    figures: Figures,
+    python: Callable[[], str],
+    command: Callable[[], str] | None = None,
+    *,
+    link: bool = True,
+) -> None:
+    """The popover for anything; what is in it is made when it is opened.
+
+    Args:
+        name: what the files' names begin with. policies: name → policy, each a JSON file that `dx.Policy.load` reads.
+        python, command: what gives the numbers on screen; without a command that part is left out.
+        link: whether the page's address says what is on screen.
+    """
+    with st.popover("Share", icon=":material/ios_share:", key=KEY, on_change="rerun") as box:
+        if not box.open:
+            return
+        if link:
+            st.caption("The address of this page is a link to what you see.")
+        _code(python(), command() if command else "")
+        _files(name, policies, tables, figures)
+
+
+def _code(python: str, command: str) -> None:
+    st.markdown("**As Python**")
+    st.code(python, language="python", wrap_lines=True)
+    if command:
+        st.markdown("**As a command**")
+        st.code(command, language="sh", wrap_lines=True)
+        st.caption("Both look for runs where the app does.")
+
+
+def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures: Figures) -> None:
+    st.markdown("**As files**")
+    with st.container(horizontal=True, gap="small"):
+        for title, policy in policies.items():
+            _button(name, title, "json", policy_json(policy))
+        for title, table in tables.items():
+            _button(name, title, "csv", lambda table=table: csv(table()))  # type: ignore[misc]
+        for title, figure in figures.items():
+            _button(name, title, "html", lambda figure=figure: figure_html(figure()))  # type: ignore[misc]
+            if can_draw():
+                _button(name, title, "png", lambda figure=figure: figure_png(figure()))  # type: ignore[misc]
+    if figures and not can_draw():
+        st.caption("For a PNG open the HTML file and press its camera.")
+
+
+# -- what is on screen, as text --
+
+
+def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
+    """A program that prints `dx.summarise` of ``policy`` on the run's record."""
+    load = f"run = dx.load_run({reference(run)!r})\nrecord = run.record({split!r})"
+    return program(load, policy, 'run.record("val")')
+
+
+def folder_code(record: Path, policy: dx.Policy, val: Path | None = None) -> str:
+    """The same for record folders that belong to no run; ``val`` is what the policy was fitted on."""
+    load = f"record = dx.ExitRecord.load({str(record)!r})"
+    wish = wish_of(policy, policy.fitted.get("split")) if val else {}  # that folder's split may have any name
+    return program(load, policy, f"dx.ExitRecord.load({str(val)!r})" if val else "", wish)
+
+
+def program(load: str, policy: dx.Policy, val: str, wish: Mapping[str, Any] | None = None) -> str:
+    """The program.
+
+    Args:
+        load: lines that make ``record``. val: expression for the record that the policy was fitted on; empty: none.
+        wish: what it was fitted to there; None: `wish_of`.
+    """
+    wish = wish_of(policy) if wish is None else wish
+    threshold = policy.thresholds[0] if len(policy.thresholds) == 1 else policy.thresholds
+    if wish and val:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in wish.items())
+        fit = f"dx.fit_policy({val}, {policy.name!r}, {arguments})  # fitted on val"
+    elif is_plain(policy):
+        fit = f"dx.fit_policy(record, {policy.name!r}, threshold={threshold!r})  # set by hand"
+    elif is_calibrated(policy) and val:
+        arguments = f"threshold={threshold!r}, temperatures='fit'"
+        fit = f"dx.fit_policy({val}, {policy.name!r}, {arguments})  # set by hand; temperatures fitted on val"
+    else:
+        fit = f"dx.Policy.from_dict({policy.to_dict()!r})"
+    return f"import dmpo_explore as dx\n\n{load}\npolicy = {fit}\nprint(dx.summarise(record, policy.exits(record)))"
+
+
+def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
+    """A command that prints the same; empty where there is none."""
+    if not (wish := wish_of(policy)):
+        if not is_plain(policy) and not is_calibrated(policy):
+            return ""
+        wish = {"threshold": list(policy.thresholds)} | _how(policy)
+    options = " ".join(_option(key, value) for key, value in wish.items())
+    return f"dmpo-explore evaluate {quoted(run)} --policy {policy.name} {options} --split {shlex.quote(split)}"
+
+
+def _option(key: str, value: Any) -> str:
+    if key == "temperatures":
+        return "--calibrate"
+    name = f"--{key.replace('_', '-')}"
+    if value is True:
+        return name
+    text = ",".join(map(repr, value)) if isinstance(value, list) else str(value)
+    return f"{name}={text}" if text.startswith("-") else f"{name} {text}"  # a minus would begin another option
+
+
+def wish_of(policy: dx.Policy, split: str | None = "val") -> dict[str, Any]:
+    """What ``policy`` was fitted to on ``split``; empty if its thresholds were set by hand or on another one."""
+    target = policy.fitted.get("target", {})
+    fitted = policy.fitted.get("split") == split and (not policy.temperatures or bool(_how(policy)))
+    return dict(target) | _how(policy) if fitted and target.keys() & WISHES else {}
+
+
+def is_plain(policy: dx.Policy) -> bool:
+    """Whether thresholds are all that it holds."""
+    return not (policy.temperatures or policy.learned)
+
+
+def is_calibrated(policy: dx.Policy) -> bool:
+    """Whether it holds thresholds, and temperatures that can be fitted again (see `loading.base`)."""
+    return bool(_how(policy)) and not policy.learned
+
+
+def _how(policy: dx.Policy) -> dict[str, Any]:
+    refit = policy.temperatures and policy.fitted.get("split") == "val" and policy.fitted.get("temperatures") == "fit"
+    return {"temperatures": "fit"} if refit else {}
+
+
+def reference(run: dx.Run) -> str:
+    """The run's name where that finds it, else its path."""
+    try:
+        return run.name if dx.load_run(run.name).path == run.path else str(run.path)
+    except (OSError, ValueError):
+        return str(run.path)
+
+
+def quoted(run: dx.Run) -> str:
+    """`reference` for a shell."""
+    return shlex.quote(reference(run))
+
+
+# -- files --
+
+
+def policy_json(policy: dx.Policy) -> str:
+    """What `dx.Policy.save` writes."""
+    return json.dumps(policy.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    """A table as CSV in UTF-8; numbers in full."""
+    stream = io.StringIO()
+    table.to_csv(stream, index=False, lineterminator="\n")
+    return stream.getvalue().encode()
+
+
+def figure_html(figure: go.Figure) -> str:
+    """A page of its own that needs no network; its camera saves a PNG."""
+    config = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "png", "scale": 2}}
+    return str(_for_paper(figure).to_html(include_plotlyjs=True, config=config))
+
+
+def figure_png(figure: go.Figure) -> bytes:
+    """The picture by kaleido; see `can_draw`."""
+    width, height = SIZE
+    return bytes(_for_paper(figure).to_image("png", width=width, height=height, scale=2))
+
+
+def can_draw() -> bool:
+    """Whether kaleido and a browser that it draws with are here."""
+    return find_spec("kaleido") is not None and any(map(shutil.which, BROWSERS))
+
+
+def _for_paper(figure: go.Figure) -> go.Figure:
+    """A copy in dark on white: the page's figures are transparent."""
+    copy = go.Figure(figure)
+    white = {"paper_bgcolor": "#ffffff", "plot_bgcolor": "#ffffff", "font": {"color": "#10161f"}}
+    return copy.update_layout(**white, width=None, height=None, margin={"l": 70, "r": 30, "t": 60, "b": 60})
+
+
+def file_name(name: str, title: str, suffix: str) -> str:
+    """A name that every system takes."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", f"{Path(name).name}-{title}").strip("-.")[:120] + f".{suffix}"
+
+
+def _button(name: str, title: str, suffix: str, data: str | Callable[[], bytes | str]) -> None:
+    mime = {"json": "application/json", "csv": "text/csv", "html": "text/html", "png": "image/png"}[suffix]
+    label = f"{title[:1].upper()}{title[1:]} · {suffix.upper()}"
+    icon = {"json": ":material/data_object:", "csv": ":material/table:"}.get(suffix, ":material/image:")
+    key = f"share {title} {suffix}"
+    st.download_button(label, data, file_name(name, title, suffix), mime, key, on_click="ignore", icon=icon)

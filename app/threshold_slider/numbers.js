@@ -1,0 +1,64 @@
+// What a row of counts means, written as the library writes it.
+// A row: right and wrong at exit 1, right and wrong at exit 2, …
+
+const numbersOf = (row, costs) => {
+  let images = 0, right = 0, spent = 0, exits = 0;
+  for (let k = 0; k < costs.length; k++) {
+    const here = row[2 * k] + row[2 * k + 1];
+    images += here;
+    right += row[2 * k];
+    spent += here * costs[k];
+    exits += here * (k + 1);
+  }
+  return {
+    images,
+    accuracy: right / images,
+    compute: spent / images,
+    mean: exits / images,
+    first: row[0] + row[1],
+  };
+};
+
+// As Python's format: a tie goes to the even digit.
+const fixed = (x, digits) => {
+  const halves = Math.abs(x) * 2 ** (digits + 1); // exact; odd where x lies midway between two texts
+  if (halves % 2 !== 1) return x.toFixed(digits);
+  const below = Math.floor(Math.abs(x) * 10 ** digits);
+  return (Math.sign(x) * (below + (below % 2)) / 10 ** digits).toFixed(digits);
+};
+
+const percent = (x, digits) => fixed(100 * x, digits) + "%";
+
+const points = (x) => {
+  const text = fixed(Math.abs(100 * x), 2);
+  return Number(text) === 0 ? "as good as" : (x > 0 ? "+" : "−") + text + " points vs";
+};
+
+const whole = (n) => n.toLocaleString("en-US");
+
+// Round numbers between two bounds, at most `most` or so.
+const ticks = (low, high, most) => {
+  const rough = (high - low) / most || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough - 1e-12);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => (first + i) * step);
+};
+
+const nearest = (values, wanted) => {
+  let best = 0;
+  values.forEach((value, i) => {
+    if (Math.abs(value - wanted) < Math.abs(values[best] - wanted)) best = i;
+  });
+  return best;
+};
+
+// Elements, with attributes and text; never HTML.
+const element = (name, attributes = {}, ...inside) => {
+  const svg = ["svg", "g", "path", "circle", "rect", "line", "text", "defs", "pattern", "title"].includes(name);
+  const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...inside);
+  return made;
+};

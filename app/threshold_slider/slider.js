@@ -1,0 +1,277 @@
+// The cockpit: sliders, numbers, curve and bars. While a thumb moves everything here is redrawn from counts that came
+// once; nothing is sent. Letting go sends `moved` with the thresholds, clicking a bar sends `picked` with the exit.
+
+const HINT = "dmpo-explore-hint";
+const ECHO = 4000; // ms after which the page's own place of a thumb is believed although it did not answer yet
+const views = new WeakMap();
+
+const remembered = () => {
+  try {
+    return localStorage.getItem(HINT) === "seen";
+  } catch {
+    return false;
+  }
+};
+
+class Cockpit {
+  constructor(root) {
+    this.root = root;
+    this.find = (selector) => root.querySelector(selector);
+    this.sent = 0; // number of the last message
+    this.sentAt = -Infinity;
+    this.places = [];
+    this.grip = null; // what is being moved: the number of a dial, or "line"
+    const hint = this.find(".hint");
+    hint.hidden = remembered();
+    hint.querySelector("button").onclick = () => {
+      hint.hidden = true;
+      try {
+        localStorage.setItem(HINT, "seen");
+      } catch {} // private windows: it comes back next time
+    };
+    this.onResize = () => this.draw();
+    this.observer = new ResizeObserver(() => requestAnimationFrame(this.onResize));
+    this.observer.observe(root);
+  }
+
+  // New data from Python: `data` as threshold_slider/__init__.py describes it.
+  receive(data, send) {
+    const waiting = data.seq < this.sent && performance.now() - this.sentAt < ECHO;
+    if (data.seq > this.sent) this.sent = data.seq;
+    const same = this.places.length === data.dials.length;
+    if (!same) this.last = this.linePlace = undefined; // they belong to dials that are gone
+    if (!same || (!waiting && this.grip === null)) this.places = data.dials.map((dial) => dial.place);
+    else this.places = data.dials.map((dial, i) => samePlace(this.data.dials[i], this.places[i], dial));
+    this.data = data;
+    this.send = send;
+    this.buildDials();
+    this.find(".from").textContent = data.source;
+    this.find(".bars figcaption").replaceChildren(
+      element("b", {}, data.title),
+      element("span", { class: "key" }, element("i", { class: "swatch right" }), "right"),
+      element("span", { class: "key" }, element("i", { class: "swatch wrong" }), "wrong"),
+    );
+    drawLegend(this.find(".curve figcaption"), data);
+    this.root.classList.toggle("dark", isDark(this.root));
+    this.draw();
+  }
+
+  // Charts at the size that there is, then the numbers.
+  draw() {
+    if (!this.data) return;
+    const size = (part) => this.find(`${part} .plot`).getBoundingClientRect();
+    const { width, height } = size(".curve"), bars = size(".bars");
+    if (!width) return;
+    const focused = this.root.getRootNode().activeElement?.getAttribute("data-pick");
+    this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
+    this.bars = drawBars(this.find(".bars .plot"), this.data, bars.width, bars.height, (exit) => this.pick(exit));
+    if (focused) this.find(`[data-pick="${focused}"]`)?.focus();
+    this.listenToCurve();
+    this.show();
+  }
+
+  buildDials() {
+    const { dials } = this.data, holder = this.find(".dials");
+    const names = dials.map((dial) => dial.name).join("|");
+    if (names === this.names) return;
+    this.names = names;
+    holder.classList.toggle("several", dials.length > 1);
+    this.dials = dials.map((_, i) => this.buildDial(i));
+    holder.replaceChildren(...this.dials.map((dial) => dial.box));
+    holder.hidden = !dials.length;
+  }
+
+  buildDial(i) {
+    const { name, ends } = this.data.dials[i];
+    const value = element("output"), fill = element("div", { class: "fill" });
+    const thumb = element("div", { class: "thumb", role: "slider", tabindex: 0, "aria-label": name, "aria-valuemin": 0 });
+    const track = element("div", { class: "track" }, element("div", { class: "rail" }, fill), thumb);
+    const top = element("div", { class: "top" }, element("span", { class: "name" }, name), value);
+    const texts = element("div", { class: "ends" }, element("span", {}, ends[0]), element("span", {}, ends[1]));
+    const box = element("div", { class: "dial" }, top, track, texts);
+    track.addEventListener("pointerdown", (event) => this.grab(event, track, i, (x) => this.placeOn(track, i, x)));
+    thumb.addEventListener("keydown", (event) => this.key(event, i));
+    thumb.addEventListener("keyup", () => this.commit());
+    thumb.addEventListener("blur", () => this.commit());
+    return { box, value, fill, thumb };
+  }
+
+  placeOn(track, i, x) {
+    const { left, width } = track.getBoundingClientRect(), last = this.data.dials[i].stops.length - 1;
+    return Math.round(Math.min(1, Math.max(0, (x - left) / width)) * last);
+  }
+
+  listenToCurve() {
+    const { svg, placeAt, hover } = this.curve;
+    if (this.data.curves[0].x.length < 2) return;
+    svg.classList.add("live");
+    svg.addEventListener("pointerdown", (event) => this.grab(event, svg, "line", placeAt));
+    svg.addEventListener("pointermove", (event) => hover(placeAt(event.clientX)));
+    svg.addEventListener("pointerleave", () => hover(null));
+  }
+
+  // From the press to the release of a pointer on `target`.
+  grab(event, target, grip, placeAt) {
+    if (event.button) return;
+    event.preventDefault();
+    const before = [...this.places], last = this.last;
+    this.grip = grip;
+    try {
+      target.setPointerCapture(event.pointerId);
+    } catch {} // the pointer is gone already
+    if (grip !== "line") this.dials[grip].thumb.focus({ preventScroll: true });
+    const move = (now) => this.move(grip, placeAt(now.clientX));
+    const stop = (end) => {
+      for (const [kind, listener] of listeners) target.removeEventListener(kind, listener);
+      this.grip = null;
+      if (end.type === "pointerup") return this.commit();
+      if (before.length === this.places.length) this.places = before; // taken away: as if it had not been touched
+      this.last = last;
+      this.linePlace = undefined;
+      return this.show();
+    };
+    const listeners = [["pointermove", move], ["pointerup", stop], ["pointercancel", stop]];
+    for (const [kind, listener] of listeners) target.addEventListener(kind, listener);
+    move(event);
+  }
+
+  key(event, i) {
+    const last = this.data.dials[i].stops.length - 1, page = Math.max(1, Math.round(last / 10)), now = this.places[i];
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -page, PageUp: page };
+    const aims = { Home: 0, End: last };
+    const place = event.key in steps ? now + steps[event.key] : aims[event.key];
+    if (place === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    this.move(i, Math.min(last, Math.max(0, place)));
+  }
+
+  move(grip, place) {
+    const single = this.data.dials.length === 1;
+    if (grip === "line" && !single) this.linePlace = place;
+    else this.places[grip === "line" ? 0 : grip] = place;
+    this.last = grip;
+    if (this.waiting) return;
+    this.waiting = requestAnimationFrame(() => {
+      this.waiting = 0;
+      this.show();
+    });
+  }
+
+  // The counts of what is set now; of a class only where one is chosen.
+  rows() {
+    const { dials, line } = this.data;
+    const source = this.linePlace !== undefined ? line : dials[Number.isInteger(this.last) ? this.last : 0] ?? line;
+    const wanted = this.linePlace ?? this.places[dials.indexOf(source)] ?? 0;
+    const place = Math.min(Math.max(0, wanted), source.counts.length - 1);
+    return [source.counts[place], (source.some ?? source.counts)[place]];
+  }
+
+  thresholds() {
+    const { dials, line } = this.data;
+    if (this.linePlace !== undefined) return line.stops[this.linePlace];
+    return dials.map((dial, i) => dial.stops[this.places[i]]).join(",");
+  }
+
+  show() {
+    const { data } = this, [row, some] = this.rows();
+    const now = numbersOf(row, data.costs);
+    this.curve.move(now);
+    const sum = (k) => some[2 * k] + some[2 * k + 1];
+    const highest = Math.max(...data.costs.map((_, k) => sum(k)));
+    this.bars.move(some, highest);
+    const state = `accuracy ${percent(now.accuracy, 2)}, compute ${percent(now.compute, 1)}`;
+    this.dials.forEach(({ value, fill, thumb }, i) => {
+      const { labels } = data.dials[i], place = this.places[i], last = labels.length - 1;
+      const share = `${(100 * place) / Math.max(last, 1)}%`;
+      value.textContent = labels[place];
+      fill.style.width = share;
+      thumb.style.left = share;
+      thumb.setAttribute("aria-valuemax", last);
+      thumb.setAttribute("aria-valuenow", place);
+      thumb.setAttribute("aria-valuetext", `threshold ${labels[place]}, ${state}`);
+    });
+    this.sayRule();
+    this.cards(now);
+    this.root.dataset.threshold = this.thresholds();
+    this.root.classList.toggle("moving", this.grip !== null);
+  }
+
+  sayRule() {
+    const { rule, dials, ends } = this.data, place = this.places[0];
+    let words = [rule];
+    if (dials.length === 1) {
+      const last = dials[0].labels.length - 1;
+      const [before, after] = rule.split("{}");
+      words = [before, element("b", {}, dials[0].labels[place]), after ?? ""];
+      if (place === 0) words = [ends[0]];
+      if (place === last) words = [ends[1]];
+    }
+    this.find(".rule").replaceChildren(...words);
+  }
+
+  cards(now) {
+    const { full, costs } = this.data;
+    const versus = points(now.accuracy - full.accuracy);
+    const facts = [
+      ["accuracy", "Accuracy", percent(now.accuracy, 2), `${versus} the last exit`],
+      ["compute", "Compute saved", percent(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
+      ["mean", "Mean exit", fixed(now.mean, 2), `of ${costs.length}`],
+      ["first", "Leave at exit 1", percent(now.first / now.images, 1), `${whole(now.first)} of ${whole(now.images)} images`],
+    ];
+    const holder = this.find(".cards");
+    if (!holder.children.length) {
+      for (const [key, title] of facts) {
+        const value = element("dd", { class: "value", "data-number": key });
+        holder.append(element("div", { class: "card" }, element("dt", {}, title), value, element("dd", { class: "note" })));
+      }
+    }
+    facts.forEach(([key, , value, note], i) => {
+      const [, number, more] = holder.children[i].children;
+      number.textContent = value;
+      more.textContent = note;
+      if (key === "accuracy") more.className = "note " + (versus[0] === "−" ? "worse" : versus[0] === "+" ? "better" : "");
+    });
+  }
+
+  commit() {
+    const thresholds = this.thresholds();
+    this.linePlace = undefined;
+    if (thresholds === this.data.threshold && this.sent === this.data.seq) return this.show();
+    if (thresholds === this.lastSent && this.sent > this.data.seq) return undefined;
+    this.lastSent = thresholds;
+    this.sent += 1;
+    this.sentAt = performance.now();
+    this.send("moved", { seq: this.sent, threshold: thresholds });
+    this.root.classList.remove("moving");
+    return undefined;
+  }
+
+  pick(exit) {
+    this.send("picked", { exit });
+  }
+
+  leave() {
+    this.observer.disconnect();
+    cancelAnimationFrame(this.waiting);
+  }
+}
+
+// Where a stop is now that others may have come or gone.
+const samePlace = (old, place, dial) => {
+  const found = dial.stops.indexOf(old.stops[place]);
+  if (found >= 0) return found;
+  return Math.round((place / Math.max(1, old.stops.length - 1)) * (dial.stops.length - 1));
+};
+
+const isDark = (root) => {
+  const [r, g, b] = (getComputedStyle(root).backgroundColor.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
+  return 0.299 * r + 0.587 * g + 0.114 * b < 128;
+};
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".cockpit");
+  if (!views.has(root)) views.set(root, new Cockpit(root));
+  const view = views.get(root);
+  view.receive(data, setTriggerValue);
+  return () => view.leave();
+}

@@ -1,0 +1,327 @@
+"""How quick the app is: dragging, letting go, starting, many readers at once. Drives Chromium, prints a table.
+
+In: made-up runs of 10,000 images × 4 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
+
+    scripts/bench app                      # everything, about five minutes
+    scripts/bench app --part drag          # one part: drag, release, start or sessions; may be repeated
+    scripts/bench app --quick              # few moves, few sessions, a few seconds: does it run at all?
+
+What is measured, and where:
+
+- drag: the pointer holds the thumb and moves for two seconds. Messages that the browser sends meanwhile, and tasks of
+  its main thread above 50 ms (the performance timeline's long tasks).
+- release: from the key's release to the frame after the last change on the page, pictures' HTML included.
+- start: from starting the server's process to the first heading, and until everything is drawn; the files are in the
+  system's cache (the first of the starts is not counted).
+- sessions: every session moves its slider, waits until all is repainted, pauses half a second to a second and a half,
+  and so on. Browser and server share the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from _app_server import PATIENCE, Server, chromium, new_page, serve, settle
+
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.files import write_json, write_text
+from dmpo_explore.images import load_pictures
+from dmpo_explore.record import ExitRecord, RecordMeta
+from dmpo_explore.scores import scores
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+RESULTS = Path(__file__).parent / "results" / "app.json"
+SIZES = {"10,000 × 4": (10_000, 4, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
+LIMITS = {  # what is promised: figure → at most
+    "drag, messages": 0,
+    "drag, long tasks": 0,
+    "release 10,000 × 4, p95 ms": 300,
+    "release 50,000 × 12, p95 ms": 400,
+    "start, first paint s": 4,
+    "sessions, errors": 0,
+    "sessions, p95 ms": 2000,
+    "sessions, server GiB": 1.5,
+}
+READY = ("h1", ".dx-gallery li")  # of the start page
+# When something in the page's main part changes (in components too), note the time of the frame that shows it.
+INSTRUMENTS = """() => {
+    window.bench = {changed: 0, painted: 0, released: 0, long: []};
+    const watched = new WeakSet();
+    const watch = root => {
+        if (watched.has(root)) return;
+        watched.add(root);
+        new MutationObserver(() => {
+            bench.changed = performance.now();
+            requestAnimationFrame(() => { bench.painted = performance.now() });
+            find(root);
+        }).observe(root, {subtree: true, childList: true, characterData: true, attributes: true});
+    };
+    const find = root => root.querySelectorAll('*').forEach(e => {
+        if (e.shadowRoot) { watch(e.shadowRoot); find(e.shadowRoot) }
+    });
+    watch(document.querySelector('.stMain'));
+    find(document.querySelector('.stMain'));
+    document.addEventListener('keyup', () => { bench.released = performance.now() }, true);
+    new PerformanceObserver(list => list.getEntries().forEach(e => bench.long.push([e.startTime, e.duration])))
+        .observe({entryTypes: ['longtask']});
+}"""
+DONE = """quiet => bench.changed > bench.released && bench.painted >= bench.changed
+    && document.querySelector('[data-test-script-state=notRunning]') && performance.now() - bench.changed > quiet"""
+SESSION = """async seconds => {
+    const deep = root => [...root.querySelectorAll('*')].reduce((found, e) =>
+        found || (e.getAttribute('role') === 'slider' ? e : e.shadowRoot && deep(e.shadowRoot)), null);
+    const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
+    const running = () => !document.querySelector('[data-test-script-state=notRunning]');
+    const end = performance.now() + 1000 * seconds, laps = [];
+    let late = 0;
+    while (performance.now() < end) {
+        const thumb = deep(document.querySelector('.stMain'));
+        const now = Number(thumb.getAttribute('aria-valuenow')), most = Number(thumb.getAttribute('aria-valuemax'));
+        const up = now < 0.3 * most || (now < 0.7 * most && Math.random() < 0.5);
+        const key = up ? 'PageUp' : 'PageDown';
+        const start = performance.now();
+        for (const kind of ['keydown', 'keyup'])
+            thumb.dispatchEvent(new KeyboardEvent(kind, {key, bubbles: true, composed: true}));
+        const sent = performance.now();
+        while (!(bench.changed > sent && !running() && performance.now() - bench.changed > 300)) {
+            if (performance.now() - start > 30000) { late += 1; break }
+            await pause(20);
+        }
+        laps.push(bench.changed - start);
+        await pause(500 + 1000 * Math.random());
+    }
+    return {laps, late};
+}"""
+
+
+# -- runs to look at --
+
+
+def make_run(root: Path, images: int, n_exits: int, split: str) -> str:
+    """A made-up run on Fashion-MNIST's pictures where they are here, else without pictures; its name."""
+    rng = np.random.default_rng(0)
+    name = f"made-up-{images}x{n_exits}"
+    try:
+        pictures = load_pictures("fashion-mnist", split)
+        labels, indices, classes = pictures.labels[:images], pictures.indices[:images], tuple(pictures.class_names)
+    except (OSError, ValueError):
+        labels, indices, classes = rng.integers(10, size=images), np.arange(images), tuple("0123456789")
+    for part, truth, where in ((split, labels, indices), ("val", rng.integers(10, size=5000), None)):
+        logits = rng.normal(size=(len(truth), n_exits, 10)).astype(np.float32)
+        strength = np.linspace(1, 3, n_exits) * rng.gamma(2, 0.7, size=(len(truth), 1))
+        logits[np.arange(len(truth)), :, truth] += strength
+        flops = tuple(float(k) for k in range(1, n_exits + 1))
+        meta = RecordMeta("fashion-mnist", part, classes, tuple(range(1, n_exits + 1)), flops, float(n_exits), where)
+        record = ExitRecord(labels=np.asarray(truth, np.int64), **scores(logits), meta=meta)
+        record.save(root / name / "records" / part)
+    write_text(root / name / "config.json", Config(data=DataConfig("fashion-mnist")).to_json())
+    return name
+
+
+@contextmanager
+def opened(browser: Browser, server: Server, path: str) -> Iterator[Page]:
+    """A page with instruments on it, drawn."""
+    page = new_page(browser)
+    page.goto(server.address + path)
+    settle(page, *READY)
+    page.evaluate(INSTRUMENTS)
+    yield page
+    page.context.close()
+
+
+def path_of(size: str) -> str:
+    """The start page on the run of that size."""
+    images, n_exits, split = SIZES[size]
+    return f"?run=made-up-{images}x{n_exits}&split={split}"
+
+
+# -- the parts --
+
+
+def drag(browser: Browser, server: Server, seconds: float) -> dict[str, Any]:
+    """Hold the thumb and move."""
+    sent: list[float] = []
+    page = new_page(browser)
+    page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(time.perf_counter())))
+    page.goto(server.address + path_of("10,000 × 4"))
+    settle(page, *READY)
+    page.evaluate(INSTRUMENTS)
+    thumb = page.get_by_role("slider", name="Threshold")
+    box, track = thumb.bounding_box(), page.viewport_size
+    assert box and track
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, y)
+    page.mouse.down()
+    before, began, moves = thumb.get_attribute("aria-valuenow"), time.perf_counter(), 0
+    start = page.evaluate("() => performance.now()")
+    while time.perf_counter() - began < seconds:
+        page.mouse.move(track["width"] * (0.15 + 0.6 * abs(np.sin(moves / 40))), y)
+        moves += 1
+    ended, stop = time.perf_counter(), page.evaluate("() => performance.now()")
+    assert thumb.get_attribute("aria-valuenow") != before, "the thumb did not follow"
+    page.mouse.up()
+    long = [d for s, d in page.evaluate("() => bench.long") if start <= s <= stop]
+    page.context.close()
+    return {
+        "drag, moves a second": moves / (ended - began),
+        "drag, messages": sum(began < moment < ended for moment in sent),
+        "drag, long tasks": len(long),
+        "drag, longest task ms": max(long, default=0.0),
+    }
+
+
+def release(browser: Browser, server: Server, size: str, moves: int) -> dict[str, Any]:
+    """Move by a key, let go, wait until everything is repainted."""
+    laps = []
+    with opened(browser, server, path_of(size)) as page:
+        thumb = page.get_by_role("slider", name="Threshold")
+        thumb.focus()
+        for i in range(moves + 2):
+            page.evaluate("() => { bench.changed = bench.painted = 0; bench.released = Infinity }")
+            thumb.press(("PageUp", "PageUp", "PageDown", "ArrowRight")[i % 4])
+            page.wait_for_function(DONE, arg=300, timeout=1000 * PATIENCE)
+            laps.append(page.evaluate("() => bench.painted - bench.released"))
+    return quantiles(f"release {size}", laps[2:])  # the first ones fill the caches
+
+
+def start(browser: Browser, runs: Path, times: int) -> dict[str, Any]:
+    """Start the server, open the page at once."""
+    first, whole = [], []
+    for _ in range(times + 1):
+        page = new_page(browser)
+        with serve(runs) as server:
+            page.goto(server.address)
+            page.wait_for_selector("h1", timeout=1000 * PATIENCE)
+            first.append(time.perf_counter() - server.started)
+            page.wait_for_selector(READY[1], timeout=1000 * PATIENCE)
+            whole.append(time.perf_counter() - server.started)
+        page.context.close()
+    return {"start, first paint s": statistics.median(first[1:]), "start, pictures s": statistics.median(whole[1:])}
+
+
+def sessions(browser: Browser, server: Server, number: int, seconds: float) -> dict[str, Any]:
+    """Many readers at once."""
+    pages, peak, stop = [], [0], threading.Event()
+    errors: list[str] = []
+    for i in range(number):
+        page = new_page(browser)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server.address + path_of([*SIZES][i % 2]))
+        pages.append(page)
+    for page in pages:
+        settle(page, *READY)
+        page.evaluate(INSTRUMENTS)
+        page.evaluate(f"seconds => {{ window.session = ({SESSION})(seconds) }}", seconds)
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            peak[0] = max(peak[0], server.memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        pages[0].wait_for_timeout(1000 * seconds)
+        results = [page.evaluate("() => window.session") for page in pages]
+    finally:
+        stop.set()
+        watcher.join()
+    shown = sum(page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() for page in pages)
+    for page in pages:
+        page.context.close()
+    late = sum(result["late"] for result in results)
+    return {
+        **quantiles("sessions", [lap for result in results for lap in result["laps"]]),
+        "sessions, errors": len(errors) + shown + late,
+        "sessions, server GiB": peak[0] / 2**30,
+    }
+
+
+def quantiles(name: str, laps: Sequence[float]) -> dict[str, Any]:
+    """p50, p95 and how many."""
+    p50, p95 = np.quantile(laps, [0.5, 0.95]).tolist()
+    return {f"{name}, p50 ms": p50, f"{name}, p95 ms": p95, f"{name}, moves": len(laps)}
+
+
+# -- the table --
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """Figures, what is promised, and whether it is kept, as the lines of a Markdown table."""
+    rows = [("figure", "measured", "at most", "")]
+    for name, value in figures.items():
+        limit = LIMITS.get(name)
+        kept = "" if limit is None else "kept" if value <= limit else "NOT KEPT"
+        rows.append((name, f"{value:.4g}", "" if limit is None else f"{limit:g}", kept))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+
+
+def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int, seconds: float) -> dict[str, Any]:
+    """All figures of ``parts``."""
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
+        runs = Path(folder)
+        for images, n_exits, split in SIZES.values():
+            make_run(runs, images, n_exits, split)
+        if "start" in parts:
+            figures |= start(browser, runs, 3 if moves > 10 else 1)
+        if {"drag", "release", "sessions"} & set(parts):
+            with serve(runs) as server:
+                steps: dict[str, Callable[[], dict[str, Any]]] = {
+                    "drag": lambda: drag(browser, server, 2.0),
+                    **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
+                    "sessions": lambda: sessions(browser, server, number, seconds),
+                }
+                for name, step in steps.items():
+                    if name.split()[0] in parts:
+                        figures |= step()
+        figures["chromium"] = browser.version
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    known = ("drag", "release", "start", "sessions")
+    parser.add_argument("--part", action="append", choices=known, help="only this part; may be repeated")
+    parser.add_argument("--size", action="append", choices=SIZES, help="only this size of the part release")
+    parser.add_argument("--moves", type=int, default=60, help="of the part release")
+    parser.add_argument("--sessions", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60, help="that the sessions move")
+    parser.add_argument("--quick", action="store_true", help="little of everything; nothing is written")
+    options = parser.parse_args()
+    moves, number, seconds = (6, 3, 5.0) if options.quick else (options.moves, options.sessions, options.seconds)
+    figures = measure(options.part or known, options.size or [*SIZES], moves, number, seconds)
+    about = {
+        "cpus": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "streamlit": version("streamlit"),
+        "chromium": figures.pop("chromium"),
+    }
+    print("\n".join(table(figures)))
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    if not options.quick:
+        kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"] if RESULTS.exists() else {}
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        write_json(RESULTS, {"machine": about, "figures": kept | figures})
+        print(f"written: {RESULTS.relative_to(Path(__file__).parents[1])}")
+
+
+if __name__ == "__main__":
+    main()

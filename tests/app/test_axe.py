@@ -1,0 +1,82 @@
+"""No serious or critical violation of accessibility rules on any page, light and dark: axe-core looks at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import axe_playwright_python
+import pytest
+from visiting import WATCH, Server, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+PAGES = {
+    "explore": ("?run=four&threshold=0.8", ".dx-gallery li"),
+    "compare": ("compare?runs=four,six,one&against=six&compute=50", ".dx-pairs li"),
+    "own scores": ("own-scores", "table"),
+    "no such run": ("?run=nope", ".dx-gallery li"),
+}
+# What Streamlit's own widgets bring: rule → CSS selectors of the elements that may have it. Everything else must not.
+PERMITTED: dict[str, tuple[str, ...]] = {}
+
+
+def violations(visit: Visit) -> list[str]:
+    """Rule, impact and element of every serious or critical violation that is not permitted."""
+    visit.page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = visit.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    lines = []
+    for violation in found["violations"]:
+        if violation["impact"] not in ("serious", "critical"):
+            continue
+        for node in violation["nodes"]:
+            place = node["target"][-1] if isinstance(node["target"][-1], str) else node["target"][-1][-1]
+            if not _permitted(visit, violation["id"], place):
+                why = (node["any"] + node["all"] + node["none"])[0]["message"]
+                lines.append(f"{violation['id']} ({violation['impact']}): {place}: {node['html'][:160]} – {why}")
+    return lines
+
+
+def _permitted(visit: Visit, rule: str, place: str) -> bool:
+    test = "([place, selector]) => !!document.querySelector(place)?.closest(selector)"
+    return any(visit.page.evaluate(test, [place, selector]) for selector in PERMITTED.get(rule, ()))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_have_no_serious_violation(visit: Visit, page: str, scheme: str) -> None:
+    visit.page.emulate_media(color_scheme=scheme)
+    path, selector = PAGES[page]
+    visit.show(path, selector)
+    found = violations(visit)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_opened_record_and_the_share_popover(visit: Visit, scheme: str) -> None:
+    visit.page.emulate_media(color_scheme=scheme)
+    page = visit.show("own-scores", "table")
+    page.get_by_role("button", name="Try it with a bundled record").click()
+    page.wait_for_selector("[data-testid=stMetric]")
+    visit.settle_on("[data-testid=stMetric]")
+    assert not violations(visit)
+    page.get_by_role("button", name="Share").click()
+    page.wait_for_selector("[data-testid=stDownloadButton]")
+    found = violations(visit)
+    assert not found, "\n".join(found)
+
+
+def test_axe_finds_what_is_wrong(browser: Browser, server: Server) -> None:
+    """The check can fail: grey on grey and a picture without words."""
+    context = browser.new_context()
+    context.add_init_script(WATCH)
+    visit = Visit(context.new_page(), server)
+    visit.page.set_content(
+        "<html lang=en><title>t</title><main><h1>h</h1><p style='color:#aaa;background:#bbb'>some words</p>"
+        "<img src='data:,'></main>"
+    )
+    rules = {line.split()[0] for line in violations(visit)}
+    context.close()
+    assert rules == {"color-contrast", "image-alt"}

@@ -1,0 +1,285 @@
+"""Your own scores: every problem of a folder at once; a good folder's numbers are the library's."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up import HOSTILE, MAIN, save_run
+from playwright.sync_api import expect
+from streamlit.testing.v1 import AppTest
+from synthetic import make_record
+from test_sharing import printed
+from visiting import Visit
+
+import dmpo_explore as dx
+import own_folder
+import sharing
+from dmpo_explore.record_check import FILES, problems
+
+PAGE = MAIN.parent / "views" / "own_scores.py"
+
+
+@pytest.fixture(autouse=True)
+def on_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `.streamlit/config.toml` has it; AppTest does not read that."""
+    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A record to look at and one to choose thresholds on."""
+    for seed, split in enumerate(("test", "val")):
+        make_record(120, seed=seed, split=split, with_logits=False).save(tmp_path / "mine" / split)
+    return tmp_path / "mine" / "test", tmp_path / "mine" / "val"
+
+
+def opened(folder: object = "", val: object = "") -> AppTest:
+    app = AppTest.from_file(str(PAGE), default_timeout=60)
+    app.session_state[sharing.KEY] = True
+    app.run()
+    if str(folder):
+        app.text_input(key="own_folder").set_value(str(folder))
+    if str(val):
+        app.text_input(key="own_val").set_value(str(val))
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    found = [*app.warning, *app.error, *app.info, *app.caption, *app.success]
+    return "\n".join(element.value for element in found).replace("\\", "")
+
+
+def cards(app: AppTest) -> list[str]:
+    return [metric.value for metric in app.metric]
+
+
+def expected(record: dx.ExitRecord, policy: dx.Policy) -> list[str]:
+    s = dx.summarise(record, policy.exits(record))
+    compute, exit, first = f"{1 - s['flops_fraction']:.1%}", f"{s['mean_exit']:.2f}", f"{s['exit_shares'][0]:.1%}"
+    return [f"{s['accuracy']:.2%}", compute, exit, first]
+
+
+def test_opens_with_a_recipe_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened()
+    assert not app.metric and not app.error
+    code = next(block.value for block in app.code)
+    assert code.strip() == own_folder.EXAMPLE.strip()
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("logits.npy", rng.normal(size=(20, 3, 3)))
+    np.save("labels.npy", rng.integers(3, size=20).astype(np.int32))
+    printed(code)
+    assert problems("my-records/test") == []
+    assert cards(opened(tmp_path / "my-records/test"))[0].endswith("%")
+
+
+def test_the_files_named_are_those_that_are_needed() -> None:
+    assert list(own_folder.FILES) == ["meta.json", *FILES]
+    assert all(np.dtype(FILES[file]).name in text for file, text in own_folder.FILES.items() if file in FILES)
+
+
+def test_every_problem_is_said(folders: tuple[Path, Path]) -> None:
+    folder, _ = folders
+    (folder / "labels.npy").unlink()
+    np.save(folder / "scores/confidence.npy", np.full((120, 4), 70, np.float32))
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps(meta | {"flops": [3, 2, 1, 0], "class_names": HOSTILE}))
+    app = opened(folder)
+    (error,) = app.error
+    found = problems(folder)
+    assert len(found) == 4 and "4 things keep this folder from being a record" in error.value
+    plain = error.value.replace("\\", "")
+    assert all(problem.replace(f"{folder}/", "") in plain for problem in found)
+    assert "<img" not in error.value.replace(r"\<", "")  # Markdown shows it as text
+    assert not app.metric
+    shutil.rmtree(folder)
+    make_record(120).save(folder)  # mended
+    assert not checked(app.run()).error and len(app.metric) == 4
+
+
+def test_one_level_too_high_offers_the_records(folders: tuple[Path, Path], runs: Path) -> None:
+    app = opened(folders[0].parent)
+    assert "meta.json" in app.error[0].value.replace("\\", "")
+    buttons = {button.label.replace("\\", ""): button for button in app.button}
+    assert {"test", "val"} <= set(buttons)
+    checked(buttons["test"].click().run())
+    assert len(app.metric) == 4 and app.session_state["own_folder"] == str(folders[0])
+    assert own_folder.records_below(runs / "four") == [runs / "four/records/test", runs / "four/records/val"]
+
+
+@pytest.mark.parametrize("text", ["/nowhere/at all", "no\0pe", "~nobody-has-this-name/x", "x" * 5000])
+def test_what_is_no_folder_is_said(text: str) -> None:
+    app = opened(text)
+    assert len(app.error) == 1 and not app.metric
+
+
+def test_quotes_and_blanks_around_a_path_do_not_matter(folders: tuple[Path, Path]) -> None:
+    assert own_folder.find(f' "{folders[0]}" ') == folders[0].resolve()
+    assert len(opened(f"'{folders[0]}'").metric) == 4
+
+
+@pytest.mark.parametrize("policy", ["confidence", "entropy", "patience", "random"])
+def test_by_hand_the_numbers_are_the_librarys(folders: tuple[Path, Path], policy: str) -> None:
+    app = opened(folders[0])
+    checked(app.selectbox(key="own_policy").set_value(policy).run())
+    record = dx.ExitRecord.load(folders[0])
+    slider = app.select_slider(key=f"own_threshold {policy}")
+    stops = dx.trade_off(record, policy)["threshold"].tolist()
+    for place in (0, len(slider.options) // 2, len(slider.options) - 1):
+        checked(app.select_slider(key=f"own_threshold {policy}").set_value(place).run())
+        summary = ast.literal_eval(printed(next(block.value for block in app.code)))
+        assert cards(app)[0] == f"{summary['accuracy']:.2%}" and cards(app)[2] == f"{summary['mean_exit']:.2f}"
+    assert len(stops) >= len(slider.options) and cards(app)[2] == "4.00"  # none early
+
+
+def test_a_budget_is_fitted_on_the_second_folder(folders: tuple[Path, Path]) -> None:
+    app = opened(*folders)
+    record, val = map(dx.ExitRecord.load, folders)
+    costs = val.flops_fraction
+    checked(app.button_group(key="own_budget").set_value(0.7).run())
+    assert costs[0] < 0.7
+    policy = dx.fit_policy(val, "confidence", flops=0.7)
+    assert cards(app) == expected(record, policy)
+    assert "Chosen on the second folder" in texts(app)
+    code = next(block.value for block in app.code)
+    assert "flops=0.7" in code and ast.literal_eval(printed(code)) == dx.summarise(record, policy.exits(record))
+    checked(app.button_group(key="own_budget").set_value(None).run())
+    assert "Set by hand" in texts(app)
+
+
+def test_the_second_folders_split_may_have_any_name(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    make_record(120, seed=4, split="calibration", with_logits=False).save(tmp_path / "cal")
+    app = opened(folders[0], tmp_path / "cal")
+    checked(app.button_group(key="own_budget").set_value(0.7).run())
+    code = next(block.value for block in app.code)
+    assert "flops=0.7" in code and "set by hand" not in code
+    policy = dx.fit_policy(dx.ExitRecord.load(tmp_path / "cal"), "confidence", flops=0.7)
+    record = dx.ExitRecord.load(folders[0])
+    assert ast.literal_eval(printed(code)) == dx.summarise(record, policy.exits(record))
+
+
+@pytest.mark.parametrize("policy", ["confidence", "entropy", "patience"])
+def test_the_ends_of_the_slider_are_sentences(folders: tuple[Path, Path], policy: str) -> None:
+    app = opened(folders[0])
+    checked(app.selectbox(key="own_policy").set_value(policy).run())
+    key = f"own_threshold {policy}"
+    for place, said in ((0, "Everybody leaves at exit 1"), (-1, "Nobody leaves early.")):
+        options = app.select_slider(key=key).options
+        checked(app.select_slider(key=key).set_value(range(len(options))[place]).run())
+        assert said in texts(app) and "at least all" not in texts(app)
+
+
+@pytest.mark.parametrize(
+    ("val", "said"),
+    [
+        (make_record(50, 3), "other exits or other classes"),
+        (make_record(50, 4, 6), "other exits or other classes"),
+        (None, "is not a record"),
+    ],
+)
+def test_a_second_folder_that_does_not_fit_is_said(
+    folders: tuple[Path, Path], tmp_path: Path, val: dx.ExitRecord | None, said: str
+) -> None:
+    if val:
+        val.save(tmp_path / "other")
+    app = opened(folders[0], tmp_path / "other")
+    assert said in texts(app) and len(app.metric) == 4 and "Set by hand" in texts(app)
+    assert "Both folders are the same" in texts(opened(folders[0], folders[0]))
+
+
+def test_a_single_exit_has_nothing_to_choose(tmp_path: Path) -> None:
+    make_record(40, 1).save(tmp_path / "one")
+    app = opened(tmp_path / "one")
+    assert "single exit" in texts(app) and cards(app)[2] == "1.00"
+
+
+def test_a_folder_that_changes_or_goes_is_read_again(folders: tuple[Path, Path]) -> None:
+    app = opened(folders[0])
+    before = cards(app)
+    labels = np.load(folders[0] / "labels.npy")
+    np.save(folders[0] / "labels.npy", (labels + 1) % 5)  # meta.json stays as it is
+    assert cards(checked(app.run())) != before
+    shutil.rmtree(folders[0])
+    assert "no record folder" in texts(checked(app.run())) and not app.metric
+
+
+def test_the_address_names_no_folder(folders: tuple[Path, Path]) -> None:
+    app = AppTest.from_file(str(PAGE), default_timeout=60)
+    for key in ("own_folder", "folder", "path", "record"):
+        app.query_params[key] = str(folders[0])
+    assert not checked(app.run()).metric and not app.text_input(key="own_folder").value
+
+
+def test_the_bundled_record_is_one_press_away() -> None:
+    app = opened()
+    button = next(button for button in app.button if "bundled" in button.label)
+    checked(button.click().run())
+    policy = dx.fit_policy(dx.load_run("demo").record("val"), flops=0.3)
+    assert cards(app) == expected(dx.load_run("demo").record("test"), policy)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "", None, "::", "192.168.0.7", "example.org"])
+def test_open_to_others_only_the_runs_root_is_read(
+    folders: tuple[Path, Path], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": address}[name])
+    assert not own_folder.is_private()
+    app = opened(folders[0])
+    assert "can be reached from other machines" in texts(app) and not app.metric
+    assert len(opened(runs / "four/records/test").metric) == 4
+    for way in (f"{runs}/../{runs.name}/../mine", f"{runs}/four/../../../mine/test"):
+        with pytest.raises(ValueError, match="cannot be opened"):
+            own_folder.find(way)
+    save_run(tmp_path / "root", "four", images=40)
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "root"))
+    (tmp_path / "root" / "link").symlink_to(folders[0])
+    with pytest.raises(ValueError, match="cannot be opened"):
+        own_folder.find(str(tmp_path / "root" / "link"))
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.0.1.1", "::1"])
+def test_on_this_machine_every_folder_may_be_read(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": address}[name])
+    assert own_folder.is_private()
+
+
+# -- in the browser --
+
+
+def test_a_reader_opens_a_folder(visit: Visit, tmp_path: Path) -> None:
+    name = "<b>bold<b> & 'co'"
+    folder = tmp_path / name
+    make_record(120, class_names=(HOSTILE, "b", "c", "d", "e"), model=HOSTILE).save(folder)
+    (folder / "labels.npy").rename(folder / "kept")
+    page = visit.show("own-scores", "textarea, input")
+    box = page.get_by_label("Record folder", exact=True)
+    box.fill(str(folder))
+    box.press("Enter")
+    expect(page.get_by_text("One thing keeps this folder from being a record")).to_be_visible()
+    assert "labels.npy is missing" in page.get_by_role("alert").inner_text()
+    assert name in page.locator(".stMain").inner_text()
+    (folder / "kept").rename(folder / "labels.npy")
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    page.keyboard.press("r")
+    page.wait_for_selector("[data-testid=stMetric]")
+    visit.settle_on("[data-testid=stMetric]")
+    before = page.get_by_test_id("stMetricValue").all_inner_texts()
+    slider = page.get_by_role("slider", name=re.compile("Threshold"))
+    slider.focus()
+    slider.press("End")
+    expect(page.get_by_test_id("stMetricValue").nth(2)).to_have_text("4.00")
+    assert page.get_by_test_id("stMetricValue").all_inner_texts() != before
+    assert HOSTILE in page.get_by_test_id("stAlert").inner_text() and page.evaluate("() => window.hacked") is None

@@ -1,0 +1,169 @@
+"""No link leads out of the runs root, no text becomes HTML, no broken run becomes a traceback: on every page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from made_up import HOSTILE, MAIN, save_run
+from streamlit.testing.v1 import AppTest
+from visiting import Visit
+
+import address
+import dmpo_explore as dx
+import widgets
+
+SCRIPT = "<script>window.hacked=1</script>"
+VIEWS = MAIN.parent / "views"
+PAGES = {"explore.py": "run", "compare.py": "runs"}  # view → its parameter that names runs
+
+
+def opened(view: str, **parameters: str) -> AppTest:
+    app = AppTest.from_file(str(VIEWS / view), default_timeout=60)
+    for name, value in parameters.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def said(app: AppTest) -> str:
+    return "\n".join(e.value for e in [*app.warning, *app.error, *app.info]).replace("\\", "")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs root with two good runs; beside it a run that nobody may reach, and a link to it in the root."""
+    root = tmp_path / "runs"
+    save_run(root, "good", images=60)
+    save_run(root, "other", images=60, seed=1)
+    save_run(tmp_path / "outside", "secret", images=60, class_name="SECRET")
+    (root / "link").symlink_to(tmp_path / "outside" / "secret")
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
+    return root
+
+
+@pytest.mark.parametrize("view", PAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside/secret",
+        "..",
+        ".",
+        "good/../../outside/secret",
+        "{abs}",
+        "link",
+        "good/records",
+        "~",
+        SCRIPT,
+    ],
+)
+def test_no_name_leads_out_of_the_runs_root(root: Path, view: str, name: str) -> None:
+    name = name.format(abs=root.parent / "outside" / "secret")
+    app = opened(view, **{PAGES[view]: name})
+    assert f"There is no run {name!r}"[:60] in said(app)
+    bodies = "".join(str(element.proto.body) for element in app.get("html"))
+    assert "SECRET" not in bodies + said(app)
+    assert "secret" not in str(app.session_state[PAGES[view]])
+
+
+@pytest.mark.parametrize("view", PAGES)
+def test_a_link_cannot_name_another_folder_as_split(root: Path, view: str) -> None:
+    run = {PAGES[view]: "good,other" if view == "compare.py" else "good"}
+    assert "There is no split" in said(opened(view, **run, split="../../../outside/secret/records/test"))
+
+
+def test_a_folder_whose_name_is_html_is_no_run(root: Path) -> None:
+    save_run(root, "<img src=x>", images=40)
+    save_run(root, ".hidden", images=40)
+    assert not {"<img src=x>", ".hidden", "link"} & set(dx.list_runs())
+
+
+@pytest.mark.parametrize("view", PAGES)
+@pytest.mark.parametrize("value", [SCRIPT, "", "\x00", "a" * 5000, "-1", "nan", "1e999", ",,,", "${7*7}", "✓"])
+def test_any_parameter_may_hold_anything(root: Path, view: str, value: str) -> None:
+    names = {"split", "policy", "threshold", "exit", "label", "answers", "compute", "against", "other", "show"}
+    run = {PAGES[view]: "good,other" if view == "compare.py" else "good"}
+    opened(view, **(dict.fromkeys(names, value) | run))
+
+
+def test_long_parameters_are_cut() -> None:
+    assert 100 <= address.LONGEST <= 1000
+    assert len(widgets.plain("<" * 5000)) <= 400
+
+
+@pytest.mark.parametrize("view", PAGES)
+@pytest.mark.parametrize("damage", ["config", "meta", "scores", "labels", "records", "all", "unreadable"])
+def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, damage: str) -> None:
+    app = opened(view, **{PAGES[view]: "good,other" if view == "compare.py" else "good"})
+    assert not said(app).count("cannot")
+    run = root / "good"
+    record = run / "records" / "test"
+    match damage:
+        case "config":
+            (run / "config.json").write_text("[1]")
+        case "meta":
+            (record / "meta.json").write_text("{")
+        case "scores":
+            (record / "scores" / "margin.npy").unlink()
+            (record / "meta.json").write_text((record / "meta.json").read_text() + "\n")  # recorded anew, badly
+        case "labels":
+            (record / "labels.npy").write_bytes(b"")
+            (record / "meta.json").write_text((record / "meta.json").read_text() + "\n")
+        case "records":
+            shutil.rmtree(run / "records")
+        case "all":
+            shutil.rmtree(run)
+        case "unreadable":
+            shutil.rmtree(record / "scores")
+            (record / "scores").write_text("a file, not a folder")
+            (record / "meta.json").write_text(json.dumps({"format_version": 1}))
+    app.run()
+    assert not app.exception and said(app), "nothing is said"
+    if app.get("selectbox") and "run" in app.session_state and view == "explore.py":
+        app.selectbox(key="run").set_value("other").run()
+        assert not app.exception and not app.error  # another run stays in reach
+
+
+# -- in the browser --
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "?run={}&split={}&policy={}&threshold={}",
+        "?run=hostile&threshold=0.9&exit={}&label={}&answers={}&sort={}&view={}",
+        "compare?runs={},hostile,hostile2&against={}&split={}&policy={}&compute={}&other={}&show={}",
+        "own-scores?folder={}&own_folder={}",
+    ],
+)
+@pytest.mark.parametrize("text", [HOSTILE, SCRIPT, "javascript:window.hacked=1"], ids=["img", "script", "url"])
+def test_parameters_and_names_are_text(visit: Visit, path: str, text: str) -> None:
+    page = visit.show(path.replace("{}", quote(text)))
+    page.wait_for_timeout(300)  # an image would have failed to load by now
+    assert page.evaluate("() => window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
+    assert page.evaluate("() => [...document.scripts].every(s => !s.text.includes('window.hacked'))")
+    if path.startswith(("?run={}", "compare")):
+        assert text[:20] in page.locator(".stMain").inner_text()
+
+
+def test_facts_of_a_record_are_text(visit: Visit, tmp_path: Path) -> None:
+    """Data, split, model and class names of a folder that somebody sent."""
+    from synthetic import make_record
+
+    names = (HOSTILE, SCRIPT, "[x](javascript:window.hacked=1)", "**b**", "$x$")
+    make_record(80, class_names=names, model=SCRIPT, data=HOSTILE, split="[y](javascript:alert)").save(tmp_path / "r")
+    page = visit.show("own-scores")
+    box = page.get_by_label("Record folder", exact=True)
+    box.fill(str(tmp_path / "r"))
+    box.press("Enter")
+    page.wait_for_selector("[data-testid=stMetric]")
+    visit.settle_on("[data-testid=stMetric]")
+    assert page.evaluate("() => window.hacked") is None and page.locator("img[src=x]").count() == 0
+    text = page.locator(".stMain").inner_text()
+    assert HOSTILE in text and SCRIPT in text and "[y](javascript:alert)" in text
+    assert page.locator("a[href^='javascript']").count() == 0

@@ -1,0 +1,288 @@
+"""The slider as its reader uses it, in Chromium: numbers move while the pointer is down and nothing is sent."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, WebSocket, expect
+from test_explore import expected
+from visiting import WATCH, Visit
+
+import dmpo_explore as dx
+import threshold_slider
+from threshold_slider import HERE, PARTS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+def watch_socket(page: Page) -> list[str | bytes]:
+    """Everything that the page will send to the server from now on."""
+    sent: list[str | bytes] = []
+
+    def opened(socket: WebSocket) -> None:
+        socket.on("framesent", lambda data: sent.append(data))
+
+    page.on("websocket", opened)
+    return sent
+
+
+def shown(visit: Visit) -> dict[str, str]:
+    keys = ("Accuracy", "Compute saved", "Mean exit", "Leave at exit 1")
+    return dict(zip(keys, visit.numbers(), strict=True))
+
+
+def address(page: Page) -> dict[str, str]:
+    return {key: values[-1] for key, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def policy_of(page: Page) -> dx.Policy:
+    """What the address says."""
+    there = address(page)
+    record = dx.load_run(there["run"]).record(there["split"])
+    thresholds = [float(number) for number in there["threshold"].split(",")]
+    return dx.fit_policy(record, there["policy"], threshold=thresholds)
+
+
+def middle(page: Page, selector: str, number: int = 0) -> tuple[float, float]:
+    box = page.locator(selector).nth(number).bounding_box()
+    assert box
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_while_dragging_everything_moves_and_nothing_is_sent(visit: Visit, runs: Path) -> None:
+    sent = watch_socket(visit.page)
+    page = visit.open("?run=four&threshold=0.5")
+    slider = page.get_by_role("slider", name="Threshold")
+    x, y = middle(page, ".thumb")
+    states = []
+    page.mouse.move(x, y)
+    page.mouse.down()
+    before, url = len(sent), page.url
+    for step in (60, 130, 220, 320):
+        page.mouse.move(x + step, y, steps=3)
+        page.wait_for_timeout(60)  # a few frames
+        heights = page.eval_on_selector_all("rect.right", "all => all.map(r => r.getAttribute('height'))")
+        point = [page.locator(".point").get_attribute(name) for name in ("cx", "cy")]
+        states.append((visit.numbers(), heights, point, slider.get_attribute("aria-valuetext")))
+    for part in range(4):
+        assert len({str(state[part]) for state in states}) == 4
+    assert len(sent) == before and page.url == url
+    promised = visit.numbers()
+    page.mouse.up()
+    page.wait_for_url(lambda now: now != url)
+    visit.settle()
+    assert len(sent) > before
+    assert visit.numbers() == promised
+    assert shown(visit) == expected("four", "test", policy_of(page))
+    assert page.locator(".dx-shown").get_attribute("data-threshold") == address(page)["threshold"]
+
+
+def test_dragging_makes_no_long_task(visit: Visit) -> None:
+    page = visit.open("?run=six&threshold=0.5")
+    page.evaluate(
+        """() => { window.long = []; new PerformanceObserver(list => list.getEntries()
+            .forEach(entry => window.long.push(entry.duration))).observe({entryTypes: ["longtask"]}) }"""
+    )
+    x, y = middle(page, ".thumb")
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(60):
+        page.mouse.move(x + 5 * step, y)
+    long = page.evaluate("() => window.long")
+    page.mouse.up()
+    assert sum(duration > 100 for duration in long) == 0  # 50 ms on an idle machine; see benchmarks/app.py
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("entropy", "patience", "gate")]
+
+
+@pytest.mark.parametrize("policy", ["confidence", *SLOW])
+def test_keys_move_it_and_its_numbers_are_the_librarys(visit: Visit, runs: Path, policy: str) -> None:
+    page = visit.open(f"?run=six&policy={policy}")
+    slider = page.get_by_role("slider", name="Threshold")
+    last = int(slider.get_attribute("aria-valuemax") or 0)
+    slider.focus()
+    places = []
+    for key in ("Home", "ArrowRight", "ArrowUp", "ArrowLeft", "PageUp", "PageDown", "End"):
+        slider.press(key)
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        places.append(int(slider.get_attribute("aria-valuenow") or -1))
+    jump = max(1, round(last / 10))
+    assert places == [0, 1, 2, 1, min(last, 1 + jump), max(0, min(last, 1 + jump) - jump), last]
+    assert (slider.get_attribute("aria-valuetext") or "").startswith("threshold none early, accuracy ")
+    expect(page.get_by_text("Nobody leaves early.")).to_be_visible()
+    visit.settle()
+    assert shown(visit)["Mean exit"] == "6.00"
+    slider.press("PageDown")
+    expect(page.get_by_text("Nobody leaves early.")).not_to_be_visible()
+    page.wait_for_url(re.compile("threshold="))
+    visit.settle()
+    record, val = (dx.load_run("six").record(split) for split in ("test", "val"))
+    fitted = dx.fit_policy(val if policy == "gate" else record, policy, threshold=float(address(page)["threshold"]))
+    assert shown(visit) == expected("six", "test", fitted)
+    assert slider.evaluate("thumb => thumb.getRootNode().activeElement === thumb")  # keeps the focus when redrawn
+
+
+def test_a_click_on_the_curve_sets_the_threshold(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.2")
+    before = visit.numbers()
+    box = page.locator(".curve svg.live").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"])
+    page.wait_for_url(lambda url: "threshold=0.2" not in url.split("&"))
+    visit.settle()
+    assert visit.numbers() != before
+    assert shown(visit) == expected("four", "test", policy_of(page))
+    at = float(page.locator(".point").get_attribute("cx") or 0)
+    assert abs(at - 0.6 * box["width"]) < 0.05 * box["width"]  # the point is where the click was
+
+
+def test_a_finger_moves_it(browser: Browser, visit: Visit) -> None:
+    context = browser.new_context(viewport={"width": 800, "height": 900}, has_touch=True)
+    context.add_init_script(WATCH)
+    other = Visit(context.new_page(), visit.server)
+    page = other.open("?run=four&threshold=0.5")
+    before = other.numbers()
+    box = page.locator(".track").bounding_box()
+    assert box
+    page.touchscreen.tap(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
+    expect(page.locator("[data-number=accuracy]")).not_to_have_text(before[0])
+    other.settle()
+    assert "threshold=0.5" not in page.url.split("&") and "threshold=" in page.url
+    context.close()
+
+
+def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.6")
+    page.get_by_role("radio", name="per exit").click()
+    expect(page.get_by_role("slider")).to_have_count(3)
+    visit.settle()
+    assert address(page)["threshold"] == "0.6,0.6,0.6"
+    sent = visit.numbers()
+    x, y = middle(page, ".thumb", 1)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 70, y, steps=4)
+    expect(page.locator("[data-number=mean]")).not_to_have_text(sent[2])
+    page.mouse.up()
+    page.wait_for_url(re.compile(r"threshold=0\.6%2C0\.[^6%][^%]*%2C0\.6"))
+    visit.settle()
+    assert shown(visit) == expected("four", "test", policy_of(page))
+    box = page.locator(".curve svg.live").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"])  # the curve has one threshold
+    expect(page.get_by_role("slider")).to_have_count(1)
+    visit.settle()
+    assert shown(visit) == expected("four", "test", policy_of(page))
+
+
+def test_numbers_are_of_the_dials_that_there_are(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.9,0.9,0.9")
+    page.get_by_role("slider", name="Exit 3").press("PageDown")
+    page.wait_for_url(lambda url: "threshold=0.9%2C0.9%2C0.9" not in url)
+    visit.settle()
+    page.get_by_role("radio", name="one", exact=True).click()
+    expect(page.get_by_role("slider")).to_have_count(1)
+    visit.settle()
+    now = visit.numbers()
+    assert shown(visit) == expected("four", "test", policy_of(page))
+    page.reload()
+    visit.settle()
+    assert visit.numbers() == now
+
+
+def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
+    for query, selector in (("0.5", ".thumb"), ("0.9,0.8,0.9", ".thumb"), ("0.9,0.8,0.9", ".curve svg.live")):
+        page = visit.open(f"?run=four&threshold={query}")
+        before, url = visit.numbers(), page.url
+        x, y = middle(page, selector)
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x - 40, y, steps=4)
+        expect(page.locator("[data-number=mean]")).not_to_have_text(before[2])
+        target = page.locator(selector if "svg" in selector else ".track").first
+        target.evaluate("t => t.dispatchEvent(new PointerEvent('pointercancel', {pointerId: 1, bubbles: true}))")
+        page.wait_for_function("() => !document.querySelector('.cockpit')?.classList.contains('moving')")
+        assert visit.numbers() == before and page.url == url
+        page.mouse.up()
+        visit.settle()
+        assert visit.numbers() == before and page.url == url
+
+
+def test_going_back_to_the_bare_address_shows_the_first_view(visit: Visit) -> None:
+    page = visit.open("?")
+    first = visit.numbers()
+    slider = page.get_by_role("slider", name="Threshold")
+    slider.focus()
+    slider.press("End")
+    page.wait_for_url(re.compile("threshold="))
+    visit.settle()
+    assert visit.numbers() != first
+    page.go_back()
+    expect(page.locator("[data-number=mean]")).to_have_text(first[2])
+    visit.settle()
+    assert visit.numbers() == first
+
+
+def test_the_hint_comes_once(visit: Visit) -> None:
+    page = visit.open("?run=four")
+    hint = page.locator(".hint")
+    expect(hint).to_contain_text("Every dot on the curve is the same model.")
+    assert len(re.findall(r"[.?!](\s|$)", hint.locator("span").inner_text())) == 3
+    page.get_by_role("button", name="Got it").click()
+    expect(hint).to_be_hidden()
+    visit.open("?run=six")
+    expect(page.locator(".hint")).to_be_hidden()
+
+
+def test_it_knows_light_from_dark(visit: Visit) -> None:
+    visit.page.emulate_media(color_scheme="dark")
+    page = visit.open("?run=four")
+    cockpit = page.locator(".cockpit")
+    assert "dark" in (cockpit.get_attribute("class") or "")
+    assert cockpit.evaluate("c => getComputedStyle(c).color") == "rgb(232, 236, 241)"
+
+
+def test_it_writes_numbers_as_python_does(browser: Browser) -> None:
+    """Ties included: both round half to even, on the exact binary value."""
+    rng = random.Random(0)
+    values = [k / 400 for k in range(401)] + [k / 2048 for k in range(300)] + [rng.random() for _ in range(300)]
+    values += [1.005, 0.285, 2.675, 1.115, 0.125, 1e-9, 1.02345]
+    page = browser.new_page()
+    code = (HERE / "numbers.js").read_text(encoding="utf-8")
+    found = page.evaluate(
+        f"values => {{ {code}; return values.map(v => [percent(v, 1), percent(v, 2), fixed(v, 2)]) }}", values
+    )
+    page.close()
+    assert found == [[f"{v:.1%}", f"{v:.2%}", f"{v:.2f}"] for v in values]
+
+
+def test_it_counts_as_summarise_does(browser: Browser, runs: Path) -> None:
+    record = dx.load_run("six").record("test")
+    exits = dx.fit_policy(record, threshold=0.7).exits(record)
+    row = np.bincount(2 * exits + (record.prediction[np.arange(record.images), exits] != record.labels), minlength=12)
+    page = browser.new_page()
+    code = (HERE / "numbers.js").read_text(encoding="utf-8")
+    found = page.evaluate(
+        f"([row, costs]) => {{ {code}; return numbersOf(row, costs) }}", [row.tolist(), record.flops_fraction.tolist()]
+    )
+    page.close()
+    s = dx.summarise(record, exits)
+    wanted = {"images": 600, "accuracy": s["accuracy"], "compute": s["flops_fraction"], "mean": s["mean_exit"]}
+    assert {key: found[key] for key in wanted} == pytest.approx(wanted, abs=1e-12)
+    assert found["first"] == round(600 * s["exit_shares"][0])
+
+
+def test_it_needs_nothing_from_elsewhere() -> None:
+    """Plain files of our own: no address but SVG's namespace, no import, no HTML from data."""
+    texts = [(HERE / name).read_text(encoding="utf-8") for name in (*PARTS, "slider.css", "slider.html")]
+    assert re.findall(r"https?://[^\"'\s]+", "".join(texts)) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"^\s*import|innerHTML|@import|url\((?!#)", "".join(texts), re.M)
+    assert threshold_slider.__doc__

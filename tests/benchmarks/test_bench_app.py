@@ -1,0 +1,55 @@
+"""benchmarks/app.py: its runs are runs, its table says what is kept, and each part runs in Chromium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from _app_server import serve
+
+import app as bench
+import dmpo_explore as dx
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+def test_made_up_runs_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    run = dx.load_run(bench.make_run(tmp_path, 300, 4, "test"))
+    record = run.record("test")
+    assert (record.images, record.n_exits, run.splits()) == (300, 4, ["test", "val"])
+    assert len(run.pictures("test")) == 300  # labels agree with the bundled pictures
+    table = dx.trade_off(record)
+    assert table["accuracy"].iloc[-1] > table["accuracy"].iloc[0] + 0.05 and len(table) > 100
+    assert bench.path_of("50,000 × 12") == "?run=made-up-50000x12&split=train"
+
+
+def test_the_table_says_what_is_kept() -> None:
+    figures = {"drag, messages": 0, "sessions, p95 ms": 2000.1, "release 10,000 × 4, p50 ms": 123.456}
+    lines = bench.table(figures)
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["kept", "NOT KEPT", ""]
+    assert "123.5" in lines[-1] and len({len(line) for line in lines}) == 1
+    assert bench.quantiles("x", list(range(101))) == {"x, p50 ms": 50.0, "x, p95 ms": 95.0, "x, moves": 101}
+
+
+def test_every_promise_is_a_figure() -> None:
+    names = {f"release {size}, p95 ms" for size in bench.SIZES} | {"start, first paint s"}
+    names |= {f"drag, {what}" for what in ("messages", "long tasks")}
+    names |= {f"sessions, {what}" for what in ("errors", "p95 ms", "server GiB")}
+    assert set(bench.LIMITS) == names
+
+
+@pytest.mark.slow
+def test_the_parts_run(browser: Browser, tmp_path: Path) -> None:
+    for images, n_exits, split in ((10_000, 4, "test"), (50_000, 12, "train")):
+        bench.make_run(tmp_path, images, n_exits, split)
+    with serve(tmp_path) as server:
+        figures = bench.drag(browser, server, 0.5) | bench.release(browser, server, "10,000 × 4", 2)
+        figures |= bench.sessions(browser, server, 2, 2.0)
+        assert server.memory() > 2**26
+    assert figures["drag, messages"] == 0 and figures["sessions, errors"] == 0
+    assert figures["release 10,000 × 4, moves"] == 2 and figures["sessions, moves"] >= 2
+    assert all(np.isfinite(value) and value >= 0 for value in figures.values())
