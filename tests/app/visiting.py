@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-QUIET = """() => document.querySelector('[data-test-script-state=notRunning]')
+QUIET = """() => document.querySelector('[data-test-script-state=notRunning]') && window.lastReceived >= window.lastSent
     && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 600"""
+# What QUIET reads: when the page last changed, last asked the server and last heard from it. A page that has asked is
+# not quiet before the answer is there, however late a busy machine sends it.
 WATCH = """window.lastChange = performance.now();
+    window.lastSent = window.lastReceived = 0;
     new MutationObserver(() => { window.lastChange = performance.now() })
-        .observe(document, {subtree: true, childList: true, characterData: true, attributes: true})"""
+        .observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
+    window.WebSocket = class extends WebSocket {
+        constructor(...all) {
+            super(...all);
+            this.addEventListener("message", () => { window.lastReceived = window.lastChange = performance.now() });
+        }
+        send(data) { window.lastSent = performance.now(); super.send(data) }
+    }"""
 
 
 @dataclass
