@@ -36,6 +36,19 @@ DEMO = dx.Config(
     dx.ModelConfig(exits=(2, 4, 6, 8, 10, 12)),
     dx.TrainingConfig(epochs=6),
 )
+CNN = dx.Config(  # the bundled demo-cnn
+    dx.DataConfig("fashion-mnist", train_size=10_000),
+    dx.ModelConfig(
+        backbone="tf_efficientnet_lite0",
+        image_size=64,
+        exits=(3, 5, 8, 11, 16),
+        tuning="lora",
+        rank=4,
+        bypass_width=32,
+        channels=32,
+    ),
+    dx.TrainingConfig(epochs=3, tuning_lr=5e-3, predictor_lr=5e-3, precision="no"),
+)
 
 
 def change(config: dx.Config, **changes: Any) -> dx.Config:
@@ -86,6 +99,7 @@ def headline(base: dx.Config) -> dict[str, dx.Config]:
 GRIDS: dict[str, dict[str, dx.Config]] = {
     "core": core(),
     "headline": headline(change(DEMO, train_size=10_000, epochs=4)),
+    "cnn": _arms(CNN, {"single": {"exits": 1}, "naive-mean": NAIVE | {"read": "mean"}, "dmpo": {}}),
     "bypass": _arms(DEMO, {f"dmpo-bypass-{kind}": {"bypass": kind} for kind in ("mlp", "ladder")}),
     "predictor": _arms(
         DEMO,
@@ -111,4 +125,9 @@ GRIDS: dict[str, dict[str, dx.Config]] = {
         },
     ),
     "exits": _arms(DEMO, {f"dmpo-{k}-exits": {"exits": k} for k in (2, 4, 12)}),
+}
+RECORDED = dict.fromkeys(GRIDS, "bf16") | {"headline": "no", "cnn": "no"}  # precision of records, as the bundled ones
+_DECOUPLING = dict.fromkeys(("naive-both", "dmpo", "dmpo-no-bypass", "dmpo-uniform"), ("gradients", "stages"))
+EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in GRIDS} | {
+    "core": _DECOUPLING | {"single": ("stages",)}
 }

@@ -1,8 +1,7 @@
 """What the study found, from its runs and tables: `scripts/bench report`.
 
-In: ``benchmarks/results/study-*.csv`` and, where they are at hand, the run folders under ``--root``. Out: the paired
-comparisons as ``benchmarks/results/gains.csv``, then ``benchmarks/RESULTS.md`` and its figures from the CSVs alone. How
-arms are judged stands in `grids`. Nothing here trains or chooses.
+In: what `study` keeps in ``benchmarks/results``. Out: the paired comparisons as ``benchmarks/results/gains.csv``, then
+``benchmarks/RESULTS.md`` and its figures. How arms are judged stands in `grids`. Nothing here trains or chooses.
 """
 
 from __future__ import annotations
@@ -10,24 +9,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from _results import write_figure
+from _study_figures import budgets_figure, gains_figure, gradients_figure, stages_figure
 from grids import BUDGETS, GRIDS, SEEDS
-from study import RESULTS, at_budget
+from study import RESULTS
 
-import dmpo_explore as dx
 from dmpo_explore.files import atomic_file, write_text
 
 RESAMPLES = 2000
+SEED = r"-s\d+$"  # of a run's name
 PARTS = {  # of DMPO: what is taken away → arm without it
     "bypass": "dmpo-no-bypass",
     "second-order predictors": "dmpo-no-second-order",
     "two-phase loss weights": "dmpo-uniform",
 }
+CLAIMS = ("core", "headline", "cnn")  # grids that have naive arms and the single model
 NAIVE = ("naive-cls", "naive-mean", "naive-both", "naive-equilibrium", "mixed")
 Rights = npt.NDArray[np.float64]  # (S, B): how right each seed's run is on each test image
 
@@ -35,27 +36,22 @@ Rights = npt.NDArray[np.float64]  # (S, B): how right each seed's run is on each
 # -- paired comparisons --
 
 
-def rights(root: Path, arm: str, what: str) -> Rights | None:
+def rights(grid: str, arm: str, what: str) -> Rights | None:
     """(S, B) of arm's runs: mean correctness over `BUDGETS` (``score``), at one budget (``30 %``), or at an exit.
 
     Args:
-        what: ``score``, ``first exit``, ``last exit``, or a budget such as ``30 %``. None if a run is missing.
+        what: ``score``, ``first exit``, ``last exit``, or a reported budget such as ``30 %``. None if a seed's run is
+            missing or cannot meet the budget.
     """
     rows = []
     for seed in SEEDS:
-        folder = root / f"{arm}-s{seed}"
-        if not (folder / "row.json").is_file():
+        file = RESULTS / "study" / grid / f"{arm}-s{seed}" / "outcomes.npz"
+        if not file.is_file():
             return None
-        run = dx.load_run(folder)
-        val, test = run.record("val"), run.record("test")
-        if what in ("first exit", "last exit"):
-            rows.append(test.correct[:, 0 if what == "first exit" else -1].astype(float))
-            continue
-        budgets = BUDGETS if what == "score" else (float(what.removesuffix(" %")) / 100,)
-        exits = [at_budget(val, test, budget) for budget in budgets]
-        if any(e is None for e in exits):
-            return None
-        rows.append(np.mean([test.correct[np.arange(test.images), e] for e in exits], axis=0))
+        with np.load(file, allow_pickle=False) as kept:
+            if what not in kept:
+                return None
+            rows.append(kept[what] / (len(BUDGETS) if what == "score" else 1))
     return np.stack(rows)
 
 
@@ -78,50 +74,47 @@ def _holds(by_seed: npt.NDArray[Any], low: float, high: float) -> str:
 
 
 def strongest_naive(table: pd.DataFrame) -> str:
-    """The naive arm with the best mean score on val."""
-    return str(by_arm(table).loc[list(NAIVE), "score_val"].idxmax())
+    """The naive arm with the best mean score on val, of those that the table has."""
+    means = by_arm(table)["score_val"]
+    return str(means[means.index.isin(NAIVE)].idxmax())
 
 
-def questions(grid: str, root: Path) -> Iterator[tuple[str, str, str, str, str]]:
-    """(question, arm a, number of a, arm b, number of b) of a grid; b may lie in the core grid."""
-    if grid in ("core", "headline"):
-        table = pd.read_csv(RESULTS / "study-core.csv")
-        naive = strongest_naive(table) if grid == "core" else max(("naive-mean", "naive-both"), key=_val_score)
-        if grid == "core":
-            for part, without in PARTS.items():
-                yield f"gain of {part}", "dmpo", "score", without, "score"
-            for arm in (naive, "naive-equilibrium", "mixed"):
-                yield f"dmpo against {arm}", "dmpo", "score", arm, "score"
-        yield "against the strongest naive exits", "dmpo", "score", naive, "score"
-        yield "first exit against naive", "dmpo", "first exit", naive, "first exit"
-        yield "30 % of the compute against the full single model", "dmpo", "30 %", "single", "last exit"
-        yield "last exit against the single model", "dmpo", "last exit", "single", "last exit"
+def questions(grid: str, table: pd.DataFrame) -> Iterator[tuple[str, str, str, str, str]]:
+    """(question, arm a, number of a, arm b, number of b) of a grid with rows ``table``; b may lie in the core grid."""
+    if grid not in CLAIMS:
+        for arm in GRIDS[grid]:
+            yield f"{arm} against dmpo", arm, "score", "core/dmpo", "score"
         return
-    for arm in GRIDS[grid]:
-        yield f"{arm} against dmpo", arm, "score", "core/dmpo", "score"
+    naive = strongest_naive(table)
+    if grid == "core":
+        for part, without in PARTS.items():
+            yield f"gain of {part}", "dmpo", "score", without, "score"
+        for arm in ("naive-equilibrium", "mixed"):
+            yield f"dmpo against {arm}", "dmpo", "score", arm, "score"
+    yield f"dmpo against the strongest naive exits ({naive})", "dmpo", "score", naive, "score"
+    yield "its first exit against theirs", "dmpo", "first exit", naive, "first exit"
+    yield "30 % of the compute against the full single model", "dmpo", "30 %", "single", "last exit"
+    yield "50 % of the compute against the full single model", "dmpo", "50 %", "single", "last exit"
+    yield "its last exit against the single model", "dmpo", "last exit", "single", "last exit"
 
 
-def _val_score(arm: str) -> float:
-    return float(by_arm(pd.read_csv(RESULTS / "study-headline.csv")).loc[arm, "score_val"])
-
-
-def write_gains(root: Path, path: Path) -> None:
-    """All comparisons whose runs are at hand; a grid without runs keeps the rows that it had."""
-    old = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["grid"])
+def all_gains() -> pd.DataFrame:
+    """Every comparison whose runs are all there."""
     rows = []
-    for grid in GRIDS:
-        if not (RESULTS / f"study-{grid}.csv").is_file():
-            continue
-        found = []
-        for question, a, what_a, b, what_b in dict.fromkeys(questions(grid, root)):
-            home = root / "core" if b.startswith("core/") else root / grid
-            ours, theirs = rights(root / grid, a, what_a), rights(home, b.removeprefix("core/"), what_b)
+    for grid, table in tables().items():
+        for question, a, what_a, b, what_b in questions(grid, table):
+            home = "core" if b.startswith("core/") else grid
+            ours, theirs = rights(grid, a, what_a), rights(home, b.removeprefix("core/"), what_b)
             if ours is not None and theirs is not None:
                 names = {"grid": grid, "question": question, "a": f"{a}, {what_a}", "b": f"{b}, {what_b}"}
-                found.append(names | paired(ours, theirs))
-        rows += found or old[old["grid"] == grid].to_dict("records")
-    with atomic_file(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.4f")
+                rows.append(names | paired(ours, theirs))
+    return pd.DataFrame(rows, columns=["grid", "question", "a", "b", "points", "low", "high", "seeds", "holds"])
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Grid → its rows, for the grids that have any."""
+    paths = {grid: RESULTS / f"study-{grid}.csv" for grid in GRIDS}
+    return {grid: pd.read_csv(path) for grid, path in paths.items() if path.is_file()}
 
 
 # -- the document --
@@ -129,24 +122,33 @@ def write_gains(root: Path, path: Path) -> None:
 
 def by_arm(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of every number, an arm per row, in the table's order."""
-    arms = table["run"].str.replace(r"-s\d+$", "", regex=True)
+    arms = table["run"].str.replace(SEED, "", regex=True)
     return table.drop(columns="run").groupby(arms, sort=False).mean()
 
 
-def arms_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns that people read, in per cent, mean (lowest–highest seed)."""
-    arms = table["run"].str.replace(r"-s\d+$", "", regex=True)
+def arms_table(table: pd.DataFrame, time: pd.Series[float] | None = None) -> pd.DataFrame:
+    """The columns that people read, in per cent, mean (lowest–highest seed); ``time``: see `training_time`."""
+    arms = table["run"].str.replace(SEED, "", regex=True)
     columns = {
         "score": "score",
         "first exit": "first_exit",
         "last exit": "last_exit",
+        "area": "area",
         **{f"at {b} %": f"accuracy_{b}%" for b in (30, 50, 70, 100)},
     }
     groups = table.groupby(arms, sort=False)
     shown = {title: groups[name].apply(_spread) for title, name in columns.items() if name in table}
     shown["trainable"] = groups["parameters"].mean().map(lambda n: f"{n / 1e3:,.0f} k")
+    if time is not None:
+        shown["training time"] = time.map(lambda ratio: f"{ratio:.2f}").reindex(groups.size().index)
+    shown["calibration error, first / last"] = groups.apply(_calibration)
     shown["seeds"] = groups.size()
     return pd.DataFrame(shown).rename_axis("arm")
+
+
+def _calibration(rows: pd.DataFrame) -> str:
+    last = rows[f"ece_{rows['exits'].iloc[0]:.0f}"].mean()
+    return f"{100 * rows['ece_1'].mean():.1f} / {100 * last:.1f}"
 
 
 def _spread(values: pd.Series[float]) -> str:
@@ -157,20 +159,74 @@ def _spread(values: pd.Series[float]) -> str:
 
 
 def document() -> str:
-    """RESULTS.md, from the CSVs alone."""
+    """RESULTS.md, from what is kept in `RESULTS` alone."""
     gains = pd.read_csv(RESULTS / "gains.csv")
     lines = ["# What the study found", "", *verdict(gains), ""]
     lines += [
-        "How arms are judged was fixed before the runs, in [grids.py](grids.py). Made by `scripts/bench study GRID`, "
-        "then `scripts/bench report`; every number comes from the CSVs in [results](results).",
+        "How arms are judged was fixed before the runs, in [grids.py](grids.py). Made by `scripts/bench study GRID` and "
+        "`scripts/bench training_time GRID`, then `scripts/bench report`; every number comes from the CSVs in "
+        "[results](results). Numbers are means over seeds, in brackets the lowest and the highest.",
         "",
     ]
-    for grid in GRIDS:
-        path = RESULTS / f"study-{grid}.csv"
-        if path.is_file():
-            lines += [f"## {grid.capitalize()}", "", arms_table(pd.read_csv(path)).to_markdown(), ""]
-            lines += [_gains_table(gains[gains["grid"] == grid]), ""]
+    for grid, table in tables().items():
+        lines += [f"## {grid.capitalize()}", "", arms_table(table, training_time(grid)).to_markdown(), ""]
+        if len(found := gains[gains["grid"] == grid]):
+            lines += [_gains_table(found), ""]
+        if missing := unfinished(grid, table):
+            lines += [f"Not finished: {missing}.", ""]
+        lines += [text for name in PICTURES if (text := _picture(grid, name))]
     return "\n".join(lines)
+
+
+def training_time(grid: str) -> pd.Series[float] | None:
+    """Arm → seconds per training image relative to the single model, where they were measured."""
+    path = RESULTS / f"training-time-{grid}.csv"
+    return pd.read_csv(path).set_index("arm")["relative"] if path.is_file() else None
+
+
+PICTURES = {
+    "gains": "Points gained, with 95 % intervals over images",
+    "budgets": "Accuracy under four budgets, mean over seeds",
+    "gradients": "Do early exits pull the trunk where the last one does? Cosine of their gradients on the shared tuned weights",
+    "stages": "What every stage knows: how much of the untuned backbone its trunk keeps, and what ridge probes read",
+}
+
+
+def _picture(grid: str, name: str) -> str:
+    path = RESULTS / f"study-{grid}-{name}.png"
+    return f"![{PICTURES[name]}](results/{path.name})\n\n{PICTURES[name]}.\n" if path.is_file() else ""
+
+
+def kept(grid: str, what: str) -> dict[str, pd.DataFrame]:
+    """Arm → all its seeds' tables of ``gradients`` or ``stages``, for the arms that have any."""
+    found = {}
+    for arm in GRIDS[grid]:
+        files = [RESULTS / "study" / grid / f"{arm}-s{seed}" / f"{what}.csv" for seed in SEEDS]
+        if parts := [pd.read_csv(file) for file in files if file.is_file()]:
+            found[arm] = pd.concat(parts)
+    return found
+
+
+def write_pictures(gains: pd.DataFrame) -> None:
+    """Every grid's figures; needs a Chromium."""
+    for grid, table in tables().items():
+        found = gains[gains["grid"] == grid]
+        if len(found):
+            write_figure(f"study-{grid}-gains", gains_figure(found), 1000, 150 + 34 * len(found), RESULTS)
+        if grid in CLAIMS:
+            write_figure(f"study-{grid}-budgets", budgets_figure(by_arm(table)), 1000, 520, RESULTS)
+        if gradients := kept(grid, "gradients"):
+            write_figure(f"study-{grid}-gradients", gradients_figure(gradients), 1200, 420, RESULTS)
+        if stages := kept(grid, "stages"):
+            write_figure(f"study-{grid}-stages", stages_figure(stages), 1000, 760, RESULTS)
+
+
+def unfinished(grid: str, table: pd.DataFrame) -> str:
+    """The arms that lack seeds, with how many they have."""
+    have = table["run"].str.replace(SEED, "", regex=True).value_counts()
+    return ", ".join(
+        f"{arm} ({have.get(arm, 0)} of {len(SEEDS)})" for arm in GRIDS[grid] if have.get(arm, 0) < len(SEEDS)
+    )
 
 
 def verdict(gains: pd.DataFrame) -> list[str]:
@@ -179,10 +235,14 @@ def verdict(gains: pd.DataFrame) -> list[str]:
     words = {"yes": "earns its place", "no": "is not shown to help", "opposite": "does harm here"}
     lines = []
     for part in PARTS:
-        row = core.loc[f"gain of {part}"]
+        question = f"gain of {part}"
+        if question not in core.index:
+            lines.append(f"- **{part.capitalize()}**: not known yet, its runs are not finished.")
+            continue
+        row = core.loc[question]
         lines.append(f"- **{part.capitalize()}**: {words[row['holds']]} ({_points(row)}).")
     for question in core.index[~core.index.str.startswith("gain of")]:
-        lines.append(f"- {question.capitalize()}: {_points(core.loc[question])}.")
+        lines.append(f"- {question[0].upper()}{question[1:]}: {_points(core.loc[question])}.")
     return lines
 
 
@@ -203,10 +263,12 @@ def _gains_table(gains: pd.DataFrame) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of the runs")
-    options = parser.parse_args(arguments)
-    write_gains(options.root, RESULTS / "gains.csv")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
+        arguments
+    )
+    with atomic_file(RESULTS / "gains.csv") as temporary:
+        all_gains().to_csv(temporary, index=False, float_format="%.4f")
+    write_pictures(pd.read_csv(RESULTS / "gains.csv"))
     text = document()
     write_text(RESULTS.parent / "RESULTS.md", text)
     print(text)

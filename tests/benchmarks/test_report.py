@@ -11,72 +11,75 @@ import pandas as pd
 import pytest
 import report
 import study
+from _study_run import outcomes, score
 from synthetic import record_from_logits
 
-import dmpo_explore as dx
-from dmpo_explore.files import write_json, write_text
+from dmpo_explore.files import write_json
+from dmpo_explore.metrics import area
 
 SKILL = {"dmpo": 2.5, "dmpo-no-bypass": 1.2, "dmpo-uniform": 2.5, "single": 2.0}  # all others 1.0
 
 
-def save(root: Path, arm: str, seed: int) -> None:
-    """An arm's run: the same images for all, better answers with more skill."""
-    n_exits = 1 if arm == "single" else 4
+def save(results: Path, arm: str, seed: int) -> None:
+    """An arm's result: the same images for all, better answers with more skill."""
+    n_exits, records = 1 if arm == "single" else 4, []
     for split, images in (("val", 400), ("test", 1000)):
         labels = np.random.default_rng(images).integers(5, size=images)
         rng = np.random.default_rng(seed + 1)  # the same noise for every arm, so that equal skill is equal
         logits = rng.normal(size=(images, n_exits, 5)) * 1.5
         logits[np.arange(images), :, labels] += SKILL.get(arm, 1.0) * np.linspace(0.8, 1.5, n_exits)
-        record = record_from_logits(logits, labels, with_logits=False, split=split)
-        record.save(root / f"{arm}-s{seed}" / "records" / split)
-    write_text(root / f"{arm}-s{seed}" / "config.json", dx.Config().to_json())
+        records.append(record_from_logits(logits, labels, with_logits=False, split=split))
+    val, test = records
+    folder = results / "study" / "core" / f"{arm}-s{seed}"
+    folder.mkdir(parents=True)
+    np.savez_compressed(folder / "outcomes.npz", **outcomes(val, test))  # type: ignore[arg-type]
+    row = {"first_exit": test.correct[:, 0].mean(), "last_exit": test.correct[:, -1].mean(), "parameters": 1000.0}
+    row |= {"score": score(val, test), "score_val": score(val, val), "exits": n_exits, "area": area(test)}
+    row |= {"ece_1": 0.01, f"ece_{n_exits}": 0.03}
+    numbers = {key: float(value) for key, value in row.items() if value is not None}
+    write_json(folder / "row.json", {"run": folder.name, **numbers})
 
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished core grid."""
-    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
-    root = tmp_path / "runs" / "core"
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
     for arm in grids.GRIDS["core"]:
         for seed in grids.SEEDS:
-            save(root, arm, seed)
-            run = dx.load_run(root / f"{arm}-s{seed}")
-            val, test = run.record("val"), run.record("test")
-            row = {"run": run.name, "first_exit": test.correct[:, 0].mean(), "last_exit": test.correct[:, -1].mean()}
-            row |= {"parameters": 1000.0, "score": study.score(val, test), "score_val": study.score(val, val)}
-            write_json(
-                root / run.name / study.ROW, {k: v if isinstance(v, str | None) else float(v) for k, v in row.items()}
-            )
-    study.write_rows(root, list(study.plan(grids.GRIDS["core"])), tmp_path / "results" / "study-core.csv")
+            save(tmp_path, arm, seed)
+    study.write_rows(tmp_path / "study" / "core", study.plan(grids.GRIDS["core"]), tmp_path / "study-core.csv")
     return tmp_path
 
 
-def test_the_verdict_follows_the_records(results: Path) -> None:
-    report.write_gains(results / "runs", results / "results" / "gains.csv")
-    gains = pd.read_csv(results / "results" / "gains.csv").set_index("question")
+def test_the_verdict_follows_the_outcomes(results: Path) -> None:
+    report.all_gains().to_csv(results / "gains.csv", index=False)
+    gains = pd.read_csv(results / "gains.csv").set_index("question")
     assert gains.loc["gain of bypass", "holds"] == "yes"
     assert gains.loc["gain of two-phase loss weights", "holds"] == "no"
     assert gains.loc["gain of two-phase loss weights", "points"] == 0
-    run, other = (dx.load_run(results / "runs" / "core" / f"{arm}-s0") for arm in ("dmpo", "dmpo-no-bypass"))
-    scores = [study.score(r.record("val"), r.record("test")) for r in (run, other)]
+    table = pd.read_csv(results / "study-core.csv").set_index("run")
     first = float(gains.loc["gain of bypass", "seeds"].split()[0])
-    assert first == pytest.approx(100 * (scores[0] - scores[1]), abs=0.006)
+    ours, other = (table.loc[f"{arm}-s0", "score"] for arm in ("dmpo", "dmpo-no-bypass"))
+    assert first == pytest.approx(100 * (ours - other), abs=0.006)
 
     text = report.document()
     opening = "\n".join(text.splitlines()[:10])
     assert "**Bypass**: earns its place" in opening
     assert "**Two-phase loss weights**: is not shown to help" in opening
-    table = pd.read_csv(results / "results" / "study-core.csv").set_index("run")
     mean = 100 * table.loc[[f"dmpo-s{seed}" for seed in grids.SEEDS], "score"].mean()
     assert re.search(rf"^\| dmpo +\| {mean:.2f} \(", text, re.M)
+    assert "Not finished" not in text
 
 
-def test_gains_stay_when_their_runs_are_gone(results: Path) -> None:
-    path = results / "results" / "gains.csv"
-    report.write_gains(results / "runs", path)
-    before = path.read_text()
-    report.write_gains(results / "nowhere", path)
-    assert pd.read_csv(path).equals(pd.read_csv(pd.io.common.StringIO(before)))
+def test_what_is_not_finished_is_said(results: Path) -> None:
+    (results / "study" / "core" / "dmpo-uniform-s2" / "row.json").unlink()
+    (results / "study" / "core" / "dmpo-uniform-s2" / "outcomes.npz").unlink()
+    study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
+    report.all_gains().to_csv(results / "gains.csv", index=False)
+    text = report.document()
+    assert "**Two-phase loss weights**: not known yet" in text
+    assert "Not finished: dmpo-uniform (2 of 3)." in text
+    assert "**Bypass**: earns its place" in text
 
 
 def test_paired_intervals() -> None:

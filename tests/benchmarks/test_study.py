@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
+import _study_run
 import grids
 import numpy as np
 import pandas as pd
@@ -21,17 +23,18 @@ from dmpo_explore.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
-import sys, time
+import sys
 sys.path[:0] = ["tests", "benchmarks"]
-import optuna, study
+import study
+from argparse import Namespace
 from pathlib import Path
 from tiny import tiny_config
 root, epochs = Path(sys.argv[1]), int(sys.argv[2])
+study.RESULTS = root / "results"
 arms = {"one": tiny_config(epochs=epochs), "two": tiny_config(epochs=epochs, schedule="uniform")}
-runs = study.plan(arms, seeds=(0, 1))
-queue = study.open_queue(f"sqlite:///{root / 'queue.db'}", "test", runs, patience=2)
-print("ready", flush=True)
-study.work(queue, runs, root, root / "results.csv")
+study.EVIDENCE["core"] = {"two": ("gradients", "stages")}
+options = Namespace(root=root, storage=None, patience=2, device="cpu")
+study.run_grid("core", study.plan(arms, seeds=(0, 1)), options)
 """
 
 
@@ -66,7 +69,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     first = worker(tmp_path, epochs=6)
     try:
         end = time.monotonic() + 90
-        while not list(tmp_path.glob("*/checkpoint.pt")) and time.monotonic() < end and first.poll() is None:
+        while not list(tmp_path.glob("core/*/checkpoint.pt")) and time.monotonic() < end and first.poll() is None:
             time.sleep(0.05)  # it has finished an epoch of its first run
     finally:
         first.send_signal(signal.SIGKILL)
@@ -77,31 +80,62 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
     last = worker(tmp_path, epochs=6)  # for the killed one's run, should the other two have gone before it was free
     assert last.communicate(timeout=120) and last.returncode == 0
-    table = pd.read_csv(tmp_path / "results.csv")
+    results = tmp_path / "results"
+    table = pd.read_csv(results / "study-core.csv")
     assert table["run"].tolist() == ["one-s0", "two-s0", "one-s1", "two-s1"]
     for name in table["run"]:
-        run = dx.load_run(tmp_path / name)
+        run = dx.load_run(tmp_path / "core" / name)
         assert run.history()["epoch"].tolist() == [1, 2, 3, 4, 5, 6]  # each epoch once
-        assert study.measure(run) == {k: v for k, v in read_json(tmp_path / name / study.ROW).items() if k != "run"}
+        kept = results / "study" / "core" / name
+        assert {"run": name, **_study_run.measure(run)} == read_json(kept / "row.json")
         row = table.set_index("run").loc[name]
         record = run.record("test")
         assert row["first_exit"] == pytest.approx(record.correct[:, 0].mean(), abs=1e-6)
+        with np.load(kept / "outcomes.npz", allow_pickle=False) as outcomes:
+            assert (outcomes["last exit"] == record.correct[:, -1]).all()
+        if name.startswith("two"):
+            gradients, stages = (pd.read_csv(kept / f"{what}.csv") for what in ("gradients", "stages"))
+            assert gradients["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and gradients["cosine"].between(-1, 1).all()
+            assert stages["exit"].tolist() == [1, 2] and stages["kept"].between(0, 1 + 1e-9).all()
+            assert stages["label_trunk"].between(0, 1).all()
+        else:
+            assert not (kept / "gradients.csv").exists()
 
 
 def test_the_score_is_the_mean_over_budgets() -> None:
     run = dx.load_run("demo")
     val, test = run.record("val"), run.record("test")
     accuracy = [dx.summarise(test, dx.fit_policy(val, flops=b).exits(test))["accuracy"] for b in grids.BUDGETS]
-    assert study.score(val, test) == pytest.approx(np.mean(accuracy))
+    assert _study_run.score(val, test) == pytest.approx(np.mean(accuracy))
     single = dx.load_run("demo-single")
-    assert study.score(single.record("val"), single.record("test")) is None
-    assert study.at_budget(val, test, 0.05) is None
+    assert _study_run.score(single.record("val"), single.record("test")) is None
+    assert _study_run.at_budget(val, test, 0.05) is None
 
 
-def test_a_finished_run_is_not_made_again(tmp_path: Path) -> None:
-    (tmp_path / "done").mkdir()
-    (tmp_path / "done" / study.ROW).write_text('{"run": "done", "score": 0.5}')
-    assert study.make_run(tmp_path / "done", tiny_config(), lambda text: None) == {"run": "done", "score": 0.5}
-    table = study.write_rows(tmp_path, ["missing", "done"], tmp_path / "deep" / "results.csv")
-    assert table["run"].tolist() == ["done"]
-    assert pd.read_csv(tmp_path / "deep" / "results.csv")["score"].tolist() == [0.5]
+def test_a_finished_run_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    done = tmp_path / "results" / "study" / "core" / "done-s0"
+    done.mkdir(parents=True)
+    (done / "row.json").write_text('{"run": "done-s0", "score": 0.5}')
+    options = Namespace(root=tmp_path / "runs", storage="none", patience=2, device="cpu")  # no queue: it would fail
+    table = study.run_grid("core", {"done-s0": tiny_config()}, options)
+    assert table["run"].tolist() == ["done-s0"]
+    assert pd.read_csv(tmp_path / "results" / "study-core.csv")["score"].tolist() == [0.5]
+    assert _study_run.make_run(tmp_path / "done-s0", done, tiny_config(), print)["score"] == 0.5
+
+
+def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
+    """Rows that are published can be made again from what everybody has."""
+    names = {"dmpo": "demo", "naive-both": "demo-naive", "single": "demo-single"}
+    cnn = {"dmpo": "demo-cnn", "single": "demo-cnn-single"}
+    for grid, arms in (("headline", names), ("cnn", cnn)):
+        table = pd.read_csv(study.RESULTS / f"study-{grid}.csv").set_index("run")
+        for arm, name in arms.items():
+            run = _study_run.bundled(study.plan(grids.GRIDS[grid])[f"{arm}-s0"])
+            assert run is not None and run.name == name
+            published = table.loc[f"{arm}-s0"].dropna()
+            assert published.to_dict() == pytest.approx(_study_run.measure(run), rel=1e-4), name
+            with np.load(study.RESULTS / "study" / grid / f"{arm}-s0" / "outcomes.npz", allow_pickle=False) as kept:
+                again = _study_run.outcomes(run.record("val"), run.record("test"))
+                assert set(kept) == set(again)
+                assert all((kept[what] == right).all() for what, right in again.items())

@@ -1,0 +1,77 @@
+"""Evidence for decoupling: what exits do to the shared trunk while it learns, and what its stages know afterwards.
+
+In: a model in training, or a trained run. Out: tables, one row per epoch and early exit, or per stage. All of it is
+asked on validation images; how numbers are defined stands in `dmpo_explore.gradients`, `similarity` and `probes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import dmpo_explore as dx
+from dmpo_explore.build import build_model
+from dmpo_explore.data import make_transform
+from dmpo_explore.gradients import gradient_conflict
+from dmpo_explore.images import load_pictures
+from dmpo_explore.probes import probe_stages
+from dmpo_explore.representation import block_view, stage_tokens
+from dmpo_explore.similarity import linear_cka
+
+ALONG_TRAINING = 64  # images of the gradients
+AFTERWARDS = 400  # images of CKA and probes
+
+
+def examples(config: dx.Config, preprocess: Any, number: int) -> tuple[Tensor, Tensor]:
+    """(n, 3, S, S) and (n,): validation images evenly spread over the classes, the same for every arm and seed."""
+    data = config.data
+    pictures = load_pictures(data.name, "val", root=data.root)
+    order = np.argsort(pictures.labels, kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, number).astype(int))]
+    transform = make_transform(preprocess)
+    return torch.stack([transform(pictures[i]) for i in rows]), torch.from_numpy(pictures.labels[rows])
+
+
+class GradientLog:
+    """``on_epoch`` of `dx.train`: cosines between early exits' gradients and the last one's, epoch by epoch."""
+
+    def __init__(self, config: dx.Config) -> None:
+        self.config, self.examples = config, None
+        self.rows = pd.DataFrame()
+
+    def __call__(self, model: dx.DMPO, result: dx.EpochResult) -> None:
+        if self.examples is None:
+            self.examples = examples(self.config, model.preprocess, ALONG_TRAINING)
+        found = gradient_conflict(model, *self.examples)
+        self.rows = pd.concat([self.rows, found.assign(epoch=result.epoch)], ignore_index=True)
+
+
+def stage_table(run: dx.Run) -> pd.DataFrame:
+    """A row per stage of a trained run (a run with one exit is cut every two blocks).
+
+    Returns:
+        ``exit`` (from 1), ``block``; ``kept``: linear CKA of the trunk's tokens with the untuned backbone's at that
+        block; ``towards_last``: of what the predictor reads with the last stage's trunk; ``low_level_trunk``,
+        ``label_trunk``, ``low_level_read``, ``label_read``: ridge probes.
+    """
+    model = run.model("cpu")
+    images, labels = examples(run.config, model.preprocess, AFTERWARDS)
+    parts = replace(run.config.model, exits=model.exits, tuning="none", bypass="none", predictor="linear")
+    if len(model.exits) == 1:
+        model = block_view(model, 2)
+        parts = replace(parts, exits=model.exits)
+    untuned = build_model(parts, len(run.class_names)).eval()
+    ours, before = stage_tokens(model, images), stage_tokens(untuned, images)
+    last = ours.patches(len(ours.trunk) - 1).flatten(0, 1)
+    table = pd.DataFrame({"exit": range(1, len(model.exits) + 1), "block": model.exits})
+    stages = range(len(ours.trunk))
+    table["kept"] = [linear_cka(ours.patches(k).flatten(0, 1), before.patches(k).flatten(0, 1)) for k in stages]
+    table["towards_last"] = [linear_cka(ours.patches(k, "read").flatten(0, 1), last) for k in stages]
+    probes = probe_stages(ours, images, labels.numpy()).pivot(index="exit", columns="source")
+    probes.columns = [f"{number}_{source}" for number, source in probes.columns]
+    return table.merge(probes.reset_index(), on="exit")
