@@ -163,8 +163,8 @@ def document() -> str:
     gains = pd.read_csv(RESULTS / "gains.csv")
     lines = ["# What the study found", "", *verdict(gains), ""]
     lines += [
-        "How arms are judged was fixed before the runs, in [grids.py](grids.py). Made by `scripts/bench study GRID` and "
-        "`scripts/bench training_time GRID`, then `scripts/bench report`; every number comes from the CSVs in "
+        "How arms are judged was fixed before the runs, in [grids.py](grids.py). Made by `scripts/bench study GRID` "
+        "and `scripts/bench training_time GRID`, then `scripts/bench report`; every number comes from the CSVs in "
         "[results](results). Numbers are means over seeds, in brackets the lowest and the highest.",
         "",
     ]
@@ -187,7 +187,7 @@ def training_time(grid: str) -> pd.Series[float] | None:
 PICTURES = {
     "gains": "Points gained, with 95 % intervals over images",
     "budgets": "Accuracy under four budgets, mean over seeds",
-    "gradients": "Do early exits pull the trunk where the last one does? Cosine of their gradients on the shared tuned weights",
+    "gradients": "Cosine between an early exit's gradient and the last one's, on the tuned weights that they share",
     "stages": "What every stage knows: how much of the untuned backbone its trunk keeps, and what ridge probes read",
 }
 
@@ -263,9 +263,7 @@ def _gains_table(gains: pd.DataFrame) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(
-        arguments
-    )
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
     with atomic_file(RESULTS / "gains.csv") as temporary:
         all_gains().to_csv(temporary, index=False, float_format="%.4f")
     write_pictures(pd.read_csv(RESULTS / "gains.csv"))

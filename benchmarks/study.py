@@ -1,7 +1,7 @@
 """Train and measure every arm of a grid over its seeds: `scripts/bench study core`, as often and wherever you like.
 
 In: a grid of `grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
-``benchmarks/results/study/GRID/RUN`` (`_study_run`) and, a row per finished run, in ``benchmarks/results/study-GRID.csv``.
+``benchmarks/results/study/GRID/RUN`` (`_study_run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
 Workers (more processes, or more machines with one ``--storage``) share the grid through optuna's storage: a run is
 trained by one of them; where that one stops answering another goes on from the last finished epoch; a run whose result
 is there is never made again, on any machine.

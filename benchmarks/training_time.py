@@ -1,7 +1,7 @@
 """What each arm costs to train: `scripts/bench training_time [GRID]`
 
-In: a grid of `grids.GRIDS`. Out: ``benchmarks/results/training-time-GRID.csv``: seconds per training image of every arm
-relative to ``single``, all arms in turn within one process (`_timing`), median of the rounds' ratios with the lowest and
+In: a grid of `grids.GRIDS`. Out: ``benchmarks/results/training-time-GRID.csv``: seconds per training image of every
+arm relative to ``single``, all arms in turn within one process (`_timing`), median of the rounds' ratios, the lowest and
 the highest; forward, backward and optimiser, without reading pictures and without validation.
 """
 
