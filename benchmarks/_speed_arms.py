@@ -131,7 +131,21 @@ class Bench:
     def batches(self, size: int) -> list[Tensor]:
         return list(self.images.split(size))
 
-    def forward(self, model: nn.Module, size: int, precision: str = "no", images: Tensor | None = None) -> Arm:
+    @cached_property
+    def trunks(self) -> Callable[[Tensor], Tensor]:
+        """Ours without any exit: embedding and trunks alone."""
+
+        def run(images: Tensor) -> Tensor:
+            x = self.model.embed(images)
+            for stage in self.model.stages:
+                x = stage.trunk(x)
+            return x
+
+        return run
+
+    def forward(
+        self, model: Callable[[Tensor], Tensor], size: int, precision: str = "no", images: Tensor | None = None
+    ) -> Arm:
         """Every batch (of ``images``, by default the bench's) through a model that never stops early."""
 
         @torch.inference_mode()
@@ -141,9 +155,10 @@ class Bench:
 
         return per_call(call, self.batches(size) if images is None else list(images.split(size)))
 
-    def ours(self, policy: Policy, size: int, **options: Any) -> Arm:
+    def ours(self, policy: Policy, size: int, images: Tensor | None = None, **options: Any) -> Arm:
         """`dx.infer`, batch by batch."""
-        return per_call(lambda batch: infer(self.model, batch, policy, **options), self.batches(size))
+        batches = self.batches(size) if images is None else list(images.split(size))
+        return per_call(lambda batch: infer(self.model, batch, policy, **options), batches)
 
     def ours_stream(self, policy: Policy, size: int, **options: Any) -> Arm:
         """`dx.stream` with refill, all images."""

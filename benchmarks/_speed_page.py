@@ -62,6 +62,11 @@ def render_tables(result: dict[str, Any]) -> list[str]:
         lines += [f"## Batch {size}", "", *_leaving([row for row in leaving if row["batch"] == size]), ""]
     if leaving:
         lines += ["## Against the aims", "", *_aims(leaving), ""]
+    if leaving and (bf16 := result["leaving"].get("bf16")):
+        told = ", ".join(f"{share}: {n}" for share, n in bf16["exits_differ"].items())
+        lines += [f"In bf16 rounding moves scores: of {bf16['images']} images, so many leave elsewhere ({told}).", ""]
+    if "profile" in result:
+        lines += ["## Where the time goes when nobody leaves", "", *_profile(result["profile"]), ""]
     if "recording" in result:
         lines += ["## Recording", "", *_rates(result["recording"]["rows"]), ""]
         lines += [f"Recording runs at {result['recording']['ratio']:.2f} of the forward pass (aim: at least 0.90).", ""]
@@ -92,6 +97,16 @@ def _leaving(rows: Sequence[dict[str, Any]]) -> list[str]:
         latency = ["", ""] if one_call else [f"{row['p50_ms']:.3g}", f"{row['p95_ms']:.3g}"]
         cells.append([row["arm"], row["share"] or "", rate, *latency, promised, measured, efficiency, against])
     return markdown(cells)
+
+
+def _profile(found: dict[str, Any]) -> list[str]:
+    """Nested steps; the last line says what FLOPs promise for all of them together."""
+    cells = [["batch", "step", "ms per image", "times the plain model"]]
+    for row in found["rows"]:
+        share = f"{row['ratio']:.3f} ({row['ratio_lowest']:.3f}–{row['ratio_highest']:.3f})"
+        cells.append([str(row["batch"]), row["step"], f"{row['ms']:.2f}", share])
+    said = f"{found['exits']} exits; by FLOPs the last line of each batch size would be {found['flops_ratio']:.3f}."
+    return [*markdown(cells), "", said]
 
 
 def _aims(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -33,7 +33,9 @@ from dmpo_explore.policy import Policy
 RESULT = Path(__file__).parent / "results" / "speed.json"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 BUDGETS = (0.3, 0.5, 0.7, 1.0)
-IMAGES = {1: 48, 8: 96, 64: 384, 256: 512}  # of the test split, by batch size
+IMAGES = {1: 48, 8: 96, 64: 256, 256: 512}  # of the test split, by batch size
+CHECKED = 128  # images on which every engine's answers are compared with the record
+EVERY_SHARE = (1, 64)  # batch sizes at which all policies are timed; elsewhere 30 % and nobody
 FULL = "plain model"
 
 
@@ -48,6 +50,8 @@ def arms_of(bench: Bench, size: int, policies: dict[str, Policy], exits: dict[st
         "plain model, bf16": bench.forward(bench.plain, size, "bf16"),
     }
     for share, policy in policies.items():
+        if size not in EVERY_SHARE and share not in ("30 %", "nobody"):
+            continue
         arms[f"infer, {share}"] = bench.ours(policy, size)
         if size > 1:
             arms[f"stream with refill, {share}"] = bench.ours_stream(policy, size)
@@ -75,18 +79,25 @@ def measure_leaving(bench: Bench, sizes: list[int], rounds: int, progress: Calla
     val = bench.run.record("val")
     policies = {f"{100 * b:.0f} %": spend(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
     policies["nobody"] = bench.nobody
-    images = bench.images
+    images, bench.images = bench.images, bench.images[:CHECKED]
+    progress("comparing every engine's answers with the record")
+    checked = record.subset(slice(len(bench.images)))
+    other = check_answers(
+        bench, policies, {share: policy.exits(checked) for share, policy in policies.items()}, checked
+    )
     for size in sizes:
         bench.images = images[: IMAGES[size]]
         part = record.subset(slice(len(bench.images)))
         exits = {share: policy.exits(part) for share, policy in policies.items()}
-        other = check_answers(bench, policies, exits, part)
         arms = arms_of(bench, size, policies, exits)
         timings = in_turn(arms, rounds, lambda text, size=size: progress(f"batch {size}, {text}"))  # type: ignore[misc]
-        found = [row(name, size, timings, exits, part) for name in arms]
-        rows += [r | ({"exits_differ": other[r["share"]]} if r["arm"] == "infer bf16" else {}) for r in found]
+        rows += [row(name, size, timings, exits, part) for name in arms]
     bench.images = images
-    return {"policies": {share: policy.to_dict() for share, policy in policies.items()}, "rows": rows}
+    return {
+        "policies": {share: policy.to_dict() for share, policy in policies.items()},
+        "bf16": {"images": len(checked.labels), "exits_differ": other},
+        "rows": rows,
+    }
 
 
 def row(
@@ -141,6 +152,28 @@ def check_answers(
                 raise RuntimeError(f"{engine} at {share}: {wrong} exits or labels are not the record's")
         other[share] = int((dx.infer(bench.model, images, policy, precision="bf16").exit != exits[share]).sum())
     return other
+
+
+# -- where the time goes --
+
+
+def measure_profile(bench: Bench, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """From the plain model to `infer` step by step, nobody leaving: what each step adds, beside what FLOPs promise."""
+    found = []
+    fractions = bench.run.record("test").flops_fraction
+    for size in EVERY_SHARE:
+        images = bench.images[: IMAGES[size]]
+        arms = {
+            FULL: bench.forward(bench.plain, size, images=images),
+            "embedding and trunks": bench.forward(bench.trunks, size, images=images),
+            "and every exit": bench.forward(lambda x: bench.model(x)[:, -1], size, images=images),
+            "and scores, decisions, the loop (infer)": bench.ours(bench.nobody, size, images=images),
+        }
+        timings = in_turn(arms, rounds, lambda text, size=size: progress(f"profile, batch {size}, {text}"))  # type: ignore[misc]
+        for name, timing in timings.items():
+            numbers = {"ms": 1000 * float(np.median(timing.rounds)) / len(images), **ratio(timing, timings[FULL])}
+            found.append({"batch": size, "step": name} | {key: float(f"{v:.4g}") for key, v in numbers.items()})
+    return {"rows": found, "exits": len(fractions), "flops_ratio": float(f"{fractions[-1]:.4g}")}
 
 
 # -- recording, training, memory --
@@ -233,6 +266,7 @@ def peak_mib(bench: Bench, arm: str) -> float:
 
 PARTS = {
     "leaving": measure_leaving,
+    "profile": measure_profile,
     "recording": measure_recording,
     "training": measure_training,
     "memory": measure_memory,
@@ -247,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", default="demo", help="a run on a plain ViT")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--batch", nargs="+", type=int, choices=IMAGES, default=list(IMAGES))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, help="at most so many per batch size (to try it out)")
     parser.add_argument("--threads", type=int, help="of torch and onnxruntime; default: torch's choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")

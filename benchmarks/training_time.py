@@ -1,8 +1,8 @@
 """What each arm costs to train: `scripts/bench training_time [GRID]`
 
 In: a grid of `grids.GRIDS`. Out: ``benchmarks/results/training-time-GRID.csv``: seconds per training image of every
-arm relative to ``single``, all arms in turn within one process (`_timing`), median of the rounds' ratios, the lowest and
-the highest; forward, backward and optimiser, without reading pictures and without validation.
+arm relative to ``single``, all arms in turn within one process (`_timing`), median and range of the rounds' ratios.
+Forward, backward and optimiser count, reading pictures and validation do not.
 """
 
 from __future__ import annotations
