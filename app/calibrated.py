@@ -34,7 +34,7 @@ def settle(run: dx.Run, split: str, name: str) -> None:
     if asked not in (None, False, True, "1"):
         notice(f"“Calibrated” in a link is 1 or not there; {plain(repr(asked), 40)} is not used.")
     wanted = asked in (True, "1")
-    reason = hindrance(run, split, name) if wanted else ""
+    reason = hindrance(run, split, name) or _failure(run, split, name) if wanted else ""
     if reason:
         notice(f"Temperatures cannot be used here, so the scores are as they were recorded: {reason}.")
     st.session_state[KEY] = wanted and not reason
@@ -50,6 +50,15 @@ def hindrance(run: dx.Run, split: str, name: str) -> str:
         return "they are fitted on val, which is not recorded"
     bare = next((of for of in ("val", split) if loading.record(run, of).logits is None), None)
     return f"they need logits, and the record of {plain(bare)} has none" if bare else ""
+
+
+def _failure(run: dx.Run, split: str, name: str) -> str:
+    """Why temperatures fail although there are logits, as Markdown (they are read only here); empty if they do not."""
+    try:
+        loading.tempered(run, split, loading.base(run, split, name, True).temperatures)
+    except ValueError as error:
+        return plain(error)
+    return ""
 
 
 def toggle(run: dx.Run, split: str, name: str) -> None:

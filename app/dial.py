@@ -188,21 +188,32 @@ def _anew(run: dx.Run, split: str, base: dx.Policy, asked: dx.Policy | None, onl
     return policy
 
 
-def set_by_hand(thresholds: str) -> None:
-    """What a slider, the curve or a command asks for; `settle` checks it."""
-    state = st.session_state
+def set_by_hand(thresholds: str, above: str = "") -> None:
+    """What a slider, the curve or a command asks for; `settle` checks it.
+
+    Args:
+        above: key of the fragment that drew `controls`, where that is another than the slider's: in a callback, it is
+            drawn anew instead if they change.
+    """
+    state, before = st.session_state, _controls()
     state.update(dict.fromkeys(WISHES))
     state["threshold"], state["_said"] = thresholds, True
     state["kind"] = KINDS["," in thresholds]
     state["_dial"] = (state.get("_dial", ("",))[0], state["kind"])
+    if above and _controls() != before:
+        st.rerun(above)
 
 
-def moved() -> None:
-    """The component's thumb was let go."""
+def _controls() -> list[object]:
+    return [st.session_state.get(key) for key in ("kind", *WISHES)]
+
+
+def moved(above: str = "") -> None:
+    """The component's thumb was let go; ``above`` as in `set_by_hand`."""
     event = getattr(st.session_state.get(COCKPIT), "moved", None)
     if isinstance(event, dict) and isinstance(event.get("threshold"), str):
         st.session_state["_seq"] = event["seq"] if isinstance(event.get("seq"), int) else 0
-        set_by_hand(event["threshold"][:500])
+        set_by_hand(event["threshold"][:500], above)
 
 
 def _wished(key: str) -> None:
@@ -243,14 +254,14 @@ def controls(run: dx.Run, split: str, name: str) -> None:
         )
 
 
-def native(data: Cockpit) -> None:
-    """The same sliders of Streamlit's own: they commit when they are let go."""
+def native(data: Cockpit, above: str = "") -> None:
+    """The same sliders of Streamlit's own: they commit when they are let go. ``above`` as in `set_by_hand`."""
     for i, dial in enumerate(data["dials"]):
         key = f"dial {i}"
         st.session_state[key] = dial["place"]
         places = range(len(dial["labels"]))
         st.select_slider(
-            dial["name"], places, format_func=_label_of(dial["labels"]), key=key, on_change=_slid, args=(data, i)
+            dial["name"], places, format_func=_label_of(dial["labels"]), key=key, on_change=_slid, args=(data, i, above)
         )
     st.caption(data["rule"].replace("{}", "the threshold"))
 
@@ -259,10 +270,10 @@ def _label_of(labels: Sequence[str]) -> Callable[[int], str]:
     return lambda place: labels[place] if place < len(labels) else str(place)
 
 
-def _slid(data: Cockpit, i: int) -> None:
+def _slid(data: Cockpit, i: int, above: str) -> None:
     places = [dial["place"] for dial in data["dials"]]
     places[i] = st.session_state[f"dial {i}"]
-    set_by_hand(",".join(dial["stops"][place] for dial, place in zip(data["dials"], places, strict=True)))
+    set_by_hand(",".join(dial["stops"][place] for dial, place in zip(data["dials"], places, strict=True)), above)
 
 
 def source(run: dx.Run, split: str, policy: dx.Policy) -> str:

@@ -23,7 +23,7 @@ STOPS = 80  # of a slider for one exit
 
 def counts_of(record: dx.ExitRecord, exits: Array) -> Counts:
     """(2K,) counts of one policy's exits (B,)."""
-    right = record.correct[np.arange(record.images), exits]
+    right = record.prediction[np.arange(record.images), exits] == record.labels
     return np.bincount(2 * exits + ~right, minlength=2 * record.n_exits)
 
 

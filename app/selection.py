@@ -115,7 +115,7 @@ def first_page() -> None:
 
 def mask(record: dx.ExitRecord, exits: Ints, right: Bools, selection: Selection) -> Bools:
     """(B,) who is chosen."""
-    last = record.correct[:, -1]
+    last = record.prediction[:, -1] == record.labels
     found = {"right": right, "wrong": ~right, "overthought": right & ~last, "too early": ~right & last}
     keep = np.asarray(found.get(selection.answers, np.ones(record.images, bool)))
     if selection.exit:

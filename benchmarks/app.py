@@ -2,19 +2,24 @@
 
 In: made-up runs of 10,000 images × 4 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
 
-    scripts/bench app                      # everything, about five minutes
-    scripts/bench app --part drag          # one part: drag, release, start or sessions; may be repeated
+    scripts/bench app                      # everything, about seven minutes
+    scripts/bench app --part drag          # one part: drag, release, start, sessions or clients; may be repeated
     scripts/bench app --quick              # few moves, few sessions, a few seconds: does it run at all?
 
 What is measured, and where:
 
 - drag: the pointer holds the thumb and moves for two seconds. Messages that the browser sends meanwhile, and tasks of
   its main thread above 50 ms (the performance timeline's long tasks).
-- release: from the key's release to the frame after the last change on the page, pictures' HTML included.
+- release: from the key's release to the frame after the last change on the page, pictures' HTML included, once
+  everything shows the new threshold.
 - start: from starting the server's process to the first heading, and until everything is drawn; the files are in the
   system's cache (the first of the starts is not counted).
-- sessions: every session moves its slider, waits until all is repainted, pauses half a second to a second and a half,
-  and so on. Browser and server share the machine.
+- sessions: all pages are opened; then every session moves its slider, waits until all is repainted, pauses half a
+  second to a second and a half, and so on. Browser and server share the machine, so the table says who used it:
+  milliseconds of CPU for a move, of the server's scripts and event loop, of the browser's pages, drawing and the rest
+  (main threads' scripts, style and layout once more by themselves, waiting for a core included), of measuring and of
+  other programs; and how much was idle.
+- clients: the same readers without browsers, over the websocket: what the server alone takes to answer.
 """
 
 from __future__ import annotations
@@ -25,16 +30,17 @@ import os
 import platform
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _app_server import PATIENCE, Server, chromium, new_page, serve, settle
+from _app_clients import clients
+from _app_page import READY, instrument, opened
+from _app_server import PATIENCE, Server, chromium, new_page, serve
+from _app_sessions import quantiles, sessions
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.files import write_json, write_text
@@ -43,7 +49,7 @@ from dmpo_explore.record import ExitRecord, RecordMeta
 from dmpo_explore.scores import scores
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 RESULTS = Path(__file__).parent / "results" / "app.json"
 SIZES = {"10,000 × 4": (10_000, 4, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
@@ -57,56 +63,6 @@ LIMITS = {  # what is promised: figure → at most
     "sessions, p95 ms": 2000,
     "sessions, server GiB": 1.5,
 }
-READY = ("h1", ".dx-gallery li")  # of the start page
-# When something in the page's main part changes (in components too), note the time of the frame that shows it.
-INSTRUMENTS = """() => {
-    window.bench = {changed: 0, painted: 0, released: 0, long: []};
-    const watched = new WeakSet();
-    const watch = root => {
-        if (watched.has(root)) return;
-        watched.add(root);
-        new MutationObserver(() => {
-            bench.changed = performance.now();
-            requestAnimationFrame(() => { bench.painted = performance.now() });
-            find(root);
-        }).observe(root, {subtree: true, childList: true, characterData: true, attributes: true});
-    };
-    const find = root => root.querySelectorAll('*').forEach(e => {
-        if (e.shadowRoot) { watch(e.shadowRoot); find(e.shadowRoot) }
-    });
-    watch(document.querySelector('.stMain'));
-    find(document.querySelector('.stMain'));
-    document.addEventListener('keyup', () => { bench.released = performance.now() }, true);
-    new PerformanceObserver(list => list.getEntries().forEach(e => bench.long.push([e.startTime, e.duration])))
-        .observe({entryTypes: ['longtask']});
-}"""
-DONE = """quiet => bench.changed > bench.released && bench.painted >= bench.changed
-    && document.querySelector('[data-test-script-state=notRunning]') && performance.now() - bench.changed > quiet"""
-SESSION = """async seconds => {
-    const deep = root => [...root.querySelectorAll('*')].reduce((found, e) =>
-        found || (e.getAttribute('role') === 'slider' ? e : e.shadowRoot && deep(e.shadowRoot)), null);
-    const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
-    const running = () => !document.querySelector('[data-test-script-state=notRunning]');
-    const end = performance.now() + 1000 * seconds, laps = [];
-    let late = 0;
-    while (performance.now() < end) {
-        const thumb = deep(document.querySelector('.stMain'));
-        const now = Number(thumb.getAttribute('aria-valuenow')), most = Number(thumb.getAttribute('aria-valuemax'));
-        const up = now < 0.3 * most || (now < 0.7 * most && Math.random() < 0.5);
-        const key = up ? 'PageUp' : 'PageDown';
-        const start = performance.now();
-        for (const kind of ['keydown', 'keyup'])
-            thumb.dispatchEvent(new KeyboardEvent(kind, {key, bubbles: true, composed: true}));
-        const sent = performance.now();
-        while (!(bench.changed > sent && !running() && performance.now() - bench.changed > 300)) {
-            if (performance.now() - start > 30000) { late += 1; break }
-            await pause(20);
-        }
-        laps.push(bench.changed - start);
-        await pause(500 + 1000 * Math.random());
-    }
-    return {laps, late};
-}"""
 
 
 # -- runs to look at --
@@ -133,17 +89,6 @@ def make_run(root: Path, images: int, n_exits: int, split: str) -> str:
     return name
 
 
-@contextmanager
-def opened(browser: Browser, server: Server, path: str) -> Iterator[Page]:
-    """A page with instruments on it, drawn."""
-    page = new_page(browser)
-    page.goto(server.address + path)
-    settle(page, *READY)
-    page.evaluate(INSTRUMENTS)
-    yield page
-    page.context.close()
-
-
 def path_of(size: str) -> str:
     """The start page on the run of that size."""
     images, n_exits, split = SIZES[size]
@@ -159,8 +104,7 @@ def drag(browser: Browser, server: Server, seconds: float) -> dict[str, Any]:
     page = new_page(browser)
     page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(time.perf_counter())))
     page.goto(server.address + path_of("10,000 × 4"))
-    settle(page, *READY)
-    page.evaluate(INSTRUMENTS)
+    instrument(page)
     thumb = page.get_by_role("slider", name="Threshold")
     box, track = thumb.bounding_box(), page.viewport_size
     assert box and track
@@ -192,10 +136,9 @@ def release(browser: Browser, server: Server, size: str, moves: int) -> dict[str
         thumb = page.get_by_role("slider", name="Threshold")
         thumb.focus()
         for i in range(moves + 2):
-            page.evaluate("() => { bench.changed = bench.painted = 0; bench.released = Infinity }")
-            thumb.press(("PageUp", "PageUp", "PageDown", "ArrowRight")[i % 4])
-            page.wait_for_function(DONE, arg=300, timeout=1000 * PATIENCE)
-            laps.append(page.evaluate("() => bench.painted - bench.released"))
+            thumb.press(page.evaluate("chance => bench.key(chance)", i % 4 / 4))
+            page.wait_for_function("() => bench.done()")
+            laps.append(page.evaluate("() => bench.lap().painted"))
     return quantiles(f"release {size}", laps[2:])  # the first ones fill the caches
 
 
@@ -212,49 +155,6 @@ def start(browser: Browser, runs: Path, times: int) -> dict[str, Any]:
             whole.append(time.perf_counter() - server.started)
         page.context.close()
     return {"start, first paint s": statistics.median(first[1:]), "start, pictures s": statistics.median(whole[1:])}
-
-
-def sessions(browser: Browser, server: Server, number: int, seconds: float) -> dict[str, Any]:
-    """Many readers at once."""
-    pages, peak, stop = [], [0], threading.Event()
-    errors: list[str] = []
-    for i in range(number):
-        page = new_page(browser)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(server.address + path_of([*SIZES][i % 2]))
-        pages.append(page)
-    for page in pages:
-        settle(page, *READY)
-        page.evaluate(INSTRUMENTS)
-        page.evaluate(f"seconds => {{ window.session = ({SESSION})(seconds) }}", seconds)
-
-    def watch() -> None:
-        while not stop.wait(0.5):
-            peak[0] = max(peak[0], server.memory())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        pages[0].wait_for_timeout(1000 * seconds)
-        results = [page.evaluate("() => window.session") for page in pages]
-    finally:
-        stop.set()
-        watcher.join()
-    shown = sum(page.locator("[data-testid=stException], [data-testid=stAlertContentError]").count() for page in pages)
-    for page in pages:
-        page.context.close()
-    late = sum(result["late"] for result in results)
-    return {
-        **quantiles("sessions", [lap for result in results for lap in result["laps"]]),
-        "sessions, errors": len(errors) + shown + late,
-        "sessions, server GiB": peak[0] / 2**30,
-    }
-
-
-def quantiles(name: str, laps: Sequence[float]) -> dict[str, Any]:
-    """p50, p95 and how many."""
-    p50, p95 = np.quantile(laps, [0.5, 0.95]).tolist()
-    return {f"{name}, p50 ms": p50, f"{name}, p95 ms": p95, f"{name}, moves": len(laps)}
 
 
 # -- the table --
@@ -281,12 +181,14 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
             make_run(runs, images, n_exits, split)
         if "start" in parts:
             figures |= start(browser, runs, 3 if moves > 10 else 1)
-        if {"drag", "release", "sessions"} & set(parts):
+        readers = [path_of([*SIZES][i % len(SIZES)]) for i in range(number)]
+        if set(parts) - {"start"}:
             with serve(runs) as server:
                 steps: dict[str, Callable[[], dict[str, Any]]] = {
                     "drag": lambda: drag(browser, server, 2.0),
                     **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
-                    "sessions": lambda: sessions(browser, server, number, seconds),
+                    "sessions": lambda: sessions(browser, server, readers, seconds),
+                    "clients": lambda: clients(server, readers, seconds),
                 }
                 for name, step in steps.items():
                     if name.split()[0] in parts:
@@ -297,7 +199,7 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    known = ("drag", "release", "start", "sessions")
+    known = ("drag", "release", "start", "sessions", "clients")
     parser.add_argument("--part", action="append", choices=known, help="only this part; may be repeated")
     parser.add_argument("--size", action="append", choices=SIZES, help="only this size of the part release")
     parser.add_argument("--moves", type=int, default=60, help="of the part release")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .record import ExitRecord
+from .record_check import logits_problems
 from .scores import SCORES, scores, tempered
 
 Array = npt.NDArray[Any]
@@ -29,10 +30,10 @@ def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
     The likelihood is concave in 1/T, so there is one optimum; it is found to six digits by bisection of its slope.
 
     Raises:
-        ValueError: a record without logits.
+        ValueError: a record without logits, or with NaN or infinite ones.
     """
     logits = _logits(record)
-    return tuple(_temperature(logits[:, k], record.labels) for k in range(record.n_exits))
+    return tuple(_temperature(logits[:, k].astype(np.float64), record.labels) for k in range(record.n_exits))
 
 
 def _temperature(logits: Array, labels: Array) -> float:
@@ -56,13 +57,12 @@ def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRe
     """The record with confidence, entropy and margin at K temperatures; predictions stay, logits are left out.
 
     Raises:
-        ValueError: a record without logits, another number of temperatures, or one that is not positive.
+        ValueError: as `fit_temperatures`; another number of temperatures, or one that is not positive.
     """
     if len(temperatures) != record.n_exits:
         raise ValueError(f"{len(temperatures)} temperatures for {record.n_exits} exits")
-    _logits(record)
-    assert record.logits is not None
-    seen = [scores(tempered(record.logits[:, k], t)) for k, t in enumerate(temperatures)]
+    logits = _logits(record)
+    seen = [scores(tempered(logits[:, k], t)) for k, t in enumerate(temperatures)]
     changed: dict[str, Any] = {
         name: np.stack([one[name] for one in seen], axis=1) for name in SCORES if name != "prediction"
     }
@@ -170,8 +170,10 @@ def _gap(confidence: Array, correct: Array, which: Array, bins: int) -> float:
     return float(np.abs(np.bincount(which, weights=excess, minlength=bins)).sum() / len(confidence))
 
 
-def _logits(record: ExitRecord) -> npt.NDArray[np.float64]:
+def _logits(record: ExitRecord) -> Array:
+    where = f"this record of {record.meta.data} {record.meta.split}"
     if record.logits is None:
-        where = f"{record.meta.data} {record.meta.split}"
-        raise ValueError(f"this record of {where} has no logits, which temperatures need; record it again with logits")
-    return np.asarray(record.logits, np.float64)
+        raise ValueError(f"{where} has no logits, which temperatures need; record it again with logits")
+    for problem in logits_problems(record.logits, where):
+        raise problem
+    return record.logits

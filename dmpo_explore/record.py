@@ -118,14 +118,14 @@ class ExitRecord:
 
         Raises:
             FileExistsError: ``path`` exists (with ``force``: and is not a record, so it is not ours to replace).
-            ValueError: as in `load`.
+            ValueError: as in `load`, and NaN or infinite logits.
         """
         path = Path(path)
         if path.exists() and not force:
             raise FileExistsError(f"{path} exists; choose another name or overwrite it with --force (force=True)")
         if path.exists() and not (path / "meta.json").is_file() and (path.is_file() or any(path.iterdir())):
             raise FileExistsError(f"{path} exists and is not a record; it is not overwritten")
-        _check(self, path)
+        _check(self, path, read_logits=True)
         RecordMeta.from_dict(self.meta.to_dict(), str(path / "meta.json"))
         with atomic_folder(path) as folder:
             (folder / "scores").mkdir()
@@ -140,7 +140,7 @@ class ExitRecord:
 
     @classmethod
     def load(cls, path: str | Path) -> ExitRecord:
-        """Map the record in folder ``path``.
+        """Map the record in folder ``path``; logits are not read, see `calibration`.
 
         Raises:
             FileNotFoundError: no such folder, or a file is missing from it (named).
@@ -156,20 +156,21 @@ class ExitRecord:
         arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
         logits = open_array(path / "logits.npy") if (path / "logits.npy").exists() else None
         record = cls(labels=open_array(path / "labels.npy"), **arrays, logits=logits, meta=meta)
-        _check(record, path)
+        _check(record, path, read_logits=False)
         return record
 
     @staticmethod
     def problems(path: str | Path) -> list[str]:
-        """Everything that keeps folder ``path`` from being a record, not only the first; empty if `load` takes it."""
+        """Everything that keeps folder ``path`` from being a record, not only the first; its logits are read too."""
         return record_check.problems(path)
 
 
-def _check(record: ExitRecord, path: Path) -> None:
+def _check(record: ExitRecord, path: Path, read_logits: bool) -> None:
     arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
     more = {"logits.npy": record.logits, "indices.npy": record.meta.indices}
     arrays |= {file: array for file, array in more.items() if array is not None}
-    _raise_first(array_problems(arrays, len(record.meta.class_names), len(record.meta.exits), path))
+    sizes = len(record.meta.class_names), len(record.meta.exits)
+    _raise_first(array_problems(arrays, *sizes, path, read_logits=read_logits))
 
 
 def _raise_first(problems: Iterator[ValueError]) -> None:

@@ -2,7 +2,8 @@
 
 In: the values of meta.json and the arrays of a record, or a folder. Out: problems, each a built-in exception whose
 message names the file, the bad value and what it must be. `ExitRecord.load` raises the first, `problems` lists all.
-Nothing is ever unpickled.
+Logits, much the largest part, are read only where a record is written or asked for its problems, and by those who use
+them. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def problems(path: str | Path) -> list[str]:
                 arrays[file] = open_array(path / file)
         except (OSError, ValueError) as error:
             found.append(str(error))
-    return found + [str(error) for error in array_problems(arrays, n_classes, n_exits, path)]
+    return found + [str(error) for error in array_problems(arrays, n_classes, n_exits, path, read_logits=True)]
 
 
 def open_array(path: Path) -> Array:
@@ -68,14 +69,14 @@ def open_array(path: Path) -> Array:
 
 
 def array_problems(
-    arrays: Mapping[str, Array], n_classes: int | None, n_exits: int | None, path: Path
+    arrays: Mapping[str, Array], n_classes: int | None, n_exits: int | None, path: Path, *, read_logits: bool
 ) -> Iterator[ValueError]:
     """What is wrong with a record's arrays.
 
     Args:
         arrays: file → array, those that could be read. path: the folder, for messages.
         n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and what depends
-            on C is left out.
+            on C is left out. read_logits: look at every one of them, see `logits_problems`; else only at their form.
     """
     labels = arrays.get("labels.npy")
     if labels is not None and (labels.ndim != 1 or not labels.size):
@@ -91,8 +92,8 @@ def array_problems(
         yield from wrong
         if not wrong and (limits := _limits(file, n_classes)):
             yield from _range_problems(array, *limits, path / file)
-        if not wrong and file == "logits.npy":
-            yield from _finite_problems(array, path / file)
+        if not wrong and file == "logits.npy" and read_logits:
+            yield from logits_problems(array, path / file)
 
 
 def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path: Path) -> Iterator[ValueError]:
@@ -125,14 +126,14 @@ def _range_problems(array: Array, low: float, high: float, text: str, path: Path
         yield ValueError(f"{path}: {array[where]} at image {where[0]} (counted from 0) must be {text}{more}")
 
 
-def _finite_problems(logits: Array, path: Path) -> Iterator[ValueError]:
-    """NaN or infinite logits (B,K,C), looked for in pieces, as they may be large."""
+def logits_problems(logits: Array, where: object) -> Iterator[ValueError]:
+    """The first image with NaN or infinite logits (B,K,C), looked for in pieces, as they may be large."""
     piece = max(1, PIECE // max(1, logits[0].size))
     for start in range(0, len(logits), piece):
         bad = ~np.isfinite(logits[start : start + piece]).all(axis=(1, 2))
         if bad.any():
-            where = start + int(np.argmax(bad))
-            yield ValueError(f"{path}: NaN or infinite logits at image {where} (counted from 0)")
+            image = start + int(np.argmax(bad))
+            yield ValueError(f"{where}: NaN or infinite logits at image {image} (counted from 0)")
             return
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
+from dmpo_explore.calibration import fit_temperatures
 from dmpo_explore.record import ExitRecord
 from dmpo_explore.record_check import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
 
@@ -84,7 +85,7 @@ def test_sizes_come_from_the_arrays_when_meta_is_broken(folder: Path) -> None:
 
 def test_without_any_size_the_number_of_axes_still_counts(tmp_path: Path) -> None:
     arrays = {"scores/margin.npy": np.zeros(8, np.float32)}
-    (problem,) = array_problems(arrays, None, None, tmp_path)
+    (problem,) = array_problems(arrays, None, None, tmp_path, read_logits=True)
     assert "shape (8,) must be (any, any)" in str(problem)
 
 
@@ -107,11 +108,26 @@ def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_must_be_finite(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+def test_logits_must_be_finite_where_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
     monkeypatch.setattr("dmpo_explore.record_check.PIECE", 3 * 15)  # three images at a time
     logits = np.load(folder / "logits.npy")
     logits[5, 2, 4] = logits[7, 0, 0] = bad
     np.save(folder / "logits.npy", logits)
     assert problems(folder) == [f"{folder / 'logits.npy'}: NaN or infinite logits at image 5 (counted from 0)"]
+    record = ExitRecord.load(folder)
+    with pytest.raises(ValueError, match="this record of synthetic val: NaN or infinite logits at image 5"):
+        fit_temperatures(record)
     with pytest.raises(ValueError, match="NaN or infinite logits at image 5"):
-        ExitRecord.load(folder)
+        record.save(folder.parent / "again")
+    assert not (folder.parent / "again").exists()
+
+
+def test_opening_a_record_reads_no_logits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: Any) -> Any:
+        raise AssertionError("logits were read")
+
+    monkeypatch.setattr("dmpo_explore.record_check.logits_problems", read)
+    logits = ExitRecord.load(folder).logits
+    assert logits is not None and isinstance(logits.base, np.memmap)
+    with pytest.raises(AssertionError, match="logits were read"):
+        problems(folder)

@@ -40,6 +40,7 @@ KEYS = (
     *dial.WISHES,
     *selection.KEYS,
 )  # of the address and of the state
+WORKBENCH = "workbench"  # key of the fragment that draws all of the page
 NONE = ","  # in the address: nothing beside it
 COMPARED = 3  # runs beside the chosen one unless the reader asks for others
 
@@ -59,7 +60,7 @@ class View(NamedTuple):
 
 
 def page() -> None:
-    """The address, then everything else as one fragment: moving something draws only that anew."""
+    """The address, then the workbench as one fragment: choosing something draws only that anew."""
     names = dx.list_runs()
     if not names:
         widgets.title()
@@ -70,7 +71,7 @@ def page() -> None:
     body(names)
 
 
-@st.fragment
+@st.fragment(key=WORKBENCH)
 def body(names: Sequence[str]) -> None:
     """The workbench, or what is wrong with the run."""
     try:
@@ -80,7 +81,7 @@ def body(names: Sequence[str]) -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Choices on top, then the cockpit, then who leaves where: classes, pictures, a table."""
+    """Choices on top, then what follows the slider."""
     top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
     with top:
         widgets.title()
@@ -110,13 +111,28 @@ def workbench(names: Sequence[str]) -> None:
     with top:
         others = comparable(names, view)
         beside = choose_beside(others, run.name)
-    tables = curves(view, {name: others[name] for name in beside})
-    instruments(view, tables)
-    linked.views(view.run, view.split, view.read, view.exits, view.right, view.chosen, dial.text(view.policy))
-    with top:
         explanation.popover(run, split, view.policy)
+        tables = curves(view, {name: others[name] for name in beside})
         sharing.bar(run, split, view.policy, _tables(view), _figures(view, tables))
-    remember(view, beside, list(others))
+    following(run, split, policy_name, [view], others, beside)
+
+
+@st.fragment
+def following(
+    run: dx.Run, split: str, policy: str, settled: list[View], others: Mapping[str, dx.Run], beside: Sequence[str]
+) -> None:
+    """The cockpit, then who leaves where: classes, pictures, a table. Letting go of the slider draws only this anew.
+
+    Args:
+        settled: the view that all above was just drawn for; taken out, so that the next time it is settled here.
+    """
+    try:
+        view = settled.pop() if settled else look(run, split, dial.settle(run, split, policy))
+        instruments(view, curves(view, {name: others[name] for name in beside}))
+        linked.views(view.run, view.split, view.read, view.exits, view.right, view.chosen, dial.text(view.policy))
+        remember(view, beside, list(others))
+    except (OSError, ValueError) as error:
+        widgets.problem("This run cannot be shown.", error)
 
 
 def look(run: dx.Run, split: str, policy: dx.Policy) -> View:
@@ -198,9 +214,9 @@ def instruments(view: View, tables: dict[str, pd.DataFrame]) -> None:
         source=dial.source(view.run, view.split, view.policy),
     )
     if widgets.live():
-        threshold_slider(data, dial.COCKPIT, dial.moved, _bar_picked)
+        threshold_slider(data, dial.COCKPIT, partial(dial.moved, WORKBENCH), _bar_picked)
         return
-    dial.native(data)
+    dial.native(data, WORKBENCH)
     st.caption(widgets.plain(data["source"], 500))
     widgets.headline(view.summary)
     for name, figure in _figures(view, tables).items():

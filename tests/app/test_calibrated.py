@@ -170,3 +170,20 @@ def test_another_policy_or_run_puts_it_out(root: Path) -> None:
     assert cards(app) == cards(start(run="bare", policy="entropy"))
     checked(app.selectbox(key="run").set_value("full").run())
     assert app.toggle(key=calibrated.KEY).value is False and not app.warning
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_logits_that_are_no_numbers_are_said_and_the_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    save_run(tmp_path, "spoilt", images=60, logits_of=("val", "test"))
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    logits = np.lib.format.open_memmap(tmp_path / "spoilt/records" / split / "logits.npy", mode="r+")
+    logits[7, 0, 0] = np.nan
+    logits.flush()
+    app = start(run="spoilt", threshold="0.8", calibrated="1")
+    (notice,) = (warning.value.replace("\\", "") for warning in app.warning)
+    assert "scores are as they were recorded" in notice and f"{split}: NaN or infinite logits at image 7" in notice
+    assert app.toggle(key="calibrated").value is False and not app.error
+    record = dx.load_run("spoilt").record("test")
+    assert cards(app) == expected("spoilt", "test", dx.fit_policy(record, threshold=0.8))

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from playwright.sync_api import Page, WebSocket, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from test_explore import expected
 from visiting import WATCH, Visit
 
@@ -113,6 +114,38 @@ def test_keys_move_it_and_its_numbers_are_the_librarys(visit: Visit, runs: Path,
     fitted = dx.fit_policy(val if policy == "gate" else record, policy, threshold=float(address(page)["threshold"]))
     assert shown(visit) == expected("six", "test", fitted)
     assert slider.evaluate("thumb => thumb.getRootNode().activeElement === thumb")  # keeps the focus when redrawn
+
+
+def kinds_sent(page: Page) -> list[tuple[str, str]]:
+    """Kind and label of every element that the server sends from now on."""
+    found: list[tuple[str, str]] = []
+
+    def received(data: str | bytes) -> None:
+        if isinstance(data, bytes) and (message := ForwardMsg.FromString(data)).HasField("delta"):
+            element = message.delta.new_element
+            kind = element.WhichOneof("type") or ""
+            found.append((kind, getattr(getattr(element, kind, None), "label", "")))
+
+    page.on("websocket", lambda socket: socket.on("framereceived", received))
+    return found
+
+
+def test_letting_go_sends_only_what_follows_the_slider(visit: Visit, runs: Path) -> None:
+    sent = kinds_sent(visit.page)
+    page = visit.open("?run=four&budget=60")
+    assert {("selectbox", "Run"), ("number_input", "At most % compute")} < set(sent)
+    slider, budget = page.get_by_role("slider"), page.get_by_role("spinbutton", name="At most % compute")
+    expect(budget).to_have_value("60")
+    for lit in (True, False, False):  # the wish goes out, and above that nothing changes any more
+        sent.clear()
+        before = page.url
+        slider.press("PageDown")
+        page.wait_for_url(lambda now, before=before: now != before)  # type: ignore[misc]
+        visit.settle()
+        expect(budget).to_have_value("")
+        assert (("number_input", "At most % compute") in sent) == lit == (("selectbox", "Run") in sent)
+        assert [kind for kind, _ in sent].count("bidi_component") == 3
+        assert shown(visit) == expected("four", "test", policy_of(page)) and "budget" not in address(page)
 
 
 def test_a_click_on_the_curve_sets_the_threshold(visit: Visit, runs: Path) -> None:

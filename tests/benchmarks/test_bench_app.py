@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import _cpu
 import numpy as np
 import pytest
 from _app_server import serve
@@ -14,6 +17,15 @@ import dmpo_explore as dx
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+BUSY = """
+import threading, time
+def burn(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end: pass
+thread = threading.Thread(target=burn, args=(0.4,)); thread.start(); thread.join(); burn(0.1)
+print(flush=True); input()
+"""
 
 
 def test_made_up_runs_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,8 +60,41 @@ def test_the_parts_run(browser: Browser, tmp_path: Path) -> None:
         bench.make_run(tmp_path, images, n_exits, split)
     with serve(tmp_path) as server:
         figures = bench.drag(browser, server, 0.5) | bench.release(browser, server, "10,000 × 4", 2)
-        figures |= bench.sessions(browser, server, 2, 2.0)
+        readers = [bench.path_of(size) for size in bench.SIZES]
+        figures |= bench.sessions(browser, server, readers, 2.0) | bench.clients(server, readers, 2.0)
         assert server.memory() > 2**26
-    assert figures["drag, messages"] == 0 and figures["sessions, errors"] == 0
-    assert figures["release 10,000 × 4, moves"] == 2 and figures["sessions, moves"] >= 2
-    assert all(np.isfinite(value) and value >= 0 for value in figures.values())
+    assert (
+        figures["drag, messages"] == figures["sessions, errors"] == figures["without browsers, moves unanswered"] == 0
+    )
+    assert figures["release 10,000 × 4, moves"] == 2
+    assert figures["sessions, moves"] >= 2 and figures["without browsers, moves"] >= 2
+    assert figures["sessions, answer there, p50 ms"] > 1 < figures["without browsers, p50 ms"]
+    assert all(np.isfinite(value) for value in figures.values())
+    assert all(value >= 0 for name, value in figures.items() if "other programs" not in name)
+    if sys.platform == "linux":
+        assert figures["sessions, CPU ms a move: server, scripts"] > 1
+        assert figures["sessions, CPU ms a move: browser, pages"] > 1 < figures["sessions, … of pages: scripts"]
+
+
+def test_a_move_without_an_answer_is_an_error(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.make_run(tmp_path, 300, 4, "test")
+    monkeypatch.setattr("_app_sessions.PATIENCE", 0.0)
+    with serve(tmp_path) as server:
+        figures = bench.sessions(browser, server, ["?run=made-up-300x4&split=test"], 0.5)
+    assert figures["sessions, errors"] == figures["sessions, moves unanswered"] >= 1
+    assert figures["sessions, moves"] == 0 and figures["sessions, p95 ms"] == float("inf")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processor_time_is_given_to_whom_it_belongs() -> None:
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout and child.stdin
+        child.stdout.readline()
+        found = _cpu.used(child.pid)
+        child.stdin.close()
+    assert 0.3 <= found[_cpu.SCRIPTS] <= 0.5 and found[_cpu.LOOP] >= 0.1  # threads that are gone count too
+    assert found[_cpu.MEASURING] > 0 and found[_cpu.PAGES] == 0
+    later = _cpu.between(found, {kind: value + 1 for kind, value in found.items()})
+    assert list(later.values()) == pytest.approx([1.0] * len(found))

@@ -1,0 +1,116 @@
+"""Readers of the app without a browser: they speak Streamlit's protocol, so that the server's own answer is timed.
+
+In: a running server, what each reader looks at. Out: quantiles from asking to the last message of the answer. What they
+send is what the page sends when its thumb is let go; what they are sent they only decode.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import _cpu
+from _app_page import PATIENCE
+from _app_server import Server
+from _app_sessions import quantiles
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+COMPONENT = "dmpo_explore.threshold_slider"
+
+
+class Reader:
+    """One session on Explore."""
+
+    def __init__(self, socket: ClientConnection, path: str) -> None:
+        self.socket = socket
+        self.query = path.removeprefix("?")
+        self.page = self.fragment = self.component = ""
+        self.cockpit: dict[str, Any] = {}
+        self._send({})
+        self._listen("")
+
+    def move(self, up: bool) -> float:
+        """Seconds until all of the answer to a threshold a tenth of the slider further is here; TimeoutError."""
+        stops, place = self.cockpit["dials"][0]["stops"], self.cockpit["dials"][0]["place"]
+        step = max(1, round((len(stops) - 1) / 10))
+        up = place < 0.3 * len(stops) or (place < 0.7 * len(stops) and up)
+        wanted = stops[place + step if up else place - step]
+        moved = {"seq": self.cockpit["seq"] + 1, "threshold": wanted}
+        began = time.perf_counter()
+        self._send({"event": "moved", "value": moved})
+        self._listen(wanted)
+        return time.perf_counter() - began
+
+    def _send(self, event: dict[str, Any]) -> None:
+        message = BackMsg()
+        state = message.rerun_script
+        state.query_string, state.page_script_hash, state.fragment_id = self.query, self.page, self.fragment
+        if event:
+            # one widget of Streamlit's holds all events of a component
+            trigger = state.widget_states.widgets.add(id=f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events")
+            trigger.json_trigger_value = json.dumps([event])
+        self.socket.send(message.SerializeToString())
+
+    def _listen(self, wanted: str) -> None:
+        """Until a run has ended whose cockpit stands at ``wanted`` (any, if empty)."""
+        end = time.monotonic() + PATIENCE
+        answered = False
+        while True:
+            data = self.socket.recv(timeout=max(0.0, end - time.monotonic()))
+            assert isinstance(data, bytes)
+            message = ForwardMsg.FromString(data)
+            kind = message.WhichOneof("type")
+            if kind == "navigation":
+                self.page = message.navigation.page_script_hash
+            elif kind == "script_finished" and answered:
+                return
+            elif kind == "delta" and message.delta.new_element.bidi_component.component_name == COMPONENT:
+                self.component = message.delta.new_element.bidi_component.id
+                self.fragment = message.delta.fragment_id
+                self.cockpit = json.loads(message.delta.new_element.bidi_component.json)
+                answered = not wanted or self.cockpit["threshold"] == wanted
+
+
+def clients(server: Server, paths: Sequence[str], seconds: float) -> dict[str, Any]:
+    """Every reader moves for ``seconds``, with the pauses that the browser's sessions make."""
+    address = server.address.replace("http", "ws", 1) + "_stcore/stream"
+    laps, late = list[float](), list[int]()
+
+    def read(reader: Reader, seed: int) -> None:
+        chance = random.Random(seed)
+        time.sleep(1.5 * chance.random())
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                laps.append(reader.move(chance.random() < 0.5))
+            except TimeoutError:
+                late.append(seed)
+            time.sleep(0.8 + chance.random())  # a page waits 0.3 s to see whether anything changes still
+
+    with ExitStack() as sockets:
+        opened = (connect(address, subprotocols=[Subprotocol("streamlit")], max_size=None) for _ in paths)
+        readers = [Reader(sockets.enter_context(socket), path) for socket, path in zip(opened, paths, strict=True)]
+        before = _cpu.used(server.process.pid)
+        threads = [threading.Thread(target=read, args=(reader, i)) for i, reader in enumerate(readers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        spent = _cpu.between(before, _cpu.used(server.process.pid))
+    return {
+        **quantiles("without browsers", [1000 * lap for lap in laps]),
+        "without browsers, moves unanswered": len(late),
+        **{
+            f"without browsers, CPU ms a move: {kind}": 1000 * spent[kind] / max(1, len(laps))
+            for kind in (_cpu.SCRIPTS, _cpu.LOOP)
+            if kind in spent
+        },
+    }

@@ -1,0 +1,94 @@
+"""Many readers of the app at once, each in a browser page of its own, and who uses the processor meanwhile.
+
+In: a browser, a running server, what each reader looks at. Out: figures for the table of benchmarks/app.py, and what
+went wrong, in words.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import _cpu
+import numpy as np
+from _app_page import PATIENCE, SESSION, Threads, instrument, visit
+from _app_server import Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+ALERTS = "[data-testid=stException], [data-testid=stAlertContentError]"
+
+
+def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: float) -> dict[str, Any]:
+    """All pages are opened first; then every reader moves for ``seconds``.
+
+    Returns:
+        quantiles of the moves; errors by kind (no answer within `PATIENCE`, errors of a page, notices of an error that
+        a page shows at the end); what the server held at most; for a move: KiB that were sent, and milliseconds of
+        every kind in `_cpu`, which together are all that the cores had to give.
+    """
+    texts, pages = list[str](), []
+    for path in paths:
+        page = visit(browser, server.address + path)
+        page.on("pageerror", lambda error: texts.append(f"page error: {error}"))
+        pages.append(page)
+    for page in pages:
+        instrument(page)
+    threads = [Threads(page) for page in pages]
+    before, memory = _cpu.used(server.process.pid), Peak(server)
+    for page in pages:
+        page.evaluate(f"given => {{ window.session = ({SESSION})(given) }}", [seconds, PATIENCE])
+    with memory:
+        results = [page.evaluate("() => window.session") for page in pages]
+    spent = _cpu.between(before, _cpu.used(server.process.pid))
+    inside = Counter[str]()
+    for thread in threads:
+        inside.update(thread.since())
+    for page in pages:
+        texts += [f"shown: {text}" for text in page.locator(ALERTS).all_inner_texts()]
+        page.context.close()
+    laps = [lap for result in results for lap in result["laps"]]
+    late = sum(result["late"] for result in results)
+    moves = max(1, len(laps))
+    for text, times in Counter(texts).items():
+        print(f"sessions, {times}× {text[:200]}")
+    return {
+        **quantiles("sessions", [lap["painted"] for lap in laps]),
+        **quantiles("sessions, answer there", [lap["heard"] for lap in laps], count=False),
+        "sessions, errors": late + len(texts),
+        "sessions, moves unanswered": late,
+        "sessions, page errors": sum(text.startswith("page error") for text in texts),
+        "sessions, errors shown": sum(text.startswith("shown") for text in texts),
+        "sessions, server GiB": memory.bytes / 2**30,
+        "sessions, KiB a move": sum(result["bytes"] for result in results) / 1024 / moves,
+        **{f"sessions, CPU ms a move: {kind}": 1000 * value / moves for kind, value in spent.items()},
+        **{f"sessions, … of pages: {kind}": 1000 * value / moves for kind, value in inside.items()},
+    }
+
+
+class Peak:
+    """The most that a server held within the block."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.bytes, self.stop = server, 0, threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.5):
+            self.bytes = max(self.bytes, self.server.memory())
+
+
+def quantiles(name: str, laps: Sequence[float], count: bool = True) -> dict[str, Any]:
+    """p50, p95 and how many; infinite where there is none."""
+    p50, p95 = np.quantile(laps, [0.5, 0.95]).tolist() if len(laps) else (float("inf"),) * 2
+    return {f"{name}, p50 ms": p50, f"{name}, p95 ms": p95} | ({f"{name}, moves": len(laps)} if count else {})
