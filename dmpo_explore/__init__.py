@@ -25,6 +25,7 @@ _HOMES = {
     "Policy": "policy",
     "Preprocess": "config",
     "Run": "run",
+    "SearchSpace": "space",
     "TrainingConfig": "config",
     "attribute": "attribution",
     "bootstrap_difference": "metrics",
@@ -41,6 +42,8 @@ _HOMES = {
     "probe_stages": "probes",
     "record_run": "experiment",
     "record_split": "engine",
+    "run_search": "search",
+    "search_front": "studies",
     "stage_tokens": "representation",
     "stream": "engine",
     "summarise": "metrics",
@@ -84,7 +87,10 @@ if TYPE_CHECKING:
     from .run import Run as Run
     from .run import list_runs as list_runs
     from .run import load_run as load_run
+    from .search import run_search as run_search
     from .similarity import linear_cka as linear_cka
+    from .space import SearchSpace as SearchSpace
+    from .studies import search_front as search_front
     from .training import EpochResult as EpochResult
     from .weights import fetch_weights as fetch_weights
 else:

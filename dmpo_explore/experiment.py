@@ -194,7 +194,7 @@ class _Validator:
         except ValueError as error:
             cause = "training diverged in the last steps of the epoch; lower the learning rates"
             raise FloatingPointError(f"on val {error}: {cause}") from None
-        return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"))
+        return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)
 
 
 def _pictures(config: Config, split: str) -> Pictures:

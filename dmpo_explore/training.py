@@ -29,10 +29,11 @@ from .schedule import loss_weights
 
 @dataclass(frozen=True)
 class Validation:
-    """What an epoch was worth on val: accuracy (K,) and the area under the accuracy–FLOPs curve."""
+    """What an epoch was worth on val: accuracy (K,), the area under the accuracy–FLOPs curve, and the record of it."""
 
     accuracy: tuple[float, ...]
     area: float
+    record: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class EpochResult:
     """One epoch; ``epoch`` counts from 1, (K,) values per exit, ``learning_rate`` is the largest one at its start.
 
     ``best`` is true where the area on val beats every earlier epoch. The last result of `dmpo_explore.train`
-    carries the ``run``.
+    carries the ``run``. ``record`` is the `ExitRecord` of the validation images (None in all but the main process).
     """
 
     epoch: int
@@ -54,6 +55,7 @@ class EpochResult:
     seconds: float
     best: bool
     run: Any = field(default=None, repr=False)
+    record: Any = field(default=None, repr=False)
 
     def row(self) -> dict[str, float]:
         """One flat row of history.csv."""
@@ -182,7 +184,7 @@ def fit(
         improved, best = seen.area > best, max(best, seen.area)
         result = EpochResult(
             epoch + 1, config.epochs, tuple(weights), losses, loss, seen.accuracy, seen.area, rate,
-            time.perf_counter() - start, improved,
+            time.perf_counter() - start, improved, record=seen.record,
         )  # fmt: skip
         yield (
             result,
@@ -245,9 +247,9 @@ def _validate(
     """The main process looks, all learn what it saw."""
     if accelerator.num_processes == 1:
         return validate(model)
-    seen = torch.zeros(n_exits + 1, device=accelerator.device)
+    seen, record = torch.zeros(n_exits + 1, device=accelerator.device), None
     if accelerator.is_main_process:
         result = validate(model)
-        seen[:] = torch.tensor([*result.accuracy, result.area])
+        seen[:], record = torch.tensor([*result.accuracy, result.area]), result.record
     *accuracy, area = accelerator.reduce(seen, "sum").tolist()
-    return Validation(tuple(accuracy), area)
+    return Validation(tuple(accuracy), area, record)

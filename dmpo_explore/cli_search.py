@@ -1,0 +1,109 @@
+"""``dmpo-explore search``: from what was typed to a space, and how progress and front are shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .cli_options import HELP, RENAMED, config_from
+from .cli_show import Bar, clock
+from .config import Config
+from .files import write_text
+
+if TYPE_CHECKING:
+    from .search import SearchStep
+    from .space import SearchSpace
+    from .studies import SearchFront
+
+SHOWN = 6  # points of the front in a line
+
+
+def typed_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``part.field`` → value, of the config options that were typed."""
+    values = config_from(Config(), settings).to_dict()
+    return {
+        f"{section}.{field}": values[section][field]
+        for section, fields in HELP.items()
+        for field in fields
+        if settings[RENAMED.get((section, field), field)] is not None
+    }
+
+
+def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> SearchSpace | None:
+    """The space of a new study, the file's or the default one, less what was typed; None to go on with a study's."""
+    typed = typed_fields(settings)
+    if resume:
+        if file or typed:
+            raise typer.BadParameter("goes on with the study's own space; leave out --space and settings",
+                                     param_hint="--resume")  # fmt: skip
+        return None
+    from .space import default_space, read_space
+
+    space = read_space(file) if file else default_space()
+    return space.fix(typed) if typed else space
+
+
+class SearchProgress:
+    """A line per epoch and trial, and a bar towards the end of the search."""
+
+    def __init__(self, bar: Bar, trials: int | None, minutes: float | None) -> None:
+        self.bar, self.trials, self.minutes = bar, trials, minutes
+        self.start, self.done, self.text = time.monotonic(), 0, "first trial"
+
+    def step(self, step: SearchStep) -> None:
+        """Show what has happened."""
+        self.done, self.text = step.trials, f"hypervolume {step.hypervolume:.4f}"
+        self.bar.write(step_line(step))
+
+    def tick(self, done: int, steps: int, loss: float) -> None:
+        """Move the bar: by the time that has passed or by the trials that are over."""
+        if self.minutes is not None:
+            seconds = min(int(time.monotonic() - self.start), int(60 * self.minutes))
+            self.bar.to(max(seconds, 1), max(int(60 * self.minutes), 1), f"{self.text}, loss {loss:.3f}")
+        elif self.trials is not None:
+            self.bar.to(min(self.done + 1, self.trials), self.trials, f"{self.text}, step {done}/{steps}")
+
+
+def step_line(step: SearchStep) -> str:
+    """One thing that happened, in words; behind a trial the front, at most `SHOWN` of its points."""
+    if step.what == "epoch":
+        size = f"front of {len(step.front)} points, hypervolume {step.hypervolume:.4f}"
+        return f"trial {step.trial}: epoch {step.epoch}/{step.epochs}; {size}"
+    if step.what == "failed":
+        return f"trial {step.trial}: could not be trained: {' '.join(step.note.split())}"
+    chosen = dict.fromkeys(round(i * (len(step.front) - 1) / (SHOWN - 1)) for i in range(SHOWN) if step.front)
+    points = ", ".join(f"{step.front[i][0]:.1%} at {step.front[i][1]:.0%}" for i in chosen) or "none yet"
+    ending = f"stopped behind epoch {step.epoch}/{step.epochs}, as it cannot extend the front"
+    return f"trial {step.trial}: {ending if step.what == 'stopped' else 'finished'}; front: {points}"
+
+
+def draw_front(front: SearchFront, path: Path) -> None:
+    """Write the front as a page of its own, whole or not at all."""
+    from .figures_search import front_figure
+
+    text = front_figure(front.table, front.epochs, "plotly_white").to_html(include_plotlyjs=True)
+    write_text(path, text)
+
+
+def front_lines(front: SearchFront) -> list[str]:
+    """The front as a table, and what to do with it."""
+    from .studies import settings_text
+
+    trials = ", ".join(f"{count} {state}" for state, count in front.trials.items() if count) or "none yet"
+    seconds = "" if front.goal.max_seconds is None else f", {front.goal.max_seconds:g} s"
+    lines = [
+        f"study {front.study}: trials: {trials}; {len(front.epochs)} epochs; hypervolume {front.hypervolume:.4f} "
+        f"(reference: accuracy 0, compute {front.goal.max_flops:.0%}{seconds})",
+        f"{'compute':>8}  {'val':>7}  {'training':>8}  run",
+    ]
+    for row in front.table.to_dict("records"):
+        where = row["run"] if row["here"] else f"{row['run']} (not in this runs root)"
+        lines.append(f"{row['flops_fraction']:>8.1%}  {row['accuracy']:>7.2%}  {clock(row['seconds']):>8}  {where}")
+    for run in front.runs:
+        settings = front.table.loc[front.table["run"] == run, "settings"].iloc[0]
+        lines.append(f"{run}: {settings_text(settings)}")
+    return [*lines, *([f"next: dmpo-explore record {front.runs[-1]}"] if front.runs else [])]

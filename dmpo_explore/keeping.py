@@ -1,0 +1,100 @@
+"""Every epoch of a trial: its points into the study, and, if it extends the front, its weights into a run of its own.
+
+In: model and result behind an epoch (``on_epoch`` of `dmpo_explore.train`). Out: a user attribute of the trial, and run
+folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and val record, of the epochs on the front alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+import pandas as pd
+
+from .config import Config
+from .files import atomic_file, atomic_folder, read_json, write_json, write_text
+from .pareto import Goal, operating_points
+from .run import load_run, runs_root, save_weights
+from .studies import POINT, kept_name, read_front, settings_text, trial_name
+from .trials import EPOCH, points_of, trajectories
+
+if TYPE_CHECKING:
+    from .model import DMPO
+    from .training import EpochResult
+
+MARK = "search.json"  # in a run folder that a search keeps: study, trial, epoch
+
+
+class Keeper:
+    """Behind every epoch: note its points; if it extends the front, keep it as a run.
+
+    Args:
+        trial: the running attempt. number: the trial's. config: its. goal: the study's.
+    """
+
+    def __init__(self, study: optuna.Study, trial: optuna.Trial, number: int, config: Config, goal: Goal) -> None:
+        self.study, self.trial, self.number, self.config, self.goal = study, trial, number, config, goal
+        self.run = trial_name(study, number)
+
+    def __call__(self, model: DMPO, result: EpochResult) -> None:
+        """Note first, keep second: what is noted but not kept is an epoch that will be trained again."""
+        history = [] if result.epoch == 1 else load_run(runs_root() / self.run).history().to_dict("records")
+        rows = pd.DataFrame([*history, result.row()])
+        points = operating_points(result.record, self.goal)
+        entry: dict[str, Any] = {column: points[column].tolist() for column in POINT}
+        entry |= {"seconds": float(rows["seconds"].sum()), "ended": time.time()}
+        together = np.concatenate([self._before(result.epoch), points_of(entry)])
+        entry["hypervolume"] = self.goal.hypervolume(together)
+        self.trial.set_user_attr(f"{EPOCH}{result.epoch}", entry)
+        if len(points) and self.goal.front(together)[-len(points) :].any():
+            self._keep(model, result, rows, entry)
+
+    def _before(self, epoch: int) -> npt.NDArray[np.float64]:
+        """(P, 3): all points of other trials, and of this one those before ``epoch``."""
+        found = [(t, t.trial == self.number) for t in trajectories(self.study.get_trials(deepcopy=False))]
+        return np.concatenate([np.empty((0, 3)), *(t.points(1, epoch - 1 if own else None) for t, own in found)])
+
+    def _keep(self, model: DMPO, result: EpochResult, history: pd.DataFrame, entry: Mapping[str, Any]) -> None:
+        record = result.record
+        with atomic_folder(runs_root() / kept_name(self.study, self.number, result.epoch)) as folder:
+            write_text(folder / "config.json", self.config.to_json() + "\n")
+            with atomic_file(folder / "history.csv") as temporary:
+                history.to_csv(temporary, index=False)
+            save_weights(folder, model.trainable_state(), self.config.model, record.meta.class_names)
+            record.save(folder / "records" / "val")
+            about = {"study": self.study.study_name, "trial": self.number, "epoch": result.epoch}
+            write_json(folder / MARK, about)
+            write_text(folder / "card.md", _card(about, self.trial.params, entry, record.images))
+
+
+def tidy(study: optuna.Study) -> None:
+    """Remove runs of this study whose epoch is off the front now, unless more than the search was put there."""
+    name = study.study_name
+    kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
+    front = set(read_front(study).table["run"])
+    for folder in kept:
+        ours = read_json(folder / MARK).get("study") == name
+        if ours and folder.name not in front and load_run(folder).splits() == ["val"]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _card(about: Mapping[str, Any], params: Mapping[str, Any], entry: Mapping[str, Any], images: int) -> str:
+    rows = zip(entry["flops_fraction"], entry["accuracy"], entry["threshold"], strict=True)
+    return "\n".join(
+        [
+            f"# {about['study']}, trial {about['trial']}, epoch {about['epoch']}",
+            "",
+            f"Settings that the search tried: {settings_text(params)}.",
+            f"Kept because it was on the front. On {images:,} validation images, with one confidence threshold:",
+            "",
+            "| compute, share of the plain backbone | validation accuracy | threshold |",
+            "|---|---|---|",
+            *(f"| {flops:.4f} | {accuracy:.4f} | {threshold:.4g} |" for flops, accuracy, threshold in rows),
+            "",
+        ]
+    )

@@ -1,0 +1,167 @@
+"""What trials did epoch by epoch, and what that says of epochs to come: who may stop, and what to try next.
+
+In: `Trajectory`s, the operating points of every epoch of every trial. Out: whether a running trial can still extend the
+front (`can_extend`), and which of some candidates is expected to extend it most (`best_candidate`).
+
+From arXiv 2405.15303 (Wang, Fan and Ng, UAI 2025): the epoch is a decision of its own, so every epoch of a trial is a
+candidate; a setting is judged by what its whole predicted trajectory would add to the hypervolume; a trial is ended
+when its predicted trajectory adds nothing. Ours: that an epoch is a curve of operating points, so that the expected
+improvement is taken budget by budget; and the rule that stops, from error ratios which past trials have shown rather
+than from the process (`surrogate`). Known to us are the paper's abstract and summaries of it, not its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from .pareto import Goal
+from .surrogate import fit_surrogate
+
+Array = npt.NDArray[Any]
+ENOUGH = 8  # trajectories that must have gone further before one is stopped by them
+MOST = 1500  # epochs that the process is fitted to, the latest
+ROOT = np.sqrt(2 * np.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """One trial.
+
+    Args:
+        trial: its number. params: its settings. planned: epochs it was meant to have.
+        epochs: epoch, from 1 → points (P, 3): accuracy, FLOPs fraction, training seconds so far.
+    """
+
+    trial: int
+    params: Mapping[str, Any]
+    planned: int
+    epochs: Mapping[int, Array] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """The last epoch seen; 0 if none."""
+        return max(self.epochs, default=0)
+
+    def points(self, first: int = 1, last: int | None = None) -> Array:
+        """(P, 3): the points of epochs ``first`` to ``last``, both included."""
+        end = self.last if last is None else last
+        return np.concatenate([np.empty((0, 3)), *(p for e, p in sorted(self.epochs.items()) if first <= e <= end)])
+
+
+def all_points(trajectories: Sequence[Trajectory]) -> Array:
+    """(P, 3): every point of every epoch of every trial."""
+    return np.concatenate([np.empty((0, 3)), *(t.points() for t in trajectories)])
+
+
+def attained(points: Array, goal: Goal) -> Array:
+    """(G, H): the best accuracy of a point within each of ``goal.budgets`` and ``goal.times``; 0 without one."""
+    affordable = points[:, 1, None] <= goal.budgets * (1 + 1e-12)  # (P, G)
+    in_time = points[:, 2, None] <= goal.times
+    inside = affordable[:, :, None] & in_time[:, None, :]
+    return np.asarray(np.where(inside, points[:, 0, None, None], 0.0).max(axis=0, initial=0.0))
+
+
+def can_extend(now: Trajectory, others: Sequence[Trajectory], goal: Goal) -> bool:
+    """Whether later epochs of ``now`` may still add to the front of all trials.
+
+    At every budget its error so far is multiplied by the smallest ratio (error later / error so far) of all past
+    trials, from the same share of their training on: it would have to improve more than any of n trials did, which one
+    like them does with a probability of 1 in n + 1. If even so it stays at or below the front everywhere, it cannot.
+    True while fewer than `ENOUGH` trials have gone further.
+    """
+    if now.last >= now.planned:
+        return False
+    ratios = [r for other in others if other.trial != now.trial if (r := _ratio(other, now, goal)) is not None]
+    if len(ratios) < ENOUGH:
+        return True
+    seen = np.array(ratios)  # (trials, G), NaN where a trial cannot meet the budget
+    known = (~np.isnan(seen)).any(axis=0)
+    lowest = np.zeros(seen.shape[1])  # unknown: anything may come
+    lowest[known] = np.nanmin(seen[:, known], axis=0)
+    own = _best(now.points(), goal)
+    hoped = np.where(own > 0, 1 - (1 - own) * lowest, 0.0)
+    seconds = now.points()[:, 2].max(initial=0.0) * (now.last + 1) / max(now.last, 1)
+    front = attained(np.concatenate([all_points(others), now.points()]), goal)
+    return bool((hoped[:, None] > front + 1e-9)[:, goal.times >= seconds].any())
+
+
+def _best(points: Array, goal: Goal) -> Array:
+    """(G,): the best accuracy at each budget, however long it took."""
+    return attained(points, Goal(goal.max_flops))[:, 0]
+
+
+def _ratio(other: Trajectory, now: Trajectory, goal: Goal) -> Array | None:
+    """(G,): error of ``other`` after the share of its training that ``now`` has had, over its error before."""
+    epoch = max(1, now.last * other.planned // now.planned)
+    if other.last <= epoch:
+        return None
+    before, later = (_best(other.points(*span), goal) for span in ((1, epoch), (1, other.last)))
+    error = np.maximum(1 - before, 1e-3)  # an epoch without an error is as good as one in a thousand
+    return np.where(before > 0, np.maximum(1 - later, 0.0) / error, np.nan)
+
+
+def best_candidate(
+    trajectories: Sequence[Trajectory], known: Array, candidates: Array, planned: npt.ArrayLike, goal: Goal, seed: int
+) -> int:
+    """Index of the candidate whose predicted trajectory is expected to add most hypervolume per epoch.
+
+    A Gaussian process predicts from (settings, epoch) the best accuracy at every budget, and the seconds. At every
+    budget a candidate counts with the largest expected improvement on the front among its epochs (those that are
+    expected to be in time). If none is expected to add anything, one is drawn.
+
+    Args:
+        known: (trials, F) encoded settings of ``trajectories``. candidates: (C, F). planned: (C,) epochs.
+    """
+    rows = [(i, epoch, p) for i, t in enumerate(trajectories) for epoch, p in _followed(t)][-MOST:]
+    answers = np.array([_answer(points, goal) for _, _, points in rows])
+    process = fit_surrogate(known[[i for i, _, _ in rows]], [epoch for _, epoch, _ in rows], answers)
+    lengths = np.asarray(planned, np.int64)
+    longest = int(lengths.max())
+    epochs = np.arange(1, longest + 1)
+    mean, spread = process.predict(np.repeat(candidates, longest, axis=0), np.tile(epochs, len(candidates)))
+    shape = (len(candidates), longest, -1)
+    gain = _gain(mean.reshape(shape), spread.reshape(shape), epochs <= lengths[:, None], trajectories, goal) / lengths
+    if gain.max() <= 1e-12:
+        return int(np.random.default_rng(seed).integers(len(candidates)))
+    return int(np.argmax(gain))
+
+
+def _followed(trajectory: Trajectory) -> list[tuple[int, Array]]:
+    """Its epochs and their points; where it has not come to its end, it is taken to end as well as it was.
+
+    Otherwise a stopped trial's later epochs would stay unknown, and its settings be proposed again and again.
+    """
+    epochs = sorted(trajectory.epochs.items())
+    return epochs if trajectory.last >= trajectory.planned else [*epochs, (trajectory.planned, trajectory.points())]
+
+
+def _answer(points: Array, goal: Goal) -> Array:
+    """(G+1,): the best accuracy at each budget, then the logarithm of the seconds."""
+    return np.append(_best(points, goal), np.log1p(points[:, 2].max(initial=0.0)))
+
+
+def _gain(mean: Array, spread: Array, runs: Array, trajectories: Sequence[Trajectory], goal: Goal) -> Array:
+    """(C,): expected improvement on the front by trajectories (C, E, G+1), a mean over its cells (G, H)."""
+    front = attained(all_points(trajectories), goal)
+    accuracy, deviation, seconds = mean[..., :-1], spread[..., :-1], np.expm1(mean[..., -1])
+    total = np.zeros(len(mean))
+    for h, limit in enumerate(goal.times):
+        counts = runs & (seconds <= limit)
+        expected = expected_improvement(accuracy, deviation, front[:, h])
+        total += np.where(counts[..., None], expected, 0.0).max(axis=1).mean(axis=1)
+    return total / len(goal.times)
+
+
+def expected_improvement(mean: Array, spread: Array, best: Array) -> Array:
+    """E[max(x − best, 0)] of a normal x."""
+    above = mean - best
+    z = above / np.maximum(spread, 1e-12)
+    return np.asarray(
+        np.where(spread > 1e-12, above * ndtr(z) + spread * np.exp(-0.5 * z**2) / ROOT, above.clip(min=0))
+    )

@@ -1,0 +1,105 @@
+"""The comparison of searches on a table made up for it: what is counted, what is paired, what is said."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import search as bench
+from search import EPOCHS, GRID, OURS, SPACE
+
+from dmpo_explore.pareto import Goal
+
+
+def made_up() -> pd.DataFrame:
+    """Better with the learning rate and the epoch; a bypass costs and gives."""
+    rows = []
+    for values in itertools.product(*GRID.values()):
+        params = dict(zip(GRID, values, strict=True))
+        for epoch in range(1, EPOCHS + 1):
+            good = 0.3 + 0.05 * GRID["training.predictor_lr"].index(params["training.predictor_lr"]) + 0.03 * epoch
+            flops = 0.3 + 0.2 * (params["model.bypass"] == "conv")
+            accuracy = [good, good + 0.1 + 0.1 * (params["model.bypass"] == "conv")]
+            texts = [" ".join(map(str, v)) for v in (accuracy, [flops, flops + 0.3])]
+            rows.append(
+                params
+                | {"epoch": epoch, "seconds": epoch}
+                | dict(zip(("accuracy", "flops_fraction"), texts, strict=True))
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def table() -> dict[bench.Key, dict[int, np.ndarray]]:
+    return bench.read_table(made_up())
+
+
+def test_the_table_is_the_whole_grid(table: dict[bench.Key, dict[int, np.ndarray]]) -> None:
+    assert len(table) == np.prod([len(values) for values in GRID.values()])
+    assert all(list(epochs) == list(range(1, EPOCHS + 1)) for epochs in table.values())
+    first = table[tuple(values[0] for values in GRID.values())][1]
+    assert first.tolist() == [[pytest.approx(0.33), 0.3, 1], [pytest.approx(0.43), 0.6, 1]]
+
+
+def test_the_committed_table_is_of_this_grid() -> None:
+    path = bench.RESULTS / "search-trajectories.csv"
+    recorded = bench.read_table(pd.read_csv(path, keep_default_na=False))
+    assert recorded.keys() == set(itertools.product(*GRID.values()))
+    assert all(list(epochs) == list(range(1, EPOCHS + 1)) for epochs in recorded.values())
+    assert path.stat().st_size < 1_000_000
+
+
+def test_every_way_pays_per_epoch_and_counts_what_it_says(table: dict[bench.Key, dict[int, np.ndarray]]) -> None:
+    last, every = (list(itertools.islice(bench.random_search(table, 0, e), 3 * EPOCHS)) for e in (False, True))
+    assert [len(p) for p in last] == ([0] * (EPOCHS - 1) + [2]) * 3 and all(len(p) == 2 for p in every)
+    assert all((a == b).all() for a, b in zip(last, every, strict=True) if len(a))  # the same settings
+    told = list(itertools.islice(bench.tpe_search(table, 0, False), 3 * EPOCHS))
+    assert [len(p) for p in told] == [len(p) for p in last]
+
+
+def test_hypervolume_rises_to_that_of_all_points(table: dict[bench.Key, dict[int, np.ndarray]]) -> None:
+    everything = (points for epochs in table.values() for points in epochs.values())
+    curve = bench.replay(everything, SPACE.goal, 10**6)
+    assert (np.diff(curve) >= 0).all() and len(curve) == len(table) * EPOCHS
+    assert curve[-1] == SPACE.goal.hypervolume(np.concatenate([p for e in table.values() for p in e.values()]))
+    assert bench.replay(iter([np.array([[0.5, 0.5, 0]])]), Goal(), 5).tolist() == [0.25]
+
+
+def test_trajectory_search_is_repeatable_and_stops(table: dict[bench.Key, dict[int, np.ndarray]]) -> None:
+    spent = 14 * EPOCHS
+    runs = [list(itertools.islice(bench.trajectory_search(table, 3, stop), spent)) for stop in (True, True, False)]
+    assert all((a == b).all() for a, b in zip(runs[0], runs[1], strict=True))
+    trials = [sum(p[0, 2] == 1 for p in run) for run in runs]
+    assert trials[0] > trials[2] == 14  # stopped ones leave room for more
+
+
+def test_differences_are_paired_by_seed_and_read_off_the_curves() -> None:
+    rng = np.random.default_rng(0)
+    base = 0.5 + rng.normal(0, 0.1, size=(20, 1)) + np.zeros((20, bench.BUDGET))  # large noise, but the same for all
+    ours = {OURS[0]: base + rng.normal(0, 0.001, base.shape), OURS[1]: base - 0.05}
+    shares = dict.fromkeys(bench.WAYS, base - 0.02) | ours
+    found = bench.paired(shares).set_index(["way", "against"])
+    assert set(found["epochs"]) == {*map(str, bench.READ_AT), "all"} and len(found) == 2 * 5 * 4
+    better = found.loc[OURS[0], "random, last epoch"]
+    assert better["difference"].tolist() == pytest.approx([0.02] * 4, abs=0.002)
+    assert (better["low"] > 0.018).all() and (better["low"] < better["difference"]).all()
+    assert found.loc[OURS[1], OURS[0]]["high"].max() < 0
+
+    text = bench.verdict(found.reset_index(), shares, 20)
+    assert f"- `{OURS[0]}` is ahead of random, last epoch (after 60 epochs); " in text
+    assert f"- `{OURS[0]}` is behind nobody." in text and f"- `{OURS[1]}` is ahead of nobody." in text
+    equal = bench.paired(shares | {OURS[0]: base - 0.02 + rng.normal(0, 0.01, base.shape)})
+    assert f"- `{OURS[0]}` is ahead of {OURS[1]} (after 60 epochs)" in bench.verdict(equal, shares, 20)
+    curves = bench.mean_curves(shares)
+    assert curves["epochs"].max() == bench.BUDGET and (curves["low"] <= curves["high"]).all()
+
+
+def test_the_committed_verdict_follows_from_the_committed_numbers() -> None:
+    table = pd.read_csv(bench.RESULTS / "search-paired.csv")
+    text = Path(bench.RESULTS / "search.md").read_text(encoding="utf-8")
+    assert len(table) == 2 * 5 * 4
+    for row in table.itertuples():
+        assert bench._cell(row.difference, row.low, row.high) in text

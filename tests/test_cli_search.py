@@ -1,0 +1,124 @@
+"""`dmpo-explore search`: what is typed, what is shown, what stops it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_search import FIXED
+from typer.testing import CliRunner, Result
+
+from dmpo_explore import cli, search
+from dmpo_explore.cli_options import HELP, RENAMED
+from dmpo_explore.cli_search import front_lines, space_from, step_line, typed_fields
+from dmpo_explore.search import SearchStep
+from dmpo_explore.space import default_space
+from dmpo_explore.studies import search_front
+
+SPACE = """
+[space]
+bypass = ["none", "conv"]
+predictor_lr = { low = 1e-3, high = 3e-2, log = true }
+[goal]
+max_flops = 2.0
+"""
+OPTIONS = [
+    text
+    for name, value in FIXED.items()
+    if name not in ("predictor_lr", "flip")
+    for text in (f"--{name.removesuffix('.name').replace('_', '-')}", str(value))
+]
+NOTHING = {RENAMED.get((s, f), f): None for s, fields in HELP.items() for f in fields}
+
+
+def call(*arguments: Any, status: int = 0) -> Result:
+    result = CliRunner().invoke(cli.app, ["search", *map(str, arguments)])
+    assert result.exit_code == status, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "space.toml").write_text(SPACE)
+    return tmp_path / "runs"
+
+
+def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
+    done = call("--name", "s", "--space", tmp_path / "space.toml", "--trials", 2, *OPTIONS, "--no-flip",
+                "--device", "cpu", "--search-seed", 0, "--figure", tmp_path / "front.html", "--json")  # fmt: skip
+    front = search_front("s")
+    assert json.loads(done.stdout) == front.to_dict() and front.trials["finished"] == 2
+    assert "trial 0: epoch 1/2; front of " in done.stderr and "trial 1: finished; front: " in done.stderr
+    page = (tmp_path / "front.html").read_text()
+    assert front.runs[0] in page and "compute (share of the plain backbone)" in page
+
+    shown = call("--front", "s").stdout.splitlines()
+    assert shown == front_lines(front)
+    assert shown[0].startswith("study s: trials: 2 finished; 4 epochs; hypervolume ")
+    assert (
+        "(reference: accuracy 0, compute 200%)" in shown[0]
+        and shown[-1] == f"next: dmpo-explore record {front.runs[-1]}"
+    )
+    assert any(line.startswith(f"{front.runs[0]}: bypass ") and "predictor_lr" in line for line in shown)
+    assert set(front.runs) <= {row["run"] for row in json.loads(CliRunner().invoke(cli.app, ["runs", "--json"]).stdout)}
+
+    more = call("--resume", "s", "--trials", 3, "--device", "cpu").stderr
+    assert "trial 2: epoch 1/2; front of " in more
+    assert "error: study 's' exists" in call("--name", "s", "--trials", 9, status=1).stderr
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "run_search", interrupted)
+    stopped = call("--name", "s", "--minutes", 1, status=130)
+    assert stopped.stderr == "stopped; go on with: dmpo-explore search --resume s\n" and stopped.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--front", "s", "--trials", "3"], 2, "only shows a study"),
+        (["--resume", "s", "--name", "t"], 2, "goes on with the study's own name"),
+        (["--resume", "s", "--trials", "3", "--rank", "8"], 2, "goes on with the study's own space"),
+        (["--name", "s"], 1, "error: a search needs an end"),
+        (["--front", "s"], 1, "error: there is no search yet"),
+        (["--space", "missing.toml", "--trials", "1"], 1, "error: no file missing.toml"),
+        (["--trials", "1", "--storage", "nonsense"], 1, "error: storage 'nonsense' cannot be opened"),
+    ],
+)
+def test_wrong_usage_and_failures(arguments: list[str], status: int, words: str) -> None:
+    assert words in " ".join(call(*arguments, status=status).stderr.replace("│", " ").split())
+
+
+def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
+    typed = typed_fields(NOTHING | {"rank": 8, "exits": "2,4", "clip_norm": 0.0})
+    assert typed == {"model.rank": 8, "model.exits": (2, 4), "training.clip_norm": None} and typed_fields(NOTHING) == {}
+    space = space_from(None, NOTHING | {"rank": 8, "epochs": 3}, resume=False)
+    assert space is not None and space.base.model.rank == 8 and space.base.training.epochs == 3
+    assert space.domains.keys() == default_space().domains.keys() - {"model.rank"}
+    assert space_from(None, NOTHING, resume=True) is None
+    from_file = space_from(tmp_path / "space.toml", NOTHING, resume=False)
+    assert from_file is not None and list(from_file.domains) == ["model.bypass", "training.predictor_lr"]
+
+
+def test_steps_in_words() -> None:
+    def line(what: str, note: str = "") -> str:
+        return step_line(SearchStep(what, 3, 2, 6, 1, ((0.5, 0.2), (0.75, 0.5)), 0.5, note))
+
+    assert line("epoch") == "trial 3: epoch 2/6; front of 2 points, hypervolume 0.5000"
+    ending = "front: 50.0% at 20%, 75.0% at 50%"
+    assert line("stopped") == f"trial 3: stopped behind epoch 2/6, as it cannot extend the front; {ending}"
+    assert line("finished") == f"trial 3: finished; {ending}"
+    assert line("failed", "a\nb") == "trial 3: could not be trained: a b"
+    many = SearchStep("finished", 0, 1, 1, 1, tuple((i / 100, i / 100) for i in range(21)), 0.5)
+    assert step_line(many).endswith(
+        "front: 0.0% at 0%, 4.0% at 4%, 8.0% at 8%, 12.0% at 12%, 16.0% at 16%, 20.0% at 20%"
+    )
+    assert step_line(SearchStep("finished", 0, 1, 1, 1, (), 0.0)).endswith("front: none yet")

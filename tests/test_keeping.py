@@ -1,0 +1,88 @@
+"""What an epoch leaves behind: its points always, its run if it extends the front."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_model import made
+from synthetic import make_record
+
+from dmpo_explore.config import Config, ModelConfig
+from dmpo_explore.keeping import MARK, Keeper, tidy
+from dmpo_explore.pareto import Goal, operating_points
+from dmpo_explore.record import ExitRecord
+from dmpo_explore.run import load_run, read_weights
+from dmpo_explore.space import SearchSpace
+from dmpo_explore.studies import open_study, read_front
+from dmpo_explore.training import EpochResult
+from dmpo_explore.trials import epochs_of, suggest
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
+SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8]}})
+CONFIG = Config(model=ModelConfig("test_vit", "random", 32, exits=3, rank=4, bypass_width=6, channels=8))
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def result(epoch: int, record: ExitRecord) -> EpochResult:
+    return EpochResult(epoch, 3, (1.0,) * 4, (0.5,) * 4, 0.5, (0.5,) * 4, 0.5, 1e-3, 2.0, True, record=record)
+
+
+def wrong(record: ExitRecord) -> ExitRecord:
+    """The same, but nobody is right."""
+    labels = (np.asarray(record.prediction[:, -1]) + 1) % 5
+    prediction = np.repeat(((labels + 1) % 5)[:, None], 4, axis=1).astype(np.int32)
+    return ExitRecord(labels, prediction, record.confidence, record.entropy, record.margin, record.meta)
+
+
+def test_points_are_noted_and_what_extends_the_front_is_kept(runs: Path) -> None:
+    study, record = open_study("s", SPACE, None, resume=False, patience=60), make_record()
+    trial = study.ask()
+    suggest(trial, SPACE)
+    trial.set_user_attr("planned", 3)
+    keep, model = Keeper(study, trial, 0, CONFIG, Goal()), made(exits=3)
+    keep(model, result(1, record))
+    entry = epochs_of(study.get_trials()[0])[1]
+    assert entry["accuracy"] == operating_points(record, Goal())["accuracy"].tolist() and entry["seconds"] == 2.0
+    assert entry["hypervolume"] == pytest.approx(read_front(study).hypervolume)
+
+    run = load_run("s-000-e1")
+    assert run.config == CONFIG and run.splits() == ["val"] and run.history()["epoch"].tolist() == [1]
+    assert np.array_equal(run.record("val").prediction, record.prediction)
+    weights, state = read_weights(run.path), model.trainable_state()
+    assert weights.keys() == state.keys() and all((weights[name] == state[name]).all() for name in state)
+    assert json.loads((run.path / MARK).read_text()) == {"study": "s", "trial": 0, "epoch": 1}
+    assert run.class_names == record.meta.class_names and "| 0.3000 |" in run.card() and "rank" in run.card()
+
+    (runs / "s-000").mkdir()
+    (runs / "s-000" / "config.json").write_text(CONFIG.to_json())
+    (runs / "s-000" / "history.csv").write_text("epoch,seconds\n1,2.0\n")
+    keep(model, result(2, wrong(record)))
+    assert epochs_of(study.get_trials()[0])[2]["seconds"] == 4.0  # so far
+    assert not (runs / "s-000-e2").exists()
+    keep(model, result(2, record))  # as good as epoch 1, but later
+    assert not (runs / "s-000-e2").exists()
+
+
+def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path) -> None:
+    study = open_study("s", SPACE, None, resume=False, patience=60)
+    for name, study_name, splits in (
+        ("s-000-e1", "s", ["val"]),
+        ("s-000-e2", "s", ["val", "test"]),
+        ("s-000-e3", "other", ["val"]),
+        ("s-000-e4", None, ["val"]),
+    ):
+        for split in splits:
+            make_record().save(runs / name / "records" / split)
+        (runs / name / "config.json").write_text(CONFIG.to_json())
+        if study_name:
+            (runs / name / MARK).write_text(json.dumps({"study": study_name, "trial": 0, "epoch": 1}))
+    tidy(study)
+    assert sorted(path.name for path in runs.glob("s-*")) == ["s-000-e2", "s-000-e3", "s-000-e4"]

@@ -1,0 +1,297 @@
+"""Whole searches, tiny: the front and its runs, who is stopped, what Ctrl-C, the clock and a kill leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import MODEL, TRAINING
+
+from dmpo_explore import keeping, search
+from dmpo_explore.fitting import fit_policy
+from dmpo_explore.inventory import run_facts
+from dmpo_explore.metrics import summarise
+from dmpo_explore.run import list_runs, load_run
+from dmpo_explore.search import SearchStep, run_search
+from dmpo_explore.space import SearchSpace
+from dmpo_explore.studies import SearchFront, search_front
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXED: dict[str, Any] = {"data.name": "digits", "train_size": 100} | MODEL | TRAINING | {"flip": False}
+TRIED: dict[str, Any] = {
+    "exits": [2, 3],
+    "bypass": ["none", "conv"],
+    "training.predictor_lr": {"low": 1e-3, "high": 3e-2, "log": True},
+}
+
+
+def make_space(**fixed: Any) -> SearchSpace:
+    values = {key: value for key, value in (FIXED | fixed).items() if key not in ("exits", "predictor_lr")}
+    return SearchSpace.from_dict({"fixed": values, "space": TRIED, "goal": {"max_flops": 2.0}})
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchFront, list[SearchStep]]:
+    """Three trials of two epochs."""
+    root, steps = tmp_path_factory.mktemp("search"), list[SearchStep]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
+        front = run_search("s", make_space(), trials=3, device="cpu", seed=0, progress=steps.append)
+    return root, front, steps
+
+
+@pytest.fixture
+def finished(done: tuple[Path, SearchFront, list[SearchStep]], runs: Path) -> SearchFront:
+    """That search in a runs root of its own, to spoil."""
+    shutil.copytree(done[0], runs)
+    return done[1]
+
+
+def points(front: SearchFront) -> list[tuple[int, int, float, float]]:
+    return [
+        (row["trial"], row["epoch"], accuracy, flops)
+        for row in front.epochs.to_dict("records")
+        for accuracy, flops in zip(row["accuracy"], row["flops_fraction"], strict=True)
+    ]
+
+
+# -- the front --
+
+
+def test_the_front_is_over_all_epochs_of_all_trials(finished: SearchFront) -> None:
+    every = points(finished)
+    assert {(trial, epoch) for trial, epoch, _, _ in every} == {(t, e) for t in range(3) for e in (1, 2)}
+    beaten = [any(a >= accuracy and f <= flops and (a > accuracy or f < flops) for _, _, a, f in every)
+              for _, _, accuracy, flops in every]  # fmt: skip
+    best = {p[2:] for p, b in zip(every, beaten, strict=True) if not b and p[3] <= 2}
+    table = finished.table
+    assert set(zip(table["accuracy"], table["flops_fraction"], strict=True)) == best
+    assert table["flops_fraction"].is_monotonic_increasing and table["accuracy"].is_monotonic_increasing
+    volume = finished.epochs["hypervolume"]
+    assert volume.is_monotonic_increasing and volume.iloc[-1] == pytest.approx(finished.hypervolume)
+    assert finished.trials == {"finished": 3, "stopped": 0, "running": 0, "waiting": 0, "failed": 0}
+
+
+def test_the_front_is_a_set_of_runs_and_nothing_else_is_kept(finished: SearchFront, runs: Path) -> None:
+    names = set(finished.table["run"])
+    assert {path.name for path in runs.iterdir()} == names | {"searches.db"}
+    assert set(finished.runs) == names <= set(list_runs())
+    for row in finished.table.to_dict("records"):
+        run = load_run(row["run"])
+        assert row["run"] == f"s-{row['trial']:03d}-e{row['epoch']}"
+        assert run.splits() == ["val"] and run.history()["epoch"].tolist() == list(range(1, row["epoch"] + 1))
+        assert run.config.model.bypass == row["settings"]["model.bypass"]
+        val = run.record("val")
+        found = summarise(val, fit_policy(val, threshold=row["threshold"]).exits(val))
+        assert (found["accuracy"], found["flops_fraction"]) == pytest.approx((row["accuracy"], row["flops_fraction"]))
+        assert f"epoch {row['epoch']}/2" in run_facts(row["run"])["facts"]
+        assert run.card().startswith(f"# s, trial {row['trial']}, epoch {row['epoch']}\n")
+    assert not list(runs.rglob("checkpoint.pt"))
+
+
+def test_the_weights_are_those_of_the_chosen_epoch(finished: SearchFront) -> None:
+    for name in finished.runs:
+        run = load_run(name)
+        val = run.record("val")
+        with torch.inference_mode():
+            predicted = run.model("cpu")(run.inputs("val")).argmax(-1).numpy()
+        assert (predicted == val.prediction).mean() > 0.995  # another batch size may flip a tie
+
+
+def test_the_runs_open_in_the_app(finished: SearchFront, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
+    names = finished.runs[:2]
+    assert len(names) == 2
+    for view, address in (("explore", {"run": names[0]}), ("compare", {"runs": ",".join(names)})):
+        app = AppTest.from_file(str(ROOT / "app" / "views" / f"{view}.py"), default_timeout=120)
+        for key, value in address.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception and not app.error
+        boxes = {box.label: box.value for box in [*app.selectbox, *app.multiselect]}
+        assert boxes.get("Run", names[0]) == names[0] and boxes.get("Runs", names) == names
+        assert app.get("plotly_chart")
+
+
+def test_it_can_be_read_again_and_written(finished: SearchFront) -> None:
+    again = search_front("s")
+    assert again.table.equals(finished.table) and again.to_dict() == finished.to_dict()
+    values = json.loads(json.dumps(again.to_dict()))
+    assert values["reference"] == {"accuracy": 0.0, "flops_fraction": 2.0} and values["epochs"] == 6
+    assert values["front"][0]["here"] is True and values["front"][0]["settings"].keys() == make_space().domains.keys()
+    shutil.rmtree(load_run(again.runs[0]).path)
+    assert again.runs[0] not in search_front("s").runs  # it may be on another machine
+
+
+def test_every_step_is_told(done: tuple[Path, SearchFront, list[SearchStep]]) -> None:
+    _, front, steps = done
+    assert [(s.what, s.trial, s.epoch) for s in steps[:3]] == [("epoch", 0, 1), ("epoch", 0, 2), ("finished", 0, 2)]
+    assert [s.trials for s in steps if s.what == "finished"] == [1, 2, 3]
+    assert steps[-1].hypervolume == front.hypervolume
+    best = zip(front.table["accuracy"], front.table["flops_fraction"], strict=True)
+    assert steps[-1].front == tuple(best)
+
+
+def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: SearchFront, runs: Path) -> None:
+    mark = {"study": "s", "trial": 0, "epoch": 9}
+    for name, splits in (("s-000-e9", ["val"]), ("s-001-e9", ["val", "test"]), ("s-002-e9", ["val"])):
+        shutil.copytree(runs / finished.runs[0], runs / name)
+        if "test" in splits:
+            shutil.copytree(runs / name / "records" / "val", runs / name / "records" / "test")
+        study = "other" if name == "s-002-e9" else "s"
+        (runs / name / keeping.MARK).write_text(json.dumps(mark | {"study": study}))
+    more = run_search("s", resume=True, trials=4, device="cpu", seed=0)
+    assert more.trials["finished"] == 4 and more.hypervolume >= finished.hypervolume
+    kept = {path.name for path in runs.glob("s-*")}
+    assert kept == set(more.table["run"]) | {"s-001-e9", "s-002-e9"}  # recorded by hand; another study's
+
+
+# -- stopping --
+
+
+def test_a_trial_that_cannot_extend_the_front_is_stopped(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    monkeypatch.setattr(search, "can_extend", lambda now, others, goal: now.trial == 0)
+    steps: list[SearchStep] = []
+    front = run_search("p", make_space(), trials=2, device="cpu", seed=0, progress=steps.append)
+    assert front.trials["finished"] == 1 and front.trials["stopped"] == 1
+    assert [(s.what, s.epoch) for s in steps if s.trial == 1] == [("epoch", 1), ("stopped", 1)]
+    assert {p[:2] for p in points(front)} == {(0, 1), (0, 2), (1, 1)}  # what it did counts
+    assert not (runs / "p-001").exists()
+    assert run_search("p", resume=True, trials=3, device="cpu", seed=0, stopping=False).trials["finished"] == 2
+
+
+def test_where_time_counts_the_front_has_quick_epochs(runs: Path) -> None:
+    values = make_space().to_dict() | {"goal": {"max_flops": 2.0, "max_seconds": 500.0}}
+    front = run_search("t", SearchSpace.from_dict(values), trials=1, device="cpu", seed=0)
+    first = front.table[front.table["epoch"] == 1]
+    assert len(first) == len(front.epochs["accuracy"][0])  # nothing is quicker than the first epoch
+    assert front.to_dict()["reference"]["seconds"] == 500
+    assert (first["seconds"] < front.epochs["seconds"][1]).all()
+
+
+# -- interruptions --
+
+
+def interrupt_at(trial: int, epoch: int) -> Any:
+    def progress(step: SearchStep) -> None:
+        if (step.what, step.trial, step.epoch) == ("epoch", trial, epoch):
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
+    done: tuple[Path, SearchFront, list[SearchStep]], runs: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_search("c", make_space(), trials=2, device="cpu", seed=0, progress=interrupt_at(1, 1))
+    before = search_front("c")
+    assert before.trials["finished"] == 1 and before.trials["waiting"] == 1
+    assert (runs / "c-001" / "checkpoint.pt").is_file() and len(before.epochs) == 3
+    steps: list[SearchStep] = []
+    after = run_search("c", resume=True, trials=2, device="cpu", seed=0, progress=steps.append)
+    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 1, 2), ("finished", 1, 2)]
+    assert after.trials["finished"] == 2 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
+    straight = [p for p in points(done[1]) if p[0] < 2]
+    assert points(after) == straight  # as if nothing had happened
+
+
+def test_when_time_is_up_the_trial_waits(runs: Path) -> None:
+    front = run_search("m", make_space(), minutes=1e-4, device="cpu", seed=0)
+    assert front.trials["waiting"] == 1 and len(front.epochs) == 1 and front.runs
+    assert run_search("m", resume=True, trials=1, device="cpu").trials["finished"] == 1
+
+
+def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(runs: Path) -> None:
+    space = SearchSpace.from_dict(make_space().to_dict() | {"space": {"predictor": ["moment"]}})
+    steps: list[SearchStep] = []
+    with pytest.raises(RuntimeError, match="5 trials in a row could not be trained; the last: .*exit 1"):
+        run_search("f", space, trials=3, device="cpu", progress=steps.append)
+    assert [s.what for s in steps] == ["failed"] * 5 and "exit 1" in steps[0].note
+    assert search_front("f").trials["failed"] == 5 and search_front("f").table.empty
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "a search needs an end"),
+        ({"trials": 0}, "trials=0 must be above 0"),
+        ({"minutes": -1}, "minutes=-1 must be above 0"),
+        ({"trials": 1, "resume": True}, "there is no search yet: no file .*searches.db"),
+        ({"trials": 1, "study": "../x"}, "study name '../x' must be"),
+        ({"trials": 1, "storage": "nonsense"}, "storage 'nonsense' cannot be opened"),
+    ],
+)
+def test_bad_wishes_are_named(arguments: dict[str, Any], words: str, runs: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        run_search(**{"study": "x", "space": make_space()} | arguments)
+    assert not list(runs.glob("x*"))
+
+
+# -- two workers, one killed --
+
+WORKER = """
+import sys
+sys.path.insert(0, "tests")
+from test_search import make_space
+from dmpo_explore.search import run_search
+join = sys.argv[1] == "join"
+say = lambda step: print(step.what, step.trial, step.epoch, flush=True)
+run_search("k", None if join else make_space(epochs=6), resume=join, trials=5, device="cpu", patience=2, progress=say)
+"""
+
+
+def worker(what: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WORKER, what]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path) -> None:
+    first = worker("start")
+    assert first.stdout is not None
+    while (line := first.stdout.readline()) and not line.startswith("epoch 1 2"):
+        pass  # it has finished a trial and two epochs of the next
+    assert line, first.stderr and first.stderr.read()
+    second = worker("join")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = search_front("k")
+    assert before.trials["finished"] == 1
+    out, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors
+    time.sleep(3)  # should the second have gone before the first one's trial was free
+    last = worker("join")
+    rest, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors
+    after = search_front("k")
+    done = after.trials["finished"] + after.trials["stopped"]
+    assert done == 5 and after.trials["running"] == after.trials["waiting"] == 0
+    told = [tuple(line.split()) for line in (out + rest).splitlines()]
+    assert ("epoch", "1", "6") in told or ("stopped", "1", "2") in told
+    assert ("epoch", "1", "1") not in told  # another worker went on behind the last finished epoch
+    assert not after.epochs.duplicated(["trial", "epoch"]).any()
+    kept = set(zip(after.epochs["trial"], after.epochs["epoch"], strict=True))
+    assert set(zip(before.epochs["trial"], before.epochs["epoch"], strict=True)) <= kept
+    assert np.isclose(after.epochs["hypervolume"].max(), after.hypervolume)
+    assert set(after.runs) == set(after.table["run"]) and not list(runs.rglob("checkpoint.pt"))

@@ -1,0 +1,151 @@
+"""Studies and their fronts, on trials written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from dmpo_explore.config import Config
+from dmpo_explore.pareto import Goal
+from dmpo_explore.space import SearchSpace
+from dmpo_explore.studies import (
+    kept_name,
+    load_study,
+    open_study,
+    read_front,
+    search_front,
+    settings_text,
+    storage_file,
+)
+from dmpo_explore.trials import EPOCH, State, suggest
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
+SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8, 16], "dropout": {"low": 0.0, "high": 0.5}}})
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def begin(name: str = "s", space: SearchSpace = SPACE) -> optuna.Study:
+    return open_study(name, space, None, resume=False, patience=60)
+
+
+def add(study: optuna.Study, *epochs: list[tuple[float, float]], seconds: float = 10.0) -> optuna.Trial:
+    """A trial whose epochs offer these points (accuracy, FLOPs fraction)."""
+    trial = study.ask()
+    suggest(trial, SPACE)
+    trial.set_user_attr("planned", 4)
+    for number, pairs in enumerate(epochs, start=1):
+        accuracy, flops = zip(*pairs, strict=True) if pairs else ((), ())
+        entry = {"accuracy": accuracy, "flops_fraction": flops, "threshold": [0.1 * number] * len(pairs)}
+        ended = sum(len(t.user_attrs) for t in study.get_trials())
+        trial.set_user_attr(
+            f"{EPOCH}{number}", entry | {"seconds": number * seconds, "ended": ended, "hypervolume": 0.1}
+        )
+    return trial
+
+
+def make_run(runs: Path, name: str) -> None:
+    (runs / name).mkdir(parents=True)
+    (runs / name / "config.json").write_text(Config().to_json())
+
+
+def test_the_front_is_over_every_epoch_of_every_trial(runs: Path) -> None:
+    study = begin()
+    study.tell(add(study, [(0.5, 0.3), (0.6, 0.5)], [(0.7, 0.6)]), (0.7, 0.6))
+    study.tell(add(study, [(0.4, 0.2), (0.55, 0.5)], []), state=State.PRUNED)
+    add(study, [(0.9, 0.9), (0.95, 1.2)])  # still at it
+    study.tell(add(study), state=State.FAIL)
+    make_run(runs, "s-000-e2")
+    front = read_front(study)
+    rows = [tuple(row) for row in front.table[["run", "accuracy", "flops_fraction"]].itertuples(index=False)]
+    assert rows == [
+        ("s-001-e1", 0.4, 0.2),
+        ("s-000-e1", 0.5, 0.3),
+        ("s-000-e1", 0.6, 0.5),
+        ("s-000-e2", 0.7, 0.6),
+        ("s-002-e1", 0.9, 0.9),
+    ]
+    assert front.table["threshold"].tolist() == [0.1, 0.1, 0.1, 0.2, 0.1] and front.table["seconds"][3] == 20
+    assert front.runs == ["s-000-e2"] and len(front.epochs) == 5
+    assert front.hypervolume == pytest.approx(0.4 * 0.1 + 0.5 * 0.2 + 0.6 * 0.1 + 0.7 * 0.3 + 0.9 * 0.1)
+    assert front.trials == {"finished": 1, "stopped": 1, "running": 1, "waiting": 0, "failed": 1}
+    assert front.table["settings"][0] == study.get_trials()[1].params
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_front_is_what_brute_force_finds(seed: int) -> None:
+    rng, study = np.random.default_rng(seed), begin()
+    for _ in range(4):
+        add(study, *[[tuple(p) for p in rng.integers(1, 9, size=(3, 2)) / 10] for _ in range(3)])
+    every = [
+        p for row in read_front(study).epochs.itertuples() for p in zip(row.accuracy, row.flops_fraction, strict=True)
+    ]
+    best = {(a, f) for a, f in every if not any(b >= a and g <= f and (b, g) != (a, f) for b, g in every)}
+    table = read_front(study).table
+    assert sorted(zip(table["accuracy"], table["flops_fraction"], strict=True)) == sorted(best)
+
+
+def test_of_equal_points_the_first_counts(runs: Path) -> None:
+    study = begin()
+    later, first = study.ask(), None
+    suggest(later, SPACE)
+    later.set_user_attr("planned", 4)
+    first = add(study, [(0.5, 0.3)])
+    entry = first.user_attrs[f"{EPOCH}1"] | {"ended": 1e9}
+    later.set_user_attr(f"{EPOCH}1", entry)
+    assert read_front(study).table["run"].tolist() == [kept_name(study, 1, 1)]
+
+
+def test_an_empty_study_has_an_empty_front() -> None:
+    begin()
+    front = search_front("s")
+    assert front.table.empty and front.runs == [] and front.hypervolume == 0
+    assert json.loads(json.dumps(front.to_dict()))["front"] == []
+
+
+def test_the_space_and_the_goal_are_the_studys(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict(SPACE.to_dict() | {"goal": {"max_flops": 0.7, "max_seconds": 15.0}})
+    study = begin("timed", space)
+    assert len(study.directions) == 3 and storage_file().is_file()
+    add(study, [(0.9, 0.8), (0.5, 0.4)], [(0.6, 0.4)])  # too dear; good; too late
+    front = search_front("timed")
+    assert front.goal == Goal(0.7, 15.0) and front.table["accuracy"].tolist() == [0.5]
+    assert front.to_dict()["reference"] == {"accuracy": 0.0, "flops_fraction": 0.7, "seconds": 15.0}
+    assert SearchSpace.from_dict(load_study("timed", None).user_attrs["space"]).to_dict() == space.to_dict()
+    own = f"sqlite:///{tmp_path / 'own.db'}"
+    open_study("elsewhere", space, own, resume=False, patience=60)
+    assert search_front("elsewhere", own).study == "elsewhere"
+
+
+def test_names_of_studies_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no search yet: no file .*searches.db"):
+        load_study("s", None)
+    begin()
+    with pytest.raises(ValueError, match="study 's' exists; go on with it"):
+        begin()
+    with pytest.raises(ValueError, match="was begun with another space"):
+        open_study("s", SearchSpace.from_dict({"space": {"rank": [4, 8]}}), None, resume=True, patience=60)
+    assert open_study("s", SPACE, None, resume=True, patience=60).study_name == "s"
+    assert open_study("s", None, None, resume=True, patience=60).study_name == "s"
+    with pytest.raises(ValueError, match="unknown study 'ss'. Did you mean 's'"):
+        search_front("ss")
+    for name in ("../x", "", ".x", "x" * 81):
+        with pytest.raises(ValueError, match="study name .* must be 1 to 80"):
+            begin(name)
+    optuna.create_study(storage=f"sqlite:///{storage_file()}", study_name="foreign")
+    with pytest.raises(ValueError, match=r"study 'foreign' in .*searches.db is not a search"):
+        search_front("foreign")
+
+
+def test_settings_in_words() -> None:
+    assert settings_text({"model.rank": 8, "training.tuning_lr": 0.00123456, "model.exits": "[2, 4]"}) == (
+        "rank 8, tuning_lr 0.00123, exits [2, 4]"
+    )

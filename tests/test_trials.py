@@ -1,0 +1,168 @@
+"""Trials in a shared storage: suggested, read back as trajectories, given back when their worker falls silent."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from dmpo_explore import trials
+from dmpo_explore.space import SearchSpace
+from dmpo_explore.trials import (
+    EPOCH,
+    STARTUP,
+    State,
+    TrajectorySampler,
+    distributions,
+    epochs_of,
+    free_stale_trials,
+    give_back,
+    identity,
+    latest,
+    open_storage,
+    propose,
+    suggest,
+    trajectories,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
+SPACE = SearchSpace.from_dict(
+    {
+        "space": {
+            "exits": [2, [1, 3]],
+            "rank": {"low": 4, "high": 32, "log": True},
+            "channels": {"low": 8, "high": 64, "step": 8},
+            "dropout": {"low": 0.0, "high": 0.5},
+            "phase_ratio": {"low": 0.2, "high": 0.8, "step": 0.2},
+        }
+    }
+)
+
+
+def entry(*accuracies: float, seconds: float = 1.0) -> dict[str, Any]:
+    flops = [0.2 + 0.1 * i for i in range(len(accuracies))]
+    return {"accuracy": list(accuracies), "flops_fraction": flops, "threshold": [0.5] * len(flops), "seconds": seconds}
+
+
+def make_study(url: str = "sqlite://", seed: int | None = 0, patience: int = 60) -> optuna.Study:
+    sampler = TrajectorySampler(SPACE, seed)
+    return optuna.create_study(
+        directions=["maximize", "minimize"], storage=open_storage(url, patience), sampler=sampler
+    )
+
+
+def ask(study: optuna.Study, *epochs: dict[str, Any]) -> optuna.Trial:
+    trial = study.ask()
+    suggest(trial, SPACE)
+    trial.set_user_attr("planned", 4)
+    for number, values in enumerate(epochs, start=1):
+        trial.set_user_attr(f"{EPOCH}{number}", values)
+    return trial
+
+
+def test_settings_lie_in_the_space_and_are_repeatable() -> None:
+    drawn = [[ask(study).params for _ in range(STARTUP)] for study in (make_study(), make_study(), make_study(seed=1))]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({tuple(p.values()) for p in drawn[0]}) == STARTUP
+    for params in drawn[0]:
+        assert params.keys() == SPACE.domains.keys() == distributions(SPACE).keys()
+        assert all(d._contains(d.to_internal_repr(params[key])) for key, d in distributions(SPACE).items())
+        SPACE.config(params)
+
+
+def test_report_raises_so_epochs_are_user_attributes() -> None:
+    with pytest.raises(NotImplementedError, match="multi-objective"):
+        make_study().ask().report(0.5, 1)
+
+
+def test_trials_are_read_back_as_trajectories() -> None:
+    study = make_study()
+    ask(study, entry(0.5, 0.6), entry(0.7, seconds=2.5))
+    study.tell(ask(study), state=State.PRUNED)  # without an epoch it is no trajectory
+    (one,) = trajectories(study.get_trials())
+    assert (one.trial, one.planned, one.last) == (0, 4, 2)
+    assert one.epochs[1].tolist() == [[0.5, 0.2, 1.0], [0.6, pytest.approx(0.3), 1.0]]
+    assert one.epochs[2].tolist() == [[0.7, 0.2, 2.5]]
+    assert list(epochs_of(study.get_trials()[0])) == [1, 2]
+
+
+def test_a_trial_that_is_given_back_is_the_same_trial() -> None:
+    study = make_study()
+    first = ask(study, entry(0.5))
+    study.tell(first, state=State.FAIL)
+    give_back(study, study.get_trials()[0])
+    assert [t.state for t in study.get_trials()] == [State.FAIL, State.WAITING]
+    again = study.ask()
+    assert suggest(again, SPACE) == first.params
+    assert [identity(t) for t in study.get_trials()] == [0, 0] and list(latest(study.get_trials())) == [0]
+    again.set_user_attr(f"{EPOCH}2", entry(0.8))
+    (one,) = trajectories(study.get_trials())
+    assert (one.trial, list(one.epochs)) == (0, [1, 2])
+    study.tell(again, state=State.FAIL)
+    give_back(study, study.get_trials()[1])
+    assert study.ask().number == 2 and identity(study.get_trials()[2]) == 0
+
+
+def test_a_silent_workers_trial_goes_back_to_the_queue(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    study = make_study(url, patience=1)
+    storage = study._storage
+    trial = ask(study, entry(0.5))
+    storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]  # the worker's only sign of life
+    free_stale_trials(study)
+    assert [t.state for t in study.get_trials()] == [State.RUNNING]
+    time.sleep(2.1)  # the database counts whole seconds
+    free_stale_trials(study)
+    assert [t.state for t in study.get_trials()] == [State.FAIL, State.WAITING]
+
+
+def test_a_bad_url_is_named(tmp_path: Path) -> None:
+    for url in ("nonsense", f"sqlite:///{tmp_path / 'no' / 'folder' / 'a.db'}"):
+        with pytest.raises(ValueError, match=f"storage '{url}' cannot be opened: "):
+            open_storage(url)
+
+
+def test_later_settings_are_proposed_from_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study()
+    asked: list[int] = []
+    monkeypatch.setattr(trials, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
+    for _ in range(STARTUP + 2):
+        study.tell(ask(study, entry(0.5)), (0.5, 0.2))
+    assert asked == [STARTUP, STARTUP + 1]
+
+
+def test_a_proposal_follows_what_extends_the_front() -> None:
+    rng = np.random.default_rng(0)
+    study = make_study()
+    for _ in range(30):
+        trial = study.ask()
+        params = suggest(trial, SPACE)
+        trial.set_user_attr("planned", 2)
+        good = 0.9 - abs(params["model.dropout"] - 0.1) - 0.2 * (params["model.exits"] == 2)
+        trial.set_user_attr(f"{EPOCH}1", entry(good))
+        study.tell(trial, (good, 0.2))
+    known = trajectories(study.get_trials())
+    proposed = [propose(SPACE, known, rng) for _ in range(6)]
+    assert np.mean([abs(p["model.dropout"] - 0.1) for p in proposed]) < 0.08  # drawn: 0.17
+    assert sum(p["model.exits"] == "[1, 3]" for p in proposed) >= 5
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name.partition(".")[0] == "optuna":
+            raise ImportError(f"No module named {name!r}")
+        return real(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "dmpo_explore.trials")
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"search needs optuna: pip install 'dmpo-explore\[search\]'"):
+        importlib.import_module("dmpo_explore.trials")
