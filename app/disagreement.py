@@ -17,6 +17,7 @@ import dmpo_explore as dx
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
 Masks = dict[str, npt.NDArray[np.bool_]]
+Link = Callable[[str, int], str]
 
 
 class Answers(NamedTuple):
@@ -43,17 +44,21 @@ def parts(a: Answers, b: Answers) -> Masks:
     }
 
 
-def tiles(a: Answers, b: Answers, rows: Rows, picture: Callable[[int], str] | None) -> str:
-    """A list of pictures with what each model says; without ``picture`` (row → data URI) numbers stand for them."""
-    items = "".join(_tile(a, b, int(row), picture) for row in rows)
+def tiles(a: Answers, b: Answers, rows: Rows, picture: Callable[[int], str] | None, link: Link | None = None) -> str:
+    """A list of pictures with what each model says.
+
+    Args:
+        picture: row → data URI; without it numbers stand for the pictures. link: name of a model and row → address.
+    """
+    items = "".join(_tile(a, b, int(row), picture, link) for row in rows)
     return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
 
 
-def _tile(a: Answers, b: Answers, row: int, picture: Callable[[int], str] | None) -> str:
+def _tile(a: Answers, b: Answers, row: int, picture: Callable[[int], str] | None, link: Link | None) -> str:
     meta = a.record.meta
     truth = meta.class_names[a.record.labels[row]]
     number = row if meta.indices is None else int(meta.indices[row])
-    lines = [_line(letter, answers, row) for letter, answers in (("A", a), ("B", b))]
+    lines = [_line(letter, answers, row, link) for letter, answers in (("A", a), ("B", b))]
     title = f"{meta.split} image {number}: {truth}"
     shown = f"<span>{number}</span>"
     if picture is not None:
@@ -64,10 +69,15 @@ def _tile(a: Answers, b: Answers, row: int, picture: Callable[[int], str] | None
     )
 
 
-def _line(letter: str, answers: Answers, row: int) -> str:
+def _line(letter: str, answers: Answers, row: int, link: Link | None) -> str:
     exit = int(answers.exits[row])
     label, said = answers.record.labels[row], answers.record.prediction[row, exit]
     mark = "✓" if said == label else "✗"
     name = html.escape(answers.record.meta.class_names[said])
     where = f" · exit\N{NO-BREAK SPACE}{exit + 1}" if answers.record.n_exits > 1 else ""
-    return f'<small class="{"right" if mark == "✓" else "wrong"}"><b>{letter} {mark}</b> {name}{where}</small>'
+    said = f"<b>{letter} {mark}</b> {name}{where}"
+    if link is not None:
+        address = html.escape(link(answers.name, row))
+        title = html.escape(f"See why in One image: {answers.name}")
+        said = f'<a href="{address}" target="_self" title="{title}">{said}</a>'
+    return f'<small class="{"right" if mark == "✓" else "wrong"}">{said}</small>'

@@ -32,19 +32,21 @@ def page_of(rows: Ints, page: int, size: int) -> Ints:
 
 def figures(
     record: dx.ExitRecord,
-    exit: int,
+    exit: int | Ints,
     rows: Sequence[int] | Ints,
     picture: Callable[[int], str] | None,
     picked: int | None = None,
     buttons: bool = False,
 ) -> str:
-    """A list of pictures with what exit ``exit`` (0-based) says about them.
+    """A list of pictures with what an exit says about them.
 
     Args:
+        exit: which one, 0-based; or (B,) the one of every image of the record.
         picture: row → data URI; None where there are no pictures: then their numbers are shown.
         picked: the row that is chosen. buttons: whether they can be.
     """
-    items = "".join(_figure(record, exit, int(row), picture, buttons, int(row) == picked) for row in rows)
+    exits = np.broadcast_to(np.asarray(exit), (record.images,))
+    items = "".join(_figure(record, int(exits[row]), int(row), picture, buttons, int(row) == picked) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
 
 
@@ -53,7 +55,7 @@ def _figure(
 ) -> str:
     names = record.meta.class_names
     said, truth = names[record.prediction[row, exit]], names[record.labels[row]]
-    right = bool(record.correct[row, exit])  # two classes may share a name
+    right = bool(record.prediction[row, exit] == record.labels[row])  # two classes may share a name
     title = f"{_name(record, row)}: {truth}; exit {exit + 1} says {said} at {_sure(record, row, exit)}"
     shown = _thumbnail(record, row, picture)
     if button:

@@ -14,6 +14,7 @@ import streamlit as st
 
 import dmpo_explore as dx
 import gallery
+import links
 import selection
 import widgets
 from dmpo_explore import figures
@@ -44,6 +45,8 @@ def views(
         if chosen.image is not None:
             body = gallery.detail(record, chosen.image, int(exits[chosen.image]), picture)
             widgets.clickable(body, "detail", selection.toggle)
+            query = links.as_now(run, split, chosen.image, threshold)
+            st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
         classes(record, exits, right, chosen, threshold)
     with wide:
         if st.session_state["view"] == "table":

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,16 @@ from PIL import Image
 
 import dmpo_explore as dx
 import grid
+import turn
 from dmpo_explore.calibration import tempered_record
 from dmpo_explore.evaluation import FULL, fit_wish
+from dmpo_explore.images import Pictures
+from dmpo_explore.jobs import check_ready
+from dmpo_explore.neighbours import Crowd
+from dmpo_explore.neighbours import crowd as make_crowd
 from dmpo_explore.policy import POLICIES
 from dmpo_explore.record_check import FILES, OPTIONAL
+from dmpo_explore.run import WEIGHTS
 
 Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file meta.json
 THUMBNAIL = 160  # pixels; larger pictures are made smaller, smaller ones stay as they are
@@ -119,6 +127,91 @@ def thumbnails(run: dx.Run, split: str) -> Callable[[int], str]:
     return _thumbnails(stamp(run, split))
 
 
+def pictures(run: dx.Run, split: str) -> Pictures:
+    """Those of the record; raises as `Run.pictures`."""
+    return _pictures(stamp(run, split))
+
+
+def crowd(run: dx.Run, split: str, logits: bool) -> Crowd:
+    """What the exits said about the record's images, to find others like one; raises as `Run.record`."""
+    return _crowd(stamp(run, split), logits)
+
+
+def preprocess(run: dx.Run) -> dx.Preprocess:
+    """How the run's model wants its pictures; needs no weights."""
+    return _preprocess(repr(run.config.model), run)
+
+
+class Kept(OrderedDict[tuple[Any, ...], Any]):
+    """What models said, by what they were asked; the oldest of more than ``most`` are dropped."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.lock = most, threading.Lock()
+
+    def keep(self, key: tuple[Any, ...], value: Any) -> None:
+        """Put ``value`` in as the newest."""
+        with self.lock:
+            self[key] = value
+            self.move_to_end(key)
+            while len(self) > self.most:
+                self.popitem(last=False)
+
+
+def kept(private: bool) -> Kept:
+    """Of images of records, for all sessions; or this session's own, for pictures that its reader sent."""
+    if private:
+        return cast(Kept, st.session_state.setdefault("_kept", Kept(24)))
+    return _shared()
+
+
+@st.cache_resource(show_spinner=False)
+def _shared() -> Kept:
+    return Kept(96)
+
+
+def ready(config: dx.Config) -> None:
+    """`jobs.check_ready`, looked up again after a while; raises as that does."""
+    problem = _not_ready(config.data, config.model.backbone, config.model.weights)
+    if problem:
+        raise ValueError(problem)
+
+
+@st.cache_data(max_entries=64, ttl=10, show_spinner="Looking for pictures and weights …")
+def _not_ready(data: dx.DataConfig, backbone: str, weights: str) -> str:
+    try:
+        check_ready(dx.Config(data, dx.ModelConfig(backbone, weights)))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+WeightsStamp = tuple[str, int, int, int]  # folder, and which state of its weights
+
+
+def model(run: dx.Run, device: str = "auto", merge: bool = False) -> dx.DMPO:
+    """The trained model, shared between sessions: nobody may change it, and who asks it takes `turn.taken`.
+
+    Loading waits for its turn too. Raises as `Run.model`.
+    """
+    with turn.taken("a model that is being loaded"):
+        return _model(weights_stamp(run), device, merge)
+
+
+def weights_stamp(run: dx.Run) -> WeightsStamp:
+    """Which state of a run's weights this is, whether they are there or not."""
+    try:
+        status = (run.path / WEIGHTS).stat()
+    except OSError:
+        return str(run.path), 0, 0, 0  # `Run.model` says what is missing
+    return str(run.path), status.st_mtime_ns, status.st_ino, status.st_size
+
+
+@st.cache_resource(max_entries=3, show_spinner="Loading the model …")
+def _model(stamp: WeightsStamp, device: str, merge: bool) -> dx.DMPO:
+    return dx.load_run(stamp[0]).model(device, merge=merge)
+
+
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _record(stamp: Stamp) -> dx.ExitRecord:
     path, split, *_ = stamp
@@ -193,9 +286,25 @@ def _fitted(
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the pictures …")
-def _thumbnails(stamp: Stamp) -> Callable[[int], str]:
+def _pictures(stamp: Stamp) -> Pictures:
     path, split, *_ = stamp
-    pictures = dx.load_run(path).pictures(split)
+    return dx.load_run(path).pictures(split)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _crowd(stamp: Stamp, logits: bool) -> Crowd:
+    return make_crowd(_record(stamp), logits=logits)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _preprocess(asked: str, _run: dx.Run) -> dx.Preprocess:
+    del asked  # the key
+    return _run.preprocess()
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _thumbnails(stamp: Stamp) -> Callable[[int], str]:
+    pictures = _pictures(stamp)
 
     @lru_cache(maxsize=4096)
     def thumbnail(row: int) -> str:

@@ -13,6 +13,9 @@ st.html(HERE / "style.css")
 pages = [
     st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True),
     st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"),
+    st.Page("views/live.py", title="Live", icon=":material/speed:"),
+    st.Page("views/training.py", title="Training", icon=":material/model_training:"),
     st.Page("views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"),
 ]
 st.navigation(pages, position="top").run()

@@ -19,11 +19,18 @@ PAGES = {  # name → path, what must be there, and the name of a button to pres
     "explore": ("?run=demo", ".dx-gallery li", ""),
     "explore-wrong": ("?run=demo&answers=wrong", ".dx-gallery li", ""),
     "compare": ("compare", ".dx-pairs li", ""),
+    "live": ("live", ".st-key-begin button", ""),
+    "live-done": ("live?count=200", ".st-key-begin button", "Start"),
+    "training": ("training?run=demo", ".js-plotly-plot", ""),
+    "image": ("image?run=demo&image=21", ".dx-near li", ""),
+    "image-explained": ("image?run=demo&image=21", ".dx-near li", "Explain every exit"),
     "own-scores": ("own-scores", "table", ""),
     "own-scores-opened": ("own-scores", "table", "Try it with a bundled record"),
     "share": ("compare", ".dx-pairs li", "Share"),
     "no-such-run": ("?run=nobody", ".dx-gallery li", ""),
 }
+
+AFTERWARDS = {"live-done": (".dx-status[data-state=done]",)}  # what the button brings about, where that takes a while
 
 
 def draw(page: Page, address: str, name: str) -> None:
@@ -31,9 +38,10 @@ def draw(page: Page, address: str, name: str) -> None:
     path, selector, button = PAGES[name]
     page.goto(address + path)
     settle(page, "h1", selector)
-    if button:
-        page.get_by_role("button", name=button).click()
-        settle(page, quiet=1200)
+    found = page.get_by_role("button", name=button)
+    if button and found.count():  # maps that an earlier look asked for are there already
+        found.click()
+        settle(page, *AFTERWARDS.get(name, ()), quiet=1200)
 
 
 def main() -> None:

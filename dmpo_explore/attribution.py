@@ -85,14 +85,17 @@ class Attribution:
 
         Args:
             samples: random masks for infidelity. perturbations: noisy copies for max-sensitivity, each of which makes
-                the map anew. radius: of the noise, in preprocessed units. orders: random orders to compare with.
+                the map anew, which costs most; 0 leaves it out (NaN). radius: of the noise, in preprocessed units.
+            orders: random orders to compare with.
             progress: called with (parts done, 4).
 
         Raises:
-            ValueError: a count below 1 or a radius that is not above 0.
+            ValueError: a count below 1 (``perturbations``: below 0) or a radius that is not above 0.
         """
-        if min(samples, perturbations, orders) < 1 or not radius > 0:
-            raise ValueError(f"{samples=}, {perturbations=}, {orders=} must be at least 1 and {radius=} above 0")
+        if min(samples, perturbations + 1, orders) < 1 or not radius > 0:
+            raise ValueError(
+                f"{samples=} and {orders=} must be at least 1, {perturbations=} at least 0 and {radius=} above 0"
+            )
         asked = self.question
         with undisturbed(asked.view.model):
             return assess(

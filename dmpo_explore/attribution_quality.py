@@ -8,6 +8,7 @@ arXiv 1806.07421) on the target's softmax at the exit.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class Quality:
         infidelity: mean squared error, in logits², between what the map predicts for hidden cells (the sum of their
             values, scaled by the best common factor) and what the logit does; 0 is best.
         unexplained: the same as a share of the mean squared change: 0 is perfect, 1 no better than a map of zeros.
-        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value.
+        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value; NaN if it
+            was left out.
         insertion_area, deletion_area: area under the target's probability while cells are shown, or hidden, in the
             map's order; high insertion and low deletion are good.
         random_insertion_area, random_deletion_area: the same for random orders: what is to be beaten.
@@ -96,7 +98,7 @@ def assess(
         mixed = [torch.randperm(values.shape[1], generator=generator) for _ in range(orders)]
         chance = [curves(masked, order, target, batch)[1:] for order in mixed]
         step(3, 4)
-        sensitivity = _sensitivity(masked.image, explain, perturbations, radius, seed)
+        sensitivity = _sensitivity(masked.image, explain, perturbations, radius, seed) if perturbations else math.nan
         step(4, 4)
     random = np.trapezoid(np.array(chance), shares).mean(axis=0)  # (insertion, deletion)
     return Quality(

@@ -7,9 +7,11 @@ stdout carries the answer (with ``--json`` nothing but JSON), stderr progress an
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +19,12 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .cli_options import config_from, config_options, refuse_beside, wish_options
-from .cli_show import Bar, epoch_line, percents, print_result, say
+from .cli_options import WISH_PANEL, config_from, config_options, refuse_beside, wish_from, wish_options
+from .cli_show import Bar, clock, epoch_line, percents, print_result, say
+from .progress import ProgressFile
 
 if TYPE_CHECKING:
+    from .config import Config
     from .policy import Policy
     from .run import Run
     from .training import EpochResult
@@ -49,26 +53,16 @@ app = typer.Typer(
 )  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+ProgressPath = Annotated[
+    Path | None, typer.Option("--progress", metavar="FILE.json", help="Keep a file up to date with how far it is.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (see `dmpo-explore runs`) or its folder.")]
 Flops = Annotated[
     list[float] | None,
-    typer.Option(help="Compute budget as a fraction of the plain backbone's, e.g. 0.3. May be repeated."),
-]
-Budget = Annotated[float | None, typer.Option(help="Compute budget on val, e.g. 0.3.")]
-Drop = Annotated[float | None, typer.Option(help="Accuracy that may be lost against the last exit, e.g. 0.01.")]
-Shares = Annotated[str | None, typer.Option(help="Shares that leave at each exit, e.g. 0.4,0.3,0.1,0.2.")]
-Threshold = Annotated[str | None, typer.Option(help="One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7.")]
-PolicyName = Annotated[str, typer.Option(help="What decides: confidence, entropy, margin … (see `policies`).")]
-Risk = Annotated[
-    str | None, typer.Option(help="Guarantee: too_early (wrong where the last exit is right) or disagreement with it.")
-]
-Epsilon = Annotated[float, typer.Option(help="With --risk: at most this risk …")]
-Delta = Annotated[float, typer.Option(help="With --risk: … but for this chance over the validation images.")]
-PerExit = Annotated[
-    bool, typer.Option("--per-exit", help="With --flops or --accuracy-drop: a threshold of its own for every exit.")
-]
-Calibrate = Annotated[
-    bool, typer.Option("--calibrate", help="Fit a temperature per exit on val first (the record must have logits).")
+    typer.Option(
+        help="Compute budget as a fraction of the plain backbone's, e.g. 0.3. May be repeated.",
+        rich_help_panel=WISH_PANEL,
+    ),
 ]
 
 
@@ -128,6 +122,11 @@ def train(
     tracker: Annotated[
         list[str] | None, typer.Option(help="Write a log for e.g. tensorboard. May be repeated.")
     ] = None,
+    and_record: Annotated[bool, typer.Option("--record", help="Record val and test behind the last epoch.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Time a few steps, say how long and how much memory it takes, and stop.")
+    ] = False,
+    progress: ProgressPath = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -139,19 +138,24 @@ def train(
         raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
     base = load_run(resume).config if resume else read_config(config) if config else Config()
     chosen = config_from(base, settings)
+    if estimate:
+        _estimate(chosen, device, as_json)
+        return
     from .experiment import default_name
     from .experiment import train as run_training
 
     name = resume or name or default_name(chosen)
     main = os.environ.get("RANK", "0") == "0"
+    file = ProgressFile(progress if main else None)
     results: list[EpochResult] = []
     first = len(load_run(resume).history()) if resume else 0
     with Bar(hide=not main) as bar:
 
         def on_step(done: int, steps: int, loss: float) -> None:
             seen = f", val {percents(results[-1].accuracy)}" if results else ""
-            epoch = first + len(results)
-            bar.to(epoch * steps + done, chosen.training.epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
+            epoch, epochs = first + len(results), chosen.training.epochs
+            bar.to(epoch * steps + done, epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
+            file.to("training", epoch * steps + done, epochs * steps, epoch=epoch + 1, epochs=epochs, loss=loss)
 
         try:
             for result in run_training(chosen, name, resume=resume is not None, force=force, device=device,
@@ -168,7 +172,12 @@ def train(
         best = history.loc[history["area"].idxmax()]
         answer = {"run": name, "path": str(results[-1].run.path), "best_epoch": int(best["epoch"]),
                   "area": float(best["area"]), "exit_accuracy": best.filter(like="accuracy_").tolist()}  # fmt: skip
-        print_result(answer, as_json, [str(results[-1].run.path), f"next: dmpo-explore record {name}"])
+        lines = [str(results[-1].run.path), f"next: dmpo-explore record {name}"]
+        if and_record:
+            answer["records"] = _record(results[-1].run, ["val", "test"], file, device=device)
+            lines = [lines[0], *map(_recorded, answer["records"])]
+        file.end()
+        print_result(answer, as_json, lines)
 
 
 @app.command()
@@ -180,6 +189,7 @@ def record(
     batch_size: Annotated[int, typer.Option(min=1)] = 250,
     logits: Annotated[bool, typer.Option(help="Keep the logits too.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a record.")] = False,
+    progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
     """Run every exit of a run over a split and keep the scores; every later question is asked of them."""
@@ -191,35 +201,69 @@ def record(
             raise FileExistsError(
                 f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
             )
+    file = ProgressFile(progress)
+    answer = _record(
+        opened, splits, file, device=device, precision=precision, batch_size=batch_size, keep_logits=logits, force=force
+    )
+    file.end()
+    print_result(answer, as_json, list(map(_recorded, answer)))
+
+
+def _record(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
+    """Record ``splits`` with a bar; a row for each."""
     from .experiment import record_run
 
-    answer: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     with Bar() as bar:
         for name in splits:
-            made = record_run(
-                opened, name, device=device, precision=precision, batch_size=batch_size, keep_logits=logits,
-                force=force, progress=lambda done, total, name=name: bar.to(done, total, name),  # type: ignore[misc]
-            )  # fmt: skip
+
+            def shown(done: int, total: int, name: str = name) -> None:
+                bar.to(done, total, name)
+                file.to(f"recording {name}", done, total)
+
+            try:
+                made = record_run(run, name, progress=shown, **how)
+            except KeyboardInterrupt:
+                bar.clear()
+                left = " ".join(f"--split {split}" for split in splits[len(rows) :])
+                say(f"stopped; go on with: dmpo-explore record {run.name} {left}")
+                raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
-            path = str(opened.path / "records" / name)
-            answer.append({"split": name, "images": made.images, "exit_accuracy": accuracy, "path": path})
-    lines = [f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}" for row in answer]
-    print_result(answer, as_json, lines)
+            path = str(run.path / "records" / name)
+            rows.append({"split": name, "images": made.images, "exit_accuracy": accuracy, "path": path})
+    return rows
+
+
+def _recorded(row: dict[str, Any]) -> str:
+    return f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}"
+
+
+def _estimate(config: Config, device: str, as_json: bool) -> None:
+    """Time a few steps and say what the whole takes."""
+    from .estimate import estimate, measure_rates
+
+    rates = measure_rates(config, device)
+    found = estimate(config, rates)
+    answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
+              "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip
+    low, high = map(clock, found.seconds)
+    small, large = (size / 2**30 for size in found.memory)
+    print_result(
+        answer,
+        as_json,
+        [
+            f"{low} to {high} (minutes:seconds), of them {clock(found.recording)} to record val and test",
+            f"{small:.1f} to {large:.1f} GiB of memory",
+            f"from {len(rates.steps)} steps of {rates.batch_size} images on {rates.device}, as busy as it is now",
+        ],
+    )
 
 
 @app.command()
+@wish_options
 def evaluate(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs or their folders.")],
     flops: Flops = None,
-    accuracy_drop: Drop = None,
-    shares: Shares = None,
-    threshold: Threshold = None,
-    risk: Risk = None,
-    epsilon: Epsilon = 0.01,
-    delta: Delta = 0.05,
-    per_exit: PerExit = False,
-    calibrate: Calibrate = False,
-    policy: PolicyName = "confidence",
     all_policies: Annotated[
         bool, typer.Option("--all-policies", help="Every policy at 30, 50, 70 % compute and at most 1 point lost.")
     ] = False,
@@ -231,6 +275,7 @@ def evaluate(
         str | None, typer.Option(metavar="RUN", help="Accuracy difference to this run, with a 95 % interval.")
     ] = None,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Fit a policy on val, apply it to test: accuracy, compute, who leaves where.
 
@@ -247,7 +292,7 @@ def evaluate(
     """
     from .evaluation import evaluate_policies, evaluate_protocol, evaluate_runs, policy_table, table
 
-    wish = wish_options(accuracy_drop, shares, threshold, risk, epsilon, delta, per_exit, calibrate)
+    wish = wish_from(settings)
     if all_policies or protocol:
         given = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "other wishes": wish}
         refuse_beside("--all-policies" if all_policies else "--protocol", given)
@@ -258,42 +303,35 @@ def evaluate(
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
     else:
-        rows = evaluate_runs(runs, policy, flops=flops, split=split, against=against, **wish)
+        rows = evaluate_runs(runs, settings["policy"], flops=flops, split=split, against=against, **wish)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows))
     for row in rows:
         if row.get("note"):
             say(f"{row['run']}: {row['note']}")
 
 
-def _fitted(run: Run, policy: str, wish: dict[str, Any]) -> Policy:
+def _fitted(run: Run, settings: dict[str, Any]) -> Policy:
     """What a run is used with: the wish fulfilled on val, by default the cheapest that loses no accuracy there."""
     from .evaluation import fit_wish
 
+    wish = wish_from(settings)
     if not {"flops", "accuracy_drop", "shares", "threshold", "risk"} & wish.keys():
         wish = wish | {"accuracy_drop": 0.0}
-    fitted = fit_wish(run, policy, wish)
+    fitted = fit_wish(run, settings["policy"], wish)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted
 
 
 @app.command()
+@wish_options
 def predict(
     run: RunName,
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Pictures, or folders of pictures.")],
-    flops: Budget = None,
-    accuracy_drop: Drop = None,
-    shares: Shares = None,
-    threshold: Threshold = None,
-    risk: Risk = None,
-    epsilon: Epsilon = 0.01,
-    delta: Delta = 0.05,
-    per_exit: PerExit = False,
-    calibrate: Calibrate = False,
-    policy: PolicyName = "confidence",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file; default: stdout.")] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    **settings: Any,
 ) -> None:
     """Classify pictures; each really stops at its exit. CSV: file, label, exit (counted from 1), confidence.
 
@@ -305,8 +343,7 @@ def predict(
     from .run import load_run
 
     opened, files = load_run(run), find_pictures(paths)
-    wish = wish_options(accuracy_drop, shares, threshold, risk, epsilon, delta, per_exit, calibrate, flops)
-    fitted = _fitted(opened, policy, wish)
+    fitted = _fitted(opened, settings)
     from .prediction import predict_files, to_csv
 
     rows = []
@@ -324,21 +361,13 @@ def predict(
 
 
 @app.command()
+@wish_options
 def export(
     run: RunName,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
-    flops: Budget = None,
-    accuracy_drop: Drop = None,
-    shares: Shares = None,
-    threshold: Threshold = None,
-    risk: Risk = None,
-    epsilon: Epsilon = 0.01,
-    delta: Delta = 0.05,
-    per_exit: PerExit = False,
-    calibrate: Calibrate = False,
-    policy: PolicyName = "confidence",
     force: Annotated[bool, typer.Option("--force", help="Replace an export.")] = False,
     as_json: Json = False,
+    **settings: Any,
 ) -> None:
     """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
 
@@ -348,8 +377,7 @@ def export(
     from .run import load_run
 
     opened = load_run(run)
-    wish = wish_options(accuracy_drop, shares, threshold, risk, epsilon, delta, per_exit, calibrate, flops)
-    fitted = _fitted(opened, policy, wish)
+    fitted = _fitted(opened, settings)
     from .export import export_run
 
     with Bar() as bar:
@@ -375,6 +403,61 @@ def policies(as_json: Json = False) -> None:
         for name, kind in POLICIES.items()
     ]
     print_result(rows, as_json, [f"{row['policy']:<21}{row['rule']}" for row in rows])
+
+
+@app.command()
+@config_options
+def search(
+    name: Annotated[str | None, typer.Option(help="Name of the study, and of its runs; default: by the time.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with it, or join its workers.")] = None,
+    front: Annotated[str | None, typer.Option(metavar="STUDY", help="Only show the front of this study.")] = None,
+    space: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="What to try; settings below are fixed, not tried.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials, all workers' counted.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Database that all workers see; default: a file in the runs root.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front.")] = None,
+    search_seed: Annotated[int | None, typer.Option(min=0, help="Makes the proposals repeatable.")] = None,
+    stopping: Annotated[bool, typer.Option(help="End trials that cannot extend the front any more.")] = True,
+    patience: Annotated[int, typer.Option(min=1, help="Seconds until a silent worker's trial is given away.")] = 300,
+    device: Device = "auto",
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Search training settings: high accuracy on val, low compute. The front is a set of runs.
+
+    Every epoch of every trial is a candidate; a trial that cannot extend the front is stopped. Several workers may
+    search together: start one, then others with --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
+    """
+    from .cli_search import SearchProgress, draw_front, front_lines, space_from
+    from .search import run_search
+    from .studies import search_front
+
+    if front and (name or resume or space or trials or minutes):
+        raise typer.BadParameter("only shows a study; leave out what searches", param_hint="--front")
+    if resume and name:
+        raise typer.BadParameter("goes on with the study's own name", param_hint="--resume")
+    if front:
+        found = search_front(front, storage)
+    else:
+        chosen = space_from(space, settings, resume is not None)
+        study = resume or name or f"search-{datetime.now():%Y%m%d-%H%M%S}"
+        with Bar() as bar:
+            shown = SearchProgress(bar, trials, minutes)
+            try:
+                found = run_search(study, chosen, resume=resume is not None, trials=trials, minutes=minutes,
+                                   storage=storage, device=device, seed=search_seed, stopping=stopping,
+                                   patience=patience, progress=shown.step, on_step=shown.tick)  # fmt: skip
+            except KeyboardInterrupt:
+                bar.clear()
+                say(f"stopped; go on with: dmpo-explore search --resume {study}")
+                raise typer.Exit(130) from None
+    if figure:
+        draw_front(found, figure)
+    print_result(found.to_dict(), as_json, front_lines(found))
 
 
 @app.command()

@@ -1,7 +1,7 @@
-"""The fields of `Config` as options of ``dmpo-explore train``.
+"""Options that are made from a table: the fields of `Config` (``train``), and policy and wish (all that fit a policy).
 
-In: a command that takes ``**settings``. Out: the same command with one option per field, grouped as the config is, and
-from what was typed a config. An option that is not given leaves the base config's value.
+In: a command that takes ``**settings``. Out: the same command with an option per entry, and from what was typed a
+config, or the arguments of `fit_policy`. A config option that is not given leaves the base config's value.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -63,17 +63,50 @@ HELP: dict[str, dict[str, str]] = {
 }
 RENAMED = {("data", "name"): "data", ("data", "root"): "data_root", ("data", "seed"): "data_seed"}
 
+# What a policy is and what it is fitted to: option → type, default, help.
+WISH_PANEL = "Policy options"
+WISH: dict[str, tuple[Any, Any, str]] = {
+    "policy": (str, "confidence", "What decides: confidence, entropy, margin … (see `policies`)."),
+    "flops": (float | None, None, "Compute budget on val, e.g. 0.3."),
+    "accuracy_drop": (float | None, None, "Accuracy that may be lost against the last exit, e.g. 0.01."),
+    "shares": (str | None, None, "Shares that leave at each exit, e.g. 0.4,0.3,0.1,0.2."),
+    "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
+    "risk": (
+        str | None,
+        None,
+        "Guarantee: too_early (wrong where the last exit is right) or disagreement with it.",
+    ),
+    "epsilon": (float, 0.01, "With --risk: at most this risk …"),
+    "delta": (float, 0.05, "With --risk: … but for this chance over the validation images."),
+    "per_exit": (bool, False, "With --flops or --accuracy-drop: a threshold of its own for every exit."),
+    "calibrate": (bool, False, "Fit a temperature per exit on val first (the record must have logits)."),
+}
+
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give ``command`` an option per config field in place of its ``**settings``."""
+    return _with_options(command, [_option(section, field) for section, fields in HELP.items() for field in fields])
+
+
+def wish_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options of `WISH` in place of its ``**settings``; one that it has itself stays its own."""
+    options = []
+    for name, (hint, default, text) in WISH.items():
+        option = typer.Option(f"--{name.replace('_', '-')}", help=text, rich_help_panel=WISH_PANEL)
+        parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        options.append(parameter.replace(annotation=Annotated[hint, option]))
+    return _with_options(command, options)
+
+
+def _with_options(command: Callable[..., None], options: Iterable[inspect.Parameter]) -> Callable[..., None]:
     hints = typing.get_type_hints(command, include_extras=True)
-    own = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in inspect.signature(command).parameters.values()
+    own = {
+        name: parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(command).parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    options = [_option(section, field) for section, fields in HELP.items() for field in fields]
-    command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    }
+    more = [option for option in options if option.name not in own]
+    command.__signature__ = inspect.Signature([*own.values(), *more])  # type: ignore[attr-defined]
     return command
 
 
@@ -88,6 +121,23 @@ def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
             if value is not None:
                 values[section][field] = None if field == "clip_norm" and value == 0 else value
     return Config.from_dict(values)
+
+
+def options_of(config: Config) -> list[str]:
+    """What one types to get ``config``: an option for everything that differs from `Config`'s defaults."""
+    values, usual, typed = config.to_dict(), Config().to_dict(), []
+    for section, fields in HELP.items():
+        for field in fields:
+            value = values[section][field]
+            if value == usual[section][field]:
+                continue
+            flag = RENAMED.get((section, field), field).replace("_", "-")
+            if isinstance(value, bool):
+                typed += [f"--{flag}" if value else f"--no-{flag}"]
+                continue
+            text = ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value or 0)
+            typed += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
+    return typed
 
 
 def parse_exits(text: str) -> int | list[int]:
@@ -110,21 +160,19 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         ) from None
 
 
-def wish_options(
-    accuracy_drop: float | None, shares: str | None, threshold: str | None, risk: str | None, epsilon: float,
-    delta: float, per_exit: bool, calibrate: bool, flops: float | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """What was typed of a wish as arguments of `fit_policy`; what was not typed is left out."""
+def wish_from(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed of a wish as arguments of `fit_policy` behind the policy; what was not typed is left out."""
+    risk = settings["risk"]
     values = {
-        "flops": flops,
-        "accuracy_drop": accuracy_drop,
-        "shares": numbers(shares, "--shares"),
-        "threshold": numbers(threshold, "--threshold"),
+        "flops": settings.get("flops"),
+        "accuracy_drop": settings["accuracy_drop"],
+        "shares": numbers(settings["shares"], "--shares"),
+        "threshold": numbers(settings["threshold"], "--threshold"),
         "risk": risk,
-        "epsilon": epsilon if risk else None,
-        "delta": delta if risk else None,
-        "per_exit": per_exit or None,
-        "temperatures": "fit" if calibrate else None,
+        "epsilon": settings["epsilon"] if risk else None,
+        "delta": settings["delta"] if risk else None,
+        "per_exit": settings["per_exit"] or None,
+        "temperatures": "fit" if settings["calibrate"] else None,
     }
     return {name: value for name, value in values.items() if value is not None}
 

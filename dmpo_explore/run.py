@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import Config, ModelConfig
+from .config import Config, ModelConfig, Preprocess
 from .files import atomic_file, read_json
 from .policy import Policy, read_policies
 from .record import ExitRecord
@@ -118,19 +118,25 @@ class Run:
             raise ValueError(f"{self.config.data.name} {split} is not what run {self.name!r} recorded: labels differ")
         return pictures
 
+    def preprocess(self) -> Preprocess:
+        """How `model` wants its pictures; needs no weights."""
+        import torch
+
+        from .build import build_reference
+
+        with torch.device("meta"):  # shapes only
+            return build_reference(self.config.model, 2).preprocess
+
     def inputs(self, split: str, rows: Any = slice(None)) -> Tensor:
         """(B, 3, S, S) float32: the pictures at ``rows`` (indices, mask or slice) as `model` wants them."""
         import torch
 
-        from .build import build_reference
         from .data import make_transform
 
         pictures = self.pictures(split).subset(rows)
         if not len(pictures):
             raise ValueError(f"no pictures at rows {rows!r}")
-        with torch.device("meta"):  # shapes only: the weights do not matter here
-            preprocess = build_reference(self.config.model, 2).preprocess
-        transform = make_transform(preprocess)
+        transform = make_transform(self.preprocess())
         return torch.stack([transform(pictures[i]) for i in range(len(pictures))])
 
     def model(self, device: str = "auto", *, merge: bool = False) -> DMPO:

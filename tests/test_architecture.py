@@ -57,12 +57,24 @@ ROOMS: dict[str, tuple[str, str]] = {
     "gate": ("record", ""),
     "policy": ("gate leaving record", ""),
     "sweeping": ("gate leaving policy record", ""),
-    "calibration": ("record scores", ""),
+    "calibration": ("record record_check scores", ""),
     "threshold_vector": ("leaving record sweeping", ""),
     "guarantee": ("policy record sweeping", ""),
     "fitting": ("calibration guarantee leaving policy record sweeping threshold_vector", ""),
     "metrics": ("policy record sweeping", ""),
+    "reasons": ("leaving policy record scores", ""),
+    "neighbours": ("record", ""),
+    "pareto": ("record sweeping", ""),
+    "surrogate": ("", ""),
+    "trajectory": ("pareto surrogate", ""),
+    "space": ("config pareto", "bypass loss predictor schedule tuning"),
+    "trials": ("pareto space trajectory", ""),
+    "studies": ("pareto run space trials", ""),
+    "keeping": ("config pareto run studies trials", ""),
+    "search": ("config keeping run space studies trajectory trials", "experiment"),
     "routing": ("policy", ""),
+    "tally": ("leaving policy record routing", ""),
+    "live": ("policy record routing tally", "data engine"),
     "engine": ("model scores record policy routing", ""),
     "acceleration": ("engine model routing", ""),
     "merging": ("tuning", ""),
@@ -81,6 +93,9 @@ ROOMS: dict[str, tuple[str, str]] = {
     "drift": ("calibration guarantee metrics policy record", ""),
     "figures_reliability": ("figures", ""),
     "inventory": ("images run weights", ""),
+    "progress": ("", ""),
+    "estimate": ("config progress", "data engine experiment images"),
+    "jobs": ("config estimate images progress run weights", ""),
     "representation": ("bypass model", ""),
     "similarity": ("", ""),
     "probes": ("representation", ""),
@@ -96,16 +111,22 @@ ROOMS: dict[str, tuple[str, str]] = {
     "attribution": ("attribution_cache attribution_methods attribution_quality attribution_view model routing", ""),
     "figures_attribution": ("figures", ""),
     "figures_compare": ("figures", ""),
+    "figures_image": ("figures", ""),
     "figures_inside": ("figures", ""),
+    "figures_live": ("figures", ""),
     "figures_method": ("figures", ""),
+    "figures_search": ("figures", ""),
+    "figures_training": ("figures", ""),
     **{module: (" ".join(MODULES), "") for module in COMMAND_LINE},
 }
 # Rooms where importing torch or a model library would put it into a slider's path.
 LIGHT = ["registry", "files", "config", "picture_files", "sources", "images", "scores", "record", "policy", "fitting"]
 LIGHT += ["leaving", "gate", "sweeping", "calibration", "threshold_vector", "guarantee", "drift", "figures_reliability"]
 LIGHT += ["record_check", "figures_compare", "metrics", "evaluation", "run", "figures", *sorted(COMMAND_LINE)]
-LIGHT += ["figures_attribution", "figures_inside", "figures_method"]
-LIGHT += ["routing", "onnx_engine"]
+LIGHT += ["figures_attribution", "figures_inside", "figures_method", "figures_image", "reasons", "neighbours"]
+LIGHT += ["routing", "onnx_engine", "tally", "live", "figures_live"]
+LIGHT += ["progress", "estimate", "jobs", "figures_training"]
+LIGHT += ["pareto", "surrogate", "trajectory", "space", "trials", "studies", "keeping", "search", "figures_search"]
 HEAVY = ["torch", "torchvision", "timm", "peft", "accelerate", "transformers"]
 # third-party package: the only rooms that may know it
 ONLY_IN = {
@@ -116,6 +137,7 @@ ONLY_IN = {
     "typer": COMMAND_LINE,
     "tqdm": COMMAND_LINE,
     "captum": {module for module in MODULES if module.startswith("attribution")},
+    "optuna": {"trials", "studies", "keeping", "search"},
     "streamlit": set[str](),
     "ipywidgets": set[str](),
     "anywidget": set[str](),
@@ -338,7 +360,7 @@ def test_dependencies_are_those_that_are_imported() -> None:
     found = {i.module.split(".")[0] for m in MODULES for i in imports(PACKAGE / f"{m}.py")} - {""}
     third_party = {DISTRIBUTION.get(n, n) for n in found - set(sys.stdlib_module_names) - {"__future__"}}
     declared = _names(PROJECT["project"]["dependencies"])
-    assert third_party - declared == {"onnxruntime"}  # of the extra onnx
+    assert third_party - declared == {"onnxruntime", "optuna"}  # of the extras onnx and search
     assert declared - third_party == {"pip"}  # weights.py runs it
 
 

@@ -82,9 +82,11 @@ def test_the_right_patch_beats_random_orders() -> None:
     assert len(quality.shares) == GRID * GRID + 1
     again = found.quality(**FEW)
     assert (again.infidelity, again.max_sensitivity) == (quality.infidelity, quality.max_sensitivity)
+    bare = found.quality(**FEW | {"perturbations": 0})
+    assert np.isnan(bare.max_sensitivity) and bare.infidelity == quality.infidelity
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"perturbations": 0}, {"orders": 0}, {"radius": 0.0}])
+@pytest.mark.parametrize("wrong", [{"samples": 0}, {"perturbations": -1}, {"orders": 0}, {"radius": 0.0}])
 def test_counts_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         attribute(reading_model(), pictures(1)[0], 0, method="saliency").quality(**wrong)

@@ -32,7 +32,7 @@ from dmpo_explore.metrics import summarise
 from dmpo_explore.policy import POLICIES
 from dmpo_explore.run import load_run
 
-COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "export", "policies", "runs", "app", "doctor"]
+COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "export", "policies", "search", "runs", "app", "doctor"]
 
 
 def call(*arguments: Any, status: int | None = 0) -> Result:

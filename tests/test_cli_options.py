@@ -1,18 +1,30 @@
-"""Every field of the config is an option, and says so truthfully."""
+"""Every field of the config is an option, and says so truthfully; policy and wish are the same options everywhere."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from dmpo_explore.bypass import BYPASSES
-from dmpo_explore.cli_options import HELP, RENAMED, config_from, config_options, numbers, parse_exits
+from dmpo_explore.cli import app
+from dmpo_explore.cli_options import (
+    HELP,
+    RENAMED,
+    WISH,
+    config_from,
+    config_options,
+    numbers,
+    options_of,
+    parse_exits,
+    wish_from,
+    wish_options,
+)
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.images import DATASETS
 from dmpo_explore.loss import COUPLINGS
@@ -70,6 +82,22 @@ def test_what_is_typed_reaches_the_config() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(DataConfig("-odd name", root="/data", train_size=50, seed=3), ModelConfig(exits=(3,), train_norm=False)),
+        Config(model=ModelConfig(exits=(2, 4), dropout=0.25), training=TrainingConfig(clip_norm=None, flip=False)),
+    ],
+)
+def test_a_config_as_it_is_typed_gives_it_back(config: Config) -> None:
+    seen: dict[str, Any] = {}
+    result = CliRunner().invoke(make_app(seen), [*options_of(config), "--name", "y"])
+    assert result.exit_code == 0, result.output
+    assert seen["chosen"] == config
+    assert bool(options_of(config)) == (config != Config())
+
+
 def test_defaults_are_those_of_the_config() -> None:
     assert config_from(Config(), NOTHING) == Config()
     base = Config(model=ModelConfig(exits=(2, 4)))
@@ -87,6 +115,48 @@ def test_the_signature_has_no_rest() -> None:
 
     parameters = inspect.signature(config_options(command)).parameters
     assert "settings" not in parameters and next(iter(parameters)) == "name" and set(NOTHING) < set(parameters)
+
+
+def test_a_wish_is_typed_the_same_everywhere() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    options = {name: {o.name: o for o in commands[name].params} for name in ("evaluate", "predict", "export")}
+    assert "May be repeated" in options["evaluate"].pop("flops").help  # its own
+    for name, found in options.items():
+        for wish in WISH.keys() - ({"flops"} if name == "evaluate" else set()):
+            assert (found[wish].default, found[wish].help) == WISH[wish][1:]
+
+
+def make_wishing(seen: dict[str, Any]) -> typer.Typer:
+    app = typer.Typer()
+
+    @app.command()
+    @wish_options
+    def command(flops: Annotated[list[float] | None, typer.Option()] = None, **settings: Any) -> None:
+        seen.update(settings, own=flops, wish=wish_from(settings))
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("typed", "wish"),
+    [
+        ("", {}),
+        ("--flops 0.3 --flops 0.5", {}),
+        (
+            "--accuracy-drop 0.01 --per-exit --calibrate",
+            {"accuracy_drop": 0.01, "per_exit": True, "temperatures": "fit"},
+        ),
+        ("--shares 0.5,0.5 --epsilon 0.1", {"shares": [0.5, 0.5]}),
+        ("--threshold 0.9", {"threshold": [0.9]}),
+        ("--risk too_early --delta 0.1", {"risk": "too_early", "epsilon": 0.01, "delta": 0.1}),
+    ],
+)
+def test_what_is_typed_reaches_the_wish(typed: str, wish: dict[str, Any]) -> None:
+    seen: dict[str, Any] = {}
+    result = CliRunner().invoke(make_wishing(seen), [*typed.split(), "--policy", "margin"])
+    assert result.exit_code == 0, result.output
+    assert seen["wish"] == wish and seen["policy"] == "margin" and "flops" not in seen
+    assert wish_from(seen | {"flops": 0.3}) == wish | {"flops": 0.3}
 
 
 def test_exits_and_numbers() -> None:

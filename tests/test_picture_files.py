@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from sent_pictures import PIXELS, REFUSED, TAKEN
 
-from dmpo_explore.picture_files import SUFFIXES, find_pictures, open_picture
+from dmpo_explore.picture_files import SENT_FORMATS, SUFFIXES, find_pictures, open_picture, read_picture
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 
@@ -93,3 +96,36 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=r"folder\.png holds no pictures.*\.png"):
         find_pictures([tmp_path / "in" / "folder.png"])
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_is_sent_becomes_what_its_file_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(TAKEN[name])
+    picture = read_picture(TAKEN[name], name)
+    assert picture.dtype == np.uint8 and np.array_equal(picture, open_picture(tmp_path / name))
+    assert picture.shape == (9, 12, 3)
+    grey = np.repeat(PIXELS[..., :1], 3, axis=2)
+    exact = {"colour.png": PIXELS, "web.webp": PIXELS, "old.bmp": PIXELS, "deep.png": grey}
+    exact["alpha.png"] = 255 - (255 - PIXELS) / 2
+    assert np.abs(picture.astype(float) - exact.get(name, picture)).max() <= 1
+    assert any(name.endswith(suffix) for suffixes in SENT_FORMATS.values() for suffix in suffixes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_taken_is_refused_with_the_reason(name: str) -> None:
+    data, why = REFUSED[name]
+    with pytest.raises(ValueError, match=rf"^{name} ") as error:
+        read_picture(data, name)
+    assert why in str(error.value)
+
+
+@given(cut=st.integers(0, 400), at=st.integers(0, 400), byte=st.integers(0, 255), name=st.sampled_from(sorted(TAKEN)))
+def test_damaged_bytes_are_a_picture_or_a_value_error(cut: int, at: int, byte: int, name: str) -> None:
+    data = bytearray(TAKEN[name][: max(1, len(TAKEN[name]) - cut)])
+    data[at % len(data)] = byte
+    try:
+        picture = read_picture(bytes(data), name)
+    except ValueError as error:
+        assert str(error).startswith(name)
+    else:
+        assert picture.ndim == 3 and picture.dtype == np.uint8

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import streamlit as st
 
@@ -51,7 +51,7 @@ class Cockpit(TypedDict):
 
     ``seq``: number of the last ``moved`` that Python has seen. ``line``: the single threshold, which the curve moves.
     ``exit``, ``marked``: the chosen bar and that of the chosen image, from 1, or 0. ``source``: where the thresholds
-    come from.
+    come from. ``compact``: the slider and its numbers only, no hint, no curve, no bars.
     """
 
     seq: int
@@ -71,6 +71,7 @@ class Cockpit(TypedDict):
     axis: str
     alt: str
     source: str
+    compact: NotRequired[bool]
 
 
 def _read(name: str) -> str:

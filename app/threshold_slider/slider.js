@@ -53,12 +53,14 @@ class Cockpit {
     );
     drawLegend(this.find(".curve figcaption"), data);
     this.root.classList.toggle("dark", isDark(this.root));
+    this.root.classList.toggle("compact", Boolean(data.compact));
     this.draw();
   }
 
   // Charts at the size that there is, then the numbers.
   draw() {
     if (!this.data) return;
+    if (this.data.compact) return void this.show();
     const size = (part) => this.find(`${part} .plot`).getBoundingClientRect();
     const { width, height } = size(".curve"), bars = size(".bars");
     if (!width) return;
@@ -175,10 +177,10 @@ class Cockpit {
   show() {
     const { data } = this, [row, some] = this.rows();
     const now = numbersOf(row, data.costs);
-    this.curve.move(now);
+    this.curve?.move(now);
     const sum = (k) => some[2 * k] + some[2 * k + 1];
     const highest = Math.max(...data.costs.map((_, k) => sum(k)));
-    this.bars.move(some, highest);
+    this.bars?.move(some, highest);
     const state = `accuracy ${percent(now.accuracy, 2)}, compute ${percent(now.compute, 1)}`;
     this.dials.forEach(({ value, fill, thumb }, i) => {
       const { labels } = data.dials[i], place = this.places[i], last = labels.length - 1;

@@ -18,9 +18,11 @@ from streamlit.delta_generator import DeltaGenerator
 
 import address
 import comparison
+import dial
 import disagreement
 import dmpo_explore as dx
 import gallery
+import links
 import loading
 import sharing
 import widgets
@@ -321,7 +323,16 @@ def pictures(sides: Sequence[Side], base: Side, split: str) -> None:
     if not rows.size:
         st.caption("No image.")
         return
-    st.html(disagreement.tiles(a.answers, base.answers, rows, widgets.picture_source(a.run, split)))
+    sides_of = {side.name: side for side in (a, base)}
+
+    def link(name: str, row: int) -> str:
+        side = sides_of[name]
+        policy = side.here.policy
+        wish = {} if side.budget is None else {"budget": f"{100 * side.budget:g}"}
+        return links.href(side.run, split, row, policy=policy.name, threshold=dial.text(policy), **wish)
+
+    st.html(disagreement.tiles(a.answers, base.answers, rows, widgets.picture_source(a.run, split), link))
+    st.caption("What a model says is a link to why it says so.")
 
 
 # -- to take away --

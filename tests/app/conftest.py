@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,10 +52,16 @@ def runs(runs_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def server(runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The app on `runs_root`, started as a user would."""
+    with serving(runs_root, tmp_path_factory.mktemp("server") / "log.txt") as server:
+        yield server
+
+
+@contextmanager
+def serving(runs_root: Path, log: Path) -> Iterator[Server]:
+    """The app on any runs root, as long as the block lasts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log.txt"
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"}

@@ -16,7 +16,11 @@ AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 PAGES = {
     "explore": ("?run=four&threshold=0.8", ".dx-gallery li"),
     "compare": ("compare?runs=four,six,one&against=six&compute=50", ".dx-pairs li"),
+    "live": ("live?run=four", ".st-key-begin button"),
+    "one image": ("image?run=four&image=5", ".dx-near li"),
+    "one image of yours": ("image?run=four&source=file", ".stFileUploader"),
     "own scores": ("own-scores", "table"),
+    "training": ("training?run=demo", ".js-plotly-plot"),
     "no such run": ("?run=nope", ".dx-gallery li"),
 }
 # What Streamlit's own widgets bring: rule → CSS selectors of the elements that may have it. Everything else must not.

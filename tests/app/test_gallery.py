@@ -46,6 +46,12 @@ def test_figures_say_what_the_exit_said() -> None:
     assert "<img" not in gallery.figures(record, 1, [right], None)
 
 
+def test_a_picture_does_not_look_at_the_whole_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = make_record(20, 3, 4)
+    monkeypatch.setattr(type(record), "correct", property(lambda _: pytest.fail("all images were looked at")))
+    assert gallery.figures(record, 1, range(20), None).count("<li") == 20
+
+
 def test_classes_that_share_a_name_are_not_taken_for_each_other() -> None:
     record = make_record(60, 3, 4, class_names=("same", "same", "c", "d"))
     said, truth = record.prediction[:, 1], record.labels

@@ -18,7 +18,8 @@ import widgets
 
 SCRIPT = "<script>window.hacked=1</script>"
 VIEWS = MAIN.parent / "views"
-PAGES = {"explore.py": "run", "compare.py": "runs"}  # view → its parameter that names runs
+# view → its parameter that names runs
+PAGES = {"explore.py": "run", "compare.py": "runs", "image.py": "run", "live.py": "run"}
 
 
 def opened(view: str, **parameters: str) -> AppTest:

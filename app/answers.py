@@ -1,0 +1,73 @@
+"""What every exit says about one picture, as HTML and as a table.
+
+In: classes, probabilities, a `Way`. Out: HTML in which every text is escaped (looks are in style.css), and a frame.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+import dmpo_explore as dx
+from dmpo_explore.reasons import Way
+
+
+def best(
+    names: Sequence[str],
+    classes: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.float32],
+    exit: int,
+    truth: int | None,
+) -> str:
+    """The most probable classes of every exit, a column each.
+
+    Args:
+        classes, shares: (K, n) of `likeliest`. exit: where the picture leaves, 0-based. truth: its class, if known.
+    """
+    heads = "".join(f'<th scope="col" class="{_state(k, exit)}">exit {k + 1}</th>' for k in range(len(classes)))
+    rows = "".join(
+        f'<tr><th scope="row">{place + 1}</th>'
+        + "".join(
+            _cell(names[classes[k, place]], float(shares[k, place]), _state(k, exit), int(classes[k, place]) == truth)
+            for k in range(len(classes))
+        )
+        + "</tr>"
+        for place in range(classes.shape[1])
+    )
+    return f'<table class="dx-best"><thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _state(k: int, exit: int) -> str:
+    return "here" if k == exit else "later" if k > exit else ""
+
+
+def _cell(name: str, share: float, state: str, right: bool) -> str:
+    percent = f"{share:.0%}" if share >= 0.005 else "&lt;1%"
+    mark = "<b>✓</b> " if right else ""
+    return (
+        f'<td class="{state}" style="--share: {share:.1%}" title="{html.escape(name)}: {share:.2%}">'
+        f"<span>{mark}{html.escape(name)}</span> <i>{percent}</i></td>"
+    )
+
+
+def table(read: dx.ExitRecord, way: Way) -> pd.DataFrame:
+    """One row an exit, for the CSV: what it says, what the policy compared; ``read``: of one image."""
+    names, K = read.meta.class_names, read.n_exits
+    padded = [np.append(column, np.nan) for column in (way.values, way.thresholds)]
+    return pd.DataFrame(
+        {
+            "exit": np.arange(1, K + 1),
+            "block": read.meta.exits,
+            "says": [names[label] for label in read.prediction[0]],
+            "confidence": read.confidence[0],
+            "entropy": read.entropy[0],
+            "margin": read.margin[0],
+            "compared": padded[0],
+            "threshold": padded[1],
+            "leaves here": np.arange(K) == way.exit,
+        }
+    )

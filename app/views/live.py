@@ -1,0 +1,269 @@
+"""Live: the real engine answers recorded images on this machine, the full model in turn; the threshold moves meanwhile.
+
+In: a run with its weights and a recorded split. Out: what a `LiveRun` counts: measured speed-up beside the promised
+one, exits taken, agreement with the record. This page alone asks a model; sessions take turns (`turn`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+import address
+import calibrated
+import cockpit
+import dial
+import dmpo_explore as dx
+import links
+import live_panel
+import loading
+import running
+import widgets
+from dmpo_explore.live import ENGINES, device_found
+from threshold_slider import threshold_slider
+
+BATCHES, FIRST_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
+COUNTS, FIRST_COUNT = ("200", "1000", "all", "endless"), "1000"
+SETTINGS = ("batch", "count", "engine")
+KEYS = ("run", "split", "policy", "threshold", calibrated.KEY, *dial.WISHES, *SETTINGS)  # of the address and the state
+EVERY = 1.0  # seconds between two looks
+ENGINE_NAMES = {"infer": "infer", "stream": "stream with refill"}
+ENGINE_HELP = (
+    "**infer** answers one batch after another; who leaves is dropped, so deep stages see smaller batches.  \n"
+    f"**stream with refill** takes {ENGINES['stream']} batches at a time; who stays waits until a batch is full again."
+)
+
+
+class View(NamedTuple):
+    """What is chosen."""
+
+    run: dx.Run
+    split: str
+    record: dx.ExitRecord
+    policy: dx.Policy
+    summary: dict[str, Any]
+
+
+def page() -> None:
+    """Title, then the workbench, or what is wrong with the run."""
+    top = st.container(horizontal=True, vertical_alignment="center", gap="small")
+    top.title("What does leaving early save here?", anchor=False)
+    names = dx.list_runs()
+    if not names:
+        widgets.no_runs()
+        return
+    if address.follow(KEYS):
+        st.session_state["_fresh"] = True
+    try:
+        workbench(names)
+    except (OSError, ValueError) as error:
+        widgets.problem("This run cannot be shown.", error)
+    with top:
+        how()
+        st.caption(f":material/memory: {widgets.plain(device_found())}", width="content")  # last: it imports torch
+
+
+def workbench(names: Sequence[str]) -> None:
+    """Choices, the threshold and what the record says of it, then the live run."""
+    name = widgets.settle_run(names)
+    try:
+        run = dx.load_run(name)
+    except (OSError, ValueError):
+        widgets.choices(names, [], [])
+        raise
+    splits = run.splits()
+    if not splits:
+        widgets.choices(names, [], [])
+        widgets.notice(f"Run {widgets.plain(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it.")
+        return
+    offered = widgets.policies(run)
+    split, policy_name = widgets.settle_split(splits), widgets.settle_policy(offered)
+    try:
+        calibrated.settle(run, split, policy_name)
+        policy = dial.settle(run, split, policy_name)
+        record = loading.record(run, split)
+        view = View(run, split, record, policy, dx.summarise(record, policy.exits(record)))
+    except (OSError, ValueError):
+        widgets.choices(names, splits, offered)
+        raise
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
+        widgets.choices(names, splits, offered)
+        calibrated.toggle(run, split, policy_name)
+        dial.controls(run, split, policy_name)
+    settle(record)
+    promise(view)
+    engine_room(view)
+    remember(view)
+
+
+def promise(view: View) -> None:
+    """The slider, and what the record says of its threshold."""
+    run, split, policy = view.run, view.split, view.policy
+    tables = {run.name: loading.trade_off(run, split, policy.name, bool(policy.temperatures))}
+    source = f"{dial.source(run, split, policy)} They are the record's; those of this machine come below."
+    seq = st.session_state.get("_seq", 0)
+    data = cockpit.cockpit(run, split, policy, tables, seq=seq, source=source)
+    data["compact"] = True
+    if widgets.live():
+        threshold_slider(data, dial.COCKPIT, dial.moved, lambda: None)
+        return
+    dial.native(data)
+    st.caption(widgets.plain(source, 500))
+    widgets.headline(view.summary)
+
+
+def settle(record: dx.ExitRecord) -> None:
+    """Batch size, number of images and engine, before their widgets are drawn."""
+    widgets.settle("batch", BATCHES, FIRST_BATCH, "batch size")
+    counts = counts_for(record)
+    widgets.settle("count", counts, FIRST_COUNT if FIRST_COUNT in counts else "all", "number of images")
+    widgets.settle("engine", tuple(ENGINES), "infer", "engine")
+
+
+def counts_for(record: dx.ExitRecord) -> list[str]:
+    """How many images can be asked for."""
+    return [count for count in COUNTS if not count.isdecimal() or int(count) < record.images]
+
+
+def images_of(count: str, record: dx.ExitRecord) -> int | None:
+    """What `LiveRun` takes for it."""
+    return None if count == "endless" else record.images if count == "all" else int(count)
+
+
+def engine_room(view: View) -> None:
+    """Settings and buttons; below them what the live run counts."""
+    found = running.current()
+    if found is not None and found.of != running.of(view.run, view.split):
+        if found.live.look().alive:
+            widgets.notice("Another run or split was chosen, so the live run was ended.")
+        running.end()
+        found = None
+    reason = running.hindrance(view.run)
+    row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")
+    place = st.container()
+    with place:
+        if st.session_state.pop("_begin", False) and reason is None:
+            found = begin(view)
+        if reason is not None:
+            widgets.problem("There is no live run of this model here.", reason)
+    alive = found is not None and found.live.look().alive
+    if found is not None and alive:
+        found.live.use(view.policy)
+    with row:
+        controls(view.record, found, alive, possible=reason is None)
+    if found is None:
+        if reason is None:
+            st.caption(
+                "Start, and the engine answers these images on this machine, each leaving where the threshold lets it "
+                "go; the full model answers the same images in turn. Move the threshold while it runs."
+            )
+        return
+    picture = widgets.picture_source(view.run, view.split)
+    watched = st.fragment(watch, run_every=EVERY if alive else None)
+    watched(found, view, picture, alive)
+
+
+def watch(found: running.Running, view: View, picture: Callable[[int], str] | None, alive: bool) -> None:
+    """Draw what was counted; once it has ended, draw the page anew, and no more looks are taken."""
+    more = {"policy": view.policy.name, "threshold": dial.text(view.policy)}
+    more |= {calibrated.KEY: "1"} if calibrated.on() else {}
+    look = live_panel.panel(found, view.record, picture, lambda row: links.href(view.run, view.split, row, **more))
+    if alive and not look.alive:
+        st.rerun()
+
+
+def begin(view: View) -> running.Running | None:
+    """Start a live run; None, and why, if that fails."""
+    state = st.session_state
+    try:
+        return running.start(
+            view.run,
+            view.split,
+            view.policy,
+            batch_size=int(state["batch"]),
+            images=images_of(state["count"], view.record),
+            engine=state["engine"],
+        )
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the device's, such as out of memory
+        widgets.problem("The live run could not begin.", error)
+        return None
+
+
+def controls(record: dx.ExitRecord, found: running.Running | None, alive: bool, *, possible: bool) -> None:
+    """Settings, which rest while it runs, and start, pause, stop; in the row that is open."""
+    kept: dict[str, Any] = {"disabled": alive, "persist_state": "session"}
+    st.selectbox("Batch size", BATCHES, key="batch", width=120, **kept)
+    st.selectbox(
+        "Images",
+        counts_for(record),
+        format_func=lambda count: {"all": f"all {record.images:,}", "endless": "until stopped"}.get(count, count),
+        key="count",
+        width=150,
+        help="In a fixed mixed order. Until stopped: round and round.",
+        **kept,
+    )
+    st.segmented_control(
+        "Engine",
+        list(ENGINES),
+        format_func=ENGINE_NAMES.__getitem__,
+        key="engine",
+        required=True,
+        help=ENGINE_HELP,
+        **kept,
+    )
+    if found is None or not alive:
+        name = "Start" if found is None else "Start again"
+        st.button(
+            name, key="begin", icon=":material/play_arrow:", type="primary", on_click=_begin, disabled=not possible
+        )
+        return
+    if found.live.look().state == "paused":
+        st.button("Go on", key="resume", icon=":material/play_arrow:", type="primary", on_click=found.live.resume)
+    else:
+        st.button("Pause", key="pause", icon=":material/pause:", on_click=found.live.pause)
+    st.button("Stop", key="stop", icon=":material/stop:", on_click=found.live.stop, args=(running.WAIT,))
+
+
+def _begin() -> None:
+    st.session_state["_begin"] = True
+
+
+def remember(view: View) -> None:
+    """Keep the choices in the address, and the compute for when run or policy change."""
+    state = st.session_state
+    parts = {"run": view.run.name, "split": view.split, "policy": view.policy.name}
+    if view.record.n_exits > 1:
+        state["_compute"] = view.summary["flops_fraction"]
+        parts["threshold"] = dial.text(view.policy)
+        parts |= {calibrated.KEY: "1"} if calibrated.on() else {}
+        parts |= {key: f"{value:g}" for key in dial.WISHES if (value := state.get(key)) is not None}
+    usual = {"batch": FIRST_BATCH, "count": FIRST_COUNT, "engine": "infer"}
+    address.write(**parts, **{key: state[key] for key in SETTINGS if state[key] != usual[key]})
+
+
+def how() -> None:
+    """How it is measured, one click away."""
+    with st.popover("How it is measured", icon=":material/help:", key="measured", on_change="rerun") as box:
+        if not box.open:
+            return
+        st.markdown(
+            "**Two arms** answer the same images, call by call, and take turns in coming first, so that whatever "
+            "disturbs the machine disturbs both. One lets every image leave where the threshold says. The other, the "
+            "full model, has the same weights and runs every block, but asks the last exit only: what one would use "
+            "without early exits.\n\n"
+            "**A call** is timed from pictures that lie ready, resized, to answers on the host. Both arms run in "
+            "float32 with the tuning folded into the weights where that can be done.\n\n"
+            "**Promised** is the ratio of FLOPs: those of the plain backbone over the mean of the exits that these "
+            "images took, everything that ran counted. Measured is the ratio of seconds. Small batches, short layers "
+            "and the work between the stages keep it below the promise.\n\n"
+            "**Latency** is that of a call: half of the calls are at most as long as p50, 95% as p95. A call ends when "
+            "all of its images are answered; smaller ones at the end do not count for it. The spread of the speed-up "
+            "lies between the lowest and the highest tenth of the calls.\n\n"
+            "**Agreement**: every exit and answer is held against the record, under the threshold that decided about "
+            "it. When the threshold moves, speed, exits and accuracy are counted anew; agreement goes on."
+        )
+
+
+page()

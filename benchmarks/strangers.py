@@ -1,0 +1,113 @@
+"""How often One image's warning is right: pictures of other kinds, and test images, against val.
+
+In: runs (default: the bundled `demo` and `demo-cnn`) and their fetched backbones. Out: a table, and
+benchmarks/results/strangers.csv: of each kind, the share of pictures that the page would call unlike the training data
+(`neighbours.Crowd.unlike` of at least 99 %), by logits where the record keeps them and by scores.
+
+    scripts/bench strangers                      # a few minutes on two cores
+    scripts/bench strangers --images 50 demo     # fewer pictures, one run
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.datasets import load_digits, load_sample_images
+
+import dmpo_explore as dx
+from dmpo_explore.data import make_transform
+from dmpo_explore.files import write_text
+from dmpo_explore.neighbours import crowd
+
+RESULTS = Path(__file__).parent / "results" / "strangers.csv"
+UNUSUAL = 0.99  # as on the page
+Picture = npt.NDArray[np.uint8]
+
+
+def noise(rng: np.random.Generator) -> Picture:
+    """Colour noise."""
+    return rng.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+
+
+def plain(rng: np.random.Generator) -> Picture:
+    """One colour."""
+    return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (28, 28, 3)).copy()
+
+
+def photograph(rng: np.random.Generator) -> Picture:
+    """A piece of one of scikit-learn's two photographs, 64 to 256 pixels wide."""
+    photo = PHOTOS[rng.integers(len(PHOTOS))]
+    side = int(rng.integers(64, 257))
+    y, x = rng.integers(0, photo.shape[0] - side), rng.integers(0, photo.shape[1] - side)
+    return np.asarray(photo[y : y + side, x : x + side])
+
+
+def digit(rng: np.random.Generator) -> Picture:
+    """One of scikit-learn's digits, light on dark as Fashion-MNIST."""
+    picture = DIGITS[rng.integers(len(DIGITS))]
+    return np.repeat((picture * 15.9).astype(np.uint8)[..., None], 3, axis=2)
+
+
+PHOTOS, DIGITS = load_sample_images().images, load_digits().images
+KINDS: dict[str, Callable[[np.random.Generator], Picture]] = {
+    "noise": noise,
+    "one colour": plain,
+    "photographs": photograph,
+    "digits": digit,
+}
+
+
+def pictures(run: dx.Run, count: int) -> Iterator[tuple[str, list[Picture]]]:
+    """Kind → pictures: test images, the same spoilt, and strangers."""
+    rng = np.random.default_rng(0)
+    of_test = run.pictures("test")
+    known = [of_test[int(row)] for row in rng.choice(len(of_test), count, replace=False)]
+    yield "test images", known
+    yield "test images, inverted", [255 - picture for picture in known]
+    yield "test images, upside down", [picture[::-1].copy() for picture in known]
+    for name, kind in KINDS.items():
+        yield name, [kind(rng) for _ in range(count)]
+
+
+def measure(name: str, count: int) -> Iterator[dict[str, object]]:
+    """A row for every kind and way of comparing."""
+    run = dx.load_run(name)
+    model, val = run.model(), run.record("val")
+    crowds = [crowd(val), crowd(val, logits=False)]
+    transform = make_transform(model.preprocess)
+    for kind, some in pictures(run, count):
+        batch = torch.stack([transform(picture) for picture in some])
+        labels = np.zeros(len(some), np.int64)
+        seen = dx.record_split(model, [(batch, labels)], replace(val.meta, indices=None))
+        for known in {each.by: each for each in crowds}.values():
+            shares = np.array([known.unlike(seen.subset([i])) for i in range(len(some))])
+            yield {
+                "run": name,
+                "by": known.by,
+                "pictures": kind,
+                "count": len(some),
+                "called unlike": float(np.mean(shares >= UNUSUAL)),
+                "median share": float(np.median(shares)),
+            }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("runs", nargs="*", default=["demo", "demo-cnn"])
+    parser.add_argument("--images", type=int, default=200, help="of each kind")
+    options = parser.parse_args()
+    table = pd.DataFrame([row for name in options.runs for row in measure(name, options.images)])
+    print(table.to_markdown(index=False, floatfmt=".3f"))
+    if options.images >= 200:
+        write_text(RESULTS, table.to_csv(index=False, lineterminator="\n"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""How long a training would take and how much memory: measured on its own first steps.
+
+In: a config. Out: `Rates`, timed by `measure_rates` on the real thing (data, model, precision, optimiser, one
+validation, one recording) without leaving a file, and from them an `Estimate` for any number of images and epochs.
+
+Ours: the range of time goes from the quickest to the slowest timed step, that of memory from the peak that was seen to
+a quarter more. Both hold for the machine as busy as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from .config import Config, DataConfig, TrainingConfig
+from .progress import peak_memory
+
+if TYPE_CHECKING:
+    from .images import Pictures
+    from .model import DMPO
+    from .training import EpochResult
+
+STEPS = 6  # timed, behind a first one that warms up
+SAMPLE = 250  # validation images that are timed
+MORE_MEMORY = 1.25
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was measured.
+
+    Args:
+        steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
+        start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
+        device: in words. train, val, test: images there are.
+    """
+
+    steps: tuple[float, ...]
+    batch_size: int
+    validation: float
+    recording: float
+    start: float
+    memory: int
+    device_memory: int
+    device: str
+    train: int
+    val: int
+    test: int
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Rates:
+        """From `dataclasses.asdict`'s values, also after a round trip through JSON."""
+        return cls(**values | {"steps": tuple(values["steps"])})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Lowest and highest, in seconds and bytes; ``training`` and ``recording`` add up to the time."""
+
+    training: tuple[float, float]
+    recording: float
+    memory: tuple[int, int]
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of everything."""
+        low, high = self.training
+        return low + self.recording, high + self.recording
+
+
+def estimate(config: Config, rates: Rates) -> Estimate:
+    """What ``config`` takes at the ``rates`` of its `probe`, val and test recorded afterwards."""
+    settings = config.training
+    images = min(config.data.train_size or rates.train, rates.train)
+    steps = settings.epochs * math.ceil(images / settings.batch_size)
+    fixed = rates.start + settings.epochs * min(settings.validation_size, rates.val) * rates.validation
+    training = (fixed + steps * min(rates.steps), fixed + steps * max(rates.steps))
+    return Estimate(
+        training, (rates.val + rates.test) * rates.recording, (rates.memory, round(rates.memory * MORE_MEMORY))
+    )
+
+
+def probe(config: Config) -> Config:
+    """The short training that is timed. Configs with equal probes have equal rates."""
+    old, settings = config.data, config.training
+    size = (STEPS + 1) * settings.batch_size
+    data = DataConfig(old.name, old.root, size if old.train_size is None else min(size, old.train_size))
+    parts = ("batch_size", "accumulation", "clip_norm", "coupling", "distill", "flip", "precision", "workers")
+    kept = {part: getattr(settings, part) for part in parts}
+    return Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE, **kept))
+
+
+class _Enough(Exception):
+    """Everything has been timed."""
+
+
+def measure_rates(config: Config, device: str = "auto") -> Rates:
+    """Train `probe` of the config until its epoch would be saved. Nothing is written.
+
+    Raises:
+        As `experiment.train`.
+    """
+    from .experiment import train
+
+    sizes, short = _sizes(config), probe(config)
+    short = replace(short, data=replace(short.data, train_size=min(short.data.train_size or 1, sizes["train"])))
+    ends: list[float] = []
+    found: dict[str, Any] = {}
+
+    def on_epoch(model: DMPO, result: EpochResult) -> None:
+        now = time.perf_counter()
+        began = now - result.seconds
+        steps = [b - a for a, b in pairwise([began, *ends])]
+        found["steps"] = tuple(steps[1:] or steps)
+        found["start"] = _age() - result.seconds
+        found["validation"] = (now - ends[-1]) / min(SAMPLE, sizes["val"])
+        found["recording"] = _recording(config, model)
+        found.update(_place(model))
+        raise _Enough
+
+    def on_step(done: int, steps: int, loss: float) -> None:
+        ends.append(time.perf_counter())
+
+    with suppress(_Enough):
+        for _ in train(short, f"estimate-{time.time_ns()}", device=device, on_step=on_step, on_epoch=on_epoch):
+            pass
+    return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found, **sizes)
+
+
+def _sizes(config: Config) -> dict[str, Any]:
+    return {split: len(_pictures(config, split)) for split in ("train", "val", "test")}
+
+
+def _pictures(config: Config, split: str) -> Pictures:
+    from .images import load_pictures
+
+    return load_pictures(config.data.name, split, root=config.data.root, seed=config.data.seed)
+
+
+def _recording(config: Config, model: DMPO) -> float:
+    """Seconds per image in float32, as records are made."""
+    from .data import make_loader
+    from .engine import all_logits
+
+    pictures = _pictures(config, "val")
+    loader = make_loader(pictures.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)
+    start = time.perf_counter()
+    all_logits(model, loader)
+    return (time.perf_counter() - start) / min(SAMPLE, len(pictures))
+
+
+def _place(model: DMPO) -> dict[str, Any]:
+    import torch
+
+    if model.device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(), "device_memory": torch.cuda.max_memory_allocated()}
+    return {"device": f"CPU, {torch.get_num_threads()} threads", "device_memory": 0}
+
+
+def _age() -> float:
+    """Seconds since this process began."""
+    return time.time() - float(psutil.Process().create_time())

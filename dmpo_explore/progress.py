@@ -1,0 +1,98 @@
+"""How far a command is, as a small file that another process reads while it runs.
+
+In: `ProgressFile.to`, called as often as one likes. Out: a JSON file that is whole at any moment, and `read_progress`.
+The command line writes it (``--progress FILE``), `jobs` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from .files import read_json, write_json
+
+EVERY = 0.5  # seconds between two writes
+DONE = "done"  # what a command does that is at its end
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a command.
+
+    Args:
+        what: what it does now, e.g. ``training``; `DONE` at its end.
+        done, total: steps or images.
+        first, began: ``done`` and the time (seconds since 1970) when ``what`` was first reported; ``now``: the time.
+        memory: bytes that the process held at most so far. epoch, epochs, loss: of a training; epochs count from 1.
+    """
+
+    what: str
+    done: int
+    total: int
+    first: int
+    began: float
+    now: float
+    memory: int
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+
+    @property
+    def seconds_each(self) -> float | None:
+        """Seconds for one of what is counted, all pauses between included; None before two have been reported."""
+        return (self.now - self.began) / (self.done - self.first) if self.done > self.first else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until ``total`` at that rate; None while there is none."""
+        return None if self.seconds_each is None else (self.total - self.done) * self.seconds_each
+
+
+class ProgressFile:
+    """Keeps ``path`` up to date, at most every `EVERY` seconds; does nothing without a path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.last: Progress | None = None
+        self.written = 0.0
+
+    def to(
+        self, what: str, done: int, total: int, *, epoch: int = 0, epochs: int = 0, loss: float | None = None
+    ) -> None:
+        """``done`` of ``total``; the first and the last report of each ``what`` are always written."""
+        if self.path is None:
+            return
+        now = time.time()
+        same = self.last is not None and self.last.what == what
+        first, began = (self.last.first, self.last.began) if same and self.last else (done, now)
+        self.last = Progress(what, done, total, first, began, now, peak_memory(), epoch, epochs, loss)
+        if not same or done >= total or time.monotonic() - self.written >= EVERY:
+            write_json(self.path, dataclasses.asdict(self.last))
+            self.written = time.monotonic()
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+        self.to(DONE, 1, 1)
+
+
+def read_progress(path: Path) -> Progress | None:
+    """What the file says; None if there is none or it is another's."""
+    try:
+        return Progress(**read_json(path))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def peak_memory() -> int:
+    """Bytes that this process has held at most (resident)."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024

@@ -1,0 +1,419 @@
+"""The page Live: a real model answers, its numbers are the library's; and its reader uses it in Chromium."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from conftest import serving
+from made_up import HOSTILE, MAIN, save_run
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+from synthetic import make_record
+from test_axe import violations
+from tiny import tiny_config
+from visiting import WATCH, Server, Visit
+
+import dmpo_explore as dx
+import live_panel
+import running
+from dmpo_explore.files import write_text
+from dmpo_explore.live import ALIVE, LiveRun, Look
+from dmpo_explore.policy import ConfidencePolicy
+from dmpo_explore.tally import SHOWN, Answer, Disagreement, Tally
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PAGE = MAIN.parent / "views" / "live.py"
+IMAGES = 359  # of digits' test split
+
+
+def save_weights_of(path: Path, seed: int) -> None:
+    """Weights for the run in ``path``, none of them at zero."""
+    import torch
+
+    from dmpo_explore.build import build_model
+    from dmpo_explore.run import load_run, save_weights
+    from dmpo_explore.seeding import seeded
+
+    config, names = load_run(path).config, dx.load_pictures("digits", "test").class_names
+    with seeded(config.training.seed):
+        model = build_model(config.model, len(names))
+    with seeded(seed), torch.no_grad():
+        for weight in model.trainable_state().values():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    save_weights(path, model.trainable_state(), config.model, names)
+
+
+@pytest.fixture(scope="module")
+def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs root: a model and its record, another model with the same record, and scores without a model."""
+    root = tmp_path_factory.mktemp("model-runs")
+    write_text(root / "tiny" / "config.json", tiny_config(model={"exits": 3}).to_json())
+    save_weights_of(root / "tiny", seed=0)
+    dx.record_run(dx.load_run(root / "tiny"), "test", device="cpu")
+    shutil.copytree(root / "tiny", root / "foreign")
+    save_weights_of(root / "foreign", seed=7)
+    save_run(root, "scores", images=60)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(model_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on `model_root`."""
+    with serving(model_root, tmp_path_factory.mktemp("server") / "log.txt") as server:
+        yield server
+
+
+@pytest.fixture
+def root(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """`model_root` as the one the library sees; afterwards no live run is left."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(model_root))
+    yield model_root
+    for live in list(running._ALL):
+        live.stop(wait=20)
+
+
+def opened(**parameters: str) -> AppTest:
+    app = AppTest.from_file(str(PAGE), default_timeout=60)
+    for name, value in parameters.items():
+        app.query_params[name] = value
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def started(**parameters: str) -> AppTest:
+    return checked(opened(**parameters).button(key="begin").click().run())
+
+
+def live_of(app: AppTest) -> LiveRun:
+    found = app.session_state[running.KEY]
+    assert isinstance(found, running.Running)
+    return found.live
+
+
+def until(app: AppTest, wanted: Callable[[Look], bool]) -> AppTest:
+    """Draw the page again until its live run is as ``wanted``."""
+    end = time.monotonic() + 30
+    while not wanted(live_of(app).look()):
+        assert time.monotonic() < end, live_of(app).look()
+        time.sleep(0.05)
+    return checked(app.run())
+
+
+def ended(look: Look) -> bool:
+    return look.state not in ALIVE
+
+
+def cards(app: AppTest) -> dict[str, tuple[str, str]]:
+    return {metric.label: (metric.value, metric.delta) for metric in app.metric}
+
+
+def bodies(app: AppTest) -> str:
+    return "".join(str(element.proto.body) for element in app.get("html"))
+
+
+def said(app: AppTest) -> str:
+    found = [*app.warning, *app.error, *app.info, *app.caption]
+    return "\n".join(element.value for element in found).replace("\\", "")
+
+
+def measured(app: AppTest) -> dict[str, str]:
+    """What the cards of the live run say: the value, and what follows it."""
+    found = re.findall(r'data-live="([\w-]+)">([^<]*)</dd><dd>([^<]*)</dd>', bodies(app))
+    return {key: f"{value} | {versus}" for key, value, versus in found}
+
+
+def labels(app: AppTest) -> set[str]:
+    return {button.label for button in app.button}
+
+
+def test_before_the_start_it_says_what_is_promised_and_on_which_device(root: Path) -> None:
+    app = opened(run="tiny", threshold="0.5")
+    record = dx.load_run("tiny").record("test")
+    summary = dx.summarise(record, ConfidencePolicy((0.5,)).exits(record))
+    assert cards(app)["Accuracy"][0] == f"{summary['accuracy']:.2%}"
+    assert cards(app)["Compute saved"][0] == f"{1 - summary['flops_fraction']:.1%}"
+    assert re.search(r"CPU, \d+ thread|GiB", said(app))
+    assert "Start" in labels(app) and not app.button(key="begin").disabled
+    assert not measured(app)
+
+
+@pytest.mark.parametrize("engine", ["infer", "stream"])
+def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None:
+    app = until(started(run="tiny", threshold="0.5", batch="32", count="all", engine=engine), ended)
+    record = dx.load_run("tiny").record("test")
+    policy = ConfidencePolicy((0.5,))
+    summary = dx.summarise(record, policy.exits(record))
+    shown, counted = measured(app), live_of(app).look().count.measured
+    assert counted is not None
+    assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full model as recorded: {IMAGES}"
+    assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full model {summary['full_accuracy']:.1%}"
+    assert shown["speed-up"] == f"{counted.speed_up:.2f}× | promised {1 / summary['flops_fraction']:.2f}×"
+    assert counted.speed_up > 0
+    assert 'data-state="done"' in bodies(app) and f"{IMAGES} of {IMAGES} images" in bodies(app)
+    assert "images · confidence 0.5<" in bodies(app)
+    assert bodies(app).count('class="dx-dot"') == bodies(app).count('href="image?run=tiny&amp;split=test&amp;') == SHOWN
+    assert "2 calls of either arm" in said(app)
+    assert "Start again" in labels(app) and "Stop" not in labels(app)
+
+
+def test_the_threshold_moves_while_it_runs(root: Path) -> None:
+    app = until(started(run="tiny", threshold="0.5", batch="8", count="endless"), lambda look: look.count.images > 20)
+    assert {"Pause", "Stop"} <= labels(app) and app.selectbox(key="batch").disabled
+    slider = app.select_slider(key="dial 0")
+    checked(slider.set_value(len(slider.options) - 1).run())  # none early
+    app = until(app, lambda look: look.count.measured is not None and len(look.count.moves) == 2)
+    policy = live_of(app).look().count.policy
+    assert policy is not None and policy.thresholds == (ConfidencePolicy.nobody,)
+    assert "since the threshold moved" in bodies(app)
+    app = checked(app.button(key="stop").click().run())
+    look = live_of(app).look()
+    assert look.state == "stopped" and look.count.agreed == look.count.images > 20
+    assert look.count.measured is not None and look.count.measured.exits[:2] == (0, 0)
+    assert "Start again" in labels(app) and not app.selectbox(key="batch").disabled
+
+
+def test_it_pauses_and_goes_on(root: Path) -> None:
+    app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
+    app = checked(app.button(key="pause").click().run())
+    time.sleep(0.3)
+    images = live_of(app).look().count.images
+    time.sleep(0.2)
+    assert live_of(app).look().count.images == images and live_of(app).look().state == "paused"
+    app = checked(app.button(key="resume").click().run())
+    until(app, lambda look: look.count.images > images)
+    assert "Pause" in labels(app)
+
+
+def test_another_run_ends_it_and_starting_again_begins_anew(root: Path) -> None:
+    app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
+    first = live_of(app)
+    app = checked(app.selectbox(key="run").set_value("foreign").run())
+    assert "the live run was ended" in said(app) and first.look().state == "stopped"
+    assert running.KEY not in app.session_state
+    app = checked(app.button(key="begin").click().run())
+    second = live_of(app)
+    assert second is not first and second.look().alive
+    app = checked(app.button(key="stop").click().run())
+    assert checked(app.button(key="begin").click().run()) and live_of(app) is not second
+    assert second.look().state == "stopped"
+
+
+def test_a_record_of_other_weights_is_found_out(root: Path) -> None:
+    app = until(started(run="foreign", threshold="0.5", batch="32", count="all"), ended)
+    look = live_of(app).look()
+    assert look.count.agreed < look.count.images == IMAGES
+    assert measured(app)["agreed"].startswith(f"{look.count.agreed} of {IMAGES} | ")
+    apart = IMAGES - look.count.agreed
+    assert f"{apart} of {IMAGES} images left elsewhere" in said(app)
+    assert "was the record made of these weights" in said(app)
+    (table,) = app.table
+    assert len(table.value) == min(apart, SHOWN) and "score to threshold" in table.value
+
+
+def test_rounding_is_told_from_what_is_wrong(root: Path) -> None:
+    record, shown = dx.load_run("tiny").record("test"), []
+    for distance in (3e-6, None, 0.2):
+        shown.append(Disagreement(3, 0, 1, 2, 2, distance))
+    table = live_panel.table(record, shown)
+    assert table["score to threshold"].tolist() == ["3.0e-06", "", "2.0e-01"]
+    assert table["left at exit"].tolist() == ["1"] * 3 and table["recorded exit"].tolist() == ["2"] * 3
+
+
+def test_a_run_without_weights_is_a_notice(root: Path) -> None:
+    app = opened(run="scores")
+    assert "has no weights yet" in said(app) and "train it" in said(app)
+    assert app.button(key="begin").disabled
+    assert cards(app)["Accuracy"]  # the record's numbers are there all the same
+
+
+def test_a_backbone_that_is_not_fetched_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.weights.cached_weights", lambda backbone: root / "nothing.safetensors")
+    app = opened(run="demo")
+    assert "Run `dmpo-explore fetch --backbone vit_small_patch14_dinov2`" in said(app)
+    assert app.button(key="begin").disabled
+
+
+def test_what_goes_wrong_at_the_start_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError("the pictures have to be fetched: `dmpo-explore fetch`")
+
+    monkeypatch.setattr(running, "open_arms", nothing)
+    app = started(run="tiny")
+    assert "The live run could not begin" in said(app) and "dmpo-explore fetch" in said(app)
+    assert running.KEY not in app.session_state and "Start" in labels(app)
+
+
+def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, calls = running.open_arms, []
+
+    def failing(*all: Any, **options: Any) -> Any:
+        arms = made(*all, **options)
+
+        def early(images: Any, policy: Any) -> Any:
+            calls.append(len(images))
+            if len(calls) == 5:
+                raise RuntimeError("CUDA out of memory")
+            return arms.early(images, policy)
+
+        return replace(arms, early=early)
+
+    monkeypatch.setattr(running, "open_arms", failing)
+    app = until(started(run="tiny", batch="8", count="all"), ended)
+    assert "The live run failed" in said(app) and "CUDA out of memory" in said(app)
+    assert 'data-state="failed"' in bodies(app) and measured(app)["agreed"].startswith("16 of 16 | ")
+
+
+def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "load_average", lambda: 0.1)
+    first = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
+    assert "at work" not in said(first)
+    monkeypatch.setattr(running, "load_average", lambda: 3.7)
+    second = until(started(run="tiny", batch="8", count="all"), ended)
+    assert "Another live run was at work in this app" in said(second) and "load average 3.7" in said(second)
+    checked(first.button(key="stop").click().run())
+    third = until(started(run="tiny", batch="8", count="200"), ended)
+    assert "at work in this app" not in said(third)
+    assert live_of(third).look().count.images == 200
+
+
+def test_a_link_says_all_and_nonsense_is_said(root: Path) -> None:
+    app = opened(run="tiny", batch="8", count="endless", engine="stream")
+    assert app.session_state["batch"] == "8" and app.session_state["engine"] == "stream"
+    app.selectbox(key="batch").set_value("1")
+    app.selectbox(key="count").set_value("all")
+    checked(app.run())
+    there = {key: app.query_params[key] for key in app.query_params}
+    assert (there["batch"], there["count"], there["engine"], there["run"]) == ("1", "all", "stream", "tiny")
+    app = opened(run="tiny", batch="9" * 5000, count=HOSTILE, engine="../x")
+    assert all(f"There is no {what}" in said(app) for what in ("batch size", "number of images", "engine"))
+    assert app.session_state["batch"] == "64" and app.session_state["count"] == "all"
+
+
+def test_words_for_states_and_thresholds() -> None:
+    count = Tally(make_record(30)).count()
+    assert "progress" not in live_panel.status(Look("running", count, None, None))  # until stopped: no end to show
+    assert 'max="30" value="0"' in live_panel.status(Look("warming up", count, 30, None))
+    nobody, everybody = (ConfidencePolicy((end,)) for end in (ConfidencePolicy.nobody, ConfidencePolicy.everybody))
+    assert [live_panel.said(policy) for policy in (nobody, everybody)] == ["none early", "all at exit 1"]
+    assert live_panel.said(ConfidencePolicy((0.25, 0.5))) == "0.25, 0.5"
+
+
+def test_names_are_text() -> None:
+    record = make_record(4, class_names=(HOSTILE, "b", "c", "d", "e"))
+    body = live_panel.answers(record, [Answer(0, 0, 0, 0.5), Answer(1, 3, 1, 0.9)], None)
+    assert "<img" not in body and "&lt;img" in body
+    table = live_panel.table(record, [Disagreement(0, 0, 1, 0, 1, None)])
+    assert table["answered"][0].startswith(r"\<img ")
+
+
+# -- in the browser --
+
+
+def state(page: Page) -> str:
+    return page.locator(".dx-status").get_attribute("data-state") or ""
+
+
+def images(page: Page) -> int:
+    text = page.locator(".dx-status").inner_text()
+    found = re.search(r"([\d,]+) (?:of [\d,]+ )?images", text)
+    assert found, text
+    return int(found[1].replace(",", ""))
+
+
+def grows(page: Page, than: int) -> None:
+    page.wait_for_function(
+        "than => Number(document.querySelector('.dx-status').innerText"
+        ".match(/([\\d,]+) (of [\\d,]+ )?images/)[1].replaceAll(',', '')) > than",
+        arg=than,
+    )
+
+
+def press(page: Page, name: str, then: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+    page.wait_for_selector(f".dx-status[data-state='{then}']")
+
+
+def test_started_threshold_moved_paused_and_stopped(visit: Visit) -> None:
+    page = visit.show("live?run=tiny&threshold=0.5&batch=8&count=endless", ".st-key-begin button")
+    press(page, "Start", "running")
+    grows(page, 0)
+    seen = images(page)
+    grows(page, seen)  # nobody pressed anything
+    slider = page.get_by_role("slider", name="Threshold")
+    slider.focus()
+    slider.press("PageUp")
+    page.wait_for_url(lambda url: "threshold=0.5&" not in url)
+    expect(page.locator(".dx-status")).to_contain_text("since the threshold moved")
+    press(page, "Pause", "paused")
+    visit.page.wait_for_timeout(1500)  # a call was under way
+    seen = images(page)
+    visit.page.wait_for_timeout(1500)
+    assert images(page) == seen
+    press(page, "Go on", "running")
+    grows(page, seen)
+    press(page, "Stop", "stopped")
+    visit.settle_on(".dx-status", ".dx-answers li")
+    agreed, of = re.findall(r"[\d,]+", page.locator("[data-live=agreed]").inner_text())
+    assert agreed == of and int(of.replace(",", "")) == images(page) > seen
+    page.get_by_role("button", name="How it is measured").click()
+    expect(page.get_by_text("asks the last exit only")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_two_sessions_at_once_take_turns(visit: Visit, browser: Browser) -> None:
+    path = "live?run=tiny&batch=8&count=endless"
+    page = visit.show(path, ".st-key-begin button")
+    context = browser.new_context()
+    context.add_init_script(WATCH)
+    other = Visit(context.new_page(), visit.server)
+    other.show(path, ".st-key-begin button")
+    for one in (page, other.page):
+        press(one, "Start", "running")
+    for one in (page, other.page):
+        grows(one, images(one))
+        expect(one.get_by_text("other live run")).to_be_visible()
+    press(other.page, "Stop", "stopped")
+    grows(page, images(page))
+    press(page, "Stop", "stopped")
+    for one in (page, other.page):
+        agreed, of = re.findall(r"[\d,]+", one.locator("[data-live=agreed]").inner_text())
+        assert agreed == of
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+def test_a_finished_live_run_has_no_serious_violation_and_nothing_sticks_out(visit: Visit, scheme: str) -> None:
+    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page = visit.show("live?run=tiny&count=all", ".st-key-begin button")
+    press(page, "Start", "done")
+    visit.settle_on(".dx-answers li")
+    found = violations(visit)
+    assert not found, "\n".join(found)
+    page.set_viewport_size({"width": 800, "height": 1100})
+    visit.settle_on(".dx-answers li")
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks any more."""
+    made = running.LiveRun
+    monkeypatch.setattr(running, "LiveRun", lambda *all, **options: made(*all, **options, idle=0.5))
+    app = started(run="tiny", batch="8", count="endless")
+    live = live_of(app)
+    live._thread.join(20)
+    assert live.look().state == "left"
+    assert "nobody looked" in bodies(checked(app.run())) and np.isfinite(live.look().count.images)

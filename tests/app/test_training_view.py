@@ -1,0 +1,407 @@
+"""Training: curves of any run; a form that starts real trainings and nothing else; cards that stop and resume them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import _wait_for
+from made_up import HOSTILE, MAIN, save_run
+from playwright.sync_api import expect
+from streamlit.testing.v1 import AppTest
+from test_axe import violations
+from tiny import tiny_config
+from visiting import WATCH, Server, Visit
+
+import own_folder
+import training_form
+import training_jobs
+from dmpo_explore import jobs
+from dmpo_explore.bypass import BYPASSES
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.estimate import Rates
+from dmpo_explore.images import DATASETS
+from dmpo_explore.loss import COUPLINGS
+from dmpo_explore.predictor import NORMALISATIONS, PREDICTORS, READS
+from dmpo_explore.progress import Progress
+from dmpo_explore.run import load_run
+from dmpo_explore.schedule import SCHEDULES
+from dmpo_explore.tuning import TUNINGS
+from dmpo_explore.weights import KEYWORDS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+VIEW = MAIN.parent / "views" / "training.py"
+HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
+
+
+@pytest.fixture(autouse=True)
+def on_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `.streamlit/config.toml` has it; AppTest does not read that."""
+    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runs root with one run that has a history, and jobs that only sleep."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    save_run(tmp_path / "runs", "learned", images=40)
+    (tmp_path / "runs" / "learned" / "history.csv").write_text(HISTORY)
+    (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(jobs, "MODULE", ["-u", str(tmp_path / "sleep.py")])
+    yield tmp_path / "runs"
+    for job in jobs.list_jobs():
+        jobs.stop(job.name, grace=0.5)
+
+
+def opened(**parameters: str) -> AppTest:
+    app = AppTest.from_file(str(VIEW), default_timeout=60)
+    for name, value in parameters.items():
+        app.query_params[name] = value
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def texts(app: AppTest) -> str:
+    found = [*app.warning, *app.error, *app.info, *app.caption, *app.success, *app.markdown]
+    return "\n".join(element.value for element in found).replace("\\", "")
+
+
+def button(app: AppTest, label: str) -> AppTest:
+    return checked(next(b for b in app.button if b.label == label).click().run())
+
+
+def begin_with(app: AppTest, preset: str, **fields: object) -> AppTest:
+    checked(app.selectbox(key="train start").set_value(preset).run())
+    for name, value in fields.items():
+        kind = app.text_input if name == "exits" else app.number_input
+        section = "model" if name == "exits" else "data" if name == "train_size" else "training"
+        kind(key=f"train {section}.{name}").set_value(value)
+    return checked(app.run())
+
+
+def command(app: AppTest) -> list[str]:
+    return next(shlex.split(block.value) for block in app.code if block.value.startswith("dmpo-explore train"))
+
+
+# -- curves --
+
+
+def test_every_run_shows_how_it_learned(root: Path) -> None:
+    app = opened(run="demo")
+    assert app.selectbox(key="run").value == "demo" and len(app.get("plotly_chart")) == 2
+    assert "Dotted: epoch 4" in texts(app) and "from epoch 3 on exit 1 weighs" in texts(app)
+    assert len(app.dataframe[0].value) == 4
+    checked(app.selectbox(key="run").set_value("learned").run())
+    assert app.dataframe[0].value["accuracy_2"].tolist() == [0.6, 0.7] and "epoch 2 on" in texts(app)
+    assert "run" in app.query_params and app.query_params["run"] == "learned"
+    for name in ("demo-naive", "demo-single", "demo-cnn"):
+        assert not opened(run=name).error
+
+
+def test_a_run_that_breaks_is_a_notice(root: Path) -> None:
+    run, good = root / "learned", root.parent / "good"
+    shutil.copytree(run, good)
+    damages: dict[str, Callable[[], object]] = {
+        "not text": lambda: (run / "history.csv").write_bytes(b"\xff\xfe\x00"),
+        "no epoch": lambda: (run / "history.csv").unlink(),
+        "words": lambda: (run / "history.csv").write_text(HISTORY.replace(".6", "six")),
+        "other columns": lambda: (run / "history.csv").write_text("epoch,x\n1,2\n"),
+        "no config": lambda: (run / "config.json").write_text("[1]"),
+        "deleted": lambda: shutil.rmtree(run),
+    }
+    app = opened(run="learned")
+    for name, damage in damages.items():
+        damage()
+        checked(app.run())
+        assert "learned cannot be shown" in texts(app) or "There is no run 'learned'" in texts(app), name
+        assert any(b.label == "Start training" for b in app.button)  # the form stays
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(good, run)
+
+
+@pytest.mark.parametrize("name", ["../learned", HOSTILE])
+def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
+    assert "There is no run" in texts(opened(run=name))
+
+
+# -- the form --
+
+
+def test_choices_are_the_librarys() -> None:
+    found = {field[1]: set(names) for field, names in training_form.CHOICES.items()}
+    assert found["name"] == {*DATASETS, training_form.FOLDER} and found["schedule"] == set(SCHEDULES)
+    assert found["tuning"] == set(TUNINGS) and found["bypass"] == set(BYPASSES)
+    assert found["predictor"] == set(PREDICTORS) and found["coupling"] == set(COUPLINGS)
+    assert found["normalisation"] == set(NORMALISATIONS) and found["read"] == {"auto", *READS}
+    assert found["weights"] == set(KEYWORDS) and found["precision"] == {"no", "bf16", "fp16"}
+
+
+def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loading.check_ready", lambda config: None)
+    started: list[Config] = []
+    monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
+    app = opened()
+    for preset in reversed(training_form.presets()):
+        button(begin_with(app, preset), "Start training")
+    assert started[::-1] == list(training_form.presets().values())
+
+
+def test_a_run_is_a_beginning_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loading.check_ready", lambda config: None)
+    app = begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7)
+    started: list[Config] = []
+    monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
+    button(app, "Start training")
+    config = load_run("demo-cnn").config
+    assert started == [replace(config, training=replace(config.training, epochs=7))]
+
+
+def test_the_command_says_the_same(root: Path) -> None:
+    app = begin_with(opened(), "toy, in seconds", epochs=2, exits="2,6", train_size=None)
+    typed = command(app)
+    assert typed[:4] == ["dmpo-explore", "train", "--data", "digits"] and "--train-size" not in typed
+    assert typed[typed.index("--exits") + 1] == "2,6" and "--no-flip" in typed
+    assert typed[-3:] == ["--name", "mine", "--record"]
+
+
+def test_what_cannot_be_is_said_and_cannot_be_started(root: Path) -> None:
+    app = begin_with(opened(), "toy, in seconds")
+    for field, value, said in (
+        ("name", "../x", "must be 1 to 100 letters"),
+        ("name", "--force", "begins with a dash"),
+        ("name", "demo", "is bundled"),
+        ("name", "learned", "'learned' exists"),
+        ("name", "", "must be 1 to 100 letters"),
+        ("model.exits", "6,3", "rising block numbers"),
+        ("model.exits", "a; ls", "neither a number nor blocks"),
+        ("model.exits", "0", "must be at least 1"),
+    ):
+        before = app.text_input(key=f"train {field}").value
+        checked(app.text_input(key=f"train {field}").set_value(value).run())
+        assert said in texts(app) and not [b for b in app.button if b.label in ("Start training", "Measure")], value
+        app.text_input(key=f"train {field}").set_value(before)
+    assert [b.label for b in checked(app.run()).button if b.label == "Start training"]
+
+
+def test_data_that_are_not_here_name_the_command(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    app = begin_with(opened(), "toy, in seconds")
+    checked(app.selectbox(key="train data.name").set_value("cifar10").run())
+    assert "dmpo-explore fetch --data cifar10" in texts(app)
+    checked(app.selectbox(key="train data.name").set_value("digits").run())
+    assert app.checkbox(key="train training.flip").value is False
+    checked(app.selectbox(key="train model.backbone").set_value("vit_small_patch14_dinov2").run())
+    checked(app.selectbox(key="train model.weights").set_value("auto").run())
+    assert "dmpo-explore fetch --backbone vit_small_patch14_dinov2" in texts(app)
+
+
+def test_a_folder_of_ones_own(root: Path, tmp_path: Path) -> None:
+    app = begin_with(opened(), "toy, in seconds")
+    checked(app.selectbox(key="train data.name").set_value(training_form.FOLDER).run())
+    assert "Say where the folder" in texts(app)
+    checked(app.text_input(key="train folder").set_value(str(tmp_path / "nothing")).run())
+    assert "unknown data" in texts(app)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "", None])
+def test_others_may_look_but_not_start_or_stop(
+    root: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    jobs.start(tiny_config(), "mine")
+    monkeypatch.setattr(own_folder.st, "get_option", lambda name: "0.0.0.0")
+    app = opened()
+    assert "can be reached from other machines" in texts(app) and "mine" in texts(app) and app.get("plotly_chart")
+    assert not app.button and app.expander[0].label != "Log"
+
+
+# -- time and memory --
+
+
+def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Config] = []
+
+    def measure(config: Config) -> Rates:
+        asked.append(config)
+        return Rates((1.0, 2.0), 20, 0.0, 0.01, 10.0, 1 << 30, 0, "CPU", 1295, 143, 359)
+
+    monkeypatch.setattr(jobs, "measure", measure)
+    app = button(begin_with(opened(), "toy, in seconds", epochs=6), "Measure")
+    assert [config.data.train_size for config in asked] == [200]
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown == {"Time": "75 s – 2 min", "Memory": "1.0 – 1.2 GiB"}  # 10 s + 60 steps of 1 to 2 s + 5 s
+    app.number_input(key="train training.epochs").set_value(60)
+    assert {m.label: m.value for m in checked(app.run()).metric}["Time"] == "10 min – 20 min"
+    app.number_input(key="train training.batch_size").set_value(40)
+    assert not checked(app.run()).metric  # other steps: to be measured anew
+    monkeypatch.setattr(jobs, "measure", lambda config: (_ for _ in ()).throw(ValueError("CUDA out of memory")))
+    assert "CUDA out of memory" in texts(button(app, "Measure"))
+
+
+def test_words() -> None:
+    assert [training_jobs.clock(s) for s in (3, 89, 90, 5000, 5460)] == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
+    assert training_jobs.span((0.0123, 1.26)) == "12 ms to 1.3 s"
+    progress = Progress("training", 41, 60, 1, 0.0, 80.0, 2 << 30, epoch=3, epochs=4, loss=0.5)
+    status = jobs.Status(jobs.RUNNING, "", 2, 4, (), progress, 1 << 30)
+    rates = Rates((1.5, 1.75), 20, 0, 0, 0, 0, 0, "CPU", 1, 1, 1)
+    said = (
+        "epoch 3 of 4, 41 of 60 steps · loss 0.500 · 2.0 s a step (measured before: 1.5 s to 1.8 s) · about 38 s left"
+    )
+    assert training_jobs.said(status, rates) == said + ", then recording · 1.0 GiB now, 2.0 at most"
+
+
+# -- jobs --
+
+
+def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
+    app = begin_with(opened(), "toy, in seconds")
+    button(app, "Start training")
+    (job,) = jobs.list_jobs()
+    assert job.name == "mine" and job.config == training_form.presets()["toy, in seconds"]
+    assert "mine · training, 0 of 6 epochs done" in texts(app).replace("*", "")
+    assert app.text_input(key="train name").value == "mine-2"
+    second = next(b for b in app.button if b.label == "Start training")
+    assert second.disabled and "mine" in app.checkbox(key="train beside").label
+    assert "In the background" in [h.value for h in opened().header]  # after a reload, in another session
+    button(app, "Stop")
+    assert jobs.status(jobs.load_job("mine")).state == jobs.STOPPED and "stopped before the first epoch" in texts(app)
+    button(app, "Start again")
+    assert jobs.load_job("mine").pid != job.pid and jobs.status(jobs.load_job("mine")).active
+    jobs.stop("mine")
+    checked(app.run())
+    button(app, "Put away")
+    assert not jobs.list_jobs() and "In the background" not in [h.value for h in app.header]
+
+
+def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = begin_with(opened(), "toy, in seconds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "start", lambda *a, **o: (_ for _ in ()).throw(FileExistsError("'x' is being trained")))
+        button(app, "Start training")
+    assert "The training was not started." in texts(app) and "'x' is being trained" in texts(app)
+    jobs.start(tiny_config(), "mine")  # somebody else
+    jobs.stop("mine")
+    monkeypatch.setattr(jobs, "forget", lambda name: jobs.load_job("gone"))
+    checked(app.run())
+    button(app, "Put away")
+    assert "there is no job 'gone'" in texts(app)
+    assert "there is no job" not in texts(checked(app.run()))  # said once
+
+
+def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "sleep.py").write_text("import sys\nsys.exit(" + repr(f"error: no luck with {HOSTILE}") + ")\n")
+    job = jobs.start(Config(DataConfig(HOSTILE)), "mine")
+    while jobs.status(job).active:
+        time.sleep(0.05)
+    app = opened()
+    assert HOSTILE in texts(app) and "<img" not in "".join(e.value for e in app.error).replace(r"\<", "")
+
+
+# -- in the browser --
+
+
+@pytest.fixture
+def trainer(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
+    """A browser on an app whose runs root is its own, since it trains."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log, root = tmp_path / "log.txt", tmp_path / "runs"
+    options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
+    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root), "DMPO_EXPLORE_SLIDER": "live", "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+        context.set_default_timeout(120_000)
+        context.add_init_script(WATCH)
+        visit = Visit(context.new_page(), Server(f"http://127.0.0.1:{port}/", log, root))
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        yield visit
+        assert not visit.errors and visit.page.get_by_test_id("stException").count() == 0
+    finally:
+        context.close()
+        process.terminate()
+        process.wait(timeout=20)
+    assert "Traceback" not in log.read_text(errors="replace")
+
+
+@pytest.mark.slow
+def test_a_reader_trains_reloads_stops_resumes_and_explores(
+    trainer: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trainer.server.runs))
+    page = trainer.show("training", ".js-plotly-plot")
+    page.get_by_role("combobox", name=re.compile("Begin with")).click()
+    page.get_by_role("option", name="toy, in seconds").click()
+    expect(page.locator(".stMain").get_by_text("--data digits").first).to_be_visible()
+    name, epochs = page.get_by_label("Name of the run"), page.get_by_label("Epochs", exact=True)
+    name.fill("toy")
+    name.press("Enter")
+    epochs.fill("80")
+    epochs.press("Enter")
+    expect(page.get_by_text("--epochs 80").first).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    stop = page.get_by_role("button", name="Stop")
+    expect(stop).to_be_visible()
+    expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 80"))).to_be_visible()
+
+    page.reload()
+    page.wait_for_selector("h1")
+    expect(page.get_by_text(re.compile(r"epoch \d+ of 80"))).to_be_visible()
+    stop.click()
+    expect(page.get_by_text(re.compile(r"stopped, \d+ of 80 epochs kept"))).to_be_visible()
+    kept = len(load_run("toy").history())
+    assert 2 <= kept < 80 and not jobs.status(jobs.load_job("toy")).active
+    assert jobs.load_job("toy").log().rstrip().endswith("go on with: dmpo-explore train --resume toy")
+
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("trained and recorded, 80 of 80 epochs")).to_be_visible(timeout=300_000)
+    assert load_run("toy").history()["epoch"].tolist() == list(range(1, 81))
+    page.get_by_role("button", name="Open in Explore").click()
+    page.wait_for_url("**run=toy**")
+    trainer.settle()
+    assert page.locator("[data-number=accuracy]").inner_text().endswith("%")
+    said = subprocess.run([sys.executable, "-m", "dmpo_explore.cli", "runs"], capture_output=True, text=True)
+    assert re.search(r"^toy +digits.*epoch 80/80, records: test val", said.stdout, re.M)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_running_card_and_a_wrong_form_are_accessible(
+    trainer: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trainer.server.runs))
+    jobs.start(tiny_config(epochs=5000), "toy")
+    try:
+        trainer.page.emulate_media(color_scheme=scheme)
+        page = trainer.page
+        page.goto(trainer.server.address + "training")
+        expect(page.get_by_text(re.compile(r"epoch \d+ of 5000"))).to_be_visible()
+        page.get_by_text("Log", exact=True).click()
+        page.get_by_label("Name of the run").fill("--force")
+        page.get_by_label("Name of the run").press("Enter")
+        expect(page.get_by_text("begins with a dash")).to_be_visible()
+        found = violations(trainer)
+        assert not found, "\n".join(found)
+        page.screenshot(path=tmp_path / f"training-{scheme}.png", full_page=True)
+    finally:
+        jobs.stop("toy", grace=1)

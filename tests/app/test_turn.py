@@ -1,0 +1,150 @@
+"""Turns come one after another, in order, whatever happens; who waits is told for whom."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import turn
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(turn, "PATIENCE", 0.02)
+    monkeypatch.setattr(turn, "GLANCE", 0.02)
+    yield
+    assert turn._TURNS.enter("the end"), "somebody kept the turn"
+    turn._TURNS.leave()
+
+
+def started(work: list[threading.Thread]) -> None:
+    for thread in work:
+        thread.start()
+
+
+def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
+    inside, seen, most = 0, [], 0
+    first = threading.Event()
+
+    def work(number: int) -> None:
+        nonlocal inside, most
+        with turn.taken(f"work {number}"):
+            inside += 1
+            most = max(most, inside)
+            seen.append(number)
+            first.wait(0.01)
+            inside -= 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    with turn.taken("the beginning"):
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)  # so that they stand in line in this order
+        assert seen == []
+    for thread in threads:
+        thread.join(20)
+    assert seen == list(range(8)) and most == 1
+
+
+def test_who_takes_it_again_and_again_lets_others_in_between() -> None:
+    """A live run takes it per batch: an explanation waits for one batch and not for all."""
+    batches, other = 0, threading.Event()
+
+    def explain() -> None:
+        with turn.taken("an explanation"):
+            other.set()
+
+    thread = threading.Thread(target=explain)
+    while not other.is_set() and batches < 1000:
+        with turn.taken("a live run"):
+            batches += 1
+            if batches == 3:
+                thread.start()
+            time.sleep(0.005)
+    thread.join(20)
+    assert batches < 20
+
+
+def test_the_same_thread_may_take_it_inside() -> None:
+    with turn.taken("outer"), turn.taken("inner"):
+        assert turn._TURNS.enter("again") is False
+    with turn.taken("afterwards"):
+        pass
+
+
+def test_an_error_passes_it_on() -> None:
+    with pytest.raises(KeyError), turn.taken("what fails"):
+        raise KeyError("broken")
+    done = threading.Event()
+
+    def work() -> None:
+        with turn.taken("the next"):
+            done.set()
+
+    started([threading.Thread(target=work)])
+    assert done.wait(20)
+
+
+class Place:
+    """What stands where the page would say something; ``ends`` as Streamlit ends a run that is not wanted."""
+
+    def __init__(self, ends: bool = False) -> None:
+        self.said: list[str] = []
+        self.ends = ends
+
+    def info(self, text: str, icon: str) -> None:
+        self.said.append(text)
+        if self.ends:
+            raise RuntimeError("drawn anew")
+
+    def empty(self) -> None:
+        self.said.append("")
+
+
+def held(monkeypatch: pytest.MonkeyPatch, place: Place) -> tuple[threading.Thread, threading.Event]:
+    """Another thread has the turn, and this thread has a page."""
+    monkeypatch.setattr(turn, "get_script_run_ctx", lambda suppress_warning: object())
+    monkeypatch.setattr(turn.st, "empty", lambda: place)
+    inside, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with turn.taken("an explanation of one image"):
+            inside.set()
+            release.wait(20)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(20)
+    return thread, release
+
+
+def test_a_page_that_waits_says_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    thread, release = held(monkeypatch, place)
+    threading.Timer(0.15, release.set).start()
+    with turn.taken("an answer"):
+        pass
+    thread.join(20)
+    assert set(place.said[:-1]) == {"Waiting for an explanation of one image …"} and place.said[-1] == ""
+
+
+def test_a_page_that_is_left_gives_its_place_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread, release = held(monkeypatch, Place(ends=True))
+    with pytest.raises(RuntimeError, match="drawn anew"), turn.taken("an answer"):
+        raise AssertionError("it was not its turn")
+    release.set()
+    thread.join(20)
+
+
+def test_a_thread_without_a_page_waits_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place()
+    thread, release = held(monkeypatch, place)
+    monkeypatch.setattr(turn, "get_script_run_ctx", lambda suppress_warning: None)
+    threading.Timer(0.1, release.set).start()
+    with turn.taken("a batch"):
+        pass
+    thread.join(20)
+    assert place.said == []

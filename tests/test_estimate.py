@@ -1,0 +1,81 @@
+"""What a training will cost: measured on real steps that leave nothing, then plain arithmetic."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from tiny import tiny_config, tiny_options
+from typer.testing import CliRunner
+
+from dmpo_explore import cli
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.estimate import STEPS, Rates, estimate, measure_rates, probe
+
+RATES = Rates((0.5, 0.75), 64, 0.01, 0.02, 5.0, 1000, 0, "CPU", train=1000, val=300, test=200)
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def test_the_sum_by_hand() -> None:
+    config = Config(DataConfig(train_size=640))
+    config = replace(config, training=replace(config.training, epochs=3, validation_size=100))
+    found = estimate(config, RATES)
+    fixed = 5 + 3 * 100 * 0.01
+    assert found.training == pytest.approx((fixed + 30 * 0.5, fixed + 30 * 0.75))
+    assert found.recording == pytest.approx(500 * 0.02) and found.memory == (1000, 1250)
+    assert found.seconds == pytest.approx((found.training[0] + 10, found.training[1] + 10))
+    everything = estimate(replace(config, data=DataConfig()), RATES)
+    assert everything.training[0] == pytest.approx(fixed + 3 * 16 * 0.5)  # 1,000 images: 16 steps
+    assert estimate(replace(config, data=DataConfig(train_size=9999)), RATES) == everything
+
+
+def test_only_what_changes_the_rate_asks_for_another_measurement() -> None:
+    config = tiny_config(1000)
+    training = config.training
+    for same in (
+        replace(config, training=replace(training, epochs=9, tuning_lr=1.0, schedule="uniform", seed=3)),
+        replace(config, data=replace(config.data, train_size=None)),
+    ):
+        assert probe(same) == probe(config)
+    for other in (
+        replace(config, training=replace(training, batch_size=21)),
+        replace(config, model=replace(config.model, bypass="none")),
+        replace(config, training=replace(training, coupling="sigmoid")),
+    ):
+        assert probe(other) != probe(config)
+    assert probe(config).data.train_size == 20 * (STEPS + 1) and probe(config).training.epochs == 1
+
+
+@pytest.mark.parametrize("train_size", [None, 15])
+def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | None) -> None:
+    config = tiny_config()
+    rates = measure_rates(replace(config, data=replace(config.data, train_size=train_size)), "cpu")
+    assert len(rates.steps) == (STEPS if train_size is None else 1)
+    assert all(0 < seconds < 60 for seconds in (*rates.steps, rates.validation, rates.recording))
+    assert (rates.train, rates.val, rates.test) == (1295, 143, 359) and rates.batch_size == 20
+    assert rates.memory > 50 << 20 and rates.start > 0 and "CPU" in rates.device and not rates.device_memory
+    assert not runs.exists()
+    assert Rates.from_dict(json.loads(json.dumps(asdict(rates)))) == rates
+
+
+def test_the_command_line_says_it_and_stops(runs: Path) -> None:
+    options = ["train", *tiny_options(), "--estimate", "--device", "cpu"]
+    done = CliRunner().invoke(cli.app, [*options, "--json"])
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    assert 0 < answer["seconds"][0] <= answer["seconds"][1] and answer["memory_bytes"][0] > 50 << 20
+    assert len(Rates.from_dict(answer["rates"]).steps) == 4 and not runs.exists()  # 100 images: 5 steps
+    text = CliRunner().invoke(cli.app, options).stdout
+    assert "GiB of memory" in text and "steps of 20 images" in text
+
+
+def test_what_cannot_be_trained_cannot_be_estimated() -> None:
+    with pytest.raises(ValueError, match="unknown data 'nowhere'"):
+        measure_rates(Config(DataConfig("nowhere")))

@@ -1,0 +1,71 @@
+"""The picture of a run's history: what is drawn is the history's, what is marked is what the run keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmpo_explore.figures_training import kept_epoch, learning_figure, second_phase
+from dmpo_explore.run import load_run
+from dmpo_explore.schedule import loss_weights
+
+
+def history(schedule: str, epochs: int = 6, n_exits: int = 3, ratio: float = 0.5) -> pd.DataFrame:
+    rows = []
+    for epoch in range(epochs):
+        weights = loss_weights(schedule, epoch, epochs, n_exits, phase_ratio=ratio)
+        row: dict[str, float] = {"epoch": epoch + 1, "area": -abs(epoch - 3)}
+        for k in range(n_exits):
+            row |= {f"lambda_{k + 1}": weights[k], f"loss_{k + 1}": 2 / (epoch + 1), f"accuracy_{k + 1}": epoch / 10}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "first"),
+    [("switch", 4), ("mixed", 4), ("linear", 5), ("uniform", None), ("deep-only", None), ("early-only", None)],
+)
+def test_the_second_phase_begins_where_the_first_exit_leads(schedule: str, first: int | None) -> None:
+    table = history(schedule)
+    assert second_phase(table) == first
+    if first:
+        early = table["lambda_1"] >= table["lambda_3"]
+        assert not early[table["epoch"] < first].any() and early[table["epoch"] >= first].all()
+    shapes = learning_figure(table).layout.shapes
+    assert sum(shape.type == "rect" for shape in shapes) == (3 if first else 0)
+    assert {shape.x0 for shape in shapes if shape.type == "rect"} == ({first - 0.5} if first else set())
+
+
+def test_the_switch_moves_with_its_ratio_and_a_single_exit_has_no_phases() -> None:
+    assert second_phase(history("switch", 10, ratio=0.3)) == 4
+    assert second_phase(history("linear", n_exits=1)) is None
+
+
+def test_the_kept_epoch_is_marked_in_every_panel() -> None:
+    table = history("linear")
+    assert kept_epoch(table) == 4
+    lines = [shape for shape in learning_figure(table).layout.shapes if shape.type == "line"]
+    assert [line.x0 for line in lines] == [4, 4, 4]
+    table["area"] = [0.1, 0.9, 0.9, 0.2, 0.9, 0.3]
+    assert kept_epoch(table) == 2  # the first, as `fit` keeps it
+
+
+def test_lines_are_the_historys() -> None:
+    run = load_run("demo")
+    table, figure = run.history(), learning_figure(run.history())
+    assert len(figure.data) == 18
+    drawn = {(trace.name, trace.xaxis): np.asarray(trace.y, float) for trace in figure.data}
+    assert np.array_equal(drawn["exit 6", "x"], table["lambda_6"])
+    assert np.array_equal(drawn["exit 1", "x3"], table["accuracy_1"])
+    assert f"Kept: epoch {kept_epoch(table)}," in run.card()
+
+
+@pytest.mark.parametrize("columns", [["epoch"], ["epoch", "area"], ["epoch", "lambda_1", "loss_1", "accuracy_1"]])
+def test_another_table_is_refused(columns: list[str]) -> None:
+    with pytest.raises(ValueError, match="history"):
+        learning_figure(pd.DataFrame(np.ones((2, len(columns))), columns=columns))
+    with pytest.raises(ValueError, match="history"):
+        learning_figure(history("linear").iloc[:0])
+    with pytest.raises(ValueError, match="not numbers: accuracy_1, loss_2"):
+        learning_figure(history("linear").astype({"loss_2": str, "accuracy_1": str}))

@@ -1,0 +1,351 @@
+"""A live run does what it is told, counts what it did, and ends; with a real model it leaves where the record says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import C, K, made, pictures
+from synthetic import make_meta, make_record
+
+from dmpo_explore.data import make_loader
+from dmpo_explore.engine import record_split
+from dmpo_explore.images import load_pictures
+from dmpo_explore.live import (
+    ENGINES,
+    WARM_UP,
+    Arms,
+    LiveRun,
+    Look,
+    device_found,
+    load_average,
+    open_arms,
+    to_the_end,
+)
+from dmpo_explore.policy import ConfidencePolicy, Policy
+from dmpo_explore.routing import Inference
+from dmpo_explore.tally import CALLS
+
+RECORD = make_record(100)
+POLICY = ConfidencePolicy((0.6,))
+FOREVER = float("inf")
+
+
+@dataclass
+class Bench:
+    """Arms that read the record; a clock that only they move: one second for the early arm, three for the full one.
+
+    ``allowed``: calls of the early arm that may begin; a thread waits for more.
+    """
+
+    size: int = 10
+    allowed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(10_000))
+    now: float = 0.0
+    log: list[str] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
+    failing: Exception | None = None
+
+    def early(self, rows: Any, policy: Policy) -> Inference:
+        assert self.allowed.acquire(timeout=20)
+        if self.failing:
+            raise self.failing
+        self.log.append("early")
+        self.rows.append(rows)
+        self.now += 1.0 if len(self.log) > 2 * WARM_UP else 50.0  # cold
+        part = RECORD.subset(rows)
+        exits = policy.exits(part)
+        at = np.arange(len(rows)), exits
+        return Inference(exits, part.prediction[at].astype(np.int64), part.confidence[at])
+
+    def full(self, rows: Any) -> Any:
+        self.log.append("full")
+        self.now += 3.0
+        return RECORD.prediction[rows, -1].astype(np.int64)
+
+    def run(self, policy: Policy = POLICY, **options: Any) -> LiveRun:
+        arms = Arms(lambda rows: rows, self.early, self.full, self.size)
+        return LiveRun(arms, RECORD, policy, **{"clock": lambda: self.now, "idle": FOREVER} | options)
+
+
+def gated() -> Bench:
+    """No call of the early arm begins before ``allowed.release()``."""
+    return Bench(allowed=threading.Semaphore(0))
+
+
+def until(live: LiveRun, wanted: Callable[[Look], bool]) -> Look:
+    """Its first look that is ``wanted``; fails after a while."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if wanted(look := live.look()):
+            return look
+        time.sleep(0.002)
+    raise AssertionError(f"it never came: {live.look()}")
+
+
+def ended(live: LiveRun) -> Look:
+    """Its last look, once its thread is gone."""
+    look = until(live, lambda look: not look.alive)
+    live.stop(wait=20)
+    assert not [thread for thread in threading.enumerate() if thread is live._thread]
+    return look
+
+
+def test_every_image_is_answered_once_and_then_it_is_done() -> None:
+    bench = Bench()
+    live = bench.run(images=95)
+    assert live.look().state == "ready" and not live.working
+    live.start()
+    look = ended(live)
+    assert look.state == "done" and look.error is None and look.images == 95
+    count = look.count
+    assert (count.images, count.agreed, count.full_agreed) == (95, 95, 95)
+    rows = np.concatenate(bench.rows[WARM_UP:])
+    assert len(set(rows.tolist())) == 95 and not np.array_equal(rows, np.sort(rows))  # mixed
+    assert [len(rows) for rows in bench.rows] == [10] * (WARM_UP + 9) + [5]
+    assert count.measured is not None
+    assert count.measured.exits == tuple(np.bincount(POLICY.exits(RECORD)[rows], minlength=4))
+
+
+def test_warm_up_is_not_counted_and_the_arms_take_turns_in_coming_first() -> None:
+    bench = Bench()
+    live = bench.run(images=50)
+    live.start()
+    m = ended(live).count.measured
+    assert m is not None and m.calls == 5
+    assert (m.early.rate, m.full.rate, m.speed_up) == pytest.approx((10.0, 10 / 3, 3.0))  # no 50 s of a cold one
+    assert (m.low, m.high, m.early.p95, m.full.p50) == pytest.approx((3.0, 3.0, 1.0, 3.0))
+    assert bench.log[:8] == ["early", "full", "full", "early"] * 2 and len(bench.log) == 2 * (WARM_UP + 5)
+    assert all(np.array_equal(rows, bench.rows[0]) for rows in bench.rows[: WARM_UP + 1])
+
+
+def test_until_it_is_stopped_it_goes_round_in_bounded_memory() -> None:
+    bench = Bench(size=30)
+    live = bench.run(images=None)
+    live.start()
+    look = until(live, lambda look: look.count.images > 30 * (CALLS + 20))
+    assert look.images is None and look.state == "running" and live.working
+    assert len(look.count.timeline) == CALLS
+    live.stop(wait=20)
+    look = ended(live)
+    assert look.state == "stopped" and look.count.agreed == look.count.images
+    counted = np.bincount(np.concatenate(bench.rows[WARM_UP:]), minlength=100)
+    assert counted.max() - counted.min() <= 1  # round and round
+    at_end = len(bench.log)
+    time.sleep(0.02)
+    assert len(bench.log) == at_end
+
+
+def test_a_pause_rests_and_is_followed_by_a_warm_up() -> None:
+    bench = gated()
+    live = bench.run()
+    live.start()
+    bench.allowed.release(WARM_UP + 3)
+    until(live, lambda look: look.count.images == 30)
+    live.pause()
+    assert live.look().state == "paused" and not live.working
+    bench.allowed.release()  # the call that was under way
+    until(live, lambda look: look.count.images == 40)
+    bench.allowed.release(100)
+    time.sleep(0.05)
+    assert live.look().count.images == 40 and len(bench.log) == 2 * (WARM_UP + 4)
+    live.resume()
+    live.stop()
+    assert ended(live).state == "stopped"
+
+    bench = gated()
+    live = bench.run(images=20)
+    live.pause()
+    live.start()
+    live.resume()
+    assert live.look().state == "warming up"
+    bench.allowed.release(WARM_UP)
+    until(live, lambda look: look.state == "running")
+    live.pause()
+    bench.allowed.release()
+    until(live, lambda look: look.count.images == 10)
+    live.resume()
+    assert live.look().state == "warming up"
+    bench.allowed.release(WARM_UP + 1)
+    assert ended(live).count.images == 20
+    assert len(bench.rows) == 2 * WARM_UP + 2
+
+
+def test_another_policy_decides_from_the_next_call_on() -> None:
+    bench, other = gated(), ConfidencePolicy((0.99,))
+    live = bench.run(images=100)
+    live.start()
+    bench.allowed.release(WARM_UP + 5)
+    until(live, lambda look: look.count.images == 50)
+    live.use(other)
+    bench.allowed.release(100)
+    count = ended(live).count
+    assert (count.images, count.agreed, count.policy) == (100, 100, other)
+    assert [policy for _, policy in count.moves] == [POLICY, other]
+    assert count.moves[1][0] in (50, 60)  # a call may have been under way
+    rows = np.concatenate(bench.rows[WARM_UP:])[count.moves[1][0] :]
+    assert count.measured is not None
+    assert count.measured.exits == tuple(np.bincount(other.exits(RECORD)[rows], minlength=4))
+
+
+def test_an_error_is_kept_and_the_thread_ends() -> None:
+    bench = gated()
+    live = bench.run()
+    live.start()
+    bench.allowed.release(WARM_UP + 1)
+    until(live, lambda look: look.count.images == 10)
+    bench.failing = ValueError("exit 2 gave NaN or infinite logits")
+    bench.allowed.release()
+    look = ended(live)
+    assert look.state == "failed" and look.error is bench.failing and look.count.images == 10
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_when_nobody_looks_it_ends(paused: bool) -> None:
+    bench = Bench()
+    live = bench.run(images=None, idle=200.0)
+    live.start()
+    if paused:
+        live.pause()
+        bench.now += 201.0
+    live._thread.join(20)  # without a look
+    assert not live._thread.is_alive()
+    assert live.look().state == "left"
+
+
+def test_every_call_waits_for_its_turn_and_waiting_is_not_counted() -> None:
+    bench, inside, depth = Bench(), [], [0]
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        bench.now += 1000.0  # somebody else works
+        depth[0] += 1
+        inside.append(len(bench.log))
+        yield
+        depth[0] -= 1
+        assert len(bench.log) == inside[-1] + 1  # one call, no more
+
+    live = bench.run(images=30, turn=turn)
+    live.start()
+    look = ended(live)
+    assert look.error is None and depth == [0] and len(inside) == len(bench.log) == 2 * (WARM_UP + 3)
+    assert look.count.measured is not None and look.count.measured.early.seconds == pytest.approx(3.0)
+
+
+def test_what_cannot_be_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match="images=101 must lie between 1 and the 100"):
+        Bench().run(images=101)
+    with pytest.raises(ValueError, match="images=0"):
+        Bench().run(images=0)
+    with pytest.raises(ValueError, match="2 thresholds; 4 exits"):
+        Bench().run(ConfidencePolicy((0.5, 0.6)))
+    live = Bench().run()
+    with pytest.raises(ValueError, match="2 thresholds; 4 exits"):
+        live.use(ConfidencePolicy((0.5, 0.6)))
+    live.stop()
+    live.start()
+    assert ended(live).state == "stopped"
+    with pytest.raises(RuntimeError):
+        live.start()
+
+
+# -- with a model --
+
+
+@pytest.fixture(scope="module")
+def real() -> SimpleNamespace:
+    """A small model, pictures of as many classes, what it said about them, and a run that has the pictures."""
+    model, found = made(), load_pictures("digits", "test")
+    found = found.subset(found.labels < C)
+    meta = make_meta(len(found), K, C, exits=model.exits)
+    record = record_split(model, make_loader(found, model.preprocess, batch_size=16), meta)
+    run = SimpleNamespace(pictures=lambda split: {"test": found}[split])
+    return SimpleNamespace(model=model, pictures=found, record=record, run=run)
+
+
+def clear_of(record: Any, share: float) -> ConfidencePolicy:
+    """A threshold in the widest gap near a quantile of the scores: float noise cannot cross it."""
+    ranked = np.sort(record.confidence[:, :-1].ravel().astype(np.float64))
+    near = slice(int(share * len(ranked)) - 10, int(share * len(ranked)) + 10)
+    widest = near.start + int(np.argmax(np.diff(ranked[near])))
+    return ConfidencePolicy((float(ranked[widest] + ranked[widest + 1]) / 2,))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(real: Any, engine: str) -> None:
+    policies = [clear_of(real.record, share) for share in (0.3, 0.7)]
+    arms = open_arms(real.run, "test", real.model, 8, engine)
+    assert arms.size == 8 * ENGINES[engine]
+    live = LiveRun(arms, real.record, policies[0])
+    live.start()
+    until(live, lambda look: look.count.images > 40)
+    live.use(policies[1])
+    until(live, lambda look: len(look.count.moves) == 2)
+    live.stop(wait=20)
+    count = ended(live).count
+    assert count.agreed == count.full_agreed == count.images > 40 and not count.disagreements
+    assert count.policy == policies[1] and count.measured is not None
+    assert count.measured.speed_up > 0 and count.measured.early.p95 >= count.measured.early.p50 > 0
+
+
+def test_the_full_model_gives_the_last_exits_answers(real: Any) -> None:
+    images = pictures(6)
+    with torch.inference_mode():
+        expected = real.model(images)[:, -1].argmax(-1).numpy()
+    np.testing.assert_array_equal(to_the_end(real.model, images), expected)
+    ladder = made(bypass="ladder")
+    with torch.inference_mode():
+        expected = ladder(images)[:, -1].argmax(-1).numpy()
+    np.testing.assert_array_equal(to_the_end(ladder, images), expected)
+
+
+def test_the_full_model_asks_no_other_exit(real: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for k, stage in enumerate(real.model.stages):
+        monkeypatch.setattr(stage.predictor, "forward", _noting(asked, k, stage.predictor.forward))
+    to_the_end(real.model, pictures(2))
+    assert asked == [K - 1]
+
+
+def _noting(asked: list[int], k: int, forward: Any) -> Any:
+    def noted(tokens: Any) -> Any:
+        asked.append(k)
+        return forward(tokens)
+
+    return noted
+
+
+def test_arms_refuse_what_is_not_there(real: Any) -> None:
+    with pytest.raises(ValueError, match="unknown engine 'onnx'"):
+        open_arms(real.run, "test", real.model, 8, "onnx")
+    with pytest.raises(ValueError, match="batch_size=0"):
+        open_arms(real.run, "test", real.model, 0)
+
+
+def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:
+    inputs = open_arms(real.run, "test", real.model, 8).inputs(np.array([5, 2]))
+    assert inputs.shape == (2, 3, 32, 32)
+    batch, _ = next(iter(make_loader(real.pictures, real.model.preprocess, batch_size=6)))
+    assert torch.equal(inputs[0], batch[5]) and torch.equal(inputs[1], batch[2])
+
+
+def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        assert device_found().startswith(f"CPU, {torch.get_num_threads()} thread")
+    facts = SimpleNamespace(name="NVIDIA Something", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    assert device_found() == "NVIDIA Something, 80 GiB"
+
+
+def test_the_load_is_that_of_the_system() -> None:
+    load = load_average()
+    assert load is None or load >= 0

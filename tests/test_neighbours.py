@@ -1,0 +1,97 @@
+"""Distances between what exits said are the naive ones; a stranger is told from the crowd, one of its own is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import make_record, record_from_logits
+
+from dmpo_explore import neighbours
+from dmpo_explore.neighbours import ASKED, NEAREST, Crowd, crowd
+from dmpo_explore.record import ExitRecord
+
+RECORD = make_record(300, 3, 4, seed=5)
+BARE = replace(RECORD, logits=None)
+
+
+def naive(record: ExitRecord, image: ExitRecord, by: str) -> list[float]:
+    """Distances one by one."""
+    if by == "logits":
+        assert record.logits is not None and image.logits is not None
+        z = record.logits.astype(float) - record.logits.astype(float).mean(axis=2, keepdims=True)
+        spread = np.sqrt((z**2).mean(axis=(0, 2)))
+        one = image.logits[0].astype(float) - image.logits[0].astype(float).mean(axis=1, keepdims=True)
+        return [float(np.sqrt((((row - one) / spread[:, None]) ** 2).sum())) for row in z]
+    shape = (record.n_exits, len(record.meta.class_names))
+
+    def place(r: ExitRecord, row: int) -> np.ndarray:
+        point = np.zeros(shape)
+        point[np.arange(shape[0]), r.prediction[row]] = r.confidence[row]
+        return point
+
+    return [float(np.linalg.norm(place(record, row) - place(image, 0))) for row in range(record.images)]
+
+
+@pytest.mark.parametrize(("record", "by"), [(RECORD, "logits"), (BARE, "scores")])
+def test_distances_and_the_nearest_are_the_naive_ones(record: ExitRecord, by: str) -> None:
+    found = crowd(record)
+    assert found.by == by
+    for row in (0, 17, 299):
+        image = record.subset([row])
+        expected = np.array(naive(record, image, by))
+        assert np.allclose(found.distances(image), expected, atol=5e-3)
+        assert found.nearest(image, 1).tolist() == [row]
+        nearest = found.nearest(image, 8, without=row)
+        assert row not in nearest and len(nearest) == 8
+        others = np.delete(expected, row)
+        assert np.allclose(np.sort(expected[nearest]), np.sort(others)[:8], atol=5e-3)
+    assert len(found.nearest(record.subset([0]), 10_000)) == 300
+
+
+@pytest.mark.parametrize("record", [RECORD, BARE])
+def test_one_of_the_crowd_is_usual_on_average(record: ExitRecord) -> None:
+    """Leave-one-out: for images of the crowd the share is a quantile, so about uniform."""
+    found = crowd(record)
+    shares = [found.unlike(record.subset([row]), without=row) for row in range(record.images)]
+    assert 0.45 < np.mean(shares) < 0.55
+    assert np.mean(np.array(shares) >= 0.9) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_stranger_is_told_from_the_crowd() -> None:
+    strange = record_from_logits(np.full((1, 3, 4), [40.0, 40.0, -40.0, -40.0]), [0])
+    assert crowd(RECORD).unlike(strange) == 1.0
+    certain = record_from_logits(np.full((1, 3, 4), [3.0, 0.0, 0.0, 0.0]), [0])
+    assert crowd(RECORD).unlike(certain) < 0.99
+
+
+def test_loneliness_is_without_oneself_and_of_few() -> None:
+    found = crowd(RECORD)
+    assert found.loneliness.shape == (300,) and found.loneliness.min() > 0.01
+    large = crowd(make_record(ASKED + 50, 2, 3, with_logits=False))
+    assert large.loneliness.shape == (ASKED,)
+    tiny = crowd(RECORD.subset(range(NEAREST)))
+    assert tiny.loneliness.size == 0 and np.isnan(tiny.unlike(RECORD.subset([0])))
+
+
+def test_logits_may_be_left_out_or_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert crowd(RECORD, logits=False).by == "scores"
+    monkeypatch.setattr(neighbours, "LARGEST", 100)
+    assert crowd(RECORD).by == "scores"
+
+
+def test_logits_that_never_differ_are_no_division_by_zero() -> None:
+    flat = record_from_logits(np.zeros((20, 2, 3)), np.zeros(20, int))
+    assert crowd(flat).distances(flat.subset([0])).tolist() == [0.0] * 20
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    found = crowd(RECORD)
+    assert isinstance(found, Crowd)
+    with pytest.raises(ValueError, match="a record of 2 images"):
+        found.distances(RECORD.subset([0, 1]))
+    with pytest.raises(ValueError, match="at 4 exits, the crowd at 3"):
+        found.distances(make_record(1, 4, 4))
+    with pytest.raises(ValueError, match="by logits, and the image's record has none"):
+        found.distances(BARE.subset([0]))
