@@ -75,6 +75,9 @@ BUDGET = 30 * EPOCHS
 READ_AT = (60, 120, 180)
 OURS = ("trajectory + stopping", "trajectory")
 FIRST_SEED = 200  # others were looked at before stopping was changed
+MADE_BY = (
+    "Made by `scripts/bench search`; what is compared, and what was changed after a look, stands in its first lines."
+)
 Key = tuple[Any, ...]
 Search = Iterator[npt.NDArray[Any]]  # the points (P, 3) that each epoch spent adds
 
@@ -254,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_table("search", curves, RESULTS)
     write_table("search-paired", table, RESULTS)
     text = verdict(table, shares, asked.seeds)
-    write_text(RESULTS / "search.md", f"Made by `scripts/bench search`.\n\n{text}\n")
+    write_text(RESULTS / "search.md", f"{MADE_BY}\n\n{text}\n")
     print(text)
     drawn = {str(name): missing(rows) for name, rows in curves.groupby("way", sort=False)}
     figure = hypervolume_figure(drawn, "share of the best reachable hypervolume still missing")

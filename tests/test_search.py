@@ -255,7 +255,7 @@ from test_search import make_space
 from dmpo_explore.search import run_search
 join = sys.argv[1] == "join"
 say = lambda step: print(step.what, step.trial, step.epoch, flush=True)
-run_search("k", None if join else make_space(epochs=6), resume=join, trials=5, device="cpu", patience=2, progress=say)
+run_search("k", None if join else make_space(epochs=4), resume=join, trials=3, device="cpu", patience=2, progress=say)
 """
 
 
@@ -286,9 +286,9 @@ def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path) ->
     assert last.returncode == 0, errors
     after = search_front("k")
     done = after.trials["finished"] + after.trials["stopped"]
-    assert done == 5 and after.trials["running"] == after.trials["waiting"] == 0
+    assert done == 3 and after.trials["running"] == after.trials["waiting"] == 0
     told = [tuple(line.split()) for line in (out + rest).splitlines()]
-    assert ("epoch", "1", "6") in told or ("stopped", "1", "2") in told
+    assert ("finished", "1", "4") in told
     assert ("epoch", "1", "1") not in told  # another worker went on behind the last finished epoch
     assert not after.epochs.duplicated(["trial", "epoch"]).any()
     kept = set(zip(after.epochs["trial"], after.epochs["epoch"], strict=True))
