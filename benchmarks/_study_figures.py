@@ -41,7 +41,7 @@ def budgets_figure(arms: pd.DataFrame) -> go.Figure:
     for i, (arm, row) in enumerate(arms.iterrows()):
         line = {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2}
         single = row["exits"] == 1
-        y = [row["last_exit"]] * len(REPORTED) if single else row[columns]
+        y = [row["last_exit"]] * len(REPORTED) if single else row.reindex(columns)
         symbol = SYMBOLS[i % len(SYMBOLS)]
         mode = "lines" if single else "lines+markers"
         figure.add_scatter(x=REPORTED, y=y, name=str(arm), mode=mode, line=line, marker={"symbol": symbol, "size": 8})

@@ -73,10 +73,11 @@ def _holds(by_seed: npt.NDArray[Any], low: float, high: float) -> str:
     return "opposite" if high < 0 and (by_seed < 0).all() else "no"
 
 
-def strongest_naive(table: pd.DataFrame) -> str:
-    """The naive arm with the best mean score on val, of those that the table has."""
-    means = by_arm(table)["score_val"]
-    return str(means[means.index.isin(NAIVE)].idxmax())
+def strongest_naive(table: pd.DataFrame) -> str | None:
+    """The naive arm with the best mean score on val, of those with all seeds; None if there is none."""
+    arms = table["run"].str.replace(SEED, "", regex=True)
+    whole = arms.isin(NAIVE) & (arms.map(arms.value_counts()) == len(SEEDS))
+    return str(by_arm(table[whole])["score_val"].idxmax()) if whole.any() else None
 
 
 def questions(grid: str, table: pd.DataFrame) -> Iterator[tuple[str, str, str, str, str]]:
@@ -91,8 +92,9 @@ def questions(grid: str, table: pd.DataFrame) -> Iterator[tuple[str, str, str, s
             yield f"gain of {part}", "dmpo", "score", without, "score"
         for arm in ("naive-equilibrium", "mixed"):
             yield f"dmpo against {arm}", "dmpo", "score", arm, "score"
-    yield f"dmpo against the strongest naive exits ({naive})", "dmpo", "score", naive, "score"
-    yield "its first exit against theirs", "dmpo", "first exit", naive, "first exit"
+    if naive is not None:
+        yield f"dmpo against the strongest naive arm here ({naive})", "dmpo", "score", naive, "score"
+        yield "its first exit against that arm's", "dmpo", "first exit", naive, "first exit"
     yield "30 % of the compute against the full single model", "dmpo", "30 %", "single", "last exit"
     yield "50 % of the compute against the full single model", "dmpo", "50 %", "single", "last exit"
     yield "its last exit against the single model", "dmpo", "last exit", "single", "last exit"

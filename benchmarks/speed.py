@@ -4,8 +4,8 @@ In: a run with val and test records (its backbone is fetched if it is missing). 
 ``benchmarks/results/speed.json``, and ``docs/speed.md`` from it. All arms answer the same test images, in turn within
 one run (`_timing`); thresholds are fitted on val so that they spend 30, 50, 70 and 100 % of the plain model's compute.
 
-*Efficiency* is the measured speed-up over the full plain model divided by the speed-up that FLOPs promise on these very
-images: 1 means that all the saved compute is saved time. Close other programs first: the load that was met is noted.
+*Efficiency* is the measured speed-up over the full plain model (in bf16 for arms in bf16, else eager in float32) divided
+by the speed-up that FLOPs promise on these very images: 1 means that all the saved compute is saved time. Close other programs first: the load that was met is noted.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def row(
     found |= {"batch": size, "images": record.images, **timings[name].summary(record.images)}
     if name == FULL:
         return found
-    speed_up = ratio(timings[FULL], timings[name])
+    speed_up = ratio(timings[f"{FULL}, bf16" if who.endswith("bf16") else FULL], timings[name])
     found |= {"speed_up": speed_up["ratio"], "speed_up_range": [speed_up["ratio_lowest"], speed_up["ratio_highest"]]}
     if share not in exits or who.startswith("earlyon"):  # earlyon's heads are its own: nothing is promised for them
         return found
@@ -117,7 +117,7 @@ def row(
     against = {
         other: ratio(timings[f"earlyon {other}, {share}"], timings[name])["ratio"]
         for other in ("loop", "batched")
-        if f"earlyon {other}, {share}" in timings
+        if f"earlyon {other}, {share}" in timings and not who.endswith("bf16")
     }
     efficiency = speed_up["ratio"] / promised
     return found | {"promised": float(f"{promised:.4g}"), "efficiency": float(f"{efficiency:.3g}"), "earlyon": against}

@@ -40,16 +40,17 @@ def plan(grid: Mapping[str, dx.Config], seeds: tuple[int, ...] = SEEDS) -> dict[
 
 
 def open_queue(url: str, name: str, runs: Mapping[str, dx.Config], patience: int = 300) -> optuna.Study:
-    """The shared study; every run of the grid is queued once.
+    """The shared study; every run of the grid that is neither queued, nor being made, nor finished is queued.
 
     Args:
         patience: seconds without a sign of life after which a worker's run is given to another.
     """
     study = optuna.create_study(storage=open_storage(url, patience), study_name=name, load_if_exists=True)
-    queued = {trial.user_attrs.get("run") for trial in study.get_trials(deepcopy=False)}
+    ended = (TrialState.FAIL, TrialState.PRUNED)  # interrupted, or left to another worker
+    queued = {t.user_attrs.get("run") for t in study.get_trials(deepcopy=False) if t.state not in ended}
     for run in runs:
         if run not in queued:
-            study.enqueue_trial({"run": run}, user_attrs={"run": run}, skip_if_exists=True)
+            study.enqueue_trial({}, user_attrs={"run": run})
     return study
 
 
@@ -59,14 +60,14 @@ def work(study: optuna.Study, runs: Iterable[str], make: Callable[[str, Callable
     Args:
         make: (run, what to tell of its progress) → any number of it; raises FloatingPointError where training diverges.
     """
-    names = list(runs)
-    with tqdm(total=len(names), initial=_finished(study), unit="run", disable=None, smoothing=0) as bar:
-        begun, done = time.perf_counter(), 0
+    names = set(runs)
+    with tqdm(total=len(names), unit="run", disable=None, smoothing=0) as bar:
+        begun, before = time.perf_counter(), len(names & _finished(study))
 
         def objective(trial: optuna.Trial) -> float:
-            name = trial.suggest_categorical("run", names)
-            if trial.user_attrs.get("run") != name or _has_another(study, trial):
-                raise optuna.TrialPruned  # drawn, not queued: another worker took the last one
+            name = trial.user_attrs.get("run")
+            if name not in names or _has_another(study, trial):
+                raise optuna.TrialPruned  # made by optuna, not queued: another worker took the last one
             return make(name, bar.set_postfix_str)
 
         while True:
@@ -74,10 +75,10 @@ def work(study: optuna.Study, runs: Iterable[str], make: Callable[[str, Callable
             if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 return
             study.optimize(objective, n_trials=1, catch=(FloatingPointError,))
-            done += 1
-            bar.n = _finished(study)
-            left = (time.perf_counter() - begun) / done * (len(names) - bar.n) / 60
-            bar.set_description(f"about {left:.0f} min left")
+            bar.n = len(names & _finished(study))
+            if bar.n > before:  # by all workers together
+                left = (time.perf_counter() - begun) / (bar.n - before) * (len(names) - bar.n) / 60
+                bar.set_description(f"about {left:.0f} min left")
 
 
 def _has_another(study: optuna.Study, trial: optuna.Trial) -> bool:
@@ -86,8 +87,8 @@ def _has_another(study: optuna.Study, trial: optuna.Trial) -> bool:
     return any(t.user_attrs.get("run") == trial.user_attrs["run"] and t.number < trial.number for t in running)
 
 
-def _finished(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+def _finished(study: optuna.Study) -> set[str]:
+    return {t.user_attrs["run"] for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
 
 
 # -- the command --

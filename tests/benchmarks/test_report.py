@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import grids
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import report
 import study
+from _study_figures import budgets_figure
 from _study_run import outcomes, score
 from synthetic import record_from_logits
 
@@ -69,6 +71,22 @@ def test_the_verdict_follows_the_outcomes(results: Path) -> None:
     mean = 100 * table.loc[[f"dmpo-s{seed}" for seed in grids.SEEDS], "score"].mean()
     assert re.search(rf"^\| dmpo +\| {mean:.2f} \(", text, re.M)
     assert "Not finished" not in text
+
+
+def test_few_runs_are_no_comparison(results: Path) -> None:
+    shutil.rmtree(results / "study")
+    save(results, "single", 0)
+    study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
+    gains = report.all_gains()
+    assert gains.empty
+    gains.to_csv(results / "gains.csv", index=False)
+    assert "**Bypass**: not known yet" in report.document()
+    table = pd.read_csv(results / "study-core.csv")
+    assert report.strongest_naive(table) is None
+    assert len(budgets_figure(report.by_arm(table)).data) == 1
+    save(results, "naive-cls", 0)  # one seed of three
+    study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
+    assert report.strongest_naive(pd.read_csv(results / "study-core.csv")) is None
 
 
 def test_what_is_not_finished_is_said(results: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import _study_run
@@ -22,18 +23,29 @@ import dmpo_explore as dx
 from dmpo_explore.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["one-s0", "two-s0", "one-s1", "two-s1"]
 WORKER = """
-import sys
+import os, sys
 sys.path[:0] = ["tests", "benchmarks"]
 import study
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from tiny import tiny_config
 root, epochs = Path(sys.argv[1]), int(sys.argv[2])
 study.RESULTS = root / "results"
 arms = {"one": tiny_config(epochs=epochs), "two": tiny_config(epochs=epochs, schedule="uniform")}
 study.EVIDENCE["core"] = {"two": ("gradients", "stages")}
-options = Namespace(root=root, storage=None, patience=2, device="cpu")
+make_run = study.make_run
+def noted(path, result, config, progress, **how):
+    def tell(text):
+        with (root / "told.txt").open("a") as stream:
+            stream.write(f"{os.getpid()} {text}\\n")
+        progress(text)
+    tell(f"{path.name}: begins")
+    return make_run(path, result, config, tell, **how)
+study.make_run = noted
+options = Namespace(root=root, storage=None, patience=5, device="cpu")
 study.run_grid("core", study.plan(arms, seeds=(0, 1)), options)
 """
 
@@ -80,9 +92,15 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         assert process.returncode == 0, errors
     last = worker(tmp_path, epochs=6)  # for the killed one's run, should the other two have gone before it was free
     assert last.communicate(timeout=120) and last.returncode == 0
+    told = [line.split(" ", 2) for line in (tmp_path / "told.txt").read_text().splitlines()]  # pid, run:, what
+    begun = {name: [pid for pid, who, what in told if (who, what) == (f"{name}:", "begins")] for name in NAMES}
+    (shared,) = (name for name, pids in begun.items() if str(first.pid) in pids)
+    assert [len(pids) for name, pids in begun.items() if name != shared] == [1, 1, 1]
+    heir = begun[shared][1:]
+    assert len(heir) == 1 and f"{heir[0]} {shared}: epoch 1/6" not in (tmp_path / "told.txt").read_text()
     results = tmp_path / "results"
     table = pd.read_csv(results / "study-core.csv")
-    assert table["run"].tolist() == ["one-s0", "two-s0", "one-s1", "two-s1"]
+    assert table["run"].tolist() == NAMES
     for name in table["run"]:
         run = dx.load_run(tmp_path / "core" / name)
         assert run.history()["epoch"].tolist() == [1, 2, 3, 4, 5, 6]  # each epoch once
@@ -100,6 +118,27 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
             assert stages["label_trunk"].between(0, 1).all()
         else:
             assert not (kept / "gradients.csv").exists()
+
+
+def test_the_queue_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    url, configs = f"sqlite:///{tmp_path / 'queue.db'}", dict.fromkeys(("a", "b", "c", "d"), tiny_config())
+    made: list[str] = []
+
+    def make(name: str, tell: Callable[[str], None]) -> float:
+        made.append(name)
+        if made == ["a", "b"]:
+            raise KeyboardInterrupt
+        if made == ["a", "b", "c"]:
+            raise FloatingPointError  # it diverged: the others go on
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        study.work(study.open_queue(url, "test", configs), configs, make)
+    missing = {name: configs[name] for name in ("b", "c", "d")}  # a has a result
+    study.work(study.open_queue(url, "test", missing), missing, make)
+    assert made == ["a", "b", "c", "d", "b"]
+    study.work(study.open_queue(url, "test", {"c": configs["c"]}), ["c"], make)  # once more
+    assert made == ["a", "b", "c", "d", "b", "c"]
 
 
 def test_the_score_is_the_mean_over_budgets() -> None:
