@@ -22,8 +22,8 @@ brackets the lowest and highest round. {load}
 
 "Promised" is the speed-up by FLOPs on these very images, everything counted that ran. *Efficiency* is the measured
 speed-up over the full plain model (timm's, LayerScale folded as in ours) divided by it: 1 means that all of the saved
-compute is saved time. Arms in bf16 are compared with the plain model in bf16, all others with the plain model in float32 as
-timm runs it; what a compiler or onnxruntime gains or loses is in their numbers too.
+compute is saved time. Arms in bf16 are compared with the plain model in bf16, all others with the plain model in
+float32 as timm runs it; what a compiler or onnxruntime gains or loses is in their numbers too.
 """
 
 ADVICE = """## What to expect
@@ -76,8 +76,8 @@ def render_tables(result: dict[str, Any]) -> list[str]:
         over = found["ratio"] / found["flops_ratio"]
         lines += ["## Training", "", *_rates(found["rows"]), ""]
         lines += [
-            f"`fit` takes {found['ratio']:.2f} times as long as the plain loop, by forward FLOPs {found['flops_ratio']:.2f} "
-            f"times: {over:.2f} beyond the exits' own (aim: at most 1.15).",
+            f"`fit` takes {found['ratio']:.2f} times as long as the plain loop, by forward FLOPs "
+            f"{found['flops_ratio']:.2f} times: {over:.2f} beyond the exits' own (aim: at most 1.15).",
             "",
         ]
     if "memory" in result:

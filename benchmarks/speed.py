@@ -4,8 +4,9 @@ In: a run with val and test records (its backbone is fetched if it is missing). 
 ``benchmarks/results/speed.json``, and ``docs/speed.md`` from it. All arms answer the same test images, in turn within
 one run (`_timing`); thresholds are fitted on val so that they spend 30, 50, 70 and 100 % of the plain model's compute.
 
-*Efficiency* is the measured speed-up over the full plain model (in bf16 for arms in bf16, else eager in float32) divided
-by the speed-up that FLOPs promise on these very images: 1 means that all the saved compute is saved time. Close other programs first: the load that was met is noted.
+*Efficiency* is the measured speed-up over the full plain model (in bf16 for arms in bf16, else eager in float32)
+divided by the speed-up that FLOPs promise on these very images: 1 means that all the saved compute is saved time. Close
+other programs first: the load that was met is noted.
 """
 
 from __future__ import annotations
