@@ -106,4 +106,4 @@ def front_lines(front: SearchFront) -> list[str]:
     for run in front.runs:
         settings = front.table.loc[front.table["run"] == run, "settings"].iloc[0]
         lines.append(f"{run}: {settings_text(settings)}")
-    return [*lines, *([f"next: dmpo-explore record {front.runs[-1]}"] if front.runs else [])]
+    return [*lines, *([f"next: dmpo-explore record {front.runs[-1]} --force"] if front.runs else [])]

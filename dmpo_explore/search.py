@@ -1,10 +1,11 @@
 """The best training settings for *your* trade-off: a space and a goal → a front of runs.
 
 In: a `SearchSpace`. Out: run folders ``STUDY-TRIAL-eEPOCH``, one for every epoch on the front, and the front itself.
-Every epoch of every trial is a candidate; a trial that cannot extend the front any more is stopped (`trajectory`, after
-arXiv 2405.15303). Trials live in optuna's storage, which workers may share: a trial is trained by one of them in the
-run folder ``STUDY-TRIAL``, and another goes on from its last epoch should that one fall silent. All numbers are of val
-and, being the best of many, a little too good: test is not read here (``dmpo-explore record`` reads it).
+Every epoch of every trial is a candidate; trials that cannot extend the front any more can be stopped (`trajectory`,
+after arXiv 2405.15303). Trials live in optuna's storage, which workers may share: a trial is trained by one of them in
+the run folder ``STUDY-TRIAL``, and another goes on from its last epoch should that one fall silent. All numbers are of
+at most ``validation_size`` images of val and, being the best of many, a little too good. Test is not read here:
+``dmpo-explore record RUN --force`` does, and records all of val anew, in float32.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from .keeping import Keeper, tidy
 from .run import load_run, runs_root
 from .space import SearchSpace
-from .studies import SearchFront, open_study, read_front, trial_name
+from .studies import STATES, SearchFront, open_study, read_front, trial_name
 from .trajectory import Trajectory, all_points, can_extend
 from .trials import State, TrajectorySampler, free_stale_trials, give_back, identity, latest, suggest, trajectories
 
@@ -59,7 +60,7 @@ def run_search(
     storage: str | None = None,
     device: str = "auto",
     seed: int | None = None,
-    stopping: bool = True,
+    stopping: bool = False,
     patience: int = 300,
     progress: Callable[[SearchStep], None] | None = None,
     on_step: StepHook | None = None,
@@ -73,7 +74,8 @@ def run_search(
         resume: go on with this study, or join the workers that are at it.
         trials: finished or stopped ones in the whole study. minutes: of this worker; looked at after every epoch.
         storage: URL of a database that all workers see; default: SQLite in the runs root.
-        seed: makes one worker's proposals repeatable. stopping: end trials that cannot extend the front.
+        seed: makes one worker's proposals repeatable. stopping: end trials that cannot extend the front; off, as it
+            gained nothing where we measured it (``benchmarks/search.py``).
         patience: seconds until a silent worker's trial is given away.
         progress: told after every epoch and trial. on_step: of `dmpo_explore.train`.
 
@@ -106,6 +108,10 @@ class _TimeIsUp(Exception):
     """Raised after an epoch; the trial goes back to the queue."""
 
 
+class _Untrainable(Exception):
+    """These settings cannot be trained; the trial failed."""
+
+
 class _Worker:
     """Takes trials, trains them, keeps their epochs."""
 
@@ -135,67 +141,83 @@ class _Worker:
 
     def work(self) -> None:
         """One trial; if it is interrupted, it goes back to the queue as it is."""
-        current: list[optuna.Trial] = []
+        taken: list[optuna.Trial] = []
+        pressed: list[KeyboardInterrupt] = []
 
         def objective(trial: optuna.Trial) -> tuple[float, ...]:
-            current.append(trial)
-            return self.train(trial)
+            taken.append(trial)
+            try:
+                return self.train(trial)
+            except KeyboardInterrupt as stop:
+                pressed.append(stop)
+                raise
 
         try:
-            self.study.optimize(objective, n_trials=1, catch=(ValueError, FloatingPointError))
-        except (KeyboardInterrupt, _TimeIsUp) as stop:
-            for trial in current:
-                give_back(self.study, self.study.get_trials(deepcopy=False)[trial.number])
-            if isinstance(stop, KeyboardInterrupt):
+            self.study.optimize(objective, n_trials=1, catch=(_Untrainable,))
+        except ValueError:  # optuna's, where the trial was given away, as this worker had been silent for too long
+            if not taken or self._stored(taken[0].number).state is State.RUNNING:
                 raise
+            if pressed:
+                raise pressed[0] from None
+        except (Exception, KeyboardInterrupt) as stop:
+            if taken and not isinstance(stop, FileExistsError):  # then the run folder is not this study's: leave it
+                give_back(self.study, taken[0].number)
+            if not isinstance(stop, _TimeIsUp):
+                raise
+        else:
+            self._ended(taken[0].number)
         tidy(self.study)
 
     def train(self, trial: optuna.Trial) -> tuple[float, ...]:
         """Train one trial, or go on with it; its values are those of the point that stands for it."""
-        number = identity(self.study.get_trials(deepcopy=False)[trial.number])
-        folder = runs_root() / trial_name(self.study, number)
-        try:
-            self._epochs(trial, number, folder)
-        except (ValueError, FloatingPointError) as error:
-            trial.set_user_attr("error", str(error))
-            self._tell("failed", self._state(number), note=str(error))
-            shutil.rmtree(folder, ignore_errors=True)
-            self.failures += 1
-            if self.failures >= FAILURES:
-                raise RuntimeError(f"{FAILURES} trials in a row could not be trained; the last: {error}") from error
-            raise
-        self.failures = 0
-        now = self._state(number)
-        stopped = now.last < now.planned
-        self._tell("stopped" if stopped else "finished", now)
-        shutil.rmtree(folder, ignore_errors=True)
-        if stopped:
-            raise optuna.TrialPruned
-        return self.space.goal.values(now.points())
+        from torch import OutOfMemoryError
 
-    def _epochs(self, trial: optuna.Trial, number: int, folder: Path) -> None:
-        """Train until the last epoch, or the one behind which the front is out of reach."""
+        number = identity(self._stored(trial.number))
+        try:
+            self._epochs(trial, number)
+            return self.space.goal.values(self._state(number).points())
+        except (ValueError, FloatingPointError, OutOfMemoryError) as error:
+            trial.set_user_attr("error", str(error))
+            raise _Untrainable from error
+
+    def _epochs(self, trial: optuna.Trial, number: int) -> None:
+        """Train until the last epoch; TrialPruned behind the one from which on the front is out of reach."""
         from .experiment import train
 
         config = self.space.config(suggest(trial, self.space))
         trial.set_user_attr("planned", config.training.epochs)
+        folder = runs_root() / trial_name(self.study, number)
         again = number != trial.number
         started = again and (folder / "checkpoint.pt").is_file()
         if started and len(load_run(folder).history()) >= config.training.epochs:
             return  # it was killed behind its last epoch
-        keep = Keeper(self.study, trial, number, config, self.space.goal)
+        keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
         epochs = train(config, folder.name, resume=started, force=again and not started, device=self.device,
                        on_step=self.on_step, on_epoch=keep)  # fmt: skip
         for result in epochs:
-            now = self._state(number)
+            now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
+            now = replace(now, epochs={epoch: p for epoch, p in now.epochs.items() if epoch <= result.epoch})
             self._tell("epoch", now)
             if result.epoch == result.epochs:
                 return
             others = [t for t in trajectories(self.study.get_trials(deepcopy=False)) if t.trial != number]
             if self.stopping and not can_extend(now, others, self.space.goal):
-                return
+                raise optuna.TrialPruned
             if not self.in_time():
                 raise _TimeIsUp
+
+    def _ended(self, attempt: int) -> None:
+        """Behind a trial whose end is stored: tell it; what was needed to go on with it is removed."""
+        ended = self._stored(attempt)
+        number, note = identity(ended), str(ended.user_attrs.get("error", ""))
+        shutil.rmtree(runs_root() / trial_name(self.study, number), ignore_errors=True)
+        self._tell(STATES[ended.state], self._state(number), note)
+        self.failures = self.failures + 1 if ended.state is State.FAIL else 0
+        if self.failures >= FAILURES:
+            raise RuntimeError(f"{FAILURES} trials in a row could not be trained; the last: {note}")
+
+    def _stored(self, attempt: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[attempt]
 
     def _state(self, number: int) -> Trajectory:
         trial = latest(self.study.get_trials(deepcopy=False))[number]
@@ -205,7 +227,7 @@ class _Worker:
     def _tell(self, what: str, now: Trajectory, note: str = "") -> None:
         found = self.study.get_trials(deepcopy=False)
         points, goal = all_points(trajectories(found)), self.space.goal
-        done = sum(t.state in (State.COMPLETE, State.PRUNED) for t in found) + (what in ("finished", "stopped"))
+        done = sum(t.state in (State.COMPLETE, State.PRUNED) for t in found)
         best = sorted(points[goal.front(points), :2].tolist(), key=lambda point: point[1])
         front = tuple((accuracy, flops) for accuracy, flops in best)
         self.progress(SearchStep(what, now.trial, now.last, now.planned, done, front, goal.hypervolume(points), note))

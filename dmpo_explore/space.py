@@ -2,7 +2,8 @@
 
 Every key is a field of `Config`: its own name, or ``part.name`` (``training.seed``) where two parts have it.
 ``[fixed]`` holds settings that all trials share, ``[space]`` those that are tried: a list of values, or a range
-``{low, high, log, step}``; ``[goal]`` the limits (`pareto.Goal`). Ours: the file's form and the default space.
+``{low, high, log, step}``; ``[goal]`` the limits (`pareto.Goal`). In Python the same, as a dictionary, goes to
+`SearchSpace.from_dict`, and its result to `dmpo_explore.run_search`. Ours: the file's form and the default space.
 
     [fixed]
     train_size = 1000

@@ -70,9 +70,10 @@ def attained(points: Array, goal: Goal) -> Array:
 def can_extend(now: Trajectory, others: Sequence[Trajectory], goal: Goal) -> bool:
     """Whether later epochs of ``now`` may still add to the front of all trials.
 
-    At every budget its error so far is multiplied by the smallest ratio (error later / error so far) of all past
-    trials, from the same share of their training on: it would have to improve more than any of n trials did, which one
-    like them does with a probability of 1 in n + 1. If even so it stays at or below the front everywhere, it cannot.
+    At every budget its error so far is multiplied by the smallest ratio (error later / error so far) of all other
+    trials, from the same share of their training on. If even so it stays at or below the front everywhere, it cannot:
+    it would have to improve more than any of them did. That is a rule of thumb without a probability, as budgets are
+    looked at one by one, and trials that run or were stopped count with what they have shown so far.
     True while fewer than `ENOUGH` trials have gone further.
     """
     if now.last >= now.planned:
@@ -97,7 +98,7 @@ def _best(points: Array, goal: Goal) -> Array:
 
 
 def _ratio(other: Trajectory, now: Trajectory, goal: Goal) -> Array | None:
-    """(G,): error of ``other`` after the share of its training that ``now`` has had, over its error before."""
+    """(G,): error of ``other`` as far as it went, over its error at the share of training that ``now`` has had."""
     epoch = max(1, now.last * other.planned // now.planned)
     if other.last <= epoch:
         return None

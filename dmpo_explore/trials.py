@@ -7,6 +7,7 @@ In: a storage's URL. Out: an `optuna.Study` whose silent workers' trials go back
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 STARTUP = 8  # trials that are drawn from all of the space before any is proposed
 DRAWN, NEAR = 192, 64  # candidates of a proposal: from all of the space, and close to settings on the front
+LOCKED = 60  # seconds to wait for other workers that write into an SQLite file
 EPOCH = "epoch "  # user attributes of a trial: "epoch 1", "epoch 2" …
 State = TrialState
 
@@ -41,16 +43,25 @@ def open_storage(url: str, patience: int = 300) -> RDBStorage:
         ValueError: a URL that no database answers to.
     """
     try:
-        with _experimental():
-            return RDBStorage(
-                url,
-                heartbeat_interval=max(1, patience // 5),
-                grace_period=patience,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
+        try:
+            return _connect(url, patience)
+        except Exception:  # of two that start at once, both may be making the tables
+            time.sleep(0.5)
+            return _connect(url, patience)
     except Exception as error:  # whatever the database's driver raises
         reason = str(error).strip().split("\n", maxsplit=1)[0]
         raise ValueError(f"storage {url!r} cannot be opened: {reason}") from None
+
+
+def _connect(url: str, patience: int) -> RDBStorage:
+    with _experimental():
+        return RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": LOCKED}} if url.startswith("sqlite") else None,
+            heartbeat_interval=min(30, max(1, patience // 5)),
+            grace_period=patience,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
 
 
 def free_stale_trials(study: optuna.Study) -> None:
@@ -59,10 +70,16 @@ def free_stale_trials(study: optuna.Study) -> None:
         optuna.storages.fail_stale_trials(study)
 
 
-def give_back(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Put an interrupted trial back into the queue, as if its worker had fallen silent."""
-    with _experimental():
-        RetryHeartbeatStaleTrialCallback()(study, trial)
+def give_back(study: optuna.Study, attempt: int) -> None:
+    """Put an interrupted trial back into the queue, as if its worker had fallen silent.
+
+    Nothing happens to one that came to its end, or that was given back already.
+    """
+    found = study.get_trials()  # copies: optuna writes into them
+    trial = found[attempt]
+    if trial.state is State.FAIL and latest(found)[identity(trial)].number == attempt:
+        with _experimental():
+            RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from dmpo_explore import cli, search
 from dmpo_explore.cli_options import HELP, RENAMED
 from dmpo_explore.cli_search import front_lines, space_from, step_line, typed_fields
+from dmpo_explore.run import load_run
 from dmpo_explore.search import SearchStep
 from dmpo_explore.space import default_space
 from dmpo_explore.studies import search_front
@@ -60,12 +61,16 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     shown = call("--front", "s").stdout.splitlines()
     assert shown == front_lines(front)
     assert shown[0].startswith("study s: trials: 2 finished; 4 epochs; hypervolume ")
-    assert (
-        "(reference: accuracy 0, compute 200%)" in shown[0]
-        and shown[-1] == f"next: dmpo-explore record {front.runs[-1]}"
-    )
+    assert "(reference: accuracy 0, compute 200%)" in shown[0]
     assert any(line.startswith(f"{front.runs[0]}: bypass ") and "predictor_lr" in line for line in shown)
     assert set(front.runs) <= {row["run"] for row in json.loads(CliRunner().invoke(cli.app, ["runs", "--json"]).stdout)}
+
+    assert shown[-1] == f"next: dmpo-explore record {front.runs[-1]} --force"
+    command = shown[-1].removeprefix("next: dmpo-explore ").split()
+    recorded = CliRunner().invoke(cli.app, [*command, "--device", "cpu"])
+    assert recorded.exit_code == 0, recorded.output
+    run = load_run(front.runs[-1])
+    assert set(run.splits()) == {"val", "test"} and run.record("val").images == 143 > FIXED["validation_size"]
 
     more = call("--resume", "s", "--trials", 3, "--device", "cpu").stderr
     assert "trial 2: epoch 1/2; front of " in more
@@ -73,11 +78,12 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
+    def interrupted(*_: Any, stopping: bool, **__: Any) -> None:
+        assert stopping
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search, "run_search", interrupted)
-    stopped = call("--name", "s", "--minutes", 1, status=130)
+    stopped = call("--name", "s", "--minutes", 1, "--stopping", status=130)
     assert stopped.stderr == "stopped; go on with: dmpo-explore search --resume s\n" and stopped.stdout == ""
 
 

@@ -17,14 +17,15 @@ import pytest
 import torch
 from tiny import MODEL, TRAINING
 
-from dmpo_explore import keeping, search
+from dmpo_explore import experiment, keeping, search
 from dmpo_explore.fitting import fit_policy
 from dmpo_explore.inventory import run_facts
 from dmpo_explore.metrics import summarise
 from dmpo_explore.run import list_runs, load_run
 from dmpo_explore.search import SearchStep, run_search
 from dmpo_explore.space import SearchSpace
-from dmpo_explore.studies import SearchFront, search_front
+from dmpo_explore.studies import SearchFront, load_study, search_front
+from dmpo_explore.trials import State, give_back
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXED: dict[str, Any] = {"data.name": "digits", "train_size": 100} | MODEL | TRAINING | {"flip": False}
@@ -170,12 +171,12 @@ def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: Search
 def test_a_trial_that_cannot_extend_the_front_is_stopped(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
     monkeypatch.setattr(search, "can_extend", lambda now, others, goal: now.trial == 0)
     steps: list[SearchStep] = []
-    front = run_search("p", make_space(), trials=2, device="cpu", seed=0, progress=steps.append)
+    front = run_search("p", make_space(), trials=2, device="cpu", seed=0, stopping=True, progress=steps.append)
     assert front.trials["finished"] == 1 and front.trials["stopped"] == 1
     assert [(s.what, s.epoch) for s in steps if s.trial == 1] == [("epoch", 1), ("stopped", 1)]
     assert {p[:2] for p in points(front)} == {(0, 1), (0, 2), (1, 1)}  # what it did counts
     assert not (runs / "p-001").exists()
-    assert run_search("p", resume=True, trials=3, device="cpu", seed=0, stopping=False).trials["finished"] == 2
+    assert run_search("p", resume=True, trials=3, device="cpu", seed=0).trials["finished"] == 2  # off
 
 
 def test_where_time_counts_the_front_has_quick_epochs(runs: Path) -> None:
@@ -220,6 +221,62 @@ def test_when_time_is_up_the_trial_waits(runs: Path) -> None:
     assert run_search("m", resume=True, trials=1, device="cpu").trials["finished"] == 1
 
 
+def test_a_trial_that_was_given_away_is_left_and_found_again(runs: Path) -> None:
+    steps: list[SearchStep] = []
+
+    def progress(step: SearchStep) -> None:
+        steps.append(step)
+        if len(steps) == 1:  # what another worker does with a trial whose worker is silent
+            study = load_study("g", None)
+            study.tell(0, state=State.FAIL)
+            give_back(study, 0)
+
+    front = run_search("g", make_space(), trials=1, device="cpu", seed=0, progress=progress)
+    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 0, 1), ("epoch", 0, 2), ("finished", 0, 2)]
+    assert front.trials["finished"] == 1 and front.trials["waiting"] == front.trials["failed"] == 0
+
+
+def test_ctrl_c_is_heard_though_the_trial_was_given_away(runs: Path) -> None:
+    def progress(step: SearchStep) -> None:
+        load_study("g", None).tell(0, state=State.FAIL)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search("g", make_space(), trials=1, device="cpu", seed=0, progress=progress)
+
+
+def test_another_machine_begins_at_the_first_epoch_and_says_so(runs: Path) -> None:
+    space = make_space(epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        run_search("o", space, trials=1, device="cpu", seed=0, progress=interrupt_at(0, 2))
+    shutil.rmtree(runs / "o-000")  # the storage is shared, the folder is not
+    steps: list[SearchStep] = []
+    front = run_search("o", resume=True, trials=1, device="cpu", seed=0, progress=steps.append)
+    assert [s.epoch for s in steps] == [1, 2, 3, 3] and len(front.epochs) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "raised"),
+    [
+        (torch.OutOfMemoryError("too large"), "failed", "the last: too large"),
+        (FileNotFoundError("no data"), "waiting", "no data"),
+        (FileExistsError("the run exists"), "failed", "the run exists"),
+    ],
+)
+def test_what_happens_to_a_trial_whose_training_raises(
+    error: Exception, state: str, raised: str, monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    def train(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(search, "FAILURES", 1)
+    monkeypatch.setattr(experiment, "train", train)
+    with pytest.raises((RuntimeError, OSError), match=raised):
+        run_search("x", make_space(), trials=1, device="cpu")
+    counts = search_front("x").trials
+    assert counts[state] == sum(counts.values()) == 1
+
+
 def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(runs: Path) -> None:
     space = SearchSpace.from_dict(make_space().to_dict() | {"space": {"predictor": ["moment"]}})
     steps: list[SearchStep] = []
@@ -248,50 +305,54 @@ def test_bad_wishes_are_named(arguments: dict[str, Any], words: str, runs: Path)
 
 # -- two workers, one killed --
 
-WORKER = """
-import sys
+PATIENCE = 5
+FIRST = """
+import sys, time
 sys.path.insert(0, "tests")
-from test_search import make_space
+from test_search import PATIENCE, make_space
 from dmpo_explore.search import run_search
-join = sys.argv[1] == "join"
-say = lambda step: print(step.what, step.trial, step.epoch, flush=True)
-run_search("k", None if join else make_space(epochs=4), resume=join, trials=3, device="cpu", patience=2, progress=say)
+
+def say(step):
+    print(step.what, step.trial, step.epoch, flush=True)
+    if (step.what, step.trial, step.epoch) == ("epoch", 1, 2):
+        time.sleep(600)  # alive, but slow
+
+run_search("k", make_space(epochs=4), trials=3, device="cpu", patience=PATIENCE, progress=say)
 """
-
-
-def worker(what: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", WORKER, what]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path) -> None:
-    first = worker("start")
-    assert first.stdout is not None
-    while (line := first.stdout.readline()) and not line.startswith("epoch 1 2"):
-        pass  # it has finished a trial and two epochs of the next
-    assert line, first.stderr and first.stderr.read()
-    second = worker("join")
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    before = search_front("k")
-    assert before.trials["finished"] == 1
-    out, errors = second.communicate(timeout=200)
-    assert second.returncode == 0, errors
-    time.sleep(3)  # should the second have gone before the first one's trial was free
-    last = worker("join")
-    rest, errors = last.communicate(timeout=120)
-    assert last.returncode == 0, errors
-    after = search_front("k")
-    done = after.trials["finished"] + after.trials["stopped"]
-    assert done == 3 and after.trials["running"] == after.trials["waiting"] == 0
-    told = [tuple(line.split()) for line in (out + rest).splitlines()]
-    assert ("finished", "1", "4") in told
-    assert ("epoch", "1", "1") not in told  # another worker went on behind the last finished epoch
-    assert not after.epochs.duplicated(["trial", "epoch"]).any()
+    told: list[tuple[str, int, int]] = []
+    before: list[SearchFront] = []
+
+    def progress(step: SearchStep) -> None:
+        told.append((step.what, step.trial, step.epoch))
+        if told == [("epoch", 2, 1)]:
+            assert first.poll() is None
+            before.append(search_front("k"))
+            first.send_signal(signal.SIGKILL)
+            time.sleep(PATIENCE + 2)  # the database counts whole seconds
+
+    with subprocess.Popen([sys.executable, "-c", FIRST], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:  # fmt: skip
+        try:
+            assert first.stdout is not None
+            said: list[str] = []
+            while "epoch 1 2" not in said and (line := first.stdout.readline()):
+                said.append(line.strip())
+            assert "finished 0 4" in said and "epoch 1 2" in said, said
+            after = run_search("k", resume=True, trials=3, device="cpu", patience=PATIENCE, progress=progress)
+        finally:
+            first.kill()
+
+    assert before[0].trials["finished"] == 1 and before[0].trials["running"] == 2
+    assert told == [("epoch", 2, n) for n in (1, 2, 3, 4)] + [("finished", 2, 4)] + [
+        ("epoch", 1, 3), ("epoch", 1, 4), ("finished", 1, 4)]  # on behind the last finished epoch  # fmt: skip
+    assert after.trials["finished"] == 3 and after.trials["running"] == after.trials["waiting"] == 0
+    assert not after.epochs.duplicated(["trial", "epoch"]).any() and len(after.epochs) == 3 * 4
     kept = set(zip(after.epochs["trial"], after.epochs["epoch"], strict=True))
-    assert set(zip(before.epochs["trial"], before.epochs["epoch"], strict=True)) <= kept
+    assert set(zip(before[0].epochs["trial"], before[0].epochs["epoch"], strict=True)) <= kept
     assert np.isclose(after.epochs["hypervolume"].max(), after.hypervolume)
     assert set(after.runs) == set(after.table["run"]) and not list(runs.rglob("checkpoint.pt"))

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 
 from dmpo_explore import trials
 from dmpo_explore.space import SearchSpace
 from dmpo_explore.trials import (
     EPOCH,
+    LOCKED,
     STARTUP,
     State,
     TrajectorySampler,
@@ -97,7 +99,7 @@ def test_a_trial_that_is_given_back_is_the_same_trial() -> None:
     study = make_study()
     first = ask(study, entry(0.5))
     study.tell(first, state=State.FAIL)
-    give_back(study, study.get_trials()[0])
+    give_back(study, 0)
     assert [t.state for t in study.get_trials()] == [State.FAIL, State.WAITING]
     again = study.ask()
     assert suggest(again, SPACE) == first.params
@@ -106,8 +108,39 @@ def test_a_trial_that_is_given_back_is_the_same_trial() -> None:
     (one,) = trajectories(study.get_trials())
     assert (one.trial, list(one.epochs)) == (0, [1, 2])
     study.tell(again, state=State.FAIL)
-    give_back(study, study.get_trials()[1])
+    give_back(study, 1)
     assert study.ask().number == 2 and identity(study.get_trials()[2]) == 0
+
+
+def test_what_has_ended_or_is_with_another_is_not_given_back() -> None:
+    study = make_study()
+    for state, values in ((State.COMPLETE, (0.5, 0.2)), (State.PRUNED, None), (State.FAIL, None)):
+        study.tell(ask(study, entry(0.5)), values, state=state)
+    ask(study)  # running
+    for attempt in (0, 1, 2, 3, 2):
+        give_back(study, attempt)
+    assert [t.state for t in study.get_trials()][4:] == [State.WAITING]  # once, of the one that failed
+    study.ask()
+    give_back(study, 2)
+    assert len(study.get_trials()) == 5 and study.get_trials()[4].state == State.RUNNING
+
+
+def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = trials._connect, list[str]()
+
+    def racing(url: str, patience: int) -> RDBStorage:
+        calls.append(url)
+        if len(calls) == 1:
+            raise RuntimeError("table studies already exists")
+        return real(url, patience)
+
+    monkeypatch.setattr(trials, "_connect", racing)
+    storage = open_storage(f"sqlite:///{tmp_path / 'a.db'}", patience=3600)
+    assert len(calls) == 2 and storage.get_heartbeat_interval() == 30
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 1000 * LOCKED
 
 
 def test_a_silent_workers_trial_goes_back_to_the_queue(tmp_path: Path) -> None:

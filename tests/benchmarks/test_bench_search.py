@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import _search_page as page
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,6 +50,8 @@ def test_the_committed_table_is_of_this_grid() -> None:
     recorded = bench.read_table(pd.read_csv(path, keep_default_na=False))
     assert recorded.keys() == set(itertools.product(*GRID.values()))
     assert all(list(epochs) == list(range(1, EPOCHS + 1)) for epochs in recorded.values())
+    right = np.concatenate([p[:, 0] for epochs in recorded.values() for p in epochs.values()]) * bench.VAL_IMAGES
+    assert np.abs(right - right.round()).max() < 1e-3
     assert path.stat().st_size < 1_000_000
 
 
@@ -88,18 +91,36 @@ def test_differences_are_paired_by_seed_and_read_off_the_curves() -> None:
     assert (better["low"] > 0.018).all() and (better["low"] < better["difference"]).all()
     assert found.loc[OURS[1], OURS[0]]["high"].max() < 0
 
-    text = bench.verdict(found.reset_index(), shares, 20)
-    assert f"- `{OURS[0]}` is ahead of random, last epoch (after 60 epochs); " in text
-    assert f"- `{OURS[0]}` is behind nobody." in text and f"- `{OURS[1]}` is ahead of nobody." in text
-    equal = bench.paired(shares | {OURS[0]: base - 0.02 + rng.normal(0, 0.01, base.shape)})
-    assert f"- `{OURS[0]}` is ahead of {OURS[1]} (after 60 epochs)" in bench.verdict(equal, shares, 20)
     curves = bench.mean_curves(shares)
     assert curves["epochs"].max() == bench.BUDGET and (curves["low"] <= curves["high"]).all()
+    text = page.verdict("Facts.", found.reset_index(), curves)
+    alike, counted = text.split("## Against ways that count last epochs only")
+    assert text.startswith("Facts. ") and " 36 different intervals " in alike and "about 2 would" in alike
+    assert f"- `{OURS[0]}` is ahead of random, every epoch (after 60 epochs); " in alike and "last epoch" not in alike
+    assert f"- `{OURS[0]}` is ahead of random, last epoch (after 60 epochs); " in counted
+    assert f"- `{OURS[0]}` is behind nobody." in alike and f"- `{OURS[1]}` is ahead of nobody." in alike
+    assert all("budgets 4 of 4 comparisons show" in part for part in (alike, counted))
+    assert "- Stopping loses: -5.0" in alike and "the counting alone adds on average over all budgets +0.00" in counted
+
+
+@pytest.mark.parametrize(("gain", "word"), [(0.0, "gains nothing"), (0.01, "gains something"), (-0.01, "loses")])
+def test_what_stopping_is_worth_follows_from_its_intervals(gain: float, word: str) -> None:
+    shares = dict.fromkeys(bench.WAYS, np.full((20, bench.BUDGET), 0.5))
+    noise = np.linspace(-0.001, 0.001, 20)[:, None]
+    found = bench.paired(shares | {OURS[1]: shares[OURS[1]] + noise + gain})
+    assert f"- Stopping {word}: " in page.verdict("", found, bench.mean_curves(shares))
 
 
 def test_the_committed_verdict_follows_from_the_committed_numbers() -> None:
-    table = pd.read_csv(bench.RESULTS / "search-paired.csv")
-    text = Path(bench.RESULTS / "search.md").read_text(encoding="utf-8")
-    assert len(table) == 2 * 5 * 4
-    for row in table.itertuples():
-        assert bench._cell(row.difference, row.low, row.high) in text
+    assert bench.page() == Path(bench.RESULTS / "search.md").read_text(encoding="utf-8")
+
+
+def test_the_committed_curves_are_those_of_the_committed_table() -> None:
+    """Of the ways without a model: theirs are quick to replay, and all use the table, the seeds and the counting."""
+    ways = ["random, last epoch", "random, every epoch"]
+    recorded = bench.read_table(pd.read_csv(bench.RESULTS / "search-trajectories.csv", keep_default_na=False))
+    made = bench.mean_curves(bench.run_all(recorded, ways))
+    kept = pd.read_csv(bench.RESULTS / "search.csv")
+    kept = kept[kept["way"].isin(ways)].reset_index(drop=True)
+    assert kept["epochs"].max() == bench.BUDGET
+    pd.testing.assert_frame_equal(made, kept, check_dtype=False, rtol=0, atol=2e-6)
