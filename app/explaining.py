@@ -84,7 +84,7 @@ def settle(classes: int) -> None:
     widgets.settle("method", list(METHODS), "integrated_gradients", "method")
     widgets.settle("baseline", list(BASELINES), "black", "baseline")
     target = state.get("target")
-    if isinstance(target, str) and target.isdecimal() and 1 <= int(target[:9]) <= classes:
+    if isinstance(target, str) and target.isdecimal() and len(target) < 10 and 1 <= int(target) <= classes:
         state["target"] = int(target)
     elif target not in (LAST, HERE, *range(1, classes + 1)):
         if target is not None:

@@ -1,7 +1,7 @@
 """What is read once and kept: the app's only caches.
 
 In: runs and splits. Out: what the library reads from them. Every entry is keyed by the file's stamp, so that a run that
-is recorded anew is read anew and one that is gone raises FileNotFoundError. Nothing here imports torch.
+is recorded anew is read anew and one that is gone raises FileNotFoundError. Importing this imports no torch.
 """
 
 from __future__ import annotations
@@ -157,11 +157,16 @@ class Kept(OrderedDict[tuple[Any, ...], Any]):
             while len(self) > self.most:
                 self.popitem(last=False)
 
+    def forget(self) -> None:
+        """Drop everything."""
+        with self.lock:
+            self.clear()
+
 
 def kept(private: bool) -> Kept:
     """Of images of records, for all sessions; or this session's own, for pictures that its reader sent."""
     if private:
-        return cast(Kept, st.session_state.setdefault("_kept", Kept(24)))
+        return cast(Kept, st.session_state.setdefault("_kept", Kept(8)))
     return _shared()
 
 
@@ -207,7 +212,8 @@ def weights_stamp(run: dx.Run) -> WeightsStamp:
     return str(run.path), status.st_mtime_ns, status.st_ino, status.st_size
 
 
-@st.cache_resource(max_entries=3, show_spinner="Loading the model …")
+# Maps hold the model that they are of: what is kept would keep a dropped one in memory.
+@st.cache_resource(max_entries=3, show_spinner="Loading the model …", on_release=lambda _: _shared().forget())
 def _model(stamp: WeightsStamp, device: str, merge: bool) -> dx.DMPO:
     return dx.load_run(stamp[0]).model(device, merge=merge)
 

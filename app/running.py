@@ -65,8 +65,9 @@ def start(run: dx.Run, split: str, policy: dx.Policy, *, batch_size: int, images
     arms = open_arms(run, split, model, batch_size, engine)
     live = LiveRun(arms, loading.record(run, split), policy, images=images, turn=lambda: turn.taken(WHAT))
     with _GUARD:
+        others = sum(one.working for one in _ALL)
         _ALL.add(live)
-    running = st.session_state[KEY] = Running(live, of(run, split), load)
+    running = st.session_state[KEY] = Running(live, of(run, split), load, others)
     live.start()
     return running
 

@@ -57,7 +57,8 @@ LABELS: dict[Field, str] = {
 }
 RATES = (("training", "tuning_lr"), ("training", "predictor_lr"))
 MOST: dict[Field, float] = {("model", "dropout"): 0.99, ("training", "phase_ratio"): 1.0, ("training", "distill"): 1.0}
-LARGEST_SEED = 2**32 - 1
+MOST_WHOLE = {"seed": 2**32 - 1, "epochs": 10_000}
+MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data that no mirror may turn
 NAME = "train name"
 _BASE, _START = "train base", "train start"
@@ -159,7 +160,7 @@ def _field(field: Field) -> None:
     elif field == ("data", "train_size"):
         st.number_input(label, min_value=1, step=100, value=None, placeholder="all", **options)
     elif isinstance(usual, int):
-        most = LARGEST_SEED if name == "seed" else 10**6
+        most = MOST_WHOLE.get(name, 10**6)
         st.number_input(label, min_value=0 if name == "seed" else 1, max_value=most, step=1, **options)
     else:
         least, step = (1e-6, 0.0005) if field in RATES else (0.0, 0.05)
@@ -194,9 +195,12 @@ def read() -> dx.Config:
 def _value(field: Field, value: Any) -> Any:
     if field == ("model", "exits"):
         try:
-            return parse_exits(str(value))
+            exits = parse_exits(str(value))
         except typer.BadParameter as error:
             raise ValueError(f"Exits: {error.message}") from None
+        if (exits if isinstance(exits, int) else len(exits)) > MOST_EXITS:
+            raise ValueError(f"Exits: {value} are too many; at most {MOST_EXITS} can be trained here")
+        return exits
     if field == ("data", "name") and value == FOLDER:
         text = str(st.session_state.get("train folder") or "")
         if not text.strip():

@@ -64,11 +64,12 @@ def card(job: jobs.Job, status: jobs.Status) -> None:
     elif status.state == jobs.RUNNING:
         st.progress(0.0, text="Starting: libraries, pictures and weights are being loaded …")
     if status.state == jobs.FAILED:
-        st.error(widgets.plain(status.reason, 500), icon=":material/error:")
+        reason = status.reason if own_folder.is_private() else "It failed; its log is on the app's own machine."
+        st.error(widgets.plain(reason, 500), icon=":material/error:")
     if status.state == jobs.DELETED:
         widgets.notice("Its run is not there any more: somebody removed or renamed the folder.")
     if not own_folder.is_private():
-        return  # it names folders of this machine
+        return  # the log, like the reason, names folders of this machine
     with st.expander("Log", icon=":material/terminal:", key=f"log {job.name}"):
         st.code(job.log() or " ", language=None, height=LOG_HEIGHT, wrap_lines=True)
 

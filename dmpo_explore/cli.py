@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from datetime import datetime
@@ -134,6 +135,7 @@ def train(
     from .config import Config
     from .run import load_run, read_config
 
+    _hear_ctrl_c(progress)
     if resume and (name or force or config):
         raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
     base = load_run(resume).config if resume else read_config(config) if config else Config()
@@ -174,7 +176,8 @@ def train(
                   "area": float(best["area"]), "exit_accuracy": best.filter(like="accuracy_").tolist()}  # fmt: skip
         lines = [str(results[-1].run.path), f"next: dmpo-explore record {name}"]
         if and_record:
-            answer["records"] = _record(results[-1].run, ["val", "test"], file, device=device)
+            splits = ["val", "test"]  # one that is there already is of older weights
+            answer["records"] = _record(results[-1].run, splits, file, device=device, force=True)
             lines = [lines[0], *map(_recorded, answer["records"])]
         file.end()
         print_result(answer, as_json, lines)
@@ -195,6 +198,7 @@ def record(
     """Run every exit of a run over a split and keep the scores; every later question is asked of them."""
     from .run import load_run
 
+    _hear_ctrl_c(progress)
     opened, splits = load_run(run), split or ["val", "test"]
     for name in splits:
         if name in opened.splits() and not force:
@@ -207,6 +211,12 @@ def record(
     )
     file.end()
     print_result(answer, as_json, list(map(_recorded, answer)))
+
+
+def _hear_ctrl_c(progress: Path | None) -> None:
+    """A job is stopped with it (`jobs.stop`), also one below a shell's background process, where it is ignored."""
+    if progress:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _record(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
@@ -225,8 +235,8 @@ def _record(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list
                 made = record_run(run, name, progress=shown, **how)
             except KeyboardInterrupt:
                 bar.clear()
-                left = " ".join(f"--split {split}" for split in splits[len(rows) :])
-                say(f"stopped; go on with: dmpo-explore record {run.name} {left}")
+                left = [f"--split {split}" for split in splits[len(rows) :]] + ["--force"] * how.get("force", False)
+                say(f"stopped; go on with: dmpo-explore record {run.name} {' '.join(left)}")
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)
@@ -421,7 +431,7 @@ def search(
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front.")] = None,
     search_seed: Annotated[int | None, typer.Option(min=0, help="Makes the proposals repeatable.")] = None,
-    stopping: Annotated[bool, typer.Option(help="End trials that cannot extend the front any more.")] = True,
+    stopping: Annotated[bool, typer.Option(help="End trials that cannot extend the front any more.")] = False,
     patience: Annotated[int, typer.Option(min=1, help="Seconds until a silent worker's trial is given away.")] = 300,
     device: Device = "auto",
     as_json: Json = False,
@@ -429,8 +439,8 @@ def search(
 ) -> None:
     """Search training settings: high accuracy on val, low compute. The front is a set of runs.
 
-    Every epoch of every trial is a candidate; a trial that cannot extend the front is stopped. Several workers may
-    search together: start one, then others with --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
+    Every epoch of every trial is a candidate. Several workers may search together: start one, then others with
+    --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
     """
     from .cli_search import SearchProgress, draw_front, front_lines, space_from
     from .search import run_search

@@ -36,7 +36,7 @@ from .estimate import Rates
 from .files import read_json, write_json, write_text
 from .images import load_pictures
 from .progress import DONE, Progress, read_progress
-from .run import BUNDLED_RUNS, RUN_NAME, Run, new_run_path, read_config, runs_root
+from .run import BUNDLED_RUNS, RUN_NAME, WEIGHTS, Run, new_run_path, read_config, runs_root
 from .weights import find_weights
 
 SPLITS = ("val", "test")
@@ -94,7 +94,7 @@ class Status:
 
     Args:
         state: running, stopping, finished, stopped, failed, or deleted (its run is gone).
-        reason: why it failed. epoch, epochs: finished and planned. recorded: splits.
+        reason: why it failed. epoch, epochs: finished and planned. recorded: splits, with the weights of now.
         progress: its last word. memory: bytes that it holds now, 0 if it does not run.
     """
 
@@ -139,7 +139,7 @@ def start(config: Config, name: str, *, beside: bool = False) -> Job:
 
 
 def resume(name: str, *, beside: bool = False) -> Job:
-    """Go on: behind the last finished epoch, with the splits that are not recorded yet, or, without any epoch, again.
+    """Go on behind the last finished epoch, or record the splits that have to be; without any epoch, begin anew.
 
     Raises:
         ValueError: no such job, or it is finished. FileExistsError: it runs, or another one does.
@@ -156,7 +156,7 @@ def resume(name: str, *, beside: bool = False) -> Job:
             command = ["train", f"--resume={name}", "--record"]
         else:
             missing = [f"--split={split}" for split in SPLITS if split not in now.recorded]
-            command = ["record", *missing, "--", name]
+            command = ["record", "--force", *missing, "--", name]
         return _launch(name, command)
 
 
@@ -207,6 +207,9 @@ def load_job(name: str) -> Job:
     try:
         values = read_json(path)
         job = Job(**values | {"name": name, "arguments": tuple(values["arguments"])})
+        kinds = [type(value) for value in (job.pid, job.began, job.log_from, job.progress)]
+        if kinds != [int, float, int, str] or job.pid < 1:
+            raise TypeError
     except (TypeError, LookupError):
         raise ValueError(f"{path} does not describe a job; remove its folder") from None
     if list(job.arguments[:2]) != MODULE or f"--progress={path.parent / job.progress}" not in job.arguments:
@@ -230,7 +233,7 @@ def status(job: Job) -> Status:
     process = _process(job)  # first: what it leaves behind is read after it is known to be gone
     run = Run(runs_root() / job.name)
     epochs = _planned(job)
-    epoch, recorded = _finished(run), tuple(split for split in SPLITS if split in run.splits())
+    epoch, recorded = _finished(run), _recorded(run)
     progress = read_progress(job.folder / job.progress)
     memory = 0
     if process is not None:
@@ -394,6 +397,20 @@ def _finished(run: Run) -> int:
     try:
         return len(run.history())
     except (OSError, ValueError):
+        return 0
+
+
+def _recorded(run: Run) -> tuple[str, ...]:
+    """Splits whose record was made after the weights were written for the last time."""
+    weights = _written(run.path / WEIGHTS)
+    return tuple(split for split in SPLITS if 0 < weights <= _written(run.path / "records" / split / "meta.json"))
+
+
+def _written(path: Path) -> int:
+    """When, in nanoseconds since 1970; 0 if there is no such file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
         return 0
 
 

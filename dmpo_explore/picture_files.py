@@ -8,6 +8,7 @@ told by their content, and limits that are checked before anything is unpacked.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,8 @@ def read_picture(data: bytes, name: str) -> NDArray[np.uint8]:
     if not data:
         raise ValueError(f"{name} is empty")
     if len(data) > MOST_BYTES:
-        raise ValueError(f"{name} has {len(data) / 2**20:.1f} MB; at most {MOST_BYTES / 2**20:.0f} MB are taken")
+        size = math.ceil(10 * len(data) / 2**20) / 10  # never the limit itself
+        raise ValueError(f"{name} has {size:.1f} MB; at most {MOST_BYTES / 2**20:.0f} MB are taken")
     try:
         with _opened(data, name) as picture:
             return _rgb(ImageOps.exif_transpose(picture))
@@ -135,9 +137,15 @@ def _rgb(picture: Image) -> NDArray[np.uint8]:
     from PIL import Image
 
     if picture.mode[0] in "IF":  # grey values of 16 bits or more
-        values = np.asarray(picture, np.float64)
-        top = 65535 if picture.mode[0] == "I" else (1 if values.max() <= 1 else 255)
-        grey = np.rint(values.clip(0, top) * (255 / top)).astype(np.uint8)
+        if picture.mode[0] == "I":
+            deep = np.clip(np.asarray(picture), 0, 65535).astype(np.uint32)
+            deep += 128  # in place: it may have 50 megapixels
+            deep //= 257  # 65535 = 255 * 257
+            grey = deep.astype(np.uint8)
+        else:
+            values = np.asarray(picture, np.float32)
+            top = 1 if values.max() <= 1 else 255
+            grey = np.rint(values.clip(0, top) * np.float32(255 / top)).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 MUST_RUN_IN_CI = ("browser", "data")
 MARK_OF_FIXTURE = {"fetched_backbone": "data", "fetched_cnn": "data", "browser": "browser"}
+
+# Ctrl-C counts for the processes that tests start and stop, also where a shell ignores it: in its background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("project")
@@ -100,7 +104,7 @@ def browser() -> Iterator[Browser]:
     """Chromium: the system's, else Playwright's own, else the test skips."""
     from playwright.sync_api import Error, expect, sync_playwright
 
-    expect.set_options(timeout=60_000)  # a busy machine is late, not wrong
+    expect.set_options(timeout=120_000)  # a busy machine is late, not wrong
 
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:

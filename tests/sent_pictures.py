@@ -62,6 +62,6 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "phone.jpg": (b"\0\0\0\x18ftypheic" + b"\0" * 40, "a HEIC picture"),
     "large.png": (bomb(30_000), "megapixels"),
     "larger.png": (bomb(9000), "9,000 x 9,000 pixels"),
-    "heavy.png": (TAKEN["colour.png"] + b"\0" * (10 * 2**20), "10.0 MB"),
+    "heavy.png": (TAKEN["colour.png"] + b"\0" * (10 * 2**20), "10.1 MB"),
     "noise.png": (bytes(range(256)) * 4, "no picture that can be read"),
 }

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from tiny import tiny_config
@@ -19,8 +20,9 @@ from typer.testing import CliRunner
 
 from dmpo_explore import cli, jobs
 from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.experiment import record_run
 from dmpo_explore.progress import read_progress
-from dmpo_explore.run import list_runs, load_run, read_weights
+from dmpo_explore.run import WEIGHTS, list_runs, load_run, read_weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 CONFIG = tiny_config(epochs=12)
@@ -79,6 +81,8 @@ def test_a_training_is_killed_goes_on_and_is_recorded(root: Path) -> None:
     wait(lambda: not jobs.status(job).active)
     killed = jobs.status(job)
     assert (killed.state, killed.reason) == (jobs.FAILED, jobs.VANISHED) and killed.resumable and killed.epoch >= 2
+    record_run(load_run("mine"), "val", device="cpu")  # of weights that are going to change
+    assert jobs.status(job).recorded == ("val",)
     again = jobs.resume("mine")
     assert "--resume=mine" in again.arguments
     wait(lambda: not jobs.status(again).active)
@@ -86,9 +90,16 @@ def test_a_training_is_killed_goes_on_and_is_recorded(root: Path) -> None:
     assert end.state == jobs.FINISHED and end.epoch == end.epochs == 12 and end.recorded == ("val", "test"), again.log()
     assert "mine" in list_runs() and load_run("mine").history()["epoch"].tolist() == list(range(1, 13))
     assert load_run("mine").record("test").images == 359 and read_weights(root / "mine")
+    recorded = np.array(load_run("mine").record("val").confidence)
+    assert np.allclose(recorded, record_run(load_run("mine"), "val", device="cpu", force=True).confidence, atol=1e-4)
     assert not end.reason and not end.resumable
     with pytest.raises(ValueError, match="is finished; there is nothing to go on with"):
         jobs.resume("mine")
+    (root / "mine" / WEIGHTS).touch()  # as a training does that goes on without recording
+    assert jobs.status(again).recorded == () and jobs.status(again).state != jobs.FINISHED
+    anew = jobs.resume("mine")
+    wait(lambda: not jobs.status(anew).active)
+    assert jobs.status(anew).state == jobs.FINISHED, anew.log()
     jobs.forget("mine")
     assert not jobs.list_jobs() and "mine" in list_runs()
 
@@ -283,7 +294,11 @@ def test_a_job_cannot_name_another_process_or_file(root: Path, tmp_path: Path, m
     path = root / ".jobs" / "mine" / "job.json"
     good = json.loads(path.read_text())
     ours = psutil.Process().cmdline()[1:]
-    for change in ({"arguments": ours, "pid": os.getpid()}, {"arguments": []}, {"progress": "../../../x.json"}):
+    changes: list[dict[str, object]] = [
+        {"arguments": ours, "pid": os.getpid()}, {"arguments": []}, {"progress": "../../../x.json"}, {"progress": 5},
+        {"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"began": "x"}, {"log_from": None},
+    ]  # fmt: skip
+    for change in changes:
         path.write_text(json.dumps(good | change))
         with pytest.raises(ValueError, match="does not describe a job"):
             jobs.stop("mine")

@@ -43,7 +43,7 @@ FOREVER = float("inf")
 class Bench:
     """Arms that read the record; a clock that only they move: one second for the early arm, three for the full one.
 
-    ``allowed``: calls of the early arm that may begin; a thread waits for more.
+    ``allowed``: calls of the early arm that may go on; a thread waits for more. ``begun``: calls of it.
     """
 
     size: int = 10
@@ -52,8 +52,10 @@ class Bench:
     log: list[str] = field(default_factory=list)
     rows: list[Any] = field(default_factory=list)
     failing: Exception | None = None
+    begun: int = 0
 
     def early(self, rows: Any, policy: Policy) -> Inference:
+        self.begun += 1
         assert self.allowed.acquire(timeout=20)
         if self.failing:
             raise self.failing
@@ -148,7 +150,7 @@ def test_a_pause_rests_and_is_followed_by_a_warm_up() -> None:
     live = bench.run()
     live.start()
     bench.allowed.release(WARM_UP + 3)
-    until(live, lambda look: look.count.images == 30)
+    until(live, lambda look: look.count.images == 30 and bench.begun == WARM_UP + 4)
     live.pause()
     assert live.look().state == "paused" and not live.working
     bench.allowed.release()  # the call that was under way
@@ -167,7 +169,7 @@ def test_a_pause_rests_and_is_followed_by_a_warm_up() -> None:
     live.resume()
     assert live.look().state == "warming up"
     bench.allowed.release(WARM_UP)
-    until(live, lambda look: look.state == "running")
+    until(live, lambda look: look.state == "running" and bench.begun == WARM_UP + 1)
     live.pause()
     bench.allowed.release()
     until(live, lambda look: look.count.images == 10)

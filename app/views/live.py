@@ -1,7 +1,7 @@
 """Live: the real engine answers recorded images on this machine, the full model in turn; the threshold moves meanwhile.
 
 In: a run with its weights and a recorded split. Out: what a `LiveRun` counts: measured speed-up beside the promised
-one, exits taken, agreement with the record. This page alone asks a model; sessions take turns (`turn`).
+one, exits taken, agreement with the record. Sessions take turns (`turn`).
 """
 
 from __future__ import annotations

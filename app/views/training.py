@@ -141,11 +141,11 @@ def _form(names: Sequence[str]) -> None:
             config = training_form.read()
             jobs.check_name(training_form.name())
             loading.ready(config)
+            st.caption(f"Planned by schedule {widgets.plain(config.training.schedule)}")
+            planned(config)
         except (OSError, ValueError) as error:
             training_form.say_wrong(error)
             return
-        st.caption(f"Planned by schedule {widgets.plain(config.training.schedule)}")
-        planned(config)
         with st.container(border=True):
             decide(config)
         st.caption("The same in a terminal:")

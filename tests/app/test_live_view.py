@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from conftest import serving
 from made_up import HOSTILE, MAIN, save_run
@@ -189,12 +188,12 @@ def test_the_threshold_moves_while_it_runs(root: Path) -> None:
 def test_it_pauses_and_goes_on(root: Path) -> None:
     app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     app = checked(app.button(key="pause").click().run())
-    time.sleep(0.3)
     images = live_of(app).look().count.images
-    time.sleep(0.2)
-    assert live_of(app).look().count.images == images and live_of(app).look().state == "paused"
+    time.sleep(0.5)
+    look, most = live_of(app).look(), images + 8  # the batch that was under way
+    assert look.count.images <= most and look.state == "paused"
     app = checked(app.button(key="resume").click().run())
-    until(app, lambda look: look.count.images > images)
+    until(app, lambda look: look.count.images > most)
     assert "Pause" in labels(app)
 
 
@@ -359,10 +358,9 @@ def test_started_threshold_moved_paused_and_stopped(visit: Visit) -> None:
     page.wait_for_url(lambda url: "threshold=0.5&" not in url)
     expect(page.locator(".dx-status")).to_contain_text("since the threshold moved")
     press(page, "Pause", "paused")
-    visit.page.wait_for_timeout(1500)  # a call was under way
-    seen = images(page)
+    seen = images(page) + 8  # the batch that was under way
     visit.page.wait_for_timeout(1500)
-    assert images(page) == seen
+    assert images(page) <= seen
     press(page, "Go on", "running")
     grows(page, seen)
     press(page, "Stop", "stopped")
@@ -378,6 +376,7 @@ def test_two_sessions_at_once_take_turns(visit: Visit, browser: Browser) -> None
     path = "live?run=tiny&batch=8&count=endless"
     page = visit.show(path, ".st-key-begin button")
     context = browser.new_context()
+    context.set_default_timeout(120_000)
     context.add_init_script(WATCH)
     other = Visit(context.new_page(), visit.server)
     other.show(path, ".st-key-begin button")
@@ -416,4 +415,4 @@ def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch
     live = live_of(app)
     live._thread.join(20)
     assert live.look().state == "left"
-    assert "nobody looked" in bodies(checked(app.run())) and np.isfinite(live.look().count.images)
+    assert "nobody looked" in bodies(checked(app.run()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -40,9 +40,10 @@ def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     with turn.taken("the beginning"):
-        for thread in threads:
+        for number, thread in enumerate(threads):
             thread.start()
-            time.sleep(0.02)  # so that they stand in line in this order
+            while len(turn._TURNS._waiting) < number + 2:  # so that they stand in line in this order
+                time.sleep(0.001)
         assert seen == []
     for thread in threads:
         thread.join(20)
@@ -89,14 +90,19 @@ def test_an_error_passes_it_on() -> None:
 
 
 class Place:
-    """What stands where the page would say something; ``ends`` as Streamlit ends a run that is not wanted."""
+    """What stands where the page would say something; ``ends`` as Streamlit ends a run that is not wanted.
+
+    ``heard`` is called when something was said.
+    """
 
     def __init__(self, ends: bool = False) -> None:
         self.said: list[str] = []
         self.ends = ends
+        self.heard: Callable[[], object] = lambda: None
 
     def info(self, text: str, icon: str) -> None:
         self.said.append(text)
+        self.heard()
         if self.ends:
             raise RuntimeError("drawn anew")
 
@@ -124,7 +130,7 @@ def held(monkeypatch: pytest.MonkeyPatch, place: Place) -> tuple[threading.Threa
 def test_a_page_that_waits_says_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place()
     thread, release = held(monkeypatch, place)
-    threading.Timer(0.15, release.set).start()
+    place.heard = release.set
     with turn.taken("an answer"):
         pass
     thread.join(20)
