@@ -521,7 +521,7 @@ def test_bad_names_elsewhere(runs: Path, tmp_path: Path) -> None:
     assert "unknown backbone to fetch 'vit'" in fails("fetch", "--backbone", "vit")
     assert "unknown data 'mnist'" in fails("fetch", "--data", "mnist")
     assert fails("evaluate")
-    assert "No such command" in fails("search")
+    assert "No such command" in fails("serve")
 
 
 def test_debug_shows_where_it_comes_from(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
