@@ -134,20 +134,21 @@ def _sweep_settings(record: ExitRecord, policy: Policy, settings: list[Any]) -> 
 
 
 def _sweep_values(record: ExitRecord, policy: ByScore) -> Sweep:
-    n_exits, right = record.n_exits, record.correct.astype(np.int64)
+    early, right = record.n_exits - 1, record.correct.astype(np.int8)
     best = np.maximum.accumulate(leaning(record, policy), axis=1)  # leaves by exit k if best[:, k] ≥ threshold
     order = np.argsort(best, axis=None)[::-1]  # all (image, exit) pairs, the first to leave first
     pairs = best.ravel()[order]
-    ends = np.append(tie_ends(pairs)[::-1], 0) if pairs.size else np.zeros(1, np.int64)  # (G,) pairs that leave
-    left = np.zeros((pairs.size + 1, n_exits + 1), np.int32)  # [j, k+1]: images gone by exit k after j pairs
-    left[np.arange(1, pairs.size + 1), order % max(n_exits - 1, 1) + 1] = 1
-    np.cumsum(left, axis=0, out=left)
-    left[:, n_exits] = record.images
-    shares = np.diff(left[ends].astype(np.int64), axis=1)
-    gain = np.append(0, np.cumsum((right[:, :-1] - right[:, 1:]).ravel()[order]))
-    inner = ends[1:-1]
-    thresholds = np.concatenate([[policy.everybody], midway(pairs, inner, policy), [policy.nobody]])[-len(ends) :]
-    return Sweep(thresholds, shares, right[:, -1].sum() + gain[ends], realised_flops(shares, record))
+    ends = tie_ends(pairs) if pairs.size else np.zeros(0, np.int64)  # pairs that have left with each group of ties
+    cells = np.repeat(np.arange(0, len(ends) * early, max(early, 1)), np.diff(ends, prepend=0))  # group · early + exit
+    cells += order % max(early, 1)
+    left = np.bincount(cells, minlength=len(ends) * early).reshape(len(ends), early).cumsum(axis=0)  # gone by exit k
+    gains = np.add.reduceat((right[:, :-1] - right[:, 1:]).ravel()[order], np.append(0, ends)[:-1], dtype=np.int64)
+    # from everybody, who leaves with the last group, to nobody
+    shares = np.diff(np.insert(left, 0, 0, axis=0)[::-1], axis=1, prepend=0, append=record.images)
+    correct = right[:, -1].sum(dtype=np.int64) + np.append(0, np.cumsum(gains))[::-1]
+    between = midway(pairs, ends[:-1][::-1], policy)
+    thresholds = np.concatenate([[policy.everybody], between, [policy.nobody]])[-len(shares) :]
+    return Sweep(thresholds, shares, correct, realised_flops(shares, record))
 
 
 def realised_flops(counts: Any, record: ExitRecord) -> Array:

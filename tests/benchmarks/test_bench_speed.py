@@ -129,7 +129,7 @@ def test_a_small_run_from_end_to_end(
     small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
     assert speed.main(small) == 0
     text = capsys.readouterr().out
-    for arm in ("plain model", "half the plain model", "compiled", "onnx stream with refill", "earlyon batched"):
+    for arm in ("plain model", "half the plain model", "onnx stream with refill", "earlyon batched"):
         assert f"| {arm} " in text
     assert all(f"## {part}" in text for part in ("Recording", "Training", "Memory"))
 
