@@ -56,8 +56,8 @@ MISSES = """What stands behind aims that are missed here, by the profile below a
   onnxruntime ours are ahead.
 - **Twice earlyon's batched mode.** Its batch runs until its hardest image leaves, nearly always to the end, so the
   ratio is about our measured speed-up, and no more than what FLOPs promise can be had.
-- **torch.compile** gains a few per cent for one image and is timed nowhere else on a CPU: compiling takes longer than
-  most will wait. It stays an argument (`steps=compiled(model)`) for GPUs.
+- **torch.compile** gains little or nothing for one image and is timed nowhere else on a CPU: compiling takes longer
+  than most will wait. It stays an argument (`steps=compiled(model)`) for GPUs, where it has not been measured yet.
 """
 
 
