@@ -18,6 +18,7 @@ import streamlit as st
 
 import address
 import calibrated
+import chosen
 import cockpit
 import dial
 import dmpo_explore as dx
@@ -85,36 +86,19 @@ def workbench(names: Sequence[str]) -> None:
     top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
     with top:
         widgets.title()
-    name = widgets.settle_run(names)
-    try:
-        run = dx.load_run(name)
-    except (OSError, ValueError):
-        widgets.choices(names, [], [])
-        raise
-    splits = run.splits()
-    if not splits:
-        widgets.choices(names, [], [])
-        widgets.notice(f"Run {widgets.plain(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it.")
+    found = chosen.settle(names)
+    if found is None:
         return
-    offered = widgets.policies(run)
-    split, policy_name = widgets.settle_split(splits), widgets.settle_policy(offered)
-    try:
-        calibrated.settle(run, split, policy_name)
-        view = look(run, split, dial.settle(run, split, policy_name))
-    except (OSError, ValueError):
-        widgets.choices(names, splits, offered)
-        raise
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
-        widgets.choices(names, splits, offered)
-        calibrated.toggle(run, split, policy_name)
-        dial.controls(run, split, policy_name)
+    run, split, _, policy = found[:4]
+    view = look(run, split, policy)
+    found.row()
     with top:
         others = comparable(names, view)
         beside = choose_beside(others, run.name)
         explanation.popover(run, split, view.policy)
         tables = curves(view, {name: others[name] for name in beside})
         sharing.bar(run, split, view.policy, _tables(view), _figures(view, tables))
-    following(run, split, policy_name, [view], others, beside)
+    following(run, split, policy.name, [view], others, beside)
 
 
 @st.fragment

@@ -21,6 +21,7 @@ import address
 import answers
 import asking
 import calibrated
+import chosen
 import dial
 import dmpo_explore as dx
 import explaining
@@ -97,30 +98,11 @@ def workbench(names: Sequence[str]) -> None:
     top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
     with top:
         title()
-    name = widgets.settle_run(names)
-    try:
-        run = dx.load_run(name)
-    except (OSError, ValueError):
-        widgets.choices(names, [], [])
-        raise
-    splits = run.splits()
-    if not splits:
-        widgets.choices(names, [], [])
-        widgets.notice(f"Run {widgets.plain(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it.")
+    found = chosen.settle(names)
+    if found is None:
         return
-    offered = widgets.policies(run)
-    split, policy_name = widgets.settle_split(splits), widgets.settle_policy(offered)
-    try:
-        calibrated.settle(run, split, policy_name)
-        policy = dial.settle(run, split, policy_name)
-        record = loading.record(run, split)
-    except (OSError, ValueError):
-        widgets.choices(names, splits, offered)
-        raise
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
-        widgets.choices(names, splits, offered)
-        calibrated.toggle(run, split, policy_name)
-        threshold(run, split, record, policy_name)
+    run, split, record, policy = found[:4]
+    found.row(lambda: threshold(run, split, record, policy.name))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="picture"):
         subject = pictures.choose(run, split, record)
     pictures.receive()

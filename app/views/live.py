@@ -13,6 +13,7 @@ import streamlit as st
 
 import address
 import calibrated
+import chosen
 import cockpit
 import dial
 import dmpo_explore as dx
@@ -67,31 +68,12 @@ def page() -> None:
 
 def workbench(names: Sequence[str]) -> None:
     """Choices, the threshold and what the record says of it, then the live run."""
-    name = widgets.settle_run(names)
-    try:
-        run = dx.load_run(name)
-    except (OSError, ValueError):
-        widgets.choices(names, [], [])
-        raise
-    splits = run.splits()
-    if not splits:
-        widgets.choices(names, [], [])
-        widgets.notice(f"Run {widgets.plain(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it.")
+    found = chosen.settle(names)
+    if found is None:
         return
-    offered = widgets.policies(run)
-    split, policy_name = widgets.settle_split(splits), widgets.settle_policy(offered)
-    try:
-        calibrated.settle(run, split, policy_name)
-        policy = dial.settle(run, split, policy_name)
-        record = loading.record(run, split)
-        view = View(run, split, record, policy, dx.summarise(record, policy.exits(record)))
-    except (OSError, ValueError):
-        widgets.choices(names, splits, offered)
-        raise
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
-        widgets.choices(names, splits, offered)
-        calibrated.toggle(run, split, policy_name)
-        dial.controls(run, split, policy_name)
+    run, split, record, policy = found[:4]
+    view = View(run, split, record, policy, dx.summarise(record, policy.exits(record)))
+    found.row()
     settle(record)
     promise(view)
     engine_room(view)
