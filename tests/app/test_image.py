@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+import visiting
 from conftest import serving
 from made_up import HOSTILE, MAIN, save_run
 from PIL import Image
@@ -21,7 +22,7 @@ from sent_pictures import REFUSED, TAKEN
 from streamlit.testing.v1 import AppTest
 from test_axe import violations
 from tiny import tiny_config
-from visiting import WATCH, Server, Visit
+from visiting import WATCH, Server, Visit, checked
 
 import asking
 import dmpo_explore as dx
@@ -65,15 +66,7 @@ def root(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def opened(**parameters: str) -> AppTest:
-    app = AppTest.from_file(str(VIEW), default_timeout=120)
-    for name, value in parameters.items():
-        app.query_params[name] = value
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception
-    return app
+    return visiting.opened(VIEW, **parameters)
 
 
 def said(app: AppTest) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import visiting
 from conftest import serving
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import Page, expect
@@ -18,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 from synthetic import make_record
 from test_axe import violations
 from tiny import tiny_config
-from visiting import WATCH, Server, Visit
+from visiting import WATCH, Server, Visit, checked
 
 import dmpo_explore as dx
 import live_panel
@@ -82,15 +83,7 @@ def root(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def opened(**parameters: str) -> AppTest:
-    app = AppTest.from_file(str(PAGE), default_timeout=60)
-    for name, value in parameters.items():
-        app.query_params[name] = value
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception
-    return app
+    return visiting.opened(PAGE, **parameters)
 
 
 def started(**parameters: str) -> AppTest:

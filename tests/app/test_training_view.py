@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import visiting
 from conftest import _wait_for
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
 from streamlit.testing.v1 import AppTest
 from test_axe import violations
 from tiny import tiny_config
-from visiting import WATCH, Server, Visit
+from visiting import WATCH, Server, Visit, checked
 
 import own_folder
 import training_form
@@ -67,15 +68,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def opened(**parameters: str) -> AppTest:
-    app = AppTest.from_file(str(VIEW), default_timeout=60)
-    for name, value in parameters.items():
-        app.query_params[name] = value
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception
-    return app
+    return visiting.opened(VIEW, **parameters)
 
 
 def texts(app: AppTest) -> str:

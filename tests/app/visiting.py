@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamlit.testing.v1 import AppTest
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -74,3 +76,17 @@ class Visit:
     def images(self) -> list[str]:
         """What the pictures are, from first to last."""
         return list(self.page.eval_on_selector_all(".dx-gallery li", "all => all.map(item => item.title)"))
+
+
+def opened(page: Path, timeout: float = 120, **parameters: str) -> AppTest:
+    """A page of the app without a browser, at an address with these parameters, drawn without an exception."""
+    app = AppTest.from_file(str(page), default_timeout=timeout)
+    for name, value in parameters.items():
+        app.query_params[name] = value
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    """``app``, which raised nothing."""
+    assert not app.exception
+    return app
