@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from _results import write_figure
+from _results import RESULTS, write_figure, write_table
 from _study_figures import budgets_figure, gains_figure, gradients_figure, stages_figure
 from grids import BUDGETS, GRIDS, SEEDS
-from study import RESULTS
 
-from dmpo_explore.files import atomic_file, write_text
+from dmpo_explore.files import write_text
 
 RESAMPLES = 2000
 SEED = r"-s\d+$"  # of a run's name
@@ -266,8 +265,7 @@ def _gains_table(gains: pd.DataFrame) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
-    with atomic_file(RESULTS / "gains.csv") as temporary:
-        all_gains().to_csv(temporary, index=False, float_format="%.4f")
+    write_table("gains", all_gains(), RESULTS)
     write_pictures(pd.read_csv(RESULTS / "gains.csv"))
     text = document()
     write_text(RESULTS.parent / "RESULTS.md", text)

@@ -19,16 +19,15 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from _results import RESULTS, write_table
 from _study_run import make_run
 from grids import EVIDENCE, GRIDS, RECORDED, SEEDS, change
 from optuna.trial import TrialState
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.files import atomic_file, read_json
+from dmpo_explore.files import read_json
 from dmpo_explore.trials import free_stale_trials, open_storage
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def plan(grid: Mapping[str, dx.Config], seeds: tuple[int, ...] = SEEDS) -> dict[str, dx.Config]:
@@ -121,8 +120,7 @@ def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
     """All finished runs' rows as CSV, in the grid's order; written whole, so that workers cannot tear it."""
     rows = [read_json(results / name / "row.json") for name in names if (results / name / "row.json").is_file()]
     table = pd.DataFrame(rows)
-    with atomic_file(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g")
+    write_table(path.stem, table, path.parent)
     return table
 
 
