@@ -38,6 +38,7 @@ CHOICES: dict[Field, tuple[str, ...]] = {  # a test holds them against the libra
     ("training", "schedule"): tuple(SCHEDULES),
     ("training", "coupling"): ("none", "sigmoid"),
     ("training", "precision"): ("bf16", "no", "fp16"),
+    ("training", "frozen_precision"): ("no", "bf16"),
 }  # fmt: skip
 MAIN: tuple[Field, ...] = (
     ("data", "name"), ("data", "train_size"), ("training", "epochs"), ("model", "exits"),

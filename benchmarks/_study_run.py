@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from _evidence import GradientLog, stage_table
 from grids import BUDGETS, REPORTED
 
@@ -55,7 +56,7 @@ def make_run(
     if "stages" in evidence:
         progress(f"{name}: probing its stages")
         tables["stages"] = stage_table(run)
-    row = {"run": name, **measure(run)}
+    row = {"run": name, **measure(run)} | _card(device)
     with atomic_folder(result) as folder:
         with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **outcomes(run.record("val"), run.record("test")))  # type: ignore[arg-type]
@@ -92,6 +93,12 @@ def train_and_record(
             progress(f"{name}: recording {split}")
             dx.record_run(run, split, precision=precision, keep_logits=False, device=device)
     return run
+
+
+def _card(device: str) -> dict[str, str]:
+    """The name of the GPU that a run was made on; nothing on a CPU."""
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return {"card": torch.cuda.get_device_name()} if on_gpu else {}
 
 
 # -- its numbers --

@@ -1,5 +1,7 @@
 """Train and measure every arm of a grid over its seeds: `scripts/bench study core`, as often and wherever you like.
 
+``--gpu`` is the headline on an NVIDIA GPU (the grid ``gpu``), ``--seeds 1`` begins with one seed of every arm.
+
 In: a grid of `grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/study/GRID/RUN`` (`_study_run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
 Workers (more processes, or more machines with one ``--storage``) share the grid through optuna's storage: a run is
@@ -19,6 +21,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import torch
 from _results import RESULTS, write_table
 from _study_run import make_run
 from grids import EVIDENCE, GRIDS, RECORDED, SEEDS, change
@@ -97,13 +100,14 @@ def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Name
     """Work on the runs of a grid until none is left to take; all rows that there are."""
     root, results = options.root / grid, RESULTS / "study" / grid
     root.mkdir(parents=True, exist_ok=True)
+    order = dict.fromkeys([*plan(GRIDS[grid]), *configs])  # also of runs that are not wanted now
     os.environ["DMPO_EXPLORE_RUNS"] = str(root)  # where the library puts runs
 
     def make(name: str, progress: Callable[[str], None]) -> float:
         arm = name.rpartition("-s")[0]
         how: dict[str, Any] = {"precision": RECORDED[grid], "evidence": EVIDENCE[grid].get(arm, ())}
         row = make_run(root / name, results / name, configs[name], progress, **how, device=options.device)
-        write_rows(results, configs, RESULTS / f"study-{grid}.csv")
+        write_rows(results, order, RESULTS / f"study-{grid}.csv")
         return float(row["last_exit"])
 
     missing = {name: config for name, config in configs.items() if not (results / name / "row.json").is_file()}
@@ -113,7 +117,7 @@ def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Name
         work(study, missing, make)
         if others := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             print(f"{len(others)} runs are with other workers; start again should one of them have died")
-    return write_rows(results, configs, RESULTS / f"study-{grid}.csv")
+    return write_rows(results, order, RESULTS / f"study-{grid}.csv")
 
 
 def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
@@ -126,13 +130,24 @@ def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", choices=GRIDS)
+    parser.add_argument("grid", nargs="?", choices=GRIDS)
+    parser.add_argument("--gpu", action="store_true", help="the grid gpu, on a GPU")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of every arm, the first ones")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of the runs")
     parser.add_argument("--storage", help="optuna storage that all workers see; default: SQLite in the root")
     parser.add_argument("--patience", type=int, default=300, help="seconds until a silent worker's run is given away")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options = parser.parse_args(arguments)
-    print(run_grid(options.grid, plan(GRIDS[options.grid]), options).to_string(index=False))
+    if options.gpu:
+        options.grid, options.device = "gpu", "cuda"
+    if options.grid is None:
+        parser.error("name a grid, or give --gpu")
+    if not 1 <= options.seeds <= len(SEEDS):
+        parser.error(f"--seeds {options.seeds} must lie between 1 and {len(SEEDS)}")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("study: there is no usable NVIDIA GPU here; leave out --gpu and --device cuda", file=sys.stderr)
+        return 1
+    print(run_grid(options.grid, plan(GRIDS[options.grid], SEEDS[: options.seeds]), options).to_string(index=False))
     return 0
 
 

@@ -56,6 +56,7 @@ HELP: dict[str, dict[str, str]] = {
         "distill": "Share of an early exit's loss that is learnt from the last exit.",
         "flip": "Mirror half of the pictures; not for digits or text.",
         "precision": "no (float32), bf16 or fp16.",
+        "frozen_precision": "Of frozen weights: no (float32), or bf16: the same numbers in half the memory.",
         "validation_size": "Validation images looked at after every epoch.",
         "workers": "Processes that load pictures.",
         "seed": "Seed of everything else.",

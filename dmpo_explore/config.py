@@ -96,7 +96,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained. Learning rates are peaks; both follow one cosine with warm-up."""
+    """How it is trained. Learning rates are peaks; both follow one cosine with warm-up.
+
+    ``frozen_precision``: ``bf16`` carries frozen weights in bfloat16 while training with ``precision="bf16"``: the same
+    numbers, for autocast would round them at every step, in half the memory.
+    """
 
     epochs: int = 6
     batch_size: int = 64
@@ -112,6 +116,7 @@ class TrainingConfig:
     distill: float = 0.0
     flip: bool = True
     precision: str = "bf16"
+    frozen_precision: str = "no"
     validation_size: int = 1000
     workers: int = 0
     seed: int = 0
@@ -135,6 +140,10 @@ class TrainingConfig:
             raise ValueError(f"distill={self.distill!r} must lie in [0, 1]")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(unknown("precision", self.precision, ("no", "bf16", "fp16")))
+        if self.frozen_precision not in ("no", "bf16"):
+            raise ValueError(unknown("frozen_precision", self.frozen_precision, ("no", "bf16")))
+        if self.frozen_precision == "bf16" and self.precision != "bf16":
+            raise ValueError(f"frozen_precision='bf16' needs precision='bf16', not {self.precision!r}")
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from .policy import write_policies
 from .record import ExitRecord, RecordMeta
 from .routing import Progress
 from .run import BUNDLED_RUNS, Run, load_run, new_run_path, save_weights
-from .training import EpochResult, StepHook, Validation, fit, make_accelerator
+from .training import EpochResult, StepHook, Validation, carry_frozen, fit, make_accelerator
 
 RECORD_BATCH = 250
 BUDGETS = (0.3, 0.5, 0.7)
@@ -65,7 +65,8 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
         on_step: called with (steps done, steps of the epoch, loss).
-        on_epoch: called with the model and the epoch's result before they are saved; to look, not to touch.
+        on_epoch: called with the model and the epoch's result before they are saved; to look, not to touch (with
+            ``frozen_precision="bf16"`` under autocast only).
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a finished or broken run to resume.
@@ -88,6 +89,8 @@ def train(
         pictures, preprocess, batch_size=settings.batch_size, shuffle=True, flip=settings.flip, workers=settings.workers
     )
     validate = _Validator(_sample(_pictures(config, "val"), settings.validation_size), config, model, cost)
+    if settings.frozen_precision == "bf16":
+        carry_frozen(model)
     history: list[dict[str, float]] = list(saved["history"]) if saved else []
     best: dict[str, torch.Tensor] = dict(saved["best"]) if saved else {}
     epochs = fit(

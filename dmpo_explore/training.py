@@ -113,6 +113,19 @@ def make_accelerator(
     )
 
 
+def carry_frozen(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Cast the frozen weights and biases of linear and 2D convolutional layers, in place.
+
+    Under autocast to ``dtype`` every number stays what it was: autocast would cast these weights at every step, and it
+    leaves norms, LayerScales and position tables as they are. Without autocast the model runs no more.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for weight in module.parameters(recurse=False):
+                if not weight.requires_grad:
+                    weight.data = weight.data.to(dtype)
+
+
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW; tuning and predictors have learning rates of their own, vectors and scalars no weight decay."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}

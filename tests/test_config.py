@@ -133,6 +133,8 @@ def test_bad_model_values(arguments: dict[str, Any], message: str) -> None:
         ({"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
         ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
         ({"precision": "bf-16"}, "unknown precision 'bf-16'. Did you mean 'bf16'"),
+        ({"frozen_precision": "fp16"}, "unknown frozen_precision 'fp16'"),
+        ({"frozen_precision": "bf16", "precision": "no"}, "frozen_precision='bf16' needs precision='bf16', not 'no'"),
     ],
 )
 def test_bad_training_values(arguments: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dmpo_explore.config import Config
 from dmpo_explore.experiment import default_name, read_checkpoint, record_run, train
 from dmpo_explore.fitting import fit_policy
 from dmpo_explore.images import Pictures
+from dmpo_explore.model import DMPO
 from dmpo_explore.policy import read_policies, write_policies
 from dmpo_explore.run import BUNDLED_RUNS, Run, load_run, read_weights
 from dmpo_explore.schedule import loss_weights
@@ -135,6 +137,27 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
         accuracy = (model(images).argmax(-1) == labels[:, None]).float().mean(0)
     best = max(results, key=lambda result: result.area)
     assert accuracy.tolist() == pytest.approx(best.accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize("tuning", ["adapter", "lora", "full"])
+def test_frozen_weights_in_bf16_change_no_number(tuning: str, runs: Path) -> None:
+    config = tiny_config(precision="bf16", epochs=1, model={"tuning": tuning})
+    carried = replace(config, training=replace(config.training, frozen_precision="bf16"))
+    found: dict[str, tuple[EpochResult, set[torch.dtype]]] = {}
+
+    def look(model: DMPO, result: EpochResult) -> None:
+        layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
+        found[f"{len(found)}"] = result, {p.dtype for m in layers for p in m.parameters() if not p.requires_grad}
+
+    for name, one in (("plain", config), ("carried", carried)):
+        for _ in train(one, name, device="cpu", on_epoch=look):
+            pass
+    (plain, _), (other, kinds) = found.values()
+    assert kinds == (set() if tuning == "full" else {torch.bfloat16})
+    assert (other.losses, other.accuracy, other.area) == (plain.losses, plain.accuracy, plain.area)
+    ours, theirs = (read_weights(runs / name) for name in ("carried", "plain"))
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items()) and ours.keys() == theirs.keys()
+    assert load_run(runs / "carried").model("cpu")(torch.zeros(1, 3, 32, 32)).dtype == torch.float32
 
 
 def test_validation_images_are_spread_over_the_classes() -> None:

@@ -144,6 +144,7 @@ def test_choices_are_the_librarys() -> None:
     assert found["predictor"] == set(PREDICTORS) and found["coupling"] == set(COUPLINGS)
     assert found["normalisation"] == set(NORMALISATIONS) and found["read"] == {"auto", *READS}
     assert found["weights"] == set(KEYWORDS) and found["precision"] == {"no", "bf16", "fp16"}
+    assert found["frozen_precision"] == {"no", "bf16"}
 
 
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

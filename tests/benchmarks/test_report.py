@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+import _study_gains
+import _study_tables
 import grids
 import numpy as np
 import pandas as pd
@@ -54,7 +56,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_verdict_follows_the_outcomes(results: Path) -> None:
-    report.all_gains().to_csv(results / "gains.csv", index=False)
+    report.write_tables()
     gains = pd.read_csv(results / "gains.csv").set_index("question")
     assert gains.loc["gain of bypass", "holds"] == "yes"
     assert gains.loc["gain of two-phase loss weights", "holds"] == "no"
@@ -76,24 +78,75 @@ def test_the_verdict_follows_the_outcomes(results: Path) -> None:
 def test_few_runs_are_no_comparison(results: Path) -> None:
     shutil.rmtree(results / "study")
     save(results, "single", 0)
-    study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
-    gains = report.all_gains()
-    assert gains.empty
-    gains.to_csv(results / "gains.csv", index=False)
+    rows = results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv"
+    study.write_rows(*rows)
+    report.write_tables()
+    assert pd.read_csv(results / "gains.csv").empty
     assert "**Bypass**: not known yet" in report.document()
-    table = pd.read_csv(results / "study-core.csv")
-    assert report.strongest_naive(table) is None
-    assert len(budgets_figure(report.by_arm(table)).data) == 1
-    save(results, "naive-cls", 0)  # one seed of three
+    table = _study_tables.tables(results)["core"]
+    assert _study_tables.strongest_naive("core", table) is None
+    assert len(budgets_figure(table.groupby("arm").mean(numeric_only=True)).data) == 1
+    save(results, "naive-cls", 0)  # one arm of five
+    study.write_rows(*rows)
+    assert _study_tables.strongest_naive("core", _study_tables.tables(results)["core"]) is None
+
+
+def test_one_seed_is_compared_but_decides_nothing(results: Path) -> None:
+    for folder in (results / "study" / "core").glob("*-s[12]"):
+        shutil.rmtree(folder)
     study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
-    assert report.strongest_naive(pd.read_csv(results / "study-core.csv")) is None
+    report.write_tables()
+    gains = pd.read_csv(results / "gains.csv", dtype={"seeds": str})
+    assert len(gains) == 10 and set(gains["holds"]) == {"open"}
+    assert all(len(seeds.split()) == 1 for seeds in gains["seeds"])
+    text = report.document()
+    assert text.count("not known yet") == 3 and ", one seed" in text
+
+
+def test_every_arm_is_held_against_the_naive_and_the_single_one(results: Path) -> None:
+    against = _study_gains.contrasts(results).set_index(["arm", "number"])
+    table = _study_tables.tables(results)["core"]
+    naive = _study_tables.strongest_naive("core", table)
+    assert naive in _study_tables.NAIVE and set(against["against"]) == {naive, "single"}
+    means = table.groupby("arm")[["score", "last_exit"]].mean()
+    want = 100 * (means.loc["dmpo", "score"] - means.loc[naive, "score"])
+    assert against.loc[("dmpo", "score, against NAIVE"), "points"] == pytest.approx(want, abs=1e-3)
+    want = 100 * (means.loc["mixed", "last_exit"] - means.loc["single", "last_exit"])
+    assert against.loc[("mixed", "last exit, against single"), "points"] == pytest.approx(want, abs=1e-3)
+    assert (naive, "score, against NAIVE") not in against.index  # not against itself
+    assert {number for arm, number in against.index if arm == "single"} == {  # it has no budgets
+        "first exit, against NAIVE"
+    }
+
+
+def test_evidence_is_of_early_stages_and_says_where_seeds_agree(results: Path) -> None:
+    for seed in grids.SEEDS:
+        for arm, shift in (("dmpo", 0.1), ("naive-both", 0.0)):
+            folder = results / "study" / "core" / f"{arm}-s{seed}"
+            gradients = pd.DataFrame({"exit": [1, 1], "epoch": [1, 6], "cosine": [0.2, 0.3 + shift]})
+            gradients.to_csv(folder / "gradients.csv", index=False)
+            stages = pd.DataFrame({"exit": [1, 2], "block": [2, 4], "kept": [0.5 + shift * (seed - 1), 9.0]})
+            for number in ("towards_last", "low_level_trunk", "label_trunk", "label_read"):
+                stages[number] = [0.4 + shift, 9.0]  # the last stage must not count
+            stages.to_csv(folder / "stages.csv", index=False)
+    report.write_tables()
+    seen = pd.read_csv(results / "evidence.csv").set_index(["arm", "seed"])
+    row = seen.loc[("dmpo", 2)]
+    assert row["cosine, first epoch"] == 0.2 and row["cosine, last epoch"] == pytest.approx(0.4)
+    assert row["trunk like the untuned (CKA)"] == pytest.approx(0.6)
+    assert row["label in the trunk"] == pytest.approx(0.5)
+    (line,) = (line for line in report.document().splitlines() if line.startswith("| dmpo less naive-both"))
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert cells == ["+0.000", "+0.100 *", "+0.000", "+0.100 *", "+0.100 *", "+0.100 *", "+0.100 *"]
 
 
 def test_what_is_not_finished_is_said(results: Path) -> None:
     (results / "study" / "core" / "dmpo-uniform-s2" / "row.json").unlink()
     (results / "study" / "core" / "dmpo-uniform-s2" / "outcomes.npz").unlink()
     study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
-    report.all_gains().to_csv(results / "gains.csv", index=False)
+    report.write_tables()
+    gains = pd.read_csv(results / "gains.csv").set_index("question")
+    assert gains.loc["gain of two-phase loss weights", "holds"] == "open"
     text = report.document()
     assert "**Two-phase loss weights**: not known yet" in text
     assert "Not finished: dmpo-uniform (2 of 3)." in text
@@ -102,13 +155,16 @@ def test_what_is_not_finished_is_said(results: Path) -> None:
 
 def test_paired_intervals() -> None:
     rng = np.random.default_rng(0)
-    a, b = (rng.random((3, 4000)) < p for p in (0.6, 0.5))
-    got = report.paired(a.astype(float), b.astype(float))
-    image = (a.mean(axis=0) - b.mean(axis=0)) * 100
+    a, b = ({seed: (rng.random(4000) < p).astype(float) for seed in grids.SEEDS} for p in (0.6, 0.5))
+    got = _study_gains.paired(a, b)
+    assert got is not None
+    image = 100 * np.mean([a[seed] - b[seed] for seed in grids.SEEDS], axis=0)
     half = 1.96 * image.std() / np.sqrt(image.size)
     assert got["points"] == pytest.approx(image.mean())
     assert got["high"] - got["points"] == pytest.approx(half, rel=0.1)
     assert got["points"] - got["low"] == pytest.approx(half, rel=0.1)
-    assert got["holds"] == "yes"
-    assert report.paired(b.astype(float), a.astype(float))["holds"] == "opposite"
-    assert report.paired(a.astype(float), a.astype(float))["holds"] == "no"
+    holds = {name: (_study_gains.paired(*pair) or {})["holds"] for name, pair in {"ab": (a, b), "ba": (b, a)}.items()}
+    assert got["holds"] == holds["ab"] == "yes" and holds["ba"] == "opposite"
+    assert (_study_gains.paired(a, a) or {})["holds"] == "no"
+    assert (_study_gains.paired(a, {1: b[1]}) or {})["points"] == pytest.approx(100 * (a[1] - b[1]).mean())
+    assert _study_gains.paired(a, {}) is None

@@ -178,3 +178,30 @@ def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
                 again = _study_run.outcomes(run.record("val"), run.record("test"))
                 assert set(kept) == set(again)
                 assert all((kept[what] == right).all() for what, right in again.items())
+
+
+def test_the_command_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert study.main(["--gpu"]) == 1
+    assert "no usable NVIDIA GPU" in capsys.readouterr().err
+    for arguments, message in (([], "name a grid, or give --gpu"), (["core", "--seeds", "4"], "--seeds 4 must lie")):
+        with pytest.raises(SystemExit) as stop:
+            study.main(arguments)
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert list(study.plan(grids.GRIDS["gpu"], seeds=(0,))) == [
+        "single-s0",
+        "naive-mean-s0",
+        "naive-both-s0",
+        "dmpo-s0",
+    ]
+
+
+def test_runs_that_are_not_wanted_now_keep_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    for name in ("dmpo-s0", "dmpo-s1", "single-s0"):
+        folder = tmp_path / "study" / "core" / name
+        folder.mkdir(parents=True)
+        (folder / "row.json").write_text(f'{{"run": "{name}"}}')
+    options = Namespace(root=tmp_path / "runs", storage="none", patience=2, device="cpu")
+    wanted = {"dmpo-s0": grids.GRIDS["core"]["dmpo"]}
+    assert study.run_grid("core", wanted, options)["run"].tolist() == ["single-s0", "dmpo-s0", "dmpo-s1"]

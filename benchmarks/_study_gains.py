@@ -1,0 +1,145 @@
+"""Who is ahead of whom, by how much and how surely: paired comparisons on the same images, seed by seed.
+
+In: what `_study_tables` reads. Out: tables with points of test accuracy and 95 % intervals. Which comparisons are made,
+and when one holds, was fixed before the runs (`grids`); nothing here chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from _study_tables import Rights, kept, rights, strongest_naive, tables
+from grids import GRIDS, SEEDS
+
+RESAMPLES = 2000
+PARTS = {  # of DMPO: what is taken away → arm without it
+    "bypass": "dmpo-no-bypass",
+    "second-order predictors": "dmpo-no-second-order",
+    "two-phase loss weights": "dmpo-uniform",
+}
+CLAIMS = ("core", "headline", "gpu", "cnn")  # grids that have naive arms and the single model
+COLUMNS = ["grid", "question", "a", "b", "points", "low", "high", "seeds", "holds"]
+AGAINST = {  # column of `contrasts` → an arm's number, whose (None: the strongest naive arm's), and which
+    "score, against NAIVE": ("score", None, "score"),
+    "first exit, against NAIVE": ("first exit", None, "first exit"),
+    "at 30 %, against NAIVE": ("30 %", None, "30 %"),
+    "at 30 %, against single": ("30 %", "single", "last exit"),
+    "at 50 %, against single": ("50 %", "single", "last exit"),
+    "at 100 %, against single": ("100 %", "single", "last exit"),
+    "last exit, against single": ("last exit", "single", "last exit"),
+}
+
+
+def paired(a: Rights, b: Rights) -> dict[str, Any] | None:
+    """Points that a is above b over the seeds of both; None if they share none.
+
+    Returns:
+        ``points`` (mean over seeds), ``low`` and ``high`` (95 % bootstrap over images), ``seeds`` (each seed's), and
+        ``holds``: ``yes`` or ``opposite`` where the interval and every seed lie on one side of 0, else ``no``; ``open``
+        while a seed is missing.
+    """
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        return None
+    differences = 100 * np.stack([a[seed] - b[seed] for seed in shared])  # (S, B)
+    by_seed, image = differences.mean(axis=1), differences.mean(axis=0)
+    draw = np.random.default_rng(0)
+    means = [image[draw.integers(image.size, size=image.size)].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    holds = _holds(by_seed, low, high) if len(shared) == len(SEEDS) else "open"
+    seeds = " ".join(f"{value:+.2f}" for value in by_seed)
+    return {"points": by_seed.mean(), "low": low, "high": high, "seeds": seeds, "holds": holds}
+
+
+def _holds(by_seed: npt.NDArray[Any], low: float, high: float) -> str:
+    if low > 0 and (by_seed > 0).all():
+        return "yes"
+    return "opposite" if high < 0 and (by_seed < 0).all() else "no"
+
+
+def questions(grid: str, naive: str | None) -> Iterator[tuple[str, str, str, str, str]]:
+    """(question, arm a, number of a, arm b, number of b) of a grid; b may lie in the core grid.
+
+    Args:
+        naive: the grid's `strongest_naive`.
+    """
+    if grid not in CLAIMS:
+        for arm in GRIDS[grid]:
+            yield f"{arm} against dmpo", arm, "score", "core/dmpo", "score"
+        return
+    if grid == "core":
+        for part, without in PARTS.items():
+            yield f"gain of {part}", "dmpo", "score", without, "score"
+    if naive is not None:
+        yield f"dmpo against the strongest naive arm ({naive})", "dmpo", "score", naive, "score"
+        yield "its first exit against that arm's", "dmpo", "first exit", naive, "first exit"
+    yield "30 % of the compute against the full single model", "dmpo", "30 %", "single", "last exit"
+    yield "50 % of the compute against the full single model", "dmpo", "50 %", "single", "last exit"
+    yield "its last exit against the single model", "dmpo", "last exit", "single", "last exit"
+    if grid == "core":
+        for arm in ("naive-equilibrium", "mixed"):
+            yield f"dmpo against {arm}", "dmpo", "score", arm, "score"
+
+
+def all_gains(folder: Path) -> pd.DataFrame:
+    """Every question that runs are there for."""
+    rows = []
+    for grid, table in tables(folder).items():
+        for question, a, what_a, b, what_b in questions(grid, strongest_naive(grid, table)):
+            home = "core" if b.startswith("core/") else grid
+            theirs = rights(folder, home, b.removeprefix("core/"), what_b)
+            if found := paired(rights(folder, grid, a, what_a), theirs):
+                rows.append({"grid": grid, "question": question, "a": f"{a}, {what_a}", "b": f"{b}, {what_b}"} | found)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def contrasts(folder: Path) -> pd.DataFrame:
+    """Every arm against the strongest naive arm and against the single model, a row per number of `AGAINST`."""
+    rows = []
+    for grid, table in tables(folder).items():
+        if grid not in CLAIMS:
+            continue
+        naive = strongest_naive(grid, table)
+        for arm in GRIDS[grid]:
+            for title, (what, other, which) in AGAINST.items():
+                other = other or naive
+                if other is None or (arm, what) == (other, which):
+                    continue
+                if found := paired(rights(folder, grid, arm, what), rights(folder, grid, other, which)):
+                    rows.append({"grid": grid, "arm": arm, "number": title, "against": other} | found)
+    return pd.DataFrame(rows, columns=["grid", "arm", "number", "against", *COLUMNS[4:]])
+
+
+# -- evidence for decoupling --
+
+EVIDENCE = {  # what is read of a run: column → table, its number
+    "cosine, first epoch": ("gradients", "cosine"),
+    "cosine, last epoch": ("gradients", "cosine"),
+    "trunk like the untuned (CKA)": ("stages", "kept"),
+    "brightness in the trunk (R²)": ("stages", "low_level_trunk"),
+    "label in the trunk": ("stages", "label_trunk"),
+    "label in what is read": ("stages", "label_read"),
+    "read like the last stage (CKA)": ("stages", "towards_last"),
+}
+
+
+def evidence(folder: Path, grid: str = "core") -> pd.DataFrame:
+    """A row per arm and seed, a column per number of `EVIDENCE`, each the mean over the early stages (all but the
+    last) of a run."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for title, (what, number) in EVIDENCE.items():
+        for arm, table in kept(folder, grid, what).items():
+            if what == "gradients":
+                epochs = table.groupby("seed")["epoch"].transform("min" if "first" in title else "max")
+                table = table[table["epoch"] == epochs]
+            else:
+                table = table[table["block"] < table["block"].max()]
+            for seed, value in table.groupby("seed")[number].mean().items():
+                found.setdefault((arm, int(str(seed))), {})[title] = float(value)
+    rows = [{"arm": arm, "seed": seed} | numbers for (arm, seed), numbers in found.items()]
+    return pd.DataFrame(rows, columns=["arm", "seed", *EVIDENCE])
