@@ -57,7 +57,12 @@ LABELS: dict[Field, str] = {
     ("training", "clip_norm"): "Largest gradient norm",
 }
 RATES = (("training", "tuning_lr"), ("training", "predictor_lr"))
-MOST: dict[Field, float] = {("model", "dropout"): 0.99, ("training", "phase_ratio"): 1.0, ("training", "distill"): 1.0}
+MOST: dict[Field, float] = {
+    ("model", "dropout"): 0.99,
+    ("training", "phase_ratio"): 1.0,
+    ("training", "distill"): 1.0,
+    ("training", "crop_scale"): 1.0,
+}
 MOST_WHOLE = {"seed": 2**32 - 1, "epochs": 10_000}
 MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data that no mirror may turn

@@ -68,6 +68,8 @@ def questions(grid: str, naive: str | None) -> Iterator[tuple[str, str, str, str
     Args:
         naive: the grid's `strongest_naive`.
     """
+    if grid == "recipe":
+        return  # it is read on val alone: see `choices`
     if grid not in CLAIMS:
         for arm in GRIDS[grid]:
             yield f"{arm} against dmpo", arm, "score", "core/dmpo", "score"
@@ -113,6 +115,21 @@ def contrasts(folder: Path) -> pd.DataFrame:
                 if found := paired(rights(folder, grid, arm, what), rights(folder, grid, other, which)):
                     rows.append({"grid": grid, "arm": arm, "number": title, "against": other} | found)
     return pd.DataFrame(rows, columns=["grid", "arm", "number", "against", *COLUMNS[4:]])
+
+
+def choices(folder: Path) -> pd.DataFrame:
+    """Every change to `dmpo` that was tried with the core grid's data, by what it gains in score on val."""
+    found = tables(folder)
+    rows, ours = [], found["core"][found["core"]["arm"] == "dmpo"] if "core" in found else pd.DataFrame()
+    for grid in GRIDS:
+        if grid in CLAIMS or grid not in found or ours.empty:
+            continue
+        for arm, runs in found[grid].groupby("arm", sort=False):
+            gains = 100 * (runs.set_index("seed")["score_val"] - ours.set_index("seed")["score_val"]).dropna()
+            enters = "open" if len(gains) < len(SEEDS) else "yes" if (gains > 0).all() else "no"
+            seeds = " ".join(f"{value:+.2f}" for value in gains)
+            rows.append({"grid": grid, "arm": arm, "points": gains.mean(), "seeds": seeds, "enters": enters})
+    return pd.DataFrame(rows, columns=["grid", "arm", "points", "seeds", "enters"])
 
 
 # -- evidence for decoupling --

@@ -34,6 +34,7 @@ def make_run(
     progress: Progress,
     *,
     precision: str = "bf16",
+    splits: tuple[str, ...] = ("val", "test"),
     evidence: tuple[str, ...] = (),
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -42,7 +43,8 @@ def make_run(
     A bundled run of the very same config is measured instead of being trained again.
 
     Args:
-        precision: of the records. evidence: any of ``gradients`` (along training) and ``stages`` (afterwards).
+        precision: of the records. splits: thresholds come from the first, numbers from the last.
+        evidence: any of ``gradients`` (along training) and ``stages`` (afterwards).
     """
     name = path.name
     if (result / "row.json").is_file():
@@ -50,16 +52,17 @@ def make_run(
     tables: dict[str, pd.DataFrame] = {}
     run = bundled(config)
     if run is None:
-        run = train_and_record(path, config, progress, precision, "gradients" in evidence, device)
+        run = train_and_record(path, config, progress, precision, splits, "gradients" in evidence, device)
         if "gradients" in evidence:
             tables["gradients"] = pd.read_csv(path / "gradients.csv")
     if "stages" in evidence:
         progress(f"{name}: probing its stages")
         tables["stages"] = stage_table(run)
-    row = {"run": name, **measure(run)} | _card(device)
+    val, read = (run.record(split) for split in (splits[0], splits[-1]))
+    row = {"run": name, **measure(run, val, read)} | _card(device)
     with atomic_folder(result) as folder:
         with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **outcomes(run.record("val"), run.record("test")))  # type: ignore[arg-type]
+            np.savez_compressed(stream, **outcomes(val, read))  # type: ignore[arg-type]
         for title, table in tables.items():
             table.to_csv(folder / f"{title}.csv", index=False, float_format="%.5g")
         write_json(folder / "row.json", row)
@@ -73,7 +76,13 @@ def bundled(config: dx.Config) -> dx.Run | None:
 
 
 def train_and_record(
-    path: Path, config: dx.Config, progress: Progress, precision: str, gradients: bool, device: str
+    path: Path,
+    config: dx.Config,
+    progress: Progress,
+    precision: str,
+    splits: tuple[str, ...],
+    gradients: bool,
+    device: str,
 ) -> dx.Run:
     """The run in folder ``path``, as far as it is not there yet."""
     name, log = path.name, path / "gradients.csv"
@@ -88,7 +97,7 @@ def train_and_record(
                 with atomic_file(log) as temporary:
                     pd.concat([before, watch.rows]).to_csv(temporary, index=False)
         run = dx.load_run(path)
-    for split in ("val", "test"):
+    for split in splits:
         if split not in run.splits():
             progress(f"{name}: recording {split}")
             dx.record_run(run, split, precision=precision, keep_logits=False, device=device)
@@ -104,9 +113,9 @@ def _card(device: str) -> dict[str, str]:
 # -- its numbers --
 
 
-def measure(run: dx.Run) -> dict[str, float]:
-    """A run's numbers: thresholds from val, read on test, everything counted."""
-    val, test, history = run.record("val"), run.record("test"), run.history()
+def measure(run: dx.Run, val: dx.ExitRecord, test: dx.ExitRecord) -> dict[str, float]:
+    """A run's numbers: thresholds from ``val``, read on ``test`` (or on val again), everything counted."""
+    history = run.history()
     accuracy, errors = test.correct.mean(axis=0), calibration_error(test)
     row: dict[str, Any] = {
         "exits": test.n_exits,

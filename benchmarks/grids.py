@@ -16,6 +16,10 @@ Analysis, fixed beforehand (ours throughout):
   seeds, the seeds' range, and a 95 % interval of a bootstrap over images (of the difference averaged over seeds).
   A part earns its place if the interval lies above 0 and every seed agrees in sign.
 - The strongest naive arm is the one with the best mean score on val. `dmpo` is compared with it and with `single`.
+- A recipe for the bundled runs is chosen on val alone: `recipe` never reads test. Its arms, and those of the other
+  grids on the same base, are compared with `dmpo` by their score on val. A change enters if every seed gains; the
+  changes that enter are tried together; what is best on val is trained with 10,000 images and read on test once. Image
+  size is not among them: the reference grows with it, so that equal shares of compute would not be equal compute.
 - A null result is a result and ends its question: no arm is added to a grid because another one disappointed.
 """
 
@@ -131,8 +135,16 @@ GRIDS: dict[str, dict[str, dx.Config]] = {
         },
     ),
     "exits": _arms(DEMO, {f"dmpo-{k}-exits": {"exits": k} for k in (2, 4, 12)}),
+    "recipe": _arms(
+        DEMO,
+        {f"tuning-lr-{rate:g}": {"tuning_lr": rate} for rate in (1e-3, 4e-3)}
+        | {f"predictor-lr-{rate:g}": {"predictor_lr": rate} for rate in (1e-3, 4e-3)}
+        | {f"crop-{scale:g}": {"crop_scale": scale} for scale in (0.7,)}
+        | {"exits-2-3-4-6-9-12": {"exits": (2, 3, 4, 6, 9, 12)}},
+    ),
 }
 RECORDED = dict.fromkeys(GRIDS, "bf16") | {"headline": "no", "cnn": "no"}  # precision of records, as the bundled ones
+SPLITS = dict.fromkeys(GRIDS, ("val", "test")) | {"recipe": ("val",)}  # thresholds from the first, read on the last
 _DECOUPLING = dict.fromkeys(("naive-both", "dmpo", "dmpo-no-bypass", "dmpo-uniform"), ("gradients", "stages"))
 EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in GRIDS} | {
     "core": _DECOUPLING | {"single": ("stages",)}

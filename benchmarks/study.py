@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from _results import RESULTS, write_table
 from _study_run import make_run
-from grids import EVIDENCE, GRIDS, RECORDED, SEEDS, change
+from grids import EVIDENCE, GRIDS, RECORDED, SEEDS, SPLITS, change
 from optuna.trial import TrialState
 from tqdm import tqdm
 
@@ -105,7 +105,8 @@ def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Name
 
     def make(name: str, progress: Callable[[str], None]) -> float:
         arm = name.rpartition("-s")[0]
-        how: dict[str, Any] = {"precision": RECORDED[grid], "evidence": EVIDENCE[grid].get(arm, ())}
+        evidence: tuple[str, ...] = EVIDENCE[grid].get(arm, ())
+        how: dict[str, Any] = {"precision": RECORDED[grid], "splits": SPLITS[grid], "evidence": evidence}
         row = make_run(root / name, results / name, configs[name], progress, **how, device=options.device)
         write_rows(results, order, RESULTS / f"study-{grid}.csv")
         return float(row["last_exit"])

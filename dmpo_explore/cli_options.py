@@ -55,6 +55,7 @@ HELP: dict[str, dict[str, str]] = {
         "coupling": "none, or sigmoid: what exit k gets right counts less at exit k+1.",
         "distill": "Share of an early exit's loss that is learnt from the last exit.",
         "flip": "Mirror half of the pictures; not for digits or text.",
+        "crop_scale": "Smallest share of a picture's area that a random crop keeps; 1: no crops.",
         "precision": "no (float32), bf16 or fp16.",
         "frozen_precision": "Of frozen weights: no (float32), or bf16: the same numbers in half the memory.",
         "validation_size": "Validation images looked at after every epoch.",

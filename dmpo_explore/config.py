@@ -99,7 +99,8 @@ class TrainingConfig:
     """How it is trained. Learning rates are peaks; both follow one cosine with warm-up.
 
     ``frozen_precision``: ``bf16`` carries frozen weights in bfloat16 while training with ``precision="bf16"``: the same
-    numbers, for autocast would round them at every step, in half the memory.
+    numbers, for autocast would round them at every step, in half the memory. ``crop_scale``: the smallest area of a
+    random resized crop, as a share of the picture; 1 crops nothing.
     """
 
     epochs: int = 6
@@ -115,6 +116,7 @@ class TrainingConfig:
     coupling: str = "none"
     distill: float = 0.0
     flip: bool = True
+    crop_scale: float = 1.0
     precision: str = "bf16"
     frozen_precision: str = "no"
     validation_size: int = 1000
@@ -138,6 +140,8 @@ class TrainingConfig:
             raise ValueError(f"phase_ratio={self.phase_ratio!r} must lie in [0, 1]")
         if not 0 <= self.distill <= 1:
             raise ValueError(f"distill={self.distill!r} must lie in [0, 1]")
+        if not 0 < self.crop_scale <= 1:
+            raise ValueError(f"crop_scale={self.crop_scale!r} must lie in (0, 1]")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(unknown("precision", self.precision, ("no", "bf16", "fp16")))
         if self.frozen_precision not in ("no", "bf16"):

@@ -3,7 +3,7 @@
 In: `Pictures` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
 ``(B,)`` int64.
 
-Ours: a picture is resized to S x S whole, without a crop, with antialiasing.
+Ours: a picture is resized to S x S whole, without a crop, with antialiasing; in training it may be cropped at random.
 """
 
 from __future__ import annotations
@@ -28,19 +28,27 @@ INTERPOLATIONS = {
 }
 
 
-def make_transform(preprocess: Preprocess, *, flip: bool = False) -> Transform:
+def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: float = 1.0) -> Transform:
     """uint8 (H, W, 3) → float32 (3, S, S): resized, perhaps mirrored, scaled to [0, 1], normalised.
 
-    Torch's global generator decides what is mirrored.
+    Torch's global generator decides what is mirrored and cropped.
+
+    Args:
+        crop_scale: the smallest area of a random crop with an aspect from 3:4 to 4:3, as a share of the picture; 1: no
+            crops.
 
     Raises:
-        ValueError: an interpolation that is not offered, or a mean or std that has not three positive entries.
+        ValueError: an interpolation that is not offered, a mean or std that has not three positive entries, or a
+            crop scale outside (0, 1].
     """
     mode = lookup(INTERPOLATIONS, preprocess.interpolation, "interpolation")
     mean, std, size = list(preprocess.mean), list(preprocess.std), preprocess.image_size
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(f"mean={mean} and std={std} must have three entries each, the latter above 0")
-    steps: list[Any] = [v2.Resize((size, size), interpolation=mode, antialias=True)]
+    if not 0 < crop_scale <= 1:
+        raise ValueError(f"crop_scale={crop_scale!r} must lie in (0, 1]")
+    whole: dict[str, Any] = {"size": (size, size), "interpolation": mode, "antialias": True}
+    steps: list[Any] = [v2.Resize(**whole) if crop_scale == 1 else v2.RandomResizedCrop(scale=(crop_scale, 1), **whole)]
     steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     chain = v2.Compose(steps)
@@ -74,11 +82,12 @@ def make_loader(
     batch_size: int,
     shuffle: bool = False,
     flip: bool = False,
+    crop_scale: float = 1.0,
     workers: int = 0,
 ) -> DataLoader[tuple[Tensor, int]]:
     """Batches of ``(B, 3, S, S)`` float32 and ``(B,)`` int64; the last one may be smaller.
 
-    Order and mirroring follow torch's global generator alone: ``torch.manual_seed`` before an epoch repeats that epoch.
+    Order, mirroring and crops follow torch's global generator alone: ``torch.manual_seed`` before an epoch repeats it.
 
     Raises:
         ValueError: no pictures, or a batch size below 1.
@@ -87,7 +96,7 @@ def make_loader(
         raise ValueError(f"{pictures.name} {pictures.split} holds no pictures")
     if batch_size < 1 or workers < 0:
         raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
-    dataset = ImageDataset(pictures, make_transform(preprocess, flip=flip))
+    dataset = ImageDataset(pictures, make_transform(preprocess, flip=flip, crop_scale=crop_scale))
     return DataLoader(
         dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers, pin_memory=torch.cuda.is_available()
     )

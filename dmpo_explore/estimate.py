@@ -91,8 +91,8 @@ def probe(config: Config) -> Config:
     old, settings = config.data, config.training
     size = (STEPS + 1) * settings.batch_size
     data = DataConfig(old.name, old.root, size if old.train_size is None else min(size, old.train_size))
-    parts = ("batch_size", "accumulation", "clip_norm", "coupling", "distill", "flip", "precision", "workers")
-    kept = {part: getattr(settings, part) for part in parts}
+    steps = ("batch_size", "accumulation", "clip_norm", "coupling", "distill")
+    kept = {part: getattr(settings, part) for part in (*steps, "flip", "crop_scale", "precision", "workers")}
     return Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE, **kept))
 
 

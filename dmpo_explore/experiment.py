@@ -86,7 +86,13 @@ def train(
         model.load_trainable(saved["weights"])
     preprocess, settings = model.preprocess, config.training
     loader = make_loader(
-        pictures, preprocess, batch_size=settings.batch_size, shuffle=True, flip=settings.flip, workers=settings.workers
+        pictures,
+        preprocess,
+        batch_size=settings.batch_size,
+        shuffle=True,
+        flip=settings.flip,
+        crop_scale=settings.crop_scale,
+        workers=settings.workers,
     )
     validate = _Validator(_sample(_pictures(config, "val"), settings.validation_size), config, model, cost)
     if settings.frozen_precision == "bf16":

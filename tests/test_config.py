@@ -132,6 +132,8 @@ def test_bad_model_values(arguments: dict[str, Any], message: str) -> None:
         ({"clip_norm": 0.0}, "clip_norm=0.0 must be above 0"),
         ({"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
         ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
+        ({"crop_scale": 0.0}, r"crop_scale=0.0 must lie in \(0, 1\]"),
+        ({"crop_scale": 1.01}, "crop_scale=1.01"),
         ({"precision": "bf-16"}, "unknown precision 'bf-16'. Did you mean 'bf16'"),
         ({"frozen_precision": "fp16"}, "unknown frozen_precision 'fp16'"),
         ({"frozen_precision": "bf16", "precision": "no"}, "frozen_precision='bf16' needs precision='bf16', not 'no'"),

@@ -49,6 +49,21 @@ def test_flip_mirrors_about_half_of_them() -> None:
     assert 30 < sum(lefts) < 70
 
 
+def test_crops_keep_at_least_the_share_that_was_asked_for() -> None:
+    rows = np.repeat(np.arange(100, dtype=np.uint8)[:, None], 100, axis=1)
+    picture = np.stack([rows, rows.T, rows], axis=-1)  # red tells the row, green the column
+    pre = Preprocess(50, (0.0,) * 3, (1.0,) * 3, "nearest")
+    torch.manual_seed(0)
+    crops = [255 * make_transform(pre, crop_scale=0.5)(picture) for _ in range(50)]
+    sizes = [float(c[0].max() - c[0].min() + 2) * float(c[1].max() - c[1].min() + 2) / 10_000 for c in crops]
+    assert 0.46 < min(sizes) < 0.6 and 0.9 < max(sizes) <= 1.05
+    whole = make_transform(pre)(picture)
+    assert torch.equal(make_transform(pre, crop_scale=1.0)(picture), whole)
+    for bad in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"crop_scale={bad} must lie in"):
+            make_transform(pre, crop_scale=bad)
+
+
 def test_transform_bad_input() -> None:
     with pytest.raises(ValueError, match=r"unknown interpolation 'cubic'.*bicubic"):
         make_transform(Preprocess(8, MEAN, STD, "cubic"))
@@ -74,9 +89,9 @@ def test_the_global_seed_alone_decides_an_epoch() -> None:
     """What resuming bit-equal rests on."""
     pictures = load_pictures("digits", "test").subset(slice(0, 64))
     pre = Preprocess(8, MEAN, STD)
-    used = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True)
+    used = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True, crop_scale=0.7)
     list(used)  # an epoch behind it
-    fresh = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True)
+    fresh = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True, crop_scale=0.7)
     epochs = []
     for loader, seed in ((used, 5), (fresh, 5), (fresh, 6)):
         torch.manual_seed(seed)

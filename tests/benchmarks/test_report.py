@@ -153,6 +153,31 @@ def test_what_is_not_finished_is_said(results: Path) -> None:
     assert "**Bypass**: earns its place" in text
 
 
+def test_a_change_enters_where_every_seed_gains_on_val(results: Path) -> None:
+    core = pd.read_csv(results / "study-core.csv").set_index("run")["score_val"]
+    gains = {"crop-0.7": (0.01, 0.02, 0.03), "tuning-lr-0.004": (0.02, -0.01, 0.04), "predictor-lr-0.001": (0.05,)}
+    rows = [
+        {
+            "run": f"{arm}-s{seed}",
+            "score_val": core[f"dmpo-s{seed}"] + gain,
+            "score": 0.1,
+            "exits": 4,
+            "ece_1": 0,
+            "ece_4": 0,
+        }
+        | {"parameters": 1, "last_exit": 0.5}
+        for arm, by_seed in gains.items()
+        for seed, gain in enumerate(by_seed)
+    ]
+    pd.DataFrame(rows).to_csv(results / "study-recipe.csv", index=False)
+    report.write_tables()
+    found = _study_gains.choices(results).set_index("arm")
+    assert found["enters"].to_dict() == {"crop-0.7": "yes", "tuning-lr-0.004": "no", "predictor-lr-0.001": "open"}
+    assert found.loc["crop-0.7", "points"] == pytest.approx(2, abs=1e-3)
+    assert not (pd.read_csv(results / "gains.csv")["grid"] == "recipe").any()
+    assert re.search(r"^\| recipe +\| crop-0.7 +\| \+2.00 ", report.document(), re.M)
+
+
 def test_paired_intervals() -> None:
     rng = np.random.default_rng(0)
     a, b = ({seed: (rng.random(4000) < p).astype(float) for seed in grids.SEEDS} for p in (0.6, 0.5))

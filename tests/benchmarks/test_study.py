@@ -105,7 +105,9 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         run = dx.load_run(tmp_path / "core" / name)
         assert run.history()["epoch"].tolist() == [1, 2, 3, 4, 5, 6]  # each epoch once
         kept = results / "study" / "core" / name
-        assert {"run": name, **_study_run.measure(run)} == read_json(kept / "row.json")
+        assert {"run": name, **_study_run.measure(run, run.record("val"), run.record("test"))} == read_json(
+            kept / "row.json"
+        )
         row = table.set_index("run").loc[name]
         record = run.record("test")
         assert row["first_exit"] == pytest.approx(record.correct[:, 0].mean(), abs=1e-6)
@@ -173,9 +175,10 @@ def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
             run = _study_run.bundled(study.plan(grids.GRIDS[grid])[f"{arm}-s0"])
             assert run is not None and run.name == name
             published = table.loc[f"{arm}-s0"].dropna()
-            assert published.to_dict() == pytest.approx(_study_run.measure(run), rel=1e-4), name
+            records = run.record("val"), run.record("test")
+            assert published.to_dict() == pytest.approx(_study_run.measure(run, *records), rel=1e-4), name
             with np.load(study.RESULTS / "study" / grid / f"{arm}-s0" / "outcomes.npz", allow_pickle=False) as kept:
-                again = _study_run.outcomes(run.record("val"), run.record("test"))
+                again = _study_run.outcomes(*records)
                 assert set(kept) == set(again)
                 assert all((kept[what] == right).all() for what, right in again.items())
 
