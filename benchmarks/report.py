@@ -93,14 +93,7 @@ def document() -> str:
             lines += ["### Are the two tasks decoupled?", "", *_evidence_lines(seen), ""]
             lines += [text for name in ("gradients", "stages") if (text := _picture(grid, name))]
     if len(tried):
-        lines += [
-            "## A better recipe, chosen on val",
-            "",
-            CHOICES_ARE,
-            "",
-            _markdown(_choices_table(tried), index=False),
-            "",
-        ]
+        lines += ["## A better recipe, chosen on val", "", CHOICES_ARE, "", _choices_table(tried), ""]
     return "\n".join(lines)
 
 
@@ -189,8 +182,9 @@ def _contrasts_table(against: pd.DataFrame, naive: str) -> str:
     return _markdown(wide.rename(columns=lambda title: title.replace("NAIVE", naive)))
 
 
-def _choices_table(tried: pd.DataFrame) -> pd.DataFrame:
-    return tried.assign(points=tried["points"].map("{:+.2f}".format)).rename(columns={"points": "points on val"})
+def _choices_table(tried: pd.DataFrame) -> str:
+    shown = tried.assign(points=tried["points"].map("{:+.2f}".format))
+    return _markdown(shown.rename(columns={"points": "points on val"}), index=False)
 
 
 def _interval(row: Any) -> str:

@@ -156,16 +156,9 @@ def test_what_is_not_finished_is_said(results: Path) -> None:
 def test_a_change_enters_where_every_seed_gains_on_val(results: Path) -> None:
     core = pd.read_csv(results / "study-core.csv").set_index("run")["score_val"]
     gains = {"crop-0.7": (0.01, 0.02, 0.03), "tuning-lr-0.004": (0.02, -0.01, 0.04), "predictor-lr-0.001": (0.05,)}
+    others = {"score": 0.1, "exits": 4, "ece_1": 0, "ece_4": 0, "parameters": 1, "last_exit": 0.5}
     rows = [
-        {
-            "run": f"{arm}-s{seed}",
-            "score_val": core[f"dmpo-s{seed}"] + gain,
-            "score": 0.1,
-            "exits": 4,
-            "ece_1": 0,
-            "ece_4": 0,
-        }
-        | {"parameters": 1, "last_exit": 0.5}
+        {"run": f"{arm}-s{seed}", "score_val": core[f"dmpo-s{seed}"] + gain} | others
         for arm, by_seed in gains.items()
         for seed, gain in enumerate(by_seed)
     ]
