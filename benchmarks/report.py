@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 from _results import RESULTS, write_figure, write_table
-from _study_figures import budgets_figure, gains_figure, gradients_figure, stages_figure
 from _study_gains import AGAINST, CLAIMS, EVIDENCE, PARTS, all_gains, choices, contrasts, evidence
 from _study_tables import kept, strongest_naive, tables, unfinished
-from grids import SEEDS
+from grids import REPORTED, SEEDS
 
+from dmpo_explore.figures_study import budgets_figure, gains_figure, gradients_figure, stages_figure
 from dmpo_explore.files import write_text
 
 TITLES = {
@@ -232,10 +232,11 @@ def write_pictures(gains: pd.DataFrame) -> None:
     for grid, table in tables(RESULTS).items():
         found = gains[gains["grid"] == grid]
         if len(found):
-            write_figure(f"study-{grid}-gains", gains_figure(found), 1000, 150 + 34 * len(found), RESULTS)
+            figure = gains_figure(found).update_layout(margin={"l": 330})
+            write_figure(f"study-{grid}-gains", figure, 1000, 150 + 34 * len(found), RESULTS)
         if grid in CLAIMS:
             means = table.groupby("arm", sort=False).mean(numeric_only=True)
-            write_figure(f"study-{grid}-budgets", budgets_figure(means), 1000, 520, RESULTS)
+            write_figure(f"study-{grid}-budgets", budgets_figure(means, REPORTED), 1000, 520, RESULTS)
         if gradients := kept(RESULTS, grid, "gradients"):
             write_figure(f"study-{grid}-gradients", gradients_figure(gradients), 1200, 420, RESULTS)
         if stages := kept(RESULTS, grid, "stages"):

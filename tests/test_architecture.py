@@ -116,6 +116,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "figures_live": ("figures", ""),
     "figures_method": ("figures", ""),
     "figures_search": ("figures", ""),
+    "figures_study": ("figures", ""),
     "figures_training": ("figures", ""),
     **{module: (" ".join(MODULES), "") for module in COMMAND_LINE},
 }
@@ -125,7 +126,7 @@ LIGHT += ["leaving", "gate", "sweeping", "calibration", "threshold_vector", "gua
 LIGHT += ["record_check", "figures_compare", "metrics", "evaluation", "run", "figures", *sorted(COMMAND_LINE)]
 LIGHT += ["figures_attribution", "figures_inside", "figures_method", "figures_image", "reasons", "neighbours"]
 LIGHT += ["routing", "onnx_engine", "tally", "live", "figures_live"]
-LIGHT += ["progress", "estimate", "jobs", "figures_training"]
+LIGHT += ["progress", "estimate", "jobs", "figures_training", "figures_study"]
 LIGHT += ["pareto", "surrogate", "trajectory", "space", "trials", "studies", "keeping", "search", "figures_search"]
 HEAVY = ["torch", "torchvision", "timm", "peft", "accelerate", "transformers"]
 # third-party package: the only rooms that may know it

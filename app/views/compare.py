@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ import comparison
 import dial
 import disagreement
 import dmpo_explore as dx
+import findings
 import gallery
 import links
 import loading
@@ -30,7 +30,6 @@ from comparison import Side
 from dmpo_explore import figures_compare
 from dmpo_explore.evaluation import same_images
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"  # of a checkout; a wheel has none
 KEYS = ("runs", "against", "split", "policy", "compute", "other", "show")
 FIRST, MOST, SHOWN = 3, 6, 24  # runs chosen at first, runs at most, pictures at a time
 COMPUTE = 30  # per cent, where the slider begins
@@ -56,7 +55,7 @@ def page() -> None:
         workbench(names, top)
     except (OSError, ValueError) as error:
         widgets.problem("These runs cannot be compared.", error)
-    study()
+    findings.show()
 
 
 def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
@@ -353,19 +352,6 @@ def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Ma
         lambda: comparison.python_code(sides, base, split, policy),
         lambda: comparison.command_line(sides, base, split, policy),
     )
-
-
-def study() -> None:
-    """Tables of the study, if this is a checkout where it has been run."""
-    for path in sorted(RESULTS.glob("study*.csv")):
-        with st.expander(f"The study: {widgets.plain(path.stem)}", icon=":material/science:"):
-            try:
-                rows = pd.read_csv(path)
-            except (OSError, ValueError) as error:
-                widgets.problem("This table cannot be read.", error)
-                continue
-            st.caption("Every arm and seed of `benchmarks/study.py`; numbers as it wrote them.")
-            st.dataframe(rows, hide_index=True, key=f"study {path.stem}")
 
 
 page()

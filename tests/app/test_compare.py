@@ -265,17 +265,25 @@ def test_on_val_the_reader_is_warned(runs: Path) -> None:
 
 
 def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "app"
-    shutil.copytree(MAIN.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr("test_compare.PAGE", copy / "views" / "compare.py")
+    benchmarks = tmp_path / "benchmarks"
+    monkeypatch.setattr("findings.BENCHMARKS", benchmarks)
     assert not start(runs="four,six").dataframe
-    results = tmp_path / "benchmarks" / "results"
+    results = benchmarks / "results"
     results.mkdir(parents=True)
-    (results / "study-parts.csv").write_text("arm,seed,score\ndmpo,0,0.9\n")
+    (results / "study-core.csv").write_text("run,score\ndmpo-s0,0.9\n")
     (results / "study-empty.csv").write_text("")
     app = start(runs="four,six")
-    assert app.dataframe[0].value.to_dict("list") == {"arm": ["dmpo"], "seed": [0], "score": [0.9]}
+    assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "score": [0.9]}
     assert "This table cannot be read" in texts(app)
+    charts = len(app.get("plotly_chart"))
+    (benchmarks / "RESULTS.md").write_text("# What the study found\n\n- **Bypass**: earns its place.\n\n## Core\n")
+    row = "core,gain of bypass,1,0.5,1.5,+1.0 +1.0"
+    (results / "gains.csv").write_text(f"grid,question,points,low,high,seeds\n{row}\n")
+    app = start(runs="four,six")
+    assert any("**Bypass**: earns its place." in words.value for words in app.markdown)
+    assert len(app.get("plotly_chart")) == charts + 1
+    (results / "gains.csv").write_text("grid,question\ncore,gain of bypass\n")
+    assert "These gains cannot be shown" in texts(start(runs="four,six"))
 
 
 # -- the arithmetic --

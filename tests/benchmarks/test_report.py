@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import report
 import study
-from _study_figures import budgets_figure
 from _study_run import outcomes, score
 from synthetic import record_from_logits
 
+from dmpo_explore.figures_study import budgets_figure
 from dmpo_explore.files import write_json
 from dmpo_explore.metrics import area
 
@@ -85,7 +85,7 @@ def test_few_runs_are_no_comparison(results: Path) -> None:
     assert "**Bypass**: not known yet" in report.document()
     table = _study_tables.tables(results)["core"]
     assert _study_tables.strongest_naive("core", table) is None
-    assert len(budgets_figure(table.groupby("arm").mean(numeric_only=True)).data) == 1
+    assert len(budgets_figure(table.groupby("arm").mean(numeric_only=True), grids.REPORTED).data) == 1
     save(results, "naive-cls", 0)  # one arm of five
     study.write_rows(*rows)
     assert _study_tables.strongest_naive("core", _study_tables.tables(results)["core"]) is None

@@ -1,24 +1,28 @@
-"""The study's pictures, from what is kept of its runs: one function a picture.
+"""What a study of several arms and seeds found → plotly figures; never shown here.
 
-In: tables that `report` has read. Out: plotly figures; `report` writes them as PNG.
+In: its tables (of ``benchmarks/results``): points gained, a row of means per arm, gradients and stages of every seed.
+Out: figures in the style of `figures`, one function a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
-from grids import REPORTED
 from plotly.subplots import make_subplots
 
-from dmpo_explore.figures import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure, styled
+from .figures import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure, styled
 
 
-def gains_figure(gains: pd.DataFrame) -> go.Figure:
-    """Points gained, a comparison per line: mean and 95 % interval over images, every seed as a cross."""
-    figure = new_figure(None, "points of test accuracy", "")
-    rows = gains.iloc[::-1]
+def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
+    """Points gained, a comparison per line: mean and 95 % interval over images, every seed as a cross.
+
+    Args:
+        gains: ``question``, ``points``, ``low``, ``high`` (per cent of the images), ``seeds`` (text, a number each).
+    """
+    figure = new_figure(template, "points of test accuracy", "")
+    rows, hover = gains.iloc[::-1], "%{y}<br>%{x:+.2f} [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]"
     figure.add_scatter(
         x=rows["points"],
         y=rows["question"],
@@ -26,30 +30,40 @@ def gains_figure(gains: pd.DataFrame) -> go.Figure:
         mode="markers",
         marker={"size": 9, "color": MODEL_COLOURS[0]},
         name="mean of the seeds, 95 % interval",
+        customdata=rows[["low", "high", "seeds"]],
+        hovertemplate=hover + "<br>seeds %{customdata[2]}<extra></extra>",
     )
     seeds = [(float(value), row.question) for row in rows.itertuples() for value in str(row.seeds).split()]
     x, y = zip(*seeds, strict=True)
-    figure.add_scatter(x=x, y=y, mode="markers", marker={"symbol": "x-thin-open", "color": GREY}, name="one seed")
-    figure.add_vline(x=0, line={"color": GREY, "width": 1})
-    return figure.update_layout(legend={"orientation": "h", "y": 1.1}, margin={"l": 330, "t": 30, "r": 20, "b": 50})
+    marker = {"symbol": "x-thin-open", "color": GREY, "size": 8}
+    figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name="one seed", hoverinfo="skip")
+    return figure.add_vline(x=0, line={"color": GREY, "width": 1})
 
 
-def budgets_figure(arms: pd.DataFrame) -> go.Figure:
-    """Accuracy at 30, 50, 70 and 100 % of compute, a line per arm; arms with one exit as a level line."""
-    figure = new_figure(None, "compute, at most (share of the plain backbone)", "test accuracy")
-    columns = [f"accuracy_{budget:.0%}" for budget in REPORTED]
+def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str | None = None) -> go.Figure:
+    """Accuracy under several budgets, a line per arm; arms with one exit as a level line.
+
+    Args:
+        arms: index their names; ``exits``, ``last_exit`` and ``accuracy_30%`` … for every one of the ``budgets``.
+    """
+    figure = new_figure(template, "compute, at most (share of the plain backbone)", "test accuracy")
+    columns = [f"accuracy_{budget:.0%}" for budget in budgets]
     for i, (arm, row) in enumerate(arms.iterrows()):
         line = {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2}
         single = row["exits"] == 1
-        y = [row["last_exit"]] * len(REPORTED) if single else row.reindex(columns)
+        y = [row["last_exit"]] * len(budgets) if single else row.reindex(columns)
         symbol = SYMBOLS[i % len(SYMBOLS)]
         mode = "lines" if single else "lines+markers"
-        figure.add_scatter(x=REPORTED, y=y, name=str(arm), mode=mode, line=line, marker={"symbol": symbol, "size": 8})
-    return figure.update_xaxes(tickformat=".0%", tickvals=REPORTED).update_yaxes(tickformat=".0%")
+        figure.add_scatter(x=budgets, y=y, name=str(arm), mode=mode, line=line, marker={"symbol": symbol, "size": 8})
+    return figure.update_xaxes(tickformat=".0%", tickvals=budgets).update_yaxes(tickformat=".0%")
 
 
 def gradients_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Cosine between an early exit's gradient and the last one's over epochs, a panel per arm, a line per exit."""
+    """Cosine between an early exit's gradient and the last one's over epochs, a panel per arm, a line per exit.
+
+    Args:
+        arms: name → ``exit``, ``epoch``, ``cosine`` of all its seeds; the line is their mean.
+    """
     figure = make_subplots(1, len(arms), shared_yaxes=True, subplot_titles=list(arms), horizontal_spacing=0.02)
     for column, table in enumerate(arms.values(), start=1):
         lines = table.groupby(["exit", "epoch"])["cosine"].mean().unstack("epoch")
@@ -73,7 +87,11 @@ PANELS = {
 
 
 def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """What stages know, block by block, mean over seeds: a panel per number of `PANELS`, a line per arm."""
+    """What stages know, block by block, mean over seeds: a panel per number of `PANELS`, a line per arm.
+
+    Args:
+        arms: name → ``block`` and the numbers of all its seeds.
+    """
     figure = make_subplots(2, 2, subplot_titles=list(PANELS.values()), vertical_spacing=0.16, horizontal_spacing=0.07)
     for i, (arm, table) in enumerate(arms.items()):
         means = table.groupby("block").mean(numeric_only=True)

@@ -1,0 +1,66 @@
+"""What the study found, where this is a checkout in which it has been run: in words, as a picture, and run by run.
+
+In: ``benchmarks/RESULTS.md`` and ``benchmarks/results`` (a wheel has none). Out: one closed section of the page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+import widgets
+from dmpo_explore.figures_study import gains_figure
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def show() -> None:
+    """The section, if there is anything to show."""
+    results = BENCHMARKS / "results"
+    grids = {path.stem.removeprefix("study-"): path for path in sorted(results.glob("study-*.csv"))}
+    if not grids:
+        return
+    with st.expander("The study: which part of DMPO earns its place", icon=":material/science:"):
+        _words(BENCHMARKS / "RESULTS.md")
+        for tab, (grid, path) in zip(st.tabs([widgets.plain(grid) for grid in grids]), grids.items(), strict=True):
+            with tab:
+                _gains(results / "gains.csv", grid)
+                _runs(path, grid)
+
+
+def _words(path: Path) -> None:
+    """The verdict with which RESULTS.md opens."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    if verdict := [line for line in lines if line.startswith("- ")]:
+        st.markdown("\n".join(verdict))
+    st.caption("How arms are judged, all tables and figures: `benchmarks/RESULTS.md`.")
+
+
+def _gains(path: Path, grid: str) -> None:
+    try:
+        gains = pd.read_csv(path, dtype={"seeds": str})
+        gains = gains[gains["grid"] == grid]
+        if len(gains):
+            alt = "Points of test accuracy gained, with 95 % intervals: " + "; ".join(
+                f"{row.question} {row.points:+.2f}" for row in gains.itertuples()
+            )
+            widgets.chart(gains_figure(gains), f"gains {grid}", 110 + 34 * len(gains), alt)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        widgets.problem("These gains cannot be shown.", error)
+
+
+def _runs(path: Path, grid: str) -> None:
+    try:
+        rows = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        widgets.problem("This table cannot be read.", error)
+        return
+    st.dataframe(rows, hide_index=True, key=f"study {grid}")
+    st.caption("Every arm and seed as `scripts/bench study` wrote them.")

@@ -1,0 +1,51 @@
+"""The study's pictures: every number that a table has is drawn where it belongs."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from dmpo_explore.figures_study import PANELS, budgets_figure, gains_figure, gradients_figure, stages_figure
+
+
+def test_gains_show_mean_interval_and_every_seed() -> None:
+    gains = pd.DataFrame(
+        {
+            "question": ["gain of bypass", "gain of schedule"],
+            "points": [1.0, -0.5],
+            "low": [0.4, -0.9],
+            "high": [1.7, 0.1],
+            "seeds": ["+0.90 +1.10", "-0.50"],
+        }
+    )
+    mean, seeds = gains_figure(gains).data
+    assert list(mean.y) == ["gain of schedule", "gain of bypass"]  # the first question lies on top
+    assert list(mean.x) == [-0.5, 1.0]
+    assert list(mean.error_x.array) == pytest.approx([0.6, 0.7])
+    assert list(mean.error_x.arrayminus) == pytest.approx([0.4, 0.6])
+    assert list(zip(seeds.y, seeds.x, strict=True)) == [
+        ("gain of schedule", -0.5), ("gain of bypass", 0.9), ("gain of bypass", 1.1),
+    ]  # fmt: skip
+
+
+def test_an_arm_with_one_exit_is_a_level_line() -> None:
+    arms = pd.DataFrame(
+        {"exits": [1, 4], "last_exit": [0.9, 0.8], "accuracy_30%": [float("nan"), 0.7], "accuracy_100%": [None, 0.8]},
+        index=["single", "dmpo"],
+    )
+    single, dmpo = budgets_figure(arms, (0.3, 1.0)).data
+    assert list(single.y) == [0.9, 0.9] and single.mode == "lines"
+    assert list(dmpo.y) == [0.7, 0.8] and list(dmpo.x) == [0.3, 1.0]
+
+
+def test_gradients_and_stages_are_means_over_seeds() -> None:
+    gradients = pd.DataFrame({"exit": [1, 1, 2, 2], "epoch": [1, 1, 1, 1], "cosine": [0.1, 0.3, 0.5, 0.7]})
+    figure = gradients_figure({"dmpo": gradients, "naive": gradients})
+    assert [(line.name, list(line.y)) for line in figure.data[:2]] == [
+        ("exit 1", [pytest.approx(0.2)]), ("exit 2", [pytest.approx(0.6)]),
+    ]  # fmt: skip
+    assert sum(line.showlegend for line in figure.data) == 2 and len(figure.data) == 4
+    stages = pd.DataFrame({"block": [2, 2, 4], **{number: [0.2, 0.4, 0.8] for number in PANELS}})
+    lines = stages_figure({"dmpo": stages}).data
+    assert len(lines) == len(PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
+    assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4"]
