@@ -7,6 +7,7 @@ asked on validation images; how numbers are defined stands in `dmpo_explore.grad
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 import dmpo_explore as dx
 from dmpo_explore.build import build_model
 from dmpo_explore.data import make_transform
+from dmpo_explore.files import atomic_file
 from dmpo_explore.gradients import gradient_conflict
 from dmpo_explore.images import load_pictures
 from dmpo_explore.probes import probe_stages
@@ -38,17 +40,23 @@ def examples(config: dx.Config, preprocess: Any, number: int) -> tuple[Tensor, T
 
 
 class GradientLog:
-    """``on_epoch`` of `dx.train`: cosines between early exits' gradients and the last one's, epoch by epoch."""
+    """``on_epoch`` of `dx.train`: cosines between early exits' gradients and the last one's, epoch by epoch, as CSV.
 
-    def __init__(self, config: dx.Config) -> None:
-        self.config, self.examples = config, None
-        self.rows = pd.DataFrame()
+    Written before the epoch is saved, so that no kill loses one; an epoch that is made again replaces itself.
+    """
+
+    def __init__(self, config: dx.Config, path: Path) -> None:
+        self.config, self.path, self.examples = config, path, None
 
     def __call__(self, model: dx.DMPO, result: dx.EpochResult) -> None:
         if self.examples is None:
             self.examples = examples(self.config, model.preprocess, ALONG_TRAINING)
-        found = gradient_conflict(model, *self.examples)
-        self.rows = pd.concat([self.rows, found.assign(epoch=result.epoch)], ignore_index=True)
+        rows = gradient_conflict(model, *self.examples).assign(epoch=result.epoch)
+        if result.epoch > 1:
+            before = pd.read_csv(self.path)
+            rows = pd.concat([before[before["epoch"] < result.epoch], rows])
+        with atomic_file(self.path) as temporary:
+            rows.to_csv(temporary, index=False)
 
 
 def stage_table(run: dx.Run) -> pd.DataFrame:

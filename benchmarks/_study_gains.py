@@ -7,14 +7,15 @@ and when one holds, was fixed before the runs (`grids`); nothing here chooses.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from _study_tables import Rights, kept, rights, strongest_naive, tables
-from grids import GRIDS, SEEDS
+from _study_tables import Rights, cannot_meet, kept, rights, strongest_naive, tables
+from grids import BUDGETS, ENTERS, GRIDS, SEEDS
 
 RESAMPLES = 2000
 PARTS = {  # of DMPO: what is taken away → arm without it
@@ -23,16 +24,32 @@ PARTS = {  # of DMPO: what is taken away → arm without it
     "two-phase loss weights": "dmpo-uniform",
 }
 CLAIMS = ("core", "headline", "gpu", "cnn")  # grids that have naive arms and the single model
-COLUMNS = ["grid", "question", "a", "b", "points", "low", "high", "seeds", "holds"]
+RESULT = ["points", "low", "high", "seeds", "holds"]
 AGAINST = {  # column of `contrasts` → an arm's number, whose (None: the strongest naive arm's), and which
     "score, against NAIVE": ("score", None, "score"),
     "first exit, against NAIVE": ("first exit", None, "first exit"),
-    "at 30 %, against NAIVE": ("30 %", None, "30 %"),
-    "at 30 %, against single": ("30 %", "single", "last exit"),
-    "at 50 %, against single": ("50 %", "single", "last exit"),
-    "at 100 %, against single": ("100 %", "single", "last exit"),
+    "at most 30 %, against NAIVE": ("30 %", None, "30 %"),
+    "at most 30 %, against single": ("30 %", "single", "last exit"),
+    "at most 50 %, against single": ("50 %", "single", "last exit"),
+    "at most 100 %, against single": ("100 %", "single", "last exit"),
     "last exit, against single": ("last exit", "single", "last exit"),
 }
+
+
+@dataclass(frozen=True)
+class Question:
+    """Is ``number`` of ``arm`` above ``other_number`` of ``other``, an arm of the same grid or of ``home``?
+
+    ``kind``: ``part``, ``claim`` (what the verdict says of a grid) or ``beside``.
+    """
+
+    kind: str
+    text: str
+    arm: str
+    number: str
+    other: str
+    other_number: str
+    home: str | None = None
 
 
 def paired(a: Rights, b: Rights) -> dict[str, Any] | None:
@@ -62,42 +79,41 @@ def _holds(by_seed: npt.NDArray[Any], low: float, high: float) -> str:
     return "opposite" if high < 0 and (by_seed < 0).all() else "no"
 
 
-def questions(grid: str, naive: str | None) -> Iterator[tuple[str, str, str, str, str]]:
-    """(question, arm a, number of a, arm b, number of b) of a grid; b may lie in the core grid.
-
-    Args:
-        naive: the grid's `strongest_naive`.
-    """
-    if grid == "recipe":
-        return  # it is read on val alone: see `choices`
+def questions(grid: str, naive: str | None) -> Iterator[Question]:
+    """What is asked of a grid. ``naive``: its `strongest_naive`."""
+    if grid in ("recipe", "static"):
+        return  # `recipe` is read on val alone, see `choices`; `static` has nothing but accuracies
     if grid not in CLAIMS:
         for arm in GRIDS[grid]:
-            yield f"{arm} against dmpo", arm, "score", "core/dmpo", "score"
+            yield Question("beside", f"{arm} against dmpo", arm, "score", "dmpo", "score", "core")
         return
     if grid == "core":
         for part, without in PARTS.items():
-            yield f"gain of {part}", "dmpo", "score", without, "score"
+            yield Question("part", f"gain of {part}", "dmpo", "score", without, "score")
     if naive is not None:
-        yield f"dmpo against the strongest naive arm ({naive})", "dmpo", "score", naive, "score"
-        yield "its first exit against that arm's", "dmpo", "first exit", naive, "first exit"
-    yield "30 % of the compute against the full single model", "dmpo", "30 %", "single", "last exit"
-    yield "50 % of the compute against the full single model", "dmpo", "50 %", "single", "last exit"
-    yield "its last exit against the single model", "dmpo", "last exit", "single", "last exit"
+        best = "strongest naive arm" if grid == "core" else "better naive arm here"
+        yield Question("claim", f"score against the {best} ({naive})", "dmpo", "score", naive, "score")
+        yield Question("claim", "first exit against that arm's", "dmpo", "first exit", naive, "first exit")
+    allowed = "of the compute allowed, against the full single model"
+    yield Question("claim", f"30 % {allowed}", "dmpo", "30 %", "single", "last exit")
+    yield Question("beside", f"50 % {allowed}", "dmpo", "50 %", "single", "last exit")
+    yield Question("claim", "last exit against the single model", "dmpo", "last exit", "single", "last exit")
     if grid == "core":
         for arm in ("naive-equilibrium", "mixed"):
-            yield f"dmpo against {arm}", "dmpo", "score", arm, "score"
+            yield Question("beside", f"score against {arm}", "dmpo", "score", arm, "score")
 
 
 def all_gains(folder: Path) -> pd.DataFrame:
     """Every question that runs are there for."""
     rows = []
     for grid, table in tables(folder).items():
-        for question, a, what_a, b, what_b in questions(grid, strongest_naive(grid, table)):
-            home = "core" if b.startswith("core/") else grid
-            theirs = rights(folder, home, b.removeprefix("core/"), what_b)
-            if found := paired(rights(folder, grid, a, what_a), theirs):
-                rows.append({"grid": grid, "question": question, "a": f"{a}, {what_a}", "b": f"{b}, {what_b}"} | found)
-    return pd.DataFrame(rows, columns=COLUMNS)
+        for ask in questions(grid, strongest_naive(grid, table)):
+            ours = rights(folder, grid, ask.arm, ask.number)
+            if found := paired(ours, rights(folder, ask.home or grid, ask.other, ask.other_number)):
+                names = {"grid": grid, "kind": ask.kind, "question": ask.text}
+                sides = {"a": f"{ask.arm}, {ask.number}", "b": f"{ask.other}, {ask.other_number}"}
+                rows.append(names | sides | found)
+    return pd.DataFrame(rows, columns=["grid", "kind", "question", "a", "b", *RESULT])
 
 
 def contrasts(folder: Path) -> pd.DataFrame:
@@ -110,11 +126,12 @@ def contrasts(folder: Path) -> pd.DataFrame:
         for arm in GRIDS[grid]:
             for title, (what, other, which) in AGAINST.items():
                 other = other or naive
-                if other is None or (arm, what) == (other, which):
+                alone = what == "first exit" and GRIDS[grid][arm].model.exits == 1
+                if other is None or alone or (arm, what) == (other, which):
                     continue
                 if found := paired(rights(folder, grid, arm, what), rights(folder, grid, other, which)):
                     rows.append({"grid": grid, "arm": arm, "number": title, "against": other} | found)
-    return pd.DataFrame(rows, columns=["grid", "arm", "number", "against", *COLUMNS[4:]])
+    return pd.DataFrame(rows, columns=["grid", "arm", "number", "against", *RESULT])
 
 
 def choices(folder: Path) -> pd.DataFrame:
@@ -126,30 +143,39 @@ def choices(folder: Path) -> pd.DataFrame:
             continue
         for arm, runs in found[grid].groupby("arm", sort=False):
             gains = 100 * (runs.set_index("seed")["score_val"] - ours.set_index("seed")["score_val"]).dropna()
-            enters = "open" if len(gains) < len(SEEDS) else "yes" if (gains > 0).all() else "no"
             seeds = " ".join(f"{value:+.2f}" for value in gains)
-            rows.append({"grid": grid, "arm": arm, "points": gains.mean(), "seeds": seeds, "enters": enters})
+            row = {"grid": grid, "arm": arm, "points": gains.mean(), "seeds": seeds}
+            rows.append(row | {"enters": _enters(gains, runs["diverged"].any(), arm in cannot_meet(runs))})
     return pd.DataFrame(rows, columns=["grid", "arm", "points", "seeds", "enters"])
+
+
+def _enters(gains: pd.Series[float], diverged: bool, too_dear: bool) -> str:
+    if diverged or too_dear:
+        return "no: it diverged" if diverged else f"no: it cannot meet {BUDGETS[0]:.0%}"
+    if len(gains) < len(SEEDS):
+        return "open"
+    return "yes" if (gains > 0).all() and gains.mean() >= ENTERS else "no"
 
 
 # -- evidence for decoupling --
 
-EVIDENCE = {  # what is read of a run: column → table, its number
+SEEN = {  # of `evidence`: what is read of a run: column → table, its number
     "cosine, first epoch": ("gradients", "cosine"),
     "cosine, last epoch": ("gradients", "cosine"),
     "trunk like the untuned (CKA)": ("stages", "kept"),
     "brightness in the trunk (R²)": ("stages", "low_level_trunk"),
     "label in the trunk": ("stages", "label_trunk"),
+    "brightness in what is read (R²)": ("stages", "low_level_read"),
     "label in what is read": ("stages", "label_read"),
     "read like the last stage (CKA)": ("stages", "towards_last"),
 }
 
 
 def evidence(folder: Path, grid: str = "core") -> pd.DataFrame:
-    """A row per arm and seed, a column per number of `EVIDENCE`, each the mean over the early stages (all but the
+    """A row per arm and seed, a column per number of `SEEN`, each the mean over the early stages (all but the
     last) of a run."""
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for title, (what, number) in EVIDENCE.items():
+    for title, (what, number) in SEEN.items():
         for arm, table in kept(folder, grid, what).items():
             if what == "gradients":
                 epochs = table.groupby("seed")["epoch"].transform("min" if "first" in title else "max")
@@ -159,4 +185,4 @@ def evidence(folder: Path, grid: str = "core") -> pd.DataFrame:
             for seed, value in table.groupby("seed")[number].mean().items():
                 found.setdefault((arm, int(str(seed))), {})[title] = float(value)
     rows = [{"arm": arm, "seed": seed} | numbers for (arm, seed), numbers in found.items()]
-    return pd.DataFrame(rows, columns=["arm", "seed", *EVIDENCE])
+    return pd.DataFrame(rows, columns=["arm", "seed", *SEEN])

@@ -1,13 +1,14 @@
 """One run of the study: trained, recorded, measured, and what it leaves for good.
 
 In: a config and two folders. Out: the run folder (weights, records), and a result folder that is committed:
-``row.json`` (its numbers), ``outcomes.npz`` (on which test images it was right, for paired comparisons on any machine),
-and for some arms ``gradients.csv`` and ``stages.csv``.
+``row.json`` (its numbers), ``config.json``, ``outcomes.npz`` (on which test images it was right, for paired comparisons
+on any machine), and for some arms ``gradients.csv`` and ``stages.csv``. A training that diverges leaves a row that says
+so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from grids import BUDGETS, REPORTED
 
 import dmpo_explore as dx
 from dmpo_explore.calibration import calibration_error
-from dmpo_explore.files import atomic_file, atomic_folder, read_json, write_json
+from dmpo_explore.files import atomic_file, atomic_folder, read_json, write_json, write_text
 from dmpo_explore.metrics import area
 from dmpo_explore.run import BUNDLED_RUNS, read_weights
 
@@ -47,24 +48,58 @@ def make_run(
         evidence: any of ``gradients`` (along training) and ``stages`` (afterwards).
     """
     name = path.name
-    if (result / "row.json").is_file():
+    if is_done(result, config):
         return dict(read_json(result / "row.json"))
     tables: dict[str, pd.DataFrame] = {}
+    card: dict[str, str] = {}
     run = bundled(config)
     if run is None:
-        run = train_and_record(path, config, progress, precision, splits, "gradients" in evidence, device)
-        if "gradients" in evidence:
-            tables["gradients"] = pd.read_csv(path / "gradients.csv")
+        log = path.parent / f"{name}-gradients.csv"
+        watch = GradientLog(config, log) if "gradients" in evidence else None
+        try:
+            run = train(path, config, progress, watch, device)
+        except FloatingPointError as error:
+            progress(f"{name}: {error}")
+            return _keep(result, config, {"run": name, "diverged": True})
+        record(run, splits, precision, progress, device)
+        card = _card(device)
+        if watch:
+            tables["gradients"] = pd.read_csv(log)
     if "stages" in evidence:
         progress(f"{name}: probing its stages")
         tables["stages"] = stage_table(run)
     val, read = (run.record(split) for split in (splits[0], splits[-1]))
-    row = {"run": name, **measure(run, val, read)} | _card(device)
+    return _keep(result, config, {"run": name, **measure(run, val, read)} | card, tables, outcomes(val, read))
+
+
+def is_done(result: Path, config: dx.Config) -> bool:
+    """Whether there is a result.
+
+    Raises:
+        ValueError: it was made with another config.
+    """
+    if not (result / "row.json").is_file():
+        return False
+    if dx.Config.from_dict(read_json(result / "config.json")) != config:
+        raise ValueError(f"{result} was made with another config: give the changed arm a new name")
+    return True
+
+
+def _keep(
+    result: Path,
+    config: dx.Config,
+    row: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    right: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> dict[str, Any]:
+    """The result folder, whole or not at all; gives ``row`` back."""
     with atomic_folder(result) as folder:
-        with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **outcomes(val, read))  # type: ignore[arg-type]
-        for title, table in tables.items():
+        if right is not None:
+            with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
+                np.savez_compressed(stream, **right)  # type: ignore[arg-type]
+        for title, table in (tables or {}).items():
             table.to_csv(folder / f"{title}.csv", index=False, float_format="%.5g")
+        write_text(folder / "config.json", config.to_json() + "\n")
         write_json(folder / "row.json", row)
     return row
 
@@ -75,33 +110,29 @@ def bundled(config: dx.Config) -> dx.Run | None:
     return next((run for run in runs if run.config == config), None)
 
 
-def train_and_record(
-    path: Path,
-    config: dx.Config,
-    progress: Progress,
-    precision: str,
-    splits: tuple[str, ...],
-    gradients: bool,
-    device: str,
-) -> dx.Run:
-    """The run in folder ``path``, as far as it is not there yet."""
-    name, log = path.name, path / "gradients.csv"
+def train(path: Path, config: dx.Config, progress: Progress, watch: GradientLog | None, device: str) -> dx.Run:
+    """The trained run in folder ``path``: made, gone on with, or there already.
+
+    Raises:
+        FloatingPointError: training diverged. ValueError: the folder holds a run of another config.
+    """
+    name, run = path.name, dx.load_run(path) if (path / "config.json").is_file() else None
+    if run is not None and len(run.history()) >= config.training.epochs:
+        if run.config != config:
+            raise ValueError(f"{path} was made with another config: remove it, or give the changed arm a new name")
+        return run
     started = (path / "checkpoint.pt").is_file()
-    run = dx.load_run(path) if (path / "config.json").is_file() else None
-    if run is None or len(run.history()) < config.training.epochs:
-        watch = GradientLog(config) if gradients else None
-        before = pd.read_csv(log) if gradients and started and log.is_file() else pd.DataFrame()
-        for epoch in dx.train(config, name, resume=started, force=not started, device=device, on_epoch=watch):
-            progress(f"{name}: epoch {epoch.epoch}/{epoch.epochs}, area on val {epoch.area:.3f}")
-            if watch:
-                with atomic_file(log) as temporary:
-                    pd.concat([before, watch.rows]).to_csv(temporary, index=False)
-        run = dx.load_run(path)
+    for epoch in dx.train(config, name, resume=started, force=not started, device=device, on_epoch=watch):
+        progress(f"{name}: epoch {epoch.epoch}/{epoch.epochs}, area on val {epoch.area:.3f}")
+    return dx.load_run(path)
+
+
+def record(run: dx.Run, splits: tuple[str, ...], precision: str, progress: Progress, device: str) -> None:
+    """The records that are not there yet."""
     for split in splits:
         if split not in run.splits():
-            progress(f"{name}: recording {split}")
+            progress(f"{run.name}: recording {split}")
             dx.record_run(run, split, precision=precision, keep_logits=False, device=device)
-    return run
 
 
 def _card(device: str) -> dict[str, str]:

@@ -13,16 +13,22 @@ import pandas as pd
 from grids import BUDGETS, GRIDS, SEEDS
 
 NAIVE = ("naive-cls", "naive-mean", "naive-both", "naive-equilibrium", "mixed")
+ALWAYS = ("score", "score_val", "diverged", "exits")  # columns that a grid has even where no run can fill them
 Rights = dict[int, npt.NDArray[np.float64]]  # seed → (B,): how right its run is on each test image
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """Grid → a row per finished run, for the grids that have any; ``arm`` and ``seed`` from the run's name."""
+    """Grid → a row per finished run, for the grids that have any; ``arm`` and ``seed`` from the run's name.
+
+    A run that diverged has ``diverged`` true and no numbers.
+    """
     paths = {grid: folder / f"study-{grid}.csv" for grid in GRIDS}
     return {grid: _named(pd.read_csv(path)) for grid, path in paths.items() if path.is_file()}
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
+    table = table.reindex(columns=list(dict.fromkeys([*table.columns, *ALWAYS])))
+    table["diverged"] = table["diverged"].eq(True)
     parts = table["run"].str.extract(r"^(?P<arm>.+)-s(?P<seed>\d+)$").astype({"seed": int})
     return pd.concat([parts, table.drop(columns="run")], axis=1)
 
@@ -47,7 +53,7 @@ def rights(folder: Path, grid: str, arm: str, what: str) -> Rights:
 def strongest_naive(grid: str, table: pd.DataFrame) -> str | None:
     """The grid's naive arm with the best mean score on val, over the seeds that all of them have; None without any."""
     arms = [arm for arm in GRIDS[grid] if arm in NAIVE]
-    scores = table.reindex(columns=["arm", "seed", "score_val"]).pivot(index="seed", columns="arm", values="score_val")
+    scores = table.pivot(index="seed", columns="arm", values="score_val")
     shared = scores.reindex(columns=arms).dropna()
     return str(shared.mean().idxmax()) if len(shared) and arms else None
 
@@ -60,6 +66,12 @@ def kept(folder: Path, grid: str, what: str) -> dict[str, pd.DataFrame]:
         if parts := [pd.read_csv(file).assign(seed=seed) for seed, file in files.items() if file.is_file()]:
             found[arm] = pd.concat(parts, ignore_index=True)
     return found
+
+
+def cannot_meet(table: pd.DataFrame) -> list[str]:
+    """Arms that have no score though they have exits: even their first one costs more than the smallest budget."""
+    without = table["score"].isna() & ~table["diverged"] & (table["exits"] > 1)
+    return list(dict.fromkeys(table.loc[without, "arm"]))
 
 
 def unfinished(grid: str, table: pd.DataFrame) -> str:

@@ -5,8 +5,8 @@
 In: a grid of `grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/study/GRID/RUN`` (`_study_run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
 Workers (more processes, or more machines with one ``--storage``) share the grid through optuna's storage: a run is
-trained by one of them; where that one stops answering another goes on from the last finished epoch; a run whose result
-is there is never made again, on any machine.
+trained by one of them; where that one stops answering another goes on, from the last finished epoch if it sees the same
+``--root``. A run whose result folder is there is never made again, on any machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import optuna
 import pandas as pd
 import torch
 from _results import RESULTS, write_table
-from _study_run import make_run
+from _study_run import is_done, make_run
 from grids import EVIDENCE, GRIDS, RECORDED, SEEDS, SPLITS, change
 from optuna.trial import TrialState
 from tqdm import tqdm
@@ -60,7 +60,7 @@ def work(study: optuna.Study, runs: Iterable[str], make: Callable[[str, Callable
     """Take runs from the queue and ``make`` them until it is empty.
 
     Args:
-        make: (run, what to tell of its progress) → any number of it; raises FloatingPointError where training diverges.
+        make: (run, what to tell of its progress) → any number of it.
     """
     names = set(runs)
     with tqdm(total=len(names), unit="run", disable=None, smoothing=0) as bar:
@@ -76,7 +76,7 @@ def work(study: optuna.Study, runs: Iterable[str], make: Callable[[str, Callable
             free_stale_trials(study)
             if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 return
-            study.optimize(objective, n_trials=1, catch=(FloatingPointError,))
+            study.optimize(objective, n_trials=1)
             bar.n = len(names & _finished(study))
             if bar.n > before:  # by all workers together
                 left = (time.perf_counter() - begun) / (bar.n - before) * (len(names) - bar.n) / 60
@@ -109,15 +109,17 @@ def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Name
         how: dict[str, Any] = {"precision": RECORDED[grid], "splits": SPLITS[grid], "evidence": evidence}
         row = make_run(root / name, results / name, configs[name], progress, **how, device=options.device)
         write_rows(results, order, RESULTS / f"study-{grid}.csv")
-        return float(row["last_exit"])
+        return float(row.get("last_exit", 0))  # 0: it diverged
 
-    missing = {name: config for name, config in configs.items() if not (results / name / "row.json").is_file()}
+    missing = {name: config for name, config in configs.items() if not is_done(results / name, config)}
     if missing:
         url = options.storage or f"sqlite:///{root.resolve() / 'queue.db'}"
         study = open_queue(url, grid, missing, options.patience)
         work(study, missing, make)
         if others := study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             print(f"{len(others)} runs are with other workers; start again should one of them have died")
+        elif absent := [name for name in missing if not (results / name).is_dir()]:
+            print(f"made elsewhere, so bring their folders to {results}: {', '.join(absent)}")
     return write_rows(results, order, RESULTS / f"study-{grid}.csv")
 
 
@@ -137,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of the runs")
     parser.add_argument("--storage", help="optuna storage that all workers see; default: SQLite in the root")
     parser.add_argument("--patience", type=int, default=300, help="seconds until a silent worker's run is given away")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="one for all runs of a grid")
     options = parser.parse_args(arguments)
     if options.gpu:
         options.grid, options.device = "gpu", "cuda"

@@ -41,21 +41,29 @@ def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
 
 
 def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str | None = None) -> go.Figure:
-    """Accuracy under several budgets, a line per arm; arms with one exit as a level line.
+    """Accuracy at what is really spent under several budgets, a line per arm; arms with one exit as a point.
 
     Args:
-        arms: index their names; ``exits``, ``last_exit`` and ``accuracy_30%`` … for every one of the ``budgets``.
+        arms: index their names; ``exits``, ``last_exit``, ``full_flops``, and ``accuracy_30%`` and ``flops_30%`` … for
+            every one of the ``budgets``.
     """
-    figure = new_figure(template, "compute, at most (share of the plain backbone)", "test accuracy")
-    columns = [f"accuracy_{budget:.0%}" for budget in budgets]
+    figure = new_figure(template, "compute spent (share of the plain backbone)", "test accuracy")
+    hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     for i, (arm, row) in enumerate(arms.iterrows()):
-        line = {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2}
         single = row["exits"] == 1
-        y = [row["last_exit"]] * len(budgets) if single else row.reindex(columns)
-        symbol = SYMBOLS[i % len(SYMBOLS)]
-        mode = "lines" if single else "lines+markers"
-        figure.add_scatter(x=budgets, y=y, name=str(arm), mode=mode, line=line, marker={"symbol": symbol, "size": 8})
-    return figure.update_xaxes(tickformat=".0%", tickvals=budgets).update_yaxes(tickformat=".0%")
+        x = [row["full_flops"]] if single else row.reindex([f"flops_{budget:.0%}" for budget in budgets])
+        y = [row["last_exit"]] if single else row.reindex([f"accuracy_{budget:.0%}" for budget in budgets])
+        figure.add_scatter(
+            x=list(x),
+            y=list(y),
+            name=str(arm),
+            mode="markers" if single else "lines+markers",
+            line={"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2},
+            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11 if single else 8},
+            customdata=["full depth"] if single else [f"at most {budget:.0%}" for budget in budgets],
+            hovertemplate=hover + "<br>%{customdata}<extra></extra>",
+        )
+    return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".0%")
 
 
 def gradients_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -83,6 +91,8 @@ PANELS = {
     "low_level_trunk": "trunk, patch brightness (R²)",
     "label_trunk": "trunk, label (accuracy)",
     "label_read": "what the predictor reads, label",
+    "towards_last": "what the predictor reads, CKA with the last stage",
+    "low_level_read": "what the predictor reads, patch brightness (R²)",
 }
 
 
@@ -92,7 +102,7 @@ def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         arms: name → ``block`` and the numbers of all its seeds.
     """
-    figure = make_subplots(2, 2, subplot_titles=list(PANELS.values()), vertical_spacing=0.16, horizontal_spacing=0.07)
+    figure = make_subplots(3, 2, subplot_titles=list(PANELS.values()), vertical_spacing=0.1, horizontal_spacing=0.07)
     for i, (arm, table) in enumerate(arms.items()):
         means = table.groupby("block").mean(numeric_only=True)
         line = {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)]}
@@ -100,5 +110,5 @@ def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
             shown = {"legendgroup": arm, "showlegend": panel == 0, "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)]}}
             trace = go.Scatter(x=means.index, y=means[number], name=arm, line=line, **shown)
             figure.add_trace(trace, panel // 2 + 1, panel % 2 + 1)
-    figure.update_xaxes(title="block", row=2)
+    figure.update_xaxes(title="block", row=3)
     return styled(figure)

@@ -28,14 +28,13 @@ def test_gains_show_mean_interval_and_every_seed() -> None:
     ]  # fmt: skip
 
 
-def test_an_arm_with_one_exit_is_a_level_line() -> None:
-    arms = pd.DataFrame(
-        {"exits": [1, 4], "last_exit": [0.9, 0.8], "accuracy_30%": [float("nan"), 0.7], "accuracy_100%": [None, 0.8]},
-        index=["single", "dmpo"],
-    )
+def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> None:
+    numbers = {"exits": [1, 4], "last_exit": [0.9, 0.8], "full_flops": [1.01, 1.1]}
+    budgets = {"accuracy_30%": [None, 0.7], "flops_30%": [None, 0.25], "accuracy_100%": [None, 0.8]}
+    arms = pd.DataFrame(numbers | budgets | {"flops_100%": [None, 0.6]}, index=["single", "dmpo"])
     single, dmpo = budgets_figure(arms, (0.3, 1.0)).data
-    assert list(single.y) == [0.9, 0.9] and single.mode == "lines"
-    assert list(dmpo.y) == [0.7, 0.8] and list(dmpo.x) == [0.3, 1.0]
+    assert (single.x, single.y, single.mode) == ((1.01,), (0.9,), "markers")
+    assert (dmpo.x, dmpo.y) == ((0.25, 0.6), (0.7, 0.8))
 
 
 def test_gradients_and_stages_are_means_over_seeds() -> None:
@@ -48,4 +47,4 @@ def test_gradients_and_stages_are_means_over_seeds() -> None:
     stages = pd.DataFrame({"block": [2, 2, 4], **{number: [0.2, 0.4, 0.8] for number in PANELS}})
     lines = stages_figure({"dmpo": stages}).data
     assert len(lines) == len(PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
-    assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4"]
+    assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4", "x5", "x6"]

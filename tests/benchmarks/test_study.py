@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import _study_run
 import grids
@@ -130,8 +132,6 @@ def test_the_queue_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         made.append(name)
         if made == ["a", "b"]:
             raise KeyboardInterrupt
-        if made == ["a", "b", "c"]:
-            raise FloatingPointError  # it diverged: the others go on
         return 1.0
 
     with pytest.raises(KeyboardInterrupt):
@@ -139,8 +139,6 @@ def test_the_queue_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     missing = {name: configs[name] for name in ("b", "c", "d")}  # a has a result
     study.work(study.open_queue(url, "test", missing), missing, make)
     assert made == ["a", "b", "c", "d", "b"]
-    study.work(study.open_queue(url, "test", {"c": configs["c"]}), ["c"], make)  # once more
-    assert made == ["a", "b", "c", "d", "b", "c"]
 
 
 def test_the_score_is_the_mean_over_budgets() -> None:
@@ -158,11 +156,35 @@ def test_a_finished_run_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Mo
     done = tmp_path / "results" / "study" / "core" / "done-s0"
     done.mkdir(parents=True)
     (done / "row.json").write_text('{"run": "done-s0", "score": 0.5}')
+    (done / "config.json").write_text(tiny_config().to_json())
     options = Namespace(root=tmp_path / "runs", storage="none", patience=2, device="cpu")  # no queue: it would fail
     table = study.run_grid("core", {"done-s0": tiny_config()}, options)
     assert table["run"].tolist() == ["done-s0"]
     assert pd.read_csv(tmp_path / "results" / "study-core.csv")["score"].tolist() == [0.5]
     assert _study_run.make_run(tmp_path / "done-s0", done, tiny_config(), print)["score"] == 0.5
+    with pytest.raises(ValueError, match="done-s0 was made with another config: give the changed arm a new name"):
+        study.run_grid("core", {"done-s0": tiny_config(epochs=9)}, options)
+
+
+def test_a_training_that_diverges_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise FloatingPointError("the loss became nan in epoch 1, step 2")
+
+    monkeypatch.setattr("dmpo_explore.train", diverge)
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    options = Namespace(root=tmp_path, storage=None, patience=2, device="cpu")
+    table = study.run_grid("recipe", {"tuning-lr-0.004-s0": tiny_config()}, options)
+    assert table.to_dict("list") == {"run": ["tuning-lr-0.004-s0"], "diverged": [True]}
+    assert study.run_grid("recipe", {"tuning-lr-0.004-s0": tiny_config()}, options).equals(table)  # not again
+
+
+def test_a_run_made_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    url, configs = f"sqlite:///{tmp_path / 'queue.db'}", {"dmpo-s0": tiny_config()}
+    queue = study.open_queue(url, "core", configs)
+    queue.optimize(lambda trial: 1.0, n_trials=1)
+    study.run_grid("core", configs, Namespace(root=tmp_path, storage=url, patience=2, device="cpu"))
+    assert re.search(r"made elsewhere, so bring their folders to .*: dmpo-s0", capsys.readouterr().out)
 
 
 def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
@@ -205,6 +227,7 @@ def test_runs_that_are_not_wanted_now_keep_their_rows(tmp_path: Path, monkeypatc
         folder = tmp_path / "study" / "core" / name
         folder.mkdir(parents=True)
         (folder / "row.json").write_text(f'{{"run": "{name}"}}')
+        (folder / "config.json").write_text(grids.GRIDS["core"]["dmpo"].to_json())
     options = Namespace(root=tmp_path / "runs", storage="none", patience=2, device="cpu")
     wanted = {"dmpo-s0": grids.GRIDS["core"]["dmpo"]}
     assert study.run_grid("core", wanted, options)["run"].tolist() == ["single-s0", "dmpo-s0", "dmpo-s1"]
