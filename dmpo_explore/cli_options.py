@@ -57,7 +57,7 @@ HELP: dict[str, dict[str, str]] = {
         "flip": "Mirror half of the pictures; not for digits or text.",
         "crop_scale": "Smallest share of a picture's area that a random crop keeps; 1: no crops.",
         "precision": "no (float32), bf16 or fp16.",
-        "frozen_precision": "Of frozen weights: no (float32), or bf16: the same numbers in half the memory.",
+        "frozen_precision": "Of frozen weights: no (float32), or bf16: the same numbers, half their memory.",
         "validation_size": "Validation images looked at after every epoch.",
         "workers": "Processes that load pictures.",
         "seed": "Seed of everything else.",

@@ -99,8 +99,8 @@ class TrainingConfig:
     """How it is trained. Learning rates are peaks; both follow one cosine with warm-up.
 
     ``frozen_precision``: ``bf16`` carries frozen weights in bfloat16 while training with ``precision="bf16"``: the same
-    numbers, for autocast would round them at every step, in half the memory. ``crop_scale``: the smallest area of a
-    random resized crop, as a share of the picture; 1 crops nothing.
+    numbers, for autocast would round them at every step, and half the memory for these weights. ``crop_scale``: the
+    smallest area of a random resized crop, as a share of the picture; 1 crops nothing.
     """
 
     epochs: int = 6

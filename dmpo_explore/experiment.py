@@ -65,8 +65,8 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
         on_step: called with (steps done, steps of the epoch, loss).
-        on_epoch: called with the model and the epoch's result before they are saved; to look, not to touch (with
-            ``frozen_precision="bf16"`` under autocast only).
+        on_epoch: called with the model and the epoch's result before they are saved; to look, not to touch. With
+            ``frozen_precision="bf16"`` call the model itself: its parts run under autocast only.
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a finished or broken run to resume.
