@@ -5,6 +5,7 @@ In: ``benchmarks/RESULTS.md`` and ``benchmarks/results`` (a wheel has none). Out
 
 from __future__ import annotations
 
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +15,14 @@ import widgets
 from dmpo_explore.figures_study import gains_figure
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+FIRST = ("core", "headline", "gpu", "cnn")  # the others follow by name
 
 
 def show() -> None:
     """The section, if there is anything to show."""
     results = BENCHMARKS / "results"
-    grids = {path.stem.removeprefix("study-"): path for path in sorted(results.glob("study-*.csv"))}
+    found = {path.stem.removeprefix("study-"): path for path in sorted(results.glob("study-*.csv"))}
+    grids = {grid: found[grid] for grid in dict.fromkeys([*FIRST, *found]) if grid in found}
     if not grids:
         return
     with st.expander("The study: which part of DMPO earns its place", icon=":material/science:"):
@@ -36,7 +39,8 @@ def _words(path: Path) -> None:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return
-    if verdict := [line for line in lines if line.startswith("- ")]:
+    listed = dropwhile(lambda line: not line.startswith("- "), lines)
+    if verdict := list(takewhile(lambda line: line.startswith("- "), listed)):
         st.markdown("\n".join(verdict))
     st.caption("How arms are judged, all tables and figures: `benchmarks/RESULTS.md`.")
 

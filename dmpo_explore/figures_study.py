@@ -21,7 +21,7 @@ def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
     Args:
         gains: ``question``, ``points``, ``low``, ``high`` (per cent of the images), ``seeds`` (text, a number each).
     """
-    figure = new_figure(template, "points of test accuracy", "")
+    figure = new_figure(template, "points of test accuracy ahead", "")
     rows, hover = gains.iloc[::-1], "%{y}<br>%{x:+.2f} [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]"
     figure.add_scatter(
         x=rows["points"],
