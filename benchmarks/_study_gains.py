@@ -90,6 +90,9 @@ def questions(grid: str, naive: str | None) -> Iterator[Question]:
     if grid == "core":
         for part, without in PARTS.items():
             yield Question("part", f"gain of {part}", "dmpo", "score", without, "score")
+            for number in ("first exit", "30 %", "last exit"):
+                where = f"{number} allowed" if "%" in number else number
+                yield Question("beside", f"gain of {part}, {where}", "dmpo", number, without, number)
     if naive is not None:
         best = "strongest naive arm" if grid == "core" else "better naive arm here"
         yield Question("claim", f"score against the {best} ({naive})", "dmpo", "score", naive, "score")

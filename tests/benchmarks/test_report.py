@@ -99,7 +99,7 @@ def test_one_seed_is_compared_but_decides_nothing(results: Path) -> None:
     study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
     report.write_tables()
     gains = pd.read_csv(results / "gains.csv", dtype={"seeds": str})
-    assert len(gains) == 10 and set(gains["holds"]) == {"open"}
+    assert len(gains) == 19 and set(gains["holds"]) == {"open"}
     assert all(len(seeds.split()) == 1 for seeds in gains["seeds"])
     text = report.document()
     assert text.count("not known yet") == 3 and ", one seed" in text
