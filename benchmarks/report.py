@@ -16,74 +16,25 @@ import pandas as pd
 from _results import RESULTS, write_figure, write_table
 from _study_gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
 from _study_tables import cannot_meet, kept, strongest_naive, tables, unfinished
-from grids import ABOUT_ARMS, ABOUT_GRIDS, REPORTED, SEEDS
+from _study_words import (
+    ABOUT_ARMS,
+    ABOUT_GRIDS,
+    BRACKETS,
+    CHOICES_ARE,
+    HOW,
+    LIMITS,
+    MADE,
+    PICTURES,
+    SEEN_IS,
+    TITLES,
+)
+from grids import REPORTED, SEEDS
 
 from dmpo_explore.figures_study import budgets_figure, gains_figure, gradients_figure, stages_figure
 from dmpo_explore.files import write_text
 
-TITLES = {
-    "core": "Which part earns its place, 2,000 training images.",
-    "headline": "The claim with 10,000 training images.",
-    "gpu": "The claim on a GPU, 55,000 training images.",
-    "cnn": "The claim on a CNN, EfficientNet-Lite0.",
-    "static": "Static models: the single exit sits earlier",
-    "bypass": "Other bypasses",
-    "predictor": "Other predictors",
-    "schedule": "Other schedules and losses",
-    "tuning": "Other tuning",
-    "exits": "Fewer and more exits",
-    "recipe": "Other recipes, read on val alone",
-}
 NUMBERS = {"score": "score", "first exit": "first_exit", "last exit": "last_exit", "area": "area"}  # title → column
-PICTURES = {
-    "gains": "Points gained, with 95 % intervals over images",
-    "budgets": "Accuracy under four budgets, mean over seeds",
-    "gradients": "Cosine between an early exit's gradient and the last one's, on the tuned weights that they share",
-    "stages": "What every stage knows: how much of the untuned backbone its trunk keeps, and what ridge probes read",
-}
-
-
-BRACKETS = (
-    "Points of test accuracy; in brackets a 95 % interval over the 10,000 test images, behind it every seed's own "
-    "difference (another training)."
-)
-HOW = (
-    "How arms are judged was fixed in [grids.py](grids.py) before the runs, but for those that a table's heading "
-    "names. By the *score*: test accuracy averaged over the budgets 30, 35, … 100 % of the plain backbone's "
-    "compute, which is the area under accuracy by budget. A budget is what may be spent *at most*: under each the "
-    "best threshold on val is taken, and many models are at their best far below it, so that *spent* is shown "
-    "beside. A part *earns its place* if the interval lies above 0 and all seeds agree; *not shown to help* is "
-    "not the same as *useless*. The interval covers the choice of test images, not another training: that is what "
-    "the seeds show. Numbers are means over seeds, in brackets the lowest and the highest."
-)
-MADE = (
-    "Made by `scripts/bench study GRID` and `scripts/bench training_time GRID`, then `scripts/bench report`; "
-    "every number comes from the CSVs in [results](results). *First exit*: accuracy if all leave there. *Area*: "
-    "under the accuracy-compute curve from the first exit's cost to the last one's, so it depends on where the "
-    "exits sit. *Trainable*: weights. *Training time*: seconds per image relative to `single`, measured in turn. "
-    "*Calibration error*: expected, 15 bins, per cent."
-)
-LIMITS = (
-    "One data set of small grey pictures, one ViT whose makers probably tuned it for saliency and whose last "
-    "blocks are not its best, one CNN, three trainings each; learning rates were chosen for `dmpo` on val and "
-    "used for all arms. `single` is linear and sits behind the last block, where this backbone is past its best: "
-    "part of what `dmpo` gains over it may be had by a better head or by a shorter network (the grid `static` "
-    "asks that). The intervals are many and not corrected for it."
-)
-SEEN_IS = (
-    "On val images, each number the mean over a run's early stages (all but the last): the cosine between an "
-    "early exit's gradient and the last one's, of unweighted losses, on the tuned weights that they share, after "
-    "the first and the last epoch (64 images); linear CKA of the trunk with the untuned backbone; what ridge "
-    "probes read from the trunk's patch tokens and from what the predictor reads (brightness of the picture under "
-    "a patch, R²; label, accuracy; 200 images fit them, 200 judge); linear CKA of what the predictor reads with "
-    "the last stage (400 images). Lowest and highest seed in brackets."
-)
-CHOICES_ARE = (
-    "Every change to `dmpo` that was tried on the core grid's data, by the points of score that it gains on val. "
-    "It enters the recipe if every seed gains and the mean gain is at least 0.3 points. Thresholds are fitted and "
-    "read on the same 5,000 images, of which 1,000 also chose the epoch, so all scores are a little too good. The "
-    "rule reads val alone; the test figures of these grids, where they stand above, were there to be seen."
-)
+TABLES = {"gains": all_gains, "contrasts": contrasts, "evidence": evidence, "choices": choices}
 
 
 # -- the document --
@@ -91,8 +42,7 @@ CHOICES_ARE = (
 
 def document() -> str:
     """RESULTS.md, from what is kept in `RESULTS` alone."""
-    names = ("gains", "contrasts", "evidence", "choices")
-    gains, against, seen, tried = (pd.read_csv(RESULTS / f"{name}.csv", dtype={"seeds": str}) for name in names)
+    gains, against, seen, tried = (pd.read_csv(RESULTS / f"{name}.csv", dtype={"seeds": str}) for name in TABLES)
     lines = ["# What the study found", "", *verdict(gains), "", BRACKETS, "", HOW, "", MADE, ""]
     lines += ["**What it cannot show.** " + LIMITS, ""]
     for grid, table in tables(RESULTS).items():
@@ -106,7 +56,7 @@ def document() -> str:
 
 
 def _grid_lines(grid: str, table: pd.DataFrame, gains: pd.DataFrame, against: pd.DataFrame) -> Iterator[str]:
-    yield from (f"## {TITLES[grid].rstrip('.')}", "", ABOUT_GRIDS[grid], "")
+    yield from (f"## {TITLES[grid]}", "", ABOUT_GRIDS[grid], "")
     if grid == "core":
         yield from (*(f"- `{arm}`: {text}." for arm, text in ABOUT_ARMS.items()), "")
     if missing := unfinished(grid, table):
@@ -148,7 +98,7 @@ def verdict(gains: pd.DataFrame) -> list[str]:
         claims = gains[(gains["grid"] == grid) & (gains["kind"] == "claim")]
         said = [f"{row['question']}: {words[row['holds']]} ({_points(row)})" for _, row in claims.iterrows()]
         if said:
-            lines.append(f"- **{TITLES[grid]}** `dmpo`, {'; '.join(said)}.")
+            lines.append(f"- **{TITLES[grid]}.** `dmpo`, {'; '.join(said)}.")
     return lines
 
 
@@ -231,6 +181,11 @@ def _gains_table(gains: pd.DataFrame) -> str:
     return _markdown(pd.DataFrame(shown), index=False)
 
 
+def summary_table(gains: pd.DataFrame) -> str:
+    """The core grid's parts and claims, as README shows them."""
+    return _gains_table(gains[(gains["grid"] == "core") & gains["kind"].isin(["part", "claim"])])
+
+
 def _contrasts_table(against: pd.DataFrame, naive: str) -> str:
     cells = against.assign(cell=[_interval(row) + _marked(row) for row in against.itertuples()])
     wide = cells.pivot(index="arm", columns="number", values="cell").reindex(columns=list(AGAINST))
@@ -307,9 +262,8 @@ def write_pictures(gains: pd.DataFrame) -> None:
 
 
 def write_tables() -> None:
-    """`all_gains`, `contrasts`, `evidence` and `choices` as CSV."""
-    made = {"gains": all_gains, "contrasts": contrasts, "evidence": evidence, "choices": choices}
-    for name, table in made.items():
+    """All of `TABLES` as CSV."""
+    for name, table in TABLES.items():
         write_table(name, table(RESULTS), RESULTS)
 
 

@@ -203,3 +203,30 @@ def test_paired_intervals() -> None:
     assert (_study_gains.paired(a, a) or {})["holds"] == "no"
     assert (_study_gains.paired(a, {1: b[1]}) or {})["points"] == pytest.approx(100 * (a[1] - b[1]).mean())
     assert _study_gains.paired(a, {}) is None
+
+
+# -- what is published --
+
+PUBLISHED = Path(report.__file__).parent
+
+
+def test_the_document_is_made_from_the_tables_beside_it() -> None:
+    assert (PUBLISHED / "RESULTS.md").read_text(encoding="utf-8") == report.document()
+
+
+@pytest.mark.slow
+def test_the_tables_are_made_from_what_is_kept_of_the_runs(tmp_path: Path) -> None:
+    folder = PUBLISHED / "results"
+    for name, make in report.TABLES.items():
+        again = pd.read_csv(report.write_table(name, make(folder), tmp_path))
+        pd.testing.assert_frame_equal(pd.read_csv(folder / f"{name}.csv"), again)
+    for grid in _study_tables.tables(folder):
+        rows = pd.read_csv(folder / f"study-{grid}.csv")
+        study.write_rows(folder / "study" / grid, study.plan(grids.GRIDS[grid]), tmp_path / f"study-{grid}.csv")
+        pd.testing.assert_frame_equal(rows, pd.read_csv(tmp_path / f"study-{grid}.csv"))
+
+
+def test_the_readme_shows_the_parts_as_the_report_has_them() -> None:
+    readme = (PUBLISHED.parent / "README.md").read_text(encoding="utf-8")
+    table = readme.split("<!-- table: scripts/bench report -->\n")[1].split("<!-- end of table -->")[0]
+    assert table.strip() == report.summary_table(pd.read_csv(PUBLISHED / "results" / "gains.csv", dtype={"seeds": str}))

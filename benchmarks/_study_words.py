@@ -1,0 +1,93 @@
+"""The words of the study's report: what its grids, arms, numbers and pictures are, and what it cannot show.
+
+In: nothing. Out: texts, of which `report` makes RESULTS.md.
+"""
+
+TITLES = {
+    "core": "Which part earns its place, 2,000 training images",
+    "headline": "The claim with 10,000 training images",
+    "gpu": "The claim on a GPU, 55,000 training images",
+    "cnn": "The claim on a CNN, EfficientNet-Lite0",
+    "static": "Static models: the single exit sits earlier",
+    "bypass": "Other bypasses",
+    "predictor": "Other predictors",
+    "schedule": "Other schedules and losses",
+    "tuning": "Other tuning",
+    "exits": "Fewer and more exits",
+    "recipe": "Other recipes, read on val alone",
+}
+SETTING = "Fashion-MNIST, ViT-S/14 at 70 pixels, 2,000 training images, 6 epochs, recorded in bf16."
+ONE_CHANGE = f"{SETTING} Each arm is `dmpo` with one change."
+ABOUT_GRIDS = {
+    "core": f"{SETTING} Exits after every two blocks.",
+    "headline": "As above with 10,000 training images and 4 epochs, recorded in float32. Seed 0 of `single`, "
+    "`naive-both` and `dmpo` is the bundled runs, which were known before the rules were written.",
+    "gpu": "All 55,000 training images at 98 pixels, 6 epochs, frozen weights carried in bf16.",
+    "cnn": "EfficientNet-Lite0 at 64 pixels, exits after blocks 3, 5, 8, 11, 16; 10,000 training images, 3 epochs, "
+    "recorded in float32. Seed 0 of `single` and `dmpo` is the bundled runs, which were known before the rules were "
+    "written.",
+    "static": f"{SETTING} One linear exit and nothing behind it: what cutting the network short is worth.",
+    **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), ONE_CHANGE),
+    "recipe": f"{ONE_CHANGE} **Every number here is read on val**; test was not opened.",
+}
+ABOUT_ARMS = {
+    "single": "one linear predictor behind the last block",
+    "naive-cls": "an exit after every two blocks, linear, reading the class token; uniform loss weights, no bypass",
+    "naive-mean": "the same, reading the mean of the patch tokens",
+    "naive-both": "the same, reading both",
+    "naive-equilibrium": "naive-both with gradient equilibrium",
+    "mixed": "naive-both; the last exit trains alone in the first half",
+    "dmpo": "bypass (conv), second-order predictors (covariance), two-phase loss weights (linear)",
+    "dmpo-no-bypass": "dmpo without the bypass",
+    "dmpo-no-second-order": "dmpo with linear predictors",
+    "dmpo-uniform": "dmpo with uniform loss weights",
+}
+PICTURES = {
+    "gains": "Points gained, with 95 % intervals over images",
+    "budgets": "Accuracy under four budgets, mean over seeds",
+    "gradients": "Cosine between an early exit's gradient and the last one's, on the tuned weights that they share",
+    "stages": "What every stage knows: how much of the untuned backbone its trunk keeps, and what ridge probes read",
+}
+
+
+BRACKETS = (
+    "Points of test accuracy; in brackets a 95 % interval over the 10,000 test images, behind it every seed's own "
+    "difference (another training)."
+)
+HOW = (
+    "How arms are judged was fixed in [grids.py](grids.py) before the runs, but for those that a table's heading "
+    "names. By the *score*: test accuracy averaged over the budgets 30, 35, … 100 % of the plain backbone's "
+    "compute, which is the area under accuracy by budget. A budget is what may be spent *at most*: under each the "
+    "best threshold on val is taken, and many models are at their best far below it, so that *spent* is shown "
+    "beside. A part *earns its place* if the interval lies above 0 and all seeds agree; *not shown to help* is "
+    "not the same as *useless*. The interval covers the choice of test images, not another training: that is what "
+    "the seeds show. Numbers are means over seeds, in brackets the lowest and the highest."
+)
+MADE = (
+    "Made by `scripts/bench study GRID` and `scripts/bench training_time GRID`, then `scripts/bench report`; "
+    "every number comes from the CSVs in [results](results). *First exit*: accuracy if all leave there. *Area*: "
+    "under the accuracy-compute curve from the first exit's cost to the last one's, so it depends on where the "
+    "exits sit. *Trainable*: weights. *Training time*: seconds per image relative to `single`, measured in turn. "
+    "*Calibration error*: expected, 15 bins, per cent."
+)
+LIMITS = (
+    "One data set of small grey pictures, one ViT whose makers probably tuned it for saliency and whose last "
+    "blocks are not its best, one CNN, three trainings each; learning rates were chosen for `dmpo` on val and "
+    "used for all arms. `single` is linear and sits behind the last block, where this backbone is past its best: "
+    "part of what `dmpo` gains over it may be had by a better head or by a shorter network (the grid `static` "
+    "asks that). The intervals are many and not corrected for it."
+)
+SEEN_IS = (
+    "On val images, each number the mean over a run's early stages (all but the last): the cosine between an "
+    "early exit's gradient and the last one's, of unweighted losses, on the tuned weights that they share, after "
+    "the first and the last epoch (64 images); linear CKA of the trunk with the untuned backbone; what ridge "
+    "probes read from the trunk's patch tokens and from what the predictor reads (brightness of the picture under "
+    "a patch, R²; label, accuracy; 200 images fit them, 200 judge); linear CKA of what the predictor reads with "
+    "the last stage (400 images). Lowest and highest seed in brackets."
+)
+CHOICES_ARE = (
+    "Every change to `dmpo` that was tried on the core grid's data, by the points of score that it gains on val. "
+    "It enters the recipe if every seed gains and the mean gain is at least 0.3 points. Thresholds are fitted and "
+    "read on the same 5,000 images, of which 1,000 also chose the epoch, so all scores are a little too good. The "
+    "rule reads val alone; the test figures of these grids, where they stand above, were there to be seen."
+)
