@@ -12,14 +12,11 @@
 # %% tags=["setup"]
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
-import pandas as pd
 import torch
 
 import dmpo_explore as dx
 from dmpo_explore.figures_inside import depth_figure, gradient_figure, matrix_figure, probe_figure
-from dmpo_explore.figures_study import gradients_figure
 from dmpo_explore.probes import half_of, reconstruct
 from dmpo_explore.representation import block_view
 from exercises.the_conflict import check_1, check_2, check_3
@@ -165,23 +162,6 @@ gradient_figure(conflicts)
 
 # %%
 conflicts["naive, trained"].round(3)
-
-# %% [markdown]
-# ## Along a whole training, three times
-#
-# [The study](../benchmarks/RESULTS.md) trained such models three times each and asked for these cosines after every
-# epoch (64 validation pictures; mean over the three trainings).
-#
-# **Predict.** From the first epoch to the last: will the exits come to agree more with the last one, or less? And is
-# an outright conflict, below 0, where training *begins* or where it ends?
-
-# %%
-kept = Path("../benchmarks/results/study/core")
-arms = ("naive-both", "dmpo-uniform", "dmpo-no-bypass", "dmpo")
-gradients_figure({arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms})
-
-# %% [markdown]
-# TODO
 
 # %% tags=["numbers"]
 deep = {name: table.iloc[-1] for name, table in trunks.items()}

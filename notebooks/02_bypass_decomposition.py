@@ -20,7 +20,6 @@ import dmpo_explore as dx
 from dmpo_explore.build import build_reference
 from dmpo_explore.cost import measure_cost
 from dmpo_explore.figures_inside import cka_figure, depth_figure, matrix_figure, probe_figure
-from dmpo_explore.figures_study import gains_figure
 from dmpo_explore.representation import read_out
 from dmpo_explore.similarity import cka_matrix
 from exercises.bypass_decomposition import check_1, check_2, check_3
@@ -187,21 +186,6 @@ numbers(
 # The first two exits lean on their bypass, the third a little; the fourth and fifth read as well without it on these
 # pictures. If you would want to *use* a share other than 1, choose it on `val`: these are test pictures, and we only
 # describe.
-#
-# ## Trained without it, three times
-#
-# Switching a part off that others were trained with is no fair trial. [The study](../benchmarks/RESULTS.md) trained
-# `dmpo` and the same model without bypass three times each, on 2,000 pictures: points of test accuracy that the bypass
-# adds, with a 95 % interval over test pictures and a cross for every training.
-#
-# **Predict.** Where does it add most: at the first exit, at 30 % of the compute, or at the last exit, which has none?
-
-# %%
-gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
-gains_figure(gains[gains["question"].str.startswith("gain of bypass")])
-
-# %% [markdown]
-# TODO
 #
 # ## Try it: three exercises
 #

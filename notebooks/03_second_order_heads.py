@@ -19,7 +19,6 @@ import torch
 import dmpo_explore as dx
 from dmpo_explore.cost import count_flops
 from dmpo_explore.figures_inside import cost_gain_figure, depth_figure, matrix_figure, spectrum_figure
-from dmpo_explore.figures_study import gains_figure
 from dmpo_explore.predictor import (
     CovariancePredictor,
     LinearPredictor,
@@ -220,21 +219,6 @@ numbers(
 )
 
 # %% [markdown]
-# ## In trained models, three times
-#
-# [The study](../benchmarks/RESULTS.md) trained `dmpo` and the same model with linear predictors three times each, on
-# 2,000 pictures: points of test accuracy that second order adds, with a 95 % interval over test pictures and a cross
-# for every training.
-#
-# **Predict.** Which exit needs it most?
-
-# %%
-gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
-gains_figure(gains[gains["question"].str.startswith("gain of second-order")])
-
-# %% [markdown]
-# TODO
-#
 # ## Try it: three exercises
 #
 # **1.** The second-order layer W2 has one weight per entry of the upper triangle (diagonal included) and class. With

@@ -10,14 +10,12 @@
 
 # %% tags=["setup"]
 import numpy as np
-import pandas as pd
 import torch
 
 import dmpo_explore as dx
 from dmpo_explore.figures import history_figure
 from dmpo_explore.figures_inside import depth_figure
 from dmpo_explore.figures_method import schedule_figure
-from dmpo_explore.figures_study import gains_figure
 from dmpo_explore.schedule import SCHEDULES, loss_weights
 from exercises.phase_schedule import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider
@@ -143,21 +141,6 @@ depth_figure({schedule: epochs[-1] for schedule, epochs in accuracy.items()}, "a
 # %% [markdown]
 # `early-only` never let the deep exits shape the trunk, and its right end shows it, faintly. With 143 validation images
 # one image is 0.7 points: take the order of the lines with care, and read on.
-#
-# ## On a pre-trained backbone, three times
-#
-# [The study](../benchmarks/RESULTS.md) trained `dmpo` with `linear` and with `uniform` weights three times each, on
-# 2,000 pictures of Fashion-MNIST: points of test accuracy that the two phases add, with a 95 % interval over test
-# pictures and a cross for every training.
-#
-# **Predict.** The last exit's weight ends at 0.27 under `linear` and stays at 1 under `uniform`. Will it pay for that?
-
-# %%
-gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
-gains_figure(gains[gains["question"].str.startswith("gain of two-phase")])
-
-# %% [markdown]
-# TODO
 #
 # ## Try it: three exercises
 #
