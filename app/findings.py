@@ -15,6 +15,7 @@ import widgets
 from dmpo_explore.figures_study import gains_figure
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+KEY = "study"  # of the section, whose inside is drawn only while it is open
 FIRST = ("core", "headline", "gpu", "cnn")  # the others follow by name
 
 
@@ -25,7 +26,10 @@ def show() -> None:
     grids = {grid: found[grid] for grid in dict.fromkeys([*FIRST, *found]) if grid in found}
     if not grids:
         return
-    with st.expander("The study: which part of DMPO earns its place", icon=":material/science:"):
+    title = "The study: which part of DMPO earns its place"
+    with st.expander(title, icon=":material/science:", key=KEY, on_change="rerun") as box:
+        if not box.open:
+            return
         _words(BENCHMARKS / "RESULTS.md")
         for tab, (grid, path) in zip(st.tabs([widgets.plain(grid) for grid in grids]), grids.items(), strict=True):
             with tab:

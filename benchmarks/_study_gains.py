@@ -103,7 +103,8 @@ def questions(grid: str, naive: str | None) -> Iterator[Question]:
     yield Question("claim", "last exit against the single model", "dmpo", "last exit", "single", "last exit")
     if grid == "core":
         for arm in ("naive-equilibrium", "mixed"):
-            yield Question("beside", f"score against {arm}", "dmpo", "score", arm, "score")
+            if arm != naive:
+                yield Question("beside", f"score against {arm}", "dmpo", "score", arm, "score")
 
 
 def all_gains(folder: Path) -> pd.DataFrame:

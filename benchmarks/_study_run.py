@@ -37,7 +37,7 @@ def make_run(
     precision: str = "bf16",
     splits: tuple[str, ...] = ("val", "test"),
     evidence: tuple[str, ...] = (),
-    device: str = "auto",
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train (or go on), record and measure the run in folder ``path``; its row, which ends up in folder ``result``.
 
@@ -137,8 +137,7 @@ def record(run: dx.Run, splits: tuple[str, ...], precision: str, progress: Progr
 
 def _card(device: str) -> dict[str, str]:
     """The name of the GPU that a run was made on; nothing on a CPU."""
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return {"card": torch.cuda.get_device_name()} if on_gpu else {}
+    return {"card": torch.cuda.get_device_name()} if device == "cuda" else {}
 
 
 # -- its numbers --

@@ -23,10 +23,11 @@ import pandas as pd
 import torch
 from accelerate.utils import set_seed
 from torch import nn
+from torch.utils.data import DataLoader
 
 from .build import build_model, build_reference
 from .card import run_card
-from .config import Config
+from .config import Config, TrainingConfig
 from .cost import CONVENTION, Cost, measure_cost
 from .data import make_loader
 from .engine import record_split
@@ -84,16 +85,7 @@ def train(
     cost = measure_cost(model, build_reference(config.model, len(pictures.class_names)))
     if saved:
         model.load_trainable(saved["weights"])
-    preprocess, settings = model.preprocess, config.training
-    loader = make_loader(
-        pictures,
-        preprocess,
-        batch_size=settings.batch_size,
-        shuffle=True,
-        flip=settings.flip,
-        crop_scale=settings.crop_scale,
-        workers=settings.workers,
-    )
+    settings, loader = config.training, _training_loader(pictures, model, config.training)
     validate = _Validator(_sample(_pictures(config, "val"), settings.validation_size), config, model, cost)
     if settings.frozen_precision == "bf16":
         carry_frozen(model)
@@ -133,6 +125,18 @@ def train(
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
+
+
+def _training_loader(pictures: Pictures, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[torch.Tensor, int]]:
+    return make_loader(
+        pictures,
+        model.preprocess,
+        batch_size=settings.batch_size,
+        shuffle=True,
+        flip=settings.flip,
+        crop_scale=settings.crop_scale,
+        workers=settings.workers,
+    )
 
 
 def default_name(config: Config) -> str:

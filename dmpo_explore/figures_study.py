@@ -50,6 +50,7 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
     figure = new_figure(template, "compute spent (share of the plain backbone)", "test accuracy")
     hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     for i, (arm, row) in enumerate(arms.iterrows()):
+        colour, turn = i % len(MODEL_COLOURS), i + i // len(MODEL_COLOURS)  # a colour comes back with another dash
         single = row["exits"] == 1
         x = [row["full_flops"]] if single else row.reindex([f"flops_{budget:.0%}" for budget in budgets])
         y = [row["last_exit"]] if single else row.reindex([f"accuracy_{budget:.0%}" for budget in budgets])
@@ -58,8 +59,8 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
             y=list(y),
             name=str(arm),
             mode="markers" if single else "lines+markers",
-            line={"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2},
-            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11 if single else 8},
+            line={"color": MODEL_COLOURS[colour], "dash": DASHES[turn % len(DASHES)], "width": 2},
+            marker={"symbol": SYMBOLS[turn % len(SYMBOLS)], "size": 11 if single else 8},
             customdata=["full depth"] if single else [f"at most {budget:.0%}" for budget in budgets],
             hovertemplate=hover + "<br>%{customdata}<extra></extra>",
         )

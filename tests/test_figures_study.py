@@ -35,6 +35,9 @@ def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> No
     single, dmpo = budgets_figure(arms, (0.3, 1.0)).data
     assert (single.x, single.y, single.mode) == ((1.01,), (0.9,), "markers")
     assert (dmpo.x, dmpo.y) == ((0.25, 0.6), (0.7, 0.8))
+    many = pd.concat([arms.loc[["dmpo"]]] * 10).set_axis([f"arm {i}" for i in range(10)])
+    looks = {(line.line.color, line.line.dash, line.marker.symbol) for line in budgets_figure(many, (0.3, 1.0)).data}
+    assert len(looks) == 10
 
 
 def test_gradients_and_stages_are_means_over_seeds() -> None:

@@ -22,6 +22,7 @@ from visiting import WATCH, Visit
 import comparison
 import disagreement
 import dmpo_explore as dx
+import findings
 import loading
 import sharing
 import widgets
@@ -55,11 +56,6 @@ def shown(app: AppTest) -> list[list[str]]:
 
 def texts(app: AppTest) -> str:
     return "\n".join(e.value for e in [*app.warning, *app.error, *app.info, *app.caption]).replace("\\", "")
-
-
-def charts(app: AppTest) -> list[str]:
-    """The comparison's own, without the study's below it."""
-    return [key for chart in app.get("plotly_chart") if (key := str(chart.key)).startswith("compare ")]
 
 
 def tiles(app: AppTest) -> str:
@@ -128,7 +124,7 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     rows = evaluate_runs(["demo", "demo-naive"], flops=[0.3], against="demo-naive")
     assert shown(app)[:2] == expected(rows)
     assert tiles(app).count("<img ") == 24
-    assert len(charts(app)) == 3
+    assert len(app.get("plotly_chart")) == 3
     assert dict(app.query_params) == {}  # bare until something is changed
     checked(app.slider(key="compute").set_value(60).run())
     assert {key: app.query_params[key] for key in ("compute", "runs")} == {
@@ -179,7 +175,7 @@ def test_a_wrong_link_is_said_and_the_rest_is_shown(runs: Path, address: dict[st
     app = start(**address)
     assert said in texts(app)
     if address["runs"] != "four,demo":
-        assert len(shown(app)) >= 2 and len(charts(app)) == 3
+        assert len(shown(app)) >= 2 and len(app.get("plotly_chart")) == 3
 
 
 def test_too_few_runs_say_what_to_do(runs: Path) -> None:
@@ -220,7 +216,7 @@ def test_without_val_a_rule_that_learns_does_not_break_the_page(
         save_run(tmp_path, name, images=60, seed=seed)
     shutil.rmtree(tmp_path / "without/records/val")
     app = start(runs="with,without", compute="50", policy=policy)
-    assert not app.error and len(shown(app)) == 2 and len(charts(app)) == 3
+    assert not app.error and len(shown(app)) == 2 and len(app.get("plotly_chart")) == 3
     assert f"Its curve is that of confidence: {policy} learns on val." in texts(app)
 
 
@@ -269,26 +265,35 @@ def test_on_val_the_reader_is_warned(runs: Path) -> None:
     assert "on which the thresholds were chosen too" in texts(app)
 
 
+def with_study() -> AppTest:
+    """The page with the study's section open."""
+    app = AppTest.from_file(str(PAGE), default_timeout=60)
+    app.session_state[findings.KEY] = True
+    app.query_params["runs"] = "four,six"
+    return checked(app.run())
+
+
 def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmarks = tmp_path / "benchmarks"
     monkeypatch.setattr("findings.BENCHMARKS", benchmarks)
-    assert not start(runs="four,six").dataframe
+    assert not with_study().dataframe
     results = benchmarks / "results"
     results.mkdir(parents=True)
     (results / "study-core.csv").write_text("run,score\ndmpo-s0,0.9\n")
     (results / "study-empty.csv").write_text("")
-    app = start(runs="four,six")
+    assert not start(runs="four,six").dataframe  # closed: nothing is read for it
+    app = with_study()
     assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "score": [0.9]}
     assert "This table cannot be read" in texts(app)
     charts = len(app.get("plotly_chart"))
     (benchmarks / "RESULTS.md").write_text("# What the study found\n\n- **Bypass**: earns its place.\n\n- an arm\n")
     row = "core,gain of bypass,1,0.5,1.5,+1.0 +1.0"
     (results / "gains.csv").write_text(f"grid,question,points,low,high,seeds\n{row}\n")
-    app = start(runs="four,six")
+    app = with_study()
     assert any(words.value == "- **Bypass**: earns its place." for words in app.markdown)
     assert len(app.get("plotly_chart")) == charts + 1
     (results / "gains.csv").write_text("grid,question\ncore,gain of bypass\n")
-    assert "These gains cannot be shown" in texts(start(runs="four,six"))
+    assert "These gains cannot be shown" in texts(with_study())
 
 
 # -- the arithmetic --
