@@ -69,7 +69,8 @@ def make_run(
         progress(f"{name}: probing its stages")
         tables["stages"] = stage_table(run)
     val, read = (run.record(split) for split in (splits[0], splits[-1]))
-    return _keep(result, config, {"run": name, **measure(run, val, read)} | card, tables, outcomes(val, read))
+    seen = {} if read.meta.split == "test" else {"read_on": read.meta.split}
+    return _keep(result, config, {"run": name, **measure(run, val, read)} | seen | card, tables, outcomes(val, read))
 
 
 def is_done(result: Path, config: dx.Config) -> bool:

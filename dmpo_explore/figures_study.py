@@ -84,7 +84,7 @@ def gradients_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
         figure.update_xaxes(title="epoch", dtick=1, row=1, col=column)
         figure.add_hline(y=0, line={"color": GREY, "width": 1}, row=1, col=column)
     figure.update_yaxes(title="cosine with the last exit's gradient", row=1, col=1)
-    return styled(figure)
+    return _legend_above_titles(figure)
 
 
 PANELS = {
@@ -112,4 +112,8 @@ def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
             trace = go.Scatter(x=means.index, y=means[number], name=arm, line=line, **shown)
             figure.add_trace(trace, panel // 2 + 1, panel % 2 + 1)
     figure.update_xaxes(title="block", row=3)
-    return styled(figure)
+    return _legend_above_titles(figure)
+
+
+def _legend_above_titles(figure: go.Figure) -> go.Figure:
+    return styled(figure).update_layout(margin={"t": 80}, legend={"y": 1, "yref": "container", "yanchor": "top"})
