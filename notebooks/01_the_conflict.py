@@ -12,11 +12,14 @@
 # %% tags=["setup"]
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
+import pandas as pd
 import torch
 
 import dmpo_explore as dx
 from dmpo_explore.figures_inside import depth_figure, gradient_figure, matrix_figure, probe_figure
+from dmpo_explore.figures_study import gradients_figure
 from dmpo_explore.probes import half_of, reconstruct
 from dmpo_explore.representation import block_view
 from exercises.the_conflict import check_1, check_2, check_3
@@ -163,6 +166,28 @@ gradient_figure(conflicts)
 # %%
 conflicts["naive, trained"].round(3)
 
+# %% [markdown]
+# ## Along a whole training, three times
+#
+# [The study](../benchmarks/RESULTS.md) trained such models three times each and asked for these cosines after every
+# epoch (64 validation pictures; mean over the three trainings).
+#
+# **Predict.** From the first epoch to the last: will the exits come to agree more with the last one, or less? And is
+# an outright conflict, below 0, where training *begins* or where it ends?
+
+# %%
+kept = Path("../benchmarks/results/study/core")
+arms = ("naive-both", "dmpo-uniform", "dmpo-no-bypass", "dmpo")
+gradients_figure({arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms})
+
+# %% [markdown]
+# Most lines rise, those of the deep exits most of all; the first exits hardly move. What lies below 0 on average lies
+# there early and not far: exit 2 of `dmpo` after the first epoch, when its loss counts a hundredth. At the end the
+# naive exits agree *more* with the last one than those of `dmpo` (0.39 against 0.28, mean over the early exits; more
+# in each of the three trainings). So agreement is not the aim in itself: the trunk that naive exits share has moved
+# further from the untuned backbone (CKA 0.83, mean over the early stages; `dmpo` 0.92; the single model, which has no
+# early exits, 0.93).
+
 # %% tags=["numbers"]
 deep = {name: table.iloc[-1] for name, table in trunks.items()}
 numbers(
@@ -205,7 +230,8 @@ check_3(answer_3)
 # ## What you cannot conclude
 #
 # - One run each, one data set, one backbone: whether the gaps between lines are larger than those between seeds is a
-#   question for a study, not for this notebook. 120 pictures judge a label probe, so its points are off by ± 3 % or so.
+#   question for [the study](../benchmarks/RESULTS.md), not for this notebook. 120 pictures judge a label probe, so its
+#   points are off by ± 3 % or so.
 # - A probe says what *can* be read linearly, not what the next stage uses, and not what a deeper reader could find.
 # - `demo` differs from `demo-naive` in bypass, predictor *and* loss weights at once. Which of them spared the trunk
 #   cannot be told from these three runs.

@@ -19,6 +19,7 @@ import torch
 import dmpo_explore as dx
 from dmpo_explore.cost import count_flops
 from dmpo_explore.figures_inside import cost_gain_figure, depth_figure, matrix_figure, spectrum_figure
+from dmpo_explore.figures_study import gains_figure
 from dmpo_explore.predictor import (
     CovariancePredictor,
     LinearPredictor,
@@ -219,6 +220,24 @@ numbers(
 )
 
 # %% [markdown]
+# ## In trained models, three times
+#
+# [The study](../benchmarks/RESULTS.md) trained `dmpo` and the same model with linear predictors three times each, on
+# 2,000 pictures: points of test accuracy that second order adds, with a 95 % interval over test pictures and a cross
+# for every training.
+#
+# **Predict.** Which exit needs it most?
+
+# %%
+gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
+gains_figure(gains[gains["question"].str.startswith("gain of second-order")])
+
+# %% [markdown]
+# The first exit, by nearly three points: mean and class token alone tell it too little after two blocks. At 30 % of
+# the compute it is more than a point. The first line is the *score*, the mean over all budgets from 30 to 100 %: where
+# there is compute to wait for deeper exits, less is left to gain, and in one of the three trainings next to nothing.
+# At the last exit, linear in both models, the three trainings do not even agree on the sign.
+#
 # ## Try it: three exercises
 #
 # **1.** The second-order layer W2 has one weight per entry of the upper triangle (diagonal included) and class. With
@@ -246,8 +265,8 @@ check_3(answer_3)
 # %% [markdown]
 # ## What you cannot conclude
 #
-# - That second order is worth points in a trained model: ridge probes on an untuned backbone are not trained heads.
-#   What it adds to `demo` over several seeds is a study's question.
+# - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
+#   trained heads. The study's runs are, on one data set and one backbone.
 # - That the signed root and Newton–Schulz differ, in either direction: 150 pictures judge them, so about ± 3 % each.
 # - That Moment Probing is better or worse than our covariance: none was trained here.
 # - Anything about speed: FLOPs leave out what is done element by element, and Newton–Schulz is many small products.
