@@ -13,6 +13,10 @@ import pandas as pd
 from grids import BUDGETS, GRIDS, SEEDS
 
 NAIVE = ("naive-cls", "naive-mean", "naive-both", "naive-equilibrium", "mixed")
+REFERENCES = {  # grid → arms of `core` that its own are read beside
+    "static": ("single", "dmpo"),
+    **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), ("dmpo",)),
+}
 ALWAYS = ("score", "score_val", "diverged", "exits")  # columns that a grid has even where no run can fill them
 Rights = dict[int, npt.NDArray[np.float64]]  # seed → (B,): how right its run is on each test image
 
@@ -31,6 +35,15 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     table["diverged"] = table["diverged"].eq(True)
     parts = table["run"].str.extract(r"^(?P<arm>.+)-s(?P<seed>\d+)$").astype({"seed": int})
     return pd.concat([parts, table.drop(columns="run")], axis=1)
+
+
+def with_references(folder: Path, grid: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A grid's measured runs, before them those of its `REFERENCES`, of the same seeds."""
+    beside, home = REFERENCES.get(grid, ()), folder / "study-core.csv"
+    if beside and home.is_file():
+        core = _named(pd.read_csv(home))
+        table = pd.concat([core[core["arm"].isin(beside) & core["seed"].isin(table["seed"])], table])
+    return table[~table["diverged"]]
 
 
 def rights(folder: Path, grid: str, arm: str, what: str) -> Rights:

@@ -17,7 +17,8 @@ TITLES = {
     "recipe": "Other recipes, read on val alone",
 }
 SETTING = "Fashion-MNIST, ViT-S/14 at 70 pixels, 2,000 training images, 6 epochs, recorded in bf16."
-ONE_CHANGE = f"{SETTING} Each arm is `dmpo` with one change."
+ONE_CHANGE = f"{SETTING} Each arm is `dmpo` with one change"
+BESIDE = "as above, on the same seeds"
 ABOUT_GRIDS = {
     "core": f"{SETTING} Exits after every two blocks.",
     "headline": "As above with 10,000 training images and 4 epochs, recorded in float32. Seed 0 of `single`, "
@@ -26,16 +27,18 @@ ABOUT_GRIDS = {
     "cnn": "EfficientNet-Lite0 at 64 pixels, exits after blocks 3, 5, 8, 11, 16; 10,000 training images, 3 epochs, "
     "recorded in float32. Seed 0 of `single` and `dmpo` is the bundled runs, which were known before the rules were "
     "written.",
-    "static": f"{SETTING} One linear exit and nothing behind it: what cutting the network short is worth.",
-    **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), ONE_CHANGE),
-    "recipe": f"{ONE_CHANGE} **Every number here is read on val**; test was not opened.",
+    "static": f"{SETTING} One linear exit and nothing behind it: what cutting the network short is worth. `single` and "
+    f"`dmpo` {BESIDE}.",
+    **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), f"{ONE_CHANGE}; `dmpo` {BESIDE}."),
+    "recipe": f"{ONE_CHANGE}. **Every number here is read on val**; test was not opened.",
 }
 ABOUT_ARMS = {
     "single": "one linear predictor behind the last block",
     "naive-cls": "an exit after every two blocks, linear, reading the class token; uniform loss weights, no bypass",
     "naive-mean": "the same, reading the mean of the patch tokens",
     "naive-both": "the same, reading both",
-    "naive-equilibrium": "naive-both with gradient equilibrium",
+    "naive-equilibrium": "naive-both with gradient equilibrium (on the CNN, where nothing but the mean can be read: "
+    "naive-mean with it)",
     "mixed": "naive-both; the last exit trains alone in the first half",
     "dmpo": "bypass (conv), second-order predictors (covariance), two-phase loss weights (linear)",
     "dmpo-no-bypass": "dmpo without the bypass",

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from _results import RESULTS, write_figure, write_table
 from _study_gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
-from _study_tables import cannot_meet, kept, strongest_naive, tables, unfinished
+from _study_tables import cannot_meet, kept, strongest_naive, tables, unfinished, with_references
 from _study_words import (
     ABOUT_ARMS,
     ABOUT_GRIDS,
@@ -67,7 +67,7 @@ def _grid_lines(grid: str, table: pd.DataFrame, gains: pd.DataFrame, against: pd
         yield from (f"Even the first exit costs more than 30 %, so no score: {', '.join(too_dear)}.", "")
     if "card" in table:
         yield from (f"Made on {', '.join(sorted(table['card'].dropna().unique()))}.", "")
-    measured = table[~table["diverged"]]
+    measured = with_references(RESULTS, grid, table)
     if measured.empty:
         return
     yield from (_markdown(arms_table(measured, training_time(grid))), "")
@@ -252,8 +252,8 @@ def write_pictures(gains: pd.DataFrame) -> None:
         if len(found):
             figure = gains_figure(found).update_layout(margin={"l": 330})
             write_figure(f"study-{grid}-gains", figure, 1000, 150 + 34 * len(found), RESULTS)
-        if grid in CLAIMS:
-            means = table[~table["diverged"]].groupby("arm", sort=False).mean(numeric_only=True)
+        if grid != "recipe":
+            means = with_references(RESULTS, grid, table).groupby("arm", sort=False).mean(numeric_only=True)
             write_figure(f"study-{grid}-budgets", budgets_figure(means, REPORTED), 1000, 520, RESULTS)
         if gradients := kept(RESULTS, grid, "gradients"):
             write_figure(f"study-{grid}-gradients", gradients_figure(gradients), 1200, 420, RESULTS)

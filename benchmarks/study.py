@@ -1,6 +1,7 @@
 """Train and measure every arm of a grid over its seeds: `scripts/bench study core`, as often and wherever you like.
 
-``--gpu`` is the headline on an NVIDIA GPU (the grid ``gpu``), ``--seeds 1`` begins with one seed of every arm.
+``--gpu`` is the headline on an NVIDIA GPU (the grid ``gpu``), ``--seeds 1`` begins with one seed of
+every arm, ``--arms`` with some of the arms.
 
 In: a grid of `grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/study/GRID/RUN`` (`_study_run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
@@ -136,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("grid", nargs="?", choices=GRIDS)
     parser.add_argument("--gpu", action="store_true", help="the grid gpu, on a GPU")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of every arm, the first ones")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="only these of the grid")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of the runs")
     parser.add_argument("--storage", help="optuna storage that all workers see; default: SQLite in the root")
     parser.add_argument("--patience", type=int, default=300, help="seconds until a silent worker's run is given away")
@@ -147,10 +149,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("name a grid, or give --gpu")
     if not 1 <= options.seeds <= len(SEEDS):
         parser.error(f"--seeds {options.seeds} must lie between 1 and {len(SEEDS)}")
+    arms = options.arms or list(GRIDS[options.grid])
+    if foreign := [arm for arm in arms if arm not in GRIDS[options.grid]]:
+        parser.error(f"--arms {foreign[0]}: the grid {options.grid} has {', '.join(GRIDS[options.grid])}")
     if options.device == "cuda" and not torch.cuda.is_available():
         print("study: there is no usable NVIDIA GPU here; leave out --gpu and --device cuda", file=sys.stderr)
         return 1
-    print(run_grid(options.grid, plan(GRIDS[options.grid], SEEDS[: options.seeds]), options).to_string(index=False))
+    wanted = plan({arm: GRIDS[options.grid][arm] for arm in arms}, SEEDS[: options.seeds])
+    print(run_grid(options.grid, wanted, options).to_string(index=False))
     return 0
 
 

@@ -15,6 +15,7 @@ import pytest
 import report
 import study
 from _study_run import outcomes, score
+from _study_words import TITLES
 from synthetic import record_from_logits
 
 from dmpo_explore.figures_study import budgets_figure
@@ -157,6 +158,7 @@ def test_a_change_enters_where_every_seed_gains_on_val(results: Path) -> None:
     core = pd.read_csv(results / "study-core.csv").set_index("run")["score_val"]
     gains = {"crop-0.7": (0.01, 0.02, 0.03), "tuning-lr-0.004": (0.02, -0.01, 0.04), "predictor-lr-0.001": (0.05,)}
     gains["predictor-lr-0.004"] = (0.001, 0.002, 0.004)  # all gain, but too little
+    gains["tuning-lr-0.001"] = (-0.001,)  # one seed that loses is enough
     others = {"score": 0.1, "exits": 4, "ece_1": 0, "ece_4": 0, "parameters": 1, "last_exit": 0.5}
     rows = [
         {"run": f"{arm}-s{seed}", "score_val": core[f"dmpo-s{seed}"] + gain} | others
@@ -167,10 +169,22 @@ def test_a_change_enters_where_every_seed_gains_on_val(results: Path) -> None:
     report.write_tables()
     found = _study_gains.choices(results).set_index("arm")
     enters = {"crop-0.7": "yes", "tuning-lr-0.004": "no", "predictor-lr-0.001": "open", "predictor-lr-0.004": "no"}
+    enters["tuning-lr-0.001"] = "no"
     assert found["enters"].to_dict() == enters
     assert found.loc["crop-0.7", "points"] == pytest.approx(2, abs=1e-3)
     assert not (pd.read_csv(results / "gains.csv")["grid"] == "recipe").any()
     assert re.search(r"^\| recipe +\| crop-0.7 +\| \+2.00 ", report.document(), re.M)
+
+
+def test_other_grids_are_read_beside_the_arms_of_core(results: Path) -> None:
+    """On the seeds that they have themselves."""
+    shared = {"exits": 1, "parameters": 1.0, "first_exit": 0.5, "last_exit": 0.5, "ece_1": 0.01, "full_flops": 0.4}
+    pd.DataFrame([{"run": "single-4-s0"} | shared]).to_csv(results / "study-static.csv", index=False)
+    report.write_tables()
+    section = report.document().split(f"## {TITLES['static']}")[1]
+    rows = re.findall(r"^\| (single|dmpo|single-4) .* (\d) +\|$", section, re.M)
+    assert rows == [("single", "1"), ("dmpo", "1"), ("single-4", "1")]
+    assert "Not finished: single-2 (0 of 3), single-4 (1 of 3)," in section
 
 
 def test_arms_without_a_score_are_named(results: Path) -> None:

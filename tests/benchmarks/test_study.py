@@ -217,8 +217,24 @@ def test_the_command_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, caps
         "single-s0",
         "naive-mean-s0",
         "naive-both-s0",
+        "naive-equilibrium-s0",
         "dmpo-s0",
     ]
+
+
+def test_some_arms_can_be_wanted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted: list[str] = []
+
+    def run_grid(grid: str, configs: dict[str, dx.Config], options: Namespace) -> pd.DataFrame:
+        wanted.extend(configs)
+        return pd.DataFrame()
+
+    monkeypatch.setattr(study, "run_grid", run_grid)
+    assert study.main(["core", "--seeds", "2", "--arms", "single", "dmpo"]) == 0
+    assert wanted == ["single-s0", "dmpo-s0", "single-s1", "dmpo-s1"]
+    with pytest.raises(SystemExit):
+        study.main(["core", "--arms", "dmpo", "dmop"])
+    assert "--arms dmop: the grid core has single, naive-cls," in capsys.readouterr().err
 
 
 def test_runs_that_are_not_wanted_now_keep_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
