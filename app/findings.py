@@ -44,10 +44,10 @@ def _words(path: Path) -> None:
     except (OSError, ValueError):
         return
     listed = dropwhile(lambda line: not line.startswith("- "), lines)
-    if verdict := list(takewhile(lambda line: line.startswith("- "), listed)):
-        st.markdown("\n".join(verdict))
+    if verdict := list(takewhile(lambda line: not line or line.startswith(("- ", "|")), listed)):
+        st.markdown("\n".join(verdict).strip())
     st.caption(
-        "Points of test accuracy; in brackets a 95 % interval over test images, then every seed's own difference. "
+        "Points of test accuracy; in brackets a 95 % interval over test images. "
         "How arms are judged, all tables and figures: `benchmarks/RESULTS.md`."
     )
 

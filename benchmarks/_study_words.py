@@ -16,6 +16,18 @@ TITLES = {
     "exits": "Fewer and more exits",
     "recipe": "Other recipes, read on val alone",
 }
+SHORT = {  # of `TITLES`, for the grids that have the claims
+    "core": "ViT-S/14, 2,000 images",
+    "headline": "ViT-S/14, 10,000 images",
+    "gpu": "ViT-S/14 at 98 pixels, 55,000 images",
+    "cnn": "EfficientNet-Lite0, 10,000 images",
+}
+CLAIMED = {  # a number of `dmpo` → what it is held against
+    "score": "score, against the strongest naive arm",
+    "first exit": "first exit, against that arm's",
+    "30 %": "at most 30 % of the compute, against the full single model",
+    "last exit": "last exit, against the single model",
+}
 SETTING = "Fashion-MNIST, ViT-S/14 at 70 pixels, 2,000 training images, 6 epochs, recorded in bf16."
 ONE_CHANGE = f"{SETTING} Each arm is `dmpo` with one change"
 BESIDE = "as above, on the same seeds"
@@ -54,8 +66,8 @@ PICTURES = {
 
 
 BRACKETS = (
-    "Points of test accuracy; in brackets a 95 % interval over the 10,000 test images, behind it every seed's own "
-    "difference (another training)."
+    "Points of test accuracy; in brackets a 95 % interval over the 10,000 test images; seeds are other trainings. "
+    "*Ahead*: the interval and all seeds lie above 0; *behind*: below; *preliminary*: seeds are missing."
 )
 HOW = (
     "How arms are judged was fixed in [grids.py](grids.py) before the runs, but for those that a table's heading "

@@ -21,11 +21,13 @@ from _study_words import (
     ABOUT_GRIDS,
     BRACKETS,
     CHOICES_ARE,
+    CLAIMED,
     HOW,
     LIMITS,
     MADE,
     PICTURES,
     SEEN_IS,
+    SHORT,
     TITLES,
 )
 from grids import REPORTED, SEEDS
@@ -93,13 +95,20 @@ def verdict(gains: pd.DataFrame) -> list[str]:
             lines.append(f"- **{part.capitalize()}**: not known yet, its runs are not finished.")
         else:
             lines.append(f"- **{part.capitalize()}**: {words[row['holds']]} ({_points(row)}).")
+    return [*lines, "", *_claims_table(gains).splitlines()]
+
+
+def _claims_table(gains: pd.DataFrame) -> str:
+    """What the whole is worth: a row per grid, a column per claim."""
     words = {"yes": "ahead", "no": "not told apart", "opposite": "behind", "open": "preliminary"}
-    for grid in CLAIMS:
-        claims = gains[(gains["grid"] == grid) & (gains["kind"] == "claim")]
-        said = [f"{row['question']}: {words[row['holds']]} ({_points(row)})" for _, row in claims.iterrows()]
-        if said:
-            lines.append(f"- **{TITLES[grid]}.** `dmpo`, {'; '.join(said)}.")
-    return lines
+    claims = gains[gains["kind"] == "claim"]
+    said = [f"**{words[row.holds]}** {_interval(row)}{_marked(row)}" for row in claims.itertuples()]
+    cells = claims.assign(cell=said, number=claims["a"].str.removeprefix("dmpo, "))
+    wide = cells.pivot(index="grid", columns="number", values="cell")
+    wide = wide.reindex(index=[grid for grid in CLAIMS if grid in wide.index], columns=list(CLAIMED)).fillna("–")
+    naive = cells.loc[cells["number"] == "score"].set_index("grid")["b"].str.removesuffix(", score")
+    names = [f"{SHORT[grid]} (`{naive[grid]}`)" if grid in naive else SHORT[grid] for grid in wide.index]
+    return _markdown(wide.set_axis(names).rename_axis("`dmpo`, points (strongest naive arm)").rename(columns=CLAIMED))
 
 
 def _points(row: Any) -> str:

@@ -286,11 +286,12 @@ def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch:
     assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "score": [0.9]}
     assert "This table cannot be read" in texts(app)
     charts = len(app.get("plotly_chart"))
-    (benchmarks / "RESULTS.md").write_text("# What the study found\n\n- **Bypass**: earns its place.\n\n- an arm\n")
+    verdict = "- **Bypass**: earns its place.\n\n| a |"
+    (benchmarks / "RESULTS.md").write_text(f"# What the study found\n\n{verdict}\n\nHow.\n\n- an arm\n")
     row = "core,gain of bypass,1,0.5,1.5,+1.0 +1.0"
     (results / "gains.csv").write_text(f"grid,question,points,low,high,seeds\n{row}\n")
     app = with_study()
-    assert any(words.value == "- **Bypass**: earns its place." for words in app.markdown)
+    assert any(words.value == verdict for words in app.markdown)
     assert len(app.get("plotly_chart")) == charts + 1
     (results / "gains.csv").write_text("grid,question\ncore,gain of bypass\n")
     assert "These gains cannot be shown" in texts(with_study())
