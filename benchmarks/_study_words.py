@@ -104,5 +104,6 @@ CHOICES_ARE = (
     "Every change to `dmpo` that was tried on the core grid's data, by the points of score that it gains on val. "
     "It enters the recipe if every seed gains and the mean gain is at least 0.3 points. Thresholds are fitted and "
     "read on the same 5,000 images, of which 1,000 also chose the epoch, so all scores are a little too good. The "
-    "rule reads val alone; the test figures of these grids, where they stand above, were there to be seen."
+    "rule reads val alone; the test figures of these grids, where they stand above, were there to be seen. The first "
+    "seed decides for a change that loses on it: its others were not trained."
 )
