@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from _study_tables import Rights, cannot_meet, kept, rights, strongest_naive, tables
-from grids import BUDGETS, ENTERS, GRIDS, SEEDS
+from grids import BUDGETS, ENTERS, GRIDS, SEEDS, SPLITS
 
 RESAMPLES = 2000
 PARTS = {  # of DMPO: what is taken away → arm without it
@@ -81,8 +81,8 @@ def _holds(by_seed: npt.NDArray[Any], low: float, high: float) -> str:
 
 def questions(grid: str, naive: str | None) -> Iterator[Question]:
     """What is asked of a grid. ``naive``: its `strongest_naive`."""
-    if grid == "recipe":
-        return  # read on val alone, see `choices`
+    if "test" not in SPLITS[grid]:
+        return  # see `choices`
     if grid == "static":
         for arm in GRIDS[grid]:
             yield Question("beside", f"{arm} against dmpo, 30 % allowed", arm, "last exit", "dmpo", "30 %", "core")
@@ -146,7 +146,7 @@ def choices(folder: Path) -> pd.DataFrame:
     found = tables(folder)
     rows, ours = [], found["core"][found["core"]["arm"] == "dmpo"] if "core" in found else pd.DataFrame()
     for grid in GRIDS:
-        if grid in CLAIMS or grid not in found or ours.empty:
+        if grid in CLAIMS or grid == "static" or grid not in found or ours.empty:
             continue
         for arm, runs in found[grid].groupby("arm", sort=False):
             gains = 100 * (runs.set_index("seed")["score_val"] - ours.set_index("seed")["score_val"]).dropna()

@@ -30,7 +30,7 @@ from _study_words import (
     SHORT,
     TITLES,
 )
-from grids import REPORTED, SEEDS
+from grids import REPORTED, SEEDS, SPLITS
 
 from dmpo_explore.figures_study import budgets_figure, gains_figure, gradients_figure, stages_figure
 from dmpo_explore.files import write_text
@@ -261,7 +261,7 @@ def write_pictures(gains: pd.DataFrame) -> None:
         if len(found):
             figure = gains_figure(found).update_layout(margin={"l": 330})
             write_figure(f"study-{grid}-gains", figure, 1000, 150 + 34 * len(found), RESULTS)
-        if grid != "recipe":
+        if "test" in SPLITS[grid]:
             means = with_references(RESULTS, grid, table).groupby("arm", sort=False).mean(numeric_only=True)
             write_figure(f"study-{grid}-budgets", budgets_figure(means, REPORTED), 1000, 520, RESULTS)
         if gradients := kept(RESULTS, grid, "gradients"):
