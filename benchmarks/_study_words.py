@@ -113,6 +113,6 @@ CHOICES_ARE = (
     "read on the same 5,000 images, of which 1,000 also chose the epoch, so all scores are a little too good. The "
     "rule reads val alone; the test figures of these grids, where they stand above, were there to be seen. The first "
     "seed decides for a change that loses on it: its others were not trained. `combined` tries together what entered; "
-    "of the two LoRAs, which exclude each other, the one that gains more. Changes of `tuning` change how much is trained "
-    "(LoRA on all linear maps: 1.0 of 1.6 million weights), so that single and naive models are given them too."
+    "of the two LoRAs, which exclude each other, the one that gains more. A change of tuning changes how many weights "
+    "are trained (*trainable* above), with exits or without: single and naive models are given it too."
 )

@@ -123,7 +123,7 @@ NAIVES = ("naive-mean", "naive-both", "naive-equilibrium")
 GRIDS: dict[str, dict[str, dx.Config]] = {
     "core": core(),
     "headline": headline(LARGER, *NAIVES),
-    "improved": headline(change(LARGER, tuning="lora-all"), "naive-equilibrium"),
+    "improved": headline(change(LARGER, tuning="lora-all", normalisation="isqrt"), "naive-equilibrium"),
     "gpu": headline(GPU, *NAIVES),
     "cnn": _arms(
         CNN,
