@@ -94,7 +94,7 @@ MADE = (
 )
 LIMITS = (
     "One data set of small grey pictures, one ViT whose makers probably tuned it for saliency and whose last "
-    "blocks are not its best, one CNN, three trainings each; learning rates were chosen for `dmpo` on val and "
+    "blocks are not its best, one CNN, at most three trainings each; learning rates were chosen for `dmpo` on val and "
     "used for all arms. `single` is linear and sits behind the last block, where this backbone is past its best: "
     "part of what `dmpo` gains over it may be had by a better head or by a shorter network (the grid `static` "
     "asks that). The intervals are many and not corrected for it."
