@@ -112,9 +112,7 @@ def _claims_table(gains: pd.DataFrame) -> str:
 
 
 def _points(row: Any) -> str:
-    many = len(str(row["seeds"]).split())
-    seeds = f"seeds {row['seeds']}" if many > 1 else "one seed"
-    return f"{row['points']:+.2f} points [{row['low']:+.2f}, {row['high']:+.2f}], {seeds}"
+    return f"{row['points']:+.2f} points [{row['low']:+.2f}, {row['high']:+.2f}], seeds {row['seeds']}"
 
 
 # -- its tables --

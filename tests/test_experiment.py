@@ -142,9 +142,9 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
 @pytest.mark.parametrize(
     "model",
     [
-        {"tuning": "adapter"},
         {"tuning": "lora"},
-        {"tuning": "full"},
+        pytest.param({"tuning": "adapter"}, marks=pytest.mark.slow),
+        pytest.param({"tuning": "full"}, marks=pytest.mark.slow),
         {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
     ],
 )
