@@ -64,7 +64,7 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
             customdata=["full depth"] if single else [f"at most {budget:.0%}" for budget in budgets],
             hovertemplate=hover + "<br>%{customdata}<extra></extra>",
         )
-    return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".0%")
+    return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
 
 
 def gradients_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
