@@ -85,9 +85,10 @@ def work(study: optuna.Study, runs: Iterable[str], make: Callable[[str, Callable
 
 
 def _has_another(study: optuna.Study, trial: optuna.Trial) -> bool:
-    """Whether this run is with another worker (two that start at once may both have queued it)."""
+    """Whether this run is made or with another worker: two that start, or free a silent one, at once queue it twice."""
+    run = trial.user_attrs["run"]
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return any(t.user_attrs.get("run") == trial.user_attrs["run"] and t.number < trial.number for t in running)
+    return run in _finished(study) or any(t.user_attrs.get("run") == run and t.number < trial.number for t in running)
 
 
 def _finished(study: optuna.Study) -> set[str]:

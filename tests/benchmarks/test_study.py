@@ -141,6 +141,20 @@ def test_the_queue_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert made == ["a", "b", "c", "d", "b"]
 
 
+def test_a_run_that_was_queued_twice_is_made_once(tmp_path: Path) -> None:
+    url, configs = f"sqlite:///{tmp_path / 'queue.db'}", {"a": tiny_config()}
+    queue = study.open_queue(url, "test", configs)
+    queue.enqueue_trial({}, user_attrs={"run": "a"})  # by a second worker, which saw it silent at the same moment
+    made: list[str] = []
+
+    def make(name: str, tell: Callable[[str], None]) -> float:
+        made.append(name)
+        return 1.0
+
+    study.work(queue, configs, make)
+    assert made == ["a"]
+
+
 def test_the_score_is_the_mean_over_budgets() -> None:
     run = dx.load_run("demo")
     val, test = run.record("val"), run.record("test")
