@@ -23,7 +23,7 @@ PARTS = {  # of DMPO: what is taken away → arm without it
     "second-order predictors": "dmpo-no-second-order",
     "two-phase loss weights": "dmpo-uniform",
 }
-CLAIMS = ("core", "headline", "improved", "gpu", "cnn")  # grids that have naive arms and the single model
+CLAIMS = ("core", "headline", "improved", "shipped", "gpu", "cnn")  # grids that have naive arms and the single model
 RESULT = ["points", "low", "high", "seeds", "holds"]
 AGAINST = {  # column of `contrasts` → an arm's number, whose (None: the strongest naive arm's), and which
     "score, against NAIVE": ("score", None, "score"),

@@ -33,6 +33,12 @@ of an hour, seeds 1 and 2 are trained for `single`, `dmpo` and the naive arm tha
 other grids begin with seed 0 alone: a change that loses there cannot enter. LoRA on all linear maps and the iterative
 square root entered (and LoRA in attention, which the first excludes and surpasses): `combined` tries both together,
 `improved` is the best of the three on val, with the naive arm that was the strongest of `core` there.
+
+`rank` was added when seed 0 of `improved` had been read on test, because of bytes: at rank 16 the weights of its three
+runs do not fit among the bundled ones (18 MB in all), at rank 8 and in float16 they do. `RANK` takes the place of 16 if
+its score on val, mean of three seeds, lies at most `ENTERS` points below that of `combined`; test is not opened for it.
+`shipped` is then `improved` at that rank: its seed 0 is the bundled runs, weights rounded to float16 before they are
+recorded.
 """
 
 from __future__ import annotations
@@ -48,14 +54,14 @@ REPORTED = (0.3, 0.5, 0.7, 1.0)
 ENTERS = 0.3  # points of score on val that a change must gain to enter the recipe
 
 NAIVE: dict[str, Any] = {"bypass": "none", "predictor": "linear", "schedule": "uniform"}
+EXITS = (2, 4, 6, 8, 10, 12)
+FIRST: dict[str, Any] = {"tuning": "adapter", "rank": 16, "normalisation": "sqrt"}  # the recipe before val was asked
 DEMO = dx.Config(
-    dx.DataConfig("fashion-mnist", train_size=2000),
-    dx.ModelConfig(exits=(2, 4, 6, 8, 10, 12)),
-    dx.TrainingConfig(epochs=6),
+    dx.DataConfig("fashion-mnist", train_size=2000), dx.ModelConfig(exits=EXITS, **FIRST), dx.TrainingConfig(epochs=6)
 )
 GPU = dx.Config(  # all 55,000 training images (60,000 less val), larger pictures, frozen weights carried in bf16
     dx.DataConfig("fashion-mnist"),
-    dx.ModelConfig(image_size=98, exits=(2, 4, 6, 8, 10, 12)),
+    dx.ModelConfig(image_size=98, exits=EXITS, **FIRST),
     dx.TrainingConfig(epochs=6, frozen_precision="bf16", workers=8),
 )
 CNN = dx.Config(  # the bundled demo-cnn
@@ -68,6 +74,7 @@ CNN = dx.Config(  # the bundled demo-cnn
         rank=4,
         bypass_width=32,
         channels=32,
+        normalisation="sqrt",
     ),
     dx.TrainingConfig(epochs=3, tuning_lr=5e-3, predictor_lr=5e-3, precision="no"),
 )
@@ -119,11 +126,14 @@ def headline(base: dx.Config, *naive: str) -> dict[str, dx.Config]:
 
 
 LARGER = change(DEMO, train_size=10_000, epochs=4)
+BETTER: dict[str, Any] = {"tuning": "lora-all", "normalisation": "isqrt"}  # what entered
+RANK = 8
 NAIVES = ("naive-mean", "naive-both", "naive-equilibrium")
 GRIDS: dict[str, dict[str, dx.Config]] = {
     "core": core(),
     "headline": headline(LARGER, *NAIVES),
-    "improved": headline(change(LARGER, tuning="lora-all", normalisation="isqrt"), "naive-equilibrium"),
+    "improved": headline(change(LARGER, **BETTER), "naive-equilibrium"),
+    "shipped": headline(change(LARGER, **BETTER, rank=RANK), "naive-equilibrium"),
     "gpu": headline(GPU, *NAIVES),
     "cnn": _arms(
         CNN,
@@ -167,12 +177,13 @@ GRIDS: dict[str, dict[str, dx.Config]] = {
         | {f"crop-{scale:g}": {"crop_scale": scale} for scale in (0.7,)}
         | {"exits-2-3-4-6-9-12": {"exits": (2, 3, 4, 6, 9, 12)}},
     ),
-    "combined": _arms(DEMO, {"lora-all-isqrt": {"tuning": "lora-all", "normalisation": "isqrt"}}),
+    "combined": _arms(DEMO, {"lora-all-isqrt": BETTER}),
+    "rank": _arms(DEMO, {f"lora-all-isqrt-rank-{RANK}": BETTER | {"rank": RANK}}),
 }
 # Precision of records, as of the bundled ones.
-RECORDED = dict.fromkeys(GRIDS, "bf16") | dict.fromkeys(("headline", "improved", "cnn"), "no")
+RECORDED = dict.fromkeys(GRIDS, "bf16") | dict.fromkeys(("headline", "improved", "shipped", "cnn"), "no")
 # Thresholds from the first, read on the last.
-SPLITS = dict.fromkeys(GRIDS, ("val", "test")) | dict.fromkeys(("recipe", "combined"), ("val",))
+SPLITS = dict.fromkeys(GRIDS, ("val", "test")) | dict.fromkeys(("recipe", "combined", "rank"), ("val",))
 _DECOUPLING = dict.fromkeys(("naive-both", "dmpo", "dmpo-no-bypass", "dmpo-uniform"), ("gradients", "stages"))
 EVIDENCE: dict[str, dict[str, tuple[str, ...]]] = {name: {} for name in GRIDS} | {
     "core": _DECOUPLING | {"single": ("stages",)}
