@@ -1,0 +1,68 @@
+"""Make the bundled runs of the ViT: `scripts/bench bundle`, with nothing beside it, then `scripts/bench study shipped`.
+
+In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/assets/runs/NAME`` for each of `grids.SHIPPED`. What a run
+learned is rounded to float16, half the bytes, before it is recorded: its records are of the weights that everybody has.
+A training that was stopped goes on behind its last epoch; a run that is bundled already is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from _study_run import Progress, bundled, train
+from grids import GRIDS, SHIPPED, change
+from tqdm import tqdm
+
+import dmpo_explore as dx
+from dmpo_explore.experiment import read_checkpoint
+from dmpo_explore.files import atomic_folder
+from dmpo_explore.run import BUNDLED_RUNS, save_weights
+
+KEEP_LOGITS = ("demo",)  # temperatures are shown on it
+
+
+def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Progress) -> Path:
+    """Train (or go on), round, record and copy one run; its folder in ``target``."""
+    run = train(root / name, config, progress, None, "cpu")
+    halve(run)
+    for split in ("val", "test"):
+        progress(f"{name}: recording {split}")
+        dx.record_run(run, split, device="cpu", keep_logits=name in KEEP_LOGITS, force=True)
+    with atomic_folder(target / name) as folder:
+        shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt"))
+    return target / name
+
+
+def halve(run: dx.Run) -> None:
+    """Round the kept epoch's weights to float16; the checkpoint keeps them as they were.
+
+    Raises:
+        ValueError: a weight is too large for float16.
+    """
+    best = read_checkpoint(run.path / "checkpoint.pt")["best"]
+    state = {key: value.to(torch.float16) for key, value in best.items()}
+    if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"run {run.name!r}: {wrong[0]} does not fit into float16")
+    save_weights(run.path, state, run.config.model, run.class_names)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
+    options = parser.parse_args(arguments)
+    os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
+    with tqdm(SHIPPED.items(), unit="run", disable=None) as bar:
+        for name, arm in bar:
+            config = change(GRIDS["shipped"][arm], seed=0)
+            if bundled(config) is None:
+                bundle(name, config, options.root, BUNDLED_RUNS, bar.set_postfix_str)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Bundled runs are rounded first and recorded then, and hold no checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bundle
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_config
+
+import dmpo_explore as dx
+from dmpo_explore.experiment import read_checkpoint
+from dmpo_explore.run import read_weights
+
+
+def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    told: list[str] = []
+    path = bundle.bundle("tiny", tiny_config(epochs=1), tmp_path / "runs", tmp_path / "bundled", told.append)
+    assert path == tmp_path / "bundled" / "tiny" and told[-1] == "tiny: recording test"
+    run, weights = dx.load_run(path), read_weights(path)
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    best = read_checkpoint(tmp_path / "runs" / "tiny" / "checkpoint.pt")["best"]
+    assert all(torch.equal(weights[key], value.half()) for key, value in best.items())
+    assert run.card().startswith("# tiny\n") and len(run.class_names) == 10
+    assert not (path / "checkpoint.pt").exists() and not (path / "records" / "test" / "logits.npy").exists()
+    record, model = run.record("test"), run.model(device="cpu")
+    assert {value.dtype for value in model.state_dict().values() if value.is_floating_point()} == {torch.float32}
+    out = dx.infer(model, run.inputs("test"), dx.fit_policy(run.record("val"), threshold=1.0))
+    np.testing.assert_array_equal(out.label, record.prediction[:, -1])  # of the rounded weights
+    np.testing.assert_allclose(out.confidence, record.score("confidence")[:, -1], atol=1e-5)
+
+
+def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for epoch in dx.train(tiny_config(epochs=1), "tiny"):
+        assert epoch.run is not None
+        saved = torch.load(epoch.run.path / "checkpoint.pt", weights_only=True)
+        saved["best"]["stages.0.scale"] = torch.tensor(1e6)
+        torch.save(saved, epoch.run.path / "checkpoint.pt")
+        with pytest.raises(ValueError, match="run 'tiny': stages.0.scale does not fit into float16"):
+            bundle.halve(epoch.run)
