@@ -41,7 +41,7 @@ BESIDE = "as above, on the same seeds"
 ABOUT_GRIDS = {
     "core": f"{SETTING} Exits after every two blocks.",
     "headline": "As above with 10,000 training images and 4 epochs, recorded in float32. Seed 0 of `single`, "
-    "`naive-both` and `dmpo` is the bundled runs, which were known before the rules were written.",
+    "`naive-both` and `dmpo` was bundled at first and known before the rules were written.",
     "improved": "As above with LoRA on all linear maps of the backbone, for the two controls as well: the change that "
     "entered by the rule below. Read on test once, at the end.",
     "shipped": "As `improved` with LoRA of rank 8 in place of 16. Seed 0 is the bundled runs `demo`, `demo-single` and "

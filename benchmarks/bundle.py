@@ -33,6 +33,7 @@ def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Pro
     for split in ("val", "test"):
         progress(f"{name}: recording {split}")
         dx.record_run(run, split, device="cpu", keep_logits=name in KEEP_LOGITS, force=True)
+    (run.path / "records" / "test" / "indices.npy").unlink()  # all of them, in their order
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt"))
     return target / name

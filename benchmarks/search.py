@@ -63,6 +63,7 @@ FIXED: dict[str, Any] = {
     "rank": 4,
     "bypass_width": 8,
     "channels": 8,
+    "normalisation": "sqrt",  # the default when the table was made
     "epochs": 6,
     "batch_size": 20,
     "precision": "no",

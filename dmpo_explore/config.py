@@ -69,14 +69,14 @@ class ModelConfig:
     weights: str = "auto"
     image_size: int = 70
     exits: tuple[int, ...] | int = 4
-    tuning: str = "adapter"
-    rank: int = 16
+    tuning: str = "lora-all"
+    rank: int = 8
     dropout: float = 0.0
     bypass: str = "conv"
     bypass_width: int = 64
     predictor: str = "covariance"
     channels: int = 48
-    normalisation: str = "sqrt"
+    normalisation: str = "isqrt"
     read: str = "auto"
     train_norm: bool = True
     equilibrium: bool = False

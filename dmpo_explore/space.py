@@ -42,7 +42,7 @@ PARTS = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in typi
 SHARED = ("model.backbone", "model.weights", "model.image_size", "training.validation_size")
 DEFAULT: dict[str, Any] = {
     "exits": [3, 4, 6],
-    "tuning": ["adapter", "lora"],
+    "tuning": ["lora-all", "lora", "adapter"],
     "rank": {"low": 4, "high": 32, "log": True},
     "bypass": ["none", "conv"],
     "predictor": ["linear", "covariance"],

@@ -34,8 +34,8 @@ labels = torch.tensor(runs["demo"].record("test").labels[:240])
 fitted = half_of(len(images))  # probes are fitted on this half and judged on the other
 
 # %% [markdown]
-# Three models stand on the same frozen ViT-S/14 with the same small trainable adapters (the *tuning*), trained on the
-# same 10,000 Fashion-MNIST pictures:
+# Three models stand on the same frozen ViT-S/14 with the same few trainable weights beside its own (the *tuning*, here
+# LoRA), trained on the same 10,000 Fashion-MNIST pictures:
 #
 # | name | exits | predictors | loss weights |
 # |---|---|---|---|
@@ -43,9 +43,12 @@ fitted = half_of(len(images))  # probes are fitted on this half and judged on th
 # | `demo-naive` | after every two blocks | linear | uniform |
 # | `demo` (DMPO) | after every two blocks | bypass + second order | two phases |
 #
+# `demo-naive` is no straw man: its gradients are scaled where an exit branches off, so that none drowns the others
+# (*gradient equilibrium*, [Li et al. 2019](https://arxiv.org/abs/1908.06294)).
+#
 # ## Every exit wants the answer now
 #
-# All exits of `demo-naive` ask the same adapters for features from which a label can be read, the first ones after two
+# All exits of `demo-naive` ask the same tuning for features from which a label can be read, the first ones after two
 # blocks. The records know how well that works on all 10,000 test pictures.
 #
 # **Predict.** Will the *last* exit of `demo-naive` be as good as `demo-single`, which has the same last predictor?
@@ -70,7 +73,7 @@ depth_figure(lines, "accuracy on test").update_yaxes(tickformat=".0%")
 # - *label*: the class of the picture, from the mean of its patch tokens (what an exit needs here).
 #
 # Half of 240 bundled test pictures fit the probes, the other half judges them; nothing about the models is chosen by
-# it. The fourth line, `untuned`, is the backbone without any adapter. `demo-single` has no early exits, so its trunk
+# it. The fourth line, `untuned`, is the backbone without any tuning. `demo-single` has no early exits, so its trunk
 # is cut at the same blocks by `block_view`.
 #
 # **Predict.** With depth, which of the two gets easier and which harder? Which trunk gives up low-level detail first:
@@ -140,8 +143,8 @@ live(what_is_left, exit=slider("exit", 1, 6, 6), picture=slider("picture", 0, 39
 #
 # ## Where the pull comes from: gradients
 #
-# Every loss sends a gradient into the adapters. For each early exit, take the gradient of its loss and the gradient
-# of the last exit's loss *on the adapters that both use*, and measure the cosine: 1 is the same direction, 0 is
+# Every loss sends a gradient into the tuned weights. For each early exit, take the gradient of its loss and the gradient
+# of the last exit's loss *on the tuned weights that both use*, and measure the cosine: 1 is the same direction, 0 is
 # unrelated, below 0 one step undoes the other (a *conflict* in the sense of [Yu et al.
 # 2020](https://arxiv.org/abs/2001.06782)).
 #
@@ -160,7 +163,7 @@ gradient_figure(conflicts)
 # Before training, the gradients are close to unrelated. In trained models the deep exits agree with the last one; the
 # gradients of the first two are still nearly unrelated to it, so those exits share little of its aim. An outright
 # conflict on average, a cosine well below 0, is **not** what these models show on these pictures; what early exits do
-# is to spend the shared adapters on another aim. The table says in which share of the batches the two gradients
+# is to spend the shared weights on another aim. The table says in which share of the batches the two gradients
 # pointed against each other (`opposed`).
 
 # %%
@@ -169,8 +172,8 @@ conflicts["naive, trained"].round(3)
 # %% [markdown]
 # ## Along a whole training, three times
 #
-# [The study](../benchmarks/RESULTS.md) trained such models three times each and asked for these cosines after every
-# epoch (64 validation pictures; mean over the three trainings).
+# [The study](../benchmarks/RESULTS.md) trained such models, with adapters as their tuning, three times each and asked
+# for these cosines after every epoch (64 validation pictures; mean over the three trainings).
 #
 # **Predict.** From the first epoch to the last: will the exits come to agree more with the last one, or less? And is
 # an outright conflict, below 0, where training *begins* or where it ends?

@@ -50,7 +50,7 @@ sigma = covariance(reduced)
 # %% [markdown]
 # That early exits read second-order statistics is the paper's (abstract). `moment` follows Moment Probing in the
 # authors' release; `covariance`, this run's predictor, is ours, with the signed square root ([Lin et al.
-# 2015](https://arxiv.org/abs/1504.07889)) or the matrix square root of iSQRT-COV ([Li et al.
+# 2015](https://arxiv.org/abs/1504.07889)) or, as here, the matrix square root of iSQRT-COV ([Li et al.
 # 2018](https://arxiv.org/abs/1712.01034)).
 #
 # ## From a mean to a covariance

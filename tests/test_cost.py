@@ -232,7 +232,7 @@ def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
     _, cost = measured(exits=4)
     plain = assemble(config(exits=4, bypass="none", predictor="linear", read="cls"), C)
     without = measure_cost(plain, build_reference(config(exits=4), C))
-    aside = BYPASS["conv"] + COVARIANCE + LINEAR["both"]
+    aside = BYPASS["conv"] + COVARIANCE + NEWTON_SCHULZ + LINEAR["both"]
     for k in range(3):
         difference = cost.cumulative[k] - without.cumulative[k]
         assert difference == near((k + 1) * (aside - LINEAR["cls"]))

@@ -85,7 +85,7 @@ def test_rate_factor_warms_up_and_falls_along_half_a_cosine() -> None:
 
 
 def test_every_trainable_weight_is_in_the_group_of_its_part() -> None:
-    model = build_model(tiny_config().model, 10)
+    model = build_model(tiny_config(model={"tuning": "adapter"}).model, 10)  # whose trunk has biases too
     config = replace(CONFIG, tuning_lr=3e-4, predictor_lr=5e-3, weight_decay=0.1)
     groups = make_optimizer(model, config).param_groups
     found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}

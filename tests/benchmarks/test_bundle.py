@@ -27,6 +27,7 @@ def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytes
     assert run.card().startswith("# tiny\n") and len(run.class_names) == 10
     assert not (path / "checkpoint.pt").exists() and not (path / "records" / "test" / "logits.npy").exists()
     record, model = run.record("test"), run.model(device="cpu")
+    assert record.meta.indices is None and run.record("val").meta.indices is not None
     assert {value.dtype for value in model.state_dict().values() if value.is_floating_point()} == {torch.float32}
     out = dx.infer(model, run.inputs("test"), dx.fit_policy(run.record("val"), threshold=1.0))
     np.testing.assert_array_equal(out.label, record.prediction[:, -1])  # of the rounded weights
