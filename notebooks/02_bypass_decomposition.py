@@ -88,8 +88,8 @@ matrix_figure({"the picture": images[8].mean(dim=0)}, scale="picture").update_la
 pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 pictures").round(2)
 
 # %% [markdown]
-# No small correction: at the first exits the bypass adds *more* than the trunk's token is long, at the fifth about a
-# quarter of it. In this picture the share is smallest where the shoe is.
+# No small correction: at the first exits the bypass adds *more* than the trunk's token is long, at the fifth a tenth
+# of it. In this picture the share is smallest where the shoe is.
 # Early predictors read mostly what is beside the trunk.
 #
 # ## Is the trunk still the backbone's?

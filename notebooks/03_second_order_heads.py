@@ -98,7 +98,8 @@ spectrum_figure({"Σ": values[values > floor], "√Σ, exact": values[values > f
 
 # %% [markdown]
 # 24: centring takes one dimension from 25 tokens. The root lifts small directions towards large ones, which is the
-# point: the classifier gets to see them. Five iterations have the large ones right and lag behind at the small ones.
+# point: the classifier gets to see them. Five iterations, where this run's predictors stop, have the large ones right
+# and lag behind at the small ones.
 #
 # **Predict.** How many iterations until you see no difference to the exact root?
 

@@ -105,8 +105,8 @@ records, budgets = {"val": val, "test": test}, (0.22, 0.26, 0.3, 0.4)
 pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, name="budget")).round(4)
 
 # %% [markdown]
-# On val it cannot lose, for one threshold is a special case of five. The last two columns count: most of the gain is
-# still there on images that the thresholds have never met.
+# On val it cannot lose, for one threshold is a special case of five. The last two columns count: at the small budgets
+# a part of the gain is still there on images that the thresholds have never met, from 30 % on nothing is.
 #
 # ## Is an exit as sure as it is right?
 #
@@ -141,7 +141,7 @@ table.assign(temperature=temperatures).round(3)
 flips_figure(test.correct)
 
 # %% [markdown]
-# Going on is a trade, not a gain, and at the end of this model a bad one. An image whose right answer is lost on the
+# Going on is a trade, not a gain, and at the end of this model a losing one. An image whose right answer is lost on the
 # way is *overthought*. The oracle would have kept it; that is where its lead comes from:
 
 # %% tags=["numbers"]

@@ -29,13 +29,13 @@ names = record.meta.class_names
 exit_names = [f"exit {k + 1}" for k in range(record.n_exits)]
 dx.fetch_weights(run.config.model.backbone)
 model = run.model(device="cpu")
-image = 21
+image = 290
 picture, x = run.pictures("test")[image], run.inputs("test", [image])[0]
 
 # %% [markdown]
 # ## One sandal, six maps
 #
-# Image 21 is a sandal that the first exit takes for something else. We ask all six exits about the class that the
+# Image 290 is a sandal that the first exit takes for something else. We ask all six exits about the class that the
 # *last* one names. *Integrated gradients* walks from a black picture to the image in 64 steps and adds up how the
 # class's logit moves with every pixel: the sum over all pixels is the whole logit difference, so nothing is left out.
 #
@@ -190,7 +190,7 @@ numbers(
 # %% [markdown]
 # ## Try it: three exercises
 #
-# **1.** Which exit's `feature_ablation` map of image 21 has the largest single drop? Count from 1. (`drops` holds the
+# **1.** Which exit's `feature_ablation` map of image 290 has the largest single drop? Count from 1. (`drops` holds the
 # maps.)
 
 # %% tags=["exercise"]

@@ -49,6 +49,7 @@ def test_controls_differ_from_the_demo_only_where_they_should() -> None:
     demo, naive, single = (bundled(name).config for name in VIT_RUNS)
     assert demo.data == naive.data == single.data
     assert (naive.model.predictor, naive.model.bypass, naive.training.schedule) == ("linear", "none", "uniform")
+    assert naive.model.equilibrium and not demo.model.equilibrium  # the strongest naive arm on val
     for field in ("backbone", "image_size", "tuning", "rank", "dropout"):
         assert len({getattr(config.model, field) for config in (demo, naive, single)}) == 1
     for field in ("epochs", "batch_size", "tuning_lr", "predictor_lr", "weight_decay", "flip", "seed"):
@@ -70,13 +71,15 @@ def test_the_headline() -> None:
     demo, naive, single = (str(BUNDLED_RUNS / name) for name in VIT_RUNS)
     (row,) = evaluate_runs([demo], flops=[0.30], against=single)
     assert row["flops_fraction"] <= 0.30
-    assert row["against"]["difference"] >= -0.005
+    assert row["against"]["difference"] > 0 and row["against"]["low"] > -0.0025  # above; not told apart
     val = bundled("demo").record("val")
     spent = dx.summarise(val, dx.fit_policy(val, flops=0.30).exits(val))
     (control,) = evaluate_runs([naive], flops=[spent["flops_fraction"]])  # what the demo spends on val
-    assert round((row["accuracy"] - control["accuracy"]) * row["images"]) >= 500  # five points, on the edge
+    assert round((row["accuracy"] - control["accuracy"]) * row["images"]) == 223  # not the 500 that were aimed at
     (wide,) = evaluate_runs([demo], flops=[0.30], against=naive)  # naive exits may spend more: the gap is smaller
-    assert 0.030 <= wide["against"]["difference"] < 0.031
+    assert 0.017 <= wide["against"]["difference"] < 0.0175 and wide["against"]["low"] > 0.01
+    (scarce,) = evaluate_runs([demo], flops=[0.20], against=naive)
+    assert 0.040 <= scarce["against"]["difference"] < 0.0405
 
 
 def clear_threshold(record: ExitRecord, score: str, near: float) -> float:

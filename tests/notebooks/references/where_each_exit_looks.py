@@ -15,7 +15,7 @@ TOLERANCE = 1e-3  # logits of float32: threads and processors differ in the last
 @cache
 def _maps() -> tuple[np.ndarray, float]:
     run = dx.load_run("demo")
-    maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [21])[0], method="feature_ablation")
+    maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [290])[0], method="feature_ablation")
     return np.stack([a.tokens for a in maps.attributions]), maps.attributions[-1].difference
 
 
