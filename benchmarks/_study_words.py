@@ -42,7 +42,7 @@ ABOUT_GRIDS = {
     "core": f"{SETTING} Exits after every two blocks.",
     "headline": "As above with 10,000 training images and 4 epochs, recorded in float32. Seed 0 of `single`, "
     "`naive-both` and `dmpo` was bundled at first and known before the rules were written.",
-    "improved": "As above with LoRA on all linear maps of the backbone, for the two controls as well, and the iterative "
+    "improved": "As above with LoRA on all linear maps of the backbone, for both controls as well, and the iterative "
     "matrix square root: the changes that entered by the rule below. Read on test once, at the end.",
     "shipped": "As `improved` with LoRA of rank 8 in place of 16. Seed 0 is the bundled runs `demo`, `demo-single` and "
     "`demo-naive` (`naive-equilibrium`), whose weights are kept in float16. The rank was decided by bytes and by val.",

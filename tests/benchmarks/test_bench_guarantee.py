@@ -65,5 +65,5 @@ def test_the_promise_was_kept_in_the_results_that_lie_here() -> None:
     table = pd.read_csv(Path(guarantee.__file__).parent / "results" / "guarantee.csv")
     assert (table["resamples"] >= 1000).all() and len(table) >= 8
     assert (table["violations"] <= table["delta"] + 2 * table["standard_error"]).all()
-    assert (table["plug_in_violations"] > 0.4).all()  # without the proof about every second time
+    assert (table["plug_in_violations"] > 1 / 3).all()  # without the proof more often than every third time
     assert (table["flops_fraction"] > table["plug_in_flops_fraction"]).all()  # what it costs
