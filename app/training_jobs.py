@@ -70,8 +70,10 @@ def card(job: jobs.Job, status: jobs.Status) -> None:
         widgets.notice("Its run is not there any more: somebody removed or renamed the folder.")
     if not own_folder.is_private():
         return  # the log, like the reason, names folders of this machine
-    with st.expander("Log", icon=":material/terminal:", key=f"log {job.name}"):
-        st.code(job.log() or " ", language=None, height=LOG_HEIGHT, wrap_lines=True)
+    scrolls = st.expander("Log", icon=":material/terminal:", key=f"log {job.name}").container(
+        height=LOG_HEIGHT, border=False
+    )  # by key too, for the button in it: code with a height of its own has none inside
+    scrolls.code(job.log() or " ", language=None, wrap_lines=True)
 
 
 def headline(status: jobs.Status) -> str:

@@ -49,9 +49,9 @@ ADVICE = """## What to expect
 
 MISSES = """What stands behind aims that are missed here, by the profile below and the tables above:
 
-- **One image, eager torch.** An exit of ours is about twenty small operations (bypass, norm, reduction, covariance,
-  two linear layers); for one image each costs its fixed price, not its FLOPs. The same graph in onnxruntime has next to
-  none of it, and is quicker than the plain model even when nobody leaves.
+- **One image, eager torch.** An exit of ours is dozens of small operations (bypass, norm, reduction, covariance, twelve
+  products for its square root, two linear layers); for one image each costs its fixed price, not its FLOPs. The same
+  graph in onnxruntime has next to none of it, and is quicker than the plain model even when nobody leaves.
 - **earlyon's loop at batch 1** asks one linear layer per exit and is quicker than our heads in eager torch; in
   onnxruntime ours are ahead.
 - **Twice earlyon's batched mode.** Its batch runs until its hardest image leaves, nearly always to the end, so the

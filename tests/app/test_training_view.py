@@ -395,12 +395,15 @@ def test_a_running_card_and_a_wrong_form_are_accessible(
     trainer: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trainer.server.runs))
-    jobs.start(tiny_config(epochs=5000), "toy")
+    job = jobs.start(tiny_config(epochs=5000), "toy")
+    with (job.folder / "log.txt").open("a") as log:
+        log.write("a line that makes it scroll, <b>\n" * 50)
     trainer.page.emulate_media(color_scheme=scheme)
     page = trainer.page
     page.goto(trainer.server.address + "training")
     expect(page.get_by_text(re.compile(r"epoch \d+ of 5000"))).to_be_visible()
     page.get_by_text("Log", exact=True).click()
+    expect(page.get_by_text("a line that makes it scroll, <b>").first).to_be_visible()
     page.get_by_label("Name of the run").fill("--force")
     page.get_by_label("Name of the run").press("Enter")
     expect(page.get_by_text("begins with a dash")).to_be_visible()
