@@ -25,14 +25,14 @@ Analysis, fixed beforehand (ours throughout):
   not among them: the reference grows with it, so that equal shares of compute would not be equal compute.
 - A null result is a result and ends its question: no arm is added to a grid because another one disappointed.
 
-What was known when this was written: the bundled runs, which are seed 0 of `headline` and `cnn`, had been read on
-test. `static` and the recipe's least gain were added when seed 0 of the naive arms of `core` was finished, and nothing
-else. `naive-equilibrium` came to `headline` and `cnn` when `core` was finished and had found it the strongest naive arm
-on val: without it, "the strongest" of their claims would have been missing. Of `headline` and `improved`, where a run
+What was known when this was written: the bundled runs, which are seed 0 of `headline` and `cnn`, had been read on test.
+`static` and the recipe's least gain were added when seed 0 of the naive arms of `core` was finished, and nothing else.
+`naive-equilibrium` came to `headline` and `cnn` when `core` was finished and had found it the strongest naive arm on
+val: without it, "the strongest" of their claims would have been missing. Of `headline` and `improved`, where a run
 takes a quarter of an hour, seed 0 alone was trained: `shipped` came in their place, and its seeds 1 and 2 are worth
-more. The other grids begin with seed 0 alone: a change that loses there cannot enter. LoRA on all linear maps and the iterative
-square root entered (and LoRA in attention, which the first excludes and surpasses): `combined` tries both together,
-`improved` is the best of the three on val, with the naive arm that was the strongest of `core` there.
+more. The other grids begin with seed 0 alone: a change that loses there cannot enter. LoRA on all linear maps and the
+iterative square root entered (and LoRA in attention, which the first excludes and surpasses): `combined` tries both
+together, `improved` is the best of the three on val, with the naive arm that was the strongest of `core` there.
 
 `rank` was added when seed 0 of `improved` had been read on test, because of bytes: at rank 16 the weights of its three
 runs do not fit among the bundled ones (18 MB in all), at rank 8 and in float16 they do. `RANK` takes the place of 16 if
