@@ -25,7 +25,7 @@ Analysis, fixed beforehand (ours throughout):
   not among them: the reference grows with it, so that equal shares of compute would not be equal compute.
 - A null result is a result and ends its question: no arm is added to a grid because another one disappointed.
 
-What was known when this was written: the bundled runs, which are seed 0 of `headline` and `cnn`, had been read on test.
+What was known when this was written: the runs then bundled, seed 0 of `headline` and `cnn`, had been read on test.
 `static` and the recipe's least gain were added when seed 0 of the naive arms of `core` was finished, and nothing else.
 `naive-equilibrium` came to `headline` and `cnn` when `core` was finished and had found it the strongest naive arm on
 val: without it, "the strongest" of their claims would have been missing. Of `headline` and `improved`, where a run
