@@ -37,16 +37,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _app_clients import clients
-from _app_page import READY, instrument, opened
-from _app_server import PATIENCE, Server, chromium, new_page, serve
-from _app_sessions import quantiles, sessions
 
+from _app.clients import clients
+from _app.page import READY, instrument, opened
+from _app.server import PATIENCE, Server, chromium, new_page, serve
+from _app.sessions import quantiles, sessions
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.files import write_json, write_text
-from dmpo_explore.images import load_pictures
-from dmpo_explore.record import ExitRecord, RecordMeta
-from dmpo_explore.scores import scores
+from dmpo_explore.data.images import load_pictures
+from dmpo_explore.policies.scores import scores
+from dmpo_explore.records.record import ExitRecord, RecordMeta
+from dmpo_explore.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -14,14 +14,14 @@ import sys
 from pathlib import Path
 
 import torch
-from _study_run import Progress, bundled, train
-from grids import GRIDS, SHIPPED, change
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.experiment import read_checkpoint
-from dmpo_explore.files import atomic_folder
-from dmpo_explore.run import BUNDLED_RUNS, save_weights
+from _study.grids import GRIDS, SHIPPED, change
+from _study.run import Progress, bundled, train
+from dmpo_explore.runs.run import BUNDLED_RUNS, save_weights
+from dmpo_explore.training.train import read_checkpoint
+from dmpo_explore.utils.files import atomic_folder
 
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it
 

@@ -10,11 +10,11 @@ import argparse
 import sys
 
 import pandas as pd
-from _results import RESULTS, write_figure, write_table
 
 import dmpo_explore as dx
-from dmpo_explore.calibration import calibration_table, fit_temperatures, reliability_table, tempered_record
-from dmpo_explore.figures_reliability import reliability_figure
+from _common.results import RESULTS, write_figure, write_table
+from dmpo_explore.analysis.calibration import calibration_table, fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.figures.reliability import reliability_figure
 
 
 def as_markdown(table: pd.DataFrame) -> list[str]:

@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from _app_server import PATIENCE, chromium, new_page, serve
 from PIL import Image
 
-from dmpo_explore.files import cache_dir, write_json
+from _app.server import PATIENCE, chromium, new_page, serve
+from dmpo_explore.utils.files import cache_dir, write_json
 
 RESULTS = Path(__file__).parent / "results" / "image.json"
 LIMITS = {"recorded, answers s": 5.0, "sent, answers s": 5.0, "maps s": 15.0}

@@ -22,9 +22,9 @@ import torch
 from sklearn.datasets import load_digits, load_sample_images
 
 import dmpo_explore as dx
-from dmpo_explore.data import make_transform
-from dmpo_explore.files import write_text
-from dmpo_explore.neighbours import crowd
+from dmpo_explore.analysis.novelty import crowd
+from dmpo_explore.data.torch_loaders import make_transform
+from dmpo_explore.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "strangers.csv"
 UNUSUAL = 0.99  # as on the page

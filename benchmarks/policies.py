@@ -21,16 +21,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from _results import RESULTS, write_figure, write_table
 from scipy.stats import t as student
 
 import dmpo_explore as dx
-from dmpo_explore.figures_reliability import gain_figure
-from dmpo_explore.files import write_text
-from dmpo_explore.fitting import cross_validated_gain
-from dmpo_explore.policy import POLICIES
-from dmpo_explore.record import RecordMeta
-from dmpo_explore.sweeping import sweep
+from _common.results import RESULTS, write_figure, write_table
+from dmpo_explore.figures.reliability import gain_figure
+from dmpo_explore.fitting.fit import cross_validated_gain
+from dmpo_explore.fitting.sweep import sweep
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.records.record import RecordMeta
+from dmpo_explore.utils.files import write_text
 
 BUDGETS = (0.2, 0.25, 0.3, 0.5)
 REFERENCE = "confidence"

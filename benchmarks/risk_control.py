@@ -2,7 +2,7 @@
 
 In: a run's val and test records. Out: ``benchmarks/results/guarantee.csv``, ``guarantee.png`` and the table on stdout.
 All images of both records are the population here, so that every threshold's true risk is known. From it calibration
-sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`dmpo_explore.guarantee`), whose true
+sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`dmpo_explore.fitting.risk_control`), whose true
 risk is then compared with ε. Beside it the usual way: the cheapest threshold before the first whose risk on the same
 images exceeds ε.
 """
@@ -16,12 +16,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from _results import RESULTS, write_figure, write_table
 
 import dmpo_explore as dx
-from dmpo_explore.figures_reliability import coverage_figure
-from dmpo_explore.guarantee import RISKS, candidates, hoeffding_bentkus
-from dmpo_explore.policy import POLICIES, Policy
+from _common.results import RESULTS, write_figure, write_table
+from dmpo_explore.figures.reliability import coverage_figure
+from dmpo_explore.fitting.risk_control import RISKS, candidates, hoeffding_bentkus
+from dmpo_explore.policies.catalogue import POLICIES, Policy
 
 SIZES = (500, 1000, 2500, 5000)
 EPSILON, DELTA, RESAMPLES = 0.01, 0.05, 1000

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.evaluation import markdown
-from dmpo_explore.files import write_json
-from dmpo_explore.policy import ConfidencePolicy
-from dmpo_explore.record import RecordMeta
+from dmpo_explore.analysis.evaluation import markdown
+from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.records.record import RecordMeta
+from dmpo_explore.utils.files import write_json
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
 IMAGES, EXITS, CLASSES = (1_000, 50_000, 1_000_000), (4, 12, 24), 100

@@ -9,8 +9,8 @@ Every way to search pays one epoch for one epoch and may repeat a setting. Hyper
 epochs of the whole grid together reach. ``random`` and ``TPE`` train every trial to its end; TPE (optuna's, several
 objectives, as it comes) is told one point per trial: that of its last epoch with the largest hypervolume of its own.
 ``last epoch`` counts only the points that last epochs offer, ``every epoch`` all of them: what differs between the two
-is the counting alone. ``trajectory`` is `dmpo_explore.trials.propose` on every epoch, ``+ stopping`` also ends trials
-by `dmpo_explore.trajectory.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
+is the counting alone. ``trajectory`` is `dmpo_explore.search.trial_storage.propose` on every epoch, ``+ stopping`` also ends trials
+by `dmpo_explore.search.learning_curves.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
 A seed is of the search: that trainings with other seeds, or other images of val, might say otherwise is not in them.
 
 Changed after a look at replays (reported are seeds that were not looked at, though of the same table): stopping lost
@@ -34,17 +34,17 @@ import numpy as np
 import numpy.typing as npt
 import optuna
 import pandas as pd
-from _results import RESULTS, write_figure, write_table
-from _search_page import OURS, READ_AT, verdict
 from scipy.stats import t as student
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.figures_search import hypervolume_figure
-from dmpo_explore.files import write_text
-from dmpo_explore.pareto import Goal, operating_points
-from dmpo_explore.trajectory import Trajectory, can_extend
-from dmpo_explore.trials import STARTUP, distributions, propose
+from _common.results import RESULTS, write_figure, write_table
+from _search.report import OURS, READ_AT, verdict
+from dmpo_explore.figures.search import hypervolume_figure
+from dmpo_explore.search.learning_curves import Trajectory, can_extend
+from dmpo_explore.search.pareto import Goal, operating_points
+from dmpo_explore.search.trial_storage import STARTUP, distributions, propose
+from dmpo_explore.utils.files import write_text
 
 GRID: dict[str, list[Any]] = {
     "model.exits": [2, 3, 6],

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from _results import RESULTS, write_figure, write_table
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.corruption import CORRUPTIONS, STRENGTHS, record_corrupted
-from dmpo_explore.drift import drift_table
-from dmpo_explore.figures_reliability import drift_figure
-from dmpo_explore.policy import Policy
+from _common.results import RESULTS, write_figure, write_table
+from dmpo_explore.analysis.shift import drift_table
+from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, record_corrupted
+from dmpo_explore.figures.reliability import drift_figure
+from dmpo_explore.policies.catalogue import Policy
 
 IMAGES = 1000
 

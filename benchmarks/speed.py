@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from _speed_arms import Bench, in_one, spend
-from _speed_page import render_page, render_tables
-from _timing import Arm, PeakMemory, Timing, in_turn, machine, ratio
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.files import read_json, write_json, write_text
-from dmpo_explore.policy import Policy
+from _common.timing import Arm, PeakMemory, Timing, in_turn, machine, ratio
+from _speed.arms import Bench, in_one, spend
+from _speed.report import render_page, render_tables
+from dmpo_explore.policies.catalogue import Policy
+from dmpo_explore.utils.files import read_json, write_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
@@ -200,9 +200,9 @@ def measure_training(bench: Bench, rounds: int, progress: Callable[[str], None])
     """One epoch of `fit` against a plain loop with one exit: same tuning, batch 32, float32."""
     from dataclasses import replace
 
-    from dmpo_explore.build import build_model
-    from dmpo_explore.cost import count_flops
-    from dmpo_explore.training import Validation, fit, make_optimizer
+    from dmpo_explore.models.factory import build_model
+    from dmpo_explore.models.flops import count_flops
+    from dmpo_explore.training.loop import Validation, fit, make_optimizer
 
     config = bench.run.config
     settings = replace(config.training, epochs=1, precision="no", batch_size=32)

@@ -23,15 +23,15 @@ from typing import Any
 import optuna
 import pandas as pd
 import torch
-from _results import RESULTS, write_table
-from _study_run import is_done, make_run
-from grids import EVIDENCE, GRIDS, RECORDED, SEEDS, SPLITS, change
 from optuna.trial import TrialState
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.files import read_json
-from dmpo_explore.trials import free_stale_trials, open_storage
+from _common.results import RESULTS, write_table
+from _study.grids import EVIDENCE, GRIDS, RECORDED, SEEDS, SPLITS, change
+from _study.run import is_done, make_run
+from dmpo_explore.search.trial_storage import free_stale_trials, open_storage
+from dmpo_explore.utils.files import read_json
 
 
 def plan(grid: Mapping[str, dx.Config], seeds: tuple[int, ...] = SEEDS) -> dict[str, dx.Config]:

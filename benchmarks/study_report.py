@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from _results import RESULTS, write_figure, write_table
-from _study_gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
-from _study_tables import cannot_meet, kept, strongest_naive, tables, unfinished, with_references
-from _study_words import (
+
+from _common.results import RESULTS, write_figure, write_table
+from _study.gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
+from _study.grids import REPORTED, SEEDS, SPLITS
+from _study.tables import cannot_meet, kept, strongest_naive, tables, unfinished, with_references
+from _study.texts import (
     ABOUT_ARMS,
     ABOUT_GRIDS,
     BRACKETS,
@@ -30,10 +32,8 @@ from _study_words import (
     SHORT,
     TITLES,
 )
-from grids import REPORTED, SEEDS, SPLITS
-
-from dmpo_explore.figures_study import budgets_figure, gains_figure, gradients_figure, stages_figure
-from dmpo_explore.files import write_text
+from dmpo_explore.figures.study import budgets_figure, gains_figure, gradients_figure, stages_figure
+from dmpo_explore.utils.files import write_text
 
 NUMBERS = {"score": "score", "first exit": "first_exit", "last exit": "last_exit", "area": "area"}  # title → column
 TABLES = {"gains": all_gains, "contrasts": contrasts, "evidence": evidence, "choices": choices}

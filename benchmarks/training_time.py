@@ -15,14 +15,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from _results import write_table
-from _timing import Arm, in_turn, ratio
-from grids import GRIDS
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from dmpo_explore.build import build_model
-from dmpo_explore.training import Validation, fit
+from _common.results import write_table
+from _common.timing import Arm, in_turn, ratio
+from _study.grids import GRIDS
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.training.loop import Validation, fit
 
 CLASSES = 10
 

@@ -12,87 +12,87 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Attribution": "attribution",
-    "Backbone": "cut",
+    "Attribution": "attribution.attribute",
+    "Backbone": "models.backbone",
     "Config": "config",
-    "DMPO": "model",
+    "DMPO": "models.dmpo",
     "DataConfig": "config",
-    "EpochResult": "training",
-    "ExitRecord": "record",
-    "Inference": "routing",
+    "EpochResult": "training.loop",
+    "ExitRecord": "records.record",
+    "Inference": "inference.loop",
     "ModelConfig": "config",
-    "OnnxEngine": "onnx_engine",
-    "Policy": "policy",
+    "OnnxEngine": "inference.onnx_engine",
+    "Policy": "policies.catalogue",
     "Preprocess": "config",
-    "Run": "run",
-    "SearchSpace": "space",
+    "Run": "runs.run",
+    "SearchSpace": "search.space",
     "TrainingConfig": "config",
-    "attribute": "attribution",
-    "bootstrap_difference": "metrics",
-    "build_model": "build",
-    "compare_exits": "attribution",
-    "fetch_weights": "weights",
-    "fit_policy": "fitting",
-    "gradient_conflict": "gradients",
-    "infer": "engine",
-    "linear_cka": "similarity",
-    "list_runs": "run",
-    "load_pictures": "images",
-    "load_run": "run",
-    "probe_stages": "probes",
-    "record_run": "experiment",
-    "record_split": "engine",
-    "run_search": "search",
-    "search_front": "studies",
-    "stage_tokens": "representation",
-    "stream": "engine",
-    "summarise": "metrics",
-    "trade_off": "metrics",
-    "train": "experiment",
-    "trunk_versus_bypass": "attribution_pathways",
+    "attribute": "attribution.attribute",
+    "bootstrap_difference": "analysis.metrics",
+    "build_model": "models.factory",
+    "compare_exits": "attribution.attribute",
+    "fetch_weights": "pretrained.weights",
+    "fit_policy": "fitting.fit",
+    "gradient_conflict": "inspection.gradients",
+    "infer": "inference.torch_engine",
+    "linear_cka": "inspection.cka",
+    "list_runs": "runs.run",
+    "load_pictures": "data.images",
+    "load_run": "runs.run",
+    "probe_stages": "inspection.probes",
+    "record_run": "training.train",
+    "record_split": "inference.torch_engine",
+    "run_search": "search.run",
+    "search_front": "search.study",
+    "stage_tokens": "inspection.tokens",
+    "stream": "inference.torch_engine",
+    "summarise": "analysis.metrics",
+    "trade_off": "analysis.metrics",
+    "train": "training.train",
+    "trunk_versus_bypass": "attribution.pathways",
 }
 
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from .attribution import Attribution as Attribution
-    from .attribution import attribute as attribute
-    from .attribution import compare_exits as compare_exits
-    from .attribution_pathways import trunk_versus_bypass as trunk_versus_bypass
-    from .build import build_model as build_model
+    from .analysis.metrics import bootstrap_difference as bootstrap_difference
+    from .analysis.metrics import summarise as summarise
+    from .analysis.metrics import trade_off as trade_off
+    from .attribution.attribute import Attribution as Attribution
+    from .attribution.attribute import attribute as attribute
+    from .attribution.attribute import compare_exits as compare_exits
+    from .attribution.pathways import trunk_versus_bypass as trunk_versus_bypass
     from .config import Config as Config
     from .config import DataConfig as DataConfig
     from .config import ModelConfig as ModelConfig
     from .config import Preprocess as Preprocess
     from .config import TrainingConfig as TrainingConfig
-    from .cut import Backbone as Backbone
-    from .engine import infer as infer
-    from .engine import record_split as record_split
-    from .engine import stream as stream
-    from .experiment import record_run as record_run
-    from .experiment import train as train
-    from .fitting import fit_policy as fit_policy
-    from .gradients import gradient_conflict as gradient_conflict
-    from .images import load_pictures as load_pictures
-    from .metrics import bootstrap_difference as bootstrap_difference
-    from .metrics import summarise as summarise
-    from .metrics import trade_off as trade_off
-    from .model import DMPO as DMPO
-    from .onnx_engine import OnnxEngine as OnnxEngine
-    from .policy import Policy as Policy
-    from .probes import probe_stages as probe_stages
-    from .record import ExitRecord as ExitRecord
-    from .representation import stage_tokens as stage_tokens
-    from .routing import Inference as Inference
-    from .run import Run as Run
-    from .run import list_runs as list_runs
-    from .run import load_run as load_run
-    from .search import run_search as run_search
-    from .similarity import linear_cka as linear_cka
-    from .space import SearchSpace as SearchSpace
-    from .studies import search_front as search_front
-    from .training import EpochResult as EpochResult
-    from .weights import fetch_weights as fetch_weights
+    from .data.images import load_pictures as load_pictures
+    from .fitting.fit import fit_policy as fit_policy
+    from .inference.loop import Inference as Inference
+    from .inference.onnx_engine import OnnxEngine as OnnxEngine
+    from .inference.torch_engine import infer as infer
+    from .inference.torch_engine import record_split as record_split
+    from .inference.torch_engine import stream as stream
+    from .inspection.cka import linear_cka as linear_cka
+    from .inspection.gradients import gradient_conflict as gradient_conflict
+    from .inspection.probes import probe_stages as probe_stages
+    from .inspection.tokens import stage_tokens as stage_tokens
+    from .models.backbone import Backbone as Backbone
+    from .models.dmpo import DMPO as DMPO
+    from .models.factory import build_model as build_model
+    from .policies.catalogue import Policy as Policy
+    from .pretrained.weights import fetch_weights as fetch_weights
+    from .records.record import ExitRecord as ExitRecord
+    from .runs.run import Run as Run
+    from .runs.run import list_runs as list_runs
+    from .runs.run import load_run as load_run
+    from .search.run import run_search as run_search
+    from .search.space import SearchSpace as SearchSpace
+    from .search.study import search_front as search_front
+    from .training.loop import EpochResult as EpochResult
+    from .training.train import record_run as record_run
+    from .training.train import train as train
 else:
 
     def __getattr__(name):

@@ -15,7 +15,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .registry import unknown
+from .utils.registry import unknown
 
 C = TypeVar("C")
 

@@ -12,8 +12,8 @@
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.figures import exit_histogram
-from dmpo_explore.figures_method import journey_figure
+from dmpo_explore.figures.method import journey_figure
+from dmpo_explore.figures.trade_off import exit_histogram
 from exercises.quickstart import check_1, check_2, check_3
 from interactive import live, numbers, slider
 

@@ -18,10 +18,10 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures_inside import depth_figure, gradient_figure, matrix_figure, probe_figure
-from dmpo_explore.figures_study import gradients_figure
-from dmpo_explore.probes import half_of, reconstruct
-from dmpo_explore.representation import block_view
+from dmpo_explore.figures.inspection import depth_figure, gradient_figure, matrix_figure, probe_figure
+from dmpo_explore.figures.study import gradients_figure
+from dmpo_explore.inspection.probes import half_of, reconstruct
+from dmpo_explore.inspection.tokens import block_view
 from exercises.the_conflict import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -223,7 +223,7 @@ check_2(answer_2)
 # %% [markdown]
 # **3.** The label probe above read the mean patch token. Let it read the *class token* (position 0) of the trunk
 # behind exit 1 of `demo-naive` instead: which share of the held-out half does it get right?
-# (`dmpo_explore.probes.ridge_accuracy`.)
+# (`dmpo_explore.inspection.probes.ridge_accuracy`.)
 
 # %% tags=["exercise"]
 answer_3 = ...

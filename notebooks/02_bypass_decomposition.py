@@ -17,12 +17,12 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.build import build_reference
-from dmpo_explore.cost import measure_cost
-from dmpo_explore.figures_inside import cka_figure, depth_figure, matrix_figure, probe_figure
-from dmpo_explore.figures_study import gains_figure
-from dmpo_explore.representation import read_out
-from dmpo_explore.similarity import cka_matrix
+from dmpo_explore.figures.inspection import cka_figure, depth_figure, matrix_figure, probe_figure
+from dmpo_explore.figures.study import gains_figure
+from dmpo_explore.inspection.cka import cka_matrix
+from dmpo_explore.inspection.tokens import read_out
+from dmpo_explore.models.factory import build_reference
+from dmpo_explore.models.flops import measure_cost
 from exercises.bypass_decomposition import check_1, check_2, check_3
 from interactive import live, numbers, slider
 

@@ -17,10 +17,11 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.cost import count_flops
-from dmpo_explore.figures_inside import cost_gain_figure, depth_figure, matrix_figure, spectrum_figure
-from dmpo_explore.figures_study import gains_figure
-from dmpo_explore.predictor import (
+from dmpo_explore.figures.inspection import cost_gain_figure, depth_figure, matrix_figure, spectrum_figure
+from dmpo_explore.figures.study import gains_figure
+from dmpo_explore.inspection.probes import half_of, ridge_accuracy
+from dmpo_explore.models.flops import count_flops
+from dmpo_explore.models.predictors import (
     CovariancePredictor,
     LinearPredictor,
     MomentPredictor,
@@ -30,7 +31,6 @@ from dmpo_explore.predictor import (
     signed_sqrt,
     upper_triangle,
 )
-from dmpo_explore.probes import half_of, ridge_accuracy
 from exercises.second_order_heads import check_1, check_2, check_3
 from interactive import live, numbers, slider
 

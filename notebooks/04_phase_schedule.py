@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures import history_figure
-from dmpo_explore.figures_inside import depth_figure
-from dmpo_explore.figures_method import schedule_figure
-from dmpo_explore.figures_study import gains_figure
-from dmpo_explore.schedule import SCHEDULES, loss_weights
+from dmpo_explore.figures.inspection import depth_figure
+from dmpo_explore.figures.method import schedule_figure
+from dmpo_explore.figures.study import gains_figure
+from dmpo_explore.figures.trade_off import history_figure
+from dmpo_explore.training.schedules import SCHEDULES, loss_weights
 from exercises.phase_schedule import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider
 

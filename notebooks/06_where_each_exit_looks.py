@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.attribution_methods import integrate_exits
-from dmpo_explore.figures_attribution import (
+from dmpo_explore.attribution.methods import integrate_exits
+from dmpo_explore.figures.attribution import (
     difference_maps_figure,
     exit_maps_figure,
     insertion_deletion_figure,

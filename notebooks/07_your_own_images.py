@@ -16,9 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.data import make_transform
-from dmpo_explore.figures import history_figure, trade_off_figure
-from dmpo_explore.figures_inside import matrix_figure
+from dmpo_explore.data.torch_loaders import make_transform
+from dmpo_explore.figures.inspection import matrix_figure
+from dmpo_explore.figures.trade_off import history_figure, trade_off_figure
 from exercises.your_own_images import check_1, check_2, check_3
 from interactive import live, numbers, slider
 from own_pictures import make_pictures

@@ -80,7 +80,7 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 @pytest.fixture(scope="session")
 def fetched_backbone() -> Path:
     """The default backbone's converted weights; fetched once into the user's cache, else the test skips."""
-    from dmpo_explore.weights import fetch_weights
+    from dmpo_explore.pretrained.weights import fetch_weights
 
     try:
         return fetch_weights("vit_small_patch14_dinov2")
@@ -91,7 +91,7 @@ def fetched_backbone() -> Path:
 @pytest.fixture(scope="session")
 def fetched_cnn() -> Path:
     """The small CNN's converted weights; fetched once into the user's cache, else the test skips."""
-    from dmpo_explore.weights import fetch_weights
+    from dmpo_explore.pretrained.weights import fetch_weights
 
     try:
         return fetch_weights("tf_efficientnet_lite0")

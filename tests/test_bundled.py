@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.evaluation import evaluate_runs
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.run import BUNDLED_RUNS
+from dmpo_explore.analysis.evaluation import evaluate_runs
+from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.runs.run import BUNDLED_RUNS
 
 VIT_RUNS = ("demo", "demo-naive", "demo-single")
 CNN_RUNS = ("demo-cnn", "demo-cnn-single")

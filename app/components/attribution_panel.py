@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.components.image_picker import Subject
+from dmpo_explore_app.components.widgets import plain
+from dmpo_explore_app.services import model_queries
+from dmpo_explore_app.services.model_queries import Question
 
-import asking
 import dmpo_explore as dx
-import widgets
-from asking import Question
-from dmpo_explore import figures_attribution
-from pictures import Subject
-from widgets import plain
+from dmpo_explore.figures import attribution as attribution_module
 
 if TYPE_CHECKING:
-    from dmpo_explore.attribution import ExitComparison
-    from dmpo_explore.attribution_quality import Quality
+    from dmpo_explore.attribution.attribute import ExitComparison
+    from dmpo_explore.attribution.quality import Quality
 
 KEYS = ("method", "target", "baseline")  # of the address and of the state
 
@@ -93,7 +93,7 @@ def settle(classes: int) -> None:
 
 
 def _reason(refused: str) -> str:
-    from dmpo_explore.attribution_methods import REFUSED as reasons
+    from dmpo_explore.attribution.methods import REFUSED as reasons
 
     return reasons[refused]
 
@@ -171,7 +171,7 @@ def _title(method: str) -> str:
 
 def _found(subject: Subject, question: Question) -> ExitComparison | None:
     """The maps, if they are known, cheap or asked for; None, and the button, otherwise."""
-    if (known := asking.known_maps(subject, question)) is not None:
+    if (known := model_queries.known_maps(subject, question)) is not None:
         return known
     wanted = ("maps", *subject.key, *question)
     if not METHODS[question.method].cheap and st.session_state.get("_wanted") != wanted:
@@ -181,8 +181,8 @@ def _found(subject: Subject, question: Question) -> ExitComparison | None:
     title = METHODS[question.method].title
     try:
         with _progress(title) as progress:
-            return asking.maps(subject, question, progress)
-    except asking.HINDRANCES as error:
+            return model_queries.maps(subject, question, progress)
+    except model_queries.HINDRANCES as error:
         st.session_state["_wanted"] = None
         widgets.problem(f"{title} cannot be had here.", error)
         return None
@@ -193,7 +193,7 @@ def _want(what: tuple[object, ...]) -> None:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[asking.Progress]:
+def _progress(what: str) -> Iterator[model_queries.Progress]:
     """A bar that is gone afterwards. Moving it ends the run if the page is not wanted any more."""
     bar = st.progress(0.0, f"{what} …")
 
@@ -223,16 +223,16 @@ def _charts(
     heats = maps.shares if as_shares else maps.heat
     unit = "share" if as_shares else found.attributions[0].unit
     signed = METHODS[question.method].signed
-    picture = asking.seen(subject)
+    picture = model_queries.seen(subject)
     name = record.meta.class_names[question.target]
-    figure = figures_attribution.exit_maps_figure(picture, heats, labels, signed=signed, unit=unit)
+    figure = attribution_module.exit_maps_figure(picture, heats, labels, signed=signed, unit=unit)
     charts = {"maps": figure}
     _drawn(figure, "maps", f"{_title(question.method)} for {name}: one map for each exit.")
     st.caption(f"What speaks for {plain(name)}{' (orange) and against it (blue)' if signed else ''}, on one scale.")
     if len(labels) > 1:
         st.subheader("What each exit adds to the one before", anchor=False)
         changes = maps.differences(shares=as_shares)
-        figure = figures_attribution.difference_maps_figure(picture, changes, labels, unit=unit)
+        figure = attribution_module.difference_maps_figure(picture, changes, labels, unit=unit)
         charts["differences"] = figure
         likeness = ", ".join(f"{value:.2f}" for value in maps.similarity().diagonal(1))
         _drawn(figure, "differences", "Each exit's map minus the one before it.")
@@ -261,15 +261,15 @@ def _by_patch(found: ExitComparison) -> ExitComparison:
 def _checked(subject: Subject, found: ExitComparison, question: Question, labels: Sequence[str]) -> None:
     """A row of badges for each exit; infidelity on a button, for it costs as much again."""
     st.subheader("Can these maps be trusted?", anchor=False)
-    qualities = asking.known_qualities(subject, question)
+    qualities = model_queries.known_qualities(subject, question)
     wanted, table = ("quality", *subject.key, *question), st.empty()
     table.html(quality_table(found, qualities, labels))
     if qualities is None and st.session_state.get("_wanted_check") == wanted:
         try:
             with _progress("Hiding parts of the image and asking again") as progress:
-                qualities = asking.qualities(subject, question, progress)
+                qualities = model_queries.qualities(subject, question, progress)
             table.html(quality_table(found, qualities, labels))
-        except asking.HINDRANCES as error:
+        except model_queries.HINDRANCES as error:
             st.session_state["_wanted_check"] = None
             widgets.problem("The maps cannot be checked here.", error)
     if qualities is None:
@@ -304,7 +304,7 @@ def quality_table(found: ExitComparison, qualities: Sequence[Quality] | None, la
 
 
 def _delta(attribution: dx.Attribution) -> str:
-    from dmpo_explore.attribution_methods import within_bound
+    from dmpo_explore.attribution.methods import within_bound
 
     if attribution.delta is None:
         return "not defined"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.reasons import Way
+from dmpo_explore.analysis.decision_trace import Way
 
 
 def best(

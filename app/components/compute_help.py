@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.components.widgets import plain
+from dmpo_explore_app.services import cache
+from dmpo_explore_app.state import calibration
 
-import calibrated
 import dmpo_explore as dx
-import loading
-from widgets import plain
 
 
 def popover(run: dx.Run, split: str, policy: dx.Policy) -> None:
@@ -23,7 +23,7 @@ def popover(run: dx.Run, split: str, policy: dx.Policy) -> None:
 
 def explain(run: dx.Run, split: str, policy: dx.Policy) -> None:
     """FLOPs, thresholds, the exits in a table, and temperatures where there can be any."""
-    record = loading.record(run, split)
+    record = cache.record(run, split)
     meta = record.meta
     st.markdown(
         f"**Compute** is counted in FLOPs ({plain(meta.flops_convention)}). Leaving at an exit costs everything that "
@@ -38,7 +38,7 @@ def explain(run: dx.Run, split: str, policy: dx.Policy) -> None:
         "to show how much room is left, not for use."
     )
     st.table(exits(record), hide_index=True, width="content")
-    calibrated.explain(run, split, policy)
+    calibration.explain(run, split, policy)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
     st.caption(f"Model: {plain(meta.model)} · {size} · recorded {plain(meta.created or 'at an unknown time')}")
 

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.state import filters as filters_module
+from dmpo_explore_app.state import links
+from dmpo_explore_app.state.filters import Bools, Ints, Selection
 
 import dmpo_explore as dx
-import gallery
-import links
-import selection
-import widgets
-from dmpo_explore import figures
-from selection import Bools, Ints, Selection
+from dmpo_explore.figures import trade_off
 
 LINES = {4: 20}  # pictures of each exit at a time for up to so many exits
 FEW, PAGE = 10, 60  # ... for more exits, and where one exit is chosen
@@ -36,15 +35,15 @@ def views(
 ) -> None:
     """Filters, then the heat map beside the pictures or their table."""
     filters(record, chosen)
-    keep = selection.mask(record, exits, right, chosen)
-    rows = selection.ordered(record, exits, keep, chosen.sort, gallery.shuffled(record.images))
+    keep = filters_module.mask(record, exits, right, chosen)
+    rows = filters_module.ordered(record, exits, keep, chosen.sort, gallery.shuffled(record.images))
     picture = widgets.picture_source(run, split)
     with st.container(key="linked"):
         left, wide = st.columns([4, 9], gap="medium")
     with left:
         if chosen.image is not None:
             body = gallery.detail(record, chosen.image, int(exits[chosen.image]), picture)
-            widgets.clickable(body, "detail", selection.toggle)
+            widgets.clickable(body, "detail", filters_module.toggle)
             query = links.as_now(run, split, chosen.image, threshold)
             st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
         classes(record, exits, right, chosen, threshold)
@@ -65,7 +64,7 @@ def filters(record: dx.ExitRecord, chosen: Selection) -> None:
             format_func=lambda k: f"exit {k}, block {exits[k - 1]}" if k else "any exit",
             key="exit",
             width=170,
-            on_change=selection.first_page,
+            on_change=filters_module.first_page,
             persist_state="session",
         )
         st.selectbox(
@@ -74,28 +73,33 @@ def filters(record: dx.ExitRecord, chosen: Selection) -> None:
             format_func=lambda c: _class_name(names, c) if c else "every class",
             key="class",
             width=180,
-            on_change=selection.first_page,
+            on_change=filters_module.first_page,
             persist_state="session",
         )
         st.segmented_control(
             "Answer",
-            list(selection.ANSWERS),
+            list(filters_module.ANSWERS),
             key="answers",
             required=True,
-            on_change=selection.first_page,
+            on_change=filters_module.first_page,
             persist_state="session",
-            help="  \n".join(f"**{name}**: {what}." for name, what in selection.ANSWERS.items()),
+            help="  \n".join(f"**{name}**: {what}." for name, what in filters_module.ANSWERS.items()),
         )
         st.selectbox(
-            "Order", selection.SORTS, key="sort", width=140, on_change=selection.first_page, persist_state="session"
+            "Order",
+            filters_module.SORTS,
+            key="sort",
+            width=140,
+            on_change=filters_module.first_page,
+            persist_state="session",
         )
-        st.segmented_control("As", selection.VIEWS, key="view", required=True, persist_state="session")
+        st.segmented_control("As", filters_module.VIEWS, key="view", required=True, persist_state="session")
         st.button(
             "Show all again",
             icon=":material/filter_alt_off:",
             key="clear",
             disabled=not chosen.narrowed,
-            on_click=selection.clear,
+            on_click=filters_module.clear,
         )
 
 
@@ -111,7 +115,7 @@ def classes(record: dx.ExitRecord, exits: Ints, right: Bools, chosen: Selection,
     image = chosen.image
     marked = (0, 0) if image is None else (int(record.labels[image]) + 1, int(exits[image]) + 1)
     body = gallery.heat_map(record, exits, right, (chosen.label, chosen.exit), marked)
-    widgets.clickable(f'<div class="dx-heat" data-threshold="{threshold}">{body}</div>', "heat", selection.toggle)
+    widgets.clickable(f'<div class="dx-heat" data-threshold="{threshold}">{body}</div>', "heat", filters_module.toggle)
 
 
 def as_pictures(
@@ -127,9 +131,9 @@ def as_pictures(
     shown = [chosen.exit - 1] if chosen.exit else list(range(record.n_exits))
     few = next((n for most, n in LINES.items() if record.n_exits <= most), FEW)
     size = PAGE if len(shown) == 1 else few
-    page = _page(selection.pages(rows, exits, record.n_exits, len(shown) > 1, size))
+    page = _page(filters_module.pages(rows, exits, record.n_exits, len(shown) > 1, size))
     totals = np.bincount(exits, minlength=record.n_exits).tolist()
-    colours, parts, where = figures.exit_colours(record.n_exits), [], exits[rows]
+    colours, parts, where = trade_off.exit_colours(record.n_exits), [], exits[rows]
     for exit in shown:
         mine = rows[where == exit]
         share = float(right[mine].mean()) if mine.size else 0.0
@@ -140,7 +144,7 @@ def as_pictures(
         else:
             parts.append(f'<p class="dx-none">{"No more on this page." if mine.size else "Nobody."}</p>')
     body = f'<div class="dx-shown" data-threshold="{threshold}">{"".join(parts)}</div>'
-    widgets.clickable(body, "pictures", selection.toggle)
+    widgets.clickable(body, "pictures", filters_module.toggle)
     _pager()
 
 
@@ -151,7 +155,7 @@ def as_table(
     if not rows.size:
         st.caption("Nobody: no image is left by these filters.")
         return
-    page = _page(selection.pages(rows, exits, record.n_exits, False, ROWS))
+    page = _page(filters_module.pages(rows, exits, record.n_exits, False, ROWS))
     here = rows[page * ROWS : (page + 1) * ROWS]
     shown = table(record, exits, right, here)
     if picture is not None:

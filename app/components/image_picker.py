@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
+from dmpo_explore_app.components import gallery
+from dmpo_explore_app.components.widgets import notice, plain
+from dmpo_explore_app.services import cache
 from PIL import Image
 
 import dmpo_explore as dx
-import gallery
-import loading
-from dmpo_explore.picture_files import MOST_BYTES, SENT_FORMATS, read_picture
-from widgets import notice, plain
+from dmpo_explore.data.image_files import MOST_BYTES, SENT_FORMATS, read_picture
 
 KEYS = ("image", "source")  # of the address and of the state
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
@@ -49,13 +49,13 @@ class Subject(NamedTuple):
     def key(self) -> tuple[object, ...]:
         """What tells it from others, whatever happens to the run meanwhile."""
         what = self.row if self.sent is None else self.sent.digest
-        return *loading.weights_stamp(self.run), *loading.stamp(self.run, self.split), what
+        return *cache.weights_stamp(self.run), *cache.stamp(self.run, self.split), what
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) as it came; raises as `Run.pictures`."""
         if self.sent is not None:
             return read_picture(self.sent.data, self.sent.name)
-        return loading.pictures(self.run, self.split)[self.row or 0]
+        return cache.pictures(self.run, self.split)[self.row or 0]
 
     def to_look_at(self) -> npt.NDArray[np.uint8]:
         """The same, or smaller."""

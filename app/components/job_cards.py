@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services import record_folder
 
-import own_folder
-import widgets
-from dmpo_explore import jobs
-from dmpo_explore.estimate import Rates
+from dmpo_explore.jobs import jobs
+from dmpo_explore.jobs.estimate import Rates
 
 EVERY = 1.0  # seconds between two looks
 LOG_HEIGHT = 240
@@ -64,11 +64,11 @@ def card(job: jobs.Job, status: jobs.Status) -> None:
     elif status.state == jobs.RUNNING:
         st.progress(0.0, text="Starting: libraries, pictures and weights are being loaded …")
     if status.state == jobs.FAILED:
-        reason = status.reason if own_folder.is_private() else "It failed; its log is on the app's own machine."
+        reason = status.reason if record_folder.is_private() else "It failed; its log is on the app's own machine."
         st.error(widgets.plain(reason, 500), icon=":material/error:")
     if status.state == jobs.DELETED:
         widgets.notice("Its run is not there any more: somebody removed or renamed the folder.")
-    if not own_folder.is_private():
+    if not record_folder.is_private():
         return  # the log, like the reason, names folders of this machine
     scrolls = st.expander("Log", icon=":material/terminal:", key=f"log {job.name}").container(
         height=LOG_HEIGHT, border=False
@@ -126,7 +126,7 @@ def buttons(job: jobs.Job, status: jobs.Status) -> None:
     if status.state == jobs.FINISHED and st.button("Open in Explore", key=f"open {job.name}", icon=":material/tune:"):
         st.session_state["run"] = job.name
         st.switch_page("views/explore.py", query_params={"run": job.name})
-    if not own_folder.is_private():
+    if not record_folder.is_private():
         return
     offers: list[tuple[str, str, Callable[[str], object]]] = [("Put away", ":material/close:", jobs.forget)]
     if status.active:

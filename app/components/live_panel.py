@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.services.live_session import Running
 
 import dmpo_explore as dx
-import gallery
-import widgets
-from dmpo_explore import figures, figures_live
-from dmpo_explore.live import WARM_UP, Look
-from dmpo_explore.tally import Answer, Disagreement, Measured
-from running import Running
+from dmpo_explore.figures import live, trade_off
+from dmpo_explore.inference.live import WARM_UP, Look
+from dmpo_explore.inference.live_stats import Answer, Disagreement, Measured
 
 STATES = {
     "ready": "Ready",
@@ -113,11 +112,11 @@ def charts(look: Look, m: Measured) -> None:
     with left:
         st.markdown("**Exits taken** under this threshold, as images come")
         alt = "Shares that left: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(m.exits, start=1)) + "."
-        widgets.chart(figures_live.shares_figure(timeline, moves), "live shares", 240, alt)
+        widgets.chart(live.shares_figure(timeline, moves), "live shares", 240, alt)
     with right:
         st.markdown("**Images per second**, call by call")
         alt = f"Images per second: leaving early {_number(m.early.rate)}, full model {_number(m.full.rate)}."
-        widgets.chart(figures_live.speed_figure(timeline, moves), "live speed", 240, alt)
+        widgets.chart(live.speed_figure(timeline, moves), "live speed", 240, alt)
 
 
 def said(policy: dx.Policy) -> str:
@@ -135,7 +134,7 @@ def answers(
     link: Callable[[int], str] | None = None,
 ) -> str:
     """The last images with the exit they took and what was answered there, as HTML."""
-    colours = figures.exit_colours(record.n_exits)
+    colours = trade_off.exit_colours(record.n_exits)
     items = "".join(_answer(record, one, picture, link, colours[one.exit]) for one in last)
     return f'<ul class="dx-gallery dx-answers">{items}</ul>'
 

@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import streamlit as st
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services import cache
+from dmpo_explore_app.state import calibration, operating_point
 
-import calibrated
-import dial
 import dmpo_explore as dx
-import loading
-import widgets
 
 
 class Chosen(NamedTuple):
@@ -33,9 +32,9 @@ class Chosen(NamedTuple):
         """The widgets; ``controls``: those of the threshold, by default the dial's."""
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
             widgets.choices(self.names, self.splits, self.offered)
-            calibrated.toggle(self.run, self.split, self.policy.name)
+            calibration.toggle(self.run, self.split, self.policy.name)
             if controls is None:
-                dial.controls(self.run, self.split, self.policy.name)
+                operating_point.controls(self.run, self.split, self.policy.name)
             else:
                 controls()
 
@@ -52,9 +51,9 @@ def settle(names: Sequence[str]) -> Chosen | None:
         if splits := run.splits():
             offered = widgets.policies(run)
             split, rule = widgets.settle_split(splits), widgets.settle_policy(offered)
-            calibrated.settle(run, split, rule)
-            policy = dial.settle(run, split, rule)
-            return Chosen(run, split, loading.record(run, split), policy, names, splits, offered)
+            calibration.settle(run, split, rule)
+            policy = operating_point.settle(run, split, rule)
+            return Chosen(run, split, cache.record(run, split), policy, names, splits, offered)
     except (OSError, ValueError):
         widgets.choices(names, splits, offered)
         raise

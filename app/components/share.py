@@ -20,9 +20,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
-import loading
 
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
 Figures = Mapping[str, Callable[[], go.Figure]]
@@ -39,7 +39,7 @@ def bar(run: dx.Run, split: str, policy: dx.Policy, tables: Tables, figures: Fig
         policy: what is on screen; if it was fitted on val, the code fits it again instead of quoting the threshold.
         tables, figures: name → function that makes it; called only when somebody wants the file.
     """
-    thresholds = {"thresholds": policy} if loading.record(run, split).n_exits > 1 else {}
+    thresholds = {"thresholds": policy} if cache.record(run, split).n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     popover(f"{run.name}-{split}", thresholds, tables, figures, *texts)
 

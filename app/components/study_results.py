@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.components import widgets
 
-import widgets
-from dmpo_explore.figures_study import gains_figure
+from dmpo_explore.figures.study import gains_figure
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 KEY = "study"  # of the section, whose inside is drawn only while it is open
 FIRST = ("core", "headline", "improved", "gpu", "cnn")  # the others follow by name
 

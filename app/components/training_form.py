@@ -12,14 +12,14 @@ from typing import Any
 
 import streamlit as st
 import typer
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services import record_folder
 
 import dmpo_explore as dx
-import own_folder
-import widgets
-from dmpo_explore import jobs
-from dmpo_explore.cli_options import HELP, parse_exits
-from dmpo_explore.images import DATASETS
-from dmpo_explore.schedule import SCHEDULES
+from dmpo_explore.cli.options import HELP, parse_exits
+from dmpo_explore.data.images import DATASETS
+from dmpo_explore.jobs import jobs
+from dmpo_explore.training.schedules import SCHEDULES
 
 Field = tuple[str, str]  # section and name, as in the config
 FOLDER = "a folder of mine"
@@ -211,7 +211,7 @@ def _value(field: Field, value: Any) -> Any:
         text = str(st.session_state.get("train folder") or "")
         if not text.strip():
             raise ValueError("Say where the folder of pictures lies.")
-        return str(own_folder.find(text))
+        return str(record_folder.find(text))
     if field == ("training", "clip_norm"):
         return value or None
     return value

@@ -13,11 +13,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components.clickable import clickable as clickable_html
+from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
-import loading
-from clickable import clickable as clickable_html
-from dmpo_explore.policy import POLICIES
+from dmpo_explore.policies.catalogue import POLICIES
 
 DEFAULT_RUN = "demo"
 RULES = {name: kind.rule for name, kind in POLICIES.items() if kind.deployable}
@@ -67,7 +67,7 @@ def problem(what: str, error: Exception) -> None:
 def picture_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
     """Row → data URI of its picture; None, and a word about it, if there are none."""
     try:
-        return loading.thumbnails(run, split)
+        return cache.thumbnails(run, split)
     except (OSError, ValueError) as error:
         text = f"The pictures of {plain(split)} are not here; their numbers are shown instead. "
         st.info(text + plain(error, 500), icon=":material/hide_image:")

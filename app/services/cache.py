@@ -21,20 +21,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.services import model_queue
 from PIL import Image
 
 import dmpo_explore as dx
-import grid
-import turn
-from dmpo_explore.calibration import tempered_record
-from dmpo_explore.evaluation import FULL, fit_wish
-from dmpo_explore.images import Pictures
-from dmpo_explore.jobs import check_ready
-from dmpo_explore.neighbours import Crowd
-from dmpo_explore.neighbours import crowd as make_crowd
-from dmpo_explore.policy import POLICIES
-from dmpo_explore.record_check import FILES, OPTIONAL
-from dmpo_explore.run import WEIGHTS
+from dmpo_explore.analysis import threshold_counts
+from dmpo_explore.analysis.calibration import tempered_record
+from dmpo_explore.analysis.evaluation import FULL, fit_wish
+from dmpo_explore.analysis.novelty import Crowd
+from dmpo_explore.analysis.novelty import crowd as make_crowd
+from dmpo_explore.data.images import Pictures
+from dmpo_explore.jobs.jobs import check_ready
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.records.validation import FILES, OPTIONAL
+from dmpo_explore.runs.run import WEIGHTS
 
 Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file meta.json
 THUMBNAIL = 160  # pixels; larger pictures are made smaller, smaller ones stay as they are
@@ -199,7 +199,7 @@ def model(run: dx.Run, device: str = "auto", merge: bool = False) -> dx.DMPO:
 
     Loading waits for its turn too. Raises as `Run.model`.
     """
-    with turn.taken("a model that is being loaded"):
+    with model_queue.taken("a model that is being loaded"):
         return _model(weights_stamp(run), device, merge)
 
 
@@ -261,14 +261,14 @@ def _trade_off(stamp: Stamp, start: Start) -> pd.DataFrame:
 def _line(stamp: Stamp, start: Start, label: int | None) -> list[list[int]]:
     record = _record(stamp) if label is None else _of_class(stamp, label)
     stops = _trade_off(stamp, start)["threshold"].tolist()
-    rows: list[list[int]] = grid.single(record, _base(start), stops).tolist()
+    rows: list[list[int]] = threshold_counts.single(record, _base(start), stops).tolist()
     return rows
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _stops_of_exits(stamp: Stamp, start: Start) -> list[list[float]]:
     record = _record(stamp)
-    return [grid.stops_of_exit(record, _base(start), exit) for exit in range(record.n_exits - 1)]
+    return [threshold_counts.stops_of_exit(record, _base(start), exit) for exit in range(record.n_exits - 1)]
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

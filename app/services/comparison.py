@@ -12,13 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from dmpo_explore_app.components import disagreement_tiles, share
+from dmpo_explore_app.services import cache
 
-import disagreement
 import dmpo_explore as dx
-import loading
-import sharing
-from dmpo_explore import figures, figures_compare
-from dmpo_explore.policy import POLICIES
+from dmpo_explore.figures import compare, trade_off
+from dmpo_explore.policies.catalogue import POLICIES
 
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the rule of a run at full depth; it does not matter, but it must learn nothing
@@ -30,7 +29,7 @@ class Side(NamedTuple):
     run: dx.Run
     record: dx.ExitRecord
     budget: float | None  # None: every image at the last exit
-    here: loading.Applied
+    here: cache.Applied
 
     @property
     def name(self) -> str:
@@ -38,15 +37,15 @@ class Side(NamedTuple):
         return self.run.name
 
     @property
-    def answers(self) -> disagreement.Answers:
+    def answers(self) -> disagreement_tiles.Answers:
         """What it says about every image."""
-        return disagreement.Answers(self.name, self.record, self.here.exits)
+        return disagreement_tiles.Answers(self.name, self.record, self.here.exits)
 
 
 def stand(run: dx.Run, record: dx.ExitRecord, split: str, policy: str, budget: float) -> Side:
     """The run under the budget; one with a single exit, or without a val record to choose on, at full depth."""
     chosen = budget if record.n_exits > 1 and "val" in run.splits() else None
-    return Side(run, record, chosen, loading.applied(run, split, policy if chosen else AT_DEPTH, chosen))
+    return Side(run, record, chosen, cache.applied(run, split, policy if chosen else AT_DEPTH, chosen))
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:
@@ -101,10 +100,10 @@ def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
     """Accuracy over compute of every run (from `in_order`), and where each stands."""
     stands = {side.name: (side.here.summary["flops_fraction"], side.here.summary["accuracy"]) for side in sides}
     several = [side for side in sides if side.record.n_exits > 1]
-    lines = {side.name: loading.trade_off(side.run, split, rule_of_curve(side, policy)) for side in several}
+    lines = {side.name: cache.trade_off(side.run, split, rule_of_curve(side, policy)) for side in several}
     singles = {name: place for name, place in stands.items() if name not in lines}
-    figure = figures.trade_off_figure(lines, None, singles)
-    return figures_compare.mark_points(figure, {name: stands[name] for name in lines}, range(len(lines)))
+    figure = trade_off.trade_off_figure(lines, None, singles)
+    return compare.mark_points(figure, {name: stands[name] for name in lines}, range(len(lines)))
 
 
 def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
@@ -116,13 +115,13 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
     budgets = np.geomspace(low + 1e-6, max(high, low + 1e-3), CURVE).tolist()
     chosen = [(i, side) for i, side in enumerate(sides) if side is not base]
     tables = {side.name: _difference_table(side, base, split, policy, budgets) for _, side in chosen}
-    return figures_compare.difference_figure(tables, [i for i, _ in chosen], base.name)
+    return compare.difference_figure(tables, [i for i, _ in chosen], base.name)
 
 
 def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: list[float]) -> pd.DataFrame:
     rows = []
     for budget in budgets:
-        a, b = (s.here if s.budget is None else loading.applied(s.run, split, policy, budget) for s in (side, base))
+        a, b = (s.here if s.budget is None else cache.applied(s.run, split, policy, budget) for s in (side, base))
         rows.append((budget, *dx.bootstrap_difference(a.right, b.right)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])
 
@@ -133,13 +132,13 @@ def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
     wishes = {
-        sharing.reference(side.run): {"full_depth": True} if side.budget is None else {"flops": side.budget}
+        share.reference(side.run): {"full_depth": True} if side.budget is None else {"flops": side.budget}
         for side in [base, *(side for side in sides if side is not base)]
     }
     lines = "".join(f"    {name!r}: {wish!r},\n" for name, wish in wishes.items())
     rule = f'{policy!r} if "flops" in wish else {AT_DEPTH!r}' if POLICIES[policy].learns else repr(policy)
     return (
-        "import dmpo_explore as dx\nfrom dmpo_explore.evaluation import fit_wish\n\n"
+        "import dmpo_explore as dx\nfrom dmpo_explore.analysis.evaluation import fit_wish\n\n"
         f"wishes = {{  # fitted on val; the others are compared with the first\n{lines}}}\nright = {{}}\n"
         "for name, wish in wishes.items():\n"
         "    run = dx.load_run(name)\n"
@@ -157,11 +156,11 @@ def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> 
     free = [side for side in sides if side.budget is not None]
     lines = []
     if free and (base.budget is not None or base.record.n_exits == 1):
-        names = " ".join(sharing.quoted(side.run) for side in free)
-        wish = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {sharing.quoted(base.run)}"
+        names = " ".join(share.quoted(side.run) for side in free)
+        wish = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {share.quoted(base.run)}"
         lines.append(f"dmpo-explore evaluate {names} {wish}")
     lines += [
-        f"dmpo-explore evaluate {sharing.quoted(side.run)} --split {split}"
+        f"dmpo-explore evaluate {share.quoted(side.run)} --split {split}"
         for side in sides
         if side.record.n_exits == 1 and "val" in side.run.splits()
     ]

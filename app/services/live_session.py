@@ -11,13 +11,12 @@ import weakref
 from dataclasses import dataclass
 
 import streamlit as st
+from dmpo_explore_app.services import cache, model_queue
 
 import dmpo_explore as dx
-import loading
-import turn
-from dmpo_explore.live import LiveRun, Look, load_average, open_arms
-from dmpo_explore.run import read_weights_meta
-from dmpo_explore.weights import find_weights
+from dmpo_explore.inference.live import LiveRun, Look, load_average, open_arms
+from dmpo_explore.pretrained.weights import find_weights
+from dmpo_explore.runs.run import read_weights_meta
 
 KEY = "_live"
 WHAT = "a live run"  # for whoever waits for its turn
@@ -61,9 +60,9 @@ def start(run: dx.Run, split: str, policy: dx.Policy, *, batch_size: int, images
     """End this session's live run and begin another; raises as `loading.model` and `open_arms`."""
     end()
     load = load_average()
-    model = loading.model(run, merge=True)
+    model = cache.model(run, merge=True)
     arms = open_arms(run, split, model, batch_size, engine)
-    live = LiveRun(arms, loading.record(run, split), policy, images=images, turn=lambda: turn.taken(WHAT))
+    live = LiveRun(arms, cache.record(run, split), policy, images=images, turn=lambda: model_queue.taken(WHAT))
     with _GUARD:
         others = sum(one.working for one in _ALL)
         _ALL.add(live)

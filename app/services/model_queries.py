@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from dmpo_explore_app.components.image_picker import Subject
+from dmpo_explore_app.services import cache, model_queue
 
 import dmpo_explore as dx
-import loading
-import turn
-from pictures import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from dmpo_explore.attribution import ExitComparison
-    from dmpo_explore.attribution_quality import Quality
+    from dmpo_explore.attribution.attribute import ExitComparison
+    from dmpo_explore.attribution.quality import Quality
 
 Progress = Callable[[int, int], None]
 HINDRANCES = (OSError, ValueError, RuntimeError, ImportError)  # of a model: not fetched, not ours, no memory left
@@ -46,10 +45,10 @@ class Question(NamedTuple):
 def seen(subject: Subject) -> npt.NDArray[np.uint8]:
     """(S, S, 3): what the model sees, before the colours are normalised; the weights are not needed."""
     key = ("seen", *subject.key)
-    kept = loading.kept(subject.sent is not None)
+    kept = cache.kept(subject.sent is not None)
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
-    plain = replace(loading.preprocess(subject.run), mean=(0.0,) * 3, std=(1.0,) * 3)
+    plain = replace(cache.preprocess(subject.run), mean=(0.0,) * 3, std=(1.0,) * 3)
     image: npt.NDArray[np.uint8] = _transformed(subject, plain).mul(255).round().byte().permute(1, 2, 0).numpy()
     kept.keep(key, image)
     return image
@@ -62,12 +61,12 @@ def answers(subject: Subject, record: dx.ExitRecord) -> dx.ExitRecord:
         `HINDRANCES`: as `Run.model`, or the picture cannot be read.
     """
     key = ("answers", *subject.key)
-    kept = loading.kept(subject.sent is not None)
+    kept = cache.kept(subject.sent is not None)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
     label = UNKNOWN if subject.row is None else int(record.labels[subject.row])
-    with turn.taken("an answer about one image"):
-        model = loading.model(subject.run)
+    with model_queue.taken("an answer about one image"):
+        model = cache.model(subject.run)
         image = _transformed(subject, model.preprocess)[None]
         said = dx.record_split(model, [(image, np.array([label]))], replace(record.meta, indices=None))
     kept.keep(key, said)
@@ -82,8 +81,8 @@ def maps(subject: Subject, question: Question, progress: Progress) -> ExitCompar
     """
     if (known := known_maps(subject, question)) is not None:
         return known
-    with turn.taken("an explanation of one image"), _deltas_are_shown():
-        model = loading.model(subject.run)
+    with model_queue.taken("an explanation of one image"), _deltas_are_shown():
+        model = cache.model(subject.run)
         made = dx.compare_exits(
             model,
             _transformed(subject, model.preprocess),
@@ -94,13 +93,13 @@ def maps(subject: Subject, question: Question, progress: Progress) -> ExitCompar
             cache=subject.sent is None,
             progress=progress,
         )
-        loading.kept(subject.sent is not None).keep(("maps", *subject.key, *question), made)
+        cache.kept(subject.sent is not None).keep(("maps", *subject.key, *question), made)
     return made
 
 
 def known_maps(subject: Subject, question: Question) -> ExitComparison | None:
     """The same if it was made before."""
-    found = loading.kept(subject.sent is not None).get(("maps", *subject.key, *question))
+    found = cache.kept(subject.sent is not None).get(("maps", *subject.key, *question))
     return cast("ExitComparison | None", found)
 
 
@@ -110,21 +109,21 @@ def qualities(subject: Subject, question: Question, progress: Progress) -> list[
         return known
     found = maps(subject, question, lambda done, total: None).attributions
     made = []
-    with turn.taken("a check of an explanation"), _deltas_are_shown():
+    with model_queue.taken("a check of an explanation"), _deltas_are_shown():
         for k, attribution in enumerate(found):
             made.append(attribution.quality(perturbations=0, orders=4, progress=_part(progress, k, len(found))))
-        loading.kept(subject.sent is not None).keep(("quality", *subject.key, *question), made)
+        cache.kept(subject.sent is not None).keep(("quality", *subject.key, *question), made)
     return made
 
 
 def known_qualities(subject: Subject, question: Question) -> list[Quality] | None:
     """The same if they were measured before."""
-    found = loading.kept(subject.sent is not None).get(("quality", *subject.key, *question))
+    found = cache.kept(subject.sent is not None).get(("quality", *subject.key, *question))
     return cast("list[Quality] | None", found)
 
 
 def _transformed(subject: Subject, preprocess: dx.Preprocess) -> Tensor:
-    from dmpo_explore.data import make_transform
+    from dmpo_explore.data.torch_loaders import make_transform
 
     return make_transform(preprocess)(subject.pixels())
 

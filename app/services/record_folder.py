@@ -12,7 +12,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dmpo_explore.run import BUNDLED_RUNS, runs_root
+from dmpo_explore.runs.run import BUNDLED_RUNS, runs_root
 
 EXAMPLE = """\
 import numpy as np

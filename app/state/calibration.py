@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.components.widgets import notice, plain
+from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
-import loading
-from dmpo_explore.calibration import calibration_table
-from dmpo_explore.policy import POLICIES
-from widgets import notice, plain
+from dmpo_explore.analysis.calibration import calibration_table
+from dmpo_explore.policies.catalogue import POLICIES
 
 KEY = "calibrated"  # of the address and of the state
 HELP = (
@@ -42,20 +42,20 @@ def settle(run: dx.Run, split: str, name: str) -> None:
 
 def hindrance(run: dx.Run, split: str, name: str) -> str:
     """Why temperatures would be of no use, as Markdown; empty where they can be chosen."""
-    if loading.record(run, split).n_exits == 1:
+    if cache.record(run, split).n_exits == 1:
         return "a single exit has nothing to choose"
     if set(POLICIES[name].reads) <= {"prediction"}:
         return f"{plain(name)} reads no score that they change"
     if "val" not in run.splits():
         return "they are fitted on val, which is not recorded"
-    bare = next((of for of in ("val", split) if loading.record(run, of).logits is None), None)
+    bare = next((of for of in ("val", split) if cache.record(run, of).logits is None), None)
     return f"they need logits, and the record of {plain(bare)} has none" if bare else ""
 
 
 def _failure(run: dx.Run, split: str, name: str) -> str:
     """Why temperatures fail although there are logits, as Markdown (they are read only here); empty if they do not."""
     try:
-        loading.tempered(run, split, loading.base(run, split, name, True).temperatures)
+        cache.tempered(run, split, cache.base(run, split, name, True).temperatures)
     except ValueError as error:
         return plain(error)
     return ""
@@ -71,13 +71,13 @@ def explain(run: dx.Run, split: str, policy: dx.Policy) -> None:
     """What it does in a sentence, and every exit's calibration error before and after, where it can be chosen."""
     if hindrance(run, split, policy.name):
         return
-    temperatures = policy.temperatures or loading.base(run, split, policy.name, True).temperatures
+    temperatures = policy.temperatures or cache.base(run, split, policy.name, True).temperatures
     st.markdown(
         "**Calibrated** divides each exit's logits by a temperature fitted on val (least negative log-likelihood) "
         "before the policy reads them, so that of the answers given with 80% confidence about 80% are right. The "
         f"expected calibration error on {plain(split)}, the mean distance between the two:"
     )
-    st.table(errors(loading.record(run, split), temperatures), hide_index=True, width="content")
+    st.table(errors(cache.record(run, split), temperatures), hide_index=True, width="content")
 
 
 def errors(record: dx.ExitRecord, temperatures: tuple[float, ...]) -> pd.DataFrame:

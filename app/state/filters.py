@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
+from dmpo_explore_app.components.widgets import notice, plain
 
 import dmpo_explore as dx
-from widgets import notice, plain
 
 ANSWERS = {
     "all": "every image",

@@ -9,9 +9,8 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import streamlit as st
+from dmpo_explore_app.state import calibration, operating_point
 
-import calibrated
-import dial
 import dmpo_explore as dx
 
 PAGE, ICON = "views/image.py", ":material/image_search:"
@@ -31,6 +30,6 @@ def as_now(run: dx.Run, split: str, row: int, threshold: str) -> dict[str, str]:
     """Parameters with the policy that is settled on this page; ``threshold`` as `dial.text` has it."""
     state = st.session_state
     more = {"policy": str(state["policy"]), "threshold": threshold}
-    more |= {calibrated.KEY: "1"} if calibrated.on() else {}
-    more |= {key: f"{value:g}" for key in dial.WISHES if (value := state.get(key)) is not None}
+    more |= {calibration.KEY: "1"} if calibration.on() else {}
+    more |= {key: f"{value:g}" for key in operating_point.WISHES if (value := state.get(key)) is not None}
     return query(run, split, row, **more)

@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
+from dmpo_explore_app.components.threshold_slider import Cockpit
+from dmpo_explore_app.components.widgets import notice, plain
+from dmpo_explore_app.services import cache
+from dmpo_explore_app.state import calibration
 
-import calibrated
 import dmpo_explore as dx
-import loading
-from dmpo_explore.leaving import ByScore
-from dmpo_explore.policy import POLICIES
-from threshold_slider import Cockpit
-from widgets import notice, plain
+from dmpo_explore.policies.base import ByScore
+from dmpo_explore.policies.catalogue import POLICIES
 
 KINDS = ("one", "per exit")
 COCKPIT = "cockpit"  # key of the component
@@ -63,7 +63,7 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
     """Wishes that can be asked of the run's val record, with the least and the greatest per cent."""
     if "val" not in run.splits():
         return {}
-    costs = 100 * loading.record(run, "val").flops_fraction
+    costs = 100 * cache.record(run, "val").flops_fraction
     found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
     if st.session_state.get("kind") != "per exit" and POLICIES[name].deployable:
         found["risk"] = (0.01, 100.0)
@@ -72,7 +72,7 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
 
 def per_exit_possible(run: dx.Run, split: str, name: str) -> bool:
     """Whether each exit can have a threshold of its own."""
-    return loading.record(run, split).n_exits > 2 and issubclass(POLICIES[name], ByScore)
+    return cache.record(run, split).n_exits > 2 and issubclass(POLICIES[name], ByScore)
 
 
 def lit(run: dx.Run, name: str) -> dx.Policy | None:
@@ -81,14 +81,14 @@ def lit(run: dx.Run, name: str) -> dx.Policy | None:
     for key, wish in WISHES.items():
         value = st.session_state.get(key)
         if value is not None:
-            return loading.fitted(run, name, wish.name, value / 100, per_exit and key != "risk", calibrated.on())
+            return cache.fitted(run, name, wish.name, value / 100, per_exit and key != "risk", calibration.on())
     return None
 
 
 def settle(run: dx.Run, split: str, name: str) -> dx.Policy:
     """The policy to show; afterwards the state is what its widgets may hold."""
-    state, base = st.session_state, loading.base(run, split, name, calibrated.on())
-    n_exits, fresh = loading.record(run, split).n_exits, state.pop("_fresh", False)
+    state, base = st.session_state, cache.base(run, split, name, calibration.on())
+    n_exits, fresh = cache.record(run, split).n_exits, state.pop("_fresh", False)
     if fresh:  # an address says all: what was on screen before has no say
         state.pop("_dial", None)
         state.pop("_compute", None)
@@ -103,7 +103,7 @@ def settle(run: dx.Run, split: str, name: str) -> dx.Policy:
     if not per_exit_possible(run, split, name):
         state["kind"] = "one"
     _settle_wishes(run, name)
-    of = (run.name, name, calibrated.on())
+    of = (run.name, name, calibration.on())
     if asked is not None and (fresh or state.get("_dial") == (of, state["kind"])):
         policy = _wished_or_by_hand(run, asked)
     else:
@@ -168,7 +168,7 @@ def _wished_or_by_hand(run: dx.Run, asked: dx.Policy) -> dx.Policy:
 
 def _anew(run: dx.Run, split: str, base: dx.Policy, asked: dx.Policy | None, only_kind: bool) -> dx.Policy:
     """For another run, policy or kind: the lit wish's thresholds, the same for all exits, or that of equal compute."""
-    state, n_exits = st.session_state, loading.record(run, split).n_exits
+    state, n_exits = st.session_state, cache.record(run, split).n_exits
     first = asked is None and state.get("_dial") is None
     if first and all(state[key] is None for key in WISHES):
         low, high = offers(run, base.name).get("budget", (1.0, 0.0))
@@ -177,7 +177,7 @@ def _anew(run: dx.Run, split: str, base: dx.Policy, asked: dx.Policy | None, onl
     if policy is None and only_kind:
         policy = asked
     if policy is None:
-        table = loading.trade_off(run, split, base.name, calibrated.on())
+        table = cache.trade_off(run, split, base.name, calibration.on())
         costs = table["flops_fraction"]
         place = int((costs - state.get("_compute", float(costs.mean()))).abs().argmin())
         policy = replace(base, thresholds=(table["threshold"].tolist()[place],))
@@ -225,7 +225,7 @@ def _wished(key: str) -> None:
 
 def controls(run: dx.Run, split: str, name: str) -> None:
     """Kind of thresholds and the wishes, of what `settle` settled; in the row that is open."""
-    if loading.record(run, split).n_exits == 1:
+    if cache.record(run, split).n_exits == 1:
         return
     if per_exit_possible(run, split, name):
         st.segmented_control(
@@ -286,7 +286,7 @@ def source(run: dx.Run, split: str, policy: dx.Policy) -> str:
         fitted = None
     if fitted is None:
         return f"Set by hand, looking at {split}{'; temperatures from val' if policy.temperatures else ''}."
-    val = loading.record(run, "val")
+    val = cache.record(run, "val")
     there = dx.summarise(val, fitted.exits(val))
     note = fitted.fitted.get("note")
     if note:

@@ -13,22 +13,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import disagreement_tiles, gallery, study_results, widgets
+from dmpo_explore_app.components import share as share_module
+from dmpo_explore_app.services import cache, comparison
+from dmpo_explore_app.services.comparison import Side
+from dmpo_explore_app.state import links, operating_point, url
 from streamlit.delta_generator import DeltaGenerator
 
-import address
-import comparison
-import dial
-import disagreement
 import dmpo_explore as dx
-import findings
-import gallery
-import links
-import loading
-import sharing
-import widgets
-from comparison import Side
-from dmpo_explore import figures_compare
-from dmpo_explore.evaluation import same_images
+from dmpo_explore.analysis.evaluation import same_images
+from dmpo_explore.figures import compare as compare_module
 
 KEYS = ("runs", "against", "split", "policy", "compute", "other", "show")
 FIRST, MOST, SHOWN = 3, 6, 24  # runs chosen at first, runs at most, pictures at a time
@@ -50,12 +44,12 @@ def page() -> None:
     if not names:
         widgets.no_runs()
         return
-    address.follow(KEYS)
+    url.follow(KEYS)
     try:
         workbench(names, top)
     except (OSError, ValueError) as error:
         widgets.problem("These runs cannot be compared.", error)
-    findings.show()
+    study_results.show()
 
 
 def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
@@ -106,7 +100,7 @@ def compare(records: Records, split: str, policy: str, top: DeltaGenerator) -> N
         share(sides, base, split, policy, charts)
     pictures(sides, base, split)
     kept = {key: str(st.session_state[key]) for key in ("against", "split", "policy", "compute", "other", "show")}
-    address.write(runs=",".join(records), **kept)
+    url.write(runs=",".join(records), **kept)
 
 
 # -- choices --
@@ -133,7 +127,7 @@ def first_runs(names: Sequence[str]) -> list[str]:
     found = [start]
     for name in names:
         try:
-            ours, theirs = (loading.fingerprint(dx.load_run(n), "test") for n in (start, name))
+            ours, theirs = (cache.fingerprint(dx.load_run(n), "test") for n in (start, name))
             if name != start and len(found) < FIRST and ours.comparable(theirs):
                 found.append(name)
         except (OSError, ValueError):
@@ -163,7 +157,7 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> Records:
     found: dict[str, tuple[dx.Run, dx.ExitRecord]] = {}
     for run in runs:
         try:
-            record = loading.record(run, split)
+            record = cache.record(run, split)
         except (OSError, ValueError) as error:
             widgets.problem(f"{widgets.plain(run.name)} cannot be read and is left out.", error)
             continue
@@ -275,7 +269,7 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     top = frame.head(CLASSES)
     if len(frame) > len(top):
         st.caption(f"The {len(top)} of {len(frame)} classes on which the runs differ most.")
-    figure = figures_compare.class_figure(top, range(len(sides)))
+    figure = compare_module.class_figure(top, range(len(sides)))
     alt = f"Accuracy of each run on each class; they differ most on {top.index[0]}."
     widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
     return figure
@@ -303,7 +297,7 @@ def pictures(sides: Sequence[Side], base: Side, split: str) -> None:
     widgets.settle("other", others, others[0], "other run among these,")
     kind = widgets.settle("show", list(SHOW), "only a", "filter")
     a = next(side for side in sides if side.name == st.session_state["other"])
-    masks = disagreement.parts(a.answers, base.answers)
+    masks = disagreement_tiles.parts(a.answers, base.answers)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
         label = f"A, beside B = {widgets.plain(base.name)}"
         st.selectbox(label, others, key="other", width=220, persist_state="session")
@@ -328,9 +322,9 @@ def pictures(sides: Sequence[Side], base: Side, split: str) -> None:
         side = sides_of[name]
         policy = side.here.policy
         wish = {} if side.budget is None else {"budget": f"{100 * side.budget:g}"}
-        return links.href(side.run, split, row, policy=policy.name, threshold=dial.text(policy), **wish)
+        return links.href(side.run, split, row, policy=policy.name, threshold=operating_point.text(policy), **wish)
 
-    st.html(disagreement.tiles(a.answers, base.answers, rows, widgets.picture_source(a.run, split), link))
+    st.html(disagreement_tiles.tiles(a.answers, base.answers, rows, widgets.picture_source(a.run, split), link))
     st.caption("What a model says is a link to why it says so.")
 
 
@@ -344,7 +338,7 @@ def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Ma
         "comparison": lambda: comparison.table(sides, base),
         "classes": lambda: comparison.class_accuracy(sides).reset_index(),
     }
-    sharing.popover(
+    share_module.popover(
         f"compare-{split}",
         policies,
         tables,

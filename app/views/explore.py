@@ -15,31 +15,26 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import compute_help, exit_explorer, share, widgets
+from dmpo_explore_app.components import run_picker as run_picker_module
+from dmpo_explore_app.components.threshold_slider import data as data_module
+from dmpo_explore_app.components.threshold_slider import threshold_slider
+from dmpo_explore_app.services import cache
+from dmpo_explore_app.state import calibration, filters, operating_point, url
 
-import address
-import calibrated
-import chosen
-import cockpit
-import dial
 import dmpo_explore as dx
-import explanation
-import linked
-import loading
-import selection
-import sharing
-import widgets
-from dmpo_explore import figures, figures_compare
-from threshold_slider import threshold_slider
+from dmpo_explore.figures import compare
+from dmpo_explore.figures import trade_off as trade_off_module
 
 KEYS = (
     "run",
     "split",
     "policy",
     "threshold",
-    calibrated.KEY,
+    calibration.KEY,
     "beside",
-    *dial.WISHES,
-    *selection.KEYS,
+    *operating_point.WISHES,
+    *filters.KEYS,
 )  # of the address and of the state
 WORKBENCH = "workbench"  # key of the fragment that draws all of the page
 NONE = ","  # in the address: nothing beside it
@@ -57,7 +52,7 @@ class View(NamedTuple):
     exits: npt.NDArray[np.int64]  # (B,) 0-based
     right: npt.NDArray[np.bool_]  # (B,) whether the answer given there is right
     summary: dict[str, Any]
-    chosen: selection.Selection
+    chosen: filters.Selection
 
 
 def page() -> None:
@@ -67,7 +62,7 @@ def page() -> None:
         widgets.title()
         widgets.no_runs()
         return
-    if address.follow(KEYS):
+    if url.follow(KEYS):
         st.session_state["_fresh"] = True
     body(names)
 
@@ -86,7 +81,7 @@ def workbench(names: Sequence[str]) -> None:
     top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
     with top:
         widgets.title()
-    found = chosen.settle(names)
+    found = run_picker_module.settle(names)
     if found is None:
         return
     run, split, _, policy = found[:4]
@@ -95,9 +90,9 @@ def workbench(names: Sequence[str]) -> None:
     with top:
         others = comparable(names, view)
         beside = choose_beside(others, run.name)
-        explanation.popover(run, split, view.policy)
+        compute_help.popover(run, split, view.policy)
         tables = curves(view, {name: others[name] for name in beside})
-        sharing.bar(run, split, view.policy, _tables(view), _figures(view, tables))
+        share.bar(run, split, view.policy, _tables(view), _figures(view, tables))
     following(run, split, policy.name, [view], others, beside)
 
 
@@ -111,9 +106,11 @@ def following(
         settled: the view that all above was just drawn for; taken out, so that the next time it is settled here.
     """
     try:
-        view = settled.pop() if settled else look(run, split, dial.settle(run, split, policy))
+        view = settled.pop() if settled else look(run, split, operating_point.settle(run, split, policy))
         instruments(view, curves(view, {name: others[name] for name in beside}))
-        linked.views(view.run, view.split, view.read, view.exits, view.right, view.chosen, dial.text(view.policy))
+        exit_explorer.views(
+            view.run, view.split, view.read, view.exits, view.right, view.chosen, operating_point.text(view.policy)
+        )
         remember(view, beside, list(others))
     except (OSError, ValueError) as error:
         widgets.problem("This run cannot be shown.", error)
@@ -121,11 +118,11 @@ def following(
 
 def look(run: dx.Run, split: str, policy: dx.Policy) -> View:
     """Ask the record what ``policy`` does."""
-    record = loading.record(run, split)
+    record = cache.record(run, split)
     exits = policy.exits(record)
     right = record.prediction[np.arange(record.images), exits] == record.labels
-    read = loading.tempered(run, split, policy.temperatures)
-    return View(run, split, record, read, policy, exits, right, dx.summarise(record, exits), selection.settle(record))
+    read = cache.tempered(run, split, policy.temperatures)
+    return View(run, split, record, read, policy, exits, right, dx.summarise(record, exits), filters.settle(record))
 
 
 def remember(view: View, beside: Sequence[str], others: Sequence[str]) -> None:
@@ -133,12 +130,14 @@ def remember(view: View, beside: Sequence[str], others: Sequence[str]) -> None:
     parts = {"run": view.run.name, "split": view.split, "policy": view.policy.name}
     if view.record.n_exits > 1:
         st.session_state["_compute"] = view.summary["flops_fraction"]
-        parts["threshold"] = dial.text(view.policy)
-        parts |= {calibrated.KEY: "1"} if calibrated.on() else {}
-        parts |= {key: f"{value:g}" for key in dial.WISHES if (value := st.session_state.get(key)) is not None}
+        parts["threshold"] = operating_point.text(view.policy)
+        parts |= {calibration.KEY: "1"} if calibration.on() else {}
+        parts |= {
+            key: f"{value:g}" for key in operating_point.WISHES if (value := st.session_state.get(key)) is not None
+        }
     if list(beside) != list(others[:COMPARED]):
         parts["beside"] = ",".join(beside) or NONE
-    address.write(**parts, **selection.address(view.chosen, view.record))
+    url.write(**parts, **filters.address(view.chosen, view.record))
 
 
 def choose_beside(others: Mapping[str, dx.Run], name: str) -> list[str]:
@@ -166,17 +165,17 @@ def curves(view: View, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
     found = {view.run.name: _curve(view)}
     for name, run in beside.items():
         policy = view.policy.name if view.policy.name in widgets.policies(run) else "confidence"
-        found[name] = loading.trade_off(run, view.split, policy)
+        found[name] = cache.trade_off(run, view.split, policy)
     return found
 
 
 def comparable(names: Sequence[str], view: View) -> dict[str, dx.Run]:
     """Other runs on the same images with the same backbone (`loading.Fingerprint`), without those that are broken."""
-    found, ours = {}, loading.fingerprint(view.run, view.split)
+    found, ours = {}, cache.fingerprint(view.run, view.split)
     for name in names:
         try:
             run = dx.load_run(name)
-            if name != view.run.name and ours.comparable(loading.fingerprint(run, view.split)):
+            if name != view.run.name and ours.comparable(cache.fingerprint(run, view.split)):
                 found[name] = run
         except (OSError, ValueError):
             continue
@@ -186,7 +185,7 @@ def comparable(names: Sequence[str], view: View) -> dict[str, dx.Run]:
 def instruments(view: View, tables: dict[str, pd.DataFrame]) -> None:
     """Slider, numbers, curve and bars: the component, or Streamlit's own (see `widgets.live`)."""
     chosen, image = view.chosen, view.chosen.image
-    data = cockpit.cockpit(
+    data = data_module.cockpit(
         view.run,
         view.split,
         view.policy,
@@ -195,12 +194,12 @@ def instruments(view: View, tables: dict[str, pd.DataFrame]) -> None:
         exit=chosen.exit,
         marked=0 if image is None else int(view.exits[image]) + 1,
         label=chosen.label - 1 if chosen.label else None,
-        source=dial.source(view.run, view.split, view.policy),
+        source=operating_point.source(view.run, view.split, view.policy),
     )
     if widgets.live():
-        threshold_slider(data, dial.COCKPIT, partial(dial.moved, WORKBENCH), _bar_picked)
+        threshold_slider(data, operating_point.COCKPIT, partial(operating_point.moved, WORKBENCH), _bar_picked)
         return
-    dial.native(data, WORKBENCH)
+    operating_point.native(data, WORKBENCH)
     st.caption(widgets.plain(data["source"], 500))
     widgets.headline(view.summary)
     for name, figure in _figures(view, tables).items():
@@ -208,9 +207,9 @@ def instruments(view: View, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _bar_picked() -> None:
-    event = getattr(st.session_state.get(dial.COCKPIT), "picked", None)
+    event = getattr(st.session_state.get(operating_point.COCKPIT), "picked", None)
     if isinstance(event, dict):
-        selection.toggle(f"exit {event.get('exit')}")
+        filters.toggle(f"exit {event.get('exit')}")
 
 
 def _figures(view: View, tables: dict[str, pd.DataFrame]) -> dict[str, Callable[[], go.Figure]]:
@@ -218,29 +217,29 @@ def _figures(view: View, tables: dict[str, pd.DataFrame]) -> dict[str, Callable[
     lines = {name: table for name, table in tables.items() if len(table) > 1}
     singles = {name: (t["flops_fraction"].iloc[0], t["accuracy"].iloc[0]) for name, t in tables.items() if len(t) < 2}
     several = view.record.n_exits > 1  # a single exit is its own diamond
-    bound = loading.trade_off(view.run, view.split, "oracle") if several else None
-    classes = [figures_compare.as_text(name) for name in view.record.meta.class_names]
+    bound = cache.trade_off(view.run, view.split, "oracle") if several else None
+    classes = [compare.as_text(name) for name in view.record.meta.class_names]
     now = view.summary if several else None
 
     def trade_off() -> go.Figure:
-        return cockpit.coloured(figures.trade_off_figure(lines, now, singles, bound=bound), list(tables))
+        return data_module.coloured(trade_off_module.trade_off_figure(lines, now, singles, bound=bound), list(tables))
 
     return {
         "trade-off": trade_off,
-        "exits": partial(figures.exit_histogram, view.exits, view.right, names),
-        "classes": partial(figures.class_exit_heat_map, view.record.labels, view.exits, classes, names),
+        "exits": partial(trade_off_module.exit_histogram, view.exits, view.right, names),
+        "classes": partial(trade_off_module.class_exit_heat_map, view.record.labels, view.exits, classes, names),
     }
 
 
 def _tables(view: View) -> dict[str, Callable[[], pd.DataFrame]]:
     return {
-        "images": partial(linked.table, view.read, view.exits, view.right, np.arange(view.record.images)),
+        "images": partial(exit_explorer.table, view.read, view.exits, view.right, np.arange(view.record.images)),
         "curve": partial(_curve, view),
     }
 
 
 def _curve(view: View) -> pd.DataFrame:
-    return loading.trade_off(view.run, view.split, view.policy.name, bool(view.policy.temperatures))
+    return cache.trade_off(view.run, view.split, view.policy.name, bool(view.policy.temperatures))
 
 
 page()

@@ -15,37 +15,29 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import attribution_panel, class_table, gallery, image_picker, run_picker, widgets
+from dmpo_explore_app.components import share as share_module
+from dmpo_explore_app.components.image_picker import Subject
+from dmpo_explore_app.components.widgets import plain
+from dmpo_explore_app.services import cache, model_queries
+from dmpo_explore_app.state import calibration, operating_point, url
 from streamlit.delta_generator import DeltaGenerator
 
-import address
-import answers
-import asking
-import calibrated
-import chosen
-import dial
 import dmpo_explore as dx
-import explaining
-import gallery
-import loading
-import pictures
-import sharing
-import widgets
-from dmpo_explore import figures_compare
-from dmpo_explore.calibration import tempered_record
-from dmpo_explore.figures_image import way_figure
-from dmpo_explore.reasons import Way, likeliest, way
-from pictures import Subject
-from widgets import plain
+from dmpo_explore.analysis.calibration import tempered_record
+from dmpo_explore.analysis.decision_trace import Way, likeliest, way
+from dmpo_explore.figures import compare
+from dmpo_explore.figures.image import way_figure
 
 KEYS = (
     "run",
     "split",
     "policy",
     "threshold",
-    calibrated.KEY,
-    *dial.WISHES,
-    *pictures.KEYS,
-    *explaining.KEYS,
+    calibration.KEY,
+    *operating_point.WISHES,
+    *image_picker.KEYS,
+    *attribution_panel.KEYS,
 )  # of the address and of the state
 NEIGHBOURS = 10
 SIDE = 144  # pixels of the pictures on top
@@ -80,7 +72,7 @@ def page() -> None:
         title()
         widgets.no_runs()
         return
-    if address.follow(KEYS):
+    if url.follow(KEYS):
         st.session_state["_fresh"] = True
     try:
         workbench(names)
@@ -98,15 +90,15 @@ def workbench(names: Sequence[str]) -> None:
     top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
     with top:
         title()
-    found = chosen.settle(names)
+    found = run_picker.settle(names)
     if found is None:
         return
     run, split, record, policy = found[:4]
     found.row(lambda: threshold(run, split, record, policy.name))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="picture"):
-        subject = pictures.choose(run, split, record)
-    pictures.receive()
-    explaining.settle(len(record.meta.class_names))
+        subject = image_picker.choose(run, split, record)
+    image_picker.receive()
+    attribution_panel.settle(len(record.meta.class_names))
     if subject is None:
         make_ready(run)
     else:
@@ -127,21 +119,23 @@ def threshold(run: dx.Run, split: str, record: dx.ExitRecord, policy_name: str) 
         help="One number, or one for every exit but the last with commas between. Explore has a slider for it.",
     )
     with st.popover("From val", icon=":material/tune:", help="Have it solved on val from a wish."):
-        dial.controls(run, split, policy_name)
+        operating_point.controls(run, split, policy_name)
 
 
 def _typed() -> None:
-    dial.set_by_hand(str(st.session_state["threshold"])[: address.LONGEST])
+    operating_point.set_by_hand(str(st.session_state["threshold"])[: url.LONGEST])
 
 
 def remember(run: dx.Run, split: str, policy: dx.Policy, subject: Subject | None) -> None:
     """Keep the view in the address."""
     parts = {"run": run.name, "split": split, "policy": policy.name}
-    if loading.record(run, split).n_exits > 1:
-        parts["threshold"] = dial.text(policy)
-        parts |= {calibrated.KEY: "1"} if calibrated.on() else {}
-        parts |= {key: f"{value:g}" for key in dial.WISHES if (value := st.session_state.get(key)) is not None}
-    address.write(**parts, **pictures.address(subject), **explaining.address())
+    if cache.record(run, split).n_exits > 1:
+        parts["threshold"] = operating_point.text(policy)
+        parts |= {calibration.KEY: "1"} if calibration.on() else {}
+        parts |= {
+            key: f"{value:g}" for key in operating_point.WISHES if (value := st.session_state.get(key)) is not None
+        }
+    url.write(**parts, **image_picker.address(subject), **attribution_panel.address())
 
 
 # -- one picture --
@@ -165,14 +159,14 @@ def show(subject: Subject, record: dx.ExitRecord, policy: dx.Policy, top: DeltaG
     with left:
         usual(view)
     neighbours(view)
-    charts |= explaining.section(subject, view.one, view.way.exit, record)
+    charts |= attribution_panel.section(subject, view.one, view.way.exit, record)
     with top:
         share(view, charts)
 
 
 def original(subject: Subject, record: dx.ExitRecord) -> None:
     """The picture as it came."""
-    name = pictures.name_of(subject, record)
+    name = image_picker.name_of(subject, record)
     if subject.sent is not None:
         facts = "{} × {} pixels".format(*subject.sent.size)
     else:
@@ -192,8 +186,8 @@ def look(subject: Subject, record: dx.ExitRecord, policy: dx.Policy) -> View | N
         return View(subject, record, policy, with_logits(subject, record, one), way(record, policy, subject.row))
     try:
         with st.spinner("Asking the model …"):
-            one = asking.answers(subject, record)
-    except asking.HINDRANCES as error:
+            one = model_queries.answers(subject, record)
+    except model_queries.HINDRANCES as error:
         no_model(error)
         return None
     return View(subject, record, policy, one, way(one, policy, 0))
@@ -202,8 +196,8 @@ def look(subject: Subject, record: dx.ExitRecord, policy: dx.Policy) -> View | N
 def make_ready(run: dx.Run) -> None:
     """Load the model while the reader looks for a picture; say at once if there is none."""
     try:
-        loading.model(run)
-    except asking.HINDRANCES as error:
+        cache.model(run)
+    except model_queries.HINDRANCES as error:
         no_model(error)
 
 
@@ -220,8 +214,8 @@ def with_logits(subject: Subject, record: dx.ExitRecord, one: dx.ExitRecord) -> 
     if one.logits is not None or not st.session_state.get(_ASK):
         return one
     try:
-        now = asking.answers(subject, record)
-    except asking.HINDRANCES as error:
+        now = model_queries.answers(subject, record)
+    except model_queries.HINDRANCES as error:
         no_model(error)
         return one
     return dx.ExitRecord(one.labels, one.prediction, one.confidence, one.entropy, one.margin, one.meta, now.logits)
@@ -249,7 +243,7 @@ def way_curve(view: View) -> go.Figure:
     """`way_figure` of the picture."""
     names, meta = view.record.meta.class_names, view.record.meta
     marks = [" ✓" if label == view.truth else "" for label in view.one.prediction[0]]
-    said = [figures_compare.as_text(_short(names[c])) + m for c, m in zip(view.one.prediction[0], marks, strict=True)]
+    said = [compare.as_text(_short(names[c])) + m for c, m in zip(view.one.prediction[0], marks, strict=True)]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exits, start=1)]
     by_confidence = view.way.what == "confidence"
     compared = None if by_confidence else view.way.values
@@ -271,7 +265,7 @@ def top_five(view: View) -> None:
         st.caption("The record keeps no logits, so it knows the best class of every exit only.")
         return
     classes, shares = likeliest(view.one.logits[0], 5, view.policy.temperatures)
-    table = answers.best(view.record.meta.class_names, classes, shares, view.way.exit, view.truth)
+    table = class_table.best(view.record.meta.class_names, classes, shares, view.way.exit, view.truth)
     st.html(f'<div class="dx-wide" tabindex="0" role="region" aria-label="Most probable classes">{table}</div>')
 
 
@@ -283,8 +277,8 @@ def seen_by_the_model(subject: Subject) -> None:
     """The preprocessed input, its colours not normalised yet."""
     try:
         with st.spinner("Preparing the picture …"):
-            image = asking.seen(subject)
-    except asking.HINDRANCES as error:
+            image = model_queries.seen(subject)
+    except model_queries.HINDRANCES as error:
         if subject.sent is not None:
             st.caption(f"What the model would see cannot be shown. {plain(error, 300)}")
         return
@@ -300,7 +294,7 @@ def unlike(view: View) -> tuple[float, str]:
     run, split, row = view.subject.run, view.subject.split, view.subject.row
     if "val" not in run.splits():
         return math.nan, ""
-    crowd = loading.crowd(run, "val", view.one.logits is not None)
+    crowd = cache.crowd(run, "val", view.one.logits is not None)
     return crowd.unlike(view.one, without=row if split == "val" else None), crowd.by
 
 
@@ -329,7 +323,7 @@ def neighbours(view: View) -> None:
     """Images of the record about which the exits say the most similar things."""
     run, split, row = view.subject.run, view.subject.split, view.subject.row
     st.header("Images that the exits answer alike", anchor=False)
-    crowd = loading.crowd(run, split, view.one.logits is not None)
+    crowd = cache.crowd(run, split, view.one.logits is not None)
     rows = crowd.nearest(view.one, NEIGHBOURS, without=row)
     exits = view.policy.exits(view.record)
     body = gallery.figures(view.record, exits, rows, _thumbnails(view.subject), buttons=True)
@@ -340,7 +334,7 @@ def neighbours(view: View) -> None:
 
 def _thumbnails(subject: Subject) -> Callable[[int], str] | None:
     try:
-        return loading.thumbnails(subject.run, subject.split)
+        return cache.thumbnails(subject.run, subject.split)
     except (OSError, ValueError):  # said above
         return None
 
@@ -348,7 +342,7 @@ def _thumbnails(subject: Subject) -> Callable[[int], str] | None:
 def _picked(what: str) -> None:
     kind, _, number = what.partition(" ")
     if kind == "image" and number.isdecimal():
-        pictures.opened(int(number))
+        image_picker.opened(int(number))
 
 
 # -- to take away --
@@ -357,10 +351,10 @@ def _picked(what: str) -> None:
 def share(view: View, charts: Mapping[str, go.Figure]) -> None:
     """The numbers of the exits, the figures, and the code for them."""
     subject, policy = view.subject, view.policy
-    sharing.popover(
-        f"{subject.run.name}-{pictures.name_of(subject, view.record)}",
+    share_module.popover(
+        f"{subject.run.name}-{image_picker.name_of(subject, view.record)}",
         {"thresholds": policy} if view.record.n_exits > 1 else {},
-        {"exits": partial(answers.table, view.read, view.way)},
+        {"exits": partial(class_table.table, view.read, view.way)},
         {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
         partial(python_code, view),
         link=subject.row is not None,
@@ -370,8 +364,8 @@ def share(view: View, charts: Mapping[str, go.Figure]) -> None:
 def python_code(view: View) -> str:
     """A program that prints where the picture leaves and makes the maps."""
     subject, split, row = view.subject, view.subject.split, view.subject.row
-    load = f"run = dx.load_run({sharing.reference(subject.run)!r})\nrecord = run.record({split!r})"
-    lines = [sharing.program(load, view.policy, 'run.record("val")')]
+    load = f"run = dx.load_run({share_module.reference(subject.run)!r})\nrecord = run.record({split!r})"
+    lines = [share_module.program(load, view.policy, 'run.record("val")')]
     if subject.sent is None:
         lines += [
             f"print(policy.exits(record)[{row}] + 1, record.confidence[{row}])\n",
@@ -380,14 +374,14 @@ def python_code(view: View) -> str:
         ]
     else:
         lines += [
-            "\nfrom dmpo_explore.data import make_transform",
-            "from dmpo_explore.picture_files import open_picture\n",
+            "\nfrom dmpo_explore.data.torch_loaders import make_transform",
+            "from dmpo_explore.data.image_files import open_picture\n",
             "model = run.model()",
             f"image = make_transform(model.preprocess)(open_picture({subject.sent.name!r}))",
             "out = dx.infer(model, image[None], policy)",
             "print(out.exit + 1, [run.class_names[label] for label in out.label], out.confidence)",
         ]
-    question = explaining.question(view.one, view.way.exit)
+    question = attribution_panel.question(view.one, view.way.exit)
     options = f"target={question.target}, method={question.method!r}, baseline={question.baseline!r}"
     return "\n".join([*lines, f"maps = dx.compare_exits(model, image, {options})"])
 

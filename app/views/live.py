@@ -10,25 +10,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import streamlit as st
+from dmpo_explore_app.components import live_panel, run_picker, widgets
+from dmpo_explore_app.components.threshold_slider import data as data_module
+from dmpo_explore_app.components.threshold_slider import threshold_slider
+from dmpo_explore_app.services import cache, live_session
+from dmpo_explore_app.state import calibration, links, operating_point, url
 
-import address
-import calibrated
-import chosen
-import cockpit
-import dial
 import dmpo_explore as dx
-import links
-import live_panel
-import loading
-import running
-import widgets
-from dmpo_explore.live import ENGINES, device_found
-from threshold_slider import threshold_slider
+from dmpo_explore.inference.live import ENGINES, device_found
 
 BATCHES, FIRST_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
 COUNTS, FIRST_COUNT = ("200", "1000", "all", "endless"), "1000"
 SETTINGS = ("batch", "count", "engine")
-KEYS = ("run", "split", "policy", "threshold", calibrated.KEY, *dial.WISHES, *SETTINGS)  # of the address and the state
+KEYS = (
+    "run",
+    "split",
+    "policy",
+    "threshold",
+    calibration.KEY,
+    *operating_point.WISHES,
+    *SETTINGS,
+)  # of the address and the state
 EVERY = 1.0  # seconds between two looks
 ENGINE_NAMES = {"infer": "infer", "stream": "stream with refill"}
 ENGINE_HELP = (
@@ -55,7 +57,7 @@ def page() -> None:
     if not names:
         widgets.no_runs()
         return
-    if address.follow(KEYS):
+    if url.follow(KEYS):
         st.session_state["_fresh"] = True
     try:
         workbench(names)
@@ -68,7 +70,7 @@ def page() -> None:
 
 def workbench(names: Sequence[str]) -> None:
     """Choices, the threshold and what the record says of it, then the live run."""
-    found = chosen.settle(names)
+    found = run_picker.settle(names)
     if found is None:
         return
     run, split, record, policy = found[:4]
@@ -83,15 +85,15 @@ def workbench(names: Sequence[str]) -> None:
 def promise(view: View) -> None:
     """The slider, and what the record says of its threshold."""
     run, split, policy = view.run, view.split, view.policy
-    tables = {run.name: loading.trade_off(run, split, policy.name, bool(policy.temperatures))}
-    source = f"{dial.source(run, split, policy)} They are the record's; those of this machine come below."
+    tables = {run.name: cache.trade_off(run, split, policy.name, bool(policy.temperatures))}
+    source = f"{operating_point.source(run, split, policy)} They are the record's; those of this machine come below."
     seq = st.session_state.get("_seq", 0)
-    data = cockpit.cockpit(run, split, policy, tables, seq=seq, source=source)
+    data = data_module.cockpit(run, split, policy, tables, seq=seq, source=source)
     data["compact"] = True
     if widgets.live():
-        threshold_slider(data, dial.COCKPIT, dial.moved, lambda: None)
+        threshold_slider(data, operating_point.COCKPIT, operating_point.moved, lambda: None)
         return
-    dial.native(data)
+    operating_point.native(data)
     st.caption(widgets.plain(source, 500))
     widgets.headline(view.summary)
 
@@ -116,13 +118,13 @@ def images_of(count: str, record: dx.ExitRecord) -> int | None:
 
 def engine_room(view: View) -> None:
     """Settings and buttons; below them what the live run counts."""
-    found = running.current()
-    if found is not None and found.of != running.of(view.run, view.split):
+    found = live_session.current()
+    if found is not None and found.of != live_session.of(view.run, view.split):
         if found.live.look().alive:
             widgets.notice("Another run or split was chosen, so the live run was ended.")
-        running.end()
+        live_session.end()
         found = None
-    reason = running.hindrance(view.run)
+    reason = live_session.hindrance(view.run)
     row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")
     place = st.container()
     with place:
@@ -147,20 +149,20 @@ def engine_room(view: View) -> None:
     watched(found, view, picture, alive)
 
 
-def watch(found: running.Running, view: View, picture: Callable[[int], str] | None, alive: bool) -> None:
+def watch(found: live_session.Running, view: View, picture: Callable[[int], str] | None, alive: bool) -> None:
     """Draw what was counted; once it has ended, draw the page anew, and no more looks are taken."""
-    more = {"policy": view.policy.name, "threshold": dial.text(view.policy)}
-    more |= {calibrated.KEY: "1"} if calibrated.on() else {}
+    more = {"policy": view.policy.name, "threshold": operating_point.text(view.policy)}
+    more |= {calibration.KEY: "1"} if calibration.on() else {}
     look = live_panel.panel(found, view.record, picture, lambda row: links.href(view.run, view.split, row, **more))
     if alive and not look.alive:
         st.rerun()
 
 
-def begin(view: View) -> running.Running | None:
+def begin(view: View) -> live_session.Running | None:
     """Start a live run; None, and why, if that fails."""
     state = st.session_state
     try:
-        return running.start(
+        return live_session.start(
             view.run,
             view.split,
             view.policy,
@@ -173,7 +175,7 @@ def begin(view: View) -> running.Running | None:
         return None
 
 
-def controls(record: dx.ExitRecord, found: running.Running | None, alive: bool, *, possible: bool) -> None:
+def controls(record: dx.ExitRecord, found: live_session.Running | None, alive: bool, *, possible: bool) -> None:
     """Settings, which rest while it runs, and start, pause, stop; in the row that is open."""
     kept: dict[str, Any] = {"disabled": alive, "persist_state": "session"}
     st.selectbox("Batch size", BATCHES, key="batch", width=120, **kept)
@@ -205,7 +207,7 @@ def controls(record: dx.ExitRecord, found: running.Running | None, alive: bool, 
         st.button("Go on", key="resume", icon=":material/play_arrow:", type="primary", on_click=found.live.resume)
     else:
         st.button("Pause", key="pause", icon=":material/pause:", on_click=found.live.pause)
-    st.button("Stop", key="stop", icon=":material/stop:", on_click=found.live.stop, args=(running.WAIT,))
+    st.button("Stop", key="stop", icon=":material/stop:", on_click=found.live.stop, args=(live_session.WAIT,))
 
 
 def _begin() -> None:
@@ -218,11 +220,11 @@ def remember(view: View) -> None:
     parts = {"run": view.run.name, "split": view.split, "policy": view.policy.name}
     if view.record.n_exits > 1:
         state["_compute"] = view.summary["flops_fraction"]
-        parts["threshold"] = dial.text(view.policy)
-        parts |= {calibrated.KEY: "1"} if calibrated.on() else {}
-        parts |= {key: f"{value:g}" for key in dial.WISHES if (value := state.get(key)) is not None}
+        parts["threshold"] = operating_point.text(view.policy)
+        parts |= {calibration.KEY: "1"} if calibration.on() else {}
+        parts |= {key: f"{value:g}" for key in operating_point.WISHES if (value := state.get(key)) is not None}
     usual = {"batch": FIRST_BATCH, "count": FIRST_COUNT, "engine": "infer"}
-    address.write(**parts, **{key: state[key] for key in SETTINGS if state[key] != usual[key]})
+    url.write(**parts, **{key: state[key] for key in SETTINGS if state[key] != usual[key]})
 
 
 def how() -> None:

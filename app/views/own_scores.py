@@ -12,17 +12,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import compute_help, share, widgets
+from dmpo_explore_app.components.threshold_slider import data
+from dmpo_explore_app.services import cache, record_folder
 from streamlit.delta_generator import DeltaGenerator
 
-import cockpit
 import dmpo_explore as dx
-import explanation
-import loading
-import own_folder
-import sharing
-import widgets
-from dmpo_explore import figures, figures_compare
-from dmpo_explore.policy import POLICIES
+from dmpo_explore.figures import compare
+from dmpo_explore.figures import trade_off as trade_off_module
+from dmpo_explore.policies.catalogue import POLICIES
 
 BUDGETS, FIRST_BUDGET = (0.2, 0.3, 0.5, 0.7, 1.0), 0.3
 
@@ -38,7 +36,7 @@ def page() -> None:
     text, val_text = paths()
     if text.strip():
         try:
-            folder = own_folder.find(text)
+            folder = record_folder.find(text)
             if report(folder):
                 workbench(folder, val_record(val_text, folder), top)
         except (OSError, ValueError) as error:
@@ -66,13 +64,13 @@ def paths() -> tuple[str, str]:
             help="Scores of the same model on other, held-out images.",
         )
         st.button("Try it with a bundled record", on_click=_bundled, icon=":material/science:")
-    if not own_folder.is_private():
+    if not record_folder.is_private():
         st.caption("This app can be reached from other machines, so it opens only folders under its runs root.")
     return text, val_text
 
 
 def _bundled() -> None:
-    st.session_state["own_folder"], st.session_state["own_val"] = own_folder.BUNDLED
+    st.session_state["own_folder"], st.session_state["own_val"] = record_folder.BUNDLED
 
 
 def _choose(folder: str) -> None:
@@ -81,14 +79,14 @@ def _choose(folder: str) -> None:
 
 def report(folder: Path) -> bool:
     """Say everything that is wrong with the folder; whether it can be looked at."""
-    problems = loading.folder_problems(loading.folder_stamp(folder))
+    problems = cache.folder_problems(cache.folder_stamp(folder))
     if not problems:
         return True
     count = "One thing keeps" if len(problems) == 1 else f"{len(problems)} things keep"
     lines = [f"- {widgets.plain(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
     st.error("\n".join([f"**{count} this folder from being a record**", "", *lines]), icon=":material/rule_folder:")
     st.caption(f"Looked at {widgets.plain(folder)}. Mend it and press R: the folder is read again.")
-    if meant := own_folder.records_below(folder):
+    if meant := record_folder.records_below(folder):
         st.markdown("Did you mean one of the records in it?")
         with st.container(horizontal=True, gap="small"):
             for i, path in enumerate(meant):
@@ -101,13 +99,13 @@ def val_record(text: str, folder: Path) -> Path | None:
     """The folder to choose thresholds on, if it is a record of the same exits and classes; else a word about it."""
     if not text.strip():
         return None
-    path = own_folder.find(text)
-    problems = loading.folder_problems(loading.folder_stamp(path))
+    path = record_folder.find(text)
+    problems = cache.folder_problems(cache.folder_stamp(path))
     if problems:
         first = widgets.plain(problems[0], 300)
         widgets.notice(f"The second folder is not a record ({len(problems)} to mend): {first}")
         return None
-    ours, theirs = (loading.folder_record(loading.folder_stamp(p)).meta for p in (folder, path))
+    ours, theirs = (cache.folder_record(cache.folder_stamp(p)).meta for p in (folder, path))
     if (ours.exits, ours.class_names) != (theirs.exits, theirs.class_names):
         widgets.notice("The second folder has other exits or other classes: thresholds cannot be chosen on it.")
         return None
@@ -118,8 +116,8 @@ def val_record(text: str, folder: Path) -> Path | None:
 
 def workbench(folder: Path, val: Path | None, top: DeltaGenerator) -> None:
     """Left the threshold and what it gives, right the curve and who leaves where; ``top`` is the title's row."""
-    stamp = loading.folder_stamp(folder)
-    record = loading.folder_record(stamp)
+    stamp = cache.folder_stamp(folder)
+    record = cache.folder_record(stamp)
     meta = record.meta
     st.success(
         f"{record.images:,} images, {record.n_exits} exits, {len(meta.class_names)} classes: "
@@ -137,24 +135,24 @@ def workbench(folder: Path, val: Path | None, top: DeltaGenerator) -> None:
         charts = {"trade-off": trade_off(record, stamp, policy, summary), "exits": histogram(record, exits)}
     with top:
         table = exits_table(record, exits)
-        sharing.popover(
+        share.popover(
             f"{meta.data}-{meta.split}",
             {"thresholds": policy} if record.n_exits > 1 else {},
             {"exits": lambda: table},
             {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
-            lambda: sharing.folder_code(folder, policy, val),
+            lambda: share.folder_code(folder, policy, val),
             link=False,
         )
     st.header("Exit by exit", anchor=False)
     st.table(_shown(record, table), hide_index=True, alt="Cost and accuracy of each exit, and who leaves there.")
 
 
-def threshold(record: dx.ExitRecord, stamp: loading.FolderStamp, val: Path | None) -> dx.Policy:
+def threshold(record: dx.ExitRecord, stamp: cache.FolderStamp, val: Path | None) -> dx.Policy:
     """A rule, and a threshold by hand or from a budget on the second folder."""
     rules = [name for name in widgets.RULES if not POLICIES[name].learns]  # those need more than a threshold
     widgets.settle("own_policy", rules, "confidence", "policy")
     name = st.selectbox("Leave by", rules, key="own_policy", help=widgets.POLICY_HELP, persist_state="session")
-    table = loading.folder_trade_off(stamp, str(name))
+    table = cache.folder_trade_off(stamp, str(name))
     stops = table["threshold"].tolist()
     if len(stops) == 1:
         st.info("This record has a single exit: there is nothing to choose.", icon=":material/looks_one:")
@@ -166,7 +164,7 @@ def threshold(record: dx.ExitRecord, stamp: loading.FolderStamp, val: Path | Non
 
 def from_budget(record: dx.ExitRecord, name: str, val: Path) -> dx.Policy | None:
     """The threshold for a budget, chosen on the second folder; None if no budget is lit."""
-    costs = loading.folder_record(loading.folder_stamp(val)).flops_fraction
+    costs = cache.folder_record(cache.folder_stamp(val)).flops_fraction
     offers = [budget for budget in BUDGETS if budget >= max(float(costs[0]), float(record.flops_fraction[0]))]
     if "own_budget" not in st.session_state or st.session_state["own_budget"] not in (None, *offers):
         st.session_state["own_budget"] = FIRST_BUDGET if FIRST_BUDGET in offers else None
@@ -179,7 +177,7 @@ def from_budget(record: dx.ExitRecord, name: str, val: Path) -> dx.Policy | None
     )
     if budget is None:
         return None
-    fitted = loading.folder_fitted(loading.folder_stamp(val), name, budget)
+    fitted = cache.folder_fitted(cache.folder_stamp(val), name, budget)
     threshold = fitted.thresholds[0]
     ends = {fitted.everybody: 0, fitted.nobody: 1}
     rule = says(name, f"{threshold:.4g}", ends.get(threshold))
@@ -189,7 +187,7 @@ def from_budget(record: dx.ExitRecord, name: str, val: Path) -> dx.Policy | None
 
 def by_hand(record: dx.ExitRecord, name: str, stops: list[float]) -> dx.Policy:
     """The slider over the stops of the curve."""
-    labels = [cockpit.EARLIEST, *(f"{stop:.4g}" for stop in stops[1:-1]), cockpit.LATEST]
+    labels = [data.EARLIEST, *(f"{stop:.4g}" for stop in stops[1:-1]), data.LATEST]
     key = f"own_threshold {name}"
     place = st.session_state.get(key, len(stops) // 2)
     st.session_state[key] = min(place, len(stops) - 1)  # another folder may have fewer
@@ -203,19 +201,19 @@ def by_hand(record: dx.ExitRecord, name: str, stops: list[float]) -> dx.Policy:
 
 def says(name: str, threshold: str, end: int | None) -> str:
     """The rule in words; at an end of the slider (0 or 1) what that means."""
-    return widgets.RULES[name].format(threshold) if end is None else cockpit.ends_said(name)[end]
+    return widgets.RULES[name].format(threshold) if end is None else data.ends_said(name)[end]
 
 
 def trade_off(
-    record: dx.ExitRecord, stamp: loading.FolderStamp, policy: dx.Policy, summary: dict[str, float]
+    record: dx.ExitRecord, stamp: cache.FolderStamp, policy: dx.Policy, summary: dict[str, float]
 ) -> go.Figure:
     """The curve with the point."""
     st.header("Accuracy over compute", anchor=False)
-    name = figures_compare.as_text(record.meta.model[:40])
-    table = loading.folder_trade_off(stamp, policy.name)
+    name = compare.as_text(record.meta.model[:40])
+    table = cache.folder_trade_off(stamp, policy.name)
     several = record.n_exits > 1
     singles = None if several else {name: (summary["flops_fraction"], summary["accuracy"])}
-    figure = figures.trade_off_figure({name: table} if several else {}, summary if several else None, singles)
+    figure = trade_off_module.trade_off_figure({name: table} if several else {}, summary if several else None, singles)
     alt = f"Accuracy over compute; now {summary['accuracy']:.1%} at {summary['flops_fraction']:.1%} compute."
     widgets.chart(figure, "own trade_off", 290, alt)
     return figure
@@ -226,7 +224,7 @@ def histogram(record: dx.ExitRecord, exits: np.ndarray) -> go.Figure:
     st.header("Who leaves where", anchor=False)
     right = record.correct[np.arange(record.images), exits]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exits, start=1)]
-    figure = figures.exit_histogram(exits, right, labels).update_xaxes(title=None)
+    figure = trade_off_module.exit_histogram(exits, right, labels).update_xaxes(title=None)
     counts = np.bincount(exits, minlength=record.n_exits)
     alt = "Images leaving: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(counts, start=1)) + "."
     widgets.chart(figure, "own histogram", 230, alt)
@@ -249,16 +247,16 @@ def exits_table(record: dx.ExitRecord, exits: np.ndarray) -> pd.DataFrame:
 
 
 def _shown(record: dx.ExitRecord, table: pd.DataFrame) -> pd.DataFrame:
-    return explanation.exits(record).assign(**{"leave here": [f"{count:,}" for count in table["images"]]})
+    return compute_help.exits(record).assign(**{"leave here": [f"{count:,}" for count in table["images"]]})
 
 
 def recipe(*, opened: bool) -> None:
     """How to write such a folder."""
     with st.expander("How to write such a folder", expanded=opened, icon=":material/edit_note:"):
         st.markdown("From logits of every exit, with this library (it checks what it writes):")
-        st.code(own_folder.EXAMPLE, language="python")
+        st.code(record_folder.EXAMPLE, language="python")
         st.markdown("Or write the files yourself, in any language that can write `.npy`:")
-        files = {"file": [f"`{file}`" for file in own_folder.FILES], "holds": list(own_folder.FILES.values())}
+        files = {"file": [f"`{file}`" for file in record_folder.FILES], "holds": list(record_folder.FILES.values())}
         st.table(pd.DataFrame(files), hide_index=True, alt="The files of a record folder.")
         st.caption(
             "`exits` are block numbers, counted from 1; `flops` has one rising number per exit, counting everything "

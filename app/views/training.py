@@ -11,20 +11,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app.components import job_cards, share, training_form, widgets
+from dmpo_explore_app.services import cache, record_folder
+from dmpo_explore_app.state import url
 from streamlit.delta_generator import DeltaGenerator
 
-import address
 import dmpo_explore as dx
-import loading
-import own_folder
-import sharing
-import training_form
-import training_jobs
-import widgets
-from dmpo_explore import figures_method, figures_training, jobs
-from dmpo_explore.cli_options import options_of
-from dmpo_explore.estimate import Estimate, Rates, estimate, probe
-from dmpo_explore.schedule import loss_weights
+from dmpo_explore.cli.options import options_of
+from dmpo_explore.figures import method
+from dmpo_explore.figures import training as training_module
+from dmpo_explore.jobs import jobs
+from dmpo_explore.jobs.estimate import Estimate, Rates, estimate, probe
+from dmpo_explore.training.schedules import loss_weights
 
 KEYS = ("run",)
 FOLLOWED = "_followed_job"  # a job of this session whose run is shown as soon as it is there
@@ -37,10 +35,10 @@ def page() -> None:
     top.title("How does it learn?", anchor=False)
     if name := st.session_state.pop(STARTED, None):
         st.toast(f"{widgets.plain(name)} is being trained; its card is on top of this page.", icon=":material/check:")
-    training_jobs.error()
-    training_jobs.panel()
+    job_cards.error()
+    job_cards.panel()
     names = dx.list_runs()
-    address.follow(KEYS)
+    url.follow(KEYS)
     follow_job(names)
     if names:
         curves(names, top)
@@ -66,7 +64,7 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
     try:
         run = dx.load_run(name)
         history = run.history()
-        figure = figures_training.learning_figure(history)
+        figure = training_module.learning_figure(history)
     except (OSError, ValueError) as error:
         widgets.problem(f"How {widgets.plain(name)} learned cannot be shown.", error)
         return
@@ -81,11 +79,9 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
     with st.expander("Numbers", icon=":material/table:"):
         st.dataframe(history, hide_index=True)
     with top:
-        code = f"import dmpo_explore as dx\n\nprint(dx.load_run({sharing.reference(run)!r}).history())"
-        sharing.popover(
-            f"{run.name}-training", {}, {"epochs": lambda: history}, {"curves": lambda: figure}, lambda: code
-        )
-    address.write(run=run.name)
+        code = f"import dmpo_explore as dx\n\nprint(dx.load_run({share.reference(run)!r}).history())"
+        share.popover(f"{run.name}-training", {}, {"epochs": lambda: history}, {"curves": lambda: figure}, lambda: code)
+    url.write(run=run.name)
 
 
 def described(run: dx.Run, history: pd.DataFrame) -> str:
@@ -101,13 +97,13 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
         f"{len(history)} of {config.training.epochs} epochs",
     ]
     if "seconds" in history:
-        parts.append(training_jobs.clock(float(history["seconds"].sum())))
+        parts.append(job_cards.clock(float(history["seconds"].sum())))
     return " · ".join(parts)
 
 
 def legend(history: pd.DataFrame) -> str:
     """What is marked in the curves."""
-    kept, early = figures_training.kept_epoch(history), figures_training.second_phase(history)
+    kept, early = training_module.kept_epoch(history), training_module.second_phase(history)
     texts = [f"Dotted: epoch {kept}, the one that is kept (the largest area under accuracy over compute on val)."]
     if early is not None:
         texts.append(f"Shaded: from epoch {early} on exit 1 weighs at least as much as the last: the second phase.")
@@ -120,7 +116,7 @@ def legend(history: pd.DataFrame) -> str:
 def form(names: Sequence[str]) -> None:
     """The form, or why there is none."""
     st.header("Train your own", anchor=False)
-    if not own_folder.is_private():
+    if not record_folder.is_private():
         st.info(
             "This app can be reached from other machines, so trainings are started on its own machine: "
             "`dmpo-explore train --data fashion-mnist --train-size 1000 --epochs 3 --name mine --record`.",
@@ -140,7 +136,7 @@ def _form(names: Sequence[str]) -> None:
         try:
             config = training_form.read()
             jobs.check_name(training_form.name())
-            loading.ready(config)
+            cache.ready(config)
             st.caption(f"Planned by schedule {widgets.plain(config.training.schedule)}")
             planned(config)
         except (OSError, ValueError) as error:
@@ -168,7 +164,7 @@ def planned(config: dx.Config) -> None:
         loss_weights(training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio)
         for epoch in range(training.epochs)
     ]
-    figure = figures_method.schedule_figure(rows).update_xaxes(dtick=-(-training.epochs // 8))
+    figure = method.schedule_figure(rows).update_xaxes(dtick=-(-training.epochs // 8))
     if training.epochs == 1:
         figure.update_traces(mode="markers")
     alt = f"Loss weights of {n_exits} exits over {training.epochs} epochs by schedule {training.schedule}."
@@ -179,7 +175,7 @@ def decide(config: dx.Config) -> None:
     """Time and memory, if a few steps of such a training have been timed; the buttons that time them and start it."""
     measured: dict[str, Rates] = st.session_state.setdefault("_rates", {})
     key, shown = probe(config).to_json(), st.container()
-    running = training_jobs.running()
+    running = job_cards.running()
     beside = False
     if running:
         names = ", ".join(map(widgets.plain, running))
@@ -220,7 +216,7 @@ def start(config: dx.Config, beside: bool, rates: Rates | None) -> None:
 
 def show_costs(found: Estimate, rates: Rates) -> None:
     """Ranges, and what they rest on."""
-    low, high = map(training_jobs.clock, found.seconds)
+    low, high = map(job_cards.clock, found.seconds)
     small, large = (size / 2**30 for size in found.memory)
     with st.container(horizontal=True, gap="medium"):
         st.metric("Time", low if low == high else f"{low} – {high}")
@@ -228,9 +224,9 @@ def show_costs(found: Estimate, rates: Rates) -> None:
     place = widgets.plain(rates.device)
     gpu = f", {rates.device_memory / 2**30:.1f} GiB of it the GPU's" if rates.device_memory else ""
     st.caption(
-        f"From {len(rates.steps)} steps of {rates.batch_size} images ({training_jobs.span(rates.steps)} each) and one "
+        f"From {len(rates.steps)} steps of {rates.batch_size} images ({job_cards.span(rates.steps)} each) and one "
         f"validation on {place}{gpu}, as busy as it was then. "
-        f"{training_jobs.clock(found.recording)} of the time go to recording val and test. Memory: from the peak seen "
+        f"{job_cards.clock(found.recording)} of the time go to recording val and test. Memory: from the peak seen "
         "to a quarter more."
     )
 

@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import _cpu
-from _app_page import PATIENCE
-from _app_server import Server
-from _app_sessions import quantiles
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
+
+from _app.page import PATIENCE
+from _app.server import Server
+from _app.sessions import quantiles
+from _common import cpu
 
 COMPONENT = "dmpo_explore.threshold_slider"
 
@@ -98,19 +99,19 @@ def clients(server: Server, paths: Sequence[str], seconds: float) -> dict[str, A
     with ExitStack() as sockets:
         opened = (connect(address, subprotocols=[Subprotocol("streamlit")], max_size=None) for _ in paths)
         readers = [Reader(sockets.enter_context(socket), path) for socket, path in zip(opened, paths, strict=True)]
-        before = _cpu.used(server.process.pid)
+        before = cpu.used(server.process.pid)
         threads = [threading.Thread(target=read, args=(reader, i)) for i, reader in enumerate(readers)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        spent = _cpu.between(before, _cpu.used(server.process.pid))
+        spent = cpu.between(before, cpu.used(server.process.pid))
     return {
         **quantiles("without browsers", [1000 * lap for lap in laps]),
         "without browsers, moves unanswered": len(late),
         **{
             f"without browsers, CPU ms a move: {kind}": 1000 * spent[kind] / max(1, len(laps))
-            for kind in (_cpu.SCRIPTS, _cpu.LOOP)
+            for kind in (cpu.SCRIPTS, cpu.LOOP)
             if kind in spent
         },
     }

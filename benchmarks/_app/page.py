@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from _app_server import Server, new_page, settle
+from _app.server import Server, new_page, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

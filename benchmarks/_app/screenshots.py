@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _app_server import chromium, new_page, serve, settle
+from _app.server import chromium, new_page, serve, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

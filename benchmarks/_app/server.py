@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds for anything: a busy machine is slow, not broken
 # Streamlit says when its script has run; a page that has not changed for a while after that is drawn.
 WATCH = """window.lastChange = performance.now();

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import _cpu
 import numpy as np
-from _app_page import PATIENCE, SESSION, Threads, instrument, visit
-from _app_server import Server
+
+from _app.page import PATIENCE, SESSION, Threads, instrument, visit
+from _app.server import Server
+from _common import cpu
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,12 +39,12 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
     for page in pages:
         instrument(page)
     threads = [Threads(page) for page in pages]
-    before, memory = _cpu.used(server.process.pid), Peak(server)
+    before, memory = cpu.used(server.process.pid), Peak(server)
     for page in pages:
         page.evaluate(f"given => {{ window.session = ({SESSION})(given) }}", [seconds, PATIENCE])
     with memory:
         results = [page.evaluate("() => window.session") for page in pages]
-    spent = _cpu.between(before, _cpu.used(server.process.pid))
+    spent = cpu.between(before, cpu.used(server.process.pid))
     inside = Counter[str]()
     for thread in threads:
         inside.update(thread.since())

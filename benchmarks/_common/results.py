@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
-from dmpo_explore.files import atomic_file
+from dmpo_explore.utils.files import atomic_file
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:

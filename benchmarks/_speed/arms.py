@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from _timing import Arm
 from torch import Tensor, nn
 
 import dmpo_explore as dx
-from dmpo_explore.engine import infer, stream
-from dmpo_explore.merging import merge
-from dmpo_explore.policy import ConfidencePolicy, Policy
-from dmpo_explore.seeding import seeded
+from _common.timing import Arm
+from dmpo_explore.inference.torch_engine import infer, stream
+from dmpo_explore.models.merging import merge
+from dmpo_explore.policies.catalogue import ConfidencePolicy, Policy
+from dmpo_explore.utils.torch_seeding import seeded
 
 
 def spend(record: dx.ExitRecord, budget: float) -> Policy:
@@ -71,19 +71,19 @@ class Bench:
 
     @cached_property
     def compiled(self) -> Any:
-        from dmpo_explore.acceleration import compiled
+        from dmpo_explore.inference.torch_compile import compiled
 
         return compiled(self.model)
 
     @cached_property
     def graphed(self) -> Any:
-        from dmpo_explore.acceleration import graphed
+        from dmpo_explore.inference.torch_compile import graphed
 
         return graphed(self.model)
 
     @cached_property
     def onnx(self) -> dx.OnnxEngine:
-        from dmpo_explore.export import export_run
+        from dmpo_explore.inference.torch_export import export_run
 
         return dx.OnnxEngine(export_run(self.run, self.folder, self.nobody, force=True), threads=self.threads)
 

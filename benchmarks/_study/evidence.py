@@ -1,7 +1,7 @@
 """Evidence for decoupling: what exits do to the shared trunk while it learns, and what its stages know afterwards.
 
 In: a model in training, or a trained run. Out: tables, one row per epoch and early exit, or per stage. All of it is
-asked on validation images; how numbers are defined stands in `dmpo_explore.gradients`, `similarity` and `probes`.
+asked on validation images; how numbers are defined stands in `dmpo_explore.inspection.gradients`, `similarity` and `probes`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.build import build_model
-from dmpo_explore.data import make_transform
-from dmpo_explore.files import atomic_file
-from dmpo_explore.gradients import gradient_conflict
-from dmpo_explore.images import load_pictures
-from dmpo_explore.probes import probe_stages
-from dmpo_explore.representation import block_view, stage_tokens
-from dmpo_explore.similarity import linear_cka
+from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.torch_loaders import make_transform
+from dmpo_explore.inspection.cka import linear_cka
+from dmpo_explore.inspection.gradients import gradient_conflict
+from dmpo_explore.inspection.probes import probe_stages
+from dmpo_explore.inspection.tokens import block_view, stage_tokens
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.utils.files import atomic_file
 
 ALONG_TRAINING = 64  # images of the gradients
 AFTERWARDS = 400  # images of CKA and probes

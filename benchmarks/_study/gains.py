@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from _study_tables import Rights, cannot_meet, kept, rights, strongest_naive, tables
-from grids import BUDGETS, ENTERS, GRIDS, SEEDS, SPLITS
+
+from _study.grids import BUDGETS, ENTERS, GRIDS, SEEDS, SPLITS
+from _study.tables import Rights, cannot_meet, kept, rights, strongest_naive, tables
 
 RESAMPLES = 2000
 PARTS = {  # of DMPO: what is taken away → arm without it

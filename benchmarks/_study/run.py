@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from _evidence import GradientLog, stage_table
-from grids import BUDGETS, REPORTED
 
 import dmpo_explore as dx
-from dmpo_explore.calibration import calibration_error
-from dmpo_explore.files import atomic_file, atomic_folder, read_json, write_json, write_text
-from dmpo_explore.metrics import area
-from dmpo_explore.run import BUNDLED_RUNS, read_weights
+from _study.evidence import GradientLog, stage_table
+from _study.grids import BUDGETS, REPORTED
+from dmpo_explore.analysis.calibration import calibration_error
+from dmpo_explore.analysis.metrics import area
+from dmpo_explore.runs.run import BUNDLED_RUNS, read_weights
+from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
 Progress = Callable[[str], None]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from grids import BUDGETS, GRIDS, SEEDS
+
+from _study.grids import BUDGETS, GRIDS, SEEDS
 
 NAIVE = ("naive-cls", "naive-mean", "naive-both", "naive-equilibrium", "mixed")
 REFERENCES = {  # grid → arms of `core` that its own are read beside

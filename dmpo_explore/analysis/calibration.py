@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .record import ExitRecord
-from .record_check import logits_problems
-from .scores import SCORES, scores, tempered
+from ..policies.scores import SCORES, scores, tempered
+from ..records.record import ExitRecord
+from ..records.validation import logits_problems
 
 Array = npt.NDArray[Any]
 RANGE = (0.02, 50.0)  # of temperatures

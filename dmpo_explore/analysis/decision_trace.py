@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .leaving import NEVER, ByValue, Rule
-from .policy import BudgetedPolicy
-from .record import ExitRecord
-from .scores import tempered
+from ..policies.base import NEVER, ByValue, Rule
+from ..policies.catalogue import BudgetedPolicy
+from ..policies.scores import tempered
+from ..records.record import ExitRecord
 
 COMPARED = {  # policy → what it compares, as a person says it
     "confidence": "confidence",

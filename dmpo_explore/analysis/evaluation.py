@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from .fitting import WISHES, fit_policy
+from ..fitting.fit import WISHES, fit_policy
+from ..policies.catalogue import POLICIES, Policy
+from ..records.record import ExitRecord
+from ..runs.run import Run, load_run
+from ..utils.registry import lookup
 from .metrics import bootstrap_difference, summarise
-from .policy import POLICIES, Policy
-from .record import ExitRecord
-from .registry import lookup
-from .run import Run, load_run
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)  # without a wish
 FULL = {"full_depth": True}  # the wish for every image at the last exit

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .policy import Policy
-from .record import ExitRecord
-from .sweeping import realised_flops, sweep
+from ..fitting.sweep import realised_flops, sweep
+from ..policies.catalogue import Policy
+from ..records.record import ExitRecord
 
 Array = npt.NDArray[Any]
 

@@ -2,7 +2,7 @@
 
 In: an `ExitRecord`, and a record of a single image. Out: rows of the record, nearest first, and a share of the record's
 images. Ours, and only as good as what the exits say: a strange picture that every exit takes for a clear trouser has
-trousers for neighbours (benchmarks/strangers.py measures how often).
+trousers for neighbours (benchmarks/novelty.py measures how often).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .record import ExitRecord
+from ..records.record import ExitRecord
 
 LARGEST = 20_000_000  # logits of a record: with more than that the scores have to do
 NEAREST = 5  # neighbours whose mean distance says how lonely an image is

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..fitting.risk_control import RISKS
+from ..policies.catalogue import Policy
+from ..records.record import ExitRecord
 from .calibration import expected_error, tempered_record
-from .guarantee import RISKS
 from .metrics import summarise
-from .policy import Policy
-from .record import ExitRecord
 
 LEVEL = 0.05  # of the test whether a promised risk is exceeded
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 import dmpo_explore as dx
-from dmpo_explore.leaving import ByScore, ByValue
+
+from ..policies.base import ByScore, ByValue
 
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]

@@ -19,22 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import attribution_cache as kept
-from .attribution_methods import (
-    DELTA_BOUND,
-    FEWEST_STEPS,
-    METHODS,
-    REFUSED,
-    Explained,
-    Question,
-    integrate_exits,
-    within_bound,
-)
-from .attribution_quality import Masked, Quality, assess
-from .attribution_view import ExitView, make_baseline, one_image, rising_exits, undisturbed
-from .model import DMPO
-from .registry import lookup
-from .routing import Progress
+from ..inference.loop import Progress
+from ..models.dmpo import DMPO
+from ..utils.registry import lookup
+from . import cache as kept
+from .exit_model import ExitView, make_baseline, one_image, rising_exits, undisturbed
+from .methods import DELTA_BOUND, FEWEST_STEPS, METHODS, REFUSED, Explained, Question, integrate_exits, within_bound
+from .quality import Masked, Quality, assess
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .files import atomic_folder, cache_dir, read_json, write_json
+from ..utils.files import atomic_folder, cache_dir, read_json, write_json
 
 FORMAT = 1
 ARRAYS = ("heat", "tokens", "prefix")

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .model import DMPO, evaluating
-from .registry import lookup
+from ..models.dmpo import DMPO, evaluating
+from ..utils.registry import lookup
 
 
 class ExitView(nn.Module):

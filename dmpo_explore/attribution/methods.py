@@ -25,10 +25,10 @@ from captum.attr import (
 )
 from torch import Tensor
 
-from .attribution_rollout import roll_out
-from .attribution_view import ExitView, Layer, cell_index, exit_logits, layers, rising_exits, to_cells, to_pixels
-from .model import DMPO
-from .seeding import seeded
+from ..models.dmpo import DMPO
+from ..utils.torch_seeding import seeded
+from .exit_model import ExitView, Layer, cell_index, exit_logits, layers, rising_exits, to_cells, to_pixels
+from .rollout import roll_out
 
 DELTA_BOUND = 0.05  # ours: |delta| above this share of |logit difference|, or of 1 logit if that is more, is too much
 FEWEST_STEPS = 50  # 16 steps gave the wrong sign on a ViT

@@ -17,10 +17,10 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-from .attribution_methods import DELTA_BOUND, FEWEST_STEPS, within_bound
-from .attribution_view import ExitView, make_baseline, one_image, rising_exits, undisturbed
-from .model import DMPO, Stage
-from .routing import Progress
+from ..inference.loop import Progress
+from ..models.dmpo import DMPO, Stage
+from .exit_model import ExitView, make_baseline, one_image, rising_exits, undisturbed
+from .methods import DELTA_BOUND, FEWEST_STEPS, within_bound
 
 
 @dataclass(frozen=True, eq=False)

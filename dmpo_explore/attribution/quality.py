@@ -18,9 +18,9 @@ import torch
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from .attribution_view import cell_index
-from .routing import Progress
-from .seeding import seeded
+from ..inference.loop import Progress
+from ..utils.torch_seeding import seeded
+from .exit_model import cell_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attribution_view import ExitView
+from .exit_model import ExitView
 
 
 def rollout(attentions: list[Tensor]) -> Tensor:

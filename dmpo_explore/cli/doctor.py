@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .files import cache_dir
-from .images import DATASETS, load_pictures
-from .run import BUNDLED_RUNS, list_runs, load_run, runs_root
-from .weights import SOURCES, cached_weights
+from .. import __version__
+from ..data.images import DATASETS, load_pictures
+from ..pretrained.weights import SOURCES, cached_weights
+from ..runs.run import BUNDLED_RUNS, list_runs, load_run, runs_root
+from ..utils.files import cache_dir
 
 PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pandas", "plotly", "streamlit")
 
@@ -74,7 +74,7 @@ def app_file() -> Path:
     if find_spec("streamlit") is None:
         raise ImportError("the app needs Streamlit: pip install 'dmpo-explore[app]'")
     spec = find_spec("dmpo_explore_app")
-    folders = [*map(Path, (spec and spec.submodule_search_locations) or ()), Path(__file__).parents[1] / "app"]
+    folders = [*map(Path, (spec and spec.submodule_search_locations) or ()), Path(__file__).parents[2] / "app"]
     for folder in folders:
         if (folder / "main.py").is_file():
             return folder / "main.py"

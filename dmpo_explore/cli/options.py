@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .config import Config
+from ..config import Config
 
 # section → field → help. Names are the option's, but for those in RENAMED.
 HELP: dict[str, dict[str, str]] = {

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from .training import EpochResult
+    from ..training.loop import EpochResult
 
 
 class Bar:

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__
-from .cli_options import WISH_PANEL, config_from, config_options, refuse_beside, wish_from, wish_options
-from .cli_show import Bar, clock, epoch_line, percents, print_result, say
-from .progress import ProgressFile
+from .. import __version__
+from ..jobs.progress import ProgressFile
+from .options import WISH_PANEL, config_from, config_options, refuse_beside, wish_from, wish_options
+from .output import Bar, clock, epoch_line, percents, print_result, say
 
 if TYPE_CHECKING:
-    from .config import Config
-    from .policy import Policy
-    from .run import Run
-    from .training import EpochResult
+    from ..config import Config
+    from ..policies.catalogue import Policy
+    from ..runs.run import Run
+    from ..training.loop import EpochResult
 
 DEFAULT_BACKBONE, DEFAULT_DATA = "vit_small_patch14_dinov2", "fashion-mnist"
 
@@ -94,8 +94,8 @@ def fetch(
     as_json: Json = False,
 ) -> None:
     """Download what training needs into the cache: by default the default backbone's weights and Fashion-MNIST."""
-    from .images import fetch_data
-    from .weights import fetch_weights
+    from ..data.images import fetch_data
+    from ..pretrained.weights import fetch_weights
 
     if not backbone and not data:
         backbone, data = [DEFAULT_BACKBONE], [DEFAULT_DATA]
@@ -132,8 +132,8 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on."""
-    from .config import Config
-    from .run import load_run, read_config
+    from ..config import Config
+    from ..runs.run import load_run, read_config
 
     _hear_ctrl_c(progress)
     if resume and (name or force or config):
@@ -143,8 +143,8 @@ def train(
     if estimate:
         _estimate(chosen, device, as_json)
         return
-    from .experiment import default_name
-    from .experiment import train as run_training
+    from ..training.train import default_name
+    from ..training.train import train as run_training
 
     name = resume or name or default_name(chosen)
     main = os.environ.get("RANK", "0") == "0"
@@ -196,7 +196,7 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Run every exit of a run over a split and keep the scores; every later question is asked of them."""
-    from .run import load_run
+    from ..runs.run import load_run
 
     _hear_ctrl_c(progress)
     opened, splits = load_run(run), split or ["val", "test"]
@@ -221,7 +221,7 @@ def _hear_ctrl_c(progress: Path | None) -> None:
 
 def _record(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
     """Record ``splits`` with a bar; a row for each."""
-    from .experiment import record_run
+    from ..training.train import record_run
 
     rows: list[dict[str, Any]] = []
     with Bar() as bar:
@@ -250,7 +250,7 @@ def _recorded(row: dict[str, Any]) -> str:
 
 def _estimate(config: Config, device: str, as_json: bool) -> None:
     """Time a few steps and say what the whole takes."""
-    from .estimate import estimate, measure_rates
+    from ..jobs.estimate import estimate, measure_rates
 
     rates = measure_rates(config, device)
     found = estimate(config, rates)
@@ -300,7 +300,7 @@ def evaluate(
     --risk is a promise: with probability 1 - delta over the validation images, new images like them have at most the
     risk epsilon. Where no threshold can be certified nobody leaves early.
     """
-    from .evaluation import evaluate_policies, evaluate_protocol, evaluate_runs, policy_table, table
+    from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs, policy_table, table
 
     wish = wish_from(settings)
     if all_policies or protocol:
@@ -322,7 +322,7 @@ def evaluate(
 
 def _fitted(run: Run, settings: dict[str, Any]) -> Policy:
     """What a run is used with: the wish fulfilled on val, by default the cheapest that loses no accuracy there."""
-    from .evaluation import fit_wish
+    from ..analysis.evaluation import fit_wish
 
     wish = wish_from(settings)
     if not {"flops", "accuracy_drop", "shares", "threshold", "risk"} & wish.keys():
@@ -348,13 +348,13 @@ def predict(
     Without a wish the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported and
     the others go on; the exit status is then 1.
     """
-    from .files import write_text
-    from .picture_files import find_pictures
-    from .run import load_run
+    from ..data.image_files import find_pictures
+    from ..runs.run import load_run
+    from ..utils.files import write_text
 
     opened, files = load_run(run), find_pictures(paths)
     fitted = _fitted(opened, settings)
-    from .prediction import predict_files, to_csv
+    from ..inference.torch_predict import predict_files, to_csv
 
     rows = []
     with Bar() as bar:
@@ -384,11 +384,11 @@ def export(
     Without a wish the policy is the cheapest that loses no accuracy on val. `dx.OnnxEngine(DIR)` runs it; the README
     in the folder says how others can.
     """
-    from .run import load_run
+    from ..runs.run import load_run
 
     opened = load_run(run)
     fitted = _fitted(opened, settings)
-    from .export import export_run
+    from ..inference.torch_export import export_run
 
     with Bar() as bar:
         path = export_run(opened, out, fitted, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
@@ -400,7 +400,7 @@ def export(
 @app.command()
 def policies(as_json: Json = False) -> None:
     """What each policy does; T is its threshold."""
-    from .policy import POLICIES
+    from ..policies.catalogue import POLICIES
 
     rows = [
         {
@@ -442,9 +442,9 @@ def search(
     Every epoch of every trial is a candidate. Several workers may search together: start one, then others with
     --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
     """
-    from .cli_search import SearchProgress, draw_front, front_lines, space_from
-    from .search import run_search
-    from .studies import search_front
+    from ..search.run import run_search
+    from ..search.study import search_front
+    from .search import SearchProgress, draw_front, front_lines, space_from
 
     if front and (name or resume or space or trials or minutes):
         raise typer.BadParameter("only shows a study; leave out what searches", param_hint="--front")
@@ -473,8 +473,8 @@ def search(
 @app.command()
 def runs(as_json: Json = False) -> None:
     """The runs there are: bundled ones and those in ./runs (or $DMPO_EXPLORE_RUNS)."""
-    from .inventory import run_facts
-    from .run import list_runs
+    from ..runs.run import list_runs
+    from .doctor import run_facts
 
     rows = [run_facts(name) for name in list_runs()]
     print_result(rows, as_json, [f"{row['run']:<20}  {row['facts']}" for row in rows] or ["no runs yet"])
@@ -487,7 +487,7 @@ def app_command(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Start the app."""
-    from .inventory import app_file
+    from .doctor import app_file
 
     options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
     options += [f"--server.port={port}"] if port else []
@@ -501,7 +501,7 @@ def app_command(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """What is installed, which device, and whether weights, data and runs are there."""
-    from .inventory import diagnose
+    from .doctor import diagnose
 
     facts = diagnose()
     plain = {key: value for key, value in facts.items() if not isinstance(value, dict)}

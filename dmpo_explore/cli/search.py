@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .cli_options import HELP, RENAMED, config_from
-from .cli_show import Bar, clock
-from .config import Config
-from .files import write_text
+from ..config import Config
+from ..utils.files import write_text
+from .options import HELP, RENAMED, config_from
+from .output import Bar, clock
 
 if TYPE_CHECKING:
-    from .search import SearchStep
-    from .space import SearchSpace
-    from .studies import SearchFront
+    from ..search.run import SearchStep
+    from ..search.space import SearchSpace
+    from ..search.study import SearchFront
 
 SHOWN = 6  # points of the front in a line
 
@@ -41,7 +41,7 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
             raise typer.BadParameter("goes on with the study's own space; leave out --space and settings",
                                      param_hint="--resume")  # fmt: skip
         return None
-    from .space import default_space, read_space
+    from ..search.space import default_space, read_space
 
     space = read_space(file) if file else default_space()
     return space.fix(typed) if typed else space
@@ -83,7 +83,7 @@ def step_line(step: SearchStep) -> str:
 
 def draw_front(front: SearchFront, path: Path) -> None:
     """Write the front as a page of its own, whole or not at all."""
-    from .figures_search import front_figure
+    from ..figures.search import front_figure
 
     text = front_figure(front.table, front.epochs, "plotly_white").to_html(include_plotlyjs=True)
     write_text(path, text)
@@ -91,7 +91,7 @@ def draw_front(front: SearchFront, path: Path) -> None:
 
 def front_lines(front: SearchFront) -> list[str]:
     """The front as a table, and what to do with it."""
-    from .studies import settings_text
+    from ..search.study import settings_text
 
     trials = ", ".join(f"{count} {state}" for state, count in front.trials.items() if count) or "none yet"
     seconds = "" if front.goal.max_seconds is None else f", {front.goal.max_seconds:g} s"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .registry import unknown
+from ..utils.registry import unknown
 from .sources import DATASETS, Ints, Pixels, Source, folder_source, stratified_rows
 
 __all__ = ["DATASETS", "SPLITS", "Pictures", "fetch_data", "load_pictures", "stratified_rows"]

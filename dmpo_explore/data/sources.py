@@ -18,10 +18,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import cache_dir
-from .picture_files import SUFFIXES, open_picture
+from ..utils.files import cache_dir
+from .image_files import SUFFIXES, open_picture
 
-BUNDLED = Path(__file__).parent / "assets" / "fashion-mnist"
+BUNDLED = Path(__file__).parents[1] / "assets" / "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 Ints = NDArray[np.int64]

@@ -20,15 +20,15 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from .data import make_loader
-from .engine import record_split
-from .files import read_json, sha256, write_json
+from ..inference.torch_engine import record_split
+from ..models.dmpo import DMPO
+from ..records.record import ExitRecord
+from ..runs.run import WEIGHTS, Run, read_weights_meta
+from ..utils.files import read_json, sha256, write_json
+from ..utils.registry import lookup
+from ..utils.torch_seeding import seeded
 from .images import Pictures
-from .model import DMPO
-from .record import ExitRecord
-from .registry import lookup
-from .run import WEIGHTS, Run, read_weights_meta
-from .seeding import seeded
+from .torch_loaders import make_loader
 
 STRENGTHS = (1, 2, 3, 4, 5)
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from .config import Preprocess
+from ..config import Preprocess
+from ..utils.registry import lookup
 from .images import Pictures
-from .registry import lookup
 
 Transform = Callable[[NDArray[np.uint8]], Tensor]
 INTERPOLATIONS = {

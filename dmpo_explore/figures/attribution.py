@@ -19,7 +19,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
 
-from .figures import GREY, new_figure
+from .trade_off import GREY, new_figure
 
 FOR, AGAINST = "#D55E00", "#0072B2"
 DIVERGING = [[0.0, "rgba(0,114,178,0.95)"], [0.5, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.95)"]]

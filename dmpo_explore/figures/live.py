@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from .figures import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
+from .trade_off import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
 
 if TYPE_CHECKING:
-    from .tally import Point
+    from ..inference.live_stats import Point
 
 Moves = Sequence[tuple[int, str]]  # images answered when it came, and what to call it
 LEAST = 0.04  # share of the height from which a band has room for its name

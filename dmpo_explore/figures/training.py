@@ -11,7 +11,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from .figures import GREY, history_figure
+from .trade_off import GREY, history_figure
 
 SHADE = "rgba(0,114,178,0.10)"
 

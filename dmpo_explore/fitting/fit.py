@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .calibration import fit_temperatures
-from .guarantee import Certificate, certify
-from .leaving import ByScore
-from .policy import POLICIES, BudgetedPolicy, ConfidencePolicy, Policy
-from .record import ExitRecord
-from .registry import lookup
-from .sweeping import TIE, Sweep, learned_policy, realised_flops, share_thresholds, sweep
-from .threshold_vector import best_thresholds, budget_key, floor_key
+from ..analysis.calibration import fit_temperatures
+from ..policies.base import ByScore
+from ..policies.catalogue import POLICIES, BudgetedPolicy, ConfidencePolicy, Policy
+from ..records.record import ExitRecord
+from ..utils.registry import lookup
+from .per_exit import best_thresholds, budget_key, floor_key
+from .risk_control import Certificate, certify
+from .sweep import TIE, Sweep, learned_policy, realised_flops, share_thresholds, sweep
 
 __all__ = ["TIE", "Sweep", "cross_validated_gain", "fit_policy", "realised_flops", "sweep"]
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .leaving import ByScore
-from .record import ExitRecord
-from .sweeping import leaning, midway, tie_ends
+from ..policies.base import ByScore
+from ..records.record import ExitRecord
+from .sweep import leaning, midway, tie_ends
 
 Array = npt.NDArray[Any]
 Key = Callable[[Array, Array], Array]  # correct, flops → what is wanted, −inf where the wish is not met

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .policy import Policy
-from .record import ExitRecord
-from .registry import lookup
-from .sweeping import SHARES
+from ..policies.catalogue import Policy
+from ..records.record import ExitRecord
+from ..utils.registry import lookup
+from .sweep import SHARES
 
 Array = npt.NDArray[Any]
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .gate import gate_target, learn_gate
-from .leaving import ByScore
-from .policy import POLICIES, BudgetedPolicy, ConfidencePolicy, GatePolicy, Policy
-from .record import ExitRecord
-from .registry import lookup
+from ..policies.base import ByScore
+from ..policies.catalogue import POLICIES, BudgetedPolicy, ConfidencePolicy, GatePolicy, Policy
+from ..policies.learned import gate_target, learn_gate
+from ..records.record import ExitRecord
+from ..utils.registry import lookup
 
 TIE = 1e-6  # float noise between batch sizes reaches 4e-7
 SHARES = np.linspace(0, 1, 51)  # settings of `BudgetedPolicy`

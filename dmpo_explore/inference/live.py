@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .policy import Policy
-from .record import ExitRecord
-from .registry import lookup
-from .routing import Inference
-from .tally import Call, Count, Tally
+from ..policies.catalogue import Policy
+from ..records.record import ExitRecord
+from ..utils.registry import lookup
+from .live_stats import Call, Count, Tally
+from .loop import Inference
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .model import DMPO
-    from .run import Run
+    from ..models.dmpo import DMPO
+    from ..runs.run import Run
 
 Ints = npt.NDArray[np.int64]
 ENGINES = {"infer": 1, "stream": 4}  # name → batches in a call
@@ -233,8 +233,8 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
     """
     import torch
 
-    from .data import make_transform
-    from .engine import infer, stream
+    from ..data.torch_loaders import make_transform
+    from .torch_engine import infer, stream
 
     batches = lookup(ENGINES, engine, "engine")
     if batch_size < 1:

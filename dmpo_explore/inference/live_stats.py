@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .leaving import ByValue
-from .policy import Policy
-from .record import ExitRecord
-from .routing import Inference
+from ..policies.base import ByValue
+from ..policies.catalogue import Policy
+from ..records.record import ExitRecord
+from .loop import Inference
 
 Ints = npt.NDArray[np.int64]
 WINDOW = 2000  # calls that quantiles are taken of

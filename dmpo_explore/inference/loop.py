@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
-from .policy import Policy, not_deployable
+from ..policies.catalogue import Policy, not_deployable
 
 Ints = npt.NDArray[np.int64]
 Step = Callable[[Any, Any], tuple[Any, Any, Any]]  # x, side → x, logits (b, C) float32, side; side may be None

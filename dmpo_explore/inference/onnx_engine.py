@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .files import read_json
-from .picture_files import open_picture
-from .policy import Policy
-from .routing import Inference, Progress, Step, check_images, images_in, route, route_stream
+from ..data.image_files import open_picture
+from ..policies.catalogue import Policy
+from ..utils.files import read_json
+from .loop import Inference, Progress, Step, check_images, images_in, route, route_stream
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"

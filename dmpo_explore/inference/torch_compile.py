@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .engine import as_step, stage_function
-from .model import DMPO
-from .routing import Step
+from ..models.dmpo import DMPO
+from .loop import Step
+from .torch_engine import as_step, stage_function
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # of batches with a CUDA graph of their own
 Outputs = tuple[Tensor, Tensor, Tensor | None]

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .model import DMPO, Stage, evaluating
-from .policy import Policy
-from .record import ExitRecord, RecordMeta
-from .registry import lookup
-from .routing import Inference, Progress, Step, check_images, images_in, route, route_stream
-from .scores import SCORES, scores
+from ..models.dmpo import DMPO, Stage, evaluating
+from ..policies.catalogue import Policy
+from ..policies.scores import SCORES, scores
+from ..records.record import ExitRecord, RecordMeta
+from ..utils.registry import lookup
+from .loop import Inference, Progress, Step, check_images, images_in, route, route_stream
 
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 

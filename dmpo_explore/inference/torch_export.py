@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .engine import stage_function
-from .files import atomic_folder, write_json, write_text
-from .model import DMPO
+from ..models.dmpo import DMPO
+from ..policies.catalogue import Policy, not_deployable
+from ..runs.run import Run
+from ..utils.files import atomic_folder, write_json, write_text
+from .loop import Progress
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
-from .policy import Policy, not_deployable
-from .routing import Progress
-from .run import Run
+from .torch_engine import stage_function
 
 TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
 README = "README.md"

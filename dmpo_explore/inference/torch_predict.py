@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .data import make_transform
-from .engine import infer
-from .picture_files import find_pictures, open_picture
-from .policy import Policy
-from .run import Run
+from ..data.image_files import find_pictures, open_picture
+from ..data.torch_loaders import make_transform
+from ..policies.catalogue import Policy
+from ..runs.run import Run
+from .torch_engine import infer
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .loss import exit_losses
-from .model import DMPO, evaluating
+from ..models.dmpo import DMPO, evaluating
+from ..training.losses import exit_losses
 
 
 def shared_parameters(model: DMPO, exit: int) -> list[nn.Parameter]:

@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .bypass import NoBypass
-from .model import DMPO, Stage, evaluating
+from ..models.bypass import NoBypass
+from ..models.dmpo import DMPO, Stage, evaluating
 
 
 @dataclass(frozen=True)

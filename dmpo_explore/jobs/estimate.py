@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .config import Config, DataConfig, TrainingConfig
+from ..config import Config, DataConfig, TrainingConfig
 from .progress import peak_memory
 
 if TYPE_CHECKING:
-    from .images import Pictures
-    from .model import DMPO
-    from .training import EpochResult
+    from ..data.images import Pictures
+    from ..models.dmpo import DMPO
+    from ..training.loop import EpochResult
 
 STEPS = 6  # timed, behind a first one that warms up
 SAMPLE = 250  # validation images that are timed
@@ -106,7 +106,7 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
     Raises:
         As `experiment.train`.
     """
-    from .experiment import train
+    from ..training.train import train
 
     sizes, short = _sizes(config), probe(config)
     short = replace(short, data=replace(short.data, train_size=min(short.data.train_size or 1, sizes["train"])))
@@ -138,15 +138,15 @@ def _sizes(config: Config) -> dict[str, Any]:
 
 
 def _pictures(config: Config, split: str) -> Pictures:
-    from .images import load_pictures
+    from ..data.images import load_pictures
 
     return load_pictures(config.data.name, split, root=config.data.root, seed=config.data.seed)
 
 
 def _recording(config: Config, model: DMPO) -> float:
     """Seconds per image in float32, as records are made."""
-    from .data import make_loader
-    from .engine import all_logits
+    from ..data.torch_loaders import make_loader
+    from ..inference.torch_engine import all_logits
 
     pictures = _pictures(config, "val")
     loader = make_loader(pictures.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)

@@ -31,13 +31,13 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from .config import Config
+from ..config import Config
+from ..data.images import load_pictures
+from ..pretrained.weights import find_weights
+from ..runs.run import BUNDLED_RUNS, RUN_NAME, WEIGHTS, Run, new_run_path, read_config, runs_root
+from ..utils.files import read_json, write_json, write_text
 from .estimate import Rates
-from .files import read_json, write_json, write_text
-from .images import load_pictures
 from .progress import DONE, Progress, read_progress
-from .run import BUNDLED_RUNS, RUN_NAME, WEIGHTS, Run, new_run_path, read_config, runs_root
-from .weights import find_weights
 
 SPLITS = ("val", "test")
 RUNNING, STOPPING, FINISHED, STOPPED, FAILED, DELETED = (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from .files import read_json, write_json
+from ..utils.files import read_json, write_json
 
 EVERY = 0.5  # seconds between two writes
 DONE = "done"  # what a command does that is at its end

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from .config import Preprocess
-from .registry import lookup
+from ..config import Preprocess
+from ..utils.registry import lookup
 
 
 def _from_tokens(state: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .config import Preprocess
-from .cut import LAYOUTS
-from .registry import lookup
+from ..config import Preprocess
+from ..utils.registry import lookup
+from .backbone import LAYOUTS
 
 
 def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from .backbone import create_backbone, split_backbone
+from ..config import ModelConfig
+from ..pretrained.weights import find_weights, is_hub
+from ..utils.registry import lookup
+from .backbone import Backbone, check_backbone
 from .bypass import BYPASSES
-from .config import ModelConfig
-from .cut import Backbone, check_backbone
-from .model import DMPO, Stage
-from .predictor import PREDICTORS, LinearPredictor
-from .registry import lookup
+from .dmpo import DMPO, Stage
+from .predictors import PREDICTORS, LinearPredictor
+from .timm_backbones import create_backbone, split_backbone
 from .tuning import tune
-from .weights import find_weights, is_hub
 
 
 def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:

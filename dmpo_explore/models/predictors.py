@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from .registry import lookup
+from ..utils.registry import lookup
 
 EPS = 1e-6
 

@@ -26,8 +26,8 @@ from timm.models import is_model_in_modules, swin_transformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from .config import Preprocess
-from .cut import Backbone, exit_blocks
+from ..config import Preprocess
+from .backbone import Backbone, exit_blocks
 
 
 def create_backbone(

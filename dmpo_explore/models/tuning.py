@@ -19,7 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu
 
-from .registry import lookup
+from ..utils.registry import lookup
 
 # the first row of which a backbone has layers is what LoRA tunes
 LORA_LAYERS: dict[str, str] = {

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from .files import write_json
-from .record import ExitRecord
+from ..records.record import ExitRecord
+from ..utils.files import write_json
 from .scores import scores, tempered
 
 State = tuple[Any, ...]

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
-from .files import read_json, write_json
-from .gate import judge, log_odds
-from .leaving import ByCount, ByScore, Rule, State
-from .record import ExitRecord
-from .registry import lookup, unknown
+from ..records.record import ExitRecord
+from ..utils.files import read_json, write_json
+from ..utils.registry import lookup, unknown
+from .base import ByCount, ByScore, Rule, State
+from .learned import judge, log_odds
 
 
 class Policy(Rule):

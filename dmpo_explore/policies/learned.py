@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
-from .record import ExitRecord
+from ..records.record import ExitRecord
 
 FEATURES = ("log-odds", "entropy", "margin", "repeats", "log-odds before", "margin before")
 CLIP = 1e-3  # of confidence before its log-odds, so that float noise near 1 stays small

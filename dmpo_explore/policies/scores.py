@@ -12,7 +12,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from .registry import unknown
+from ..utils.registry import unknown
 
 SCORES = ("prediction", "confidence", "entropy", "margin")
 

@@ -24,9 +24,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.files import atomic_file, cache_dir, sha256
+from ..utils.registry import unknown
 from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
-from .files import atomic_file, cache_dir, sha256
-from .registry import unknown
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import record_check
-from .files import atomic_folder, read_json, write_json
-from .record_check import FORMAT_VERSION, META_FIELDS, SCORE_TYPES, array_problems, meta_problems, open_array
-from .registry import unknown
+from ..utils.files import atomic_folder, read_json, write_json
+from ..utils.registry import unknown
+from . import validation
+from .validation import FORMAT_VERSION, META_FIELDS, SCORE_TYPES, array_problems, meta_problems, open_array
 
 Array = npt.NDArray[Any]
 
@@ -162,7 +162,7 @@ class ExitRecord:
     @staticmethod
     def problems(path: str | Path) -> list[str]:
         """Everything that keeps folder ``path`` from being a record, not only the first; its logits are read too."""
-        return record_check.problems(path)
+        return validation.problems(path)
 
 
 def _check(record: ExitRecord, path: Path, read_logits: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .files import read_json
+from ..utils.files import read_json
 
 FORMAT_VERSION = 1
 SCORE_TYPES: dict[str, Any] = {

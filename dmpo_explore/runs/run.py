@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .config import Config, ModelConfig, Preprocess
-from .files import atomic_file, read_json
-from .policy import Policy, read_policies
-from .record import ExitRecord
-from .registry import unknown
+from ..config import Config, ModelConfig, Preprocess
+from ..utils.files import atomic_file, read_json
+from ..policies.catalogue import Policy, read_policies
+from ..records.record import ExitRecord
+from ..utils.registry import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from torch import Tensor
 
-    from .images import Pictures
-    from .model import DMPO
+    from ..data.images import Pictures
+    from ..models.dmpo import DMPO
 
 WEIGHTS = "weights.safetensors"
-BUNDLED_RUNS = Path(__file__).parent / "assets" / "runs"
+BUNDLED_RUNS = Path(__file__).parents[1] / "assets" / "runs"
 RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -122,7 +122,7 @@ class Run:
         """How `model` wants its pictures; needs no weights."""
         import torch
 
-        from .build import build_reference
+        from ..models.factory import build_reference
 
         with torch.device("meta"):  # shapes only
             return build_reference(self.config.model, 2).preprocess
@@ -131,7 +131,7 @@ class Run:
         """(B, 3, S, S) float32: the pictures at ``rows`` (indices, mask or slice) as `model` wants them."""
         import torch
 
-        from .data import make_transform
+        from ..data.torch_loaders import make_transform
 
         pictures = self.pictures(split).subset(rows)
         if not len(pictures):
@@ -150,8 +150,8 @@ class Run:
             FileNotFoundError: no epoch has been finished, or the backbone has to be fetched first.
             ValueError: the weights are truncated, foreign, or were trained on another backbone file; unknown device.
         """
-        from .build import build_model
-        from .seeding import seeded
+        from ..models.factory import build_model
+        from ..utils.torch_seeding import seeded
 
         place = _device(device)
         state, meta = read_weights(self.path), read_weights_meta(self.path)
@@ -168,13 +168,13 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{self.path / WEIGHTS}: {error}") from None
         if merge:
-            from .merging import merge as fold
+            from ..models.merging import merge as fold
 
             fold(model)
         return model.to(place).eval()
 
     def _load_pictures(self, split: str) -> Pictures:
-        from .images import load_pictures
+        from ..data.images import load_pictures
 
         data = self.config.data
         return load_pictures(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
@@ -289,7 +289,7 @@ def read_weights_meta(path: Path) -> dict[str, str]:
 
 def backbone_sha256(config: ModelConfig) -> str:
     """Hash of the backbone file: the published one (`SOURCES`) or one's own; empty for timm's hub and random."""
-    from .weights import SOURCES, find_weights
+    from ..pretrained.weights import SOURCES, find_weights
 
     if config.weights == "auto" and config.backbone in SOURCES:
         return SOURCES[config.backbone].sha256

@@ -16,16 +16,16 @@ import numpy.typing as npt
 import optuna
 import pandas as pd
 
-from .config import Config
-from .files import atomic_file, atomic_folder, read_json, write_json, write_text
+from ..config import Config
+from ..runs.run import load_run, runs_root, save_weights
+from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 from .pareto import Goal, operating_points
-from .run import load_run, runs_root, save_weights
-from .studies import POINT, kept_name, read_front, settings_text, trial_name
-from .trials import EPOCH, points_of, trajectories
+from .study import POINT, kept_name, read_front, settings_text, trial_name
+from .trial_storage import EPOCH, points_of, trajectories
 
 if TYPE_CHECKING:
-    from .model import DMPO
-    from .training import EpochResult
+    from ..models.dmpo import DMPO
+    from ..training.loop import EpochResult
 
 MARK = "search.json"  # in a run folder that a search keeps: study, trial, epoch
 

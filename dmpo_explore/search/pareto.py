@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .record import ExitRecord
-from .registry import unknown
-from .sweeping import sweep
+from ..fitting.sweep import sweep
+from ..records.record import ExitRecord
+from ..utils.registry import unknown
 
 Array = npt.NDArray[Any]
 BUDGETS = 20  # levels of compute at which an epoch is read

@@ -19,15 +19,24 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
-from .keeping import Keeper, tidy
-from .run import load_run, runs_root
+from ..runs.run import load_run, runs_root
+from .checkpoints import Keeper, tidy
+from .learning_curves import Trajectory, all_points, can_extend
 from .space import SearchSpace
-from .studies import STATES, SearchFront, open_study, read_front, trial_name
-from .trajectory import Trajectory, all_points, can_extend
-from .trials import State, TrajectorySampler, free_stale_trials, give_back, identity, latest, suggest, trajectories
+from .study import STATES, SearchFront, open_study, read_front, trial_name
+from .trial_storage import (
+    State,
+    TrajectorySampler,
+    free_stale_trials,
+    give_back,
+    identity,
+    latest,
+    suggest,
+    trajectories,
+)
 
 if TYPE_CHECKING:
-    from .training import StepHook
+    from ..training.loop import StepHook
 
 FAILURES = 5  # in a row, and the space is not worth going on with
 
@@ -182,7 +191,7 @@ class _Worker:
 
     def _epochs(self, trial: optuna.Trial, number: int) -> None:
         """Train until the last epoch; TrialPruned behind the one from which on the front is out of reach."""
-        from .experiment import train
+        from ..training.train import train
 
         config = self.space.config(suggest(trial, self.space))
         trial.set_user_attr("planned", config.training.epochs)

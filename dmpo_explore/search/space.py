@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .config import Config
+from ..config import Config
+from ..utils.registry import unknown
 from .pareto import Goal
-from .registry import unknown
 
 Params = dict[str, Any]
 PARTS = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in typing.get_type_hints(Config).items()}
@@ -279,23 +279,23 @@ def _range(key: str, value: dict[str, Any], base: Config) -> Range:
 def _names(key: str) -> Collection[str]:
     """What may stand for a part; empty where the config itself knows."""
     if key == "training.schedule":
-        from .schedule import SCHEDULES
+        from ..training.schedules import SCHEDULES
 
         return SCHEDULES
     if key == "training.coupling":
-        from .loss import COUPLINGS
+        from ..training.losses import COUPLINGS
 
         return COUPLINGS
     if key == "model.tuning":
-        from .tuning import TUNINGS
+        from ..models.tuning import TUNINGS
 
         return TUNINGS
     if key == "model.bypass":
-        from .bypass import BYPASSES
+        from ..models.bypass import BYPASSES
 
         return BYPASSES
     if key in ("model.predictor", "model.read", "model.normalisation"):
-        from .predictor import NORMALISATIONS, PREDICTORS, READS
+        from ..models.predictors import NORMALISATIONS, PREDICTORS, READS
 
         return {"predictor": PREDICTORS, "read": [*READS, "auto"], "normalisation": NORMALISATIONS}[key[6:]]
     return ()

@@ -16,11 +16,11 @@ import optuna
 import pandas as pd
 from optuna.study import StudyDirection
 
+from ..runs.run import RUN_NAME, runs_root
+from ..utils.registry import unknown
 from .pareto import Goal
-from .registry import unknown
-from .run import RUN_NAME, runs_root
 from .space import SearchSpace, default_space
-from .trials import State, epochs_of, latest, open_storage
+from .trial_storage import State, epochs_of, latest, open_storage
 
 POINT = ["accuracy", "flops_fraction", "threshold"]
 STATES = {

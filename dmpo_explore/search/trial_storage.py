@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from .learning_curves import Trajectory, best_candidate
 from .pareto import Goal
 from .space import Choice, Params, Range, SearchSpace
-from .trajectory import Trajectory, best_candidate
 
 try:
     import optuna

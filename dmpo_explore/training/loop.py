@@ -21,10 +21,10 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, LoggerType, set_seed
 from torch import Tensor, nn
 
-from .config import TrainingConfig
-from .loss import weighted_loss
-from .registry import unknown
-from .schedule import loss_weights
+from ..config import TrainingConfig
+from ..utils.registry import unknown
+from .losses import weighted_loss
+from .schedules import loss_weights
 
 
 @dataclass(frozen=True)

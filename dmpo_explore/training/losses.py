@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .registry import lookup
+from ..utils.registry import lookup
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .config import Config
-from .cost import CONVENTION, Cost
+from ..config import Config
+from ..models.flops import CONVENTION, Cost
 
 Row = dict[str, float]
 

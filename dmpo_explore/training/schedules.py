@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .registry import lookup
+from ..utils.registry import lookup
 
 Weights = NDArray[np.float64]
 

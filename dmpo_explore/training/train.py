@@ -25,22 +25,22 @@ from accelerate.utils import set_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .build import build_model, build_reference
-from .card import run_card
-from .config import Config, TrainingConfig
-from .cost import CONVENTION, Cost, measure_cost
-from .data import make_loader
-from .engine import record_split
-from .files import atomic_file, atomic_folder, write_text
-from .fitting import fit_policy
-from .images import Pictures, load_pictures
-from .metrics import area
-from .model import DMPO
-from .policy import write_policies
-from .record import ExitRecord, RecordMeta
-from .routing import Progress
-from .run import BUNDLED_RUNS, Run, load_run, new_run_path, save_weights
-from .training import EpochResult, StepHook, Validation, carry_frozen, fit, make_accelerator
+from ..analysis.metrics import area
+from ..config import Config, TrainingConfig
+from ..data.images import Pictures, load_pictures
+from ..data.torch_loaders import make_loader
+from ..fitting.fit import fit_policy
+from ..inference.loop import Progress
+from ..inference.torch_engine import record_split
+from ..models.dmpo import DMPO
+from ..models.factory import build_model, build_reference
+from ..models.flops import CONVENTION, Cost, measure_cost
+from ..policies.catalogue import write_policies
+from ..records.record import ExitRecord, RecordMeta
+from ..runs.run import BUNDLED_RUNS, Run, load_run, new_run_path, save_weights
+from ..utils.files import atomic_file, atomic_folder, write_text
+from .loop import EpochResult, StepHook, Validation, carry_frozen, fit, make_accelerator
+from .model_card import run_card
 
 RECORD_BATCH = 250
 BUDGETS = (0.3, 0.5, 0.7)

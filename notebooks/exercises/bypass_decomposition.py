@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from . import exercise
+from exercises import exercise
 
 
 @exercise
 def check_1(answer: Callable[[int, int], int]) -> str:
     """Nearly all of it is in the two linear layers, so it grows with width × hidden width."""
-    from dmpo_explore.bypass import ConvBypass
+    from dmpo_explore.models.bypass import ConvBypass
 
     for width, hidden in ((384, 64), (16, 4), (5, 7)):
         expected = sum(p.numel() for p in ConvBypass(width, hidden, (2, 2), 1).parameters())
@@ -26,7 +26,7 @@ def check_2(answer: Callable[[Any], Any]) -> str:
     """Stretch one direction far enough and it is all that CKA sees, though nothing was lost."""
     import torch
 
-    from dmpo_explore.similarity import linear_cka
+    from dmpo_explore.inspection.cka import linear_cka
 
     rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     image, identity = answer(rows), answer(torch.eye(8, dtype=torch.float64))
@@ -50,7 +50,7 @@ def most_broken() -> int:
     import torch
 
     import dmpo_explore as dx
-    from dmpo_explore.representation import read_out
+    from dmpo_explore.inspection.tokens import read_out
 
     run = dx.load_run("demo")
     model, labels = run.model(), torch.tensor(run.record("test").labels[:240])

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dmpo_explore.schedule import loss_weights
-
-from . import exercise
+from dmpo_explore.training.schedules import loss_weights
+from exercises import exercise
 
 EPOCHS = 100
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dmpo_explore as dx
-
-from . import exercise
+from exercises import exercise
 
 
 @exercise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import exercise
+from exercises import exercise
 
 
 @exercise
@@ -13,7 +13,7 @@ def check_1(answer: int) -> str:
     """Weights grow with the square of the channels, which is why tokens are reduced first."""
     import torch
 
-    from dmpo_explore.predictor import upper_triangle
+    from dmpo_explore.models.predictors import upper_triangle
 
     weights = {d: upper_triangle(torch.zeros(1, d, d)).shape[1] * 10 for d in (answer, answer + 1)}
     if weights[answer] > 10_000:
@@ -23,10 +23,10 @@ def check_1(answer: int) -> str:
 
 @exercise
 def check_2(answer: Callable[[Any], Any]) -> str:
-    """The same as `dmpo_explore.predictor.covariance`, which does it for B pictures at once."""
+    """The same as `dmpo_explore.models.predictors.covariance`, which does it for B pictures at once."""
     import torch
 
-    from dmpo_explore.predictor import covariance
+    from dmpo_explore.models.predictors import covariance
 
     tokens = torch.randn(25, 6, generator=torch.Generator().manual_seed(0)) + 2
     result = answer(tokens)

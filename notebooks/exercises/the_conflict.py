@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from . import exercise
+from exercises import exercise
 
 
 @exercise
@@ -44,7 +44,7 @@ def check_3(answer: float) -> str:
 def class_token_accuracy() -> float:
     """Of a ridge probe on the class token behind exit 1 of demo-naive, as in the notebook."""
     import dmpo_explore as dx
-    from dmpo_explore.probes import half_of, ridge_accuracy
+    from dmpo_explore.inspection.probes import half_of, ridge_accuracy
 
     run, rows = dx.load_run("demo-naive"), range(240)
     tokens = dx.stage_tokens(run.model(), run.inputs("test", rows))

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dmpo_explore as dx
-
-from . import exercise
+from exercises import exercise
 
 
 @exercise

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from . import exercise
+from exercises import exercise
 
 
 @exercise

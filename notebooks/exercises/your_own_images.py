@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import dmpo_explore as dx
-
-from . import exercise
+from exercises import exercise
 
 
 @exercise
@@ -23,7 +22,7 @@ def check_2(answer: str) -> str:
     """Paste it into a terminal, and it trains."""
     from typer.main import get_command
 
-    from dmpo_explore.cli import app
+    from dmpo_explore.cli.root import app
 
     program, verb, *words = shlex.split(answer)
     if (program, verb) != ("dmpo-explore", "train"):

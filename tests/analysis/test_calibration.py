@@ -14,7 +14,7 @@ from synthetic import make_record, record_from_logits
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassCalibrationError
 
-from dmpo_explore.calibration import (
+from dmpo_explore.analysis.calibration import (
     RANGE,
     adaptive_calibration_error,
     brier_score,
@@ -27,7 +27,7 @@ from dmpo_explore.calibration import (
     reliability_table,
     tempered_record,
 )
-from dmpo_explore.record import ExitRecord
+from dmpo_explore.records.record import ExitRecord
 
 
 def test_calibration_error_by_hand() -> None:

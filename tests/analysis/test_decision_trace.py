@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.leaving import ByValue
-from dmpo_explore.policy import POLICIES, ConfidencePolicy, EntropyPolicy, OraclePolicy, PatiencePolicy
-from dmpo_explore.reasons import COMPARED, likeliest, way
+from dmpo_explore.analysis.decision_trace import COMPARED, likeliest, way
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.policies.base import ByValue
+from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, EntropyPolicy, OraclePolicy, PatiencePolicy
 
 RECORD = make_record(120, 4, 5, seed=3)
 SINGLE = make_record(10, 1, 5)

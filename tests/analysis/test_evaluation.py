@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.config import Config
-from dmpo_explore.evaluation import (
+from dmpo_explore.analysis.evaluation import (
     ALL_WISHES,
     BUDGETS,
     FULL,
@@ -23,10 +22,11 @@ from dmpo_explore.evaluation import (
     policy_table,
     table,
 )
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.metrics import bootstrap_difference, summarise
-from dmpo_explore.policy import POLICIES
-from dmpo_explore.run import load_run
+from dmpo_explore.analysis.metrics import bootstrap_difference, summarise
+from dmpo_explore.config import Config
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.runs.run import load_run
 
 
 def make_run(root: Path, name: str, *, seed: int = 0, n_exits: int = 4, flops: tuple[float, ...] | None = None) -> None:

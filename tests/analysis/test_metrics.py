@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.metrics import area, bootstrap_difference, summarise, trade_off
-from dmpo_explore.policy import POLICIES
-from dmpo_explore.record import ExitRecord
+from dmpo_explore.analysis.metrics import area, bootstrap_difference, summarise, trade_off
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.records.record import ExitRecord
 
 SAYS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]])  # four images of class 0, three exits
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore import neighbours
-from dmpo_explore.neighbours import ASKED, NEAREST, Crowd, crowd
-from dmpo_explore.record import ExitRecord
+from dmpo_explore.analysis import novelty
+from dmpo_explore.analysis.novelty import ASKED, NEAREST, Crowd, crowd
+from dmpo_explore.records.record import ExitRecord
 
 RECORD = make_record(300, 3, 4, seed=5)
 BARE = replace(RECORD, logits=None)
@@ -77,7 +77,7 @@ def test_loneliness_is_without_oneself_and_of_few() -> None:
 
 def test_logits_may_be_left_out_or_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert crowd(RECORD, logits=False).by == "scores"
-    monkeypatch.setattr(neighbours, "LARGEST", 100)
+    monkeypatch.setattr(novelty, "LARGEST", 100)
     assert crowd(RECORD).by == "scores"
 
 

@@ -7,11 +7,11 @@ import pytest
 from scipy.stats import binom
 from synthetic import make_record
 
-from dmpo_explore.calibration import calibration_error, tempered_record
-from dmpo_explore.drift import drift_table, excess_p_value
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.metrics import summarise
-from dmpo_explore.policy import FixedPolicy
+from dmpo_explore.analysis.calibration import calibration_error, tempered_record
+from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.analysis.shift import drift_table, excess_p_value
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.policies.catalogue import FixedPolicy
 
 
 def test_rows_are_what_the_metrics_say() -> None:

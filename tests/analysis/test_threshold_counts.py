@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from synthetic import make_record
 
 import dmpo_explore as dx
-import grid
-from dmpo_explore.leaving import ByScore
-from dmpo_explore.policy import POLICIES
+from dmpo_explore.analysis import threshold_counts
+from dmpo_explore.policies.base import ByScore
+from dmpo_explore.policies.catalogue import POLICIES
 
 DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
 SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ByScore)]
@@ -33,7 +33,7 @@ def test_one_threshold_counts_as_the_policy_does(name: str, seed: int, images: i
     record = make_record(images, n_exits, 5, seed=seed, with_logits=False, split="test")
     policy = policy_of(name, record.n_exits)
     stops = dx.trade_off(record, policy, points=20)["threshold"].tolist()
-    for stop, row in zip(stops, grid.single(record, policy, stops), strict=True):
+    for stop, row in zip(stops, threshold_counts.single(record, policy, stops), strict=True):
         exits = replace(policy, thresholds=(stop,)).exits(record)
         right = record.correct[np.arange(images), exits]
         assert row[::2].tolist() == np.bincount(exits[right], minlength=n_exits).tolist()
@@ -48,14 +48,14 @@ def test_one_of_several_thresholds_counts_as_the_policy_does(
 ) -> None:
     record = make_record(images, n_exits, 5, seed=seed, with_logits=False, split="test")
     policy = policy_of(name, record.n_exits)
-    stops = [grid.stops_of_exit(record, policy, exit) for exit in range(n_exits - 1)]
+    stops = [threshold_counts.stops_of_exit(record, policy, exit) for exit in range(n_exits - 1)]
     own = tuple(data.draw(st.sampled_from(found)) for found in stops)
     policy = replace(policy, thresholds=own)
-    for exit, counts in enumerate(grid.each(record, policy, stops)):
+    for exit, counts in enumerate(threshold_counts.each(record, policy, stops)):
         assert counts.shape == (len(stops[exit]), 2 * n_exits) and (counts.sum(axis=1) == images).all()
         for stop, row in zip(stops[exit][::7], counts[::7], strict=True):
             other = replace(policy, thresholds=(*own[:exit], stop, *own[exit + 1 :]))
-            assert row.tolist() == grid.counts_of(record, other.exits(record)).tolist()
+            assert row.tolist() == threshold_counts.counts_of(record, other.exits(record)).tolist()
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -63,8 +63,8 @@ def test_an_exits_stops_go_from_all_to_none(name: str) -> None:
     record = make_record(300, 4, 5, seed=3, with_logits=False, split="test")
     policy = policy_of(name, record.n_exits)
     for exit in range(3):
-        stops = grid.stops_of_exit(record, policy, exit)
-        assert stops[0] == policy.everybody and stops[-1] == policy.nobody and len(stops) <= grid.STOPS + 2
+        stops = threshold_counts.stops_of_exit(record, policy, exit)
+        assert stops[0] == policy.everybody and stops[-1] == policy.nobody and len(stops) <= threshold_counts.STOPS + 2
         assert stops == sorted(set(stops), reverse=policy.falling)  # type: ignore[attr-defined]
         leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in stops] if exit == 0 else []
         assert leaving == sorted(leaving, reverse=True)

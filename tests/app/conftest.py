@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from made_up import HOSTILE, MAIN, save_run
+from made_up import HOSTILE, save_run
+from serving import serving
 from visiting import WATCH, Server, Visit
 
 if TYPE_CHECKING:
@@ -54,36 +47,6 @@ def server(runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The app on `runs_root`, started as a user would."""
     with serving(runs_root, tmp_path_factory.mktemp("server") / "log.txt") as server:
         yield server
-
-
-@contextmanager
-def serving(runs_root: Path, log: Path) -> Iterator[Server]:
-    """The app on any runs root, as long as the block lasts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        yield Server(f"http://127.0.0.1:{port}/", log, runs_root)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"the app did not start:\n{log.read_text(errors='replace')}")
 
 
 @pytest.fixture

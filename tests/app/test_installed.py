@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import _wait_for
 from made_up import MAIN
+from serving import wait_for
 from visiting import WATCH, Server, Visit
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: B
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(installed), "DMPO_EXPLORE_RUNS": str(tmp_path / "none")}
-    where = "import dmpo_explore, dmpo_explore.inventory as i; print(dmpo_explore.__file__, i.app_file())"
+    where = "import dmpo_explore, dmpo_explore.cli.doctor as i; print(dmpo_explore.__file__, i.app_file())"
     done = subprocess.run([sys.executable, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert all(Path(path).is_relative_to(installed) for path in done.stdout.split()), done.stderr
     command = [
         sys.executable,
         "-m",
-        "dmpo_explore.cli",
+        "dmpo_explore.cli.root",
         "app",
         "--port",
         str(port),
@@ -62,7 +62,7 @@ def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: B
             command, cwd=tmp_path, env=environment, stdout=stream, stderr=stream, start_new_session=True
         )
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
         context = browser.new_context(viewport={"width": 1440, "height": 900})
         context.add_init_script(WATCH)
         visit = Visit(context.new_page(), Server(f"http://127.0.0.1:{port}/", log))

@@ -8,13 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.state import url
 from made_up import HOSTILE, MAIN, save_run
 from streamlit.testing.v1 import AppTest
 from visiting import Visit
 
-import address
 import dmpo_explore as dx
-import widgets
 
 SCRIPT = "<script>window.hacked=1</script>"
 VIEWS = MAIN.parent / "views"
@@ -92,7 +92,7 @@ def test_any_parameter_may_hold_anything(root: Path, view: str, value: str) -> N
 
 
 def test_long_parameters_are_cut() -> None:
-    assert 100 <= address.LONGEST <= 1000
+    assert 100 <= url.LONGEST <= 1000
     assert len(widgets.plain("<" * 5000)) <= 400
 
 

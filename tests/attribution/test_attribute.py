@@ -13,8 +13,8 @@ from reading_model import GRID, READS, reading_model
 from small_model import C, K, made, pictures
 from torch import Tensor
 
-from dmpo_explore.attribution import attribute, compare_exits
-from dmpo_explore.attribution_methods import METHODS, REFUSED
+from dmpo_explore.attribution.attribute import attribute, compare_exits
+from dmpo_explore.attribution.methods import METHODS, REFUSED
 
 SMOOTH: dict[str, Any] = {"predictor": "linear"}
 ADDITIVE = [name for name, method in METHODS.items() if method.additive]
@@ -149,7 +149,7 @@ def test_exits_to_compare_must_rise() -> None:
 
 
 def test_a_large_delta_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.attribution_methods.DELTA_BOUND", 1e-7)
+    monkeypatch.setattr("dmpo_explore.attribution.methods.DELTA_BOUND", 1e-7)
     with pytest.warns(UserWarning, match=r"exit 1: convergence delta .* after \d+ steps, above the bound"):
         found = attribute(made(), image(), 0)
     assert found.steps in (64, 128, 256)  # doubled twice, the best is kept
@@ -244,7 +244,7 @@ def test_a_second_question_is_answered_from_the_cache(tmp_path: Path, monkeypatc
     assert len(kept) == 1
     assert sorted(p.name for p in kept[0].iterdir()) == ["answer.json", "heat.npy", "prefix.npy", "tokens.npy"]
     with monkeypatch.context() as patch:
-        patch.setattr("dmpo_explore.attribution._explain", lambda *a: pytest.fail("asked the model again"))
+        patch.setattr("dmpo_explore.attribution.attribute._explain", lambda *a: pytest.fail("asked the model again"))
         again = attribute(model, image(), 1, method="layer_integrated_gradients", cache=tmp_path)
     for name in ("heat", "tokens", "prefix"):
         np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
@@ -309,7 +309,7 @@ def test_an_answer_that_cannot_be_kept_is_not_lost(
 
     model = made(**SMOOTH)
     expected = attribute(model, image(), 0, 1, "saliency")
-    monkeypatch.setattr("dmpo_explore.attribution_cache.write", refuse)
+    monkeypatch.setattr("dmpo_explore.attribution.cache.write", refuse)
     with pytest.warns(UserWarning, match=f"could not be kept in .*: {broken}"):
         found = attribute(model, image(), 0, 1, "saliency", cache=tmp_path)
     np.testing.assert_array_equal(found.heat, expected.heat)

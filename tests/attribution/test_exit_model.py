@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_model import K, made, pictures
 
-from dmpo_explore.attribution_view import (
+from dmpo_explore.attribution.exit_model import (
     BASELINES,
     ExitView,
     cell_index,

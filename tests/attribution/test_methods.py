@@ -12,9 +12,9 @@ from captum import attr
 from small_model import made, pictures
 from torch import Tensor, nn
 
-from dmpo_explore.attribution import attribute, compare_exits
-from dmpo_explore.attribution_methods import METHODS, Question, integrate, integrate_exits, readable_layer, within_bound
-from dmpo_explore.attribution_view import ExitView, make_baseline, one_image
+from dmpo_explore.attribution.attribute import attribute, compare_exits
+from dmpo_explore.attribution.exit_model import ExitView, make_baseline, one_image
+from dmpo_explore.attribution.methods import METHODS, Question, integrate, integrate_exits, readable_layer, within_bound
 
 EXIT, TARGET, STEPS = 1, 2, 60
 

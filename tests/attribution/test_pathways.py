@@ -10,7 +10,7 @@ import torch
 from small_model import K, made, pictures
 from torch import nn
 
-from dmpo_explore.attribution_pathways import trunk_versus_bypass
+from dmpo_explore.attribution.pathways import trunk_versus_bypass
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])

@@ -11,8 +11,8 @@ from reading_model import GRID, READS, reading_model
 from small_model import pictures
 from torch import Tensor, nn
 
-from dmpo_explore.attribution import attribute
-from dmpo_explore.attribution_quality import Masked, assess, curves
+from dmpo_explore.attribution.attribute import attribute
+from dmpo_explore.attribution.quality import Masked, assess, curves
 
 FEW: dict[str, Any] = {"samples": 32, "perturbations": 3, "orders": 6}
 

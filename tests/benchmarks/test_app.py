@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import _cpu
 import numpy as np
 import pytest
-from _app_server import serve
 
 import app as bench
 import dmpo_explore as dx
+from _app.server import serve
+from _common import cpu
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -80,7 +80,7 @@ def test_a_move_without_an_answer_is_an_error(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.make_run(tmp_path, 300, 4, "test")
-    monkeypatch.setattr("_app_sessions.PATIENCE", 0.0)
+    monkeypatch.setattr("_app.sessions.PATIENCE", 0.0)
     with serve(tmp_path) as server:
         figures = bench.sessions(browser, server, ["?run=made-up-300x4&split=test"], 0.5)
     assert figures["sessions, errors"] == figures["sessions, moves unanswered"] >= 1
@@ -92,9 +92,9 @@ def test_processor_time_is_given_to_whom_it_belongs() -> None:
     with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdin
         child.stdout.readline()
-        found = _cpu.used(child.pid)
+        found = cpu.used(child.pid)
         child.stdin.close()
-    assert 0.3 <= found[_cpu.SCRIPTS] <= 0.5 and found[_cpu.LOOP] >= 0.1  # threads that are gone count too
-    assert found[_cpu.MEASURING] > 0 and found[_cpu.PAGES] == 0
-    later = _cpu.between(found, {kind: value + 1 for kind, value in found.items()})
+    assert 0.3 <= found[cpu.SCRIPTS] <= 0.5 and found[cpu.LOOP] >= 0.1  # threads that are gone count too
+    assert found[cpu.MEASURING] > 0 and found[cpu.PAGES] == 0
+    later = cpu.between(found, {kind: value + 1 for kind, value in found.items()})
     assert list(later.values()) == pytest.approx([1.0] * len(found))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bundle
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_config
 
+import bundled_runs
 import dmpo_explore as dx
-from dmpo_explore.experiment import read_checkpoint
-from dmpo_explore.run import read_weights
+from dmpo_explore.runs.run import read_weights
+from dmpo_explore.training.train import read_checkpoint
 
 
 def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     told: list[str] = []
-    path = bundle.bundle("tiny", tiny_config(epochs=1), tmp_path / "runs", tmp_path / "bundled", told.append)
+    path = bundled_runs.bundle("tiny", tiny_config(epochs=1), tmp_path / "runs", tmp_path / "bundled", told.append)
     assert path == tmp_path / "bundled" / "tiny" and told[-1] == "tiny: recording test"
     run, weights = dx.load_run(path), read_weights(path)
     assert {value.dtype for value in weights.values()} == {torch.float16}
@@ -42,4 +42,4 @@ def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, monkeypatch:
         saved["best"]["stages.0.scale"] = torch.tensor(1e6)
         torch.save(saved, epoch.run.path / "checkpoint.pt")
         with pytest.raises(ValueError, match="run 'tiny': stages.0.scale does not fit into float16"):
-            bundle.halve(epoch.run)
+            bundled_runs.halve(epoch.run)

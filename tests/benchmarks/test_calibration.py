@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import calibration
 import pandas as pd
 import pytest
 from synthetic import make_record
 
+import calibration
 import dmpo_explore as dx
-from dmpo_explore.calibration import calibration_error, fit_temperatures
+from dmpo_explore.analysis.calibration import calibration_error, fit_temperatures
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

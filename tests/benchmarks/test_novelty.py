@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import strangers
+
+import novelty
 
 
 def test_strangers_are_pictures_and_always_the_same() -> None:
-    for kind in strangers.KINDS.values():
+    for kind in novelty.KINDS.values():
         once, again = (kind(np.random.default_rng(3)) for _ in range(2))
         assert once.dtype == np.uint8 and once.ndim == 3 and once.shape[2] == 3
         assert np.array_equal(once, again)
@@ -18,7 +19,7 @@ def test_strangers_are_pictures_and_always_the_same() -> None:
 
 @pytest.mark.slow
 def test_a_table_of_the_bundled_run(fetched_backbone: Path) -> None:
-    rows = list(strangers.measure("demo", 6))
+    rows = list(novelty.measure("demo", 6))
     kinds = {str(row["pictures"]) for row in rows}
     assert {row["by"] for row in rows} == {"logits", "scores"} and len(rows) == 2 * len(kinds) == 2 * 7
     assert all(0 <= float(str(row["called unlike"])) <= 1 for row in rows)

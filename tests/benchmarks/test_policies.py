@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import policies
 import pytest
 from scipy import stats
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.sweeping import sweep
+import policies
+from dmpo_explore.fitting.sweep import sweep
 
 
 @pytest.fixture

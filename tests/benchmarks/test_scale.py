@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scale
 
 import dmpo_explore as dx
+import scale
 
 
 def test_a_made_up_record_is_a_record(tmp_path: Path) -> None:

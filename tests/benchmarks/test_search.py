@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import _search_page as page
 import numpy as np
 import pandas as pd
 import pytest
-import search as bench
-from search import EPOCHS, GRID, OURS, SPACE
 
-from dmpo_explore.pareto import Goal
+import search as bench
+from _search import report as page
+from dmpo_explore.search.pareto import Goal
+from search import EPOCHS, GRID, OURS, SPACE
 
 
 def made_up() -> pd.DataFrame:

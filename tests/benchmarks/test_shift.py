@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import _results
-import drift
 import pandas as pd
 import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.corruption import CORRUPTIONS, STRENGTHS
+import shift
+from _common import results
+from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,18 +25,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         yield from ((name, s, make_record(80, 4, 5, seed=10 * s)) for name in CORRUPTIONS for s in STRENGTHS)
 
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr(drift, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(drift, "record_corrupted", passes)
-    monkeypatch.setattr(drift, "write_figure", lambda *_: sys.stdout.write("figure\n"))
+    monkeypatch.setattr(shift, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(shift, "record_corrupted", passes)
+    monkeypatch.setattr(shift, "write_figure", lambda *_: sys.stdout.write("figure\n"))
     for split in ("val", "test"):
         flops = (200.0, 400.0, 600.0, 800.0)
         made = make_record(600, 4, 5, seed=len(split), split=split, flops=flops)
         made.save(tmp_path / "made" / "records" / split)
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
-    assert drift.main(["made", "--images", "80", "--folder", str(tmp_path / "kept")]) == 0
+    assert shift.main(["made", "--images", "80", "--folder", str(tmp_path / "kept")]) == 0
     assert asked == [("made", tmp_path / "kept", slice(0, 80))]
     table = pd.read_csv(tmp_path / "results" / "drift.csv")
-    names = list(drift.policies(dx.load_run("made").record("val")))
+    names = list(shift.policies(dx.load_run("made").record("val")))
     assert len(table) == (1 + 20) * len(names) and set(table["policy"]) == set(names)
     assert (table[table["strength"] == 0]["images"] == 80).all()
     *lines, last = capsys.readouterr().out.splitlines()
@@ -46,7 +46,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
 def test_results_are_whole_files(tmp_path: Path) -> None:
     table = pd.DataFrame({"a": [1, 2], "b": [0.123456789, 1e-9]})
-    path = _results.write_table("one", table, tmp_path / "new")
+    path = results.write_table("one", table, tmp_path / "new")
     assert path.read_text() == "a,b\n1,0.123457\n2,1e-09\n"
     assert list((tmp_path / "new").iterdir()) == [path]
 
@@ -57,6 +57,6 @@ def test_a_figure_is_a_picture(browser: object, tmp_path: Path) -> None:
     import plotly.graph_objects as go
     from PIL import Image
 
-    path = _results.write_figure("one", go.Figure(go.Scatter(x=[0, 1], y=[1, 0])), 200, 100, tmp_path)
+    path = results.write_figure("one", go.Figure(go.Scatter(x=[0, 1], y=[1, 0])), 200, 100, tmp_path)
     with Image.open(path) as picture:
         assert picture.size == (400, 200)

@@ -9,19 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import _speed_page
-import _timing
 import numpy as np
 import pytest
-import speed
 import torch
-from _speed_arms import spend
-from _timing import PeakMemory, Timing, in_turn, ratio
 from synthetic import make_record
 from tiny import tiny_config
 
 import dmpo_explore as dx
-from dmpo_explore.policy import ConfidencePolicy
+import speed
+from _common import timing as timing_module
+from _common.timing import PeakMemory, Timing, in_turn, ratio
+from _speed import report
+from _speed.arms import spend
+from dmpo_explore.policies.catalogue import ConfidencePolicy
 
 
 def test_arms_take_turns() -> None:
@@ -107,11 +107,11 @@ def test_the_kept_page_is_that_of_the_kept_result() -> None:
     if not speed.RESULT.is_file():
         assert not speed.PAGE.is_file()  # no page without its numbers
         return
-    assert speed.PAGE.read_text(encoding="utf-8") == _speed_page.render_page(json.loads(speed.RESULT.read_text()))
+    assert speed.PAGE.read_text(encoding="utf-8") == report.render_page(json.loads(speed.RESULT.read_text()))
 
 
 def test_the_machine_is_named() -> None:
-    facts = _timing.machine(3)
+    facts = timing_module.machine(3)
     assert facts["threads"] == 3 and facts["cores"] >= 1 and facts["cpu"]
 
 
@@ -121,7 +121,7 @@ def test_the_machine_is_named() -> None:
 def test_a_small_run_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dmpo_explore.experiment import record_run, train
+    from dmpo_explore.training.train import record_run, train
 
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(speed, "IMAGES", dict(speed.IMAGES))

@@ -13,22 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _study_run
-import grids
 import numpy as np
 import pandas as pd
 import pytest
-import study
 from tiny import tiny_config
 
 import dmpo_explore as dx
-from dmpo_explore.files import read_json
+import study
+from _study import grids
+from _study import run as run_module
+from dmpo_explore.utils.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["one-s0", "two-s0", "one-s1", "two-s1"]
 WORKER = """
 import os, sys
-sys.path[:0] = ["tests", "benchmarks"]
+sys.path[:0] = ["tests/helpers", "benchmarks"]
 import study
 from argparse import Namespace
 from collections.abc import Callable
@@ -107,7 +107,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
         run = dx.load_run(tmp_path / "core" / name)
         assert run.history()["epoch"].tolist() == [1, 2, 3, 4, 5, 6]  # each epoch once
         kept = results / "study" / "core" / name
-        assert {"run": name, **_study_run.measure(run, run.record("val"), run.record("test"))} == read_json(
+        assert {"run": name, **run_module.measure(run, run.record("val"), run.record("test"))} == read_json(
             kept / "row.json"
         )
         row = table.set_index("run").loc[name]
@@ -159,10 +159,10 @@ def test_the_score_is_the_mean_over_budgets() -> None:
     run = dx.load_run("demo")
     val, test = run.record("val"), run.record("test")
     accuracy = [dx.summarise(test, dx.fit_policy(val, flops=b).exits(test))["accuracy"] for b in grids.BUDGETS]
-    assert _study_run.score(val, test) == pytest.approx(np.mean(accuracy))
+    assert run_module.score(val, test) == pytest.approx(np.mean(accuracy))
     single = dx.load_run("demo-single")
-    assert _study_run.score(single.record("val"), single.record("test")) is None
-    assert _study_run.at_budget(val, test, 0.05) is None
+    assert run_module.score(single.record("val"), single.record("test")) is None
+    assert run_module.at_budget(val, test, 0.05) is None
 
 
 def test_a_finished_run_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_a_finished_run_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Mo
     table = study.run_grid("core", {"done-s0": tiny_config()}, options)
     assert table["run"].tolist() == ["done-s0"]
     assert pd.read_csv(tmp_path / "results" / "study-core.csv")["score"].tolist() == [0.5]
-    assert _study_run.make_run(tmp_path / "done-s0", done, tiny_config(), print)["score"] == 0.5
+    assert run_module.make_run(tmp_path / "done-s0", done, tiny_config(), print)["score"] == 0.5
     with pytest.raises(ValueError, match="done-s0 was made with another config: give the changed arm a new name"):
         study.run_grid("core", {"done-s0": tiny_config(epochs=9)}, options)
 
@@ -208,13 +208,13 @@ def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
     for grid, arms in (("shipped", names), ("cnn", cnn)):
         table = pd.read_csv(study.RESULTS / f"study-{grid}.csv").set_index("run")
         for arm, name in arms.items():
-            run = _study_run.bundled(study.plan(grids.GRIDS[grid])[f"{arm}-s0"])
+            run = run_module.bundled(study.plan(grids.GRIDS[grid])[f"{arm}-s0"])
             assert run is not None and run.name == name
             published = table.loc[f"{arm}-s0"].dropna()
             records = run.record("val"), run.record("test")
-            assert published.to_dict() == pytest.approx(_study_run.measure(run, *records), rel=1e-4), name
+            assert published.to_dict() == pytest.approx(run_module.measure(run, *records), rel=1e-4), name
             with np.load(study.RESULTS / "study" / grid / f"{arm}-s0" / "outcomes.npz", allow_pickle=False) as kept:
-                again = _study_run.outcomes(*records)
+                again = run_module.outcomes(*records)
                 assert set(kept) == set(again)
                 assert all((kept[what] == right).all() for what, right in again.items())
 

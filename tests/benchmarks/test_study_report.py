@@ -6,21 +6,20 @@ import re
 import shutil
 from pathlib import Path
 
-import _study_gains
-import _study_tables
-import grids
 import numpy as np
 import pandas as pd
 import pytest
-import report
-import study
-from _study_run import outcomes, score
-from _study_words import TITLES
 from synthetic import record_from_logits
 
-from dmpo_explore.figures_study import budgets_figure
-from dmpo_explore.files import write_json
-from dmpo_explore.metrics import area
+import study
+import study_report
+from _study import gains as gains_module
+from _study import grids, tables
+from _study.run import outcomes, score
+from _study.texts import TITLES
+from dmpo_explore.analysis.metrics import area
+from dmpo_explore.figures.study import budgets_figure
+from dmpo_explore.utils.files import write_json
 
 SKILL = {"dmpo": 2.5, "dmpo-no-bypass": 1.2, "dmpo-uniform": 2.5, "single": 2.0}  # all others 1.0
 
@@ -50,7 +49,7 @@ def save(results: Path, arm: str, seed: int) -> None:
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished core grid."""
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(study_report, "RESULTS", tmp_path)
     for arm in grids.GRIDS["core"]:
         for seed in grids.SEEDS:
             save(tmp_path, arm, seed)
@@ -59,7 +58,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_verdict_follows_the_outcomes(results: Path) -> None:
-    report.write_tables()
+    study_report.write_tables()
     gains = pd.read_csv(results / "gains.csv").set_index("question")
     assert gains.loc["gain of bypass", "holds"] == "yes"
     assert gains.loc["gain of two-phase loss weights", "holds"] == "no"
@@ -69,7 +68,7 @@ def test_the_verdict_follows_the_outcomes(results: Path) -> None:
     ours, other = (table.loc[f"{arm}-s0", "score"] for arm in ("dmpo", "dmpo-no-bypass"))
     assert first == pytest.approx(100 * (ours - other), abs=0.006)
 
-    text = report.document()
+    text = study_report.document()
     opening = "\n".join(text.splitlines()[:10])
     assert "**Bypass**: earns its place" in opening
     assert "**Two-phase loss weights**: is not shown to help" in opening
@@ -83,34 +82,34 @@ def test_few_runs_are_no_comparison(results: Path) -> None:
     save(results, "single", 0)
     rows = results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv"
     study.write_rows(*rows)
-    report.write_tables()
+    study_report.write_tables()
     assert pd.read_csv(results / "gains.csv").empty
-    assert "**Bypass**: not known yet" in report.document()
-    table = _study_tables.tables(results)["core"]
-    assert _study_tables.strongest_naive("core", table) is None
+    assert "**Bypass**: not known yet" in study_report.document()
+    table = tables.tables(results)["core"]
+    assert tables.strongest_naive("core", table) is None
     assert len(budgets_figure(table.groupby("arm").mean(numeric_only=True), grids.REPORTED).data) == 1
     save(results, "naive-cls", 0)  # one arm of five
     study.write_rows(*rows)
-    assert _study_tables.strongest_naive("core", _study_tables.tables(results)["core"]) is None
+    assert tables.strongest_naive("core", tables.tables(results)["core"]) is None
 
 
 def test_one_seed_is_compared_but_decides_nothing(results: Path) -> None:
     for folder in (results / "study" / "core").glob("*-s[12]"):
         shutil.rmtree(folder)
     study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
-    report.write_tables()
+    study_report.write_tables()
     gains = pd.read_csv(results / "gains.csv", dtype={"seeds": str})
     assert len(gains) == 19 and set(gains["holds"]) == {"open"}
     assert all(len(seeds.split()) == 1 for seeds in gains["seeds"])
-    text = report.document()
+    text = study_report.document()
     assert text.count("not known yet") == 3 and "(1 of 3 seeds)" in text
 
 
 def test_every_arm_is_held_against_the_naive_and_the_single_one(results: Path) -> None:
-    against = _study_gains.contrasts(results).set_index(["arm", "number"])
-    table = _study_tables.tables(results)["core"]
-    naive = _study_tables.strongest_naive("core", table)
-    assert naive in _study_tables.NAIVE and set(against["against"]) == {naive, "single"}
+    against = gains_module.contrasts(results).set_index(["arm", "number"])
+    table = tables.tables(results)["core"]
+    naive = tables.strongest_naive("core", table)
+    assert naive in tables.NAIVE and set(against["against"]) == {naive, "single"}
     means = table.groupby("arm")[["score", "last_exit"]].mean()
     want = 100 * (means.loc["dmpo", "score"] - means.loc[naive, "score"])
     assert against.loc[("dmpo", "score, against NAIVE"), "points"] == pytest.approx(want, abs=1e-3)
@@ -130,13 +129,13 @@ def test_evidence_is_of_early_stages_and_says_where_seeds_agree(results: Path) -
             for number in ("towards_last", "low_level_trunk", "low_level_read", "label_trunk", "label_read"):
                 stages[number] = [0.4 + shift, 9.0]  # the last stage must not count
             stages.to_csv(folder / "stages.csv", index=False)
-    report.write_tables()
+    study_report.write_tables()
     seen = pd.read_csv(results / "evidence.csv").set_index(["arm", "seed"])
     row = seen.loc[("dmpo", 2)]
     assert row["cosine, first epoch"] == 0.2 and row["cosine, last epoch"] == pytest.approx(0.4)
     assert row["trunk like the untuned (CKA)"] == pytest.approx(0.6)
     assert row["label in the trunk"] == pytest.approx(0.5)
-    (line,) = (line for line in report.document().splitlines() if line.startswith("| dmpo less naive-both"))
+    (line,) = (line for line in study_report.document().splitlines() if line.startswith("| dmpo less naive-both"))
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     assert cells == ["+0.000", "+0.100 *", "+0.000", *["+0.100 *"] * 5]
 
@@ -145,10 +144,10 @@ def test_what_is_not_finished_is_said(results: Path) -> None:
     (results / "study" / "core" / "dmpo-uniform-s2" / "row.json").unlink()
     (results / "study" / "core" / "dmpo-uniform-s2" / "outcomes.npz").unlink()
     study.write_rows(results / "study" / "core", study.plan(grids.GRIDS["core"]), results / "study-core.csv")
-    report.write_tables()
+    study_report.write_tables()
     gains = pd.read_csv(results / "gains.csv").set_index("question")
     assert gains.loc["gain of two-phase loss weights", "holds"] == "open"
-    text = report.document()
+    text = study_report.document()
     assert "**Two-phase loss weights**: not known yet" in text
     assert "Not finished: dmpo-uniform (2 of 3)." in text
     assert "**Bypass**: earns its place" in text
@@ -166,22 +165,22 @@ def test_a_change_enters_where_every_seed_gains_on_val(results: Path) -> None:
         for seed, gain in enumerate(by_seed)
     ]
     pd.DataFrame(rows).to_csv(results / "study-recipe.csv", index=False)
-    report.write_tables()
-    found = _study_gains.choices(results).set_index("arm")
+    study_report.write_tables()
+    found = gains_module.choices(results).set_index("arm")
     enters = {"crop-0.7": "yes", "tuning-lr-0.004": "no", "predictor-lr-0.001": "open", "predictor-lr-0.004": "no"}
     enters["tuning-lr-0.001"] = "no"
     assert found["enters"].to_dict() == enters
     assert found.loc["crop-0.7", "points"] == pytest.approx(2, abs=1e-3)
     assert not (pd.read_csv(results / "gains.csv")["grid"] == "recipe").any()
-    assert re.search(r"^\| recipe +\| crop-0.7 +\| \+2.00 ", report.document(), re.M)
+    assert re.search(r"^\| recipe +\| crop-0.7 +\| \+2.00 ", study_report.document(), re.M)
 
 
 def test_other_grids_are_read_beside_the_arms_of_core(results: Path) -> None:
     """On the seeds that they have themselves."""
     shared = {"exits": 1, "parameters": 1.0, "first_exit": 0.5, "last_exit": 0.5, "ece_1": 0.01, "full_flops": 0.4}
     pd.DataFrame([{"run": "single-4-s0"} | shared]).to_csv(results / "study-static.csv", index=False)
-    report.write_tables()
-    section = report.document().split(f"## {TITLES['static']}")[1]
+    study_report.write_tables()
+    section = study_report.document().split(f"## {TITLES['static']}")[1]
     rows = re.findall(r"^\| (single|dmpo|single-4) .* (\d) +\|$", section, re.M)
     assert rows == [("single", "1"), ("dmpo", "1"), ("single-4", "1")]
     assert "Not finished: single-2 (0 of 3), single-4 (1 of 3)," in section
@@ -193,11 +192,11 @@ def test_arms_without_a_score_are_named(results: Path) -> None:
     pd.DataFrame([{"run": "dmpo-2-exits-s0"} | shared | errors]).to_csv(results / "study-exits.csv", index=False)
     rows = [{"run": f"tuning-lr-0.004-s{seed}", "diverged": True} for seed in grids.SEEDS]
     pd.DataFrame(rows).to_csv(results / "study-recipe.csv", index=False)
-    report.write_tables()
-    assert _study_gains.choices(results).set_index("arm")["enters"].to_dict() == {
+    study_report.write_tables()
+    assert gains_module.choices(results).set_index("arm")["enters"].to_dict() == {
         "dmpo-2-exits": "no: it cannot meet 30%", "tuning-lr-0.004": "no: it diverged",
     }  # fmt: skip
-    text = report.document()
+    text = study_report.document()
     assert "Even the first exit costs more than 30 %, so no score: dmpo-2-exits." in text
     assert "Diverged: tuning-lr-0.004 (3 of 3)." in text
 
@@ -205,36 +204,36 @@ def test_arms_without_a_score_are_named(results: Path) -> None:
 def test_paired_intervals() -> None:
     rng = np.random.default_rng(0)
     a, b = ({seed: (rng.random(4000) < p).astype(float) for seed in grids.SEEDS} for p in (0.6, 0.5))
-    got = _study_gains.paired(a, b)
+    got = gains_module.paired(a, b)
     assert got is not None
     image = 100 * np.mean([a[seed] - b[seed] for seed in grids.SEEDS], axis=0)
     half = 1.96 * image.std() / np.sqrt(image.size)
     assert got["points"] == pytest.approx(image.mean())
     assert got["high"] - got["points"] == pytest.approx(half, rel=0.1)
     assert got["points"] - got["low"] == pytest.approx(half, rel=0.1)
-    holds = {name: (_study_gains.paired(*pair) or {})["holds"] for name, pair in {"ab": (a, b), "ba": (b, a)}.items()}
+    holds = {name: (gains_module.paired(*pair) or {})["holds"] for name, pair in {"ab": (a, b), "ba": (b, a)}.items()}
     assert got["holds"] == holds["ab"] == "yes" and holds["ba"] == "opposite"
-    assert (_study_gains.paired(a, a) or {})["holds"] == "no"
-    assert (_study_gains.paired(a, {1: b[1]}) or {})["points"] == pytest.approx(100 * (a[1] - b[1]).mean())
-    assert _study_gains.paired(a, {}) is None
+    assert (gains_module.paired(a, a) or {})["holds"] == "no"
+    assert (gains_module.paired(a, {1: b[1]}) or {})["points"] == pytest.approx(100 * (a[1] - b[1]).mean())
+    assert gains_module.paired(a, {}) is None
 
 
 # -- what is published --
 
-PUBLISHED = Path(report.__file__).parent
+PUBLISHED = Path(study_report.__file__).parent
 
 
 def test_the_document_is_made_from_the_tables_beside_it() -> None:
-    assert (PUBLISHED / "RESULTS.md").read_text(encoding="utf-8") == report.document()
+    assert (PUBLISHED / "RESULTS.md").read_text(encoding="utf-8") == study_report.document()
 
 
 @pytest.mark.slow
 def test_the_tables_are_made_from_what_is_kept_of_the_runs(tmp_path: Path) -> None:
     folder = PUBLISHED / "results"
-    for name, make in report.TABLES.items():
-        again = pd.read_csv(report.write_table(name, make(folder), tmp_path))
+    for name, make in study_report.TABLES.items():
+        again = pd.read_csv(study_report.write_table(name, make(folder), tmp_path))
         pd.testing.assert_frame_equal(pd.read_csv(folder / f"{name}.csv"), again)
-    for grid in _study_tables.tables(folder):
+    for grid in tables.tables(folder):
         rows = pd.read_csv(folder / f"study-{grid}.csv")
         study.write_rows(folder / "study" / grid, study.plan(grids.GRIDS[grid]), tmp_path / f"study-{grid}.csv")
         pd.testing.assert_frame_equal(rows, pd.read_csv(tmp_path / f"study-{grid}.csv"))
@@ -243,4 +242,6 @@ def test_the_tables_are_made_from_what_is_kept_of_the_runs(tmp_path: Path) -> No
 def test_the_readme_shows_the_parts_as_the_report_has_them() -> None:
     readme = (PUBLISHED.parent / "README.md").read_text(encoding="utf-8")
     table = readme.split("<!-- table: scripts/bench report -->\n")[1].split("<!-- end of table -->")[0]
-    assert table.strip() == report.summary_table(pd.read_csv(PUBLISHED / "results" / "gains.csv", dtype={"seeds": str}))
+    assert table.strip() == study_report.summary_table(
+        pd.read_csv(PUBLISHED / "results" / "gains.csv", dtype={"seeds": str})
+    )

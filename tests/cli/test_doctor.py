@@ -10,9 +10,9 @@ import torch
 from synthetic import make_record
 
 import dmpo_explore
-from dmpo_explore import inventory
+from dmpo_explore.cli import doctor
+from dmpo_explore.cli.doctor import app_file, diagnose, run_facts
 from dmpo_explore.config import Config
-from dmpo_explore.inventory import app_file, diagnose, run_facts
 
 
 def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +24,7 @@ def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert facts["epochs"] == 0 and facts["records"] == ["val"] and not facts["bundled"]
     assert facts["facts"] == "fashion-mnist, vit_small_patch14_dinov2, conv + covariance, epoch 0/6, records: val"
     (folder / "history.csv").write_text("epoch,area\n1,0.5\n2,0.6\n")
-    monkeypatch.setattr(inventory, "BUNDLED_RUNS", tmp_path)
+    monkeypatch.setattr(doctor, "BUNDLED_RUNS", tmp_path)
     assert run_facts("run")["epochs"] == 2 and run_facts("run")["facts"].endswith("records: val, bundled")
     (folder / "history.csv").write_text("what")
     assert run_facts("run").keys() == {"run", "error", "facts"}
@@ -35,7 +35,7 @@ def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(inventory, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
     facts = diagnose()
     assert json.loads(json.dumps(facts)) == facts
     assert facts["versions"]["torch"] == torch.__version__
@@ -53,12 +53,12 @@ def test_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_app_is_found_or_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert app_file().name == "main.py" and "streamlit" in app_file().read_text(encoding="utf-8")
-    real = inventory.find_spec
-    monkeypatch.setattr(inventory, "find_spec", lambda name: None if name == "dmpo_explore_app" else real(name))
+    real = doctor.find_spec
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "dmpo_explore_app" else real(name))
     assert app_file() == Path(dmpo_explore.__file__).parents[1] / "app" / "main.py"  # of the checkout
-    monkeypatch.setattr(inventory, "__file__", str(tmp_path / "dmpo_explore" / "inventory.py"))
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "dmpo_explore" / "cli" / "doctor.py"))
     with pytest.raises(FileNotFoundError, match="install dmpo-explore again"):
         app_file()
-    monkeypatch.setattr(inventory, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="the app needs Streamlit: pip install"):
         app_file()

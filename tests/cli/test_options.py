@@ -11,9 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dmpo_explore.bypass import BYPASSES
-from dmpo_explore.cli import app
-from dmpo_explore.cli_options import (
+from dmpo_explore.cli.options import (
     HELP,
     RENAMED,
     WISH,
@@ -25,12 +23,14 @@ from dmpo_explore.cli_options import (
     wish_from,
     wish_options,
 )
+from dmpo_explore.cli.root import app
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
-from dmpo_explore.images import DATASETS
-from dmpo_explore.loss import COUPLINGS
-from dmpo_explore.predictor import PREDICTORS
-from dmpo_explore.schedule import SCHEDULES
-from dmpo_explore.tuning import TUNINGS
+from dmpo_explore.data.images import DATASETS
+from dmpo_explore.models.bypass import BYPASSES
+from dmpo_explore.models.predictors import PREDICTORS
+from dmpo_explore.models.tuning import TUNINGS
+from dmpo_explore.training.losses import COUPLINGS
+from dmpo_explore.training.schedules import SCHEDULES
 
 SECTIONS = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
 NOTHING = {RENAMED.get((section, field), field): None for section, fields in HELP.items() for field in fields}

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from dmpo_explore.cli_show import Bar, clock, epoch_line, percents, print_result, say
-from dmpo_explore.training import EpochResult
+from dmpo_explore.cli.output import Bar, clock, epoch_line, percents, print_result, say
+from dmpo_explore.training.loop import EpochResult
 
 
 def make_result(epoch: int, seconds: float, best: bool = True) -> EpochResult:

@@ -24,20 +24,20 @@ from tiny import tiny_config, tiny_options
 from typer.testing import CliRunner, Result
 
 import dmpo_explore
-from dmpo_explore import cli
+from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.cli import root as root_module
 from dmpo_explore.config import Config
-from dmpo_explore.experiment import record_run, train
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.metrics import summarise
-from dmpo_explore.policy import POLICIES
-from dmpo_explore.run import load_run
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.runs.run import load_run
+from dmpo_explore.training.train import record_run, train
 
 COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "export", "policies", "search", "runs", "app", "doctor"]
 
 
 def call(*arguments: Any, status: int | None = 0) -> Result:
     """Run a command in this process; a failure is one line on stderr and never a traceback."""
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], prog_name="dmpo-explore")
+    result = CliRunner().invoke(root_module.app, [str(a) for a in arguments], prog_name="dmpo-explore")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     if status is not None:
         assert result.exit_code == status, result.output
@@ -162,7 +162,7 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
 
 def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.9, 0.1])
-    monkeypatch.setattr("dmpo_explore.experiment.area", lambda record, name: next(areas))
+    monkeypatch.setattr("dmpo_explore.training.train.area", lambda record, name: next(areas))
     running = train(tiny_config(), "half", device="cpu")
     next(running)
     running.close()
@@ -172,7 +172,7 @@ def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: 
 
 def test_a_torch_error_is_one_line(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "dmpo_explore.experiment.fit", lambda *a, **o: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))
+        "dmpo_explore.training.train.fit", lambda *a, **o: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))
     )
     assert "CUDA out of memory" in fails("train", *tiny_options(), "--name", "new", "--device", "cpu")
 
@@ -183,20 +183,20 @@ def test_a_broken_config_file_is_named(no_runs: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dmpo_explore import cli_show
+    from dmpo_explore.cli import output
 
-    line = cli_show.epoch_line
+    line = output.epoch_line
 
     def stop(results: Any) -> str:
         if len(results) == at:
             raise KeyboardInterrupt
         return line(results)
 
-    monkeypatch.setattr(cli, "epoch_line", stop)
+    monkeypatch.setattr(root_module, "epoch_line", stop)
     for at, hint in ((1, "go on with: dmpo-explore train --resume new"), (0, "")):
         result = call("train", *tiny_options(), "--name", "new", "--force", "--device", "cpu", status=130 if at else 0)
         assert hint in result.stderr
-    monkeypatch.setattr("dmpo_explore.experiment.fit", lambda *a, **o: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("dmpo_explore.training.train.fit", lambda *a, **o: (_ for _ in ()).throw(KeyboardInterrupt))
     result = call("train", *tiny_options(), "--name", "none", "--device", "cpu", status=130)
     assert "stopped; no epoch was finished" in result.stderr and not (no_runs / "none").exists()
 
@@ -329,7 +329,7 @@ def test_predict_refuses_wrong_usage(runs: Path, pictures: Path, tmp_path: Path)
 
 
 def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
-    from dmpo_explore.onnx_engine import OnnxEngine
+    from dmpo_explore.inference.onnx_engine import OnnxEngine
 
     answer = json.loads(call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json").stdout)
     assert answer["path"] == str(tmp_path / "onnx") and answer["policy"]["thresholds"] == [0.3]
@@ -525,10 +525,10 @@ def test_bad_names_elsewhere(runs: Path, tmp_path: Path) -> None:
 
 
 def test_debug_shows_where_it_comes_from(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = CliRunner().invoke(cli.app, ["--debug", "evaluate", "nobody"])
+    result = CliRunner().invoke(root_module.app, ["--debug", "evaluate", "nobody"])
     assert isinstance(result.exception, ValueError)
     monkeypatch.setenv("DMPO_EXPLORE_DEBUG", "1")
-    assert isinstance(CliRunner().invoke(cli.app, ["evaluate", "nobody"]).exception, ValueError)
+    assert isinstance(CliRunner().invoke(root_module.app, ["evaluate", "nobody"]).exception, ValueError)
 
 
 # -- the small commands --
@@ -542,8 +542,10 @@ def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         asked.append(("weights", name))
         return tmp_path / name
 
-    monkeypatch.setattr("dmpo_explore.weights.fetch_weights", weights)
-    monkeypatch.setattr("dmpo_explore.images.fetch_data", lambda name, root: asked.append(("data", name)) or tmp_path)
+    monkeypatch.setattr("dmpo_explore.pretrained.weights.fetch_weights", weights)
+    monkeypatch.setattr(
+        "dmpo_explore.data.images.fetch_data", lambda name, root: asked.append(("data", name)) or tmp_path
+    )
     answer = json.loads(call("fetch", "--json").stdout)
     assert asked == [("weights", "vit_small_patch14_dinov2"), ("data", "fashion-mnist")]
     assert answer == {
@@ -603,7 +605,7 @@ def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     (line,) = [line for line in call("runs").stdout.splitlines() if line.startswith("mine ")]
     assert "digits, test_vit, conv + covariance, epoch 3/3, records: test val" in line
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
-    monkeypatch.setattr("dmpo_explore.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
     assert call("runs").stdout == "no runs yet\n" and json.loads(call("runs", "--json").stdout) == []
 
 
@@ -624,7 +626,7 @@ def test_app_starts_streamlit_or_says_what_is_missing(monkeypatch: pytest.Monkey
     assert command[:4] == [sys.executable, "-m", "streamlit", "run"] and Path(command[4]).name == "main.py"
     assert Path(command[4]).is_file()
     assert set(command[5:]) == {"--server.headless=true", "--server.address=0.0.0.0", "--server.port=8600"}
-    monkeypatch.setattr("dmpo_explore.inventory.find_spec", lambda name: None)
+    monkeypatch.setattr("dmpo_explore.cli.doctor.find_spec", lambda name: None)
     assert "pip install 'dmpo-explore[app]'" in fails("app")
 
 
@@ -654,17 +656,17 @@ print(json.dumps(seen))
 
 
 def test_exit_status_and_streams(runs: Path) -> None:
-    done = run_python("-m", "dmpo_explore.cli", "evaluate", "mine", "--json", "--flops", "0.9")
+    done = run_python("-m", "dmpo_explore.cli.root", "evaluate", "mine", "--json", "--flops", "0.9")
     assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine" and done.stderr == ""
-    done = run_python("-m", "dmpo_explore.cli", "evaluate", "nobody")
+    done = run_python("-m", "dmpo_explore.cli.root", "evaluate", "nobody")
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("error: unknown run 'nobody'")
     assert done.stderr.count("\n") == 1
-    assert run_python("-m", "dmpo_explore.cli", "evaluate", "mine", "--nonsense").returncode == 2
+    assert run_python("-m", "dmpo_explore.cli.root", "evaluate", "mine", "--nonsense").returncode == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 def test_ctrl_c_in_a_training(no_runs: Path) -> None:
-    command = [sys.executable, "-m", "dmpo_explore.cli", "train", *tiny_options(epochs=1000), "--name", "new"]
+    command = [sys.executable, "-m", "dmpo_explore.cli.root", "train", *tiny_options(epochs=1000), "--name", "new"]
     values = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=values)
     assert process.stderr is not None
@@ -681,7 +683,7 @@ def test_ctrl_c_in_a_training(no_runs: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_write_one_run(no_runs: Path) -> None:
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dmpo_explore.cli"]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dmpo_explore.cli.root"]
     options = [*tiny_options(predictor="linear"), "--no-flip", "--name", "new", "--json"]
     done = run_python(*start, "train", *options, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_search import FIXED
+from search_settings import FIXED
 from typer.testing import CliRunner, Result
 
-from dmpo_explore import cli, search
-from dmpo_explore.cli_options import HELP, RENAMED
-from dmpo_explore.cli_search import front_lines, space_from, step_line, typed_fields
-from dmpo_explore.run import load_run
-from dmpo_explore.search import SearchStep
-from dmpo_explore.space import default_space
-from dmpo_explore.studies import search_front
+from dmpo_explore.cli import root
+from dmpo_explore.cli.options import HELP, RENAMED
+from dmpo_explore.cli.search import front_lines, space_from, step_line, typed_fields
+from dmpo_explore.runs.run import load_run
+from dmpo_explore.search import run as run_module
+from dmpo_explore.search.run import SearchStep
+from dmpo_explore.search.space import default_space
+from dmpo_explore.search.study import search_front
 
 SPACE = """
 [space]
@@ -35,7 +36,7 @@ NOTHING = {RENAMED.get((s, f), f): None for s, fields in HELP.items() for f in f
 
 
 def call(*arguments: Any, status: int = 0) -> Result:
-    result = CliRunner().invoke(cli.app, ["search", *map(str, arguments)])
+    result = CliRunner().invoke(root.app, ["search", *map(str, arguments)])
     assert result.exit_code == status, result.output
     assert "Traceback" not in result.output
     return result
@@ -63,11 +64,13 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     assert shown[0].startswith("study s: trials: 2 finished; 4 epochs; hypervolume ")
     assert "(reference: accuracy 0, compute 200%)" in shown[0]
     assert any(line.startswith(f"{front.runs[0]}: bypass ") and "predictor_lr" in line for line in shown)
-    assert set(front.runs) <= {row["run"] for row in json.loads(CliRunner().invoke(cli.app, ["runs", "--json"]).stdout)}
+    assert set(front.runs) <= {
+        row["run"] for row in json.loads(CliRunner().invoke(root.app, ["runs", "--json"]).stdout)
+    }
 
     assert shown[-1] == f"next: dmpo-explore record {front.runs[-1]} --force"
     command = shown[-1].removeprefix("next: dmpo-explore ").split()
-    recorded = CliRunner().invoke(cli.app, [*command, "--device", "cpu"])
+    recorded = CliRunner().invoke(root.app, [*command, "--device", "cpu"])
     assert recorded.exit_code == 0, recorded.output
     run = load_run(front.runs[-1])
     assert set(run.splits()) == {"val", "test"} and run.record("val").images == 143 > FIXED["validation_size"]
@@ -82,7 +85,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stopping
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search, "run_search", interrupted)
+    monkeypatch.setattr(run_module, "run_search", interrupted)
     stopped = call("--name", "s", "--minutes", 1, "--stopping", status=130)
     assert stopped.stderr == "stopped; go on with: dmpo-explore search --resume s\n" and stopped.stdout == ""
 

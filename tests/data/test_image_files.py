@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sent_pictures import PIXELS, REFUSED, TAKEN
 
-from dmpo_explore.picture_files import SENT_FORMATS, SUFFIXES, find_pictures, open_picture, read_picture
+from dmpo_explore.data.image_files import SENT_FORMATS, SUFFIXES, find_pictures, open_picture, read_picture
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 

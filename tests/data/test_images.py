@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dmpo_explore import sources
-from dmpo_explore.images import DATASETS, SPLITS, Pictures, fetch_data, load_pictures
+from dmpo_explore.data import sources
+from dmpo_explore.data.images import DATASETS, SPLITS, Pictures, fetch_data, load_pictures
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +193,7 @@ def test_grey_alpha_and_rotated_files_become_rgb(tmp_path: Path) -> None:
 
 def test_pictures_need_no_torch() -> None:
     code = (
-        "import sys, dmpo_explore.images as i; i.load_pictures('fashion-mnist', 'test')[0]; "
+        "import sys, dmpo_explore.data.images as i; i.load_pictures('fashion-mnist', 'test')[0]; "
         "i.load_pictures('digits', 'val'); assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

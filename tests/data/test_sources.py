@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dmpo_explore import sources
-from dmpo_explore.images import fetch_data, load_pictures
-from dmpo_explore.sources import stratified_rows
+from dmpo_explore.data import sources
+from dmpo_explore.data.images import fetch_data, load_pictures
+from dmpo_explore.data.sources import stratified_rows
 
 
 @given(

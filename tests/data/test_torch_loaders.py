@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dmpo_explore.config import Preprocess
-from dmpo_explore.data import ImageDataset, make_loader, make_transform
-from dmpo_explore.images import load_pictures
+from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.torch_loaders import ImageDataset, make_loader, make_transform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

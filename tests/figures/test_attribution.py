@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from dmpo_explore.figures_attribution import (
+from dmpo_explore.figures.attribution import (
     difference_maps_figure,
     exit_maps_figure,
     insertion_deletion_figure,

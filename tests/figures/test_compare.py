@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.figures import MODEL_COLOURS, trade_off_figure
-from dmpo_explore.figures_compare import as_text, class_figure, difference_figure, mark_points
-from dmpo_explore.metrics import trade_off
+from dmpo_explore.analysis.metrics import trade_off
+from dmpo_explore.figures.compare import as_text, class_figure, difference_figure, mark_points
+from dmpo_explore.figures.trade_off import MODEL_COLOURS, trade_off_figure
 
 ACCURACY = pd.DataFrame({"a": [0.5, 0.9], "b": [0.8, 0.7]}, index=["cat", "<img src=x>"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmpo_explore.figures_image import way_figure
+from dmpo_explore.figures.image import way_figure
 
 SURE, LABELS = [0.4, 0.8, 0.95], ["exit 1", "exit 2", "exit 3"]
 

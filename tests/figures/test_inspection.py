@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from dmpo_explore.figures_inside import (
+from dmpo_explore.figures.inspection import (
     SCALES,
     cka_figure,
     cost_gain_figure,

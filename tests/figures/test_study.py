@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures_study import PANELS, budgets_figure, gains_figure, gradients_figure, stages_figure
+from dmpo_explore.figures.study import PANELS, budgets_figure, gains_figure, gradients_figure, stages_figure
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.figures import (
+from dmpo_explore.analysis.metrics import trade_off
+from dmpo_explore.figures.trade_off import (
     MODEL_COLOURS,
     class_exit_heat_map,
     confidence_by_exit,
@@ -20,7 +21,6 @@ from dmpo_explore.figures import (
     history_figure,
     trade_off_figure,
 )
-from dmpo_explore.metrics import trade_off
 
 LABELS = ("exit 1", "exit 2", "exit 3")
 

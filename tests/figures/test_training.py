@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures_training import kept_epoch, learning_figure, second_phase
-from dmpo_explore.run import load_run
-from dmpo_explore.schedule import loss_weights
+from dmpo_explore.figures.training import kept_epoch, learning_figure, second_phase
+from dmpo_explore.runs.run import load_run
+from dmpo_explore.training.schedules import loss_weights
 
 
 def history(schedule: str, epochs: int = 6, n_exits: int = 3, ratio: float = 0.5) -> pd.DataFrame:

@@ -12,13 +12,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, record_from_logits
 
-from dmpo_explore.calibration import fit_temperatures, tempered_record
-from dmpo_explore.fitting import TIE, cross_validated_gain, fit_policy, realised_flops, sweep
-from dmpo_explore.guarantee import RISKS, certify
-from dmpo_explore.policy import POLICIES, ConfidencePolicy
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.routing import route
-from dmpo_explore.sweeping import learned_policy
+from dmpo_explore.analysis.calibration import fit_temperatures, tempered_record
+from dmpo_explore.fitting.fit import TIE, cross_validated_gain, fit_policy, realised_flops, sweep
+from dmpo_explore.fitting.risk_control import RISKS, certify
+from dmpo_explore.fitting.sweep import learned_policy
+from dmpo_explore.inference.loop import route
+from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy
+from dmpo_explore.records.record import ExitRecord
 
 names = st.sampled_from(sorted(POLICIES))
 direct = st.sampled_from(sorted(name for name, kind in POLICIES.items() if not kind.learns))

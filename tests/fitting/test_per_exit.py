@@ -11,11 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import make_record
 
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.policy import ConfidencePolicy, EntropyPolicy
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.sweeping import TIE, leaning
-from dmpo_explore.threshold_vector import (
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.per_exit import (
     Ranking,
     best_cuts,
     best_thresholds,
@@ -24,6 +21,9 @@ from dmpo_explore.threshold_vector import (
     one_cut_each,
     one_pass,
 )
+from dmpo_explore.fitting.sweep import TIE, leaning
+from dmpo_explore.policies.catalogue import ConfidencePolicy, EntropyPolicy
+from dmpo_explore.records.record import ExitRecord
 
 
 def ranking(record: ExitRecord) -> Ranking:

@@ -10,9 +10,9 @@ import pytest
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
-from dmpo_explore.guarantee import RISKS, candidates, certify, disagreement, hoeffding_bentkus, too_early
-from dmpo_explore.metrics import summarise
-from dmpo_explore.policy import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy
+from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.fitting.risk_control import RISKS, candidates, certify, disagreement, hoeffding_bentkus, too_early
+from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy
 
 
 @pytest.mark.parametrize("n", [1, 50, 5000])

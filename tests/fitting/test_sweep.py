@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.policy import POLICIES, ConfidencePolicy, EntropyPolicy
-from dmpo_explore.sweeping import SHARES, TIE, leaning, learned_policy, midway, share_thresholds, sweep, tie_ends
+from dmpo_explore.fitting.sweep import SHARES, TIE, leaning, learned_policy, midway, share_thresholds, sweep, tie_ends
+from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, EntropyPolicy
 
 
 def test_ties_end_where_a_gap_opens() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.files import write_text
-from dmpo_explore.images import load_pictures
+from dmpo_explore.data.images import load_pictures
+from dmpo_explore.utils.files import write_text
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
 HOSTILE = "<img src=x onerror='window.hacked=1'>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dmpo_explore.bypass import BYPASSES
 from dmpo_explore.config import Preprocess
-from dmpo_explore.model import DMPO, Stage
+from dmpo_explore.models.bypass import BYPASSES
+from dmpo_explore.models.dmpo import DMPO, Stage
 
 GRID, PATCH, WIDTH = 4, 8, 6
 READS = {0: (1, 2), 1: (3, 0)}  # exit → (row, column) of the patch it reads

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmpo_explore.build import assemble
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.model import DMPO
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.models.factory import assemble
 
 C, K = 5, 3
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import sklearn.linear_model  # noqa: F401  its import draws from `random`, which hypothesis forbids later
 
-from dmpo_explore.policy import POLICIES, Policy
-from dmpo_explore.record import ExitRecord, RecordMeta
-from dmpo_explore.scores import SCORES, scores
-from dmpo_explore.sweeping import learned_policy
+from dmpo_explore.fitting.sweep import learned_policy
+from dmpo_explore.policies.catalogue import POLICIES, Policy
+from dmpo_explore.policies.scores import SCORES, scores
+from dmpo_explore.records.record import ExitRecord, RecordMeta
 
 DEPLOYABLE = sorted(name for name, kind in POLICIES.items() if kind.deployable)
 

@@ -16,10 +16,9 @@ import torch
 from small_model import C, K, made, pictures
 from synthetic import make_meta, make_record
 
-from dmpo_explore.data import make_loader
-from dmpo_explore.engine import record_split
-from dmpo_explore.images import load_pictures
-from dmpo_explore.live import (
+from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.inference.live import (
     ENGINES,
     WARM_UP,
     Arms,
@@ -30,9 +29,10 @@ from dmpo_explore.live import (
     open_arms,
     to_the_end,
 )
-from dmpo_explore.policy import ConfidencePolicy, Policy
-from dmpo_explore.routing import Inference
-from dmpo_explore.tally import CALLS
+from dmpo_explore.inference.live_stats import CALLS
+from dmpo_explore.inference.loop import Inference
+from dmpo_explore.inference.torch_engine import record_split
+from dmpo_explore.policies.catalogue import ConfidencePolicy, Policy
 
 RECORD = make_record(100)
 POLICY = ConfidencePolicy((0.6,))

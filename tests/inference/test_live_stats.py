@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from synthetic import make_record, ready_policy
 
-from dmpo_explore.policy import ConfidencePolicy, PatiencePolicy, Policy
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.routing import Inference
-from dmpo_explore.tally import CALLS, SHOWN, Call, Tally
+from dmpo_explore.inference.live_stats import CALLS, SHOWN, Call, Tally
+from dmpo_explore.inference.loop import Inference
+from dmpo_explore.policies.catalogue import ConfidencePolicy, PatiencePolicy, Policy
+from dmpo_explore.records.record import ExitRecord
 
 RECORD = make_record(200)
 POLICY = ConfidencePolicy((0.6,))

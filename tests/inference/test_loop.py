@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
-from dmpo_explore import routing
-from dmpo_explore.policy import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy, Policy
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.routing import Group, Queue, Router, check_images, images_in, route, route_stream
+from dmpo_explore.inference import loop
+from dmpo_explore.inference.loop import Group, Queue, Router, check_images, images_in, route, route_stream
+from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy, Policy
+from dmpo_explore.records.record import ExitRecord
 
 B, K = 90, 4
 RECORD = make_record(B, K)
@@ -70,7 +70,7 @@ def assert_as_recorded(out: Any, policy: Policy, record: ExitRecord = RECORD) ->
 @pytest.fixture(scope="module", autouse=True)
 def _halves() -> None:
     """The record's own scores from its float16 logits, so that every threshold cuts both alike."""
-    from dmpo_explore.scores import scores
+    from dmpo_explore.policies.scores import scores
 
     assert RECORD.logits is not None
     for name, value in scores(RECORD.logits.astype(np.float32)).items():
@@ -157,14 +157,14 @@ def test_progress_tells_done_and_total() -> None:
 def test_an_exit_costs_one_transfer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device: one per exit that somebody reaches, and two for all the answers; nothing is uploaded."""
     moved = 0
-    host = routing._host
+    host = loop._host
 
     def counted(array: Any) -> Any:
         nonlocal moved
         moved += not isinstance(array, np.ndarray)
         return host(array)
 
-    monkeypatch.setattr(routing, "_host", counted)
+    monkeypatch.setattr(loop, "_host", counted)
     steps = Steps(library=torch)
     policy = ready(name)
     route(list(steps), steps.images(), policy)

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 from small_model import C, K, made, pictures
 
-from dmpo_explore.data import make_transform
-from dmpo_explore.engine import infer
-from dmpo_explore.export import export_model
-from dmpo_explore.merging import merge
-from dmpo_explore.onnx_engine import OnnxEngine, read_facts
-from dmpo_explore.policy import ConfidencePolicy, PatiencePolicy, Policy
-from dmpo_explore.run import load_run
+from dmpo_explore.data.torch_loaders import make_transform
+from dmpo_explore.inference.onnx_engine import OnnxEngine, read_facts
+from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore.inference.torch_export import export_model
+from dmpo_explore.models.merging import merge
+from dmpo_explore.policies.catalogue import ConfidencePolicy, PatiencePolicy, Policy
+from dmpo_explore.runs.run import load_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def between(confidences: Any, share: float) -> float:
@@ -161,8 +161,8 @@ def test_onnxruntime_may_be_missing(exported: tuple[Any, Path, Policy], monkeypa
 @pytest.mark.usefixtures("fetched_backbone")
 def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
     """500 test images: the torch engine, the ONNX engine and the record agree on every exit and label."""
-    from dmpo_explore.export import export_run
-    from dmpo_explore.fitting import fit_policy
+    from dmpo_explore.fitting.fit import fit_policy
+    from dmpo_explore.inference.torch_export import export_run
 
     run, rows = load_run("demo"), np.arange(500)
     policy = fit_policy(run.record("val"), "confidence", flops=0.30)

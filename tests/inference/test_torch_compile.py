@@ -12,10 +12,10 @@ import torch
 from small_model import made, pictures
 from torch import Tensor
 
-from dmpo_explore.acceleration import SIZES, Replayed, compiled, graphed
-from dmpo_explore.engine import as_step, infer, stage_function, stream
-from dmpo_explore.merging import merge
-from dmpo_explore.policy import ConfidencePolicy
+from dmpo_explore.inference.torch_compile import SIZES, Replayed, compiled, graphed
+from dmpo_explore.inference.torch_engine import as_step, infer, stage_function, stream
+from dmpo_explore.models.merging import merge
+from dmpo_explore.policies.catalogue import ConfidencePolicy
 
 
 def threshold(model: Any, images: Tensor, share: float = 0.6) -> ConfidencePolicy:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from small_model import C, K, made, pictures
 
-from dmpo_explore import export
-from dmpo_explore.export import export_model
-from dmpo_explore.files import read_json
-from dmpo_explore.onnx_engine import OnnxEngine
-from dmpo_explore.policy import ConfidencePolicy, Policy
+from dmpo_explore.inference import torch_export
+from dmpo_explore.inference.onnx_engine import OnnxEngine
+from dmpo_explore.inference.torch_export import export_model
+from dmpo_explore.policies.catalogue import ConfidencePolicy, Policy
+from dmpo_explore.utils.files import read_json
 
 CLASSES = tuple("abcde")
 POLICY = ConfidencePolicy((0.5,), {"on": "val"}, temperatures=(1.0, 2.0, 1.5))
@@ -53,8 +53,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         path.write_bytes(b"graph")
         return {"file": path.name, "inputs": ["x"], "outputs": ["logits"]}, x, side
 
-    monkeypatch.setattr(export, "_export_stage", stage)
-    monkeypatch.setattr(export, "_check", lambda model, folder: None)
+    monkeypatch.setattr(torch_export, "_export_stage", stage)
+    monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
     yield
 
 
@@ -81,7 +81,7 @@ def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
         export_model(model, tmp_path / "out", ConfidencePolicy((0.5, 0.5, 0.5)), CLASSES)
     with pytest.raises(ValueError, match="train mode"):
         export_model(made().train(), tmp_path / "out", POLICY, CLASSES)
-    from dmpo_explore.policy import OraclePolicy
+    from dmpo_explore.policies.catalogue import OraclePolicy
 
     with pytest.raises(ValueError, match="knows the labels"):
         export_model(model, tmp_path / "out", OraclePolicy((2,)), CLASSES)

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from tiny import tiny_config
 
-from dmpo_explore.experiment import record_run, train
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.policy import ConfidencePolicy
-from dmpo_explore.prediction import Prediction, predict_files, to_csv
-from dmpo_explore.run import Run
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_predict import Prediction, predict_files, to_csv
+from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.runs.run import Run
+from dmpo_explore.training.train import record_run, train
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dmpo_explore.similarity import cka_matrix, linear_cka
+from dmpo_explore.inspection.cka import cka_matrix, linear_cka
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from small_model import C, made, pictures
 from torch import Tensor
 
-from dmpo_explore.gradients import gradient_conflict, shared_parameters
-from dmpo_explore.loss import exit_losses
-from dmpo_explore.model import DMPO
+from dmpo_explore.inspection.gradients import gradient_conflict, shared_parameters
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.training.losses import exit_losses
 
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 

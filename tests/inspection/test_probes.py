@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_model import made, pictures
 
-from dmpo_explore.probes import half_of, patch_means, probe_stages, reconstruct, ridge_accuracy, ridge_r2
-from dmpo_explore.representation import StageTokens, stage_tokens
+from dmpo_explore.inspection.probes import half_of, patch_means, probe_stages, reconstruct, ridge_accuracy, ridge_r2
+from dmpo_explore.inspection.tokens import StageTokens, stage_tokens
 
 RNG = np.random.default_rng(0)
 

@@ -9,10 +9,10 @@ import torch
 from small_model import C, K, made, pictures
 from torch import nn
 
-from dmpo_explore.build import assemble
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.model import evaluating
-from dmpo_explore.representation import block_view, read_out, stage_tokens
+from dmpo_explore.inspection.tokens import block_view, read_out, stage_tokens
+from dmpo_explore.models.dmpo import evaluating
+from dmpo_explore.models.factory import assemble
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder", "none"])

@@ -10,9 +10,9 @@ import pytest
 from tiny import tiny_config, tiny_options
 from typer.testing import CliRunner
 
-from dmpo_explore import cli
+from dmpo_explore.cli import root
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.estimate import STEPS, Rates, estimate, measure_rates, probe
+from dmpo_explore.jobs.estimate import STEPS, Rates, estimate, measure_rates, probe
 
 RATES = Rates((0.5, 0.75), 64, 0.01, 0.02, 5.0, 1000, 0, "CPU", train=1000, val=300, test=200)
 
@@ -67,12 +67,12 @@ def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | 
 
 def test_the_command_line_says_it_and_stops(runs: Path) -> None:
     options = ["train", *tiny_options(), "--estimate", "--device", "cpu"]
-    done = CliRunner().invoke(cli.app, [*options, "--json"])
+    done = CliRunner().invoke(root.app, [*options, "--json"])
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     assert 0 < answer["seconds"][0] <= answer["seconds"][1] and answer["memory_bytes"][0] > 50 << 20
     assert len(Rates.from_dict(answer["rates"]).steps) == 4 and not runs.exists()  # 100 images: 5 steps
-    text = CliRunner().invoke(cli.app, options).stdout
+    text = CliRunner().invoke(root.app, options).stdout
     assert "GiB of memory" in text and "steps of 20 images" in text
 
 

@@ -18,11 +18,12 @@ import pytest
 from tiny import tiny_config
 from typer.testing import CliRunner
 
-from dmpo_explore import cli, jobs
+from dmpo_explore.cli import root as root_module
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.experiment import record_run
-from dmpo_explore.progress import read_progress
-from dmpo_explore.run import WEIGHTS, list_runs, load_run, read_weights
+from dmpo_explore.jobs import jobs
+from dmpo_explore.jobs.progress import read_progress
+from dmpo_explore.runs.run import WEIGHTS, list_runs, load_run, read_weights
+from dmpo_explore.training.train import record_run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 CONFIG = tiny_config(epochs=12)
@@ -118,7 +119,7 @@ def test_measuring_is_real_and_what_is_missing_names_the_way_out(root: Path, mon
 def test_train_records_and_says_how_far_it_is(root: Path, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(tiny_config(epochs=1).to_json())
     options = ["--config", "c.json", "--name", "new", "--record", "--progress", "p.json", "--device", "cpu", "--json"]
-    done = CliRunner().invoke(cli.app, ["train", *options])
+    done = CliRunner().invoke(root_module.app, ["train", *options])
     assert done.exit_code == 0, done.output
     assert [row["split"] for row in json.loads(done.stdout)["records"]] == ["val", "test"]
     assert load_run("new").splits() == ["test", "val"]
@@ -264,7 +265,7 @@ def test_why_a_job_failed_is_its_own_last_word(root: Path, tmp_path: Path, monke
 
 def test_a_run_that_was_removed_is_said(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(
-        "import sys\nfrom pathlib import Path\nfrom dmpo_explore.progress import ProgressFile\n"
+        "import sys\nfrom pathlib import Path\nfrom dmpo_explore.jobs.progress import ProgressFile\n"
         "ProgressFile(Path(sys.argv[2].removeprefix('--progress='))).end()",
         monkeypatch,
         tmp_path,

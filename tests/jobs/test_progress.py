@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dmpo_explore import progress
-from dmpo_explore.progress import DONE, Progress, ProgressFile, peak_memory, read_progress
+from dmpo_explore.jobs import progress
+from dmpo_explore.jobs.progress import DONE, Progress, ProgressFile, peak_memory, read_progress
 
 
 @pytest.fixture

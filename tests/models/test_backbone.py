@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dmpo_explore.config import Preprocess
-from dmpo_explore.cut import LAYOUTS, Backbone, check_backbone, exit_blocks
+from dmpo_explore.models.backbone import LAYOUTS, Backbone, check_backbone, exit_blocks
 
 
 def mine(**changes: Any) -> Backbone:

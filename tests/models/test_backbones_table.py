@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from dmpo_explore.backbone import FAMILIES, create_backbone, split_backbone
-from dmpo_explore.build import assemble
-from dmpo_explore.cli import app
+from dmpo_explore.cli.root import app
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.engine import infer, record_split
-from dmpo_explore.merging import merge
-from dmpo_explore.model import DMPO
-from dmpo_explore.policy import ConfidencePolicy
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.run import load_run, read_weights, save_weights
+from dmpo_explore.inference.torch_engine import infer, record_split
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.merging import merge
+from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.runs.run import load_run, read_weights, save_weights
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", DOCUMENT, flags=re.M)
 ]

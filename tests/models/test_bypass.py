@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dmpo_explore.bypass import BYPASSES, Bypass, ConvBypass, LadderBypass, MLPBypass, NoBypass, convolve_patches
+from dmpo_explore.models.bypass import BYPASSES, Bypass, ConvBypass, LadderBypass, MLPBypass, NoBypass, convolve_patches
 
 B, D, HIDDEN, GRID, PREFIX = 3, 12, 5, (3, 4), 2
 N = PREFIX + GRID[0] * GRID[1]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dmpo_explore.build import assemble
 from dmpo_explore.config import ModelConfig, Preprocess
-from dmpo_explore.model import DMPO, Stage
+from dmpo_explore.models.dmpo import DMPO, Stage
+from dmpo_explore.models.factory import assemble
 
 C, K = 5, 3
 

@@ -14,16 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmpo_explore.backbone import create_backbone
-from dmpo_explore.build import assemble, build_model, build_reference
-from dmpo_explore.bypass import BYPASSES, ConvBypass, NoBypass
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.cost import measure_cost
-from dmpo_explore.cut import Backbone
-from dmpo_explore.engine import infer
-from dmpo_explore.policy import ConfidencePolicy
-from dmpo_explore.predictor import PREDICTORS, CovariancePredictor, LinearPredictor
-from dmpo_explore.tuning import TUNINGS
+from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore.models.backbone import Backbone
+from dmpo_explore.models.bypass import BYPASSES, ConvBypass, NoBypass
+from dmpo_explore.models.factory import assemble, build_model, build_reference
+from dmpo_explore.models.flops import measure_cost
+from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor, LinearPredictor
+from dmpo_explore.models.timm_backbones import create_backbone
+from dmpo_explore.models.tuning import TUNINGS
+from dmpo_explore.policies.catalogue import ConfidencePolicy
 
 C = 5
 FACTORS: dict[str, Sequence[Any]] = {

@@ -9,10 +9,10 @@ import torch
 from small_model import made, pictures
 from torch import nn
 
-from dmpo_explore.build import assemble
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.merging import fold_adapter, fold_scale, merge
-from dmpo_explore.tuning import ParallelAdapter
+from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.merging import fold_adapter, fold_scale, merge
+from dmpo_explore.models.tuning import ParallelAdapter
 
 
 def moved(backbone: str, tuning: str, size: int = 32) -> Any:

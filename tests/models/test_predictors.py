@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dmpo_explore.predictor import (
+from dmpo_explore.models.predictors import (
     PREDICTORS,
     CovariancePredictor,
     LinearPredictor,

@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from dmpo_explore.backbone import create_backbone, split_backbone
-from dmpo_explore.cut import Backbone
+from dmpo_explore.models.backbone import Backbone
+from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
 
 # name, image size, exits, prefix tokens, class token: every kind of token layout in the family
 KINDS = [

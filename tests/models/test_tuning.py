@@ -11,8 +11,8 @@ from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmpo_explore.backbone import create_backbone, split_backbone
-from dmpo_explore.tuning import TUNINGS, ConvAdapter, ParallelAdapter, merge_lora, tune
+from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
+from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, merge_lora, tune
 
 RANK = 5
 LORA_TARGETS = {

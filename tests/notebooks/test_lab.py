@@ -58,14 +58,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | home)
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(f"{address}/api/status", folder / "lab.log")
+        wait_for(f"{address}/api/status", folder / "lab.log")
         yield address
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _wait_for(address: str, log: Path, seconds: float = 60) -> None:
+def wait_for(address: str, log: Path, seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from synthetic import make_record, ready_policy
 
-from dmpo_explore.leaving import NEVER, ByCount, ByScore, ByValue, Rule
-from dmpo_explore.policy import POLICIES, ConfidencePolicy, EntropyPolicy, Policy
-from dmpo_explore.scores import scores, tempered
+from dmpo_explore.policies.base import NEVER, ByCount, ByScore, ByValue, Rule
+from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, EntropyPolicy, Policy
+from dmpo_explore.policies.scores import scores, tempered
 
 
 def test_every_policy_is_a_rule_of_one_kind() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
-from dmpo_explore.policy import (
+from dmpo_explore.policies.catalogue import (
     POLICIES,
     BudgetedPolicy,
     ConfidencePolicy,
@@ -30,7 +30,7 @@ from dmpo_explore.policy import (
     read_policies,
     write_policies,
 )
-from dmpo_explore.record import ExitRecord
+from dmpo_explore.records.record import ExitRecord
 
 SCORED = ("confidence", "entropy", "margin")
 COUNTED = ("patience", "fixed", "oracle")
@@ -382,7 +382,7 @@ def test_what_has_to_learn_says_so(name: str) -> None:
 def test_budgeted_sends_shares_on() -> None:
     """On the record that it learned from, ties aside, exactly; between learned shares, nearly."""
     record = make_record(1000, 4, 10, seed=1)
-    from dmpo_explore.sweeping import learned_policy
+    from dmpo_explore.fitting.sweep import learned_policy
 
     policy = learned_policy(record, "budgeted")
     assert isinstance(policy, BudgetedPolicy)

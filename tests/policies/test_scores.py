@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.scores import SCORES, scores, tempered
+from dmpo_explore.policies.scores import SCORES, scores, tempered
 
 
 def test_values_by_hand() -> None:

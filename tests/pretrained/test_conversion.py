@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from dmpo_explore.conversion import dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
+from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 
 
 def test_a_tiny_dinov2_computes_the_same_in_timm(tmp_path: Path) -> None:

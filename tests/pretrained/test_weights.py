@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dmpo_explore import weights
-from dmpo_explore.weights import WeightsFile, fetch_weights, find_weights, is_hub
+from dmpo_explore.pretrained import weights
+from dmpo_explore.pretrained.weights import WeightsFile, fetch_weights, find_weights, is_hub
 
 VIT = "vit_small_patch14_dinov2"
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}

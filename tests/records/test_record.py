@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from synthetic import make_meta, make_record
 
-from dmpo_explore.record import SCORE_TYPES, ExitRecord, RecordMeta
+from dmpo_explore.records.record import SCORE_TYPES, ExitRecord, RecordMeta
 
 
 @pytest.fixture

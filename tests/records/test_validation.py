@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.calibration import fit_temperatures
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.record_check import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
+from dmpo_explore.analysis.calibration import fit_temperatures
+from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.records.validation import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_must_be_finite_where_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
-    monkeypatch.setattr("dmpo_explore.record_check.PIECE", 3 * 15)  # three images at a time
+    monkeypatch.setattr("dmpo_explore.records.validation.PIECE", 3 * 15)  # three images at a time
     logits = np.load(folder / "logits.npy")
     logits[5, 2, 4] = logits[7, 0, 0] = bad
     np.save(folder / "logits.npy", logits)
@@ -126,7 +126,7 @@ def test_opening_a_record_reads_no_logits(folder: Path, monkeypatch: pytest.Monk
     def read(*_: Any) -> Any:
         raise AssertionError("logits were read")
 
-    monkeypatch.setattr("dmpo_explore.record_check.logits_problems", read)
+    monkeypatch.setattr("dmpo_explore.records.validation.logits_problems", read)
     logits = ExitRecord.load(folder).logits
     assert logits is not None and isinstance(logits.base, np.memmap)
     with pytest.raises(AssertionError, match="logits were read"):

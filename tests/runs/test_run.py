@@ -15,13 +15,13 @@ import pytest
 import torch
 from synthetic import make_record, record_from_logits
 
-import dmpo_explore.run as run_module
-from dmpo_explore.build import build_model
+from dmpo_explore.runs import run as run_module
+from dmpo_explore.models.factory import build_model
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.images import load_pictures
-from dmpo_explore.policy import write_policies
-from dmpo_explore.run import Run, list_runs, load_run, new_run_path, read_weights_meta, runs_root, save_weights
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.data.images import load_pictures
+from dmpo_explore.policies.catalogue import write_policies
+from dmpo_explore.runs.run import Run, list_runs, load_run, new_run_path, read_weights_meta, runs_root, save_weights
 
 CONFIG = Config(
     DataConfig("digits"),

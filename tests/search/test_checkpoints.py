@@ -11,14 +11,14 @@ from small_model import made
 from synthetic import make_record
 
 from dmpo_explore.config import Config, ModelConfig
-from dmpo_explore.keeping import MARK, Keeper, tidy
-from dmpo_explore.pareto import Goal, operating_points
-from dmpo_explore.record import ExitRecord
-from dmpo_explore.run import load_run, read_weights
-from dmpo_explore.space import SearchSpace
-from dmpo_explore.studies import open_study, read_front
-from dmpo_explore.training import EpochResult
-from dmpo_explore.trials import epochs_of, suggest
+from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.runs.run import load_run, read_weights
+from dmpo_explore.search.checkpoints import MARK, Keeper, tidy
+from dmpo_explore.search.pareto import Goal, operating_points
+from dmpo_explore.search.space import SearchSpace
+from dmpo_explore.search.study import open_study, read_front
+from dmpo_explore.search.trial_storage import epochs_of, suggest
+from dmpo_explore.training.loop import EpochResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
 SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8]}})

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmpo_explore.pareto import Goal
-from dmpo_explore.trajectory import (
+from dmpo_explore.search.learning_curves import (
     ENOUGH,
     Trajectory,
     _followed,
@@ -16,6 +15,7 @@ from dmpo_explore.trajectory import (
     can_extend,
     expected_improvement,
 )
+from dmpo_explore.search.pareto import Goal
 
 GOAL = Goal()
 

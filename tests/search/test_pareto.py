@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 from synthetic import make_record
 
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.metrics import summarise
-from dmpo_explore.pareto import Goal, hypervolume, non_dominated, operating_points
+from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.search.pareto import Goal, hypervolume, non_dominated, operating_points
 
 GOAL = Goal()
 coarse = st.integers(0, 6).map(lambda i: i / 4)  # ties and equal points are the rule

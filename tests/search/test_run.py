@@ -15,30 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import MODEL, TRAINING
+from search_settings import PATIENCE, make_space
 
-from dmpo_explore import experiment, keeping, search
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.inventory import run_facts
-from dmpo_explore.metrics import summarise
-from dmpo_explore.run import list_runs, load_run
-from dmpo_explore.search import SearchStep, run_search
-from dmpo_explore.space import SearchSpace
-from dmpo_explore.studies import SearchFront, load_study, search_front
-from dmpo_explore.trials import State, give_back
+from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.cli.doctor import run_facts
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.runs.run import list_runs, load_run
+from dmpo_explore.search import checkpoints
+from dmpo_explore.search import run as run_module
+from dmpo_explore.search.run import SearchStep, run_search
+from dmpo_explore.search.space import SearchSpace
+from dmpo_explore.search.study import SearchFront, load_study, search_front
+from dmpo_explore.search.trial_storage import State, give_back
+from dmpo_explore.training import train as train_module
 
-ROOT = Path(__file__).resolve().parents[1]
-FIXED: dict[str, Any] = {"data.name": "digits", "train_size": 100} | MODEL | TRAINING | {"flip": False}
-TRIED: dict[str, Any] = {
-    "exits": [2, 3],
-    "bypass": ["none", "conv"],
-    "training.predictor_lr": {"low": 1e-3, "high": 3e-2, "log": True},
-}
-
-
-def make_space(**fixed: Any) -> SearchSpace:
-    values = {key: value for key, value in (FIXED | fixed).items() if key not in ("exits", "predictor_lr")}
-    return SearchSpace.from_dict({"fixed": values, "space": TRIED, "goal": {"max_flops": 2.0}})
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +149,7 @@ def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: Search
         if "test" in splits:
             shutil.copytree(runs / name / "records" / "val", runs / name / "records" / "test")
         study = "other" if name == "s-002-e9" else "s"
-        (runs / name / keeping.MARK).write_text(json.dumps(mark | {"study": study}))
+        (runs / name / checkpoints.MARK).write_text(json.dumps(mark | {"study": study}))
     more = run_search("s", resume=True, trials=4, device="cpu", seed=0)
     assert more.trials["finished"] == 4 and more.hypervolume >= finished.hypervolume
     kept = {path.name for path in runs.glob("s-*")}
@@ -169,7 +160,7 @@ def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: Search
 
 
 def test_a_trial_that_cannot_extend_the_front_is_stopped(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    monkeypatch.setattr(search, "can_extend", lambda now, others, goal: now.trial == 0)
+    monkeypatch.setattr(run_module, "can_extend", lambda now, others, goal: now.trial == 0)
     steps: list[SearchStep] = []
     front = run_search("p", make_space(), trials=2, device="cpu", seed=0, stopping=True, progress=steps.append)
     assert front.trials["finished"] == 1 and front.trials["stopped"] == 1
@@ -269,8 +260,8 @@ def test_what_happens_to_a_trial_whose_training_raises(
     def train(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(search, "FAILURES", 1)
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(run_module, "FAILURES", 1)
+    monkeypatch.setattr(train_module, "train", train)
     with pytest.raises((RuntimeError, OSError), match=raised):
         run_search("x", make_space(), trials=1, device="cpu")
     counts = search_front("x").trials
@@ -305,12 +296,11 @@ def test_bad_wishes_are_named(arguments: dict[str, Any], words: str, runs: Path)
 
 # -- two workers, one killed --
 
-PATIENCE = 5
 FIRST = """
 import sys, time
-sys.path.insert(0, "tests")
-from test_search import PATIENCE, make_space
-from dmpo_explore.search import run_search
+sys.path.insert(0, "tests/helpers")
+from search_settings import PATIENCE, make_space
+from dmpo_explore.search.run import run_search
 
 def say(step):
     print(step.what, step.trial, step.epoch, flush=True)

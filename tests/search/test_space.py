@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.pareto import Goal
-from dmpo_explore.space import PARTS, Choice, Range, SearchSpace, default_space, read_space
+from dmpo_explore.search.pareto import Goal
+from dmpo_explore.search.space import PARTS, Choice, Range, SearchSpace, default_space, read_space
 
 TEXT = """
 [fixed]

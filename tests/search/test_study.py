@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.pareto import Goal
-from dmpo_explore.space import SearchSpace
-from dmpo_explore.studies import (
+from dmpo_explore.search.pareto import Goal
+from dmpo_explore.search.space import SearchSpace
+from dmpo_explore.search.study import (
     kept_name,
     load_study,
     open_study,
@@ -21,7 +21,7 @@ from dmpo_explore.studies import (
     settings_text,
     storage_file,
 )
-from dmpo_explore.trials import EPOCH, State, suggest
+from dmpo_explore.search.trial_storage import EPOCH, State, suggest
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
 SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8, 16], "dropout": {"low": 0.0, "high": 0.5}}})

@@ -14,9 +14,9 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from dmpo_explore import trials
-from dmpo_explore.space import SearchSpace
-from dmpo_explore.trials import (
+from dmpo_explore.search import trial_storage
+from dmpo_explore.search.space import SearchSpace
+from dmpo_explore.search.trial_storage import (
     EPOCH,
     LOCKED,
     STARTUP,
@@ -128,7 +128,7 @@ def test_what_has_ended_or_is_with_another_is_not_given_back() -> None:
 def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = trials._connect, list[str]()
+    real, calls = trial_storage._connect, list[str]()
 
     def racing(url: str, patience: int) -> RDBStorage:
         calls.append(url)
@@ -136,7 +136,7 @@ def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
             raise RuntimeError("table studies already exists")
         return real(url, patience)
 
-    monkeypatch.setattr(trials, "_connect", racing)
+    monkeypatch.setattr(trial_storage, "_connect", racing)
     storage = open_storage(f"sqlite:///{tmp_path / 'a.db'}", patience=3600)
     assert len(calls) == 2 and storage.get_heartbeat_interval() == 30
     with storage.engine.connect() as connection:
@@ -165,7 +165,7 @@ def test_a_bad_url_is_named(tmp_path: Path) -> None:
 def test_later_settings_are_proposed_from_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study()
     asked: list[int] = []
-    monkeypatch.setattr(trials, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
+    monkeypatch.setattr(trial_storage, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
     for _ in range(STARTUP + 2):
         study.tell(ask(study, entry(0.5)), (0.5, 0.2))
     assert asked == [STARTUP, STARTUP + 1]
@@ -195,7 +195,7 @@ def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
             raise ImportError(f"No module named {name!r}")
         return real(name, *rest)
 
-    monkeypatch.delitem(sys.modules, "dmpo_explore.trials")
+    monkeypatch.delitem(sys.modules, "dmpo_explore.search.trial_storage")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"search needs optuna: pip install 'dmpo-explore\[search\]'"):
-        importlib.import_module("dmpo_explore.trials")
+        importlib.import_module("dmpo_explore.search.trial_storage")

@@ -15,59 +15,14 @@ from typing import Any
 import pytest
 import torch
 from tiny import tiny_config
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
+from torch.utils.data import DataLoader
+from two_exits import CONFIG, TwoExits, make_data, make_model, run, weights_of
 
-from dmpo_explore.build import build_model
-from dmpo_explore.config import TrainingConfig
-from dmpo_explore.loss import weighted_loss
-from dmpo_explore.schedule import loss_weights
-from dmpo_explore.training import (
-    EpochResult,
-    Validation,
-    fit,
-    make_accelerator,
-    make_optimizer,
-    rate_factor,
-)
-
-CONFIG = TrainingConfig(epochs=2, batch_size=8, precision="no", schedule="linear", warmup_epochs=0.5, flip=False)
-
-
-class TwoExits(nn.Module):
-    """(b, 6) → logits (b, 2, 3); nothing random in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 3), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([self.first(x), self.second(x.sin())], dim=1)
-
-
-def make_model() -> TwoExits:
-    torch.manual_seed(1)
-    return TwoExits()
-
-
-def make_data(n: int = 64) -> TensorDataset:
-    generator = torch.Generator().manual_seed(2)
-    return TensorDataset(torch.randn(n, 6, generator=generator), torch.randint(3, (n,), generator=generator))
-
-
-def run(
-    config: TrainingConfig = CONFIG, *, shuffle: bool = True, data: TensorDataset | None = None, **options: Any
-) -> tuple[TwoExits, list[tuple[EpochResult, dict[str, Any]]]]:
-    model = make_model()
-    loader = DataLoader(data or make_data(), batch_size=config.batch_size, shuffle=shuffle)
-    validate = options.pop("validate", lambda model: Validation((0.5, 0.6), 0.55))
-    accelerator = options.pop("accelerator", None) or make_accelerator(config, "cpu")
-    return model, list(fit(model, loader, config, 2, validate=validate, accelerator=accelerator, **options))
-
-
-def weights_of(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.training.loop import EpochResult, Validation, fit, make_accelerator, make_optimizer, rate_factor
+from dmpo_explore.training.losses import weighted_loss
+from dmpo_explore.training.schedules import loss_weights
 
 # -- learning rates --
 
@@ -222,7 +177,7 @@ def test_unknown_devices_and_trackers_are_refused(monkeypatch: pytest.MonkeyPatc
         make_accelerator(CONFIG, "gpu")
     with pytest.raises(ValueError, match="unknown tracker 'tensorbord'. Did you mean 'tensorboard'"):
         make_accelerator(CONFIG, "cpu", ["tensorbord"], tmp_path)
-    monkeypatch.setattr("dmpo_explore.training.get_available_trackers", list)
+    monkeypatch.setattr("dmpo_explore.training.loop.get_available_trackers", list)
     with pytest.raises(ImportError, match="'tensorboard' is not installed"):
         make_accelerator(CONFIG, "cpu", ["tensorboard"], tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -236,7 +191,8 @@ SCRIPT = """
 import json, sys
 sys.path[:0] = {paths}
 from dataclasses import replace
-from test_training import CONFIG, make_accelerator, run, weights_of
+from dmpo_explore.training.loop import make_accelerator
+from two_exits import CONFIG, run, weights_of
 accelerator = make_accelerator(CONFIG)
 assert accelerator.num_processes == 2, accelerator.num_processes
 model, epochs = run(accelerator=accelerator)
@@ -248,9 +204,9 @@ if accelerator.is_main_process:
 
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """accelerate's own launcher would silently start one process on a CPU; torchrun starts two."""
-    tests = Path(__file__).parent
+    helpers = Path(__file__).parents[1] / "helpers"
     script = tmp_path / "two.py"
-    script.write_text(SCRIPT.format(paths=[str(tests), str(tests.parent)]))
+    script.write_text(SCRIPT.format(paths=[str(helpers)]))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmpo_explore.loss import COUPLINGS, exit_losses, weighted_loss
+from dmpo_explore.training.losses import COUPLINGS, exit_losses, weighted_loss
 
 B, K, C = 5, 3, 4
 

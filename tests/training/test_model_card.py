@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dmpo_explore.card import run_card
 from dmpo_explore.config import Config
-from dmpo_explore.cost import CONVENTION, Cost
+from dmpo_explore.models.flops import CONVENTION, Cost
+from dmpo_explore.training.model_card import run_card
 
 
 def test_card_names_the_kept_epoch_and_costs() -> None:

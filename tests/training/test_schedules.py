@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.schedule import END, SCHEDULES, START, loss_weights, resample
+from dmpo_explore.training.schedules import END, SCHEDULES, START, loss_weights, resample
 
 RELEASE_EPOCHS = (0, 25, 50, 75, 99)
 CROSSING = ("linear", "cosine", "exponential", "switch")

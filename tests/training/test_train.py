@@ -15,16 +15,16 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from dmpo_explore import experiment
 from dmpo_explore.config import Config
-from dmpo_explore.experiment import default_name, read_checkpoint, record_run, train
-from dmpo_explore.fitting import fit_policy
-from dmpo_explore.images import Pictures
-from dmpo_explore.model import DMPO
-from dmpo_explore.policy import read_policies, write_policies
-from dmpo_explore.run import BUNDLED_RUNS, Run, load_run, read_weights
-from dmpo_explore.schedule import loss_weights
-from dmpo_explore.training import EpochResult
+from dmpo_explore.data.images import Pictures
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.policies.catalogue import read_policies, write_policies
+from dmpo_explore.runs.run import BUNDLED_RUNS, Run, load_run, read_weights
+from dmpo_explore.training import train as train_module
+from dmpo_explore.training.loop import EpochResult
+from dmpo_explore.training.schedules import loss_weights
+from dmpo_explore.training.train import default_name, read_checkpoint, record_run, train
 
 CONFIG = tiny_config(epochs=3, batch_size=25)
 FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "weights.safetensors"]
@@ -113,7 +113,7 @@ def test_the_best_epoch_by_area_is_kept(straight: tuple[Run, list[EpochResult]])
 
 def test_an_epoch_that_is_not_better_does_not_replace_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.5, 0.9, 0.6])
-    monkeypatch.setattr(experiment, "area", lambda record, name: next(areas))
+    monkeypatch.setattr(train_module, "area", lambda record, name: next(areas))
     seen = []
     for result in train(CONFIG, "falling", device="cpu"):
         seen.append((result.best, read_weights(load_run("falling").path)))
@@ -127,11 +127,11 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, results = straight
-    val = experiment._sample(experiment._pictures(CONFIG, "val"), CONFIG.training.validation_size)
-    monkeypatch.setattr("dmpo_explore.images.load_pictures", None)
+    val = train_module._sample(train_module._pictures(CONFIG, "val"), CONFIG.training.validation_size)
+    monkeypatch.setattr("dmpo_explore.data.images.load_pictures", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
-    loader = experiment.make_loader(val, model.preprocess, batch_size=60)
+    loader = train_module.make_loader(val, model.preprocess, batch_size=60)
     images, labels = next(iter(loader))
     with torch.inference_mode():
         accuracy = (model(images).argmax(-1) == labels[:, None]).float().mean(0)
@@ -169,12 +169,12 @@ def test_frozen_weights_in_bf16_change_no_number(model: dict[str, Any], runs: Pa
 
 
 def test_validation_images_are_spread_over_the_classes() -> None:
-    val = experiment._pictures(CONFIG, "val")
-    few = experiment._sample(val, 60)
+    val = train_module._pictures(CONFIG, "val")
+    few = train_module._sample(val, 60)
     counts = np.bincount(few.labels, minlength=10)
     assert len(few) == 60 and counts.min() >= 5 and counts.max() <= 7
-    assert np.array_equal(few.indices, experiment._sample(val, 60).indices)
-    assert experiment._sample(val, 10_000) is val
+    assert np.array_equal(few.indices, train_module._sample(val, 60).indices)
+    assert train_module._sample(val, 10_000) is val
 
 
 def test_without_a_name_data_predictor_and_time_name_it() -> None:
@@ -348,8 +348,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_cause(runs: Path, monkeyp
             batches[2][0][:] = float("nan")
         return torch.utils.data.DataLoader([pair for x, y in batches for pair in zip(x, y, strict=True)], batch_size=25)
 
-    loader = experiment.make_loader
-    monkeypatch.setattr(experiment, "make_loader", broken)
+    loader = train_module.make_loader
+    monkeypatch.setattr(train_module, "make_loader", broken)
     with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 3 \(exit 1, 2\)"):
         next(train(CONFIG, "run", device="cpu"))
     assert not runs.exists()
@@ -428,12 +428,12 @@ def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(straight: 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    load = experiment.load_pictures
+    load = train_module.load_pictures
 
     def spy(name: str, split: str, **options: Any) -> Pictures:
         seen.append(split)
         return load(name, split, **options)
 
-    monkeypatch.setattr(experiment, "load_pictures", spy)
+    monkeypatch.setattr(train_module, "load_pictures", spy)
     stop_after(1)
     assert sorted(set(seen)) == ["train", "val"]

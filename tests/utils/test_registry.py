@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.registry import lookup, unknown
+from dmpo_explore.utils.registry import lookup, unknown
 
 names = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12)
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
+from dmpo_explore_app.components.threshold_slider import Cockpit, Curve, Dial, Line, Row
+from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
-import grid
-import loading
-from dmpo_explore import figures
-from threshold_slider import Cockpit, Curve, Dial, Line, Row
+from dmpo_explore.analysis import threshold_counts
+from dmpo_explore.figures import trade_off
 
 EARLIEST, LATEST = "all at exit 1", "none early"
 AXIS = "compute (share of the plain backbone)"
@@ -26,27 +26,31 @@ AXIS = "compute (share of the plain backbone)"
 def line(run: dx.Run, split: str, policy: dx.Policy, label: int | None) -> Line:
     """The single threshold at every stop, of all images and of class ``label`` if one is given."""
     name, calibrated = policy.name, bool(policy.temperatures)
-    stops = [str(stop) for stop in loading.trade_off(run, split, name, calibrated)["threshold"].tolist()]
-    some = None if label is None else loading.line(run, split, name, label, calibrated)
-    return {"stops": stops, "counts": loading.line(run, split, name, None, calibrated), "some": some}
+    stops = [str(stop) for stop in cache.trade_off(run, split, name, calibrated)["threshold"].tolist()]
+    some = None if label is None else cache.line(run, split, name, label, calibrated)
+    return {"stops": stops, "counts": cache.line(run, split, name, None, calibrated), "some": some}
 
 
 def dials(run: dx.Run, split: str, policy: dx.Policy, label: int | None) -> list[Dial]:
     """One slider, or one for every exit but the last; none for a single exit."""
-    record = loading.record(run, split)
+    record = cache.record(run, split)
     if record.n_exits == 1:
         return []
     if len(policy.thresholds) == 1:
         return [_only_dial(run, split, policy, label)]
-    of_class = None if label is None else loading.of_class(run, split, label)
+    of_class = None if label is None else cache.of_class(run, split, label)
     stops, places = [], []
-    of_exits = loading.stops_of_exits(run, split, policy.name, bool(policy.temperatures))
+    of_exits = cache.stops_of_exits(run, split, policy.name, bool(policy.temperatures))
     for found, own in zip(of_exits, policy.thresholds, strict=True):
         more, place = _with_stop(found, own)
         stops.append(more)
         places.append(place)
-    counts = grid.each(record, policy, stops)
-    some = [None] * len(stops) if of_class is None else [c.tolist() for c in grid.each(of_class, policy, stops)]
+    counts = threshold_counts.each(record, policy, stops)
+    some = (
+        [None] * len(stops)
+        if of_class is None
+        else [c.tolist() for c in threshold_counts.each(of_class, policy, stops)]
+    )
     return [
         {
             "name": f"Exit {k + 1}",
@@ -62,10 +66,10 @@ def dials(run: dx.Run, split: str, policy: dx.Policy, label: int | None) -> list
 
 
 def _only_dial(run: dx.Run, split: str, policy: dx.Policy, label: int | None) -> Dial:
-    record, found = loading.record(run, split), line(run, split, policy, label)
+    record, found = cache.record(run, split), line(run, split, policy, label)
     number = type(policy.thresholds[0])  # patience counts in whole numbers
     stops, counts, some = [number(stop) for stop in found["stops"]], list(found["counts"]), found["some"]
-    row: Row = grid.counts_of(record, policy.exits(record)).tolist()
+    row: Row = threshold_counts.counts_of(record, policy.exits(record)).tolist()
     place = bisect.bisect_left(counts, _order(row, record), key=lambda other: _order(other, record))
     if place < len(counts) and counts[place] == row:  # does the same as a stop: takes its place
         stops[place] = policy.thresholds[0]
@@ -73,8 +77,8 @@ def _only_dial(run: dx.Run, split: str, policy: dx.Policy, label: int | None) ->
         stops.insert(place, policy.thresholds[0])
         counts.insert(place, row)
         if some is not None and label is not None:
-            few = loading.of_class(run, split, label)
-            some = [*some[:place], grid.counts_of(few, policy.exits(few)).tolist(), *some[place:]]
+            few = cache.of_class(run, split, label)
+            some = [*some[:place], threshold_counts.counts_of(few, policy.exits(few)).tolist(), *some[place:]]
     return {
         "name": "Threshold",
         "stops": [str(stop) for stop in stops],
@@ -121,8 +125,8 @@ def curves(names: Mapping[str, pd.DataFrame]) -> list[Curve]:
             "name": name,
             "x": table["flops_fraction"].tolist(),
             "y": table["accuracy"].tolist(),
-            "colour": figures.MODEL_COLOURS[i % len(figures.MODEL_COLOURS)],
-            "dash": figures.DASHES[i % len(figures.DASHES)],
+            "colour": trade_off.MODEL_COLOURS[i % len(trade_off.MODEL_COLOURS)],
+            "dash": trade_off.DASHES[i % len(trade_off.DASHES)],
         }
         for i, (name, table) in enumerate(names.items())
     ]
@@ -133,19 +137,19 @@ def coloured(figure: go.Figure, names: Sequence[str]) -> go.Figure:
     for trace in figure.data:
         if trace.name in names:
             place = names.index(trace.name)
-            colour = figures.MODEL_COLOURS[place % len(figures.MODEL_COLOURS)]
+            colour = trade_off.MODEL_COLOURS[place % len(trade_off.MODEL_COLOURS)]
             if trace.mode == "markers":
                 trace.marker.color = colour
             else:
-                trace.line.update(color=colour, dash=figures.DASHES[place % len(figures.DASHES)])
+                trace.line.update(color=colour, dash=trade_off.DASHES[place % len(trade_off.DASHES)])
     return figure
 
 
 def bound(run: dx.Run, split: str) -> Curve | None:
     """What no choice of exits can beat at up to this compute; none for a single exit."""
-    table = loading.trade_off(run, split, "oracle")
+    table = cache.trade_off(run, split, "oracle")
     x, y = table["flops_fraction"].tolist(), table["accuracy"].cummax().tolist()
-    return {"name": "oracle bound", "x": x, "y": y, "colour": figures.GREY, "dash": "dot"} if len(x) > 1 else None
+    return {"name": "oracle bound", "x": x, "y": y, "colour": trade_off.GREY, "dash": "dot"} if len(x) > 1 else None
 
 
 def cockpit(
@@ -166,7 +170,7 @@ def cockpit(
         tables: name → `dx.trade_off` of the run (first) and those beside it.
         exit, marked: chosen bar and the chosen image's, from 1, or 0. label: chosen class, 0-based. seq: last event.
     """
-    record = loading.record(run, split)
+    record = cache.record(run, split)
     sliders = dials(run, split, policy, label)
     whole = line(run, split, policy, label)
     drawn = curves(tables)

@@ -9,14 +9,13 @@ import re
 
 import numpy as np
 import pytest
+from dmpo_explore_app.components import gallery
+from dmpo_explore_app.services import cache
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import HOSTILE
 from PIL import Image
 from synthetic import make_record
-
-import gallery
-import loading
 
 
 @given(rows=st.integers(0, 60), page=st.integers(0, 500), size=st.integers(1, 20))
@@ -112,15 +111,15 @@ def test_the_heat_map_adds_up_and_is_text() -> None:
 @pytest.mark.parametrize(("size", "kind"), [((28, 28), "PNG"), ((400, 300), "JPEG")])
 def test_small_pictures_stay_exact_and_large_ones_shrink(size: tuple[int, int], kind: str) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    head, body = loading.data_uri(picture).split(",")
+    head, body = cache.data_uri(picture).split(",")
     image = Image.open(io.BytesIO(base64.b64decode(body)))
     assert head == f"data:image/{kind.lower()};base64"
-    assert image.format == kind and max(image.size) <= loading.THUMBNAIL
+    assert image.format == kind and max(image.size) <= cache.THUMBNAIL
     if kind == "PNG":
         assert np.array_equal(np.asarray(image), picture)
 
 
 def test_grey_pictures_are_a_third_of_the_bytes() -> None:
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8), 3, axis=2)
-    image = Image.open(io.BytesIO(base64.b64decode(loading.data_uri(grey).split(",")[1])))
+    image = Image.open(io.BytesIO(base64.b64decode(cache.data_uri(grey).split(",")[1])))
     assert image.mode == "L" and np.array_equal(np.asarray(image), grey[..., 0])

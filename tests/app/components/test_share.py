@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import io
 import json
 import shlex
@@ -15,43 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dmpo_explore_app.components import share, widgets
+from dmpo_explore_app.services import cache
 from made_up import save_run
+from programs import NUMBERS, answered, printed
 from synthetic import make_record
-from typer.testing import CliRunner
 
 import dmpo_explore as dx
-import loading
-import sharing
-import widgets
-from dmpo_explore import cli
-from dmpo_explore.figures import trade_off_figure
-from dmpo_explore.policy import POLICIES
-
-NUMBERS = ("accuracy", "flops_fraction", "mean_exit", "exit_shares")
-
-
-def printed(code: str) -> str:
-    """What a program prints."""
-    stream = io.StringIO()
-    with contextlib.redirect_stdout(stream):
-        exec(compile(code, "shared.py", "exec"), {"__name__": "__main__"})
-    return stream.getvalue()
-
-
-def answered(command: str) -> Any:
-    """What a command says as JSON."""
-    program, *arguments = shlex.split(command)
-    assert program == "dmpo-explore"
-    result = CliRunner().invoke(cli.app, [*arguments, "--json"])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+from dmpo_explore.figures.trade_off import trade_off_figure
+from dmpo_explore.policies.catalogue import POLICIES
 
 
 def assert_gives(run: dx.Run, split: str, policy: dx.Policy) -> None:
     record = run.record(split)
     expected = dx.summarise(record, policy.exits(record))
-    assert ast.literal_eval(printed(sharing.python_code(run, split, policy))) == expected
-    if command := sharing.command_line(run, split, policy):
+    assert ast.literal_eval(printed(share.python_code(run, split, policy))) == expected
+    if command := share.command_line(run, split, policy):
         row = answered(command)
         assert {key: row[key] for key in NUMBERS} == {key: expected[key] for key in NUMBERS}
         assert row["split"] == split
@@ -64,8 +42,8 @@ def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) 
     stops = dx.trade_off(val, policy, 5)["threshold"].tolist()
     for threshold in stops:  # both ends too: nobody's entropy threshold is negative
         by_hand = dx.fit_policy(val, policy, threshold=threshold)
-        assert bool(sharing.command_line(run, "test", by_hand)) is not POLICIES[policy].learns
-        assert sharing.wish_of(by_hand) == {}
+        assert bool(share.command_line(run, "test", by_hand)) is not POLICIES[policy].learns
+        assert share.wish_of(by_hand) == {}
         assert_gives(run, "test", by_hand)
     more: list[dict[str, Any]] = [
         {"flops": 0.5, "per_exit": True},
@@ -73,8 +51,8 @@ def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) 
     ]
     for wish in ({"flops": 0.5}, {"accuracy_drop": 0.01}, *(more if policy == "confidence" else [])):
         fitted = dx.fit_policy(val, policy, **wish)
-        assert sharing.wish_of(fitted) == wish
-        code = sharing.python_code(run, "test", fitted)
+        assert share.wish_of(fitted) == wish
+        code = share.python_code(run, "test", fitted)
         assert 'run.record("val")' in code and "threshold=" not in code
         assert_gives(run, "test", fitted)
         assert_gives(run, "val", fitted)
@@ -91,42 +69,42 @@ def test_several_thresholds_shares_and_a_single_exit(runs: Path) -> None:
 def test_what_was_fitted_on_test_is_quoted_not_fitted_again(runs: Path) -> None:
     run = dx.load_run("four")
     policy = dx.fit_policy(run.record("test"), flops=0.5)
-    assert f"threshold={policy.thresholds[0]!r}" in sharing.python_code(run, "test", policy)
+    assert f"threshold={policy.thresholds[0]!r}" in share.python_code(run, "test", policy)
     assert_gives(run, "test", policy)
 
 
 def test_temperatures_are_quoted_whole(runs: Path) -> None:
     run = dx.load_run("demo")
     policy = dx.Policy.from_dict({"policy": "confidence", "thresholds": [0.7], "temperatures": [1.5] * 6})
-    assert "from_dict" in sharing.python_code(run, "test", policy)
-    assert sharing.command_line(run, "test", policy) == ""  # nobody says that val gave them
+    assert "from_dict" in share.python_code(run, "test", policy)
+    assert share.command_line(run, "test", policy) == ""  # nobody says that val gave them
     assert_gives(run, "test", policy)
 
 
 def test_temperatures_of_the_page_are_fitted_again(runs: Path) -> None:
     run = dx.load_run("demo")
     for wish, per_exit in (("flops", True), ("too_early", False)):
-        fitted = loading.fitted(run, "confidence", wish, 0.3 if per_exit else 0.01, per_exit, calibrated=True)
-        assert fitted.temperatures and sharing.wish_of(fitted)["temperatures"] == "fit"
-        assert "--calibrate" in sharing.command_line(run, "test", fitted)
+        fitted = cache.fitted(run, "confidence", wish, 0.3 if per_exit else 0.01, per_exit, calibrated=True)
+        assert fitted.temperatures and share.wish_of(fitted)["temperatures"] == "fit"
+        assert "--calibrate" in share.command_line(run, "test", fitted)
         assert_gives(run, "test", fitted)
     for name, thresholds in (("margin", (0.9,)), ("entropy", (0.1, 0.2, 0.3, 0.4, 0.5)), ("gate", (0.9,))):
-        by_hand = replace(loading.base(run, "test", name, calibrated=True), thresholds=thresholds)
-        assert sharing.wish_of(by_hand) == {}
-        assert ("--calibrate" in sharing.command_line(run, "test", by_hand)) is (name != "gate")
+        by_hand = replace(cache.base(run, "test", name, calibrated=True), thresholds=thresholds)
+        assert share.wish_of(by_hand) == {}
+        assert ("--calibrate" in share.command_line(run, "test", by_hand)) is (name != "gate")
         assert_gives(run, "test", by_hand)
 
 
 def test_a_run_that_its_name_does_not_find_goes_by_its_path(runs: Path, tmp_path: Path) -> None:
-    assert sharing.reference(dx.load_run("four")) == "four"
+    assert share.reference(dx.load_run("four")) == "four"
     folder = tmp_path / 'my run\'s $(touch hacked) "copy"'
     shutil.copytree(runs / "four", folder)
     run = dx.load_run(folder)
-    assert sharing.reference(run) == str(folder)
+    assert share.reference(run) == str(folder)
     assert_gives(run, "test", dx.fit_policy(run.record("val"), flops=0.5))
     shadowed = tmp_path / "four"  # a run under the root has this name
     shutil.copytree(runs / "six", shadowed)
-    assert sharing.reference(dx.load_run(shadowed)) == str(shadowed)
+    assert share.reference(dx.load_run(shadowed)) == str(shadowed)
 
 
 def test_a_record_folder_has_its_own_program(tmp_path: Path) -> None:
@@ -139,37 +117,37 @@ def test_a_record_folder_has_its_own_program(tmp_path: Path) -> None:
         (dx.fit_policy(test, threshold=0.5), None),
         (dx.fit_policy(val, "margin", flops=0.5), None),  # nobody says where val lies: the threshold is quoted
     ):
-        said = ast.literal_eval(printed(sharing.folder_code(folders[0], policy, on)))
+        said = ast.literal_eval(printed(share.folder_code(folders[0], policy, on)))
         assert said == dx.summarise(test, policy.exits(test))
 
 
 def test_files_hold_what_they_say(tmp_path: Path) -> None:
     policy = dx.fit_policy(make_record(), flops=0.5)
-    (tmp_path / "policy.json").write_text(sharing.policy_json(policy), encoding="utf-8")
+    (tmp_path / "policy.json").write_text(share.policy_json(policy), encoding="utf-8")
     loaded = dx.Policy.load(tmp_path / "policy.json")
     assert loaded == policy and loaded.fitted == policy.fitted
     table = dx.trade_off(make_record())
-    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(sharing.csv(table))), table, check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(share.csv(table))), table, check_exact=True)
 
 
 def test_a_figure_is_a_page_without_a_network() -> None:
     figure = trade_off_figure({"a": dx.trade_off(make_record())})
-    page = sharing.figure_html(figure)
+    page = share.figure_html(figure)
     assert page.count("<script") >= 2 and 'src="http' not in page and "Plotly.newPlot" in page
     assert "#ffffff" in page and figure.layout.paper_bgcolor == "rgba(0,0,0,0)"  # the page's own stays as it is
 
 
 @pytest.mark.slow
 def test_a_figure_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not sharing.can_draw():
+    if not share.can_draw():
         pytest.skip("no kaleido or no browser")
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(sharing.figure_png(trade_off_figure({"a": dx.trade_off(make_record())}))))
-    assert (picture.format, picture.size) == ("PNG", tuple(2 * side for side in sharing.SIZE))
+    picture = Image.open(io.BytesIO(share.figure_png(trade_off_figure({"a": dx.trade_off(make_record())}))))
+    assert (picture.format, picture.size) == ("PNG", tuple(2 * side for side in share.SIZE))
     assert len(np.unique(np.asarray(picture.convert("L")))) > 20  # something is drawn
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert not sharing.can_draw()
+    assert not share.can_draw()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +160,7 @@ def test_a_figure_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_file_names_are_safe(name: str, title: str, expected: str) -> None:
-    assert sharing.file_name(name, title, "csv") == expected
+    assert share.file_name(name, title, "csv") == expected
 
 
 def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +173,7 @@ def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     run = dx.load_run("mine")
     policy = dx.fit_policy(run.record("val"), flops=0.5)
-    command = sharing.command_line(run, "test", policy).replace(
+    command = share.command_line(run, "test", policy).replace(
         "dmpo-explore", f"{shlex.quote(sys.executable)} -m dmpo_explore.cli", 1
     )
     done = subprocess.run(["sh", "-c", command + " --json"], capture_output=True, text=True, env=os.environ, check=True)

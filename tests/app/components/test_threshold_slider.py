@@ -10,14 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from dmpo_explore_app.components import threshold_slider
+from dmpo_explore_app.components.threshold_slider import HERE, PARTS
+from explore_page import expected
 from playwright.sync_api import Page, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from test_explore import expected
 from visiting import WATCH, Visit
 
 import dmpo_explore as dx
-import threshold_slider
-from threshold_slider import HERE, PARTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

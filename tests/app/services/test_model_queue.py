@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-
-import turn
+from dmpo_explore_app.services import model_queue
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(turn, "PATIENCE", 0.02)
-    monkeypatch.setattr(turn, "GLANCE", 0.02)
+    monkeypatch.setattr(model_queue, "PATIENCE", 0.02)
+    monkeypatch.setattr(model_queue, "GLANCE", 0.02)
     yield
-    assert turn._TURNS.enter("the end"), "somebody kept the turn"
-    turn._TURNS.leave()
+    assert model_queue._TURNS.enter("the end"), "somebody kept the turn"
+    model_queue._TURNS.leave()
 
 
 def started(work: list[threading.Thread]) -> None:
@@ -31,7 +30,7 @@ def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
 
     def work(number: int) -> None:
         nonlocal inside, most
-        with turn.taken(f"work {number}"):
+        with model_queue.taken(f"work {number}"):
             inside += 1
             most = max(most, inside)
             seen.append(number)
@@ -39,10 +38,10 @@ def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
             inside -= 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    with turn.taken("the beginning"):
+    with model_queue.taken("the beginning"):
         for number, thread in enumerate(threads):
             thread.start()
-            while len(turn._TURNS._waiting) < number + 2:  # so that they stand in line in this order
+            while len(model_queue._TURNS._waiting) < number + 2:  # so that they stand in line in this order
                 time.sleep(0.001)
         assert seen == []
     for thread in threads:
@@ -55,12 +54,12 @@ def test_who_takes_it_again_and_again_lets_others_in_between() -> None:
     batches, other = 0, threading.Event()
 
     def explain() -> None:
-        with turn.taken("an explanation"):
+        with model_queue.taken("an explanation"):
             other.set()
 
     thread = threading.Thread(target=explain)
     while not other.is_set() and batches < 1000:
-        with turn.taken("a live run"):
+        with model_queue.taken("a live run"):
             batches += 1
             if batches == 3:
                 thread.start()
@@ -70,19 +69,19 @@ def test_who_takes_it_again_and_again_lets_others_in_between() -> None:
 
 
 def test_the_same_thread_may_take_it_inside() -> None:
-    with turn.taken("outer"), turn.taken("inner"):
-        assert turn._TURNS.enter("again") is False
-    with turn.taken("afterwards"):
+    with model_queue.taken("outer"), model_queue.taken("inner"):
+        assert model_queue._TURNS.enter("again") is False
+    with model_queue.taken("afterwards"):
         pass
 
 
 def test_an_error_passes_it_on() -> None:
-    with pytest.raises(KeyError), turn.taken("what fails"):
+    with pytest.raises(KeyError), model_queue.taken("what fails"):
         raise KeyError("broken")
     done = threading.Event()
 
     def work() -> None:
-        with turn.taken("the next"):
+        with model_queue.taken("the next"):
             done.set()
 
     started([threading.Thread(target=work)])
@@ -112,12 +111,12 @@ class Place:
 
 def held(monkeypatch: pytest.MonkeyPatch, place: Place) -> tuple[threading.Thread, threading.Event]:
     """Another thread has the turn, and this thread has a page."""
-    monkeypatch.setattr(turn, "get_script_run_ctx", lambda suppress_warning: object())
-    monkeypatch.setattr(turn.st, "empty", lambda: place)
+    monkeypatch.setattr(model_queue, "get_script_run_ctx", lambda suppress_warning: object())
+    monkeypatch.setattr(model_queue.st, "empty", lambda: place)
     inside, release = threading.Event(), threading.Event()
 
     def work() -> None:
-        with turn.taken("an explanation of one image"):
+        with model_queue.taken("an explanation of one image"):
             inside.set()
             release.wait(20)
 
@@ -131,7 +130,7 @@ def test_a_page_that_waits_says_for_whom(monkeypatch: pytest.MonkeyPatch) -> Non
     place = Place()
     thread, release = held(monkeypatch, place)
     place.heard = release.set
-    with turn.taken("an answer"):
+    with model_queue.taken("an answer"):
         pass
     thread.join(20)
     assert set(place.said[:-1]) == {"Waiting for an explanation of one image …"} and place.said[-1] == ""
@@ -139,7 +138,7 @@ def test_a_page_that_waits_says_for_whom(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_page_that_is_left_gives_its_place_away(monkeypatch: pytest.MonkeyPatch) -> None:
     thread, release = held(monkeypatch, Place(ends=True))
-    with pytest.raises(RuntimeError, match="drawn anew"), turn.taken("an answer"):
+    with pytest.raises(RuntimeError, match="drawn anew"), model_queue.taken("an answer"):
         raise AssertionError("it was not its turn")
     release.set()
     thread.join(20)
@@ -148,9 +147,9 @@ def test_a_page_that_is_left_gives_its_place_away(monkeypatch: pytest.MonkeyPatc
 def test_a_thread_without_a_page_waits_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place()
     thread, release = held(monkeypatch, place)
-    monkeypatch.setattr(turn, "get_script_run_ctx", lambda suppress_warning: None)
+    monkeypatch.setattr(model_queue, "get_script_run_ctx", lambda suppress_warning: None)
     threading.Timer(0.1, release.set).start()
-    with turn.taken("a batch"):
+    with model_queue.taken("a batch"):
         pass
     thread.join(20)
     assert place.said == []

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.state import calibration
+from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start, wished
 from made_up import save_run
+from programs import NUMBERS, answered
 from streamlit.testing.v1 import AppTest
-from test_explore import address_of, cards, checked, expected, move, shown_threshold, slider, start, wished
-from test_sharing import NUMBERS, answered
 
-import calibrated
 import dmpo_explore as dx
-import widgets
-from dmpo_explore.calibration import calibration_error, tempered_record
+from dmpo_explore.analysis.calibration import calibration_error, tempered_record
 
 TOUCHED = ["confidence", "entropy", "margin", "patience+confidence", "gate", "budgeted"]
 
@@ -169,7 +169,7 @@ def test_another_policy_or_run_puts_it_out(root: Path) -> None:
     assert not app.toggle and len(app.warning) == 1
     assert cards(app) == cards(start(run="bare", policy="entropy"))
     checked(app.selectbox(key="run").set_value("full").run())
-    assert app.toggle(key=calibrated.KEY).value is False and not app.warning
+    assert app.toggle(key=calibration.KEY).value is False and not app.warning
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -13,20 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from dmpo_explore_app.components import disagreement_tiles, study_results, widgets
+from dmpo_explore_app.components import share as share_module
+from dmpo_explore_app.services import cache, comparison
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
+from programs import answered, printed
 from streamlit.testing.v1 import AppTest
-from test_sharing import answered, printed
 from visiting import WATCH, Visit
 
-import comparison
-import disagreement
 import dmpo_explore as dx
-import findings
-import loading
-import sharing
-import widgets
-from dmpo_explore.evaluation import evaluate_runs
+from dmpo_explore.analysis.evaluation import evaluate_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,7 +34,7 @@ PAGE = MAIN.parent / "views" / "compare.py"
 def start(**address: str) -> AppTest:
     """The page as a link with these parameters shows it."""
     app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[sharing.KEY] = True
+    app.session_state[share_module.KEY] = True
     for name, value in address.items():
         app.query_params[name] = value
     return checked(app.run())
@@ -189,7 +186,7 @@ def test_too_few_runs_say_what_to_do(runs: Path) -> None:
 
 def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
     assert "No runs yet" in start().subheader[0].value
 
 
@@ -224,7 +221,7 @@ def test_different_backbones_are_not_offered_and_said_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
     for seed, name in enumerate(("a", "b", "c")):
         save_run(tmp_path, name, images=60, seed=seed)
     for meta in (tmp_path / "b").glob("records/*/meta.json"):
@@ -268,14 +265,14 @@ def test_on_val_the_reader_is_warned(runs: Path) -> None:
 def with_study() -> AppTest:
     """The page with the study's section open."""
     app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[findings.KEY] = True
+    app.session_state[study_results.KEY] = True
     app.query_params["runs"] = "four,six"
     return checked(app.run())
 
 
 def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmarks = tmp_path / "benchmarks"
-    monkeypatch.setattr("findings.BENCHMARKS", benchmarks)
+    monkeypatch.setattr("dmpo_explore_app.components.study_results.BENCHMARKS", benchmarks)
     assert not with_study().dataframe
     results = benchmarks / "results"
     results.mkdir(parents=True)
@@ -307,10 +304,10 @@ def sides(*names: str, budget: float = 0.5) -> list[comparison.Side]:
 
 def test_parts_exclude_each_other_and_are_all_differences(runs: Path) -> None:
     a, b = (side.answers for side in sides("four", "six"))
-    masks = disagreement.parts(a, b)
+    masks = disagreement_tiles.parts(a, b)
     assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
     assert np.array_equal(np.logical_or.reduce(list(masks.values())), a.said != b.said)
-    assert not any(mask.any() for mask in disagreement.parts(a, a).values())
+    assert not any(mask.any() for mask in disagreement_tiles.parts(a, a).values())
 
 
 def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
@@ -333,7 +330,7 @@ def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
 
 def test_texts_in_tiles_are_text(runs: Path) -> None:
     (side,) = sides("hostile")
-    html = disagreement.tiles(side.answers, side.answers, range(60), None)
+    html = disagreement_tiles.tiles(side.answers, side.answers, range(60), None)
     assert "<img" not in html and "&lt;img src=x" in html
 
 
@@ -419,6 +416,6 @@ def test_coming_back_by_the_menu_finds_the_page_as_it_was(visit: Visit) -> None:
 
 def test_loading_of_a_policy_is_kept(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = dx.load_run("four")
-    first = loading.applied(run, "test", "confidence", 0.5)
+    first = cache.applied(run, "test", "confidence", 0.5)
     monkeypatch.setattr("dmpo_explore.fit_policy", None)
-    assert loading.applied(run, "test", "confidence", 0.5) is first
+    assert cache.applied(run, "test", "confidence", 0.5) is first

@@ -13,84 +13,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore_app.components import share as share_module
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.components.threshold_slider import data
+from dmpo_explore_app.state import operating_point
+from explore_page import (
+    address_of,
+    bodies,
+    cards,
+    checked,
+    expected,
+    html,
+    move,
+    shown_policy,
+    shown_threshold,
+    slider,
+    start,
+    wished,
+)
 from made_up import MAIN, save_run
-from streamlit.testing.v1 import AppTest
 
-import cockpit
-import dial
 import dmpo_explore as dx
-import sharing
-import widgets
-from dmpo_explore import figures
-from dmpo_explore.policy import POLICIES
-
-
-def start(**address: str) -> AppTest:
-    """The start page as a link with these parameters shows it."""
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception
-    return app
-
-
-def cards(app: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in app.metric}
-
-
-def expected(run: str, split: str, policy: dx.Policy) -> dict[str, str]:
-    record = dx.load_run(run).record(split)
-    s = dx.summarise(record, policy.exits(record))
-    return {
-        "Accuracy": f"{s['accuracy']:.2%}",
-        "Compute saved": f"{1 - s['flops_fraction']:.1%}",
-        "Mean exit": f"{s['mean_exit']:.2f}",
-        "Leave at exit 1": f"{s['exit_shares'][0]:.1%}",
-    }
-
-
-def address_of(app: AppTest) -> dict[str, str]:
-    return {key: value if isinstance(value, str) else value[-1] for key, value in app.query_params.items()}
-
-
-def bodies(app: AppTest) -> list[str]:
-    """The HTML of every exit's pictures, in order."""
-    (shown,) = (body for body in html(app) if 'class="dx-shown"' in body)
-    return shown.split('<div class="dx-exit"')[1:]
-
-
-def html(app: AppTest) -> list[str]:
-    return [str(element.proto.body) for element in app.get("html")]
-
-
-def slider(app: AppTest, number: int = 0) -> Any:
-    return app.select_slider(key=f"dial {number}")
-
-
-def move(app: AppTest, place: int, number: int = 0) -> AppTest:
-    """The slider to a place among its stops."""
-    places = range(len(slider(app, number).options))
-    return checked(slider(app, number).set_value(places[place]).run())
-
-
-def shown_threshold(app: AppTest) -> float:
-    return float(app.session_state["threshold"])
-
-
-def shown_policy(app: AppTest) -> dx.Policy:
-    """The policy on screen, as the library makes it."""
-    state = app.session_state
-    run, name = dx.load_run(state["run"]), state["policy"]
-    thresholds = [float(number) for number in state["threshold"].split(",")]
-    return dx.fit_policy(run.record("val"), name, threshold=thresholds)
-
-
-def wished(app: AppTest, key: str, value: float | None) -> AppTest:
-    return checked(app.number_input(key=key).set_value(value).run())
+from dmpo_explore.figures import trade_off
+from dmpo_explore.policies.catalogue import POLICIES
 
 
 def test_opens_with_a_threshold_from_val(runs: Path) -> None:
@@ -121,7 +66,7 @@ def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -
         move(app, place)
         assert cards(app) == expected("six", "test", shown_policy(app))
         seen.append((cards(app)["Compute saved"], bodies(app)))
-        assert all(app.session_state[wish] is None for wish in dial.WISHES)  # set by hand now
+        assert all(app.session_state[wish] is None for wish in operating_point.WISHES)  # set by hand now
     assert len({compute for compute, _ in seen}) == 3
     assert seen[0][1] != seen[1][1] != seen[2][1]
     assert cards(app)["Mean exit"] == "6.00"
@@ -139,7 +84,9 @@ def test_a_wish_is_solved_on_val_and_shown_on_test(runs: Path) -> None:
         fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", **wish)
         assert shown_threshold(app) == fitted.thresholds[0]
         assert cards(app) == expected("four", "test", fitted)
-        assert [key for key in dial.WISHES if app.session_state[key] is not None] == [key]  # one wish at a time
+        assert [key for key in operating_point.WISHES if app.session_state[key] is not None] == [
+            key
+        ]  # one wish at a time
         assert address_of(app)[key] == f"{value:g}"
 
 
@@ -330,7 +277,7 @@ def test_many_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("dmpo_explore.run.ExitRecord.load", refuse)
+    monkeypatch.setattr("dmpo_explore.runs.run.ExitRecord.load", refuse)
     assert checked(app.run()).metric and not app.error
     assert len(app.button_group(key="beside mine").options) == 70
 
@@ -343,9 +290,9 @@ def change_meta(run: Path, **values: object) -> None:
 def test_the_exported_figures_have_the_pages_colours_and_names(runs: Path) -> None:
     names = ["four", "one", "six"]  # a single exit in the middle
     tables = {name: dx.trade_off(dx.load_run(name).record("test"), "confidence") for name in names}
-    page = {c["name"]: c["colour"] for c in cockpit.curves(tables)}
+    page = {c["name"]: c["colour"] for c in data.curves(tables)}
     lines = {name: tables[name] for name in ("four", "six")}
-    figure = cockpit.coloured(figures.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
+    figure = data.coloured(trade_off.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
     drawn = {t.name: t.marker.color if t.mode == "markers" else t.line.color for t in figure.data}
     assert drawn == page
 
@@ -377,7 +324,7 @@ def test_a_guarantee_by_a_rule_that_learns_stays_when_the_page_runs_again(runs: 
 
 def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> None:
     app = start(run="four")
-    app.session_state[sharing.KEY] = True
+    app.session_state[share_module.KEY] = True
     for _ in range(3):
         checked(app.run())
         code = next(block.value for block in app.code if block.language == "python")
@@ -387,7 +334,7 @@ def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> No
 def test_per_exit_thresholds_are_said_in_english(runs: Path) -> None:
     for name in ("confidence", "margin", "entropy"):
         policy = dx.fit_policy(dx.load_run("four").record("val"), name, threshold=(0.5, 0.6, 0.7))
-        said = cockpit.rule(policy, 4)
+        said = data.rule(policy, 4)
         assert "its own threshold" in said and "threshold confident" not in said and "{}" not in said
 
 
@@ -468,7 +415,7 @@ def test_without_pictures_their_numbers_are_shown(runs: Path, tmp_path: Path, mo
 
 def test_no_runs_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
     app = start()
     assert "No runs yet" in app.subheader[0].value
     assert "dmpo-explore train" in app.code[0].value
@@ -514,7 +461,11 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("read again")
 
-    for target in ("dmpo_explore.run.ExitRecord.load", "dmpo_explore.images.load_pictures", "dmpo_explore.trade_off"):
+    for target in (
+        "dmpo_explore.runs.run.ExitRecord.load",
+        "dmpo_explore.data.images.load_pictures",
+        "dmpo_explore.trade_off",
+    ):
         monkeypatch.setattr(target, refuse)
     for place in (10, 90):
         move(app, place)
@@ -525,7 +476,7 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
     run = dx.load_run("six")
     for name in widgets.RULES:
         policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
-        (one,) = cockpit.dials(run, "test", policy, None)
+        (one,) = data.dials(run, "test", policy, None)
         assert len(set(one["labels"])) == len(one["labels"]) == len(one["stops"]) == len(one["counts"])
         assert one["stops"][one["place"]] == str(policy.thresholds[0])
         costs = [np.dot(np.add(row[::2], row[1::2]), run.record("test").flops_fraction) for row in one["counts"]]
@@ -534,7 +485,7 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
 
 def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
     run = dx.load_run("six")
-    bound = cockpit.bound(run, "test")
+    bound = data.bound(run, "test")
     assert bound and "oracle" not in widgets.RULES
     table = dx.trade_off(run.record("test"), "confidence")
     assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()

@@ -14,28 +14,26 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import visiting
-from conftest import serving
+from axe import violations
+from dmpo_explore_app.components import attribution_panel, image_picker
+from dmpo_explore_app.services import cache, model_queries
 from made_up import HOSTILE, MAIN, save_run
 from PIL import Image
 from playwright.sync_api import expect
 from sent_pictures import REFUSED, TAKEN
+from serving import serving
 from streamlit.testing.v1 import AppTest
-from test_axe import violations
 from tiny import tiny_config
 from visiting import WATCH, Server, Visit, checked
 
-import asking
 import dmpo_explore as dx
-import explaining
-import loading
-import pictures
-from dmpo_explore.attribution import METHODS
-from dmpo_explore.attribution import REFUSED as NOT_OFFERED
-from dmpo_explore.attribution_view import BASELINES
-from dmpo_explore.data import make_transform
-from dmpo_explore.neighbours import crowd
-from dmpo_explore.picture_files import read_picture
-from dmpo_explore.reasons import likeliest, way
+from dmpo_explore.analysis.decision_trace import likeliest, way
+from dmpo_explore.analysis.novelty import crowd
+from dmpo_explore.attribution.attribute import METHODS
+from dmpo_explore.attribution.attribute import REFUSED as NOT_OFFERED
+from dmpo_explore.attribution.exit_model import BASELINES
+from dmpo_explore.data.image_files import read_picture
+from dmpo_explore.data.torch_loaders import make_transform
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -61,7 +59,7 @@ def root(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """`trained_root` as the library sees it, and a cache of its own for what is kept."""
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trained_root))
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    loading._shared().clear()
+    cache._shared().clear()
     return trained_root
 
 
@@ -118,7 +116,7 @@ def test_a_recorded_image_says_what_the_record_knows(root: Path, policy: str) ->
 
 
 def test_no_model_is_loaded_for_what_the_record_knows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "model", None)
+    monkeypatch.setattr(cache, "model", None)
     assert "Leaves at" in (text := reason(opened(run="tiny", image="3"))) or "last exit" in text
 
 
@@ -161,8 +159,8 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(root: Path, tmp_pat
 
 def test_what_the_model_sees_is_the_preprocessed_input(root: Path) -> None:
     run, _ = tiny()
-    subject = pictures.Subject(run, "test", 9, None)
-    seen = asking.seen(subject)
+    subject = image_picker.Subject(run, "test", 9, None)
+    seen = model_queries.seen(subject)
     mean, std = (np.array(v).reshape(3, 1, 1) for v in (run.preprocess().mean, run.preprocess().std))
     shown = (run.inputs("test", [9])[0].numpy() * std + mean).transpose(1, 2, 0)
     assert seen.shape == (32, 32, 3) and np.abs(seen / 255 - shown).max() < 0.51 / 255
@@ -211,9 +209,9 @@ def test_a_refused_method_says_why(root: Path) -> None:
 
 
 def test_the_page_offers_what_the_library_has() -> None:
-    assert set(explaining.METHODS) == set(METHODS) and set(explaining.REFUSED) == set(NOT_OFFERED)
-    assert set(explaining.BASELINES) == set(BASELINES)
-    unsigned = {name for name, method in explaining.METHODS.items() if not method.signed}
+    assert set(attribution_panel.METHODS) == set(METHODS) and set(attribution_panel.REFUSED) == set(NOT_OFFERED)
+    assert set(attribution_panel.BASELINES) == set(BASELINES)
+    unsigned = {name for name, method in attribution_panel.METHODS.items() if not method.signed}
     assert unsigned == {"saliency", "attention_rollout"}
 
 
@@ -224,8 +222,8 @@ def test_maps_and_their_quality_are_the_librarys(root: Path) -> None:
     assert not app.get("plotly_chart")[1:]  # nothing is explained before one asks
     press(app, "Explain every exit")
     expected = dx.compare_exits(run.model("cpu"), run.inputs("test", [3])[0], 1, baseline="mean")
-    question = asking.Question("integrated_gradients", 1, "mean")
-    found = asking.known_maps(pictures.Subject(run, "test", 3, None), question)
+    question = model_queries.Question("integrated_gradients", 1, "mean")
+    found = model_queries.known_maps(image_picker.Subject(run, "test", 3, None), question)
     assert found is not None and np.allclose(found.heat, expected.heat, atol=1e-6)
     for one, there in zip(found.attributions, expected.attributions, strict=True):
         assert one.delta == pytest.approx(there.delta, abs=1e-4)
@@ -234,8 +232,8 @@ def test_maps_and_their_quality_are_the_librarys(root: Path) -> None:
     press(app, "Check them by hiding parts")
     quality = expected.attributions[0].quality(perturbations=0, orders=4)
     assert f"{quality.unexplained:.0%} " in bodies(app) and f"{quality.insertion_area:.2f} (" in bodies(app)
-    loading._model.clear()
-    assert not loading._shared()  # maps would keep the model in memory
+    cache._model.clear()
+    assert not cache._shared()  # maps would keep the model in memory
 
 
 def test_a_cheap_method_answers_at_once_and_others_wait(root: Path) -> None:
@@ -303,10 +301,10 @@ def test_a_name_that_is_markup_is_text(root: Path) -> None:
 
 
 def test_what_is_sent_stays_in_its_session_and_off_the_disk(root: Path, tmp_path: Path) -> None:
-    shared = len(loading._shared())
+    shared = len(cache._shared())
     app = uploaded(opened(run="tiny", source="file", method="saliency"), "colour.png", TAKEN["colour.png"])
     assert len(app.get("plotly_chart")) == 3  # explained too
-    assert len(loading._shared()) == shared
+    assert len(cache._shared()) == shared
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept == []
     assert "dx-why" not in bodies(opened(run="tiny", source="file"))  # another session sees nothing of it
@@ -341,7 +339,7 @@ def test_the_camera_waits_for_its_button(root: Path) -> None:
 
 
 def test_a_picture_unlike_the_training_data_is_said_to_be(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dmpo_explore.neighbours import Crowd
+    from dmpo_explore.analysis.novelty import Crowd
 
     monkeypatch.setattr(Crowd, "unlike", lambda *args, **options: 0.996)
     assert "looks unlike the training data" in said(opened(run="tiny", image="3")) and "99.6%" in said(
@@ -383,7 +381,7 @@ def test_the_shared_code_says_what_the_page_says(root: Path) -> None:
     run, record = tiny()
     app = opened(run="tiny", image="3", threshold="0.4", method="saliency")
     app.session_state["share"] = True
-    from test_sharing import printed
+    from programs import printed
 
     code = next(block.value for block in checked(app.run()).code if "dx.compare_exits" in block.value)
     lines = printed(code.replace("run.model()", "run.model('cpu')")).splitlines()

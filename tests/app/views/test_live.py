@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import visiting
-from conftest import serving
+from axe import violations
+from dmpo_explore_app.components import live_panel
+from dmpo_explore_app.services import live_session
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import Page, expect
+from serving import serving
 from streamlit.testing.v1 import AppTest
 from synthetic import make_record
-from test_axe import violations
 from tiny import tiny_config
 from visiting import WATCH, Server, Visit, checked
 
 import dmpo_explore as dx
-import live_panel
-import running
-from dmpo_explore.files import write_text
-from dmpo_explore.live import ALIVE, LiveRun, Look
-from dmpo_explore.policy import ConfidencePolicy
-from dmpo_explore.tally import SHOWN, Answer, Disagreement, Tally
+from dmpo_explore.inference.live import ALIVE, LiveRun, Look
+from dmpo_explore.inference.live_stats import SHOWN, Answer, Disagreement, Tally
+from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.utils.files import write_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,9 +40,9 @@ def save_weights_of(path: Path, seed: int) -> None:
     """Weights for the run in ``path``, none of them at zero."""
     import torch
 
-    from dmpo_explore.build import build_model
-    from dmpo_explore.run import load_run, save_weights
-    from dmpo_explore.seeding import seeded
+    from dmpo_explore.models.factory import build_model
+    from dmpo_explore.runs.run import load_run, save_weights
+    from dmpo_explore.utils.torch_seeding import seeded
 
     config, names = load_run(path).config, dx.load_pictures("digits", "test").class_names
     with seeded(config.training.seed):
@@ -78,7 +78,7 @@ def root(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """`model_root` as the one the library sees; afterwards no live run is left."""
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(model_root))
     yield model_root
-    for live in list(running._ALL):
+    for live in list(live_session._ALL):
         live.stop(wait=20)
 
 
@@ -91,8 +91,8 @@ def started(**parameters: str) -> AppTest:
 
 
 def live_of(app: AppTest) -> LiveRun:
-    found = app.session_state[running.KEY]
-    assert isinstance(found, running.Running)
+    found = app.session_state[live_session.KEY]
+    assert isinstance(found, live_session.Running)
     return found.live
 
 
@@ -195,7 +195,7 @@ def test_another_run_ends_it_and_starting_again_begins_anew(root: Path) -> None:
     first = live_of(app)
     app = checked(app.selectbox(key="run").set_value("foreign").run())
     assert "the live run was ended" in said(app) and first.look().state == "stopped"
-    assert running.KEY not in app.session_state
+    assert live_session.KEY not in app.session_state
     app = checked(app.button(key="begin").click().run())
     second = live_of(app)
     assert second is not first and second.look().alive
@@ -233,7 +233,7 @@ def test_a_run_without_weights_is_a_notice(root: Path) -> None:
 
 
 def test_a_backbone_that_is_not_fetched_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.weights.cached_weights", lambda backbone: root / "nothing.safetensors")
+    monkeypatch.setattr("dmpo_explore.pretrained.weights.cached_weights", lambda backbone: root / "nothing.safetensors")
     app = opened(run="demo")
     assert "Run `dmpo-explore fetch --backbone vit_small_patch14_dinov2`" in said(app)
     assert app.button(key="begin").disabled
@@ -243,14 +243,14 @@ def test_what_goes_wrong_at_the_start_is_said(root: Path, monkeypatch: pytest.Mo
     def nothing(*_: Any, **__: Any) -> Any:
         raise FileNotFoundError("the pictures have to be fetched: `dmpo-explore fetch`")
 
-    monkeypatch.setattr(running, "open_arms", nothing)
+    monkeypatch.setattr(live_session, "open_arms", nothing)
     app = started(run="tiny")
     assert "The live run could not begin" in said(app) and "dmpo-explore fetch" in said(app)
-    assert running.KEY not in app.session_state and "Start" in labels(app)
+    assert live_session.KEY not in app.session_state and "Start" in labels(app)
 
 
 def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, calls = running.open_arms, []
+    made, calls = live_session.open_arms, []
 
     def failing(*all: Any, **options: Any) -> Any:
         arms = made(*all, **options)
@@ -263,17 +263,17 @@ def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.M
 
         return replace(arms, early=early)
 
-    monkeypatch.setattr(running, "open_arms", failing)
+    monkeypatch.setattr(live_session, "open_arms", failing)
     app = until(started(run="tiny", batch="8", count="all"), ended)
     assert "The live run failed" in said(app) and "CUDA out of memory" in said(app)
     assert 'data-state="failed"' in bodies(app) and measured(app)["agreed"].startswith("16 of 16 | ")
 
 
 def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "load_average", lambda: 0.1)
+    monkeypatch.setattr(live_session, "load_average", lambda: 0.1)
     first = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     assert "at work" not in said(first)
-    monkeypatch.setattr(running, "load_average", lambda: 3.7)
+    monkeypatch.setattr(live_session, "load_average", lambda: 3.7)
     second = until(started(run="tiny", batch="8", count="all"), ended)
     assert "Another live run was at work in this app" in said(second) and "load average 3.7" in said(second)
     checked(first.button(key="stop").click().run())
@@ -402,8 +402,8 @@ def test_a_finished_live_run_has_no_serious_violation_and_nothing_sticks_out(vis
 
 def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks any more."""
-    made = running.LiveRun
-    monkeypatch.setattr(running, "LiveRun", lambda *all, **options: made(*all, **options, idle=0.5))
+    made = live_session.LiveRun
+    monkeypatch.setattr(live_session, "LiveRun", lambda *all, **options: made(*all, **options, idle=0.5))
     app = started(run="tiny", batch="8", count="endless")
     live = live_of(app)
     live._thread.join(20)

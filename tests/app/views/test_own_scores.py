@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dmpo_explore_app.components import share
+from dmpo_explore_app.services import record_folder
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
+from programs import printed
 from streamlit.testing.v1 import AppTest
 from synthetic import make_record
-from test_sharing import printed
 from visiting import Visit
 
 import dmpo_explore as dx
-import own_folder
-import sharing
-from dmpo_explore.record_check import FILES, problems
+from dmpo_explore.records.validation import FILES, problems
 
 PAGE = MAIN.parent / "views" / "own_scores.py"
 
@@ -28,7 +28,7 @@ PAGE = MAIN.parent / "views" / "own_scores.py"
 @pytest.fixture(autouse=True)
 def on_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `.streamlit/config.toml` has it; AppTest does not read that."""
-    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
+    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def opened(folder: object = "", val: object = "") -> AppTest:
     app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[sharing.KEY] = True
+    app.session_state[share.KEY] = True
     app.run()
     if str(folder):
         app.text_input(key="own_folder").set_value(str(folder))
@@ -74,7 +74,7 @@ def test_opens_with_a_recipe_that_works(tmp_path: Path, monkeypatch: pytest.Monk
     app = opened()
     assert not app.metric and not app.error
     code = next(block.value for block in app.code)
-    assert code.strip() == own_folder.EXAMPLE.strip()
+    assert code.strip() == record_folder.EXAMPLE.strip()
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -86,8 +86,8 @@ def test_opens_with_a_recipe_that_works(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_files_named_are_those_that_are_needed() -> None:
-    assert list(own_folder.FILES) == ["meta.json", *FILES]
-    assert all(np.dtype(FILES[file]).name in text for file, text in own_folder.FILES.items() if file in FILES)
+    assert list(record_folder.FILES) == ["meta.json", *FILES]
+    assert all(np.dtype(FILES[file]).name in text for file, text in record_folder.FILES.items() if file in FILES)
 
 
 def test_every_problem_is_said(folders: tuple[Path, Path]) -> None:
@@ -116,7 +116,7 @@ def test_one_level_too_high_offers_the_records(folders: tuple[Path, Path], runs:
     assert {"test", "val"} <= set(buttons)
     checked(buttons["test"].click().run())
     assert len(app.metric) == 4 and app.session_state["own_folder"] == str(folders[0])
-    assert own_folder.records_below(runs / "four") == [runs / "four/records/test", runs / "four/records/val"]
+    assert record_folder.records_below(runs / "four") == [runs / "four/records/test", runs / "four/records/val"]
 
 
 @pytest.mark.parametrize("text", ["/nowhere/at all", "no\0pe", "~nobody-has-this-name/x", "x" * 5000])
@@ -126,7 +126,7 @@ def test_what_is_no_folder_is_said(text: str) -> None:
 
 
 def test_quotes_and_blanks_around_a_path_do_not_matter(folders: tuple[Path, Path]) -> None:
-    assert own_folder.find(f' "{folders[0]}" ') == folders[0].resolve()
+    assert record_folder.find(f' "{folders[0]}" ') == folders[0].resolve()
     assert len(opened(f"'{folders[0]}'").metric) == 4
 
 
@@ -234,25 +234,25 @@ def test_the_bundled_record_is_one_press_away() -> None:
 def test_open_to_others_only_the_runs_root_is_read(
     folders: tuple[Path, Path], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
 ) -> None:
-    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": address}[name])
-    assert not own_folder.is_private()
+    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": address}[name])
+    assert not record_folder.is_private()
     app = opened(folders[0])
     assert "can be reached from other machines" in texts(app) and not app.metric
     assert len(opened(runs / "four/records/test").metric) == 4
     for way in (f"{runs}/../{runs.name}/../mine", f"{runs}/four/../../../mine/test"):
         with pytest.raises(ValueError, match="cannot be opened"):
-            own_folder.find(way)
+            record_folder.find(way)
     save_run(tmp_path / "root", "four", images=40)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "root"))
     (tmp_path / "root" / "link").symlink_to(folders[0])
     with pytest.raises(ValueError, match="cannot be opened"):
-        own_folder.find(str(tmp_path / "root" / "link"))
+        record_folder.find(str(tmp_path / "root" / "link"))
 
 
 @pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.0.1.1", "::1"])
 def test_on_this_machine_every_folder_may_be_read(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": address}[name])
-    assert own_folder.is_private()
+    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": address}[name])
+    assert record_folder.is_private()
 
 
 # -- in the browser --

@@ -17,29 +17,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 import visiting
-from conftest import _wait_for
+from axe import violations
+from dmpo_explore_app.components import job_cards, training_form
+from dmpo_explore_app.services import record_folder
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
+from serving import wait_for
 from streamlit.testing.v1 import AppTest
-from test_axe import violations
 from tiny import tiny_config
 from visiting import WATCH, Server, Visit, checked
 
-import own_folder
-import training_form
-import training_jobs
-from dmpo_explore import jobs
-from dmpo_explore.bypass import BYPASSES
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.estimate import Rates
-from dmpo_explore.images import DATASETS
-from dmpo_explore.loss import COUPLINGS
-from dmpo_explore.predictor import NORMALISATIONS, PREDICTORS, READS
-from dmpo_explore.progress import Progress
-from dmpo_explore.run import load_run
-from dmpo_explore.schedule import SCHEDULES
-from dmpo_explore.tuning import TUNINGS
-from dmpo_explore.weights import KEYWORDS
+from dmpo_explore.data.images import DATASETS
+from dmpo_explore.jobs import jobs
+from dmpo_explore.jobs.estimate import Rates
+from dmpo_explore.jobs.progress import Progress
+from dmpo_explore.models.bypass import BYPASSES
+from dmpo_explore.models.predictors import NORMALISATIONS, PREDICTORS, READS
+from dmpo_explore.models.tuning import TUNINGS
+from dmpo_explore.pretrained.weights import KEYWORDS
+from dmpo_explore.runs.run import load_run
+from dmpo_explore.training.losses import COUPLINGS
+from dmpo_explore.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -51,7 +50,7 @@ HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.
 @pytest.fixture(autouse=True)
 def on_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `.streamlit/config.toml` has it; AppTest does not read that."""
-    monkeypatch.setattr(own_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
+    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
 
 
 @pytest.fixture
@@ -148,7 +147,7 @@ def test_choices_are_the_librarys() -> None:
 
 
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loading.check_ready", lambda config: None)
+    monkeypatch.setattr("dmpo_explore_app.services.cache.check_ready", lambda config: None)
     started: list[Config] = []
     monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
     app = opened()
@@ -158,7 +157,7 @@ def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_run_is_a_beginning_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loading.check_ready", lambda config: None)
+    monkeypatch.setattr("dmpo_explore_app.services.cache.check_ready", lambda config: None)
     app = begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7)
     started: list[Config] = []
     monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
@@ -221,7 +220,7 @@ def test_others_may_look_but_not_start_or_stop(
     root: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
 ) -> None:
     jobs.start(tiny_config(), "mine")
-    monkeypatch.setattr(own_folder.st, "get_option", lambda name: address)
+    monkeypatch.setattr(record_folder.st, "get_option", lambda name: address)
     app = opened()
     assert "can be reached from other machines" in texts(app) and "mine" in texts(app) and app.get("plotly_chart")
     assert not app.button and app.expander[0].label != "Log"
@@ -251,15 +250,15 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 
 
 def test_words() -> None:
-    assert [training_jobs.clock(s) for s in (3, 89, 90, 5000, 5460)] == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
-    assert training_jobs.span((0.0123, 1.26)) == "12 ms to 1.3 s"
+    assert [job_cards.clock(s) for s in (3, 89, 90, 5000, 5460)] == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
+    assert job_cards.span((0.0123, 1.26)) == "12 ms to 1.3 s"
     progress = Progress("training", 41, 60, 1, 0.0, 80.0, 2 << 30, epoch=3, epochs=4, loss=0.5)
     status = jobs.Status(jobs.RUNNING, "", 2, 4, (), progress, 1 << 30)
     rates = Rates((1.5, 1.75), 20, 0, 0, 0, 0, 0, "CPU", 1, 1, 1)
     said = (
         "epoch 3 of 4, 41 of 60 steps · loss 0.500 · 2.0 s a step (measured before: 1.5 s to 1.8 s) · about 38 s left"
     )
-    assert training_jobs.said(status, rates) == said + ", then recording · 1.0 GiB now, 2.0 at most"
+    assert job_cards.said(status, rates) == said + ", then recording · 1.0 GiB now, 2.0 at most"
 
 
 # -- jobs --
@@ -309,7 +308,7 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
         time.sleep(0.05)
     app = opened()
     assert HOSTILE in texts(app) and "<img" not in "".join(e.value for e in app.error).replace(r"\<", "")
-    monkeypatch.setattr(own_folder, "is_private", lambda: False)  # others read it: it may name folders
+    monkeypatch.setattr(record_folder, "is_private", lambda: False)  # others read it: it may name folders
     app = checked(app.run())
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
 
@@ -331,7 +330,7 @@ def trainer(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
+        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
         context.set_default_timeout(120_000)
         context.add_init_script(WATCH)
         visit = Visit(context.new_page(), Server(f"http://127.0.0.1:{port}/", log, root))
@@ -385,7 +384,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(
     page.wait_for_url(re.compile(r"/(explore)?\?.*run=toy"))
     trainer.settle()
     assert page.locator("[data-number=accuracy]").inner_text().endswith("%")
-    said = subprocess.run([sys.executable, "-m", "dmpo_explore.cli", "runs"], capture_output=True, text=True)
+    said = subprocess.run([sys.executable, "-m", "dmpo_explore.cli.root", "runs"], capture_output=True, text=True)
     assert re.search(r"^toy +digits.*epoch 80/80, records: test val", said.stdout, re.M)
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.build import build_reference
-from dmpo_explore.cost import measure_cost
-from dmpo_explore.representation import read_out
-from dmpo_explore.similarity import linear_cka
+from dmpo_explore.inspection.cka import linear_cka
+from dmpo_explore.inspection.tokens import read_out
+from dmpo_explore.models.factory import build_reference
+from dmpo_explore.models.flops import measure_cost
 
 TOLERANCE = 0.01  # accuracies of 240 pictures and CKA follow rounding, which differs between machines
 

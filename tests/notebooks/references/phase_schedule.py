@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmpo_explore.schedule import END, START, loss_weights, resample
+from dmpo_explore.training.schedules import END, START, loss_weights, resample
 
 
 def crossing(schedule: str) -> int:

@@ -6,8 +6,14 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.cost import count_flops
-from dmpo_explore.predictor import CovariancePredictor, LinearPredictor, MomentPredictor, covariance, newton_schulz
+from dmpo_explore.models.flops import count_flops
+from dmpo_explore.models.predictors import (
+    CovariancePredictor,
+    LinearPredictor,
+    MomentPredictor,
+    covariance,
+    newton_schulz,
+)
 
 TOLERANCE = 1e-3  # the covariance follows rounding, which differs between machines
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.probes import half_of, patch_means, ridge_r2
+from dmpo_explore.inspection.probes import half_of, patch_means, ridge_r2
 
 TOLERANCE = 0.01  # probes follow rounding, which differs between machines
 

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.attribution_view import to_cells
+from dmpo_explore.attribution.exit_model import to_cells
 
 TOLERANCE = 1e-3  # logits of float32: threads and processors differ in the last digits
 

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 import dmpo_explore as dx
-from dmpo_explore.build import build_model, build_reference
-from dmpo_explore.cost import measure_cost
+from dmpo_explore.models.factory import build_model, build_reference
+from dmpo_explore.models.flops import measure_cost
 from own_pictures import make_pictures
 
 

@@ -1,0 +1,36 @@
+"""Accessibility violations of a page, found by axe-core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+from visiting import Visit
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+
+
+# What Streamlit's own widgets bring: rule → CSS selectors of the elements that may have it. Everything else must not.
+PERMITTED: dict[str, tuple[str, ...]] = {}
+
+
+def violations(visit: Visit) -> list[str]:
+    """Rule, impact and element of every serious or critical violation that is not permitted."""
+    visit.page.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = visit.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    lines = []
+    for violation in found["violations"]:
+        if violation["impact"] not in ("serious", "critical"):
+            continue
+        for node in violation["nodes"]:
+            place = node["target"][-1] if isinstance(node["target"][-1], str) else node["target"][-1][-1]
+            if not _permitted(visit, violation["id"], place):
+                why = (node["any"] + node["all"] + node["none"])[0]["message"]
+                lines.append(f"{violation['id']} ({violation['impact']}): {place}: {node['html'][:160]} – {why}")
+    return lines
+
+
+def _permitted(visit: Visit, rule: str, place: str) -> bool:
+    test = "([place, selector]) => !!document.querySelector(place)?.closest(selector)"
+    return any(visit.page.evaluate(test, [place, selector]) for selector in PERMITTED.get(rule, ()))

@@ -1,0 +1,78 @@
+"""The Explore page in Streamlit's AppTest: open it, read it, move its widgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from made_up import MAIN
+from streamlit.testing.v1 import AppTest
+
+import dmpo_explore as dx
+
+
+def start(**address: str) -> AppTest:
+    """The start page as a link with these parameters shows it."""
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for name, value in address.items():
+        app.query_params[name] = value
+    return checked(app.run())
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def cards(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def expected(run: str, split: str, policy: dx.Policy) -> dict[str, str]:
+    record = dx.load_run(run).record(split)
+    s = dx.summarise(record, policy.exits(record))
+    return {
+        "Accuracy": f"{s['accuracy']:.2%}",
+        "Compute saved": f"{1 - s['flops_fraction']:.1%}",
+        "Mean exit": f"{s['mean_exit']:.2f}",
+        "Leave at exit 1": f"{s['exit_shares'][0]:.1%}",
+    }
+
+
+def address_of(app: AppTest) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else value[-1] for key, value in app.query_params.items()}
+
+
+def bodies(app: AppTest) -> list[str]:
+    """The HTML of every exit's pictures, in order."""
+    (shown,) = (body for body in html(app) if 'class="dx-shown"' in body)
+    return shown.split('<div class="dx-exit"')[1:]
+
+
+def html(app: AppTest) -> list[str]:
+    return [str(element.proto.body) for element in app.get("html")]
+
+
+def slider(app: AppTest, number: int = 0) -> Any:
+    return app.select_slider(key=f"dial {number}")
+
+
+def move(app: AppTest, place: int, number: int = 0) -> AppTest:
+    """The slider to a place among its stops."""
+    places = range(len(slider(app, number).options))
+    return checked(slider(app, number).set_value(places[place]).run())
+
+
+def shown_threshold(app: AppTest) -> float:
+    return float(app.session_state["threshold"])
+
+
+def shown_policy(app: AppTest) -> dx.Policy:
+    """The policy on screen, as the library makes it."""
+    state = app.session_state
+    run, name = dx.load_run(state["run"]), state["policy"]
+    thresholds = [float(number) for number in state["threshold"].split(",")]
+    return dx.fit_policy(run.record("val"), name, threshold=thresholds)
+
+
+def wished(app: AppTest, key: str, value: float | None) -> AppTest:
+    return checked(app.number_input(key=key).set_value(value).run())

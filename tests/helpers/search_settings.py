@@ -1,0 +1,26 @@
+"""A search space that trains in seconds on scikit-learn's digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiny import MODEL, TRAINING
+
+from dmpo_explore.search.space import SearchSpace
+
+FIXED: dict[str, Any] = {"data.name": "digits", "train_size": 100} | MODEL | TRAINING | {"flip": False}
+
+
+TRIED: dict[str, Any] = {
+    "exits": [2, 3],
+    "bypass": ["none", "conv"],
+    "training.predictor_lr": {"low": 1e-3, "high": 3e-2, "log": True},
+}
+
+
+def make_space(**fixed: Any) -> SearchSpace:
+    values = {key: value for key, value in (FIXED | fixed).items() if key not in ("exits", "predictor_lr")}
+    return SearchSpace.from_dict({"fixed": values, "space": TRIED, "goal": {"max_flops": 2.0}})
+
+
+PATIENCE = 5
