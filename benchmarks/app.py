@@ -43,7 +43,7 @@ from _app.page import READY, instrument, opened
 from _app.server import PATIENCE, Server, chromium, new_page, serve
 from _app.sessions import quantiles, sessions
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.images import load_images
 from dmpo_explore.policies.scores import scores
 from dmpo_explore.records.record import ExitRecord, RecordMeta
 from dmpo_explore.utils.files import write_json, write_text
@@ -73,7 +73,7 @@ def make_run(root: Path, images: int, n_exits: int, split: str) -> str:
     rng = np.random.default_rng(0)
     name = f"made-up-{images}x{n_exits}"
     try:
-        pictures = load_pictures("fashion-mnist", split)
+        pictures = load_images("fashion-mnist", split)
         labels, indices, classes = pictures.labels[:images], pictures.indices[:images], tuple(pictures.class_names)
     except (OSError, ValueError):
         labels, indices, classes = rng.integers(10, size=images), np.arange(images), tuple("0123456789")

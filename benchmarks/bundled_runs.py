@@ -19,8 +19,9 @@ from tqdm import tqdm
 import dmpo_explore as dx
 from _study.grids import GRIDS, SHIPPED, change
 from _study.run import Progress, bundled, train
-from dmpo_explore.runs.run import BUNDLED_RUNS, save_weights
-from dmpo_explore.training.train import read_checkpoint
+from dmpo_explore.runs.store import BUNDLED_RUNS
+from dmpo_explore.runs.weights_file import save_weights
+from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.utils.files import atomic_folder
 
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it

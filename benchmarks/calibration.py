@@ -13,8 +13,9 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.analysis.calibration import calibration_table, fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.analysis.calibration import calibration_table, reliability_table
 from dmpo_explore.figures.reliability import reliability_figure
+from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 
 
 def as_markdown(table: pd.DataFrame) -> list[str]:

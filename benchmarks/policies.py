@@ -49,25 +49,25 @@ def pairs(run: dx.Run, judged: str, resamples: int) -> Iterator[tuple[dx.ExitRec
     for seed in range(resamples):
         rng = np.random.default_rng(seed)
         if judged == "val":
-            order = rng.permutation(val.images)
-            yield val.subset(order[: val.images // 2]), val.subset(order[val.images // 2 :])
+            order = rng.permutation(val.n_images)
+            yield val.subset(order[: val.n_images // 2]), val.subset(order[val.n_images // 2 :])
         else:
             test = run.record("test")
-            yield tuple(r.subset(rng.integers(r.images, size=r.images)) for r in (val, test))  # type: ignore[misc]
+            yield tuple(r.subset(rng.integers(r.n_images, size=r.n_images)) for r in (val, test))  # type: ignore[misc]
 
 
 def gains(run: dx.Run, judged: str, resamples: int = RESAMPLES) -> pd.DataFrame:
     """A row per resample, arm and budget: accuracy, compute, and the gain at equal compute."""
     rows = []
     for seed, (fitted_on, held_out) in enumerate(pairs(run, judged, resamples)):
-        curve, images = sweep(held_out, REFERENCE), np.arange(held_out.images)
+        curve, images = sweep(held_out, REFERENCE), np.arange(held_out.n_images)
         for arm, (name, how) in ARMS.items():
             if "temperatures" in how and fitted_on.logits is None:
                 continue
             for budget in BUDGETS:
                 exits = dx.fit_policy(fitted_on, name, flops=budget, **how).exits(held_out)
                 accuracy, flops = held_out.correct[images, exits].mean(), held_out.flops_fraction[exits].mean()
-                there = np.interp(flops, curve.flops_fraction, curve.correct / held_out.images)
+                there = np.interp(flops, curve.flops_fraction, curve.correct / held_out.n_images)
                 rows.append((run.name, judged, seed, arm, budget, accuracy, flops, accuracy - there))
     columns = ["run", "judged", "seed", "policy", "budget", "accuracy", "flops_fraction", "gain"]
     return pd.DataFrame(rows, columns=columns)
@@ -115,7 +115,7 @@ def vectors(runs: list[str]) -> list[str]:
     record, start = large_record(), time.perf_counter()
     dx.fit_policy(record, flops=0.6, per_exit=True)
     seconds = time.perf_counter() - start
-    return [*lines, "", f"{record.images:,} images, {record.n_exits} exits: {seconds:.1f} s (one thread or two)"]
+    return [*lines, "", f"{record.n_images:,} images, {record.n_exits} exits: {seconds:.1f} s (one thread or two)"]
 
 
 def large_record(images: int = 50_000, n_exits: int = 12) -> dx.ExitRecord:

@@ -21,7 +21,8 @@ import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.figures.reliability import coverage_figure
 from dmpo_explore.fitting.risk_control import RISKS, candidates, hoeffding_bentkus
-from dmpo_explore.policies.catalogue import POLICIES, Policy
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.catalogue import POLICIES
 
 SIZES = (500, 1000, 2500, 5000)
 EPSILON, DELTA, RESAMPLES = 0.01, 0.05, 1000
@@ -94,7 +95,7 @@ def as_markdown(table: pd.DataFrame) -> list[str]:
         broken, compute = f"{100 * r.violations:.1f} %", f"{100 * r.flops_fraction:.1f} %"
         other = f"{100 * r.plug_in_violations:.1f} % | {100 * r.plug_in_flops_fraction:.1f} %"
         none = f"{100 * r.none_certified:.1f} %"
-        lines.append(f"| {r.risk.replace('_', ' ')} | {r.images:,} | {broken} | {compute} | {other} | {none} |")
+        lines.append(f"| {r.risk.replace('_', ' ')} | {r.n_images:,} | {broken} | {compute} | {other} | {none} |")
     return lines
 
 

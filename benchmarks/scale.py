@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.evaluation import markdown
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.analysis.tables import markdown
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_json
 
@@ -46,7 +46,7 @@ def made_up(images: int, exits: int) -> dx.ExitRecord:
         data="made up",
         split="val",
         class_names=tuple(map(str, range(CLASSES))),
-        exits=tuple(range(1, exits + 1)),
+        exit_blocks=tuple(range(1, exits + 1)),
         flops=tuple(float(k) for k in range(1, exits + 1)),
         reference_flops=float(exits),
     )

@@ -41,9 +41,9 @@ import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from _search.report import OURS, READ_AT, verdict
 from dmpo_explore.figures.search import hypervolume_figure
+from dmpo_explore.search.goal import Goal, operating_points
 from dmpo_explore.search.learning_curves import Trajectory, can_extend
-from dmpo_explore.search.pareto import Goal, operating_points
-from dmpo_explore.search.trial_storage import STARTUP, distributions, propose
+from dmpo_explore.search.sampler import STARTUP, distributions, propose
 from dmpo_explore.utils.files import write_text
 
 GRID: dict[str, list[Any]] = {

@@ -20,9 +20,10 @@ from tqdm import tqdm
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.analysis.shift import drift_table
-from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, record_corrupted
+from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from dmpo_explore.figures.reliability import drift_figure
-from dmpo_explore.policies.catalogue import Policy
+from dmpo_explore.inference.torch_recording import record_corrupted
+from dmpo_explore.policies.base import Policy
 
 IMAGES = 1000
 

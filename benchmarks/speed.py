@@ -28,7 +28,7 @@ import dmpo_explore as dx
 from _common.timing import Arm, PeakMemory, Timing, in_turn, machine, ratio
 from _speed.arms import Bench, in_one, spend
 from _speed.report import render_page, render_tables
-from dmpo_explore.policies.catalogue import Policy
+from dmpo_explore.policies.base import Policy
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
@@ -109,7 +109,7 @@ def row(
     """What one arm did, beside the full plain model of the same rounds."""
     who, _, share = name.partition(", ")
     found: dict[str, Any] = {"arm": who if share in exits else name, "share": share if share in exits else None}
-    found |= {"batch": size, "images": record.images, **timings[name].summary(record.images)}
+    found |= {"batch": size, "images": record.n_images, **timings[name].summary(record.n_images)}
     if name == FULL:
         return found
     speed_up = ratio(timings[f"{FULL}, bf16" if who.endswith("bf16") else FULL], timings[name])
@@ -150,7 +150,7 @@ def check_answers(
             answers["compiled"] = dx.infer(bench.model, images, policy, steps=bench.compiled)
             answers["CUDA graphs"] = dx.infer(bench.model, images, policy, steps=bench.graphed)
         for engine, out in answers.items():
-            labels = record.prediction[np.arange(record.images), out.exit]
+            labels = record.prediction[np.arange(record.n_images), out.exit]
             if (wrong := int((out.exit != exits[share]).sum() + (out.label != labels).sum())) > 1:
                 raise RuntimeError(f"{engine} at {share}: {wrong} exits or labels are not the record's")
         other[share] = int((dx.infer(bench.model, images, policy, precision="bf16").exit != exits[share]).sum())
@@ -317,7 +317,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         print(peak_mib(Bench(run, images, options.device, Path(), threads), options.peak))
         raise SystemExit(0)
     wanted = max(256, *IMAGES.values())
-    images = run.inputs("test", range(min(wanted, run.record("test").images)))
+    images = run.inputs("test", range(min(wanted, run.record("test").n_images)))
     start = time.perf_counter()
     result: dict[str, Any] = {"command": "scripts/bench speed --write", "run": run.name, "rounds": options.rounds}
     result |= {"machine": machine(threads), "image_size": run.config.model.image_size}

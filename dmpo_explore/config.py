@@ -217,3 +217,52 @@ def _check_seed(seed: int) -> None:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name}={value!r} must be at least {least}")
+
+
+# section → field → help. Names are the option's, but for those in RENAMED.
+HELP: dict[str, dict[str, str]] = {
+    "data": {
+        "name": "fashion-mnist, cifar10, cifar100, flowers102, digits, or an image folder.",
+        "root": "Where a known data set lies; default: the cache.",
+        "train_size": "Training images, equally from every class; default: all.",
+        "seed": "Seed of that draw.",
+    },
+    "model": {
+        "backbone": "timm name of a ViT, DINOv2, DeiT, Swin, ConvNeXt, EfficientNet or ResNet.",
+        "weights": "auto (fetched, else timm's hub), timm, random, or a file.",
+        "image_size": "Side in pixels, a multiple of the patch.",
+        "exits": "Blocks behind which an exit sits, e.g. 3,6,9,12, or a number of equal parts.",
+        "tuning": "lora, lora-all, adapter, none or full.",
+        "rank": "Inner width of the tuning (the release: lora with 8).",
+        "dropout": "Dropout of the tuning (the release: 0.2).",
+        "bypass": "conv, mlp, ladder or none.",
+        "bypass_width": "Inner width of the bypass.",
+        "predictor": "linear, moment or covariance, at every exit but the last.",
+        "channels": "Reduced width of the covariance.",
+        "normalisation": "Of the covariance: sqrt or isqrt.",
+        "read": "What the linear part reads: cls, mean, both or auto.",
+        "train_norm": "Train the exit norms.",
+        "equilibrium": "Gradient equilibrium: rescale gradients where an exit branches off.",
+    },
+    "training": {
+        "epochs": "Epochs.",
+        "batch_size": "Images of a step, over all processes.",
+        "accumulation": "Steps whose gradients are added up.",
+        "tuning_lr": "Peak learning rate of the tuning.",
+        "predictor_lr": "Peak learning rate of bypasses, norms and predictors.",
+        "weight_decay": "AdamW's, on matrices only.",
+        "warmup_epochs": "Epochs of linear warm-up.",
+        "clip_norm": "Largest norm of the gradient; 0: not clipped.",
+        "schedule": "Loss weights: linear, switch, mixed, cosine, exponential, uniform, deep-only or early-only.",
+        "phase_ratio": "Share of the first phase (switch, mixed).",
+        "coupling": "none, or sigmoid: what exit k gets right counts less at exit k+1.",
+        "distill": "Share of an early exit's loss that is learnt from the last exit.",
+        "flip": "Mirror half of the pictures; not for digits or text.",
+        "crop_scale": "Smallest share of a picture's area that a random crop keeps; 1: no crops.",
+        "precision": "no (float32), bf16 or fp16.",
+        "frozen_precision": "Of frozen weights: no (float32), or bf16: the same numbers, half their memory.",
+        "validation_size": "Validation images looked at after every epoch.",
+        "workers": "Processes that load pictures.",
+        "seed": "Seed of everything else.",
+    },
+}

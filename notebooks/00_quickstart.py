@@ -70,7 +70,7 @@ live(way_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 0
 # %%
 policy = dx.fit_policy(val, flops=0.30)
 exits = policy.exits(record)
-right = record.correct[range(record.images), exits]
+right = record.correct[range(record.n_images), exits]
 exit_histogram(exits, right, [f"exit {k + 1}" for k in range(record.n_exits)])
 
 # %% [markdown]

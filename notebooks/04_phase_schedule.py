@@ -17,7 +17,7 @@ import dmpo_explore as dx
 from dmpo_explore.figures.inspection import depth_figure
 from dmpo_explore.figures.method import schedule_figure
 from dmpo_explore.figures.study import gains_figure
-from dmpo_explore.figures.trade_off import history_figure
+from dmpo_explore.figures.training import history_figure
 from dmpo_explore.training.schedules import SCHEDULES, loss_weights
 from exercises.phase_schedule import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_error, fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.analysis.calibration import calibration_error, reliability_table
 from dmpo_explore.figures.method import flips_figure, nominal_figure
 from dmpo_explore.figures.reliability import reliability_figure
 from dmpo_explore.figures.trade_off import trade_off_figure
+from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 from exercises.thresholds_and_compute import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider
 

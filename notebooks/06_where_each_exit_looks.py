@@ -150,7 +150,7 @@ for wrong in ({"method": "layer_grad_cam"}, {"method": "deep_lift"}, {"method": 
 # **Predict.** At which exits will the bypass matter most? The last one has none.
 
 # %%
-ways = dx.trunk_versus_bypass(model, x, target=maps.target, steps=64)
+ways = dx.attribute_pathways(model, x, target=maps.target, steps=64)
 trunk_bypass_figure(ways.trunk, ways.bypass, exit_names, ways.difference)
 
 # %% [markdown]

@@ -18,7 +18,8 @@ import pandas as pd
 import dmpo_explore as dx
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.figures.inspection import matrix_figure
-from dmpo_explore.figures.trade_off import history_figure, trade_off_figure
+from dmpo_explore.figures.trade_off import trade_off_figure
+from dmpo_explore.figures.training import history_figure
 from exercises.your_own_images import check_1, check_2, check_3
 from interactive import live, numbers, slider
 from own_pictures import make_pictures
@@ -35,7 +36,7 @@ folder = make_pictures(Path("pictures"))
 # Without folders named `train`, `val` and `test` the pictures are divided 80/10/10, always in the same way.
 
 # %%
-splits = {split: dx.load_pictures("pictures", split) for split in ("train", "val", "test")}
+splits = {split: dx.load_images("pictures", split) for split in ("train", "val", "test")}
 per_class = {split: pd.Series(pictures.labels).value_counts().sort_index() for split, pictures in splits.items()}
 pd.DataFrame(per_class).set_axis(splits["train"].class_names).T
 
@@ -49,7 +50,7 @@ pd.DataFrame(per_class).set_axis(splits["train"].class_names).T
 
 # %% tags=["live"]
 def seen_by_the_model(picture, side):
-    pixels = dx.load_pictures("pictures", "train")[picture]
+    pixels = dx.load_images("pictures", "train")[picture]
     sees = make_transform(dx.Preprocess(side, mean=(0, 0, 0), std=(1, 1, 1)))(pixels)
     figure = matrix_figure({"the file": pixels[..., 0], "the model's view": sees[0]}, scale="picture", shared=False)
     return figure, f"side {side}: {(side // 14) ** 2} patches, {3 * side**2:,} numbers"
@@ -98,7 +99,7 @@ test = run.record("test")
 numbers(
     training_pictures=len(splits["train"]),
     validation_pictures=len(splits["val"]),
-    test_pictures=test.images,
+    test_pictures=test.n_images,
     cost_of_exit_1=float(test.flops_fraction[0]),
     cost_of_exit_4=float(test.flops_fraction[-1]),
 )

@@ -11,7 +11,7 @@ import pytest
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.run import BUNDLED_RUNS
+from dmpo_explore.runs.store import BUNDLED_RUNS
 
 VIT_RUNS = ("demo", "demo-naive", "demo-single")
 CNN_RUNS = ("demo-cnn", "demo-cnn-single")
@@ -36,7 +36,7 @@ def test_bundled_runs_and_pictures_stay_small() -> None:
 def test_bundled_run_is_whole(name: str) -> None:
     run = bundled(name)
     assert run.splits() == ["test", "val"]
-    assert (run.record("val").images, run.record("test").images) == (5_000, 10_000)
+    assert (run.record("val").n_images, run.record("test").n_images) == (5_000, 10_000)
     assert len(run.history()) == run.config.training.epochs
     busy = name in CNN_RUNS  # trained on one thread of a machine that a dozen other processes kept busy
     assert run.history()["seconds"].sum() <= (25 if busy else 12) * 60
@@ -54,7 +54,7 @@ def test_controls_differ_from_the_demo_only_where_they_should() -> None:
         assert len({getattr(config.model, field) for config in (demo, naive, single)}) == 1
     for field in ("epochs", "batch_size", "tuning_lr", "predictor_lr", "weight_decay", "flip", "seed"):
         assert len({getattr(config.training, field) for config in (demo, naive, single)}) == 1
-    assert naive.model.exits == demo.model.exits and len(bundled("demo-single").record("val").meta.exits) == 1
+    assert naive.model.exits == demo.model.exits and len(bundled("demo-single").record("val").meta.exit_blocks) == 1
 
 
 def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
@@ -63,7 +63,7 @@ def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
     assert demo.training == single.training
     assert replace(demo.model, exits=1) == single.model
     assert demo.model.backbone == "tf_efficientnet_lite0"
-    assert list(bundled("demo-cnn").record("test").meta.exits) == list(demo.model.exits)  # type: ignore[arg-type]
+    assert list(bundled("demo-cnn").record("test").meta.exit_blocks) == list(demo.model.exits)  # type: ignore[arg-type]
 
 
 def test_the_headline() -> None:
@@ -100,8 +100,8 @@ def test_every_image_leaves_live_where_the_record_says(fetched_backbone: Path) -
         fitted = dx.fit_policy(val, name, flops=0.30)
         policies.append(dx.fit_policy(val, name, threshold=clear_threshold(record, name, fitted.thresholds[0])))
     model = run.model(device="cpu")
-    live: list[list[dx.Inference]] = [[] for _ in policies]
-    for start in range(0, record.images, CHUNK):
+    live: list[list[dx.InferenceResult]] = [[] for _ in policies]
+    for start in range(0, record.n_images, CHUNK):
         images = run.inputs("test", range(start, start + CHUNK))
         for policy, results in zip(policies, live, strict=True):
             results.append(dx.infer(model, images, policy))
@@ -109,7 +109,7 @@ def test_every_image_leaves_live_where_the_record_says(fetched_backbone: Path) -
         exits = policy.exits(record)
         assert len(np.unique(exits)) >= record.n_exits - 1, policy  # patience 1 cannot leave at exit 1
         np.testing.assert_array_equal(np.concatenate([r.exit for r in results]), exits, err_msg=policy.name)
-        said = record.prediction[np.arange(record.images), exits]
+        said = record.prediction[np.arange(record.n_images), exits]
         np.testing.assert_array_equal(np.concatenate([r.label for r in results]), said, err_msg=policy.name)
 
 

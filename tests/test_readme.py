@@ -33,7 +33,7 @@ def test_the_session_runs_as_printed(fetched_backbone: Path, capsys: pytest.Capt
     names: dict[str, object] = {}
     exec(compile(block("python", "Eight lines"), str(README), "exec"), names)
     printed = capsys.readouterr().out
-    assert "'accuracy'" in printed and "flops_fraction" in printed and "Inference(exit=array(" in printed
+    assert "'accuracy'" in printed and "flops_fraction" in printed and "InferenceResult(exit=array(" in printed
 
 
 @pytest.mark.data

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
-from dmpo_explore_app.components import widgets
-from dmpo_explore_app.components.image_picker import Subject
-from dmpo_explore_app.components.widgets import plain
+from dmpo_explore_app import messages
+from dmpo_explore_app.messages import plain
 from dmpo_explore_app.services import model_queries
+from dmpo_explore_app.services.images import Subject
 from dmpo_explore_app.services.model_queries import Question
+from dmpo_explore_app.state import choices
 
 import dmpo_explore as dx
 from dmpo_explore.figures import attribution as attribution_module
 
 if TYPE_CHECKING:
-    from dmpo_explore.attribution.attribute import ExitComparison
     from dmpo_explore.attribution.quality import Quality
+    from dmpo_explore.attribution.results import ExitComparison
 
 KEYS = ("method", "target", "baseline")  # of the address and of the state
 
@@ -79,16 +80,16 @@ def settle(classes: int) -> None:
     """Method, target and baseline in the state, made valid; what was not is said."""
     state, asked = st.session_state, st.session_state.get("method")
     if asked in REFUSED:
-        widgets.notice(f"{plain(asked)} is not offered: {plain(_reason(str(asked)), 400)}.")
+        messages.notice(f"{plain(asked)} is not offered: {plain(_reason(str(asked)), 400)}.")
         state["method"] = None
-    widgets.settle("method", list(METHODS), "integrated_gradients", "method")
-    widgets.settle("baseline", list(BASELINES), "black", "baseline")
+    choices.settle("method", list(METHODS), "integrated_gradients", "method")
+    choices.settle("baseline", list(BASELINES), "black", "baseline")
     target = state.get("target")
     if isinstance(target, str) and target.isdecimal() and len(target) < 10 and 1 <= int(target) <= classes:
         state["target"] = int(target)
     elif target not in (LAST, HERE, *range(1, classes + 1)):
         if target is not None:
-            widgets.notice(f"There is no class {plain(repr(target), 60)} to explain; showing what the last exit says.")
+            messages.notice(f"There is no class {plain(repr(target), 60)} to explain; showing what the last exit says.")
         state["target"] = LAST
 
 
@@ -184,7 +185,7 @@ def _found(subject: Subject, question: Question) -> ExitComparison | None:
             return model_queries.maps(subject, question, progress)
     except model_queries.HINDRANCES as error:
         st.session_state["_wanted"] = None
-        widgets.problem(f"{title} cannot be had here.", error)
+        messages.problem(f"{title} cannot be had here.", error)
         return None
 
 
@@ -271,7 +272,7 @@ def _checked(subject: Subject, found: ExitComparison, question: Question, labels
             table.html(quality_table(found, qualities, labels))
         except model_queries.HINDRANCES as error:
             st.session_state["_wanted_check"] = None
-            widgets.problem("The maps cannot be checked here.", error)
+            messages.problem("The maps cannot be checked here.", error)
     if qualities is None:
         st.button("Check them by hiding parts", icon=":material/fact_check:", on_click=_want_check, args=(wanted,))
     st.caption("  \n".join(EXPLAINED))

@@ -61,7 +61,7 @@ def table(read: dx.ExitRecord, way: Way) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "exit": np.arange(1, K + 1),
-            "block": read.meta.exits,
+            "block": read.meta.exit_blocks,
             "says": [names[label] for label in read.prediction[0]],
             "confidence": read.confidence[0],
             "entropy": read.entropy[0],

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.components.widgets import plain
+from dmpo_explore_app.messages import plain
 from dmpo_explore_app.services import cache
-from dmpo_explore_app.state import calibration
+from dmpo_explore_app.state.calibration import hindrance
 
 import dmpo_explore as dx
+from dmpo_explore.analysis.calibration import calibration_table
 
 
 def popover(run: dx.Run, split: str, policy: dx.Policy) -> None:
@@ -38,7 +39,7 @@ def explain(run: dx.Run, split: str, policy: dx.Policy) -> None:
         "to show how much room is left, not for use."
     )
     st.table(exits(record), hide_index=True, width="content")
-    calibration.explain(run, split, policy)
+    explain_calibration(run, split, policy)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
     st.caption(f"Model: {plain(meta.model)} · {size} · recorded {plain(meta.created or 'at an unknown time')}")
 
@@ -49,9 +50,36 @@ def exits(record: dx.ExitRecord) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "exit": [str(k) for k in range(1, record.n_exits + 1)],
-            "after block": [str(block) for block in meta.exits],
+            "after block": [str(block) for block in meta.exit_blocks],
             "GFLOPs": [f"{flops / 1e9:.3g}" for flops in meta.flops],
             "share of the plain backbone": [f"{share:.1%}" for share in record.flops_fraction],
             "accuracy if all left here": [f"{share:.2%}" for share in accuracy],
+        }
+    )
+
+
+def explain_calibration(run: dx.Run, split: str, policy: dx.Policy) -> None:
+    """What it does in a sentence, and every exit's calibration error before and after, where it can be chosen."""
+    if hindrance(run, split, policy.name):
+        return
+    temperatures = policy.temperatures or cache.base(run, split, policy.name, True).temperatures
+    st.markdown(
+        "**Calibrated** divides each exit's logits by a temperature fitted on val (least negative log-likelihood) "
+        "before the policy reads them, so that of the answers given with 80% confidence about 80% are right. The "
+        f"expected calibration error on {plain(split)}, the mean distance between the two:"
+    )
+    st.table(errors(cache.record(run, split), temperatures), hide_index=True, width="content")
+
+
+def errors(record: dx.ExitRecord, temperatures: tuple[float, ...]) -> pd.DataFrame:
+    """A row per exit as text: its temperature, and its expected calibration error without and with it."""
+    table = calibration_table(record, temperatures)
+    before, after = (table[table["when"] == when] for when in ("before", "after"))
+    return pd.DataFrame(
+        {
+            "exit": after["exit"].astype(str).tolist(),
+            "temperature": [f"{t:.3f}" for t in after["temperature"]],
+            "error before": [f"{error:.2%}" for error in before["ece"]],
+            "error after": [f"{error:.2%}" for error in after["ece"]],
         }
     )

@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.services import images
 from dmpo_explore_app.state import filters as filters_module
 from dmpo_explore_app.state import links
-from dmpo_explore_app.state.filters import Bools, Ints, Selection
+from dmpo_explore_app.state.filters import Selection
 
 import dmpo_explore as dx
-from dmpo_explore.figures import trade_off
+from dmpo_explore.figures import style
+from dmpo_explore.utils.typing import Bools, Ints
 
 LINES = {4: 20}  # pictures of each exit at a time for up to so many exits
 FEW, PAGE = 10, 60  # ... for more exits, and where one exit is chosen
@@ -36,7 +38,7 @@ def views(
     """Filters, then the heat map beside the pictures or their table."""
     filters(record, chosen)
     keep = filters_module.mask(record, exits, right, chosen)
-    rows = filters_module.ordered(record, exits, keep, chosen.sort, gallery.shuffled(record.images))
+    rows = filters_module.ordered(record, exits, keep, chosen.sort, images.shuffled(record.n_images))
     picture = widgets.picture_source(run, split)
     with st.container(key="linked"):
         left, wide = st.columns([4, 9], gap="medium")
@@ -56,7 +58,7 @@ def views(
 
 def filters(record: dx.ExitRecord, chosen: Selection) -> None:
     """The widgets of the selection; what they hold is settled."""
-    names, exits = record.meta.class_names, record.meta.exits
+    names, exits = record.meta.class_names, record.meta.exit_blocks
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="filters"):
         st.selectbox(
             "Leaves at",
@@ -133,7 +135,7 @@ def as_pictures(
     size = PAGE if len(shown) == 1 else few
     page = _page(filters_module.pages(rows, exits, record.n_exits, len(shown) > 1, size))
     totals = np.bincount(exits, minlength=record.n_exits).tolist()
-    colours, parts, where = trade_off.exit_colours(record.n_exits), [], exits[rows]
+    colours, parts, where = style.exit_colours(record.n_exits), [], exits[rows]
     for exit in shown:
         mine = rows[where == exit]
         share = float(right[mine].mean()) if mine.size else 0.0

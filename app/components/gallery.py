@@ -11,15 +11,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from dmpo_explore_app.services.images import number_of
 
 import dmpo_explore as dx
-
-Ints = npt.NDArray[np.int64]
-
-
-def shuffled(images: int) -> Ints:
-    """(images,) a fixed order, so that who stays at an exit keeps their place when the threshold moves."""
-    return np.random.default_rng(0).permutation(images)
+from dmpo_explore.utils.typing import Ints
 
 
 def page_of(rows: Ints, page: int, size: int) -> Ints:
@@ -45,7 +40,7 @@ def figures(
         picture: row → data URI; None where there are no pictures: then their numbers are shown.
         picked: the row that is chosen. buttons: whether they can be.
     """
-    exits = np.broadcast_to(np.asarray(exit), (record.images,))
+    exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
     items = "".join(_figure(record, int(exits[row]), int(row), picture, buttons, int(row) == picked) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
 
@@ -71,11 +66,6 @@ def _figure(
 
 def _name(record: dx.ExitRecord, row: int) -> str:
     return f"{record.meta.split} image {number_of(record, row)}"
-
-
-def number_of(record: dx.ExitRecord, row: int) -> int:
-    """Its position in the data's split, or the row where that was not recorded."""
-    return row if record.meta.indices is None else int(record.meta.indices[row])
 
 
 def _thumbnail(record: dx.ExitRecord, row: int, picture: Callable[[int], str] | None) -> str:
@@ -173,5 +163,5 @@ def exit_header(record: dx.ExitRecord, exit: int, chosen: int, total: int, right
         facts.append(f"{right:.1%} right")
     return (
         f'<div class="dx-exit" style="--exit: {colour}"><h3>Exit {exit + 1}'
-        f"<small>after block {record.meta.exits[exit]}</small></h3><p>{' · '.join(facts)}</p></div>"
+        f"<small>after block {record.meta.exit_blocks[exit]}</small></h3><p>{' · '.join(facts)}</p></div>"
     )

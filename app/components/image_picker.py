@@ -7,59 +7,18 @@ leads anywhere else.
 
 from __future__ import annotations
 
-import hashlib
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.components import gallery
-from dmpo_explore_app.components.widgets import notice, plain
-from dmpo_explore_app.services import cache
-from PIL import Image
+from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.services import images
+from dmpo_explore_app.services.images import Sent, Subject, sent
 
 import dmpo_explore as dx
-from dmpo_explore.data.image_files import MOST_BYTES, SENT_FORMATS, read_picture
+from dmpo_explore.data.image_files import MOST_BYTES, SENT_FORMATS
 
 KEYS = ("image", "source")  # of the address and of the state
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
-SHOWN = 480  # pixels of what is kept to be looked at
 _SENT, _REFUSED, _CAMERA_ON = "_sent", "_refused", "_camera_on"
-
-
-class Sent(NamedTuple):
-    """A picture that a reader sent, as it came, and small enough to be shown."""
-
-    name: str
-    data: bytes
-    digest: str
-    size: tuple[int, int]  # width and height
-    shown: npt.NDArray[np.uint8]
-
-
-class Subject(NamedTuple):
-    """What is asked about: an image of the record, or a picture that was sent."""
-
-    run: dx.Run
-    split: str
-    row: int | None  # of the record
-    sent: Sent | None
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What tells it from others, whatever happens to the run meanwhile."""
-        what = self.row if self.sent is None else self.sent.digest
-        return *cache.weights_stamp(self.run), *cache.stamp(self.run, self.split), what
-
-    def pixels(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) as it came; raises as `Run.pictures`."""
-        if self.sent is not None:
-            return read_picture(self.sent.data, self.sent.name)
-        return cache.pictures(self.run, self.split)[self.row or 0]
-
-    def to_look_at(self) -> npt.NDArray[np.uint8]:
-        """The same, or smaller."""
-        return self.pixels() if self.sent is None else self.sent.shown
 
 
 def choose(run: dx.Run, split: str, record: dx.ExitRecord) -> Subject | None:
@@ -115,7 +74,7 @@ def name_of(subject: Subject, record: dx.ExitRecord) -> str:
     """Its name as text."""
     if subject.sent is not None:
         return subject.sent.name
-    return f"{subject.split} image {gallery.number_of(record, subject.row or 0)}"
+    return f"{subject.split} image {images.number_of(record, subject.row or 0)}"
 
 
 # -- of the record --
@@ -138,8 +97,8 @@ def _settle_row(record: dx.ExitRecord) -> int:
         row = 0 if asked is None else int(asked)
     except (TypeError, ValueError):
         row = -1
-    if not 0 <= row < record.images:
-        notice(f"There is no image {plain(repr(asked), 60)} here: they go from 0 to {record.images - 1}. Showing 0.")
+    if not 0 <= row < record.n_images:
+        notice(f"There is no image {plain(repr(asked), 60)} here: they go from 0 to {record.n_images - 1}. Showing 0.")
         st.session_state["image"] = None
         row = 0
     st.session_state["row"] = row
@@ -147,7 +106,7 @@ def _settle_row(record: dx.ExitRecord) -> int:
 
 
 def _turn_pages(record: dx.ExitRecord, row: int) -> None:
-    last, order = record.images - 1, gallery.shuffled(record.images)
+    last, order = record.n_images - 1, images.shuffled(record.n_images)
     other = int(order[(int(np.flatnonzero(order == row)[0]) + 1) % len(order)])
     st.number_input("Image", 0, last, key="row", width=130, on_change=_typed, help="Its row in the record, from 0.")
     for label, icon, target in (
@@ -180,12 +139,3 @@ def _arrived(key: str) -> None:
         state[_SENT] = sent(file.name, file.getvalue())
     except ValueError as error:
         state[_REFUSED] = str(error)
-
-
-def sent(name: str, data: bytes) -> Sent:
-    """Check and keep what somebody sent; raises as `read_picture`."""
-    pixels = read_picture(data, name)
-    small = Image.fromarray(pixels)
-    small.thumbnail((SHOWN, SHOWN))
-    size = (pixels.shape[1], pixels.shape[0])
-    return Sent(name, data, hashlib.sha256(data).hexdigest(), size, np.asarray(small))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-from dmpo_explore_app.components import widgets
+from dmpo_explore_app import messages
 from dmpo_explore_app.services import record_folder
 
-from dmpo_explore.jobs import jobs
+from dmpo_explore import jobs
 from dmpo_explore.jobs.estimate import Rates
 
 EVERY = 1.0  # seconds between two looks
@@ -30,7 +30,7 @@ ICONS = {
 
 def panel() -> None:
     """A card for every job; nothing without any."""
-    found = [(job, jobs.status(job)) for job in jobs.list_jobs()]
+    found = [(job, jobs.job_status(job)) for job in jobs.list_jobs()]
     if not found:
         return
     running = any(status.active for _, status in found)
@@ -45,7 +45,7 @@ def seen(found: list[tuple[jobs.Job, jobs.Status]]) -> Seen:
 
 
 def _cards() -> None:
-    found = [(job, jobs.status(job)) for job in jobs.list_jobs()]
+    found = [(job, jobs.job_status(job)) for job in jobs.list_jobs()]
     for job, status in found:
         with st.container(border=True):
             card(job, status)
@@ -56,7 +56,7 @@ def _cards() -> None:
 def card(job: jobs.Job, status: jobs.Status) -> None:
     """One job."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"{ICONS[status.state]} **{widgets.plain(job.name)}** · {headline(status)}", width="stretch")
+        st.markdown(f"{ICONS[status.state]} **{messages.plain(job.name)}** · {headline(status)}", width="stretch")
         buttons(job, status)
     if status.active and status.progress is not None:
         progress = status.progress
@@ -65,9 +65,9 @@ def card(job: jobs.Job, status: jobs.Status) -> None:
         st.progress(0.0, text="Starting: libraries, pictures and weights are being loaded …")
     if status.state == jobs.FAILED:
         reason = status.reason if record_folder.is_private() else "It failed; its log is on the app's own machine."
-        st.error(widgets.plain(reason, 500), icon=":material/error:")
+        st.error(messages.plain(reason, 500), icon=":material/error:")
     if status.state == jobs.DELETED:
-        widgets.notice("Its run is not there any more: somebody removed or renamed the folder.")
+        messages.notice("Its run is not there any more: somebody removed or renamed the folder.")
     if not record_folder.is_private():
         return  # the log, like the reason, names folders of this machine
     scrolls = st.expander("Log", icon=":material/terminal:", key=f"log {job.name}").container(
@@ -156,12 +156,12 @@ def _act(what: Callable[[str], object], name: str) -> None:
 def error() -> None:
     """What went wrong with the last button, once."""
     if text := st.session_state.pop("_job_error", ""):
-        st.error(widgets.plain(text, 500), icon=":material/error:")
+        st.error(messages.plain(text, 500), icon=":material/error:")
 
 
 def running() -> list[str]:
     """Names of the jobs that run."""
-    return [job.name for job in jobs.list_jobs() if jobs.status(job).active]
+    return [job.name for job in jobs.list_jobs() if jobs.job_status(job).active]
 
 
 # -- words --

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services import images
 from dmpo_explore_app.services.live_session import Running
 
 import dmpo_explore as dx
-from dmpo_explore.figures import live, trade_off
+from dmpo_explore.figures import live, style
 from dmpo_explore.inference.live import WARM_UP, Look
 from dmpo_explore.inference.live_stats import Answer, Disagreement, Measured
 
@@ -41,7 +43,7 @@ def panel(
     look = running.look()
     st.html(status(look))
     if look.error is not None:
-        widgets.problem("The live run failed.", look.error)
+        messages.problem("The live run failed.", look.error)
     measured = look.count.measured
     if measured is not None:
         st.html(cards(look, measured))
@@ -134,7 +136,7 @@ def answers(
     link: Callable[[int], str] | None = None,
 ) -> str:
     """The last images with the exit they took and what was answered there, as HTML."""
-    colours = trade_off.exit_colours(record.n_exits)
+    colours = style.exit_colours(record.n_exits)
     items = "".join(_answer(record, one, picture, link, colours[one.exit]) for one in last)
     return f'<ul class="dx-gallery dx-answers">{items}</ul>'
 
@@ -148,7 +150,7 @@ def _answer(
 ) -> str:
     names, truth = record.meta.class_names, int(record.labels[one.row])
     right, is_ = one.label == truth, html.escape(names[truth])
-    number = gallery.number_of(record, one.row)
+    number = images.number_of(record, one.row)
     shown = f"<span>{number}</span>"
     if picture is not None:
         shown = f'<img src="{html.escape(picture(one.row))}" alt="{is_}" width="72" height="72">'
@@ -188,10 +190,10 @@ def disagreements(look: Look, record: dx.ExitRecord) -> None:
 
 def table(record: dx.ExitRecord, shown: Sequence[Disagreement]) -> pd.DataFrame:
     """One row each, as text."""
-    names = [widgets.plain(name) for name in record.meta.class_names]
+    names = [messages.plain(name) for name in record.meta.class_names]
     return pd.DataFrame(
         {
-            "image": [str(gallery.number_of(record, one.row)) for one in shown],
+            "image": [str(images.number_of(record, one.row)) for one in shown],
             "left at exit": [str(one.exit + 1) for one in shown],
             "recorded exit": [str(one.recorded_exit + 1) for one in shown],
             "answered": [names[one.label] for one in shown],

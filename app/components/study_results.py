@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app import messages
 from dmpo_explore_app.components import widgets
 
 from dmpo_explore.figures.study import gains_figure
@@ -31,7 +32,7 @@ def show() -> None:
         if not box.open:
             return
         _words(BENCHMARKS / "RESULTS.md")
-        for tab, (grid, path) in zip(st.tabs([widgets.plain(grid) for grid in grids]), grids.items(), strict=True):
+        for tab, (grid, path) in zip(st.tabs([messages.plain(grid) for grid in grids]), grids.items(), strict=True):
             with tab:
                 _gains(results / "gains.csv", grid)
                 _runs(path, grid)
@@ -64,14 +65,14 @@ def _gains(path: Path, grid: str) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-        widgets.problem("These gains cannot be shown.", error)
+        messages.problem("These gains cannot be shown.", error)
 
 
 def _runs(path: Path, grid: str) -> None:
     try:
         rows = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        widgets.problem("This table cannot be read.", error)
+        messages.problem("This table cannot be read.", error)
         return
     st.dataframe(rows, hide_index=True, key=f"study {grid}")
     st.caption("Every arm and seed as `scripts/bench study` wrote them.")

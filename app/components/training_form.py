@@ -12,13 +12,14 @@ from typing import Any
 
 import streamlit as st
 import typer
-from dmpo_explore_app.components import widgets
+from dmpo_explore_app import messages
 from dmpo_explore_app.services import record_folder
 
 import dmpo_explore as dx
-from dmpo_explore.cli.options import HELP, parse_exits
+from dmpo_explore import jobs
+from dmpo_explore.cli.options import parse_exits
+from dmpo_explore.config import HELP
 from dmpo_explore.data.images import DATASETS
-from dmpo_explore.jobs import jobs
 from dmpo_explore.training.schedules import SCHEDULES
 
 Field = tuple[str, str]  # section and name, as in the config
@@ -224,4 +225,4 @@ def name() -> str:
 
 def say_wrong(error: Exception) -> None:
     """What is wrong with the form; the library's errors name the fix."""
-    st.warning(widgets.plain(error, 500), icon=":material/edit:")
+    st.warning(messages.plain(error, 500), icon=":material/edit:")

@@ -7,25 +7,16 @@ it). Out: what was chosen. Names of runs and texts of files are data: they pass 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components.clickable import clickable as clickable_html
+from dmpo_explore_app.messages import plain
 from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
-from dmpo_explore.policies.catalogue import POLICIES
-
-DEFAULT_RUN = "demo"
-RULES = {name: kind.rule for name, kind in POLICIES.items() if kind.deployable}
-RUN_HELP = "A trained model and what its exits said about every image."
-SPLIT_HELP = "**val** is for choosing thresholds, **test** for reading off what they are worth."
-POLICY_HELP = "What decides whether an image leaves.  \n" + "  \n".join(
-    f"**{name}**: {POLICIES[name].summary}." for name in RULES
-)
 
 
 def live() -> bool:
@@ -46,22 +37,6 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
 def title() -> None:
     """The page's title."""
     st.title("When may the model stop?", anchor=False)
-
-
-def plain(text: object, longest: int = 200) -> str:
-    """``text`` as Markdown that shows it literally, shortened."""
-    short = str(text) if len(str(text)) <= longest else str(text)[: longest - 1] + "…"
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", short)
-
-
-def notice(text: str) -> None:
-    """Say what was not as asked and what is shown instead; ``text`` is Markdown."""
-    st.warning(text, icon=":material/info:")
-
-
-def problem(what: str, error: Exception) -> None:
-    """Say that something cannot be shown, and why; the library's errors name the fix."""
-    st.error(f"**{what}**  \n{plain(error, 500)}", icon=":material/error:")
 
 
 def picture_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
@@ -94,51 +69,6 @@ def no_runs() -> None:
             "dmpo-explore record mine",
             language="sh",
         )
-
-
-def settle(key: str, options: Sequence[str], default: str, what: str) -> str:
-    """The value of widget ``key``, before it is drawn: one of ``options``, or else ``default``, which is said then."""
-    value = st.session_state.get(key)
-    if value in options:
-        return str(value)
-    if value is not None:
-        notice(f"There is no {what} {plain(repr(value), 60)} here; showing {plain(default)}.")
-    st.session_state[key] = default
-    return default
-
-
-def settle_run(names: Sequence[str]) -> str:
-    """Which run; ``names`` are all there are, so that no name can lead elsewhere."""
-    return settle("run", names, DEFAULT_RUN if DEFAULT_RUN in names else names[0], "run")
-
-
-def settle_split(splits: Sequence[str]) -> str:
-    """Which recorded split."""
-    return settle("split", splits, "test" if "test" in splits else splits[0], "split")
-
-
-def policies(run: dx.Run) -> list[str]:
-    """Rules that this run can be asked: those that learn need its val record."""
-    has_val = "val" in run.splits()
-    return [name for name in RULES if has_val or not POLICIES[name].learns]
-
-
-def settle_policy(offered: Sequence[str] = tuple(RULES)) -> str:
-    """Which rule decides about leaving."""
-    return settle("policy", offered, "confidence", "policy")
-
-
-def choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[str]) -> None:
-    """The settled choices, in the row that is open."""
-    st.selectbox("Run", names, key="run", width=150, help=RUN_HELP, persist_state="session")
-    if splits:
-        split_and_policy(splits, offered)
-
-
-def split_and_policy(splits: Sequence[str], offered: Sequence[str]) -> None:
-    """The two choices that pages share; kept when one goes to another page."""
-    st.segmented_control("Split", splits, key="split", required=True, help=SPLIT_HELP, persist_state="session")
-    st.selectbox("Leave by", offered, key="policy", width=150, help=POLICY_HELP, persist_state="session")
 
 
 def headline(s: Mapping[str, Any]) -> None:

@@ -26,15 +26,16 @@ from PIL import Image
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import threshold_counts
-from dmpo_explore.analysis.calibration import tempered_record
-from dmpo_explore.analysis.evaluation import FULL, fit_wish
+from dmpo_explore.analysis.evaluation import fit_wish
 from dmpo_explore.analysis.novelty import Crowd
 from dmpo_explore.analysis.novelty import crowd as make_crowd
 from dmpo_explore.data.images import Pictures
+from dmpo_explore.fitting.target import FULL
+from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.jobs.jobs import check_ready
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.records.validation import FILES, OPTIONAL
-from dmpo_explore.runs.run import WEIGHTS
+from dmpo_explore.runs.weights_file import WEIGHTS
 
 Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file meta.json
 THUMBNAIL = 160  # pixels; larger pictures are made smaller, smaller ones stay as they are
@@ -358,7 +359,7 @@ def _applied(stamp: Stamp, fitted_on: Stamp | None, policy: str, budget: float |
     record, run = _record(stamp), dx.load_run(stamp[0])
     fitted = fit_wish(run, policy, FULL) if budget is None else _fitted(fitted_on or stamp, policy, "flops", budget)
     exits = fitted.exits(record)
-    return Applied(fitted, exits, record.correct[np.arange(record.images), exits], dx.summarise(record, exits))
+    return Applied(fitted, exits, record.correct[np.arange(record.n_images), exits], dx.summarise(record, exits))
 
 
 # -- folders of one's own: every file counts, for their makers rewrite one at a time --

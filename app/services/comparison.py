@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.components import disagreement_tiles, share
-from dmpo_explore_app.services import cache
+from dmpo_explore_app.services import cache, code_export
 
 import dmpo_explore as dx
+from dmpo_explore.analysis import agreement
 from dmpo_explore.figures import compare, trade_off
 from dmpo_explore.policies.catalogue import POLICIES
 
@@ -37,9 +37,9 @@ class Side(NamedTuple):
         return self.run.name
 
     @property
-    def answers(self) -> disagreement_tiles.Answers:
+    def answers(self) -> agreement.Answers:
         """What it says about every image."""
-        return disagreement_tiles.Answers(self.name, self.record, self.here.exits)
+        return agreement.Answers(self.name, self.record, self.here.exits)
 
 
 def stand(run: dx.Run, record: dx.ExitRecord, split: str, policy: str, budget: float) -> Side:
@@ -132,7 +132,7 @@ def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
     wishes = {
-        share.reference(side.run): {"full_depth": True} if side.budget is None else {"flops": side.budget}
+        code_export.reference(side.run): {"full_depth": True} if side.budget is None else {"flops": side.budget}
         for side in [base, *(side for side in sides if side is not base)]
     }
     lines = "".join(f"    {name!r}: {wish!r},\n" for name, wish in wishes.items())
@@ -144,7 +144,7 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
         "    run = dx.load_run(name)\n"
         f"    record = run.record({split!r})\n"
         f"    exits = fit_wish(run, {rule}, wish).exits(record)\n"
-        "    right[name] = record.correct[range(record.images), exits]\n"
+        "    right[name] = record.correct[range(record.n_images), exits]\n"
         "    s = dx.summarise(record, exits)\n"
         "    difference = dx.bootstrap_difference(right[name], next(iter(right.values())))\n"
         '    print(name, s["accuracy"], s["flops_fraction"], *difference)'
@@ -156,11 +156,11 @@ def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> 
     free = [side for side in sides if side.budget is not None]
     lines = []
     if free and (base.budget is not None or base.record.n_exits == 1):
-        names = " ".join(share.quoted(side.run) for side in free)
-        wish = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {share.quoted(base.run)}"
+        names = " ".join(code_export.quoted(side.run) for side in free)
+        wish = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {code_export.quoted(base.run)}"
         lines.append(f"dmpo-explore evaluate {names} {wish}")
     lines += [
-        f"dmpo-explore evaluate {share.quoted(side.run)} --split {split}"
+        f"dmpo-explore evaluate {code_export.quoted(side.run)} --split {split}"
         for side in sides
         if side.record.n_exits == 1 and "val" in side.run.splits()
     ]

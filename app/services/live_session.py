@@ -14,9 +14,10 @@ import streamlit as st
 from dmpo_explore_app.services import cache, model_queue
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live import LiveRun, Look, load_average, open_arms
+from dmpo_explore.inference.live import LiveRun, Look
+from dmpo_explore.inference.torch_live import load_average, open_arms
 from dmpo_explore.pretrained.weights import find_weights
-from dmpo_explore.runs.run import read_weights_meta
+from dmpo_explore.runs.weights_file import read_weights_meta
 
 KEY = "_live"
 WHAT = "a live run"  # for whoever waits for its turn

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.components.image_picker import Subject
 from dmpo_explore_app.services import cache, model_queue
+from dmpo_explore_app.services.images import Subject
 
 import dmpo_explore as dx
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dmpo_explore.attribution.attribute import ExitComparison
     from dmpo_explore.attribution.quality import Quality
+    from dmpo_explore.attribution.results import ExitComparison
 
 Progress = Callable[[int, int], None]
 HINDRANCES = (OSError, ValueError, RuntimeError, ImportError)  # of a model: not fetched, not ours, no memory left

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dmpo_explore.runs.run import BUNDLED_RUNS, runs_root
+from dmpo_explore.runs.store import BUNDLED_RUNS, runs_root
 
 EXAMPLE = """\
 import numpy as np
@@ -22,7 +22,7 @@ from dmpo_explore.scores import scores
 
 logits, labels = np.load("logits.npy"), np.load("labels.npy")  # yours: (images, exits, classes) and (images,)
 meta = RecordMeta(data="my data", split="test", class_names=("cat", "dog", "bird"),
-                  exits=(4, 8, 12),  # blocks after which your exits stand
+                  exit_blocks=(4, 8, 12),  # blocks after which your exits stand
                   flops=(1.2e9, 2.4e9, 3.6e9),  # of everything that has run when an image leaves there
                   reference_flops=3.5e9)  # of the plain model with one exit; 1 MAC = 2 FLOPs
 record = dx.ExitRecord(labels=labels.astype(np.int64), **scores(logits), meta=meta)

@@ -7,20 +7,14 @@ change who leaves: logits on val and on what is looked at, and a policy that rea
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
-from dmpo_explore_app.components.widgets import notice, plain
+from dmpo_explore_app.messages import notice, plain
 from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_table
 from dmpo_explore.policies.catalogue import POLICIES
 
 KEY = "calibrated"  # of the address and of the state
-HELP = (
-    "One temperature per exit, fitted on **val**, makes each exit as sure as it is right; the policy then reads those "
-    "scores. Answers stay the same, who leaves where may change."
-)
 
 
 def on() -> bool:
@@ -59,36 +53,3 @@ def _failure(run: dx.Run, split: str, name: str) -> str:
     except ValueError as error:
         return plain(error)
     return ""
-
-
-def toggle(run: dx.Run, split: str, name: str) -> None:
-    """The settled choice, where there is one; in the row that is open."""
-    if not hindrance(run, split, name):
-        st.toggle("Calibrated", key=KEY, help=HELP, persist_state="session")
-
-
-def explain(run: dx.Run, split: str, policy: dx.Policy) -> None:
-    """What it does in a sentence, and every exit's calibration error before and after, where it can be chosen."""
-    if hindrance(run, split, policy.name):
-        return
-    temperatures = policy.temperatures or cache.base(run, split, policy.name, True).temperatures
-    st.markdown(
-        "**Calibrated** divides each exit's logits by a temperature fitted on val (least negative log-likelihood) "
-        "before the policy reads them, so that of the answers given with 80% confidence about 80% are right. The "
-        f"expected calibration error on {plain(split)}, the mean distance between the two:"
-    )
-    st.table(errors(cache.record(run, split), temperatures), hide_index=True, width="content")
-
-
-def errors(record: dx.ExitRecord, temperatures: tuple[float, ...]) -> pd.DataFrame:
-    """A row per exit as text: its temperature, and its expected calibration error without and with it."""
-    table = calibration_table(record, temperatures)
-    before, after = (table[table["when"] == when] for when in ("before", "after"))
-    return pd.DataFrame(
-        {
-            "exit": after["exit"].astype(str).tolist(),
-            "temperature": [f"{t:.3f}" for t in after["temperature"]],
-            "error before": [f"{error:.2%}" for error in before["ece"]],
-            "error after": [f"{error:.2%}" for error in after["ece"]],
-        }
-    )

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.components.widgets import notice, plain
+from dmpo_explore_app.messages import notice, plain
 
 import dmpo_explore as dx
+from dmpo_explore.utils.typing import Bools, Ints
 
 ANSWERS = {
     "all": "every image",
@@ -25,9 +25,6 @@ ANSWERS = {
 SORTS = ("mixed", "least sure", "most sure", "number", "class")
 VIEWS = ("pictures", "table")
 KEYS = ("exit", "class", "answers", "sort", "image", "view")  # of the address and of the state
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class Selection(NamedTuple):
@@ -52,7 +49,7 @@ def settle(record: dx.ExitRecord) -> Selection:
         state["class"] = names.index(asked) + 1
     for key, most in (("exit", record.n_exits), ("class", len(names))):
         state[key] = _whole(key, state.get(key), most)
-    state["image"] = _whole("image", state.get("image"), record.images, first=0, none=None)
+    state["image"] = _whole("image", state.get("image"), record.n_images, first=0, none=None)
     for key, options in (("answers", tuple(ANSWERS)), ("sort", SORTS), ("view", VIEWS)):
         if state.get(key) not in options:
             if state.get(key) is not None:
@@ -117,7 +114,7 @@ def mask(record: dx.ExitRecord, exits: Ints, right: Bools, selection: Selection)
     """(B,) who is chosen."""
     last = record.prediction[:, -1] == record.labels
     found = {"right": right, "wrong": ~right, "overthought": right & ~last, "too early": ~right & last}
-    keep = np.asarray(found.get(selection.answers, np.ones(record.images, bool)))
+    keep = np.asarray(found.get(selection.answers, np.ones(record.n_images, bool)))
     if selection.exit:
         keep = keep & (exits == selection.exit - 1)
     if selection.label:

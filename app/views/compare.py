@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from dmpo_explore_app.components import disagreement_tiles, gallery, study_results, widgets
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import disagreement_tiles, gallery, run_picker, study_results, widgets
 from dmpo_explore_app.components import share as share_module
-from dmpo_explore_app.services import cache, comparison
+from dmpo_explore_app.services import cache, comparison, images
 from dmpo_explore_app.services.comparison import Side
-from dmpo_explore_app.state import links, operating_point, url
+from dmpo_explore_app.state import choices, links, operating_point, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
+from dmpo_explore.analysis import agreement
 from dmpo_explore.analysis.evaluation import same_images
 from dmpo_explore.figures import compare as compare_module
 
@@ -48,7 +50,7 @@ def page() -> None:
     try:
         workbench(names, top)
     except (OSError, ValueError) as error:
-        widgets.problem("These runs cannot be compared.", error)
+        messages.problem("These runs cannot be compared.", error)
     study_results.show()
 
 
@@ -64,9 +66,9 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
         message = "Choose at least two runs." if not opened else "These runs have no split in common that is recorded."
         st.info(message, icon=":material/compare_arrows:")
         return
-    split, policy = widgets.settle_split(splits), widgets.settle_policy()
+    split, policy = choices.settle_split(splits), choices.settle_policy()
     with row:
-        widgets.split_and_policy(splits, list(widgets.RULES))
+        run_picker.split_and_policy(splits, list(choices.RULES))
     records = on_the_same_images(opened, split)
     if len(records) < 2:
         st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
@@ -77,7 +79,7 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
 def compare(records: Records, split: str, policy: str, top: DeltaGenerator) -> None:
     """Budget, numbers and curves; then classes and budgets; then pictures."""
     different_backbones(records)
-    against = widgets.settle("against", list(records), list(records)[1], "run to compare with among these,")
+    against = choices.settle("against", list(records), list(records)[1], "run to compare with among these,")
     with st.container(key="halves"):
         left, right = st.columns([5, 7], gap="medium")
     with left:
@@ -116,14 +118,14 @@ def settle_runs(names: Sequence[str]) -> None:
     known = [name for name in wanted if name in names][:MOST]
     for name in wanted:
         if name not in names:
-            widgets.notice(f"There is no run {widgets.plain(repr(name), 60)} here; it is left out.")
+            messages.notice(f"There is no run {messages.plain(repr(name), 60)} here; it is left out.")
     if known != asked:
         st.session_state["runs"] = known or first_runs(names)
 
 
 def first_runs(names: Sequence[str]) -> list[str]:
     """The usual run and the first others on the same test images with the same backbone."""
-    start = widgets.DEFAULT_RUN if widgets.DEFAULT_RUN in names else names[0]
+    start = choices.DEFAULT_RUN if choices.DEFAULT_RUN in names else names[0]
     found = [start]
     for name in names:
         try:
@@ -142,13 +144,13 @@ def open_runs(names: Sequence[str]) -> list[dx.Run]:
         try:
             run = dx.load_run(name)
         except (OSError, ValueError) as error:
-            widgets.problem(f"{widgets.plain(name)} cannot be opened and is left out.", error)
+            messages.problem(f"{messages.plain(name)} cannot be opened and is left out.", error)
             continue
         if run.splits():
             found.append(run)
         else:
             command = f"dmpo-explore record {name}"
-            widgets.notice(f"{widgets.plain(name)} has no record yet and is left out: `{command}` makes it.")
+            messages.notice(f"{messages.plain(name)} has no record yet and is left out: `{command}` makes it.")
     return found
 
 
@@ -159,14 +161,14 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> Records:
         try:
             record = cache.record(run, split)
         except (OSError, ValueError) as error:
-            widgets.problem(f"{widgets.plain(run.name)} cannot be read and is left out.", error)
+            messages.problem(f"{messages.plain(run.name)} cannot be read and is left out.", error)
             continue
         first = next(iter(found.values()), (run, record))
         if same_images(first[1], record):
             found[run.name] = (run, record)
         else:
-            names = f"{widgets.plain(run.name)} was recorded on other {widgets.plain(split)} images"
-            widgets.notice(f"{names} than {widgets.plain(first[0].name)} and is left out.")
+            names = f"{messages.plain(run.name)} was recorded on other {messages.plain(split)} images"
+            messages.notice(f"{names} than {messages.plain(first[0].name)} and is left out.")
     return found
 
 
@@ -174,8 +176,8 @@ def different_backbones(records: Records) -> None:
     """Say so where the same share of compute is not the same compute."""
     plain_costs = {name: record.meta.reference_flops for name, (_, record) in records.items()}
     if len(set(plain_costs.values())) > 1:
-        each = ", ".join(f"{widgets.plain(name)} {flops / 1e9:.3g}" for name, flops in plain_costs.items())
-        widgets.notice(
+        each = ", ".join(f"{messages.plain(name)} {flops / 1e9:.3g}" for name, flops in plain_costs.items())
+        messages.notice(
             "These runs have different backbones, and a share of compute is of the run's own: the same budget is not "
             f"the same compute. GFLOPs of the plain backbones: {each}."
         )
@@ -192,10 +194,8 @@ def budget_slider(records: Records) -> float:
         if not low <= value <= high and isinstance(asked, str):
             raise ValueError
     except ValueError:
-        text = (
-            f"The link's compute {widgets.plain(repr(asked), 40)} must be a whole number from {low} to {high} per cent."
-        )
-        widgets.notice(text)
+        text = f"The link's compute {messages.plain(repr(asked), 40)} must be a whole number from {low} to {high} per cent."
+        messages.notice(text)
         value = COMPUTE
     st.session_state["compute"] = min(max(value, low), high)
     percent = st.slider(
@@ -221,11 +221,11 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
     mixed = len({side.record.meta.reference_flops for side in sides}) > 1
     shown = pd.DataFrame(
         {
-            "run": [widgets.plain(name) for name in rows["run"]],
+            "run": [messages.plain(name) for name in rows["run"]],
             "accuracy": [f"{value:.2%}" for value in rows["accuracy"]],
             "compute": [f"{value:.1%}" for value in rows["compute"]],
             **({"GFLOPs": [f"{value / 1e9:.3g}" for value in rows["flops"]]} if mixed else {}),
-            f"points above {widgets.plain(base.name)} [95%]": [
+            f"points above {messages.plain(base.name)} [95%]": [
                 "–" if name == base.name else comparison.interval(*numbers) for name, *numbers in differences
             ],
         }
@@ -236,12 +236,12 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
 
 def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
     """What the reader of the table must know, as Markdown."""
-    images = f"{sides[0].record.images:,} images of {widgets.plain(split)}"
+    images = f"{sides[0].record.n_images:,} images of {messages.plain(split)}"
     notes = [f"{images}; thresholds chosen on val; intervals by a paired bootstrap over images."]
     if split == "val":
         notes = [f"{images}, on which the thresholds were chosen too: look at test for what they are worth."]
     for side in sides:
-        name = widgets.plain(side.name)
+        name = messages.plain(side.name)
         if side.record.n_exits == 1:
             notes.append(f"{name} has a single exit and is taken as it is.")
         elif side.budget is None:
@@ -294,12 +294,12 @@ def pictures(sides: Sequence[Side], base: Side, split: str) -> None:
     """Images on which two of the runs part."""
     st.header("Images on which they disagree", anchor=False)
     others = [side.name for side in sides if side is not base]
-    widgets.settle("other", others, others[0], "other run among these,")
-    kind = widgets.settle("show", list(SHOW), "only a", "filter")
+    choices.settle("other", others, others[0], "other run among these,")
+    kind = choices.settle("show", list(SHOW), "only a", "filter")
     a = next(side for side in sides if side.name == st.session_state["other"])
-    masks = disagreement_tiles.parts(a.answers, base.answers)
+    masks = agreement.parts(a.answers, base.answers)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
-        label = f"A, beside B = {widgets.plain(base.name)}"
+        label = f"A, beside B = {messages.plain(base.name)}"
         st.selectbox(label, others, key="other", width=220, persist_state="session")
         st.segmented_control(
             "Show",
@@ -311,7 +311,7 @@ def pictures(sides: Sequence[Side], base: Side, split: str) -> None:
         )
         if st.button("Show others", icon=":material/shuffle:", key="compare others"):
             st.session_state["_compare_page"] = st.session_state.get("_compare_page", 0) + 1
-    order = gallery.shuffled(a.record.images)
+    order = images.shuffled(a.record.n_images)
     rows = gallery.page_of(order[masks[kind][order]], st.session_state.get("_compare_page", 0), SHOWN)
     if not rows.size:
         st.caption("No image.")

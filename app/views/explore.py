@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from dmpo_explore_app.components import compute_help, exit_explorer, share, widgets
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import compute_help, exit_explorer, share, threshold_controls, widgets
 from dmpo_explore_app.components import run_picker as run_picker_module
 from dmpo_explore_app.components.threshold_slider import data as data_module
 from dmpo_explore_app.components.threshold_slider import threshold_slider
 from dmpo_explore_app.services import cache
-from dmpo_explore_app.state import calibration, filters, operating_point, url
+from dmpo_explore_app.state import calibration, choices, filters, operating_point, url
 
 import dmpo_explore as dx
 from dmpo_explore.figures import compare
@@ -73,7 +74,7 @@ def body(names: Sequence[str]) -> None:
     try:
         workbench(names)
     except (OSError, ValueError) as error:
-        widgets.problem("This run cannot be shown.", error)
+        messages.problem("This run cannot be shown.", error)
 
 
 def workbench(names: Sequence[str]) -> None:
@@ -113,14 +114,14 @@ def following(
         )
         remember(view, beside, list(others))
     except (OSError, ValueError) as error:
-        widgets.problem("This run cannot be shown.", error)
+        messages.problem("This run cannot be shown.", error)
 
 
 def look(run: dx.Run, split: str, policy: dx.Policy) -> View:
     """Ask the record what ``policy`` does."""
     record = cache.record(run, split)
     exits = policy.exits(record)
-    right = record.prediction[np.arange(record.images), exits] == record.labels
+    right = record.prediction[np.arange(record.n_images), exits] == record.labels
     read = cache.tempered(run, split, policy.temperatures)
     return View(run, split, record, read, policy, exits, right, dx.summarise(record, exits), filters.settle(record))
 
@@ -148,14 +149,14 @@ def choose_beside(others: Mapping[str, dx.Run], name: str) -> list[str]:
         wanted = usual if asked is None else [part for part in str(asked).split(",") if part]
         for other in wanted:
             if other not in others:
-                shown = f"{widgets.plain(repr(other), 60)} cannot stand beside {widgets.plain(name)}"
-                widgets.notice(f"{shown}: there is no such run on the same images with the same backbone.")
+                shown = f"{messages.plain(repr(other), 60)} cannot stand beside {messages.plain(name)}"
+                messages.notice(f"{shown}: there is no such run on the same images with the same backbone.")
         state[key] = list(dict.fromkeys(wanted))
     state[key] = [other for other in state.get(key, usual) if other in others]
     if others:
         with st.popover("Beside it", icon=":material/stacked_line_chart:"):
             text = "Other runs whose record is of the same images, with the same backbone"
-            options = {"format_func": widgets.plain, "key": key, "persist_state": "session"}
+            options = {"format_func": messages.plain, "key": key, "persist_state": "session"}
             st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
     return list(state[key])
 
@@ -164,7 +165,7 @@ def curves(view: View, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
     """Name → trade-off of the run and of those beside it."""
     found = {view.run.name: _curve(view)}
     for name, run in beside.items():
-        policy = view.policy.name if view.policy.name in widgets.policies(run) else "confidence"
+        policy = view.policy.name if view.policy.name in choices.policies(run) else "confidence"
         found[name] = cache.trade_off(run, view.split, policy)
     return found
 
@@ -194,13 +195,13 @@ def instruments(view: View, tables: dict[str, pd.DataFrame]) -> None:
         exit=chosen.exit,
         marked=0 if image is None else int(view.exits[image]) + 1,
         label=chosen.label - 1 if chosen.label else None,
-        source=operating_point.source(view.run, view.split, view.policy),
+        source=threshold_controls.source(view.run, view.split, view.policy),
     )
     if widgets.live():
         threshold_slider(data, operating_point.COCKPIT, partial(operating_point.moved, WORKBENCH), _bar_picked)
         return
-    operating_point.native(data, WORKBENCH)
-    st.caption(widgets.plain(data["source"], 500))
+    threshold_controls.native(data, WORKBENCH)
+    st.caption(messages.plain(data["source"], 500))
     widgets.headline(view.summary)
     for name, figure in _figures(view, tables).items():
         widgets.chart(figure(), name, 260, f"{data['alt']}." if name == "trade-off" else name)
@@ -213,7 +214,7 @@ def _bar_picked() -> None:
 
 
 def _figures(view: View, tables: dict[str, pd.DataFrame]) -> dict[str, Callable[[], go.Figure]]:
-    names = [f"exit {k}<br>block {block}" for k, block in enumerate(view.record.meta.exits, start=1)]
+    names = [f"exit {k}<br>block {block}" for k, block in enumerate(view.record.meta.exit_blocks, start=1)]
     lines = {name: table for name, table in tables.items() if len(table) > 1}
     singles = {name: (t["flops_fraction"].iloc[0], t["accuracy"].iloc[0]) for name, t in tables.items() if len(t) < 2}
     several = view.record.n_exits > 1  # a single exit is its own diamond
@@ -233,7 +234,7 @@ def _figures(view: View, tables: dict[str, pd.DataFrame]) -> dict[str, Callable[
 
 def _tables(view: View) -> dict[str, Callable[[], pd.DataFrame]]:
     return {
-        "images": partial(exit_explorer.table, view.read, view.exits, view.right, np.arange(view.record.images)),
+        "images": partial(exit_explorer.table, view.read, view.exits, view.right, np.arange(view.record.n_images)),
         "curve": partial(_curve, view),
     }
 

@@ -15,19 +15,28 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 import streamlit as st
-from dmpo_explore_app.components import attribution_panel, class_table, gallery, image_picker, run_picker, widgets
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import (
+    attribution_panel,
+    class_table,
+    gallery,
+    image_picker,
+    run_picker,
+    threshold_controls,
+    widgets,
+)
 from dmpo_explore_app.components import share as share_module
-from dmpo_explore_app.components.image_picker import Subject
-from dmpo_explore_app.components.widgets import plain
-from dmpo_explore_app.services import cache, model_queries
+from dmpo_explore_app.messages import plain
+from dmpo_explore_app.services import cache, code_export, model_queries
+from dmpo_explore_app.services.images import Subject
 from dmpo_explore_app.state import calibration, operating_point, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import tempered_record
 from dmpo_explore.analysis.decision_trace import Way, likeliest, way
 from dmpo_explore.figures import compare
 from dmpo_explore.figures.image import way_figure
+from dmpo_explore.fitting.temperature import tempered_record
 
 KEYS = (
     "run",
@@ -77,7 +86,7 @@ def page() -> None:
     try:
         workbench(names)
     except (OSError, ValueError) as error:
-        widgets.problem("This run cannot be shown.", error)
+        messages.problem("This run cannot be shown.", error)
 
 
 def title() -> None:
@@ -119,7 +128,7 @@ def threshold(run: dx.Run, split: str, record: dx.ExitRecord, policy_name: str) 
         help="One number, or one for every exit but the last with commas between. Explore has a slider for it.",
     )
     with st.popover("From val", icon=":material/tune:", help="Have it solved on val from a wish."):
-        operating_point.controls(run, split, policy_name)
+        threshold_controls.controls(run, split, policy_name)
 
 
 def _typed() -> None:
@@ -203,7 +212,7 @@ def make_ready(run: dx.Run) -> None:
 
 def no_model(error: Exception) -> None:
     """The model cannot be asked: why, and what helps."""
-    widgets.notice(
+    messages.notice(
         f"The model cannot be asked here, so only images of the record have answers. {plain(error, 500)}  \n"
         "`dmpo-explore fetch` gets the weights of the bundled runs' backbone."
     )
@@ -244,7 +253,7 @@ def way_curve(view: View) -> go.Figure:
     names, meta = view.record.meta.class_names, view.record.meta
     marks = [" ✓" if label == view.truth else "" for label in view.one.prediction[0]]
     said = [compare.as_text(_short(names[c])) + m for c, m in zip(view.one.prediction[0], marks, strict=True)]
-    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exits, start=1)]
+    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]
     by_confidence = view.way.what == "confidence"
     compared = None if by_confidence else view.way.values
     return way_figure(
@@ -302,7 +311,7 @@ def strange(view: View) -> None:
     """A notice where the exits do not speak of it as of val's images."""
     share, _ = unlike(view)
     if share >= UNUSUAL:
-        widgets.notice(
+        messages.notice(
             "**This picture looks unlike the training data.** The nearest images of val, by what the exits say, are "
             f"farther away than for {share:.1%} of val's own images. Its answers may mean nothing."
         )
@@ -329,7 +338,7 @@ def neighbours(view: View) -> None:
     body = gallery.figures(view.record, exits, rows, _thumbnails(view.subject), buttons=True)
     widgets.clickable(f'<div class="dx-near">{body}</div>', "near", _picked)
     what = "all exits' logits" if crowd.by == "logits" else "every exit's answer and confidence"
-    st.caption(f"The nearest of {view.record.images:,} images of {plain(split)} by {what}. Click one to open it.")
+    st.caption(f"The nearest of {view.record.n_images:,} images of {plain(split)} by {what}. Click one to open it.")
 
 
 def _thumbnails(subject: Subject) -> Callable[[int], str] | None:
@@ -364,8 +373,8 @@ def share(view: View, charts: Mapping[str, go.Figure]) -> None:
 def python_code(view: View) -> str:
     """A program that prints where the picture leaves and makes the maps."""
     subject, split, row = view.subject, view.subject.split, view.subject.row
-    load = f"run = dx.load_run({share_module.reference(subject.run)!r})\nrecord = run.record({split!r})"
-    lines = [share_module.program(load, view.policy, 'run.record("val")')]
+    load = f"run = dx.load_run({code_export.reference(subject.run)!r})\nrecord = run.record({split!r})"
+    lines = [code_export.program(load, view.policy, 'run.record("val")')]
     if subject.sent is None:
         lines += [
             f"print(policy.exits(record)[{row}] + 1, record.confidence[{row}])\n",

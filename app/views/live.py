@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import streamlit as st
-from dmpo_explore_app.components import live_panel, run_picker, widgets
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import live_panel, run_picker, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import data as data_module
 from dmpo_explore_app.components.threshold_slider import threshold_slider
 from dmpo_explore_app.services import cache, live_session
-from dmpo_explore_app.state import calibration, links, operating_point, url
+from dmpo_explore_app.state import calibration, choices, links, operating_point, url
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live import ENGINES, device_found
+from dmpo_explore.inference.torch_live import ENGINES, device_found
 
 BATCHES, FIRST_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
 COUNTS, FIRST_COUNT = ("200", "1000", "all", "endless"), "1000"
@@ -62,10 +63,10 @@ def page() -> None:
     try:
         workbench(names)
     except (OSError, ValueError) as error:
-        widgets.problem("This run cannot be shown.", error)
+        messages.problem("This run cannot be shown.", error)
     with top:
         how()
-        st.caption(f":material/memory: {widgets.plain(device_found())}", width="content")  # last: it imports torch
+        st.caption(f":material/memory: {messages.plain(device_found())}", width="content")  # last: it imports torch
 
 
 def workbench(names: Sequence[str]) -> None:
@@ -86,34 +87,34 @@ def promise(view: View) -> None:
     """The slider, and what the record says of its threshold."""
     run, split, policy = view.run, view.split, view.policy
     tables = {run.name: cache.trade_off(run, split, policy.name, bool(policy.temperatures))}
-    source = f"{operating_point.source(run, split, policy)} They are the record's; those of this machine come below."
+    source = f"{threshold_controls.source(run, split, policy)} They are the record's; those of this machine come below."
     seq = st.session_state.get("_seq", 0)
     data = data_module.cockpit(run, split, policy, tables, seq=seq, source=source)
     data["compact"] = True
     if widgets.live():
         threshold_slider(data, operating_point.COCKPIT, operating_point.moved, lambda: None)
         return
-    operating_point.native(data)
-    st.caption(widgets.plain(source, 500))
+    threshold_controls.native(data)
+    st.caption(messages.plain(source, 500))
     widgets.headline(view.summary)
 
 
 def settle(record: dx.ExitRecord) -> None:
     """Batch size, number of images and engine, before their widgets are drawn."""
-    widgets.settle("batch", BATCHES, FIRST_BATCH, "batch size")
+    choices.settle("batch", BATCHES, FIRST_BATCH, "batch size")
     counts = counts_for(record)
-    widgets.settle("count", counts, FIRST_COUNT if FIRST_COUNT in counts else "all", "number of images")
-    widgets.settle("engine", tuple(ENGINES), "infer", "engine")
+    choices.settle("count", counts, FIRST_COUNT if FIRST_COUNT in counts else "all", "number of images")
+    choices.settle("engine", tuple(ENGINES), "infer", "engine")
 
 
 def counts_for(record: dx.ExitRecord) -> list[str]:
     """How many images can be asked for."""
-    return [count for count in COUNTS if not count.isdecimal() or int(count) < record.images]
+    return [count for count in COUNTS if not count.isdecimal() or int(count) < record.n_images]
 
 
 def images_of(count: str, record: dx.ExitRecord) -> int | None:
     """What `LiveRun` takes for it."""
-    return None if count == "endless" else record.images if count == "all" else int(count)
+    return None if count == "endless" else record.n_images if count == "all" else int(count)
 
 
 def engine_room(view: View) -> None:
@@ -121,7 +122,7 @@ def engine_room(view: View) -> None:
     found = live_session.current()
     if found is not None and found.of != live_session.of(view.run, view.split):
         if found.live.look().alive:
-            widgets.notice("Another run or split was chosen, so the live run was ended.")
+            messages.notice("Another run or split was chosen, so the live run was ended.")
         live_session.end()
         found = None
     reason = live_session.hindrance(view.run)
@@ -131,7 +132,7 @@ def engine_room(view: View) -> None:
         if st.session_state.pop("_begin", False) and reason is None:
             found = begin(view)
         if reason is not None:
-            widgets.problem("There is no live run of this model here.", reason)
+            messages.problem("There is no live run of this model here.", reason)
     alive = found is not None and found.live.look().alive
     if found is not None and alive:
         found.live.use(view.policy)
@@ -171,7 +172,7 @@ def begin(view: View) -> live_session.Running | None:
             engine=state["engine"],
         )
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the device's, such as out of memory
-        widgets.problem("The live run could not begin.", error)
+        messages.problem("The live run could not begin.", error)
         return None
 
 
@@ -182,7 +183,7 @@ def controls(record: dx.ExitRecord, found: live_session.Running | None, alive: b
     st.selectbox(
         "Images",
         counts_for(record),
-        format_func=lambda count: {"all": f"all {record.images:,}", "endless": "until stopped"}.get(count, count),
+        format_func=lambda count: {"all": f"all {record.n_images:,}", "endless": "until stopped"}.get(count, count),
         key="count",
         width=150,
         help="In a fixed mixed order. Until stopped: round and round.",

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from dmpo_explore_app.components import compute_help, share, widgets
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import compute_help, run_picker, share, widgets
 from dmpo_explore_app.components.threshold_slider import data
-from dmpo_explore_app.services import cache, record_folder
+from dmpo_explore_app.services import cache, code_export, record_folder
+from dmpo_explore_app.state import choices
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -40,7 +42,7 @@ def page() -> None:
             if report(folder):
                 workbench(folder, val_record(val_text, folder), top)
         except (OSError, ValueError) as error:
-            widgets.problem("This folder cannot be opened.", error)
+            messages.problem("This folder cannot be opened.", error)
     recipe(opened=not text.strip())
 
 
@@ -83,14 +85,14 @@ def report(folder: Path) -> bool:
     if not problems:
         return True
     count = "One thing keeps" if len(problems) == 1 else f"{len(problems)} things keep"
-    lines = [f"- {widgets.plain(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
+    lines = [f"- {messages.plain(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
     st.error("\n".join([f"**{count} this folder from being a record**", "", *lines]), icon=":material/rule_folder:")
-    st.caption(f"Looked at {widgets.plain(folder)}. Mend it and press R: the folder is read again.")
+    st.caption(f"Looked at {messages.plain(folder)}. Mend it and press R: the folder is read again.")
     if meant := record_folder.records_below(folder):
         st.markdown("Did you mean one of the records in it?")
         with st.container(horizontal=True, gap="small"):
             for i, path in enumerate(meant):
-                name = widgets.plain(path.relative_to(folder))
+                name = messages.plain(path.relative_to(folder))
                 st.button(name, key=f"own_meant {i}", on_click=_choose, args=(str(path),))
     return False
 
@@ -102,15 +104,15 @@ def val_record(text: str, folder: Path) -> Path | None:
     path = record_folder.find(text)
     problems = cache.folder_problems(cache.folder_stamp(path))
     if problems:
-        first = widgets.plain(problems[0], 300)
-        widgets.notice(f"The second folder is not a record ({len(problems)} to mend): {first}")
+        first = messages.plain(problems[0], 300)
+        messages.notice(f"The second folder is not a record ({len(problems)} to mend): {first}")
         return None
     ours, theirs = (cache.folder_record(cache.folder_stamp(p)).meta for p in (folder, path))
-    if (ours.exits, ours.class_names) != (theirs.exits, theirs.class_names):
-        widgets.notice("The second folder has other exits or other classes: thresholds cannot be chosen on it.")
+    if (ours.exit_blocks, ours.class_names) != (theirs.exit_blocks, theirs.class_names):
+        messages.notice("The second folder has other exits or other classes: thresholds cannot be chosen on it.")
         return None
     if path == folder:
-        widgets.notice("Both folders are the same: thresholds would be chosen on the images that judge them.")
+        messages.notice("Both folders are the same: thresholds would be chosen on the images that judge them.")
     return path
 
 
@@ -120,8 +122,8 @@ def workbench(folder: Path, val: Path | None, top: DeltaGenerator) -> None:
     record = cache.folder_record(stamp)
     meta = record.meta
     st.success(
-        f"{record.images:,} images, {record.n_exits} exits, {len(meta.class_names)} classes: "
-        f"{widgets.plain(meta.data)} {widgets.plain(meta.split)}, model {widgets.plain(meta.model)}",
+        f"{record.n_images:,} images, {record.n_exits} exits, {len(meta.class_names)} classes: "
+        f"{messages.plain(meta.data)} {messages.plain(meta.split)}, model {messages.plain(meta.model)}",
         icon=":material/check_circle:",
     )
     with st.container(key="halves"):
@@ -140,7 +142,7 @@ def workbench(folder: Path, val: Path | None, top: DeltaGenerator) -> None:
             {"thresholds": policy} if record.n_exits > 1 else {},
             {"exits": lambda: table},
             {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
-            lambda: share.folder_code(folder, policy, val),
+            lambda: code_export.folder_code(folder, policy, val),
             link=False,
         )
     st.header("Exit by exit", anchor=False)
@@ -149,9 +151,9 @@ def workbench(folder: Path, val: Path | None, top: DeltaGenerator) -> None:
 
 def threshold(record: dx.ExitRecord, stamp: cache.FolderStamp, val: Path | None) -> dx.Policy:
     """A rule, and a threshold by hand or from a budget on the second folder."""
-    rules = [name for name in widgets.RULES if not POLICIES[name].learns]  # those need more than a threshold
-    widgets.settle("own_policy", rules, "confidence", "policy")
-    name = st.selectbox("Leave by", rules, key="own_policy", help=widgets.POLICY_HELP, persist_state="session")
+    rules = [name for name in choices.RULES if not POLICIES[name].learns]  # those need more than a threshold
+    choices.settle("own_policy", rules, "confidence", "policy")
+    name = st.selectbox("Leave by", rules, key="own_policy", help=run_picker.POLICY_HELP, persist_state="session")
     table = cache.folder_trade_off(stamp, str(name))
     stops = table["threshold"].tolist()
     if len(stops) == 1:
@@ -201,7 +203,7 @@ def by_hand(record: dx.ExitRecord, name: str, stops: list[float]) -> dx.Policy:
 
 def says(name: str, threshold: str, end: int | None) -> str:
     """The rule in words; at an end of the slider (0 or 1) what that means."""
-    return widgets.RULES[name].format(threshold) if end is None else data.ends_said(name)[end]
+    return choices.RULES[name].format(threshold) if end is None else data.ends_said(name)[end]
 
 
 def trade_off(
@@ -222,8 +224,8 @@ def trade_off(
 def histogram(record: dx.ExitRecord, exits: np.ndarray) -> go.Figure:
     """How many images leave at each exit, right and wrong stacked."""
     st.header("Who leaves where", anchor=False)
-    right = record.correct[np.arange(record.images), exits]
-    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exits, start=1)]
+    right = record.correct[np.arange(record.n_images), exits]
+    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exit_blocks, start=1)]
     figure = trade_off_module.exit_histogram(exits, right, labels).update_xaxes(title=None)
     counts = np.bincount(exits, minlength=record.n_exits)
     alt = "Images leaving: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(counts, start=1)) + "."
@@ -237,7 +239,7 @@ def exits_table(record: dx.ExitRecord, exits: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "exit": np.arange(1, record.n_exits + 1),
-            "block": record.meta.exits,
+            "block": record.meta.exit_blocks,
             "flops": record.meta.flops,
             "flops_fraction": record.flops_fraction,
             "accuracy_if_all_left_here": record.correct.mean(axis=0),

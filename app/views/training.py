@@ -11,16 +11,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app import messages
 from dmpo_explore_app.components import job_cards, share, training_form, widgets
-from dmpo_explore_app.services import cache, record_folder
-from dmpo_explore_app.state import url
+from dmpo_explore_app.services import cache, code_export, record_folder
+from dmpo_explore_app.state import choices, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
+from dmpo_explore import jobs
 from dmpo_explore.cli.options import options_of
 from dmpo_explore.figures import method
 from dmpo_explore.figures import training as training_module
-from dmpo_explore.jobs import jobs
 from dmpo_explore.jobs.estimate import Estimate, Rates, estimate, probe
 from dmpo_explore.training.schedules import loss_weights
 
@@ -34,7 +35,7 @@ def page() -> None:
     top = st.container(horizontal=True, vertical_alignment="center")
     top.title("How does it learn?", anchor=False)
     if name := st.session_state.pop(STARTED, None):
-        st.toast(f"{widgets.plain(name)} is being trained; its card is on top of this page.", icon=":material/check:")
+        st.toast(f"{messages.plain(name)} is being trained; its card is on top of this page.", icon=":material/check:")
     job_cards.error()
     job_cards.panel()
     names = dx.list_runs()
@@ -57,7 +58,7 @@ def follow_job(names: Sequence[str]) -> None:
 
 def curves(names: Sequence[str], top: DeltaGenerator) -> None:
     """Loss weights, losses and accuracy of a chosen run; ``top`` is the title's row, where one may share them."""
-    name = widgets.settle_run(names)
+    name = choices.settle_run(names)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="choices"):
         st.selectbox("Run", names, key="run", width=240, help="Any run that was trained.", persist_state="session")
         facts = st.container()
@@ -66,7 +67,7 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
         history = run.history()
         figure = training_module.learning_figure(history)
     except (OSError, ValueError) as error:
-        widgets.problem(f"How {widgets.plain(name)} learned cannot be shown.", error)
+        messages.problem(f"How {messages.plain(name)} learned cannot be shown.", error)
         return
     with facts:
         st.markdown(described(run, history))
@@ -79,14 +80,14 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
     with st.expander("Numbers", icon=":material/table:"):
         st.dataframe(history, hide_index=True)
     with top:
-        code = f"import dmpo_explore as dx\n\nprint(dx.load_run({share.reference(run)!r}).history())"
+        code = f"import dmpo_explore as dx\n\nprint(dx.load_run({code_export.reference(run)!r}).history())"
         share.popover(f"{run.name}-training", {}, {"epochs": lambda: history}, {"curves": lambda: figure}, lambda: code)
     url.write(run=run.name)
 
 
 def described(run: dx.Run, history: pd.DataFrame) -> str:
     """What was trained, in a line."""
-    config, plain = run.config, widgets.plain
+    config, plain = run.config, messages.plain
     images = "all" if config.data.train_size is None else f"{config.data.train_size:,}"
     parts = [
         f"{images} images of **{plain(config.data.name)}**",
@@ -137,7 +138,7 @@ def _form(names: Sequence[str]) -> None:
             config = training_form.read()
             jobs.check_name(training_form.name())
             cache.ready(config)
-            st.caption(f"Planned by schedule {widgets.plain(config.training.schedule)}")
+            st.caption(f"Planned by schedule {messages.plain(config.training.schedule)}")
             planned(config)
         except (OSError, ValueError) as error:
             training_form.say_wrong(error)
@@ -178,7 +179,7 @@ def decide(config: dx.Config) -> None:
     running = job_cards.running()
     beside = False
     if running:
-        names = ", ".join(map(widgets.plain, running))
+        names = ", ".join(map(messages.plain, running))
         beside = st.checkbox(f"Start although {names} is being trained (both take longer)", key="train beside")
     with st.container(horizontal=True, gap="small"):
         begin = st.button(
@@ -192,7 +193,7 @@ def decide(config: dx.Config) -> None:
             with st.spinner("A few steps are being timed …"):
                 measured[key] = jobs.measure(config)
         except (OSError, ValueError) as error:
-            widgets.problem("Nothing was measured.", error)
+            messages.problem("Nothing was measured.", error)
     with shown:
         if key in measured:
             show_costs(estimate(config, measured[key]), measured[key])
@@ -206,7 +207,7 @@ def start(config: dx.Config, beside: bool, rates: Rates | None) -> None:
     try:
         jobs.start(config, name, beside=beside)
     except (OSError, ValueError) as error:
-        widgets.problem("The training was not started.", error)
+        messages.problem("The training was not started.", error)
         return
     st.session_state.setdefault("_rates_of", {})[name] = rates
     st.session_state[FOLLOWED] = st.session_state[STARTED] = name
@@ -221,7 +222,7 @@ def show_costs(found: Estimate, rates: Rates) -> None:
     with st.container(horizontal=True, gap="medium"):
         st.metric("Time", low if low == high else f"{low} – {high}")
         st.metric("Memory", f"{small:.1f} – {large:.1f} GiB")
-    place = widgets.plain(rates.device)
+    place = messages.plain(rates.device)
     gpu = f", {rates.device_memory / 2**30:.1f} GiB of it the GPU's" if rates.device_memory else ""
     st.caption(
         f"From {len(rates.steps)} steps of {rates.batch_size} images ({job_cards.span(rates.steps)} each) and one "

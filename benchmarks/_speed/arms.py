@@ -21,7 +21,8 @@ import dmpo_explore as dx
 from _common.timing import Arm
 from dmpo_explore.inference.torch_engine import infer, stream
 from dmpo_explore.models.merging import merge
-from dmpo_explore.policies.catalogue import ConfidencePolicy, Policy
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.utils.torch_seeding import seeded
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dmpo_explore.analysis.evaluation import markdown
+from dmpo_explore.analysis.tables import markdown
 
 AIMS = {  # (batch, arms) → least efficiency at 30 % and 50 %
     "batch 1, infer": (1, ("infer",), 0.80),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.inspection.cka import linear_cka
 from dmpo_explore.inspection.gradients import gradient_conflict
@@ -32,7 +32,7 @@ AFTERWARDS = 400  # images of CKA and probes
 def examples(config: dx.Config, preprocess: Any, number: int) -> tuple[Tensor, Tensor]:
     """(n, 3, S, S) and (n,): validation images evenly spread over the classes, the same for every arm and seed."""
     data = config.data
-    pictures = load_pictures(data.name, "val", root=data.root)
+    pictures = load_images(data.name, "val", root=data.root)
     order = np.argsort(pictures.labels, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, number).astype(int))]
     transform = make_transform(preprocess)

@@ -22,7 +22,8 @@ from _study.evidence import GradientLog, stage_table
 from _study.grids import BUDGETS, REPORTED
 from dmpo_explore.analysis.calibration import calibration_error
 from dmpo_explore.analysis.metrics import area
-from dmpo_explore.runs.run import BUNDLED_RUNS, read_weights
+from dmpo_explore.runs.store import BUNDLED_RUNS
+from dmpo_explore.runs.weights_file import read_weights
 from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
 Progress = Callable[[str], None]
@@ -174,7 +175,7 @@ def outcomes(val: dx.ExitRecord, test: dx.ExitRecord) -> dict[str, npt.NDArray[A
 
     ``score`` (B,) uint8 counts at how many of `BUDGETS` it was. What a run cannot meet is left out.
     """
-    rows = np.arange(test.images)
+    rows = np.arange(test.n_images)
     found: dict[str, npt.NDArray[Any]] = {"first exit": test.correct[:, 0], "last exit": test.correct[:, -1]}
     right = {b: test.correct[rows, e] for b in BUDGETS if (e := at_budget(val, test, b)) is not None}
     found |= {f"{100 * b:.0f} %": right[b] for b in REPORTED if b in right}

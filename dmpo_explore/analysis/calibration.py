@@ -8,65 +8,15 @@ the Brier score is the multi-class sum of squares.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..policies.scores import SCORES, scores, tempered
+from ..fitting.temperature import checked_logits, tempered_record
 from ..records.record import ExitRecord
-from ..records.validation import logits_problems
-
-Array = npt.NDArray[Any]
-RANGE = (0.02, 50.0)  # of temperatures
-
-
-def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
-    """K temperatures, each the one with the least mean negative log-likelihood on ``record`` (of val), in `RANGE`.
-
-    The likelihood is concave in 1/T, so there is one optimum; it is found to six digits by bisection of its slope.
-
-    Raises:
-        ValueError: a record without logits, or with NaN or infinite ones.
-    """
-    logits = _logits(record)
-    return tuple(_temperature(logits[:, k].astype(np.float64), record.labels) for k in range(record.n_exits))
-
-
-def _temperature(logits: Array, labels: Array) -> float:
-    z = logits - logits.max(axis=1, keepdims=True)
-    own = float(z[np.arange(len(z)), labels].mean())
-
-    def excess(log_t: float) -> float:  # slope of the mean log-likelihood in 1/T
-        p = np.exp(z * np.exp(-log_t))
-        return own - float(((p * z).sum(axis=1) / p.sum(axis=1)).mean())
-
-    low, high = np.log(RANGE)
-    if excess(low) >= 0:  # right throughout: the sharper, the better
-        return RANGE[0]
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
-    return float(f"{np.exp(high):.6g}")
-
-
-def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRecord:
-    """The record with confidence, entropy and margin at K temperatures; predictions stay, logits are left out.
-
-    Raises:
-        ValueError: as `fit_temperatures`; another number of temperatures, or one that is not positive.
-    """
-    if len(temperatures) != record.n_exits:
-        raise ValueError(f"{len(temperatures)} temperatures for {record.n_exits} exits")
-    logits = _logits(record)
-    seen = [scores(tempered(logits[:, k], t)) for k, t in enumerate(temperatures)]
-    changed: dict[str, Any] = {
-        name: np.stack([one[name] for one in seen], axis=1) for name in SCORES if name != "prediction"
-    }
-    return dataclasses.replace(record, **changed, logits=None)
+from ..utils.typing import Array
 
 
 def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
@@ -80,8 +30,8 @@ def adaptive_calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArra
     _check(bins)
     errors = []
     for k in range(record.n_exits):
-        which = np.empty(record.images, np.int64)
-        which[np.argsort(record.confidence[:, k], kind="stable")] = np.arange(record.images) * bins // record.images
+        which = np.empty(record.n_images, np.int64)
+        which[np.argsort(record.confidence[:, k], kind="stable")] = np.arange(record.n_images) * bins // record.n_images
         errors.append(_gap(record.confidence[:, k], record.correct[:, k], which, bins))
     return np.array(errors)
 
@@ -95,19 +45,19 @@ def expected_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int 
 def brier_score(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
     """(K,) mean Σ_c (p_c − [c = label])², from 0 to 2; raises ValueError without logits."""
     errors = probabilities(record, temperatures)
-    errors[np.arange(record.images), :, record.labels] -= 1
+    errors[np.arange(record.n_images), :, record.labels] -= 1
     return np.asarray((errors**2).sum(axis=2).mean(axis=0))
 
 
 def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
     """(K,) mean −ln p_label, nats; raises ValueError without logits."""
-    own = probabilities(record, temperatures)[np.arange(record.images), :, record.labels]
+    own = probabilities(record, temperatures)[np.arange(record.n_images), :, record.labels]
     return np.asarray(-np.log(np.maximum(own, 1e-300)).mean(axis=0))
 
 
 def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
     """(B, K, C) softmax of the record's logits at K temperatures (1 if none); raises ValueError without logits."""
-    z = _logits(record) / np.asarray(temperatures or [1.0] * record.n_exits)[:, None]
+    z = checked_logits(record) / np.asarray(temperatures or [1.0] * record.n_exits)[:, None]
     p = np.exp(z - z.max(axis=2, keepdims=True))
     return np.asarray(p / p.sum(axis=2, keepdims=True))
 
@@ -168,12 +118,3 @@ def _check(bins: int) -> None:
 def _gap(confidence: Array, correct: Array, which: Array, bins: int) -> float:
     excess = confidence.astype(np.float64) - correct
     return float(np.abs(np.bincount(which, weights=excess, minlength=bins)).sum() / len(confidence))
-
-
-def _logits(record: ExitRecord) -> Array:
-    where = f"this record of {record.meta.data} {record.meta.split}"
-    if record.logits is None:
-        raise ValueError(f"{where} has no logits, which temperatures need; record it again with logits")
-    for problem in logits_problems(record.logits, where):
-        raise problem
-    return record.logits

@@ -1,7 +1,7 @@
 """Why an image leaves where it does: what a policy compared at every exit, in numbers and in one sentence.
 
 In: a record, a fitted policy, a row. Out: `Way`; and the most probable classes of an exit's logits. The decision is the
-policy's own `decide`, with the memory that it has for that row, so that a way ends where `Rule.exits` says.
+policy's own `decide`, with the memory that it has for that row, so that a way ends where `Policy.exits` says.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..policies.base import NEVER, ByValue, Rule
-from ..policies.catalogue import BudgetedPolicy
+from ..policies.base import Policy
+from ..policies.learned import BudgetedPolicy
+from ..policies.scalar import NEVER, ByValue
 from ..policies.scores import tempered
 from ..records.record import ExitRecord
 
@@ -91,7 +92,7 @@ class Way:
 
 
 def _text(policy: str, number: float, digits: int) -> str:
-    """A value or a threshold; of thresholds those too that nothing reaches (`Rule.nobody`)."""
+    """A value or a threshold; of thresholds those too that nothing reaches (`Policy.nobody`)."""
     if policy in ("patience", "fixed"):
         return f"{number:g}" if number < NEVER else "more than there are exits"
     if policy == "entropy":
@@ -99,16 +100,16 @@ def _text(policy: str, number: float, digits: int) -> str:
     return f"{number:.{digits}%}" if number <= 1 else "more than 100%"
 
 
-def way(record: ExitRecord, policy: Rule, row: int) -> Way:
+def way(record: ExitRecord, policy: Policy, row: int) -> Way:
     """What ``policy`` compared at every exit about the image at ``row``, and where it leaves.
 
     Raises:
-        ValueError: a policy that does not fit the record (as `Rule.exits`) or knows the labels.
+        ValueError: a policy that does not fit the record (as `Policy.exits`) or knows the labels.
         IndexError: no such row.
     """
     policy.check(record.n_exits)
     columns = policy.columns(record.subset([row]))
-    state = tuple(part[[row]] for part in policy.start(record.images, record.labels))
+    state = tuple(part[[row]] for part in policy.start(record.n_images, record.labels))
     values, thresholds, leaves = [], [], []
     for exit in range(record.n_exits - 1):
         seen = {name: column[:, exit] for name, column in columns.items()}
@@ -124,7 +125,7 @@ def way(record: ExitRecord, policy: Rule, row: int) -> Way:
     return Way(policy.name, out, *numbers, np.asarray(leaves, bool), falling)
 
 
-def _compared(policy: Rule, exit: int, seen: dict[str, Any], state: tuple[Any, ...]) -> tuple[float, float]:
+def _compared(policy: Policy, exit: int, seen: dict[str, Any], state: tuple[Any, ...]) -> tuple[float, float]:
     if isinstance(policy, ByValue):
         return float(policy.value(exit, seen, state)[0][0]), float(policy.threshold(exit))
     if isinstance(policy, BudgetedPolicy):

@@ -8,25 +8,25 @@ there, and budgeted, a share of the images going on at every exit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..fitting.fit import WISHES, fit_policy
-from ..policies.catalogue import POLICIES, Policy
+from ..fitting.target import _HOW, FULL, Wish
+from ..policies.base import Policy
+from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
-from ..runs.run import Run, load_run
+from ..runs.run import Run
+from ..runs.store import load_run
 from ..utils.registry import lookup
 from .metrics import bootstrap_difference, summarise
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)  # without a wish
-FULL = {"full_depth": True}  # the wish for every image at the last exit
 ALL_WISHES: tuple[dict[str, float], ...] = ({"flops": 0.3}, {"flops": 0.5}, {"flops": 0.7}, {"accuracy_drop": 0.01})
 VARIANTS: tuple[dict[str, Any], ...] = ({"per_exit": True}, {"temperatures": "fit"})  # of confidence, beside all
 PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
-
-Wish = Mapping[str, Any]
 
 
 def fit_wish(run: Run, policy: str, wish: Wish) -> Policy:
@@ -151,7 +151,7 @@ def _compare(
     if not strict and not single and wish.get("flops", np.inf) < theirs.flops_fraction[0]:
         return None  # it cannot meet this default budget
     their_exits = fit_wish(other, policy, FULL if single else wish).exits(theirs)
-    rows = np.arange(record.images)
+    rows = np.arange(record.n_images)
     result = summarise(theirs, their_exits)
     difference, low, high = bootstrap_difference(record.correct[rows, exits], theirs.correct[rows, their_exits])
     kept = {key: result[key] for key in ("accuracy", "flops_fraction", "mean_exit")}
@@ -166,79 +166,5 @@ def same_images(record: ExitRecord, other: ExitRecord) -> bool:
     return all(same)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`evaluate_runs`'s rows as the lines of a Markdown table."""
-    cells = [["run", "wish", "accuracy", "compute", "mean exit", "left at exits 1, 2, … (%)", "threshold"]]
-    against = next((row["against"]["run"] for row in rows if row.get("against")), None)
-    if against:
-        cells[0].append(f"points above {against} [95 %]")
-    for row in rows:
-        shares = " ".join(f"{100 * share:.0f}" for share in row["exit_shares"])
-        accuracy, compute = f"{100 * row['accuracy']:.2f} %", f"{100 * row['flops_fraction']:.1f} %"
-        line = [row["run"], describe(row["target"]), accuracy, compute, f"{row['mean_exit']:.2f}", shares]
-        line.append(_threshold(row))
-        if against:
-            seen = row["against"]
-            numbers = [100 * seen[key] for key in ("difference", "low", "high")] if seen else []
-            line.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers) if seen else "–")
-        cells.append(line)
-    return markdown(cells)
-
-
-def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """`evaluate_policies`'s rows as a Markdown table: a line per policy, accuracy and realised compute per wish."""
-    wishes = list(dict.fromkeys(describe(_wanted(row["target"])) for row in rows))
-    lines: dict[tuple[str, str], dict[str, str]] = {}
-    for row in rows:
-        how = ", ".join(_HOW[key] for key in row["target"] if key in _HOW)
-        bound = "" if POLICIES[row["policy"]].deployable else " (bound)"
-        name = row["policy"] + (f", {how}" if how else "") + bound
-        cell = f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %"
-        lines.setdefault((row["run"], name), {})[describe(_wanted(row["target"]))] = cell
-    cells = [["run", "policy", *wishes]]
-    cells += [[run, name, *(found.get(wish, "–") for wish in wishes)] for (run, name), found in lines.items()]
-    return markdown(cells)
-
-
-def describe(target: Wish) -> str:
-    """A wish in a few words: ``30 %``, ``full``, ``drop 1 %``, ``too early ≤ 1 %`` …"""
-    (key, value), *_ = target.items()
-    if key == "flops":
-        text = f"{100 * value:g} %"
-    elif key == "accuracy_drop":
-        text = f"drop {100 * value:g} %"
-    elif key == "risk":
-        text = f"{value.replace('_', ' ')} ≤ {100 * target.get('epsilon', 0.01):g} %"
-    elif key == "anytime":
-        text = f"exit {value:g}"
-    elif key == "budgeted":
-        text = f"{100 * value:g} % go on"
-    else:
-        text = "full" if key == "full_depth" else key
-    return ", ".join([text, *(_HOW[how] for how in target if how in _HOW)])
-
-
-_HOW = {"per_exit": "per exit", "temperatures": "calibrated"}
-
-
 def _wanted(target: Wish) -> Wish:
     return {key: value for key, value in target.items() if key not in _HOW}
-
-
-def _threshold(row: Mapping[str, Any]) -> str:
-    if row["target"] == FULL:
-        return "–"
-    if not row.get("certificate", {"certified": True})["certified"]:
-        return "none certified"
-    return _short(row["threshold"])
-
-
-def _short(threshold: float | Sequence[float]) -> str:
-    return f"{threshold:.4g}" if isinstance(threshold, int | float) else " ".join(f"{t:.3g}" for t in threshold)
-
-
-def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table, its columns as wide as they need; the first row is the head."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

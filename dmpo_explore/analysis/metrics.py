@@ -13,10 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..fitting.sweep import realised_flops, sweep
-from ..policies.catalogue import Policy
+from ..policies.base import Policy
 from ..records.record import ExitRecord
-
-Array = npt.NDArray[Any]
 
 
 def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
@@ -35,23 +33,23 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
         ValueError: exits of another length or outside the record's.
     """
     exits = np.asarray(exits)
-    if exits.shape != (record.images,) or not np.issubdtype(exits.dtype, np.integer):
-        raise ValueError(f"exits of shape {exits.shape} and type {exits.dtype} must be {record.images} integers")
+    if exits.shape != (record.n_images,) or not np.issubdtype(exits.dtype, np.integer):
+        raise ValueError(f"exits of shape {exits.shape} and type {exits.dtype} must be {record.n_images} integers")
     if exits.min() < 0 or exits.max() >= record.n_exits:
         raise ValueError(f"exits from {exits.min()} to {exits.max()} must lie in 0 to {record.n_exits - 1}")
     counts = np.bincount(exits, minlength=record.n_exits)
-    correct, rows = record.correct, np.arange(record.images)
+    correct, rows = record.correct, np.arange(record.n_images)
     right = correct[rows, exits]
     earlier = (correct & (np.arange(record.n_exits) < exits[:, None])).any(axis=1)
     accuracy, full = float(right.mean()), float(correct[:, -1].mean())
     return {
-        "images": record.images,
+        "images": record.n_images,
         "accuracy": accuracy,
         "full_accuracy": full,
         "accuracy_drop": full - accuracy,
         "flops_fraction": float(realised_flops(counts, record)),
         "mean_exit": float(exits.mean()) + 1,
-        "exit_shares": (counts / record.images).tolist(),
+        "exit_shares": (counts / record.n_images).tolist(),
         "exit_accuracy": correct.mean(axis=0).tolist(),
         "changed": float((record.prediction[rows, exits] != record.prediction[:, -1]).mean()),
         "overthought": float((~right & earlier).mean()),
@@ -83,9 +81,9 @@ def trade_off(record: ExitRecord, name: str | Policy = "confidence", points: int
     exit_numbers = np.arange(1, record.n_exits + 1)
     table = {
         "threshold": swept.thresholds[rows],
-        "accuracy": swept.correct[rows] / record.images,
+        "accuracy": swept.correct[rows] / record.n_images,
         "flops_fraction": swept.flops_fraction[rows],
-        "mean_exit": swept.shares[rows] @ exit_numbers / record.images,
+        "mean_exit": swept.exit_counts[rows] @ exit_numbers / record.n_images,
     }
     return pd.DataFrame(table)
 
@@ -98,7 +96,7 @@ def area(record: ExitRecord, name: str = "confidence") -> float:
     is the accuracy.
     """
     swept = sweep(record, name)
-    flops, accuracy = swept.flops_fraction, swept.correct / record.images
+    flops, accuracy = swept.flops_fraction, swept.correct / record.n_images
     width = float(flops[-1] - flops[0])
     return float(np.trapezoid(accuracy, flops)) / width if width > 0 else float(accuracy[-1])
 

@@ -113,8 +113,8 @@ def crowd(record: ExitRecord, *, logits: bool = True) -> Crowd:
 
 
 def _points(record: ExitRecord, by: str, scale: Floats, several: bool = False) -> Floats:
-    if record.images != 1 and not several:
-        raise ValueError(f"a record of {record.images} images cannot be compared with a crowd; it takes one image")
+    if record.n_images != 1 and not several:
+        raise ValueError(f"a record of {record.n_images} images cannot be compared with a crowd; it takes one image")
     if record.n_exits != len(scale):
         raise ValueError(f"the image was asked at {record.n_exits} exits, the crowd at {len(scale)}")
     if by == "scores":
@@ -122,7 +122,7 @@ def _points(record: ExitRecord, by: str, scale: Floats, several: bool = False) -
     if record.logits is None:
         raise ValueError("this crowd is compared by logits, and the image's record has none")
     scaled = _centred(record.logits) / scale[None, :, None]
-    return np.asarray(scaled.reshape(record.images, -1), np.float32)
+    return np.asarray(scaled.reshape(record.n_images, -1), np.float32)
 
 
 def _centred(logits: npt.NDArray[Any]) -> Floats:

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ..fitting.risk_control import RISKS
-from ..policies.catalogue import Policy
+from ..fitting.temperature import tempered_record
+from ..policies.base import Policy
 from ..records.record import ExitRecord
-from .calibration import expected_error, tempered_record
+from .calibration import expected_error
 from .metrics import summarise
 
 LEVEL = 0.05  # of the test whether a promised risk is exceeded
@@ -45,7 +46,7 @@ def drift_table(
 
 
 def _row(record: ExitRecord, policy: Policy, bins: int) -> dict[str, Any]:
-    exits, images = policy.exits(record), np.arange(record.images)
+    exits, images = policy.exits(record), np.arange(record.n_images)
     found = summarise(record, exits)
     confidence = tempered_record(record, policy.temperatures).confidence if policy.temperatures else record.confidence
     given, right = confidence[images, exits], record.correct[images, exits]
@@ -63,7 +64,7 @@ def _promise(record: ExitRecord, policy: Policy, exits: Any) -> dict[str, Any]:
     risk, epsilon = target.get("risk", ""), target.get("epsilon", np.nan)
     if not risk:
         return {"risk": "", "epsilon": np.nan, "p_value": np.nan, "violated": False}
-    p_value = excess_p_value(int(RISKS[risk](record, exits).sum()), record.images, epsilon)
+    p_value = excess_p_value(int(RISKS[risk](record, exits).sum()), record.n_images, epsilon)
     return {"risk": risk, "epsilon": epsilon, "p_value": p_value, "violated": p_value <= LEVEL}
 
 

@@ -8,29 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import dmpo_explore as dx
 
-from ..policies.base import ByScore, ByValue
+from ..policies.scalar import ByScore, ByValue
+from ..utils.typing import Array
 
-Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
 STOPS = 80  # of a slider for one exit
 
 
 def counts_of(record: dx.ExitRecord, exits: Array) -> Counts:
     """(2K,) counts of one policy's exits (B,)."""
-    right = record.prediction[np.arange(record.images), exits] == record.labels
+    right = record.prediction[np.arange(record.n_images), exits] == record.labels
     return np.bincount(2 * exits + ~right, minlength=2 * record.n_exits)
 
 
 def single(record: dx.ExitRecord, policy: dx.Policy, thresholds: Sequence[float]) -> Counts:
     """(G, 2K): ``policy`` with each of ``thresholds`` for all exits."""
-    if not isinstance(policy, ByValue) or record.n_exits == 1 or not record.images:
+    if not isinstance(policy, ByValue) or record.n_exits == 1 or not record.n_images:
         return np.stack([counts_of(record, replace(policy, thresholds=(t,)).exits(record)) for t in thresholds])
     best = np.maximum.accumulate(_leaning(record, policy), axis=1)  # leaves by exit k if best[:, k] ≥ level
     levels, right = _levels(policy, thresholds), record.correct
@@ -46,12 +45,12 @@ def each(record: dx.ExitRecord, policy: dx.Policy, stops: Sequence[Sequence[floa
     assert isinstance(policy, ByValue)
     values, wrong = _leaning(record, policy), ~record.correct
     leaves = values >= _levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
-    nexts = np.full(record.images, record.n_exits - 1)  # where an image goes that this exit keeps
+    nexts = np.full(record.n_images, record.n_exits - 1)  # where an image goes that this exit keeps
     after = []
     for exit in reversed(range(leaves.shape[1])):
         after.append(nexts)
         nexts = np.where(leaves[:, exit], exit, nexts)
-    columns, staying, found = 2 * record.n_exits, np.arange(record.images), []
+    columns, staying, found = 2 * record.n_exits, np.arange(record.n_images), []
     fixed = np.zeros(columns, np.int64)
     for exit, later in zip(range(leaves.shape[1]), reversed(after), strict=True):
         levels = _levels(policy, stops[exit])

@@ -17,8 +17,8 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-from ..inference.loop import Progress
 from ..models.dmpo import DMPO, Stage
+from ..utils.progress import Progress
 from .exit_model import ExitView, make_baseline, one_image, rising_exits, undisturbed
 from .methods import DELTA_BOUND, FEWEST_STEPS, within_bound
 
@@ -49,7 +49,7 @@ class TrunkBypass:
     bypass_prefix: tuple[np.ndarray, ...]
 
 
-def trunk_versus_bypass(
+def attribute_pathways(
     model: DMPO,
     image: Tensor,
     target: int | None = None,
@@ -88,7 +88,7 @@ def trunk_versus_bypass(
     pixels = one_image(model, image)
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1:
-        raise ValueError(f"a stack of {len(nothing)} baselines; trunk_versus_bypass takes one")
+        raise ValueError(f"a stack of {len(nothing)} baselines; attribute_pathways takes one")
     found = []
     with undisturbed(model):
         target = _target(ExitView(model, chosen[-1]), pixels, target)
@@ -141,7 +141,7 @@ def _split(view: ExitView, image: Tensor, baseline: Tensor, target: int, steps: 
     _, factor, values, delta = min(tried, key=lambda entry: entry[:2])
     if not within_bound(delta, logit - nothing):
         warnings.warn(
-            f"trunk_versus_bypass at exit {view.exit + 1}: convergence delta {delta:+.3g} of a logit difference "
+            f"attribute_pathways at exit {view.exit + 1}: convergence delta {delta:+.3g} of a logit difference "
             f"{logit - nothing:.3g} after {steps * factor} steps, above the bound of {DELTA_BOUND:.0%}",
             UserWarning,
             stacklevel=3,

@@ -18,7 +18,7 @@ import torch
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from ..inference.loop import Progress
+from ..utils.progress import Progress
 from ..utils.torch_seeding import seeded
 from .exit_model import cell_index
 

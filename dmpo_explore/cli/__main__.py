@@ -1,5 +1,5 @@
 """`python -m dmpo_explore.cli`, also under `torch.distributed.run`."""
 
-from .root import main
+from .main import main
 
 main()

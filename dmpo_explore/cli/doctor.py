@@ -5,17 +5,22 @@ Plain values for ``dmpo-explore runs``, ``doctor`` and ``app``. Nothing is downl
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from .. import __version__
-from ..data.images import DATASETS, load_pictures
+from ..data.images import DATASETS, load_images
 from ..pretrained.weights import SOURCES, cached_weights
-from ..runs.run import BUNDLED_RUNS, list_runs, load_run, runs_root
+from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
 from ..utils.files import cache_dir
+from .output import print_result
+from .root import Json, app
 
 PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pandas", "plotly", "streamlit")
 
@@ -95,6 +100,46 @@ def _cached(backbone: str) -> str:
 
 def _present(data: str) -> str:
     try:
-        return f"{len(load_pictures(data, 'train')):,} training pictures"
+        return f"{len(load_images(data, 'train')):,} training pictures"
     except (OSError, ValueError) as error:
         return str(error)
+
+
+@app.command()
+def runs(as_json: Json = False) -> None:
+    """The runs there are: bundled ones and those in ./runs (or $DMPO_EXPLORE_RUNS)."""
+    from ..runs.store import list_runs
+    from .doctor import run_facts
+
+    rows = [run_facts(name) for name in list_runs()]
+    print_result(rows, as_json, [f"{row['run']:<20}  {row['facts']}" for row in rows] or ["no runs yet"])
+
+
+@app.command("app")
+def app_command(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: Streamlit's, 8501.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine only.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Start the app."""
+    from .doctor import app_file
+
+    options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
+    options += [f"--server.port={port}"] if port else []
+    try:
+        status = subprocess.call([sys.executable, "-m", "streamlit", "run", str(app_file()), *options])
+    except KeyboardInterrupt:  # the usual way to stop it
+        status = 0
+    raise typer.Exit(status)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What is installed, which device, and whether weights, data and runs are there."""
+    from .doctor import diagnose
+
+    facts = diagnose()
+    plain = {key: value for key, value in facts.items() if not isinstance(value, dict)}
+    lines = [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in plain.items()]
+    nested = [(key, value) for key, value in facts.items() if isinstance(value, dict)]
+    print_result(facts, as_json, lines + [f"{key} {name}: {v}" for key, value in nested for name, v in value.items()])

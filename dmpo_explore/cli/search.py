@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import Config
+from ..config import HELP, Config
 from ..utils.files import write_text
-from .options import HELP, RENAMED, config_from
-from .output import Bar, clock
+from .options import RENAMED, config_from, config_options
+from .output import Bar, clock, print_result, say
+from .root import Device, Json, app
 
 if TYPE_CHECKING:
     from ..search.run import SearchStep
@@ -107,3 +109,58 @@ def front_lines(front: SearchFront) -> list[str]:
         settings = front.table.loc[front.table["run"] == run, "settings"].iloc[0]
         lines.append(f"{run}: {settings_text(settings)}")
     return [*lines, *([f"next: dmpo-explore record {front.runs[-1]} --force"] if front.runs else [])]
+
+
+@app.command()
+@config_options
+def search(
+    name: Annotated[str | None, typer.Option(help="Name of the study, and of its runs; default: by the time.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with it, or join its workers.")] = None,
+    front: Annotated[str | None, typer.Option(metavar="STUDY", help="Only show the front of this study.")] = None,
+    space: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="What to try; settings below are fixed, not tried.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials, all workers' counted.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Database that all workers see; default: a file in the runs root.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front.")] = None,
+    search_seed: Annotated[int | None, typer.Option(min=0, help="Makes the proposals repeatable.")] = None,
+    stopping: Annotated[bool, typer.Option(help="End trials that cannot extend the front any more.")] = False,
+    patience: Annotated[int, typer.Option(min=1, help="Seconds until a silent worker's trial is given away.")] = 300,
+    device: Device = "auto",
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Search training settings: high accuracy on val, low compute. The front is a set of runs.
+
+    Every epoch of every trial is a candidate. Several workers may search together: start one, then others with
+    --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
+    """
+    from ..search.run import run_search
+    from ..search.study import load_front
+    from .search import SearchProgress, draw_front, front_lines, space_from
+
+    if front and (name or resume or space or trials or minutes):
+        raise typer.BadParameter("only shows a study; leave out what searches", param_hint="--front")
+    if resume and name:
+        raise typer.BadParameter("goes on with the study's own name", param_hint="--resume")
+    if front:
+        found = load_front(front, storage)
+    else:
+        chosen = space_from(space, settings, resume is not None)
+        study = resume or name or f"search-{datetime.now():%Y%m%d-%H%M%S}"
+        with Bar() as bar:
+            shown = SearchProgress(bar, trials, minutes)
+            try:
+                found = run_search(study, chosen, resume=resume is not None, trials=trials, minutes=minutes,
+                                   storage=storage, device=device, seed=search_seed, stopping=stopping,
+                                   patience=patience, progress=shown.step, on_step=shown.tick)  # fmt: skip
+            except KeyboardInterrupt:
+                bar.clear()
+                say(f"stopped; go on with: dmpo-explore search --resume {study}")
+                raise typer.Exit(130) from None
+    if figure:
+        draw_front(found, figure)
+    print_result(found.to_dict(), as_json, front_lines(found))

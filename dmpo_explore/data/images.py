@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.registry import unknown
-from .sources import DATASETS, Ints, Pixels, Source, folder_source, stratified_rows
+from ..utils.typing import Ints
+from .sources import DATASETS, Pixels, Source, folder_source, stratified_rows
 
-__all__ = ["DATASETS", "SPLITS", "Pictures", "fetch_data", "load_pictures", "stratified_rows"]
+__all__ = ["DATASETS", "SPLITS", "Pictures", "fetch_data", "load_images", "stratified_rows"]
 
 SPLITS = ("train", "val", "test")
 
@@ -75,7 +76,7 @@ class Pictures:
             raise ValueError(f"{self.name} {self.split} has no picture with index {error.args[0]}") from None
 
 
-def load_pictures(
+def load_images(
     name: str, split: str, *, root: str | Path | None = None, train_size: int | None = None, seed: int = 0
 ) -> Pictures:
     """The pictures of one split. Downloads nothing (see `fetch_data`).

@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.files import cache_dir
+from ..utils.typing import Ints
 from .image_files import SUFFIXES, open_picture
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-
-Ints = NDArray[np.int64]
 
 
 class Pixels(Protocol):

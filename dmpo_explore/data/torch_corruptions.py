@@ -7,10 +7,8 @@ torchvision, with strengths that suit small pictures. A picture's noise depends 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,15 +18,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from ..inference.torch_engine import record_split
-from ..models.dmpo import DMPO
-from ..records.record import ExitRecord
-from ..runs.run import WEIGHTS, Run, read_weights_meta
-from ..utils.files import read_json, sha256, write_json
 from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
 from .images import Pictures
-from .torch_loaders import make_loader
 
 STRENGTHS = (1, 2, 3, 4, 5)
 
@@ -99,65 +91,3 @@ def corrupted(pictures: Pictures, name: str, strength: int) -> Pictures:
     """The same pictures, spoilt as they are looked at; raises as `corrupt`."""
     corrupt(np.zeros((8, 8, 3), np.uint8), name, strength)
     return replace(pictures, pixels=_Spoilt(pictures.pixels, name, strength))
-
-
-def record_corrupted(
-    run: Run,
-    folder: Path,
-    rows: Any = slice(0, 1000),
-    *,
-    split: str = "test",
-    device: str = "auto",
-    batch_size: int = 100,
-) -> Iterator[tuple[str, int, ExitRecord]]:
-    """Run the model over every corruption and strength; what is in ``folder`` already is not made again.
-
-    Args:
-        folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file that says what it was made
-            from (`made_from`). rows: which images of the split's record.
-
-    Yields:
-        corruption, strength and record, as they come.
-
-    Raises:
-        ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
-            records that do not say what they were made from.
-    """
-    clean = run.record(split).subset(rows)
-    pictures = run.pictures(split).subset(rows)
-    model: DMPO | None = None
-    for name in CORRUPTIONS:
-        for strength in STRENGTHS:
-            path, facts = folder / f"{name}-{strength}", made_from(run, pictures, name, strength)
-            if path.exists():
-                _check_kept(path, facts)
-            else:
-                write_json(path.with_name(f"{path.name}.json"), facts)
-                model = model or run.model(device)
-                loader = make_loader(corrupted(pictures, name, strength), model.preprocess, batch_size=batch_size)
-                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=pictures.indices)
-                record_split(model, loader, meta).save(path)
-            record = ExitRecord.load(path)
-            if not np.array_equal(record.labels, clean.labels):
-                raise ValueError(f"{path} holds other images; choose another folder, or remove it")
-            yield name, strength, record
-
-
-def made_from(run: Run, pictures: Pictures, name: str, strength: int) -> dict[str, Any]:
-    """What a record of spoilt pictures depends on, as JSON values."""
-    return {
-        "weights_sha256": sha256(run.path / WEIGHTS),
-        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "corruption": name,
-        "value": CORRUPTIONS[name][1][strength - 1],
-        "indices_sha256": hashlib.sha256(np.asarray(pictures.indices, np.int64).tobytes()).hexdigest(),
-    }
-
-
-def _check_kept(path: Path, facts: dict[str, Any]) -> None:
-    file = path.with_name(f"{path.name}.json")
-    kept = read_json(file) if file.is_file() else None
-    if not isinstance(kept, dict):
-        raise ValueError(f"{path} does not say what it was made from ({file.name} is missing); remove it")
-    if other := [key for key, value in facts.items() if kept.get(key) != value]:
-        raise ValueError(f"{path} was made from another {', '.join(other)}; choose another folder, or remove it")

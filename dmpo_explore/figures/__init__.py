@@ -1,0 +1,5 @@
+"""Figures: tables and records in, Plotly figures out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

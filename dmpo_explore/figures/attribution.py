@@ -1,6 +1,6 @@
 """Maps of where exits look → plotly figures; never shown here.
 
-In: arrays that `attribute`, `compare_exits`, `trunk_versus_bypass` and `Attribution.quality` give, and the picture.
+In: arrays that `attribute`, `compare_exits`, `attribute_pathways` and `Attribution.quality` give, and the picture.
 Out: `plotly.graph_objects.Figure`. Signed maps use one diverging scale on all panels: orange speaks for the class, blue
 against it, nothing at all stays see-through over the grey picture. Blue and orange can be told apart by colour-blind
 readers.
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
 
-from .trade_off import GREY, new_figure
+from .style import GREY, new_figure
 
 FOR, AGAINST = "#D55E00", "#0072B2"
 DIVERGING = [[0.0, "rgba(0,114,178,0.95)"], [0.5, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.95)"]]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from .trade_off import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure
+from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure
 
 Points = Mapping[str, tuple[float, float]]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from .trade_off import MODEL_COLOURS, WRONG, new_figure
+from .style import MODEL_COLOURS, WRONG, new_figure
 
 CONFIDENCE, THRESHOLD = MODEL_COLOURS[0], WRONG
 _WIDE = 0.36  # half of a threshold's bar, in exits

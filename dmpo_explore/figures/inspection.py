@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..utils.registry import lookup
-from .trade_off import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
+from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
 
 SCALES: dict[str, Any] = {
     "signed": [[0.0, "#D55E00"], [0.5, "#f7f7f7"], [1.0, "#0072B2"]],

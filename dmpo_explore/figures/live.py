@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from .trade_off import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
+from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
 
 if TYPE_CHECKING:
     from ..inference.live_stats import Point

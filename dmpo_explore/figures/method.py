@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from .trade_off import DASHES, GREY, MODEL_COLOURS, RIGHT, SYMBOLS, WRONG, exit_colours, new_figure
+from .style import DASHES, GREY, MODEL_COLOURS, RIGHT, SYMBOLS, WRONG, exit_colours, new_figure
 
 FAINT = 0.3  # of exits that are never reached
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .trade_off import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
+from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
 
 PANELS = {  # of `drift_figure`: column of the table → what the axis says, how it counts
     "accuracy": ("accuracy", ".0%"),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from .trade_off import DASHES, GREY, MODEL_COLOURS, new_figure
+from .style import DASHES, GREY, MODEL_COLOURS, new_figure
 
 
 def front_figure(front: pd.DataFrame, epochs: pd.DataFrame, template: str | None = None) -> go.Figure:

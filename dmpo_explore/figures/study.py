@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .trade_off import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure, styled
+from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure, styled
 
 
 def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:

@@ -15,19 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
-MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-RIGHT, WRONG = "#0072B2", "#D55E00"
-GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page
-SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-
-def exit_colours(n_exits: int) -> list[str]:
-    """K colours from the first exit to the last, as ``rgb(…)``."""
-    places = np.linspace(0.8, 0.3, n_exits) if n_exits > 1 else [0.5]
-    return list(sample_colorscale("viridis", [float(p) for p in places]))
+from .style import DASHES, GREY, MODEL_COLOURS, RIGHT, WRONG, new_figure
 
 
 def trade_off_figure(
@@ -166,41 +155,6 @@ def class_exit_heat_map(
     return figure.update_xaxes(type="category").update_yaxes(type="category", autorange="reversed")
 
 
-def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """Loss weight λ_k, loss ℓ_k and validation accuracy of every exit over the epochs, three panels.
-
-    Args:
-        history: `Run.history`: epoch, lambda_1..K, loss_1..K, accuracy_1..K.
-
-    Raises:
-        ValueError: the table has no such columns.
-    """
-    n_exits = sum(str(column).startswith("lambda_") for column in history.columns)
-    panels = {"lambda": "loss weight λ", "loss": "loss", "accuracy": "accuracy on val"}
-    missing = [c for p in panels for k in range(1, n_exits + 1) if (c := f"{p}_{k}") not in history]
-    if not n_exits or missing or "epoch" not in history:
-        raise ValueError(f"history lacks {', '.join(missing) or 'epoch or lambda_1 …'}; it has {list(history.columns)}")
-    figure = new_figure(template, "", "")
-    figure.set_subplots(rows=1, cols=3, horizontal_spacing=0.1)
-    for column, (panel, title) in enumerate(panels.items(), start=1):
-        figure.update_yaxes(title=title, col=column)
-        for k, colour in enumerate(exit_colours(n_exits), start=1):
-            figure.add_scatter(
-                x=history["epoch"],
-                y=history[f"{panel}_{k}"],
-                name=f"exit {k}",
-                legendgroup=f"exit {k}",
-                showlegend=column == 1,
-                mode="lines+markers",
-                line={"color": colour, "width": 2},
-                marker={"symbol": SYMBOLS[(k - 1) % len(SYMBOLS)]},
-                row=1,
-                col=column,
-            )
-    step = -(-len(history) // 8)  # whole epochs, at most 8 ticks or so
-    return styled(figure.update_xaxes(title="epoch", tick0=1, dtick=step).update_yaxes(tickformat=".0%", col=3))
-
-
 def confidence_by_exit(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
 ) -> go.Figure:
@@ -233,23 +187,3 @@ def confidence_by_exit(
             marker={"color": colour},
         )
     return figure.update_yaxes(range=[0, 1.02])
-
-
-def new_figure(template: str | None, x: str, y: str) -> go.Figure:
-    """An empty figure with titled axes; without a template its words are grey, legible on light and dark."""
-    figure = go.Figure().update_layout(template=template or "none")
-    if template is None:
-        figure.update_layout(font={"color": GREY})
-    return styled(figure.update_xaxes(title=x).update_yaxes(title=y))
-
-
-def styled(figure: go.Figure) -> go.Figure:
-    """``figure`` in the house's looks: no background of its own, legend above, thin grid."""
-    figure.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 20, "t": 40, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )
-    grid = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": True}
-    return figure.update_xaxes(**grid).update_yaxes(**grid)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from .trade_off import GREY, history_figure
+from .style import GREY, SYMBOLS, exit_colours, new_figure, styled
 
 SHADE = "rgba(0,114,178,0.10)"
 
@@ -55,3 +55,38 @@ def learning_figure(history: pd.DataFrame, template: str | None = None) -> go.Fi
             )
         figure.add_vline(x=kept, line={"color": GREY, "width": 1.5, "dash": "dot"}, row=1, col=column)
     return figure
+
+
+def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:
+    """Loss weight λ_k, loss ℓ_k and validation accuracy of every exit over the epochs, three panels.
+
+    Args:
+        history: `Run.history`: epoch, lambda_1..K, loss_1..K, accuracy_1..K.
+
+    Raises:
+        ValueError: the table has no such columns.
+    """
+    n_exits = sum(str(column).startswith("lambda_") for column in history.columns)
+    panels = {"lambda": "loss weight λ", "loss": "loss", "accuracy": "accuracy on val"}
+    missing = [c for p in panels for k in range(1, n_exits + 1) if (c := f"{p}_{k}") not in history]
+    if not n_exits or missing or "epoch" not in history:
+        raise ValueError(f"history lacks {', '.join(missing) or 'epoch or lambda_1 …'}; it has {list(history.columns)}")
+    figure = new_figure(template, "", "")
+    figure.set_subplots(rows=1, cols=3, horizontal_spacing=0.1)
+    for column, (panel, title) in enumerate(panels.items(), start=1):
+        figure.update_yaxes(title=title, col=column)
+        for k, colour in enumerate(exit_colours(n_exits), start=1):
+            figure.add_scatter(
+                x=history["epoch"],
+                y=history[f"{panel}_{k}"],
+                name=f"exit {k}",
+                legendgroup=f"exit {k}",
+                showlegend=column == 1,
+                mode="lines+markers",
+                line={"color": colour, "width": 2},
+                marker={"symbol": SYMBOLS[(k - 1) % len(SYMBOLS)]},
+                row=1,
+                col=column,
+            )
+    step = -(-len(history) // 8)  # whole epochs, at most 8 ticks or so
+    return styled(figure.update_xaxes(title="epoch", tick0=1, dtick=step).update_yaxes(tickformat=".0%", col=3))

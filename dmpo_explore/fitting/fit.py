@@ -13,20 +13,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..analysis.calibration import fit_temperatures
-from ..policies.base import ByScore
-from ..policies.catalogue import POLICIES, BudgetedPolicy, ConfidencePolicy, Policy
+from ..policies.base import Policy
+from ..policies.catalogue import POLICIES, learned_policy
+from ..policies.learned import BudgetedPolicy
+from ..policies.ranking import TIE, share_thresholds
+from ..policies.rules import ConfidencePolicy
+from ..policies.scalar import ByScore
 from ..records.record import ExitRecord
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify
-from .sweep import TIE, Sweep, learned_policy, realised_flops, share_thresholds, sweep
+from .sweep import Sweep, realised_flops, sweep
+from .temperature import fit_temperatures
 
 __all__ = ["TIE", "Sweep", "cross_validated_gain", "fit_policy", "realised_flops", "sweep"]
 
-Array = npt.NDArray[Any]
 WISHES = ("flops", "accuracy_drop", "shares", "threshold", "risk")
 NO_CERTIFICATE = "no threshold can be certified; with this policy nobody leaves early"
 
@@ -78,7 +80,7 @@ def fit_policy(
     learns = temperatures == "fit" or (kind.learns and record.n_exits > 1)
     prepare, judge = _halves(record) if risk is not None and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
-    about: dict[str, Any] = {"data": record.meta.data, "split": record.meta.split, "images": record.images}
+    about: dict[str, Any] = {"data": record.meta.data, "split": record.meta.split, "images": record.n_images}
     if threshold is not None:
         about["target"] = {"threshold": _plain(threshold)}
         policy = _with_thresholds(record, policy, _floats(threshold))
@@ -110,7 +112,7 @@ def cross_validated_gain(
         ``single`` and ``vector`` (accuracies), ``single_flops`` and ``vector_flops`` (mean realised fractions), and
         ``gain``: the vector's accuracy minus the single threshold's at the vector's cost, read from each fold's curve.
     """
-    order = np.random.default_rng(seed).permutation(record.images)
+    order = np.random.default_rng(seed).permutation(record.n_images)
     rows = []
     for fold in range(folds):
         fitted_on, held_out = record.subset(np.delete(order, np.s_[fold::folds])), record.subset(order[fold::folds])
@@ -118,11 +120,11 @@ def cross_validated_gain(
         for per_exit in (False, True):
             exits = fit_policy(fitted_on, name, per_exit=per_exit, **wish).exits(held_out)  # type: ignore[arg-type]
             numbers += [
-                held_out.correct[np.arange(held_out.images), exits].mean(),
+                held_out.correct[np.arange(held_out.n_images), exits].mean(),
                 held_out.flops_fraction[exits].mean(),
             ]
         curve = sweep(held_out, learned_policy(fitted_on, name))
-        numbers.append(numbers[2] - np.interp(numbers[3], curve.flops_fraction, curve.correct / held_out.images))
+        numbers.append(numbers[2] - np.interp(numbers[3], curve.flops_fraction, curve.correct / held_out.n_images))
         rows.append(numbers)
     names = ("single", "single_flops", "vector", "vector_flops", "gain")
     return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
@@ -138,10 +140,10 @@ def _plain(threshold: Any) -> float | list[float]:
 
 
 def _halves(record: ExitRecord) -> tuple[ExitRecord, ExitRecord]:
-    order = np.random.default_rng(0).permutation(record.images)
-    if record.images < 2:
+    order = np.random.default_rng(0).permutation(record.n_images)
+    if record.n_images < 2:
         raise ValueError("one image cannot be halved; a guarantee for what has to be learned too needs more")
-    middle = record.images // 2
+    middle = record.n_images // 2
     return record.subset(np.sort(order[:middle])), record.subset(np.sort(order[middle:]))
 
 
@@ -181,7 +183,7 @@ def _with_wish(
     if not per_exit or record.n_exits == 1:
         return replace(policy, thresholds=(single,))
     assert isinstance(policy, ByScore)
-    least = float(swept.correct[-1] - (accuracy_drop or 0.0) * record.images)
+    least = float(swept.correct[-1] - (accuracy_drop or 0.0) * record.n_images)
     key = budget_key(flops) if flops is not None else floor_key(least)
     return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
 
@@ -199,7 +201,7 @@ def _fit_flops(swept: Sweep, budget: float) -> float:
 def _fit_drop(swept: Sweep, drop: float) -> float:
     if not 0 <= drop <= 1:
         raise ValueError(f"accuracy_drop={drop!r} must be a fraction from 0 to 1, e.g. 0.01")
-    images = int(swept.shares[0].sum())
+    images = int(swept.exit_counts[0].sum())
     return float(swept.thresholds[np.argmax(swept.correct >= swept.correct[-1] - drop * images - 1e-9)])
 
 
@@ -211,7 +213,7 @@ def _with_shares(record: ExitRecord, policy: Policy, shares: list[float]) -> Pol
         return policy
 
     def wanted(exit: int, staying: int) -> int:
-        return min(staying, int(record.images * shares[exit] + 1e-9))
+        return min(staying, int(record.n_images * shares[exit] + 1e-9))
 
     if isinstance(policy, BudgetedPolicy):
         levels = share_thresholds(record, ConfidencePolicy((0.0,), temperatures=policy.temperatures), wanted)

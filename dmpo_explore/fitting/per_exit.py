@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ..policies.base import ByScore
+from ..policies.ranking import leaning, midway, tie_ends
+from ..policies.scalar import ByScore
 from ..records.record import ExitRecord
-from .sweep import leaning, midway, tie_ends
+from ..utils.typing import Array
 
-Array = npt.NDArray[Any]
 Key = Callable[[Array, Array], Array]  # correct, flops → what is wanted, −inf where the wish is not met
 PRICES = (1e-4, 1e2)  # right answers (a fraction) per unit of reference compute
 BISECTIONS, PASSES = 14, 12
@@ -80,7 +79,7 @@ def best_thresholds(record: ExitRecord, policy: ByScore, start: float, key: Key)
     thresholds = []
     for k, cut in enumerate(cuts):
         ends = np.array([cut])
-        inner = 0 < cut < record.images
+        inner = 0 < cut < record.n_images
         edge = policy.nobody if cut == 0 else policy.everybody
         thresholds.append(float(midway(values[ranking.order[k], k], ends, policy)[0]) if inner else edge)
     return thresholds

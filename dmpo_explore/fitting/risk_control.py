@@ -11,28 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..policies.catalogue import Policy
+from ..policies.base import Policy
+from ..policies.learned import SHARES
 from ..records.record import ExitRecord
 from ..utils.registry import lookup
-from .sweep import SHARES
-
-Array = npt.NDArray[Any]
+from ..utils.typing import Array
 
 
 def too_early(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
     """(B,) wrong where the last exit is right."""
     right = record.correct
-    return np.asarray(right[:, -1] & ~right[np.arange(record.images), exits])
+    return np.asarray(right[:, -1] & ~right[np.arange(record.n_images), exits])
 
 
 def disagreement(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
     """(B,) another answer than the last exit's; no labels are needed."""
-    return np.asarray(record.prediction[np.arange(record.images), exits] != record.prediction[:, -1])
+    return np.asarray(record.prediction[np.arange(record.n_images), exits] != record.prediction[:, -1])
 
 
 RISKS: dict[str, Callable[[ExitRecord, Array], npt.NDArray[np.bool_]]] = {
@@ -119,14 +117,16 @@ def certify(
     grid = candidates(policy, record.n_exits, len(record.meta.class_names))
     exits = replace(policy, thresholds=(grid[0],)).exits(record)
     mean = float(loss(record, exits).mean())
-    best = Certificate(grid[0], False, mean, float(hoeffding_bentkus(mean, record.images, epsilon)), record.images, 0)
+    best = Certificate(
+        grid[0], False, mean, float(hoeffding_bentkus(mean, record.n_images, epsilon)), record.n_images, 0
+    )
     early = False
     for tested, threshold in enumerate(grid[1:], start=1):
         exits = replace(policy, thresholds=(threshold,)).exits(record)
         mean = float(loss(record, exits).mean())
-        p_value = float(hoeffding_bentkus(mean, record.images, epsilon))
+        p_value = float(hoeffding_bentkus(mean, record.n_images, epsilon))
         if p_value > delta:
             return replace(best, tested=tested)
         early = early or bool((exits < record.n_exits - 1).any())
-        best = Certificate(threshold, early, mean, p_value, record.images, tested)
+        best = Certificate(threshold, early, mean, p_value, record.n_images, tested)
     return best

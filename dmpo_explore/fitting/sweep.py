@@ -8,23 +8,18 @@ crowd (confidence near 1 of an overconfident model) ties form long chains and se
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..policies.base import ByScore
-from ..policies.catalogue import POLICIES, BudgetedPolicy, ConfidencePolicy, GatePolicy, Policy
-from ..policies.learned import gate_target, learn_gate
+from ..policies.base import Policy
+from ..policies.catalogue import learned_policy
+from ..policies.learned import SHARES, BudgetedPolicy
+from ..policies.ranking import leaning, midway, tie_ends
+from ..policies.scalar import ByScore
 from ..records.record import ExitRecord
-from ..utils.registry import lookup
-
-TIE = 1e-6  # float noise between batch sizes reaches 4e-7
-SHARES = np.linspace(0, 1, 51)  # settings of `BudgetedPolicy`
-
-Array = npt.NDArray[Any]
+from ..utils.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +27,12 @@ class Sweep:
     """What every useful single threshold would do on a record, from the cheapest setting to the dearest.
 
     Args:
-        thresholds: (G,). shares: (G, K) int64, images leaving at each exit. correct: (G,) int64, right answers.
+        thresholds: (G,). exit_counts: (G, K) int64, images leaving at each exit. correct: (G,) int64, right answers.
         flops_fraction: (G,) mean realised cost, rising.
     """
 
     thresholds: Array
-    shares: Array
+    exit_counts: Array
     correct: Array
     flops_fraction: Array
 
@@ -64,73 +59,13 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
     return _sweep_values(record, asked)
 
 
-def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...] = ()) -> Policy:
-    """Policy ``name`` with what it has to learn on ``record`` (of val) and a threshold still to be chosen.
-
-    Raises:
-        ValueError: unknown policy, or ``record`` is of ``test`` and the policy would learn from it.
-    """
-    kind = lookup(POLICIES, name, "policy")
-    blank = kind((kind.everybody,), temperatures=temperatures)
-    if not kind.learns or record.n_exits == 1:
-        return blank
-    if record.meta.split == "test":
-        raise ValueError(
-            f"policy {name!r} learns from the record, and nothing is learned on test; fit it on val and hand that "
-            "policy in: fit_policy(val, …)"
-        )
-    if isinstance(blank, GatePolicy):
-        return replace(blank, learned=_learn_gates(record, blank))
-    assert isinstance(blank, BudgetedPolicy)
-    sure = ConfidencePolicy((0.0,), temperatures=temperatures)
-    rows = [(s, *share_thresholds(record, sure, lambda _, n, s=s: round(n * (1 - s)))) for s in map(float, SHARES)]  # type: ignore[misc]
-    return replace(blank, learned=tuple(rows))
-
-
-def _learn_gates(record: ExitRecord, policy: GatePolicy) -> tuple[tuple[float, ...], ...]:
-    columns, target = policy.columns(record), gate_target(record)
-    state, rows = policy.start(record.images, record.labels), []
-    for exit in range(record.n_exits - 1):
-        seen = {name: column[:, exit] for name, column in columns.items()}
-        features, state = policy.features(exit, seen, state)
-        rows.append(learn_gate(np.stack(features, axis=1), target[:, exit]))
-    return tuple(rows)
-
-
-def share_thresholds(record: ExitRecord, policy: ByScore, wanted: Callable[[int, int], int]) -> list[float]:
-    """Walk through the exits; at each one the first in the ranking go. Ties (`TIE`) leave together.
-
-    Args:
-        wanted: (exit, images still there) → how many of them should leave.
-
-    Returns:
-        K−1 thresholds of ``policy``.
-    """
-    ranking = leaning(record, policy)
-    staying, thresholds = np.ones(record.images, bool), []
-    for exit in range(record.n_exits - 1):
-        ranked = np.sort(ranking[staying, exit])[::-1]
-        number = wanted(exit, ranked.size)
-        ends = tie_ends(ranked)
-        end = ends[np.searchsorted(ends, number)] if 0 < number < ranked.size else number
-        if number == 0:
-            thresholds.append(policy.nobody)
-        elif end >= ranked.size:
-            thresholds.append(policy.everybody)
-        else:
-            thresholds.append(float(midway(ranked, np.array([end]), policy)[0]))
-        level = np.float32(thresholds[-1]) * (-1 if policy.falling else 1)
-        staying &= ~(ranking[:, exit] >= level)
-    return thresholds
-
-
 def _sweep_settings(record: ExitRecord, policy: Policy, settings: list[Any]) -> Sweep:
     exits = np.stack([replace(policy, thresholds=(t,)).exits(record) for t in settings])  # (G, B)
-    shares = np.stack([np.bincount(row, minlength=record.n_exits) for row in exits])
-    correct = record.correct[np.arange(record.images), exits].sum(axis=1)
-    flops = realised_flops(shares, record)
+    exit_counts = np.stack([np.bincount(row, minlength=record.n_exits) for row in exits])
+    correct = record.correct[np.arange(record.n_images), exits].sum(axis=1)
+    flops = realised_flops(exit_counts, record)
     order = np.argsort(flops, kind="stable")  # on another record a larger share need not cost more
-    return Sweep(np.array(settings)[order], shares[order], correct[order], flops[order])
+    return Sweep(np.array(settings)[order], exit_counts[order], correct[order], flops[order])
 
 
 def _sweep_values(record: ExitRecord, policy: ByScore) -> Sweep:
@@ -144,33 +79,14 @@ def _sweep_values(record: ExitRecord, policy: ByScore) -> Sweep:
     left = np.bincount(cells, minlength=len(ends) * early).reshape(len(ends), early).cumsum(axis=0)  # gone by exit k
     gains = np.add.reduceat((right[:, :-1] - right[:, 1:]).ravel()[order], np.append(0, ends)[:-1], dtype=np.int64)
     # from everybody, who leaves with the last group, to nobody
-    shares = np.diff(np.insert(left, 0, 0, axis=0)[::-1], axis=1, prepend=0, append=record.images)
+    exit_counts = np.diff(np.insert(left, 0, 0, axis=0)[::-1], axis=1, prepend=0, append=record.n_images)
     correct = right[:, -1].sum(dtype=np.int64) + np.append(0, np.cumsum(gains))[::-1]
     between = midway(pairs, ends[:-1][::-1], policy)
-    thresholds = np.concatenate([[policy.everybody], between, [policy.nobody]])[-len(shares) :]
-    return Sweep(thresholds, shares, correct, realised_flops(shares, record))
+    thresholds = np.concatenate([[policy.everybody], between, [policy.nobody]])[-len(exit_counts) :]
+    return Sweep(thresholds, exit_counts, correct, realised_flops(exit_counts, record))
 
 
 def realised_flops(counts: Any, record: ExitRecord) -> Array:
     """Mean FLOPs fraction (...,) when ``counts`` (..., K) images leave at each exit."""
     counts = np.asarray(counts)
     return np.asarray((counts * record.flops_fraction).sum(axis=-1) / counts.sum(axis=-1))
-
-
-def leaning(record: ExitRecord, policy: ByScore) -> Array:
-    """(B, K−1) float32: the higher, the sooner it leaves."""
-    return policy.values(record) * np.float32(-1 if policy.falling else 1)
-
-
-def tie_ends(ranked: Array) -> Array:
-    """Where each group of ties ends in falling values, the last end being their number."""
-    return np.append(np.flatnonzero(ranked[:-1] - ranked[1:] > TIE) + 1, ranked.size)
-
-
-def midway(ranked: Array, ends: Array, policy: ByScore) -> Array:
-    """Thresholds of ``policy`` between the groups that end at ``ends`` of falling `leaning` values.
-
-    Exact in float32 (scores up to 15 lie below 1e-6 apart).
-    """
-    between = (ranked[ends - 1].astype(np.float64) + ranked[ends]) / 2
-    return np.asarray(between.astype(np.float32), np.float64) * (-1 if policy.falling else 1)

@@ -10,7 +10,6 @@ answers on the host; the arms take turns in coming first; the first calls, and t
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -19,22 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..policies.catalogue import Policy
+from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.registry import lookup
+from ..utils.typing import Ints
 from .live_stats import Call, Count, Tally
-from .loop import Inference
+from .loop import InferenceResult
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
-    from ..models.dmpo import DMPO
-    from ..runs.run import Run
-
-Ints = npt.NDArray[np.int64]
-ENGINES = {"infer": 1, "stream": 4}  # name → batches in a call
 WARM_UP = 2  # calls of either arm that are not counted, at the start and behind every pause
 IDLE = 60.0  # seconds without a look after which a live run ends
 GLANCE = 0.5  # seconds between looks at the clock during a pause
@@ -51,7 +44,7 @@ class Arms:
     """
 
     inputs: Callable[[Ints], Any]
-    early: Callable[[Any, Policy], Inference]
+    early: Callable[[Any, Policy], InferenceResult]
     full: Callable[[Any], Ints]
     size: int
 
@@ -101,11 +94,11 @@ class LiveRun:
         idle: float = IDLE,
     ) -> None:
         policy.check(record.n_exits)
-        if images is not None and not 1 <= images <= record.images:
-            raise ValueError(f"images={images} must lie between 1 and the {record.images} that were recorded")
+        if images is not None and not 1 <= images <= record.n_images:
+            raise ValueError(f"images={images} must lie between 1 and the {record.n_images} that were recorded")
         self.images = images
         self._arms, self._record, self._turn, self._clock, self._idle = arms, record, turn, clock, idle
-        self._order = np.random.default_rng(0).permutation(record.images)
+        self._order = np.random.default_rng(0).permutation(record.n_images)
         self._policy, self._tally = policy, Tally(record)
         self._changed = threading.Condition()  # guards all that follows, and the tally
         self._paused = self._stopped = False
@@ -219,68 +212,3 @@ class LiveRun:
             start = self._clock()
             result = function()
             return result, self._clock() - start
-
-
-def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = "infer") -> Arms:
-    """Both arms of ``model``, best with its tuning merged.
-
-    Args:
-        engine: ``infer`` answers a batch, ``stream`` four with refill (`engine.stream`), so that deep stages see
-            fuller batches. The full model answers as many images, batch by batch.
-
-    Raises:
-        ValueError: unknown engine, a batch size below 1, or what `Run.pictures` raises; FileNotFoundError as there.
-    """
-    import torch
-
-    from ..data.torch_loaders import make_transform
-    from .torch_engine import infer, stream
-
-    batches = lookup(ENGINES, engine, "engine")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
-    pictures, transform = run.pictures(split), make_transform(model.preprocess)
-
-    def inputs(rows: Ints) -> Tensor:
-        return torch.stack([transform(pictures[row]) for row in rows.tolist()])
-
-    def early(images: Tensor, policy: Policy) -> Inference:
-        if engine == "infer":
-            return infer(model, images, policy)
-        return stream(model, torch.split(images, batch_size), policy, refill=True)
-
-    def full(images: Tensor) -> Ints:
-        return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
-
-    return Arms(inputs, early, full, batches * batch_size)
-
-
-def to_the_end(model: DMPO, images: Tensor) -> Ints:
-    """(B,) labels of the last exit, no other exit asked: images (B,3,S,S) → embed, every trunk, the last predictor.
-
-    The model is in eval mode.
-    """
-    import torch
-
-    with torch.inference_mode():
-        state = model.embed(images.to(model.device))
-        for stage in model.stages:
-            state = stage.trunk(state)
-        logits, _ = model.stages[-1].predict(state)
-        return np.asarray(logits.argmax(-1).cpu())
-
-
-def device_found() -> str:
-    """What `Run.model` would run on: the GPU's name and memory, or the threads that torch takes of the CPU's cores."""
-    import torch
-
-    if torch.cuda.is_available():
-        facts = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"
-
-
-def load_average() -> float | None:
-    """Processes that ran or waited in the last minute, on average; None where the system does not say."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -11,14 +11,13 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from ..policies.base import ByValue
-from ..policies.catalogue import Policy
+from ..policies.base import Policy
+from ..policies.scalar import ByValue
 from ..records.record import ExitRecord
-from .loop import Inference
+from ..utils.typing import Ints
+from .loop import InferenceResult
 
-Ints = npt.NDArray[np.int64]
 WINDOW = 2000  # calls that quantiles are taken of
 CALLS, SHOWN = 300, 32  # calls of the timeline; answers, disagreements and moves that are kept
 
@@ -34,7 +33,7 @@ class Call:
 
     rows: Ints
     policy: Policy
-    early: Inference
+    early: InferenceResult
     full: Ints
     early_s: float
     full_s: float
@@ -199,7 +198,7 @@ class Tally:
 
     def _compare(self, call: Call, part: ExitRecord) -> None:
         exits, early = call.policy.exits(part), call.early
-        labels = part.prediction[np.arange(part.images), exits]
+        labels = part.prediction[np.arange(part.n_images), exits]
         same = (early.exit == exits) & (early.label == labels)
         self._agreed += int(same.sum())
         self._full_agreed += int((call.full == part.prediction[:, -1]).sum())
@@ -210,7 +209,7 @@ class Tally:
             self._disagreements.append(Disagreement(int(call.rows[i]), left, recorded, *said, distance))
 
     def _measure(self, call: Call, part: ExitRecord) -> None:
-        stretch, n = self._stretch, part.images
+        stretch, n = self._stretch, part.n_images
         stretch.exits += np.bincount(call.early.exit, minlength=part.n_exits)
         stretch.calls += 1
         stretch.images += n

@@ -1,7 +1,7 @@
 """Steps and a policy → who leaves where: whoever leaves is dropped, whoever stays goes on. numpy and torch alike.
 
 In: K steps, (x, side) → (x, logits, side), where x is the images, then states, dimension 0 the images; a policy.
-Out: `Inference`. torch and onnxruntime bring their own steps and share this loop, so that there is one way of leaving.
+Out: `InferenceResult`. torch and onnxruntime bring their own steps and share this loop, so that there is one way of leaving.
 Where the logits are on another device, an exit costs one transfer (who leaves, and whether the logits are finite);
 the answers come over at the end.
 """
@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
-from ..policies.catalogue import Policy, not_deployable
+from ..policies.base import Policy, not_deployable
+from ..utils.progress import Progress
+from ..utils.typing import Ints
 
-Ints = npt.NDArray[np.int64]
 Step = Callable[[Any, Any], tuple[Any, Any, Any]]  # x, side → x, logits (b, C) float32, side; side may be None
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Inference:
+class InferenceResult:
     """What was decided, arrays of (B,): 0-based exit, label, confidence (max softmax) there."""
 
     exit: np.ndarray
@@ -71,7 +71,7 @@ class Router:
     """Runs one stage after another and keeps the answers of those who left.
 
     Args:
-        steps: K of them. policy: fitted, for K exits; one without labels (`Rule.deployable`).
+        steps: K of them. policy: fitted, for K exits; one without labels (`Policy.deployable`).
 
     Raises:
         ValueError: a policy for another number of exits, or one that cannot be deployed.
@@ -112,12 +112,12 @@ class Router:
         self._keep(k, parts.rows, parts.x, dict(zip(seen, parts.memory, strict=True)))
         return staying.take(*stay)
 
-    def answer(self) -> Inference:
+    def answer(self) -> InferenceResult:
         """Everybody's, in the order they came in."""
         rows = np.concatenate([rows for rows, *_ in self._answers])
         exits = np.concatenate([np.full(len(rows), k) for rows, k, *_ in self._answers])
         label, confidence = (_host(_concat([one[i] for one in self._answers])) for i in (2, 3))
-        result = Inference(
+        result = InferenceResult(
             np.empty(len(rows), np.int64), np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         )
         result.exit[rows], result.label[rows], result.confidence[rows] = exits, label, confidence
@@ -154,7 +154,7 @@ class Router:
         self.done += len(rows)
 
 
-def route(steps: Sequence[Step], images: Any, policy: Policy) -> Inference:
+def route(steps: Sequence[Step], images: Any, policy: Policy) -> InferenceResult:
     """One batch: every image stops at the exit where ``policy`` lets it go; raises as `Router`."""
     router = Router(steps, policy)
     group: Group | None = router.start(images)
@@ -167,7 +167,7 @@ def route(steps: Sequence[Step], images: Any, policy: Policy) -> Inference:
 def route_stream(
     steps: Sequence[Step], batches: Iterable[Any], policy: Policy, *, refill: bool = False,
     batch_size: int | None = None, progress: Progress | None = None, total: int = 0,
-) -> Inference:  # fmt: skip
+) -> InferenceResult:  # fmt: skip
     """Batch after batch; the answers come in the order of the images.
 
     Args:

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.image_files import open_picture
-from ..policies.catalogue import Policy
+from ..policies.base import Policy
+from ..policies.catalogue import load_policy
 from ..utils.files import read_json
-from .loop import Inference, Progress, Step, check_images, images_in, route, route_stream
+from ..utils.progress import Progress
+from .loop import InferenceResult, Step, check_images, images_in, route, route_stream
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
@@ -48,13 +50,13 @@ class OnnxEngine:
         path = Path(path)
         self.facts = read_facts(path / MODEL)
         self.class_names: tuple[str, ...] = tuple(self.facts["class_names"])
-        self.policy = Policy.load(path / POLICY)
+        self.policy = load_policy(path / POLICY)
         self.image_size = int(self.facts["preprocess"]["image_size"])
         sessions = [_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
         self._steps: list[Step] = [_step(session) for session in sessions]
         self.policy.check(len(self._steps))
 
-    def infer(self, images: Any, policy: Policy | None = None) -> Inference:
+    def infer(self, images: Any, policy: Policy | None = None) -> InferenceResult:
         """Classify a batch (B,3,S,S), prepared as by `prepare`; every image stops at its exit.
 
         Args:
@@ -69,7 +71,7 @@ class OnnxEngine:
     def stream(
         self, loader: Iterable[Any], policy: Policy | None = None, *, refill: bool = False,
         batch_size: int | None = None, progress: Progress | None = None,
-    ) -> Inference:  # fmt: skip
+    ) -> InferenceResult:  # fmt: skip
         """Classify a data set; arguments and errors as `engine.stream`."""
 
         def batches() -> Iterable[Images]:

@@ -13,16 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..models.dmpo import DMPO, Stage, evaluating
-from ..policies.catalogue import Policy
-from ..policies.scores import SCORES, scores
-from ..records.record import ExitRecord, RecordMeta
+from ..policies.base import Policy
+from ..utils.progress import Progress
 from ..utils.registry import lookup
-from .loop import Inference, Progress, Step, check_images, images_in, route, route_stream
+from .loop import InferenceResult, Step, check_images, images_in, route, route_stream
 
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,7 +28,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16,
 @torch.inference_mode()
 def infer(
     model: DMPO, images: Tensor, policy: Policy, *, precision: str = "no", steps: Sequence[Step] | None = None
-) -> Inference:
+) -> InferenceResult:
     """Classify a batch; every image stops at the exit where ``policy`` lets it go. No dropout: a model in train mode
     is in eval mode for the call.
 
@@ -46,7 +44,7 @@ def infer(
             exits or one that needs labels, NaN or infinite logits, unknown precision.
     """
     check_images(images, model.preprocess.image_size)
-    with _eval_mode(model), _autocast(model.device, precision):
+    with eval_mode(model), autocast(model.device, precision):
         return route(steps or plain_steps(model), images.to(model.device), policy)
 
 
@@ -54,7 +52,7 @@ def infer(
 def stream(
     model: DMPO, loader: Iterable[Any], policy: Policy, *, refill: bool = False, batch_size: int | None = None,
     precision: str = "no", steps: Sequence[Step] | None = None, progress: Progress | None = None,
-) -> Inference:  # fmt: skip
+) -> InferenceResult:  # fmt: skip
     """Classify a data set; whoever leaves is dropped, the answers come in the order of the images.
 
     Args:
@@ -73,7 +71,7 @@ def stream(
             check_images(images, model.preprocess.image_size)
             yield images.to(model.device, non_blocking=True)
 
-    with _eval_mode(model), _autocast(model.device, precision):
+    with eval_mode(model), autocast(model.device, precision):
         return route_stream(
             steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
             total=images_in(loader),
@@ -109,71 +107,11 @@ def _run_stage(
     return x, logits, side
 
 
-@torch.inference_mode()
-def all_logits(
-    model: DMPO, loader: Iterable[Any], *, precision: str = "no", progress: Progress | None = None, total: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run every exit over a loader of (images, labels); the model's mode is restored.
-
-    Args:
-        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast.
-        progress: called with (images done, ``total``) after each batch.
-
-    Returns:
-        logits (B,K,C) float32 and labels (B,) int64.
-
-    Raises:
-        ValueError: unknown precision.
-    """
-    logits, labels, done = [], [], 0
-    with _eval_mode(model), _autocast(model.device, precision):
-        for images, targets in loader:
-            logits.append(model(images.to(model.device)).float().cpu().numpy())
-            labels.append(np.asarray(targets))
-            done += len(targets)
-            if progress:
-                progress(done, total)
-    return np.concatenate(logits), np.concatenate(labels)
-
-
-def record_split(
-    model: DMPO,
-    loader: Iterable[Any],
-    meta: RecordMeta,
-    *,
-    precision: str = "no",
-    keep_logits: bool = True,
-    progress: Progress | None = None,
-) -> ExitRecord:
-    """One pass over a split → the record that every later question is asked of.
-
-    Raises:
-        ValueError: unknown precision, or the model gave NaN or infinite logits, or (``keep_logits``) such as float16
-            cannot hold.
-    """
-    total = 0 if meta.indices is None else len(meta.indices)
-    logits, labels = all_logits(model, loader, precision=precision, progress=progress, total=total)
-    if not np.isfinite(logits).all():
-        bad = int((~np.isfinite(logits)).any(axis=(1, 2)).sum())
-        raise ValueError(f"{bad} of {len(logits)} images gave NaN or infinite logits; record in float32 (precision=no)")
-    with np.errstate(over="ignore"):
-        kept = logits.astype(np.float16) if keep_logits else None
-    if kept is not None and not np.isfinite(kept).all():
-        raise ValueError(f"logits reach {np.abs(logits).max():.3g}, more than float16 holds; use keep_logits=False")
-    values = scores(torch.from_numpy(logits), SCORES)
-    return ExitRecord(
-        labels=labels.astype(np.int64),
-        logits=kept,
-        meta=meta,
-        **{name: value.numpy() for name, value in values.items()},
-    )
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     kind = lookup(PRECISIONS, precision, "precision")
     return nullcontext() if kind is None else torch.autocast(device.type, kind)
 
 
-def _eval_mode(model: DMPO) -> AbstractContextManager[None]:
+def eval_mode(model: DMPO) -> AbstractContextManager[None]:
     # walking through every module costs more than a small exit
     return evaluating(model) if model.training else nullcontext()

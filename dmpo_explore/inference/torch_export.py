@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ..models.dmpo import DMPO
-from ..policies.catalogue import Policy, not_deployable
+from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import atomic_folder, write_json, write_text
-from .loop import Progress
+from ..utils.progress import Progress
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
 from .torch_engine import stage_function
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.image_files import find_pictures, open_picture
 from ..data.torch_loaders import make_transform
-from ..policies.catalogue import Policy
+from ..policies.base import Policy
 from ..runs.run import Run
 from .torch_engine import infer
 

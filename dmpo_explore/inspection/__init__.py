@@ -1,0 +1,5 @@
+"""Inspection: tokens of every stage, CKA similarity, linear probes, gradient conflict."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -138,15 +138,15 @@ def _sizes(config: Config) -> dict[str, Any]:
 
 
 def _pictures(config: Config, split: str) -> Pictures:
-    from ..data.images import load_pictures
+    from ..data.images import load_images
 
-    return load_pictures(config.data.name, split, root=config.data.root, seed=config.data.seed)
+    return load_images(config.data.name, split, root=config.data.root, seed=config.data.seed)
 
 
 def _recording(config: Config, model: DMPO) -> float:
     """Seconds per image in float32, as records are made."""
     from ..data.torch_loaders import make_loader
-    from ..inference.torch_engine import all_logits
+    from ..inference.torch_recording import all_logits
 
     pictures = _pictures(config, "val")
     loader = make_loader(pictures.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)

@@ -21,11 +21,10 @@ from ..utils.files import write_json
 from .scores import scores, tempered
 
 State = tuple[Any, ...]
-NEVER = 1_000_000  # a number of exits that no model has
 
 
 @dataclass(frozen=True)
-class Rule:
+class Policy:
     """A frozen rule. ``thresholds``: one for all exits, or one per exit but the last; the last exit takes all.
 
     ``fitted`` says on what it was fitted (free JSON values) and does not take part in comparisons. ``temperatures``:
@@ -120,9 +119,9 @@ class Rule:
         """(B,) exit of every image, 0-based."""
         self.check(record.n_exits)
         columns = self.columns(record)
-        result = np.full(record.images, record.n_exits - 1, np.int64)
-        staying = np.ones(record.images, bool)
-        state = self.start(record.images, record.labels)
+        result = np.full(record.n_images, record.n_exits - 1, np.int64)
+        staying = np.ones(record.n_images, bool)
+        state = self.start(record.n_images, record.labels)
         for exit in range(record.n_exits - 1):
             leave, state = self.decide(exit, {name: column[:, exit] for name, column in columns.items()}, state)
             result[leave & staying] = exit
@@ -152,66 +151,16 @@ class Rule:
         write_json(Path(path), self.to_dict())
 
 
-class ByValue(Rule):
-    """Leave when a value of the exits seen so far reaches the threshold: from below, or from above if ``falling``."""
-
-    falling: ClassVar[bool] = False
-
-    def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """The value (b,) that is compared, and the new state; see `Rule.decide`."""
-        return scores[self.name], state
-
-    def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `Rule.decide`."""
-        value, state = self.value(exit, scores, state)
-        threshold = float(np.float32(self.threshold(exit)))
-        return (value <= threshold if self.falling else value >= threshold), state
-
-    def values(self, record: ExitRecord) -> npt.NDArray[Any]:
-        """(B, K−1) what is compared with the thresholds at every exit but the last."""
-        columns, state, found = self.columns(record), self.start(record.images, record.labels), []
-        for exit in range(record.n_exits - 1):
-            seen = {name: column[:, exit] for name, column in columns.items()}
-            value, state = self.value(exit, seen, state)
-            found.append(value)
-        return np.stack(found, axis=1) if found else np.zeros((record.images, 0), np.float32)
-
-
-class ByScore(ByValue):
-    """Its threshold is a real number, ``everybody`` and ``nobody`` its ends."""
-
-    nobody = 1.01  # no confidence, no margin gets there, rounding included
-
-    def _clean(self, threshold: Any) -> float:
-        number = isinstance(threshold, int | float | np.floating) and not isinstance(threshold, bool)
-        low, high = sorted((self.everybody, self.nobody))
-        if not number or not low <= threshold <= high:
-            raise ValueError(
-                f"threshold={threshold!r} of policy {self.name!r} must be a number from {low:g} to {high:g}"
-            )
-        return float(str(np.float32(threshold)))
-
-
-class ByCount(ByValue):
-    """Its threshold is a whole number from ``everybody`` on."""
-
-    nobody = NEVER
-
-    def _clean(self, threshold: Any) -> float:
-        number = isinstance(threshold, int | float | np.integer) and not isinstance(threshold, bool)
-        if not number or not self.everybody <= threshold <= self.nobody or int(threshold) != threshold:
-            least = int(self.everybody)
-            raise ValueError(f"threshold={threshold!r} of policy {self.name!r} must be a whole number from {least}")
-        return int(threshold)
-
-    @classmethod
-    def settings(cls, n_exits: int) -> list[int] | None:
-        """See `Rule.settings`."""
-        return [int(cls.everybody) + k for k in range(n_exits)]
-
-
 def _positive(temperature: Any) -> float:
     number = isinstance(temperature, int | float | np.floating) and not isinstance(temperature, bool)
     if not number or not 0 < temperature < math.inf:
         raise ValueError(f"temperature {temperature!r} must be a positive number")
     return float(temperature)
+
+
+def not_deployable(name: str) -> str:
+    """The error text where a bound is asked to decide about images."""
+    return (
+        f"policy {name!r} knows the labels: it is a bound for records and cannot decide about images; use another one, "
+        "e.g. confidence"
+    )

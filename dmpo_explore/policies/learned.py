@@ -9,6 +9,7 @@ features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from ..records.record import ExitRecord
+from .base import Policy, State
+from .rules import ConfidencePolicy, repeats, zeros
+from .scalar import ByScore
 
 FEATURES = ("log-odds", "entropy", "margin", "repeats", "log-odds before", "margin before")
 CLIP = 1e-3  # of confidence before its log-odds, so that float noise near 1 stays small
@@ -61,3 +65,108 @@ def gate_target(record: ExitRecord) -> npt.NDArray[np.bool_]:
     right = record.correct
     later = np.maximum.accumulate(right[:, ::-1], axis=1)[:, ::-1][:, 1:]  # (B, K−1): some later exit is right
     return np.asarray(right[:, :-1] | ~later)
+
+
+SHARES = np.linspace(0, 1, 51)  # settings of `BudgetedPolicy`
+
+
+def learn_gates(record: ExitRecord, policy: GatePolicy) -> tuple[tuple[float, ...], ...]:
+    columns, target = policy.columns(record), gate_target(record)
+    state, rows = policy.start(record.n_images, record.labels), []
+    for exit in range(record.n_exits - 1):
+        seen = {name: column[:, exit] for name, column in columns.items()}
+        features, state = policy.features(exit, seen, state)
+        rows.append(learn_gate(np.stack(features, axis=1), target[:, exit]))
+    return tuple(rows)
+
+
+class GatePolicy(ByScore):
+    """Leave where a small judge of each exit thinks with chance ≥ threshold that going on brings nothing.
+
+    ``learned``: one row per exit but the last, weights of `gate.FEATURES` and the intercept. See `gate`.
+    """
+
+    name = "gate"
+    reads = ("prediction", "confidence", "entropy", "margin")
+    rule = "Leave where a learned judge gives at least **{}** that going on brings nothing, else at the last."
+    summary = "a logistic regression per exit on its scores and those of the exit before"
+    learns = True
+
+    def start(self, n: int, like: Any) -> State:
+        """Repetitions and what the last exit said, its log-odds and margin, (n,) each."""
+        float32 = array_namespace(like).float32
+        return (zeros(n, like), zeros(n, like), zeros(n, like, float32), zeros(n, like, float32))
+
+    def features(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[tuple[Any, ...], State]:
+        """`gate.FEATURES` of b images, (b,) each, and the new state."""
+        odds, before, margin_before = log_odds(scores["confidence"]), state[2], state[3]
+        count = repeats(exit, scores["prediction"], state[:2])
+        repeated = array_namespace(odds).astype(count, odds.dtype)
+        seen = (odds, scores["entropy"], scores["margin"], repeated, before, margin_before)
+        return seen, (count, scores["prediction"], odds, scores["margin"])
+
+    def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
+        """See `ByValue.value`."""
+        features, state = self.features(exit, scores, state)
+        if exit >= len(self.learned):  # asked by thresholds alone (everybody, nobody), or at the last exit
+            return 0 * features[0] + 0.5, state
+        return judge(self.learned[exit], features), state
+
+    def _check_learned(self, n_exits: int) -> None:
+        if len(self.learned) != n_exits - 1 or any(len(row) != 7 for row in self.learned):
+            raise ValueError(_unlearned(self.name, n_exits))
+
+
+class BudgetedPolicy(Policy):
+    """Keep a share of those who came to each exit, the least sure ones (MSDNet's budgeted batch classification).
+
+    ``thresholds``: the share that goes on, one for all exits (then geometrically fewer get to each) or one per exit.
+    ``learned``: what confidence that takes on val. For one share, rows of a share and K−1 confidences, rising in the
+    share, between which confidences are interpolated; for K−1 shares, one row of K−1 confidences. Ours: shares are not
+    normalised over the exits, the last takes the rest.
+    """
+
+    name = "budgeted"
+    reads = ("confidence",)
+    rule = "Leave unless among the least sure **{}** of those who came to this exit on val, else at the last."
+    summary = "confidence, with a level per exit at which a fixed share of the images goes on"
+    learns = True
+    nobody = 1.0
+
+    def _clean(self, threshold: Any) -> float:
+        number = isinstance(threshold, int | float | np.floating) and not isinstance(threshold, bool)
+        if not number or not 0 <= threshold <= 1:
+            raise ValueError(f"threshold={threshold!r} of policy 'budgeted' must be a share from 0 to 1")
+        return float(str(np.float32(threshold)))
+
+    def level(self, exit: int) -> float:
+        """The confidence from which images leave at ``exit`` (0-based)."""
+        share = self.threshold(exit)
+        if share == self.everybody or exit >= self._levels() > 0:
+            return ConfidencePolicy.everybody
+        if share == self.nobody:
+            return ConfidencePolicy.nobody
+        if len(self.thresholds) > 1:
+            return self.learned[0][exit]
+        shares, levels = ([row[i] for row in self.learned] for i in (0, exit + 1))
+        return float(np.interp(share, shares, levels))
+
+    def _levels(self) -> int:
+        return len(self.learned[0]) - (len(self.thresholds) == 1) if self.learned else 0
+
+    def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
+        """See `Policy.decide`."""
+        return scores["confidence"] >= float(np.float32(self.level(exit))), state
+
+    def _check_learned(self, n_exits: int) -> None:
+        single = len(self.thresholds) == 1
+        expected = n_exits if single else n_exits - 1
+        if {len(row) for row in self.learned} != {expected} or (not single and len(self.learned) != 1):
+            raise ValueError(_unlearned(self.name, n_exits))
+
+
+def _unlearned(name: str, n_exits: int) -> str:
+    return (
+        f"policy {name!r} has not learned what it needs for {n_exits} exits; make it with fit_policy on a val record "
+        "(a threshold alone says too little)"
+    )

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.registry import unknown
+from ..utils.typing import Array
 from . import validation
 from .validation import FORMAT_VERSION, META_FIELDS, SCORE_TYPES, array_problems, meta_problems, open_array
 
-Array = npt.NDArray[Any]
+ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class RecordMeta:
 
     Args:
         data, split: of the images; indices: (B,) int64, their positions in the source's split, or None.
-        class_names: C names. exits: K block numbers, rising, counted from 1.
+        class_names: C names. exit_blocks: K block numbers, rising, counted from 1 (``exits`` in meta.json).
         flops: (K,) cumulative FLOPs of leaving at each exit, everything run so far counted, rising.
         reference_flops: of the plain backbone with one linear predictor at the same image size.
     """
@@ -38,7 +39,7 @@ class RecordMeta:
     data: str
     split: str
     class_names: tuple[str, ...]
-    exits: tuple[int, ...]
+    exit_blocks: tuple[int, ...]
     flops: tuple[float, ...]
     reference_flops: float
     indices: Array | None = None
@@ -49,7 +50,7 @@ class RecordMeta:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values without ``indices`` (they have a file of their own)."""
-        values = {name: getattr(self, name) for name in META_FIELDS}
+        values = {name: getattr(self, ATTRIBUTES.get(name, name)) for name in META_FIELDS}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {"format_version": FORMAT_VERSION} | plain
 
@@ -58,7 +59,7 @@ class RecordMeta:
         """Read and check ``to_dict``'s values; raises ValueError naming ``where`` and the bad key."""
         _raise_first(meta_problems(values, where))
         known: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in META_FIELDS
+            ATTRIBUTES.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in META_FIELDS
         }
         return cls(**known, indices=indices)
 
@@ -81,7 +82,7 @@ class ExitRecord:
     logits: Array | None = None
 
     @property
-    def images(self) -> int:
+    def n_images(self) -> int:
         """B."""
         return int(self.labels.shape[0])
 
@@ -169,7 +170,7 @@ def _check(record: ExitRecord, path: Path, read_logits: bool) -> None:
     arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
     more = {"logits.npy": record.logits, "indices.npy": record.meta.indices}
     arrays |= {file: array for file, array in more.items() if array is not None}
-    sizes = len(record.meta.class_names), len(record.meta.exits)
+    sizes = len(record.meta.class_names), len(record.meta.exit_blocks)
     _raise_first(array_problems(arrays, *sizes, path, read_logits=read_logits))
 
 

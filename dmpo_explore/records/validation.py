@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..utils.files import read_json
+from ..utils.typing import Array
 
 FORMAT_VERSION = 1
 SCORE_TYPES: dict[str, Any] = {
@@ -30,8 +30,6 @@ FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind f
 OPTIONAL: dict[str, Any] = {"logits.npy": np.float16, "indices.npy": np.int64}
 PIECE = 2**23  # logits that are looked at together: 16 MiB
 SLACK = 1e-4  # how far rounding may push a score out of its range
-
-Array = npt.NDArray[Any]
 
 
 def problems(path: str | Path) -> list[str]:

@@ -1,0 +1,5 @@
+"""Runs: folders with a trained model's configuration, weights, history and records."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,9 +20,14 @@ import numpy as np
 
 from ..config import Config, ModelConfig, Preprocess
 from ..utils.files import atomic_file, read_json
-from ..policies.catalogue import Policy, read_policies
+from ..policies.base import Policy
+from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
 from ..utils.registry import unknown
+from .weights_file import WEIGHTS
+from .weights_file import backbone_sha256
+from .weights_file import read_weights
+from .weights_file import read_weights_meta
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +37,6 @@ if TYPE_CHECKING:
     from ..data.images import Pictures
     from ..models.dmpo import DMPO
 
-WEIGHTS = "weights.safetensors"
-BUNDLED_RUNS = Path(__file__).parents[1] / "assets" / "runs"
-RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -174,31 +176,12 @@ class Run:
         return model.to(place).eval()
 
     def _load_pictures(self, split: str) -> Pictures:
-        from ..data.images import load_pictures
+        from ..data.images import load_images
 
         data = self.config.data
-        return load_pictures(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
+        return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
 
 
-def load_run(name_or_path: str | Path) -> Run:
-    """Open a run; reads nothing but its config.
-
-    A name is looked for under `runs_root`, then among the bundled runs; anything else is the path of a run folder.
-
-    Raises:
-        ValueError: an unknown name (the valid ones are listed) or a broken config.json.
-        FileNotFoundError: a path without a run.
-    """
-    is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
-    roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
-    for folder in (root / name_or_path for root in roots):
-        if (folder / "config.json").is_file():
-            run = Run(folder.resolve())
-            _ = run.config
-            return run
-    if is_name:
-        raise ValueError(f"{unknown('run', name_or_path, list_runs())} (runs are looked for in {runs_root()})")
-    raise FileNotFoundError(f"{name_or_path} is not a run folder: it has no config.json")
 
 
 def read_config(path: Path) -> Config:
@@ -209,92 +192,19 @@ def read_config(path: Path) -> Config:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
-def list_runs() -> list[str]:
-    """Names of all runs, under `runs_root` and bundled, sorted; links that lead out of their root are not listed."""
-    found = ((root, path.parent) for root in (runs_root(), BUNDLED_RUNS) for path in root.glob("*/config.json"))
-    inside = (folder.name for root, folder in found if folder.resolve().is_relative_to(root.resolve()))
-    return sorted({name for name in inside if RUN_NAME.fullmatch(name)})
 
 
-def runs_root() -> Path:
-    """Where runs are written: the environment's ``DMPO_EXPLORE_RUNS``, else ``runs`` in the current folder."""
-    return Path(os.environ.get("DMPO_EXPLORE_RUNS") or "runs")
 
 
-def new_run_path(name: str, force: bool = False) -> Path:
-    """Folder for a new run; nothing is created.
-
-    Raises:
-        ValueError: a name with anything but letters, digits, ``.``, ``_``, ``-``, or with a leading dot.
-        FileExistsError: it exists (with ``force``: and is not a run, so it is not ours to replace).
-    """
-    if not RUN_NAME.fullmatch(name):
-        raise ValueError(f"run name {name!r} must be 1 to 100 letters, digits, '.', '_' or '-', without a leading dot")
-    path = runs_root() / name
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise FileExistsError(f"{path} is not a folder; choose another name")
-    if path.is_dir() and any(path.iterdir()):
-        if not force:
-            raise FileExistsError(
-                f"run {name!r} exists in {runs_root()}; choose another name or replace it with --force"
-            )
-        if not (path / "config.json").is_file():
-            raise FileExistsError(f"{path} exists and is not a run; it is not replaced")
-    return path
 
 
-def save_weights(path: Path, state: Mapping[str, Tensor], config: ModelConfig, class_names: Sequence[str] = ()) -> None:
-    """Write a run's trainable weights as safetensors, whole or not at all.
-
-    Args:
-        path: the run folder. state: `DMPO.trainable_state`. config: names the backbone, whose hash is noted.
-        class_names: noted too if given, so that the run opens without its data.
-    """
-    from safetensors.torch import save_file
-
-    meta = {"backbone": config.backbone, "backbone_sha256": backbone_sha256(config)}
-    if class_names:
-        meta["class_names"] = json.dumps(list(class_names))
-    with atomic_file(path / WEIGHTS) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in state.items()}, temporary, meta)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The trainable weights of the run in ``path``; FileNotFoundError or ValueError naming the file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    read_weights_meta(path)  # its errors name the fix
-    try:
-        return load_file(path / WEIGHTS)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path / WEIGHTS} is not a readable safetensors file (truncated or foreign): {error}"
-        ) from None
 
 
-def read_weights_meta(path: Path) -> dict[str, str]:
-    """Header of the weights: backbone, backbone_sha256 (empty for hub and random), perhaps class_names (JSON)."""
-    from safetensors import SafetensorError, safe_open
-
-    file = path / WEIGHTS
-    if not file.is_file():
-        raise FileNotFoundError(f"run {path.name!r} has no weights yet: no file {file}; train it (--resume goes on)")
-    try:
-        with safe_open(file, framework="numpy") as stream:
-            return dict(stream.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a readable safetensors file (truncated or foreign): {error}") from None
 
 
-def backbone_sha256(config: ModelConfig) -> str:
-    """Hash of the backbone file: the published one (`SOURCES`) or one's own; empty for timm's hub and random."""
     from ..pretrained.weights import SOURCES, find_weights
-
-    if config.weights == "auto" and config.backbone in SOURCES:
-        return SOURCES[config.backbone].sha256
-    file = find_weights(config.backbone, config.weights)
-    return file.sha256 if file else ""
 
 
 def _device(name: str) -> torch.device:

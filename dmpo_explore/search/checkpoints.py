@@ -17,9 +17,10 @@ import optuna
 import pandas as pd
 
 from ..config import Config
-from ..runs.run import load_run, runs_root, save_weights
+from ..runs.store import load_run, runs_root
+from ..runs.weights_file import save_weights
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
-from .pareto import Goal, operating_points
+from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
 from .trial_storage import EPOCH, points_of, trajectories
 
@@ -69,7 +70,7 @@ class Keeper:
             record.save(folder / "records" / "val")
             about = {"study": self.study.study_name, "trial": self.number, "epoch": result.epoch}
             write_json(folder / MARK, about)
-            write_text(folder / "card.md", _card(about, self.trial.params, entry, record.images))
+            write_text(folder / "card.md", _card(about, self.trial.params, entry, record.n_images))
 
 
 def tidy(study: optuna.Study) -> None:

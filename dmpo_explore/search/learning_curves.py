@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from .pareto import Goal
+from ..utils.typing import Array
+from .goal import Goal
 from .surrogate import fit_surrogate
 
-Array = npt.NDArray[Any]
 ENOUGH = 8  # trajectories that must have gone further before one is stopped by them
 MOST = 1500  # epochs that the process is fitted to, the latest
 ROOT = np.sqrt(2 * np.pi)

@@ -19,21 +19,13 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
-from ..runs.run import load_run, runs_root
+from ..runs.store import load_run, runs_root
 from .checkpoints import Keeper, tidy
 from .learning_curves import Trajectory, all_points, can_extend
+from .sampler import TrajectorySampler, suggest
 from .space import SearchSpace
 from .study import STATES, SearchFront, open_study, read_front, trial_name
-from .trial_storage import (
-    State,
-    TrajectorySampler,
-    free_stale_trials,
-    give_back,
-    identity,
-    latest,
-    suggest,
-    trajectories,
-)
+from .trial_storage import State, free_stale_trials, give_back, identity, latest, trajectories
 
 if TYPE_CHECKING:
     from ..training.loop import StepHook

@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ..config import Config
 from ..utils.registry import unknown
-from .pareto import Goal
+from .goal import Goal
 
 Params = dict[str, Any]
 PARTS = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in typing.get_type_hints(Config).items()}

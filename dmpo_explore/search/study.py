@@ -16,9 +16,9 @@ import optuna
 import pandas as pd
 from optuna.study import StudyDirection
 
-from ..runs.run import RUN_NAME, runs_root
+from ..runs.store import RUN_NAME, runs_root
 from ..utils.registry import unknown
-from .pareto import Goal
+from .goal import Goal
 from .space import SearchSpace, default_space
 from .trial_storage import State, epochs_of, latest, open_storage
 
@@ -71,7 +71,7 @@ class SearchFront:
         }
 
 
-def search_front(study: str, storage: str | None = None) -> SearchFront:
+def load_front(study: str, storage: str | None = None) -> SearchFront:
     """The front of a study as it is now.
 
     Raises:

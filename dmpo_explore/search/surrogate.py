@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 
-Array = npt.NDArray[Any]
+from ..utils.typing import Array
+
 LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of settings; two settings that differ in one choice are 1 apart
 MEMORIES = (1.0, 3.0)  # of epochs, in units of their logarithm
 NOISES = (1e-3, 1e-2, 1e-1)  # variance, as a share of the answers'

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import pickle
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from accelerate.utils import set_seed
 from torch import nn
@@ -27,23 +24,17 @@ from torch.utils.data import DataLoader
 
 from ..analysis.metrics import area
 from ..config import Config, TrainingConfig
-from ..data.images import Pictures, load_pictures
+from ..data.images import Pictures
 from ..data.torch_loaders import make_loader
-from ..fitting.fit import fit_policy
-from ..inference.loop import Progress
-from ..inference.torch_engine import record_split
+from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split, split_images
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
-from ..models.flops import CONVENTION, Cost, measure_cost
-from ..policies.catalogue import write_policies
-from ..records.record import ExitRecord, RecordMeta
-from ..runs.run import BUNDLED_RUNS, Run, load_run, new_run_path, save_weights
-from ..utils.files import atomic_file, atomic_folder, write_text
+from ..models.flops import Cost, measure_cost
+from ..runs.run import Run
+from ..runs.store import load_run, new_run_path
+from .checkpoint import create_run, read_checkpoint, save_checkpoint
 from .loop import EpochResult, StepHook, Validation, carry_frozen, fit, make_accelerator
 from .model_card import run_card
-
-RECORD_BATCH = 250
-BUDGETS = (0.3, 0.5, 0.7)
 
 
 def train(
@@ -78,7 +69,7 @@ def train(
     """
     name = name or default_name(config)
     path, saved = _open(name, config, resume=resume, force=force)
-    pictures = _pictures(config, "train")
+    pictures = split_images(config, "train")
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
     model = build_model(config.model, len(pictures.class_names))
@@ -86,7 +77,7 @@ def train(
     if saved:
         model.load_trainable(saved["weights"])
     settings, loader = config.training, _training_loader(pictures, model, config.training)
-    validate = _Validator(_sample(_pictures(config, "val"), settings.validation_size), config, model, cost)
+    validate = _Validator(_sample(split_images(config, "val"), settings.validation_size), config, model, cost)
     if settings.frozen_precision == "bf16":
         carry_frozen(model)
     history: list[dict[str, float]] = list(saved["history"]) if saved else []
@@ -113,9 +104,9 @@ def train(
                 card = run_card(path.name, config, cost, history, len(pictures))
                 if saved is None and len(history) == 1:
                     new_run_path(name, force=force)  # nobody else made it meanwhile
-                    _create(path, checkpoint, card, config, pictures.class_names)
+                    create_run(path, checkpoint, card, config, pictures.class_names)
                 else:
-                    _save(path, checkpoint, card, config, pictures.class_names)
+                    save_checkpoint(path, checkpoint, card, config, pictures.class_names)
             if trackers and not accelerator.trackers:
                 accelerator.init_trackers(path.name)
             accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
@@ -144,60 +135,12 @@ def default_name(config: Config) -> str:
     return f"{Path(config.data.name).name}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def record_run(
-    run: Run,
-    split: str,
-    *,
-    device: str = "auto",
-    precision: str = "no",
-    batch_size: int = RECORD_BATCH,
-    keep_logits: bool = True,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> ExitRecord:
-    """Run every exit of a trained run over a split and keep the scores in its folder.
-
-    Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
-
-    Args:
-        precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
-        force: replace the record of this split.
-
-    Raises:
-        FileExistsError: there is a record of this split.
-        ValueError: a bundled run, which is not changed.
-    """
-    if run.path.parent == BUNDLED_RUNS.resolve():
-        raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and record that")
-    target = run.path / "records" / split
-    if target.exists() and not force:
-        raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
-    pictures = _pictures(run.config, split)
-    model = run.model(device)
-    cost = measure_cost(model, build_reference(run.config.model, len(pictures.class_names)))
-    loader = make_loader(pictures, model.preprocess, batch_size=batch_size)
-    record = record_split(
-        model,
-        loader,
-        _meta(run.config, pictures, model, cost),
-        precision=precision,
-        keep_logits=keep_logits,
-        progress=progress,
-    )
-    record.save(target, force=force)
-    if split == "val":
-        cheapest = record.flops_fraction[0]
-        fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
-        write_policies(run.path / "policies.json", run.policies() | fitted)
-    return ExitRecord.load(target)
-
-
 class _Validator:
     """Model → accuracy per exit and area on fixed validation images."""
 
     def __init__(self, pictures: Pictures, config: Config, model: DMPO, cost: Cost) -> None:
         self.loader = make_loader(pictures, model.preprocess, batch_size=RECORD_BATCH)
-        self.meta = _meta(config, pictures, model, cost)
+        self.meta = record_meta(config, pictures, model, cost)
         self.precision = config.training.precision
 
     def __call__(self, model: nn.Module) -> Validation:
@@ -210,33 +153,12 @@ class _Validator:
         return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)
 
 
-def _pictures(config: Config, split: str) -> Pictures:
-    data = config.data
-    return load_pictures(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
-
-
 def _sample(pictures: Pictures, size: int) -> Pictures:
     """At most ``size`` of them, evenly spread over the classes."""
     if len(pictures) <= size:
         return pictures
     order = np.argsort(pictures.labels, kind="stable")
     return pictures.subset(np.sort(order[np.linspace(0, len(order) - 1, size).astype(int)]))
-
-
-def _meta(config: Config, pictures: Pictures, model: DMPO, cost: Cost) -> RecordMeta:
-    return RecordMeta(
-        data=config.data.name,
-        split=pictures.split,
-        class_names=pictures.class_names,
-        exits=model.exits,
-        flops=cost.cumulative,
-        reference_flops=cost.reference,
-        indices=pictures.indices,
-        flops_convention=CONVENTION,
-        model=config.model.backbone,
-        image_size=config.model.image_size,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path, dict[str, Any] | None]:
@@ -263,42 +185,3 @@ def _differs(run: Run, config: Config) -> str:
         for f in dataclasses.fields(old)
         if getattr(old, f.name) != getattr(new, f.name)
     )
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without unpickling code.
-
-    Raises:
-        FileNotFoundError: no epoch has been finished yet.
-        ValueError: the file is not a checkpoint.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"nothing to resume: no file {path}; start again with --force")
-    broken = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except broken as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-        raise ValueError(f"{path} is not a readable checkpoint (truncated or foreign): {reason}") from None
-    if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
-        raise ValueError(f"{path} is not a checkpoint of a run")
-    return saved
-
-
-def _create(path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]) -> None:
-    """The run folder, whole, behind the first epoch; one that it replaces stays until then."""
-    with atomic_folder(path) as folder:
-        write_text(folder / "config.json", config.to_json() + "\n")
-        _save(folder, checkpoint, card, config, class_names)
-
-
-def _save(path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]) -> None:
-    """The checkpoint comes last: the epochs it counts have everything else on disk."""
-    with atomic_file(path / "history.csv") as temporary:
-        pd.DataFrame(checkpoint["history"]).to_csv(temporary, index=False)
-    save_weights(path, checkpoint["best"], config.model, class_names)
-    write_text(path / "card.md", card)
-    with atomic_file(path / "checkpoint.pt") as temporary:
-        torch.save(checkpoint, temporary)

@@ -14,7 +14,7 @@ from exercises import exercise
 @exercise
 def check_1(answer: int) -> str:
     """Eight of ten; and no picture is in two splits."""
-    return "" if int(answer) == _training_pictures(1000) else "make the folder, and ask `dx.load_pictures`."
+    return "" if int(answer) == _training_pictures(1000) else "make the folder, and ask `dx.load_images`."
 
 
 @exercise
@@ -45,4 +45,4 @@ def _training_pictures(count: int) -> int:
     from own_pictures import make_pictures
 
     with tempfile.TemporaryDirectory() as folder:
-        return len(dx.load_pictures(str(make_pictures(Path(folder), count)), "train"))
+        return len(dx.load_images(str(make_pictures(Path(folder), count)), "train"))

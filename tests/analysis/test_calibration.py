@@ -15,18 +15,16 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassCalibrationError
 
 from dmpo_explore.analysis.calibration import (
-    RANGE,
     adaptive_calibration_error,
     brier_score,
     calibration_error,
     calibration_table,
     expected_error,
-    fit_temperatures,
     negative_log_likelihood,
     probabilities,
     reliability_table,
-    tempered_record,
 )
+from dmpo_explore.fitting.temperature import RANGE, fit_temperatures, tempered_record
 from dmpo_explore.records.record import ExitRecord
 
 

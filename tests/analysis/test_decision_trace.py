@@ -13,8 +13,10 @@ from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.analysis.decision_trace import COMPARED, likeliest, way
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.policies.base import ByValue
-from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, EntropyPolicy, OraclePolicy, PatiencePolicy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.controls import OraclePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, PatiencePolicy
+from dmpo_explore.policies.scalar import ByValue
 
 RECORD = make_record(120, 4, 5, seed=3)
 SINGLE = make_record(10, 1, 5)

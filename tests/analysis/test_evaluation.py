@@ -12,21 +12,19 @@ from synthetic import make_record
 from dmpo_explore.analysis.evaluation import (
     ALL_WISHES,
     BUDGETS,
-    FULL,
     PROTOCOLS,
-    describe,
     evaluate_policies,
     evaluate_protocol,
     evaluate_runs,
     fit_wish,
-    policy_table,
-    table,
 )
 from dmpo_explore.analysis.metrics import bootstrap_difference, summarise
+from dmpo_explore.analysis.tables import policy_table, table
 from dmpo_explore.config import Config
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.target import FULL, describe
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.runs.run import load_run
+from dmpo_explore.runs.store import load_run
 
 
 def make_run(root: Path, name: str, *, seed: int = 0, n_exits: int = 4, flops: tuple[float, ...] | None = None) -> None:

@@ -31,7 +31,7 @@ def naive(record: ExitRecord, image: ExitRecord, by: str) -> list[float]:
         point[np.arange(shape[0]), r.prediction[row]] = r.confidence[row]
         return point
 
-    return [float(np.linalg.norm(place(record, row) - place(image, 0))) for row in range(record.images)]
+    return [float(np.linalg.norm(place(record, row) - place(image, 0))) for row in range(record.n_images)]
 
 
 @pytest.mark.parametrize(("record", "by"), [(RECORD, "logits"), (BARE, "scores")])
@@ -54,7 +54,7 @@ def test_distances_and_the_nearest_are_the_naive_ones(record: ExitRecord, by: st
 def test_one_of_the_crowd_is_usual_on_average(record: ExitRecord) -> None:
     """Leave-one-out: for images of the crowd the share is a quantile, so about uniform."""
     found = crowd(record)
-    shares = [found.unlike(record.subset([row]), without=row) for row in range(record.images)]
+    shares = [found.unlike(record.subset([row]), without=row) for row in range(record.n_images)]
     assert 0.45 < np.mean(shares) < 0.55
     assert np.mean(np.array(shares) >= 0.9) == pytest.approx(0.1, abs=0.02)
 

@@ -7,11 +7,12 @@ import pytest
 from scipy.stats import binom
 from synthetic import make_record
 
-from dmpo_explore.analysis.calibration import calibration_error, tempered_record
+from dmpo_explore.analysis.calibration import calibration_error
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.analysis.shift import drift_table, excess_p_value
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.policies.catalogue import FixedPolicy
+from dmpo_explore.fitting.temperature import tempered_record
+from dmpo_explore.policies.controls import FixedPolicy
 
 
 def test_rows_are_what_the_metrics_say() -> None:

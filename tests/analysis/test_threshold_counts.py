@@ -13,8 +13,8 @@ from synthetic import make_record
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import threshold_counts
-from dmpo_explore.policies.base import ByScore
 from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.scalar import ByScore
 
 DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
 SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ByScore)]

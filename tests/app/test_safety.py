@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from dmpo_explore_app.components import widgets
+from dmpo_explore_app import messages
 from dmpo_explore_app.state import url
 from made_up import HOSTILE, MAIN, save_run
 from streamlit.testing.v1 import AppTest
@@ -93,7 +93,7 @@ def test_any_parameter_may_hold_anything(root: Path, view: str, value: str) -> N
 
 def test_long_parameters_are_cut() -> None:
     assert 100 <= url.LONGEST <= 1000
-    assert len(widgets.plain("<" * 5000)) <= 400
+    assert len(messages.plain("<" * 5000)) <= 400
 
 
 @pytest.mark.parametrize("view", PAGES)

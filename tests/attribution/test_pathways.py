@@ -10,7 +10,7 @@ import torch
 from small_model import K, made, pictures
 from torch import nn
 
-from dmpo_explore.attribution.pathways import trunk_versus_bypass
+from dmpo_explore.attribution.pathways import attribute_pathways
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
@@ -18,7 +18,7 @@ def test_both_ways_add_up(bypass: str) -> None:
     model = made(bypass=bypass, predictor="linear")
     x = pictures(1)[0]
     calls: list[tuple[int, int]] = []
-    found = trunk_versus_bypass(model, x, target=1, baseline="mean", progress=lambda *call: calls.append(call))
+    found = attribute_pathways(model, x, target=1, baseline="mean", progress=lambda *call: calls.append(call))
     with torch.no_grad():
         there, nothing = model(torch.stack((x, torch.zeros_like(x))))[:, :, 1].numpy()
     np.testing.assert_allclose(found.logit, there, atol=1e-5)
@@ -40,7 +40,7 @@ def test_a_linear_exit_is_split_exactly() -> None:
     stage = model.stages[0]
     stage.norm = nn.Identity()
     x = pictures(1)
-    found = trunk_versus_bypass(model, x, target=2, exits=[0], baseline="mean")
+    found = attribute_pathways(model, x, target=2, exits=[0], baseline="mean")
     with torch.no_grad():
         tokens = [stage.trunk(model.embed(pixels)) for pixels in (x, torch.zeros_like(x))]
         added = [stage.bypass(t)[0] - t for t in tokens]
@@ -53,7 +53,7 @@ def test_a_linear_exit_is_split_exactly() -> None:
 
 def test_maps_of_a_convolutional_backbone_add_up_too() -> None:
     model = made(backbone="test_convnext", exits=2, predictor="linear")
-    found = trunk_versus_bypass(model, pictures(1)[0], target=0, baseline="mean")
+    found = attribute_pathways(model, pictures(1)[0], target=0, baseline="mean")
     np.testing.assert_allclose(found.trunk + found.bypass, found.difference + found.delta, atol=1e-4)
     assert [m.shape for m in found.trunk_tokens] == [stage.grid for stage in model.stages]
 
@@ -61,7 +61,7 @@ def test_maps_of_a_convolutional_backbone_add_up_too() -> None:
 def test_the_model_is_left_as_it_was() -> None:
     model = made().train()
     wanted = [p.requires_grad for p in model.parameters()]
-    trunk_versus_bypass(model, pictures(1)[0], exits=[0])
+    attribute_pathways(model, pictures(1)[0], exits=[0])
     assert model.training
     assert [p.requires_grad for p in model.parameters()] == wanted
     assert not any(m._forward_hooks for m in model.modules())
@@ -81,4 +81,4 @@ def test_the_model_is_left_as_it_was() -> None:
 )
 def test_what_cannot_be_asked_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        trunk_versus_bypass(made(), pictures(1)[0], **arguments)
+        attribute_pathways(made(), pictures(1)[0], **arguments)

@@ -11,8 +11,8 @@ from tiny import tiny_config
 
 import bundled_runs
 import dmpo_explore as dx
-from dmpo_explore.runs.run import read_weights
-from dmpo_explore.training.train import read_checkpoint
+from dmpo_explore.runs.weights_file import read_weights
+from dmpo_explore.training.checkpoint import read_checkpoint
 
 
 def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from synthetic import make_record
 
 import calibration
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_error, fit_temperatures
+from dmpo_explore.analysis.calibration import calibration_error
+from dmpo_explore.fitting.temperature import fit_temperatures
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

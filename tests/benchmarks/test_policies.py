@@ -46,7 +46,7 @@ def test_a_gain_is_read_at_the_compute_that_was_spent(run: dx.Run) -> None:
 
 def test_choices_look_at_val_only(run: dx.Run) -> None:
     for fitted_on, held_out in policies.pairs(run, "val", 3):
-        assert fitted_on.images == held_out.images == 150 and held_out.meta.split == "val"
+        assert fitted_on.n_images == held_out.n_images == 150 and held_out.meta.split == "val"
         assert not set(fitted_on.meta.indices.tolist()) & set(held_out.meta.indices.tolist())  # type: ignore[union-attr]
     ours = list(policies.pairs(run, "test", 2))
     assert [test.meta.split for _, test in ours] == ["test", "test"]

@@ -13,7 +13,7 @@ from synthetic import make_record
 import dmpo_explore as dx
 import risk_control
 from dmpo_explore.fitting.risk_control import candidates, certify
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 POLICY = ConfidencePolicy((0.0,))
 

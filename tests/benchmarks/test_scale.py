@@ -14,7 +14,7 @@ import scale
 def test_a_made_up_record_is_a_record(tmp_path: Path) -> None:
     record = scale.made_up(300, 5)
     record.save(tmp_path / "record")
-    assert dx.ExitRecord.load(tmp_path / "record").images == 300
+    assert dx.ExitRecord.load(tmp_path / "record").n_images == 300
     accuracy = record.correct.mean(axis=0)
     assert (np.diff(accuracy) > 0).all() and 0.2 < accuracy[0] < accuracy[-1] < 0.9
 

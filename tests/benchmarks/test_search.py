@@ -11,7 +11,7 @@ import pytest
 
 import search as bench
 from _search import report as page
-from dmpo_explore.search.pareto import Goal
+from dmpo_explore.search.goal import Goal
 from search import EPOCHS, GRID, OURS, SPACE
 
 

@@ -21,7 +21,7 @@ from _common import timing as timing_module
 from _common.timing import PeakMemory, Timing, in_turn, ratio
 from _speed import report
 from _speed.arms import spend
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 def test_arms_take_turns() -> None:
@@ -121,7 +121,8 @@ def test_the_machine_is_named() -> None:
 def test_a_small_run_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dmpo_explore.training.train import record_run, train
+    from dmpo_explore.inference.torch_recording import record_run
+    from dmpo_explore.training.train import train
 
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(speed, "IMAGES", dict(speed.IMAGES))

@@ -12,7 +12,6 @@ import typer
 from typer.testing import CliRunner
 
 from dmpo_explore.cli.options import (
-    HELP,
     RENAMED,
     WISH,
     config_from,
@@ -24,7 +23,7 @@ from dmpo_explore.cli.options import (
     wish_options,
 )
 from dmpo_explore.cli.root import app
-from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
+from dmpo_explore.config import HELP, Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.data.images import DATASETS
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.predictors import PREDICTORS

@@ -28,9 +28,10 @@ from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.cli import root as root_module
 from dmpo_explore.config import Config
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.runs.run import load_run
-from dmpo_explore.training.train import record_run, train
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.training.train import train
 
 COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "export", "policies", "search", "runs", "app", "doctor"]
 

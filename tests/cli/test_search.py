@@ -11,13 +11,14 @@ from search_settings import FIXED
 from typer.testing import CliRunner, Result
 
 from dmpo_explore.cli import root
-from dmpo_explore.cli.options import HELP, RENAMED
+from dmpo_explore.cli.options import RENAMED
 from dmpo_explore.cli.search import front_lines, space_from, step_line, typed_fields
-from dmpo_explore.runs.run import load_run
+from dmpo_explore.config import HELP
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.search import run as run_module
 from dmpo_explore.search.run import SearchStep
 from dmpo_explore.search.space import default_space
-from dmpo_explore.search.study import search_front
+from dmpo_explore.search.study import load_front
 
 SPACE = """
 [space]
@@ -53,7 +54,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     done = call("--name", "s", "--space", tmp_path / "space.toml", "--trials", 2, *OPTIONS, "--no-flip",
                 "--device", "cpu", "--search-seed", 0, "--figure", tmp_path / "front.html", "--json")  # fmt: skip
-    front = search_front("s")
+    front = load_front("s")
     assert json.loads(done.stdout) == front.to_dict() and front.trials["finished"] == 2
     assert "trial 0: epoch 1/2; front of " in done.stderr and "trial 1: finished; front: " in done.stderr
     page = (tmp_path / "front.html").read_text()
@@ -73,7 +74,7 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     recorded = CliRunner().invoke(root.app, [*command, "--device", "cpu"])
     assert recorded.exit_code == 0, recorded.output
     run = load_run(front.runs[-1])
-    assert set(run.splits()) == {"val", "test"} and run.record("val").images == 143 > FIXED["validation_size"]
+    assert set(run.splits()) == {"val", "test"} and run.record("val").n_images == 143 > FIXED["validation_size"]
 
     more = call("--resume", "s", "--trials", 3, "--device", "cpu").stderr
     assert "trial 2: epoch 1/2; front of " in more

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dmpo_explore.data import sources
-from dmpo_explore.data.images import DATASETS, SPLITS, Pictures, fetch_data, load_pictures
+from dmpo_explore.data.images import DATASETS, SPLITS, Pictures, fetch_data, load_images
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +21,11 @@ def fashion_train() -> Pictures:
         fetch_data("fashion-mnist")
     except FileNotFoundError as error:
         pytest.skip(f"Fashion-MNIST cannot be fetched here: {error}")
-    return load_pictures("fashion-mnist", "train")
+    return load_images("fashion-mnist", "train")
 
 
 def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
-    test = load_pictures("fashion-mnist", "test")
+    test = load_images("fashion-mnist", "test")
     assert len(test) == 10_000
     assert np.bincount(test.labels).tolist() == [1000] * 10
     assert test.labels[:8].tolist() == [9, 2, 1, 1, 6, 1, 4, 6]
@@ -38,7 +38,7 @@ def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
 
 @pytest.mark.data
 def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: Pictures) -> None:
-    val = load_pictures("fashion-mnist", "val", train_size=100, seed=7)
+    val = load_images("fashion-mnist", "val", train_size=100, seed=7)
     assert np.bincount(val.labels).tolist() == [500] * 10
     assert val.indices[:6].tolist() == [17, 28, 50, 66, 72, 89]  # published: must never change
     assert len(fashion_train) == 55_000
@@ -49,20 +49,20 @@ def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: Pictures) -> N
 @pytest.mark.data
 @pytest.mark.usefixtures("fashion_train")
 def test_train_size_counts_what_val_leaves() -> None:
-    val = load_pictures("fashion-mnist", "val")
-    first = load_pictures("fashion-mnist", "train", train_size=1000)
-    again = load_pictures("fashion-mnist", "train", train_size=1000)
-    other = load_pictures("fashion-mnist", "train", train_size=1000, seed=1)
+    val = load_images("fashion-mnist", "val")
+    first = load_images("fashion-mnist", "train", train_size=1000)
+    again = load_images("fashion-mnist", "train", train_size=1000)
+    other = load_images("fashion-mnist", "train", train_size=1000, seed=1)
     assert np.bincount(first.labels).tolist() == [100] * 10
     assert np.array_equal(first.indices, again.indices)
     assert not np.array_equal(first.indices, other.indices)
     assert not np.intersect1d(first.indices, val.indices).size
     with pytest.raises(ValueError, match="train_size=55001: fashion-mnist has 1 to 55000 training pictures"):
-        load_pictures("fashion-mnist", "train", train_size=55_001)
+        load_images("fashion-mnist", "train", train_size=55_001)
 
 
 def test_digits_splits_do_not_overlap() -> None:
-    splits = {split: load_pictures("digits", split) for split in SPLITS}
+    splits = {split: load_images("digits", split) for split in SPLITS}
     assert {name: len(part) for name, part in splits.items()} == {"train": 1295, "val": 143, "test": 359}
     assert not np.intersect1d(splits["train"].indices, splits["val"].indices).size
     assert all(part.class_names == tuple("0123456789") for part in splits.values())
@@ -73,7 +73,7 @@ def test_digits_splits_do_not_overlap() -> None:
 
 @given(rows=st.lists(st.integers(0, 358), max_size=20))
 def test_subset_and_at_agree(rows: list[int]) -> None:
-    test = load_pictures("digits", "test").subset(np.arange(359)[::-1])  # indices that fall
+    test = load_images("digits", "test").subset(np.arange(359)[::-1])  # indices that fall
     some = test.subset(rows)
     found = test.at(some.indices)
     assert len(some) == len(rows)
@@ -84,7 +84,7 @@ def test_subset_and_at_agree(rows: list[int]) -> None:
 
 
 def test_subset_by_mask_and_slice() -> None:
-    test = load_pictures("digits", "test")
+    test = load_images("digits", "test")
     threes = test.subset(test.labels == 3)
     assert len(threes) == (test.labels == 3).sum() > 0
     assert set(threes.labels.tolist()) == {3}
@@ -101,13 +101,13 @@ def test_subset_by_mask_and_slice() -> None:
 def test_unknown_names_list_the_valid_ones() -> None:
     for name in ("cifar", "", "/nowhere/at/all"):
         with pytest.raises(ValueError, match="unknown data") as error:
-            load_pictures(name, "test")
+            load_images(name, "test")
         assert all(valid in str(error.value) for valid in DATASETS)
         assert "image folder" in str(error.value)
     with pytest.raises(ValueError, match=r"unknown split 'valid'\. Did you mean 'val'"):
-        load_pictures("digits", "valid")
+        load_images("digits", "valid")
     with pytest.raises(ValueError, match="train_size=0: digits has 1 to 1295 training pictures"):
-        load_pictures("digits", "train", train_size=0)
+        load_images("digits", "train", train_size=0)
     with pytest.raises(ValueError, match="unknown data"):
         fetch_data("mnist")
 
@@ -123,7 +123,7 @@ def test_a_folder_without_splits_is_divided(tmp_path: Path) -> None:
         _paint(tmp_path / "dog" / "deep" / f"{i:02d}.PNG", (i, 1, 0))
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
-    parts = {split: load_pictures(str(tmp_path), split) for split in SPLITS}
+    parts = {split: load_images(str(tmp_path), split) for split in SPLITS}
     assert {name: np.bincount(part.labels).tolist() for name, part in parts.items()} == {
         "train": [32, 32],
         "val": [4, 4],
@@ -133,7 +133,7 @@ def test_a_folder_without_splits_is_divided(tmp_path: Path) -> None:
     assert len(seen) == 80  # every picture once
     assert parts["train"].class_names == ("cat", "dog")
     assert all(part[i][0, 0, 1] == part.labels[i] for part in parts.values() for i in range(len(part)))
-    reds = [[int(p[0, 0, 0]) for p in load_pictures(str(tmp_path), "test", seed=seed)] for seed in (0, 0, 1)]
+    reds = [[int(p[0, 0, 0]) for p in load_images(str(tmp_path), "test", seed=seed)] for seed in (0, 0, 1)]
     assert reds[0] == reds[1] != reds[2]
     assert fetch_data(str(tmp_path)) == tmp_path
 
@@ -143,7 +143,7 @@ def test_a_folder_with_train_and_test_has_val_cut_from_train(tmp_path: Path) -> 
         _paint(tmp_path / "train" / "a" / f"{i}.png")
         _paint(tmp_path / "train" / "b" / f"{i}.png")
     _paint(tmp_path / "test" / "b" / "x.png")
-    train, val, test = (load_pictures(str(tmp_path), split) for split in SPLITS)
+    train, val, test = (load_images(str(tmp_path), split) for split in SPLITS)
     assert (np.bincount(train.labels).tolist(), np.bincount(val.labels).tolist()) == ([10, 10], [2, 2])
     assert (test.labels.tolist(), test.class_names) == ([1], ("a", "b"))
     assert test[0].shape == (4, 6, 3)
@@ -152,25 +152,25 @@ def test_a_folder_with_train_and_test_has_val_cut_from_train(tmp_path: Path) -> 
 
 def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no class folders"):
-        load_pictures(str(tmp_path), "train")
+        load_images(str(tmp_path), "train")
     (tmp_path / "train" / "a").mkdir(parents=True)
     with pytest.raises(ValueError, match="holds no pictures"):
-        load_pictures(str(tmp_path), "train")
+        load_images(str(tmp_path), "train")
     _paint(tmp_path / "train" / "a" / "0.png")
     with pytest.raises(ValueError, match="class 'a' has 1 pictures; it needs at least 3"):
-        load_pictures(str(tmp_path), "val")
+        load_images(str(tmp_path), "val")
     with pytest.raises(FileNotFoundError, match=r"no folder 'test' \(it has train\)"):
-        load_pictures(str(tmp_path), "test")
+        load_images(str(tmp_path), "test")
     _paint(tmp_path / "test" / "new" / "0.png")
     with pytest.raises(ValueError, match="new is a class that train does not have"):
-        load_pictures(str(tmp_path), "test")
+        load_images(str(tmp_path), "test")
 
 
 def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
     for name in ("0", "1"):
         _paint(tmp_path / "test" / "a" / f"{name}.png")
     (tmp_path / "test" / "a" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is missing")
-    test = load_pictures(str(tmp_path), "test")
+    test = load_images(str(tmp_path), "test")
     assert test[0].shape == (4, 6, 3)
     with pytest.raises(ValueError, match=r"1\.png cannot be read as a picture"):
         test[1]
@@ -185,7 +185,7 @@ def test_grey_alpha_and_rotated_files_become_rgb(tmp_path: Path) -> None:
     exif = turned.getexif()
     exif[0x0112] = 6  # to be turned by a quarter
     turned.save(folder / "2.jpg", exif=exif)
-    grey, alpha, quarter = load_pictures(str(tmp_path), "test")
+    grey, alpha, quarter = load_images(str(tmp_path), "test")
     assert grey[1, 2].tolist() == [7, 7, 7]
     assert alpha[0, 0].tolist() == [255, 204, 204]
     assert quarter.shape == (3, 2, 3)
@@ -193,8 +193,8 @@ def test_grey_alpha_and_rotated_files_become_rgb(tmp_path: Path) -> None:
 
 def test_pictures_need_no_torch() -> None:
     code = (
-        "import sys, dmpo_explore.data.images as i; i.load_pictures('fashion-mnist', 'test')[0]; "
-        "i.load_pictures('digits', 'val'); assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)"
+        "import sys, dmpo_explore.data.images as i; i.load_images('fashion-mnist', 'test')[0]; "
+        "i.load_images('digits', 'val'); assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

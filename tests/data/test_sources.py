@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dmpo_explore.data import sources
-from dmpo_explore.data.images import fetch_data, load_pictures
+from dmpo_explore.data.images import fetch_data, load_images
 from dmpo_explore.data.sources import stratified_rows
 
 
@@ -64,7 +64,7 @@ def test_what_is_not_there_says_how_to_get_it(
     import torchvision.datasets
 
     with pytest.raises(FileNotFoundError, match=f"dmpo-explore fetch --data {name}") as error:
-        load_pictures(name, "train")
+        load_images(name, "train")
     assert ("apt-get install dataset-fashion-mnist" in str(error.value)) == (name == "fashion-mnist")
     monkeypatch.setattr(torchvision.datasets, kind, _no_network)
     with pytest.raises(FileNotFoundError, match=f"{name} could not be downloaded into .*no network"):
@@ -93,12 +93,12 @@ def test_fashion_mnist_from_the_callers_folder(nothing_fetched: Path, tmp_path: 
     nested.mkdir(parents=True)
     for name, content in raw.items():
         (nested / name).write_bytes(content)
-    assert len(load_pictures("fashion-mnist", "test", root=tmp_path / "root")) == 10_000
+    assert len(load_images("fashion-mnist", "test", root=tmp_path / "root")) == 10_000
     labels = nested / "t10k-labels-idx1-ubyte"
     labels.unlink()
     (nested / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(raw[labels.name])[:-100])
     with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte\.gz is damaged"):
-        load_pictures("fashion-mnist", "test", root=tmp_path / "root")
+        load_images("fashion-mnist", "test", root=tmp_path / "root")
 
 
 def test_cifar_through_torchvision(nothing_fetched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_cifar_through_torchvision(nothing_fetched: Path, monkeypatch: pytest.Mo
             self.targets = [0, 1] * (len(self.data) // 2)
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", Fake)
-    train, val, test = (load_pictures("cifar100", split) for split in ("train", "val", "test"))
+    train, val, test = (load_images("cifar100", split) for split in ("train", "val", "test"))
     assert (len(train), len(val), len(test)) == (7000, 5000, 8)
     assert np.bincount(val.labels).tolist() == [2500, 2500]
     assert test.class_names == ("plane", "car")
@@ -131,7 +131,7 @@ def test_flowers_keeps_its_published_splits(tmp_path: Path) -> None:
     savemat(folder / "setid.mat", {key: np.array(value, dtype=np.uint16) for key, value in numbers.items()})
     for number in range(1, 5):
         Image.new("RGB", (5, 3), (number * 10, 0, 0)).save(folder / "jpg" / f"image_{number:05d}.jpg", quality=100)
-    parts = {split: load_pictures("flowers102", split, root=tmp_path) for split in ("train", "val", "test")}
+    parts = {split: load_images("flowers102", split, root=tmp_path) for split in ("train", "val", "test")}
     assert {name: part.labels.tolist() for name, part in parts.items()} == {"train": [4, 0], "val": [4], "test": [101]}
     assert abs(int(parts["train"][0][0, 0, 0]) - 40) <= 2
     assert len(parts["val"].class_names) == 102
@@ -144,4 +144,4 @@ def test_a_small_folder_says_which_class_is_too_small(tmp_path: Path) -> None:
         for i in range(count):
             Image.new("L", (2, 2)).save(tmp_path / label / f"{i}.png")
     with pytest.raises(ValueError, match="class 'few' has 4 pictures; it needs at least 5 to be divided"):
-        load_pictures(str(tmp_path), "test")
+        load_images(str(tmp_path), "test")

@@ -13,7 +13,8 @@ from synthetic import make_meta, record_from_logits
 
 from dmpo_explore.data import torch_corruptions
 from dmpo_explore.data.images import Pictures
-from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted, record_corrupted
+from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted
+from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.records.record import ExitRecord
 
 
@@ -116,7 +117,7 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     first = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert [(name, strength) for name, strength, _ in first] == [(n, s) for n in CORRUPTIONS for s in STRENGTHS]
     assert made[:2] == ["test, noise 1", "test, noise 2"] and len(made) == 20 and run.asked == 1
-    assert all(record.images == 4 for *_, record in first)
+    assert all(record.n_images == 4 for *_, record in first)
     shutil.rmtree(tmp_path / "blur-2")
     again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert len(again) == 20 and made[20:] == ["test, blur 2"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dmpo_explore.config import Preprocess
-from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import ImageDataset, make_loader, make_transform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -24,7 +24,7 @@ def test_a_plain_picture_stays_plain(value: int, size: int, height: int, width: 
 
 @pytest.mark.parametrize("size", [14, 28, 70])
 def test_resizing_equals_pillow_within_a_grey_level(size: int) -> None:
-    picture = load_pictures("fashion-mnist", "test")[3]
+    picture = load_images("fashion-mnist", "test")[3]
     out = make_transform(Preprocess(size, (0.0,) * 3, (1.0,) * 3))(picture)
     wanted = np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
     difference = (out * 255).permute(1, 2, 0).numpy() - wanted.astype(np.float32)
@@ -74,7 +74,7 @@ def test_transform_bad_input() -> None:
 
 
 def test_dataset_and_loader_keep_order_and_labels() -> None:
-    pictures = load_pictures("digits", "test").subset(slice(0, 10))
+    pictures = load_images("digits", "test").subset(slice(0, 10))
     pre = Preprocess(16, MEAN, STD)
     dataset = ImageDataset(pictures, make_transform(pre))
     batches = list(make_loader(pictures, pre, batch_size=4))
@@ -87,7 +87,7 @@ def test_dataset_and_loader_keep_order_and_labels() -> None:
 
 def test_the_global_seed_alone_decides_an_epoch() -> None:
     """What resuming bit-equal rests on."""
-    pictures = load_pictures("digits", "test").subset(slice(0, 64))
+    pictures = load_images("digits", "test").subset(slice(0, 64))
     pre = Preprocess(8, MEAN, STD)
     used = make_loader(pictures, pre, batch_size=16, shuffle=True, flip=True, crop_scale=0.7)
     list(used)  # an epoch behind it
@@ -104,7 +104,7 @@ def test_the_global_seed_alone_decides_an_epoch() -> None:
 
 
 def test_loader_bad_input() -> None:
-    pictures = load_pictures("digits", "test")
+    pictures = load_images("digits", "test")
     pre = Preprocess(8, MEAN, STD)
     with pytest.raises(ValueError, match="digits test holds no pictures"):
         make_loader(pictures.subset([]), pre, batch_size=4)

@@ -9,7 +9,8 @@ from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
 from dmpo_explore.figures.compare import as_text, class_figure, difference_figure, mark_points
-from dmpo_explore.figures.trade_off import MODEL_COLOURS, trade_off_figure
+from dmpo_explore.figures.style import MODEL_COLOURS
+from dmpo_explore.figures.trade_off import trade_off_figure
 
 ACCURACY = pd.DataFrame({"a": [0.5, 0.9], "b": [0.8, 0.7]}, index=["cat", "<img src=x>"])
 

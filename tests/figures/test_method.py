@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.figures.method import flips_figure, journey_figure, nominal_figure, schedule_figure
-from dmpo_explore.figures.trade_off import RIGHT, WRONG
+from dmpo_explore.figures.style import RIGHT, WRONG
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 

@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.analysis.calibration import fit_temperatures, reliability_table, tempered_record
+from dmpo_explore.analysis.calibration import reliability_table
 from dmpo_explore.analysis.shift import drift_table
 from dmpo_explore.figures.reliability import PANELS, coverage_figure, drift_figure, gain_figure, reliability_figure
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 
 
 def reliability() -> dict[str, pd.DataFrame]:

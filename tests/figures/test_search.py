@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from dmpo_explore.figures.search import front_figure, hypervolume_figure
-from dmpo_explore.figures.trade_off import MODEL_COLOURS
+from dmpo_explore.figures.style import MODEL_COLOURS
 
 FRONT = pd.DataFrame(
     {"run": ["s-001-e2", "s-000-e1"], "accuracy": [0.6, 0.8], "flops_fraction": [0.2, 0.5], "threshold": [0.7, 0.9]}

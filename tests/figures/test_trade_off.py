@@ -12,15 +12,9 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
-from dmpo_explore.figures.trade_off import (
-    MODEL_COLOURS,
-    class_exit_heat_map,
-    confidence_by_exit,
-    exit_colours,
-    exit_histogram,
-    history_figure,
-    trade_off_figure,
-)
+from dmpo_explore.figures.style import MODEL_COLOURS, exit_colours
+from dmpo_explore.figures.trade_off import class_exit_heat_map, confidence_by_exit, exit_histogram, trade_off_figure
+from dmpo_explore.figures.training import history_figure
 
 LABELS = ("exit 1", "exit 2", "exit 3")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dmpo_explore.figures.training import kept_epoch, learning_figure, second_phase
-from dmpo_explore.runs.run import load_run
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.schedules import loss_weights
 
 

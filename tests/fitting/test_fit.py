@@ -12,12 +12,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, record_from_logits
 
-from dmpo_explore.analysis.calibration import fit_temperatures, tempered_record
 from dmpo_explore.fitting.fit import TIE, cross_validated_gain, fit_policy, realised_flops, sweep
 from dmpo_explore.fitting.risk_control import RISKS, certify
-from dmpo_explore.fitting.sweep import learned_policy
+from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 from dmpo_explore.inference.loop import route
-from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy
+from dmpo_explore.policies.catalogue import POLICIES, learned_policy
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 names = st.sampled_from(sorted(POLICIES))
@@ -33,7 +33,7 @@ def at(record: ExitRecord, name: str, threshold: float) -> Any:
 def outcome(record: ExitRecord, name: str, threshold: float) -> tuple[int, float]:
     """Right answers and mean cost of one threshold, the slow way."""
     exits = at(record, name, threshold)
-    rows = np.arange(record.images)
+    rows = np.arange(record.n_images)
     return int(record.correct[rows, exits].sum()), float(np.mean(record.flops_fraction[exits]))
 
 
@@ -59,10 +59,10 @@ def test_the_sweep_tells_what_happens(name: str, seed: int, n_exits: int, n_imag
         exits = replace(base, thresholds=(float(threshold),)).exits(record)
         assert swept.correct[i] == record.correct[np.arange(n_images), exits].sum()
         assert swept.flops_fraction[i] == pytest.approx(np.mean(record.flops_fraction[exits]), abs=1e-12)
-        assert swept.shares[i].tolist() == np.bincount(exits, minlength=n_exits).tolist()
+        assert swept.exit_counts[i].tolist() == np.bincount(exits, minlength=n_exits).tolist()
     assert (np.diff(swept.flops_fraction) >= -1e-12).all()
-    assert swept.shares[-1, -1] == n_images
-    assert swept.shares[0, 0] == n_images or n_exits == 1
+    assert swept.exit_counts[-1, -1] == n_images
+    assert swept.exit_counts[0, 0] == n_images or n_exits == 1
 
 
 @given(scored, st.integers(0, 999), st.integers(2, 5))
@@ -125,7 +125,7 @@ def test_scores_closer_than_the_tie_leave_together() -> None:
     confidence = np.array([[0.9], [0.9 - 5e-7], [0.9 - 1e-6], [0.5]], np.float32).repeat(2, axis=1)
     tied = ExitRecord(**{**vars(record), "confidence": confidence})
     swept = sweep(tied)
-    assert swept.shares[:, 0].tolist() == [4, 3, 0]
+    assert swept.exit_counts[:, 0].tolist() == [4, 3, 0]
     assert swept.thresholds.tolist() == pytest.approx([0, 0.7, 1.01], abs=1e-6)
 
 

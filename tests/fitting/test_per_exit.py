@@ -21,8 +21,8 @@ from dmpo_explore.fitting.per_exit import (
     one_cut_each,
     one_pass,
 )
-from dmpo_explore.fitting.sweep import TIE, leaning
-from dmpo_explore.policies.catalogue import ConfidencePolicy, EntropyPolicy
+from dmpo_explore.policies.ranking import TIE, leaning
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 from dmpo_explore.records.record import ExitRecord
 
 

@@ -12,7 +12,9 @@ from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.fitting.risk_control import RISKS, candidates, certify, disagreement, hoeffding_bentkus, too_early
-from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.controls import OraclePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 
 
 @pytest.mark.parametrize("n", [1, 50, 5000])
@@ -66,7 +68,7 @@ def test_a_certificate_by_a_loop(risk: str) -> None:
         if p > 0.05:
             break
         last = threshold
-    assert found.certified and found.threshold == last and found.p_value <= 0.05 and found.images == 1500
+    assert found.certified and found.threshold == last and found.p_value <= 0.05 and found.n_images == 1500
     stricter = certify(record, policy, risk, 0.06, 0.001)
     assert stricter.threshold >= found.threshold
     assert found.tested > stricter.tested - 1 > 1

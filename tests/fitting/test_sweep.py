@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.fitting.sweep import SHARES, TIE, leaning, learned_policy, midway, share_thresholds, sweep, tie_ends
-from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, EntropyPolicy
+from dmpo_explore.fitting.sweep import sweep
+from dmpo_explore.policies.catalogue import POLICIES, learned_policy
+from dmpo_explore.policies.learned import SHARES
+from dmpo_explore.policies.ranking import TIE, leaning, midway, share_thresholds, tie_ends
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 
 
 def test_ties_end_where_a_gap_opens() -> None:
@@ -37,7 +40,7 @@ def test_a_sweep_of_budgeted_has_its_shares() -> None:
     record = make_record(500, 4, 5)
     swept = sweep(record, "budgeted")
     assert swept.thresholds.tolist() == SHARES.tolist()
-    going_on = 1 - swept.shares[:, 0] / 500
+    going_on = 1 - swept.exit_counts[:, 0] / 500
     assert going_on == pytest.approx(SHARES, abs=0.0021)
 
 

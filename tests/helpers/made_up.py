@@ -9,7 +9,7 @@ import numpy as np
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.images import load_images
 from dmpo_explore.utils.files import write_text
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
@@ -30,7 +30,7 @@ def save_run(
     Args:
         logits_of: splits whose records keep their logits.
     """
-    pictures = load_pictures("fashion-mnist", "test")
+    pictures = load_images("fashion-mnist", "test")
     rows = np.random.default_rng(7).choice(len(pictures), images, replace=False)
     names = (class_name or pictures.class_names[0], *pictures.class_names[1:])
     common: dict[str, Any] = {"data": "fashion-mnist", "class_names": names, "model": "made *up*"}

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import sklearn.linear_model  # noqa: F401  its import draws from `random`, which hypothesis forbids later
 
-from dmpo_explore.fitting.sweep import learned_policy
-from dmpo_explore.policies.catalogue import POLICIES, Policy
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.policies.scores import SCORES, scores
 from dmpo_explore.records.record import ExitRecord, RecordMeta
 
@@ -31,7 +31,8 @@ def make_meta(n_images: int = 8, n_exits: int = 4, n_classes: int = 5, **changes
         "image_size": 32,
         "created": "2025-01-01T00:00:00+00:00",
     }
-    return RecordMeta(**(values | changes))
+    values |= changes
+    return RecordMeta(exit_blocks=values.pop("exits"), **values)
 
 
 def make_record(

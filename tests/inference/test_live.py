@@ -16,23 +16,15 @@ import torch
 from small_model import C, K, made, pictures
 from synthetic import make_meta, make_record
 
-from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.inference.live import (
-    ENGINES,
-    WARM_UP,
-    Arms,
-    LiveRun,
-    Look,
-    device_found,
-    load_average,
-    open_arms,
-    to_the_end,
-)
+from dmpo_explore.inference.live import WARM_UP, Arms, LiveRun, Look
 from dmpo_explore.inference.live_stats import CALLS
-from dmpo_explore.inference.loop import Inference
-from dmpo_explore.inference.torch_engine import record_split
-from dmpo_explore.policies.catalogue import ConfidencePolicy, Policy
+from dmpo_explore.inference.loop import InferenceResult
+from dmpo_explore.inference.torch_live import ENGINES, device_found, load_average, open_arms, to_the_end
+from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 RECORD = make_record(100)
 POLICY = ConfidencePolicy((0.6,))
@@ -54,7 +46,7 @@ class Bench:
     failing: Exception | None = None
     begun: int = 0
 
-    def early(self, rows: Any, policy: Policy) -> Inference:
+    def early(self, rows: Any, policy: Policy) -> InferenceResult:
         self.begun += 1
         assert self.allowed.acquire(timeout=20)
         if self.failing:
@@ -65,7 +57,7 @@ class Bench:
         part = RECORD.subset(rows)
         exits = policy.exits(part)
         at = np.arange(len(rows)), exits
-        return Inference(exits, part.prediction[at].astype(np.int64), part.confidence[at])
+        return InferenceResult(exits, part.prediction[at].astype(np.int64), part.confidence[at])
 
     def full(self, rows: Any) -> Any:
         self.log.append("full")
@@ -264,7 +256,7 @@ def test_what_cannot_be_asked_is_refused() -> None:
 @pytest.fixture(scope="module")
 def real() -> SimpleNamespace:
     """A small model, pictures of as many classes, what it said about them, and a run that has the pictures."""
-    model, found = made(), load_pictures("digits", "test")
+    model, found = made(), load_images("digits", "test")
     found = found.subset(found.labels < C)
     meta = make_meta(len(found), K, C, exits=model.exits)
     record = record_split(model, make_loader(found, model.preprocess, batch_size=16), meta)

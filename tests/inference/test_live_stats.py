@@ -10,8 +10,9 @@ import pytest
 from synthetic import make_record, ready_policy
 
 from dmpo_explore.inference.live_stats import CALLS, SHOWN, Call, Tally
-from dmpo_explore.inference.loop import Inference
-from dmpo_explore.policies.catalogue import ConfidencePolicy, PatiencePolicy, Policy
+from dmpo_explore.inference.loop import InferenceResult
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 RECORD = make_record(200)
@@ -26,7 +27,7 @@ def made(
     part = record.subset(rows)
     exits = policy.exits(part)
     at = np.arange(len(rows)), exits
-    early = Inference(exits, part.prediction[at].astype(np.int64), part.confidence[at])
+    early = InferenceResult(exits, part.prediction[at].astype(np.int64), part.confidence[at])
     return Call(rows, policy, early, part.prediction[:, -1].astype(np.int64), early_s, full_s)
 
 
@@ -101,7 +102,7 @@ def test_who_leaves_elsewhere_is_kept_with_the_distance_of_its_score() -> None:
     exits[later], exits[sooner] = 1, 1
     labels[later], labels[sooner] = RECORD.prediction[20 + later, 1], RECORD.prediction[20 + sooner, 1]
     labels[renamed] = (labels[renamed] + 1) % 5
-    tally.add(replace(call, early=Inference(exits, labels, call.early.confidence)))
+    tally.add(replace(call, early=InferenceResult(exits, labels, call.early.confidence)))
     count = tally.count()
     assert (count.images, count.agreed, count.full_agreed) == (40, 37, 40)
     found = {one.row - 20: one for one in count.disagreements}
@@ -129,7 +130,7 @@ def test_any_policy_is_held_against_the_record(policy: Policy) -> None:
     tally.add(call)
     assert tally.count().agreed == 40
     exits = np.where(call.early.exit == 0, 1, 0)
-    tally.add(replace(call, early=Inference(exits, call.early.label, call.early.confidence)))
+    tally.add(replace(call, early=InferenceResult(exits, call.early.label, call.early.confidence)))
     assert tally.count().agreed == 40
     distances = [one.distance for one in tally.count().disagreements]
     assert all((distance is None) == (policy.name == "budgeted") for distance in distances)

@@ -14,7 +14,10 @@ from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.inference import loop
 from dmpo_explore.inference.loop import Group, Queue, Router, check_images, images_in, route, route_stream
-from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy, Policy
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.controls import OraclePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 B, K = 90, 4
@@ -60,7 +63,7 @@ def ready(name: str) -> Policy:
 
 def assert_as_recorded(out: Any, policy: Policy, record: ExitRecord = RECORD) -> None:
     expected = policy.exits(record)
-    there = np.arange(record.images), expected
+    there = np.arange(record.n_images), expected
     np.testing.assert_array_equal(out.exit, expected)
     np.testing.assert_array_equal(out.label, record.prediction[there])
     np.testing.assert_allclose(out.confidence, record.confidence[there], atol=1e-3)  # logits were kept in float16

@@ -19,8 +19,9 @@ from dmpo_explore.inference.onnx_engine import OnnxEngine, read_facts
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_export import export_model
 from dmpo_explore.models.merging import merge
-from dmpo_explore.policies.catalogue import ConfidencePolicy, PatiencePolicy, Policy
-from dmpo_explore.runs.run import load_run
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.runs.store import load_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

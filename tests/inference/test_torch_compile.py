@@ -15,7 +15,7 @@ from torch import Tensor
 from dmpo_explore.inference.torch_compile import SIZES, Replayed, compiled, graphed
 from dmpo_explore.inference.torch_engine import as_step, infer, stage_function, stream
 from dmpo_explore.models.merging import merge
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 def threshold(model: Any, images: Tensor, share: float = 0.6) -> ConfidencePolicy:

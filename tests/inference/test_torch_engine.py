@@ -14,13 +14,17 @@ from synthetic import DEPLOYABLE, make_meta
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from dmpo_explore.analysis.calibration import tempered_record
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.torch_engine import all_logits, infer, plain_steps, record_split, stream
+from dmpo_explore.fitting.temperature import tempered_record
+from dmpo_explore.inference.torch_engine import infer, plain_steps, stream
+from dmpo_explore.inference.torch_recording import all_logits, record_split
 from dmpo_explore.models.factory import assemble
-from dmpo_explore.policies.base import ByScore
-from dmpo_explore.policies.catalogue import POLICIES, ConfidencePolicy, OraclePolicy, PatiencePolicy, Policy
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.controls import OraclePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.policies.scalar import ByScore
 from dmpo_explore.records.record import ExitRecord
 
 B, K, C, SIDE = 60, 4, 3, 32

@@ -15,7 +15,8 @@ from small_model import C, K, made, pictures
 from dmpo_explore.inference import torch_export
 from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.inference.torch_export import export_model
-from dmpo_explore.policies.catalogue import ConfidencePolicy, Policy
+from dmpo_explore.policies.catalogue import load_policy
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.utils.files import read_json
 
 CLASSES = tuple("abcde")
@@ -38,7 +39,7 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     assert [stage["outputs"] for stage in facts["stages"]] == [ladder, ladder, ["logits"]]
     assert (facts["class_names"], facts["exits"], facts["run"]) == (list(CLASSES), [2, 4, 6], "r")
     assert facts["preprocess"]["image_size"] == 32 and len(facts["preprocess"]["mean"]) == 3
-    loaded = Policy.load(path / "policy.json")
+    loaded = load_policy(path / "policy.json")
     assert loaded == POLICY and loaded.temperatures == POLICY.temperatures and loaded.fitted == {"on": "val"}
     readme = (path / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in readme for name in graphs) and f"{C} classes" in readme
@@ -71,7 +72,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="--force"):
         export_model(model, path, POLICY, CLASSES)
     export_model(model, path, ConfidencePolicy((0.25,)), CLASSES, force=True)
-    assert Policy.load(path / "policy.json").thresholds == (0.25,)
+    assert load_policy(path / "policy.json").thresholds == (0.25,)
 
 
 @pytest.mark.usefixtures("quick")
@@ -81,7 +82,7 @@ def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
         export_model(model, tmp_path / "out", ConfidencePolicy((0.5, 0.5, 0.5)), CLASSES)
     with pytest.raises(ValueError, match="train mode"):
         export_model(made().train(), tmp_path / "out", POLICY, CLASSES)
-    from dmpo_explore.policies.catalogue import OraclePolicy
+    from dmpo_explore.policies.controls import OraclePolicy
 
     with pytest.raises(ValueError, match="knows the labels"):
         export_model(model, tmp_path / "out", OraclePolicy((2,)), CLASSES)

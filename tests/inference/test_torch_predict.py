@@ -11,9 +11,10 @@ from tiny import tiny_config
 
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_predict import Prediction, predict_files, to_csv
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs.run import Run
-from dmpo_explore.training.train import record_run, train
+from dmpo_explore.training.train import train
 
 
 @pytest.fixture(scope="module")

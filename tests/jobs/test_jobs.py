@@ -18,12 +18,13 @@ import pytest
 from tiny import tiny_config
 from typer.testing import CliRunner
 
+from dmpo_explore import jobs
 from dmpo_explore.cli import root as root_module
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.jobs import jobs
+from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.jobs.progress import read_progress
-from dmpo_explore.runs.run import WEIGHTS, list_runs, load_run, read_weights
-from dmpo_explore.training.train import record_run
+from dmpo_explore.runs.store import list_runs, load_run
+from dmpo_explore.runs.weights_file import WEIGHTS, read_weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 CONFIG = tiny_config(epochs=12)
@@ -55,12 +56,12 @@ def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, [(job.name, jobs.status(job), job.log()) for job in jobs.list_jobs()]
+        assert time.monotonic() < end, [(job.name, jobs.job_status(job), job.log()) for job in jobs.list_jobs()]
         time.sleep(0.05)
 
 
 def state(name: str) -> str:
-    return jobs.status(jobs.load_job(name)).state
+    return jobs.job_status(jobs.load_job(name)).state
 
 
 # -- the real thing --
@@ -69,38 +70,38 @@ def state(name: str) -> str:
 @pytest.mark.slow
 def test_a_training_is_killed_goes_on_and_is_recorded(root: Path) -> None:
     job = jobs.start(CONFIG, "mine")
-    assert jobs.load_job("mine") == job and job.config == CONFIG and jobs.status(job).active
+    assert jobs.load_job("mine") == job and job.config == CONFIG and jobs.job_status(job).active
     with pytest.raises(FileExistsError, match="'mine' is being trained; wait for it, stop it"):
         jobs.start(CONFIG, "other")
     with pytest.raises(FileExistsError, match="stop it first"):
         jobs.forget("mine")
-    wait(lambda: jobs.status(job).epoch >= 2)
-    seen = jobs.status(job)
+    wait(lambda: jobs.job_status(job).epoch >= 2)
+    seen = jobs.job_status(job)
     assert seen.progress and seen.progress.what == "training" and seen.progress.epochs == 12
     assert seen.memory > 50 << 20 and seen.progress.loss is not None and "epoch 2/12" in job.log()
     os.kill(job.pid, signal.SIGKILL)
-    wait(lambda: not jobs.status(job).active)
-    killed = jobs.status(job)
+    wait(lambda: not jobs.job_status(job).active)
+    killed = jobs.job_status(job)
     assert (killed.state, killed.reason) == (jobs.FAILED, jobs.VANISHED) and killed.resumable and killed.epoch >= 2
     record_run(load_run("mine"), "val", device="cpu")  # of weights that are going to change
-    assert jobs.status(job).recorded == ("val",)
+    assert jobs.job_status(job).recorded == ("val",)
     again = jobs.resume("mine")
     assert "--resume=mine" in again.arguments
-    wait(lambda: not jobs.status(again).active)
-    end = jobs.status(again)
+    wait(lambda: not jobs.job_status(again).active)
+    end = jobs.job_status(again)
     assert end.state == jobs.FINISHED and end.epoch == end.epochs == 12 and end.recorded == ("val", "test"), again.log()
     assert "mine" in list_runs() and load_run("mine").history()["epoch"].tolist() == list(range(1, 13))
-    assert load_run("mine").record("test").images == 359 and read_weights(root / "mine")
+    assert load_run("mine").record("test").n_images == 359 and read_weights(root / "mine")
     recorded = np.array(load_run("mine").record("val").confidence)
     assert np.allclose(recorded, record_run(load_run("mine"), "val", device="cpu", force=True).confidence, atol=1e-4)
     assert not end.reason and not end.resumable
     with pytest.raises(ValueError, match="is finished; there is nothing to go on with"):
         jobs.resume("mine")
     (root / "mine" / WEIGHTS).touch()  # as a training does that goes on without recording
-    assert jobs.status(again).recorded == () and jobs.status(again).state != jobs.FINISHED
+    assert jobs.job_status(again).recorded == () and jobs.job_status(again).state != jobs.FINISHED
     anew = jobs.resume("mine")
-    wait(lambda: not jobs.status(anew).active)
-    assert jobs.status(anew).state == jobs.FINISHED, anew.log()
+    wait(lambda: not jobs.job_status(anew).active)
+    assert jobs.job_status(anew).state == jobs.FINISHED, anew.log()
     jobs.forget("mine")
     assert not jobs.list_jobs() and "mine" in list_runs()
 
@@ -150,13 +151,13 @@ def test_nothing_typed_becomes_an_option(root: Path, tmp_path: Path, monkeypatch
     become(SPEAKS, monkeypatch, tmp_path)
     hostile = Config(DataConfig("--force; touch hacked", root="$(touch hacked)"))
     job = jobs.start(hostile, "mine")
-    wait(lambda: not jobs.status(job).active)
+    wait(lambda: not jobs.job_status(job).active)
     _, command, progress, config, name, record = json.loads((tmp_path / "argv.json").read_text())
     folder = root / ".jobs" / "mine"
     assert (command, name, record) == ("train", "--name=mine", "--record")
     assert config == f"--config={folder / 'config.json'}" and progress.startswith(f"--progress={folder / 'progress-'}")
     assert job.config == hostile and not (tmp_path / "hacked").exists()
-    assert jobs.status(job).reason == "no luck today"
+    assert jobs.job_status(job).reason == "no luck today"
     assert os.getpgid(os.getpid()) != job.pid and sorted(os.listdir(root)) == [".jobs"]
 
 
@@ -216,9 +217,9 @@ def test_one_at_a_time_unless_asked(root: Path, tmp_path: Path, monkeypatch: pyt
         jobs.start(CONFIG, first.name, beside=True)
     second = jobs.start(CONFIG, "second", beside=True)
     assert [job.name for job in jobs.list_jobs()] == ["second", first.name]
-    assert jobs.status(first).active and jobs.status(second).active
+    assert jobs.job_status(first).active and jobs.job_status(second).active
     jobs.stop(second.name)
-    assert jobs.status(first).active and state("second") == jobs.STOPPED
+    assert jobs.job_status(first).active and state("second") == jobs.STOPPED
 
 
 def test_who_does_not_hear_ctrl_c_is_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +241,7 @@ def test_a_job_outlives_who_started_it(root: Path, tmp_path: Path, monkeypatch: 
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)
     job = jobs.load_job("mine")
-    assert jobs.status(job).active and os.getsid(job.pid) == job.pid != os.getsid(0)
+    assert jobs.job_status(job).active and os.getsid(job.pid) == job.pid != os.getsid(0)
     assert psutil.Process(job.pid).nice() >= 10
     jobs.stop("mine")
     assert state("mine") == jobs.STOPPED
@@ -252,12 +253,12 @@ def test_a_job_outlives_who_started_it(root: Path, tmp_path: Path, monkeypatch: 
 def test_why_a_job_failed_is_its_own_last_word(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(BREAKS, monkeypatch, tmp_path)
     job = jobs.start(CONFIG, "mine")
-    wait(lambda: not jobs.status(job).active)
-    assert jobs.status(job).reason == "KeyError: 'what'"
+    wait(lambda: not jobs.job_status(job).active)
+    assert jobs.job_status(job).reason == "KeyError: 'what'"
     become("", monkeypatch, tmp_path)
     job = jobs.resume("mine")
-    wait(lambda: not jobs.status(job).active)
-    assert jobs.status(job).reason == jobs.VANISHED and job.log().count("dmpo-explore train") == 2
+    wait(lambda: not jobs.job_status(job).active)
+    assert jobs.job_status(job).reason == jobs.VANISHED and job.log().count("dmpo-explore train") == 2
     assert len(job.log(most=10)) == 10
     with pytest.raises(ValueError, match="gone without a word"):
         jobs.measure(CONFIG)
@@ -271,8 +272,8 @@ def test_a_run_that_was_removed_is_said(root: Path, tmp_path: Path, monkeypatch:
         tmp_path,
     )
     job = jobs.start(CONFIG, "mine")
-    wait(lambda: not jobs.status(job).active)
-    assert state("mine") == jobs.DELETED and not jobs.status(job).resumable
+    wait(lambda: not jobs.job_status(job).active)
+    assert state("mine") == jobs.DELETED and not jobs.job_status(job).resumable
 
 
 @pytest.mark.parametrize(

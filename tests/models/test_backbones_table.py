@@ -20,14 +20,16 @@ from typer.testing import CliRunner
 
 from dmpo_explore.cli.root import app
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.inference.torch_engine import infer, record_split
+from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.merging import merge
 from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.run import load_run, read_weights, save_weights
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.weights_file import read_weights, save_weights
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
 ROWS = [

@@ -23,7 +23,7 @@ from dmpo_explore.models.flops import measure_cost
 from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor, LinearPredictor
 from dmpo_explore.models.timm_backbones import create_backbone
 from dmpo_explore.models.tuning import TUNINGS
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 C = 5
 FACTORS: dict[str, Sequence[Any]] = {

@@ -13,7 +13,7 @@ from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import CONVENTION, Cost, count_flops, measure_cost
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 # ViT-Ti/16 at 64 px: 16 patches, 1 class token, 12 blocks of width 192 with 3 heads and an MLP of 768
 D, MLP, PATCHES, N, C = 192, 768, 16, 17, 7

@@ -15,21 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
-from dmpo_explore.policies.catalogue import (
-    POLICIES,
-    BudgetedPolicy,
-    ConfidencePolicy,
-    EntropyPolicy,
-    FixedPolicy,
-    GatePolicy,
-    MarginPolicy,
-    OraclePolicy,
-    PatiencePolicy,
-    Policy,
-    RandomPolicy,
-    read_policies,
-    write_policies,
-)
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.catalogue import POLICIES, load_policy, policy_from_dict, read_policies, write_policies
+from dmpo_explore.policies.controls import FixedPolicy, OraclePolicy, RandomPolicy
+from dmpo_explore.policies.learned import BudgetedPolicy, GatePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 SCORED = ("confidence", "entropy", "margin")
@@ -111,7 +101,7 @@ def pabee_exit(says: list[int], patience: int) -> int:
 def first_exits(record: ExitRecord, n_exits: int) -> ExitRecord:
     """The record without its later exits."""
     assert record.logits is not None
-    meta = {"exits": record.meta.exits[:n_exits], "flops": record.meta.flops[:n_exits]}
+    meta = {"exits": record.meta.exit_blocks[:n_exits], "flops": record.meta.flops[:n_exits]}
     return record_from_logits(record.logits[:, :n_exits], record.labels, **meta)
 
 
@@ -119,7 +109,7 @@ def first_exits(record: ExitRecord, n_exits: int) -> ExitRecord:
 def test_all_images_at_once_equal_a_naive_loop(data: st.DataObject, seed: int, n_exits: int) -> None:
     record = make_record(30, n_exits, 3, seed)
     policy = data.draw(policies(n_exits))
-    assert policy.exits(record).tolist() == [naive_exit(policy, record, i) for i in range(record.images)]
+    assert policy.exits(record).tolist() == [naive_exit(policy, record, i) for i in range(record.n_images)]
 
 
 @given(st.data(), st.integers(0, 999), st.integers(2, 6))
@@ -127,9 +117,9 @@ def test_torch_decides_as_numpy_and_rows_may_leave(data: st.DataObject, seed: in
     """As the live engine does it: the rows that left are dropped from scores and state."""
     record = make_record(30, n_exits, 3, seed)
     policy = data.draw(policies(n_exits))
-    rows = torch.arange(record.images)
-    exits = torch.zeros(record.images, dtype=torch.int64)
-    state = policy.start(record.images, rows)
+    rows = torch.arange(record.n_images)
+    exits = torch.zeros(record.n_images, dtype=torch.int64)
+    state = policy.start(record.n_images, rows)
     for k in range(n_exits):
         columns = {name: torch.from_numpy(record.score(name)[:, k].copy())[rows] for name in policy.reads}
         leave, state = policy.decide(k, columns, state)
@@ -214,7 +204,7 @@ def test_thresholds_are_decided_in_float32_alike(threshold: float, steps: int) -
         score = np.nextafter(score, np.float32(np.sign(steps)))
     policy = ConfidencePolicy((threshold,))
     expected = score >= np.float32(threshold)
-    again = Policy.from_dict(json.loads(json.dumps(policy.to_dict())))
+    again = policy_from_dict(json.loads(json.dumps(policy.to_dict())))
     for p in (policy, again):
         assert p.decide(0, {"confidence": np.array([score])}, ())[0].tolist() == [expected]
         assert p.decide(0, {"confidence": torch.tensor([score])}, ())[0].tolist() == [expected]
@@ -239,7 +229,7 @@ def test_one_threshold_per_exit_but_the_last() -> None:
 def test_json_round_trip(tmp_path: Path) -> None:
     policy = EntropyPolicy((0.3, 0.7), {"split": "val", "target": {"flops": 0.3}})
     policy.save(tmp_path / "policy.json")
-    loaded = Policy.load(tmp_path / "policy.json")
+    loaded = load_policy(tmp_path / "policy.json")
     assert loaded == policy
     assert isinstance(loaded, EntropyPolicy)
     assert loaded.fitted == policy.fitted
@@ -310,7 +300,7 @@ def test_a_bad_threshold_is_named(name: str, threshold: Any) -> None:
 def test_a_bad_file_is_named(tmp_path: Path, values: Any, message: str) -> None:
     (tmp_path / "p.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match=message):
-        Policy.load(tmp_path / "p.json")
+        load_policy(tmp_path / "p.json")
     (tmp_path / "all.json").write_text(json.dumps({"mine": values}))
     with pytest.raises(ValueError, match=message):
         read_policies(tmp_path / "all.json")
@@ -318,7 +308,7 @@ def test_a_bad_file_is_named(tmp_path: Path, values: Any, message: str) -> None:
 
 def test_files_that_are_no_policies(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"p\.json"):
-        Policy.load(tmp_path / "p.json")
+        load_policy(tmp_path / "p.json")
     (tmp_path / "p.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"p\.json must hold a JSON object"):
         read_policies(tmp_path / "p.json")
@@ -342,7 +332,9 @@ def test_the_oracle_is_the_best_that_can_be() -> None:
 
 def test_the_oracle_cannot_decide_about_images() -> None:
     oracle = OraclePolicy((2,))
-    with pytest.raises(ValueError, match="'oracle' knows the labels: it is a bound .* use confidence, entropy"):
+    with pytest.raises(
+        ValueError, match="'oracle' knows the labels: it is a bound .* use another one, e.g. confidence"
+    ):
         oracle.decide(0, {"prediction": np.zeros(2, np.int32)}, ())
     assert [name for name, kind in POLICIES.items() if not kind.deployable] == ["oracle"]
 
@@ -376,13 +368,13 @@ def test_what_has_to_learn_says_so(name: str) -> None:
     ready = ready_policy(name, 0.5, 3, 3)
     with pytest.raises(ValueError, match="has not learned what it needs for 4 exits"):
         ready.exits(make_record(10, 4, 3))
-    assert Policy.from_dict(json.loads(json.dumps(ready.to_dict()))) == ready
+    assert policy_from_dict(json.loads(json.dumps(ready.to_dict()))) == ready
 
 
 def test_budgeted_sends_shares_on() -> None:
     """On the record that it learned from, ties aside, exactly; between learned shares, nearly."""
     record = make_record(1000, 4, 10, seed=1)
-    from dmpo_explore.fitting.sweep import learned_policy
+    from dmpo_explore.policies.catalogue import learned_policy
 
     policy = learned_policy(record, "budgeted")
     assert isinstance(policy, BudgetedPolicy)
@@ -413,7 +405,7 @@ def test_temperatures_soften_what_is_read(name: str, seed: int) -> None:
     plain = record_from_logits(softened, record.labels)
     plain = replace(plain, prediction=record.prediction)
     assert policy.exits(record).tolist() == replace(policy, temperatures=()).exits(plain).tolist()
-    again = Policy.from_dict(json.loads(json.dumps(policy.to_dict())))
+    again = policy_from_dict(json.loads(json.dumps(policy.to_dict())))
     assert again == policy != replace(policy, temperatures=())
 
 
@@ -432,7 +424,7 @@ def test_temperatures_need_logits_and_one_number_per_exit() -> None:
 
 def test_what_was_saved_before_there_were_temperatures_still_loads() -> None:
     old = {"policy": "confidence", "thresholds": [0.73], "fitted": {"split": "val"}}
-    policy = Policy.from_dict(old)
+    policy = policy_from_dict(old)
     assert (policy.temperatures, policy.learned) == ((), ()) and policy.to_dict() == old
 
 

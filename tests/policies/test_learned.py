@@ -10,9 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from synthetic import make_record
 
-from dmpo_explore.fitting.sweep import learned_policy
-from dmpo_explore.policies.catalogue import GatePolicy
-from dmpo_explore.policies.learned import CLIP, FEATURES, gate_target, judge, learn_gate, log_odds
+from dmpo_explore.policies.catalogue import learned_policy
+from dmpo_explore.policies.learned import CLIP, FEATURES, GatePolicy, gate_target, judge, learn_gate, log_odds
 
 
 def test_the_target_is_that_going_on_brings_nothing() -> None:

@@ -37,7 +37,7 @@ def test_round_trip_is_exact_and_mapped(tmp_path: Path) -> None:
 
 def test_sizes_and_derived_values() -> None:
     record = make_record(8, 3, 5)
-    assert (record.images, record.n_exits) == (8, 3)
+    assert (record.n_images, record.n_exits) == (8, 3)
     np.testing.assert_allclose(record.flops_fraction, [0.3, 0.5, 0.7])
     assert record.correct.shape == (8, 3)
     assert record.correct[2, 1] == (record.prediction[2, 1] == record.labels[2])
@@ -71,22 +71,22 @@ def test_labels_scores_and_six_facts_are_a_whole_record(folder: Path) -> None:
     assert (record.meta.model, record.meta.image_size) == ("unknown", None)
     assert record.meta.flops_convention == "1 MAC = 2 FLOPs"
     part = record.subset(slice(0, 2))
-    assert (part.logits, part.meta.indices, part.images) == (None, None, 2)
+    assert (part.logits, part.meta.indices, part.n_images) == (None, None, 2)
 
 
 def test_an_existing_record_is_kept_unless_forced(folder: Path) -> None:
     other = make_record(6, 3, 5, seed=1)
     with pytest.raises(FileExistsError, match="--force"):
         other.save(folder)
-    assert ExitRecord.load(folder).images == 8
+    assert ExitRecord.load(folder).n_images == 8
     other.save(folder, force=True)
-    assert ExitRecord.load(folder).images == 6
+    assert ExitRecord.load(folder).n_images == 6
     assert sorted(path.name for path in folder.parent.iterdir()) == ["val"]
 
 
 def test_a_record_replaces_itself(folder: Path) -> None:
     ExitRecord.load(folder).subset(slice(0, 3)).save(folder, force=True)
-    assert ExitRecord.load(folder).images == 3
+    assert ExitRecord.load(folder).n_images == 3
 
 
 def test_force_replaces_records_only(tmp_path: Path) -> None:

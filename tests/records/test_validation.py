@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.analysis.calibration import fit_temperatures
+from dmpo_explore.fitting.temperature import fit_temperatures
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.validation import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
 

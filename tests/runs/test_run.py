@@ -19,9 +19,12 @@ from dmpo_explore.runs import run as run_module
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.data.images import load_pictures
+from dmpo_explore.data.images import load_images
 from dmpo_explore.policies.catalogue import write_policies
-from dmpo_explore.runs.run import Run, list_runs, load_run, new_run_path, read_weights_meta, runs_root, save_weights
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.store import list_runs, load_run, new_run_path, runs_root
+from dmpo_explore.runs.weights_file import read_weights_meta, save_weights
+from dmpo_explore.runs import weights_file
 
 CONFIG = Config(
     DataConfig("digits"),
@@ -147,7 +150,7 @@ def test_records_by_split(mine: Path) -> None:
         load_run("mine").record("test")
     make_record(8, 3).save(mine / "records" / "val")
     assert load_run("mine").splits() == ["val"]
-    assert load_run("mine").record("val").images == 8
+    assert load_run("mine").record("val").n_images == 8
     with pytest.raises(ValueError, match=r"'../../x' \(records: val\)"):
         load_run("mine").record("../../x")
 
@@ -198,12 +201,12 @@ print([name for name in ("torch", "timm", "torchvision", "plotly") if name in sy
 
 def test_pictures_are_the_records(mine: Path) -> None:
     run = load_run("mine")
-    assert len(run.pictures("test")) == len(load_pictures("digits", "test"))
-    pictures = load_pictures("digits", "test").subset([5, 2, 9])
+    assert len(run.pictures("test")) == len(load_images("digits", "test"))
+    pictures = load_images("digits", "test").subset([5, 2, 9])
     record = record_from_logits(np.zeros((3, 2, 10)), pictures.labels, indices=pictures.indices, split="test")
     record.save(mine / "records" / "test")
     assert run.pictures("test").indices.tolist() == pictures.indices.tolist()
-    np.testing.assert_array_equal(run.pictures("test")[1], load_pictures("digits", "test")[2])
+    np.testing.assert_array_equal(run.pictures("test")[1], load_images("digits", "test")[2])
     other = record_from_logits(np.zeros((3, 2, 10)), (pictures.labels + 1) % 10, indices=pictures.indices)
     other.save(mine / "records" / "test", force=True)
     with pytest.raises(ValueError, match="digits test is not what run 'mine' recorded"):
@@ -234,7 +237,7 @@ def trained(mine: Path) -> Run:
     with torch.no_grad():
         for parameter in model.trainable_state().values():
             parameter.add_(0.1)
-    save_weights(mine, model.trainable_state(), CONFIG.model, load_pictures("digits", "test").class_names)
+    save_weights(mine, model.trainable_state(), CONFIG.model, load_images("digits", "test").class_names)
     torch.save(model.eval()(torch.ones(1, 3, 32, 32)), mine / "expected.pt")
     return load_run("mine")
 
@@ -256,7 +259,7 @@ def test_the_header_names_backbone_and_classes(trained: Run) -> None:
     assert trained.class_names == tuple("0123456789")
     save_weights(trained.path, {"a": torch.zeros(2)}, CONFIG.model)
     assert load_run("mine").class_names == tuple("0123456789")  # then from the data
-    assert run_module.backbone_sha256(ModelConfig()).startswith("198644e3")
+    assert weights_file.backbone_sha256(ModelConfig()).startswith("198644e3")
 
 
 def test_another_backbone_file_is_refused(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,14 @@ from synthetic import make_record
 
 from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.run import load_run, read_weights
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.weights_file import read_weights
 from dmpo_explore.search.checkpoints import MARK, Keeper, tidy
-from dmpo_explore.search.pareto import Goal, operating_points
+from dmpo_explore.search.goal import Goal, operating_points
+from dmpo_explore.search.sampler import suggest
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import open_study, read_front
-from dmpo_explore.search.trial_storage import epochs_of, suggest
+from dmpo_explore.search.trial_storage import epochs_of
 from dmpo_explore.training.loop import EpochResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.learning_curves import (
     ENOUGH,
     Trajectory,
@@ -15,7 +16,6 @@ from dmpo_explore.search.learning_curves import (
     can_extend,
     expected_improvement,
 )
-from dmpo_explore.search.pareto import Goal
 
 GOAL = Goal()
 

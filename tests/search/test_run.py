@@ -20,12 +20,12 @@ from search_settings import PATIENCE, make_space
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.cli.doctor import run_facts
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.runs.run import list_runs, load_run
+from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.search import checkpoints
 from dmpo_explore.search import run as run_module
 from dmpo_explore.search.run import SearchStep, run_search
 from dmpo_explore.search.space import SearchSpace
-from dmpo_explore.search.study import SearchFront, load_study, search_front
+from dmpo_explore.search.study import SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
 from dmpo_explore.training import train as train_module
 
@@ -124,13 +124,13 @@ def test_the_runs_open_in_the_app(finished: SearchFront, monkeypatch: pytest.Mon
 
 
 def test_it_can_be_read_again_and_written(finished: SearchFront) -> None:
-    again = search_front("s")
+    again = load_front("s")
     assert again.table.equals(finished.table) and again.to_dict() == finished.to_dict()
     values = json.loads(json.dumps(again.to_dict()))
     assert values["reference"] == {"accuracy": 0.0, "flops_fraction": 2.0} and values["epochs"] == 6
     assert values["front"][0]["here"] is True and values["front"][0]["settings"].keys() == make_space().domains.keys()
     shutil.rmtree(load_run(again.runs[0]).path)
-    assert again.runs[0] not in search_front("s").runs  # it may be on another machine
+    assert again.runs[0] not in load_front("s").runs  # it may be on another machine
 
 
 def test_every_step_is_told(done: tuple[Path, SearchFront, list[SearchStep]]) -> None:
@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_search("c", make_space(), trials=2, device="cpu", seed=0, progress=interrupt_at(1, 1))
-    before = search_front("c")
+    before = load_front("c")
     assert before.trials["finished"] == 1 and before.trials["waiting"] == 1
     assert (runs / "c-001" / "checkpoint.pt").is_file() and len(before.epochs) == 3
     steps: list[SearchStep] = []
@@ -264,7 +264,7 @@ def test_what_happens_to_a_trial_whose_training_raises(
     monkeypatch.setattr(train_module, "train", train)
     with pytest.raises((RuntimeError, OSError), match=raised):
         run_search("x", make_space(), trials=1, device="cpu")
-    counts = search_front("x").trials
+    counts = load_front("x").trials
     assert counts[state] == sum(counts.values()) == 1
 
 
@@ -274,7 +274,7 @@ def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(r
     with pytest.raises(RuntimeError, match="5 trials in a row could not be trained; the last: .*exit 1"):
         run_search("f", space, trials=3, device="cpu", progress=steps.append)
     assert [s.what for s in steps] == ["failed"] * 5 and "exit 1" in steps[0].note
-    assert search_front("f").trials["failed"] == 5 and search_front("f").table.empty
+    assert load_front("f").trials["failed"] == 5 and load_front("f").table.empty
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path) ->
         told.append((step.what, step.trial, step.epoch))
         if told == [("epoch", 2, 1)]:
             assert first.poll() is None
-            before.append(search_front("k"))
+            before.append(load_front("k"))
             first.send_signal(signal.SIGKILL)
             time.sleep(PATIENCE + 2)  # the database counts whole seconds
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.search.pareto import Goal
+from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.space import PARTS, Choice, Range, SearchSpace, default_space, read_space
 
 TEXT = """

@@ -10,18 +10,19 @@ import optuna
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.search.pareto import Goal
+from dmpo_explore.search.goal import Goal
+from dmpo_explore.search.sampler import suggest
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import (
     kept_name,
+    load_front,
     load_study,
     open_study,
     read_front,
-    search_front,
     settings_text,
     storage_file,
 )
-from dmpo_explore.search.trial_storage import EPOCH, State, suggest
+from dmpo_explore.search.trial_storage import EPOCH, State
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
 SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8, 16], "dropout": {"low": 0.0, "high": 0.5}}})
@@ -106,7 +107,7 @@ def test_of_equal_points_the_first_counts(runs: Path) -> None:
 
 def test_an_empty_study_has_an_empty_front() -> None:
     begin()
-    front = search_front("s")
+    front = load_front("s")
     assert front.table.empty and front.runs == [] and front.hypervolume == 0
     assert json.loads(json.dumps(front.to_dict()))["front"] == []
 
@@ -116,13 +117,13 @@ def test_the_space_and_the_goal_are_the_studys(tmp_path: Path) -> None:
     study = begin("timed", space)
     assert len(study.directions) == 3 and storage_file().is_file()
     add(study, [(0.9, 0.8), (0.5, 0.4)], [(0.6, 0.4)])  # too dear; good; too late
-    front = search_front("timed")
+    front = load_front("timed")
     assert front.goal == Goal(0.7, 15.0) and front.table["accuracy"].tolist() == [0.5]
     assert front.to_dict()["reference"] == {"accuracy": 0.0, "flops_fraction": 0.7, "seconds": 15.0}
     assert SearchSpace.from_dict(load_study("timed", None).user_attrs["space"]).to_dict() == space.to_dict()
     own = f"sqlite:///{tmp_path / 'own.db'}"
     open_study("elsewhere", space, own, resume=False, patience=60)
-    assert search_front("elsewhere", own).study == "elsewhere"
+    assert load_front("elsewhere", own).study == "elsewhere"
 
 
 def test_names_of_studies_are_checked(tmp_path: Path) -> None:
@@ -136,13 +137,13 @@ def test_names_of_studies_are_checked(tmp_path: Path) -> None:
     assert open_study("s", SPACE, None, resume=True, patience=60).study_name == "s"
     assert open_study("s", None, None, resume=True, patience=60).study_name == "s"
     with pytest.raises(ValueError, match="unknown study 'ss'. Did you mean 's'"):
-        search_front("ss")
+        load_front("ss")
     for name in ("../x", "", ".x", "x" * 81):
         with pytest.raises(ValueError, match="study name .* must be 1 to 80"):
             begin(name)
     optuna.create_study(storage=f"sqlite:///{storage_file()}", study_name="foreign")
     with pytest.raises(ValueError, match=r"study 'foreign' in .*searches.db is not a search"):
-        search_front("foreign")
+        load_front("foreign")
 
 
 def test_settings_in_words() -> None:

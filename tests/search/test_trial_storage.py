@@ -15,22 +15,18 @@ import pytest
 from optuna.storages import RDBStorage
 
 from dmpo_explore.search import trial_storage
+from dmpo_explore.search.sampler import STARTUP, TrajectorySampler, distributions, propose, suggest
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.trial_storage import (
     EPOCH,
     LOCKED,
-    STARTUP,
     State,
-    TrajectorySampler,
-    distributions,
     epochs_of,
     free_stale_trials,
     give_back,
     identity,
     latest,
     open_storage,
-    propose,
-    suggest,
     trajectories,
 )
 

@@ -18,13 +18,18 @@ from tiny import tiny_config
 from dmpo_explore.config import Config
 from dmpo_explore.data.images import Pictures
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference import torch_recording
+from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.policies.catalogue import read_policies, write_policies
-from dmpo_explore.runs.run import BUNDLED_RUNS, Run, load_run, read_weights
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.store import BUNDLED_RUNS, load_run
+from dmpo_explore.runs.weights_file import read_weights
 from dmpo_explore.training import train as train_module
+from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import default_name, read_checkpoint, record_run, train
+from dmpo_explore.training.train import default_name, train
 
 CONFIG = tiny_config(epochs=3, batch_size=25)
 FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "weights.safetensors"]
@@ -127,8 +132,8 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, results = straight
-    val = train_module._sample(train_module._pictures(CONFIG, "val"), CONFIG.training.validation_size)
-    monkeypatch.setattr("dmpo_explore.data.images.load_pictures", None)
+    val = train_module._sample(torch_recording.split_images(CONFIG, "val"), CONFIG.training.validation_size)
+    monkeypatch.setattr("dmpo_explore.data.images.load_images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
     loader = train_module.make_loader(val, model.preprocess, batch_size=60)
@@ -169,7 +174,7 @@ def test_frozen_weights_in_bf16_change_no_number(model: dict[str, Any], runs: Pa
 
 
 def test_validation_images_are_spread_over_the_classes() -> None:
-    val = train_module._pictures(CONFIG, "val")
+    val = torch_recording.split_images(CONFIG, "val")
     few = train_module._sample(val, 60)
     counts = np.bincount(few.labels, minlength=10)
     assert len(few) == 60 and counts.min() >= 5 and counts.max() <= 7
@@ -401,8 +406,12 @@ def test_recording_both_splits(straight: tuple[Run, list[EpochResult]]) -> None:
     steps: list[tuple[int, int]] = []
     val = record_run(run, "val", device="cpu", progress=lambda done, total: steps.append((done, total)), batch_size=50)
     test = record_run(run, "test", device="cpu", keep_logits=False)
-    assert run.splits() == ["test", "val"] and steps[-1] == (val.images, val.images)
-    assert (val.n_exits, val.meta.exits, val.meta.split) == (2, load_run(run.path).record("val").meta.exits, "val")
+    assert run.splits() == ["test", "val"] and steps[-1] == (val.n_images, val.n_images)
+    assert (val.n_exits, val.meta.exit_blocks, val.meta.split) == (
+        2,
+        load_run(run.path).record("val").meta.exit_blocks,
+        "val",
+    )
     assert val.logits is not None and test.logits is None
     assert np.array_equal(run.pictures("test").labels, test.labels)
     assert val.flops_fraction[0] < 1 < val.flops_fraction[1]  # bypass and predictors count
@@ -428,12 +437,12 @@ def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(straight: 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    load = train_module.load_pictures
+    load = train_module.load_images
 
     def spy(name: str, split: str, **options: Any) -> Pictures:
         seen.append(split)
         return load(name, split, **options)
 
-    monkeypatch.setattr(train_module, "load_pictures", spy)
+    monkeypatch.setattr(train_module, "load_images", spy)
     stop_after(1)
     assert sorted(set(seen)) == ["train", "val"]

@@ -17,7 +17,7 @@ from dmpo_explore_app.services import cache
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import threshold_counts
-from dmpo_explore.figures import trade_off
+from dmpo_explore.figures import style
 
 EARLIEST, LATEST = "all at exit 1", "none early"
 AXIS = "compute (share of the plain backbone)"
@@ -125,8 +125,8 @@ def curves(names: Mapping[str, pd.DataFrame]) -> list[Curve]:
             "name": name,
             "x": table["flops_fraction"].tolist(),
             "y": table["accuracy"].tolist(),
-            "colour": trade_off.MODEL_COLOURS[i % len(trade_off.MODEL_COLOURS)],
-            "dash": trade_off.DASHES[i % len(trade_off.DASHES)],
+            "colour": style.MODEL_COLOURS[i % len(style.MODEL_COLOURS)],
+            "dash": style.DASHES[i % len(style.DASHES)],
         }
         for i, (name, table) in enumerate(names.items())
     ]
@@ -137,11 +137,11 @@ def coloured(figure: go.Figure, names: Sequence[str]) -> go.Figure:
     for trace in figure.data:
         if trace.name in names:
             place = names.index(trace.name)
-            colour = trade_off.MODEL_COLOURS[place % len(trade_off.MODEL_COLOURS)]
+            colour = style.MODEL_COLOURS[place % len(style.MODEL_COLOURS)]
             if trace.mode == "markers":
                 trace.marker.color = colour
             else:
-                trace.line.update(color=colour, dash=trade_off.DASHES[place % len(trade_off.DASHES)])
+                trace.line.update(color=colour, dash=style.DASHES[place % len(style.DASHES)])
     return figure
 
 
@@ -149,7 +149,7 @@ def bound(run: dx.Run, split: str) -> Curve | None:
     """What no choice of exits can beat at up to this compute; none for a single exit."""
     table = cache.trade_off(run, split, "oracle")
     x, y = table["flops_fraction"].tolist(), table["accuracy"].cummax().tolist()
-    return {"name": "oracle bound", "x": x, "y": y, "colour": trade_off.GREY, "dash": "dot"} if len(x) > 1 else None
+    return {"name": "oracle bound", "x": x, "y": y, "colour": style.GREY, "dash": "dot"} if len(x) > 1 else None
 
 
 def cockpit(
@@ -185,7 +185,7 @@ def cockpit(
         "line": whole,
         "curves": drawn,
         "bound": bound(run, split),
-        "blocks": list(record.meta.exits),
+        "blocks": list(record.meta.exit_blocks),
         "costs": record.flops_fraction.tolist(),
         "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
         "exit": exit,
@@ -217,6 +217,6 @@ def rule(policy: dx.Policy, n_exits: int) -> str:
 
 def _numbers(rows: Sequence[Row], record: dx.ExitRecord) -> tuple[list[float], list[float]]:
     costs: list[float] = record.flops_fraction.tolist()
-    x = [sum((row[2 * k] + row[2 * k + 1]) * costs[k] for k in range(len(costs))) / record.images for row in rows]
-    y = [sum(row[::2]) / record.images for row in rows]
+    x = [sum((row[2 * k] + row[2 * k + 1]) * costs[k] for k in range(len(costs))) / record.n_images for row in rows]
+    y = [sum(row[::2]) / record.n_images for row in rows]
     return x, y

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 from dmpo_explore_app.components import gallery
-from dmpo_explore_app.services import cache
+from dmpo_explore_app.services import cache, images
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import HOSTILE
@@ -29,8 +29,8 @@ def test_a_page_holds_each_image_once_and_pages_reach_all(rows: int, page: int, 
 
 
 def test_the_order_is_fixed() -> None:
-    assert np.array_equal(gallery.shuffled(50), gallery.shuffled(50))
-    assert sorted(gallery.shuffled(50)) == list(range(50))
+    assert np.array_equal(images.shuffled(50), images.shuffled(50))
+    assert sorted(images.shuffled(50)) == list(range(50))
 
 
 def test_figures_say_what_the_exit_said() -> None:

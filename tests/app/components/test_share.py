@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dmpo_explore_app.components import share, widgets
-from dmpo_explore_app.services import cache
+from dmpo_explore_app.components import share
+from dmpo_explore_app.services import cache, code_export
+from dmpo_explore_app.state import choices
 from made_up import save_run
 from programs import NUMBERS, answered, printed
 from synthetic import make_record
@@ -28,22 +29,22 @@ from dmpo_explore.policies.catalogue import POLICIES
 def assert_gives(run: dx.Run, split: str, policy: dx.Policy) -> None:
     record = run.record(split)
     expected = dx.summarise(record, policy.exits(record))
-    assert ast.literal_eval(printed(share.python_code(run, split, policy))) == expected
-    if command := share.command_line(run, split, policy):
+    assert ast.literal_eval(printed(code_export.python_code(run, split, policy))) == expected
+    if command := code_export.command_line(run, split, policy):
         row = answered(command)
         assert {key: row[key] for key in NUMBERS} == {key: expected[key] for key in NUMBERS}
         assert row["split"] == split
 
 
-@pytest.mark.parametrize("policy", list(widgets.RULES))
+@pytest.mark.parametrize("policy", list(choices.RULES))
 def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) -> None:
     run = dx.load_run("six")
     val = run.record("val")
     stops = dx.trade_off(val, policy, 5)["threshold"].tolist()
     for threshold in stops:  # both ends too: nobody's entropy threshold is negative
         by_hand = dx.fit_policy(val, policy, threshold=threshold)
-        assert bool(share.command_line(run, "test", by_hand)) is not POLICIES[policy].learns
-        assert share.wish_of(by_hand) == {}
+        assert bool(code_export.command_line(run, "test", by_hand)) is not POLICIES[policy].learns
+        assert code_export.wish_of(by_hand) == {}
         assert_gives(run, "test", by_hand)
     more: list[dict[str, Any]] = [
         {"flops": 0.5, "per_exit": True},
@@ -51,8 +52,8 @@ def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) 
     ]
     for wish in ({"flops": 0.5}, {"accuracy_drop": 0.01}, *(more if policy == "confidence" else [])):
         fitted = dx.fit_policy(val, policy, **wish)
-        assert share.wish_of(fitted) == wish
-        code = share.python_code(run, "test", fitted)
+        assert code_export.wish_of(fitted) == wish
+        code = code_export.python_code(run, "test", fitted)
         assert 'run.record("val")' in code and "threshold=" not in code
         assert_gives(run, "test", fitted)
         assert_gives(run, "val", fitted)
@@ -69,15 +70,15 @@ def test_several_thresholds_shares_and_a_single_exit(runs: Path) -> None:
 def test_what_was_fitted_on_test_is_quoted_not_fitted_again(runs: Path) -> None:
     run = dx.load_run("four")
     policy = dx.fit_policy(run.record("test"), flops=0.5)
-    assert f"threshold={policy.thresholds[0]!r}" in share.python_code(run, "test", policy)
+    assert f"threshold={policy.thresholds[0]!r}" in code_export.python_code(run, "test", policy)
     assert_gives(run, "test", policy)
 
 
 def test_temperatures_are_quoted_whole(runs: Path) -> None:
     run = dx.load_run("demo")
-    policy = dx.Policy.from_dict({"policy": "confidence", "thresholds": [0.7], "temperatures": [1.5] * 6})
-    assert "from_dict" in share.python_code(run, "test", policy)
-    assert share.command_line(run, "test", policy) == ""  # nobody says that val gave them
+    policy = dx.policy_from_dict({"policy": "confidence", "thresholds": [0.7], "temperatures": [1.5] * 6})
+    assert "from_dict" in code_export.python_code(run, "test", policy)
+    assert code_export.command_line(run, "test", policy) == ""  # nobody says that val gave them
     assert_gives(run, "test", policy)
 
 
@@ -85,26 +86,26 @@ def test_temperatures_of_the_page_are_fitted_again(runs: Path) -> None:
     run = dx.load_run("demo")
     for wish, per_exit in (("flops", True), ("too_early", False)):
         fitted = cache.fitted(run, "confidence", wish, 0.3 if per_exit else 0.01, per_exit, calibrated=True)
-        assert fitted.temperatures and share.wish_of(fitted)["temperatures"] == "fit"
-        assert "--calibrate" in share.command_line(run, "test", fitted)
+        assert fitted.temperatures and code_export.wish_of(fitted)["temperatures"] == "fit"
+        assert "--calibrate" in code_export.command_line(run, "test", fitted)
         assert_gives(run, "test", fitted)
     for name, thresholds in (("margin", (0.9,)), ("entropy", (0.1, 0.2, 0.3, 0.4, 0.5)), ("gate", (0.9,))):
         by_hand = replace(cache.base(run, "test", name, calibrated=True), thresholds=thresholds)
-        assert share.wish_of(by_hand) == {}
-        assert ("--calibrate" in share.command_line(run, "test", by_hand)) is (name != "gate")
+        assert code_export.wish_of(by_hand) == {}
+        assert ("--calibrate" in code_export.command_line(run, "test", by_hand)) is (name != "gate")
         assert_gives(run, "test", by_hand)
 
 
 def test_a_run_that_its_name_does_not_find_goes_by_its_path(runs: Path, tmp_path: Path) -> None:
-    assert share.reference(dx.load_run("four")) == "four"
+    assert code_export.reference(dx.load_run("four")) == "four"
     folder = tmp_path / 'my run\'s $(touch hacked) "copy"'
     shutil.copytree(runs / "four", folder)
     run = dx.load_run(folder)
-    assert share.reference(run) == str(folder)
+    assert code_export.reference(run) == str(folder)
     assert_gives(run, "test", dx.fit_policy(run.record("val"), flops=0.5))
     shadowed = tmp_path / "four"  # a run under the root has this name
     shutil.copytree(runs / "six", shadowed)
-    assert share.reference(dx.load_run(shadowed)) == str(shadowed)
+    assert code_export.reference(dx.load_run(shadowed)) == str(shadowed)
 
 
 def test_a_record_folder_has_its_own_program(tmp_path: Path) -> None:
@@ -117,14 +118,14 @@ def test_a_record_folder_has_its_own_program(tmp_path: Path) -> None:
         (dx.fit_policy(test, threshold=0.5), None),
         (dx.fit_policy(val, "margin", flops=0.5), None),  # nobody says where val lies: the threshold is quoted
     ):
-        said = ast.literal_eval(printed(share.folder_code(folders[0], policy, on)))
+        said = ast.literal_eval(printed(code_export.folder_code(folders[0], policy, on)))
         assert said == dx.summarise(test, policy.exits(test))
 
 
 def test_files_hold_what_they_say(tmp_path: Path) -> None:
     policy = dx.fit_policy(make_record(), flops=0.5)
     (tmp_path / "policy.json").write_text(share.policy_json(policy), encoding="utf-8")
-    loaded = dx.Policy.load(tmp_path / "policy.json")
+    loaded = dx.load_policy(tmp_path / "policy.json")
     assert loaded == policy and loaded.fitted == policy.fitted
     table = dx.trade_off(make_record())
     pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(share.csv(table))), table, check_exact=True)
@@ -173,7 +174,7 @@ def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     run = dx.load_run("mine")
     policy = dx.fit_policy(run.record("val"), flops=0.5)
-    command = share.command_line(run, "test", policy).replace(
+    command = code_export.command_line(run, "test", policy).replace(
         "dmpo-explore", f"{shlex.quote(sys.executable)} -m dmpo_explore.cli", 1
     )
     done = subprocess.run(["sh", "-c", command + " --json"], capture_output=True, text=True, env=os.environ, check=True)

@@ -285,7 +285,7 @@ def test_it_writes_numbers_as_python_does(browser: Browser) -> None:
 def test_it_counts_as_summarise_does(browser: Browser, runs: Path) -> None:
     record = dx.load_run("six").record("test")
     exits = dx.fit_policy(record, threshold=0.7).exits(record)
-    row = np.bincount(2 * exits + (record.prediction[np.arange(record.images), exits] != record.labels), minlength=12)
+    row = np.bincount(2 * exits + (record.prediction[np.arange(record.n_images), exits] != record.labels), minlength=12)
     page = browser.new_page()
     code = (HERE / "numbers.js").read_text(encoding="utf-8")
     found = page.evaluate(

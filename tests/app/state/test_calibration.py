@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dmpo_explore_app.components import widgets
-from dmpo_explore_app.state import calibration
+from dmpo_explore_app.state import calibration, choices
 from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start, wished
 from made_up import save_run
 from programs import NUMBERS, answered
 from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_error, tempered_record
+from dmpo_explore.analysis.calibration import calibration_error
+from dmpo_explore.fitting.temperature import tempered_record
 
 TOUCHED = ["confidence", "entropy", "margin", "patience+confidence", "gate", "budgeted"]
 
@@ -142,7 +142,7 @@ def test_the_explanation_shows_the_error_of_every_exit_before_and_after(root: Pa
         ({"run": "half"}, "the record of val has none"),
         ({"run": "half", "split": "val"}, "the record of val has none"),
         ({"run": "one"}, "single exit"),
-        *(({"run": "full", "policy": p}, "no score that they change") for p in widgets.RULES if p not in TOUCHED),
+        *(({"run": "full", "policy": p}, "no score that they change") for p in choices.RULES if p not in TOUCHED),
     ],
 )
 def test_where_it_cannot_be_used_that_is_said_and_it_is_not_offered(address: dict[str, str], why: str) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from dmpo_explore_app.components import disagreement_tiles, study_results, widgets
+from dmpo_explore_app.components import disagreement_tiles, study_results
 from dmpo_explore_app.components import share as share_module
 from dmpo_explore_app.services import cache, comparison
+from dmpo_explore_app.state import choices
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
 from programs import answered, printed
@@ -23,6 +24,7 @@ from streamlit.testing.v1 import AppTest
 from visiting import WATCH, Visit
 
 import dmpo_explore as dx
+from dmpo_explore.analysis import agreement
 from dmpo_explore.analysis.evaluation import evaluate_runs
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def expected(rows: list[dict[str, Any]]) -> list[list[str]]:
     return lines
 
 
-@pytest.mark.parametrize("policy", list(widgets.RULES))
+@pytest.mark.parametrize("policy", list(choices.RULES))
 def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     app = start(runs="four,six,one", against="six", compute="62", policy=policy)
     rows = evaluate_runs(["four", "six"], policy, flops=[0.62], against="six")
@@ -137,7 +139,7 @@ def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
     for name in ("four", "six"):
         record = dx.load_run(name).record("test")
         exits = dx.fit_policy(dx.load_run(name).record("val"), flops=0.5).exits(record)
-        answers.append(record.prediction[np.arange(record.images), exits])
+        answers.append(record.prediction[np.arange(record.n_images), exits])
     labels = dx.load_run("four").record("test").labels
     a, b = (said == labels for said in answers)
     wanted = {"only a": a & ~b, "only b": ~a & b, "both wrong": ~a & ~b & (answers[0] != answers[1])}[kind]
@@ -304,10 +306,10 @@ def sides(*names: str, budget: float = 0.5) -> list[comparison.Side]:
 
 def test_parts_exclude_each_other_and_are_all_differences(runs: Path) -> None:
     a, b = (side.answers for side in sides("four", "six"))
-    masks = disagreement_tiles.parts(a, b)
+    masks = agreement.parts(a, b)
     assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
     assert np.array_equal(np.logical_or.reduce(list(masks.values())), a.said != b.said)
-    assert not any(mask.any() for mask in disagreement_tiles.parts(a, a).values())
+    assert not any(mask.any() for mask in agreement.parts(a, a).values())
 
 
 def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:

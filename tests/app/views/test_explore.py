@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import run_picker
 from dmpo_explore_app.components import share as share_module
-from dmpo_explore_app.components import widgets
 from dmpo_explore_app.components.threshold_slider import data
-from dmpo_explore_app.state import operating_point
+from dmpo_explore_app.state import choices, operating_point
 from explore_page import (
     address_of,
     bodies,
@@ -58,7 +59,7 @@ def test_shows_pictures_of_every_exit(runs: Path) -> None:
     assert all(f"{count:,} leave here" in body for count, body in zip(counts, shown, strict=True))
 
 
-@pytest.mark.parametrize("policy", list(widgets.RULES))
+@pytest.mark.parametrize("policy", list(choices.RULES))
 def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -> None:
     app = start(run="six", policy=policy)
     seen = []
@@ -347,7 +348,7 @@ def test_answers_are_filtered_as_they_are_defined(runs: Path, answer: str) -> No
     checked(app.button_group(key="answers").set_value(answer).run())
     record = dx.load_run("four").record("test")
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
-    here, last = record.correct[np.arange(record.images), exits], record.correct[:, -1]
+    here, last = record.correct[np.arange(record.n_images), exits], record.correct[:, -1]
     mask = {"right": here, "wrong": ~here, "overthought": here & ~last, "too early": ~here & last}[answer]
     counts = np.bincount(exits[mask], minlength=4)
     assert mask.any()
@@ -391,7 +392,7 @@ def test_the_table_shows_the_same_images(runs: Path) -> None:
     app = start(run="four", threshold="0.8", view="table", sort="least sure", answers="wrong")
     record = dx.load_run("four").record("test")
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
-    rows = np.flatnonzero(~record.correct[np.arange(record.images), exits])
+    rows = np.flatnonzero(~record.correct[np.arange(record.n_images), exits])
     table = app.dataframe[0].value
     assert len(table) == min(100, rows.size) and not table["right"].any()
     sure = np.sort(record.confidence[rows, exits[rows]])[:100]
@@ -463,7 +464,7 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
 
     for target in (
         "dmpo_explore.runs.run.ExitRecord.load",
-        "dmpo_explore.data.images.load_pictures",
+        "dmpo_explore.data.images.load_images",
         "dmpo_explore.trade_off",
     ):
         monkeypatch.setattr(target, refuse)
@@ -474,7 +475,7 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
 
 def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
     run = dx.load_run("six")
-    for name in widgets.RULES:
+    for name in choices.RULES:
         policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
         (one,) = data.dials(run, "test", policy, None)
         assert len(set(one["labels"])) == len(one["labels"]) == len(one["stops"]) == len(one["counts"])
@@ -486,14 +487,14 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
 def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
     run = dx.load_run("six")
     bound = data.bound(run, "test")
-    assert bound and "oracle" not in widgets.RULES
+    assert bound and "oracle" not in choices.RULES
     table = dx.trade_off(run.record("test"), "confidence")
     assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()
 
 
 def test_every_policy_is_explained() -> None:
-    assert list(widgets.RULES) == [name for name, kind in POLICIES.items() if kind.deployable]
-    assert all(f"**{name}**: {POLICIES[name].summary}." in widgets.POLICY_HELP for name in widgets.RULES)
+    assert list(choices.RULES) == [name for name, kind in POLICIES.items() if kind.deployable]
+    assert all(f"**{name}**: {POLICIES[name].summary}." in run_picker.POLICY_HELP for name in choices.RULES)
 
 
 def test_without_val_nothing_is_wished_or_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,8 +508,8 @@ def test_without_val_nothing_is_wished_or_learned(tmp_path: Path, monkeypatch: p
 
 
 def test_texts_cannot_become_markdown() -> None:
-    assert widgets.plain("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
-    assert widgets.plain("x" * 300, 10) == "x" * 9 + "…"
+    assert messages.plain("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
+    assert messages.plain("x" * 300, 10) == "x" * 9 + "…"
 
 
 def test_the_page_needs_no_torch(runs: Path) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import visiting
 from axe import violations
-from dmpo_explore_app.components import attribution_panel, image_picker
-from dmpo_explore_app.services import cache, model_queries
+from dmpo_explore_app.components import attribution_panel
+from dmpo_explore_app.services import cache, images, model_queries
 from made_up import HOSTILE, MAIN, save_run
 from PIL import Image
 from playwright.sync_api import expect
@@ -100,7 +100,7 @@ def tiny() -> tuple[dx.Run, dx.ExitRecord]:
 def test_a_recorded_image_says_what_the_record_knows(root: Path, policy: str) -> None:
     run, record = tiny()
     fitted = dx.fit_policy(run.record("val"), policy, flops=0.8)
-    for row in (0, 7, 359 if record.images > 359 else record.images - 1):
+    for row in (0, 7, 359 if record.n_images > 359 else record.n_images - 1):
         app = opened(run="tiny", policy=policy, threshold=str(fitted.thresholds[0]), image=str(row))
         found = way(record, fitted, row)
         assert found.exit == fitted.exits(record)[row]
@@ -159,7 +159,7 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(root: Path, tmp_pat
 
 def test_what_the_model_sees_is_the_preprocessed_input(root: Path) -> None:
     run, _ = tiny()
-    subject = image_picker.Subject(run, "test", 9, None)
+    subject = images.Subject(run, "test", 9, None)
     seen = model_queries.seen(subject)
     mean, std = (np.array(v).reshape(3, 1, 1) for v in (run.preprocess().mean, run.preprocess().std))
     shown = (run.inputs("test", [9])[0].numpy() * std + mean).transpose(1, 2, 0)
@@ -223,7 +223,7 @@ def test_maps_and_their_quality_are_the_librarys(root: Path) -> None:
     press(app, "Explain every exit")
     expected = dx.compare_exits(run.model("cpu"), run.inputs("test", [3])[0], 1, baseline="mean")
     question = model_queries.Question("integrated_gradients", 1, "mean")
-    found = model_queries.known_maps(image_picker.Subject(run, "test", 3, None), question)
+    found = model_queries.known_maps(images.Subject(run, "test", 3, None), question)
     assert found is not None and np.allclose(found.heat, expected.heat, atol=1e-6)
     for one, there in zip(found.attributions, expected.attributions, strict=True):
         assert one.delta == pytest.approx(there.delta, abs=1e-4)

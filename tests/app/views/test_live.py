@@ -26,7 +26,7 @@ from visiting import WATCH, Server, Visit, checked
 import dmpo_explore as dx
 from dmpo_explore.inference.live import ALIVE, LiveRun, Look
 from dmpo_explore.inference.live_stats import SHOWN, Answer, Disagreement, Tally
-from dmpo_explore.policies.catalogue import ConfidencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def save_weights_of(path: Path, seed: int) -> None:
     import torch
 
     from dmpo_explore.models.factory import build_model
-    from dmpo_explore.runs.run import load_run, save_weights
+    from dmpo_explore.runs.store import load_run
+    from dmpo_explore.runs.weights_file import save_weights
     from dmpo_explore.utils.torch_seeding import seeded
 
-    config, names = load_run(path).config, dx.load_pictures("digits", "test").class_names
+    config, names = load_run(path).config, dx.load_images("digits", "test").class_names
     with seeded(config.training.seed):
         model = build_model(config.model, len(names))
     with seeded(seed), torch.no_grad():

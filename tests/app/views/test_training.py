@@ -27,16 +27,16 @@ from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from visiting import WATCH, Server, Visit, checked
 
+from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.images import DATASETS
-from dmpo_explore.jobs import jobs
 from dmpo_explore.jobs.estimate import Rates
 from dmpo_explore.jobs.progress import Progress
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.predictors import NORMALISATIONS, PREDICTORS, READS
 from dmpo_explore.models.tuning import TUNINGS
 from dmpo_explore.pretrained.weights import KEYWORDS
-from dmpo_explore.runs.run import load_run
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.losses import COUPLINGS
 from dmpo_explore.training.schedules import SCHEDULES
 
@@ -275,9 +275,11 @@ def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     assert second.disabled and "mine" in app.checkbox(key="train beside").label
     assert "In the background" in [h.value for h in opened().header]  # after a reload, in another session
     button(app, "Stop")
-    assert jobs.status(jobs.load_job("mine")).state == jobs.STOPPED and "stopped before the first epoch" in texts(app)
+    assert jobs.job_status(jobs.load_job("mine")).state == jobs.STOPPED and "stopped before the first epoch" in texts(
+        app
+    )
     button(app, "Start again")
-    assert jobs.load_job("mine").pid != job.pid and jobs.status(jobs.load_job("mine")).active
+    assert jobs.load_job("mine").pid != job.pid and jobs.job_status(jobs.load_job("mine")).active
     jobs.stop("mine")
     checked(app.run())
     button(app, "Put away")
@@ -303,7 +305,7 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     (tmp_path / "sleep.py").write_text("import sys\nsys.exit(" + repr(f"error: no luck with {HOSTILE}") + ")\n")
     job = jobs.start(Config(DataConfig(HOSTILE)), "mine")
     end = time.monotonic() + 60
-    while jobs.status(job).active:
+    while jobs.job_status(job).active:
         assert time.monotonic() < end, job.log()
         time.sleep(0.05)
     app = opened()
@@ -374,7 +376,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(
     stop.click()
     expect(page.get_by_text(re.compile(r"stopped, \d+ of 80 epochs kept"))).to_be_visible()
     kept = len(load_run("toy").history())
-    assert 2 <= kept < 80 and not jobs.status(jobs.load_job("toy")).active
+    assert 2 <= kept < 80 and not jobs.job_status(jobs.load_job("toy")).active
     assert jobs.load_job("toy").log().rstrip().endswith("go on with: dmpo-explore train --resume toy")
 
     page.get_by_role("button", name="Go on").click()

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_error, fit_temperatures, tempered_record
+from dmpo_explore.analysis.calibration import calibration_error
+from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 
 DEMO, NAIVE = dx.load_run("demo"), dx.load_run("demo-naive")
 VAL, TEST = DEMO.record("val"), DEMO.record("test")

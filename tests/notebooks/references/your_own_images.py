@@ -14,7 +14,7 @@ from own_pictures import make_pictures
 def pictures(count: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = str(make_pictures(Path(folder), count))
-        return {split: len(dx.load_pictures(path, split)) for split in ("train", "val", "test")}
+        return {split: len(dx.load_images(path, split)) for split in ("train", "val", "test")}
 
 
 ANSWERS = {

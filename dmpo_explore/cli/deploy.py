@@ -1,0 +1,77 @@
+"""`dmpo-explore predict` and `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .evaluate import _fitted
+from .options import wish_options
+from .output import Bar, print_result, say
+from .root import Device, Json, RunName, app
+
+
+@app.command()
+@wish_options
+def predict(
+    run: RunName,
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Pictures, or folders of pictures.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file; default: stdout.")] = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    **settings: Any,
+) -> None:
+    """Classify pictures; each really stops at its exit. CSV: file, label, exit (counted from 1), confidence.
+
+    Without a wish the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported and
+    the others go on; the exit status is then 1.
+    """
+    from ..data.image_files import find_pictures
+    from ..runs.store import load_run
+    from ..utils.files import write_text
+
+    opened, files = load_run(run), find_pictures(paths)
+    fitted = _fitted(opened, settings)
+    from ..inference.torch_predict import predict_files, to_csv
+
+    rows = []
+    with Bar() as bar:
+        for row in predict_files(opened, files, fitted, device=device, batch_size=batch_size):
+            rows.append(row)
+            bar.to(len(rows), len(files), "pictures")
+    text = to_csv(rows)
+    write_text(output, text) if output else typer.echo(text, nl=False)
+    failed = [row.error for row in rows if row.error]
+    for error in failed:
+        say(f"error: {error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@wish_options
+def export(
+    run: RunName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an export.")] = False,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
+
+    Without a wish the policy is the cheapest that loses no accuracy on val. `dx.OnnxEngine(DIR)` runs it; the README
+    in the folder says how others can.
+    """
+    from ..runs.store import load_run
+
+    opened = load_run(run)
+    fitted = _fitted(opened, settings)
+    from ..inference.torch_export import export_run
+
+    with Bar() as bar:
+        path = export_run(opened, out, fitted, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+    size = sum(file.stat().st_size for file in path.iterdir())
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB, {fitted.name} {fitted.thresholds}"])

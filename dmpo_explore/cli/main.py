@@ -1,0 +1,13 @@
+"""The command line's entry point: every command, and `main`."""
+
+from __future__ import annotations
+
+from . import deploy, doctor, evaluate, search, train
+from .root import app
+
+__all__ = ["app", "deploy", "doctor", "evaluate", "main", "search", "train"]
+
+
+def main() -> None:
+    """Entry point of the command ``dmpo-explore``."""
+    app(prog_name="dmpo-explore")

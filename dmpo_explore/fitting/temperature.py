@@ -1,0 +1,70 @@
+"""Temperature scaling per exit: logits of a record in, temperatures and a tempered record out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..policies.scores import SCORES, scores, tempered
+from ..records.record import ExitRecord
+from ..records.validation import logits_problems
+from ..utils.typing import Array
+
+RANGE = (0.02, 50.0)  # of temperatures
+
+
+def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
+    """K temperatures, each the one with the least mean negative log-likelihood on ``record`` (of val), in `RANGE`.
+
+    The likelihood is concave in 1/T, so there is one optimum; it is found to six digits by bisection of its slope.
+
+    Raises:
+        ValueError: a record without logits, or with NaN or infinite ones.
+    """
+    logits = checked_logits(record)
+    return tuple(_temperature(logits[:, k].astype(np.float64), record.labels) for k in range(record.n_exits))
+
+
+def _temperature(logits: Array, labels: Array) -> float:
+    z = logits - logits.max(axis=1, keepdims=True)
+    own = float(z[np.arange(len(z)), labels].mean())
+
+    def excess(log_t: float) -> float:  # slope of the mean log-likelihood in 1/T
+        p = np.exp(z * np.exp(-log_t))
+        return own - float(((p * z).sum(axis=1) / p.sum(axis=1)).mean())
+
+    low, high = np.log(RANGE)
+    if excess(low) >= 0:  # right throughout: the sharper, the better
+        return RANGE[0]
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
+    return float(f"{np.exp(high):.6g}")
+
+
+def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRecord:
+    """The record with confidence, entropy and margin at K temperatures; predictions stay, logits are left out.
+
+    Raises:
+        ValueError: as `fit_temperatures`; another number of temperatures, or one that is not positive.
+    """
+    if len(temperatures) != record.n_exits:
+        raise ValueError(f"{len(temperatures)} temperatures for {record.n_exits} exits")
+    logits = checked_logits(record)
+    seen = [scores(tempered(logits[:, k], t)) for k, t in enumerate(temperatures)]
+    changed: dict[str, Any] = {
+        name: np.stack([one[name] for one in seen], axis=1) for name in SCORES if name != "prediction"
+    }
+    return dataclasses.replace(record, **changed, logits=None)
+
+
+def checked_logits(record: ExitRecord) -> Array:
+    where = f"this record of {record.meta.data} {record.meta.split}"
+    if record.logits is None:
+        raise ValueError(f"{where} has no logits, which temperatures need; record it again with logits")
+    for problem in logits_problems(record.logits, where):
+        raise problem
+    return record.logits

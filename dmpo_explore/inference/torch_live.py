@@ -1,0 +1,88 @@
+"""Open a run for a live comparison on this machine: the early-exit model and the full model."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..policies.base import Policy
+from ..utils.registry import lookup
+from ..utils.typing import Ints
+from .live import Arms
+from .loop import InferenceResult
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.dmpo import DMPO
+    from ..runs.run import Run
+
+
+ENGINES = {"infer": 1, "stream": 4}  # name → batches in a call
+
+
+def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = "infer") -> Arms:
+    """Both arms of ``model``, best with its tuning merged.
+
+    Args:
+        engine: ``infer`` answers a batch, ``stream`` four with refill (`engine.stream`), so that deep stages see
+            fuller batches. The full model answers as many images, batch by batch.
+
+    Raises:
+        ValueError: unknown engine, a batch size below 1, or what `Run.pictures` raises; FileNotFoundError as there.
+    """
+    import torch
+
+    from ..data.torch_loaders import make_transform
+    from .torch_engine import infer, stream
+
+    batches = lookup(ENGINES, engine, "engine")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
+    pictures, transform = run.pictures(split), make_transform(model.preprocess)
+
+    def inputs(rows: Ints) -> Tensor:
+        return torch.stack([transform(pictures[row]) for row in rows.tolist()])
+
+    def early(images: Tensor, policy: Policy) -> InferenceResult:
+        if engine == "infer":
+            return infer(model, images, policy)
+        return stream(model, torch.split(images, batch_size), policy, refill=True)
+
+    def full(images: Tensor) -> Ints:
+        return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
+
+    return Arms(inputs, early, full, batches * batch_size)
+
+
+def to_the_end(model: DMPO, images: Tensor) -> Ints:
+    """(B,) labels of the last exit, no other exit asked: images (B,3,S,S) → embed, every trunk, the last predictor.
+
+    The model is in eval mode.
+    """
+    import torch
+
+    with torch.inference_mode():
+        state = model.embed(images.to(model.device))
+        for stage in model.stages:
+            state = stage.trunk(state)
+        logits, _ = model.stages[-1].predict(state)
+        return np.asarray(logits.argmax(-1).cpu())
+
+
+def device_found() -> str:
+    """What `Run.model` would run on: the GPU's name and memory, or the threads that torch takes of the CPU's cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        facts = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited in the last minute, on average; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

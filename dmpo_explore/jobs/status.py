@@ -1,0 +1,131 @@
+"""Status of a background training: what it does now, how far it is, how it ended."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from ..runs.run import Run
+from ..runs.store import runs_root
+from ..runs.weights_file import WEIGHTS
+from .job import Job, log_tail
+from .process import process_of
+from .progress import DONE, Progress, read_progress
+
+SPLITS = ("val", "test")
+
+
+RUNNING, STOPPING, FINISHED, STOPPED, FAILED, DELETED = (
+    "running",
+    "stopping",
+    "finished",
+    "stopped",
+    "failed",
+    "deleted",
+)
+
+
+ACTIVE = (RUNNING, STOPPING)
+
+
+VANISHED = "its process is gone without a word: it was killed, memory ran out, or the machine was restarted"
+
+
+TOLD = re.compile(r"error: |[A-Za-z_.]*(Error|Exception)\b")  # how a line begins that says why a command ended
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job stands.
+
+    Args:
+        state: running, stopping, finished, stopped, failed, or deleted (its run is gone).
+        reason: why it failed. epoch, epochs: finished and planned. recorded: splits, with the weights of now.
+        progress: its last word. memory: bytes that it holds now, 0 if it does not run.
+    """
+
+    state: str
+    reason: str
+    epoch: int
+    epochs: int
+    recorded: tuple[str, ...]
+    progress: Progress | None
+    memory: int
+
+    @property
+    def active(self) -> bool:
+        """Whether its process runs."""
+        return self.state in ACTIVE
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `resume` has something to do."""
+        return self.state in (STOPPED, FAILED)
+
+
+def job_status(job: Job) -> Status:
+    """How it stands, from its files, its run's files and its process."""
+    process = process_of(job)  # first: what it leaves behind is read after it is known to be gone
+    run = Run(runs_root() / job.name)
+    epochs = _planned(job)
+    epoch, recorded = _finished(run), _recorded(run)
+    progress = read_progress(job.folder / job.progress)
+    memory = 0
+    if process is not None:
+        with suppress(psutil.Error):
+            memory = process.memory_info().rss
+    state, reason = STOPPING if job.stop_asked else RUNNING, ""
+    if process is None:
+        state, reason = _ended(job, complete=0 < epochs <= epoch and recorded == SPLITS, progress=progress, run=run)
+    return Status(state, reason, epoch, epochs, recorded, progress, memory)
+
+
+def _planned(job: Job) -> int:
+    try:
+        return job.config.training.epochs
+    except (OSError, ValueError):
+        return 0
+
+
+def _finished(run: Run) -> int:
+    try:
+        return len(run.history())
+    except (OSError, ValueError):
+        return 0
+
+
+def _recorded(run: Run) -> tuple[str, ...]:
+    """Splits whose record was made after the weights were written for the last time."""
+    weights = _written(run.path / WEIGHTS)
+    return tuple(split for split in SPLITS if 0 < weights <= _written(run.path / "records" / split / "meta.json"))
+
+
+def _written(path: Path) -> int:
+    """When, in nanoseconds since 1970; 0 if there is no such file."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _ended(job: Job, *, complete: bool, progress: Progress | None, run: Run) -> tuple[str, str]:
+    """State and reason of a job whose process is gone."""
+    if complete:
+        return FINISHED, ""
+    if progress is not None and progress.what == DONE and not (run.path / "config.json").is_file():
+        return DELETED, ""
+    if job.stop_asked:
+        return STOPPED, ""
+    path = job.folder / "log.txt"
+    size = path.stat().st_size if path.is_file() else 0
+    return FAILED, said_error(log_tail(path, min(20_000, max(0, size - job.log_from)))) or VANISHED
+
+
+def said_error(text: str) -> str:
+    """The last line that says why a command ended; empty if none does."""
+    lines = [line.strip() for line in text.splitlines() if TOLD.match(line.strip())]
+    return lines[-1].removeprefix("error: ") if lines else ""

@@ -1,0 +1,70 @@
+"""Where runs are: bundled ones and those under the runs root, by name or path."""
+
+from __future__ import annotations
+from ..utils.registry import unknown
+from .run import Run
+from pathlib import Path
+import json
+import os
+import re
+
+
+BUNDLED_RUNS = Path(__file__).parents[1] / "assets" / "runs"
+
+
+RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+
+
+def load_run(name_or_path: str | Path) -> Run:
+    """Open a run; reads nothing but its config.
+
+    A name is looked for under `runs_root`, then among the bundled runs; anything else is the path of a run folder.
+
+    Raises:
+        ValueError: an unknown name (the valid ones are listed) or a broken config.json.
+        FileNotFoundError: a path without a run.
+    """
+    is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
+    roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
+    for folder in (root / name_or_path for root in roots):
+        if (folder / "config.json").is_file():
+            run = Run(folder.resolve())
+            _ = run.config
+            return run
+    if is_name:
+        raise ValueError(f"{unknown('run', name_or_path, list_runs())} (runs are looked for in {runs_root()})")
+    raise FileNotFoundError(f"{name_or_path} is not a run folder: it has no config.json")
+
+
+def list_runs() -> list[str]:
+    """Names of all runs, under `runs_root` and bundled, sorted; links that lead out of their root are not listed."""
+    found = ((root, path.parent) for root in (runs_root(), BUNDLED_RUNS) for path in root.glob("*/config.json"))
+    inside = (folder.name for root, folder in found if folder.resolve().is_relative_to(root.resolve()))
+    return sorted({name for name in inside if RUN_NAME.fullmatch(name)})
+
+
+def runs_root() -> Path:
+    """Where runs are written: the environment's ``DMPO_EXPLORE_RUNS``, else ``runs`` in the current folder."""
+    return Path(os.environ.get("DMPO_EXPLORE_RUNS") or "runs")
+
+
+def new_run_path(name: str, force: bool = False) -> Path:
+    """Folder for a new run; nothing is created.
+
+    Raises:
+        ValueError: a name with anything but letters, digits, ``.``, ``_``, ``-``, or with a leading dot.
+        FileExistsError: it exists (with ``force``: and is not a run, so it is not ours to replace).
+    """
+    if not RUN_NAME.fullmatch(name):
+        raise ValueError(f"run name {name!r} must be 1 to 100 letters, digits, '.', '_' or '-', without a leading dot")
+    path = runs_root() / name
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise FileExistsError(f"{path} is not a folder; choose another name")
+    if path.is_dir() and any(path.iterdir()):
+        if not force:
+            raise FileExistsError(
+                f"run {name!r} exists in {runs_root()}; choose another name or replace it with --force"
+            )
+        if not (path / "config.json").is_file():
+            raise FileExistsError(f"{path} exists and is not a run; it is not replaced")
+    return path

@@ -1,0 +1,123 @@
+"""The goal of a search: operating points of a record, accuracy against compute or time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..fitting.sweep import sweep
+from ..records.record import ExitRecord
+from ..utils.registry import unknown
+from ..utils.typing import Array
+from .pareto import hypervolume, non_dominated
+
+BUDGETS = 20  # levels of compute at which an epoch is read
+
+
+TIMES = 10  # levels of training time, where that is an objective
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is sought: high accuracy, low compute and, with ``max_seconds``, short training; what costs more is no use.
+
+    Args:
+        max_flops: the largest FLOPs fraction that is of interest. max_seconds: of training; None: time does not count.
+
+    Raises:
+        ValueError: a limit that is not a finite number above 0.
+    """
+
+    max_flops: float = 1.0
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.to_dict().items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"goal.{name}={value!r} must be a finite number above 0")
+
+    @property
+    def reference(self) -> Array:
+        """(2,) or (3,) costs against which hypervolume is measured: minus accuracy 0, and the limits."""
+        return np.array([0.0, *self.to_dict().values()])
+
+    @property
+    def budgets(self) -> Array:
+        """(BUDGETS,) levels of compute, evenly spread up to ``max_flops``."""
+        return np.arange(1, BUDGETS + 1) * (self.max_flops / BUDGETS)
+
+    @property
+    def times(self) -> Array:
+        """(TIMES,) levels of training seconds up to ``max_seconds``; one, infinite, if time does not count."""
+        if self.max_seconds is None:
+            return np.array([np.inf])
+        return np.arange(1, TIMES + 1) * (self.max_seconds / TIMES)
+
+    def costs(self, points: npt.ArrayLike) -> Array:
+        """(P, 2 or 3), smaller is better: minus accuracy, FLOPs fraction and, if it counts, seconds."""
+        table = np.asarray(points, np.float64).reshape(-1, 3)[:, : len(self.reference)]
+        return np.asarray(table * np.array([-1.0, 1.0, 1.0])[: len(self.reference)])
+
+    def front(self, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """(P,) which points lie within the limits and are beaten by no other; of equal ones the first."""
+        costs = self.costs(points)
+        inside = (costs[:, 1:] <= self.reference[1:] * (1 + 1e-12)).all(axis=1)
+        mask = np.zeros(len(costs), bool)
+        mask[np.flatnonzero(inside)[non_dominated(costs[inside])]] = True
+        return mask
+
+    def hypervolume(self, points: npt.ArrayLike) -> float:
+        """Volume that the points dominate up to `reference`."""
+        return hypervolume(self.costs(points), self.reference)
+
+    def values(self, points: npt.ArrayLike) -> tuple[float, ...]:
+        """Objectives of the point that stands for all: the largest hypervolume of its own; else the reference."""
+        costs = np.concatenate([self.costs(points), self.reference[None]])
+        best = costs[int(np.argmax((self.reference - costs).clip(min=0).prod(axis=1)))]
+        return (0.0 - float(best[0]), *best[1:].tolist())
+
+    def to_dict(self) -> dict[str, float]:
+        """The limits that count."""
+        limits = {"max_flops": self.max_flops, "max_seconds": self.max_seconds}
+        return {name: value for name, value in limits.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Goal:
+        """Read `to_dict`'s limits; raises ValueError for unknown names and bad values."""
+        known = ("max_flops", "max_seconds")
+        if not isinstance(values, dict):
+            raise ValueError(f"goal={values!r} must be a table of {' and '.join(known)}")
+        for name in values:
+            if name not in known:
+                raise ValueError(unknown("limit in goal", name, known))
+        return cls(**values)
+
+
+def operating_points(record: ExitRecord, goal: Goal) -> pd.DataFrame:
+    """The points that an epoch offers: what `fit_policy` would choose at each of ``goal.budgets`` on its val record.
+
+    One confidence threshold each, with the accuracy and the realised FLOPs fraction on the same record; the cheapest
+    setting (all leave at exit 1) is one of them. Few points rather than every threshold, so that noise of single
+    images does not make a front of hundreds. Empty if exit 1 already costs more than ``goal.max_flops``.
+
+    Returns:
+        ``threshold``, ``accuracy``, ``flops_fraction``; rising, none beaten by another.
+    """
+    swept = sweep(record, "confidence")
+    ends = np.searchsorted(swept.flops_fraction, goal.budgets * (1 + 1e-12), side="right")
+    rows = sorted({int(np.argmax(swept.correct[:end])) for end in ends if end} | ({0} if ends[-1] else set()))
+    accuracy = swept.correct[rows] / record.n_images
+    costs = np.stack([-accuracy, swept.flops_fraction[rows]], axis=1)
+    kept = np.array(rows, np.int64)[non_dominated(costs)]
+    return pd.DataFrame(
+        {
+            "threshold": swept.thresholds[kept],
+            "accuracy": swept.correct[kept] / record.n_images,
+            "flops_fraction": swept.flops_fraction[kept],
+        }
+    )

@@ -1,0 +1,108 @@
+"""Propose the next trial's settings from the learning curves of all trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from .goal import Goal
+from .learning_curves import Trajectory, best_candidate
+from .space import Choice, Params, Range, SearchSpace
+from .trial_storage import identity, trajectories
+
+STARTUP = 8  # trials that are drawn from all of the space before any is proposed
+
+
+DRAWN, NEAR = 192, 64  # candidates of a proposal: from all of the space, and close to settings on the front
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace) -> Params:
+    """The trial's settings, ``part.name`` → label, from the study's sampler."""
+    params: Params = {}
+    for key, domain in space.domains.items():
+        if isinstance(domain, Choice):
+            params[key] = trial.suggest_categorical(key, domain.labels())
+        elif domain.whole:
+            params[key] = trial.suggest_int(
+                key, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log
+            )
+        else:
+            params[key] = trial.suggest_float(key, domain.low, domain.high, step=domain.step, log=domain.log)
+    return params
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The space in optuna's words."""
+    return {key: _distribution(domain) for key, domain in space.domains.items()}
+
+
+def _distribution(domain: Choice | Range) -> BaseDistribution:
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.labels())
+    if domain.whole:
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
+    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+class TrajectorySampler(BaseSampler):
+    """Proposes the settings whose predicted trajectory is expected to extend the front most, per epoch.
+
+    The first `STARTUP` trials are drawn. Later ones are the best of `DRAWN` settings from all of the space and of
+    `NEAR` that differ in one or two from settings on the front (`trajectory.best_candidate`).
+
+    Args:
+        seed: makes the proposals repeatable, given the trials before; None: they differ between workers.
+    """
+
+    def __init__(self, space: SearchSpace, seed: int | None = None) -> None:
+        self.space = space
+        self.seed = seed if seed is not None else int(np.random.default_rng().integers(2**31))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All of the space: settings are proposed together."""
+        return distributions(self.space)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A trial's settings."""
+        rng = np.random.default_rng((self.seed, trial.number))
+        known = [t for t in trajectories(study.get_trials(deepcopy=False)) if t.trial != identity(trial)]
+        if len(known) < STARTUP:
+            return self.space.draw(rng)
+        return propose(self.space, known, rng)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """One setting that a trial lacks."""
+        return self.space.domains[param_name].draw(np.random.default_rng((self.seed, trial.number)))
+
+
+def propose(space: SearchSpace, known: Sequence[Trajectory], rng: np.random.Generator) -> Params:
+    """The most promising of some candidates, given what trials did so far."""
+    candidates = [space.draw(rng) for _ in range(DRAWN)]
+    candidates += [_near(space, parent.params, rng) for parent in _parents(known, space.goal, rng)]
+    planned = [space.epochs(params) for params in candidates]
+    before, ahead = (np.stack([space.encode(p) for p in group]) for group in ([t.params for t in known], candidates))
+    return candidates[best_candidate(known, before, ahead, planned, space.goal, int(rng.integers(2**31)))]
+
+
+def _parents(known: Sequence[Trajectory], goal: Goal, rng: np.random.Generator) -> list[Trajectory]:
+    """`NEAR` trials with a point on the front, drawn with replacement."""
+    sizes = [len(t.points()) for t in known]
+    mask = goal.front(np.concatenate([t.points() for t in known]))
+    best = [t for t, part in zip(known, np.split(mask, np.cumsum(sizes)[:-1]), strict=True) if part.any()]
+    return [best[i] for i in rng.integers(len(best), size=NEAR)] if best else []
+
+
+def _near(space: SearchSpace, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+    """``params`` with one or two settings drawn anew."""
+    changed = rng.choice(list(space.domains), size=min(int(rng.integers(1, 3)), len(space.domains)), replace=False)
+    return dict(params) | {key: space.domains[key].draw(rng) for key in changed.tolist()}
