@@ -2,7 +2,7 @@
 
 In: a run's val and test records. Out: ``benchmarks/results/guarantee.csv``, ``guarantee.png`` and the table on stdout.
 All images of both records are the population here, so that every threshold's true risk is known. From it calibration
-sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`dmpo_explore.fitting.risk_control`), whose true
+sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`fitting.risk_control`), whose true
 risk is then compared with ε. Beside it the usual way: the cheapest threshold before the first whose risk on the same
 images exceeds ε.
 """
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     asked = parser.parse_args(arguments)
     record = pooled(dx.load_run(asked.run))
-    policy = POLICIES[asked.policy]((POLICIES[asked.policy].everybody,))
+    policy = POLICIES[asked.policy]((POLICIES[asked.policy].threshold_all,))
     rows = [
         {"run": asked.run, "policy": asked.policy, "risk": risk, **simulate(record, policy, risk, n, asked.resamples)}
         for risk in ("too_early", "disagreement")

@@ -9,8 +9,8 @@ Every way to search pays one epoch for one epoch and may repeat a setting. Hyper
 epochs of the whole grid together reach. ``random`` and ``TPE`` train every trial to its end; TPE (optuna's, several
 objectives, as it comes) is told one point per trial: that of its last epoch with the largest hypervolume of its own.
 ``last epoch`` counts only the points that last epochs offer, ``every epoch`` all of them: what differs between the two
-is the counting alone. ``trajectory`` is `dmpo_explore.search.trial_storage.propose` on every epoch, ``+ stopping`` also ends trials
-by `dmpo_explore.search.learning_curves.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
+is the counting alone. ``trajectory`` is `dmpo_explore.search.propose` on every epoch, ``+ stopping`` also ends trials
+by `dmpo_explore.search.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
 A seed is of the search: that trainings with other seeds, or other images of val, might say otherwise is not in them.
 
 Changed after a look at replays (reported are seeds that were not looked at, though of the same table): stopping lost

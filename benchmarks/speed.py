@@ -81,7 +81,7 @@ def measure_leaving(bench: Bench, sizes: list[int], rounds: int, progress: Calla
     record, rows = bench.run.record("test"), []
     val = bench.run.record("val")
     policies = {f"{100 * b:.0f} %": spend(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
-    policies["nobody"] = bench.nobody
+    policies["nobody"] = bench.threshold_none
     images, bench.images = bench.images, bench.images[:CHECKED]
     progress("comparing every engine's answers with the record")
     checked = record.subset(slice(len(bench.images)))
@@ -170,7 +170,7 @@ def measure_profile(bench: Bench, rounds: int, progress: Callable[[str], None]) 
             FULL: bench.forward(bench.plain, size, images=images),
             "embedding and trunks": bench.forward(bench.trunks, size, images=images),
             "and every exit": bench.forward(lambda x: bench.model(x)[:, -1], size, images=images),
-            "and scores, decisions, the loop (infer)": bench.ours(bench.nobody, size, images=images),
+            "and scores, decisions, the loop (infer)": bench.ours(bench.threshold_none, size, images=images),
         }
         timings = in_turn(arms, rounds, lambda text, size=size: progress(f"profile, batch {size}, {text}"))  # type: ignore[misc]
         for name, timing in timings.items():

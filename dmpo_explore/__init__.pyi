@@ -13,6 +13,8 @@ from . import training as training
 from .analysis.metrics import bootstrap_difference as bootstrap_difference
 from .analysis.metrics import summarise as summarise
 from .analysis.metrics import trade_off as trade_off
+from .analysis.outcome import Outcome as Outcome
+from .analysis.outcome import apply as apply
 from .attribution.attribute import attribute as attribute
 from .attribution.attribute import compare_exits as compare_exits
 from .attribution.pathways import attribute_pathways as attribute_pathways
@@ -26,6 +28,7 @@ from .config import TrainingConfig as TrainingConfig
 from .data.images import fetch_data as fetch_data
 from .data.images import load_images as load_images
 from .fitting.fit import fit_policy as fit_policy
+from .fitting.target import Target as Target
 from .inference.loop import InferenceResult as InferenceResult
 from .inference.onnx_engine import OnnxEngine as OnnxEngine
 from .inference.torch_engine import infer as infer

@@ -123,7 +123,7 @@ def charts(look: Look, m: Measured) -> None:
 
 def said(policy: dx.Policy) -> str:
     """A policy's thresholds in a few characters."""
-    ends = {policy.everybody: "all at exit 1", policy.nobody: "none early"}
+    ends = {policy.threshold_all: "all at exit 1", policy.threshold_none: "none early"}
     if len(policy.thresholds) == 1 and policy.thresholds[0] in ends:
         return ends[policy.thresholds[0]]
     return ", ".join(f"{threshold:.3g}" for threshold in policy.thresholds)

@@ -239,7 +239,7 @@ def _digest(numbers: npt.ArrayLike) -> bytes:
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _base(start: Start) -> dx.Policy:
-    everybody = {"threshold": POLICIES[start.policy].everybody}
+    everybody = {"threshold": POLICIES[start.policy].threshold_all}
     return _fit(_record(start.learned_on), start.policy, everybody, start.calibrated)
 
 

@@ -20,7 +20,7 @@ from dmpo_explore_app.state import calibration
 
 import dmpo_explore as dx
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.scalar import ByScore
+from dmpo_explore.policies.scalar import ScorePolicy
 
 KINDS = ("one", "per exit")
 COCKPIT = "cockpit"  # key of the component
@@ -70,7 +70,7 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
 
 def per_exit_possible(run: dx.Run, split: str, name: str) -> bool:
     """Whether each exit can have a threshold of its own."""
-    return cache.record(run, split).n_exits > 2 and issubclass(POLICIES[name], ByScore)
+    return cache.record(run, split).n_exits > 2 and issubclass(POLICIES[name], ScorePolicy)
 
 
 def lit(run: dx.Run, name: str) -> dx.Policy | None:
@@ -93,7 +93,7 @@ def settle(run: dx.Run, split: str, name: str) -> dx.Policy:
     if n_exits == 1:  # nothing to settle, and the next run should find what the last one left
         if fresh:
             state.update(dict.fromkeys(("threshold", *WISHES)) | {"kind": "one"})
-        return replace(base, thresholds=(base.nobody,))
+        return replace(base, thresholds=(base.threshold_none,))
     asked = _parsed(base, state.get("threshold"), n_exits, said=fresh or state.pop("_said", False))
     if fresh:
         state["kind"] = KINDS[asked is not None and len(asked.thresholds) > 1]

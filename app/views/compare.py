@@ -194,7 +194,8 @@ def budget_slider(records: Records) -> float:
         if not low <= value <= high and isinstance(asked, str):
             raise ValueError
     except ValueError:
-        text = f"The link's compute {messages.plain(repr(asked), 40)} must be a whole number from {low} to {high} per cent."
+        shown = messages.plain(repr(asked), 40)
+        text = f"The link's compute {shown} must be a whole number from {low} to {high} per cent."
         messages.notice(text)
         value = COMPUTE
     st.session_state["compute"] = min(max(value, low), high)

@@ -181,7 +181,7 @@ def from_budget(record: dx.ExitRecord, name: str, val: Path) -> dx.Policy | None
         return None
     fitted = cache.folder_fitted(cache.folder_stamp(val), name, budget)
     threshold = fitted.thresholds[0]
-    ends = {fitted.everybody: 0, fitted.nobody: 1}
+    ends = {fitted.threshold_all: 0, fitted.threshold_none: 1}
     rule = says(name, f"{threshold:.4g}", ends.get(threshold))
     st.caption(f":material/check_circle: Chosen on the second folder. {rule}")
     return fitted

@@ -63,7 +63,7 @@ class Bench:
     def __init__(self, run: dx.Run, images: Tensor, device: str, folder: Path, threads: int) -> None:
         self.run, self.device, self.folder, self.threads = run, device, folder, threads
         self.images = images.to(device)
-        self.nobody = ConfidencePolicy((ConfidencePolicy.nobody,))
+        self.threshold_none = ConfidencePolicy((ConfidencePolicy.threshold_none,))
 
     @cached_property
     def model(self) -> dx.DMPO:
@@ -86,7 +86,7 @@ class Bench:
     def onnx(self) -> dx.OnnxEngine:
         from dmpo_explore.inference.torch_export import export_run
 
-        return dx.OnnxEngine(export_run(self.run, self.folder, self.nobody, force=True), threads=self.threads)
+        return dx.OnnxEngine(export_run(self.run, self.folder, self.threshold_none, force=True), threads=self.threads)
 
     @cached_property
     def plain(self) -> nn.Module:

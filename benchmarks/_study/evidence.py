@@ -1,7 +1,7 @@
 """Evidence for decoupling: what exits do to the shared trunk while it learns, and what its stages know afterwards.
 
 In: a model in training, or a trained run. Out: tables, one row per epoch and early exit, or per stage. All of it is
-asked on validation images; how numbers are defined stands in `dmpo_explore.inspection.gradients`, `similarity` and `probes`.
+asked on validation images; how numbers are defined stands in `dmpo_explore.inspection`: `gradients`, `cka`, `probes`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..policies.base import Policy
 from ..policies.learned import BudgetedPolicy
-from ..policies.scalar import NEVER, ByValue
+from ..policies.scalar import NEVER, ScalarPolicy
 from ..policies.scores import tempered
 from ..records.record import ExitRecord
 
@@ -92,7 +92,7 @@ class Way:
 
 
 def _text(policy: str, number: float, digits: int) -> str:
-    """A value or a threshold; of thresholds those too that nothing reaches (`Policy.nobody`)."""
+    """A value or a threshold; of thresholds those too that nothing reaches (`Policy.threshold_none`)."""
     if policy in ("patience", "fixed"):
         return f"{number:g}" if number < NEVER else "more than there are exits"
     if policy == "entropy":
@@ -120,13 +120,13 @@ def way(record: ExitRecord, policy: Policy, row: int) -> Way:
         thresholds.append(threshold)
         leaves.append(bool(leave[0]))
     out = leaves.index(True) if True in leaves else record.n_exits - 1
-    falling = isinstance(policy, ByValue) and policy.falling
+    falling = isinstance(policy, ScalarPolicy) and policy.falling
     numbers = np.asarray(values, np.float64), np.asarray(thresholds, np.float64)
     return Way(policy.name, out, *numbers, np.asarray(leaves, bool), falling)
 
 
 def _compared(policy: Policy, exit: int, seen: dict[str, Any], state: tuple[Any, ...]) -> tuple[float, float]:
-    if isinstance(policy, ByValue):
+    if isinstance(policy, ScalarPolicy):
         return float(policy.value(exit, seen, state)[0][0]), float(policy.threshold(exit))
     if isinstance(policy, BudgetedPolicy):
         return float(seen["confidence"][0]), policy.level(exit)

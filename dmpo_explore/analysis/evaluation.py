@@ -41,7 +41,7 @@ def fit_wish(run: Run, policy: str, wish: Wish) -> Policy:
     kind = lookup(POLICIES, policy, "policy")
     given = _given(wish)
     if given == FULL:
-        return kind((kind.nobody,))
+        return kind((kind.threshold_none,))
     if given.keys() == {"threshold"} and not kind.learns:
         return kind(tuple(np.atleast_1d(given["threshold"]).tolist()))
     record = run.record("val")

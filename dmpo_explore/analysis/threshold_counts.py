@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 import dmpo_explore as dx
 
-from ..policies.scalar import ByScore, ByValue
+from ..policies.scalar import ScalarPolicy, ScorePolicy
 from ..utils.typing import Array
 
 Counts = npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ def counts_of(record: dx.ExitRecord, exits: Array) -> Counts:
 
 def single(record: dx.ExitRecord, policy: dx.Policy, thresholds: Sequence[float]) -> Counts:
     """(G, 2K): ``policy`` with each of ``thresholds`` for all exits."""
-    if not isinstance(policy, ByValue) or record.n_exits == 1 or not record.n_images:
+    if not isinstance(policy, ScalarPolicy) or record.n_exits == 1 or not record.n_images:
         return np.stack([counts_of(record, replace(policy, thresholds=(t,)).exits(record)) for t in thresholds])
     best = np.maximum.accumulate(_leaning(record, policy), axis=1)  # leaves by exit k if best[:, k] ≥ level
     levels, right = _levels(policy, thresholds), record.correct
@@ -42,7 +42,7 @@ def single(record: dx.ExitRecord, policy: dx.Policy, thresholds: Sequence[float]
 
 def each(record: dx.ExitRecord, policy: dx.Policy, stops: Sequence[Sequence[float]]) -> list[Counts]:
     """For every exit but the last (G, 2K): its stops while the other exits keep ``policy``'s thresholds."""
-    assert isinstance(policy, ByValue)
+    assert isinstance(policy, ScalarPolicy)
     values, wrong = _leaning(record, policy), ~record.correct
     leaves = values >= _levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
     nexts = np.full(record.n_images, record.n_exits - 1)  # where an image goes that this exit keeps
@@ -71,14 +71,14 @@ def each(record: dx.ExitRecord, policy: dx.Policy, stops: Sequence[Sequence[floa
 
 def stops_of_exit(record: dx.ExitRecord, policy: dx.Policy, exit: int) -> list[float]:
     """Thresholds of ``exit`` (0-based) alone, from "all leave" to "none leaves", evenly spread over the images."""
-    assert isinstance(policy, ByScore)
+    assert isinstance(policy, ScorePolicy)
     found = np.unique(np.quantile(policy.values(record)[:, exit], np.linspace(0, 1, STOPS)).astype(np.float32))
-    inner = sorted({replace(policy, thresholds=(float(t),)).thresholds[0] for t in found} - {policy.everybody})
-    inner = [t for t in inner if t != policy.nobody]
-    return [policy.everybody, *(inner[::-1] if policy.falling else inner), policy.nobody]
+    inner = sorted({replace(policy, thresholds=(float(t),)).thresholds[0] for t in found} - {policy.threshold_all})
+    inner = [t for t in inner if t != policy.threshold_none]
+    return [policy.threshold_all, *(inner[::-1] if policy.falling else inner), policy.threshold_none]
 
 
-def _leaning(record: dx.ExitRecord, policy: ByValue) -> Array:
+def _leaning(record: dx.ExitRecord, policy: ScalarPolicy) -> Array:
     """(B, K−1) float64: the higher, the sooner it leaves; thresholds of `_levels` compare as the policy compares."""
     return policy.values(record).astype(np.float64) * (-1 if policy.falling else 1)
 

@@ -71,7 +71,8 @@ def train(
 ) -> None:
     """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on."""
     from ..config import Config
-    from ..runs.store import load_run, read_config
+    from ..runs.run import read_config
+    from ..runs.store import load_run
 
     _hear_ctrl_c(progress)
     if resume and (name or force or config):
@@ -178,7 +179,7 @@ def _record(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)
-            rows.append({"split": name, "images": made.images, "exit_accuracy": accuracy, "path": path})
+            rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
     return rows
 
 

@@ -19,7 +19,7 @@ from ..policies.catalogue import POLICIES, learned_policy
 from ..policies.learned import BudgetedPolicy
 from ..policies.ranking import TIE, share_thresholds
 from ..policies.rules import ConfidencePolicy
-from ..policies.scalar import ByScore
+from ..policies.scalar import ScorePolicy
 from ..records.record import ExitRecord
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
@@ -74,8 +74,8 @@ def fit_policy(
     if len(wishes) != 1:
         got = ", ".join(wishes) or "none"
         raise ValueError(f"give exactly one of {', '.join(WISHES)}; got {got}")
-    if per_exit and not (wishes.keys() <= {"flops", "accuracy_drop"} and issubclass(kind, ByScore)):
-        fits = ", ".join(key for key, other in POLICIES.items() if issubclass(other, ByScore))
+    if per_exit and not (wishes.keys() <= {"flops", "accuracy_drop"} and issubclass(kind, ScorePolicy)):
+        fits = ", ".join(key for key, other in POLICIES.items() if issubclass(other, ScorePolicy))
         raise ValueError(f"per_exit=True goes with flops or accuracy_drop and one of {fits}; got {name}, {[*wishes]}")
     learns = temperatures == "fit" or (kind.learns and record.n_exits > 1)
     prepare, judge = _halves(record) if risk is not None and learns else (record, record)
@@ -182,7 +182,7 @@ def _with_wish(
     single = _fit_flops(swept, flops) if flops is not None else _fit_drop(swept, accuracy_drop or 0.0)
     if not per_exit or record.n_exits == 1:
         return replace(policy, thresholds=(single,))
-    assert isinstance(policy, ByScore)
+    assert isinstance(policy, ScorePolicy)
     least = float(swept.correct[-1] - (accuracy_drop or 0.0) * record.n_images)
     key = budget_key(flops) if flops is not None else floor_key(least)
     return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
@@ -221,6 +221,6 @@ def _with_shares(record: ExitRecord, policy: Policy, shares: list[float]) -> Pol
         going = [min(1.0, max(0.0, 1 - s / h)) if h > 1e-9 else 1.0 for s, h in zip(shares[:-1], here, strict=False)]
         row = levels if len(going) > 1 else [*going, *levels]
         return replace(policy, thresholds=tuple(going), learned=(tuple(row),))
-    if not isinstance(policy, ByScore):
+    if not isinstance(policy, ScorePolicy):
         raise ValueError("shares= needs a policy that reads a score: confidence, entropy, margin, budgeted …")
     return replace(policy, thresholds=tuple(share_thresholds(record, policy, wanted)))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..policies.ranking import leaning, midway, tie_ends
-from ..policies.scalar import ByScore
+from ..policies.scalar import ScorePolicy
 from ..records.record import ExitRecord
 from ..utils.typing import Array
 
@@ -66,7 +66,7 @@ class Ranking:
         return Found(cuts.copy(), int(self.right[np.arange(len(exits)), exits].sum()), float(self.flops[exits].mean()))
 
 
-def best_thresholds(record: ExitRecord, policy: ByScore, start: float, key: Key) -> list[float]:
+def best_thresholds(record: ExitRecord, policy: ScorePolicy, start: float, key: Key) -> list[float]:
     """K−1 thresholds of ``policy`` that are best by ``key`` on ``record``; see `budget_key`, `floor_key`.
 
     Args:
@@ -80,7 +80,7 @@ def best_thresholds(record: ExitRecord, policy: ByScore, start: float, key: Key)
     for k, cut in enumerate(cuts):
         ends = np.array([cut])
         inner = 0 < cut < record.n_images
-        edge = policy.nobody if cut == 0 else policy.everybody
+        edge = policy.threshold_none if cut == 0 else policy.threshold_all
         thresholds.append(float(midway(values[ranking.order[k], k], ends, policy)[0]) if inner else edge)
     return thresholds
 

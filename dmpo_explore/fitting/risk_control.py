@@ -91,7 +91,7 @@ def candidates(policy: Policy, n_exits: int, n_classes: int) -> list[float]:
     odds = np.arange(12, -5, -0.02)
     shares = 1 / (1 + np.exp(odds if policy.name == "entropy" else -odds))
     inner = shares * np.log(n_classes) if policy.name == "entropy" else shares
-    return [policy.nobody, *(float(f"{t:.7g}") for t in inner), policy.everybody]
+    return [policy.threshold_none, *(float(f"{t:.7g}") for t in inner), policy.threshold_all]
 
 
 def certify(

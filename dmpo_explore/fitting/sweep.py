@@ -17,7 +17,7 @@ from ..policies.base import Policy
 from ..policies.catalogue import learned_policy
 from ..policies.learned import SHARES, BudgetedPolicy
 from ..policies.ranking import leaning, midway, tie_ends
-from ..policies.scalar import ByScore
+from ..policies.scalar import ScorePolicy
 from ..records.record import ExitRecord
 from ..utils.typing import Array
 
@@ -52,10 +52,10 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
     asked = learned_policy(record, policy) if isinstance(policy, str) else policy
     settings: list[Any] | None = asked.settings(record.n_exits)
     if settings is None and isinstance(asked, BudgetedPolicy):
-        settings = [float(s) for s in SHARES] if record.n_exits > 1 else [asked.everybody]
+        settings = [float(s) for s in SHARES] if record.n_exits > 1 else [asked.threshold_all]
     if settings is not None:
         return _sweep_settings(record, asked, settings)
-    assert isinstance(asked, ByScore)
+    assert isinstance(asked, ScorePolicy)
     return _sweep_values(record, asked)
 
 
@@ -68,7 +68,7 @@ def _sweep_settings(record: ExitRecord, policy: Policy, settings: list[Any]) -> 
     return Sweep(np.array(settings)[order], exit_counts[order], correct[order], flops[order])
 
 
-def _sweep_values(record: ExitRecord, policy: ByScore) -> Sweep:
+def _sweep_values(record: ExitRecord, policy: ScorePolicy) -> Sweep:
     early, right = record.n_exits - 1, record.correct.astype(np.int8)
     best = np.maximum.accumulate(leaning(record, policy), axis=1)  # leaves by exit k if best[:, k] ≥ threshold
     order = np.argsort(best, axis=None)[::-1]  # all (image, exit) pairs, the first to leave first
@@ -82,7 +82,7 @@ def _sweep_values(record: ExitRecord, policy: ByScore) -> Sweep:
     exit_counts = np.diff(np.insert(left, 0, 0, axis=0)[::-1], axis=1, prepend=0, append=record.n_images)
     correct = right[:, -1].sum(dtype=np.int64) + np.append(0, np.cumsum(gains))[::-1]
     between = midway(pairs, ends[:-1][::-1], policy)
-    thresholds = np.concatenate([[policy.everybody], between, [policy.nobody]])[-len(exit_counts) :]
+    thresholds = np.concatenate([[policy.threshold_all], between, [policy.threshold_none]])[-len(exit_counts) :]
     return Sweep(thresholds, exit_counts, correct, realised_flops(exit_counts, record))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..policies.base import Policy
-from ..policies.scalar import ByValue
+from ..policies.scalar import ScalarPolicy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
 from .loop import InferenceResult
@@ -243,6 +243,6 @@ class Tally:
 
 def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float | None:
     """How far image ``i``'s recorded value lies from the threshold of ``exit``, which is not the last one."""
-    if not isinstance(policy, ByValue):
+    if not isinstance(policy, ScalarPolicy):
         return None
     return abs(float(policy.values(part)[i, exit]) - float(np.float32(policy.threshold(exit))))

@@ -1,7 +1,7 @@
 """Steps and a policy → who leaves where: whoever leaves is dropped, whoever stays goes on. numpy and torch alike.
 
 In: K steps, (x, side) → (x, logits, side), where x is the images, then states, dimension 0 the images; a policy.
-Out: `InferenceResult`. torch and onnxruntime bring their own steps and share this loop, so that there is one way of leaving.
+Out: `InferenceResult`. torch and onnxruntime bring their own steps and share this loop: there is one early-exit loop.
 Where the logits are on another device, an exit costs one transfer (who leaves, and whether the logits are finite);
 the answers come over at the end.
 """

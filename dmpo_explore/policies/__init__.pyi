@@ -34,9 +34,9 @@ from .rules import PatiencePolicy as PatiencePolicy
 from .rules import repeats as repeats
 from .rules import zeros as zeros
 from .scalar import NEVER as NEVER
-from .scalar import ByCount as ByCount
-from .scalar import ByScore as ByScore
-from .scalar import ByValue as ByValue
+from .scalar import CountPolicy as CountPolicy
+from .scalar import ScalarPolicy as ScalarPolicy
+from .scalar import ScorePolicy as ScorePolicy
 from .scores import SCORES as SCORES
 from .scores import scores as scores
 from .scores import tempered as tempered

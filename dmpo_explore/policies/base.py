@@ -1,8 +1,7 @@
-"""What every policy shares: thresholds, temperatures, one incremental decision for live images and for records.
+"""Policy: when an image exits; thresholds, temperatures and one incremental decision for live images and for records.
 
-In: one exit's scores (live) or an `ExitRecord` (simulated). Out: who leaves now, or the exit of every image. `policy`
-holds the rules themselves. `ByValue` compares a value of the exits seen so far with a threshold, which is a real number
-(`ByScore`) or a count of exits (`ByCount`).
+In: one exit's scores (live) or an `ExitRecord` (simulated). Out: which images exit now, or the exit of every image.
+`scalar` has the policies that compare one number with a threshold, `catalogue` lists all policies.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class Policy:
     summary: ClassVar[str]  # what decides
     deployable: ClassVar[bool] = True
     learns: ClassVar[bool] = False
-    everybody: ClassVar[float] = 0.0  # the threshold at which every image leaves at once
-    nobody: ClassVar[float]  # ... none leaves before the last exit
+    threshold_all: ClassVar[float] = 0.0  # the threshold at which every image leaves at once
+    threshold_none: ClassVar[float]  # ... none leaves before the last exit
 
     def __post_init__(self) -> None:
         if not self.thresholds:
@@ -84,7 +83,7 @@ class Policy:
             )
         if len(self.temperatures) not in (0, n_exits):
             raise ValueError(f"policy {self.name!r} has {len(self.temperatures)} temperatures for {n_exits} exits")
-        if self.learns and n_exits > 1 and not {*self.thresholds} <= {self.everybody, self.nobody}:
+        if self.learns and n_exits > 1 and not {*self.thresholds} <= {self.threshold_all, self.threshold_none}:
             self._check_learned(n_exits)
 
     def _check_learned(self, n_exits: int) -> None:
@@ -132,7 +131,7 @@ class Policy:
         """The threshold at ``exit`` (0-based); behind the last of several, the one at which everybody leaves."""
         if len(self.thresholds) == 1:
             return self.thresholds[0]
-        return self.thresholds[exit] if exit < len(self.thresholds) else self.everybody
+        return self.thresholds[exit] if exit < len(self.thresholds) else self.threshold_all
 
     @classmethod
     def settings(cls, n_exits: int) -> list[int] | None:

@@ -92,7 +92,7 @@ def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...
         ValueError: unknown policy, or ``record`` is of ``test`` and the policy would learn from it.
     """
     kind = lookup(POLICIES, name, "policy")
-    blank = kind((kind.everybody,), temperatures=temperatures)
+    blank = kind((kind.threshold_all,), temperatures=temperatures)
     if not kind.learns or record.n_exits == 1:
         return blank
     if record.meta.split == "test":

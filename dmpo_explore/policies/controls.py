@@ -11,10 +11,10 @@ from array_api_compat import array_namespace, device
 
 from ..records.record import ExitRecord
 from .base import State, not_deployable
-from .scalar import ByCount, ByScore
+from .scalar import CountPolicy, ScorePolicy
 
 
-class RandomPolicy(ByScore):
+class RandomPolicy(ScorePolicy):
     """Leave at every exit with probability ``threshold``: a control. Ours: the draw of an image's row and the exit."""
 
     name = "random"
@@ -22,7 +22,7 @@ class RandomPolicy(ByScore):
     rule = "Leave at every exit with a probability of **{}**, whatever the image, else at the last."
     summary = "chance: a control that looks at nothing"
     falling = True
-    everybody, nobody = 1.0, 0.0
+    threshold_all, threshold_none = 1.0, 0.0
 
     def start(self, n: int, like: Any) -> State:
         """The row of every image (n,); in a live batch its place there."""
@@ -30,25 +30,25 @@ class RandomPolicy(ByScore):
         return (xp.arange(n, dtype=xp.int64, device=device(like)),)
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ByValue.value`."""
+        """See `ScalarPolicy.value`."""
         return _draws(state[0], exit), state
 
 
-class FixedPolicy(ByCount):
+class FixedPolicy(CountPolicy):
     """Leave at exit ``threshold``, counted from 1: a control."""
 
     name = "fixed"
     reads = ("prediction",)
     rule = "Leave at exit **{}**, whatever the image, or at the last if there are fewer."
     summary = "the number of the exit: a control, as if the model ended there"
-    everybody = 1
+    threshold_all = 1
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ByValue.value`."""
+        """See `ScalarPolicy.value`."""
         return 0 * scores["prediction"] + (exit + 1), state
 
 
-class OraclePolicy(ByCount):
+class OraclePolicy(CountPolicy):
     """Leave at the first right exit up to ``threshold``, and at exit 1 where none of these is right: a bound.
 
     For its mean compute no choice of exits is right more often, since it pays for the cheapest gains first. A
@@ -60,7 +60,7 @@ class OraclePolicy(ByCount):
     rule = "Leave at the first right exit up to exit **{}**, else at exit 1: it knows the labels, so it is a bound."
     summary = "the labels: a bound that no model can reach, not for use"
     deployable = False
-    everybody = 1
+    threshold_all = 1
 
     @classmethod
     def settings(cls, n_exits: int) -> list[int] | None:

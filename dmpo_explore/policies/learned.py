@@ -19,7 +19,7 @@ from array_api_compat import array_namespace
 from ..records.record import ExitRecord
 from .base import Policy, State
 from .rules import ConfidencePolicy, repeats, zeros
-from .scalar import ByScore
+from .scalar import ScorePolicy
 
 FEATURES = ("log-odds", "entropy", "margin", "repeats", "log-odds before", "margin before")
 CLIP = 1e-3  # of confidence before its log-odds, so that float noise near 1 stays small
@@ -80,7 +80,7 @@ def learn_gates(record: ExitRecord, policy: GatePolicy) -> tuple[tuple[float, ..
     return tuple(rows)
 
 
-class GatePolicy(ByScore):
+class GatePolicy(ScorePolicy):
     """Leave where a small judge of each exit thinks with chance ≥ threshold that going on brings nothing.
 
     ``learned``: one row per exit but the last, weights of `gate.FEATURES` and the intercept. See `gate`.
@@ -106,9 +106,9 @@ class GatePolicy(ByScore):
         return seen, (count, scores["prediction"], odds, scores["margin"])
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ByValue.value`."""
+        """See `ScalarPolicy.value`."""
         features, state = self.features(exit, scores, state)
-        if exit >= len(self.learned):  # asked by thresholds alone (everybody, nobody), or at the last exit
+        if exit >= len(self.learned):  # asked by thresholds alone (threshold_all, nobody), or at the last exit
             return 0 * features[0] + 0.5, state
         return judge(self.learned[exit], features), state
 
@@ -131,7 +131,7 @@ class BudgetedPolicy(Policy):
     rule = "Leave unless among the least sure **{}** of those who came to this exit on val, else at the last."
     summary = "confidence, with a level per exit at which a fixed share of the images goes on"
     learns = True
-    nobody = 1.0
+    threshold_none = 1.0
 
     def _clean(self, threshold: Any) -> float:
         number = isinstance(threshold, int | float | np.floating) and not isinstance(threshold, bool)
@@ -142,10 +142,10 @@ class BudgetedPolicy(Policy):
     def level(self, exit: int) -> float:
         """The confidence from which images leave at ``exit`` (0-based)."""
         share = self.threshold(exit)
-        if share == self.everybody or exit >= self._levels() > 0:
-            return ConfidencePolicy.everybody
-        if share == self.nobody:
-            return ConfidencePolicy.nobody
+        if share == self.threshold_all or exit >= self._levels() > 0:
+            return ConfidencePolicy.threshold_all
+        if share == self.threshold_none:
+            return ConfidencePolicy.threshold_none
         if len(self.thresholds) > 1:
             return self.learned[0][exit]
         shares, levels = ([row[i] for row in self.learned] for i in (0, exit + 1))

@@ -8,12 +8,12 @@ import numpy as np
 
 from ..records.record import ExitRecord
 from ..utils.typing import Array
-from .scalar import ByScore
+from .scalar import ScorePolicy
 
 TIE = 1e-6  # float noise between batch sizes reaches 4e-7
 
 
-def share_thresholds(record: ExitRecord, policy: ByScore, wanted: Callable[[int, int], int]) -> list[float]:
+def share_thresholds(record: ExitRecord, policy: ScorePolicy, wanted: Callable[[int, int], int]) -> list[float]:
     """Walk through the exits; at each one the first in the ranking go. Ties (`TIE`) leave together.
 
     Args:
@@ -30,9 +30,9 @@ def share_thresholds(record: ExitRecord, policy: ByScore, wanted: Callable[[int,
         ends = tie_ends(ranked)
         end = ends[np.searchsorted(ends, number)] if 0 < number < ranked.size else number
         if number == 0:
-            thresholds.append(policy.nobody)
+            thresholds.append(policy.threshold_none)
         elif end >= ranked.size:
-            thresholds.append(policy.everybody)
+            thresholds.append(policy.threshold_all)
         else:
             thresholds.append(float(midway(ranked, np.array([end]), policy)[0]))
         level = np.float32(thresholds[-1]) * (-1 if policy.falling else 1)
@@ -40,7 +40,7 @@ def share_thresholds(record: ExitRecord, policy: ByScore, wanted: Callable[[int,
     return thresholds
 
 
-def leaning(record: ExitRecord, policy: ByScore) -> Array:
+def leaning(record: ExitRecord, policy: ScorePolicy) -> Array:
     """(B, K−1) float32: the higher, the sooner it leaves."""
     return policy.values(record) * np.float32(-1 if policy.falling else 1)
 
@@ -50,7 +50,7 @@ def tie_ends(ranked: Array) -> Array:
     return np.append(np.flatnonzero(ranked[:-1] - ranked[1:] > TIE) + 1, ranked.size)
 
 
-def midway(ranked: Array, ends: Array, policy: ByScore) -> Array:
+def midway(ranked: Array, ends: Array, policy: ScorePolicy) -> Array:
     """Thresholds of ``policy`` between the groups that end at ``ends`` of falling `leaning` values.
 
     Exact in float32 (scores up to 15 lie below 1e-6 apart).

@@ -8,10 +8,10 @@ from typing import Any
 from array_api_compat import array_namespace, device
 
 from .base import State
-from .scalar import ByCount, ByScore
+from .scalar import CountPolicy, ScorePolicy
 
 
-class ConfidencePolicy(ByScore):
+class ConfidencePolicy(ScorePolicy):
     """Leave at confidence ≥ threshold (the release's rule)."""
 
     name = "confidence"
@@ -20,7 +20,7 @@ class ConfidencePolicy(ByScore):
     summary = "the probability of the best class"
 
 
-class MarginPolicy(ByScore):
+class MarginPolicy(ScorePolicy):
     """Leave at margin ≥ threshold."""
 
     name = "margin"
@@ -29,7 +29,7 @@ class MarginPolicy(ByScore):
     summary = "best class minus second best"
 
 
-class EntropyPolicy(ByScore):
+class EntropyPolicy(ScorePolicy):
     """Leave at entropy ≤ threshold (nats); below 0 nobody leaves early."""
 
     name = "entropy"
@@ -37,11 +37,11 @@ class EntropyPolicy(ByScore):
     rule = "Leave at the first exit with an entropy of at most **{}** nats, else at the last."
     summary = "how spread out the probabilities are"
     falling = True
-    everybody = 20.0  # no entropy gets there: ln C of half a billion classes
-    nobody = -0.01
+    threshold_all = 20.0  # no entropy gets there: ln C of half a billion classes
+    threshold_none = -0.01
 
 
-class PatiencePolicy(ByCount):
+class PatiencePolicy(CountPolicy):
     """Leave once ``threshold`` exits in a row agreed with the one before: patience t needs t+1 agreeing exits."""
 
     name = "patience"
@@ -54,12 +54,12 @@ class PatiencePolicy(ByCount):
         return zeros(n, like), zeros(n, like)
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ByValue.value`."""
+        """See `ScalarPolicy.value`."""
         count = repeats(exit, scores["prediction"], state)
         return count, (count, scores["prediction"])
 
 
-class PatienceConfidencePolicy(ByScore):
+class PatienceConfidencePolicy(ScorePolicy):
     """Leave at certainty ≥ threshold, where doubt (1 − confidence) is halved each time the answer was repeated.
 
     Ours: chosen on val over counting only exits that are confident (PCEE-BERT, Zhang et al. 2022), with which nobody
@@ -74,7 +74,7 @@ class PatienceConfidencePolicy(ByScore):
     start = PatiencePolicy.start
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ByValue.value`."""
+        """See `ScalarPolicy.value`."""
         confidence = scores["confidence"]
         count = repeats(exit, scores["prediction"], state)
         half = array_namespace(confidence).astype(0.5**count, confidence.dtype)

@@ -14,7 +14,7 @@ from .base import Policy, State
 NEVER = 1_000_000  # a number of exits that no model has
 
 
-class ByValue(Policy):
+class ScalarPolicy(Policy):
     """Leave when a value of the exits seen so far reaches the threshold: from below, or from above if ``falling``."""
 
     falling: ClassVar[bool] = False
@@ -39,14 +39,14 @@ class ByValue(Policy):
         return np.stack(found, axis=1) if found else np.zeros((record.n_images, 0), np.float32)
 
 
-class ByScore(ByValue):
-    """Its threshold is a real number, ``everybody`` and ``nobody`` its ends."""
+class ScorePolicy(ScalarPolicy):
+    """Its threshold is a real number, ``threshold_all`` and ``threshold_none`` its ends."""
 
-    nobody = 1.01  # no confidence, no margin gets there, rounding included
+    threshold_none = 1.01  # no confidence, no margin gets there, rounding included
 
     def _clean(self, threshold: Any) -> float:
         number = isinstance(threshold, int | float | np.floating) and not isinstance(threshold, bool)
-        low, high = sorted((self.everybody, self.nobody))
+        low, high = sorted((self.threshold_all, self.threshold_none))
         if not number or not low <= threshold <= high:
             raise ValueError(
                 f"threshold={threshold!r} of policy {self.name!r} must be a number from {low:g} to {high:g}"
@@ -54,19 +54,19 @@ class ByScore(ByValue):
         return float(str(np.float32(threshold)))
 
 
-class ByCount(ByValue):
-    """Its threshold is a whole number from ``everybody`` on."""
+class CountPolicy(ScalarPolicy):
+    """Its threshold is a whole number from ``threshold_all`` on."""
 
-    nobody = NEVER
+    threshold_none = NEVER
 
     def _clean(self, threshold: Any) -> float:
         number = isinstance(threshold, int | float | np.integer) and not isinstance(threshold, bool)
-        if not number or not self.everybody <= threshold <= self.nobody or int(threshold) != threshold:
-            least = int(self.everybody)
+        if not number or not self.threshold_all <= threshold <= self.threshold_none or int(threshold) != threshold:
+            least = int(self.threshold_all)
             raise ValueError(f"threshold={threshold!r} of policy {self.name!r} must be a whole number from {least}")
         return int(threshold)
 
     @classmethod
     def settings(cls, n_exits: int) -> list[int] | None:
         """See `Policy.settings`."""
-        return [int(cls.everybody) + k for k in range(n_exits)]
+        return [int(cls.threshold_all) + k for k in range(n_exits)]

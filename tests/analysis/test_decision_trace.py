@@ -16,7 +16,7 @@ from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, PatiencePolicy
-from dmpo_explore.policies.scalar import ByValue
+from dmpo_explore.policies.scalar import ScalarPolicy
 
 RECORD = make_record(120, 4, 5, seed=3)
 SINGLE = make_record(10, 1, 5)
@@ -26,7 +26,7 @@ MIDDLE = {"entropy": 0.9, "patience": 1, "fixed": 2, "margin": 0.4, "budgeted": 
 @pytest.mark.parametrize("name", DEPLOYABLE)
 def test_a_way_ends_where_the_policy_lets_the_image_go(name: str) -> None:
     kind = POLICIES[name]
-    for threshold in (kind.everybody, MIDDLE.get(name, 0.7), kind.nobody):
+    for threshold in (kind.threshold_all, MIDDLE.get(name, 0.7), kind.threshold_none):
         policy = ready_policy(name, threshold)
         exits = policy.exits(RECORD)
         ways = [way(RECORD, policy, row) for row in range(RECORD.images)]
@@ -44,7 +44,7 @@ def test_every_policy_has_a_word_for_what_it_compares() -> None:
 
 def test_values_are_those_of_the_record() -> None:
     policy = ready_policy("patience+confidence", 0.8)
-    assert isinstance(policy, ByValue)
+    assert isinstance(policy, ScalarPolicy)
     expected = policy.values(RECORD)
     for row in (0, 7, 119):
         assert way(RECORD, policy, row).values.tolist() == expected[row].tolist()
@@ -74,9 +74,9 @@ def test_the_sentence_tells_what_decided() -> None:
 
 
 def test_thresholds_that_nothing_reaches_and_near_ties_are_legible() -> None:
-    assert "more than 100%" in way(RECORD, ConfidencePolicy((ConfidencePolicy.nobody,)), 0).reason()
-    assert "less than 0 nats" in way(RECORD, EntropyPolicy((EntropyPolicy.nobody,)), 0).reason()
-    assert "more than there are exits" in way(RECORD, PatiencePolicy((PatiencePolicy.nobody,)), 0).reason()
+    assert "more than 100%" in way(RECORD, ConfidencePolicy((ConfidencePolicy.threshold_none,)), 0).reason()
+    assert "less than 0 nats" in way(RECORD, EntropyPolicy((EntropyPolicy.threshold_none,)), 0).reason()
+    assert "more than there are exits" in way(RECORD, PatiencePolicy((PatiencePolicy.threshold_none,)), 0).reason()
     found = replace(way(RECORD, ConfidencePolicy((0.5,)), 0), values=np.full(3, 0.73091), thresholds=np.full(3, 0.7309))
     assert found.shown(0) == ("73.091%", "73.090%")
 

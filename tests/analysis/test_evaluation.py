@@ -82,7 +82,7 @@ def test_given_thresholds_need_no_record(root: Path) -> None:
     (root / "bare" / "config.json").write_text(Config().to_json())
     run = load_run("bare")
     assert fit_wish(run, "confidence", {"threshold": [0.5, 0.6], "flops": None}).thresholds == (0.5, 0.6)
-    assert fit_wish(run, "entropy", FULL).thresholds == (POLICIES["entropy"].nobody,)
+    assert fit_wish(run, "entropy", FULL).thresholds == (POLICIES["entropy"].threshold_none,)
     with pytest.raises(ValueError, match="no record of split 'val'"):
         fit_wish(run, "confidence", {"flops": 0.5})
     with pytest.raises(ValueError, match="unknown policy 'x'"):

@@ -14,16 +14,16 @@ from synthetic import make_record
 import dmpo_explore as dx
 from dmpo_explore.analysis import threshold_counts
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.scalar import ByScore
+from dmpo_explore.policies.scalar import ScorePolicy
 
 DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
-SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ByScore)]
+SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ScorePolicy)]
 
 
 @cache
 def policy_of(name: str, n_exits: int) -> dx.Policy:
     val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
-    return dx.fit_policy(val, name, threshold=POLICIES[name].everybody)
+    return dx.fit_policy(val, name, threshold=POLICIES[name].threshold_all)
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)
@@ -64,7 +64,11 @@ def test_an_exits_stops_go_from_all_to_none(name: str) -> None:
     policy = policy_of(name, record.n_exits)
     for exit in range(3):
         stops = threshold_counts.stops_of_exit(record, policy, exit)
-        assert stops[0] == policy.everybody and stops[-1] == policy.nobody and len(stops) <= threshold_counts.STOPS + 2
+        assert (
+            stops[0] == policy.threshold_all
+            and stops[-1] == policy.threshold_none
+            and len(stops) <= threshold_counts.STOPS + 2
+        )
         assert stops == sorted(set(stops), reverse=policy.falling)  # type: ignore[attr-defined]
         leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in stops] if exit == 0 else []
         assert leaving == sorted(leaving, reverse=True)

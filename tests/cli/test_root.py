@@ -606,7 +606,7 @@ def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     (line,) = [line for line in call("runs").stdout.splitlines() if line.startswith("mine ")]
     assert "digits, test_vit, conv + covariance, epoch 3/3, records: test val" in line
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
-    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     assert call("runs").stdout == "no runs yet\n" and json.loads(call("runs", "--json").stdout) == []
 
 

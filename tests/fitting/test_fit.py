@@ -44,9 +44,9 @@ def brute_force(record: ExitRecord, name: str) -> list[tuple[int, float]]:
     if settings is not None:
         candidates: list[float] = list(map(float, settings))
     else:
-        values = np.unique(policy((policy.nobody,)).values(record))  # type: ignore[attr-defined]
+        values = np.unique(policy((policy.threshold_none,)).values(record))  # type: ignore[attr-defined]
         assume((np.diff(values) > TIE).all())
-        candidates = [policy.everybody, policy.nobody, *map(float, values)]
+        candidates = [policy.threshold_all, policy.threshold_none, *map(float, values)]
     return [outcome(record, name, t) for t in candidates]
 
 

@@ -48,7 +48,7 @@ def test_risks_are_those_of_the_summary() -> None:
 @pytest.mark.parametrize("name", DEPLOYABLE)
 def test_the_grid_goes_from_nobody_to_everybody(name: str) -> None:
     """It depends on no image, its thresholds are valid, and what it lets leave grows."""
-    record, policy = make_record(300, 4, 5), ready_policy(name, POLICIES[name].everybody)
+    record, policy = make_record(300, 4, 5), ready_policy(name, POLICIES[name].threshold_all)
     grid = candidates(policy, 4, 5)
     exits = [replace(policy, thresholds=(t,)).exits(record) for t in grid]
     assert (exits[0] == 3).all() and (exits[-1] == 0).all()
@@ -76,7 +76,7 @@ def test_a_certificate_by_a_loop(risk: str) -> None:
 
 def test_nothing_may_be_certified() -> None:
     few = certify(make_record(200, 4, 5), ConfidencePolicy((0.5,)))  # 0.99^200 is 0.13: no 200 images show 1 %
-    assert (few.certified, few.threshold, few.risk, few.tested) == (False, ConfidencePolicy.nobody, 0.0, 1)
+    assert (few.certified, few.threshold, few.risk, few.tested) == (False, ConfidencePolicy.threshold_none, 0.0, 1)
     hard = certify(make_record(2000, 4, 5), PatiencePolicy((1,)), "disagreement", 0.01)
     assert (hard.certified, hard.threshold) == (False, 3.0)  # patience 3 of 4 exits: nobody leaves early
     with pytest.raises(ValueError, match="unknown risk 'harm'"):

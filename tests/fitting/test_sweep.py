@@ -29,9 +29,9 @@ def test_leaning_is_higher_where_images_leave_sooner() -> None:
 @pytest.mark.parametrize("name", ["confidence", "entropy"])
 def test_as_many_leave_as_are_wanted(name: str) -> None:
     record = make_record(200, 4, 5)
-    policy = POLICIES[name]((POLICIES[name].everybody,))
+    policy = POLICIES[name]((POLICIES[name].threshold_all,))
     thresholds = share_thresholds(record, policy, lambda exit, staying: (20, 0, staying)[exit])  # type: ignore[arg-type]
-    assert thresholds[1:] == [policy.nobody, policy.everybody]
+    assert thresholds[1:] == [policy.threshold_none, policy.threshold_all]
     counts = np.bincount(POLICIES[name](tuple(thresholds)).exits(record), minlength=4)
     assert counts.tolist() == [20, 0, 180, 0]
 

@@ -159,7 +159,7 @@ def test_memory_is_bounded() -> None:
 
 def test_a_single_exit_has_nothing_to_gain() -> None:
     record = make_record(30, n_exits=1)
-    tally, nobody = Tally(record), ConfidencePolicy((ConfidencePolicy.nobody,))
+    tally, nobody = Tally(record), ConfidencePolicy((ConfidencePolicy.threshold_none,))
     tally.add(made(range(30), nobody, 2.0, 2.0, record))
     m = tally.count().measured
     assert m is not None and m.exits == (30,) and m.speed_up == 1.0 and tally.count().agreed == 30

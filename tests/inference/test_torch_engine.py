@@ -24,7 +24,7 @@ from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
-from dmpo_explore.policies.scalar import ByScore
+from dmpo_explore.policies.scalar import ScorePolicy
 from dmpo_explore.records.record import ExitRecord
 
 B, K, C, SIDE = 60, 4, 3, 32
@@ -79,8 +79,8 @@ def policies(record: ExitRecord) -> Iterator[Policy]:
         if name == "budgeted":
             yield from (fit_policy(record, name, threshold=t) for t in (0.3, 0.7))
             yield fit_policy(record, name, shares=(0.3, 0.2, 0.3, 0.2))
-        elif issubclass(kind, ByScore):
-            base = fit_policy(record, name, threshold=kind.everybody)
+        elif issubclass(kind, ScorePolicy):
+            base = fit_policy(record, name, threshold=kind.threshold_all)
             yield from between_values(record, base)
             if name in ("confidence", "gate"):
                 yield from between_values(record, replace(base, temperatures=(2.0, 1.5, 0.7, 1.0)))
@@ -89,7 +89,7 @@ def policies(record: ExitRecord) -> Iterator[Policy]:
 
 
 def between_values(record: ExitRecord, policy: Policy) -> Iterator[Policy]:
-    assert isinstance(policy, ByScore)
+    assert isinstance(policy, ScorePolicy)
     early = policy.values(record)
     yield replace(policy, thresholds=(between(early.ravel(), 0.6),))
     each = tuple(between(early[:, k], share) for k, share in enumerate((0.8, 0.5, 0.4)))
@@ -167,7 +167,7 @@ def test_a_bound_does_not_run() -> None:
 def test_all_leave_at_once_or_nobody_early(name: str) -> None:
     model, kind = made("ladder"), POLICIES[name]
     record = recorded(model)
-    for threshold, exit, rows in ((kind.everybody, 0, [B, 0, 0, 0]), (kind.nobody, K - 1, [B] * K)):
+    for threshold, exit, rows in ((kind.threshold_all, 0, [B, 0, 0, 0]), (kind.threshold_none, K - 1, [B] * K)):
         with rows_seen(model) as seen:
             out = infer(model, pictures(), kind((threshold,)))
         assert seen == rows

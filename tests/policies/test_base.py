@@ -13,14 +13,14 @@ from synthetic import make_record, ready_policy
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
-from dmpo_explore.policies.scalar import NEVER, ByCount, ByScore, ByValue
+from dmpo_explore.policies.scalar import NEVER, CountPolicy, ScalarPolicy, ScorePolicy
 from dmpo_explore.policies.scores import scores, tempered
 
 
 def test_every_policy_is_a_rule_of_one_kind() -> None:
-    kinds = {name: [k for k in (ByScore, ByCount) if issubclass(kind, k)] for name, kind in POLICIES.items()}
+    kinds = {name: [k for k in (ScorePolicy, CountPolicy) if issubclass(kind, k)] for name, kind in POLICIES.items()}
     assert all(issubclass(kind, Policy) for kind in POLICIES.values())
-    assert {name for name, found in kinds.items() if found == [ByCount]} == {"patience", "fixed", "oracle"}
+    assert {name for name, found in kinds.items() if found == [CountPolicy]} == {"patience", "fixed", "oracle"}
     assert {name for name, found in kinds.items() if not found} == {"budgeted"}
 
 
@@ -29,8 +29,8 @@ def test_every_policy_is_a_rule_of_one_kind() -> None:
 )
 def test_leaving_is_a_value_beyond_the_threshold(name: str) -> None:
     record = make_record(80, 4, 5)
-    policy = ready_policy(name, 2 if issubclass(POLICIES[name], ByCount) else 0.6)
-    assert isinstance(policy, ByValue)
+    policy = ready_policy(name, 2 if issubclass(POLICIES[name], CountPolicy) else 0.6)
+    assert isinstance(policy, ScalarPolicy)
     values = policy.values(record)
     assert values.shape == (80, 3)
     beyond = values <= np.float32(0.6) if policy.falling else values >= np.float32(policy.thresholds[0])
@@ -43,7 +43,7 @@ def test_few_settings_are_listed() -> None:
     assert POLICIES["patience"].settings(4) == [0, 1, 2, 3]
     assert POLICIES["fixed"].settings(4) == [1, 2, 3, 4]
     assert POLICIES["oracle"].settings(4) == [1, 2, 3, 4, 5]
-    assert all(kind.nobody == NEVER for kind in POLICIES.values() if issubclass(kind, ByCount))
+    assert all(kind.threshold_none == NEVER for kind in POLICIES.values() if issubclass(kind, CountPolicy))
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])

@@ -51,7 +51,7 @@ def naive_exit(policy: Policy, record: ExitRecord, i: int) -> int:
         elif policy.name == "fixed":
             leaves = k + 1 >= threshold
         elif policy.name == "random":
-            leaves = RandomPolicy.everybody >= threshold >= naive_draw(i, k)
+            leaves = RandomPolicy.threshold_all >= threshold >= naive_draw(i, k)
         elif policy.name == "entropy":
             leaves = record.entropy[i, k] <= np.float32(threshold)
         elif policy.name == "budgeted":
@@ -178,8 +178,8 @@ def test_patience_t_needs_t_plus_1_agreeing_exits() -> None:
 def test_the_ends_of_a_threshold(name: str) -> None:
     """For them nothing need be learned."""
     record, policy = make_record(50, 3, 4), POLICIES[name]
-    assert (policy((policy.everybody,)).exits(record) == 0).all() or name == "oracle"
-    assert (policy((policy.nobody,)).exits(record) == 2).all()
+    assert (policy((policy.threshold_all,)).exits(record) == 0).all() or name == "oracle"
+    assert (policy((policy.threshold_none,)).exits(record) == 2).all()
     assert (OraclePolicy((1,)).exits(record) == 0).all()
 
 

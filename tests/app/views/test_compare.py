@@ -188,7 +188,7 @@ def test_too_few_runs_say_what_to_do(runs: Path) -> None:
 
 def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     assert "No runs yet" in start().subheader[0].value
 
 
@@ -223,7 +223,7 @@ def test_different_backbones_are_not_offered_and_said_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     for seed, name in enumerate(("a", "b", "c")):
         save_run(tmp_path, name, images=60, seed=seed)
     for meta in (tmp_path / "b").glob("records/*/meta.json"):

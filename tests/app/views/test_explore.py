@@ -416,7 +416,7 @@ def test_without_pictures_their_numbers_are_shown(runs: Path, tmp_path: Path, mo
 
 def test_no_runs_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.runs.run.BUNDLED_RUNS", tmp_path / "none")
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     app = start()
     assert "No runs yet" in app.subheader[0].value
     assert "dmpo-explore train" in app.code[0].value

@@ -170,7 +170,7 @@ def test_the_threshold_moves_while_it_runs(root: Path) -> None:
     checked(slider.set_value(len(slider.options) - 1).run())  # none early
     app = until(app, lambda look: look.count.measured is not None and len(look.count.moves) == 2)
     policy = live_of(app).look().count.policy
-    assert policy is not None and policy.thresholds == (ConfidencePolicy.nobody,)
+    assert policy is not None and policy.thresholds == (ConfidencePolicy.threshold_none,)
     assert "since the threshold moved" in bodies(app)
     app = checked(app.button(key="stop").click().run())
     look = live_of(app).look()
@@ -300,7 +300,9 @@ def test_words_for_states_and_thresholds() -> None:
     count = Tally(make_record(30)).count()
     assert "progress" not in live_panel.status(Look("running", count, None, None))  # until stopped: no end to show
     assert 'max="30" value="0"' in live_panel.status(Look("warming up", count, 30, None))
-    nobody, everybody = (ConfidencePolicy((end,)) for end in (ConfidencePolicy.nobody, ConfidencePolicy.everybody))
+    nobody, everybody = (
+        ConfidencePolicy((end,)) for end in (ConfidencePolicy.threshold_none, ConfidencePolicy.threshold_all)
+    )
     assert [live_panel.said(policy) for policy in (nobody, everybody)] == ["none early", "all at exit 1"]
     assert live_panel.said(ConfidencePolicy((0.25, 0.5))) == "0.25, 0.5"
 
