@@ -25,7 +25,7 @@ from scipy.stats import t as student
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.figures.reliability import gain_figure
+from dmpo_explore.figures.reliability import policy_gain_figure
 from dmpo_explore.fitting.fit import cross_validated_gain
 from dmpo_explore.fitting.sweep import sweep
 from dmpo_explore.policies.catalogue import POLICIES
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_text(RESULTS / "policies.md", f"Made by `scripts/bench policies`.\n\n{text}\n")
     print(text)
     first = table[(table["run"] == asked.runs[0]) & (table["judged"] == "test")]
-    write_figure("policies", gain_figure(first), 1200, 420, RESULTS)  # last: it needs a browser
+    write_figure("policies", policy_gain_figure(first), 1200, 420, RESULTS)  # last: it needs a browser
     return 0
 
 

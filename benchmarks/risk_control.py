@@ -19,7 +19,7 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.figures.reliability import coverage_figure
+from dmpo_explore.figures.reliability import risk_control_figure
 from dmpo_explore.fitting.risk_control import RISKS, candidates, hoeffding_bentkus
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(as_markdown(table)))
     kept = table["violations"] <= table["delta"] + 2 * table["standard_error"]
     print(f"\nkept in every row (at most {DELTA:.0%} and two standard errors): {'yes' if kept.all() else 'no'}")
-    write_figure("guarantee", coverage_figure(table), 1000, 420, RESULTS)  # last: it needs a browser
+    write_figure("guarantee", risk_control_figure(table), 1000, 420, RESULTS)  # last: it needs a browser
     return 0 if kept.all() else 1
 
 

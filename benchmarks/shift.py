@@ -21,7 +21,7 @@ import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.analysis.shift import drift_table
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
-from dmpo_explore.figures.reliability import drift_figure
+from dmpo_explore.figures.reliability import shift_figure
 from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.policies.base import Policy
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = drift_table(seen, policies(run.record("val")))
     write_table("drift", table, RESULTS)
     print("\n".join(summary(table)))
-    write_figure("drift", drift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser
+    write_figure("drift", shift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser
     return 0
 
 

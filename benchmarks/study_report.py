@@ -32,7 +32,7 @@ from _study.texts import (
     SHORT,
     TITLES,
 )
-from dmpo_explore.figures.study import budgets_figure, gains_figure, gradients_figure, stages_figure
+from dmpo_explore.figures.study import budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
 from dmpo_explore.utils.files import write_text
 
 NUMBERS = {"score": "score", "first exit": "first_exit", "last exit": "last_exit", "area": "area"}  # title → column
@@ -263,7 +263,7 @@ def write_pictures(gains: pd.DataFrame) -> None:
             means = with_references(RESULTS, grid, table).groupby("arm", sort=False).mean(numeric_only=True)
             write_figure(f"study-{grid}-budgets", budgets_figure(means, REPORTED), 1000, 520, RESULTS)
         if gradients := kept(RESULTS, grid, "gradients"):
-            write_figure(f"study-{grid}-gradients", gradients_figure(gradients), 1200, 420, RESULTS)
+            write_figure(f"study-{grid}-gradients", gradient_epochs_figure(gradients), 1200, 420, RESULTS)
         if stages := kept(RESULTS, grid, "stages"):
             write_figure(f"study-{grid}-stages", stages_figure(stages), 1000, 1050, RESULTS)
 

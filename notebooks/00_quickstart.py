@@ -12,8 +12,8 @@
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.figures.method import journey_figure
-from dmpo_explore.figures.trade_off import exit_histogram
+from dmpo_explore.figures.method import exit_predictions_figure
+from dmpo_explore.figures.trade_off import exit_histogram_figure
 from exercises.quickstart import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -33,7 +33,9 @@ pictures, names = run.pictures("test"), record.meta.class_names
 # %%
 image = 290
 answers = [names[label] for label in record.prediction[image]]
-journey_figure(pictures[image], answers, record.confidence[image], record.correct[image], leaves=record.n_exits - 1)
+exit_predictions_figure(
+    pictures[image], answers, record.confidence[image], record.correct[image], exit=record.n_exits - 1
+)
 
 # %% [markdown]
 # Blue is right, hatched orange is wrong. The first exit falls for it; one look further the answer is right, but
@@ -52,7 +54,7 @@ journey_figure(pictures[image], answers, record.confidence[image], record.correc
 def way_of(image, threshold):
     leaves = dx.fit_policy(val, threshold=threshold).exits(record)[image]
     answers, right = [names[label] for label in record.prediction[image]], record.correct[image]
-    figure = journey_figure(pictures[image], answers, record.confidence[image], right, leaves, threshold)
+    figure = exit_predictions_figure(pictures[image], answers, record.confidence[image], right, leaves, threshold)
     line = f"Image {image} shows: {names[record.labels[image]]}. With threshold {threshold:.2f} it leaves at"
     return figure, f"{line} exit {leaves + 1} and costs {record.flops_fraction[leaves]:.0%} of the plain backbone."
 
@@ -71,7 +73,7 @@ live(way_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 0
 policy = dx.fit_policy(val, flops=0.30)
 exits = policy.exits(record)
 right = record.correct[range(record.n_images), exits]
-exit_histogram(exits, right, [f"exit {k + 1}" for k in range(record.n_exits)])
+exit_histogram_figure(exits, right, [f"exit {k + 1}" for k in range(record.n_exits)])
 
 # %% [markdown]
 # Most images leave at once, and most of those answers are right. In numbers:

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures.inspection import depth_figure, gradient_figure, matrix_figure, probe_figure
-from dmpo_explore.figures.study import gradients_figure
+from dmpo_explore.figures.inspection import depth_figure, gradient_conflict_figure, matrix_figure, probe_figure
+from dmpo_explore.figures.study import gradient_epochs_figure
 from dmpo_explore.inspection.probes import half_of, reconstruct
 from dmpo_explore.inspection.tokens import block_view
 from exercises.the_conflict import check_1, check_2, check_3
@@ -157,7 +157,7 @@ torch.manual_seed(0)
 fresh = dx.build_model(runs["demo-naive"].config.model, 10)
 asked = {"naive, before training": fresh, "naive, trained": models["demo-naive"], "DMPO, trained": models["demo"]}
 conflicts = {name: dx.gradient_conflict(model, images[few], labels[few]) for name, model in asked.items()}
-gradient_figure(conflicts)
+gradient_conflict_figure(conflicts)
 
 # %% [markdown]
 # Before training, the gradients are close to unrelated. In trained models the deep exits agree with the last one; the
@@ -181,7 +181,7 @@ conflicts["naive, trained"].round(3)
 # %%
 kept = Path("../benchmarks/results/study/core")
 arms = ("naive-both", "dmpo-uniform", "dmpo-no-bypass", "dmpo")
-gradients_figure({arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms})
+gradient_epochs_figure({arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms})
 
 # %% [markdown]
 # Most lines rise, those of the deep exits most of all; the first exits hardly move. What lies below 0 on average lies

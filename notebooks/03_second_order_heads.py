@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures.inspection import cost_gain_figure, depth_figure, matrix_figure, spectrum_figure
+from dmpo_explore.figures.inspection import depth_figure, matrix_figure, predictor_compute_figure, spectrum_figure
 from dmpo_explore.figures.study import gains_figure
 from dmpo_explore.inspection.probes import half_of, ridge_accuracy
 from dmpo_explore.models.flops import count_flops
@@ -202,7 +202,7 @@ depth_figure(gains.to_dict("list"), "label found").update_yaxes(tickformat=".0%"
 
 # %%
 found = [gains[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
-cost_gain_figure(costs.iloc[:3].assign(accuracy=found))
+predictor_compute_figure(costs.iloc[:3].assign(accuracy=found))
 
 # %% [markdown]
 # (The linear head is charged for class token and mean, its probe reads the mean alone; the covariance heads read class

@@ -18,7 +18,7 @@ from dmpo_explore.figures.attribution import (
     difference_maps_figure,
     exit_maps_figure,
     insertion_deletion_figure,
-    trunk_bypass_figure,
+    pathways_figure,
 )
 from exercises.where_each_exit_looks import check_1, check_2, check_3
 from interactive import live, numbers, slider
@@ -151,7 +151,7 @@ for wrong in ({"method": "layer_grad_cam"}, {"method": "deep_lift"}, {"method": 
 
 # %%
 ways = dx.attribute_pathways(model, x, target=maps.target, steps=64)
-trunk_bypass_figure(ways.trunk, ways.bypass, exit_names, ways.difference)
+pathways_figure(ways.trunk, ways.bypass, exit_names, ways.difference)
 
 # %% [markdown]
 # ## Which images leave early, and why

@@ -114,7 +114,7 @@ def charts(look: Look, m: Measured) -> None:
     with left:
         st.markdown("**Exits taken** under this threshold, as images come")
         alt = "Shares that left: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(m.exits, start=1)) + "."
-        widgets.chart(live.shares_figure(timeline, moves), "live shares", 240, alt)
+        widgets.chart(live.exit_shares_figure(timeline, moves), "live shares", 240, alt)
     with right:
         st.markdown("**Images per second**, call by call")
         alt = f"Images per second: leaving early {_number(m.early.rate)}, full model {_number(m.full.rate)}."

@@ -107,7 +107,7 @@ def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
 
 
 def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
-    """`figures_compare.difference_figure` on budgets that all runs can meet; None if no run can vary."""
+    """`figures_compare.accuracy_difference_figure` on budgets that all runs can meet; None if no run can vary."""
     costs = [side.record.flops_fraction for side in sides if side.budget is not None]
     if not costs:
         return None
@@ -115,7 +115,7 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
     budgets = np.geomspace(low + 1e-6, max(high, low + 1e-3), CURVE).tolist()
     chosen = [(i, side) for i, side in enumerate(sides) if side is not base]
     tables = {side.name: _difference_table(side, base, split, policy, budgets) for _, side in chosen}
-    return compare.difference_figure(tables, [i for i, _ in chosen], base.name)
+    return compare.accuracy_difference_figure(tables, [i for i, _ in chosen], base.name)
 
 
 def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: list[float]) -> pd.DataFrame:

@@ -270,7 +270,7 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     top = frame.head(CLASSES)
     if len(frame) > len(top):
         st.caption(f"The {len(top)} of {len(frame)} classes on which the runs differ most.")
-    figure = compare_module.class_figure(top, range(len(sides)))
+    figure = compare_module.class_accuracy_figure(top, range(len(sides)))
     alt = f"Accuracy of each run on each class; they differ most on {top.index[0]}."
     widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
     return figure

@@ -227,8 +227,8 @@ def _figures(view: View, tables: dict[str, pd.DataFrame]) -> dict[str, Callable[
 
     return {
         "trade-off": trade_off,
-        "exits": partial(trade_off_module.exit_histogram, view.exits, view.right, names),
-        "classes": partial(trade_off_module.class_exit_heat_map, view.record.labels, view.exits, classes, names),
+        "exits": partial(trade_off_module.exit_histogram_figure, view.exits, view.right, names),
+        "classes": partial(trade_off_module.class_exit_figure, view.record.labels, view.exits, classes, names),
     }
 
 

@@ -35,7 +35,7 @@ from streamlit.delta_generator import DeltaGenerator
 import dmpo_explore as dx
 from dmpo_explore.analysis.decision_trace import Way, likeliest, way
 from dmpo_explore.figures import compare
-from dmpo_explore.figures.image import way_figure
+from dmpo_explore.figures.image import decision_trace_figure
 from dmpo_explore.fitting.temperature import tempered_record
 
 KEYS = (
@@ -249,14 +249,14 @@ def spoken(view: View) -> dict[str, go.Figure]:
 
 
 def way_curve(view: View) -> go.Figure:
-    """`way_figure` of the picture."""
+    """`decision_trace_figure` of the picture."""
     names, meta = view.record.meta.class_names, view.record.meta
     marks = [" ✓" if label == view.truth else "" for label in view.one.prediction[0]]
     said = [compare.as_text(_short(names[c])) + m for c, m in zip(view.one.prediction[0], marks, strict=True)]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]
     by_confidence = view.way.what == "confidence"
     compared = None if by_confidence else view.way.values
-    return way_figure(
+    return decision_trace_figure(
         view.read.confidence[0], said, view.way.exit, labels, view.way.thresholds, compared, view.way.what
     )
 

@@ -226,7 +226,7 @@ def histogram(record: dx.ExitRecord, exits: np.ndarray) -> go.Figure:
     st.header("Who leaves where", anchor=False)
     right = record.correct[np.arange(record.n_images), exits]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exit_blocks, start=1)]
-    figure = trade_off_module.exit_histogram(exits, right, labels).update_xaxes(title=None)
+    figure = trade_off_module.exit_histogram_figure(exits, right, labels).update_xaxes(title=None)
     counts = np.bincount(exits, minlength=record.n_exits)
     alt = "Images leaving: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(counts, start=1)) + "."
     widgets.chart(figure, "own histogram", 230, alt)

@@ -32,7 +32,7 @@ from .methods import integrate as integrate
 from .methods import integrate_exits as integrate_exits
 from .methods import readable_layer as readable_layer
 from .methods import within_bound as within_bound
-from .pathways import TrunkBypass as TrunkBypass
+from .pathways import PathwayAttribution as PathwayAttribution
 from .pathways import attribute_pathways as attribute_pathways
 from .quality import Masked as Masked
 from .quality import Quality as Quality

@@ -1,6 +1,6 @@
 """What came through the trunk, what through the bypass: an exit's evidence by the way it took.
 
-In: a `DMPO`, an image, a class. Out: `TrunkBypass`: two contributions per exit that add up to the logit difference,
+In: a `DMPO`, an image, a class. Out: `PathwayAttribution`: two contributions per exit, which add up to the difference,
 with token maps of both. Ours, by integrated gradients (Sundararajan et al. 2017) over the predictor's two inputs.
 """
 
@@ -24,7 +24,7 @@ from .methods import DELTA_BOUND, FEWEST_STEPS, within_bound
 
 
 @dataclass(frozen=True, eq=False)
-class TrunkBypass:
+class PathwayAttribution:
     """Contributions in logits, for E exits.
 
     Args:
@@ -59,7 +59,7 @@ def attribute_pathways(
     steps: int = 128,
     batch: int = 64,
     progress: Progress | None = None,
-) -> TrunkBypass:
+) -> PathwayAttribution:
     """How much of each exit's evidence came through trunk tokens and how much through the bypass.
 
     Every bypass answers x + b(x). An exit's logit is therefore f(x, b) = scale · predictor(norm(x + b)) of two inputs:
@@ -199,14 +199,14 @@ def _ways(stage: Stage) -> Iterator[dict[str, Tensor]]:
         yield seen
 
 
-def _collect(exits: tuple[int, ...], target: int, found: list[_Split]) -> TrunkBypass:
+def _collect(exits: tuple[int, ...], target: int, found: list[_Split]) -> PathwayAttribution:
     def maps(way: str) -> tuple[np.ndarray, ...]:
         return tuple(getattr(s, way)[s.stage.prefix :].reshape(s.stage.grid) for s in found)
 
     def prefixes(way: str) -> tuple[np.ndarray, ...]:
         return tuple(getattr(s, way)[: s.stage.prefix] for s in found)
 
-    return TrunkBypass(
+    return PathwayAttribution(
         exits=exits,
         target=target,
         trunk=np.array([s.trunk.sum(dtype=np.float64) for s in found]),

@@ -114,7 +114,7 @@ def insertion_deletion_figure(quality: Any, template: str | None = None) -> go.F
     return figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.05])
 
 
-def trunk_bypass_figure(
+def pathways_figure(
     trunk: npt.ArrayLike,
     bypass: npt.ArrayLike,
     labels: Sequence[str],
@@ -124,7 +124,7 @@ def trunk_bypass_figure(
     """What came through the trunk and what through the bypass, stacked per exit.
 
     Args:
-        trunk, bypass: (E,) logits (`TrunkBypass`). labels: E. difference: (E,) the logit differences, as diamonds,
+        trunk, bypass: (E,) logits (`PathwayAttribution`). labels: E. difference: (E,) logit differences, as diamonds,
             which the two add up to within their convergence delta.
 
     Raises:

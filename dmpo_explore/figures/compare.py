@@ -16,7 +16,7 @@ from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure
 Points = Mapping[str, tuple[float, float]]
 
 
-def class_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
+def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
     """Accuracy on each class, one row a class and one mark a model, joined by a line.
 
     Args:
@@ -39,7 +39,7 @@ def class_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str |
     return figure.update_xaxes(tickformat=".0%").update_yaxes(type="category", autorange="reversed")
 
 
-def difference_figure(
+def accuracy_difference_figure(
     differences: Mapping[str, pd.DataFrame], colours: Sequence[int], against: str, template: str | None = None
 ) -> go.Figure:
     """Accuracy above another model at the same budget, with the interval as a band.

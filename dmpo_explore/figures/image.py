@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from .style import MODEL_COLOURS, WRONG, new_figure
+from .style import INCORRECT, MODEL_COLOURS, new_figure
 
-CONFIDENCE, THRESHOLD = MODEL_COLOURS[0], WRONG
+CONFIDENCE, THRESHOLD = MODEL_COLOURS[0], INCORRECT
 _WIDE = 0.36  # half of a threshold's bar, in exits
 _ROOM = 0.2  # of the axis, that a text needs
 
 
-def way_figure(
+def decision_trace_figure(
     confidence: npt.ArrayLike,
     answers: Sequence[str],
     exit: int,

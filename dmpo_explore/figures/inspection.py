@@ -135,7 +135,7 @@ def probe_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None
     return figure.update_yaxes(tickformat=".0%", col=2)
 
 
-def gradient_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
+def gradient_conflict_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
     """Cosine between each early exit's gradient and the last one's; below the line they pull apart.
 
     Args:
@@ -165,7 +165,7 @@ def spectrum_figure(spectra: Mapping[str, npt.ArrayLike], template: str | None =
     return figure.update_yaxes(type="log", exponentformat="power", dtick=1)
 
 
-def cost_gain_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
+def predictor_compute_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
     """What heads cost and give, a named point each.
 
     Args:

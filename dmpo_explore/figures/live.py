@@ -21,7 +21,7 @@ LEAST = 0.04  # share of the height from which a band has room for its name
 ROOM = 0.12  # share of the width that the name of a move takes
 
 
-def shares_figure(timeline: Sequence[Point], moves: Moves = (), template: str | None = None) -> go.Figure:
+def exit_shares_figure(timeline: Sequence[Point], moves: Moves = (), template: str | None = None) -> go.Figure:
     """Shares of the images that left at each exit, stacked, since the policy was last exchanged.
 
     The bands' names stand at the right end. Empty without points.

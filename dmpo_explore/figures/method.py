@@ -16,33 +16,33 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import DASHES, GREY, MODEL_COLOURS, RIGHT, SYMBOLS, WRONG, exit_colours, new_figure
+from .style import CORRECT, DASHES, GREY, INCORRECT, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
 
 FAINT = 0.3  # of exits that are never reached
 
 
-def journey_figure(
+def exit_predictions_figure(
     pixels: npt.ArrayLike,
     answers: Sequence[str],
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
-    leaves: int,
+    exit: int,
     threshold: float | None = None,
     template: str | None = None,
 ) -> go.Figure:
-    """One image and what every exit says about it; exits behind the one where it leaves are faint.
+    """One image with every exit's prediction and confidence; exits behind the one that it exits at are faint.
 
     Args:
         pixels: (H, W, 3) uint8. answers: K labels in words. confidence: (K,). correct: (K,) bool.
-        leaves: 0-based exit where the policy lets the image go. threshold: drawn as a line, if given.
+        exit: 0-based, where the image exits. threshold: drawn as a line, if given.
 
     Raises:
         ValueError: lengths that differ or an exit that is not there.
     """
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
     n_exits = len(answers)
-    if confidence.shape != (n_exits,) or correct.shape != (n_exits,) or not 0 <= leaves < n_exits:
-        shapes = f"confidence {confidence.shape}, correct {correct.shape}, leaves={leaves}"
+    if confidence.shape != (n_exits,) or correct.shape != (n_exits,) or not 0 <= exit < n_exits:
+        shapes = f"confidence {confidence.shape}, correct {correct.shape}, exit={exit}"
         raise ValueError(f"{shapes} do not fit {n_exits} answers")
     figure = new_figure(template, "", "confidence")
     figure.add_layout_image(
@@ -57,15 +57,15 @@ def journey_figure(
         cliponaxis=False,
         showlegend=False,
         marker={
-            "color": [RIGHT if right else WRONG for right in correct],
-            "opacity": [1.0 if k <= leaves else FAINT for k in range(n_exits)],
+            "color": [CORRECT if right else INCORRECT for right in correct],
+            "opacity": [1.0 if k <= exit else FAINT for k in range(n_exits)],
             "pattern": {"shape": ["" if right else "/" for right in correct], "fillmode": "overlay", "solidity": 0.3},
         },
         hovertemplate="%{x}: %{text}<extra></extra>",
     )
     if threshold is not None:
         figure.add_hline(y=threshold, line={"color": GREY, "width": 2, "dash": "dash"})
-    figure.add_annotation(x=f"exit {leaves + 1}", y=1.24, text="▼ leaves here", showarrow=False)
+    figure.add_annotation(x=f"exit {exit + 1}", y=1.24, text="▼ exits here", showarrow=False)
     ticks: dict[str, Any] = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "tickformat": ".0%", "range": [0, 1.3]}
     return figure.update_xaxes(domain=[0.36, 1], showgrid=False).update_yaxes(**ticks)
 
@@ -134,7 +134,7 @@ def flips_figure(correct: npt.ArrayLike, template: str | None = None) -> go.Figu
     before, after = correct[:, :-1], correct[:, 1:]
     steps = [f"{k} → {k + 1}" for k in range(1, correct.shape[1])]
     figure = new_figure(template, "from exit to exit", "images").update_layout(barmode="relative")
-    turned = (("turns right", ~before & after, RIGHT, "", 1), ("turns wrong", before & ~after, WRONG, "/", -1))
+    turned = (("turns right", ~before & after, CORRECT, "", 1), ("turns wrong", before & ~after, INCORRECT, "/", -1))
     for name, changed, colour, pattern, sign in turned:
         count = changed.sum(axis=0)
         figure.add_bar(

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
 
-PANELS = {  # of `drift_figure`: column of the table → what the axis says, how it counts
+_PANELS = {  # of `shift_figure`: column of the table → what the axis says, how it counts
     "accuracy": ("accuracy", ".0%"),
     "flops_fraction": ("compute", ".0%"),
     "ece": ("calibration error", ".0%"),
@@ -64,7 +64,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
     return figure.update_xaxes(title="confidence", **last).update_yaxes(title="share of right answers", col=1)
 
 
-def gain_figure(
+def policy_gain_figure(
     table: pd.DataFrame, against: str = "one global confidence threshold", template: str | None = None
 ) -> go.Figure:
     """Points of accuracy above a reference, a panel per budget, a line with its interval per policy.
@@ -104,7 +104,7 @@ def gain_figure(
     return figure.update_xaxes(title=f"points of accuracy above {against}", row=1, col=middle)
 
 
-def coverage_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
+def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
     """How often a promised risk was broken, and what the promise costs, over the number of calibration images.
 
     Args:
@@ -141,13 +141,13 @@ def coverage_figure(table: pd.DataFrame, template: str | None = None) -> go.Figu
     return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
 
 
-def drift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(PANELS), template: str | None = None) -> go.Figure:
+def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), template: str | None = None) -> go.Figure:
     """What spoilt images do to policies: a column per corruption, a row per measure, a line per policy.
 
     Args:
         table: of `drift_table`; strength 0 is the clean images. Promised risks ε of too early answers are dotted in
             the row ``too_early``; where a promise is broken beyond chance, the point there is a large cross.
-        rows: keys of `PANELS`.
+        rows: keys of `_PANELS`.
     """
     corruptions = [name for name in dict.fromkeys(table["corruption"]) if name != "none"]
     figure = _panels(template, len(rows), len(corruptions), corruptions, shared_yaxes=True, shared_xaxes=True)
@@ -171,7 +171,7 @@ def drift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(PANELS), templ
                         "size": np.where(broken, 11, 6),
                         "line": {"width": np.where(broken, 2.5, 0)},
                     },
-                    hovertemplate=f"{policy}<br>{corruption} %{{x}}: %{{y:{PANELS[measure][1]}}}<extra></extra>",
+                    hovertemplate=f"{policy}<br>{corruption} %{{x}}: %{{y:{_PANELS[measure][1]}}}<extra></extra>",
                     row=row,
                     col=column,
                 )
@@ -183,8 +183,8 @@ def drift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(PANELS), templ
                 y=epsilon, line={"color": GREY, "width": 1, "dash": "dot"}, row=rows.index("too_early") + 1
             )
     for row, measure in enumerate(rows, start=1):
-        figure.update_yaxes(title=PANELS[measure][0], row=row, col=1).update_yaxes(
-            tickformat=PANELS[measure][1], row=row
+        figure.update_yaxes(title=_PANELS[measure][0], row=row, col=1).update_yaxes(
+            tickformat=_PANELS[measure][1], row=row
         )
     return figure.update_xaxes(dtick=1).update_xaxes(title="strength", row=len(rows))
 

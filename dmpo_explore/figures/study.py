@@ -67,7 +67,7 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
 
 
-def gradients_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
+def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Cosine between an early exit's gradient and the last one's over epochs, a panel per arm, a line per exit.
 
     Args:
@@ -87,7 +87,7 @@ def gradients_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
     return _legend_above_titles(figure)
 
 
-PANELS = {
+_PANELS = {
     "kept": "trunk, CKA with the untuned backbone",
     "low_level_trunk": "trunk, patch brightness (R²)",
     "label_trunk": "trunk, label (accuracy)",
@@ -98,16 +98,16 @@ PANELS = {
 
 
 def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """What stages know, block by block, mean over seeds: a panel per number of `PANELS`, a line per arm.
+    """What stages know, block by block, mean over seeds: a panel per number of `_PANELS`, a line per arm.
 
     Args:
         arms: name → ``block`` and the numbers of all its seeds.
     """
-    figure = make_subplots(3, 2, subplot_titles=list(PANELS.values()), vertical_spacing=0.1, horizontal_spacing=0.07)
+    figure = make_subplots(3, 2, subplot_titles=list(_PANELS.values()), vertical_spacing=0.1, horizontal_spacing=0.07)
     for i, (arm, table) in enumerate(arms.items()):
         means = table.groupby("block").mean(numeric_only=True)
         line = {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)]}
-        for panel, number in enumerate(PANELS):
+        for panel, number in enumerate(_PANELS):
             shown = {"legendgroup": arm, "showlegend": panel == 0, "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)]}}
             trace = go.Scatter(x=means.index, y=means[number], name=arm, line=line, **shown)
             figure.add_trace(trace, panel // 2 + 1, panel % 2 + 1)

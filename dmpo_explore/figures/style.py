@@ -9,7 +9,7 @@ from plotly.colors import sample_colorscale
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-RIGHT, WRONG = "#0072B2", "#D55E00"
+CORRECT, INCORRECT = "#0072B2", "#D55E00"
 
 
 GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page

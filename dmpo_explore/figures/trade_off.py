@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import DASHES, GREY, MODEL_COLOURS, RIGHT, WRONG, new_figure
+from .style import CORRECT, DASHES, GREY, INCORRECT, MODEL_COLOURS, new_figure
 
 
 def trade_off_figure(
@@ -83,7 +83,7 @@ def trade_off_figure(
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
 
 
-def exit_histogram(
+def exit_histogram_figure(
     exits: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
 ) -> go.Figure:
     """How many images leave where, right and wrong stacked.
@@ -100,7 +100,7 @@ def exit_histogram(
     if exits.size and not 0 <= exits.min() <= exits.max() < len(exit_labels):
         raise ValueError(f"exits from {exits.min()} to {exits.max()} but {len(exit_labels)} labels")
     figure = new_figure(template, "exit", "images").update_layout(barmode="stack", legend={"traceorder": "normal"})
-    for name, mask, colour, pattern in (("right", correct, RIGHT, ""), ("wrong", ~correct, WRONG, "/")):
+    for name, mask, colour, pattern in (("right", correct, CORRECT, ""), ("wrong", ~correct, INCORRECT, "/")):
         figure.add_bar(
             x=list(exit_labels),
             y=np.bincount(exits[mask], minlength=len(exit_labels)),
@@ -116,7 +116,7 @@ def exit_histogram(
     return figure.update_layout(annotations=above).update_xaxes(type="category").update_yaxes(tickformat=",")
 
 
-def class_exit_heat_map(
+def class_exit_figure(
     labels: npt.ArrayLike,
     exits: npt.ArrayLike,
     class_names: Sequence[str],
@@ -143,7 +143,7 @@ def class_exit_heat_map(
         x=list(exit_labels),
         y=list(class_names),
         customdata=counts,
-        colorscale=[[0, "rgba(0,114,178,0.04)"], [1, RIGHT]],
+        colorscale=[[0, "rgba(0,114,178,0.04)"], [1, CORRECT]],
         zmin=0,
         zmax=1,
         texttemplate="%{z:.0%}",
@@ -155,7 +155,7 @@ def class_exit_heat_map(
     return figure.update_xaxes(type="category").update_yaxes(type="category", autorange="reversed")
 
 
-def confidence_by_exit(
+def confidence_figure(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
 ) -> go.Figure:
     """How sure each exit is when right and when wrong: boxes from the 5, 25, 50, 75 and 95 % quantiles.
@@ -171,7 +171,7 @@ def confidence_by_exit(
         shapes = f"confidence {confidence.shape}, correct {correct.shape}"
         raise ValueError(f"{shapes} and {len(exit_labels)} labels must be (B, K), (B, K) and K")
     figure = new_figure(template, "exit", "confidence").update_layout(boxmode="group")
-    for name, mask, colour in (("right", correct, RIGHT), ("wrong", ~correct, WRONG)):
+    for name, mask, colour in (("right", correct, CORRECT), ("wrong", ~correct, INCORRECT)):
         columns = [confidence[mask[:, k], k] for k in range(len(exit_labels))]
         shown = [k for k, column in enumerate(columns) if column.size]
         numbers = np.array([np.quantile(columns[k], [0.05, 0.25, 0.5, 0.75, 0.95]) for k in shown]).reshape(-1, 5)

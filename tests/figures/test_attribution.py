@@ -13,7 +13,7 @@ from dmpo_explore.figures.attribution import (
     difference_maps_figure,
     exit_maps_figure,
     insertion_deletion_figure,
-    trunk_bypass_figure,
+    pathways_figure,
 )
 
 PICTURE = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
@@ -76,12 +76,12 @@ def test_insertion_and_deletion() -> None:
 
 
 def test_bars_add_up() -> None:
-    figure = trunk_bypass_figure([1.0, -2.0, 3.0], [0.5, 1.0, 0.0], LABELS, [1.5, -1.0, 3.0])
+    figure = pathways_figure([1.0, -2.0, 3.0], [0.5, 1.0, 0.0], LABELS, [1.5, -1.0, 3.0])
     assert figure.layout.barmode == "relative"
     assert [list(trace.y) for trace in figure.data] == [[1.0, -2.0, 3.0], [0.5, 1.0, 0.0], [1.5, -1.0, 3.0]]
     assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
     with pytest.raises(ValueError, match="2 labels"):
-        trunk_bypass_figure([1.0, 2.0], [1.0], LABELS[:2])
+        pathways_figure([1.0, 2.0], [1.0], LABELS[:2])
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8), np.zeros(28, np.uint8)])

@@ -8,7 +8,7 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
-from dmpo_explore.figures.compare import as_text, class_figure, difference_figure, mark_points
+from dmpo_explore.figures.compare import accuracy_difference_figure, as_text, class_accuracy_figure, mark_points
 from dmpo_explore.figures.style import MODEL_COLOURS
 from dmpo_explore.figures.trade_off import trade_off_figure
 
@@ -22,7 +22,7 @@ def by_name(figure: go.Figure, name: str) -> go.Scatter:
 
 
 def test_each_class_has_a_mark_of_each_model_and_a_line_between() -> None:
-    figure = class_figure(ACCURACY, [0, 2])
+    figure = class_accuracy_figure(ACCURACY, [0, 2])
     assert list(by_name(figure, "a").x) == [0.5, 0.9] and list(by_name(figure, "b").x) == [0.8, 0.7]
     assert [by_name(figure, name).marker.color for name in "ab"] == [MODEL_COLOURS[0], MODEL_COLOURS[2]]
     assert by_name(figure, "a").marker.symbol != by_name(figure, "b").marker.symbol
@@ -34,7 +34,7 @@ def test_each_class_has_a_mark_of_each_model_and_a_line_between() -> None:
 
 def test_differences_are_points_with_their_band() -> None:
     table = pd.DataFrame({"budget": [0.3, 0.6], "difference": [0.03, -0.01], "low": [0.02, -0.02], "high": [0.04, 0.0]})
-    figure = difference_figure({"a": table}, [1], "b")
+    figure = accuracy_difference_figure({"a": table}, [1], "b")
     trace = by_name(figure, "a")
     assert list(trace.x) == [0.3, 0.6] and list(trace.y) == pytest.approx([3.0, -1.0])
     assert trace.customdata.tolist() == [pytest.approx([2.0, 4.0]), pytest.approx([-2.0, 0.0])]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmpo_explore.figures.image import way_figure
+from dmpo_explore.figures.image import decision_trace_figure
 
 SURE, LABELS = [0.4, 0.8, 0.95], ["exit 1", "exit 2", "exit 3"]
 
 
 def test_confidence_with_thresholds() -> None:
-    figure = way_figure(SURE, ["a", "b", "b"], 1, LABELS, [0.7, 0.75])
+    figure = decision_trace_figure(SURE, ["a", "b", "b"], 1, LABELS, [0.7, 0.75])
     bars, line = figure.data
     assert list(line.y) == SURE and list(line.text) == ["a", "b", "b"]
     assert list(line.marker.symbol) == ["circle", "circle", "circle-open"]
@@ -21,20 +21,20 @@ def test_confidence_with_thresholds() -> None:
 
 
 def test_another_value_has_a_panel_of_its_own_with_the_thresholds() -> None:
-    figure = way_figure(SURE, ["a", "b", "b"], 2, LABELS, [0.1, 0.2], [0.9, 0.5], "entropy")
+    figure = decision_trace_figure(SURE, ["a", "b", "b"], 2, LABELS, [0.1, 0.2], [0.9, 0.5], "entropy")
     by_name = {trace.name: trace for trace in figure.data}
     assert by_name["threshold"].yaxis == by_name["entropy"].yaxis != (by_name["confidence"].yaxis or "y")
     assert list(by_name["entropy"].y) == [0.9, 0.5] and figure.layout.yaxis2.title.text == "entropy"
 
 
 def test_thresholds_out_of_reach_stay_in_the_picture() -> None:
-    figure = way_figure(SURE, ["a", "b", "b"], 2, LABELS, [1.01, 1_000_000])
+    figure = decision_trace_figure(SURE, ["a", "b", "b"], 2, LABELS, [1.01, 1_000_000])
     assert max(y for y in figure.data[0].y if y is not None) <= 1.2
     assert figure.data[0].customdata[3][0] == 1_000_000
 
 
 def test_a_single_exit_has_no_threshold() -> None:
-    figure = way_figure([0.5], ["a"], 0, ["exit 1"])
+    figure = decision_trace_figure([0.5], ["a"], 0, ["exit 1"])
     assert len(figure.data) == 1
 
 
@@ -43,4 +43,4 @@ def test_a_single_exit_has_no_threshold() -> None:
 )
 def test_lengths_must_agree(answers: list[str], exit: int, thresholds: list[float]) -> None:
     with pytest.raises(ValueError, match="3 confidences need"):
-        way_figure(SURE, answers, exit, LABELS, thresholds)
+        decision_trace_figure(SURE, answers, exit, LABELS, thresholds)

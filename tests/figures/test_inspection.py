@@ -12,10 +12,10 @@ import pytest
 from dmpo_explore.figures.inspection import (
     SCALES,
     cka_figure,
-    cost_gain_figure,
     depth_figure,
-    gradient_figure,
+    gradient_conflict_figure,
     matrix_figure,
+    predictor_compute_figure,
     probe_figure,
     spectrum_figure,
 )
@@ -34,9 +34,9 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
         "cka": cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"], template),
         "depth": depth_figure({"a": [1, 2]}, "y", template),
         "probes": probe_figure({"trunk": PROBES, "read": PROBES}, template),
-        "gradients": gradient_figure({"naive": GRADIENTS}, template),
+        "gradients": gradient_conflict_figure({"naive": GRADIENTS}, template),
         "spectrum": spectrum_figure({"a": [1.0, 4.0]}, template),
-        "cost": cost_gain_figure(HEADS, template),
+        "cost": predictor_compute_figure(HEADS, template),
     }
 
 
@@ -102,7 +102,7 @@ def test_probes_show_what_is_missed_and_what_is_found() -> None:
 
 
 def test_gradients_have_a_line_at_zero() -> None:
-    figure = gradient_figure({"naive": GRADIENTS})
+    figure = gradient_conflict_figure({"naive": GRADIENTS})
     assert list(figure.data[0].y) == [-0.5, 0.25]
     assert figure.layout.shapes[0].y0 == figure.layout.shapes[0].y1 == 0
     assert figure.layout.yaxis.range == (-1, 1)
@@ -115,7 +115,7 @@ def test_spectra_fall_from_one() -> None:
 
 
 def test_heads_are_named_points() -> None:
-    figure = cost_gain_figure(HEADS)
+    figure = predictor_compute_figure(HEADS)
     assert [trace.name for trace in figure.data] == ["mean", "moments"]
     assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(1.0, 0.5), (2.5, 0.75)]
     assert "2,000 parameters" in figure.data[1].hovertemplate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dmpo_explore.figures.live import shares_figure, speed_figure
+from dmpo_explore.figures.live import exit_shares_figure, speed_figure
 from dmpo_explore.figures.style import MODEL_COLOURS, exit_colours
 from dmpo_explore.inference.live_stats import Point
 
@@ -12,7 +12,7 @@ TIMELINE = [Point(10, (0.5, 0.5, 0.0), 100.0, 40.0), Point(20, (0.6, 0.38, 0.02)
 
 
 def test_shares_are_stacked_and_named_at_their_end() -> None:
-    figure = shares_figure(TIMELINE)
+    figure = exit_shares_figure(TIMELINE)
     assert [trace.name for trace in figure.data] == ["exit 1", "exit 2", "exit 3"]
     assert [list(trace.y) for trace in figure.data] == [[0.5, 0.6], [0.5, 0.38], [0.0, 0.02]]
     assert {trace.stackgroup for trace in figure.data} == {"exits"}
@@ -34,7 +34,7 @@ def test_both_arms_have_a_line_from_zero() -> None:
 def test_moves_within_the_timeline_are_marked_and_named_where_there_is_room() -> None:
     timeline = [Point(10 * i, (1.0,), 1.0, 1.0) for i in range(1, 11)]  # 10 to 100
     moves = [(0, "first"), (40, "old"), (45, "near"), (50, "new"), (100, "not yet")]
-    figure = shares_figure(timeline, moves)
+    figure = exit_shares_figure(timeline, moves)
     assert [shape.x0 for shape in figure.layout.shapes] == [50, 45, 40]
     assert [note.text for note in figure.layout.annotations if note.text] == ["new"]
     figure = speed_figure(timeline, moves)
@@ -42,6 +42,6 @@ def test_moves_within_the_timeline_are_marked_and_named_where_there_is_room() ->
 
 
 def test_a_single_call_is_seen_and_none_is_empty() -> None:
-    assert {trace.mode for trace in shares_figure(TIMELINE[:1]).data} == {"markers"}
-    assert not shares_figure([]).data
+    assert {trace.mode for trace in exit_shares_figure(TIMELINE[:1]).data} == {"markers"}
+    assert not exit_shares_figure([]).data
     assert [len(trace.x) for trace in speed_figure([], [(0, "first")]).data] == [0, 0]

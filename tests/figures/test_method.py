@@ -10,18 +10,18 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmpo_explore.figures.method import flips_figure, journey_figure, nominal_figure, schedule_figure
-from dmpo_explore.figures.style import RIGHT, WRONG
+from dmpo_explore.figures.method import exit_predictions_figure, flips_figure, nominal_figure, schedule_figure
+from dmpo_explore.figures.style import CORRECT, INCORRECT
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 
 
 def test_a_journey_shows_the_picture_the_answers_and_where_it_leaves() -> None:
-    figure = journey_figure(PIXELS, ["Bag", "Coat", "Bag"], [0.5, 0.9, 0.7], [True, False, True], 1, 0.8)
+    figure = exit_predictions_figure(PIXELS, ["Bag", "Coat", "Bag"], [0.5, 0.9, 0.7], [True, False, True], 1, 0.8)
     (bars,) = figure.data
     assert list(bars.x) == ["exit 1", "exit 2", "exit 3"] and list(bars.y) == [0.5, 0.9, 0.7]
     assert list(bars.text) == ["Bag<br>50%", "Coat<br>90%", "Bag<br>70%"]
-    assert list(bars.marker.color) == [RIGHT, WRONG, RIGHT]
+    assert list(bars.marker.color) == [CORRECT, INCORRECT, CORRECT]
     assert list(bars.marker.opacity) == [1.0, 1.0, 0.3]  # never asked: exit 3
     assert figure.layout.annotations[0].x == "exit 2" and figure.layout.shapes[0].y0 == 0.8
     shown = Image.open(io.BytesIO(base64.b64decode(figure.layout.images[0].source.split(",")[1])))
@@ -32,7 +32,7 @@ def test_a_journey_shows_the_picture_the_answers_and_where_it_leaves() -> None:
 @pytest.mark.parametrize(("confidence", "leaves"), [([0.5], 0), ([0.5, 0.6], 2), ([0.5, 0.6], -1)])
 def test_a_journey_refuses_what_does_not_fit(confidence: list[float], leaves: int) -> None:
     with pytest.raises(ValueError, match="do not fit 2 answers"):
-        journey_figure(PIXELS, ["a", "b"], confidence, [True] * len(confidence), leaves)
+        exit_predictions_figure(PIXELS, ["a", "b"], confidence, [True] * len(confidence), leaves)
 
 
 def test_a_schedule_is_a_line_per_exit_with_the_epoch_marked() -> None:

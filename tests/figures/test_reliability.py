@@ -10,7 +10,13 @@ from synthetic import make_record
 
 from dmpo_explore.analysis.calibration import reliability_table
 from dmpo_explore.analysis.shift import drift_table
-from dmpo_explore.figures.reliability import PANELS, coverage_figure, drift_figure, gain_figure, reliability_figure
+from dmpo_explore.figures.reliability import (
+    _PANELS,
+    policy_gain_figure,
+    reliability_figure,
+    risk_control_figure,
+    shift_figure,
+)
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 
@@ -48,9 +54,9 @@ def drift() -> pd.DataFrame:
 def figures(template: str | None = None) -> dict[str, go.Figure]:
     return {
         "reliability": reliability_figure(reliability(), template),
-        "gain": gain_figure(gains(), template=template),
-        "coverage": coverage_figure(coverage(), template),
-        "drift": drift_figure(drift(), template=template),
+        "gain": policy_gain_figure(gains(), template=template),
+        "coverage": risk_control_figure(coverage(), template),
+        "drift": shift_figure(drift(), template=template),
     }
 
 
@@ -75,7 +81,7 @@ def test_reliability_has_a_panel_per_exit() -> None:
 
 
 def test_gains_tell_sure_from_unsure() -> None:
-    figure = gain_figure(gains(), "the reference")
+    figure = policy_gain_figure(gains(), "the reference")
     sure = [trace for trace in figure.data if trace.name == "interval away from 0"]
     assert list(sure[0].y) == ["margin", "gate"] and list(sure[0].x) == [-1.0, 0.2]
     assert list(sure[1].y) == []
@@ -84,7 +90,7 @@ def test_gains_tell_sure_from_unsure() -> None:
 
 
 def test_coverage_shows_both_ways_and_the_limit() -> None:
-    figure = coverage_figure(coverage())
+    figure = risk_control_figure(coverage())
     assert [trace.name for trace in figure.data[:4]] == [
         "too early, certified",
         "too early, read off val",
@@ -97,14 +103,14 @@ def test_coverage_shows_both_ways_and_the_limit() -> None:
 
 def test_drift_marks_broken_promises() -> None:
     table = drift()
-    figure = drift_figure(table)
-    assert len(figure.data) == len(PANELS) * 2 * 2 + 1 and figure.data[-1].name == "promise broken"
+    figure = shift_figure(table)
+    assert len(figure.data) == len(_PANELS) * 2 * 2 + 1 and figure.data[-1].name == "promise broken"
     assert {shape.y0 for shape in figure.layout.shapes} == {0.05}
     assert [a.text for a in figure.layout.annotations] == ["noise", "blur"]
     certified = [t for t in figure.data if t.name == "certified"]
-    early = certified[list(PANELS).index("too_early")]
+    early = certified[list(_PANELS).index("too_early")]
     assert set(early.marker.symbol) == {"x-thin-open"}  # all leave at exit 1: the promise is broken everywhere
     assert set(certified[0].marker.symbol) == {"square"}
     assert list(early.x) == [0, 1, 2] and list(figure.data[0].x) == [0, 1, 2]
-    assert len(drift_figure(table, ["accuracy"]).data) == 5
+    assert len(shift_figure(table, ["accuracy"]).data) == 5
     assert np.isfinite(np.concatenate([t.y for t in figure.data[:-1]])).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures.study import PANELS, budgets_figure, gains_figure, gradients_figure, stages_figure
+from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:
@@ -42,12 +42,12 @@ def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> No
 
 def test_gradients_and_stages_are_means_over_seeds() -> None:
     gradients = pd.DataFrame({"exit": [1, 1, 2, 2], "epoch": [1, 1, 1, 1], "cosine": [0.1, 0.3, 0.5, 0.7]})
-    figure = gradients_figure({"dmpo": gradients, "naive": gradients})
+    figure = gradient_epochs_figure({"dmpo": gradients, "naive": gradients})
     assert [(line.name, list(line.y)) for line in figure.data[:2]] == [
         ("exit 1", [pytest.approx(0.2)]), ("exit 2", [pytest.approx(0.6)]),
     ]  # fmt: skip
     assert sum(line.showlegend for line in figure.data) == 2 and len(figure.data) == 4
-    stages = pd.DataFrame({"block": [2, 2, 4], **{number: [0.2, 0.4, 0.8] for number in PANELS}})
+    stages = pd.DataFrame({"block": [2, 2, 4], **{number: [0.2, 0.4, 0.8] for number in _PANELS}})
     lines = stages_figure({"dmpo": stages}).data
-    assert len(lines) == len(PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
+    assert len(lines) == len(_PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
     assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4", "x5", "x6"]

@@ -13,7 +13,7 @@ from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
 from dmpo_explore.figures.style import MODEL_COLOURS, exit_colours
-from dmpo_explore.figures.trade_off import class_exit_heat_map, confidence_by_exit, exit_histogram, trade_off_figure
+from dmpo_explore.figures.trade_off import class_exit_figure, confidence_figure, exit_histogram_figure, trade_off_figure
 from dmpo_explore.figures.training import history_figure
 
 LABELS = ("exit 1", "exit 2", "exit 3")
@@ -29,9 +29,9 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
     record = make_record(60, 3, 4)
     return {
         "trade-off": trade_off_figure({"demo": trade_off(record)}, template=template),
-        "histogram": exit_histogram(record.labels % 3, record.correct[:, 0], LABELS, template),
+        "histogram": exit_histogram_figure(record.labels % 3, record.correct[:, 0], LABELS, template),
         "history": history_figure(history(), template),
-        "confidence": confidence_by_exit(record.confidence, record.correct, LABELS, template),
+        "confidence": confidence_figure(record.confidence, record.correct, LABELS, template),
     }
 
 
@@ -61,15 +61,15 @@ def test_trade_off_draws_curves_diamonds_and_the_point() -> None:
 
 
 def test_histogram_counts() -> None:
-    figure = exit_histogram([0, 0, 2, 2, 2], [True, False, True, True, False], LABELS)
+    figure = exit_histogram_figure([0, 0, 2, 2, 2], [True, False, True, True, False], LABELS)
     assert {trace.name: list(trace.y) for trace in figure.data} == {"right": [1, 0, 2], "wrong": [1, 0, 1]}
     assert list(figure.data[0].x) == list(LABELS)
     assert figure.layout.barmode == "stack"
     assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
     with pytest.raises(ValueError, match="from 0 to 3 but 3 labels"):
-        exit_histogram([0, 3], [True, True], LABELS)
+        exit_histogram_figure([0, 3], [True, True], LABELS)
     with pytest.raises(ValueError, match=r"must both be \(B,\)"):
-        exit_histogram([0, 1], [True], LABELS)
+        exit_histogram_figure([0, 1], [True], LABELS)
 
 
 def test_history_draws_every_exit_in_every_panel() -> None:
@@ -90,13 +90,13 @@ def test_confidence_boxes_hold_the_quantiles() -> None:
     confidence = np.tile(np.linspace(0, 1, 101)[:, None], (1, 2))
     correct = np.ones((101, 2), bool)
     correct[:, 1] = False
-    figure = confidence_by_exit(confidence, correct, ["a", "b"])
+    figure = confidence_figure(confidence, correct, ["a", "b"])
     right, wrong = figure.data
     assert (list(right.x), list(wrong.x)) == (["a"], ["b"])
     five = [right.lowerfence, right.q1, right.median, right.q3, right.upperfence]
     assert np.ravel(five).tolist() == pytest.approx([0.05, 0.25, 0.5, 0.75, 0.95])
     with pytest.raises(ValueError, match="and 3 labels"):
-        confidence_by_exit(confidence, correct, LABELS)
+        confidence_figure(confidence, correct, LABELS)
 
 
 @pytest.mark.parametrize("n_exits", [1, 2, 12])
@@ -108,15 +108,15 @@ def test_exit_colours_darken(n_exits: int) -> None:
 
 
 def test_the_heat_map_of_classes_and_exits_shows_shares() -> None:
-    figure = class_exit_heat_map([0, 0, 0, 0, 1], [0, 0, 0, 2, 1], ["a", "b", "c"], ["1", "2", "3"])
+    figure = class_exit_figure([0, 0, 0, 0, 1], [0, 0, 0, 2, 1], ["a", "b", "c"], ["1", "2", "3"])
     (heat,) = figure.data
     assert np.array_equal(heat.z, [[0.75, 0, 0.25], [0, 1, 0], [0, 0, 0]])
     assert np.array_equal(heat.customdata, [[3, 0, 1], [0, 1, 0], [0, 0, 0]])
     assert tuple(heat.y) == ("a", "b", "c") and figure.layout.yaxis.autorange == "reversed"
     with pytest.raises(ValueError, match="must both be"):
-        class_exit_heat_map([0, 1], [0], ["a", "b"], ["1"])
+        class_exit_figure([0, 1], [0], ["a", "b"], ["1"])
     with pytest.raises(ValueError, match="labels to 2"):
-        class_exit_heat_map([2], [0], ["a", "b"], ["1"])
+        class_exit_figure([2], [0], ["a", "b"], ["1"])
 
 
 def test_the_bound_is_level_from_its_best_point_on() -> None:
