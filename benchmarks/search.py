@@ -98,7 +98,7 @@ def record_table() -> pd.DataFrame:
         for values in tqdm(settings, unit="setting"):
             params = dict(zip(GRID, values, strict=True))
             seconds = 0.0
-            for result in dx.train(SPACE.config(params), "trial", force=True, device="cpu"):
+            for result in dx.train_epochs(SPACE.config(params), "trial", force=True, device="cpu"):
                 seconds += result.seconds
                 points = operating_points(result.record, SPACE.goal)
                 texts = {name: " ".join(f"{v:.5f}" for v in points[name]) for name in ("accuracy", "flops_fraction")}

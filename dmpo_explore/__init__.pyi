@@ -56,5 +56,6 @@ from .search.space import SearchSpace as SearchSpace
 from .search.study import load_front as load_front
 from .training.loop import EpochResult as EpochResult
 from .training.train import train as train
+from .training.train import train_epochs as train_epochs
 
 __version__: str

@@ -107,7 +107,7 @@ tiny = dx.ModelConfig("test_vit", "random", image_size=32, exits=(2, 4, 6), tuni
 def trained(schedule):
     rates = {"tuning_lr": 3e-3, "predictor_lr": 4e-3, "batch_size": 32, "flip": False, "precision": "no"}
     settings = dx.TrainingConfig(epochs=8, schedule=schedule, **rates)
-    return [result.accuracy for result in dx.train(dx.Config(data, tiny, settings), name=schedule)]
+    return [result.accuracy for result in dx.train_epochs(dx.Config(data, tiny, settings), schedule)]
 
 
 accuracy = {schedule: trained(schedule) for schedule in ("linear", "deep-only", "early-only")}

@@ -62,8 +62,8 @@ live(seen_by_the_model, side=slider("side", 14, 112, 42, 14), picture=slider("pi
 # ## Train
 #
 # On the command line: `dmpo-explore train --data pictures --image-size 42 --epochs 2 --batch-size 32 --name mine`. In
-# Python the same thing is a config and a loop, so that you see every epoch. (The first time, 90 MB of backbone weights
-# are fetched.)
+# Python the same thing is a config and one call, which returns the run. (The first time, 90 MB of backbone weights are
+# fetched.)
 #
 # **Predict.** The backbone has seen photographs, never an 8 × 8 digit, and it stays frozen. How many of the ten classes
 # will the four exits tell apart after two epochs on 320 pictures: half of them, or nearly all?
@@ -73,8 +73,7 @@ config = dx.Config(
     dx.DataConfig("pictures"), dx.ModelConfig(image_size=42), dx.TrainingConfig(epochs=2, batch_size=32, flip=False)
 )
 dx.fetch_weights(config.model.backbone)
-*_, last = dx.train(config, "mine")
-run = last.run
+run = dx.train(config, "mine")
 history_figure(run.history())
 
 # %% [markdown]

@@ -124,9 +124,11 @@ def train(path: Path, config: dx.Config, progress: Progress, watch: GradientLog 
             raise ValueError(f"{path} was made with another config: remove it, or give the changed arm a new name")
         return run
     started = (path / "checkpoint.pt").is_file()
-    for epoch in dx.train(config, name, resume=started, force=not started, device=device, on_epoch=watch):
+
+    def report(epoch: dx.EpochResult) -> None:
         progress(f"{name}: epoch {epoch.epoch}/{epoch.epochs}, area on val {epoch.area:.3f}")
-    return dx.load_run(path)
+
+    return dx.train(config, name, progress=report, on_epoch=watch, resume=started, force=not started, device=device)
 
 
 def record(run: dx.Run, splits: tuple[str, ...], precision: str, progress: Progress, device: str) -> None:

@@ -82,8 +82,7 @@ def train(
     if estimate:
         _estimate(chosen, device, as_json)
         return
-    from ..training.train import default_name
-    from ..training.train import train as run_training
+    from ..training.train import default_name, train_epochs
 
     name = resume or name or default_name(chosen)
     main = os.environ.get("RANK", "0") == "0"
@@ -99,7 +98,7 @@ def train(
             file.to("training", epoch * steps + done, epochs * steps, epoch=epoch + 1, epochs=epochs, loss=loss)
 
         try:
-            for result in run_training(chosen, name, resume=resume is not None, force=force, device=device,
+            for result in train_epochs(chosen, name, resume=resume is not None, force=force, device=device,
                                        trackers=tracker or (), on_step=on_step):  # fmt: skip
                 results.append(result)
                 bar.write(epoch_line(results))

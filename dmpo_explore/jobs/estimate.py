@@ -104,9 +104,9 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
     """Train `probe` of the config until its epoch would be saved. Nothing is written.
 
     Raises:
-        As `experiment.train`.
+        As `dmpo_explore.train`.
     """
-    from ..training.train import train
+    from ..training.train import train_epochs
 
     sizes, short = _sizes(config), probe(config)
     short = replace(short, data=replace(short.data, train_size=min(short.data.train_size or 1, sizes["train"])))
@@ -128,7 +128,8 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
         ends.append(time.perf_counter())
 
     with suppress(_Enough):
-        for _ in train(short, f"estimate-{time.time_ns()}", device=device, on_step=on_step, on_epoch=on_epoch):
+        name = f"estimate-{time.time_ns()}"
+        for _ in train_epochs(short, name, device=device, on_step=on_step, on_epoch=on_epoch):
             pass
     return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found, **sizes)
 

@@ -1,7 +1,7 @@
 """Every epoch of a trial: its points into the study, and, if it extends the front, its weights into a run of its own.
 
-In: model and result behind an epoch (``on_epoch`` of `dmpo_explore.train`). Out: a user attribute of the trial, and run
-folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and val record, of the epochs on the front alone.
+In: model and result after an epoch (``on_epoch`` of `dmpo_explore.train_epochs`). Out: a user attribute of the trial,
+and run folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and val record, of the epochs on the front.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def run_search(
         seed: makes one worker's proposals repeatable. stopping: end trials that cannot extend the front; off, as it
             gained nothing where we measured it (``benchmarks/search.py``).
         patience: seconds until a silent worker's trial is given away.
-        progress: told after every epoch and trial. on_step: of `dmpo_explore.train`.
+        progress: called after every epoch and trial. on_step: of `dmpo_explore.train`.
 
     Raises:
         ValueError: no limit, a name that is taken or unknown, another space than the study's.
@@ -183,7 +183,7 @@ class _Worker:
 
     def _epochs(self, trial: optuna.Trial, number: int) -> None:
         """Train until the last epoch; TrialPruned behind the one from which on the front is out of reach."""
-        from ..training.train import train
+        from ..training.train import train_epochs
 
         config = self.space.config(suggest(trial, self.space))
         trial.set_user_attr("planned", config.training.epochs)
@@ -193,8 +193,8 @@ class _Worker:
         if started and len(load_run(folder).history()) >= config.training.epochs:
             return  # it was killed behind its last epoch
         keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
-        epochs = train(config, folder.name, resume=started, force=again and not started, device=self.device,
-                       on_step=self.on_step, on_epoch=keep)  # fmt: skip
+        epochs = train_epochs(config, folder.name, resume=started, force=again and not started, device=self.device,
+                              on_step=self.on_step, on_epoch=keep)  # fmt: skip
         for result in epochs:
             now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
             now = replace(now, epochs={epoch: p for epoch, p in now.epochs.items() if epoch <= result.epoch})

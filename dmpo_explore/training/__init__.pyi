@@ -33,4 +33,3 @@ from .schedules import resample as resample
 from .schedules import switch as switch
 from .schedules import uniform as uniform
 from .train import default_name as default_name
-from .train import train as train

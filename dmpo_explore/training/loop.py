@@ -40,7 +40,7 @@ class Validation:
 class EpochResult:
     """One epoch; ``epoch`` counts from 1, (K,) values per exit, ``learning_rate`` is the largest one at its start.
 
-    ``best`` is true where the area on val beats every earlier epoch. The last result of `dmpo_explore.train`
+    ``best`` is true where the area on val beats every earlier epoch. The last result of `dmpo_explore.train_epochs`
     carries the ``run``. ``record`` is the `ExitRecord` of the validation images (None in all but the main process).
     """
 

@@ -1,7 +1,7 @@
-"""Config → build, train, record → a run folder.
+"""Training a run: config → model, loaders, loop → a run folder.
 
-`train` yields one `EpochResult` per epoch and leaves a folder that `load_run` opens; `record_run` adds a split's
-record. The folder appears whole behind the first epoch; after every epoch history.csv, weights.safetensors, card.md
+`train` returns the `Run`; `train_epochs` is the iterator over `EpochResult` behind it. `record_run` adds the record of
+a split. The folder appears whole behind the first epoch; after every epoch history.csv, weights.safetensors, card.md
 and, last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The epoch that is
 kept is the one with the largest area under the accuracy–FLOPs curve on validation images; the test split is never read
 here unless `record_run` is asked for it.
@@ -41,24 +41,27 @@ def train(
     config: Config,
     name: str | None = None,
     *,
+    progress: Callable[[EpochResult], None] | None = None,
+    on_step: StepHook | None = None,
+    on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
     trackers: Sequence[str] = (),
-    on_step: StepHook | None = None,
-    on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
-) -> Iterator[EpochResult]:
-    """Train a run; yields after every epoch, the last result carries the `Run` (in the main process).
+) -> Run:
+    """Train a run to its last epoch and return it.
 
     Args:
-        name: of the run folder under the runs root; default: data, parts and the time.
-        resume: go on behind the last finished epoch of ``name``; ``config`` must be the run's own.
+        config: data, model and training settings.
+        name: of the run folder under the runs root; default: data, predictor and the time.
+        progress: called with every epoch's result once it is saved.
+        on_step: called after every step with (steps done, steps of the epoch, loss).
+        on_epoch: called with the model and the epoch's result before they are saved; it must change neither. With
+            ``frozen_precision="bf16"`` call the model itself: its parts run under autocast only.
+        resume: continue after the last finished epoch of ``name``; ``config`` must be the run's own.
         force: replace a run of that name (once the first epoch is finished).
         device: ``auto``, ``cpu`` or ``cuda``.
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
-        on_step: called with (steps done, steps of the epoch, loss).
-        on_epoch: called with the model and the epoch's result before they are saved; to look, not to touch. With
-            ``frozen_precision="bf16"`` call the model itself: its parts run under autocast only.
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a finished or broken run to resume.
@@ -66,6 +69,47 @@ def train(
         FileExistsError: the run exists.
         FloatingPointError: the loss is not finite.
         ImportError: a tracker that is not installed.
+
+    Example:
+        Two exits of a tiny, untrained transformer, 40 images, one epoch:
+
+        >>> import os, tempfile, unittest.mock
+        >>> import dmpo_explore as dx
+        >>> model = dx.ModelConfig("test_vit", "random", 32, exits=(2, 6), rank=4, bypass_width=8, channels=8)
+        >>> settings = dx.TrainingConfig(epochs=1, precision="no", batch_size=20, validation_size=20)
+        >>> config = dx.Config(dx.DataConfig("digits", train_size=40), model, settings)
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     run = dx.train(config, "tiny", progress=lambda epoch: print(epoch.epoch, len(epoch.accuracy)))
+        ...     print(run.name, len(run.history()))
+        1 2
+        tiny 1
+    """
+    run: Run | None = None
+    for result in train_epochs(config, name, resume=resume, force=force, device=device, trackers=trackers,
+                               on_step=on_step, on_epoch=on_epoch):  # fmt: skip
+        run = result.run
+        if progress:
+            progress(result)
+    assert run is not None  # `TrainingConfig` has at least one epoch, and a finished run is refused
+    return run
+
+
+def train_epochs(
+    config: Config,
+    name: str | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    trackers: Sequence[str] = (),
+    on_step: StepHook | None = None,
+    on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
+) -> Iterator[EpochResult]:
+    """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
+
+    The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues.
+
+    Arguments and errors are those of `train`.
     """
     name = name or default_name(config)
     path, saved = _open(name, config, resume=resume, force=force)
@@ -111,8 +155,8 @@ def train(
                 accelerator.init_trackers(path.name)
             accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
             accelerator.wait_for_everyone()
-            finished = result.epoch == result.epochs and accelerator.is_main_process
-            yield replace(result, run=load_run(path)) if finished else result
+            finished = result.epoch == result.epochs
+            yield replace(result, run=Run(path)) if finished else result
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()

@@ -126,9 +126,9 @@ def test_a_small_run_from_end_to_end(
 
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(speed, "IMAGES", dict(speed.IMAGES))
-    *_, last = train(tiny_config(model={"exits": (2, 4, 6)}, epochs=1), "tiny", device="cpu")
+    run = train(tiny_config(model={"exits": (2, 4, 6)}, epochs=1), "tiny", device="cpu")
     for split in ("val", "test"):
-        record_run(last.run, split, device="cpu")
+        record_run(run, split, device="cpu")
     small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
     assert speed.main(small) == 0
     text = capsys.readouterr().out

@@ -31,7 +31,7 @@ from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.training.train import train
+from dmpo_explore.training.train import train, train_epochs
 
 COMMANDS = ["fetch", "train", "record", "evaluate", "predict", "export", "policies", "search", "runs", "app", "doctor"]
 
@@ -69,9 +69,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(root))
         for name, config in (("mine", tiny_config(300, epochs=3)), ("other", tiny_config(model={"exits": 1}))):
-            *_, last = train(config, name, device="cpu")
+            run = train(config, name, device="cpu")
             for split in ("val", "test"):
-                record_run(last.run, split, device="cpu")
+                record_run(run, split, device="cpu")
     return root
 
 
@@ -147,7 +147,7 @@ def test_a_config_file_is_the_base_and_options_change_it(no_runs: Path, tmp_path
 
 
 def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
-    running = train(tiny_config(), "half", device="cpu")
+    running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
     running.close()
     assert "'half' exists" in fails("train", *tiny_options(), "--name", "half")
@@ -164,7 +164,7 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
 def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.9, 0.1])
     monkeypatch.setattr("dmpo_explore.training.train.area", lambda record, name: next(areas))
-    running = train(tiny_config(), "half", device="cpu")
+    running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
     running.close()
     answer = json.loads(call("train", "--resume", "half", "--device", "cpu", "--json").stdout)
@@ -689,7 +689,7 @@ def test_two_processes_write_one_run(no_runs: Path) -> None:
     done = run_python(*start, "train", *options, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == "new"
-    one = list(train(tiny_config(model={"predictor": "linear"}, flip=False), "one", device="cpu"))
+    one = list(train_epochs(tiny_config(model={"predictor": "linear"}, flip=False), "one", device="cpu"))
     two = load_run("new").history()
     assert two["epoch"].tolist() == [1, 2]
     assert two["loss"].tolist() == pytest.approx([result.loss for result in one], rel=1e-4)

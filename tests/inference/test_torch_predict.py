@@ -21,10 +21,9 @@ from dmpo_explore.training.train import train
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        (result,) = train(tiny_config(epochs=1), "run", device="cpu")
-    record_run(result.run, "test", device="cpu")
-    found: Run = result.run
-    return found
+        trained = train(tiny_config(epochs=1), "run", device="cpu")
+    record_run(trained, "test", device="cpu")
+    return trained
 
 
 @pytest.fixture

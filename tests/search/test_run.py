@@ -257,11 +257,11 @@ def test_another_machine_begins_at_the_first_epoch_and_says_so(runs: Path) -> No
 def test_what_happens_to_a_trial_whose_training_raises(
     error: Exception, state: str, raised: str, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    def train(*_: Any, **__: Any) -> Any:
+    def train_epochs(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr(run_module, "FAILURES", 1)
-    monkeypatch.setattr(train_module, "train", train)
+    monkeypatch.setattr(train_module, "train_epochs", train_epochs)
     with pytest.raises((RuntimeError, OSError), match=raised):
         run_search("x", make_space(), trials=1, device="cpu")
     counts = load_front("x").trials

@@ -29,7 +29,7 @@ from dmpo_explore.training import train as train_module
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import default_name, train
+from dmpo_explore.training.train import default_name, train, train_epochs
 
 CONFIG = tiny_config(epochs=3, batch_size=25)
 FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "weights.safetensors"]
@@ -46,7 +46,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[EpochR
     """Three epochs without a stop."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("straight")))
-        results = list(train(CONFIG, "straight", device="cpu"))
+        results = list(train_epochs(CONFIG, "straight", device="cpu"))
     return results[-1].run, results
 
 
@@ -61,7 +61,7 @@ def digest(folder: Path) -> dict[str, str]:
 def test_every_epoch_can_be_looked_at(runs: Path) -> None:
     seen: list[tuple[int, float]] = []
     results = list(
-        train(
+        train_epochs(
             tiny_config(),
             "run",
             device="cpu",
@@ -72,9 +72,38 @@ def test_every_epoch_can_be_looked_at(runs: Path) -> None:
     assert seen[-1][1] == pytest.approx(float(read_weights(runs / "run")["stages.0.scale"])) or not results[-1].best
 
 
+def test_train_returns_the_run_and_reports_epochs_and_steps(straight: tuple[Run, list[EpochResult]]) -> None:
+    epochs: list[EpochResult] = []
+    steps: list[tuple[int, int]] = []
+    looked: list[int] = []
+    run = train(
+        CONFIG,
+        "run",
+        progress=lambda result: epochs.append(result),
+        on_step=lambda done, total, loss: steps.append((done, total)),
+        on_epoch=lambda model, result: looked.append(len(epochs)),
+        device="cpu",
+    )
+    assert isinstance(run, Run) and run.path == epochs[-1].run.path and files(run.path) == FILES
+    assert looked == [0, 1, 2]  # before each epoch is saved and reported
+    assert [result.losses for result in epochs] == [result.losses for result in straight[1]]
+    assert steps == [(done, 4) for done in (1, 2, 3, 4)] * 3
+    same_history(run, straight[0])
+
+
+def test_train_goes_on_with_a_run(straight: tuple[Run, list[EpochResult]]) -> None:
+    stop_after(2)
+    epochs: list[int] = []
+    run = train(CONFIG, "run", resume=True, device="cpu", progress=lambda result: epochs.append(result.epoch))
+    assert epochs == [3]
+    same_history(run, straight[0])
+    with pytest.raises(ValueError, match="is finished"):
+        train(CONFIG, "run", resume=True, device="cpu")
+
+
 def stop_after(epochs: int, config: Config = CONFIG, name: str = "run", **options: Any) -> None:
     """A kill: the generator is dropped."""
-    running = train(config, name, device="cpu", **options)
+    running = train_epochs(config, name, device="cpu", **options)
     for _ in range(epochs):
         next(running)
     running.close()
@@ -120,7 +149,7 @@ def test_an_epoch_that_is_not_better_does_not_replace_the_weights(monkeypatch: p
     areas = iter([0.5, 0.9, 0.6])
     monkeypatch.setattr(train_module, "area", lambda record, name: next(areas))
     seen = []
-    for result in train(CONFIG, "falling", device="cpu"):
+    for result in train_epochs(CONFIG, "falling", device="cpu"):
         seen.append((result.best, read_weights(load_run("falling").path)))
     assert [best for best, _ in seen] == [True, True, False]
     name = "stages.1.predictor.linear.weight" if "stages.1.predictor.linear.weight" in seen[0][1] else min(seen[0][1])
@@ -162,9 +191,9 @@ def test_frozen_weights_in_bf16_change_no_number(model: dict[str, Any], runs: Pa
         layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
         kinds.update(p.dtype for m in layers for p in m.parameters() if not p.requires_grad)
 
-    *_, plain = train(config, "plain", device="cpu")
-    next(iter(train(carried, "carried", device="cpu", on_epoch=look)))  # stopped behind its first epoch
-    *_, other = train(carried, "carried", resume=True, device="cpu", on_epoch=look)
+    *_, plain = train_epochs(config, "plain", device="cpu")
+    next(iter(train_epochs(carried, "carried", device="cpu", on_epoch=look)))  # stopped behind its first epoch
+    *_, other = train_epochs(carried, "carried", resume=True, device="cpu", on_epoch=look)
     assert kinds == (set() if model["tuning"] == "full" else {torch.bfloat16})
     assert (other.losses, other.accuracy, other.area) == (plain.losses, plain.accuracy, plain.area)
     ours, theirs = (read_weights(runs / name) for name in ("carried", "plain"))
@@ -195,7 +224,7 @@ def test_resuming_is_bit_equal(straight: tuple[Run, list[EpochResult]], epochs: 
     stop_after(epochs)
     assert len(load_run("run").history()) == epochs
     torch.manual_seed(999)
-    results = list(train(CONFIG, "run", resume=True, device="cpu"))
+    results = list(train_epochs(CONFIG, "run", resume=True, device="cpu"))
     assert [r.epoch for r in results] == list(range(epochs + 1, 4))
     run = results[-1].run
     same_history(run, straight[0])
@@ -218,16 +247,16 @@ def test_a_kill_inside_an_epoch_loses_that_epoch_only(straight: tuple[Run, list[
 
     dead: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        list(train(CONFIG, "run", device="cpu", on_step=die))
+        list(train_epochs(CONFIG, "run", device="cpu", on_step=die))
     assert dead[-1] == 3 and len(load_run("run").history()) == 1
-    run = list(train(CONFIG, "run", resume=True, device="cpu"))[-1].run
+    run = list(train_epochs(CONFIG, "run", resume=True, device="cpu"))[-1].run
     same_history(run, straight[0])
 
 
 def test_a_kill_while_saving_leaves_the_epoch_before(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = train(CONFIG, "run", device="cpu")
+    running = train_epochs(CONFIG, "run", device="cpu")
     next(running)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", lambda value, path: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -235,7 +264,7 @@ def test_a_kill_while_saving_leaves_the_epoch_before(
             next(running)
     assert files(load_run("run").path) == FILES  # no halves
     assert read_checkpoint(load_run("run").path / "checkpoint.pt")["state"]["epoch"] == 1
-    run = list(train(CONFIG, "run", resume=True, device="cpu"))[-1].run
+    run = list(train_epochs(CONFIG, "run", resume=True, device="cpu"))[-1].run
     same_history(run, straight[0])
 
 
@@ -244,25 +273,25 @@ def test_resuming_refuses_another_config_a_finished_run_and_what_is_no_checkpoin
 ) -> None:
     name = str(straight[0].path)
     with pytest.raises(ValueError, match="is finished .3 epochs"):
-        next(train(CONFIG, name, resume=True, device="cpu"))
+        next(train_epochs(CONFIG, name, resume=True, device="cpu"))
     with pytest.raises(ValueError, match=r"another config.*training\.epochs"):
-        next(train(tiny_config(epochs=4, batch_size=25), name, resume=True, device="cpu"))
+        next(train_epochs(tiny_config(epochs=4, batch_size=25), name, resume=True, device="cpu"))
     with pytest.raises(ValueError, match="unknown run 'nobody'"):
-        next(train(CONFIG, "nobody", resume=True, device="cpu"))
+        next(train_epochs(CONFIG, "nobody", resume=True, device="cpu"))
 
     folder = tmp_path / "runs" / "bad"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(CONFIG.to_json())
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        next(train(CONFIG, "bad", resume=True, device="cpu"))
+        next(train_epochs(CONFIG, "bad", resume=True, device="cpu"))
     whole = (straight[0].path / "checkpoint.pt").read_bytes()
     for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], pickle.dumps(Path("x"))):
         (folder / "checkpoint.pt").write_bytes(content)
         with pytest.raises(ValueError, match="is not a readable checkpoint"):
-            next(train(CONFIG, "bad", resume=True, device="cpu"))
+            next(train_epochs(CONFIG, "bad", resume=True, device="cpu"))
     torch.save({"weights": {}}, folder / "checkpoint.pt")
     with pytest.raises(ValueError, match="is not a checkpoint of a run"):
-        next(train(CONFIG, "bad", resume=True, device="cpu"))
+        next(train_epochs(CONFIG, "bad", resume=True, device="cpu"))
 
 
 def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
@@ -284,7 +313,7 @@ def test_an_existing_run_is_kept_unless_forced_and_then_until_the_first_epoch_is
     path = load_run("run").path
     before = digest(path)
     with pytest.raises(FileExistsError, match="'run' exists.*--force"):
-        next(train(CONFIG, "run", device="cpu"))
+        next(train_epochs(CONFIG, "run", device="cpu"))
     (path / "records").mkdir()
     (path / "records" / "old").write_text("of the old run")
 
@@ -292,16 +321,16 @@ def test_an_existing_run_is_kept_unless_forced_and_then_until_the_first_epoch_is
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        next(train(CONFIG, "run", device="cpu", force=True, on_step=die))
+        next(train_epochs(CONFIG, "run", device="cpu", force=True, on_step=die))
     assert {name: value for name, value in digest(path).items() if name in before} == before
     other = tiny_config(epochs=1, batch_size=50)
-    list(train(other, "run", device="cpu", force=True))
+    list(train_epochs(other, "run", device="cpu", force=True))
     assert load_run("run").config == other
     assert files(path) == FILES  # nothing of the old one
 
 
 def test_a_run_that_appears_meanwhile_is_not_overwritten(runs: Path) -> None:
-    running = train(
+    running = train_epochs(
         CONFIG,
         "run",
         device="cpu",
@@ -316,7 +345,7 @@ def test_a_run_that_appears_meanwhile_is_not_overwritten(runs: Path) -> None:
 def test_names_that_climb_out_are_refused(name: str, runs: Path) -> None:
     if name:
         with pytest.raises(ValueError, match="run name"):
-            next(train(CONFIG, name, device="cpu"))
+            next(train_epochs(CONFIG, name, device="cpu"))
     assert not runs.exists()
 
 
@@ -342,7 +371,7 @@ BAD = [
 @pytest.mark.parametrize(("change", "message"), BAD, ids=[str(change) for change, _ in BAD])
 def test_a_bad_config_is_one_clear_error_and_leaves_nothing(change: dict[str, Any], message: str, runs: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        next(train(tiny_config(**change), "run", device="cpu"))
+        next(train_epochs(tiny_config(**change), "run", device="cpu"))
     assert not runs.exists()
 
 
@@ -356,14 +385,14 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_cause(runs: Path, monkeyp
     loader = train_module.make_loader
     monkeypatch.setattr(train_module, "make_loader", broken)
     with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 3 \(exit 1, 2\)"):
-        next(train(CONFIG, "run", device="cpu"))
+        next(train_epochs(CONFIG, "run", device="cpu"))
     assert not runs.exists()
 
 
 def test_a_huge_learning_rate_stops_with_the_cause() -> None:
     config = tiny_config(epochs=2, tuning_lr=1e30, predictor_lr=1e30, warmup_epochs=0.0)
     with pytest.raises(FloatingPointError, match=r"(in epoch 1, step \d+|on val).*[Ll]ower the learning rates"):
-        list(train(config, "run", device="cpu"))
+        list(train_epochs(config, "run", device="cpu"))
 
 
 def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None:
@@ -380,7 +409,7 @@ def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None
         path.write_bytes(path.read_bytes()[:50])
     config = Config.from_dict(CONFIG.to_dict() | {"data": {"name": str(tmp_path / "pictures")}})
     with pytest.raises(ValueError, match=r"a/\d+\.png cannot be read as a picture"):
-        next(train(config, "run", device="cpu"))
+        next(train_epochs(config, "run", device="cpu"))
     assert not runs.exists()
 
 
@@ -391,7 +420,7 @@ def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     stop_after(1, trackers=("tensorboard",))
-    list(train(CONFIG, "run", resume=True, device="cpu", trackers=("tensorboard",)))
+    list(train_epochs(CONFIG, "run", resume=True, device="cpu", trackers=("tensorboard",)))
     events = sorted(runs.rglob("events.out.tfevents*"))
     assert events and all((runs / "run") in path.parents for path in events)
     values: dict[int, float] = {}
@@ -437,12 +466,12 @@ def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(straight: 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    load = train_module.load_images
+    load = torch_recording.load_images
 
     def spy(name: str, split: str, **options: Any) -> Pictures:
         seen.append(split)
         return load(name, split, **options)
 
-    monkeypatch.setattr(train_module, "load_images", spy)
+    monkeypatch.setattr(torch_recording, "load_images", spy)
     stop_after(1)
     assert sorted(set(seen)) == ["train", "val"]

@@ -47,9 +47,9 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(root))
-        *_, last = dx.train(tiny_config(200, {"exits": 3}, epochs=1), "tiny", device="cpu")
+        run = dx.train(tiny_config(200, {"exits": 3}, epochs=1), "tiny", device="cpu")
         for split in ("val", "test"):
-            dx.record_run(last.run, split, device="cpu")
+            dx.record_run(run, split, device="cpu")
     save_run(root, "bare", images=60, class_name=HOSTILE)
     return root
 
