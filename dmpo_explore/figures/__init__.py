@@ -1,4 +1,7 @@
-"""Figures: tables and records in, Plotly figures out."""
+"""Figures: tables and arrays in, Plotly figures out.
+
+Every function ends in ``_figure`` and only returns the figure. Colours, symbols and layout are in `style.py`.
+"""
 
 import lazy_loader
 

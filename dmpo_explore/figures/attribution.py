@@ -1,34 +1,66 @@
-"""Maps of where exits look → plotly figures; never shown here.
+"""Attribution of exits: heat maps over the image, insertion and deletion curves, trunk and bypass.
 
-In: arrays that `attribute`, `compare_exits`, `attribute_pathways` and `Attribution.quality` give, and the picture.
-Out: `plotly.graph_objects.Figure`. Signed maps use one diverging scale on all panels: orange speaks for the class, blue
-against it, nothing at all stays see-through over the grey picture. Blue and orange can be told apart by colour-blind
-readers.
+In: arrays of `dx.attribute`, `dx.compare_exits`, `dx.attribute_pathways` and `Attribution.quality`, and the image.
+Out: `plotly.graph_objects.Figure`, never shown here. Signed maps use one diverging scale on all panels: orange supports
+the class, blue opposes it, and zero is transparent over the grey image.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
 
-from .style import GREY, new_figure
+from ..utils.typing import Array
+from .style import (
+    BYPASS,
+    GREY,
+    HATCH,
+    OPPOSES,
+    SIGNED_OVERLAY,
+    SUPPORTS,
+    TRUNK,
+    UNSIGNED_OVERLAY,
+    WHITE,
+    image_address,
+    new_figure,
+)
 
-FOR, AGAINST = "#D55E00", "#0072B2"
-DIVERGING = [[0.0, "rgba(0,114,178,0.95)"], [0.5, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.95)"]]
-RISING = [[0.0, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.95)"]]
-TRUNK, BYPASS = "#0072B2", "#E69F00"
+_LEAST = 140  # pixels of the backdrop's width
+
+
+class Curves(Protocol):
+    """Insertion and deletion curves, as `dmpo_explore.attribution.quality.Quality` has them.
+
+    Args:
+        shares: (n,) share of cells changed. insertion, deletion: (n,) probability of the class.
+        insertion_area, deletion_area: areas under them.
+        random_insertion_area, random_deletion_area: mean areas of random orders.
+    """
+
+    @property
+    def shares(self) -> Array: ...
+    @property
+    def insertion(self) -> Array: ...
+    @property
+    def deletion(self) -> Array: ...
+    @property
+    def insertion_area(self) -> float: ...
+    @property
+    def deletion_area(self) -> float: ...
+    @property
+    def random_insertion_area(self) -> float: ...
+    @property
+    def random_deletion_area(self) -> float: ...
 
 
 def exit_maps_figure(
-    picture: npt.ArrayLike,
+    image: npt.ArrayLike,
     heats: npt.ArrayLike,
     labels: Sequence[str],
     *,
@@ -38,17 +70,24 @@ def exit_maps_figure(
     columns: int | None = None,
     template: str | None = None,
 ) -> go.Figure:
-    """Maps side by side over the picture, one colour scale for all.
+    """Heat maps side by side over the image, one colour scale for all.
 
     Args:
-        picture: (h,w) or (h,w,3) uint8, stretched over each map.
+        image: (h,w) or (h,w,3) uint8, stretched over each map.
         heats: (K,rows,columns): pixels or tokens. labels: K titles.
         scale: value of full colour; default: the 99.5 % quantile of all absolute values, not the very largest.
         signed: False for maps without negative values (saliency, attention rollout).
-        unit: said beside the colour bar. columns: panels in a row; default: at most 6.
+        unit: title of the colour bar. columns: panels in a row; default: at most 6.
 
     Raises:
         ValueError: shapes that do not agree.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> image, heats = np.zeros((28, 28), np.uint8), np.eye(4).reshape(2, 2, 4)
+        >>> figure = dx.figures.exit_maps_figure(image, heats, ["exit 1", "exit 2"], scale=1.0)
+        >>> len(figure.data), figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax
+        (2, -1.0, 1.0)
     """
     maps = np.asarray(heats, np.float32)
     if maps.ndim != 3 or len(maps) != len(labels):
@@ -62,13 +101,13 @@ def exit_maps_figure(
     bar = {"title": {"text": unit, "side": "right"}, "thickness": 12, "len": 0.8, "tickformat": ".2~g"}
     figure.update_layout(
         coloraxis={
-            "colorscale": DIVERGING if signed else RISING,
+            "colorscale": SIGNED_OVERLAY if signed else UNSIGNED_OVERLAY,
             "cmin": -end if signed else 0.0,
             "cmax": end or 1.0,
             "colorbar": bar,
         }
     )
-    backdrop = _data_uri(picture)
+    backdrop = _backdrop(image)
     for i, heat in enumerate(maps):
         row, column = divmod(i, n)
         _panel(figure, backdrop, heat, row + 1, column + 1, i)
@@ -77,30 +116,51 @@ def exit_maps_figure(
 
 
 def difference_maps_figure(
-    picture: npt.ArrayLike, differences: npt.ArrayLike, labels: Sequence[str], **options: Any
+    image: npt.ArrayLike, differences: npt.ArrayLike, labels: Sequence[str], **options: Any
 ) -> go.Figure:
-    """What each exit adds to the one before it: `ExitComparison.differences`, drawn as `exit_maps_figure` does.
+    """Differences of heat maps from each exit to the next (`ExitComparison.differences`), as `exit_maps_figure`.
 
     Args:
-        labels: names of the K exits; panels are called ``label − the one before``.
+        image: (h,w) or (h,w,3) uint8. differences: (K-1,rows,columns).
+        labels: names of the K exits; panels are titled ``later − earlier``.
+        options: of `exit_maps_figure`.
+
+    Raises:
+        ValueError: another number of labels, or as `exit_maps_figure`.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> image, changes = np.zeros((28, 28), np.uint8), np.ones((1, 4, 4))
+        >>> figure = dx.figures.difference_maps_figure(image, changes, ["exit 1", "exit 2"])
+        >>> figure.layout.annotations[0].text
+        'exit 2 − exit 1'
     """
     maps = np.asarray(differences)
     if len(labels) != len(maps) + 1:
         raise ValueError(f"{len(maps)} differences need {len(maps) + 1} labels, not {len(labels)}")
     titles = [f"{later} − {earlier}" for earlier, later in pairwise(labels)]
-    return exit_maps_figure(picture, maps, titles, **{"unit": "difference", **options})
+    return exit_maps_figure(image, maps, titles, **{"unit": "difference", **options})
 
 
-def insertion_deletion_figure(quality: Any, template: str | None = None) -> go.Figure:
-    """The class's probability while cells are shown (insertion) and hidden (deletion) in the map's order.
+def insertion_deletion_figure(quality: Curves, template: str | None = None) -> go.Figure:
+    """Insertion and deletion curves: probability of the class while cells are shown or hidden in the map's order.
 
     Args:
-        quality: of `Attribution.quality`. Dotted lines: the mean level of random orders.
+        quality: of `Attribution.quality`. The legend gives the areas, beside those of random orders.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> from types import SimpleNamespace
+        >>> curve = {"shares": np.array([0, 1]), "insertion": np.array([0.1, 0.9]), "deletion": np.array([0.9, 0.1])}
+        >>> areas = {"insertion_area": 0.5, "random_insertion_area": 0.5}
+        >>> areas |= {"deletion_area": 0.5, "random_deletion_area": 0.5}
+        >>> dx.figures.insertion_deletion_figure(SimpleNamespace(**curve, **areas)).data[0].name
+        'insertion: area 0.50 (random order 0.50)'
     """
     figure = new_figure(template, "share of cells shown or hidden, most important first", "probability of the class")
     areas = {"insertion": quality.insertion_area, "deletion": quality.deletion_area}
     chance = {"insertion": quality.random_insertion_area, "deletion": quality.random_deletion_area}
-    looks = {"insertion": (FOR, "solid", "circle"), "deletion": (AGAINST, "dash", "square")}
+    looks = {"insertion": (SUPPORTS, "solid", "circle"), "deletion": (OPPOSES, "dash", "square")}
     for name, (colour, dash, symbol) in looks.items():
         figure.add_scatter(
             x=quality.shares,
@@ -121,7 +181,7 @@ def pathways_figure(
     difference: npt.ArrayLike | None = None,
     template: str | None = None,
 ) -> go.Figure:
-    """What came through the trunk and what through the bypass, stacked per exit.
+    """Contributions of the trunk and of the bypass to the class's logit, stacked per exit.
 
     Args:
         trunk, bypass: (E,) logits (`PathwayAttribution`). labels: E. difference: (E,) logit differences, as diamonds,
@@ -129,6 +189,12 @@ def pathways_figure(
 
     Raises:
         ValueError: lengths that differ.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.pathways_figure([1.0, 3.0], [0.5, 0.0], ["exit 1", "exit 2"], [1.5, 3.0])
+        >>> [trace.name for trace in figure.data]
+        ['through the trunk', 'through the bypass', 'logit difference to the baseline']
     """
     ways = {"through the trunk": np.asarray(trunk), "through the bypass": np.asarray(bypass)}
     sizes = {way.shape for way in ways.values()} | ({np.shape(difference)} if difference is not None else set())
@@ -142,7 +208,7 @@ def pathways_figure(
             x=list(labels),
             y=values,
             name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay", "solidity": 0.3}},
+            marker={"color": colour, "pattern": {"shape": pattern, **HATCH}},
             hovertemplate="%{x}: %{y:+.2f} " + name + "<extra></extra>",
         )
     if difference is not None:
@@ -151,14 +217,14 @@ def pathways_figure(
             y=np.asarray(difference),
             name="logit difference to the baseline",
             mode="markers",
-            marker={"symbol": "diamond", "size": 10, "color": GREY, "line": {"width": 1, "color": "white"}},
+            marker={"symbol": "diamond", "size": 10, "color": GREY, "line": {"width": 1, "color": WHITE}},
             hovertemplate="%{x}: %{y:+.2f} in all<extra></extra>",
         )
     return figure.update_xaxes(type="category")
 
 
 def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column: int, i: int) -> None:
-    """One map over the picture; the first row of the map is on top, and cells are squares of the whole."""
+    """One map over the image, its first row on top; the panel is square whatever the grid."""
     rows, columns = heat.shape
     axis = "" if i == 0 else str(i + 1)
     figure.add_layout_image(
@@ -183,15 +249,11 @@ def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column:
     figure.update_yaxes(**hidden, **shape, range=[rows - 0.5, -0.5], row=row, col=column)
 
 
-def _data_uri(picture: npt.ArrayLike) -> str:
-    """A picture as a grey, faded PNG in a ``data:`` address, at least 140 pixels wide."""
-    values = np.asarray(picture)
+def _backdrop(image: npt.ArrayLike) -> str:
+    """The image in faded grey as PNG in a ``data:`` address."""
+    values = np.asarray(image)
     if values.dtype != np.uint8 or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3)):
-        raise ValueError(f"picture of shape {values.shape} and type {values.dtype}; expected (h,w) or (h,w,3) uint8")
+        raise ValueError(f"image of shape {values.shape} and type {values.dtype}; expected (h,w) or (h,w,3) uint8")
     grey = Image.fromarray(values.squeeze(2) if values.shape[-1] == 1 else values).convert("L")
     faded = grey.point(lambda value: 120 + value * 135 // 255)
-    factor = -(-140 // faded.width)
-    faded = faded.resize((faded.width * factor, faded.height * factor), Image.Resampling.NEAREST)
-    out = io.BytesIO()
-    faded.save(out, "png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return image_address(np.asarray(faded), -(-_LEAST // faded.width))

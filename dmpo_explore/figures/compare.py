@@ -1,7 +1,7 @@
-"""Two or more models side by side → plotly figures; never shown here.
+"""Two or more models side by side: accuracy of each class, differences with intervals, operating points.
 
-In: tables of accuracies and of differences with their intervals. Out: figures in the style of `figures`: one colour and
-one symbol a model, transparent, for light and dark pages.
+In: tables of accuracies and of differences with their intervals. Out: `plotly.graph_objects.Figure`, never shown here:
+one colour and one symbol a model.
 """
 
 from __future__ import annotations
@@ -11,16 +11,22 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure
-
-Points = Mapping[str, tuple[float, float]]
+from .style import GREY, WHITE, model_colour, model_line, new_figure, symbol, translucent
 
 
 def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
     """Accuracy on each class, one row a class and one mark a model, joined by a line.
 
     Args:
-        accuracy: index classes (from top to bottom), one column a model. colours: which colour and symbol each has.
+        accuracy: index classes (from top to bottom), one column a model, fractions.
+        colours: number of each model's colour and symbol in the palette.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"a": [0.5, 0.9], "b": [0.8, 0.7]}, index=["cat", "dog"])
+        >>> figure = dx.figures.class_accuracy_figure(table, [0, 1])
+        >>> [trace.name for trace in figure.data if trace.mode == "markers"]
+        ['a', 'b']
     """
     figure = new_figure(template, "accuracy", "")
     names = [as_text(name) for name in accuracy.index]
@@ -33,7 +39,7 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
             y=names,
             name=str(column),
             mode="markers",
-            marker={"color": _colour(i), "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11},
+            marker={"color": model_colour(i), "symbol": symbol(i), "size": 11},
             hovertemplate="%{y}<br>%{fullData.name}: %{x:.1%}<extra></extra>",
         )
     return figure.update_xaxes(tickformat=".0%").update_yaxes(type="category", autorange="reversed")
@@ -42,13 +48,20 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
 def accuracy_difference_figure(
     differences: Mapping[str, pd.DataFrame], colours: Sequence[int], against: str, template: str | None = None
 ) -> go.Figure:
-    """Accuracy above another model at the same budget, with the interval as a band.
+    """Difference of accuracy to a reference model at equal compute budgets, with a 95 % interval as a band.
 
     Args:
         differences: model → table of ``budget``, ``difference``, ``low``, ``high`` (fractions).
-        colours: which colour and symbol each has. against: the other model's name.
+        colours: number of each model's colour and symbol in the palette. against: name of the reference.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"budget": [0.3], "difference": [0.02], "low": [0.01], "high": [0.03]})
+        >>> figure = dx.figures.accuracy_difference_figure({"demo": table}, [0], "plain")
+        >>> figure.data[-1].y.tolist(), figure.layout.yaxis.title.text
+        ([2.0], 'points above plain')
     """
-    figure = new_figure(template, "at most this compute (share of the plain backbone)", f"points above {against}")
+    figure = new_figure(template, "compute budget (% of the plain backbone)", f"points above {against}")
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
     for (name, table), i in zip(differences.items(), colours, strict=True):
         x, low, high = (table[column].tolist() for column in ("budget", "low", "high"))
@@ -56,7 +69,7 @@ def accuracy_difference_figure(
             x=[*x, *x[::-1]],
             y=[100 * value for value in (*high, *low[::-1])],
             fill="toself",
-            fillcolor=_faint(_colour(i)),
+            fillcolor=translucent(model_colour(i)),
             line={"width": 0},
             mode="lines",
             showlegend=False,
@@ -68,23 +81,33 @@ def accuracy_difference_figure(
             name=name,
             customdata=100 * table[["low", "high"]],
             mode="lines+markers",
-            line={"color": _colour(i), "dash": DASHES[i % len(DASHES)], "width": 2},
-            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 5},
+            line=model_line(i, 2),
+            marker={"symbol": symbol(i), "size": 5},
             hovertemplate="%{fullData.name} at %{x:.0%}: %{y:+.2f} points"
             "<br>95%: %{customdata[0]:+.2f} to %{customdata[1]:+.2f}<extra></extra>",
         )
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat="+.0f")
 
 
-def mark_points(figure: go.Figure, points: Points, colours: Sequence[int]) -> go.Figure:
-    """Add where each model stands on `trade_off_figure`: name → (flops_fraction, accuracy); the figure is returned."""
+def mark_points(figure: go.Figure, points: Mapping[str, tuple[float, float]], colours: Sequence[int]) -> go.Figure:
+    """Add the operating points of several models to a `trade_off_figure`, which is returned.
+
+    Args:
+        points: name → (flops_fraction, accuracy). colours: number of each model's colour in the palette.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.mark_points(dx.figures.trade_off_figure({}), {"demo": (0.4, 0.7)}, [0])
+        >>> figure.data[0].x, figure.data[0].y
+        ((0.4,), (0.7,))
+    """
     for (name, (flops, accuracy)), i in zip(points.items(), colours, strict=True):
         figure.add_scatter(
             x=[flops],
             y=[accuracy],
             name=name,
             mode="markers",
-            marker={"size": 13, "color": _colour(i), "line": {"width": 3, "color": "white"}},
+            marker={"size": 13, "color": model_colour(i), "line": {"width": 3, "color": WHITE}},
             showlegend=False,
             zorder=100,
             hovertemplate="%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}<extra></extra>",
@@ -93,14 +116,11 @@ def mark_points(figure: go.Figure, points: Points, colours: Sequence[int]) -> go
 
 
 def as_text(name: object) -> str:
-    """``name`` as plotly shows it literally: plotly reads a little HTML in labels."""
+    """A name as Plotly shows it literally: Plotly reads a little HTML in labels.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.as_text("cats & <b>dogs</b>")
+        'cats &amp; &lt;b&gt;dogs&lt;/b&gt;'
+    """
     return str(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _colour(i: int) -> str:
-    return MODEL_COLOURS[i % len(MODEL_COLOURS)]
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"

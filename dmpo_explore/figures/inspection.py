@@ -1,8 +1,7 @@
-"""Inside the model: matrices, maps and curves by depth → plotly figures; never shown here.
+"""Inside the model: matrices, CKA, probes, gradient conflict, spectra, compute of predictors.
 
-In: arrays and the tables of `probes`, `similarity` and `gradients` (no torch). Out: `plotly.graph_objects.Figure` in
-the style of `figures`. Signed matrices take vermilion–white–blue around 0, sizes cividis, pictures grey; all are safe
-for colour-blind readers, and lines differ in dash and marker too.
+In: arrays and the tables of `dmpo_explore.inspection`, no tensors. Out: `plotly.graph_objects.Figure`, never shown
+here. Signed matrices take orange, white and blue around 0, sizes cividis, images grey.
 """
 
 from __future__ import annotations
@@ -16,13 +15,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ..utils.registry import lookup
-from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
-
-SCALES: dict[str, Any] = {
-    "signed": [[0.0, "#D55E00"], [0.5, "#f7f7f7"], [1.0, "#0072B2"]],
-    "size": "cividis",
-    "picture": "gray",
-}
+from ..utils.typing import Array, Floats
+from .style import GREY, MATRIX_SCALES, model_colour, model_line, new_figure, styled, symbol
 
 
 def matrix_figure(
@@ -33,21 +27,27 @@ def matrix_figure(
     columns: int | None = None,
     template: str | None = None,
 ) -> go.Figure:
-    """Matrices or pictures as panels, first row on top, one heat map trace each in the order given.
+    """Matrices or grey images as panels, first row on top, one heat map trace each in the order given.
 
     Args:
         matrices: title → (h, w).
-        scale: a key of ``SCALES``: ``signed`` is symmetric around 0, ``size`` starts at 0, ``picture`` spans them all.
+        scale: ``signed`` (symmetric around 0), ``size`` (from 0) or ``picture`` (from the lowest value to the highest).
         shared: one colour scale for all panels (with a bar); otherwise each panel has its own and no bar is drawn.
         columns: panels in a row; all in one by default.
 
     Raises:
         ValueError: nothing to draw, something that is not a matrix, an unknown scale.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.matrix_figure({"a": [[1.0, -3.0]], "b": [[0.5, 2.0]]})
+        >>> [(trace.zmin, trace.zmax) for trace in figure.data]
+        [(-3.0, 3.0), (-3.0, 3.0)]
     """
     panels = {title: np.asarray(matrix) for title, matrix in matrices.items()}
     if not panels or any(panel.ndim != 2 for panel in panels.values()):
         raise ValueError(f"matrices must be (h, w): { ({title: panel.shape for title, panel in panels.items()}) }")
-    colours, width = lookup(SCALES, scale, "scale"), columns or len(panels)
+    colours, width = lookup(MATRIX_SCALES, scale, "scale"), columns or len(panels)
     figure = new_figure(template, "", "")
     rows = -(-len(panels) // width)
     figure.set_subplots(rows, width, subplot_titles=list(panels), horizontal_spacing=0.04, vertical_spacing=0.25 / rows)
@@ -80,6 +80,12 @@ def cka_figure(
 
     Raises:
         ValueError: labels that do not fit.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.cka_figure([[1.0, 0.4]], ["exit 1"], ["exit 1", "exit 2"])
+        >>> figure.data[0].z.tolist()
+        [[1.0, 0.4]]
     """
     values = np.asarray(matrix, np.float64)
     if values.shape != (len(rows), len(columns)):
@@ -91,7 +97,7 @@ def cka_figure(
         y=list(rows),
         zmin=0,
         zmax=1,
-        colorscale=SCALES["size"],
+        colorscale=MATRIX_SCALES["size"],
         texttemplate="%{z:.2f}",
         colorbar={"title": "CKA", "thickness": 12, "outlinewidth": 0},
         hovertemplate="%{y} and %{x}: %{z:.3f}<extra></extra>",
@@ -105,11 +111,17 @@ def depth_figure(
     """One line per name over the exits.
 
     Args:
-        lines: name → K values, nan where there is none. y: what they are.
+        lines: name → K values, nan where there is none. y: title of the vertical axis.
         x: K labels; ``exit 1`` … by default.
 
     Raises:
         ValueError: more values than labels.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.depth_figure({"demo": [0.7, 0.8]}, "accuracy")
+        >>> list(figure.data[0].x)
+        ['exit 1', 'exit 2']
     """
     figure = new_figure(template, "", y)
     _add_lines(figure, {name: np.asarray(values, np.float64) for name, values in lines.items()}, x)
@@ -117,10 +129,16 @@ def depth_figure(
 
 
 def probe_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
-    """By exit: what ridge probes miss of the patches' grey means (1 − R², logarithmic) and how often they are right.
+    """Ridge probes by exit: 1 − R² of the patches' grey means (logarithmic), and accuracy on the label.
 
     Args:
-        tables: name → rows of `probe_stages` for one source: exit, low_level, label.
+        tables: name → rows of `dx.probe_stages` for one source: ``exit``, ``low_level``, ``label``.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"exit": [1, 2], "low_level": [0.75, 0.5], "label": [0.5, 0.75]})
+        >>> [trace.y.tolist() for trace in dx.figures.probe_figure({"trunk": table}).data]
+        [[0.25, 0.5], [0.5, 0.75]]
     """
     figure = new_figure(template, "", "")
     figure.set_subplots(1, 2, horizontal_spacing=0.12)
@@ -136,10 +154,16 @@ def probe_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None
 
 
 def gradient_conflict_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
-    """Cosine between each early exit's gradient and the last one's; below the line they pull apart.
+    """Cosine between each early exit's gradient and the last exit's; negative values are conflicts.
 
     Args:
-        tables: name → `gradient_conflict`.
+        tables: name → `dx.gradient_conflict`: ``cosine``, a row per early exit.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"exit": [1, 2], "cosine": [-0.5, 0.25]})
+        >>> dx.figures.gradient_conflict_figure({"naive": table}).data[0].y.tolist()
+        [-0.5, 0.25]
     """
     lines = {name: table["cosine"].to_numpy() for name, table in tables.items()}
     figure = depth_figure(lines, "cosine with the last exit's gradient", template)
@@ -154,6 +178,11 @@ def spectrum_figure(spectra: Mapping[str, npt.ArrayLike], template: str | None =
 
     Raises:
         ValueError: a spectrum without anything above 0.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.spectrum_figure({"a": [1.0, 4.0, 2.0]}).data[0].y.tolist()
+        [1.0, 0.5, 0.25]
     """
     figure = new_figure(template, "eigenvalue, from the largest", "share of the largest")
     for i, (name, values) in enumerate(spectra.items()):
@@ -166,12 +195,18 @@ def spectrum_figure(spectra: Mapping[str, npt.ArrayLike], template: str | None =
 
 
 def predictor_compute_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """What heads cost and give, a named point each.
+    """Probe accuracy over compute of several predictors, a named point each.
 
     Args:
-        table: ``name``, ``flops`` (per image), ``accuracy`` and perhaps ``parameters``.
+        table: ``name``, ``flops`` (per image, 1 MAC = 2 FLOPs), ``accuracy`` and optionally ``parameters``.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"name": ["mean", "cov"], "flops": [1e6, 2.5e6], "accuracy": [0.5, 0.75]})
+        >>> [(trace.name, trace.x) for trace in dx.figures.predictor_compute_figure(table).data]
+        [('mean', (1.0,)), ('cov', (2.5,))]
     """
-    figure = new_figure(template, "compute of the head (MFLOPs an image; 1 MAC = 2 FLOPs)", "label found")
+    figure = new_figure(template, "compute of the predictor (MFLOPs an image; 1 MAC = 2 FLOPs)", "label found")
     for i, row in enumerate(table.to_dict("records")):
         parameters = f"<br>{row['parameters']:,} parameters" if "parameters" in row else ""
         figure.add_scatter(
@@ -183,7 +218,7 @@ def predictor_compute_figure(table: pd.DataFrame, template: str | None = None) -
             textposition="top center",
             cliponaxis=False,
             showlegend=False,
-            marker={"size": 11, "symbol": SYMBOLS[i % len(SYMBOLS)], "color": MODEL_COLOURS[i % len(MODEL_COLOURS)]},
+            marker={"size": 11, "symbol": symbol(i), "color": model_colour(i)},
             hovertemplate="%{text}<br>%{x:.2f} MFLOPs<br>%{y:.1%}" + parameters + "<extra></extra>",
         )
     spread = table["flops"].max() / 1e6 * 0.2  # room for the names
@@ -191,9 +226,7 @@ def predictor_compute_figure(table: pd.DataFrame, template: str | None = None) -
     return figure.update_yaxes(tickformat=".0%")
 
 
-def _add_lines(
-    figure: go.Figure, lines: Mapping[str, npt.NDArray[np.float64]], x: Sequence[str] | None, **place: Any
-) -> None:
+def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] | None, **place: Any) -> None:
     longest = max((len(values) for values in lines.values()), default=0)
     labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
     if longest > len(labels):
@@ -203,18 +236,10 @@ def _add_lines(
 
 
 def _line(i: int) -> dict[str, Any]:
-    return {
-        "mode": "lines+markers",
-        "line": {
-            "color": MODEL_COLOURS[i % len(MODEL_COLOURS)],
-            "dash": DASHES[i % len(DASHES)],
-            "width": 2,
-        },
-        "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8},
-    }
+    return {"mode": "lines+markers", "line": model_line(i, 2), "marker": {"symbol": symbol(i), "size": 8}}
 
 
-def _limits(panels: Sequence[npt.NDArray[Any]], scale: str) -> tuple[float, float]:
+def _limits(panels: Sequence[Array], scale: str) -> tuple[float, float]:
     """Ends of the colour scale, over the finite values of all panels."""
     values = np.concatenate([np.asarray(panel, np.float64).ravel() for panel in panels])
     values = values[np.isfinite(values)]

@@ -1,6 +1,6 @@
-"""A live run while it goes on → plotly figures; never shown here.
+"""Statistics of a running live inference: exit shares and throughput over the images classified so far.
 
-In: `tally.Point`s and the places where the policy was exchanged. Out: figures in the style of `figures`.
+In: `live_stats.Point`s and the places where the policy changed. Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
@@ -11,22 +11,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
+from .style import GREY, exit_colours, model_line, new_figure, symbol
 
 if TYPE_CHECKING:
     from ..inference.live_stats import Point
 
-Moves = Sequence[tuple[int, str]]  # images answered when it came, and what to call it
-LEAST = 0.04  # share of the height from which a band has room for its name
-ROOM = 0.12  # share of the width that the name of a move takes
+_NAMED_FROM = 0.04  # share of the height from which a band has room for its name
+_NAME_WIDTH = 0.12  # share of the width that the name of a change takes
+_X = "images classified"
 
 
-def exit_shares_figure(timeline: Sequence[Point], moves: Moves = (), template: str | None = None) -> go.Figure:
-    """Shares of the images that left at each exit, stacked, since the policy was last exchanged.
+def exit_shares_figure(
+    timeline: Sequence[Point], moves: Sequence[tuple[int, str]] = (), template: str | None = None
+) -> go.Figure:
+    """Exit shares of the images, stacked, since the policy last changed.
 
-    The bands' names stand at the right end. Empty without points.
+    The bands' names stand at the right end. Without points the figure is empty.
+
+    Args:
+        timeline: a point per call of the model.
+        moves: changes of the policy: the number of images classified before it, and its name.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.inference.live_stats import Point
+        >>> figure = dx.figures.exit_shares_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
+        >>> list(figure.layout.yaxis.ticktext)
+        ['exit 1 · 60%', 'exit 2 · 40%']
     """
-    figure = new_figure(template, "images answered", "")
+    figure = new_figure(template, _X, "")
     if not timeline:
         return figure
     x, shares = [p.answered for p in timeline], np.array([p.shares for p in timeline])  # (T,), (T, K)
@@ -43,7 +56,7 @@ def exit_shares_figure(timeline: Sequence[Point], moves: Moves = (), template: s
             hovertemplate="%{fullData.name}: %{y:.1%}<extra></extra>",
         )
     last = shares[-1]
-    named = np.flatnonzero(last >= LEAST)
+    named = np.flatnonzero(last >= _NAMED_FROM)
     middles = (np.cumsum(last) - last / 2)[named].tolist()
     texts = [f"exit {k + 1} · {last[k]:.0%}" for k in named]
     figure.update_layout(margin={"l": 10})  # the axis is on the right
@@ -51,31 +64,47 @@ def exit_shares_figure(timeline: Sequence[Point], moves: Moves = (), template: s
     return _marked(figure, timeline, moves, named=True)
 
 
-def speed_figure(timeline: Sequence[Point], moves: Moves = (), template: str | None = None) -> go.Figure:
-    """Images per second of every call: leaving early, and the full model."""
-    figure = new_figure(template, "images answered", "images per second")
-    for i, (name, key) in enumerate((("leaving early", "early"), ("full model", "full"))):
+def speed_figure(
+    timeline: Sequence[Point], moves: Sequence[tuple[int, str]] = (), template: str | None = None
+) -> go.Figure:
+    """Throughput of every call in images per second, with early exit and of the full model.
+
+    Args:
+        timeline: a point per call of the model.
+        moves: changes of the policy: the number of images classified before it, and its name.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.inference.live_stats import Point
+        >>> figure = dx.figures.speed_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
+        >>> {trace.name: list(trace.y) for trace in figure.data}
+        {'early exit': [100.0], 'full model': [40.0]}
+    """
+    figure = new_figure(template, _X, "images per second")
+    for i, (name, key) in enumerate((("early exit", "early"), ("full model", "full"))):
         figure.add_scatter(
             x=[p.answered for p in timeline],
             y=[getattr(p, key) for p in timeline],
             name=name,
             mode="lines+markers",
-            line={"color": MODEL_COLOURS[i], "dash": DASHES[i], "width": 2},
-            marker={"symbol": SYMBOLS[i], "size": 5},
+            line=model_line(i, 2),
+            marker={"symbol": symbol(i), "size": 5},
             hovertemplate="%{fullData.name}: %{y:.1f} images/s<extra></extra>",
         )
     return _marked(figure.update_yaxes(rangemode="tozero", tickformat=","), timeline, moves)
 
 
-def _marked(figure: go.Figure, timeline: Sequence[Point], moves: Moves, *, named: bool = False) -> go.Figure:
-    """With a line, and where there is room a name, at every exchange of the policy within the timeline."""
+def _marked(
+    figure: go.Figure, timeline: Sequence[Point], moves: Sequence[tuple[int, str]], *, named: bool = False
+) -> go.Figure:
+    """``figure`` with a line, and where there is room a name, at every change of the policy within the timeline."""
     first, last = (timeline[0].answered, timeline[-1].answered) if timeline else (0, 0)
     free = float("inf")  # right of it a name would meet the next one's
     for answered, text in reversed(moves):
         if not first <= answered < last:
             continue
         room = named and answered <= free
-        free = answered - ROOM * (last - first) if room else free
+        free = answered - _NAME_WIDTH * (last - first) if room else free
         line = {"color": GREY, "width": 1.5, "dash": "dot"}
         figure.add_vline(x=answered, line=line, annotation_text=text if room else None, annotation_position="top")
     return figure.update_xaxes(tickformat=",")

@@ -1,13 +1,11 @@
-"""The method's moving parts, one picture each → plotly figures; never shown here.
+"""Parts of the method: predictions of every exit, loss schedules, nominal compute, predictions that change.
 
-In: one image's answers, loss weights over the epochs, compute that was planned and that was used, right answers exit by
-exit. Out: figures in the style of `figures`: transparent, safe for colour-blind readers, a symbol beside every colour.
+In: one image with its predictions, loss weights over the epochs, planned and realised compute, correctness by exit.
+Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import CORRECT, DASHES, GREY, INCORRECT, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure
+from .style import CORRECT, GREY, HATCH, INCORRECT, dash, exit_colours, image_address, model_line, new_figure, symbol
 
-FAINT = 0.3  # of exits that are never reached
+_FAINT = 0.3  # opacity of exits that are never reached
+_LEAST = 240  # pixels of the image's longer side
 
 
 def exit_predictions_figure(
@@ -38,6 +37,13 @@ def exit_predictions_figure(
 
     Raises:
         ValueError: lengths that differ or an exit that is not there.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> image = np.zeros((28, 28, 3), np.uint8)
+        >>> figure = dx.figures.exit_predictions_figure(image, ["Bag", "Coat"], [0.5, 0.9], [False, True], exit=1)
+        >>> list(figure.data[0].text)
+        ['Bag<br>50%', 'Coat<br>90%']
     """
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
     n_exits = len(answers)
@@ -45,10 +51,10 @@ def exit_predictions_figure(
         shapes = f"confidence {confidence.shape}, correct {correct.shape}, exit={exit}"
         raise ValueError(f"{shapes} do not fit {n_exits} answers")
     figure = new_figure(template, "", "confidence")
-    figure.add_layout_image(
-        source=_as_png(np.asarray(pixels, np.uint8)), xref="paper", yref="paper", x=0, y=1, sizex=0.26, sizey=1,
-        xanchor="left", yanchor="top",
-    )  # fmt: skip
+    image = np.asarray(pixels, np.uint8)
+    source = image_address(image, max(1, _LEAST // max(image.shape[:2])))
+    where = {"x": 0, "y": 1, "sizex": 0.26, "sizey": 1, "xanchor": "left", "yanchor": "top"}
+    figure.add_layout_image(source=source, xref="paper", yref="paper", **where)
     figure.add_bar(
         x=[f"exit {k + 1}" for k in range(n_exits)],
         y=confidence,
@@ -57,9 +63,9 @@ def exit_predictions_figure(
         cliponaxis=False,
         showlegend=False,
         marker={
-            "color": [CORRECT if right else INCORRECT for right in correct],
-            "opacity": [1.0 if k <= exit else FAINT for k in range(n_exits)],
-            "pattern": {"shape": ["" if right else "/" for right in correct], "fillmode": "overlay", "solidity": 0.3},
+            "color": [CORRECT if hit else INCORRECT for hit in correct],
+            "opacity": [1.0 if k <= exit else _FAINT for k in range(n_exits)],
+            "pattern": {"shape": ["" if hit else "/" for hit in correct], **HATCH},
         },
         hovertemplate="%{x}: %{text}<extra></extra>",
     )
@@ -78,6 +84,12 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
 
     Raises:
         ValueError: weights of another shape, or an epoch outside.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.schedule_figure([[0.0, 2.0], [1.0, 1.0]])
+        >>> [trace.y.tolist() for trace in figure.data if trace.mode == "lines"]
+        [[0.0, 1.0], [2.0, 1.0]]
     """
     weights = np.asarray(weights, float)
     if weights.ndim != 2 or not weights.size or not 0 <= (epoch or 0) < len(weights):
@@ -86,9 +98,9 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
     numbers = np.arange(1, len(weights) + 1)
     for k, colour in enumerate(exit_colours(weights.shape[1])):
         shown = [None if epoch is None or e != epoch else weights[e, k] for e in range(len(weights))]
-        look = {"symbol": SYMBOLS[k % len(SYMBOLS)], "size": 11, "color": colour}
+        look = {"symbol": symbol(k), "size": 11, "color": colour}
         group = f"exit {k + 1}"
-        line = {"color": colour, "width": 3, "dash": DASHES[k % len(DASHES)]}
+        line = {"color": colour, "width": 3, "dash": dash(k)}
         figure.add_scatter(x=numbers, y=weights[:, k], name=group, legendgroup=group, mode="lines", line=line)
         figure.add_scatter(x=numbers, y=shown, legendgroup=group, mode="markers", marker=look, showlegend=False)
     if epoch is not None:
@@ -97,10 +109,16 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
 
 
 def nominal_figure(points: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
-    """Compute that was planned against compute that was used; on the diagonal the plan came true.
+    """Realised against nominal compute; on the diagonal they are equal.
 
     Args:
-        points: name → table with the columns ``nominal`` and ``realised``, shares of the plain backbone.
+        points: name → table with the columns ``nominal`` and ``realised``, fractions of the plain backbone's FLOPs.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"nominal": [0.3, 0.6], "realised": [0.35, 0.5]})
+        >>> [trace.name for trace in dx.figures.nominal_figure({"demo": table}).data]
+        ['as planned', 'demo']
     """
     figure = new_figure(template, "planned compute", "used compute")
     both = np.concatenate([table[["nominal", "realised"]].to_numpy().ravel() for table in points.values()])
@@ -112,21 +130,27 @@ def nominal_figure(points: Mapping[str, pd.DataFrame], template: str | None = No
             y=table["realised"],
             name=name,
             mode="lines+markers",
-            line={"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)]},
-            marker={"size": 9, "symbol": SYMBOLS[i % len(SYMBOLS)]},
+            line=model_line(i),
+            marker={"size": 9, "symbol": symbol(i)},
             hovertemplate="%{fullData.name}<br>planned %{x:.1%}, used %{y:.1%}<extra></extra>",
         )
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".0%")
 
 
 def flips_figure(correct: npt.ArrayLike, template: str | None = None) -> go.Figure:
-    """Answers that turn right and answers that turn wrong from one exit to the next, in images.
+    """Number of predictions that turn correct and that turn incorrect from one exit to the next.
 
     Args:
         correct: (B, K) bool, K ≥ 2.
 
     Raises:
         ValueError: another shape.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.flips_figure(dx.load_run("demo").record("test").correct)
+        >>> [trace.name for trace in figure.data]
+        ['turns correct', 'turns incorrect']
     """
     correct = np.asarray(correct, bool)
     if correct.ndim != 2 or correct.shape[1] < 2:
@@ -134,7 +158,10 @@ def flips_figure(correct: npt.ArrayLike, template: str | None = None) -> go.Figu
     before, after = correct[:, :-1], correct[:, 1:]
     steps = [f"{k} → {k + 1}" for k in range(1, correct.shape[1])]
     figure = new_figure(template, "from exit to exit", "images").update_layout(barmode="relative")
-    turned = (("turns right", ~before & after, CORRECT, "", 1), ("turns wrong", before & ~after, INCORRECT, "/", -1))
+    turned = (
+        ("turns correct", ~before & after, CORRECT, "", 1),
+        ("turns incorrect", before & ~after, INCORRECT, "/", -1),
+    )
     for name, changed, colour, pattern, sign in turned:
         count = changed.sum(axis=0)
         figure.add_bar(
@@ -142,17 +169,7 @@ def flips_figure(correct: npt.ArrayLike, template: str | None = None) -> go.Figu
             y=sign * count,
             text=[f"{n:,}" for n in count],
             name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay", "solidity": 0.3}},
+            marker={"color": colour, "pattern": {"shape": pattern, **HATCH}},
             hovertemplate="%{x}: %{text} " + name + "<extra></extra>",
         )
     return figure.update_xaxes(type="category").update_yaxes(zeroline=True, zerolinecolor=GREY)
-
-
-def _as_png(pixels: npt.NDArray[np.uint8], least: int = 240) -> str:
-    """A data URI; small pictures are enlarged without smoothing, so that every pixel shows."""
-    from PIL import Image
-
-    factor = max(1, least // max(pixels.shape[:2]))
-    out = io.BytesIO()
-    Image.fromarray(np.kron(pixels, np.ones((factor, factor, 1), np.uint8))).save(out, "png")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")

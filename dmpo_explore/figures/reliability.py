@@ -1,7 +1,7 @@
-"""How far a policy can be trusted: calibration, gains, guarantees, drift → plotly figures; never shown here.
+"""Calibration, gains over a reference policy, risk control and distribution shift.
 
-In: tables of `calibration`, `drift` and of the benchmarks ``policies`` and ``guarantee``. Out: figures in the style of
-`figures`: transparent, safe for colour-blind readers, a dash or symbol beside every colour.
+In: tables of `analysis.calibration`, `analysis.shift` and of the benchmarks of policies and risk control.
+Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
@@ -13,31 +13,41 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, new_figure, styled
+from .style import GREY, MODEL_COLOURS, model_colour, model_line, panels, symbol
 
-_PANELS = {  # of `shift_figure`: column of the table → what the axis says, how it counts
+_PANELS = {  # of `shift_figure`: column of the table → title of the axis, format of the numbers
     "accuracy": ("accuracy", ".0%"),
     "flops_fraction": ("compute", ".0%"),
     "ece": ("calibration error", ".0%"),
-    "too_early": ("too early", ".1%"),
+    "too_early": ("early-exit error", ".1%"),
 }
-LARGEST = 16  # pixels, the bin with the most images
+_LARGEST = 16  # pixels, the bin with the most images
+_EXCEEDED = "risk above ε"
 
 
 def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
-    """How right over how sure, a panel per exit; on the diagonal an exit is as right as it says.
+    """Reliability diagram: accuracy over confidence in bins, a panel per exit; on the diagonal it is calibrated.
 
     Args:
-        tables: name (before, after) → table of `reliability_table`. A point's area is its share of the images.
+        tables: name (before, after) → `reliability_table`: ``exit`` (from 1), ``confidence``, ``accuracy``,
+            ``images``. A point's area is its share of the images.
 
     Raises:
         ValueError: no table.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.analysis.calibration import reliability_table
+        >>> record = dx.load_run("demo").record("test")
+        >>> figure = dx.figures.reliability_figure({"before": reliability_table(record)})
+        >>> [title.text for title in figure.layout.annotations][:2]
+        ['exit 1', 'exit 2']
     """
     if not tables:
         raise ValueError("tables is empty; give at least one reliability table")
     exits = sorted({int(exit) for table in tables.values() for exit in table["exit"]})
     columns = min(3, len(exits))
-    figure = _panels(template, -(-len(exits) // columns), columns, [f"exit {k}" for k in exits])
+    figure = panels(template, -(-len(exits) // columns), columns, [f"exit {k}" for k in exits])
     most = max(int(table["images"].max()) for table in tables.values())
     for place, exit in enumerate(exits):
         where = {"row": place // columns + 1, "col": place % columns + 1}
@@ -53,31 +63,39 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
                 legendgroup=name,
                 showlegend=place == 0,
                 mode="lines+markers",
-                line={**_line(i), "width": 1.5},
-                marker={"symbol": SYMBOLS[i], "size": (LARGEST * np.sqrt(seen["images"] / most)).clip(lower=5)},
-                hovertemplate=f"{name}<br>confidence %{{x:.1%}}<br>right %{{y:.1%}}<br>%{{customdata[0]:,}} images"
+                line=model_line(i, 1.5),
+                marker={"symbol": symbol(i), "size": (_LARGEST * np.sqrt(seen["images"] / most)).clip(lower=5)},
+                hovertemplate=f"{name}<br>confidence %{{x:.1%}}<br>accuracy %{{y:.1%}}<br>%{{customdata[0]:,}} images"
                 "<extra></extra>",
                 **where,
             )
     figure.update_xaxes(range=[0, 1.03], tickformat=".0%").update_yaxes(range=[0, 1.03], tickformat=".0%")
     last = {"row": -(-len(exits) // columns)}
-    return figure.update_xaxes(title="confidence", **last).update_yaxes(title="share of right answers", col=1)
+    return figure.update_xaxes(title="confidence", **last).update_yaxes(title="accuracy", col=1)
 
 
 def policy_gain_figure(
     table: pd.DataFrame, against: str = "one global confidence threshold", template: str | None = None
 ) -> go.Figure:
-    """Points of accuracy above a reference, a panel per budget, a line with its interval per policy.
+    """Gain of each policy in accuracy over a reference policy, with its interval: a panel per compute budget.
 
     Args:
-        table: ``policy``, ``budget`` (fraction), ``gain``, ``low``, ``high`` (fractions).
+        table: ``policy``, ``budget``, ``gain``, ``low``, ``high`` (fractions). against: name of the reference.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> rows = [("margin", 0.3, 0.01, 0.005, 0.015), ("entropy", 0.3, 0.001, -0.002, 0.004)]
+        >>> table = pd.DataFrame(rows, columns=["policy", "budget", "gain", "low", "high"])
+        >>> figure = dx.figures.policy_gain_figure(table)
+        >>> {trace.name: list(trace.y) for trace in figure.data}
+        {'interval away from 0': ['margin'], 'interval over 0': ['entropy']}
     """
     budgets, policies = sorted(table["budget"].unique()), list(dict.fromkeys(table["policy"]))[::-1]
-    figure = _panels(template, 1, len(budgets), [f"{100 * b:g} % compute" for b in budgets], shared_yaxes=True)
+    figure = panels(template, 1, len(budgets), [f"{100 * b:g} % compute" for b in budgets], shared_yaxes=True)
     for column, budget in enumerate(budgets, start=1):
         rows = table[table["budget"] == budget].set_index("policy").reindex(policies)
         sure = (rows["low"] > 0) | (rows["high"] < 0)
-        for name, shown, colour, symbol in (
+        for name, shown, colour, mark in (
             ("interval away from 0", sure, MODEL_COLOURS[0], "circle"),
             ("interval over 0", ~sure & rows["gain"].notna(), GREY, "circle-open"),
         ):
@@ -92,7 +110,7 @@ def policy_gain_figure(
                 name=name,
                 legendgroup=name,
                 mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": 9},
+                marker={"color": colour, "symbol": mark, "size": 9},
                 showlegend=column == 1,
                 hovertemplate="%{y}: %{x:+.2f} points<extra></extra>",
                 row=1,
@@ -105,19 +123,30 @@ def policy_gain_figure(
 
 
 def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """How often a promised risk was broken, and what the promise costs, over the number of calibration images.
+    """Risk control (Learn then Test): violation rate and mean compute over the number of calibration images.
+
+    A violation is a resample whose risk exceeds ε. The plug-in threshold is the cheapest one whose empirical risk on
+    the calibration images is at most ε, without a test.
 
     Args:
         table: ``risk``, ``images``, ``delta``, ``violations`` (share of resamples), ``standard_error``,
             ``plug_in_violations``, ``flops_fraction``, ``plug_in_flops_fraction``.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> row = {"risk": "too_early", "images": 1000, "delta": 0.05, "violations": 0.02, "standard_error": 0.005}
+        >>> row |= {"plug_in_violations": 0.5, "flops_fraction": 0.4, "plug_in_flops_fraction": 0.3}
+        >>> figure = dx.figures.risk_control_figure(pd.DataFrame([row]))
+        >>> [trace.name for trace in figure.data][:2]
+        ['early-exit error, certified', 'early-exit error, plug-in']
     """
-    figure = _panels(template, 1, 2, ["promise broken", "mean compute"])
+    figure = panels(template, 1, 2, [f"share of resamples with {_EXCEEDED}", "mean compute"])
     for i, (risk, rows) in enumerate(table.groupby("risk", sort=False)):
-        label = str(risk).replace("_", " ")
+        label = "early-exit error" if risk == "too_early" else str(risk).replace("_", " ")
         for column, (proved, plug_in) in enumerate(
             (("violations", "plug_in_violations"), ("flops_fraction", "plug_in_flops_fraction")), start=1
         ):
-            for name, key, faint in ((f"{label}, certified", proved, False), (f"{label}, read off val", plug_in, True)):
+            for name, key, faint in ((f"{label}, certified", proved, False), (f"{label}, plug-in", plug_in, True)):
                 figure.add_scatter(
                     x=rows["images"],
                     y=rows[key],
@@ -126,8 +155,8 @@ def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.
                     legendgroup=name,
                     showlegend=column == 1,
                     mode="lines+markers",
-                    line={"color": MODEL_COLOURS[i], "dash": "dot" if faint else "solid", "width": 2},
-                    marker={"symbol": SYMBOLS[i] + ("-open" if faint else ""), "size": 9},
+                    line={"color": model_colour(i), "dash": "dot" if faint else "solid", "width": 2},
+                    marker={"symbol": symbol(i) + ("-open" if faint else ""), "size": 9},
                     hovertemplate=f"{name}<br>%{{x:,}} images: %{{y:.1%}}<extra></extra>",
                     row=1,
                     col=column,
@@ -142,15 +171,24 @@ def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.
 
 
 def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), template: str | None = None) -> go.Figure:
-    """What spoilt images do to policies: a column per corruption, a row per measure, a line per policy.
+    """Policies under distribution shift: a column per corruption, a row per measure, a line per policy.
 
     Args:
-        table: of `drift_table`; strength 0 is the clean images. Promised risks ε of too early answers are dotted in
-            the row ``too_early``; where a promise is broken beyond chance, the point there is a large cross.
-        rows: keys of `_PANELS`.
+        table: of `analysis.shift`: ``corruption``, ``strength`` (0: clean images), ``policy``, ``violated``, ``risk``,
+            ``epsilon`` and the measures. Bounds ε on the early-exit error are dotted in the row ``too_early``. Where
+            the risk exceeds its bound significantly, the point there is a large cross.
+        rows: of ``accuracy``, ``flops_fraction``, ``ece`` (expected calibration error), ``too_early`` (early-exit
+            error); all by default.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"corruption": ["none", "noise"], "strength": [0, 1], "accuracy": [0.9, 0.8]})
+        >>> table = table.assign(policy="confidence", violated=False)
+        >>> [trace.name for trace in dx.figures.shift_figure(table, ["accuracy"]).data]
+        ['confidence', 'risk above ε']
     """
     corruptions = [name for name in dict.fromkeys(table["corruption"]) if name != "none"]
-    figure = _panels(template, len(rows), len(corruptions), corruptions, shared_yaxes=True, shared_xaxes=True)
+    figure = panels(template, len(rows), len(corruptions), corruptions, shared_yaxes=True, shared_xaxes=True)
     clean = table[table["strength"] == 0]
     for column, corruption in enumerate(corruptions, start=1):
         for i, policy in enumerate(dict.fromkeys(table["policy"])):
@@ -165,9 +203,9 @@ def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), temp
                     legendgroup=policy,
                     showlegend=row == column == 1,
                     mode="lines+markers",
-                    line={**_line(i), "width": 2},
+                    line=model_line(i, 2),
                     marker={
-                        "symbol": np.where(broken, "x-thin-open", SYMBOLS[i]),
+                        "symbol": np.where(broken, "x-thin-open", symbol(i)),
                         "size": np.where(broken, 11, 6),
                         "line": {"width": np.where(broken, 2.5, 0)},
                     },
@@ -176,16 +214,14 @@ def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), temp
                     col=column,
                 )
     broken_mark = {"symbol": "x-thin-open", "size": 11, "color": GREY, "line": {"width": 2.5}}
-    figure.add_scatter(x=[None], y=[None], name="promise broken", mode="markers", marker=broken_mark)
+    figure.add_scatter(x=[None], y=[None], name=_EXCEEDED, mode="markers", marker=broken_mark)
     if "too_early" in rows:
         for epsilon in sorted(table.loc[table["risk"] == "too_early", "epsilon"].unique()):
-            figure.add_hline(
-                y=epsilon, line={"color": GREY, "width": 1, "dash": "dot"}, row=rows.index("too_early") + 1
-            )
+            line = {"color": GREY, "width": 1, "dash": "dot"}
+            figure.add_hline(y=epsilon, line=line, row=rows.index("too_early") + 1)
     for row, measure in enumerate(rows, start=1):
-        figure.update_yaxes(title=_PANELS[measure][0], row=row, col=1).update_yaxes(
-            tickformat=_PANELS[measure][1], row=row
-        )
+        title, tickformat = _PANELS[measure]
+        figure.update_yaxes(title=title, row=row, col=1).update_yaxes(tickformat=tickformat, row=row)
     return figure.update_xaxes(dtick=1).update_xaxes(title="strength", row=len(rows))
 
 
@@ -193,18 +229,3 @@ def _bars(rows: pd.DataFrame) -> dict[str, Any]:
     """Two standard errors, not below 0."""
     size = 2 * rows["standard_error"]
     return {"array": size, "arrayminus": np.minimum(size, rows["violations"])}
-
-
-def _panels(template: str | None, rows: int, columns: int, titles: Sequence[str], **shared: bool) -> go.Figure:
-    figure = new_figure(template, "", "")
-    gap, spread = (0.03 if "shared_yaxes" in shared else 0.06), (0.25 / rows if rows < 3 else 0.05)
-    figure.set_subplots(
-        rows=rows, cols=columns, horizontal_spacing=gap, vertical_spacing=spread, subplot_titles=list(titles), **shared
-    )
-    figure.update_annotations(font={"size": 13})
-    figure = styled(figure)
-    return figure.update_layout(legend={"y": 1.04 + 0.06 / rows})
-
-
-def _line(i: int) -> dict[str, Any]:
-    return {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)]}

@@ -1,6 +1,7 @@
-"""A search → plotly figures; never shown here.
+"""Results of a hyperparameter search: its Pareto front, and hypervolume over epochs trained.
 
-In: the tables of a `SearchFront`, or hypervolumes of several ways to search. Out: figures in the style of `figures`.
+In: tables of a `SearchFront`, or hypervolumes of several search strategies. Out: `plotly.graph_objects.Figure`, never
+shown here.
 """
 
 from __future__ import annotations
@@ -10,17 +11,25 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import DASHES, GREY, MODEL_COLOURS, new_figure
+from .style import COMPUTE, GREY, MODEL_COLOURS, model_colour, model_line, new_figure
 
 
 def front_figure(front: pd.DataFrame, epochs: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """The front as a staircase, and every other point that an epoch offered.
+    """Pareto front of accuracy and compute as a staircase, with every other point that an epoch reached.
 
     Args:
         front: `SearchFront.table`: ``run``, ``trial``, ``epoch``, ``accuracy``, ``flops_fraction``, ``threshold``.
         epochs: `SearchFront.epochs`: lists of ``accuracy`` and ``flops_fraction`` per ``trial`` and ``epoch``.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> front = pd.DataFrame({"run": ["a"], "accuracy": [0.8], "flops_fraction": [0.3], "threshold": [0.7]})
+        >>> lists = {"accuracy": [[0.7, 0.8]], "flops_fraction": [[0.2, 0.3]]}
+        >>> epochs = pd.DataFrame({"trial": [0], "epoch": [1], **lists})
+        >>> [len(trace.x) for trace in dx.figures.front_figure(front, epochs).data]
+        [2, 1]
     """
-    figure = new_figure(template, "compute (share of the plain backbone)", "accuracy on val")
+    figure = new_figure(template, COMPUTE, "accuracy on val")
     where = "<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     points = epochs[["trial", "epoch", "accuracy", "flops_fraction"]].explode(["accuracy", "flops_fraction"])
     figure.add_scatter(
@@ -46,20 +55,25 @@ def front_figure(front: pd.DataFrame, epochs: pd.DataFrame, template: str | None
 
 
 def hypervolume_figure(curves: Mapping[str, pd.DataFrame], title: str, template: str | None = None) -> go.Figure:
-    """Hypervolume over epochs spent, one line with its interval for each way to search.
+    """Hypervolume over epochs trained, one line with its interval for each search strategy.
 
     Args:
         curves: name → table of ``epochs``, ``mean``, ``low``, ``high``. title: of the vertical axis.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"epochs": [4, 8], "mean": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7]})
+        >>> dx.figures.hypervolume_figure({"random": table}, "hypervolume").data[1].name
+        'random'
     """
     figure = new_figure(template, "epochs trained", title)
     for i, (name, table) in enumerate(curves.items()):
-        colour = MODEL_COLOURS[i % len(MODEL_COLOURS)]
         x = table["epochs"].tolist()
         figure.add_scatter(
             x=[*x, *x[::-1]],
             y=[*table["high"], *table["low"][::-1]],
             fill="toself",
-            fillcolor=colour,
+            fillcolor=model_colour(i),
             opacity=0.1,
             line={"width": 0},
             mode="lines",
@@ -71,7 +85,7 @@ def hypervolume_figure(curves: Mapping[str, pd.DataFrame], title: str, template:
             y=table["mean"],
             name=name,
             mode="lines",
-            line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 2},
+            line=model_line(i, 2),
             hovertemplate="%{fullData.name}<br>%{x} epochs: %{y:.4f}<extra></extra>",
         )
     return figure

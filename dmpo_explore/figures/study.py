@@ -1,7 +1,7 @@
-"""What a study of several arms and seeds found → plotly figures; never shown here.
+"""Results of an ablation study over several arms and seeds.
 
-In: its tables (of ``benchmarks/results``): points gained, a row of means per arm, gradients and stages of every seed.
-Out: figures in the style of `figures`, one function a picture.
+In: its tables (of ``benchmarks/results``): differences of accuracy, means per arm, gradients and stages of every seed.
+Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,21 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .style import DASHES, GREY, MODEL_COLOURS, SYMBOLS, exit_colours, new_figure, styled
+from .style import GREY, MODEL_COLOURS, dash, exit_colours, model_colour, model_line, new_figure, styled, symbol
 
 
 def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """Points gained, a comparison per line: mean and 95 % interval over images, every seed as a cross.
+    """Differences of accuracy between arms, a comparison per line: mean and 95 % interval, every seed as a cross.
 
     Args:
         gains: ``question``, ``points``, ``low``, ``high`` (per cent of the images), ``seeds`` (text, a number each).
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> row = {"question": "gain of bypass", "points": 1.0, "low": 0.4, "high": 1.7, "seeds": "+0.9 +1.1"}
+        >>> mean, seeds = dx.figures.gains_figure(pd.DataFrame([row])).data
+        >>> list(seeds.x)
+        [0.9, 1.1]
     """
     figure = new_figure(template, "points of test accuracy ahead", "")
     rows, hover = gains.iloc[::-1], "%{y}<br>%{x:+.2f} [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]"
@@ -41,16 +48,24 @@ def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
 
 
 def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str | None = None) -> go.Figure:
-    """Accuracy at what is really spent under several budgets, a line per arm; arms with one exit as a point.
+    """Accuracy over realised compute at several compute budgets, a line per arm; an arm with one exit is a point.
 
     Args:
         arms: index their names; ``exits``, ``last_exit``, ``full_flops``, and ``accuracy_30%`` and ``flops_30%`` … for
             every one of the ``budgets``.
+        budgets: fractions of the plain backbone's FLOPs.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> row = {"exits": 4, "last_exit": 0.8, "full_flops": 1.1, "accuracy_30%": 0.7, "flops_30%": 0.25}
+        >>> figure = dx.figures.budgets_figure(pd.DataFrame([row], index=["dmpo"]), [0.3])
+        >>> figure.data[0].name, figure.data[0].x, figure.data[0].y
+        ('dmpo', (0.25,), (0.7,))
     """
-    figure = new_figure(template, "compute spent (share of the plain backbone)", "test accuracy")
+    figure = new_figure(template, "realised compute (% of the plain backbone)", "test accuracy")
     hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     for i, (arm, row) in enumerate(arms.iterrows()):
-        colour, turn = i % len(MODEL_COLOURS), i + i // len(MODEL_COLOURS)  # a colour comes back with another dash
+        turn = i + i // len(MODEL_COLOURS)  # a colour comes back with another dash
         single = row["exits"] == 1
         x = [row["full_flops"]] if single else row.reindex([f"flops_{budget:.0%}" for budget in budgets])
         y = [row["last_exit"]] if single else row.reindex([f"accuracy_{budget:.0%}" for budget in budgets])
@@ -59,8 +74,8 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
             y=list(y),
             name=str(arm),
             mode="markers" if single else "lines+markers",
-            line={"color": MODEL_COLOURS[colour], "dash": DASHES[turn % len(DASHES)], "width": 2},
-            marker={"symbol": SYMBOLS[turn % len(SYMBOLS)], "size": 11 if single else 8},
+            line={"color": model_colour(i), "dash": dash(turn), "width": 2},
+            marker={"symbol": symbol(turn), "size": 11 if single else 8},
             customdata=["full depth"] if single else [f"at most {budget:.0%}" for budget in budgets],
             hovertemplate=hover + "<br>%{customdata}<extra></extra>",
         )
@@ -68,17 +83,23 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
 
 
 def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Cosine between an early exit's gradient and the last one's over epochs, a panel per arm, a line per exit.
+    """Cosine between an early exit's gradient and the last exit's over epochs, a panel per arm, a line per exit.
 
     Args:
         arms: name → ``exit``, ``epoch``, ``cosine`` of all its seeds; the line is their mean.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> table = pd.DataFrame({"exit": [1, 1], "epoch": [1, 2], "cosine": [0.1, 0.3]})
+        >>> dx.figures.gradient_epochs_figure({"dmpo": table}).data[0].y.tolist()
+        [0.1, 0.3]
     """
     figure = make_subplots(1, len(arms), shared_yaxes=True, subplot_titles=list(arms), horizontal_spacing=0.02)
     for column, table in enumerate(arms.values(), start=1):
         lines = table.groupby(["exit", "epoch"])["cosine"].mean().unstack("epoch")
         for (exit, row), colour in zip(lines.iterrows(), exit_colours(len(lines)), strict=True):
-            symbol = SYMBOLS[(int(str(exit)) - 1) % len(SYMBOLS)]
-            look = {"line": {"color": colour}, "marker": {"symbol": symbol}, "legendgroup": f"exit {exit}"}
+            marker = {"symbol": symbol(int(str(exit)) - 1)}
+            look = {"line": {"color": colour}, "marker": marker, "legendgroup": f"exit {exit}"}
             line = go.Scatter(x=row.index, y=row, name=f"exit {exit}", showlegend=column == 1, **look)
             figure.add_trace(line, 1, column)
         figure.update_xaxes(title="epoch", dtick=1, row=1, col=column)
@@ -87,7 +108,7 @@ def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
     return _legend_above_titles(figure)
 
 
-_PANELS = {
+_PANELS = {  # column of the table → title of its panel
     "kept": "trunk, CKA with the untuned backbone",
     "low_level_trunk": "trunk, patch brightness (R²)",
     "label_trunk": "trunk, label (accuracy)",
@@ -98,18 +119,25 @@ _PANELS = {
 
 
 def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """What stages know, block by block, mean over seeds: a panel per number of `_PANELS`, a line per arm.
+    """CKA and linear probes of the stages, block by block, mean over seeds: a panel per measure, a line per arm.
 
     Args:
-        arms: name → ``block`` and the numbers of all its seeds.
+        arms: name → ``block`` and the measures of all its seeds: ``kept``, ``low_level_trunk``, ``label_trunk``,
+            ``label_read``, ``towards_last``, ``low_level_read``.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> measures = ["kept", "low_level_trunk", "label_trunk", "label_read", "towards_last", "low_level_read"]
+        >>> table = pd.DataFrame({"block": [2, 4], **{name: [0.2, 0.8] for name in measures}})
+        >>> len(dx.figures.stages_figure({"dmpo": table}).data)
+        6
     """
     figure = make_subplots(3, 2, subplot_titles=list(_PANELS.values()), vertical_spacing=0.1, horizontal_spacing=0.07)
     for i, (arm, table) in enumerate(arms.items()):
         means = table.groupby("block").mean(numeric_only=True)
-        line = {"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)]}
         for panel, number in enumerate(_PANELS):
-            shown = {"legendgroup": arm, "showlegend": panel == 0, "marker": {"symbol": SYMBOLS[i % len(SYMBOLS)]}}
-            trace = go.Scatter(x=means.index, y=means[number], name=arm, line=line, **shown)
+            shown = {"legendgroup": arm, "showlegend": panel == 0, "marker": {"symbol": symbol(i)}}
+            trace = go.Scatter(x=means.index, y=means[number], name=arm, line=model_line(i), **shown)
             figure.add_trace(trace, panel // 2 + 1, panel % 2 + 1)
     figure.update_xaxes(title="block", row=3)
     return _legend_above_titles(figure)

@@ -1,30 +1,95 @@
-"""Colours, symbols and layout that all figures share."""
+"""Style of all figures: colours, colour scales, symbols, line dashes and layout.
+
+In: numbers, names and images. Out: values and keyword dictionaries for Plotly; no other file here defines a colour.
+Colours are safe for colour-blind readers and never alone. Exits take the middle of viridis, from pale to dark, and a
+symbol each. Models take the Okabe-Ito palette and a dash each. Correct is blue, incorrect hatched orange.
+Backgrounds are transparent and words mid-grey, for light and dark pages; a ``template`` is the caller's choice.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
+from PIL import Image
 from plotly.colors import sample_colorscale
 
-MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-
-CORRECT, INCORRECT = "#0072B2", "#D55E00"
-
-
-GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page
-
-
+BLUE, ORANGE = "#0072B2", "#D55E00"
+MODEL_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
-
-
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page
+WHITE = "white"  # of the ring around a marked point
+CORRECT, INCORRECT = BLUE, ORANGE
+SUPPORTS, OPPOSES = ORANGE, BLUE  # an attribution's sign
+TRUNK, BYPASS = BLUE, "#E69F00"
+THRESHOLD = ORANGE
+SHADE = "rgba(0,114,178,0.10)"  # of the second phase of a training
+HATCH = {"fillmode": "overlay", "solidity": 0.3}
+
+# Colour scales. Heat maps of an attribution lie over the image, so their zero is transparent.
+SIGNED_OVERLAY = [[0.0, "rgba(0,114,178,0.95)"], [0.5, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.95)"]]
+UNSIGNED_OVERLAY = [[0.0, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.95)"]]
+SHARES = [[0, "rgba(0,114,178,0.04)"], [1, BLUE]]
+MATRIX_SCALES: dict[str, Any] = {
+    "signed": [[0.0, ORANGE], [0.5, "#f7f7f7"], [1.0, BLUE]],
+    "size": "cividis",
+    "picture": "gray",
+}
+
+COMPUTE = "compute (% of the plain backbone)"  # title of an axis of FLOPs fractions
 
 
 def exit_colours(n_exits: int) -> list[str]:
-    """K colours from the first exit to the last, as ``rgb(…)``."""
+    """Colours of K exits, from the first to the last, as ``rgb(…)``.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.exit_colours(2)
+        ['rgb(124, 209, 79)', 'rgb(53, 95, 140)']
+    """
     places = np.linspace(0.8, 0.3, n_exits) if n_exits > 1 else [0.5]
     return list(sample_colorscale("viridis", [float(p) for p in places]))
+
+
+def model_colour(i: int) -> str:
+    """Colour of model ``i``; the palette repeats after its end."""
+    return MODEL_COLOURS[i % len(MODEL_COLOURS)]
+
+
+def dash(i: int) -> str:
+    """Line dash of model ``i``."""
+    return DASHES[i % len(DASHES)]
+
+
+def symbol(i: int) -> str:
+    """Marker symbol of model or exit ``i`` (0-based)."""
+    return SYMBOLS[i % len(SYMBOLS)]
+
+
+def model_line(i: int, width: float | None = None) -> dict[str, Any]:
+    """``line`` of model ``i``: its colour and dash."""
+    return {"color": model_colour(i), "dash": dash(i)} | ({} if width is None else {"width": width})
+
+
+def translucent(colour: str, alpha: float = 0.18) -> str:
+    """``#rrggbb`` → ``rgba(…)``, for a band behind a line."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def image_address(pixels: npt.NDArray[np.uint8], factor: int) -> str:
+    """An image (h,w) or (h,w,3) as PNG in a ``data:`` address, enlarged by a whole ``factor`` without smoothing."""
+    image = Image.fromarray(pixels)
+    out = io.BytesIO()
+    size = (image.width * factor, image.height * factor)
+    image.resize(size, Image.Resampling.NEAREST).save(out, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def new_figure(template: str | None, x: str, y: str) -> go.Figure:
@@ -36,7 +101,7 @@ def new_figure(template: str | None, x: str, y: str) -> go.Figure:
 
 
 def styled(figure: go.Figure) -> go.Figure:
-    """``figure`` in the house's looks: no background of its own, legend above, thin grid."""
+    """``figure`` in the shared layout: transparent background, legend above, thin grid."""
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -45,3 +110,18 @@ def styled(figure: go.Figure) -> go.Figure:
     )
     grid = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": True}
     return figure.update_xaxes(**grid).update_yaxes(**grid)
+
+
+def panels(template: str | None, rows: int, columns: int, titles: Sequence[str], **shared: bool) -> go.Figure:
+    """A grid of titled panels in the shared layout.
+
+    Args:
+        shared: ``shared_xaxes`` and ``shared_yaxes`` of `plotly.graph_objects.Figure.set_subplots`.
+    """
+    figure = new_figure(template, "", "")
+    gap, spread = (0.03 if "shared_yaxes" in shared else 0.06), (0.25 / rows if rows < 3 else 0.05)
+    figure.set_subplots(
+        rows=rows, cols=columns, horizontal_spacing=gap, vertical_spacing=spread, subplot_titles=list(titles), **shared
+    )
+    figure.update_annotations(font={"size": 13})
+    return styled(figure).update_layout(legend={"y": 1.04 + 0.06 / rows})

@@ -1,9 +1,6 @@
-"""Tables → plotly figures; never shown here.
+"""Accuracy against compute, and where the images of a split exit.
 
-In: tables and arrays that `metrics` and `Run.history` give. Out: `plotly.graph_objects.Figure` with a transparent
-background and mid-grey words, for light and dark pages; a ``template`` is the caller's choice. Colours are safe for
-colour-blind readers and never alone: exits take the middle of viridis (early pale, late dark) and a symbol each, models
-the Okabe–Ito palette and a dash each, right and wrong blue and hatched orange.
+In: tables of `dx.trade_off`, arrays (B,) or (B,K) of a record. Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
@@ -16,7 +13,21 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import CORRECT, DASHES, GREY, INCORRECT, MODEL_COLOURS, new_figure
+from .style import (
+    COMPUTE,
+    CORRECT,
+    GREY,
+    HATCH,
+    INCORRECT,
+    MODEL_COLOURS,
+    SHARES,
+    WHITE,
+    model_colour,
+    model_line,
+    new_figure,
+)
+
+_HOVER = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
 
 
 def trade_off_figure(
@@ -26,16 +37,22 @@ def trade_off_figure(
     template: str | None = None,
     bound: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """Accuracy over compute, one line per model.
+    """Accuracy over mean compute as the threshold varies, one line per model.
 
     Args:
-        curves: name → table of `trade_off`.
-        point: ``flops_fraction`` and ``accuracy`` of the operating point (`summarise`'s dict will do), or None.
+        curves: name → table of `dx.trade_off`.
+        point: ``flops_fraction`` and ``accuracy`` of the operating point (the dict of `dx.summarise` will do), or None.
         singles: name → (flops_fraction, accuracy) of models without exits, drawn as diamonds.
-        bound: table of `trade_off` of policy ``oracle``, drawn thin and grey, level from its best point on.
+        bound: table of `dx.trade_off` of policy ``oracle``, drawn thin and grey, level from its best point on.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> figure = dx.figures.trade_off_figure({"demo": dx.trade_off(record)}, singles={"plain": (1.0, 0.9)})
+        >>> [trace.name for trace in figure.data]
+        ['demo', 'plain']
     """
-    figure = new_figure(template, "compute (share of the plain backbone)", "accuracy")
-    hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
+    figure = new_figure(template, COMPUTE, "accuracy")
     for i, (name, table) in enumerate(curves.items()):
         figure.add_scatter(
             x=table["flops_fraction"],
@@ -43,21 +60,15 @@ def trade_off_figure(
             customdata=table[["threshold", "mean_exit"]],
             name=name,
             mode="lines+markers",
-            line={"color": MODEL_COLOURS[i % len(MODEL_COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2},
+            line=model_line(i, 2),
             marker={"size": 4},
             zorder=len(curves) - i,  # the first lies on top
-            hovertemplate=hover + "<br>threshold %{customdata[0]:.4g}<br>mean exit %{customdata[1]:.2f}<extra></extra>",
+            hovertemplate=_HOVER
+            + "<br>threshold %{customdata[0]:.4g}<br>mean exit %{customdata[1]:.2f}<extra></extra>",
         )
     for i, (name, (flops, accuracy)) in enumerate((singles or {}).items(), start=len(curves)):
-        figure.add_scatter(
-            x=[flops],
-            y=[accuracy],
-            name=name,
-            mode="markers",
-            marker={"symbol": "diamond", "size": 12, "color": MODEL_COLOURS[i % len(MODEL_COLOURS)]},
-            zorder=len(curves) + 1,
-            hovertemplate=hover + "<extra></extra>",
-        )
+        marker = {"symbol": "diamond", "size": 12, "color": model_colour(i)}
+        _add_point(figure, name, flops, accuracy, marker, zorder=len(curves) + 1)
     if bound is not None:
         figure.add_scatter(
             x=bound["flops_fraction"],
@@ -66,33 +77,40 @@ def trade_off_figure(
             mode="lines+markers",
             line={"color": GREY, "dash": "dot", "width": 1.5},
             marker={"size": 4},
-            hovertemplate=hover + "<extra></extra>",
+            hovertemplate=_HOVER + "<extra></extra>",
         )
     if point is not None:
         colour = MODEL_COLOURS[0] if curves else GREY
-        figure.add_scatter(
-            x=[point["flops_fraction"]],
-            y=[point["accuracy"]],
-            name="now",
-            mode="markers",
-            marker={"size": 13, "color": colour, "line": {"width": 3, "color": "white"}},
-            showlegend=False,
-            zorder=len(curves) + 2,
-            hovertemplate=hover + "<extra></extra>",
-        )
+        marker = {"size": 13, "color": colour, "line": {"width": 3, "color": WHITE}}
+        where = (point["flops_fraction"], point["accuracy"])
+        _add_point(figure, "operating point", *where, marker, zorder=len(curves) + 2, showlegend=False)
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
+
+
+def _add_point(
+    figure: go.Figure, name: str, flops: float, accuracy: float, marker: Mapping[str, Any], **options: Any
+) -> None:
+    """One named mark on the curve's axes."""
+    options["hovertemplate"] = _HOVER + "<extra></extra>"
+    figure.add_scatter(x=[flops], y=[accuracy], name=name, mode="markers", marker=marker, **options)
 
 
 def exit_histogram_figure(
     exits: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
 ) -> go.Figure:
-    """How many images leave where, right and wrong stacked.
+    """Number of images at each exit, correct and incorrect stacked.
 
     Args:
-        exits: (B,) 0-based. correct: (B,) bool, whether the label given there is right. exit_labels: K axis labels.
+        exits: (B,) 0-based. correct: (B,) bool, whether the prediction there is correct. exit_labels: K axis labels.
 
     Raises:
         ValueError: lengths that differ or an exit without a label.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.exit_histogram_figure([0, 0, 1], [True, False, True], ["exit 1", "exit 2"])
+        >>> {trace.name: [int(n) for n in trace.y] for trace in figure.data}
+        {'correct': [1, 1], 'incorrect': [1, 0]}
     """
     exits, correct = np.asarray(exits), np.asarray(correct, bool)
     if exits.shape != correct.shape or exits.ndim != 1:
@@ -100,12 +118,12 @@ def exit_histogram_figure(
     if exits.size and not 0 <= exits.min() <= exits.max() < len(exit_labels):
         raise ValueError(f"exits from {exits.min()} to {exits.max()} but {len(exit_labels)} labels")
     figure = new_figure(template, "exit", "images").update_layout(barmode="stack", legend={"traceorder": "normal"})
-    for name, mask, colour, pattern in (("right", correct, CORRECT, ""), ("wrong", ~correct, INCORRECT, "/")):
+    for name, mask, colour, pattern in (("correct", correct, CORRECT, ""), ("incorrect", ~correct, INCORRECT, "/")):
         figure.add_bar(
             x=list(exit_labels),
             y=np.bincount(exits[mask], minlength=len(exit_labels)),
             name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay", "solidity": 0.3}},
+            marker={"color": colour, "pattern": {"shape": pattern, **HATCH}},
             hovertemplate="%{x}: %{y:,} " + name + "<extra></extra>",
         )
     totals = np.bincount(exits, minlength=len(exit_labels)).tolist()
@@ -123,13 +141,19 @@ def class_exit_figure(
     exit_labels: Sequence[str],
     template: str | None = None,
 ) -> go.Figure:
-    """Where the images of each class leave: a row per class, shares of its images.
+    """Exit shares of each class as a heat map: a row per class, adding up to 1.
 
     Args:
         labels: (B,) true classes. exits: (B,) 0-based. class_names: C row labels. exit_labels: K column labels.
 
     Raises:
         ValueError: lengths that differ, or a class or an exit without a label.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.class_exit_figure([0, 0, 1], [0, 1, 1], ["cat", "dog"], ["exit 1", "exit 2"])
+        >>> figure.data[0].z.tolist()
+        [[0.5, 0.5], [0.0, 1.0]]
     """
     labels, exits = np.asarray(labels), np.asarray(exits)
     size = (len(class_names), len(exit_labels))
@@ -143,7 +167,7 @@ def class_exit_figure(
         x=list(exit_labels),
         y=list(class_names),
         customdata=counts,
-        colorscale=[[0, "rgba(0,114,178,0.04)"], [1, CORRECT]],
+        colorscale=SHARES,
         zmin=0,
         zmax=1,
         texttemplate="%{z:.0%}",
@@ -158,20 +182,28 @@ def class_exit_figure(
 def confidence_figure(
     confidence: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
 ) -> go.Figure:
-    """How sure each exit is when right and when wrong: boxes from the 5, 25, 50, 75 and 95 % quantiles.
+    """Confidence of correct and incorrect predictions at each exit: boxes of the 5, 25, 50, 75 and 95 % quantiles.
 
     Args:
         confidence: (B, K). correct: (B, K) bool. exit_labels: K axis labels.
 
     Raises:
         ValueError: shapes that do not agree.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> labels = [f"exit {k + 1}" for k in range(record.n_exits)]
+        >>> figure = dx.figures.confidence_figure(record.confidence, record.correct, labels)
+        >>> [trace.name for trace in figure.data]
+        ['correct', 'incorrect']
     """
     confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
     if confidence.shape != correct.shape or confidence.ndim != 2 or confidence.shape[1] != len(exit_labels):
         shapes = f"confidence {confidence.shape}, correct {correct.shape}"
         raise ValueError(f"{shapes} and {len(exit_labels)} labels must be (B, K), (B, K) and K")
     figure = new_figure(template, "exit", "confidence").update_layout(boxmode="group")
-    for name, mask, colour in (("right", correct, CORRECT), ("wrong", ~correct, INCORRECT)):
+    for name, mask, colour in (("correct", correct, CORRECT), ("incorrect", ~correct, INCORRECT)):
         columns = [confidence[mask[:, k], k] for k in range(len(exit_labels))]
         shown = [k for k, column in enumerate(columns) if column.size]
         numbers = np.array([np.quantile(columns[k], [0.05, 0.25, 0.5, 0.75, 0.95]) for k in shown]).reshape(-1, 5)

@@ -1,9 +1,8 @@
-"""How a run learned: its history → one picture of loss weights, losses and accuracy per exit, what matters marked.
+"""A run's training history: loss weights, losses and validation accuracy of every exit over the epochs.
 
-In: `Run.history`. Out: `figures.history_figure` in which the second phase is shaded and the kept epoch has a line.
-
-Ours: the second phase begins with the epoch in which the first exit weighs at least as much as the last; for the
-schedule `switch` that is the switch itself.
+In: `Run.history`. Out: `plotly.graph_objects.Figure`, never shown here; or the epoch that the run keeps.
+Ours: the second phase begins with the epoch in which the first exit's weight reaches the last exit's. For the schedule
+``switch`` that is the switch itself.
 """
 
 from __future__ import annotations
@@ -11,16 +10,19 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, SYMBOLS, exit_colours, new_figure, styled
-
-SHADE = "rgba(0,114,178,0.10)"
+from .style import GREY, SHADE, exit_colours, new_figure, styled, symbol
 
 
 def kept_epoch(history: pd.DataFrame) -> int:
-    """The epoch whose weights the run keeps: the first with the largest area on val.
+    """The epoch whose weights the run keeps: the first with the largest area under the trade-off curve on val.
 
     Raises:
         ValueError: no epoch, no column ``area``, or columns that are not numbers.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.kept_epoch(dx.load_run("demo").history())
+        4
     """
     if words := list(history.columns.difference(history.select_dtypes("number").columns)):
         raise ValueError(f"history has columns that are not numbers: {', '.join(map(str, words))}")
@@ -30,7 +32,16 @@ def kept_epoch(history: pd.DataFrame) -> int:
 
 
 def second_phase(history: pd.DataFrame) -> int | None:
-    """The epoch from which on the first exit weighs at least as much as the last; None without two phases."""
+    """The first epoch in which the first exit's loss weight reaches the last exit's; None without two phases.
+
+    Args:
+        history: `Run.history`, of which ``epoch`` and ``lambda_1`` to ``lambda_K`` are read.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.second_phase(dx.load_run("demo").history())
+        3
+    """
     n_exits = sum(str(column).startswith("lambda_") for column in history.columns)
     if n_exits < 2:
         return None
@@ -41,10 +52,16 @@ def second_phase(history: pd.DataFrame) -> int | None:
 
 
 def learning_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """Three panels over the epochs, a line per exit, with the second phase shaded and the kept epoch marked.
+    """`history_figure` with the second phase shaded and the kept epoch marked.
 
     Raises:
         ValueError: as `history_figure` and `kept_epoch`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.learning_figure(dx.load_run("demo").history())
+        >>> len(figure.data)  # six exits in three panels
+        18
     """
     kept, early = kept_epoch(history), second_phase(history)
     figure, last = history_figure(history, template), int(history["epoch"].max())
@@ -58,13 +75,19 @@ def learning_figure(history: pd.DataFrame, template: str | None = None) -> go.Fi
 
 
 def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """Loss weight λ_k, loss ℓ_k and validation accuracy of every exit over the epochs, three panels.
+    """Loss weight λ_k, loss ℓ_k and validation accuracy of every exit over the epochs, in three panels.
 
     Args:
-        history: `Run.history`: epoch, lambda_1..K, loss_1..K, accuracy_1..K.
+        history: `Run.history`: ``epoch``, and ``lambda_k``, ``loss_k``, ``accuracy_k`` for k from 1 to K.
 
     Raises:
         ValueError: the table has no such columns.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.history_figure(dx.load_run("demo").history())
+        >>> [axis.title.text for axis in figure.select_yaxes()]
+        ['loss weight λ', 'loss', 'accuracy on val']
     """
     n_exits = sum(str(column).startswith("lambda_") for column in history.columns)
     panels = {"lambda": "loss weight λ", "loss": "loss", "accuracy": "accuracy on val"}
@@ -84,7 +107,7 @@ def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Fig
                 showlegend=column == 1,
                 mode="lines+markers",
                 line={"color": colour, "width": 2},
-                marker={"symbol": SYMBOLS[(k - 1) % len(SYMBOLS)]},
+                marker={"symbol": symbol(k - 1)},
                 row=1,
                 col=column,
             )

@@ -58,7 +58,7 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     assert json.loads(done.stdout) == front.to_dict() and front.trials["finished"] == 2
     assert "trial 0: epoch 1/2; front of " in done.stderr and "trial 1: finished; front: " in done.stderr
     page = (tmp_path / "front.html").read_text()
-    assert front.runs[0] in page and "compute (share of the plain backbone)" in page
+    assert front.runs[0] in page and "compute (% of the plain backbone)" in page
 
     shown = call("--front", "s").stdout.splitlines()
     assert shown == front_lines(front)

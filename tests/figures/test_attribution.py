@@ -16,7 +16,7 @@ from dmpo_explore.figures.attribution import (
     pathways_figure,
 )
 
-PICTURE = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
+IMAGE = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
 MAPS = np.random.default_rng(0).normal(size=(3, 5, 5)).astype(np.float32)
 LABELS = ["exit 1", "exit 2", "exit 3"]
 QUALITY = SimpleNamespace(
@@ -31,7 +31,7 @@ QUALITY = SimpleNamespace(
 
 
 def test_maps_share_one_symmetric_scale() -> None:
-    figure = exit_maps_figure(PICTURE, MAPS, LABELS)
+    figure = exit_maps_figure(IMAGE, MAPS, LABELS)
     assert [trace.type for trace in figure.data] == ["heatmap"] * 3
     for trace, values in zip(figure.data, MAPS, strict=True):
         np.testing.assert_array_equal(trace.z, values)
@@ -42,16 +42,16 @@ def test_maps_share_one_symmetric_scale() -> None:
     assert [note.text for note in figure.layout.annotations] == LABELS
     assert len(figure.layout.images) == 3
     assert all(image.source.startswith("data:image/png;base64,") for image in figure.layout.images)
-    assert exit_maps_figure(PICTURE, MAPS, LABELS, scale=7).layout.coloraxis.cmax == 7
+    assert exit_maps_figure(IMAGE, MAPS, LABELS, scale=7).layout.coloraxis.cmax == 7
 
 
 def test_maps_without_a_sign_start_at_zero() -> None:
-    axis = exit_maps_figure(PICTURE, np.abs(MAPS), LABELS, signed=False).layout.coloraxis
+    axis = exit_maps_figure(IMAGE, np.abs(MAPS), LABELS, signed=False).layout.coloraxis
     assert axis.cmin == 0
     assert axis.cmax > 0
 
 
-def test_the_first_row_is_on_top_and_pictures_fill_the_panel() -> None:
+def test_the_first_row_is_on_top_and_images_fill_the_panel() -> None:
     figure = exit_maps_figure(np.zeros((28, 28, 3), np.uint8), MAPS, LABELS, columns=2)
     assert list(figure.layout.yaxis.range) == [4.5, -0.5]
     assert [(image.xref, image.yref) for image in figure.layout.images] == [("x", "y"), ("x2", "y2"), ("x3", "y3")]
@@ -59,10 +59,10 @@ def test_the_first_row_is_on_top_and_pictures_fill_the_panel() -> None:
 
 
 def test_differences_are_named_after_both() -> None:
-    figure = difference_maps_figure(PICTURE, np.diff(MAPS, axis=0), LABELS)
+    figure = difference_maps_figure(IMAGE, np.diff(MAPS, axis=0), LABELS)
     assert [note.text for note in figure.layout.annotations] == ["exit 2 − exit 1", "exit 3 − exit 2"]
     with pytest.raises(ValueError, match="3 differences need 4 labels"):
-        difference_maps_figure(PICTURE, MAPS, LABELS)
+        difference_maps_figure(IMAGE, MAPS, LABELS)
 
 
 def test_insertion_and_deletion() -> None:
@@ -85,17 +85,17 @@ def test_bars_add_up() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8), np.zeros(28, np.uint8)])
-def test_a_wrong_picture_is_refused(wrong: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="picture of shape"):
+def test_a_wrong_image_is_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="image of shape"):
         exit_maps_figure(wrong, MAPS, LABELS)
 
 
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"heats \(3, 5, 5\) and 2 labels"):
-        exit_maps_figure(PICTURE, MAPS, LABELS[:2])
+        exit_maps_figure(IMAGE, MAPS, LABELS[:2])
 
 
 def test_figures_are_json() -> None:
-    for figure in (exit_maps_figure(PICTURE, MAPS, LABELS), insertion_deletion_figure(QUALITY)):
+    for figure in (exit_maps_figure(IMAGE, MAPS, LABELS), insertion_deletion_figure(QUALITY)):
         assert isinstance(figure, go.Figure)
         assert json.loads(figure.to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"

@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 import pytest
 
 from dmpo_explore.figures.inspection import (
-    SCALES,
     cka_figure,
     depth_figure,
     gradient_conflict_figure,
@@ -19,6 +18,7 @@ from dmpo_explore.figures.inspection import (
     probe_figure,
     spectrum_figure,
 )
+from dmpo_explore.figures.style import MATRIX_SCALES
 
 MATRIX = np.array([[1.0, -3.0], [0.5, 2.0]])
 PROBES = pd.DataFrame({"exit": [1, 2], "low_level": [0.99, 0.9], "label": [0.5, 0.75]})
@@ -69,7 +69,7 @@ def test_each_panel_may_have_its_own_scale() -> None:
     assert [(trace.zmin, trace.zmax) for trace in sizes.data] == [(0, 12), (0, 1)]
     (picture,) = matrix_figure({"a": np.array([[np.nan, 5.0], [2.0, 3.0]])}, scale="picture").data
     assert (picture.zmin, picture.zmax, picture.showscale) == (2, 5, False)
-    assert SCALES["picture"] == "gray"
+    assert MATRIX_SCALES["picture"] == "gray"
 
 
 def test_cka_shows_its_numbers_from_the_top() -> None:

@@ -92,10 +92,10 @@ def test_gains_tell_sure_from_unsure() -> None:
 def test_coverage_shows_both_ways_and_the_limit() -> None:
     figure = risk_control_figure(coverage())
     assert [trace.name for trace in figure.data[:4]] == [
-        "too early, certified",
-        "too early, read off val",
-        "too early, certified",
-        "too early, read off val",
+        "early-exit error, certified",
+        "early-exit error, plug-in",
+        "early-exit error, certified",
+        "early-exit error, plug-in",
     ]
     assert list(figure.data[0].y) == [0.02, 0.02] and list(figure.data[0].error_y.array) == [0.01, 0.01]
     assert figure.layout.shapes[0].y0 == 0.05 and "δ = 5%" in {a.text for a in figure.layout.annotations}
@@ -104,7 +104,7 @@ def test_coverage_shows_both_ways_and_the_limit() -> None:
 def test_drift_marks_broken_promises() -> None:
     table = drift()
     figure = shift_figure(table)
-    assert len(figure.data) == len(_PANELS) * 2 * 2 + 1 and figure.data[-1].name == "promise broken"
+    assert len(figure.data) == len(_PANELS) * 2 * 2 + 1 and figure.data[-1].name == "risk above ε"
     assert {shape.y0 for shape in figure.layout.shapes} == {0.05}
     assert [a.text for a in figure.layout.annotations] == ["noise", "blur"]
     certified = [t for t in figure.data if t.name == "certified"]

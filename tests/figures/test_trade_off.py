@@ -49,7 +49,7 @@ def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) 
 def test_trade_off_draws_curves_diamonds_and_the_point() -> None:
     tables = {"demo": trade_off(make_record(60, 3, 4)), "naive": trade_off(make_record(60, 3, 4, seed=1))}
     figure = trade_off_figure(tables, {"flops_fraction": 0.4, "accuracy": 0.5, "more": 1}, {"single": (0.9, 0.6)})
-    assert [trace.name for trace in figure.data] == ["demo", "naive", "single", "now"]
+    assert [trace.name for trace in figure.data] == ["demo", "naive", "single", "operating point"]
     assert figure.data[0].mode == "lines+markers"  # so that clicks arrive
     assert list(figure.data[1].x) == list(tables["naive"]["flops_fraction"])
     assert list(figure.data[1].y) == list(tables["naive"]["accuracy"])
@@ -62,7 +62,7 @@ def test_trade_off_draws_curves_diamonds_and_the_point() -> None:
 
 def test_histogram_counts() -> None:
     figure = exit_histogram_figure([0, 0, 2, 2, 2], [True, False, True, True, False], LABELS)
-    assert {trace.name: list(trace.y) for trace in figure.data} == {"right": [1, 0, 2], "wrong": [1, 0, 1]}
+    assert {trace.name: list(trace.y) for trace in figure.data} == {"correct": [1, 0, 2], "incorrect": [1, 0, 1]}
     assert list(figure.data[0].x) == list(LABELS)
     assert figure.layout.barmode == "stack"
     assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
