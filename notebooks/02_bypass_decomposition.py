@@ -22,7 +22,7 @@ from dmpo_explore.figures.study import gains_figure
 from dmpo_explore.inspection.cka import cka_matrix
 from dmpo_explore.inspection.tokens import read_out
 from dmpo_explore.models.factory import build_reference
-from dmpo_explore.models.flops import measure_cost
+from dmpo_explore.models.flops import measure_flops
 from exercises.bypass_decomposition import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -61,7 +61,7 @@ tokens = dx.stage_tokens(model, images)
 reference = build_reference(config, 10)
 rows = {}
 for kind in ("conv", "mlp", "ladder", "none"):
-    cost = measure_cost(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
+    cost = measure_flops(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
     row = {"parameters of 5": cost.parameters["bypass"], "MFLOPs of one": cost.bypass[0] / 1e6}
     rows[kind] = row | {"of 2 blocks": cost.bypass[0] / cost.trunk[0]}
 costs = pd.DataFrame.from_dict(rows, orient="index")

@@ -137,10 +137,8 @@ class Bench:
         """Ours without any exit: embedding and trunks alone."""
 
         def run(images: Tensor) -> Tensor:
-            x = self.model.embed(images)
-            for stage in self.model.stages:
-                x = stage.trunk(x)
-            return x
+            *_, last = self.model.walk(images)
+            return last.state
 
         return run
 

@@ -18,7 +18,6 @@ from .loop import Group as Group
 from .loop import InferenceResult as InferenceResult
 from .loop import Queue as Queue
 from .loop import Router as Router
-from .loop import check_images as check_images
 from .loop import images_in as images_in
 from .loop import route as route
 from .loop import route_stream as route_stream

@@ -244,15 +244,6 @@ def images_in(loader: Any) -> int:
         return 0
 
 
-def check_images(images: Any, side: int) -> None:
-    """Raise ValueError unless images are (B, 3, side, side) floats, B ≥ 1."""
-    shape = tuple(images.shape)
-    if len(shape) != 4 or shape[1:] != (3, side, side) or shape[0] == 0:
-        raise ValueError(f"images of shape {shape}; this model expects (B, 3, {side}, {side}), B ≥ 1")
-    if "float" not in str(images.dtype):
-        raise ValueError(f"images of type {images.dtype}; this model expects preprocessed floats (make_transform)")
-
-
 def _drain(queues: Sequence[Queue], run: Callable[[int, Group], None], size: int) -> None:
     for k, queue in enumerate(queues):
         while len(queue):

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.image_files import open_picture
+from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
 from ..utils.files import read_json
 from ..utils.progress import Progress
-from .loop import InferenceResult, Step, check_images, images_in, route, route_stream
+from .loop import InferenceResult, Step, images_in, route, route_stream
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"

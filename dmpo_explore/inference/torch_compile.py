@@ -26,9 +26,7 @@ def compiled(model: DMPO) -> list[Step]:
     The first single image and the first larger batch wait for the compiler (several seconds per stage); then any
     batch size goes. On a CPU that needs a C++ compiler.
     """
-    return [
-        _dynamic(torch.compile(stage_function(model, k), options={"freezing": True})) for k in range(len(model.stages))
-    ]
+    return [_dynamic(torch.compile(stage_function(model, k), options={"freezing": True})) for k in range(model.n_exits)]
 
 
 def graphed(model: DMPO, sizes: Sequence[int] = SIZES) -> list[Step]:
@@ -39,7 +37,7 @@ def graphed(model: DMPO, sizes: Sequence[int] = SIZES) -> list[Step]:
     """
     if model.device.type != "cuda":
         raise ValueError(f"CUDA graphs need the model on an NVIDIA GPU; it is on {model.device}")
-    return [as_step(Replayed(stage_function(model, k), sizes, record_cuda_graph)) for k in range(len(model.stages))]
+    return [as_step(Replayed(stage_function(model, k), sizes, record_cuda_graph)) for k in range(model.n_exits)]
 
 
 class Replayed:

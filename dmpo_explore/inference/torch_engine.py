@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..models.dmpo import DMPO, Stage, evaluating
+from ..models.dmpo import DMPO, evaluating
 from ..policies.base import Policy
 from ..utils.progress import Progress
 from ..utils.registry import lookup
-from .loop import InferenceResult, Step, check_images, images_in, route, route_stream
+from .loop import InferenceResult, Step, images_in, route, route_stream
 
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -43,8 +43,8 @@ def infer(
         ValueError: images of another shape or type than the model expects, a policy for another number of
             exits or one that needs labels, NaN or infinite logits, unknown precision.
     """
-    check_images(images, model.preprocess.image_size)
     with eval_mode(model), autocast(model.device, precision):
+        model.check_images(images)
         return route(steps or plain_steps(model), images.to(model.device), policy)
 
 
@@ -68,7 +68,7 @@ def stream(
     def batches() -> Iterator[Tensor]:
         for batch in loader:
             images = batch if isinstance(batch, Tensor) else batch[0]
-            check_images(images, model.preprocess.image_size)
+            model.check_images(images)
             yield images.to(model.device, non_blocking=True)
 
     with eval_mode(model), autocast(model.device, precision):
@@ -80,7 +80,7 @@ def stream(
 
 def plain_steps(model: DMPO) -> list[Step]:
     """The stages as `routing` runs them; on a CPU the logits come as numpy, whose small operations are quicker."""
-    return [as_step(stage_function(model, k)) for k in range(len(model.stages))]
+    return [as_step(stage_function(model, k)) for k in range(model.n_exits)]
 
 
 def as_step(function: Step) -> Step:
@@ -96,15 +96,12 @@ def as_step(function: Step) -> Step:
 
 def stage_function(model: DMPO, k: int) -> Step:
     """Stage k, the first one with the embedding before it: (x, side) → (x, logits, side)."""
-    return partial(_run_stage, model.embed if k == 0 else None, model.stages[k])
+    return partial(_run_stage, model, k)
 
 
-def _run_stage(
-    embed: nn.Module | None, stage: Stage, x: Tensor, side: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    x = stage.trunk(x if embed is None else embed(x))
-    logits, side = stage.predict(x, side)
-    return x, logits, side
+def _run_stage(model: DMPO, k: int, x: Tensor, side: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    output = model.step(k, x, side)
+    return output.state, output.logits, output.side
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

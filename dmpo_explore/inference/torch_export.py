@@ -67,18 +67,18 @@ def export_model(
         )
     if out.exists():
         _check_replaceable(out)
-    policy.check(len(model.stages))
+    policy.check(model.n_exits)
     if not policy.deployable:
         raise ValueError(not_deployable(policy.name))
     if model.training:
         raise ValueError("a model in train mode is not exported: call model.eval() first")
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
-        for k in range(len(model.stages)):
+        for k in range(model.n_exits):
             graph, x, side = _export_stage(model, k, x, side, folder / stage_file(k))
             graphs.append(graph)
             if progress:
-                progress(k + 1, len(model.stages))
+                progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
         write_json(folder / MODEL, _facts(model, class_names, graphs) | (facts or {}))
         write_text(folder / README, _readme(graphs, class_names))
@@ -103,7 +103,7 @@ class _Stage(nn.Module):
     def __init__(self, model: DMPO, k: int) -> None:
         super().__init__()
         self.embed, self.stage = (model.embed if k == 0 else None), model.stages[k]
-        self.function, self.last = stage_function(model, k), k == len(model.stages) - 1
+        self.function, self.last = stage_function(model, k), k == model.n_exits - 1
 
     def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, ...]:
         x, logits, side = self.function(x, side)

@@ -65,11 +65,8 @@ def to_the_end(model: DMPO, images: Tensor) -> Ints:
     import torch
 
     with torch.inference_mode():
-        state = model.embed(images.to(model.device))
-        for stage in model.stages:
-            state = stage.trunk(state)
-        logits, _ = model.stages[-1].predict(state)
-        return np.asarray(logits.argmax(-1).cpu())
+        *_, last = model.walk(images.to(model.device))
+        return np.asarray(last.logits.argmax(-1).cpu())
 
 
 def device_found() -> str:

@@ -43,7 +43,7 @@ def predict_files(
     """
     files = find_pictures(paths)
     model, names = run.model(device), run.class_names
-    policy.check(len(model.stages))
+    policy.check(model.n_exits)
     transform = make_transform(model.preprocess)
     for start in range(0, len(files), batch_size):
         images: list[Tensor] = []

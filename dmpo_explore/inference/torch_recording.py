@@ -19,7 +19,7 @@ from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
 from ..models.factory import build_reference
-from ..models.flops import CONVENTION, Cost, measure_cost
+from ..models.flops import CONVENTION, ModelFlops, measure_flops
 from ..policies.catalogue import write_policies
 from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
@@ -189,7 +189,7 @@ def record_run(
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
     pictures = split_images(run.config, split)
     model = run.model(device)
-    cost = measure_cost(model, build_reference(run.config.model, len(pictures.class_names)))
+    cost = measure_flops(model, build_reference(run.config.model, len(pictures.class_names)))
     loader = make_loader(pictures, model.preprocess, batch_size=batch_size)
     record = record_split(
         model,
@@ -212,7 +212,7 @@ def split_images(config: Config, split: str) -> Pictures:
     return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
 
 
-def record_meta(config: Config, pictures: Pictures, model: DMPO, cost: Cost) -> RecordMeta:
+def record_meta(config: Config, pictures: Pictures, model: DMPO, cost: ModelFlops) -> RecordMeta:
     return RecordMeta(
         data=config.data.name,
         split=pictures.split,

@@ -9,6 +9,8 @@ Every bypass ends in a zero-initialised layer: training starts from the plain pr
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +38,9 @@ def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: 
 
 
 class Bypass(nn.Module):
-    """What every bypass promises; on its own it is the identity (``none``).
+    """Base class of a bypass; on its own it is the identity (``none``).
+
+    A new kind overrides `forward` and sets ``reads_side`` if it uses what the previous exit's bypass handed on.
 
     Args:
         width: D, of the trunk.
@@ -47,6 +51,8 @@ class Bypass(nn.Module):
     Raises:
         ValueError: a size below 1, or a negative prefix.
     """
+
+    reads_side: ClassVar[bool] = False
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
         super().__init__()
@@ -109,6 +115,8 @@ class LadderBypass(ConvBypass):
 
     The gate is one trainable scalar. It starts at 0.5, so that over many exits the sum of hidden maps stays bounded.
     """
+
+    reads_side = True
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
         super().__init__(width, hidden, grid, prefix)

@@ -1,15 +1,16 @@
-"""The one model path: images → embed → stage 1..K, each trunk → bypass → exit norm → predictor → scale.
+"""Early-exit model: images → embed → stage 1..K, each trunk → bypass → exit norm → predictor → scale.
 
-`DMPO` receives finished parts and wires them. `stage.trunk` moves on, `stage.predict` looks aside: the
-trunk never reads back what the bypass did (abstract of arXiv 2511.03245), so it can stay representative.
-Between trunks travels a *state* in the backbone's own layout (tokens, or a feature map); only what looks aside reads it
-as tokens. In every layout the images are dimension 0.
+`DMPO` receives finished parts and wires them. `DMPO.walk` is the only loop over the stages.
+The trunk never reads the bypass's output (abstract of arXiv 2511.03245), so its features can stay representative.
+Between trunks goes a *state* in the backbone's own layout (tokens, or a feature map); exits read it as tokens.
+In every layout the images are dimension 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..config import Preprocess
 from ..utils.registry import lookup
 from .backbone import LAYOUTS
+from .image_check import check_images
 
 
 def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:
@@ -73,25 +75,74 @@ class Stage(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))  # logit scale, one per exit (release)
         self.width, self.grid, self.prefix, self.layout = width, grid, prefix, layout
         self.class_token = class_token
+        self.reads_side: bool = getattr(bypass, "reads_side", True)
         self._to_tokens = lookup(LAYOUTS, layout, "layout")
 
     def tokens(self, state: Tensor) -> Tensor:
         """What this stage's trunk hands on, as tokens (B,N,D); the patches of a map row by row."""
         return self._to_tokens(state)
 
+    def classify(self, read: Tensor) -> Tensor:
+        """Tokens (B,N,D) behind the bypass → logits (B,C): exit norm, predictor, scale."""
+        logits: Tensor = self.predictor(self.norm(read)) * self.scale
+        return logits
+
     def predict(self, state: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Look aside.
+        """The exit alone.
 
         Args:
-            state: what this stage's trunk handed on.
+            state: this stage's trunk output.
             side: what the previous stage's bypass handed on, else None.
 
         Returns:
             logits (B,C) and what this bypass hands on.
         """
         read, side = self.bypass(self.tokens(state), side)
-        logits: Tensor = self.predictor(self.norm(read)) * self.scale
-        return logits, side
+        return self.classify(read), side
+
+
+class StageOutput:
+    """Result of one stage for a batch; what its exit computes is computed when it is first read.
+
+    Attributes:
+        k: the stage, counted from 0.
+        stage: the module itself.
+        state: what the trunk hands on to the next stage, in the backbone's layout.
+    """
+
+    def __init__(
+        self, k: int, stage: Stage, state: Tensor, here: Tensor, side: StageOutput | Tensor | None = None
+    ) -> None:
+        self.k, self.stage, self.state = k, stage, state
+        self._here, self._given = here, side
+
+    @property
+    def tokens(self) -> Tensor:
+        """(B,N,D): the trunk's output as tokens, which the bypass reads."""
+        return self.stage.tokens(self._here)
+
+    @property
+    def read(self) -> Tensor:
+        """(B,N,D): the bypass's output, which exit norm and predictor read."""
+        return self._bypassed[0]
+
+    @property
+    def side(self) -> Tensor | None:
+        """What this stage's bypass hands on to the next one; None except for ``ladder``."""
+        return self._bypassed[1]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B,C): this exit's logits."""
+        return self.stage.classify(self.read)
+
+    @cached_property
+    def _bypassed(self) -> tuple[Tensor, Tensor | None]:
+        given, self._given = self._given, None  # a finished stage keeps no earlier one alive
+        if not self.stage.reads_side:
+            given = None
+        read, side = self.stage.bypass(self.tokens, given.side if isinstance(given, StageOutput) else given)
+        return read, side
 
 
 class DMPO(nn.Module):
@@ -123,15 +174,56 @@ class DMPO(nn.Module):
         self.exits, self.preprocess = tuple(exits), preprocess
 
     def forward(self, images: Tensor) -> Tensor:
-        """All exits: images (B,3,S,S) → logits (B,K,C)."""
-        state, side, logits = self.embed(images), None, []
-        for k, stage in enumerate(self.stages):
-            here = state = stage.trunk(state)
-            if self.equilibrium and self.training:
-                here, state = branch(state, len(self.stages) - k)
-            z, side = stage.predict(here, side)
-            logits.append(z)
-        return torch.stack(logits, dim=1)  # (B, K, C)
+        """Logits of all exits: images (B,3,S,S) → (B,K,C); ValueError as `walk`."""
+        return torch.stack([output.logits for output in self.walk(images)], dim=1)  # (B, K, C)
+
+    def walk(self, images: Tensor) -> Iterator[StageOutput]:
+        """Run the stages one after another, from the first; a caller that stops early leaves the others unrun.
+
+        A stage's trunk runs when the stage is reached. Its exit runs when ``read``, ``side`` or ``logits`` is read.
+
+        Args:
+            images: (B,3,S,S), preprocessed, of the weights' type.
+
+        Yields:
+            K times the `StageOutput` of a stage.
+
+        Raises:
+            ValueError: images of another shape or type (`check_images`).
+        """
+        self.check_images(images)
+        x, side = images, None
+        for k in range(self.n_exits):
+            output = self.step(k, x, side)
+            yield output
+            x, side = output.state, output
+
+    def step(self, k: int, x: Tensor, side: StageOutput | Tensor | None = None) -> StageOutput:
+        """One stage of the walk on its own, for loops that drop images on the way.
+
+        Args:
+            k: the stage, counted from 0.
+            x: images before the first stage, else the previous stage's ``state``.
+            side: the previous stage's ``side``, or its output where ``side`` may not be needed.
+        """
+        stage = self.stages[k]
+        here = state = stage.trunk(x if k else self.embed(x))
+        if self.equilibrium and self.training:
+            here, state = branch(state, self.n_exits - k)
+        return StageOutput(k, stage, state, here, side)
+
+    def check_images(self, images: Tensor) -> None:
+        """Raise ValueError unless images are (B,3,S,S) of the weights' type, B ≥ 1; autocast takes every float of at
+        most 32 bits."""
+        kind = images.device.type
+        own = next(self.parameters()).dtype
+        cast = (torch.float32, torch.float16, torch.bfloat16) if torch.is_autocast_enabled(kind) else ()
+        check_images(images, self.preprocess.image_size, [str(dtype) for dtype in (own, *cast)])
+
+    @property
+    def n_exits(self) -> int:
+        """K, the number of exits."""
+        return len(self.stages)
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`, but the backbone's batch norms stay in eval mode: their statistics are those that it

@@ -1,21 +1,24 @@
-"""What leaving at each exit costs: FLOPs and parameters by component, cumulative per exit.
+"""FLOPs and parameters of a model by component, and cumulative FLOPs per exit.
 
 Convention: 1 MAC = 2 FLOPs; matrix products, convolutions and attention are counted, element-wise work
-(norms, activations, softmax) is not. Leaving at exit k costs everything that ran so far: embedding,
+(norms, activations, softmax) is not. An exit's FLOPs include everything that ran before it: embedding,
 blocks, tuning, and *every* bypass and predictor already evaluated. Counted with torch's FlopCounterMode on the math
 attention backend (the fused CPU kernel would be counted as nothing).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from .dmpo import DMPO, evaluating
 
 CONVENTION = (
     "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
@@ -24,8 +27,8 @@ CONVENTION = (
 
 
 @dataclass(frozen=True)
-class Cost:
-    """FLOPs of one image and parameters, by component.
+class ModelFlops:
+    """FLOPs for one image and numbers of parameters, by component.
 
     Args:
         embed: FLOPs of the embedding.
@@ -45,7 +48,7 @@ class Cost:
 
     @property
     def cumulative(self) -> tuple[int, ...]:
-        """(K,) FLOPs of leaving at each exit."""
+        """(K,) FLOPs up to each exit, everything that ran before it included."""
         total, sums = self.embed, []
         for parts in zip(self.trunk, self.tuning, self.bypass, self.predictor, strict=True):
             total += sum(parts)
@@ -53,72 +56,99 @@ class Cost:
         return tuple(sums)
 
 
-def count_flops(function: Callable[..., Any], *inputs: Any) -> int:
-    """FLOPs of one call of ``function(*inputs)``, by the module's convention."""
+@contextmanager
+def _counting() -> Iterator[FlopCounterMode]:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+def count_flops(function: Callable[..., object], *inputs: object) -> int:
+    """FLOPs of one call of ``function(*inputs)``, by the module's convention.
+
+    Example:
+        >>> import torch
+        >>> count_flops(torch.nn.Linear(4, 10), torch.zeros(1, 4))  # 40 products and sums
+        80
+    """
+    with _counting() as counter:
         function(*inputs)
     return int(counter.get_total_flops())
 
 
-def measure_cost(model: Any, reference: Any) -> Cost:
-    """Cost of every component of a `DMPO` (one image, eval mode; the mode is restored).
+def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
+    """FLOPs of every component of a model for one image, in eval mode; every module's mode is restored.
 
     Args:
+        model: merged or not; what it is, is counted.
         reference: the plain model of `build_reference`, with the same exits (one more behind the last block
             where the model is shorter): its trunks tell the tuning apart, its full depth is the reference.
 
     Raises:
         ValueError: the reference has other exits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.models.factory import build_reference
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2)
+        >>> flops = measure_flops(dx.build_model(config, 3), build_reference(config, 3))
+        >>> len(flops.cumulative), flops.cumulative[-1] > flops.cumulative[0]
+        (2, True)
     """
-    if reference.exits[: len(model.exits)] != model.exits:
+    if reference.exits[: model.n_exits] != model.exits:
         raise ValueError(f"the reference has exits {reference.exits}, the model {model.exits}; see build_reference")
-    parts, plain = _stage_flops(model), _stage_flops(reference)
-    trunk = tuple(int(row["trunk"]) for row in plain["stages"])
-    own = [row["trunk"] for row in parts["stages"]]
-    return Cost(
-        embed=parts["embed"],
+    embed, own = _stage_flops(model)
+    plain_embed, plain = _stage_flops(reference)
+    trunk = tuple(stage.trunk for stage in plain)
+    return ModelFlops(
+        embed=embed,
         trunk=trunk[: len(own)],
-        tuning=tuple(a - b for a, b in zip(own, trunk, strict=False)),
-        bypass=tuple(row["bypass"] for row in parts["stages"]),
-        predictor=tuple(row["predictor"] for row in parts["stages"]),
-        reference=plain["embed"] + sum(trunk) + plain["stages"][-1]["predictor"],
+        tuning=tuple(stage.trunk - without for stage, without in zip(own, trunk, strict=False)),
+        bypass=tuple(stage.bypass for stage in own),
+        predictor=tuple(stage.predictor for stage in own),
+        reference=plain_embed + sum(trunk) + plain[-1].predictor,
         parameters=_parameters(model),
     )
 
 
-def _stage_flops(model: Any) -> dict[str, Any]:
-    mode = model.training
+class _StageFlops(NamedTuple):
+    trunk: int
+    bypass: int
+    predictor: int
+
+
+def _stage_flops(model: DMPO) -> tuple[int, list[_StageFlops]]:
+    """FLOPs of the embedding and of each stage's parts, one image."""
     size = model.preprocess.image_size
     images = torch.zeros(1, 3, size, size, device=model.device, dtype=next(model.parameters()).dtype)
-    rows: list[dict[str, int]] = []
-    try:
-        model.eval()
-        with torch.no_grad():
-            embed = count_flops(model.embed, images)
-            state, side = model.embed(images), None
-            for stage in model.stages:
-                trunk, state = count_flops(stage.trunk, state), stage.trunk(state)
-                tokens = stage.tokens(state)
-                bypass, (read, side) = count_flops(stage.bypass, tokens, side), stage.bypass(tokens, side)
-                rows.append({"trunk": trunk, "bypass": bypass, "predictor": count_flops(stage.predictor, read)})
-    finally:
-        model.train(mode)
-    return {"embed": embed, "stages": rows}
+    stages = []
+    with evaluating(model):
+        embed = before = count_flops(model.embed, images)
+        with _counting() as counter:
+            for output in model.walk(images):
+                trunk = int(counter.get_total_flops())
+                _ = output.read
+                bypass = int(counter.get_total_flops())
+                _ = output.logits
+                predictor = int(counter.get_total_flops())
+                stages.append(_StageFlops(trunk - before, bypass - trunk, predictor - bypass))
+                before = predictor
+    return embed, stages
 
 
-def _parameters(model: Any) -> dict[str, int]:
-    def size(modules: list[nn.Module], *, trainable: bool | None = None) -> int:
+def _parameters(model: DMPO) -> dict[str, int]:
+    def size(modules: Iterable[nn.Module], *, trainable: bool | None = None) -> int:
         weights = [p for m in modules for p in m.parameters() if trainable is None or p.requires_grad is trainable]
         return sum(p.numel() for p in weights)
 
-    trunks = [stage.trunk for stage in model.stages]
+    stages = list(model.stages)
+    backbone = [model.embed, *(stage.trunk for stage in stages)]
     return {
-        "embed": size([model.embed], trainable=False),
-        "trunk": size(trunks, trainable=False),
-        "tuning": size([model.embed, *trunks], trainable=True),
-        "bypass": size([stage.bypass for stage in model.stages]),
-        "norm": size([stage.norm for stage in model.stages]),
-        "predictor": size([stage.predictor for stage in model.stages]),
-        "scale": len(model.stages),
+        "embed": size(backbone[:1], trainable=False),
+        "trunk": size(backbone[1:], trainable=False),
+        "tuning": size(backbone, trainable=True),
+        "bypass": size(stage.bypass for stage in stages),
+        "norm": size(stage.norm for stage in stages),
+        "predictor": size(stage.predictor for stage in stages),
+        "scale": model.n_exits,
         "trainable": size([model], trainable=True),
     }

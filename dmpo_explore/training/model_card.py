@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import Config
-from ..models.flops import CONVENTION, Cost
+from ..models.flops import CONVENTION, ModelFlops
 
 Row = dict[str, float]
 
 
-def run_card(name: str, config: Config, cost: Cost, history: Sequence[Row], images: int) -> str:
+def run_card(name: str, config: Config, cost: ModelFlops, history: Sequence[Row], images: int) -> str:
     """What was trained, on what, what came out on validation images, what it costs.
 
     Args:

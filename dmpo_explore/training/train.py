@@ -29,7 +29,7 @@ from ..data.torch_loaders import make_loader
 from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split, split_images
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
-from ..models.flops import Cost, measure_cost
+from ..models.flops import ModelFlops, measure_flops
 from ..runs.run import Run
 from ..runs.store import load_run, new_run_path
 from .checkpoint import create_run, read_checkpoint, save_checkpoint
@@ -117,7 +117,7 @@ def train_epochs(
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
     model = build_model(config.model, len(pictures.class_names))
-    cost = measure_cost(model, build_reference(config.model, len(pictures.class_names)))
+    cost = measure_flops(model, build_reference(config.model, len(pictures.class_names)))
     if saved:
         model.load_trainable(saved["weights"])
     settings, loader = config.training, _training_loader(pictures, model, config.training)
@@ -182,7 +182,7 @@ def default_name(config: Config) -> str:
 class _Validator:
     """Model → accuracy per exit and area on fixed validation images."""
 
-    def __init__(self, pictures: Pictures, config: Config, model: DMPO, cost: Cost) -> None:
+    def __init__(self, pictures: Pictures, config: Config, model: DMPO, cost: ModelFlops) -> None:
         self.loader = make_loader(pictures, model.preprocess, batch_size=RECORD_BATCH)
         self.meta = record_meta(config, pictures, model, cost)
         self.precision = config.training.precision

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.inference import loop
-from dmpo_explore.inference.loop import Group, Queue, Router, check_images, images_in, route, route_stream
+from dmpo_explore.inference.loop import Group, Queue, Router, images_in, route, route_stream
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
@@ -231,26 +231,6 @@ def test_a_queue_is_first_in_first_out() -> None:
         taken.append(group.rows.tolist())
     assert taken == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
     assert len(queue) == 0
-
-
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros((2, 3, 8, 9), np.float32), r"shape \(2, 3, 8, 9\); this model expects \(B, 3, 8, 8\)"),
-        (np.zeros((0, 3, 8, 8), np.float32), "B ≥ 1"),
-        (np.zeros((3, 8, 8), np.float32), r"shape \(3, 8, 8\)"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "type uint8"),
-        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), r"type torch.int64"),
-    ],
-)
-def test_wrong_images_are_refused(images: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_images(images, 8)
-
-
-def test_right_images_pass() -> None:
-    for images in (np.zeros((1, 3, 8, 8)), torch.zeros(1, 3, 8, 8, dtype=torch.bfloat16)):
-        assert check_images(images, 8) is None
 
 
 def test_a_data_set_that_cannot_say_how_large_it_is() -> None:

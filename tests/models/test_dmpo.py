@@ -50,6 +50,50 @@ def test_forward_is_the_loop_over_stages() -> None:
         assert torch.equal(model(pictures()), torch.stack(logits, dim=1))
 
 
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_the_walk_gives_what_each_stage_computes(bypass: str) -> None:
+    model = made(bypass=bypass)
+    with torch.no_grad():
+        states, logits = run(model)
+        outputs = list(model.walk(pictures()))
+        assert [output.k for output in outputs] == list(range(model.n_exits)) == list(range(K))
+        for k, output in enumerate(outputs):
+            assert output.stage is model.stages[k]
+            assert torch.equal(output.state, states[k]) and torch.equal(output.tokens, states[k])
+            assert torch.equal(output.logits, logits[k])
+            assert (output.side is not None) == (bypass == "ladder" and k < K - 1)
+
+
+@pytest.mark.parametrize(
+    ("bypass", "exit", "run_before"), [("conv", 1, [1]), ("ladder", 1, [0, 1]), ("ladder", 2, [2])]
+)
+def test_an_exit_runs_when_it_is_read_and_a_stage_when_it_is_reached(
+    bypass: str, exit: int, run_before: list[int]
+) -> None:
+    model, trunks, exits = made(bypass=bypass), list[int](), list[int]()
+    for k, stage in enumerate(model.stages):
+        stage.trunk.register_forward_hook(lambda *_, k=k: trunks.append(k))  # type: ignore[misc]
+        stage.bypass.register_forward_hook(lambda *_, k=k: exits.append(k))  # type: ignore[misc]
+    with torch.no_grad():
+        for output in model.walk(pictures()):
+            if output.k == exit:
+                assert torch.equal(output.logits, output.logits)  # computed once
+                break
+    assert trunks == list(range(exit + 1))
+    assert exits == run_before  # of the earlier bypasses, only those whose side is handed on
+
+
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_steps_on_their_own_equal_the_walk(bypass: str) -> None:
+    model = made(bypass=bypass)
+    with torch.no_grad():
+        x, side = pictures(), None
+        for k, output in enumerate(model.walk(pictures())):
+            alone = model.step(k, x, side)
+            x, side = alone.state, alone.side
+            assert torch.equal(alone.logits, output.logits)
+
+
 def test_an_exit_is_bypass_then_norm_then_predictor_then_scale() -> None:
     model = made()
     stage: Any = model.stages[0]
@@ -103,15 +147,19 @@ def test_it_wires_parts_of_any_kind() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x[:, 0]
 
-    sizes: Any = {"width": 2, "grid": (1, 1), "prefix": 0}
+    class OneToken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, None]
+
+    sizes: Any = {"width": 3, "grid": (1, 1), "prefix": 0}
     stages = [Stage(Shift(k + 1.0), Aside(), nn.Identity(), First(), **sizes) for k in range(2)]
-    model = DMPO(nn.Flatten(2), stages, (1, 2), Preprocess(1, (0.5,), (0.5,)))
-    images = torch.tensor([[[[1.0, 2.0]]]])  # (1, 1, 1, 2): one token of width 2
-    assert torch.equal(model(images), torch.tensor([[[20.0, 30.0], [40.0, 50.0]]]))
+    model = DMPO(OneToken(), stages, (1, 2), Preprocess(1, (0.5,), (0.5,)))
+    images = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)  # one token of width 3
+    assert torch.equal(model(images), torch.tensor([[[20.0, 30.0, 40.0], [40.0, 50.0, 60.0]]]))
     tokens = stages[0].trunk(model.embed(images))
     _, side = stages[0].predict(tokens)
     _, side = stages[1].predict(stages[1].trunk(tokens), side)
-    assert side is not None and side.tolist() == [[[2.0 + 4.0, 3.0 + 5.0]]]
+    assert side is not None and side.tolist() == [[[2.0 + 4.0, 3.0 + 5.0, 4.0 + 6.0]]]
     assert model.device == torch.device("cpu")
 
 

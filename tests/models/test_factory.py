@@ -19,7 +19,7 @@ from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.backbone import Backbone
 from dmpo_explore.models.bypass import BYPASSES, ConvBypass, NoBypass
 from dmpo_explore.models.factory import assemble, build_model, build_reference
-from dmpo_explore.models.flops import measure_cost
+from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor, LinearPredictor
 from dmpo_explore.models.timm_backbones import create_backbone
 from dmpo_explore.models.tuning import TUNINGS
@@ -248,7 +248,7 @@ def test_a_backbone_of_ones_own(tuning: str) -> None:
     assert model.exits == (1, 2) and model(pictures()).shape == (4, 2, C)
     assert any(".trunk." in name for name in model.trainable_state()) == (tuning == "full")
     reference = build_reference(config, C, backbone=own_backbone())
-    cost = measure_cost(model, reference)
+    cost = measure_flops(model, reference)
     assert cost.embed == 2 * 8 * 8 * 4 * 3 * 16  # 8x8 outputs of 4 channels from 3 channels of 4x4
     assert cost.trunk == (2 * 16 * 8 * 4 * 4, 2 * 4 * 16 * 8 * 4) and cost.tuning == (0, 0)
     out = infer(model, pictures(), ConfidencePolicy((0.3,)))

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.factory import assemble, build_reference
-from dmpo_explore.models.flops import CONVENTION, Cost, count_flops, measure_cost
+from dmpo_explore.models.flops import CONVENTION, ModelFlops, count_flops, measure_flops
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 # ViT-Ti/16 at 64 px: 16 patches, 1 class token, 12 blocks of width 192 with 3 heads and an MLP of 768
@@ -74,9 +74,9 @@ def config(**changes: Any) -> ModelConfig:
     return ModelConfig(**(values | changes))
 
 
-def measured(**changes: Any) -> tuple[Any, Cost]:
+def measured(**changes: Any) -> tuple[Any, ModelFlops]:
     model = assemble(config(**changes), C)
-    return model, measure_cost(model, build_reference(config(**changes), C))
+    return model, measure_flops(model, build_reference(config(**changes), C))
 
 
 def near(value: Any) -> Any:
@@ -117,7 +117,7 @@ def test_cost_equals_the_closed_form(tuning: str, bypass: str, predictor: str, r
 def test_vit_tiny_at_224_has_its_known_flops() -> None:
     plain = config(image_size=224, exits=1)
     reference = build_reference(plain, 1000)
-    cost = measure_cost(reference, reference)
+    cost = measure_flops(reference, reference)
     head = matmul(1, D, 1000)
     assert cost.reference - head == pytest.approx(2.507e9, rel=0.001)
     assert cost.cumulative == (cost.reference,)
@@ -196,7 +196,7 @@ def test_hierarchical_backbones_cost_what_their_papers_say(
     """Stage by stage within 1 % of the formula; the whole, in multiply-adds, about as published."""
     plain = config(backbone=name, image_size=size, exits=exits, tuning="none", bypass="none", predictor="linear")
     reference = build_reference(plain, 1000)
-    cost = measure_cost(reference, reference)
+    cost = measure_flops(reference, reference)
     stem, stages = formula(size)
     assert cost.embed == near(stem)
     assert cost.trunk == near(tuple(stages))
@@ -231,7 +231,7 @@ def test_tuning_of_convolutions_costs_its_own_products(tuning: str) -> None:
 def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
     _, cost = measured(exits=4)
     plain = assemble(config(exits=4, bypass="none", predictor="linear", read="cls"), C)
-    without = measure_cost(plain, build_reference(config(exits=4), C))
+    without = measure_flops(plain, build_reference(config(exits=4), C))
     aside = BYPASS["conv"] + COVARIANCE + NEWTON_SCHULZ + LINEAR["both"]
     for k in range(3):
         difference = cost.cumulative[k] - without.cumulative[k]
@@ -302,11 +302,21 @@ def test_one_multiply_add_is_two_flops() -> None:
 def test_the_mode_is_restored(training: bool) -> None:
     model = assemble(config(), C).train(training)
     reference = build_reference(config(), C).train(training)
-    measure_cost(model, reference)
+    measure_flops(model, reference)
     assert all(module.training is training for m in (model, reference) for module in m.modules())
+
+
+def test_the_mode_of_every_module_is_restored() -> None:
+    model, reference = assemble(config(), C), build_reference(config(), C)
+    model.stages[0].bypass.eval()
+    reference.stages[-1].eval()
+    modes = [module.training for each in (model, reference) for module in each.modules()]
+    assert len(set(modes)) == 2
+    measure_flops(model, reference)
+    assert [module.training for each in (model, reference) for module in each.modules()] == modes
 
 
 def test_a_reference_with_other_exits_is_refused() -> None:
     model = assemble(config(), C)
     with pytest.raises(ValueError, match=r"the reference has exits \(6, 12\), the model \(3, 6, 12\)"):
-        measure_cost(model, build_reference(config(exits=2), C))
+        measure_flops(model, build_reference(config(exits=2), C))

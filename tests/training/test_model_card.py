@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dmpo_explore.config import Config
-from dmpo_explore.models.flops import CONVENTION, Cost
+from dmpo_explore.models.flops import CONVENTION, ModelFlops
 from dmpo_explore.training.model_card import run_card
 
 
 def test_card_names_the_kept_epoch_and_costs() -> None:
-    cost = Cost(10, (40, 40), (1, 1), (5, 0), (4, 4), 90, {"trunk": 1234, "trainable": 56})
+    cost = ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 90, {"trunk": 1234, "trainable": 56})
     history = [
         {"epoch": 1, "accuracy_1": 0.5, "accuracy_2": 0.6, "area": 0.55, "seconds": 10.0},
         {"epoch": 2, "accuracy_1": 0.7, "accuracy_2": 0.8, "area": 0.75, "seconds": 11.0},

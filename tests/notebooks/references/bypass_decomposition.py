@@ -11,7 +11,7 @@ import dmpo_explore as dx
 from dmpo_explore.inspection.cka import linear_cka
 from dmpo_explore.inspection.tokens import read_out
 from dmpo_explore.models.factory import build_reference
-from dmpo_explore.models.flops import measure_cost
+from dmpo_explore.models.flops import measure_flops
 
 TOLERANCE = 0.01  # accuracies of 240 pictures and CKA follow rounding, which differs between machines
 
@@ -43,7 +43,7 @@ def numbers() -> dict[str, float | int]:
     run = dx.load_run("demo")
     config, model = run.config.model, run.model()
     images, labels = run.inputs("test", range(240)), torch.tensor(run.record("test").labels[:240])
-    cost = measure_cost(model, build_reference(config, 10))
+    cost = measure_flops(model, build_reference(config, 10))
     tokens = dx.stage_tokens(model, images)
     untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
     plain = dx.stage_tokens(untuned, images[:120]).patches(0)
