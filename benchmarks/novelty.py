@@ -67,7 +67,7 @@ KINDS: dict[str, Callable[[np.random.Generator], Picture]] = {
 def pictures(run: dx.Run, count: int) -> Iterator[tuple[str, list[Picture]]]:
     """Kind → pictures: test images, the same spoilt, and strangers."""
     rng = np.random.default_rng(0)
-    of_test = run.pictures("test")
+    of_test = run.image_set("test")
     known = [of_test[int(row)] for row in rng.choice(len(of_test), count, replace=False)]
     yield "test images", known
     yield "test images, inverted", [255 - picture for picture in known]

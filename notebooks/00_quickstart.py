@@ -19,7 +19,7 @@ from interactive import live, numbers, slider
 
 run = dx.load_run("demo")  # a trained model that comes with the project
 record, val = run.record("test"), run.record("val")
-pictures, names = run.pictures("test"), record.meta.class_names
+pictures, names = run.image_set("test"), record.meta.class_names
 
 # %% [markdown]
 # ## Six answers to one question

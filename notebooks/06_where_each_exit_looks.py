@@ -30,7 +30,7 @@ exit_names = [f"exit {k + 1}" for k in range(record.n_exits)]
 dx.fetch_weights(run.config.model.backbone)
 model = run.model(device="cpu")
 image = 290
-picture, x = run.pictures("test")[image], run.inputs("test", [image])[0]
+picture, x = run.image_set("test")[image], run.inputs("test", [image])[0]
 
 # %% [markdown]
 # ## One sandal, six maps
@@ -170,10 +170,10 @@ pair = [int(np.flatnonzero(exits == k)[0]) for k in (0, last)]
 inputs = run.inputs("test", pair)
 first_look = [dx.attribute(model, inputs[i], 0, method="feature_ablation") for i in range(2)]
 said = [f"{names[a.target]} ({record.confidence[i, 0]:.2f} sure)" for a, i in zip(first_look, pair, strict=True)]
-exit_maps_figure(run.pictures("test")[pair[1]], first_look[1].tokens[None], [f"stays: exit 1 says {said[1]}"])
+exit_maps_figure(run.image_set("test")[pair[1]], first_look[1].tokens[None], [f"stays: exit 1 says {said[1]}"])
 
 # %%
-exit_maps_figure(run.pictures("test")[pair[0]], first_look[0].tokens[None], [f"leaves: exit 1 says {said[0]}"])
+exit_maps_figure(run.image_set("test")[pair[0]], first_look[0].tokens[None], [f"leaves: exit 1 says {said[0]}"])
 
 # %% [markdown]
 # What makes an image leave is its confidence, which weighs *all* classes. A map of one class shows what speaks for that

@@ -42,7 +42,7 @@ def test_bundled_run_is_whole(name: str) -> None:
     assert run.history()["seconds"].sum() <= (25 if busy else 12) * 60
     assert run.card().startswith(f"# {name}\n")
     assert (run.path / "weights.safetensors").is_file() and not (run.path / "checkpoint.pt").exists()
-    assert len(run.pictures("test")) == 10_000
+    assert len(run.image_set("test")) == 10_000
 
 
 def test_controls_differ_from_the_demo_only_where_they_should() -> None:

@@ -1,7 +1,7 @@
 """Which picture is asked about: one of the record, a file that the reader chose, or a photo.
 
 In: a run's record, ``st.session_state`` (perhaps filled from the address). Out: a `Subject`. What readers send is
-checked by `read_picture` as it arrives and stays in the memory of their session: it is never written, and no link to it
+checked by `read_image` as it arrives and stays in the memory of their session: it is never written, and no link to it
 leads anywhere else.
 """
 

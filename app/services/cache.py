@@ -29,7 +29,7 @@ from dmpo_explore.analysis import threshold_counts
 from dmpo_explore.analysis.evaluation import fit_wish
 from dmpo_explore.analysis.novelty import Crowd
 from dmpo_explore.analysis.novelty import crowd as make_crowd
-from dmpo_explore.data.images import Pictures
+from dmpo_explore.data.images import ImageSet
 from dmpo_explore.fitting.target import FULL
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.jobs.jobs import check_ready
@@ -124,12 +124,12 @@ def fitted(
 
 
 def thumbnails(run: dx.Run, split: str) -> Callable[[int], str]:
-    """Image number in the record → data URI of its picture; raises as `Run.pictures`."""
+    """Image number in the record → data URI of its picture; raises as `Run.image_set`."""
     return _thumbnails(stamp(run, split))
 
 
-def pictures(run: dx.Run, split: str) -> Pictures:
-    """Those of the record; raises as `Run.pictures`."""
+def pictures(run: dx.Run, split: str) -> ImageSet:
+    """Those of the record; raises as `Run.image_set`."""
     return _pictures(stamp(run, split))
 
 
@@ -293,9 +293,9 @@ def _fitted(
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the pictures …")
-def _pictures(stamp: Stamp) -> Pictures:
+def _pictures(stamp: Stamp) -> ImageSet:
     path, split, *_ = stamp
-    return dx.load_run(path).pictures(split)
+    return dx.load_run(path).image_set(split)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -11,7 +11,7 @@ from dmpo_explore_app.services import cache
 from PIL import Image
 
 import dmpo_explore as dx
-from dmpo_explore.data.image_files import read_picture
+from dmpo_explore.data.image_files import read_image
 from dmpo_explore.utils.typing import Ints
 
 
@@ -53,9 +53,9 @@ class Subject(NamedTuple):
         return *cache.weights_stamp(self.run), *cache.stamp(self.run, self.split), what
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) as it came; raises as `Run.pictures`."""
+        """(H, W, 3) as it came; raises as `Run.image_set`."""
         if self.sent is not None:
-            return read_picture(self.sent.data, self.sent.name)
+            return read_image(self.sent.data, self.sent.name)
         return cache.pictures(self.run, self.split)[self.row or 0]
 
     def to_look_at(self) -> npt.NDArray[np.uint8]:
@@ -64,8 +64,8 @@ class Subject(NamedTuple):
 
 
 def sent(name: str, data: bytes) -> Sent:
-    """Check and keep what somebody sent; raises as `read_picture`."""
-    pixels = read_picture(data, name)
+    """Check and keep what somebody sent; raises as `read_image`."""
+    pixels = read_image(data, name)
     small = Image.fromarray(pixels)
     small.thumbnail((SHOWN, SHOWN))
     size = (pixels.shape[1], pixels.shape[0])

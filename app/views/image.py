@@ -384,9 +384,9 @@ def python_code(view: View) -> str:
     else:
         lines += [
             "\nfrom dmpo_explore.data.torch_loaders import make_transform",
-            "from dmpo_explore.data.image_files import open_picture\n",
+            "from dmpo_explore.data.image_files import open_image\n",
             "model = run.model()",
-            f"image = make_transform(model.preprocess)(open_picture({subject.sent.name!r}))",
+            f"image = make_transform(model.preprocess)(open_image({subject.sent.name!r}))",
             "out = dx.infer(model, image[None], policy)",
             "print(out.exit + 1, [run.class_names[label] for label in out.label], out.confidence)",
         ]

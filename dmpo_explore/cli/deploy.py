@@ -28,11 +28,11 @@ def predict(
     Without a wish the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported and
     the others go on; the exit status is then 1.
     """
-    from ..data.image_files import find_pictures
+    from ..data.image_files import find_images
     from ..runs.store import load_run
     from ..utils.files import write_text
 
-    opened, files = load_run(run), find_pictures(paths)
+    opened, files = load_run(run), find_images(paths)
     fitted = _fitted(opened, settings)
     from ..inference.torch_predict import predict_files, to_csv
 

@@ -4,11 +4,11 @@ from .image_files import MOST_BYTES as MOST_BYTES
 from .image_files import MOST_PIXELS as MOST_PIXELS
 from .image_files import SENT_FORMATS as SENT_FORMATS
 from .image_files import SUFFIXES as SUFFIXES
-from .image_files import find_pictures as find_pictures
-from .image_files import open_picture as open_picture
-from .image_files import read_picture as read_picture
+from .image_files import find_images as find_images
+from .image_files import open_image as open_image
+from .image_files import read_image as read_image
 from .images import SPLITS as SPLITS
-from .images import Pictures as Pictures
+from .images import ImageSet as ImageSet
 from .images import fetch_data as fetch_data
 from .images import load_images as load_images
 from .sources import BUNDLED as BUNDLED

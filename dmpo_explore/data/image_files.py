@@ -36,7 +36,7 @@ _TEXT = bytes({9, 10, 12, 13, *range(32, 256)})  # bytes that text of any encodi
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 
-def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
+def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """Files as they are, folders replaced by the pictures in them (by suffix, sorted, hidden ones left out).
 
     Raises:
@@ -54,7 +54,7 @@ def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def open_picture(path: str | Path) -> NDArray[np.uint8]:
+def open_image(path: str | Path) -> NDArray[np.uint8]:
     """A picture file of any kind that Pillow reads: uint8 (H, W, 3), RGB, upright.
 
     Raises:
@@ -73,7 +73,7 @@ def open_picture(path: str | Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path} cannot be read as a picture: {reason}") from None
 
 
-def read_picture(data: bytes, name: str) -> NDArray[np.uint8]:
+def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Bytes that somebody sent under a name of their own: uint8 (H, W, 3), RGB, upright. Nothing is written.
 
     Ours: PNG, JPEG, WebP and BMP, whatever the name says, of at most 10 MB and 50 megapixels.

@@ -1,6 +1,6 @@
 """Name and split → pictures: arrays only, no torch at import.
 
-In: a known data set or the folder of one's own images. Out: `Pictures`, which gives uint8 (H, W, 3) pictures, their
+In: a known data set or the folder of one's own images. Out: `ImageSet`, which gives uint8 (H, W, 3) pictures, their
 labels and their position in the source, so that a record can name its images.
 
 Ours: ``val`` is cut from the training split by a fixed rule and never depends on ``train_size``: 5,000 pictures for
@@ -22,13 +22,13 @@ from ..utils.registry import unknown
 from ..utils.typing import Ints
 from .sources import DATASETS, Pixels, Source, folder_source, stratified_rows
 
-__all__ = ["DATASETS", "SPLITS", "Pictures", "fetch_data", "load_images", "stratified_rows"]
+__all__ = ["DATASETS", "SPLITS", "ImageSet", "fetch_data", "load_images", "stratified_rows"]
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ImageSet:
     """Some pictures of one split.
 
     Args:
@@ -59,11 +59,11 @@ class Pictures:
         picture = np.asarray(self.pixels[int(self.indices[i])], dtype=np.uint8)
         return np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim == 2 else picture
 
-    def subset(self, rows: list[int] | slice | NDArray[Any]) -> Pictures:
+    def subset(self, rows: list[int] | slice | NDArray[Any]) -> ImageSet:
         """Those at ``rows``: positions, a slice or a boolean mask."""
         return replace(self, labels=self.labels[rows], indices=self.indices[rows])
 
-    def at(self, indices: Iterable[int]) -> Pictures:
+    def at(self, indices: Iterable[int]) -> ImageSet:
         """Those with these positions in the source, in this order.
 
         Raises:
@@ -78,7 +78,7 @@ class Pictures:
 
 def load_images(
     name: str, split: str, *, root: str | Path | None = None, train_size: int | None = None, seed: int = 0
-) -> Pictures:
+) -> ImageSet:
     """The pictures of one split. Downloads nothing (see `fetch_data`).
 
     Args:
@@ -110,7 +110,7 @@ def load_images(
         rows = rows[stratified_rows(pool.labels[rows], train_size, seed=seed)]
     if not len(rows):
         raise ValueError(f"{name} {split} holds no pictures")
-    return Pictures(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
+    return ImageSet(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
 
 
 def fetch_data(name: str, root: str | Path | None = None) -> Path:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..utils.files import cache_dir
 from ..utils.typing import Ints
-from .image_files import SUFFIXES, open_picture
+from .image_files import SUFFIXES, open_image
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -233,7 +233,7 @@ class _Files:
         self.paths = paths
 
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return open_picture(self.paths[index])
+        return open_image(self.paths[index])
 
 
 def folder_source(folder: Path, seed: int) -> Source:

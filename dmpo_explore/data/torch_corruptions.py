@@ -1,4 +1,4 @@
-"""Pictures as the world may spoil them, and what a run says about them.
+"""Images as the world may spoil them, and what a run says about them.
 
 In: pictures, the name of a corruption and a strength from 1 to 5. Out: pictures of the same size, and records of them.
 The idea of named corruptions in five strengths is ImageNet-C's (Hendrycks and Dietterich 2019). Ours: four of them by
@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional
 
 from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
-from .images import Pictures
+from .images import ImageSet
 
 STRENGTHS = (1, 2, 3, 4, 5)
 
@@ -87,7 +87,7 @@ class _Spoilt:
         return corrupt(np.asarray(self.pixels[position], np.uint8), self.name, self.strength, seed=position)
 
 
-def corrupted(pictures: Pictures, name: str, strength: int) -> Pictures:
+def corrupted(pictures: ImageSet, name: str, strength: int) -> ImageSet:
     """The same pictures, spoilt as they are looked at; raises as `corrupt`."""
     corrupt(np.zeros((8, 8, 3), np.uint8), name, strength)
     return replace(pictures, pixels=_Spoilt(pictures.pixels, name, strength))

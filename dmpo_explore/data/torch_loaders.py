@@ -1,6 +1,6 @@
-"""Pictures → batches of tensors: transforms and loaders.
+"""Image sets → batches of tensors: transforms and loaders.
 
-In: `Pictures` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
+In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
 ``(B,)`` int64.
 
 Ours: a picture is resized to S x S whole, without a crop, with antialiasing; in training it may be cropped at random.
@@ -20,7 +20,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from ..config import Preprocess
 from ..utils.registry import lookup
-from .images import Pictures
+from .images import ImageSet
 
 Transform = Callable[[NDArray[np.uint8]], Tensor]
 INTERPOLATIONS = {
@@ -62,9 +62,9 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """`Pictures` seen through a transform: ``(3, S, S)`` float32 and the label."""
+    """`ImageSet` seen through a transform: ``(3, S, S)`` float32 and the label."""
 
-    def __init__(self, pictures: Pictures, transform: Transform) -> None:
+    def __init__(self, pictures: ImageSet, transform: Transform) -> None:
         self.pictures = pictures
         self.transform = transform
 
@@ -76,7 +76,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
 
 def make_loader(
-    pictures: Pictures,
+    pictures: ImageSet,
     preprocess: Preprocess,
     *,
     batch_size: int,

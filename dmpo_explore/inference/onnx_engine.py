@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.image_files import open_picture
+from ..data.image_files import open_image
 from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
@@ -100,9 +100,9 @@ class OnnxEngine:
         Pillow resizes here, torchvision where the model was trained: values differ by a grey level now and then.
 
         Raises:
-            FileNotFoundError, ValueError: as `open_picture`; no pictures.
+            FileNotFoundError, ValueError: as `open_image`; no pictures.
         """
-        arrays = [p if isinstance(p, np.ndarray) else open_picture(p) for p in pictures]
+        arrays = [p if isinstance(p, np.ndarray) else open_image(p) for p in pictures]
         if not arrays:
             raise ValueError("no pictures were given")
         return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])

@@ -31,7 +31,7 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
             fuller batches. The full model answers as many images, batch by batch.
 
     Raises:
-        ValueError: unknown engine, a batch size below 1, or what `Run.pictures` raises; FileNotFoundError as there.
+        ValueError: unknown engine, a batch size below 1, or what `Run.image_set` raises; FileNotFoundError as there.
     """
     import torch
 
@@ -41,7 +41,7 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
     batches = lookup(ENGINES, engine, "engine")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
-    pictures, transform = run.pictures(split), make_transform(model.preprocess)
+    pictures, transform = run.image_set(split), make_transform(model.preprocess)
 
     def inputs(rows: Ints) -> Tensor:
         return torch.stack([transform(pictures[row]) for row in rows.tolist()])

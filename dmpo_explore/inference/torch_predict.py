@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.image_files import find_pictures, open_picture
+from ..data.image_files import find_images, open_image
 from ..data.torch_loaders import make_transform
 from ..policies.base import Policy
 from ..runs.run import Run
@@ -41,7 +41,7 @@ def predict_files(
     Raises:
         ValueError: a folder without pictures, a policy for another number of exits, or what `Run.model` raises.
     """
-    files = find_pictures(paths)
+    files = find_images(paths)
     model, names = run.model(device), run.class_names
     policy.check(model.n_exits)
     transform = make_transform(model.preprocess)
@@ -50,7 +50,7 @@ def predict_files(
         results = [Prediction(path) for path in files[start : start + batch_size]]
         for i, result in enumerate(results):
             try:
-                images.append(transform(open_picture(result.path)))
+                images.append(transform(open_image(result.path)))
             except (OSError, ValueError) as error:
                 results[i] = Prediction(result.path, error=str(error))
         if images:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..config import Config
-from ..data.images import Pictures, load_images
+from ..data.images import ImageSet, load_images
 from ..data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
@@ -54,7 +54,7 @@ def record_corrupted(
             records that do not say what they were made from.
     """
     clean = run.record(split).subset(rows)
-    pictures = run.pictures(split).subset(rows)
+    pictures = run.image_set(split).subset(rows)
     model: DMPO | None = None
     for name in CORRUPTIONS:
         for strength in STRENGTHS:
@@ -73,7 +73,7 @@ def record_corrupted(
             yield name, strength, record
 
 
-def made_from(run: Run, pictures: Pictures, name: str, strength: int) -> dict[str, Any]:
+def made_from(run: Run, pictures: ImageSet, name: str, strength: int) -> dict[str, Any]:
     """What a record of spoilt pictures depends on, as JSON values."""
     return {
         "weights_sha256": sha256(run.path / WEIGHTS),
@@ -207,12 +207,12 @@ def record_run(
     return ExitRecord.load(target)
 
 
-def split_images(config: Config, split: str) -> Pictures:
+def split_images(config: Config, split: str) -> ImageSet:
     data = config.data
     return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
 
 
-def record_meta(config: Config, pictures: Pictures, model: DMPO, cost: ModelFlops) -> RecordMeta:
+def record_meta(config: Config, pictures: ImageSet, model: DMPO, cost: ModelFlops) -> RecordMeta:
     return RecordMeta(
         data=config.data.name,
         split=pictures.split,

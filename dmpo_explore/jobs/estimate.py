@@ -22,7 +22,7 @@ from ..config import Config, DataConfig, TrainingConfig
 from .progress import peak_memory
 
 if TYPE_CHECKING:
-    from ..data.images import Pictures
+    from ..data.images import ImageSet
     from ..models.dmpo import DMPO
     from ..training.loop import EpochResult
 
@@ -138,7 +138,7 @@ def _sizes(config: Config) -> dict[str, Any]:
     return {split: len(_pictures(config, split)) for split in ("train", "val", "test")}
 
 
-def _pictures(config: Config, split: str) -> Pictures:
+def _pictures(config: Config, split: str) -> ImageSet:
     from ..data.images import load_images
 
     return load_images(config.data.name, split, root=config.data.root, seed=config.data.seed)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..data.images import Pictures
+    from ..data.images import ImageSet
     from ..models.dmpo import DMPO
 
 
@@ -101,16 +101,16 @@ class Run:
             return tuple(json.loads(names))
         if self.splits():
             return self.record(self.splits()[0]).meta.class_names
-        return self._load_pictures("train").class_names
+        return self._load_image_set("train").class_names
 
-    def pictures(self, split: str) -> Pictures:
+    def image_set(self, split: str) -> ImageSet:
         """The pictures of ``split``; if it has been recorded, those of the record in its order.
 
         Raises:
             FileNotFoundError: the data have to be fetched first.
             ValueError: the data are not those that were recorded.
         """
-        pictures = self._load_pictures(split)
+        pictures = self._load_image_set(split)
         if split not in self.splits():
             return pictures
         record = self.record(split)
@@ -135,7 +135,7 @@ class Run:
 
         from ..data.torch_loaders import make_transform
 
-        pictures = self.pictures(split).subset(rows)
+        pictures = self.image_set(split).subset(rows)
         if not len(pictures):
             raise ValueError(f"no pictures at rows {rows!r}")
         transform = make_transform(self.preprocess())
@@ -175,7 +175,7 @@ class Run:
             fold(model)
         return model.to(place).eval()
 
-    def _load_pictures(self, split: str) -> Pictures:
+    def _load_image_set(self, split: str) -> ImageSet:
         from ..data.images import load_images
 
         data = self.config.data

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from ..analysis.metrics import area
 from ..config import Config, TrainingConfig
-from ..data.images import Pictures
+from ..data.images import ImageSet
 from ..data.torch_loaders import make_loader
 from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split, split_images
 from ..models.dmpo import DMPO
@@ -162,7 +162,7 @@ def train_epochs(
             tracker.finish()
 
 
-def _training_loader(pictures: Pictures, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[torch.Tensor, int]]:
+def _training_loader(pictures: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[torch.Tensor, int]]:
     return make_loader(
         pictures,
         model.preprocess,
@@ -182,7 +182,7 @@ def default_name(config: Config) -> str:
 class _Validator:
     """Model → accuracy per exit and area on fixed validation images."""
 
-    def __init__(self, pictures: Pictures, config: Config, model: DMPO, cost: ModelFlops) -> None:
+    def __init__(self, pictures: ImageSet, config: Config, model: DMPO, cost: ModelFlops) -> None:
         self.loader = make_loader(pictures, model.preprocess, batch_size=RECORD_BATCH)
         self.meta = record_meta(config, pictures, model, cost)
         self.precision = config.training.precision
@@ -197,7 +197,7 @@ class _Validator:
         return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)
 
 
-def _sample(pictures: Pictures, size: int) -> Pictures:
+def _sample(pictures: ImageSet, size: int) -> ImageSet:
     """At most ``size`` of them, evenly spread over the classes."""
     if len(pictures) <= size:
         return pictures

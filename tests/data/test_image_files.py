@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sent_pictures import PIXELS, REFUSED, TAKEN
 
-from dmpo_explore.data.image_files import SENT_FORMATS, SUFFIXES, find_pictures, open_picture, read_picture
+from dmpo_explore.data.image_files import SENT_FORMATS, SUFFIXES, find_images, open_image, read_image
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 
@@ -21,24 +21,24 @@ def test_colours_and_greys_come_back(tmp_path: Path) -> None:
     Image.fromarray(colours).save(tmp_path / "rgb.png")
     Image.fromarray(colours[:, :, 0]).save(tmp_path / "grey.png")
     Image.fromarray(colours[:, :, 0] > 127).save(tmp_path / "bits.png")
-    picture = open_picture(tmp_path / "rgb.png")
+    picture = open_image(tmp_path / "rgb.png")
     assert picture.dtype == np.uint8 and np.array_equal(picture, colours)
-    assert np.array_equal(open_picture(str(tmp_path / "grey.png")), np.repeat(colours[:, :, :1], 3, axis=2))
-    assert np.array_equal(open_picture(tmp_path / "bits.png")[:, :, 1], (colours[:, :, 0] > 127) * np.uint8(255))
+    assert np.array_equal(open_image(str(tmp_path / "grey.png")), np.repeat(colours[:, :, :1], 3, axis=2))
+    assert np.array_equal(open_image(tmp_path / "bits.png")[:, :, 1], (colours[:, :, 0] > 127) * np.uint8(255))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 257, 32896, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
-    assert open_picture(tmp_path / f"deep.{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert open_image(tmp_path / f"deep.{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_floats_are_scaled(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "unit.tif")
     Image.fromarray(np.array([[0.0, 100.0, 300.0]], np.float32)).save(tmp_path / "bytes.tif")
-    assert open_picture(tmp_path / "unit.tif")[0, :, 2].tolist() == [0, 128, 255]
-    assert open_picture(tmp_path / "bytes.tif")[0, :, 2].tolist() == [0, 100, 255]
+    assert open_image(tmp_path / "unit.tif")[0, :, 2].tolist() == [0, 128, 255]
+    assert open_image(tmp_path / "bytes.tif")[0, :, 2].tolist() == [0, 100, 255]
 
 
 def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
@@ -47,17 +47,17 @@ def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
     palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
     palette.putpalette([255, 0, 0, 0, 0, 0])
     palette.save(tmp_path / "palette.png", transparency=1)
-    assert open_picture(tmp_path / "rgba.png")[0].tolist() == [RED, WHITE]
-    assert open_picture(tmp_path / "palette.png")[0].tolist() == [RED, WHITE]
-    assert open_picture(tmp_path / "la.png")[0].tolist() == [[9, 9, 9], WHITE]
+    assert open_image(tmp_path / "rgba.png")[0].tolist() == [RED, WHITE]
+    assert open_image(tmp_path / "palette.png")[0].tolist() == [RED, WHITE]
+    assert open_image(tmp_path / "la.png")[0].tolist() == [[9, 9, 9], WHITE]
 
 
 def test_cmyk_and_animations(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
-    assert np.abs(open_picture(tmp_path / "print.jpg").astype(int) - RED).max() < 12
+    assert np.abs(open_image(tmp_path / "print.jpg").astype(int) - RED).max() < 12
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert open_picture(tmp_path / "moving.gif")[0, 0].tolist() == RED
+    assert open_image(tmp_path / "moving.gif")[0, 0].tolist() == RED
 
 
 def test_the_camera_orientation_is_applied(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_camera_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(open_picture(tmp_path / "turned.png"), np.rot90(pixels, -1))
+    assert np.array_equal(open_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
 
 
 def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("cut", "text", "empty"):
         with pytest.raises(ValueError, match=rf"{name}\.png cannot be read as a picture: \S"):
-            open_picture(tmp_path / f"{name}.png")
+            open_image(tmp_path / f"{name}.png")
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no file {path}"):
-            open_picture(path)
+            open_image(path)
 
 
 def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> None:
@@ -89,20 +89,20 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> Non
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).touch()
     (tmp_path / "in" / "folder.png").mkdir()
-    found = find_pictures([tmp_path / "x.txt", tmp_path / "in", str(tmp_path / "x.txt")])
+    found = find_images([tmp_path / "x.txt", tmp_path / "in", str(tmp_path / "x.txt")])
     expected = ["x.txt", "in/a.jpg", "in/b.PNG", "in/sub/c.webp", "x.txt"]
     assert [path.relative_to(tmp_path).as_posix() for path in found] == expected
-    assert find_pictures(found) == found
+    assert find_images(found) == found
     with pytest.raises(ValueError, match=r"folder\.png holds no pictures.*\.png"):
-        find_pictures([tmp_path / "in" / "folder.png"])
+        find_images([tmp_path / "in" / "folder.png"])
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_is_sent_becomes_what_its_file_is(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(TAKEN[name])
-    picture = read_picture(TAKEN[name], name)
-    assert picture.dtype == np.uint8 and np.array_equal(picture, open_picture(tmp_path / name))
+    picture = read_image(TAKEN[name], name)
+    assert picture.dtype == np.uint8 and np.array_equal(picture, open_image(tmp_path / name))
     assert picture.shape == (9, 12, 3)
     grey = np.repeat(PIXELS[..., :1], 3, axis=2)
     exact = {"colour.png": PIXELS, "web.webp": PIXELS, "old.bmp": PIXELS, "deep.png": grey}
@@ -115,7 +115,7 @@ def test_what_is_sent_becomes_what_its_file_is(name: str, tmp_path: Path) -> Non
 def test_what_cannot_be_taken_is_refused_with_the_reason(name: str) -> None:
     data, why = REFUSED[name]
     with pytest.raises(ValueError, match=rf"^{name} ") as error:
-        read_picture(data, name)
+        read_image(data, name)
     assert why in str(error.value)
 
 
@@ -124,7 +124,7 @@ def test_damaged_bytes_are_a_picture_or_a_value_error(cut: int, at: int, byte: i
     data = bytearray(TAKEN[name][: max(1, len(TAKEN[name]) - cut)])
     data[at % len(data)] = byte
     try:
-        picture = read_picture(bytes(data), name)
+        picture = read_image(bytes(data), name)
     except ValueError as error:
         assert str(error).startswith(name)
     else:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dmpo_explore.data import sources
-from dmpo_explore.data.images import DATASETS, SPLITS, Pictures, fetch_data, load_images
+from dmpo_explore.data.images import DATASETS, SPLITS, ImageSet, fetch_data, load_images
 
 
 @pytest.fixture(scope="session")
-def fashion_train() -> Pictures:
+def fashion_train() -> ImageSet:
     """The training split, which has to be fetched; without it the test skips."""
     try:
         fetch_data("fashion-mnist")
@@ -37,7 +37,7 @@ def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
 
 
 @pytest.mark.data
-def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: Pictures) -> None:
+def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: ImageSet) -> None:
     val = load_images("fashion-mnist", "val", train_size=100, seed=7)
     assert np.bincount(val.labels).tolist() == [500] * 10
     assert val.indices[:6].tolist() == [17, 28, 50, 66, 72, 89]  # published: must never change

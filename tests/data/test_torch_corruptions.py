@@ -12,7 +12,7 @@ import torch
 from synthetic import make_meta, record_from_logits
 
 from dmpo_explore.data import torch_corruptions
-from dmpo_explore.data.images import Pictures
+from dmpo_explore.data.images import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted
 from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.records.record import ExitRecord
@@ -65,10 +65,10 @@ def test_blur_keeps_the_mean_and_flattens() -> None:
     assert np.abs(np.diff(blurred, axis=1)).mean() < 0.5 * np.abs(np.diff(clean.astype(float), axis=1)).mean()
 
 
-def pictures(n: int = 6) -> Pictures:
+def pictures(n: int = 6) -> ImageSet:
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 255, (10, 16, 16), dtype=np.uint8)
-    return Pictures("made-up", "test", np.arange(n) % 3, ("a", "b", "c"), np.arange(2, 2 + n), pixels)
+    return ImageSet("made-up", "test", np.arange(n) % 3, ("a", "b", "c"), np.arange(2, 2 + n), pixels)
 
 
 def test_corrupted_pictures_keep_their_places() -> None:
@@ -93,7 +93,7 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             meta = {"split": split, "indices": pictures().indices, "image_size": 16}
             return record_from_logits(np.zeros((6, 2, 3)), pictures().labels, **meta)
 
-        def pictures(self, split: str) -> Pictures:
+        def image_set(self, split: str) -> ImageSet:
             return pictures()
 
         def model(self, device: str) -> Any:

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def files(run: Run, tmp_path: Path) -> list[Path]:
     """The first 20 test pictures as files."""
-    pictures = run.pictures("test")
+    pictures = run.image_set("test")
     paths = [tmp_path / f"{i:02d}.png" for i in range(20)]
     for i, path in enumerate(paths):
         Image.fromarray(pictures[i]).save(path)

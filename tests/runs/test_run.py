@@ -201,16 +201,16 @@ print([name for name in ("torch", "timm", "torchvision", "plotly") if name in sy
 
 def test_pictures_are_the_records(mine: Path) -> None:
     run = load_run("mine")
-    assert len(run.pictures("test")) == len(load_images("digits", "test"))
+    assert len(run.image_set("test")) == len(load_images("digits", "test"))
     pictures = load_images("digits", "test").subset([5, 2, 9])
     record = record_from_logits(np.zeros((3, 2, 10)), pictures.labels, indices=pictures.indices, split="test")
     record.save(mine / "records" / "test")
-    assert run.pictures("test").indices.tolist() == pictures.indices.tolist()
-    np.testing.assert_array_equal(run.pictures("test")[1], load_images("digits", "test")[2])
+    assert run.image_set("test").indices.tolist() == pictures.indices.tolist()
+    np.testing.assert_array_equal(run.image_set("test")[1], load_images("digits", "test")[2])
     other = record_from_logits(np.zeros((3, 2, 10)), (pictures.labels + 1) % 10, indices=pictures.indices)
     other.save(mine / "records" / "test", force=True)
     with pytest.raises(ValueError, match="digits test is not what run 'mine' recorded"):
-        run.pictures("test")
+        run.image_set("test")
 
 
 def test_inputs_are_what_the_model_wants(mine: Path) -> None:
@@ -218,7 +218,7 @@ def test_inputs_are_what_the_model_wants(mine: Path) -> None:
     inputs = run.inputs("test", [3, 1])
     assert (inputs.shape, inputs.dtype, inputs.device.type) == ((2, 3, 32, 32), torch.float32, "cpu")
     preprocess = build_model(CONFIG.model, 10).preprocess
-    picture = torch.from_numpy(run.pictures("test")[1].copy()).float().mean() / 255
+    picture = torch.from_numpy(run.image_set("test")[1].copy()).float().mean() / 255
     mean, std = torch.tensor(preprocess.mean), torch.tensor(preprocess.std)
     assert torch.allclose(inputs[1].mean((1, 2)), (picture - mean) / std, atol=0.05)
     assert torch.equal(run.inputs("test", slice(0, 4))[1], inputs[1])

@@ -16,7 +16,7 @@ import torch
 from tiny import tiny_config
 
 from dmpo_explore.config import Config
-from dmpo_explore.data.images import Pictures
+from dmpo_explore.data.images import ImageSet
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_recording import record_run
@@ -442,7 +442,7 @@ def test_recording_both_splits(straight: tuple[Run, list[EpochResult]]) -> None:
         "val",
     )
     assert val.logits is not None and test.logits is None
-    assert np.array_equal(run.pictures("test").labels, test.labels)
+    assert np.array_equal(run.image_set("test").labels, test.labels)
     assert val.flops_fraction[0] < 1 < val.flops_fraction[1]  # bypass and predictors count
     for name, policy in read_policies(run.path / "policies.json").items():
         budget = int(name.removeprefix("confidence-").removesuffix("%")) / 100
@@ -468,7 +468,7 @@ def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch)
     seen: list[str] = []
     load = torch_recording.load_images
 
-    def spy(name: str, split: str, **options: Any) -> Pictures:
+    def spy(name: str, split: str, **options: Any) -> ImageSet:
         seen.append(split)
         return load(name, split, **options)
 

@@ -32,7 +32,7 @@ from dmpo_explore.analysis.novelty import crowd
 from dmpo_explore.attribution.attribute import METHODS
 from dmpo_explore.attribution.attribute import REFUSED as NOT_OFFERED
 from dmpo_explore.attribution.exit_model import BASELINES
-from dmpo_explore.data.image_files import read_picture
+from dmpo_explore.data.image_files import read_image
 from dmpo_explore.data.torch_loaders import make_transform
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def test_a_picture_that_is_sent_is_answered_as_the_library_does(root: Path, name
     run, _ = tiny()
     app = uploaded(opened(run="tiny", source="file", threshold="0.4"), name, TAKEN[name])
     model = run.model("cpu")
-    image = make_transform(model.preprocess)(read_picture(TAKEN[name], name))[None]
+    image = make_transform(model.preprocess)(read_image(TAKEN[name], name))[None]
     out = dx.infer(model, image, dx.fit_policy(run.record("val"), threshold=0.4))
     assert f"exit {out.exit[0] + 1}" in reason(app) or (out.exit[0] == 2 and "last exit" in reason(app))
     label = html.escape(run.class_names[out.label[0]])
@@ -333,7 +333,7 @@ def test_the_camera_waits_for_its_button(root: Path) -> None:
     press(app, "Turn the camera on")
     (camera,) = app.get("camera_input")
     photo = io.BytesIO()
-    Image.fromarray(read_picture(TAKEN["colour.png"], "colour.png")).save(photo, "JPEG")
+    Image.fromarray(read_image(TAKEN["colour.png"], "colour.png")).save(photo, "JPEG")
     checked(camera.set_value(("photo.jpg", photo.getvalue(), "image/jpeg")).run())
     assert "dx-why" in bodies(app)
 
