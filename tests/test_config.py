@@ -10,7 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.config import Config, DataConfig, ModelConfig, Preprocess, TrainingConfig
+from dmpo_explore.config import (
+    OPTIONS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    Preprocess,
+    TrainingConfig,
+    config_table,
+    parse_exits,
+)
+from dmpo_explore.data.images import DATASETS
+from dmpo_explore.inference.torch_engine import PRECISIONS
+from dmpo_explore.models.bypass import BYPASSES
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.pretrained.weights import KEYWORDS
+from dmpo_explore.runs.store import list_runs, load_run
+from dmpo_explore.search.domains import registries
 
 
 def test_default_round_trip() -> None:
@@ -65,6 +81,84 @@ def test_configs_are_frozen() -> None:
     for config in (Config(), DataConfig(), ModelConfig(), TrainingConfig(), Preprocess(70, (0.5,), (0.5,))):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(config, dataclasses.fields(config)[0].name, None)
+
+
+# -- options --
+
+
+def test_every_field_is_an_option_with_a_spelling_of_its_own() -> None:
+    fields = [f"{part.name}.{field.name}" for part in dataclasses.fields(Config)
+              for field in dataclasses.fields(type(getattr(Config(), part.name)))]  # fmt: skip
+    assert list(OPTIONS) == fields
+    assert len({found.spelling for found in OPTIONS.values()}) == len(fields)
+    assert all(found.help.endswith(".") and found.default == Config().get(key) for key, found in OPTIONS.items())
+
+
+def test_choices_are_the_registries_names() -> None:
+    valid = registries() | {
+        "data.name": DATASETS,
+        "model.weights": KEYWORDS,
+        "training.precision": PRECISIONS,
+        "training.frozen_precision": ("no", "bf16"),
+    }
+    found = {key: set(option.choices) for key, option in OPTIONS.items() if option.choices}
+    assert found.keys() == valid.keys() | {"model.backbone"}
+    assert {key: set(names) for key, names in valid.items()} == {key: found[key] for key in valid}
+    assert [key for key, option in OPTIONS.items() if option.closed] == [
+        "training.precision",
+        "training.frozen_precision",
+    ]
+
+
+def test_a_name_that_was_added_to_a_registry_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BYPASSES, "mine", BYPASSES["none"])  # type: ignore[index]
+    config = ModelConfig("test_vit", "random", 32, exits=2, bypass="mine")
+    assert build_model(config, 10).stages[0].bypass is not None
+    assert Config.from_dict({"model": {"bypass": "mine"}}).model.bypass == "mine"
+
+
+def test_the_table_for_the_documents() -> None:
+    rows = {row["name"]: row for row in config_table()}
+    assert rows["model.bypass"] == {
+        "name": "model.bypass",
+        "option": "--bypass",
+        "type": "str",
+        "default": "conv",
+        "help": "Bypass before every exit but the last: conv, mlp, ladder or none.",
+    }
+    assert rows["model.exits"]["type"] == "list of int or int"
+    assert (rows["training.clip_norm"]["type"], rows["training.flip"]["default"]) == ("float or null", "on")
+    assert rows["model.image_size"]["type"] == "int (pixels)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "typed"),
+    [
+        ({}, []),
+        ({"model.exits": (3,)}, ["--exits", "3,"]),
+        ({"model.train_norm": False, "training.clip_norm": None}, ["--no-train-norm", "--clip-norm", "0"]),
+        ({"data.name": "-odd name", "data.seed": 3}, ["--data=-odd name", "--data-seed", "3"]),
+    ],
+)
+def test_a_config_as_arguments_of_the_command_line(settings: dict[str, Any], typed: list[str]) -> None:
+    assert Config().updated(settings).to_arguments() == typed
+
+
+def test_exits_are_read_from_text() -> None:
+    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, [3, 6, 9], [12])
+    for text in ("four", "3;6", "3,x", ""):
+        with pytest.raises(ValueError, match="neither a number nor blocks"):
+            parse_exits(text)
+
+
+def test_bundled_configs_are_read_as_they_are() -> None:
+    for name in list_runs():
+        run = load_run(name)
+        written, read = json.loads((run.path / "config.json").read_text()), json.loads(run.config.to_json())
+        assert {part: read[part] | written[part] for part in read} == read
+
+
+# -- values --
 
 
 @pytest.mark.parametrize(
@@ -129,7 +223,7 @@ def test_bad_model_values(arguments: dict[str, Any], message: str) -> None:
         ({"tuning_lr": float("inf")}, "tuning_lr=inf must be a finite number above 0"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
         ({"weight_decay": float("nan")}, "weight_decay=nan must be a finite number from 0"),
-        ({"clip_norm": 0.0}, "clip_norm=0.0 must be above 0"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0 must be a finite number above 0, or None"),
         ({"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
         ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
         ({"crop_scale": 0.0}, r"crop_scale=0.0 must lie in \(0, 1\]"),

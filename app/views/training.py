@@ -15,11 +15,11 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import job_cards, share, training_form, widgets
 from dmpo_explore_app.services import cache, code_export, record_folder
 from dmpo_explore_app.state import choices, url
+from dmpo_explore_app.state import training as form_state
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 from dmpo_explore import jobs
-from dmpo_explore.cli.options import options_of
 from dmpo_explore.figures import method
 from dmpo_explore.figures import training as training_module
 from dmpo_explore.jobs.estimate import Estimate, Rates, estimate, probe
@@ -135,13 +135,13 @@ def _form(names: Sequence[str]) -> None:
         training_form.draw(like(shown) if shown in names else {})
     with right:
         try:
-            config = training_form.read()
-            jobs.check_name(training_form.name())
+            config = form_state.read()
+            jobs.check_name(form_state.name())
             cache.ready(config)
             st.caption(f"Planned by schedule {messages.plain(config.training.schedule)}")
             planned(config)
         except (OSError, ValueError) as error:
-            training_form.say_wrong(error)
+            training_form.warn(error)
             return
         with st.container(border=True):
             decide(config)
@@ -203,7 +203,7 @@ def decide(config: dx.Config) -> None:
 
 def start(config: dx.Config, beside: bool, rates: Rates | None) -> None:
     """Start it and show its card; or say why not."""
-    name = training_form.name()
+    name = form_state.name()
     try:
         jobs.start(config, name, beside=beside)
     except (OSError, ValueError) as error:
@@ -211,7 +211,7 @@ def start(config: dx.Config, beside: bool, rates: Rates | None) -> None:
         return
     st.session_state.setdefault("_rates_of", {})[name] = rates
     st.session_state[FOLLOWED] = st.session_state[STARTED] = name
-    st.session_state.pop(training_form.NAME)  # the next one needs another
+    form_state.forget_name()
     st.rerun()
 
 
@@ -234,7 +234,7 @@ def show_costs(found: Estimate, rates: Rates) -> None:
 
 def command(config: dx.Config) -> str:
     """What one types for the same."""
-    return shlex.join(["dmpo-explore", "train", *options_of(config), "--name", training_form.name(), "--record"])
+    return shlex.join(["dmpo-explore", "train", *config.to_arguments(), "--name", form_state.name(), "--record"])
 
 
 page()

@@ -6,7 +6,6 @@ config, or the arguments of `fit_policy`. A config option that is not given leav
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -14,9 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import HELP, Config
+from ..config import OPTIONS, Config, parse_exits
+from ..utils.options import Option
 
-RENAMED = {("data", "name"): "data", ("data", "root"): "data_root", ("data", "seed"): "data_seed"}
+# ``part.name`` of a config → name of its parameter.
+CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items()}
 
 # What a policy is and what it is fitted to: option → type, default, help.
 WISH_PANEL = "Policy options"
@@ -39,8 +40,8 @@ WISH: dict[str, tuple[Any, Any, str]] = {
 
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option per config field in place of its ``**settings``."""
-    return _with_options(command, [_option(section, field) for section, fields in HELP.items() for field in fields])
+    """Give ``command`` an option per field of `Config` in place of its ``**settings``."""
+    return _with_options(command, [_option(key, found) for key, found in OPTIONS.items()])
 
 
 def wish_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -67,42 +68,18 @@ def _with_options(command: Callable[..., None], options: Iterable[inspect.Parame
 
 def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
     """``base`` with what was typed; raises ValueError as `Config.from_dict`."""
-    values = base.to_dict()
-    for section, fields in HELP.items():
-        for field in fields:
-            value = settings[RENAMED.get((section, field), field)]
-            if field == "exits" and value is not None:
-                value = parse_exits(value)
-            if value is not None:
-                values[section][field] = None if field == "clip_norm" and value == 0 else value
-    return Config.from_dict(values)
+    return base.updated(typed_values(settings))
 
 
-def options_of(config: Config) -> list[str]:
-    """What one types to get ``config``: an option for everything that differs from `Config`'s defaults."""
-    values, usual, typed = config.to_dict(), Config().to_dict(), []
-    for section, fields in HELP.items():
-        for field in fields:
-            value = values[section][field]
-            if value == usual[section][field]:
-                continue
-            flag = RENAMED.get((section, field), field).replace("_", "-")
-            if isinstance(value, bool):
-                typed += [f"--{flag}" if value else f"--no-{flag}"]
-                continue
-            text = ",".join(map(str, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else str(value or 0)
-            typed += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
-    return typed
-
-
-def parse_exits(text: str) -> int | list[int]:
-    """``4`` → 4 equal parts; ``3,6,9,12`` (or ``12,``) → these blocks."""
-    try:
-        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a number nor blocks like 3,6,9,12", param_hint="--exits"
-        ) from None
+def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``part.name`` → value, of the options of `Config` that were typed; 0 stands for None where 0 is no value."""
+    typed = {key: settings[name] for key, name in CONFIG.items() if settings[name] is not None}
+    if "model.exits" in typed:
+        try:
+            typed["model.exits"] = parse_exits(typed["model.exits"])
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--exits") from None
+    return {key: None if OPTIONS[key].zero_is_none and value == 0 else value for key, value in typed.items()}
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:
@@ -139,15 +116,13 @@ def refuse_beside(option: str, others: Mapping[str, Any]) -> None:
             raise typer.BadParameter(f"asks its own questions; leave out {name}", param_hint=option)
 
 
-def _option(section: str, field: str) -> inspect.Parameter:
-    kind = typing.get_type_hints(Config)[section]
-    default = next(f.default for f in dataclasses.fields(kind) if f.name == field)
-    hint = str if field == "exits" else typing.get_type_hints(kind)[field]
-    name = RENAMED.get((section, field), field)
-    flag = f"--{name.replace('_', '-')}"
-    names = (f"{flag}/--no-{flag[2:]}",) if hint is bool else (flag,)
-    shown = "" if default is None else f" Default: {default if hint is not bool else 'on' if default else 'off'}."
-    panel = f"{section.capitalize()} options"
-    option = typer.Option(*names, help=HELP[section][field] + shown, rich_help_panel=panel)
-    annotation = Annotated[hint | None, option]  # type: ignore[valid-type]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+def _option(key: str, found: Option) -> inspect.Parameter:
+    flag, default = f"--{found.spelling}", found.shown_default
+    option = typer.Option(
+        *([f"{flag}/--no-{found.spelling}"] if bool in found.kinds else [flag]),
+        help=found.described() + (f" Default: {default}." if default else ""),
+        rich_help_panel=f"{key.partition('.')[0].capitalize()} options",
+    )
+    kind: Any = str if tuple in found.kinds else found.kinds[0]
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(CONFIG[key], inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

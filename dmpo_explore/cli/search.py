@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import HELP, Config
 from ..utils.files import write_text
-from .options import RENAMED, config_from, config_options
+from .options import config_options, typed_values
 from .output import Bar, clock, print_result, say
 from .root import Device, Json, app
 
@@ -24,20 +23,9 @@ if TYPE_CHECKING:
 SHOWN = 6  # points of the front in a line
 
 
-def typed_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``part.field`` → value, of the config options that were typed."""
-    values = config_from(Config(), settings).to_dict()
-    return {
-        f"{section}.{field}": values[section][field]
-        for section, fields in HELP.items()
-        for field in fields
-        if settings[RENAMED.get((section, field), field)] is not None
-    }
-
-
 def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> SearchSpace | None:
     """The space of a new study, the file's or the default one, less what was typed; None to go on with a study's."""
-    typed = typed_fields(settings)
+    typed = typed_values(settings)
     if resume:
         if file or typed:
             raise typer.BadParameter("goes on with the study's own space; leave out --space and settings",

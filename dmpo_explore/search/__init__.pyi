@@ -1,6 +1,8 @@
 from .checkpoints import MARK as MARK
 from .checkpoints import Keeper as Keeper
 from .checkpoints import tidy as tidy
+from .domains import Choice as Choice
+from .domains import Range as Range
 from .goal import BUDGETS as BUDGETS
 from .goal import TIMES as TIMES
 from .goal import Goal as Goal
@@ -24,11 +26,6 @@ from .sampler import TrajectorySampler as TrajectorySampler
 from .sampler import distributions as distributions
 from .sampler import propose as propose
 from .sampler import suggest as suggest
-from .space import DEFAULT as DEFAULT
-from .space import PARTS as PARTS
-from .space import SHARED as SHARED
-from .space import Choice as Choice
-from .space import Range as Range
 from .space import SearchSpace as SearchSpace
 from .space import default_space as default_space
 from .space import read_space as read_space

@@ -11,9 +11,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from .domains import Choice, Range
 from .goal import Goal
 from .learning_curves import Trajectory, best_candidate
-from .space import Choice, Params, Range, SearchSpace
+from .space import Params, SearchSpace
 from .trial_storage import identity, trajectories
 
 STARTUP = 8  # trials that are drawn from all of the space before any is proposed

@@ -11,9 +11,8 @@ from search_settings import FIXED
 from typer.testing import CliRunner, Result
 
 from dmpo_explore.cli import root
-from dmpo_explore.cli.options import RENAMED
-from dmpo_explore.cli.search import front_lines, space_from, step_line, typed_fields
-from dmpo_explore.config import HELP
+from dmpo_explore.cli.options import CONFIG, typed_values
+from dmpo_explore.cli.search import front_lines, space_from, step_line
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.search import run as run_module
 from dmpo_explore.search.run import SearchStep
@@ -33,7 +32,7 @@ OPTIONS = [
     if name not in ("predictor_lr", "flip")
     for text in (f"--{name.removesuffix('.name').replace('_', '-')}", str(value))
 ]
-NOTHING = {RENAMED.get((s, f), f): None for s, fields in HELP.items() for f in fields}
+NOTHING = dict.fromkeys(CONFIG.values())
 
 
 def call(*arguments: Any, status: int = 0) -> Result:
@@ -108,8 +107,8 @@ def test_wrong_usage_and_failures(arguments: list[str], status: int, words: str)
 
 
 def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
-    typed = typed_fields(NOTHING | {"rank": 8, "exits": "2,4", "clip_norm": 0.0})
-    assert typed == {"model.rank": 8, "model.exits": (2, 4), "training.clip_norm": None} and typed_fields(NOTHING) == {}
+    typed = typed_values(NOTHING | {"rank": 8, "exits": "2,4", "clip_norm": 0.0})
+    assert typed == {"model.rank": 8, "model.exits": [2, 4], "training.clip_norm": None} and typed_values(NOTHING) == {}
     space = space_from(None, NOTHING | {"rank": 8, "epochs": 3}, resume=False)
     assert space is not None and space.base.model.rank == 8 and space.base.training.epochs == 3
     assert space.domains.keys() == default_space().domains.keys() - {"model.rank"}

@@ -20,6 +20,7 @@ import visiting
 from axe import violations
 from dmpo_explore_app.components import job_cards, training_form
 from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.state import training as form_state
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
 from serving import wait_for
@@ -29,16 +30,9 @@ from visiting import WATCH, Server, Visit, checked
 
 from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.images import DATASETS
 from dmpo_explore.jobs.estimate import Rates
 from dmpo_explore.jobs.progress import Progress
-from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.models.predictors import NORMALISATIONS, PREDICTORS, READS
-from dmpo_explore.models.tuning import TUNINGS
-from dmpo_explore.pretrained.weights import KEYWORDS
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.training.losses import COUPLINGS
-from dmpo_explore.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -136,16 +130,6 @@ def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
 # -- the form --
 
 
-def test_choices_are_the_librarys() -> None:
-    found = {field[1]: set(names) for field, names in training_form.CHOICES.items()}
-    assert found["name"] == {*DATASETS, training_form.FOLDER} and found["schedule"] == set(SCHEDULES)
-    assert found["tuning"] == set(TUNINGS) and found["bypass"] == set(BYPASSES)
-    assert found["predictor"] == set(PREDICTORS) and found["coupling"] == set(COUPLINGS)
-    assert found["normalisation"] == set(NORMALISATIONS) and found["read"] == {"auto", *READS}
-    assert found["weights"] == set(KEYWORDS) and found["precision"] == {"no", "bf16", "fp16"}
-    assert found["frozen_precision"] == {"no", "bf16"}
-
-
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore_app.services.cache.check_ready", lambda config: None)
     started: list[Config] = []
@@ -209,7 +193,7 @@ def test_data_that_are_not_here_name_the_command(root: Path, tmp_path: Path, mon
 
 def test_a_folder_of_ones_own(root: Path, tmp_path: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
-    checked(app.selectbox(key="train data.name").set_value(training_form.FOLDER).run())
+    checked(app.selectbox(key="train data.name").set_value(form_state.FOLDER).run())
     assert "Say where the folder" in texts(app)
     checked(app.text_input(key="train folder").set_value(str(tmp_path / "nothing")).run())
     assert "unknown data" in texts(app)

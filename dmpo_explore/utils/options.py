@@ -1,0 +1,204 @@
+"""Options: dataclass fields that carry their help text, choices and bounds, and a reader of JSON values for them.
+
+In: a dataclass whose fields are made by `option`. Out: `options_of`, one `Option` per field, from which the command
+line, forms, search spaces and tables are made; `check_options` for the bounds; `read_options` for JSON values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from .registry import unknown
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One field of a config: what it means and what it may hold.
+
+    Args:
+        name, default, help: of the field; help is one short sentence.
+        kinds: its types; ``NoneType`` among them where the field may be empty.
+        choices: the names of its ``Literal``, in the order in which they are offered.
+        closed: only ``choices`` are valid; otherwise a registry, or ``other``, decides.
+        other: what is valid besides ``choices``, in words: "a file".
+        ge, gt, le, lt: bounds of a number, as in mathematics.
+        unit: of a number, in the plural.
+        label: title of a form's widget; default: the name.
+        flag: spelling on the command line; default: the name.
+        search: the default domain of a search: a list of values, or ``{low, high, log, step}``; None: not searched.
+    """
+
+    name: str
+    default: Any
+    help: str
+    kinds: tuple[type, ...]
+    choices: tuple[str, ...] = ()
+    closed: bool = False
+    other: str = ""
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    unit: str = ""
+    label: str = ""
+    flag: str = ""
+    search: list[Any] | dict[str, Any] | None = None
+
+    @property
+    def optional(self) -> bool:
+        """Whether None is valid."""
+        return types.NoneType in self.kinds
+
+    @property
+    def zero_is_none(self) -> bool:
+        """Whether 0, which lies outside the bounds, is typed for None."""
+        return self.optional and self.gt == 0
+
+    @property
+    def spelling(self) -> str:
+        """The name on the command line, without dashes in front."""
+        return self.flag or self.name.replace("_", "-")
+
+    @property
+    def shown_default(self) -> str:
+        """The default in words; empty for None, which the help explains."""
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        return "" if self.default is None else str(self.default)
+
+    @property
+    def type_name(self) -> str:
+        """The types in words: ``int``, ``list of int or int``, ``float or null``."""
+        names = {tuple: "list of int", types.NoneType: "null"}
+        return " or ".join(names.get(kind, kind.__name__) for kind in self.kinds)
+
+    @property
+    def bounds(self) -> str:
+        """What the bounds demand: ``be at least 1``, ``lie in [0, 1)``, or nothing."""
+        low = self.ge if self.gt is None else self.gt
+        high = self.le if self.lt is None else self.lt
+        if low is not None and high is not None:
+            return f"lie in {'[' if self.gt is None else '('}{low}, {high}{']' if self.lt is None else ')'}"
+        if float in self.kinds:
+            return f"be a finite number {'from' if self.gt is None else 'above'} {low}"
+        return "" if low is None else f"be at least {low}"
+
+    def described(self) -> str:
+        """The help with its choices: ``What the linear part reads: auto, cls, mean or both.``"""
+        *most, last = [*self.choices, *([self.other] if self.other else [])] or [""]
+        if not last:
+            return self.help
+        return f"{self.help.removesuffix('.')}: {', '.join(most)}{' or ' if most else ''}{last}."
+
+    def check(self, value: Any) -> None:
+        """Raise ValueError, naming field, value and what is valid, for a value out of range."""
+        if self.closed and value not in self.choices:
+            raise ValueError(unknown(self.name, value, self.choices))
+        if not self.bounds or value is None or isinstance(value, str | tuple | list):
+            return
+        above = (self.ge is None or value >= self.ge) and (self.gt is None or value > self.gt)
+        below = (self.le is None or value <= self.le) and (self.lt is None or value < self.lt)
+        if not (above and below and math.isfinite(value)):
+            raise ValueError(f"{self.name}={value!r} must {self.bounds}{', or None' if self.optional else ''}")
+
+    def typed(self, value: Any) -> str:
+        """A value as it is typed: numbers with commas between (one followed by a comma) for a list, 0 for None."""
+        if isinstance(value, tuple | list):
+            return ",".join(map(str, value)) + "," * (len(value) == 1)
+        return str(value or 0)
+
+    def arguments(self, value: Any) -> list[str]:
+        """The command-line arguments that give this value; none for the default."""
+        if value == self.default:
+            return []
+        if isinstance(value, bool):
+            return [f"--{self.spelling}" if value else f"--no-{self.spelling}"]
+        text = self.typed(value)
+        return [f"--{self.spelling}={text}"] if text.startswith("-") else [f"--{self.spelling}", text]
+
+
+def option(default: T, help: str, **about: Any) -> T:
+    """A dataclass field with a default, its help text and further arguments of `Option`.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Bake:
+        ...     degrees: float = option(180.0, "Temperature.", gt=0, le=300, unit="°C")
+        >>> Bake().degrees
+        180.0
+        >>> options_of(Bake)["degrees"].bounds
+        'lie in (0, 300]'
+    """
+    made: T = dataclasses.field(default=default, metadata={"help": help, **about})
+    return made
+
+
+def options_of(cls: type) -> Mapping[str, Option]:
+    """The options of a dataclass by field name, in order; fields that `option` did not make are left out."""
+    return _options_of(cls)
+
+
+@cache
+def _options_of(cls: Any) -> Mapping[str, Option]:
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: Option(field.name, field.default, **_read_hint(hints[field.name]), **field.metadata)
+        for field in dataclasses.fields(cls)
+        if field.metadata
+    }
+
+
+def check_options(config: Any) -> None:
+    """Check every option of a dataclass instance; raises ValueError as `Option.check`."""
+    for name, found in options_of(type(config)).items():
+        found.check(getattr(config, name))
+
+
+def read_options(cls: type[T], values: Any, path: str) -> T:
+    """A dataclass from JSON values, whose missing keys take defaults; dataclasses in fields are read too.
+
+    Raises:
+        ValueError: an unknown key (the valid ones are listed), or a value of the wrong type or out of range.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must be a JSON object, not {type(values).__name__}")
+    options, hints = options_of(cls), typing.get_type_hints(cls)
+    read: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ValueError(unknown(f"key in {path}", key, hints))
+        where = f"{path}.{key}"
+        read[key] = _value(options[key], value, where) if key in options else read_options(hints[key], value, where)
+    return cls(**read)
+
+
+def _value(found: Option, value: Any, path: str) -> Any:
+    if tuple in found.kinds and isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            if not isinstance(item, int) or isinstance(item, bool):
+                raise ValueError(f"{path}[{i}]={item!r} has the wrong type; expected int")
+        return tuple(value)
+    if float in found.kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, bool) != (bool in found.kinds) or not isinstance(value, found.kinds):
+        raise ValueError(f"{path}={value!r} has the wrong type; expected {found.type_name}")
+    return value
+
+
+def _read_hint(hint: Any) -> dict[str, Any]:
+    """Types and choices of a field's hint; a ``Literal`` alone is closed, ``Literal[…] | str`` is open."""
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    parts = typing.get_args(hint) if union else (hint,)
+    literals = [part for part in parts if typing.get_origin(part) is Literal]
+    plain = [typing.get_origin(part) or part for part in parts if part not in literals]
+    kinds = dict.fromkeys([*plain, *([str] if literals else [])])
+    choices = tuple(name for part in literals for name in typing.get_args(part))
+    return {"kinds": tuple(kinds), "choices": choices, "closed": bool(literals) and str not in plain}
