@@ -10,6 +10,8 @@ from . import models as models
 from . import policies as policies
 from . import search as search
 from . import training as training
+from .analysis.evaluation import evaluate_runs as evaluate_runs
+from .analysis.evaluation import fit_run_policy as fit_run_policy
 from .analysis.metrics import bootstrap_difference as bootstrap_difference
 from .analysis.metrics import summarise as summarise
 from .analysis.metrics import trade_off as trade_off

@@ -41,7 +41,7 @@ PACKAGES = {
     "figures": "inference",
     "search": "config fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
-    "cli": "analysis config data figures inference jobs policies pretrained runs search training",
+    "cli": "analysis config data figures fitting inference jobs policies pretrained runs search training",
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")

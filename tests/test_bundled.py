@@ -69,16 +69,18 @@ def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
 def test_the_headline() -> None:
     """Thresholds from val, read on test: what the README claims of the demo against its two controls."""
     demo, naive, single = (str(BUNDLED_RUNS / name) for name in VIT_RUNS)
-    (row,) = evaluate_runs([demo], flops=[0.30], against=single)
+    (row,) = evaluate_runs([demo], targets=dx.Target.flops(0.30), against=single)
     assert row["flops_fraction"] <= 0.30
     assert row["against"]["difference"] > 0 and row["against"]["low"] > -0.0025  # above; not told apart
     val = bundled("demo").record("val")
     spent = dx.summarise(val, dx.fit_policy(val, flops=0.30).exits(val))
-    (control,) = evaluate_runs([naive], flops=[spent["flops_fraction"]])  # what the demo spends on val
+    (control,) = evaluate_runs([naive], targets=dx.Target.flops(spent["flops_fraction"]))  # what the demo spends on val
     assert round((row["accuracy"] - control["accuracy"]) * row["images"]) == 223  # not the 500 that were aimed at
-    (wide,) = evaluate_runs([demo], flops=[0.30], against=naive)  # naive exits may spend more: the gap is smaller
+    (wide,) = evaluate_runs(
+        [demo], targets=dx.Target.flops(0.30), against=naive
+    )  # naive exits may spend more: the gap is smaller
     assert 0.017 <= wide["against"]["difference"] < 0.0175 and wide["against"]["low"] > 0.01
-    (scarce,) = evaluate_runs([demo], flops=[0.20], against=naive)
+    (scarce,) = evaluate_runs([demo], targets=dx.Target.flops(0.20), against=naive)
     assert 0.040 <= scarce["against"]["difference"] < 0.0405
 
 

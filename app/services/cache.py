@@ -26,11 +26,9 @@ from PIL import Image
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import threshold_counts
-from dmpo_explore.analysis.evaluation import fit_wish
 from dmpo_explore.analysis.novelty import Crowd
 from dmpo_explore.analysis.novelty import crowd as make_crowd
 from dmpo_explore.data.images import ImageSet
-from dmpo_explore.fitting.target import FULL
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.jobs.jobs import check_ready
 from dmpo_explore.policies.catalogue import POLICIES
@@ -348,7 +346,7 @@ def applied(run: dx.Run, split: str, policy: str, budget: float | None) -> Appli
     """The policy fitted on val to at most ``budget`` of compute, or full depth (None), applied to ``split``.
 
     Raises:
-        FileNotFoundError, ValueError: no such record, or a budget that cannot be met; see `fit_wish`.
+        FileNotFoundError, ValueError: no such record, or a budget that cannot be met; see `dx.fit_run_policy`.
     """
     fitted_on = None if budget is None else stamp(run, "val")
     return _applied(stamp(run, split), fitted_on, policy, budget)
@@ -357,7 +355,11 @@ def applied(run: dx.Run, split: str, policy: str, budget: float | None) -> Appli
 @st.cache_resource(max_entries=256, show_spinner="Choosing thresholds on val …")
 def _applied(stamp: Stamp, fitted_on: Stamp | None, policy: str, budget: float | None) -> Applied:
     record, run = _record(stamp), dx.load_run(stamp[0])
-    fitted = fit_wish(run, policy, FULL) if budget is None else _fitted(fitted_on or stamp, policy, "flops", budget)
+    if budget is None:
+        fitted = dx.fit_run_policy(run, policy, dx.Target.full_depth())
+    else:  # runs are compared under one budget, and each may spend no more than its own full depth
+        most = dx.Target.flops(budget).capped(_record(fitted_on or stamp)).value
+        fitted = _fitted(fitted_on or stamp, policy, "flops", most)
     exits = fitted.exits(record)
     return Applied(fitted, exits, record.correct[np.arange(record.n_images), exits], dx.summarise(record, exits))
 

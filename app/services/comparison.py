@@ -131,24 +131,28 @@ def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: 
 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
-    wishes = {
-        code_export.reference(side.run): {"full_depth": True} if side.budget is None else {"flops": side.budget}
-        for side in [base, *(side for side in sides if side is not base)]
+    targets = {
+        code_export.reference(side.run): _target(side) for side in [base, *(side for side in sides if side is not base)]
     }
-    lines = "".join(f"    {name!r}: {wish!r},\n" for name, wish in wishes.items())
-    rule = f'{policy!r} if "flops" in wish else {AT_DEPTH!r}' if POLICIES[policy].learns else repr(policy)
+    lines = "".join(f"    {name!r}: dx.Target.{target},\n" for name, target in targets.items())
+    rule = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if POLICIES[policy].learns else repr(policy)
     return (
-        "import dmpo_explore as dx\nfrom dmpo_explore.analysis.evaluation import fit_wish\n\n"
-        f"wishes = {{  # fitted on val; the others are compared with the first\n{lines}}}\nright = {{}}\n"
-        "for name, wish in wishes.items():\n"
+        "import dmpo_explore as dx\n\n"
+        f"targets = {{  # fitted on val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
+        "for name, target in targets.items():\n"
         "    run = dx.load_run(name)\n"
-        f"    record = run.record({split!r})\n"
-        f"    exits = fit_wish(run, {rule}, wish).exits(record)\n"
-        "    right[name] = record.correct[range(record.n_images), exits]\n"
-        "    s = dx.summarise(record, exits)\n"
-        "    difference = dx.bootstrap_difference(right[name], next(iter(right.values())))\n"
+        f"    policy = dx.fit_run_policy(run, {rule}, target)\n"
+        f"    outcome = outcomes[name] = dx.apply(policy, run.record({split!r}))\n"
+        "    s = outcome.summary()\n"
+        "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
         '    print(name, s["accuracy"], s["flops_fraction"], *difference)'
     )
+
+
+def _target(side: Side) -> str:
+    if side.budget is None:
+        return "full_depth()"
+    return f"flops({dx.Target.flops(side.budget).capped(cache.record(side.run, 'val')).value!r})"
 
 
 def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:

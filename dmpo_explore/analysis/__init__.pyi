@@ -12,14 +12,12 @@ from .decision_trace import COMPARED as COMPARED
 from .decision_trace import Way as Way
 from .decision_trace import likeliest as likeliest
 from .decision_trace import way as way
-from .evaluation import ALL_WISHES as ALL_WISHES
 from .evaluation import BUDGETS as BUDGETS
 from .evaluation import PROTOCOLS as PROTOCOLS
-from .evaluation import VARIANTS as VARIANTS
 from .evaluation import evaluate_policies as evaluate_policies
 from .evaluation import evaluate_protocol as evaluate_protocol
 from .evaluation import evaluate_runs as evaluate_runs
-from .evaluation import fit_wish as fit_wish
+from .evaluation import fit_run_policy as fit_run_policy
 from .evaluation import same_images as same_images
 from .metrics import area as area
 from .metrics import bootstrap_difference as bootstrap_difference
@@ -31,6 +29,8 @@ from .novelty import LARGEST as LARGEST
 from .novelty import NEAREST as NEAREST
 from .novelty import Crowd as Crowd
 from .novelty import crowd as crowd
+from .outcome import Outcome as Outcome
+from .outcome import apply as apply
 from .shift import LEVEL as LEVEL
 from .shift import drift_table as drift_table
 from .shift import excess_p_value as excess_p_value

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from .evaluate import _fitted
-from .options import wish_options
+from .options import target_options
 from .output import Bar, print_result, say
 from .root import Device, Json, RunName, app
 
 
 @app.command()
-@wish_options
+@target_options
 def predict(
     run: RunName,
     paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Pictures, or folders of pictures.")],
@@ -25,8 +25,8 @@ def predict(
 ) -> None:
     """Classify pictures; each really stops at its exit. CSV: file, label, exit (counted from 1), confidence.
 
-    Without a wish the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported and
-    the others go on; the exit status is then 1.
+    Without a target the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported
+    and the others go on; the exit status is then 1.
     """
     from ..data.image_files import find_images
     from ..runs.store import load_run
@@ -51,7 +51,7 @@ def predict(
 
 
 @app.command()
-@wish_options
+@target_options
 def export(
     run: RunName,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
@@ -61,7 +61,7 @@ def export(
 ) -> None:
     """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
 
-    Without a wish the policy is the cheapest that loses no accuracy on val. `dx.OnnxEngine(DIR)` runs it; the README
+    Without a target the policy is the cheapest that loses no accuracy on val. `dx.OnnxEngine(DIR)` runs it; the README
     in the folder says how others can.
     """
     from ..runs.store import load_run

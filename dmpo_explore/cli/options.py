@@ -1,7 +1,7 @@
-"""Options that are made from a table: the fields of `Config` (``train``), and policy and wish (all that fit a policy).
+"""Options that are made from a table: the fields of `Config` (``train``), policy and target (all that fit a policy).
 
 In: a command that takes ``**settings``. Out: the same command with an option per entry, and from what was typed a
-config, or the arguments of `fit_policy`. A config option that is not given leaves the base config's value.
+config, or a `Target`. A config option that is not given leaves the base config's value.
 """
 
 from __future__ import annotations
@@ -9,31 +9,35 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..config import OPTIONS, Config, parse_exits
+from ..fitting.target_text import DELTA, EPSILON
 from ..utils.options import Option
+
+if TYPE_CHECKING:
+    from ..fitting.target import Target
 
 # ``part.name`` of a config → name of its parameter.
 CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items()}
 
-# What a policy is and what it is fitted to: option → type, default, help.
-WISH_PANEL = "Policy options"
-WISH: dict[str, tuple[Any, Any, str]] = {
-    "policy": (str, "confidence", "What decides: confidence, entropy, margin … (see `policies`)."),
+# The policy and the target that it is fitted to: option → type, default, help.
+TARGET_PANEL = "Policy options"
+TARGET: dict[str, tuple[Any, Any, str]] = {
+    "policy": (str, "confidence", "Exit policy: confidence, entropy, margin … (see `policies`)."),
     "flops": (float | None, None, "Compute budget on val, e.g. 0.3."),
     "accuracy_drop": (float | None, None, "Accuracy that may be lost against the last exit, e.g. 0.01."),
-    "shares": (str | None, None, "Shares that leave at each exit, e.g. 0.4,0.3,0.1,0.2."),
+    "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2."),
     "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
     "risk": (
         str | None,
         None,
-        "Guarantee: too_early (wrong where the last exit is right) or disagreement with it.",
+        "Risk control: too_early (incorrect where the last exit is correct) or disagreement with it.",
     ),
-    "epsilon": (float, 0.01, "With --risk: at most this risk …"),
-    "delta": (float, 0.05, "With --risk: … but for this chance over the validation images."),
+    "epsilon": (float, EPSILON, "With --risk: at most this risk …"),
+    "delta": (float, DELTA, "With --risk: … but for this chance over the validation images."),
     "per_exit": (bool, False, "With --flops or --accuracy-drop: a threshold of its own for every exit."),
     "calibrate": (bool, False, "Fit a temperature per exit on val first (the record must have logits)."),
 }
@@ -44,11 +48,11 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with_options(command, [_option(key, found) for key, found in OPTIONS.items()])
 
 
-def wish_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` the options of `WISH` in place of its ``**settings``; one that it has itself stays its own."""
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options of `TARGET` in place of its ``**settings``; one that it has itself stays its own."""
     options = []
-    for name, (hint, default, text) in WISH.items():
-        option = typer.Option(f"--{name.replace('_', '-')}", help=text, rich_help_panel=WISH_PANEL)
+    for name, (hint, default, text) in TARGET.items():
+        option = typer.Option(f"--{name.replace('_', '-')}", help=text, rich_help_panel=TARGET_PANEL)
         parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         options.append(parameter.replace(annotation=Annotated[hint, option]))
     return _with_options(command, options)
@@ -92,21 +96,25 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         ) from None
 
 
-def wish_from(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What was typed of a wish as arguments of `fit_policy` behind the policy; what was not typed is left out."""
-    risk = settings["risk"]
+def target_from(settings: Mapping[str, Any]) -> Target | None:
+    """The target that was typed, or None; raises ValueError as `Target.from_arguments`.
+
+    Args:
+        settings: option → value. ``per_exit`` and ``calibrate`` alone are no target.
+    """
     values = {
         "flops": settings.get("flops"),
         "accuracy_drop": settings["accuracy_drop"],
         "shares": numbers(settings["shares"], "--shares"),
         "threshold": numbers(settings["threshold"], "--threshold"),
-        "risk": risk,
-        "epsilon": settings["epsilon"] if risk else None,
-        "delta": settings["delta"] if risk else None,
-        "per_exit": settings["per_exit"] or None,
-        "temperatures": "fit" if settings["calibrate"] else None,
+        "risk": settings["risk"],
     }
-    return {name: value for name, value in values.items() if value is not None}
+    if all(value is None for value in values.values()):
+        return None
+    from ..fitting.target import Target
+
+    how = {name: settings[name] for name in ("epsilon", "delta", "per_exit", "calibrate")}
+    return Target.from_arguments(**values, **how)
 
 
 def refuse_beside(option: str, others: Mapping[str, Any]) -> None:

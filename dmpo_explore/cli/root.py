@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from .options import WISH_PANEL
+from .options import TARGET_PANEL
 from .output import say
 
 
@@ -47,7 +47,7 @@ Flops = Annotated[
     list[float] | None,
     typer.Option(
         help="Compute budget as a fraction of the plain backbone's, e.g. 0.3. May be repeated.",
-        rich_help_panel=WISH_PANEL,
+        rich_help_panel=TARGET_PANEL,
     ),
 ]
 

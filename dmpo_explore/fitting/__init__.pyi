@@ -1,5 +1,4 @@
 from .fit import NO_CERTIFICATE as NO_CERTIFICATE
-from .fit import WISHES as WISHES
 from .fit import cross_validated_gain as cross_validated_gain
 from .fit import fit_policy as fit_policy
 from .per_exit import PRICES as PRICES
@@ -22,9 +21,8 @@ from .risk_control import too_early as too_early
 from .sweep import Sweep as Sweep
 from .sweep import realised_flops as realised_flops
 from .sweep import sweep as sweep
-from .target import _HOW as _HOW
-from .target import FULL as FULL
-from .target import describe as describe
+from .target import KINDS as KINDS
+from .target import Target as Target
 from .temperature import RANGE as RANGE
 from .temperature import checked_logits as checked_logits
 from .temperature import fit_temperatures as fit_temperatures

@@ -1,6 +1,6 @@
-"""Which threshold: a held-out record and a wish → a frozen policy.
+"""Fitting a policy: a held-out record and a target → a frozen policy.
 
-In: an `ExitRecord` (of ``val``) and a compute budget, an accuracy drop, shares per exit, a guarantee or a threshold.
+In: an `ExitRecord` (of ``val``) and a `Target`: a compute budget, an accuracy drop, exit shares, a risk, a threshold.
 Out: a `Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release
 uses it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see `sweeping`). Where
 very many scores tie, a budget is kept but not used up.
@@ -25,88 +25,111 @@ from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify
 from .sweep import Sweep, realised_flops, sweep
+from .target import Target
+from .target_text import DELTA, EPSILON
 from .temperature import fit_temperatures
 
 __all__ = ["TIE", "Sweep", "cross_validated_gain", "fit_policy", "realised_flops", "sweep"]
 
-WISHES = ("flops", "accuracy_drop", "shares", "threshold", "risk")
-NO_CERTIFICATE = "no threshold can be certified; with this policy nobody leaves early"
+NO_CERTIFICATE = "no threshold can be certified; with this policy no image exits early"
 
 
 def fit_policy(
     record: ExitRecord,
     name: str = "confidence",
     *,
+    target: Target | None = None,
     flops: float | None = None,
     accuracy_drop: float | None = None,
     shares: Sequence[float] | None = None,
     threshold: float | Sequence[float] | None = None,
     risk: str | None = None,
-    epsilon: float = 0.01,
-    delta: float = 0.05,
+    epsilon: float = EPSILON,
+    delta: float = DELTA,
     per_exit: bool = False,
     temperatures: Sequence[float] | str | None = None,
 ) -> Policy:
     """Choose thresholds on a held-out record and return a frozen policy.
 
     Args:
-        record: to fit on, of ``val``. name: one of `POLICIES`. Exactly one of the following five says what is wanted.
+        record: to fit on, of ``val``. name: one of `POLICIES`. target: see `Target`. The other arguments are its short
+            form: exactly one of the following five.
         flops: the most accurate single threshold whose mean realised ``flops_fraction`` here is at most this.
         accuracy_drop: the cheapest single threshold losing at most this fraction against the last exit here.
-        shares: one per exit, of images that should leave there (MSDNet): one threshold per exit but the last.
+        shares: one per exit, of images that should exit there (MSDNet): one threshold per exit but the last.
         threshold: one, or one per exit but the last; no threshold is fitted.
-        risk: ``too_early`` or ``disagreement``: the cheapest threshold of which it is proved, with confidence
-            1 − ``delta``, that the risk is at most ``epsilon`` (see `guarantee`). If there is none, nobody leaves
+        risk: ``too_early`` or ``disagreement``: Learn-then-Test risk control, the cheapest threshold whose risk is at
+            most ``epsilon`` with confidence 1 − ``delta`` (see `risk_control`). If there is none, no image exits
             early, and ``fitted["note"]`` says so. What else has to be fitted (temperatures, what a policy learns) is
-            fitted on one half of the record then, and the proof is made on the other half.
+            fitted on one half of the record then, and the threshold is certified on the other half.
         per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
-        temperatures: K numbers, or ``"fit"`` to fit them here (see `calibration`); the record must have logits.
+        temperatures: K numbers, or ``"fit"`` to fit them here (see `temperature`); the record must have logits.
 
-    Ties in accuracy go to the cheaper setting; scores closer than `TIE` leave together.
+    Ties in accuracy go to the cheaper setting; scores closer than `TIE` exit together.
 
     Raises:
-        ValueError: unknown policy or risk, not exactly one wish, one out of range, a budget below leaving at exit 1,
-            temperatures without logits, or something that would be learned or certified on ``test``.
+        ValueError: unknown policy or risk, not exactly one target, one out of range or above the record's full depth,
+            a budget below the FLOPs of exit 1, temperatures without logits, or something that would be learned or
+            certified on ``test``.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> val = dx.load_run("demo").record("val")
+        >>> dx.fit_policy(val, "confidence", flops=0.30) == dx.fit_policy(val, target=dx.Target.flops(0.30))
+        True
     """
     kind = lookup(POLICIES, name, "policy")
-    values = (flops, accuracy_drop, shares, threshold, risk)
-    wishes = {key: value for key, value in zip(WISHES, values, strict=True) if value is not None}
-    if len(wishes) != 1:
-        got = ", ".join(wishes) or "none"
-        raise ValueError(f"give exactly one of {', '.join(WISHES)}; got {got}")
-    if per_exit and not (wishes.keys() <= {"flops", "accuracy_drop"} and issubclass(kind, ScorePolicy)):
+    short: dict[str, Any] = {
+        "flops": flops,
+        "accuracy_drop": accuracy_drop,
+        "shares": shares,
+        "threshold": threshold,
+        "risk": risk,
+    }
+    if target is None:
+        target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
+    elif per_exit or any(value is not None for value in short.values()):
+        raise ValueError("give a target, or its short form (flops=, accuracy_drop= …), not both")
+    if target.calibrate or temperatures == "fit":
+        temperatures = "fit"
+        target = target if target.kind == "full_depth" else replace(target, calibrate=True)
+    target.check(record)
+    if target.per_exit and not issubclass(kind, ScorePolicy):
         fits = ", ".join(key for key, other in POLICIES.items() if issubclass(other, ScorePolicy))
-        raise ValueError(f"per_exit=True goes with flops or accuracy_drop and one of {fits}; got {name}, {[*wishes]}")
-    learns = temperatures == "fit" or (kind.learns and record.n_exits > 1)
-    prepare, judge = _halves(record) if risk is not None and learns else (record, record)
-    policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
+        raise ValueError(f"per_exit=True goes with one of {fits}; got {name}")
+    return _fit(record, name, target, temperatures)
+
+
+def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[float] | str | None) -> Policy:
     about: dict[str, Any] = {"data": record.meta.data, "split": record.meta.split, "images": record.n_images}
-    if threshold is not None:
-        about["target"] = {"threshold": _plain(threshold)}
-        policy = _with_thresholds(record, policy, _floats(threshold))
-    elif shares is not None:
-        about["target"] = {"shares": _floats(shares)}
-        policy = _with_shares(record, policy, _floats(shares))
-    elif risk is not None:
-        about["target"] = {"risk": risk, "epsilon": epsilon, "delta": delta}
-        certificate = certify(judge, policy, risk, epsilon, delta)
+    about["target"] = target.to_dict()
+    if target.kind == "full_depth":  # nothing is fitted or learned
+        return POLICIES[name]((POLICIES[name].threshold_none,), about)
+    learns = temperatures == "fit" or (POLICIES[name].learns and record.n_exits > 1)
+    prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
+    policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
+    if target.kind == "threshold":
+        policy = _with_thresholds(record, policy, _floats(target.value))
+    elif target.kind == "shares":
+        policy = _with_shares(record, policy, list(target.value))
+    elif target.kind == "risk":
+        certificate = certify(judge, policy, target.value, target.epsilon, target.delta)
         about |= _say(certificate)
         policy = replace(policy, thresholds=(certificate.threshold,))
     else:
-        about["target"] = wishes | ({"per_exit": True} if per_exit else {})
-        policy = _with_wish(record, policy, flops, accuracy_drop, per_exit)
+        policy = _with_constraint(record, policy, target)
     result = replace(policy, fitted=about)
     result.check(record.n_exits)
     return result
 
 
 def cross_validated_gain(
-    record: ExitRecord, name: str = "confidence", *, folds: int = 5, seed: int = 0, **wish: float
+    record: ExitRecord, name: str = "confidence", *, folds: int = 5, seed: int = 0, **bound: float
 ) -> dict[str, float]:
     """What a threshold per exit gains over a single one on images that neither was fitted on.
 
     Args:
-        record: of ``val``. wish: ``flops`` or ``accuracy_drop``. folds: each is judged by what the others fitted.
+        record: of ``val``. bound: ``flops`` or ``accuracy_drop``. folds: each is judged by what the others fitted.
 
     Returns:
         ``single`` and ``vector`` (accuracies), ``single_flops`` and ``vector_flops`` (mean realised fractions), and
@@ -118,7 +141,7 @@ def cross_validated_gain(
         fitted_on, held_out = record.subset(np.delete(order, np.s_[fold::folds])), record.subset(order[fold::folds])
         numbers = []
         for per_exit in (False, True):
-            exits = fit_policy(fitted_on, name, per_exit=per_exit, **wish).exits(held_out)  # type: ignore[arg-type]
+            exits = fit_policy(fitted_on, name, per_exit=per_exit, **bound).exits(held_out)  # type: ignore[arg-type]
             numbers += [
                 held_out.correct[np.arange(held_out.n_images), exits].mean(),
                 held_out.flops_fraction[exits].mean(),
@@ -132,11 +155,6 @@ def cross_validated_gain(
 
 def _floats(values: Any) -> list[float]:
     return [float(value) for value in np.atleast_1d(values)]
-
-
-def _plain(threshold: Any) -> float | list[float]:
-    numbers = _floats(threshold)
-    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def _halves(record: ExitRecord) -> tuple[ExitRecord, ExitRecord]:
@@ -175,40 +193,32 @@ def _with_thresholds(record: ExitRecord, policy: Policy, thresholds: list[float]
     return replace(policy, learned=(tuple(row),))  # one share per exit: its levels, not the table of a single share
 
 
-def _with_wish(
-    record: ExitRecord, policy: Policy, flops: float | None, accuracy_drop: float | None, per_exit: bool
-) -> Policy:
-    swept = sweep(record, policy)
-    single = _fit_flops(swept, flops) if flops is not None else _fit_drop(swept, accuracy_drop or 0.0)
-    if not per_exit or record.n_exits == 1:
+def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> Policy:
+    swept, bound = sweep(record, policy), float(target.value)
+    budget = target.kind == "flops"
+    single = _fit_flops(swept, bound) if budget else _fit_drop(swept, bound)
+    if not target.per_exit or record.n_exits == 1:
         return replace(policy, thresholds=(single,))
     assert isinstance(policy, ScorePolicy)
-    least = float(swept.correct[-1] - (accuracy_drop or 0.0) * record.n_images)
-    key = budget_key(flops) if flops is not None else floor_key(least)
+    key = budget_key(bound) if budget else floor_key(float(swept.correct[-1] - bound * record.n_images))
     return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
 
 
 def _fit_flops(swept: Sweep, budget: float) -> float:
-    if not budget > 0:
-        raise ValueError(f"flops={budget!r} must be a fraction of reference_flops above 0, e.g. 0.3")
     affordable = swept.flops_fraction <= budget * (1 + 1e-12)
     if not affordable.any():
         cheapest = float(swept.flops_fraction.min())
-        raise ValueError(f"flops={budget:g} cannot be met: leaving at exit 1 always costs {cheapest:.4f} already")
+        raise ValueError(f"flops={budget:g} cannot be met: exit 1 alone costs {cheapest:.4f} already")
     return float(swept.thresholds[np.argmax(np.where(affordable, swept.correct, -1))])
 
 
 def _fit_drop(swept: Sweep, drop: float) -> float:
-    if not 0 <= drop <= 1:
-        raise ValueError(f"accuracy_drop={drop!r} must be a fraction from 0 to 1, e.g. 0.01")
     images = int(swept.exit_counts[0].sum())
     return float(swept.thresholds[np.argmax(swept.correct >= swept.correct[-1] - drop * images - 1e-9)])
 
 
 def _with_shares(record: ExitRecord, policy: Policy, shares: list[float]) -> Policy:
-    """At each exit floor(B·share) of the images leave, or those that are left if there are fewer."""
-    if len(shares) != record.n_exits or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-3:
-        raise ValueError(f"shares={shares} must be {record.n_exits} fractions, one per exit, that sum to 1")
+    """At each exit floor(B·share) of the images exit, or those that are left if there are fewer."""
     if record.n_exits == 1:
         return policy
 

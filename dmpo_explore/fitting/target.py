@@ -1,49 +1,59 @@
 """Target: the constraint that a policy is fitted to, as one value for Python, command line, app, links and files.
 
-In: a compute budget, an allowed accuracy drop, exit shares, thresholds, a bound on risk, or full depth. Out: a frozen
-`Target` with a JSON round trip; `fit_policy` and `fit_run_policy` take it.
+In: a compute budget, an allowed accuracy drop, exit shares, thresholds, a bound on a risk, or full depth. Out: a frozen
+`Target`, checked when it is made; `fit_policy`, `fit_run_policy` and `evaluate_runs` take it. It is written as JSON, as
+a query string, as Python arguments and as options of ``dmpo-explore evaluate``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..records.record import ExitRecord
 from ..utils.registry import unknown
+from . import target_text
+from .target_text import DELTA, EPSILON
+from .target_values import CHECKS, is_number, shares_text
 
 Kind = Literal["flops", "accuracy_drop", "shares", "threshold", "risk", "full_depth"]
 KINDS: tuple[Kind, ...] = ("flops", "accuracy_drop", "shares", "threshold", "risk", "full_depth")
-OPTIONS = {"per_exit": "per exit", "temperatures": "calibrated"}  # key → how `describe` says it
-EPSILON, DELTA = 0.01, 0.05  # of risk control, unless given
+RISK_NAMES = {"too_early": "early-exit error"}  # as people read them
+PERCENT = 2.0  # compute fractions from here on look like per cent
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a policy is fitted to.
+    """The constraint that a policy is fitted to.
 
     Make one with `Target.flops`, `accuracy_drop`, `shares`, `threshold`, `risk` or `full_depth`.
 
     Args:
         kind: one of `KINDS`.
-        value: the fraction, the name of the risk, the shares or thresholds; True for full depth.
-        epsilon, delta: risk at most ``epsilon`` with confidence 1 − ``delta``; for ``risk`` only.
-        per_exit: a threshold of its own for every exit but the last; for ``flops`` and ``accuracy_drop`` only.
-        calibrate: fit a temperature per exit too.
+        value: a fraction (flops, accuracy_drop), fractions (shares), a number or several (threshold), the name of a
+            risk, or True (full_depth).
+        epsilon, delta: the risk is at most ``epsilon`` with confidence 1 − ``delta``; for ``risk`` only.
+        per_exit: one threshold for every exit but the last; for ``flops`` and ``accuracy_drop`` only.
+        calibrate: fit one temperature per exit too; the record must have logits. Not for ``full_depth``.
 
     Raises:
-        ValueError: a value out of range, named with what it may be.
+        ValueError: an unknown kind or risk, or a value out of range. The message says what is valid.
 
     Example:
         >>> Target.flops(0.3).describe()
         '30 %'
         >>> Target.from_dict(Target.risk("too_early", epsilon=0.02).to_dict()).epsilon
         0.02
+        >>> Target.flops(-0.3)
+        Traceback (most recent call last):
+        ...
+        ValueError: flops=-0.3 must be a fraction of reference_flops above 0, e.g. 0.3
     """
 
     kind: Kind
-    value: float | str | tuple[float, ...] | bool
+    value: Any
     epsilon: float = EPSILON
     delta: float = DELTA
     per_exit: bool = False
@@ -54,10 +64,16 @@ class Target:
             raise ValueError(unknown("target", self.kind, KINDS))
         if self.per_exit and self.kind not in ("flops", "accuracy_drop"):
             raise ValueError(f"per_exit=True goes with flops or accuracy_drop, not with {self.kind}")
-        if self.kind == "flops" and not (_number(self.value) and self.value > 0):  # type: ignore[operator]
-            raise ValueError(f"flops={self.value!r} must be a fraction of reference_flops above 0, e.g. 0.3")
-        if self.kind == "accuracy_drop" and not (_number(self.value) and 0 <= self.value <= 1):  # type: ignore[operator]
-            raise ValueError(f"accuracy_drop={self.value!r} must be a fraction from 0 to 1, e.g. 0.01")
+        if self.calibrate and self.kind == "full_depth":
+            raise ValueError("calibrate=True goes with anything but full_depth, where every image exits at the last")
+        for name in ("epsilon", "delta"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 < value < 1):
+                raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")
+            object.__setattr__(self, name, float(value))
+        object.__setattr__(self, "value", CHECKS[self.kind](self.value))
+
+    # -- making one --
 
     @classmethod
     def flops(cls, fraction: float, *, per_exit: bool = False, calibrate: bool = False) -> Target:
@@ -71,33 +87,133 @@ class Target:
 
     @classmethod
     def shares(cls, shares: Sequence[float], *, calibrate: bool = False) -> Target:
-        """Thresholds with which these shares of the images exit at each exit; they sum to 1 (MSDNet's protocol)."""
-        return cls("shares", tuple(float(share) for share in shares), calibrate=calibrate)
+        """Thresholds with which these shares of the images exit at each exit; K shares that sum to 1.
+
+        The protocol of MSDNet (Huang et al. 2018).
+        """
+        return cls("shares", shares, calibrate=calibrate)
 
     @classmethod
     def threshold(cls, threshold: float | Sequence[float], *, calibrate: bool = False) -> Target:
-        """One threshold, or one per exit but the last; nothing is fitted but temperatures, if they are asked for."""
-        one = isinstance(threshold, int | float)
-        return cls("threshold", float(threshold) if one else tuple(map(float, threshold)), calibrate=calibrate)  # type: ignore[arg-type]
+        """One given threshold, or one per exit but the last; only temperatures are fitted, with ``calibrate``."""
+        return cls("threshold", threshold, calibrate=calibrate)
 
     @classmethod
     def risk(cls, risk: str, *, epsilon: float = EPSILON, delta: float = DELTA, calibrate: bool = False) -> Target:
-        """Learn-then-Test risk control: the cheapest threshold whose risk is at most ``epsilon`` (1 − ``delta``)."""
+        """Learn-then-Test risk control: the cheapest threshold whose risk is at most ``epsilon``.
+
+        The bound holds with confidence 1 − ``delta``. See `risk_control.RISKS` for the names.
+        """
         return cls("risk", risk, epsilon, delta, calibrate=calibrate)
 
     @classmethod
     def full_depth(cls) -> Target:
-        """Every image at the last exit."""
+        """Every image exits at the last exit."""
         return cls("full_depth", True)
 
+    @classmethod
+    def from_arguments(
+        cls,
+        *,
+        flops: float | None = None,
+        accuracy_drop: float | None = None,
+        shares: Sequence[float] | None = None,
+        threshold: float | Sequence[float] | None = None,
+        risk: str | None = None,
+        epsilon: float = EPSILON,
+        delta: float = DELTA,
+        per_exit: bool = False,
+        calibrate: bool = False,
+    ) -> Target:
+        """The target of `fit_policy`'s short form: exactly one of the first five.
+
+        ``epsilon`` and ``delta`` count with ``risk`` only.
+
+        Raises:
+            ValueError: none or several of the five, or a value out of range.
+
+        Example:
+            >>> Target.from_arguments(accuracy_drop=0.01) == Target.accuracy_drop(0.01)
+            True
+        """
+        values: dict[Kind, Any] = {
+            "flops": flops,
+            "accuracy_drop": accuracy_drop,
+            "shares": shares,
+            "threshold": threshold,
+            "risk": risk,
+        }
+        given = {kind: value for kind, value in values.items() if value is not None}
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(values)}; got {', '.join(given) or 'none'}")
+        ((kind, value),) = given.items()
+        risks = (epsilon, delta) if kind == "risk" else (EPSILON, DELTA)
+        return cls(kind, value, *risks, per_exit=bool(per_exit), calibrate=bool(calibrate))
+
+    # -- saying and checking it --
+
     def describe(self) -> str:
-        """A few words: ``30 %``, ``full``, ``drop 1 %``, ``too early ≤ 1 %``, with ``per exit`` and ``calibrated``."""
-        return describe(self.to_dict())
+        """A few words: ``30 %``, ``full``, ``drop 1 %``, ``early-exit error ≤ 1 %``; then ``per exit``, ``calibrated``.
+
+        Example:
+            >>> Target.flops(0.3, per_exit=True).describe()
+            '30 %, per exit'
+        """
+        if self.kind == "flops":
+            text = f"{100 * self.value:g} %"
+        elif self.kind == "accuracy_drop":
+            text = f"drop {100 * self.value:g} %"
+        elif self.kind == "risk":
+            text = f"{RISK_NAMES.get(self.value, self.value)} ≤ {100 * self.epsilon:g} %"
+        else:
+            text = "full" if self.kind == "full_depth" else self.kind
+        return ", ".join([text, *self.options()])
+
+    def options(self) -> list[str]:
+        """Which of ``per exit`` and ``calibrated`` apply."""
+        return ["per exit"] * self.per_exit + ["calibrated"] * self.calibrate
+
+    def without_options(self) -> Target:
+        """The same constraint with a single threshold and without temperatures."""
+        return replace(self, per_exit=False, calibrate=False)
+
+    def check(self, record: ExitRecord) -> None:
+        """Raise ValueError if the target cannot be meant for ``record``.
+
+        So is a compute fraction above the record's own full depth and above 1, and shares that are not one per exit.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> Target.flops(1.9).check(dx.load_run("demo").record("val"))
+            Traceback (most recent call last):
+            ...
+            ValueError: flops=1.9 is above this run's full depth, which costs 1.055; use Target.full_depth()
+            >>> Target.flops(7).check(dx.load_run("demo").record("val"))
+            Traceback (most recent call last):
+            ...
+            ValueError: flops=7 is above this run's full depth, which costs 1.055; did you mean 0.07?
+        """
+        if self.kind == "flops" and self.value > _most(record) + 1e-9:
+            hint = f"did you mean {self.value / 100:g}?" if self.value >= PERCENT else "use Target.full_depth()"
+            full = record.flops_fraction[-1]
+            raise ValueError(f"flops={self.value:g} is above this run's full depth, which costs {full:.4g}; {hint}")
+        if self.kind == "shares" and len(self.value) != record.n_exits:
+            raise ValueError(shares_text(self.value, record.n_exits))
+
+    def capped(self, record: ExitRecord) -> Target:
+        """The same target with a compute budget of at most the record's full depth; for runs that are compared."""
+        return replace(self, value=min(self.value, _most(record))) if self.kind == "flops" else self
+
+    # -- written and read --
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, as ``policy.fitted["target"]`` has them; `from_dict` gives an equal target back."""
-        value = list(self.value) if isinstance(self.value, tuple) else self.value
-        values: dict[str, Any] = {self.kind: value}
+        """Plain JSON values, as ``policy.fitted["target"]`` has them; `from_dict` gives an equal target back.
+
+        Example:
+            >>> Target.flops(0.3, calibrate=True).to_dict()
+            {'flops': 0.3, 'temperatures': 'fit'}
+        """
+        values: dict[str, Any] = {self.kind: list(self.value) if isinstance(self.value, tuple) else self.value}
         if self.kind == "risk":
             values |= {"epsilon": self.epsilon, "delta": self.delta}
         if self.per_exit:
@@ -110,43 +226,62 @@ class Target:
         kinds = [key for key in values if key in KINDS]
         if len(kinds) != 1:
             raise ValueError(f"{where} needs exactly one of {', '.join(KINDS)}; got {', '.join(kinds) or 'none'}")
+        known = (*KINDS, "epsilon", "delta", "per_exit", "temperatures")
         for key in values:
-            if key not in (*KINDS, "epsilon", "delta", *OPTIONS):
-                raise ValueError(unknown(f"key in {where}", key, (*KINDS, "epsilon", "delta", *OPTIONS)))
-        value = values[kinds[0]]
-        return cls(
-            kinds[0],
-            tuple(value) if isinstance(value, list) else value,
-            values.get("epsilon", EPSILON),
-            values.get("delta", DELTA),
-            bool(values.get("per_exit", False)),
-            values.get("temperatures") == "fit",
-        )
+            if key not in known:
+                raise ValueError(unknown(f"key in {where}", key, known))
+        if values.get("temperatures") not in (None, "fit"):
+            raise ValueError(f"{where}: temperatures={values['temperatures']!r} must be 'fit'")
+        risks = (values.get("epsilon", EPSILON), values.get("delta", DELTA))
+        how = {"per_exit": bool(values.get("per_exit")), "calibrate": "temperatures" in values}
+        return cls(kinds[0], values[kinds[0]], *risks, **how)
+
+    def to_query(self) -> dict[str, str]:
+        """The target in a link: fractions in per cent, several numbers with commas between.
+
+        Example:
+            >>> Target.flops(0.3, per_exit=True).to_query()
+            {'budget': '30', 'per_exit': '1'}
+            >>> Target.risk("too_early").to_query()
+            {'risk': '1'}
+        """
+        return target_text.to_query(self.to_dict())
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> Target | None:
+        """Read `to_query`'s values; None if there is no target in ``query``.
+
+        Other keys are ignored. ``threshold`` beside another target is that target's solution and is ignored too.
+
+        Raises:
+            ValueError: several targets, or a value that is not valid.
+
+        Example:
+            >>> Target.from_query({"run": "demo", "budget": "30", "threshold": "0.8"}) == Target.flops(0.3)
+            True
+        """
+        values = target_text.from_query(query)
+        return None if values is None else cls.from_dict(values, "link")
+
+    def to_code(self) -> str:
+        """The target as arguments of `fit_policy`, in Python.
+
+        Example:
+            >>> Target.risk("too_early", epsilon=0.02).to_code()
+            "risk='too_early', epsilon=0.02, delta=0.05"
+        """
+        return target_text.to_code(self.to_dict())
+
+    def to_options(self) -> list[str]:
+        """The target as options of ``dmpo-explore evaluate``, ``predict`` and ``export``.
+
+        Example:
+            >>> Target.accuracy_drop(0.01, per_exit=True).to_options()
+            ['--accuracy-drop', '0.01', '--per-exit']
+        """
+        return target_text.to_options(self.to_dict())
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-FULL = {"full_depth": True}  # the wish for every image at the last exit
-_HOW = OPTIONS
-
-Wish = Mapping[str, Any]
-
-
-def describe(target: Wish) -> str:
-    """A wish in a few words: ``30 %``, ``full``, ``drop 1 %``, ``too early ≤ 1 %`` …"""
-    (key, value), *_ = target.items()
-    if key == "flops":
-        text = f"{100 * value:g} %"
-    elif key == "accuracy_drop":
-        text = f"drop {100 * value:g} %"
-    elif key == "risk":
-        text = f"{value.replace('_', ' ')} ≤ {100 * target.get('epsilon', 0.01):g} %"
-    elif key == "anytime":
-        text = f"exit {value:g}"
-    elif key == "budgeted":
-        text = f"{100 * value:g} % go on"
-    else:
-        text = "full" if key == "full_depth" else key
-    return ", ".join([text, *(OPTIONS[how] for how in target if how in OPTIONS)])
+def _most(record: ExitRecord) -> float:
+    """The largest compute fraction that a target may have: the full depth, rounded up to thousandths; at least 1."""
+    return max(1.0, math.ceil(1000 * float(record.flops_fraction[-1])) / 1000)

@@ -1,4 +1,4 @@
-"""Runs and wishes → rows, on made-up records: no model, no torch."""
+"""Runs and targets → rows, on made-up records: no model, no torch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.evaluation import (
-    ALL_WISHES,
     BUDGETS,
     PROTOCOLS,
+    TARGETS,
     evaluate_policies,
     evaluate_protocol,
     evaluate_runs,
-    fit_wish,
+    fit_run_policy,
 )
 from dmpo_explore.analysis.metrics import bootstrap_difference, summarise
+from dmpo_explore.analysis.tables import _describe as describe
 from dmpo_explore.analysis.tables import policy_table, table
 from dmpo_explore.config import Config
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.fitting.target import FULL, describe
+from dmpo_explore.fitting.target import Target
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.runs.store import load_run
 
@@ -43,53 +44,51 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_thresholds_come_from_val_and_numbers_from_test() -> None:
-    (row,) = evaluate_runs(["a"], flops=[0.5])
+    (row,) = evaluate_runs(["a"], targets=Target.flops(0.5))
     run = load_run("a")
     policy = fit_policy(run.record("val"), flops=0.5)
     assert row["threshold"] == policy.thresholds[0] != fit_policy(run.record("test"), flops=0.5).thresholds[0]
     expected = summarise(run.record("test"), policy.exits(run.record("test")))
     assert {key: row[key] for key in expected} == expected
     assert (row["run"], row["split"], row["policy"], row["target"]) == ("a", "test", "confidence", {"flops": 0.5})
-    (on_val,) = evaluate_runs(["a"], flops=[0.5], split="val")
+    (on_val,) = evaluate_runs(["a"], targets=Target.flops(0.5), split="val")
     assert on_val["split"] == "val" and on_val["flops_fraction"] <= 0.5
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_without_a_wish_the_budgets_that_can_be_met_and_full_depth(root: Path, policy: str) -> None:
+def test_without_a_target_the_budgets_that_can_be_met_and_full_depth(root: Path, policy: str) -> None:
     rows = evaluate_runs(["a"], policy)
-    assert [row["target"] for row in rows] == [*({"flops": budget} for budget in BUDGETS), FULL]
+    assert [row["target"] for row in rows] == [*({"flops": budget} for budget in BUDGETS), {"full_depth": True}]
     assert rows[-1]["mean_exit"] == 4 and rows[-1]["accuracy_drop"] == 0
     make_run(root, "dear", flops=(600.0, 800.0, 1000.0, 1200.0))
-    assert [row["target"] for row in evaluate_runs(["dear"])] == [{"flops": 0.7}, {"flops": 1.0}, FULL]
+    assert [row["target"] for row in evaluate_runs(["dear"])] == [{"flops": 0.7}, {"flops": 1.0}, {"full_depth": True}]
     make_run(root, "single", n_exits=1)
-    assert [row["target"] for row in evaluate_runs(["single"])] == [FULL]
+    assert [row["target"] for row in evaluate_runs(["single"])] == [{"full_depth": True}]
 
 
-def test_one_kind_of_wish_at_a_time() -> None:
-    (row,) = evaluate_runs(["a"], shares=[0.25] * 4)
+def test_every_kind_of_target() -> None:
+    (row,) = evaluate_runs(["a"], targets=Target.shares([0.25] * 4))
     assert row["target"] == {"shares": [0.25] * 4} and len(row["threshold"]) == 3
-    (row,) = evaluate_runs(["a"], threshold=[0.9], policy="margin")
+    (row,) = evaluate_runs(["a"], "margin", Target.threshold([0.9]))
     assert row["target"] == {"threshold": 0.9} and row["threshold"] == 0.9
-    assert len(evaluate_runs(["a", "a"], flops=[0.4, 0.5])) == 4
-    with pytest.raises(ValueError, match="give one of"):
-        evaluate_runs(["a"], flops=[0.4], accuracy_drop=0.1)
+    assert len(evaluate_runs(["a", "a"], targets=[Target.flops(0.4), Target.flops(0.5)])) == 4
     with pytest.raises(ValueError, match="run 'a': flops=0.1 cannot be met"):
-        evaluate_runs(["a"], flops=[0.1])
+        evaluate_runs(["a"], targets=Target.flops(0.1))
 
 
 def test_given_thresholds_need_no_record(root: Path) -> None:
     (root / "bare").mkdir()
     (root / "bare" / "config.json").write_text(Config().to_json())
     run = load_run("bare")
-    assert fit_wish(run, "confidence", {"threshold": [0.5, 0.6], "flops": None}).thresholds == (0.5, 0.6)
-    assert fit_wish(run, "entropy", FULL).thresholds == (POLICIES["entropy"].threshold_none,)
+    assert fit_run_policy(run, "confidence", Target.threshold([0.5, 0.6])).thresholds == (0.5, 0.6)
+    assert fit_run_policy(run, "entropy", Target.full_depth()).thresholds == (POLICIES["entropy"].threshold_none,)
     with pytest.raises(ValueError, match="no record of split 'val'"):
-        fit_wish(run, "confidence", {"flops": 0.5})
+        fit_run_policy(run, "confidence", Target.flops(0.5))
     with pytest.raises(ValueError, match="unknown policy 'x'"):
-        fit_wish(run, "x", {"threshold": 0.5})
+        fit_run_policy(run, "x", Target.threshold(0.5))
 
 
-def test_another_run_is_compared_under_the_same_wish(root: Path) -> None:
+def test_another_run_is_compared_under_the_same_target(root: Path) -> None:
     make_run(root, "b")  # the same images
     logits = make_record(300, seed=7)
     for split, n in (("val", 400), ("test", 300)):
@@ -97,8 +96,8 @@ def test_another_run_is_compared_under_the_same_wish(root: Path) -> None:
         other = make_record(n, seed=3, split=split)
         other = type(other)(**{**other.__dict__, "labels": np.asarray(mine.labels)})
         other.save(root / "b" / "records" / split, force=True)
-    assert logits.images == 300
-    (row,) = evaluate_runs(["a"], flops=[0.5], against="b")
+    assert logits.n_images == 300
+    (row,) = evaluate_runs(["a"], targets=Target.flops(0.5), against="b")
     against = row["against"]
     right = {}
     for name in ("a", "b"):
@@ -126,7 +125,7 @@ def test_a_single_exit_is_taken_as_it_is_and_other_images_are_refused(root: Path
     seen = [row["against"] is None for row in evaluate_runs(["a"], against="dear")]
     assert seen == [True, True, False, False, False]
     with pytest.raises(ValueError, match="run 'dear': flops=0.5 cannot be met"):
-        evaluate_runs(["a"], flops=[0.5], against="dear")
+        evaluate_runs(["a"], targets=Target.flops(0.5), against="dear")
     assert "| – " in "\n".join(table(evaluate_runs(["a"], against="dear")))
 
 
@@ -135,12 +134,15 @@ def test_the_table_says_what_the_rows_say() -> None:
     lines = table(rows)
     assert len(lines) == 2 + len(rows) and len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0][:4] == ["run", "wish", "accuracy", "compute"]
+    assert cells[0][:4] == ["run", "target", "accuracy", "compute"]
     for row, line in zip(rows, cells[2:], strict=True):
         assert line[:3] == ["a", describe(row["target"]), f"{100 * row['accuracy']:.2f} %"]
         assert line[3] == f"{100 * row['flops_fraction']:.1f} %"
     assert cells[-1][1] == "full" and cells[-1][-1] == "–"
-    texts = [describe(t) for t in ({"flops": 0.3}, {"accuracy_drop": 0.01}, {"shares": [1]}, {"threshold": 0.5}, FULL)]
+    texts = [
+        describe(t)
+        for t in ({"flops": 0.3}, {"accuracy_drop": 0.01}, {"shares": [1]}, {"threshold": 0.5}, {"full_depth": True})
+    ]
     assert texts == ["30 %", "drop 1 %", "shares", "threshold", "full"]
     more = [
         {"risk": "too_early", "epsilon": 0.02, "delta": 0.05},
@@ -149,45 +151,43 @@ def test_the_table_says_what_the_rows_say() -> None:
         {"budgeted": 0.3},
     ]
     assert [describe(t) for t in more] == [
-        "too early ≤ 2 %",
+        "early-exit error ≤ 2 %",
         "30 %, per exit, calibrated",
         "exit 2",
         "30 % go on",
     ]
 
 
-def test_how_a_wish_is_met_comes_with_it() -> None:
+def test_how_a_target_is_met_comes_with_it() -> None:
     run = load_run("a")
-    (row,) = evaluate_runs(["a"], flops=[0.5], per_exit=True, temperatures="fit")
+    (row,) = evaluate_runs(["a"], targets=Target.flops(0.5, per_exit=True, calibrate=True))
     policy = fit_policy(run.record("val"), flops=0.5, per_exit=True, temperatures="fit")
     assert row["threshold"] == list(policy.thresholds) and row["temperatures"] == list(policy.temperatures)
     assert row["target"] == {"flops": 0.5, "per_exit": True, "temperatures": "fit"}
     assert row["accuracy"] == summarise(run.record("test"), policy.exits(run.record("test")))["accuracy"]
-    default = evaluate_runs(["a"], per_exit=True, epsilon=0.2)  # ε says nothing without a risk
+    default = evaluate_runs(["a"], per_exit=True)
     assert [describe(r["target"]) for r in default] == [f"{b} %, per exit" for b in (30, 50, 70, 100)] + ["full"]
-    with pytest.raises(ValueError, match="give one of .*risk"):
-        evaluate_runs(["a"], flops=[0.5], risk="too_early")
 
 
-def test_a_guarantee_shows_whether_there_is_one() -> None:
-    (kept,) = evaluate_runs(["a"], risk="too_early", epsilon=0.2, delta=0.1)
+def test_a_risk_target_shows_whether_it_is_certified() -> None:
+    (kept,) = evaluate_runs(["a"], targets=Target.risk("too_early", epsilon=0.2, delta=0.1))
     assert kept["certificate"]["certified"] and "note" not in kept and kept["flops_fraction"] < 0.9
-    (none,) = evaluate_runs(["a"], risk="too_early", epsilon=0.001)
+    (none,) = evaluate_runs(["a"], targets=Target.risk("too_early", epsilon=0.001))
     assert none["certificate"]["certified"] is False and none["note"].startswith("no threshold can be certified")
     assert "none certified" in table([none])[-1] and none["mean_exit"] == 4
 
 
 def test_all_policies_side_by_side(root: Path) -> None:
     rows = evaluate_policies(["a"])
-    wishes = len(ALL_WISHES)
-    assert len(rows) == wishes * (len(POLICIES) + 2)
+    columns = len(TARGETS)
+    assert len(rows) == columns * (len(POLICIES) + 2)
     assert list(dict.fromkeys(row["policy"] for row in rows)) == list(POLICIES)
     run, seen = load_run("a"), {(row["policy"], describe(row["target"])): row for row in rows}
     for name in POLICIES:
-        for wish in ALL_WISHES:
-            policy = fit_policy(run.record("val"), name, **wish)  # type: ignore[arg-type]
+        for target in TARGETS:
+            policy = fit_policy(run.record("val"), name, target=target)
             expected = summarise(run.record("test"), policy.exits(run.record("test")))
-            row = seen[name, describe(wish)]
+            row = seen[name, target.describe()]
             assert (row["accuracy"], row["flops_fraction"]) == (expected["accuracy"], expected["flops_fraction"])
     lines = policy_table(rows)
     assert len(lines) == 2 + len(POLICIES) + 2 and len({len(line) for line in lines}) == 1
@@ -198,7 +198,7 @@ def test_all_policies_side_by_side(root: Path) -> None:
     assert cells[-1][1] == "oracle (bound)"
     assert cells[-1][3] == f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %"
     make_record(60, 4, with_logits=False).save(root / "a" / "records" / "val", force=True)
-    assert len(evaluate_policies(["a"])) == wishes * (len(POLICIES) + 1)  # temperatures need logits
+    assert len(evaluate_policies(["a"])) == columns * (len(POLICIES) + 1)  # temperatures need logits
     make_run(root, "dear", flops=(600.0, 800.0, 1000.0, 1200.0))
     few = evaluate_policies(["dear"])
     assert {describe(row["target"]).split(",")[0] for row in few} == {"70 %", "drop 1 %"}

@@ -1,4 +1,4 @@
-"""Every field of the config is an option, and says so truthfully; policy and wish are the same options everywhere."""
+"""Every field of the config is an option, and says so truthfully; policy and target are the same options everywhere."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typer.testing import CliRunner
 
 from dmpo_explore.cli.options import (
     CONFIG,
-    WISH,
+    TARGET,
     config_from,
     config_options,
     numbers,
-    wish_from,
-    wish_options,
+    target_from,
+    target_options,
 )
 from dmpo_explore.cli.root import app
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
+from dmpo_explore.fitting.target import Target
 
 NOTHING = dict.fromkeys(CONFIG.values())
 
@@ -83,46 +84,50 @@ def test_the_signature_has_no_rest() -> None:
     assert "settings" not in parameters and next(iter(parameters)) == "name" and set(NOTHING) < set(parameters)
 
 
-def test_a_wish_is_typed_the_same_everywhere() -> None:
+def test_a_target_is_typed_the_same_everywhere() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     options = {name: {o.name: o for o in commands[name].params} for name in ("evaluate", "predict", "export")}
     assert "May be repeated" in options["evaluate"].pop("flops").help  # its own
     for name, found in options.items():
-        for wish in WISH.keys() - ({"flops"} if name == "evaluate" else set()):
-            assert (found[wish].default, found[wish].help) == WISH[wish][1:]
+        for option in TARGET.keys() - ({"flops"} if name == "evaluate" else set()):
+            assert (found[option].default, found[option].help) == TARGET[option][1:]
 
 
-def make_wishing(seen: dict[str, Any]) -> typer.Typer:
+def make_app_with_a_target(seen: dict[str, Any]) -> typer.Typer:
     app = typer.Typer()
 
     @app.command()
-    @wish_options
+    @target_options
     def command(flops: Annotated[list[float] | None, typer.Option()] = None, **settings: Any) -> None:
-        seen.update(settings, own=flops, wish=wish_from(settings))
+        seen.update(settings, own=flops, target=target_from(settings))
 
     return app
 
 
 @pytest.mark.parametrize(
-    ("typed", "wish"),
+    ("typed", "target"),
     [
-        ("", {}),
-        ("--flops 0.3 --flops 0.5", {}),
+        ("", None),
+        ("--flops 0.3 --flops 0.5", None),
         (
             "--accuracy-drop 0.01 --per-exit --calibrate",
-            {"accuracy_drop": 0.01, "per_exit": True, "temperatures": "fit"},
+            Target.accuracy_drop(0.01, per_exit=True, calibrate=True),
         ),
-        ("--shares 0.5,0.5 --epsilon 0.1", {"shares": [0.5, 0.5]}),
-        ("--threshold 0.9", {"threshold": [0.9]}),
-        ("--risk too_early --delta 0.1", {"risk": "too_early", "epsilon": 0.01, "delta": 0.1}),
+        ("--shares 0.5,0.5 --epsilon 0.1", Target.shares([0.5, 0.5])),
+        ("--threshold 0.9", Target.threshold(0.9)),
+        ("--risk too_early --delta 0.1", Target.risk("too_early", delta=0.1)),
     ],
 )
-def test_what_is_typed_reaches_the_wish(typed: str, wish: dict[str, Any]) -> None:
+def test_what_is_typed_reaches_the_target(typed: str, target: Target | None) -> None:
     seen: dict[str, Any] = {}
-    result = CliRunner().invoke(make_wishing(seen), [*typed.split(), "--policy", "margin"])
+    result = CliRunner().invoke(make_app_with_a_target(seen), [*typed.split(), "--policy", "margin"])
     assert result.exit_code == 0, result.output
-    assert seen["wish"] == wish and seen["policy"] == "margin" and "flops" not in seen
-    assert wish_from(seen | {"flops": 0.3}) == wish | {"flops": 0.3}
+    assert seen["target"] == target and seen["policy"] == "margin" and "flops" not in seen
+    if target is None:
+        assert target_from(seen | {"flops": 0.3}) == Target.flops(0.3)
+        return
+    with pytest.raises(ValueError, match="give exactly one of"):
+        target_from(seen | {"flops": 0.3})
 
 
 def test_numbers() -> None:

@@ -225,7 +225,7 @@ def test_the_default_table_and_several_budgets(runs: Path) -> None:
     assert len(json.loads(call("evaluate", "mine", "--flops", 0.8, "--flops", 0.9, "--json").stdout)) == 2
 
 
-def test_every_kind_of_wish_on_either_split(runs: Path) -> None:
+def test_every_kind_of_target_on_either_split(runs: Path) -> None:
     def ask(*options: Any) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(call("evaluate", "mine", *options, "--json").stdout)
         return answer
@@ -256,7 +256,9 @@ def test_against_another_run(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--flops", 0.01], "run 'mine': flops=0.01 cannot be met: leaving at exit 1 always costs"),
+        (["--flops", 0.01], "run 'mine': flops=0.01 cannot be met: exit 1 alone costs"),
+        (["--flops", 7], "flops=7 is above this run's full depth, which costs"),
+        (["--flops", 7], "did you mean 0.07?"),
         (["--flops", -1], "must be a fraction"),
         (["--flops", "nan"], "must be a fraction"),
         (["--flops", "x"], "--flops"),
@@ -266,7 +268,7 @@ def test_against_another_run(runs: Path) -> None:
         (["--threshold", "0.5,0.5,0.5"], "3 thresholds; 2 exits need 1"),
         (["--threshold", "7"], "must be a number from"),
         (["--threshold", "1.5", "--policy", "patience"], "must be a whole number"),
-        (["--flops", 0.9, "--accuracy-drop", 0.1], "give one of"),
+        (["--flops", 0.9, "--accuracy-drop", 0.1], "give exactly one of"),
         (
             ["--policy", "confidance"],
             "unknown policy 'confidance'. Did you mean 'confidence'? Valid: budgeted, confidence, entropy",
@@ -275,7 +277,7 @@ def test_against_another_run(runs: Path) -> None:
         (["--against", "nobody"], "unknown run 'nobody'"),
     ],
 )
-def test_a_bad_wish_is_one_clear_error(runs: Path, options: list[Any], message: str) -> None:
+def test_a_bad_target_is_one_clear_error(runs: Path, options: list[Any], message: str) -> None:
     assert message in fails("evaluate", "mine", *options)
 
 
@@ -304,8 +306,8 @@ def test_predict_writes_csv(runs: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     silent = call("predict", "mine", pictures, "-o", out, "--device", "cpu", "--batch-size", 2)
     assert silent.stdout == "" and len(out.read_text().splitlines()) == 4
-    for wish in (["--flops", 0.9], ["--accuracy-drop", 0.1], ["--shares", "0.5,0.5"]):
-        assert len(call("predict", "mine", pictures, *wish, "--policy", "entropy").stdout.splitlines()) == 4
+    for target in (["--flops", 0.9], ["--accuracy-drop", 0.1], ["--shares", "0.5,0.5"]):
+        assert len(call("predict", "mine", pictures, *target, "--policy", "entropy").stdout.splitlines()) == 4
 
 
 def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, pictures: Path) -> None:
@@ -588,7 +590,7 @@ def test_guarantees_temperatures_and_thresholds_per_exit(runs: Path) -> None:
     done = call("evaluate", "mine", "--risk", "too_early", "--epsilon", 0.001, "--json")
     row = json.loads(done.stdout)
     assert row["certificate"]["certified"] is False and row["mean_exit"] == 2
-    assert "mine: no threshold can be certified; with this policy nobody leaves early" in done.stderr
+    assert "mine: no threshold can be certified; with this policy no image exits early" in done.stderr
     row = json.loads(call("evaluate", "mine", "--accuracy-drop", 0.5, "--per-exit", "--calibrate", "--json").stdout)
     assert len(row["temperatures"]) == 2 and row["target"]["per_exit"] is True
     assert "unknown risk 'harm'" in call("evaluate", "mine", "--risk", "harm", status=1).stderr

@@ -79,7 +79,7 @@ def expected(rows: list[dict[str, Any]]) -> list[list[str]]:
 @pytest.mark.parametrize("policy", list(choices.RULES))
 def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     app = start(runs="four,six,one", against="six", compute="62", policy=policy)
-    rows = evaluate_runs(["four", "six"], policy, flops=[0.62], against="six")
+    rows = evaluate_runs(["four", "six"], policy, targets=dx.Target.flops(0.62), against="six")
     assert shown(app)[:2] == expected(rows)
     assert not app.warning and not app.error
     assert answered(code(app, "sh").splitlines()[0]) == rows  # the command that the page offers
@@ -99,7 +99,7 @@ def test_the_program_gives_the_table(runs: Path) -> None:
 
 def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
     app = start(runs="one,four,six", against="one", compute="40")
-    rows = evaluate_runs(["four", "six"], flops=[0.4], against="one")
+    rows = evaluate_runs(["four", "six"], targets=dx.Target.flops(0.4), against="one")
     assert shown(app)[:2] == expected(rows)
     assert shown(app)[2][3] == "–" and shown(app)[2][1] == f"{dx.load_run('one').record('test').correct.mean():.2%}"
     assert "one has a single exit and is taken as it is." in texts(app)
@@ -120,7 +120,7 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
     assert app.session_state["runs"] == ["demo", "demo-naive", "demo-single"]
-    rows = evaluate_runs(["demo", "demo-naive"], flops=[0.3], against="demo-naive")
+    rows = evaluate_runs(["demo", "demo-naive"], targets=dx.Target.flops(0.3), against="demo-naive")
     assert shown(app)[:2] == expected(rows)
     assert tiles(app).count("<img ") == 24
     assert len(app.get("plotly_chart")) == 3
@@ -376,7 +376,7 @@ def evaluate_rows(visit: Visit, names: list[str], budget: float) -> list[dict[st
     """The library's numbers for the server's runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(visit.server.runs))
-        return evaluate_runs(names, flops=[budget], against=names[-1])
+        return evaluate_runs(names, targets=dx.Target.flops(budget), against=names[-1])
 
 
 def test_files_arrive(visit: Visit) -> None:
