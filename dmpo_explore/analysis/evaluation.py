@@ -189,9 +189,10 @@ def _row(run: Run, policy: str, target: Target, split: str, other: Run | None, *
 
 
 def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:
-    record = other.record(ours.record.meta.split)
+    split = ours.record.meta.split
+    record = other.record(split)
     if not same_images(ours.record, record):
-        raise ValueError(f"run {other.name!r} was not recorded on the same {record.meta.split} images")
+        raise ValueError(f"run {other.name!r} was not recorded on the same {split} images")
     if record.n_exits == 1:
         target = Target.full_depth()
     if not strict and not _can_meet(target, record):
