@@ -9,11 +9,10 @@
 # **Before.** You know what a classifier and a softmax are. Nothing else.
 
 # %% tags=["setup"]
+import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.figures.method import exit_predictions_figure
-from dmpo_explore.figures.trade_off import exit_histogram_figure
 from exercises.quickstart import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -32,8 +31,9 @@ pictures, names = run.image_set("test"), record.meta.class_names
 
 # %%
 image = 290
-answers = [names[label] for label in record.prediction[image]]
-exit_predictions_figure(
+names_of = np.array(names).take
+answers = names_of(record.prediction[image])
+dx.figures.exit_predictions_figure(
     pictures[image], answers, record.confidence[image], record.correct[image], exit=record.n_exits - 1
 )
 
@@ -53,10 +53,10 @@ exit_predictions_figure(
 # %% tags=["live"]
 def way_of(image, threshold):
     leaves = dx.fit_policy(val, threshold=threshold).exits(record)[image]
-    answers, right = [names[label] for label in record.prediction[image]], record.correct[image]
-    figure = exit_predictions_figure(pictures[image], answers, record.confidence[image], right, leaves, threshold)
+    seen = pictures[image], names_of(record.prediction[image]), record.confidence[image], record.correct[image]
     line = f"Image {image} shows: {names[record.labels[image]]}. With threshold {threshold:.2f} it leaves at"
-    return figure, f"{line} exit {leaves + 1} and costs {record.flops_fraction[leaves]:.0%} of the plain backbone."
+    text = f"{line} exit {leaves + 1} and costs {record.flops_fraction[leaves]:.0%} of the plain backbone."
+    return dx.figures.exit_predictions_figure(*seen, leaves, threshold), text
 
 
 live(way_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 0.3, 1.0, 0.7))
@@ -73,7 +73,7 @@ live(way_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 0
 policy = dx.fit_policy(val, flops=0.30)
 exits = policy.exits(record)
 right = record.correct[range(record.n_images), exits]
-exit_histogram_figure(exits, right, [f"exit {k + 1}" for k in range(record.n_exits)])
+dx.figures.exit_histogram_figure(exits, right, [f"exit {k + 1}" for k in range(record.n_exits)])
 
 # %% [markdown]
 # Most images leave at once, and most of those answers are right. In numbers:

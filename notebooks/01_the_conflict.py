@@ -18,10 +18,6 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures.inspection import depth_figure, gradient_conflict_figure, matrix_figure, probe_figure
-from dmpo_explore.figures.study import gradient_epochs_figure
-from dmpo_explore.inspection.probes import half_of, reconstruct
-from dmpo_explore.inspection.tokens import block_view
 from exercises.the_conflict import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -31,7 +27,7 @@ dx.fetch_weights(config.backbone)
 
 images = runs["demo"].inputs("test", range(240))
 labels = torch.tensor(runs["demo"].record("test").labels[:240])
-fitted = half_of(len(images))  # probes are fitted on this half and judged on the other
+fitted = dx.inspection.half_of(len(images))  # probes are fitted on this half and judged on the other
 
 # %% [markdown]
 # Three models stand on the same frozen ViT-S/14 with the same few trainable weights beside its own (the *tuning*, here
@@ -57,7 +53,7 @@ fitted = half_of(len(images))  # probes are fitted on this half and judged on th
 accuracy = {name: run.record("test").correct.mean(axis=0) for name, run in runs.items()}
 lines = {"demo (DMPO)": accuracy["demo"], "demo-naive": accuracy["demo-naive"]}
 lines["demo-single"] = [float("nan")] * 5 + list(accuracy["demo-single"])
-depth_figure(lines, "accuracy on test").update_yaxes(tickformat=".0%")
+dx.figures.depth_figure(lines, "accuracy on test").update_yaxes(tickformat=".0%")
 
 # %% [markdown]
 # The earlier a naive exit sits, the poorer it is. The last one lies 0.3 points below the single model, less than these
@@ -87,12 +83,12 @@ models = {"untuned": untuned} | {name: run.model() for name, run in runs.items()
 @cache
 def tokens(name):
     model = models[name]
-    return dx.stage_tokens(block_view(model, 2) if name == "demo-single" else model, images)
+    return dx.stage_tokens(dx.inspection.block_view(model, 2) if name == "demo-single" else model, images)
 
 
 # %%
 trunks = {name: dx.probe_stages(tokens(name), images, labels, sources=["trunk"]) for name in models}
-probe_figure(trunks)
+dx.figures.probe_figure(trunks)
 
 # %% [markdown]
 # Left, up is *worse*: the probe misses more of the grey mean (the axis is logarithmic). Right, up is better.
@@ -118,7 +114,7 @@ shown = [i for i in range(len(images)) if not fitted[i]]  # pictures that no pro
 
 @cache
 def seen(name, stage):
-    return reconstruct(tokens(name).patches(stage), images, (5, 5), fitted)
+    return dx.inspection.reconstruct(tokens(name).patches(stage), images, (5, 5), fitted)
 
 
 def missed(name, stage):
@@ -131,7 +127,8 @@ def what_is_left(exit, picture):
     names = ["demo-single", "demo-naive", "demo"]
     panels = {"picture": grey[shown[picture]]} | {name: seen(name, exit - 1)[shown[picture]] for name in names}
     line = ", ".join(f"{name} {missed(name, exit - 1):.1%}" for name in names)
-    return matrix_figure(panels, scale="picture").update_layout(height=320), f"exit {exit} · pixels missed: {line}"
+    figure = dx.figures.matrix_figure(panels, scale="picture").update_layout(height=320)
+    return figure, f"exit {exit} · pixels missed: {line}"
 
 
 live(what_is_left, exit=slider("exit", 1, 6, 6), picture=slider("picture", 0, 39, 8))
@@ -157,7 +154,7 @@ torch.manual_seed(0)
 fresh = dx.build_model(runs["demo-naive"].config.model, 10)
 asked = {"naive, before training": fresh, "naive, trained": models["demo-naive"], "DMPO, trained": models["demo"]}
 conflicts = {name: dx.gradient_conflict(model, images[few], labels[few]) for name, model in asked.items()}
-gradient_conflict_figure(conflicts)
+dx.figures.gradient_conflict_figure(conflicts)
 
 # %% [markdown]
 # Before training, the gradients are close to unrelated. In trained models the deep exits agree with the last one; the
@@ -181,7 +178,9 @@ conflicts["naive, trained"].round(3)
 # %%
 kept = Path("../benchmarks/results/study/core")
 arms = ("naive-both", "dmpo-uniform", "dmpo-no-bypass", "dmpo")
-gradient_epochs_figure({arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms})
+dx.figures.gradient_epochs_figure(
+    {arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms}
+)
 
 # %% [markdown]
 # Most lines rise, those of the deep exits most of all; the first exits hardly move. What lies below 0 on average lies

@@ -17,12 +17,6 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures.inspection import cka_figure, depth_figure, matrix_figure, probe_figure
-from dmpo_explore.figures.study import gains_figure
-from dmpo_explore.inspection.cka import cka_matrix
-from dmpo_explore.inspection.tokens import read_out
-from dmpo_explore.models.factory import build_reference
-from dmpo_explore.models.flops import measure_flops
 from exercises.bypass_decomposition import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -58,10 +52,10 @@ tokens = dx.stage_tokens(model, images)
 # `conv` bypass (64 wide) take: a half, a tenth, a fiftieth?
 
 # %%
-reference = build_reference(config, 10)
+reference = dx.models.build_reference(config, 10)
 rows = {}
 for kind in ("conv", "mlp", "ladder", "none"):
-    cost = measure_flops(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
+    cost = dx.models.measure_flops(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
     row = {"parameters of 5": cost.parameters["bypass"], "MFLOPs of one": cost.bypass[0] / 1e6}
     rows[kind] = row | {"of 2 blocks": cost.bypass[0] / cost.trunk[0]}
 costs = pd.DataFrame.from_dict(rows, orient="index")
@@ -79,10 +73,10 @@ costs.round(4)
 # %%
 maps = tokens.bypass_maps()
 panels = {f"exit {k + 1}": maps[k][8] for k in range(5)}
-matrix_figure(panels, scale="size").update_layout(height=260)
+dx.figures.matrix_figure(panels, scale="size").update_layout(height=260)
 
 # %%
-matrix_figure({"the picture": images[8].mean(dim=0)}, scale="picture").update_layout(height=260)
+dx.figures.matrix_figure({"the picture": images[8].mean(dim=0)}, scale="picture").update_layout(height=260)
 
 # %%
 pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 pictures").round(2)
@@ -109,16 +103,16 @@ kept = {
     name: [dx.linear_cka(t.patches(k)[:120].flatten(0, 1), plain.patches(k).flatten(0, 1)) for k in range(6)]
     for name, t in {"DMPO": tokens, "naive": naive}.items()
 }
-depth_figure(kept, "CKA with the untuned backbone").update_yaxes(range=[0, 1])
+dx.figures.depth_figure(kept, "CKA with the untuned backbone").update_yaxes(range=[0, 1])
 
 # %% [markdown]
 # And the whole square, DMPO's trunk against the untuned one: bright on the diagonal means that tuning moved a stage
 # little.
 
 # %%
-square = cka_matrix([tokens.patches(k)[:120] for k in range(6)], [plain.patches(k) for k in range(6)])
+square = dx.inspection.cka_matrix([tokens.patches(k)[:120] for k in range(6)], [plain.patches(k) for k in range(6)])
 names = [f"exit {k}" for k in range(1, 7)]
-cka_figure(square, [f"DMPO, {name}" for name in names], [f"untuned, {name}" for name in names])
+dx.figures.cka_figure(square, [f"DMPO, {name}" for name in names], [f"untuned, {name}" for name in names])
 
 # %% [markdown]
 # ## Does the bypass make early tokens like deep ones?
@@ -130,9 +124,10 @@ cka_figure(square, [f"DMPO, {name}" for name in names], [f"untuned, {name}" for 
 # %%
 last = [tokens.patches(5)[:120]]
 likeness = {
-    source: cka_matrix([tokens.patches(k, source)[:120] for k in range(6)], last)[:, 0] for source in ("trunk", "read")
+    source: dx.inspection.cka_matrix([tokens.patches(k, source)[:120] for k in range(6)], last)[:, 0]
+    for source in ("trunk", "read")
 }
-depth_figure(likeness, "CKA with the last stage's tokens").update_yaxes(range=[0, 1])
+dx.figures.depth_figure(likeness, "CKA with the last stage's tokens").update_yaxes(range=[0, 1])
 
 # %% [markdown]
 # It lies *below* at the early exits: the bypass does not imitate the deep stages. Before concluding that it is
@@ -143,7 +138,7 @@ depth_figure(likeness, "CKA with the last stage's tokens").update_yaxes(range=[0
 # %%
 probes = dx.probe_stages(tokens, images, labels)
 sources = {"trunk": probes[probes["source"] == "trunk"], "read (trunk + bypass)": probes[probes["source"] == "read"]}
-probe_figure(sources)
+dx.figures.probe_figure(sources)
 
 # %% [markdown]
 # The label is easier to read where the bypass has been added, above all at exit 1, and a little of the picture is
@@ -162,17 +157,20 @@ probe_figure(sources)
 
 # %% tags=["live"]
 def with_share(share):
-    right = (read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
+    right = (dx.inspection.read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
     lines = {f"share {share:.2f}": right, "as trained": as_trained}
-    figure = depth_figure(lines, "right of 240").update_yaxes(range=[0.4, 1], tickformat=".0%")
+    figure = dx.figures.depth_figure(lines, "right of 240").update_yaxes(range=[0.4, 1], tickformat=".0%")
     return figure, f"trunk + {share:.2f} × bypass: exit 1 has {right[0]:.1%} right, exit 2 {right[1]:.1%}"
 
 
-as_trained = (read_out(model, tokens).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
+as_trained = (dx.inspection.read_out(model, tokens).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
 live(with_share, share=slider("bypass share", 0.0, 1.5, 0.0, 0.05))
 
 # %% tags=["numbers"]
-off, on = ((read_out(model, tokens, share=s).argmax(dim=-1) == labels[:, None]).float().mean(dim=0) for s in (0.0, 1.0))
+off, on = (
+    (dx.inspection.read_out(model, tokens, share=s).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
+    for s in (0.0, 1.0)
+)
 numbers(
     bypass_of_two_blocks=float(costs["of 2 blocks"]["conv"]),
     parameters_of_five=int(costs["parameters of 5"]["conv"]),
@@ -198,7 +196,7 @@ numbers(
 
 # %%
 gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
-gains_figure(gains[gains["question"].str.startswith("gain of bypass")])
+dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")])
 
 # %% [markdown]
 # At the first exit: about a point, in every training. The first line is the *score*, the mean over all budgets from 30

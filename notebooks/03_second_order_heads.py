@@ -17,20 +17,6 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures.inspection import depth_figure, matrix_figure, predictor_compute_figure, spectrum_figure
-from dmpo_explore.figures.study import gains_figure
-from dmpo_explore.inspection.probes import half_of, ridge_accuracy
-from dmpo_explore.models.flops import count_flops
-from dmpo_explore.models.predictors import (
-    CovariancePredictor,
-    LinearPredictor,
-    MomentPredictor,
-    covariance,
-    cross_moments,
-    newton_schulz,
-    signed_sqrt,
-    upper_triangle,
-)
 from exercises.second_order_heads import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -45,7 +31,7 @@ with torch.no_grad():
     read, _ = stage.bypass(stage.trunk(model.embed(picture)))
     normed = stage.norm(read)  # (1, 26, 384): a class token and 25 patch tokens
     reduced = stage.predictor.reduce(normed[:, stage.prefix :])  # (1, 25, 48)
-sigma = covariance(reduced)
+sigma = dx.models.covariance(reduced)
 
 # %% [markdown]
 # That early exits read second-order statistics is the paper's (abstract). `moment` follows Moment Probing in the
@@ -63,15 +49,16 @@ sigma = covariance(reduced)
 # apart?
 
 # %%
-matrix_figure({"the picture": picture[0].mean(dim=0)}, scale="picture").update_layout(height=240)
+dx.figures.matrix_figure({"the picture": picture[0].mean(dim=0)}, scale="picture").update_layout(height=240)
 
 # %%
 panels = {"25 tokens × 48 channels": reduced[0], "their mean": reduced.mean(dim=1)}
-matrix_figure(panels, shared=False).update_layout(height=240)
+dx.figures.matrix_figure(panels, shared=False).update_layout(height=240)
 
 # %%
-matrix_figure(
-    {"covariance Σ, 48 × 48": sigma[0], "signed square root of each entry": signed_sqrt(sigma)[0]}, shared=False
+dx.figures.matrix_figure(
+    {"covariance Σ, 48 × 48": sigma[0], "signed square root of each entry": dx.models.signed_sqrt(sigma)[0]},
+    shared=False,
 )
 
 # %% [markdown]
@@ -93,8 +80,10 @@ root = vectors @ values.clamp_min(0).sqrt().diag() @ vectors.T  # exact
 floor = values.max() * 1e-6  # below this a float32 covariance is rounding
 
 # %%
-fifth = torch.linalg.eigvalsh(newton_schulz(sigma.double(), 5)[0])
-spectrum_figure({"Σ": values[values > floor], "√Σ, exact": values[values > floor].sqrt(), "5 iterations": fifth[-24:]})
+fifth = torch.linalg.eigvalsh(dx.models.newton_schulz(sigma.double(), 5)[0])
+dx.figures.spectrum_figure(
+    {"Σ": values[values > floor], "√Σ, exact": values[values > floor].sqrt(), "5 iterations": fifth[-24:]}
+)
 
 # %% [markdown]
 # 24: centring takes one dimension from 25 tokens. The root lifts small directions towards large ones, which is the
@@ -106,10 +95,10 @@ spectrum_figure({"Σ": values[values > floor], "√Σ, exact": values[values > f
 
 # %% tags=["live"]
 def iterate(n):
-    now = newton_schulz(sigma.double(), n)[0]
+    now = dx.models.newton_schulz(sigma.double(), n)[0]
     wrong = float((now - root).norm() / root.norm())
     panels = {f"after {n}": now, "exact √Σ": root, "difference × 10": 10 * (now - root)}
-    return matrix_figure(panels), f"{n} iterations: {wrong:.1%} away from the exact root"
+    return dx.figures.matrix_figure(panels), f"{n} iterations: {wrong:.1%} away from the exact root"
 
 
 live(iterate, n=slider("iterations", 1, 15, 5))
@@ -126,16 +115,16 @@ live(iterate, n=slider("iterations", 1, 15, 5))
 
 # %%
 torch.manual_seed(0)
-moment = MomentPredictor(stage.width, 10, stage.grid, stage.prefix, read="both")
+moment = dx.models.MomentPredictor(stage.width, 10, stage.grid, stage.prefix, read="both")
 with torch.no_grad():
     projected = moment.project(normed[:, stage.prefix :])  # (1, 25, 256)
     heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))  # (1, 25, 4, 64)
-    moments = cross_moments(heads)  # (1, 3, 64, 64)
+    moments = dx.models.cross_moments(heads)  # (1, 3, 64, 64)
     small = moment.convs(moments)  # (1, 3, 15, 15)
-matrix_figure({f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] for i in range(3)})
+dx.figures.matrix_figure({f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] for i in range(3)})
 
 # %%
-matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}).update_layout(height=300)
+dx.figures.matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}).update_layout(height=300)
 
 # %% [markdown]
 # Three different sets of channels meet, so nothing is symmetric: `moments` has 3 · 64² = 12,288 numbers, the vector
@@ -149,15 +138,15 @@ matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}).upd
 # %%
 shape = (stage.width, 10, stage.grid, stage.prefix)
 kinds = {
-    "linear": LinearPredictor(stage.width, 10, stage.prefix, "both"),
-    "covariance, signed root": CovariancePredictor(*shape, normalisation="sqrt"),
-    "covariance, Newton–Schulz": CovariancePredictor(*shape, normalisation="isqrt"),
+    "linear": dx.models.LinearPredictor(stage.width, 10, stage.prefix, "both"),
+    "covariance, signed root": dx.models.CovariancePredictor(*shape, normalisation="sqrt"),
+    "covariance, Newton–Schulz": dx.models.CovariancePredictor(*shape, normalisation="isqrt"),
     "moment": moment,
 }
 costs = pd.DataFrame(
     {
         "name": list(kinds),
-        "flops": [count_flops(head, normed) for head in kinds.values()],
+        "flops": [dx.models.count_flops(head, normed) for head in kinds.values()],
         "parameters": [sum(p.numel() for p in head.parameters()) for head in kinds.values()],
     }
 )
@@ -179,21 +168,25 @@ untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor
 tokens = dx.stage_tokens(untuned, images)
 
 
+ROOTS = dx.models.signed_sqrt, dx.models.newton_schulz
+
+
 def features(stage):
     patches = tokens.patches(stage)
     small = patches @ torch.pca_lowrank(patches.flatten(0, 1), 48)[2]  # without labels, so from all pictures
-    second, isqrt = (upper_triangle(f(covariance(small))) for f in (signed_sqrt, newton_schulz))
+    second, isqrt = (dx.models.upper_triangle(root(dx.models.covariance(small))) for root in ROOTS)
     first = patches.mean(dim=1)
     return {"mean": first, "signed root": second, "Newton–Schulz": isqrt, "mean + root": torch.cat((first, second), 1)}
 
 
 # %%
 torch.manual_seed(0)
-halves = [half_of(300, seed) for seed in range(3)]
+halves = [dx.inspection.half_of(300, seed) for seed in range(3)]
 gains = pd.DataFrame(
-    {name: sum(ridge_accuracy(x, labels, h) for h in halves) / 3 for name, x in features(k).items()} for k in range(6)
+    {name: sum(dx.inspection.ridge_accuracy(x, labels, h) for h in halves) / 3 for name, x in features(k).items()}
+    for k in range(6)
 )
-depth_figure(gains.to_dict("list"), "label found").update_yaxes(tickformat=".0%")
+dx.figures.depth_figure(gains.to_dict("list"), "label found").update_yaxes(tickformat=".0%")
 
 # %% [markdown]
 # At the first exits the covariance finds several points more than the mean, from the same tokens; behind them the
@@ -202,14 +195,14 @@ depth_figure(gains.to_dict("list"), "label found").update_yaxes(tickformat=".0%"
 
 # %%
 found = [gains[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
-predictor_compute_figure(costs.iloc[:3].assign(accuracy=found))
+dx.figures.predictor_compute_figure(costs.iloc[:3].assign(accuracy=found))
 
 # %% [markdown]
 # (The linear head is charged for class token and mean, its probe reads the mean alone; the covariance heads read class
 # token and mean as well. No point for `moment`: random convolutions say nothing about a trained head.)
 
 # %% tags=["numbers"]
-five = newton_schulz(sigma.double(), 5)[0]
+five = dx.models.newton_schulz(sigma.double(), 5)[0]
 numbers(
     linear_flops=int(costs["flops"][0]),
     covariance_flops=int(costs["flops"][1]),
@@ -231,7 +224,7 @@ numbers(
 
 # %%
 gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
-gains_figure(gains[gains["question"].str.startswith("gain of second-order")])
+dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of second-order")])
 
 # %% [markdown]
 # The first exit, by nearly three points: mean and class token alone tell it too little after two blocks. At 30 % of

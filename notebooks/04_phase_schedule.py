@@ -14,11 +14,6 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.figures.inspection import depth_figure
-from dmpo_explore.figures.method import schedule_figure
-from dmpo_explore.figures.study import gains_figure
-from dmpo_explore.figures.training import history_figure
-from dmpo_explore.training.schedules import SCHEDULES, loss_weights
 from exercises.phase_schedule import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider
 
@@ -37,9 +32,9 @@ EPOCHS = 100  # as in the authors' release
 
 # %% tags=["live"]
 def drawn(schedule, ratio, exits, epoch):
-    weights = [loss_weights(schedule, e, EPOCHS, exits, phase_ratio=ratio) for e in range(EPOCHS)]
+    weights = [dx.training.loss_weights(schedule, e, EPOCHS, exits, phase_ratio=ratio) for e in range(EPOCHS)]
     shown = "  ".join(f"{weight:.2f}" for weight in weights[epoch - 1])
-    return schedule_figure(
+    return dx.figures.schedule_figure(
         weights, epoch - 1
     ), f"{schedule}, epoch {epoch}: λ = {shown}, sum {sum(weights[epoch - 1]):.2f}"
 
@@ -49,7 +44,7 @@ live(
     epoch=slider("epoch", 1, EPOCHS, 63),
     ratio=slider("first phase", 0.0, 1.0, 0.5),
     exits=slider("exits", 1, 8, 4),
-    schedule=choice("schedule", list(SCHEDULES), "linear"),
+    schedule=choice("schedule", list(dx.training.SCHEDULES), "linear"),
 )
 
 # %% [markdown]
@@ -60,7 +55,7 @@ live(
 # These are the numbers to check against:
 
 # %% tags=["numbers"]
-release = np.array([loss_weights("linear", e, EPOCHS, 4) for e in range(EPOCHS)])
+release = np.array([dx.training.loss_weights("linear", e, EPOCHS, 4) for e in range(EPOCHS)])
 numbers(
     exit_1_at_the_start=release[0, 0],
     exit_1_at_the_end=release[-1, 0],
@@ -81,7 +76,7 @@ numbers(
 # (10 %), or higher? And exit 6, whose weight falls from 2.00 to 0.27: will it get worse?
 
 # %%
-history_figure(dx.load_run("demo").history())
+dx.figures.history_figure(dx.load_run("demo").history())
 
 # %% [markdown]
 # Left: the hand-over. Right: after an epoch with a weight of 0.01 exit 1 is far from chance (below we shall see why).
@@ -112,7 +107,7 @@ def trained(schedule):
 
 accuracy = {schedule: trained(schedule) for schedule in ("linear", "deep-only", "early-only")}
 over_time = {schedule: [exits[0] for exits in epochs] for schedule, epochs in accuracy.items()}
-depth_figure(over_time, "accuracy of exit 1 on val", x=[f"epoch {e}" for e in range(1, 9)])
+dx.figures.depth_figure(over_time, "accuracy of exit 1 on val", x=[f"epoch {e}" for e in range(1, 9)])
 
 # %% [markdown]
 # A weight 150 times smaller, and hardly a difference. Were you surprised? The reason is the optimiser: AdamW divides
@@ -129,7 +124,7 @@ for weight in (0.01, 1.5):
         (weight * w**2).sum().backward()
         optimiser.step()
         paths[f"λ = {weight}"].append(w.item())
-depth_figure(paths, "w after each step", x=[f"step {e}" for e in range(1, 9)])
+dx.figures.depth_figure(paths, "w after each step", x=[f"step {e}" for e in range(1, 9)])
 
 # %% [markdown]
 # So a loss weight does not say *how fast an exit learns*. It says *whose wishes win where exits share parameters*: in
@@ -138,7 +133,7 @@ depth_figure(paths, "w after each step", x=[f"step {e}" for e in range(1, 9)])
 # **Predict.** Where will `early-only` be worse than the other two, if anywhere?
 
 # %%
-depth_figure({schedule: epochs[-1] for schedule, epochs in accuracy.items()}, "accuracy on val, last epoch")
+dx.figures.depth_figure({schedule: epochs[-1] for schedule, epochs in accuracy.items()}, "accuracy on val, last epoch")
 
 # %% [markdown]
 # `early-only` never let the deep exits shape the trunk, and its right end shows it, faintly. With 143 validation images
@@ -154,7 +149,7 @@ depth_figure({schedule: epochs[-1] for schedule, epochs in accuracy.items()}, "a
 
 # %%
 gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
-gains_figure(gains[gains["question"].str.startswith("gain of two-phase")])
+dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of two-phase")])
 
 # %% [markdown]
 # It does not pay, as far as three trainings can tell: the last line lies around 0. The first line is the *score*, the

@@ -13,11 +13,6 @@ import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_error, reliability_table
-from dmpo_explore.figures.method import flips_figure, nominal_figure
-from dmpo_explore.figures.reliability import reliability_figure
-from dmpo_explore.figures.trade_off import trade_off_figure
-from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 from exercises.thresholds_and_compute import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider
 
@@ -35,7 +30,7 @@ curves = {name: dx.trade_off(test, name) for name in ("confidence", "entropy", "
 # **Predict.** Order the rules by how good they are. How much room is there between the best of them and the oracle?
 
 # %%
-trade_off_figure(curves | {name: dx.trade_off(test, name) for name in ("random", "oracle")})
+dx.figures.trade_off_figure(curves | {name: dx.trade_off(test, name) for name in ("random", "oracle")})
 
 # %% [markdown]
 # The three that read probabilities lie close together: *which* score you read hardly matters here. Patience cannot
@@ -55,7 +50,7 @@ def fitted(policy, budget):
     chosen = dx.fit_policy(val, policy, flops=budget)
     seen = dx.summarise(test, chosen.exits(test))
     line = f"{policy}, at most {budget:.0%}: threshold {chosen.thresholds[0]:.4g}, used {seen['flops_fraction']:.1%},"
-    return trade_off_figure({policy: curves[policy]}, seen), f"{line} {seen['accuracy']:.2%} right"
+    return dx.figures.trade_off_figure({policy: curves[policy]}, seen), f"{line} {seen['accuracy']:.2%} right"
 
 
 live(fitted, budget=slider("budget", 0.18, 1.1, 0.3, 0.01), policy=choice("policy", list(curves)))
@@ -81,7 +76,7 @@ def planned(share, source):
 
 plans = (0.2, 0.35, 0.5, 0.65, 0.8)
 tables = {run.name: pd.DataFrame([planned(share, run) for share in plans]) for run in (demo, naive)}
-nominal_figure({f"thresholds of {name}": table for name, table in tables.items()})
+dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tables.items()})
 
 # %% [markdown]
 # A threshold belongs to the model, and to the kind of images, on which it was fitted. That is why everything in this
@@ -117,17 +112,20 @@ pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, nam
 # **Predict.** Which exit will lie farthest from its diagonal? On which side?
 
 # %%
-temperatures = fit_temperatures(val)
-after = tempered_record(test, temperatures)
-both = {"as trained": reliability_table(test, 10), "with temperature": reliability_table(after, 10)}
-reliability_figure(both).update_layout(height=560)
+temperatures = dx.fitting.fit_temperatures(val)
+after = dx.fitting.tempered_record(test, temperatures)
+both = {
+    "as trained": dx.analysis.reliability_table(test, 10),
+    "with temperature": dx.analysis.reliability_table(after, 10),
+}
+dx.figures.reliability_figure(both).update_layout(height=560)
 
 # %% [markdown]
 # A *temperature* divides the logits of an exit before the softmax; it is fitted on val, one per exit, and changes no
 # answer, only how sure it sounds. The calibration error is the mean distance from the diagonal:
 
 # %%
-errors = {"as trained": calibration_error(test), "with temperature": calibration_error(after)}
+errors = {"as trained": dx.analysis.calibration_error(test), "with temperature": dx.analysis.calibration_error(after)}
 table = pd.DataFrame(errors, index=[f"exit {k + 1}" for k in range(test.n_exits)])
 table.assign(temperature=temperatures).round(3)
 
@@ -139,7 +137,7 @@ table.assign(temperature=temperatures).round(3)
 # **Predict.** From exit 5 to exit 6: more of these or more of those?
 
 # %%
-flips_figure(test.correct)
+dx.figures.flips_figure(test.correct)
 
 # %% [markdown]
 # Going on is a trade, not a gain, and at the end of this model a losing one. An image whose right answer is lost on the
@@ -152,8 +150,8 @@ numbers(
     compute_used=seen["flops_fraction"],
     overthought=seen["overthought"],
     some_exit_is_right=float(test.correct.any(axis=1).mean()),
-    calibration_error_exit_1=float(calibration_error(test)[0]),
-    calibration_error_exit_1_tempered=float(calibration_error(after)[0]),
+    calibration_error_exit_1=float(dx.analysis.calibration_error(test)[0]),
+    calibration_error_exit_1_tempered=float(dx.analysis.calibration_error(after)[0]),
 )
 
 # %% [markdown]

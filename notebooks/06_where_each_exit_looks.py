@@ -13,13 +13,6 @@ import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.attribution.methods import integrate_exits
-from dmpo_explore.figures.attribution import (
-    difference_maps_figure,
-    exit_maps_figure,
-    insertion_deletion_figure,
-    pathways_figure,
-)
 from exercises.where_each_exit_looks import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
@@ -43,7 +36,7 @@ picture, x = run.image_set("test")[image], run.inputs("test", [image])[0]
 
 # %%
 maps = dx.compare_exits(model, x)
-exit_maps_figure(picture, maps.heat, exit_names)
+dx.figures.exit_maps_figure(picture, maps.heat, exit_names)
 
 # %% [markdown]
 # Orange speaks *for* the class, blue against it; all panels share one scale. Pixel maps are noisy. Summed over the 25
@@ -51,7 +44,7 @@ exit_maps_figure(picture, maps.heat, exit_names)
 
 # %%
 tokens = np.stack([a.tokens for a in maps.attributions])
-exit_maps_figure(picture, tokens, exit_names)
+dx.figures.exit_maps_figure(picture, tokens, exit_names)
 
 # %%
 table = {"logit difference": [a.difference for a in maps.attributions], "sum of the map": tokens.sum(axis=(1, 2))}
@@ -66,7 +59,7 @@ pd.DataFrame(table, index=exit_names).round(2)
 # **Predict.** Between which two neighbours will the map change most?
 
 # %%
-difference_maps_figure(picture, maps.differences(shares=True), exit_names, unit="difference of shares")
+dx.figures.difference_maps_figure(picture, maps.differences(shares=True), exit_names, unit="difference of shares")
 
 # %%
 pd.DataFrame(maps.similarity(), index=exit_names, columns=exit_names).round(2)
@@ -89,7 +82,7 @@ drops = np.stack([a.tokens for a in hidden.attributions])
 def strongest(exit, patches):
     size = np.abs(drops[exit - 1])
     shown = np.where(size >= np.sort(size.ravel())[-patches], drops[exit - 1], 0)
-    figure = exit_maps_figure(picture, shown[None], [f"exit {exit}"], scale=np.abs(drops).max(), unit="drop")
+    figure = dx.figures.exit_maps_figure(picture, shown[None], [f"exit {exit}"], scale=np.abs(drops).max(), unit="drop")
     line = f"The {patches} strongest patches of exit {exit} hold {np.abs(shown).sum() / size.sum():.0%} of it all."
     return figure.update_layout(height=380), line
 
@@ -108,7 +101,7 @@ live(strongest, exit=slider("exit", 1, record.n_exits, 1), patches=slider("patch
 last = record.n_exits - 1
 plain = dx.attribute(model, x, last, target=maps.target, method="saliency")
 checked = {a.method: a.quality(samples=32, perturbations=1, orders=4) for a in (hidden.attributions[last], plain)}
-insertion_deletion_figure(checked["feature_ablation"])
+dx.figures.insertion_deletion_figure(checked["feature_ablation"])
 
 # %%
 columns = ["unexplained", "max_sensitivity", "insertion_area", "random_insertion_area", "deletion_area"]
@@ -125,7 +118,7 @@ pd.DataFrame({name: {c: getattr(q, c) for c in columns} for name, q in checked.i
 
 # %%
 first = maps.attributions[0].question
-few = integrate_exits(model, x[None], first.baseline, maps.target, steps=16, batch=16)
+few = dx.attribution.integrate_exits(model, x[None], first.baseline, maps.target, steps=16, batch=16)
 deltas = {"delta, 16 steps": [delta for _, delta in few], "delta above": [a.delta for a in maps.attributions]}
 pd.DataFrame({**deltas, "logit difference": [a.difference for a in maps.attributions]}, index=exit_names).round(2)
 
@@ -151,7 +144,7 @@ for wrong in ({"method": "layer_grad_cam"}, {"method": "deep_lift"}, {"method": 
 
 # %%
 ways = dx.attribute_pathways(model, x, target=maps.target, steps=64)
-pathways_figure(ways.trunk, ways.bypass, exit_names, ways.difference)
+dx.figures.pathways_figure(ways.trunk, ways.bypass, exit_names, ways.difference)
 
 # %% [markdown]
 # ## Which images leave early, and why
@@ -170,10 +163,14 @@ pair = [int(np.flatnonzero(exits == k)[0]) for k in (0, last)]
 inputs = run.inputs("test", pair)
 first_look = [dx.attribute(model, inputs[i], 0, method="feature_ablation") for i in range(2)]
 said = [f"{names[a.target]} ({record.confidence[i, 0]:.2f} sure)" for a, i in zip(first_look, pair, strict=True)]
-exit_maps_figure(run.image_set("test")[pair[1]], first_look[1].tokens[None], [f"stays: exit 1 says {said[1]}"])
+dx.figures.exit_maps_figure(
+    run.image_set("test")[pair[1]], first_look[1].tokens[None], [f"stays: exit 1 says {said[1]}"]
+)
 
 # %%
-exit_maps_figure(run.image_set("test")[pair[0]], first_look[0].tokens[None], [f"leaves: exit 1 says {said[0]}"])
+dx.figures.exit_maps_figure(
+    run.image_set("test")[pair[0]], first_look[0].tokens[None], [f"leaves: exit 1 says {said[0]}"]
+)
 
 # %% [markdown]
 # What makes an image leave is its confidence, which weighs *all* classes. A map of one class shows what speaks for that

@@ -16,10 +16,6 @@ from pathlib import Path
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.data.torch_loaders import make_transform
-from dmpo_explore.figures.inspection import matrix_figure
-from dmpo_explore.figures.trade_off import trade_off_figure
-from dmpo_explore.figures.training import history_figure
 from exercises.your_own_images import check_1, check_2, check_3
 from interactive import live, numbers, slider
 from own_pictures import make_pictures
@@ -51,8 +47,9 @@ pd.DataFrame(per_class).set_axis(splits["train"].class_names).T
 # %% tags=["live"]
 def seen_by_the_model(picture, side):
     pixels = dx.load_images("pictures", "train")[picture]
-    sees = make_transform(dx.Preprocess(side, mean=(0, 0, 0), std=(1, 1, 1)))(pixels)
-    figure = matrix_figure({"the file": pixels[..., 0], "the model's view": sees[0]}, scale="picture", shared=False)
+    sees = dx.data.make_transform(dx.Preprocess(side, mean=(0, 0, 0), std=(1, 1, 1)))(pixels)
+    views = {"the file": pixels[..., 0], "the model's view": sees[0]}
+    figure = dx.figures.matrix_figure(views, scale="picture", shared=False)
     return figure, f"side {side}: {(side // 14) ** 2} patches, {3 * side**2:,} numbers"
 
 
@@ -74,7 +71,7 @@ config = dx.Config(
 )
 dx.fetch_weights(config.model.backbone)
 run = dx.train(config, "mine")
-history_figure(run.history())
+dx.figures.history_figure(run.history())
 
 # %% [markdown]
 # `flip=False` is not a detail: a mirrored digit is another digit, or none. What may be changed about your pictures only
@@ -87,7 +84,7 @@ history_figure(run.history())
 # %%
 for split in ("val", "test"):
     dx.record_run(run, split)
-trade_off_figure({"mine, on test": dx.trade_off(run.record("test"))})
+dx.figures.trade_off_figure({"mine, on test": dx.trade_off(run.record("test"))})
 
 # %% [markdown]
 # Every step of this staircase is one of 40 test pictures, so do not read much into it. These digits are easy: the first

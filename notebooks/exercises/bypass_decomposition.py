@@ -6,16 +6,16 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import dmpo_explore as dx
 from exercises import exercise
 
 
 @exercise
 def check_1(answer: Callable[[int, int], int]) -> str:
     """Nearly all of it is in the two linear layers, so it grows with width × hidden width."""
-    from dmpo_explore.models.bypass import ConvBypass
 
     for width, hidden in ((384, 64), (16, 4), (5, 7)):
-        expected = sum(p.numel() for p in ConvBypass(width, hidden, (2, 2), 1).parameters())
+        expected = sum(p.numel() for p in dx.models.ConvBypass(width, hidden, (2, 2), 1).parameters())
         if answer(width, hidden) != expected:
             return f"width {width}, hidden {hidden}: you have {answer(width, hidden):,}; mind the biases and the norm"
     return ""
@@ -26,15 +26,13 @@ def check_2(answer: Callable[[Any], Any]) -> str:
     """Stretch one direction far enough and it is all that CKA sees, though nothing was lost."""
     import torch
 
-    from dmpo_explore.inspection.cka import linear_cka
-
     rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     image, identity = answer(rows), answer(torch.eye(8, dtype=torch.float64))
     if not torch.allclose(rows @ identity, image, atol=1e-6 * float(image.abs().max())):
         return "that is not a linear map of each row"
     if torch.linalg.matrix_rank(identity) < 8:
         return "that map cannot be undone: some direction is lost"
-    value = linear_cka(rows, image)
+    value = dx.linear_cka(rows, image)
     return "" if value < 0.5 else f"CKA is still {value:.2f}; rotations and a common scale leave it at 1"
 
 
@@ -49,11 +47,10 @@ def most_broken() -> int:
     """The exit, from 1, where most pictures go from right to wrong without bypass."""
     import torch
 
-    import dmpo_explore as dx
-    from dmpo_explore.inspection.tokens import read_out
-
     run = dx.load_run("demo")
     model, labels = run.model(), torch.tensor(run.record("test").labels[:240])
     tokens = dx.stage_tokens(model, run.inputs("test", range(240)))
-    on, off = (read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None] for share in (1.0, 0.0))
+    on, off = (
+        dx.inspection.read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None] for share in (1.0, 0.0)
+    )
     return int((on & ~off).sum(dim=0).argmax()) + 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dmpo_explore.training.schedules import loss_weights
+import dmpo_explore as dx
 from exercises import exercise
 
 EPOCHS = 100
@@ -15,7 +15,7 @@ EPOCHS = 100
 @exercise
 def check_1(answer: int) -> str:
     """Geometric steps keep a small weight small for long: later than with straight lines."""
-    weights = np.array([loss_weights("exponential", e, EPOCHS, 4) for e in range(EPOCHS)])
+    weights = np.array([dx.training.loss_weights("exponential", e, EPOCHS, 4) for e in range(EPOCHS)])
     above = weights[:, 0] > weights[:, 3]
     return "" if int(answer) == above.argmax() + 1 else f"there λ_1 is {weights[int(answer) - 1, 0]:.2f}; look around."
 
@@ -24,7 +24,7 @@ def check_1(answer: int) -> str:
 def check_2(answer: float) -> str:
     """The phase ratio is a trade: what the late phase gives to exit 1, the early one took from it."""
     ratio = float(answer)
-    mean = np.mean([loss_weights("switch", e, EPOCHS, 4, phase_ratio=ratio)[0] for e in range(EPOCHS)])
+    mean = np.mean([dx.training.loss_weights("switch", e, EPOCHS, 4, phase_ratio=ratio)[0] for e in range(EPOCHS)])
     return "" if abs(mean - 1) <= 0.01 else f"with {ratio:g} it is {mean:.3f} on average."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dmpo_explore as dx
 from exercises import exercise
 
 
@@ -13,9 +14,7 @@ def check_1(answer: int) -> str:
     """Weights grow with the square of the channels, which is why tokens are reduced first."""
     import torch
 
-    from dmpo_explore.models.predictors import upper_triangle
-
-    weights = {d: upper_triangle(torch.zeros(1, d, d)).shape[1] * 10 for d in (answer, answer + 1)}
+    weights = {d: dx.models.upper_triangle(torch.zeros(1, d, d)).shape[1] * 10 for d in (answer, answer + 1)}
     if weights[answer] > 10_000:
         return f"{answer} channels take {weights[answer]:,} weights"
     return "" if weights[answer + 1] > 10_000 else f"{answer + 1} channels still fit"
@@ -26,15 +25,15 @@ def check_2(answer: Callable[[Any], Any]) -> str:
     """The same as `dmpo_explore.models.predictors.covariance`, which does it for B pictures at once."""
     import torch
 
-    from dmpo_explore.models.predictors import covariance
-
     tokens = torch.randn(25, 6, generator=torch.Generator().manual_seed(0)) + 2
     result = answer(tokens)
     if result.shape != (6, 6):
         return f"a shape of {tuple(result.shape)}; 6 channels have a covariance of (6, 6)"
     if torch.allclose(result, tokens.T @ tokens / 25, atol=1e-5):
         return "that is the second moment around 0; a covariance is taken around the mean"
-    return "" if torch.allclose(result, covariance(tokens[None])[0], atol=1e-5) else "mind the divisor: N tokens"
+    return (
+        "" if torch.allclose(result, dx.models.covariance(tokens[None])[0], atol=1e-5) else "mind the divisor: N tokens"
+    )
 
 
 @exercise

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import dmpo_explore as dx
 from exercises import exercise
 
 
 @exercise
 def check_1(answer: int) -> str:
     """The shallower the exit, the more a reader of its own and second-order statistics are worth."""
-    import dmpo_explore as dx
 
     dmpo, naive = (dx.load_run(name).record("test").correct.mean(axis=0) for name in ("demo", "demo-naive"))
     return "" if answer == int((dmpo - naive).argmax()) + 1 else "compare record.correct.mean(axis=0), exit by exit"
@@ -43,9 +43,9 @@ def check_3(answer: float) -> str:
 @cache
 def class_token_accuracy() -> float:
     """Of a ridge probe on the class token behind exit 1 of demo-naive, as in the notebook."""
-    import dmpo_explore as dx
-    from dmpo_explore.inspection.probes import half_of, ridge_accuracy
 
     run, rows = dx.load_run("demo-naive"), range(240)
     tokens = dx.stage_tokens(run.model(), run.inputs("test", rows))
-    return ridge_accuracy(tokens.trunk[0][:, 0], run.record("test").labels[:240], half_of(240))
+    return dx.inspection.ridge_accuracy(
+        tokens.trunk[0][:, 0], run.record("test").labels[:240], dx.inspection.half_of(240)
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import dmpo_explore as dx
 from exercises import exercise
 
 
@@ -40,8 +41,6 @@ def check_3(answer: Callable[[Any], Any]) -> str:
 def _largest() -> int:
     import numpy as np
 
-    import dmpo_explore as dx
-
     run = dx.load_run("demo")
     maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [290])[0], method="feature_ablation")
     return int(np.argmax([np.abs(a.tokens).max() for a in maps.attributions])) + 1
@@ -49,7 +48,6 @@ def _largest() -> int:
 
 @cache
 def _least() -> str:
-    import dmpo_explore as dx
 
     run = dx.load_run("demo")
     record = run.record("test")

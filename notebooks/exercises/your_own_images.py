@@ -22,11 +22,11 @@ def check_2(answer: str) -> str:
     """Paste it into a terminal, and it trains."""
     from typer.main import get_command
 
-    from dmpo_explore.cli.root import app
-
     program, verb, *words = shlex.split(answer)
     if (program, verb) != ("dmpo-explore", "train"):
         return "it starts with `dmpo-explore train`."
+    from dmpo_explore.cli import app
+
     with get_command(app).commands["train"].make_context("train", words) as context:  # type: ignore[attr-defined]
         given = {key: str(context.params[key]) for key in ("data", "exits", "epochs", "name")}
     wanted = {"data": "pictures", "exits": "4,8,12", "epochs": "1", "name": "three"}

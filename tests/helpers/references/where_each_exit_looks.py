@@ -7,7 +7,6 @@ from functools import cache
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.attribution.exit_model import to_cells
 
 TOLERANCE = 1e-3  # logits of float32: threads and processors differ in the last digits
 
@@ -30,12 +29,12 @@ NAMES = dx.load_run("demo").record("test").meta.class_names
 ANSWERS = {
     1: int(np.abs(_maps()[0]).max(axis=(1, 2)).argmax()) + 1,
     2: NAMES[int(np.argmin(_shares()[1]))],
-    3: lambda heat: to_cells(heat, (5, 5)),
+    3: lambda heat: dx.attribution.to_cells(heat, (5, 5)),
 }
 WRONG = {
     1: int(np.abs(_maps()[0]).max(axis=(1, 2)).argmin()) + 1,
     2: NAMES[int(np.argmax(_shares()[1]))],
-    3: lambda heat: to_cells(heat, (5, 5), mean=True),
+    3: lambda heat: dx.attribution.to_cells(heat, (5, 5), mean=True),
 }
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.inspection.probes import half_of, patch_means, ridge_r2
 
 TOLERANCE = 0.01  # probes follow rounding, which differs between machines
 
@@ -29,7 +28,9 @@ def numbers() -> dict[str, float]:
     missed = {}
     for name in ("demo-naive", "demo"):
         last = dx.stage_tokens(runs[name].model(), images).patches(5)
-        missed[name] = 1 - ridge_r2(last, patch_means(images, (5, 5)), half_of(240))
+        missed[name] = 1 - dx.inspection.ridge_r2(
+            last, dx.inspection.patch_means(images, (5, 5)), dx.inspection.half_of(240)
+        )
     return {
         "naive_exit_1": float(accuracy["demo-naive"][0]),
         "dmpo_exit_1": float(accuracy["demo"][0]),

@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 
 import dmpo_explore as dx
-from dmpo_explore.models.factory import build_model, build_reference
-from dmpo_explore.models.flops import measure_flops
 from own_pictures import make_pictures
 
 
@@ -27,7 +25,7 @@ WRONG = {1: 900, 2: "dmpo-explore train --data pictures --exits 3 --epochs 1 --n
 
 def numbers() -> dict[str, float | int]:
     config = dx.ModelConfig(image_size=42, weights="random")  # costs do not depend on the weights
-    cost = measure_flops(build_model(config, 10), build_reference(config, 10))
+    cost = dx.models.measure_flops(dx.build_model(config, 10), dx.models.build_reference(config, 10))
     sizes = pictures(400)
     return {
         "training_pictures": sizes["train"],

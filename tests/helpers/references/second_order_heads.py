@@ -6,14 +6,6 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.models.flops import count_flops
-from dmpo_explore.models.predictors import (
-    CovariancePredictor,
-    LinearPredictor,
-    MomentPredictor,
-    covariance,
-    newton_schulz,
-)
 
 TOLERANCE = 1e-3  # the covariance follows rounding, which differs between machines
 
@@ -36,22 +28,22 @@ def numbers() -> dict[str, float | int]:
     stage = model.stages[0]
     width, grid, prefix = stage.width, stage.grid, stage.prefix
     heads = {
-        "linear": LinearPredictor(width, 10, prefix, "both"),
-        "covariance": CovariancePredictor(width, 10, grid, prefix),
-        "newton_schulz": CovariancePredictor(width, 10, grid, prefix, normalisation="isqrt"),
-        "moment": MomentPredictor(width, 10, grid, prefix, read="both"),
+        "linear": dx.models.LinearPredictor(width, 10, prefix, "both"),
+        "covariance": dx.models.CovariancePredictor(width, 10, grid, prefix),
+        "newton_schulz": dx.models.CovariancePredictor(width, 10, grid, prefix, normalisation="isqrt"),
+        "moment": dx.models.MomentPredictor(width, 10, grid, prefix, read="both"),
     }
     with torch.no_grad():
         read = stage.norm(dx.stage_tokens(model, run.inputs("test", [8])).read[0])
-        sigma = covariance(stage.predictor.reduce(read[:, prefix:])).double()
+        sigma = dx.models.covariance(stage.predictor.reduce(read[:, prefix:])).double()
     values, vectors = torch.linalg.eigh(sigma[0])
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     parameters = {name: sum(p.numel() for p in head.parameters()) for name, head in heads.items()}
     return {
-        **{f"{name}_flops": count_flops(head, read) for name, head in heads.items()},
+        **{f"{name}_flops": dx.models.count_flops(head, read) for name, head in heads.items()},
         "covariance_parameters": parameters["covariance"],
         "moment_parameters": parameters["moment"],
-        "wrong_after_5": float((newton_schulz(sigma, 5)[0] - root).norm() / root.norm()),
+        "wrong_after_5": float((dx.models.newton_schulz(sigma, 5)[0] - root).norm() / root.norm()),
     }
 
 

@@ -8,10 +8,6 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.inspection.cka import linear_cka
-from dmpo_explore.inspection.tokens import read_out
-from dmpo_explore.models.factory import build_reference
-from dmpo_explore.models.flops import measure_flops
 
 TOLERANCE = 0.01  # accuracies of 240 pictures and CKA follow rounding, which differs between machines
 
@@ -43,11 +39,11 @@ def numbers() -> dict[str, float | int]:
     run = dx.load_run("demo")
     config, model = run.config.model, run.model()
     images, labels = run.inputs("test", range(240)), torch.tensor(run.record("test").labels[:240])
-    cost = measure_flops(model, build_reference(config, 10))
+    cost = dx.models.measure_flops(model, dx.models.build_reference(config, 10))
     tokens = dx.stage_tokens(model, images)
     untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
     plain = dx.stage_tokens(untuned, images[:120]).patches(0)
-    off = read_out(model, tokens, share=0.0).argmax(dim=-1) == labels[:, None]
+    off = dx.inspection.read_out(model, tokens, share=0.0).argmax(dim=-1) == labels[:, None]
     maps = tokens.bypass_maps()
     return {
         "bypass_of_two_blocks": cost.bypass[0] / cost.trunk[0],
@@ -56,7 +52,7 @@ def numbers() -> dict[str, float | int]:
         "added_at_exit_5": float(maps[4].mean()),
         "right_at_exit_1": float(run.record("test").correct[:240, 0].mean()),
         "right_at_exit_1_switched_off": float(off[:, 0].float().mean()),
-        "cka_exit_1_with_untuned": linear_cka(tokens.patches(0)[:120].flatten(0, 1), plain.flatten(0, 1)),
+        "cka_exit_1_with_untuned": dx.linear_cka(tokens.patches(0)[:120].flatten(0, 1), plain.flatten(0, 1)),
     }
 
 

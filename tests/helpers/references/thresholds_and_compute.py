@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import calibration_error
-from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 
 DEMO, NAIVE = dx.load_run("demo"), dx.load_run("demo-naive")
 VAL, TEST = DEMO.record("val"), DEMO.record("test")
@@ -41,6 +39,8 @@ def numbers() -> dict[str, float]:
         "compute_used": seen["flops_fraction"],
         "overthought": seen["overthought"],
         "some_exit_is_right": float(TEST.correct.any(axis=1).mean()),
-        "calibration_error_exit_1": float(calibration_error(TEST)[0]),
-        "calibration_error_exit_1_tempered": float(calibration_error(tempered_record(TEST, fit_temperatures(VAL)))[0]),
+        "calibration_error_exit_1": float(dx.analysis.calibration_error(TEST)[0]),
+        "calibration_error_exit_1_tempered": float(
+            dx.analysis.calibration_error(dx.fitting.tempered_record(TEST, dx.fitting.fit_temperatures(VAL)))[0]
+        ),
     }
