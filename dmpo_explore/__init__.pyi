@@ -8,6 +8,8 @@ from . import inspection as inspection
 from . import jobs as jobs
 from . import models as models
 from . import policies as policies
+from . import pretrained as pretrained
+from . import runs as runs
 from . import search as search
 from . import training as training
 from .analysis.evaluation import evaluate_runs as evaluate_runs

@@ -194,11 +194,11 @@ WeightsStamp = tuple[str, int, int, int]  # folder, and which state of its weigh
 
 
 def model(run: dx.Run, device: str = "auto", merge: bool = False) -> dx.DMPO:
-    """The trained model, shared between sessions: nobody may change it, and who asks it takes `turn.taken`.
+    """The trained model, shared between sessions: nobody may change it, and use it inside `model_queue.exclusive_use`.
 
     Loading waits for its turn too. Raises as `Run.model`.
     """
-    with model_queue.taken("a model that is being loaded"):
+    with model_queue.exclusive_use("a model that is being loaded"):
         return _model(weights_stamp(run), device, merge)
 
 

@@ -1,4 +1,4 @@
-"""The image that a page is about: of the record, or sent by the reader."""
+"""Images that a page works on: rows of a record, and images that a user uploads."""
 
 from __future__ import annotations
 
@@ -11,62 +11,68 @@ from dmpo_explore_app.services import cache
 from PIL import Image
 
 import dmpo_explore as dx
-from dmpo_explore.data.image_files import read_image
-from dmpo_explore.utils.typing import Ints
+
+PREVIEW = 480  # pixels of the longer side of an uploaded image's preview
 
 
-def shuffled(images: int) -> Ints:
-    """(images,) a fixed order, so that who stays at an exit keeps their place when the threshold moves."""
-    return np.random.default_rng(0).permutation(images)
+def shuffled(n_images: int) -> npt.NDArray[np.int64]:
+    """(n_images,) fixed random order of rows, the same for every threshold."""
+    return np.random.default_rng(0).permutation(n_images)
 
 
 def number_of(record: dx.ExitRecord, row: int) -> int:
-    """Its position in the data's split, or the row where that was not recorded."""
+    """Position of the image at ``row`` in the data's split; the row itself where positions were not recorded."""
     return row if record.meta.indices is None else int(record.meta.indices[row])
 
 
-SHOWN = 480  # pixels of what is kept to be looked at
+class UploadedImage(NamedTuple):
+    """Image file that a user uploaded; it stays in the memory of the session.
 
-
-class Sent(NamedTuple):
-    """A picture that a reader sent, as it came, and small enough to be shown."""
+    Args:
+        data: the file's bytes. digest: their SHA-256. size: width and height in pixels. preview: (H, W, 3), at most
+            `PREVIEW` pixels.
+    """
 
     name: str
     data: bytes
     digest: str
-    size: tuple[int, int]  # width and height
-    shown: npt.NDArray[np.uint8]
+    size: tuple[int, int]
+    preview: npt.NDArray[np.uint8]
 
 
-class Subject(NamedTuple):
-    """What is asked about: an image of the record, or a picture that was sent."""
+class ChosenImage(NamedTuple):
+    """Image that a page works on: a row of the record of ``run`` and ``split``, or an uploaded one."""
 
     run: dx.Run
     split: str
-    row: int | None  # of the record
-    sent: Sent | None
+    row: int | None  # None for an uploaded image
+    upload: UploadedImage | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells it from others, whatever happens to the run meanwhile."""
-        what = self.row if self.sent is None else self.sent.digest
-        return *cache.weights_stamp(self.run), *cache.stamp(self.run, self.split), what
+        """Cache key: the states of the weights and of the record, and the image."""
+        which = self.row if self.upload is None else self.upload.digest
+        return *cache.weights_stamp(self.run), *cache.stamp(self.run, self.split), which
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) as it came; raises as `Run.image_set`."""
-        if self.sent is not None:
-            return read_image(self.sent.data, self.sent.name)
+        """(H, W, 3) uint8 at full size; raises as `Run.image_set`."""
+        if self.upload is not None:
+            return dx.data.read_image(self.upload.data, self.upload.name)
         return cache.pictures(self.run, self.split)[self.row or 0]
 
-    def to_look_at(self) -> npt.NDArray[np.uint8]:
-        """The same, or smaller."""
-        return self.pixels() if self.sent is None else self.sent.shown
+    def preview(self) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 for display, perhaps smaller than `pixels`; raises as that does."""
+        return self.pixels() if self.upload is None else self.upload.preview
+
+    def name(self, record: dx.ExitRecord) -> str:
+        """File name of an uploaded image, else split and number."""
+        return f"{self.split} image {number_of(record, self.row or 0)}" if self.upload is None else self.upload.name
 
 
-def sent(name: str, data: bytes) -> Sent:
-    """Check and keep what somebody sent; raises as `read_image`."""
-    pixels = read_image(data, name)
+def read_upload(name: str, data: bytes) -> UploadedImage:
+    """Decode and check an uploaded file; raises as `dx.data.read_image`."""
+    pixels = dx.data.read_image(data, name)
     small = Image.fromarray(pixels)
-    small.thumbnail((SHOWN, SHOWN))
+    small.thumbnail((PREVIEW, PREVIEW))
     size = (pixels.shape[1], pixels.shape[0])
-    return Sent(name, data, hashlib.sha256(data).hexdigest(), size, np.asarray(small))
+    return UploadedImage(name, data, hashlib.sha256(data).hexdigest(), size, np.asarray(small))

@@ -1,7 +1,7 @@
-"""The live run of a browser session: at most one, on a model that sessions share, in turns with all others.
+"""Live runs of this server: the early-exit model and the full model answer recorded images in turn.
 
-In: a run, a split, a policy, settings. Out: `Running` in ``st.session_state``, with what has to be said beside its
-numbers. It ends by itself when the session goes away, for then nobody looks any more (`live.IDLE`).
+A session holds at most one (state/live). A live run ends by itself when no page has read it for `dx.inference.IDLE`
+seconds.
 """
 
 from __future__ import annotations
@@ -10,39 +10,33 @@ import threading
 import weakref
 from dataclasses import dataclass
 
-import streamlit as st
 from dmpo_explore_app.services import cache, model_queue
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live import LiveRun, Look
-from dmpo_explore.inference.torch_live import load_average, open_arms
-from dmpo_explore.pretrained.weights import find_weights
-from dmpo_explore.runs.weights_file import read_weights_meta
 
-KEY = "_live"
-WHAT = "a live run"  # for whoever waits for its turn
-WAIT = 10.0  # seconds for the call that is under way when another live run is to begin
+PURPOSE = "a live run"  # in the model queue
+STOP_WAIT = 10.0  # seconds for the current call when a live run is stopped
 
-_ALL: weakref.WeakSet[LiveRun] = weakref.WeakSet()  # of all sessions of this server
+_ALL: weakref.WeakSet[dx.inference.LiveRun] = weakref.WeakSet()  # of all sessions of this server
 _GUARD = threading.Lock()
 
 
 @dataclass
-class Running:
-    """A live run and its circumstances.
+class LiveSession:
+    """A live run and the conditions under which it was measured.
 
     Args:
-        of: folder of the run, split. load: load average before it began. others: most live runs of other sessions that
-            were seen at work beside it.
+        record_key: folder of the run, and split. load: load average before the start, None where unknown.
+        others: largest number of live runs of other sessions at work at the same time.
     """
 
-    live: LiveRun
-    of: tuple[str, str]
+    live: dx.inference.LiveRun
+    record_key: tuple[str, str]
     load: float | None
     others: int = 0
 
-    def look(self) -> Look:
-        """`LiveRun.look`, and a glance at who else is at work."""
+    def look(self) -> dx.inference.Look:
+        """`LiveRun.look`; also updates ``others``."""
         look = self.live.look()
         if look.alive:
             with _GUARD:
@@ -50,46 +44,43 @@ class Running:
             self.others = max(self.others, working)
         return look
 
-
-def current() -> Running | None:
-    """This session's."""
-    found = st.session_state.get(KEY)
-    return found if isinstance(found, Running) else None
+    def stop(self) -> None:
+        """Stop the live run and wait for its current call."""
+        self.live.stop(STOP_WAIT)
 
 
-def start(run: dx.Run, split: str, policy: dx.Policy, *, batch_size: int, images: int | None, engine: str) -> Running:
-    """End this session's live run and begin another; raises as `loading.model` and `open_arms`."""
-    end()
-    load = load_average()
+def open_session(
+    run: dx.Run, split: str, policy: dx.Policy, *, batch_size: int, n_images: int | None, engine: str
+) -> LiveSession:
+    """A live run that is not started yet.
+
+    Args:
+        n_images: None runs until it is stopped.
+
+    Raises:
+        OSError, ValueError, RuntimeError: as `Run.model` and `dx.inference.open_arms`.
+    """
+    load = dx.inference.load_average()
     model = cache.model(run, merge=True)
-    arms = open_arms(run, split, model, batch_size, engine)
-    live = LiveRun(arms, cache.record(run, split), policy, images=images, turn=lambda: model_queue.taken(WHAT))
+    arms = dx.inference.open_arms(run, split, model, batch_size, engine)
+    record, queue = cache.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
+    live = dx.inference.LiveRun(arms, record, policy, images=n_images, turn=queue)
     with _GUARD:
         others = sum(one.working for one in _ALL)
         _ALL.add(live)
-    running = st.session_state[KEY] = Running(live, of(run, split), load, others)
-    live.start()
-    return running
+    return LiveSession(live, record_key(run, split), load, others)
 
 
-def end() -> None:
-    """End this session's live run, if there is one, and forget it."""
-    running = current()
-    if running is not None:
-        running.live.stop(WAIT)
-        del st.session_state[KEY]
-
-
-def of(run: dx.Run, split: str) -> tuple[str, str]:
-    """What `Running.of` has for these."""
+def record_key(run: dx.Run, split: str) -> tuple[str, str]:
+    """Which record a live run is compared with: `LiveSession.record_key`."""
     return str(run.path), split
 
 
-def hindrance(run: dx.Run) -> Exception | None:
-    """Why ``run`` has no model here, without loading it; the library's errors name the fix."""
+def unavailable_reason(run: dx.Run) -> Exception | None:
+    """Why the model of ``run`` cannot be loaded, found without loading it; None if it can be."""
     try:
-        read_weights_meta(run.path)
-        find_weights(run.config.model.backbone, run.config.model.weights)
+        dx.runs.read_weights_meta(run.path)
+        dx.pretrained.find_weights(run.config.model.backbone, run.config.model.weights)
     except (OSError, ValueError) as error:
         return error
     return None

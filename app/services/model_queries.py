@@ -1,14 +1,13 @@
-"""Ask a run's model about one picture: what every exit says, where it looks, how far that can be trusted.
+"""Queries to a run's model about one image: answers of all exits, attribution maps, and their quality.
 
-In: a `Subject`. Out: what the library answers, kept: for images of records by everybody, for pictures that were sent in
-their session only, and those leave nothing on the disk either. Every call takes its turn. Importing this imports no
-torch; asking does.
+Answers are cached: for images of a record across sessions; for uploaded images in their session, and not on disk.
+Every query goes through the model queue. Importing this module does not import torch; a query does.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -16,116 +15,117 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 from dmpo_explore_app.services import cache, model_queue
-from dmpo_explore_app.services.images import Subject
+from dmpo_explore_app.services.images import ChosenImage
 
 import dmpo_explore as dx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
-    from dmpo_explore.attribution.quality import Quality
-    from dmpo_explore.attribution.results import ExitComparison
-
 Progress = Callable[[int, int], None]
-HINDRANCES = (OSError, ValueError, RuntimeError, ImportError)  # of a model: not fetched, not ours, no memory left
-BATCH = 16  # rows at a time: few enough that the bar moves
-UNKNOWN = -1  # label of a picture that was sent
+UNAVAILABLE = (OSError, ValueError, RuntimeError, ImportError)  # weights missing, unsupported, out of memory
+BATCH = 16  # rows per forward pass, small so that progress is visible
+UNKNOWN = -1  # label of an uploaded image
 
 
 class Question(NamedTuple):
-    """Where do the exits look …"""
+    """Attribution settings: method, target class (0-based) and baseline."""
 
     method: str
-    target: int  # … for this class, 0-based
+    target: int
     baseline: str
 
 
-def seen(subject: Subject) -> npt.NDArray[np.uint8]:
-    """(S, S, 3): what the model sees, before the colours are normalised; the weights are not needed."""
-    key = ("seen", *subject.key)
-    kept = cache.kept(subject.sent is not None)
+def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
+    """(S, S, 3) uint8: the resized input of the model before colours are normalised; needs no weights.
+
+    Raises:
+        `UNAVAILABLE`: the image cannot be read, or there is no backbone of that name.
+    """
+    key, kept = ("model input", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
-    plain = replace(cache.preprocess(subject.run), mean=(0.0,) * 3, std=(1.0,) * 3)
-    image: npt.NDArray[np.uint8] = _transformed(subject, plain).mul(255).round().byte().permute(1, 2, 0).numpy()
-    kept.keep(key, image)
-    return image
+    unnormalised = replace(cache.preprocess(image.run), mean=(0.0,) * 3, std=(1.0,) * 3)
+    pixels: npt.NDArray[np.uint8] = _transformed(image, unnormalised).mul(255).round().byte().permute(1, 2, 0).numpy()
+    kept.keep(key, pixels)
+    return pixels
 
 
-def answers(subject: Subject, record: dx.ExitRecord) -> dx.ExitRecord:
-    """What every exit says now: a record of one image, with logits; its label is `UNKNOWN` if it was sent.
+def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
+    """Answers of all exits as a record of one image, with logits; the label of an uploaded image is `UNKNOWN`.
+
+    Args:
+        record: of the image's run and split, for its metadata.
 
     Raises:
-        `HINDRANCES`: as `Run.model`, or the picture cannot be read.
+        `UNAVAILABLE`: as `Run.model`, or the image cannot be read.
     """
-    key = ("answers", *subject.key)
-    kept = cache.kept(subject.sent is not None)
+    key, kept = ("answers", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
-    label = UNKNOWN if subject.row is None else int(record.labels[subject.row])
-    with model_queue.taken("an answer about one image"):
-        model = cache.model(subject.run)
-        image = _transformed(subject, model.preprocess)[None]
-        said = dx.record_split(model, [(image, np.array([label]))], replace(record.meta, indices=None))
-    kept.keep(key, said)
-    return said
+    label = UNKNOWN if image.row is None else int(record.labels[image.row])
+    with model_queue.exclusive_use("an answer about one image"):
+        model = cache.model(image.run)
+        batch = _transformed(image, model.preprocess)[None]
+        answers = dx.record_split(model, [(batch, np.array([label]))], replace(record.meta, indices=None))
+    kept.keep(key, answers)
+    return answers
 
 
-def maps(subject: Subject, question: Question, progress: Progress) -> ExitComparison:
-    """`dx.compare_exits` for all exits; what was asked before is kept. Deltas too large are for the reader to see.
+def attribution_maps(image: ChosenImage, question: Question, progress: Progress) -> dx.ExitComparison:
+    """`dx.compare_exits` for all exits; warnings about convergence deltas are silenced because the page shows them.
 
     Raises:
-        `HINDRANCES`: as `Run.model` and `dx.compare_exits`.
+        `UNAVAILABLE`: as `Run.model` and `dx.compare_exits`.
     """
-    if (known := known_maps(subject, question)) is not None:
+    if (known := cached_maps(image, question)) is not None:
         return known
-    with model_queue.taken("an explanation of one image"), _deltas_are_shown():
-        model = cache.model(subject.run)
-        made = dx.compare_exits(
+    with model_queue.exclusive_use("an explanation of one image"), _without_delta_warnings():
+        model = cache.model(image.run)
+        maps = dx.compare_exits(
             model,
-            _transformed(subject, model.preprocess),
+            _transformed(image, model.preprocess),
             question.target,
             question.method,
             baseline=question.baseline,
             batch=BATCH,
-            cache=subject.sent is None,
+            cache=image.upload is None,
             progress=progress,
         )
-        cache.kept(subject.sent is not None).keep(("maps", *subject.key, *question), made)
-    return made
+        _answers_about(image).keep(("maps", *image.key, *question), maps)
+    return maps
 
 
-def known_maps(subject: Subject, question: Question) -> ExitComparison | None:
-    """The same if it was made before."""
-    found = cache.kept(subject.sent is not None).get(("maps", *subject.key, *question))
-    return cast("ExitComparison | None", found)
+def cached_maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
+    """Result of `attribution_maps` if it is cached."""
+    return cast("dx.ExitComparison | None", _answers_about(image).get(("maps", *image.key, *question)))
 
 
-def qualities(subject: Subject, question: Question, progress: Progress) -> list[Quality]:
-    """`Attribution.quality` of every exit's map; raises as `maps`."""
-    if (known := known_qualities(subject, question)) is not None:
+def map_qualities(image: ChosenImage, question: Question, progress: Progress) -> list[dx.attribution.Quality]:
+    """`Attribution.quality` of every exit's map; raises as `attribution_maps`."""
+    if (known := cached_qualities(image, question)) is not None:
         return known
-    found = maps(subject, question, lambda done, total: None).attributions
-    made = []
-    with model_queue.taken("a check of an explanation"), _deltas_are_shown():
-        for k, attribution in enumerate(found):
-            made.append(attribution.quality(perturbations=0, orders=4, progress=_part(progress, k, len(found))))
-        cache.kept(subject.sent is not None).keep(("quality", *subject.key, *question), made)
-    return made
+    maps = attribution_maps(image, question, lambda done, total: None).attributions
+    found = []
+    with model_queue.exclusive_use("a check of an explanation"), _without_delta_warnings():
+        for k, attribution in enumerate(maps):
+            found.append(attribution.quality(perturbations=0, orders=4, progress=_part(progress, k, len(maps))))
+        _answers_about(image).keep(("quality", *image.key, *question), found)
+    return found
 
 
-def known_qualities(subject: Subject, question: Question) -> list[Quality] | None:
-    """The same if they were measured before."""
-    found = cache.kept(subject.sent is not None).get(("quality", *subject.key, *question))
-    return cast("list[Quality] | None", found)
+def cached_qualities(image: ChosenImage, question: Question) -> list[dx.attribution.Quality] | None:
+    """Result of `map_qualities` if it is cached."""
+    found = _answers_about(image).get(("quality", *image.key, *question))
+    return cast("list[dx.attribution.Quality] | None", found)
 
 
-def _transformed(subject: Subject, preprocess: dx.Preprocess) -> Tensor:
-    from dmpo_explore.data.torch_loaders import make_transform
+def _answers_about(image: ChosenImage) -> cache.Kept:
+    return cache.kept(image.upload is not None)
 
-    return make_transform(preprocess)(subject.pixels())
+
+def _transformed(image: ChosenImage, preprocess: dx.Preprocess) -> Tensor:
+    return dx.data.make_transform(preprocess)(image.pixels())
 
 
 def _part(progress: Progress, k: int, n: int) -> Progress:
@@ -133,8 +133,7 @@ def _part(progress: Progress, k: int, n: int) -> Progress:
 
 
 @contextmanager
-def _deltas_are_shown() -> Iterator[None]:
-    """The page shows every delta and whether it is within the bound, so nobody needs a warning in the log."""
+def _without_delta_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*convergence delta.*", category=UserWarning)
         yield

@@ -1,8 +1,8 @@
-"""One after another: whoever asks a model takes a turn, so that sessions do not slow each other down or mix seeds.
+"""Model queue: one user of a model at a time in this process, in order of arrival.
 
-In: what one is about to do. Out: a context in which nobody else in this process is asking a model. Turns come in the
-order in which they were asked for, so who takes one per batch makes nobody wait for longer than a batch. Who has to
-wait is told for whom; a thread without a page waits in silence.
+Sessions share models and the random state, so that concurrent use would slow them down or mix their seeds. A caller
+that uses the model batch by batch joins the queue once per batch; the others then wait for at most one batch. A waiting
+caller reports the current user through `waiting_reports`; without one it waits silently.
 """
 
 from __future__ import annotations
@@ -10,33 +10,34 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
+REPORT_AFTER = 0.4  # seconds of waiting before the first report
+REPORT_EVERY = 0.5  # seconds between reports
 
-PATIENCE = 0.4  # seconds that one waits before it is said
-GLANCE = 0.5  # seconds between looks: whether the page is still wanted, and who has the turn now
+Report = Callable[[str], None]
+_report: ContextVar[Report | None] = ContextVar("report", default=None)
 
 
-class Turns:
-    """Who has the turn, and who waits for it, first come first served; one thread may take it again inside."""
+class ModelQueue:
+    """First-come, first-served queue of threads; the first one may use the model, also in nested calls."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[int, str]] = deque()  # the first of them has the turn: thread, what it does
+        self._waiting: deque[tuple[int, str]] = deque()  # (thread, purpose); the first one uses the model
 
-    def enter(self, what: str) -> bool:
-        """Stand in line; False if this thread is at it already."""
+    def enter(self, purpose: str) -> bool:
+        """Join the end of the queue; False if this thread is in it already."""
         with self._changed:
             if self._waiting and self._waiting[0][0] == threading.get_ident():
                 return False
-            self._waiting.append((threading.get_ident(), what))
+            self._waiting.append((threading.get_ident(), purpose))
             return True
 
     def wait(self, seconds: float) -> str:
-        """What the one does for whom this thread still waits after ``seconds``; empty once it is its turn."""
+        """Wait for at most ``seconds``; the purpose of the current user, or "" if that is this thread."""
         me, end = threading.get_ident(), time.monotonic() + seconds
         with self._changed:
             while self._waiting[0][0] != me:
@@ -47,42 +48,54 @@ class Turns:
             return ""
 
     def leave(self) -> None:
-        """Give the turn, or the place in line, away."""
+        """Remove this thread from the queue."""
         with self._changed:
             mine = next(entry for entry in self._waiting if entry[0] == threading.get_ident())
             self._waiting.remove(mine)
             self._changed.notify_all()
 
 
-_TURNS = Turns()
+_QUEUE = ModelQueue()
 
 
 @contextmanager
-def taken(what: str) -> Iterator[None]:
-    """Wait for the turn, have it inside, and pass it on, whatever happens.
+def exclusive_use(purpose: str) -> Iterator[None]:
+    """Context in which no other thread of this process uses a model; entered in order of arrival.
 
     Args:
-        what: what is done inside, for whoever waits: a noun phrase in our own words, such as "an explanation".
+        purpose: noun phrase that waiting callers report, such as "an explanation".
     """
-    if not _TURNS.enter(what):  # taken further out
+    if not _QUEUE.enter(purpose):  # nested
         yield
         return
     try:
         _wait()
         yield
     finally:
-        _TURNS.leave()
+        _QUEUE.leave()
+
+
+@contextmanager
+def waiting_reports(report: Report) -> Iterator[None]:
+    """Context in which ``report`` receives the current user's purpose while this thread waits, and "" at the end.
+
+    An exception from ``report`` takes this thread out of the queue: Streamlit raises one to end an outdated run.
+    """
+    token = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(token)
 
 
 def _wait() -> None:
-    """Until it is this thread's turn. A page that is left or drawn anew meanwhile gives its place away."""
-    other = _TURNS.wait(PATIENCE)
-    if not other:
+    """Wait until this thread is first."""
+    purpose, report = _QUEUE.wait(REPORT_AFTER), _report.get()
+    if not purpose:
         return
-    place = st.empty() if get_script_run_ctx(suppress_warning=True) else None
-    while other:
-        if place is not None:
-            place.info(f"Waiting for {other} …", icon=":material/hourglass_top:")  # ends the run if it is not wanted
-        other = _TURNS.wait(GLANCE)
-    if place is not None:
-        place.empty()
+    while purpose:
+        if report is not None:
+            report(purpose)
+        purpose = _QUEUE.wait(REPORT_EVERY)
+    if report is not None:
+        report("")

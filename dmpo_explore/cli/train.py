@@ -188,10 +188,10 @@ def _recorded(row: dict[str, Any]) -> str:
 
 def _estimate(config: Config, device: str, as_json: bool) -> None:
     """Time a few steps and say what the whole takes."""
-    from ..jobs.estimate import estimate, measure_rates
+    from ..jobs.estimate import estimate_training, measure_rates
 
     rates = measure_rates(config, device)
-    found = estimate(config, rates)
+    found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
               "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip
     low, high = map(clock, found.seconds)

@@ -3,7 +3,7 @@ from .estimate import SAMPLE as SAMPLE
 from .estimate import STEPS as STEPS
 from .estimate import Estimate as Estimate
 from .estimate import Rates as Rates
-from .estimate import estimate as estimate
+from .estimate import estimate_training as estimate_training
 from .estimate import measure_rates as measure_rates
 from .estimate import probe as probe
 from .job import MODULE as MODULE

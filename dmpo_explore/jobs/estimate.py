@@ -74,7 +74,7 @@ class Estimate:
         return low + self.recording, high + self.recording
 
 
-def estimate(config: Config, rates: Rates) -> Estimate:
+def estimate_training(config: Config, rates: Rates) -> Estimate:
     """What ``config`` takes at the ``rates`` of its `probe`, val and test recorded afterwards."""
     settings = config.training
     images = min(config.data.train_size or rates.train, rates.train)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dmpo_explore.cli import root
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.jobs.estimate import STEPS, Rates, estimate, measure_rates, probe
+from dmpo_explore.jobs.estimate import STEPS, Rates, estimate_training, measure_rates, probe
 
 RATES = Rates((0.5, 0.75), 64, 0.01, 0.02, 5.0, 1000, 0, "CPU", train=1000, val=300, test=200)
 
@@ -26,14 +26,14 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_sum_by_hand() -> None:
     config = Config(DataConfig(train_size=640))
     config = replace(config, training=replace(config.training, epochs=3, validation_size=100))
-    found = estimate(config, RATES)
+    found = estimate_training(config, RATES)
     fixed = 5 + 3 * 100 * 0.01
     assert found.training == pytest.approx((fixed + 30 * 0.5, fixed + 30 * 0.75))
     assert found.recording == pytest.approx(500 * 0.02) and found.memory == (1000, 1250)
     assert found.seconds == pytest.approx((found.training[0] + 10, found.training[1] + 10))
-    everything = estimate(replace(config, data=DataConfig()), RATES)
+    everything = estimate_training(replace(config, data=DataConfig()), RATES)
     assert everything.training[0] == pytest.approx(fixed + 3 * 16 * 0.5)  # 1,000 images: 16 steps
-    assert estimate(replace(config, data=DataConfig(train_size=9999)), RATES) == everything
+    assert estimate_training(replace(config, data=DataConfig(train_size=9999)), RATES) == everything
 
 
 def test_only_what_changes_the_rate_asks_for_another_measurement() -> None:

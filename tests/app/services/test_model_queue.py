@@ -1,4 +1,4 @@
-"""Turns come one after another, in order, whatever happens; who waits is told for whom."""
+"""The model queue is first come, first served, whatever happens; a page that waits shows for what."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from dmpo_explore_app.components import progress
 from dmpo_explore_app.services import model_queue
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(model_queue, "PATIENCE", 0.02)
-    monkeypatch.setattr(model_queue, "GLANCE", 0.02)
+    monkeypatch.setattr(model_queue, "REPORT_AFTER", 0.02)
+    monkeypatch.setattr(model_queue, "REPORT_EVERY", 0.02)
     yield
-    assert model_queue._TURNS.enter("the end"), "somebody kept the turn"
-    model_queue._TURNS.leave()
+    assert model_queue._QUEUE.enter("the end"), "a thread is still in the queue"
+    model_queue._QUEUE.leave()
 
 
 def started(work: list[threading.Thread]) -> None:
@@ -24,13 +25,13 @@ def started(work: list[threading.Thread]) -> None:
         thread.start()
 
 
-def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
+def test_users_of_a_model_come_one_after_another_in_order() -> None:
     inside, seen, most = 0, [], 0
     first = threading.Event()
 
     def work(number: int) -> None:
         nonlocal inside, most
-        with model_queue.taken(f"work {number}"):
+        with model_queue.exclusive_use(f"work {number}"):
             inside += 1
             most = max(most, inside)
             seen.append(number)
@@ -38,10 +39,10 @@ def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
             inside -= 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    with model_queue.taken("the beginning"):
+    with model_queue.exclusive_use("the beginning"):
         for number, thread in enumerate(threads):
             thread.start()
-            while len(model_queue._TURNS._waiting) < number + 2:  # so that they stand in line in this order
+            while len(model_queue._QUEUE._waiting) < number + 2:  # so that they stand in line in this order
                 time.sleep(0.001)
         assert seen == []
     for thread in threads:
@@ -49,17 +50,17 @@ def test_nobody_is_there_at_the_same_time_and_the_order_is_kept() -> None:
     assert seen == list(range(8)) and most == 1
 
 
-def test_who_takes_it_again_and_again_lets_others_in_between() -> None:
-    """A live run takes it per batch: an explanation waits for one batch and not for all."""
+def test_a_user_that_enters_again_lets_others_in_between() -> None:
+    """A live run enters once per batch: an explanation waits for one batch and not for all."""
     batches, other = 0, threading.Event()
 
     def explain() -> None:
-        with model_queue.taken("an explanation"):
+        with model_queue.exclusive_use("an explanation"):
             other.set()
 
     thread = threading.Thread(target=explain)
     while not other.is_set() and batches < 1000:
-        with model_queue.taken("a live run"):
+        with model_queue.exclusive_use("a live run"):
             batches += 1
             if batches == 3:
                 thread.start()
@@ -68,20 +69,20 @@ def test_who_takes_it_again_and_again_lets_others_in_between() -> None:
     assert batches < 20
 
 
-def test_the_same_thread_may_take_it_inside() -> None:
-    with model_queue.taken("outer"), model_queue.taken("inner"):
-        assert model_queue._TURNS.enter("again") is False
-    with model_queue.taken("afterwards"):
+def test_the_same_thread_may_enter_inside() -> None:
+    with model_queue.exclusive_use("outer"), model_queue.exclusive_use("inner"):
+        assert model_queue._QUEUE.enter("again") is False
+    with model_queue.exclusive_use("afterwards"):
         pass
 
 
-def test_an_error_passes_it_on() -> None:
-    with pytest.raises(KeyError), model_queue.taken("what fails"):
+def test_an_error_leaves_the_queue() -> None:
+    with pytest.raises(KeyError), model_queue.exclusive_use("what fails"):
         raise KeyError("broken")
     done = threading.Event()
 
     def work() -> None:
-        with model_queue.taken("the next"):
+        with model_queue.exclusive_use("the next"):
             done.set()
 
     started([threading.Thread(target=work)])
@@ -89,10 +90,7 @@ def test_an_error_passes_it_on() -> None:
 
 
 class Place:
-    """What stands where the page would say something; ``ends`` as Streamlit ends a run that is not wanted.
-
-    ``heard`` is called when something was said.
-    """
+    """Stands for a place on the page; ``ends`` as Streamlit ends an outdated run. ``heard`` is called after a text."""
 
     def __init__(self, ends: bool = False) -> None:
         self.said: list[str] = []
@@ -110,13 +108,12 @@ class Place:
 
 
 def held(monkeypatch: pytest.MonkeyPatch, place: Place) -> tuple[threading.Thread, threading.Event]:
-    """Another thread has the turn, and this thread has a page."""
-    monkeypatch.setattr(model_queue, "get_script_run_ctx", lambda suppress_warning: object())
-    monkeypatch.setattr(model_queue.st, "empty", lambda: place)
+    """Another thread uses the model, and a page would draw at ``place``."""
+    monkeypatch.setattr(progress.st, "empty", lambda: place)
     inside, release = threading.Event(), threading.Event()
 
     def work() -> None:
-        with model_queue.taken("an explanation of one image"):
+        with model_queue.exclusive_use("an explanation of one image"):
             inside.set()
             release.wait(20)
 
@@ -126,30 +123,33 @@ def held(monkeypatch: pytest.MonkeyPatch, place: Place) -> tuple[threading.Threa
     return thread, release
 
 
-def test_a_page_that_waits_says_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_waits_shows_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place()
     thread, release = held(monkeypatch, place)
     place.heard = release.set
-    with model_queue.taken("an answer"):
+    with progress.waiting_notice(), model_queue.exclusive_use("an answer"):
         pass
     thread.join(20)
     assert set(place.said[:-1]) == {"Waiting for an explanation of one image …"} and place.said[-1] == ""
 
 
-def test_a_page_that_is_left_gives_its_place_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outdated_page_leaves_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     thread, release = held(monkeypatch, Place(ends=True))
-    with pytest.raises(RuntimeError, match="drawn anew"), model_queue.taken("an answer"):
-        raise AssertionError("it was not its turn")
+    with (
+        pytest.raises(RuntimeError, match="drawn anew"),
+        progress.waiting_notice(),
+        model_queue.exclusive_use("an answer"),
+    ):
+        raise AssertionError("the model is in use")
     release.set()
     thread.join(20)
 
 
-def test_a_thread_without_a_page_waits_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_without_a_page_waits_silently(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place()
     thread, release = held(monkeypatch, place)
-    monkeypatch.setattr(model_queue, "get_script_run_ctx", lambda suppress_warning: None)
     threading.Timer(0.1, release.set).start()
-    with model_queue.taken("a batch"):
+    with model_queue.exclusive_use("a batch"):
         pass
     thread.join(20)
     assert place.said == []

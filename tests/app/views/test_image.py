@@ -1,4 +1,4 @@
-"""One image: its numbers are the library's, any file that is sent is answered or refused, and nothing is kept of it."""
+"""One image: its numbers are the library's; an upload is answered or refused, and not kept outside its session."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import visiting
 from axe import violations
-from dmpo_explore_app.components import attribution_panel
-from dmpo_explore_app.services import cache, images, model_queries
+from dmpo_explore_app.services import attribution_methods, cache, images, model_queries
 from made_up import HOSTILE, MAIN, save_run
 from PIL import Image
 from playwright.sync_api import expect
@@ -125,7 +124,7 @@ def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(roo
     record = dx.load_run("bare").record("test")
     policy = dx.fit_policy(dx.load_run("bare").record("val"), "confidence", flops=0.3)
     assert reason(app) == way(record, policy, 5).reason()
-    press(app, "Ask the model for the other classes")
+    press(app, "Query the model for the other classes")
     assert "no weights yet" in said(app) and "dmpo-explore fetch" in said(app)
     assert reason(app) == way(record, policy, 5).reason() and HOSTILE not in bodies(app)
 
@@ -147,7 +146,7 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(root: Path, tmp_pat
             (root / "short" / "records" / split / "logits.npy").unlink()
         app = opened(run="short", image="4")
         assert "dx-best" not in bodies(app)
-        press(app, "Ask the model for the other classes")
+        press(app, "Query the model for the other classes")
         run, record = tiny()
         now = run.model("cpu")(run.inputs("test", [4]))[0].detach().numpy()
         classes, _ = likeliest(now.astype(np.float16))
@@ -159,8 +158,8 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(root: Path, tmp_pat
 
 def test_what_the_model_sees_is_the_preprocessed_input(root: Path) -> None:
     run, _ = tiny()
-    subject = images.Subject(run, "test", 9, None)
-    seen = model_queries.seen(subject)
+    image = images.ChosenImage(run, "test", 9)
+    seen = model_queries.model_input(image)
     mean, std = (np.array(v).reshape(3, 1, 1) for v in (run.preprocess().mean, run.preprocess().std))
     shown = (run.inputs("test", [9])[0].numpy() * std + mean).transpose(1, 2, 0)
     assert seen.shape == (32, 32, 3) and np.abs(seen / 255 - shown).max() < 0.51 / 255
@@ -209,9 +208,9 @@ def test_a_refused_method_says_why(root: Path) -> None:
 
 
 def test_the_page_offers_what_the_library_has() -> None:
-    assert set(attribution_panel.METHODS) == set(METHODS) and set(attribution_panel.REFUSED) == set(NOT_OFFERED)
-    assert set(attribution_panel.BASELINES) == set(BASELINES)
-    unsigned = {name for name, method in attribution_panel.METHODS.items() if not method.signed}
+    assert set(attribution_methods.METHODS) == set(METHODS) and set(attribution_methods.REFUSED) == set(NOT_OFFERED)
+    assert set(attribution_methods.BASELINES) == set(BASELINES)
+    unsigned = {name for name, method in attribution_methods.METHODS.items() if not method.signed}
     assert unsigned == {"saliency", "attention_rollout"}
 
 
@@ -223,7 +222,7 @@ def test_maps_and_their_quality_are_the_librarys(root: Path) -> None:
     press(app, "Explain every exit")
     expected = dx.compare_exits(run.model("cpu"), run.inputs("test", [3])[0], 1, baseline="mean")
     question = model_queries.Question("integrated_gradients", 1, "mean")
-    found = model_queries.known_maps(images.Subject(run, "test", 3, None), question)
+    found = model_queries.cached_maps(images.ChosenImage(run, "test", 3), question)
     assert found is not None and np.allclose(found.heat, expected.heat, atol=1e-6)
     for one, there in zip(found.attributions, expected.attributions, strict=True):
         assert one.delta == pytest.approx(there.delta, abs=1e-4)
@@ -263,7 +262,7 @@ def test_what_a_method_cannot_do_is_a_notice(root: Path, monkeypatch: pytest.Mon
     assert "attention cannot be read here" in said(app)
 
 
-# -- a picture that is sent --
+# -- an uploaded image --
 
 
 def uploaded(app: AppTest, name: str, data: bytes) -> AppTest:
@@ -279,7 +278,7 @@ def test_a_picture_that_is_sent_is_answered_as_the_library_does(root: Path, name
     out = dx.infer(model, image, dx.fit_policy(run.record("val"), threshold=0.4))
     assert f"exit {out.exit[0] + 1}" in reason(app) or (out.exit[0] == 2 and "last exit" in reason(app))
     label = html.escape(run.class_names[out.label[0]])
-    assert f"It says {label} at {out.confidence[0]:.1%}</b>" in bodies(app)
+    assert f"Prediction: {label} at {out.confidence[0]:.1%}</b>" in bodies(app)
     assert len(re.findall(r'data-pick="image', bodies(app))) == 10
     assert "image" not in address_of(app) and address_of(app)["source"] == "file"
 
@@ -316,7 +315,7 @@ def test_what_is_sent_stays_in_its_session_and_off_the_disk(root: Path, tmp_path
 def test_taking_the_file_away_forgets_it(root: Path) -> None:
     app = uploaded(opened(run="tiny", source="file"), "colour.png", TAKEN["colour.png"])
     checked(app.file_uploader(key="file").set_value(None).run())
-    assert "dx-why" not in bodies(app) and app.session_state["_sent"] is None
+    assert "dx-why" not in bodies(app) and app.session_state["_upload"] is None
 
 
 def test_without_weights_a_sent_picture_is_shown_and_the_fix_is_named(root: Path) -> None:
@@ -342,7 +341,7 @@ def test_a_picture_unlike_the_training_data_is_said_to_be(root: Path, monkeypatc
     from dmpo_explore.analysis.novelty import Crowd
 
     monkeypatch.setattr(Crowd, "unlike", lambda *args, **options: 0.996)
-    assert "looks unlike the training data" in said(opened(run="tiny", image="3")) and "99.6%" in said(
+    assert "is unlike the training data" in said(opened(run="tiny", image="3")) and "99.6%" in said(
         opened(run="tiny", image="3")
     )
     monkeypatch.setattr(Crowd, "unlike", lambda *args, **options: 0.5)
@@ -421,7 +420,7 @@ def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
     link.click()
     trained.settle_on(".dx-why", ".dx-near li")
     assert "/image?" in page.url and image_in(page.url) == row and "threshold=0.4" in page.url
-    assert page.get_by_label("Image", exact=True).input_value() == row
+    assert page.get_by_label("Row", exact=True).input_value() == row
 
     before = page.locator(".dx-why").inner_text()
     page.locator(".dx-near button").first.click()

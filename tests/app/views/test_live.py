@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import visiting
 from axe import violations
-from dmpo_explore_app.components import live_panel
+from dmpo_explore_app.components import live_answers, live_panel
 from dmpo_explore_app.services import live_session
+from dmpo_explore_app.state import live as live_state
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import Page, expect
 from serving import serving
@@ -92,8 +93,8 @@ def started(**parameters: str) -> AppTest:
 
 
 def live_of(app: AppTest) -> LiveRun:
-    found = app.session_state[live_session.KEY]
-    assert isinstance(found, live_session.Running)
+    found = app.session_state[live_state._SESSION]
+    assert isinstance(found, live_session.LiveSession)
     return found.live
 
 
@@ -154,7 +155,7 @@ def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None
     assert counted is not None
     assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full model as recorded: {IMAGES}"
     assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full model {summary['full_accuracy']:.1%}"
-    assert shown["speed-up"] == f"{counted.speed_up:.2f}× | promised {1 / summary['flops_fraction']:.2f}×"
+    assert shown["speed-up"] == f"{counted.speed_up:.2f}× | expected from FLOPs {1 / summary['flops_fraction']:.2f}×"
     assert counted.speed_up > 0
     assert 'data-state="done"' in bodies(app) and f"{IMAGES} of {IMAGES} images" in bodies(app)
     assert "images · confidence 0.5<" in bodies(app)
@@ -196,7 +197,7 @@ def test_another_run_ends_it_and_starting_again_begins_anew(root: Path) -> None:
     first = live_of(app)
     app = checked(app.selectbox(key="run").set_value("foreign").run())
     assert "the live run was ended" in said(app) and first.look().state == "stopped"
-    assert live_session.KEY not in app.session_state
+    assert live_state._SESSION not in app.session_state
     app = checked(app.button(key="begin").click().run())
     second = live_of(app)
     assert second is not first and second.look().alive
@@ -211,8 +212,8 @@ def test_a_record_of_other_weights_is_found_out(root: Path) -> None:
     assert look.count.agreed < look.count.images == IMAGES
     assert measured(app)["agreed"].startswith(f"{look.count.agreed} of {IMAGES} | ")
     apart = IMAGES - look.count.agreed
-    assert f"{apart} of {IMAGES} images left elsewhere" in said(app)
-    assert "was the record made of these weights" in said(app)
+    assert f"{apart} of {IMAGES} images took another exit" in said(app)
+    assert "was the record made with these weights" in said(app)
     (table,) = app.table
     assert len(table.value) == min(apart, SHOWN) and "score to threshold" in table.value
 
@@ -221,9 +222,9 @@ def test_rounding_is_told_from_what_is_wrong(root: Path) -> None:
     record, shown = dx.load_run("tiny").record("test"), []
     for distance in (3e-6, None, 0.2):
         shown.append(Disagreement(3, 0, 1, 2, 2, distance))
-    table = live_panel.table(record, shown)
+    table = live_answers.table(record, shown)
     assert table["score to threshold"].tolist() == ["3.0e-06", "", "2.0e-01"]
-    assert table["left at exit"].tolist() == ["1"] * 3 and table["recorded exit"].tolist() == ["2"] * 3
+    assert table["exit taken"].tolist() == ["1"] * 3 and table["recorded exit"].tolist() == ["2"] * 3
 
 
 def test_a_run_without_weights_is_a_notice(root: Path) -> None:
@@ -244,14 +245,14 @@ def test_what_goes_wrong_at_the_start_is_said(root: Path, monkeypatch: pytest.Mo
     def nothing(*_: Any, **__: Any) -> Any:
         raise FileNotFoundError("the pictures have to be fetched: `dmpo-explore fetch`")
 
-    monkeypatch.setattr(live_session, "open_arms", nothing)
+    monkeypatch.setattr(dx.inference, "open_arms", nothing)
     app = started(run="tiny")
-    assert "The live run could not begin" in said(app) and "dmpo-explore fetch" in said(app)
-    assert live_session.KEY not in app.session_state and "Start" in labels(app)
+    assert "The live run could not start" in said(app) and "dmpo-explore fetch" in said(app)
+    assert live_state._SESSION not in app.session_state and "Start" in labels(app)
 
 
 def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, calls = live_session.open_arms, []
+    made, calls = dx.inference.open_arms, []
 
     def failing(*all: Any, **options: Any) -> Any:
         arms = made(*all, **options)
@@ -264,17 +265,17 @@ def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.M
 
         return replace(arms, early=early)
 
-    monkeypatch.setattr(live_session, "open_arms", failing)
+    monkeypatch.setattr(dx.inference, "open_arms", failing)
     app = until(started(run="tiny", batch="8", count="all"), ended)
     assert "The live run failed" in said(app) and "CUDA out of memory" in said(app)
     assert 'data-state="failed"' in bodies(app) and measured(app)["agreed"].startswith("16 of 16 | ")
 
 
 def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_session, "load_average", lambda: 0.1)
+    monkeypatch.setattr(dx.inference, "load_average", lambda: 0.1)
     first = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     assert "at work" not in said(first)
-    monkeypatch.setattr(live_session, "load_average", lambda: 3.7)
+    monkeypatch.setattr(dx.inference, "load_average", lambda: 3.7)
     second = until(started(run="tiny", batch="8", count="all"), ended)
     assert "Another live run was at work in this app" in said(second) and "load average 3.7" in said(second)
     checked(first.button(key="stop").click().run())
@@ -303,16 +304,16 @@ def test_words_for_states_and_thresholds() -> None:
     nobody, everybody = (
         ConfidencePolicy((end,)) for end in (ConfidencePolicy.threshold_none, ConfidencePolicy.threshold_all)
     )
-    assert [live_panel.said(policy) for policy in (nobody, everybody)] == ["none early", "all at exit 1"]
-    assert live_panel.said(ConfidencePolicy((0.25, 0.5))) == "0.25, 0.5"
+    assert [live_panel.thresholds(policy) for policy in (nobody, everybody)] == ["none early", "all at exit 1"]
+    assert live_panel.thresholds(ConfidencePolicy((0.25, 0.5))) == "0.25, 0.5"
 
 
 def test_names_are_text() -> None:
     record = make_record(4, class_names=(HOSTILE, "b", "c", "d", "e"))
-    body = live_panel.answers(record, [Answer(0, 0, 0, 0.5), Answer(1, 3, 1, 0.9)], None)
+    body = live_answers.answers(record, [Answer(0, 0, 0, 0.5), Answer(1, 3, 1, 0.9)], None)
     assert "<img" not in body and "&lt;img" in body
-    table = live_panel.table(record, [Disagreement(0, 0, 1, 0, 1, None)])
-    assert table["answered"][0].startswith(r"\<img ")
+    table = live_answers.table(record, [Disagreement(0, 0, 1, 0, 1, None)])
+    assert table["prediction"][0].startswith(r"\<img ")
 
 
 # -- in the browser --
@@ -357,14 +358,14 @@ def test_started_threshold_moved_paused_and_stopped(visit: Visit) -> None:
     seen = images(page) + 8  # the batch that was under way
     visit.page.wait_for_timeout(1500)
     assert images(page) <= seen
-    press(page, "Go on", "running")
+    press(page, "Resume", "running")
     grows(page, seen)
     press(page, "Stop", "stopped")
     visit.settle_on(".dx-status", ".dx-answers li")
     agreed, of = re.findall(r"[\d,]+", page.locator("[data-live=agreed]").inner_text())
     assert agreed == of and int(of.replace(",", "")) == images(page) > seen
     page.get_by_role("button", name="How it is measured").click()
-    expect(page.get_by_text("asks the last exit only")).to_be_visible()
+    expect(page.get_by_text("only the last predictor")).to_be_visible()
 
 
 @pytest.mark.slow
@@ -405,10 +406,10 @@ def test_a_finished_live_run_has_no_serious_violation_and_nothing_sticks_out(vis
 
 def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks any more."""
-    made = live_session.LiveRun
-    monkeypatch.setattr(live_session, "LiveRun", lambda *all, **options: made(*all, **options, idle=0.5))
+    made = dx.inference.LiveRun
+    monkeypatch.setattr(dx.inference, "LiveRun", lambda *all, **options: made(*all, **options, idle=0.5))
     app = started(run="tiny", batch="8", count="endless")
     live = live_of(app)
     live._thread.join(20)
     assert live.look().state == "left"
-    assert "nobody looked" in bodies(checked(app.run()))
+    assert "no page has shown it" in bodies(checked(app.run()))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 import visiting
 from axe import violations
-from dmpo_explore_app.components import job_cards, training_form
+from dmpo_explore_app.components import job_texts, training_form
 from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.state import training as form_state
 from made_up import HOSTILE, MAIN, save_run
@@ -116,7 +116,9 @@ def test_a_run_that_breaks_is_a_notice(root: Path) -> None:
     for name, damage in damages.items():
         damage()
         checked(app.run())
-        assert "learned cannot be shown" in texts(app) or "There is no run 'learned'" in texts(app), name
+        assert "The training curves of learned cannot be shown" in texts(app) or "There is no run 'learned'" in texts(
+            app
+        ), name
         assert any(b.label == "Start training" for b in app.button)  # the form stays
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(good, run)
@@ -234,15 +236,15 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 
 
 def test_words() -> None:
-    assert [job_cards.clock(s) for s in (3, 89, 90, 5000, 5460)] == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
-    assert job_cards.span((0.0123, 1.26)) == "12 ms to 1.3 s"
+    assert [job_texts.duration(s) for s in (3, 89, 90, 5000, 5460)] == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
+    assert job_texts.step_range((0.0123, 1.26)) == "12 ms to 1.3 s"
     progress = Progress("training", 41, 60, 1, 0.0, 80.0, 2 << 30, epoch=3, epochs=4, loss=0.5)
     status = jobs.Status(jobs.RUNNING, "", 2, 4, (), progress, 1 << 30)
     rates = Rates((1.5, 1.75), 20, 0, 0, 0, 0, 0, "CPU", 1, 1, 1)
     said = (
         "epoch 3 of 4, 41 of 60 steps · loss 0.500 · 2.0 s a step (measured before: 1.5 s to 1.8 s) · about 38 s left"
     )
-    assert job_cards.said(status, rates) == said + ", then recording · 1.0 GiB now, 2.0 at most"
+    assert job_texts.progress_text(status, progress, rates) == said + ", then recording · 1.0 GiB now, 2.0 at most"
 
 
 # -- jobs --
@@ -257,7 +259,7 @@ def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     assert app.text_input(key="train name").value == "mine-2"
     second = next(b for b in app.button if b.label == "Start training")
     assert second.disabled and "mine" in app.checkbox(key="train beside").label
-    assert "In the background" in [h.value for h in opened().header]  # after a reload, in another session
+    assert "Background trainings" in [h.value for h in opened().header]  # after a reload, in another session
     button(app, "Stop")
     assert jobs.job_status(jobs.load_job("mine")).state == jobs.STOPPED and "stopped before the first epoch" in texts(
         app
@@ -266,8 +268,8 @@ def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     assert jobs.load_job("mine").pid != job.pid and jobs.job_status(jobs.load_job("mine")).active
     jobs.stop("mine")
     checked(app.run())
-    button(app, "Put away")
-    assert not jobs.list_jobs() and "In the background" not in [h.value for h in app.header]
+    button(app, "Remove card")
+    assert not jobs.list_jobs() and "Background trainings" not in [h.value for h in app.header]
 
 
 def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +282,7 @@ def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.Monkey
     jobs.stop("mine")
     monkeypatch.setattr(jobs, "forget", lambda name: jobs.load_job("gone"))
     checked(app.run())
-    button(app, "Put away")
+    button(app, "Remove card")
     assert "there is no job 'gone'" in texts(app)
     assert "there is no job" not in texts(checked(app.run()))  # said once
 
@@ -363,7 +365,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(
     assert 2 <= kept < 80 and not jobs.job_status(jobs.load_job("toy")).active
     assert jobs.load_job("toy").log().rstrip().endswith("go on with: dmpo-explore train --resume toy")
 
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("trained and recorded, 80 of 80 epochs")).to_be_visible(timeout=300_000)
     assert load_run("toy").history()["epoch"].tolist() == list(range(1, 81))
     page.get_by_role("button", name="Open in Explore").click()

@@ -1,0 +1,124 @@
+"""What is shown about one image without attribution: the image, the model's input, the decision, likeliest classes."""
+
+from __future__ import annotations
+
+import html
+
+import plotly.graph_objects as go
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import class_table, widgets
+from dmpo_explore_app.messages import plain
+from dmpo_explore_app.services import image_answers, model_queries
+from dmpo_explore_app.services.image_answers import ImageAnswers
+from dmpo_explore_app.services.images import ChosenImage
+from dmpo_explore_app.state import image as image_state
+
+import dmpo_explore as dx
+
+SIDE = 144  # pixels of the images on top
+LONGEST_NAME = 16  # letters of a class name in the chart
+
+
+def original(image: ChosenImage, record: dx.ExitRecord) -> None:
+    """The image at its own colours, its name and its class or size."""
+    name = image.name(record)
+    if image.upload is not None:
+        facts = "{} × {} pixels".format(*image.upload.size)
+    else:
+        facts = f"class {record.meta.class_names[record.labels[image.row or 0]]}"
+    try:
+        st.image(image.preview(), alt=name, width=SIDE)
+    except (OSError, ValueError) as error:
+        text = f"The image file is missing; the recorded answers are shown all the same. {plain(error, 500)}"
+        st.info(text, icon=":material/hide_image:")
+    st.caption(f"**{plain(name, 80)}**  \n{plain(facts, 80)}")
+
+
+def model_input(image: ChosenImage) -> None:
+    """The resized input of the model, before colours are normalised."""
+    try:
+        with st.spinner("Preparing the image …"):
+            pixels = model_queries.model_input(image)
+    except model_queries.UNAVAILABLE as error:
+        if image.upload is not None:
+            st.caption(f"The model's input cannot be shown. {plain(error, 300)}")
+        return
+    st.image(pixels, alt="Input of the model", width=SIDE)
+    st.caption(f"**Input of the model**  \n{pixels.shape[1]} × {pixels.shape[0]} pixels, colours not normalised yet")
+
+
+def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers | None:
+    """The answers about ``image``; None, and a notice, where the model is needed and unavailable."""
+    try:
+        with st.spinner("The model is answering …"):
+            answers = image_answers.answers_about(image, record, policy)
+            if image.row is None or not image_state.with_model():
+                return answers
+    except model_queries.UNAVAILABLE as error:
+        unavailable(error)
+        return None
+    try:
+        with st.spinner("The model is answering …"):
+            return image_answers.with_logits(answers)
+    except model_queries.UNAVAILABLE as error:
+        unavailable(error)
+        return answers
+
+
+def unavailable(error: Exception) -> None:
+    """Notice that the model cannot be queried: the reason and the remedy."""
+    messages.notice(
+        f"The model is not available, so only recorded images have answers. {plain(error, 500)}  \n"
+        "`dmpo-explore fetch` gets the weights of the bundled runs' backbone."
+    )
+
+
+def decision(answers: ImageAnswers) -> dict[str, go.Figure]:
+    """The exit taken and why, confidence at every exit, the most probable classes; the figures that are shown."""
+    names, exit = answers.record.meta.class_names, answers.exit
+    known = "" if answers.label is None else ", correct" if answers.prediction == answers.label else ", incorrect"
+    confidence, share = answers.calibrated.confidence[0, exit], answers.record.flops_fraction[exit]
+    prediction = f"{html.escape(names[answers.prediction])} at {confidence:.1%}{known}"
+    st.html(
+        f'<p class="dx-why">{html.escape(answers.trace.reason())} <b>Prediction: {prediction}</b>, for {share:.1%} of '
+        "the plain backbone's compute.</p>"
+    )
+    figure = _trace_figure(answers)
+    height = 290 if len(figure.data) < 3 else 420
+    widgets.chart(figure, "way", height, f"Confidence at every exit. {answers.trace.reason()}")
+    _likeliest(answers)
+    return {"way": figure}
+
+
+def _trace_figure(answers: ImageAnswers) -> go.Figure:
+    meta, trace = answers.record.meta, answers.trace
+    predicted = answers.one.prediction[0]
+    marks = [" ✓" if label == answers.label else "" for label in predicted]
+    texts = [dx.figures.as_text(_short(meta.class_names[c])) + mark for c, mark in zip(predicted, marks, strict=True)]
+    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]
+    compared = None if trace.what == "confidence" else trace.values
+    confidence = answers.calibrated.confidence[0]
+    return dx.figures.decision_trace_figure(
+        confidence, texts, trace.exit, labels, trace.thresholds, compared, trace.what
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _likeliest(answers: ImageAnswers) -> None:
+    """A table of the most probable classes; without logits a button that queries the model."""
+    found = answers.likeliest(5)
+    if found is None:
+        st.button(
+            "Query the model for the other classes",
+            icon=":material/leaderboard:",
+            on_click=image_state.use_model,
+            key="query the model",
+        )
+        st.caption("The record holds no logits, so only the predicted class of every exit is known.")
+        return
+    table = class_table.best(answers.record.meta.class_names, *found, answers.exit, answers.label)
+    st.html(f'<div class="dx-wide" tabindex="0" role="region" aria-label="Most probable classes">{table}</div>')

@@ -1,0 +1,106 @@
+"""Widgets of the page Live: settings of a live run, its start, pause and stop, and how it is measured."""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.services import live_session
+from dmpo_explore_app.services.live_session import LiveSession
+from dmpo_explore_app.state import live as state
+
+import dmpo_explore as dx
+
+ENGINE_HELP = (
+    "**infer** answers one batch after another; images that exit are dropped, so deep stages see smaller batches.  \n"
+    "**stream with refill** takes {} batches at a time; the images that remain wait until a batch is full again."
+)
+MEASURED_HELP = (
+    "**Two arms** answer the same images, call by call, and alternate in coming first, so that a disturbance of the "
+    "machine affects both. One exits where the threshold allows. The other, the full model, has the same weights and "
+    "runs every block, but only the last predictor: the model without early exits.\n\n"
+    "**A call** is timed from resized images in memory to answers on the host. Both arms run in float32 with the "
+    "tuning merged into the weights where that is possible.\n\n"
+    "**Expected from FLOPs** is the ratio of FLOPs: those of the plain backbone over the mean of the exits taken, "
+    "everything that ran counted. Measured is the ratio of seconds. Small batches, short layers and the work between "
+    "the stages keep it below the expected one.\n\n"
+    "**Latency** is that of a call: half of the calls take at most p50, 95% at most p95. A call ends when all of its "
+    "images are answered; smaller ones at the end do not count for it. The spread of the speed-up lies between the "
+    "lowest and the highest tenth of the calls.\n\n"
+    "**Agreement**: every exit and answer is compared with the record, under the threshold of its call. When the "
+    "threshold moves, speed, exits and accuracy are counted anew; agreement continues."
+)
+
+
+def controls(record: dx.ExitRecord, session: LiveSession | None, *, available: bool) -> None:
+    """The settings, disabled while a live run is at work, and its buttons; in the row that is open."""
+    state_name = "" if session is None else session.live.look().state
+    alive = state_name in dx.inference.ALIVE
+    _settings(record, disabled=alive)
+    if session is None or not alive:
+        st.button(
+            "Start" if session is None else "Start again",
+            key="begin",
+            icon=":material/play_arrow:",
+            type="primary",
+            on_click=state.request_start,
+            disabled=not available,
+        )
+        return
+    live = session.live
+    if state_name == "paused":
+        st.button("Resume", key="resume", icon=":material/play_arrow:", type="primary", on_click=live.resume)
+    else:
+        st.button("Pause", key="pause", icon=":material/pause:", on_click=live.pause)
+    st.button("Stop", key="stop", icon=":material/stop:", on_click=session.stop)
+
+
+def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
+    names = {"all": f"all {record.n_images:,}", "endless": "until stopped"}
+    st.selectbox("Batch size", state.BATCHES, key=state.BATCH, width=120, disabled=disabled, persist_state="session")
+    st.selectbox(
+        "Images",
+        state.counts_for(record),
+        format_func=lambda count: names.get(count, count),
+        key=state.COUNT,
+        width=150,
+        help="In a fixed random order. Until stopped: over and over.",
+        disabled=disabled,
+        persist_state="session",
+    )
+    st.segmented_control(
+        "Engine",
+        list(state.ENGINES),
+        format_func=state.ENGINES.__getitem__,
+        key=state.ENGINE,
+        required=True,
+        help=ENGINE_HELP.format(dx.inference.ENGINES["stream"]),
+        disabled=disabled,
+        persist_state="session",
+    )
+
+
+def measurement_help() -> None:
+    """A popover that explains the measurement."""
+    with st.popover("How it is measured", icon=":material/help:", key="measured", on_change="rerun") as box:
+        if box.open:
+            st.markdown(MEASURED_HELP)
+
+
+def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> LiveSession | None:
+    """Start a live run with the chosen settings; None, and the reason, if that fails."""
+    try:
+        return state.start(run, split, policy, record)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError of the device, such as out of memory
+        messages.problem("The live run could not start.", error)
+        return None
+
+
+def current(run: dx.Run, split: str) -> LiveSession | None:
+    """The session's live run of this record; one of another record is stopped, and reported if it was at work."""
+    session = state.current()
+    if session is None or session.record_key == live_session.record_key(run, split):
+        return session
+    if session.live.look().alive:
+        messages.notice("Another run or split was chosen, so the live run was ended.")
+    state.end()
+    return None

@@ -1,0 +1,56 @@
+"""Novelty of an image, and the recorded images with the most similar answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.messages import plain
+from dmpo_explore_app.services import cache, image_answers
+from dmpo_explore_app.services.image_answers import ImageAnswers
+from dmpo_explore_app.services.images import ChosenImage
+from dmpo_explore_app.state import image as image_state
+
+NOVEL = 0.99  # share of the val images with closer neighbours from which an image counts as novel
+
+
+def novelty_warning(answers: ImageAnswers) -> None:
+    """Warning where the image is novel."""
+    share, _ = image_answers.novelty(answers)
+    if share >= NOVEL:
+        messages.notice(
+            "**This image is unlike the training data.** By the answers of the exits, its nearest val images are "
+            f"farther away than those of {share:.1%} of the val images. Its predictions may be meaningless."
+        )
+
+
+def novelty_note(answers: ImageAnswers) -> None:
+    """Caption with the novelty where the image is not novel."""
+    share, by = image_answers.novelty(answers)
+    if share < NOVEL:
+        coarse = ", especially as no logits are recorded" if by == "scores" else ""
+        st.caption(
+            f"Not novel: {1 - share:.0%} of the val images have their nearest neighbours farther away. Only answers "
+            f"are compared, so an out-of-distribution image can still pass{coarse}."
+        )
+
+
+def similar_images(answers: ImageAnswers) -> None:
+    """Gallery of the recorded images with the most similar answers; a click opens one."""
+    st.header("Images with similar answers", anchor=False)
+    rows, by = image_answers.similar(answers)
+    exits = answers.policy.exits(answers.record)
+    body = gallery.figures(answers.record, exits, rows, _thumbnails(answers.image), buttons=True)
+    widgets.clickable(f'<div class="dx-near">{body}</div>', "near", image_state.open_clicked)
+    what = "all exits' logits" if by == "logits" else "every exit's prediction and confidence"
+    split = plain(answers.image.split)
+    st.caption(f"The nearest of {answers.record.n_images:,} images of {split} by {what}. Click one to open it.")
+
+
+def _thumbnails(image: ChosenImage) -> Callable[[int], str] | None:
+    try:
+        return cache.thumbnails(image.run, image.split)
+    except (OSError, ValueError):  # `image_answers.original` reports it
+        return None

@@ -1,0 +1,88 @@
+"""What a configured training would do: its loss weights, time and memory; the buttons that measure and start it."""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import job_cards, job_texts, widgets
+from dmpo_explore_app.state import jobs as state
+from dmpo_explore_app.state import training as form_state
+
+import dmpo_explore as dx
+
+
+def planned(config: dx.Config) -> None:
+    """The loss weights of every exit over the planned epochs."""
+    training, model = config.training, config.model
+    st.caption(f"Planned by schedule {messages.plain(training.schedule)}")
+    n_exits = model.exits if isinstance(model.exits, int) else len(model.exits)
+    rows = [
+        dx.training.loss_weights(training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio)
+        for epoch in range(training.epochs)
+    ]
+    figure = dx.figures.schedule_figure(rows).update_xaxes(dtick=-(-training.epochs // 8))
+    if training.epochs == 1:
+        figure.update_traces(mode="markers")
+    alt = f"Loss weights of {n_exits} exits over {training.epochs} epochs by schedule {training.schedule}."
+    widgets.chart(figure, "planned", 210, alt)
+
+
+def start_controls(config: dx.Config, name: str) -> None:
+    """Time and memory if such steps have been measured, and the buttons that measure and start a training."""
+    shown, running, beside = st.container(), job_cards.running(), False
+    if running:
+        names = ", ".join(map(messages.plain, running))
+        beside = st.checkbox(f"Start although {names} is being trained (both take longer)", key=state.BESIDE)
+    with st.container(horizontal=True, gap="small"):
+        begin = st.button(
+            "Start training", type="primary", icon=":material/play_arrow:", disabled=bool(running) and not beside
+        )
+        time_it = st.button("Measure", icon=":material/timer:", help="Trains a few real steps and keeps nothing.")
+    if begin:
+        start(config, name, beside)
+    if time_it:
+        measure(config)
+    with shown:
+        rates = state.rates_of(config)
+        if rates is not None:
+            show_estimate(dx.jobs.estimate_training(config, rates), rates)
+        else:
+            st.markdown("**Time and memory** can be measured on a few real steps, which takes some seconds.")
+
+
+def start(config: dx.Config, name: str, beside: bool) -> None:
+    """Start a background training and draw the page again with its card; or report why it was not started."""
+    try:
+        dx.jobs.start(config, name, beside=beside)
+    except (OSError, ValueError) as error:
+        messages.problem("The training was not started.", error)
+        return
+    state.follow_started(name, config)
+    form_state.forget_name()
+    st.rerun()
+
+
+def measure(config: dx.Config) -> None:
+    """Time a few steps of a training."""
+    try:
+        with st.spinner("Timing a few steps …"):
+            state.keep_rates(config, dx.jobs.measure(config))
+    except (OSError, ValueError) as error:
+        messages.problem("Nothing was measured.", error)
+
+
+def show_estimate(found: dx.jobs.Estimate, rates: dx.jobs.Rates) -> None:
+    """Ranges of time and memory, and what they are based on."""
+    low, high = map(job_texts.duration, found.seconds)
+    small, large = (size / 2**30 for size in found.memory)
+    with st.container(horizontal=True, gap="medium"):
+        st.metric("Time", low if low == high else f"{low} – {high}")
+        st.metric("Memory", f"{small:.1f} – {large:.1f} GiB")
+    place = messages.plain(rates.device)
+    gpu = f", {rates.device_memory / 2**30:.1f} GiB of it the GPU's" if rates.device_memory else ""
+    st.caption(
+        f"From {len(rates.steps)} steps of {rates.batch_size} images ({job_texts.step_range(rates.steps)} each) and "
+        f"one validation on {place}{gpu}, as busy as it was then. "
+        f"{job_texts.duration(found.recording)} of the time are for recording val and test. Memory: from the measured "
+        "peak to a quarter more."
+    )

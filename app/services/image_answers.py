@@ -1,0 +1,122 @@
+"""Everything that is known about one image without attribution: answers, decision trace, novelty, similar images."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from dmpo_explore_app.services import cache, code_export, model_queries
+from dmpo_explore_app.services.images import ChosenImage
+from dmpo_explore_app.services.model_queries import Question
+
+import dmpo_explore as dx
+
+SIMILAR = 10  # images of the record that are shown
+
+
+class ImageAnswers(NamedTuple):
+    """Answers of all exits about an image, and the decision of a policy.
+
+    Args:
+        record: of the image's run and split. one: of this image alone.
+    """
+
+    image: ChosenImage
+    record: dx.ExitRecord
+    policy: dx.Policy
+    one: dx.ExitRecord
+    trace: dx.analysis.Way
+
+    @property
+    def exit(self) -> int:
+        """The exit taken, 0-based."""
+        return self.trace.exit
+
+    @property
+    def calibrated(self) -> dx.ExitRecord:
+        """``one`` with the scores that the policy reads: after its temperatures, if it has any."""
+        temperatures = self.policy.temperatures
+        return dx.fitting.tempered_record(self.one, temperatures) if temperatures else self.one
+
+    @property
+    def label(self) -> int | None:
+        """The true class; None for an uploaded image."""
+        return None if self.image.row is None else int(self.one.labels[0])
+
+    @property
+    def prediction(self) -> int:
+        """The class predicted at the exit taken."""
+        return int(self.one.prediction[0, self.exit])
+
+    def likeliest(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
+        """(K, n) most probable classes of every exit, and their probabilities; None without logits."""
+        if self.one.logits is None:
+            return None
+        return dx.analysis.likeliest(self.one.logits[0], n, self.policy.temperatures)
+
+
+def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers:
+    """Read a recorded image's answers, or query the model about an uploaded one.
+
+    Raises:
+        `model_queries.UNAVAILABLE`: only for an uploaded image.
+    """
+    if image.row is not None:
+        one, trace = record.subset([image.row]), dx.analysis.way(record, policy, image.row)
+        return ImageAnswers(image, record, policy, one, trace)
+    one = model_queries.exit_answers(image, record)
+    return ImageAnswers(image, record, policy, one, dx.analysis.way(one, policy, 0))
+
+
+def with_logits(answers: ImageAnswers) -> ImageAnswers:
+    """``answers`` with the model's logits where the record holds none; the recorded scores stay.
+
+    Raises:
+        `model_queries.UNAVAILABLE`: the model cannot be queried.
+    """
+    one = answers.one
+    if one.logits is not None:
+        return answers
+    now = model_queries.exit_answers(answers.image, answers.record)
+    scores = one.labels, one.prediction, one.confidence, one.entropy, one.margin
+    return answers._replace(one=dx.ExitRecord(*scores, one.meta, now.logits))
+
+
+def novelty(answers: ImageAnswers) -> tuple[float, str]:
+    """Share of the val images with closer neighbours than this image, NaN if unknown; what was compared."""
+    run, split, row = answers.image.run, answers.image.split, answers.image.row
+    if "val" not in run.splits():
+        return math.nan, ""
+    crowd = cache.crowd(run, "val", answers.one.logits is not None)
+    return crowd.unlike(answers.one, without=row if split == "val" else None), crowd.by
+
+
+def similar(answers: ImageAnswers) -> tuple[npt.NDArray[np.int64], str]:
+    """Rows of the recorded images with the most similar answers, nearest first; what was compared."""
+    run, split, row = answers.image.run, answers.image.split, answers.image.row
+    crowd = cache.crowd(run, split, answers.one.logits is not None)
+    return crowd.nearest(answers.one, SIMILAR, without=row), crowd.by
+
+
+def python_code(answers: ImageAnswers, question: Question) -> str:
+    """Program that prints the exit taken and makes the attribution maps."""
+    image = answers.image
+    load = f"run = dx.load_run({code_export.reference(image.run)!r})\nrecord = run.record({image.split!r})"
+    lines = [code_export.program(load, answers.policy, 'run.record("val")')]
+    if image.upload is None:
+        lines += [
+            f"print(policy.exits(record)[{image.row}] + 1, record.confidence[{image.row}])\n",
+            "model = run.model()",
+            f"image = run.inputs({image.split!r}, [{image.row}])[0]",
+        ]
+    else:
+        lines += [
+            "\nmodel = run.model()",
+            f"image = dx.data.make_transform(model.preprocess)(dx.data.open_image({image.upload.name!r}))",
+            "out = dx.infer(model, image[None], policy)",
+            "print(out.exit + 1, [run.class_names[label] for label in out.label], out.confidence)",
+        ]
+    options = f"target={question.target}, method={question.method!r}, baseline={question.baseline!r}"
+    return "\n".join([*lines, f"maps = dx.compare_exits(model, image, {options})"])

@@ -1,0 +1,68 @@
+"""Session state of the attribution choices on One image: method, target class and baseline."""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED, refusal_reason
+from dmpo_explore_app.services.model_queries import Question
+from dmpo_explore_app.state import choices
+
+import dmpo_explore as dx
+
+METHOD, TARGET, BASELINE = ADDRESS = ("method", "target", "baseline")  # of the address and of the state
+DEFAULT_METHOD, DEFAULT_BASELINE = "integrated_gradients", "black"
+LAST, HERE = "last", "here"  # targets: the prediction of the last exit, that of the exit taken
+_MAPS_REQUESTED, _CHECK_REQUESTED = "_maps_requested", "_check_requested"
+
+Request = tuple[object, ...]
+
+
+def validate(n_classes: int) -> None:
+    """Replace choices that are not offered by the defaults, and report them."""
+    state, asked = st.session_state, st.session_state.get(METHOD)
+    if asked in REFUSED:
+        notice(f"{plain(asked)} is not offered: {plain(refusal_reason(str(asked)), 400)}.")
+        state[METHOD] = None
+    choices.settle(METHOD, list(METHODS), DEFAULT_METHOD, "method")
+    choices.settle(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")
+    target = state.get(TARGET)
+    if isinstance(target, str) and target.isdecimal() and len(target) < 10 and 1 <= int(target) <= n_classes:
+        state[TARGET] = int(target)
+    elif target not in (LAST, HERE, *range(1, n_classes + 1)):
+        if target is not None:
+            notice(f"There is no class {plain(repr(target), 60)}; explaining the prediction of the last exit.")
+        state[TARGET] = LAST
+
+
+def address() -> dict[str, str]:
+    """Query parameters of the choices that differ from the defaults."""
+    default = {METHOD: DEFAULT_METHOD, TARGET: LAST, BASELINE: DEFAULT_BASELINE}
+    return {key: str(st.session_state[key]) for key in ADDRESS if st.session_state[key] != default[key]}
+
+
+def question(one: dx.ExitRecord, exit: int) -> Question:
+    """The validated choices for an image that exits at ``exit`` (0-based); ``one``: its record of one image."""
+    asked, predicted = st.session_state[TARGET], one.prediction[0]
+    target = int(predicted[-1]) if asked == LAST else int(predicted[exit]) if asked == HERE else int(asked) - 1
+    return Question(st.session_state[METHOD], target, st.session_state[BASELINE])
+
+
+def maps_requested(request: Request) -> bool:
+    """Whether these maps are requested."""
+    return bool(st.session_state.get(_MAPS_REQUESTED) == request)
+
+
+def request_maps(request: Request | None) -> None:
+    """Request maps; None withdraws the request."""
+    st.session_state[_MAPS_REQUESTED] = request
+
+
+def check_requested(request: Request) -> bool:
+    """Whether a check of these maps is requested."""
+    return bool(st.session_state.get(_CHECK_REQUESTED) == request)
+
+
+def request_check(request: Request | None) -> None:
+    """Request a check of maps; None withdraws the request."""
+    st.session_state[_CHECK_REQUESTED] = request

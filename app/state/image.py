@@ -1,0 +1,119 @@
+"""Session state of the image choice on One image: a row of the record, an uploaded file, or a photo.
+
+An uploaded image is checked when it arrives and stays in the session's memory: it is neither written nor linked to.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
+
+import dmpo_explore as dx
+
+IMAGE, SOURCE = "image", "source"  # of the address and of the state
+ADDRESS = (IMAGE, SOURCE)
+ROW, FILE, PHOTO = "row", "file", "photo"  # of widgets
+SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
+_UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
+
+
+def validate_source() -> str:
+    """The chosen source; an unknown one is reported and replaced by the record."""
+    asked = st.session_state.get(SOURCE)
+    if asked not in SOURCES:
+        if asked is not None:
+            notice(f"An image comes from one of {', '.join(SOURCES)}, not from {plain(repr(asked), 60)}.")
+        asked = "record"
+    st.session_state[SOURCE] = asked
+    return str(asked)
+
+
+def validate_row(record: dx.ExitRecord) -> int:
+    """The chosen row of ``record``, 0 by default; a row that it does not have is reported and replaced by 0."""
+    asked = st.session_state.get(IMAGE)
+    try:
+        row = 0 if asked is None else int(asked)
+    except (TypeError, ValueError):
+        row = -1
+    if not 0 <= row < record.n_images:
+        notice(f"There is no image {plain(repr(asked), 60)} here: they go from 0 to {record.n_images - 1}. Showing 0.")
+        st.session_state[IMAGE] = None
+        row = 0
+    st.session_state[ROW] = row
+    return row
+
+
+def source() -> str:
+    """The valid source; see `validate_source`."""
+    return str(st.session_state[SOURCE])
+
+
+def open_row(row: int) -> None:
+    """Choose another row of the record."""
+    st.session_state.update({IMAGE: row, SOURCE: "record"})
+
+
+def open_typed_row() -> None:
+    """Choose the row that was typed."""
+    open_row(st.session_state[ROW])
+
+
+def open_clicked(what: str) -> None:
+    """Choose the row of a clicked image: ``image 17``."""
+    kind, _, number = what.partition(" ")
+    if kind == "image" and number.isdecimal():
+        open_row(int(number))
+
+
+def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None:
+    """The image that the validated choices describe; None while nothing has been uploaded."""
+    source, row = validate_source(), validate_row(record)
+    if source == "record":
+        return ChosenImage(run, split, row)
+    upload: UploadedImage | None = st.session_state.get(_UPLOAD)
+    return None if upload is None else ChosenImage(run, split, None, upload)
+
+
+def receive_upload(key: str) -> None:
+    """Read what the widget ``key`` holds now: a file, a photo, or nothing after it was removed."""
+    state, file = st.session_state, st.session_state.get(key)
+    state[_UPLOAD], state[_REFUSAL] = None, ""
+    if file is None:
+        return
+    try:
+        state[_UPLOAD] = read_upload(file.name, file.getvalue())
+    except ValueError as error:
+        state[_REFUSAL] = str(error)
+
+
+def refusal() -> str:
+    """Why the last upload was refused; empty if it was not."""
+    return str(st.session_state.get(_REFUSAL) or "")
+
+
+def camera_on() -> bool:
+    """Whether the camera may be used."""
+    return bool(st.session_state.get(_CAMERA_ON))
+
+
+def turn_camera_on() -> None:
+    """Allow the camera."""
+    st.session_state[_CAMERA_ON] = True
+
+
+def with_model() -> bool:
+    """Whether the model answers where the record holds no logits."""
+    return bool(st.session_state.get(_WITH_MODEL))
+
+
+def use_model() -> None:
+    """Let the model answer where the record holds no logits."""
+    st.session_state[_WITH_MODEL] = True
+
+
+def address(image: ChosenImage | None) -> dict[str, str]:
+    """Query parameters of the choice; an uploaded image is not part of them."""
+    if image is not None and image.row is not None:
+        return {IMAGE: str(image.row)}
+    return {SOURCE: source()}

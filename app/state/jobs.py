@@ -1,0 +1,82 @@
+"""Session state of the page Training: timed configs, and the jobs that this session started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+import dmpo_explore as dx
+
+Snapshot = tuple[tuple[str, str, int, tuple[str, ...]], ...]  # of every job: name, state, epochs, recorded splits
+_RATES, _RATES_OF = "_rates", "_rates_of"
+_FOLLOWED, _STARTED = "_followed_job", "_started_job"
+_SNAPSHOT, _ERROR = "_jobs_snapshot", "_job_error"
+RUN = "run"  # of the address and of the state
+BESIDE = "train beside"
+
+
+def shown_run() -> str:
+    """Name of the run whose curves are shown."""
+    return str(st.session_state.get(RUN))
+
+
+def show_run(name: str) -> None:
+    """Choose a run, on this page and on the others."""
+    st.session_state[RUN] = name
+
+
+def rates_of(config: dx.Config) -> dx.jobs.Rates | None:
+    """What was measured for configs whose training steps are like those of ``config``."""
+    measured: dict[str, dx.jobs.Rates] = st.session_state.get(_RATES, {})
+    return measured.get(dx.jobs.probe(config).to_json())
+
+
+def keep_rates(config: dx.Config, rates: dx.jobs.Rates) -> None:
+    """Keep a measurement."""
+    st.session_state.setdefault(_RATES, {})[dx.jobs.probe(config).to_json()] = rates
+
+
+def rates_before(name: str) -> dx.jobs.Rates | None:
+    """What this session measured before it started the job ``name``."""
+    found: dict[str, dx.jobs.Rates | None] = st.session_state.get(_RATES_OF, {})
+    return found.get(name)
+
+
+def follow_started(name: str, config: dx.Config) -> None:
+    """Remember a job that was just started: it is announced, and its run is shown after the first epoch."""
+    st.session_state.setdefault(_RATES_OF, {})[name] = rates_of(config)
+    st.session_state[_FOLLOWED] = st.session_state[_STARTED] = name
+
+
+def take_started() -> str:
+    """Name of the job that was just started, once; empty if there is none."""
+    return str(st.session_state.pop(_STARTED, ""))
+
+
+def show_followed(names: Sequence[str]) -> None:
+    """Show the run of the followed job as soon as it is one of the runs ``names``."""
+    name = st.session_state.get(_FOLLOWED)
+    if isinstance(name, str) and name in names:
+        show_run(name)
+        del st.session_state[_FOLLOWED]
+
+
+def keep_snapshot(snapshot: Snapshot) -> None:
+    """Keep the jobs that the whole page was drawn with."""
+    st.session_state[_SNAPSHOT] = snapshot
+
+
+def outdated(snapshot: Snapshot) -> bool:
+    """Whether the whole page has to be drawn again: a job changed, or an error is to be shown."""
+    return bool(snapshot != st.session_state.get(_SNAPSHOT)) or _ERROR in st.session_state
+
+
+def keep_error(error: Exception) -> None:
+    """Keep an error of a button until the page is drawn again."""
+    st.session_state[_ERROR] = str(error)
+
+
+def take_error() -> str:
+    """The error that was kept, once; empty if there is none."""
+    return str(st.session_state.pop(_ERROR, ""))
