@@ -1,4 +1,8 @@
-"""Attribution: which pixels each exit's answer rests on, by Captum methods per exit."""
+"""Attribution: heat maps of the image for each exit's logit, by Captum's methods.
+
+A method is a function in `gradients.py`, `token_gradients.py`, `perturbation.py` or `rollout.py` and one line in
+`catalogue.py`.
+"""
 
 import lazy_loader
 

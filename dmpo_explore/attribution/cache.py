@@ -1,8 +1,8 @@
-"""Maps that were made before: a folder per question, ``heat.npy``, ``tokens.npy``, ``prefix.npy`` and ``answer.json``.
+"""Cache of heat maps: a folder per query with ``heat.npy``, ``tokens.npy``, ``prefix.npy`` and ``answer.json``.
 
-The key is a SHA-256 over the model's weights, its structure and what it says about the image, the image, the baseline
-and every argument, so a changed weight asks anew. What cannot be read counts as absent and is written again. Nothing is
-ever removed here; a map of 70 pixels takes about 25 KB.
+The key is a SHA-256 over the model's weights, its structure, its logits for the image, the image, the baseline and
+every argument. So a changed weight gives another key. What cannot be read counts as absent and is written again.
+Nothing is removed here; a map of 70 pixels takes about 25 KB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.files import atomic_folder, cache_dir, read_json, write_json
+from ..utils.typing import Array
 
 FORMAT = 1
 ARRAYS = ("heat", "tokens", "prefix")
@@ -41,7 +42,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def key(weights: str, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> str:
-    """The name of the answer's folder.
+    """Name of the folder of one heat map.
 
     Args:
         weights: `fingerprint`. tensors: image, baseline, logits (rounded by the caller). arguments: JSON values.
@@ -54,16 +55,16 @@ def key(weights: str, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any
     return digest.hexdigest()
 
 
-def write(folder: Path, name: str, arrays: Mapping[str, np.ndarray], answer: Mapping[str, Any]) -> None:
-    """Keep an answer under ``name``, whole or not at all."""
+def write(folder: Path, name: str, arrays: Mapping[str, Array], numbers: Mapping[str, float | str | None]) -> None:
+    """Write arrays and numbers under ``name``, whole or not at all."""
     with atomic_folder(folder / name) as temporary:
         for field in ARRAYS:
             np.save(temporary / f"{field}.npy", arrays[field], allow_pickle=False)
-        write_json(temporary / "answer.json", {"format": FORMAT, **answer})
+        write_json(temporary / "answer.json", {"format": FORMAT, **numbers})
 
 
-def read(folder: Path, name: str, side: int) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The arrays and numbers kept under ``name``; None where there are none or they are broken."""
+def read(folder: Path, name: str, side: int) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    """The arrays and numbers under ``name``; None where there are none or they are broken."""
     try:
         answer = read_json(folder / name / "answer.json")
         arrays = {field: _array(folder / name / f"{field}.npy") for field in ARRAYS}
@@ -77,14 +78,14 @@ def read(folder: Path, name: str, side: int) -> tuple[dict[str, np.ndarray], dic
     return (arrays, numbers) if not answer and _are_numbers(**numbers) else None
 
 
-def _array(path: Path) -> np.ndarray:
+def _array(path: Path) -> Array:
     with path.open("rb") as stream:  # .npy only, so no archives and no pickles
-        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
         return array
 
 
 def _are_numbers(delta: Any, steps: Any, layer: Any) -> bool:
-    """Whether what was read has the types of an `Explained`."""
+    """Whether the numbers have the types of a `HeatMap`."""
     delta_fits = delta is None or (type(delta) in (int, float) and math.isfinite(delta))
     return delta_fits and (steps is None or (type(steps) is int and steps > 0)) and isinstance(layer, str)
 

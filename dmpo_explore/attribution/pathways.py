@@ -1,16 +1,15 @@
-"""What came through the trunk, what through the bypass: an exit's evidence by the way it took.
+"""Pathway attribution: how much of an exit's logit comes through the trunk and how much through the bypass.
 
-In: a `DMPO`, an image, a class. Out: `PathwayAttribution`: two contributions per exit, which add up to the difference,
-with token maps of both. Ours, by integrated gradients (Sundararajan et al. 2017) over the predictor's two inputs.
+In: a `DMPO`, an image, a class. Out: `PathwayAttribution`: two contributions per exit, which add up to the logit
+difference, with token maps of both. Ours, by integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) over the
+predictor's two inputs.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,34 +18,44 @@ from torch import Tensor, nn
 
 from ..models.dmpo import DMPO, Stage
 from ..utils.progress import Progress
-from .exit_model import ExitView, make_baseline, one_image, rising_exits, undisturbed
-from .methods import DELTA_BOUND, FEWEST_STEPS, within_bound
+from ..utils.typing import Array
+from .baselines import make_baseline
+from .exit_model import one_image, rising_exits, undisturbed
+from .query import DELTA_BOUND, FEWEST_STEPS, refine, within_bound
 
 
 @dataclass(frozen=True, eq=False)
 class PathwayAttribution:
-    """Contributions in logits, for E exits.
+    """Contributions of trunk and bypass to a logit, for E exits.
 
     Args:
         exits: (E,) 0-based. target: the class.
-        trunk, bypass: (E,) what came each way; ``trunk + bypass`` is ``difference + delta``.
+        trunk, bypass: (E,) contributions in logits; ``trunk + bypass`` is ``difference + delta``.
         logit, difference: (E,) the target's logit, and the same minus the baseline image's.
         delta: (E,) convergence delta.
         trunk_tokens, bypass_tokens: E maps (rows, columns). trunk_prefix, bypass_prefix: E arrays (P,): the class
             token's and registers' part.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+        >>> model = dx.build_model(config, n_classes=3).eval()
+        >>> found = dx.attribute_pathways(model, torch.rand(3, 32, 32), target=0)
+        >>> [tokens.shape for tokens in found.trunk_tokens]
+        [(2, 2), (2, 2)]
     """
 
     exits: tuple[int, ...]
     target: int
-    trunk: np.ndarray
-    bypass: np.ndarray
-    logit: np.ndarray
-    difference: np.ndarray
-    delta: np.ndarray
-    trunk_tokens: tuple[np.ndarray, ...]
-    bypass_tokens: tuple[np.ndarray, ...]
-    trunk_prefix: tuple[np.ndarray, ...]
-    bypass_prefix: tuple[np.ndarray, ...]
+    trunk: Array
+    bypass: Array
+    logit: Array
+    difference: Array
+    delta: Array
+    trunk_tokens: tuple[Array, ...]
+    bypass_tokens: tuple[Array, ...]
+    trunk_prefix: tuple[Array, ...]
+    bypass_prefix: tuple[Array, ...]
 
 
 def attribute_pathways(
@@ -60,19 +69,20 @@ def attribute_pathways(
     batch: int = 64,
     progress: Progress | None = None,
 ) -> PathwayAttribution:
-    """How much of each exit's evidence came through trunk tokens and how much through the bypass.
+    """Contributions of trunk tokens and of the bypass to each exit's logit.
 
-    Every bypass answers x + b(x). An exit's logit is therefore f(x, b) = scale · predictor(norm(x + b)) of two inputs:
-    the trunk's tokens x and what the bypass added, b. Both are taken for the image, (x, b), and for the baseline image,
-    (x₀, b₀); integrated gradients along the straight line between the two pairs give every token of either a share, and
-    the sums over x and over b add up to f(x, b) − f(x₀, b₀), the logit difference of the two images, within the
-    convergence delta. What b was computed from is x as well (and, in a ladder, earlier bypasses): this says which *way*
-    evidence took, not what the bypass could do without the trunk. An exit without a bypass has 0 there.
+    Every bypass returns x + b(x). An exit's logit is therefore f(x, b) = scale · predictor(norm(x + b)) of two inputs:
+    the trunk's tokens x and the bypass's addition b. Both are taken for the image, (x, b), and for the baseline image,
+    (x₀, b₀). Integrated gradients along the straight line between the two pairs give every token of either a share.
+    The sums over x and over b add up to f(x, b) − f(x₀, b₀), the logit difference, within the convergence delta.
+
+    The bypass computes b from x too (and, in a ladder, from earlier bypasses). So this attributes to pathways; it does
+    not measure what the bypass could do without the trunk. An exit without a bypass has 0 there.
 
     Args:
-        image: (3,S,S) or (1,3,S,S), preprocessed. target: class; default: what the last of ``exits`` predicts.
-        exits: 0-based, rising; default: all. baseline: as in `attribute`. steps: at least 50; only predictors run in
-            them; doubled at most three times while the delta is above the bound.
+        image: (3,S,S) or (1,3,S,S), preprocessed. target: class; default: the prediction of the last of ``exits``.
+        exits: 0-based, rising; default: all. baseline: as in `attribute`.
+        steps: at least 50; only predictors run in them; doubled at most three times while the delta is above the bound.
         progress: called with (exits done, exits).
 
     Warns:
@@ -81,6 +91,14 @@ def attribute_pathways(
     Raises:
         ValueError: an unknown exit or class, exits that do not rise, too few steps, a stack of baselines, a wrong
             image.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+        >>> model = dx.build_model(config, n_classes=3).eval()
+        >>> found = dx.attribute_pathways(model, torch.rand(3, 32, 32), target=0)
+        >>> abs(found.trunk + found.bypass - found.difference - found.delta).max() < 1e-4
+        True
     """
     chosen = rising_exits(model, exits)
     if steps < FEWEST_STEPS:
@@ -91,119 +109,102 @@ def attribute_pathways(
         raise ValueError(f"a stack of {len(nothing)} baselines; attribute_pathways takes one")
     found = []
     with undisturbed(model):
-        target = _target(ExitView(model, chosen[-1]), pixels, target)
-        for done, exit in enumerate(chosen, start=1):
-            view = ExitView(model, exit)
-            found.append(_split(view, pixels, nothing, target, steps, batch))
+        inputs = _inputs(model, torch.cat((pixels, nothing)), chosen)
+        target = _target(inputs[-1], target)
+        for done, (exit, pair) in enumerate(zip(chosen, inputs, strict=True), start=1):
+            found.append(_split(exit, pair, target, steps, batch))
             if progress:
                 progress(done, len(chosen))
     return _collect(chosen, target, found)
 
 
-def _target(view: ExitView, image: Tensor, target: int | None) -> int:
-    with torch.no_grad():
-        said = view(image)[0]
-    if target is not None and not 0 <= target < len(said):
-        raise ValueError(f"target={target}: this model has classes 0 to {len(said) - 1}")
-    return int(said.argmax()) if target is None else int(target)
+@dataclass(frozen=True)
+class _Inputs:
+    """What an exit's predictor reads, for the image and for the baseline image."""
+
+    stage: Stage
+    x: Tensor  # (2,N,D)
+    added: Tensor  # (2,N,D)
+    logits: Tensor  # (2,C)
+
+
+@torch.no_grad()
+def _inputs(model: DMPO, images: Tensor, exits: tuple[int, ...]) -> list[_Inputs]:
+    """Trunk tokens, the bypass's addition and logits at these exits, by one walk that ends at the last of them."""
+    found = []
+    for output in model.walk(images):
+        if output.k in exits:
+            x = output.tokens
+            found.append(_Inputs(output.stage, x, output.read - x, output.logits))
+        if output.k == exits[-1]:
+            break
+    return found
+
+
+def _target(last: _Inputs, target: int | None) -> int:
+    """The given class, else the last exit's prediction."""
+    C = last.logits.shape[1]
+    if target is not None and not 0 <= target < C:
+        raise ValueError(f"target={target}: this model has classes 0 to {C - 1}")
+    return int(last.logits[0].argmax()) if target is None else int(target)
+
+
+class _Predictor(nn.Module):
+    """Logits as a function of trunk tokens and the bypass's addition: (B,N,D), (B,N,D) → (B,C)."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor, added: Tensor) -> Tensor:
+        """(B,N,D), (B,N,D) → (B,C)."""
+        return self.stage.classify(x + added)
 
 
 @dataclass(frozen=True)
 class _Split:
-    trunk: np.ndarray  # (N,)
-    bypass: np.ndarray
+    trunk: Array  # (N,)
+    bypass: Array
     logit: float
     difference: float
     delta: float
     stage: Stage
 
 
-def _split(view: ExitView, image: Tensor, baseline: Tensor, target: int, steps: int, batch: int) -> _Split:
-    stage = view.model.stages[view.exit]
-    with torch.no_grad(), _ways(stage) as seen:
-        said = view(torch.cat((image, baseline)))[:, target]
-    logit, nothing = (float(value) for value in said)
-    x, added = seen["read"], seen["added"]
-    function = _Predictor(stage, seen["state"][:1], None if "side" not in seen else seen["side"][:1])
-    tried: list[tuple[float, int, Any, float]] = []
-    for factor in (1, 2, 4, 8):
-        values, delta = IntegratedGradients(function).attribute(
+def _split(exit: int, inputs: _Inputs, target: int, steps: int, batch: int) -> _Split:
+    """Integrated gradients over the predictor's two inputs."""
+    logit, nothing = (float(value) for value in inputs.logits[:, target])
+    x, added = inputs.x, inputs.added
+    function = IntegratedGradients(_Predictor(inputs.stage))
+
+    def integral(n: int) -> tuple[tuple[Tensor, Tensor], float]:
+        values, delta = function.attribute(
             (x[:1], added[:1]),
             baselines=(x[1:], added[1:]),
             target=target,
-            n_steps=steps * factor,
+            n_steps=n,
             internal_batch_size=batch,
             return_convergence_delta=True,
         )
-        tried.append((abs(float(delta)), factor, values, float(delta)))
-        if within_bound(float(delta), logit - nothing):
-            break
-    _, factor, values, delta = min(tried, key=lambda entry: entry[:2])
+        return values, float(delta)
+
+    values, delta, steps = refine(integral, steps, logit - nothing, doublings=3)
     if not within_bound(delta, logit - nothing):
         warnings.warn(
-            f"attribute_pathways at exit {view.exit + 1}: convergence delta {delta:+.3g} of a logit difference "
-            f"{logit - nothing:.3g} after {steps * factor} steps, above the bound of {DELTA_BOUND:.0%}",
+            f"attribute_pathways at exit {exit + 1}: convergence delta {delta:+.3g} of a logit difference "
+            f"{logit - nothing:.3g} after {steps} steps, above the bound of {DELTA_BOUND:.0%}",
             UserWarning,
             stacklevel=3,
         )
     trunk, bypass = (value[0].sum(-1).detach().float().cpu().numpy() for value in values)
-    return _Split(trunk, bypass, logit, logit - nothing, delta, stage)
-
-
-class _Predictor(nn.Module):
-    """(x, b), tokens (B,N,D) each → logits (B,C): `Stage.predict` with the bypass's answer replaced by x + b.
-
-    ``state`` and ``side`` (1,…) only give the bypass something of the right shape to read.
-    """
-
-    def __init__(self, stage: Stage, state: Tensor, side: Tensor | None) -> None:
-        super().__init__()
-        self.stage, self.state, self.side = stage, state, side
-
-    def forward(self, x: Tensor, added: Tensor) -> Tensor:
-        """(B,N,D), (B,N,D) → (B,C)."""
-        state, side = (None if s is None else s.expand(len(x), *s.shape[1:]) for s in (self.state, self.side))
-        assert state is not None
-
-        def replace(module: nn.Module, inputs: Any, output: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-            return x + added, output[1]
-
-        with _hooked(self.stage.bypass, replace):
-            logits, _ = self.stage.predict(state, side)
-        return logits
-
-
-@contextmanager
-def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _ways(stage: Stage) -> Iterator[dict[str, Tensor]]:
-    """The trunk's ``state``, what the bypass ``read``, what it ``added``, and the ``side`` it was handed, if any."""
-    seen: dict[str, Tensor] = {}
-
-    def trunk(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        seen["state"] = output
-
-    def bypass(module: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Any]) -> None:
-        seen["read"], seen["added"] = inputs[0], output[0] - inputs[0]
-        if len(inputs) > 1 and inputs[1] is not None:
-            seen["side"] = inputs[1]
-
-    with _hooked(stage.trunk, trunk), _hooked(stage.bypass, bypass):
-        yield seen
+    return _Split(trunk, bypass, logit, logit - nothing, delta, inputs.stage)
 
 
 def _collect(exits: tuple[int, ...], target: int, found: list[_Split]) -> PathwayAttribution:
-    def maps(way: str) -> tuple[np.ndarray, ...]:
+    def maps(way: str) -> tuple[Array, ...]:
         return tuple(getattr(s, way)[s.stage.prefix :].reshape(s.stage.grid) for s in found)
 
-    def prefixes(way: str) -> tuple[np.ndarray, ...]:
+    def prefixes(way: str) -> tuple[Array, ...]:
         return tuple(getattr(s, way)[: s.stage.prefix] for s in found)
 
     return PathwayAttribution(

@@ -1,8 +1,8 @@
-"""How far a map can be trusted: does the model do what the map says?
+"""Quality of a heat map: infidelity, max-sensitivity, insertion and deletion.
 
-In: an exit's view, an image, a baseline, a token map, and the way to make the map again. Out: `Quality`. All masks are
-cells of the token grid that show the baseline, so that every method is asked the same questions. Infidelity and
-max-sensitivity are Yeh et al. 2019 (arXiv 1901.09392, by captum), insertion and deletion Petsiuk et al. 2018 (RISE,
+In: an exit's view, an image, a baseline, a token map, and a function that computes the map again. Out: `Quality`.
+All masks are cells of the token grid that show the baseline, so that methods can be compared. Infidelity and
+max-sensitivity are Yeh et al. 2019 (arXiv 1901.09392, by Captum). Insertion and deletion are Petsiuk et al. 2018 (RISE,
 arXiv 1806.07421) on the target's softmax at the exit.
 """
 
@@ -20,23 +20,33 @@ from torch import Tensor, nn
 
 from ..utils.progress import Progress
 from ..utils.torch_seeding import seeded
-from .exit_model import cell_index
+from ..utils.typing import Array
+from .cells import cell_index
 
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """Numbers that say whether to believe a map.
+    """Measures of a heat map's faithfulness and stability, from `Attribution.quality`.
 
     Args:
-        infidelity: mean squared error, in logits², between what the map predicts for hidden cells (the sum of their
-            values, scaled by the best common factor) and what the logit does; 0 is best.
-        unexplained: the same as a share of the mean squared change: 0 is perfect, 1 no better than a map of zeros.
-        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value; NaN if it
-            was left out.
+        infidelity: mean squared error, in logits², between the change that the map predicts for hidden cells and the
+            logit's change. Predicted is the sum of their values, scaled by the best common factor; 0 is best.
+        unexplained: infidelity over the mean squared change: 0 is perfect, 1 is no better than a map of zeros.
+        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value; NaN where
+            it was left out.
         insertion_area, deletion_area: area under the target's probability while cells are shown, or hidden, in the
             map's order; high insertion and low deletion are good.
-        random_insertion_area, random_deletion_area: the same for random orders: what is to be beaten.
+        random_insertion_area, random_deletion_area: the same areas of random orders, the reference.
         shares: (n,) share of cells changed. insertion, deletion: (n,) probabilities.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+        >>> model = dx.build_model(config, n_classes=3).eval()
+        >>> found = dx.attribute(model, torch.rand(3, 32, 32), exit=1, method="feature_ablation")
+        >>> quality = found.quality(samples=8, perturbations=0, orders=2)
+        >>> len(quality.shares), 0 <= quality.deletion_area <= 1
+        (5, True)
     """
 
     infidelity: float
@@ -46,13 +56,13 @@ class Quality:
     deletion_area: float
     random_insertion_area: float
     random_deletion_area: float
-    shares: np.ndarray
-    insertion: np.ndarray
-    deletion: np.ndarray
+    shares: Array
+    insertion: Array
+    deletion: Array
 
 
 class Masked(nn.Module):
-    """Masks over cells (B,n), 1 shows the image and 0 the baseline → logits (B,C)."""
+    """The exit as a function of masks over cells: (B,n), 1 shows the image and 0 the baseline → logits (B,C)."""
 
     def __init__(self, view: nn.Module, image: Tensor, baseline: Tensor, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -68,7 +78,7 @@ class Masked(nn.Module):
 
 def assess(
     masked: Masked,
-    tokens: np.ndarray,
+    tokens: Array,
     target: int,
     explain: Callable[[Tensor], Tensor],
     *,
@@ -80,10 +90,10 @@ def assess(
     batch: int,
     progress: Progress | None = None,
 ) -> Quality:
-    """All of `Quality`.
+    """All measures of `Quality`.
 
     Args:
-        explain: image (1,3,S,S) → map (1,S,S), the method once more.
+        tokens: (rows, columns) map. explain: image (1,3,S,S) → map (1,S,S), the method again.
         samples: random masks. perturbations: noisy copies of the image. orders: random orders to compare with.
     """
     values = torch.from_numpy(tokens).reshape(1, -1).to(masked.image)
@@ -118,10 +128,11 @@ def assess(
 @torch.no_grad()
 def curves(
     masked: Masked, ranked: Tensor, target: int, batch: int, most: int = 32
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares of cells, and the target's probability while the first ones of ``ranked`` are shown and hidden.
+) -> tuple[Array, Array, Array]:
+    """Insertion and deletion curves: shares of cells, and the probability while the first of ``ranked`` change.
 
-    At most ``most`` steps, evenly spread.
+    Args:
+        ranked: (n,) cells, most important first. most: steps, evenly spread.
     """
     n = len(ranked)
     counts = np.unique(np.linspace(0, n, min(n, most) + 1).round().astype(int))
@@ -165,10 +176,10 @@ def _sensitivity(
 ) -> float:
     torch.manual_seed(seed)
     with warnings.catch_warnings():
-        # captum builds its noise bounds with a constructor that torch has deprecated
+        # Captum builds its noise bounds with a constructor that torch has deprecated
         warnings.filterwarnings("ignore", category=UserWarning, module="captum")
         found = sensitivity_max(
-            lambda pixels: (explain(pixels[0] if isinstance(pixels, tuple) else pixels),),  # captum wants a tuple back
+            lambda pixels: (explain(pixels[0] if isinstance(pixels, tuple) else pixels),),  # Captum expects a tuple
             image,
             perturb_radius=radius,
             n_perturb_samples=perturbations,

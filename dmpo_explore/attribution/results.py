@@ -1,4 +1,4 @@
-"""Attribution results: heat maps of one exit, or of all exits of an image."""
+"""Results: the heat map of one exit, and the heat maps of several exits for the same image and class."""
 
 from __future__ import annotations
 
@@ -9,32 +9,43 @@ import torch
 from torch import Tensor
 
 from ..utils.progress import Progress
+from ..utils.typing import Array
+from .catalogue import METHODS
 from .exit_model import undisturbed
-from .methods import METHODS, Question
 from .quality import Masked, Quality, assess
+from .query import Query
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Where one exit looks for one class.
+    """Heat map of one exit and one class.
 
     Args:
-        heat: (S,S) float32, one value a pixel, in ``unit``; positive speaks for the class.
+        heat: (S,S) float32, one value a pixel, in ``unit``; positive values support the class.
         tokens: (rows, columns) float32 on the token grid: sums over the pixels of a cell (integrated gradients,
-            `gradient_shap`, `input_x_gradient`), else their mean. The token methods make this map; ``heat`` shows it in
-            pixels.
-        prefix: (P,) what class and register tokens got (`layer_integrated_gradients`, `token_grad_cam`), else empty.
+            `gradient_shap`, `input_x_gradient`), else their mean. Token methods compute this map, and ``heat`` shows it
+            in pixels.
+        prefix: (P,) values of class and register tokens (`layer_integrated_gradients`, `token_grad_cam`), else empty.
         target: the class. exit: 0-based. method: its name.
         logit: the target's logit at the exit. difference: the same minus the baseline's.
         delta: convergence delta, the sum of all values minus ``difference``, where the method defines one.
-        steps: that were taken. layer: where tokens were read. unit: of the values.
+        steps: number of steps or samples. layer: where tokens were read. unit: of the values.
         additive: whether values (and ``prefix``) add up to ``difference`` within ``delta``.
-        is_attribution: False for `attention_rollout`, which knows neither class nor predictor.
+        is_attribution: False for `attention_rollout`, which neither class nor predictor enter.
+        query: the method's input, with the baseline.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+        >>> model = dx.build_model(config, n_classes=3).eval()
+        >>> found = dx.attribute(model, torch.rand(3, 32, 32), exit=0, target=1)
+        >>> isinstance(found, dx.Attribution), abs(found.heat.sum() - found.difference - found.delta) < 1e-4
+        (True, True)
     """
 
-    heat: np.ndarray
-    tokens: np.ndarray
-    prefix: np.ndarray
+    heat: Array
+    tokens: Array
+    prefix: Array
     target: int
     exit: int
     method: str
@@ -46,7 +57,7 @@ class Attribution:
     unit: str
     additive: bool
     is_attribution: bool
-    question: Question = field(repr=False)
+    query: Query = field(repr=False)
 
     def quality(
         self,
@@ -58,12 +69,12 @@ class Attribution:
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Quality:
-        """Ask the model whether the map is right; see `Quality`.
+        """Infidelity, max-sensitivity, insertion and deletion of the map; see `Quality`.
 
         Args:
-            samples: random masks for infidelity. perturbations: noisy copies for max-sensitivity, each of which makes
-                the map anew, which costs most; 0 leaves it out (NaN). radius: of the noise, in preprocessed units.
-            orders: random orders to compare with.
+            samples: random masks for infidelity. perturbations: noisy copies for max-sensitivity. Each of them computes
+                the map anew, which takes most of the time; 0 leaves it out (NaN).
+            radius: of the noise, in preprocessed units. orders: random orders to compare with.
             progress: called with (parts done, 4).
 
         Raises:
@@ -73,10 +84,10 @@ class Attribution:
             raise ValueError(
                 f"{samples=} and {orders=} must be at least 1, {perturbations=} at least 0 and {radius=} above 0"
             )
-        asked = self.question
-        with undisturbed(asked.view.model):
+        query = self.query
+        with undisturbed(query.view.model):
             return assess(
-                Masked(asked.view, asked.image, asked.baseline, self.tokens.shape),
+                Masked(query.view, query.image, query.baseline, self.tokens.shape),
                 self.tokens,
                 self.target,
                 self._again,
@@ -85,22 +96,30 @@ class Attribution:
                 radius=radius,
                 orders=orders,
                 seed=seed,
-                batch=min(asked.batch, samples),
+                batch=min(query.batch, samples),
                 progress=progress,
             )
 
     def _again(self, image: Tensor) -> Tensor:
         with torch.enable_grad():
-            asked = replace(self.question, image=image.detach())
-            return torch.from_numpy(METHODS[self.method].ask(asked).heat)[None]
+            query = replace(self.query, image=image.detach())
+            return torch.from_numpy(METHODS[self.method].explain(query).heat)[None]
 
 
 @dataclass(frozen=True, eq=False)
 class ExitComparison:
-    """The same image and class at several exits, on one scale.
+    """Heat maps of the same image and class at K exits.
 
     Args:
         attributions: one per exit, in order. target: the class. method: its name.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+        >>> model = dx.build_model(config, n_classes=3).eval()
+        >>> compared = dx.compare_exits(model, torch.rand(3, 32, 32), target=1, method="saliency")
+        >>> compared.exits, compared.heat.shape, compared.differences().shape
+        ((0, 1), (2, 32, 32), (1, 32, 32))
     """
 
     attributions: tuple[Attribution, ...]
@@ -109,11 +128,11 @@ class ExitComparison:
 
     @property
     def exits(self) -> tuple[int, ...]:
-        """0-based."""
+        """(K,) 0-based."""
         return tuple(a.exit for a in self.attributions)
 
     @property
-    def heat(self) -> np.ndarray:
+    def heat(self) -> Array:
         """(K,S,S), in the method's unit."""
         return np.stack([a.heat for a in self.attributions])
 
@@ -123,25 +142,25 @@ class ExitComparison:
         return float(np.abs(self.heat).max())
 
     @property
-    def shares(self) -> np.ndarray:
-        """(K,S,S): every map divided by the sum of its absolute values. Says where, no longer how much."""
+    def shares(self) -> Array:
+        """(K,S,S): every map divided by the sum of its absolute values, so that only places are compared."""
         heat = self.heat.astype(np.float64)
         total = np.abs(heat).sum(axis=(1, 2), keepdims=True)
-        shares: np.ndarray = np.divide(heat, total, out=np.zeros_like(heat), where=total > 0)
+        shares: Array = np.divide(heat, total, out=np.zeros_like(heat), where=total > 0)
         return shares
 
-    def differences(self, *, shares: bool = False) -> np.ndarray:
-        """(K-1,S,S): each exit's map minus the one before it, of values or of `shares`.
+    def differences(self, *, shares: bool = False) -> Array:
+        """(K-1,S,S): each exit's map minus that of the exit before, of values or of `shares`.
 
         Logits have another scale at every exit, so compare places with ``shares``.
         """
-        changes: np.ndarray = np.diff(self.shares if shares else self.heat, axis=0)
+        changes: Array = np.diff(self.shares if shares else self.heat, axis=0)
         return changes
 
-    def similarity(self) -> np.ndarray:
-        """(K,K) cosine between the maps; 1 on the diagonal, 0 for a map of zeros."""
+    def similarity(self) -> Array:
+        """(K,K) cosine similarity of the maps; 1 on the diagonal, 0 for a map of zeros."""
         flat = self.heat.reshape(len(self.attributions), -1).astype(np.float64)
         length = np.linalg.norm(flat, axis=1, keepdims=True)
         unit = np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
-        product: np.ndarray = unit @ unit.T
+        product: Array = unit @ unit.T
         return product

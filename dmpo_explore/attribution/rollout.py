@@ -1,33 +1,40 @@
-"""Attention rollout: how much of each patch token flows up to what an exit can read, by attention alone.
+"""Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): attention multiplied over the blocks.
 
-In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares. Abnar and Zuidema 2020 (arXiv 2005.00928):
-the heads' mean, half of it the identity for the residual, multiplied over the blocks. It knows neither values, MLPs,
-bypass, predictor nor class, so it is no attribution (ours to say so wherever it shows).
+In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares of the patches in what the exit reads.
+R = Π_l (mean over heads of A_l + I) / 2, where I stands for the residual. Values, MLPs, bypass, predictor and class do
+not enter, so it is no attribution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..utils.typing import Array
 from .exit_model import ExitView
 
 
+class _Attention(Protocol):
+    """A timm attention."""
+
+    fused_attn: bool
+    attn_drop: nn.Module
+
+
 def rollout(attentions: list[Tensor]) -> Tensor:
-    """Maps (heads, N, N), first block first, rows summing to 1 → (N, N): row i is where token i comes from."""
+    """Rollout of attention maps (heads, N, N), first block first, rows summing to 1 → (N, N); row i: sources of token i."""
     total = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for attention in attentions:
         total = (attention.mean(0) + torch.eye(len(total)).to(total)) / 2 @ total
     return total
 
 
-def roll_out(view: ExitView, image: Tensor) -> np.ndarray:
-    """The rollout from what the exit can read to the patches, as (rows, columns); it sums to at most 1.
+def roll_out(view: ExitView, image: Tensor) -> Array:
+    """Rollout from the tokens that the exit reads to the patches: (rows, columns), summing to at most 1.
 
     Read from the class token, or from the mean patch where there is none (registers are not read).
 
@@ -45,19 +52,20 @@ def roll_out(view: ExitView, image: Tensor) -> np.ndarray:
         raise ValueError("attention_rollout finds no attention (qkv, attn_drop) under this exit")
     shares = rollout(maps)
     read = shares[0] if stage.class_token else shares[stage.prefix :].mean(0)
-    patches: np.ndarray = read[stage.prefix :].reshape(stage.grid).float().cpu().numpy()
+    patches: Array = read[stage.prefix :].reshape(stage.grid).float().cpu().numpy()
     return patches
 
 
 @torch.no_grad()
 def attention_maps(view: ExitView, image: Tensor) -> list[Tensor]:
-    """Attention of every block under the exit, (heads, N, N) each, as the model itself computes it.
+    """Attention of every block under the exit, (heads, N, N) each, as the model computes it.
 
     Fused attention is switched off for the call (`fused_attn`, timm's public switch), so that the softmax passes
-    through the attention's dropout, where it is read. LoRA inside qkv and adapters are part of what is seen.
+    through the attention's dropout, where it is read. LoRA inside qkv and adapters are included.
     """
     trunks = [stage.trunk for stage in view.model.stages[: view.exit + 1]]
-    attentions: list[Any] = [m for part in (view.model.embed, *trunks) for m in part.modules() if _is_attention(m)]
+    modules = [module for part in (view.model.embed, *trunks) for module in part.modules()]
+    attentions = [cast(_Attention, module) for module in modules if _is_attention(module)]
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -78,7 +86,7 @@ def _is_attention(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _unfused(attentions: list[Any]) -> Iterator[None]:
+def _unfused(attentions: list[_Attention]) -> Iterator[None]:
     before = [attention.fused_attn for attention in attentions]
     try:
         for attention in attentions:

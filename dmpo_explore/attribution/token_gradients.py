@@ -1,0 +1,45 @@
+"""Gradient methods in token space: layer integrated gradients and Grad-CAM on tokens.
+
+In: a `Query`, whose ``layer`` is a block number. Out: a `HeatMap` on the token grid of that layer.
+"""
+
+from __future__ import annotations
+
+from captum.attr import LayerIntegratedGradients
+from torch import Tensor
+
+from .layers import activations, readable_layer
+from .query import HeatMap, Query, refine, token_map
+
+
+def layer_integrated_gradients(query: Query) -> HeatMap:
+    """Integrated gradients from the baseline's tokens to the image's tokens behind a block, by Captum.
+
+    Steps are doubled as in `gradients.integrated_gradients`.
+    """
+    place = readable_layer(query.view, query.image, query.target, query.layer)
+
+    def integral(steps: int) -> tuple[Tensor, float]:
+        found, delta = LayerIntegratedGradients(query.view, place.module).attribute(
+            query.image,
+            baselines=query.baseline[:1],
+            target=query.target,
+            n_steps=steps,
+            internal_batch_size=query.batch,
+            return_convergence_delta=True,
+        )
+        return found.detach(), float(delta)
+
+    found, delta, steps = refine(integral, query.steps, query.difference())
+    return token_map(query, place, found, spread=True, delta=delta, steps=steps)
+
+
+def token_grad_cam(query: Query) -> HeatMap:
+    """Elementwise Grad-CAM on tokens: gradient × activation, summed over channels per token, signed.
+
+    This is HiResCAM (Draelos and Carin 2020, arXiv 2011.08891). Grad-CAM averages the gradient over tokens first, which
+    would give every token the weights of the few that the predictor reads.
+    """
+    place = readable_layer(query.view, query.image, query.target, query.layer)
+    (found, gradient), *_ = activations(query.view, query.image, query.target, [place])
+    return token_map(query, place, found * gradient)
