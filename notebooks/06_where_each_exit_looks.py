@@ -117,7 +117,7 @@ pd.DataFrame({name: {c: getattr(q, c) for c in columns} for name, q in checked.i
 # **Predict.** Integrated gradients with 16 steps instead of 64: how wrong can its sum be?
 
 # %%
-first = maps.attributions[0].question
+first = maps.attributions[0].query
 few = dx.attribution.integrate_exits(model, x[None], first.baseline, maps.target, steps=16, batch=16)
 deltas = {"delta, 16 steps": [delta for _, delta in few], "delta above": [a.delta for a in maps.attributions]}
 pd.DataFrame({**deltas, "logit difference": [a.difference for a in maps.attributions]}, index=exit_names).round(2)

@@ -126,9 +126,7 @@ def assess(
 
 
 @torch.no_grad()
-def curves(
-    masked: Masked, ranked: Tensor, target: int, batch: int, most: int = 32
-) -> tuple[Array, Array, Array]:
+def curves(masked: Masked, ranked: Tensor, target: int, batch: int, most: int = 32) -> tuple[Array, Array, Array]:
     """Insertion and deletion curves: shares of cells, and the probability while the first of ``ranked`` change.
 
     Args:

@@ -26,7 +26,7 @@ class _Attention(Protocol):
 
 
 def rollout(attentions: list[Tensor]) -> Tensor:
-    """Rollout of attention maps (heads, N, N), first block first, rows summing to 1 → (N, N); row i: sources of token i."""
+    """Rollout of maps (heads, N, N), first block first, rows summing to 1 → (N, N); row i: shares of its sources."""
     total = torch.eye(attentions[0].shape[-1], dtype=attentions[0].dtype, device=attentions[0].device)
     for attention in attentions:
         total = (attention.mean(0) + torch.eye(len(total)).to(total)) / 2 @ total

@@ -41,7 +41,7 @@ def test_fused_attention_comes_back_also_after_an_error() -> None:
     model = made()
     attentions = [m for m in model.modules() if hasattr(m, "fused_attn")]
     before = [m.fused_attn for m in attentions]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="images"):
         attention_maps(ExitView(model, 1), torch.zeros(1, 7, 32, 32))
     assert [m.fused_attn for m in attentions] == before
     assert not any(m.attn_drop._forward_pre_hooks for m in attentions)  # type: ignore[union-attr,operator]
