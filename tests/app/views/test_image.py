@@ -28,9 +28,9 @@ from visiting import WATCH, Server, Visit, checked
 import dmpo_explore as dx
 from dmpo_explore.analysis.decision_trace import likeliest, way
 from dmpo_explore.analysis.novelty import crowd
+from dmpo_explore.attribution.baselines import BASELINES
 from dmpo_explore.attribution.catalogue import METHODS
 from dmpo_explore.attribution.catalogue import REFUSED as NOT_OFFERED
-from dmpo_explore.attribution.baselines import BASELINES
 from dmpo_explore.data.image_files import read_image
 from dmpo_explore.data.torch_loaders import make_transform
 
