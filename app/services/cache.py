@@ -93,7 +93,7 @@ def line(run: dx.Run, split: str, policy: str, label: int | None = None, calibra
 
 
 def stops_of_exits(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> list[list[float]]:
-    """`grid.stops_of_exit` of every exit but the last."""
+    """`threshold_counts.positions_of_exits`."""
     return _stops_of_exits(stamp(run, split), _start(run, split, policy, calibrated))
 
 
@@ -267,7 +267,7 @@ def _line(stamp: Stamp, start: Start, label: int | None) -> list[list[int]]:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _stops_of_exits(stamp: Stamp, start: Start) -> list[list[float]]:
     record = _record(stamp)
-    return [threshold_counts.stops_of_exit(record, _base(start), exit) for exit in range(record.n_exits - 1)]
+    return threshold_counts.positions_of_exits(record, _base(start))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -37,8 +37,6 @@ from .shift import excess_p_value as excess_p_value
 from .tables import markdown as markdown
 from .tables import policy_table as policy_table
 from .tables import table as table
-from .threshold_counts import STOPS as STOPS
-from .threshold_counts import counts_of as counts_of
-from .threshold_counts import each as each
-from .threshold_counts import single as single
-from .threshold_counts import stops_of_exit as stops_of_exit
+from .threshold_counts import Slider as Slider
+from .threshold_counts import SliderCounts as SliderCounts
+from .threshold_counts import slider_counts as slider_counts

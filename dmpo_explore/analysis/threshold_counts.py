@@ -1,33 +1,199 @@
-"""What every stop of a slider would do, as counts: so that a browser can show it without asking.
+"""Threshold sliders as numbers: for every position, how many images exit where, correct and incorrect.
 
-In: a record, a policy (fitted on val where it learns) and thresholds. Out: (G, 2K) integers for G stops, right and
-wrong at exit 1, right and wrong at exit 2, …: what `Policy.exits` would give for each, in one pass.
+In: a record, a policy (fitted on val where it learns) and thresholds. Out: `SliderCounts`. Counts are (G, 2K) integers
+for G positions, correct and incorrect at exit 1, correct and incorrect at exit 2, …: what `Policy.exits` gives for
+each. A browser can draw a moving slider from them without a call to Python.
 """
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-import dmpo_explore as dx
-
-from ..policies.scalar import ScalarPolicy, ScorePolicy
-from ..utils.typing import Array
+from ..fitting.temperature import tempered_record
+from ..policies.base import Policy
+from ..policies.scalar import ScalarPolicy
+from ..records.record import ExitRecord
+from ..utils.typing import Array, Floats
+from .metrics import trade_off
 
 Counts = npt.NDArray[np.int64]
-STOPS = 80  # of a slider for one exit
+STOPS = 80  # positions of a slider for one exit
 
 
-def counts_of(record: dx.ExitRecord, exits: Array) -> Counts:
+@dataclass(frozen=True, eq=False)
+class Slider:
+    """One threshold slider: its positions, and what the policy does at each of them.
+
+    Args:
+        thresholds: G positions, from "all images exit" to "no image exits".
+        counts: (G, 2K) int64, images that exit correct and incorrect at exit 1, correct and incorrect at exit 2, …
+        class_counts: the same of the images of one class, or None.
+        position: index of the policy's own threshold among ``thresholds``.
+    """
+
+    thresholds: tuple[float, ...]
+    counts: Counts
+    class_counts: Counts | None
+    position: int = 0
+
+    def curve(self, flops_fraction: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """(G,) mean FLOPs fraction and (G,) accuracy at every position; ``flops_fraction`` (K,) is the record's."""
+        answered = self.counts.reshape(len(self.counts), -1, 2)
+        images = answered[0].sum()
+        return answered.sum(axis=2) @ np.asarray(flops_fraction) / images, answered[..., 0].sum(axis=1) / images
+
+
+@dataclass(frozen=True, eq=False)
+class SliderCounts:
+    """All numbers of the threshold sliders of one policy on one record.
+
+    Args:
+        sliders: what is moved: one slider for one threshold, one per exit but the last for several thresholds, none
+            for a record with a single exit.
+        single: one threshold for all exits, the positions of the accuracy–FLOPs curve; it is ``sliders[0]`` where that
+            is the only one.
+        label: the class of ``class_counts``, 0-based, or None.
+        rule, exit_positions: positions without the policy's own thresholds, as `slider_counts` takes them again:
+            of the single threshold with counts, and of every exit.
+    """
+
+    sliders: tuple[Slider, ...]
+    single: Slider
+    label: int | None
+    rule: Slider
+    exit_positions: tuple[tuple[float, ...], ...]
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Where the sliders stand."""
+        return tuple(slider.thresholds[slider.position] for slider in self.sliders)
+
+
+def slider_counts(
+    record: ExitRecord,
+    policy: Policy,
+    *,
+    label: int | None = None,
+    points: int = 200,
+    earlier: SliderCounts | None = None,
+) -> SliderCounts:
+    """What the policy would do at every position of its threshold sliders.
+
+    Positions of a single threshold come from `trade_off`: evenly spread over FLOPs, from "all images exit at exit 1" to
+    "no image exits early". Positions of one exit's threshold are evenly spread over the images. The policy's own
+    thresholds are positions too.
+
+    Args:
+        policy: with one threshold, or with one per exit but the last. What it learned comes from val. Where the record
+            is that of `tempered_record` already, take the policy without temperatures.
+        label: a class, 0-based, whose images are counted separately too.
+        points: at most so many positions of a single threshold.
+        earlier: the result for the same record and policy with other thresholds or for another class. Its positions
+            are used again, so that moving a threshold costs one pass over the record.
+
+    Raises:
+        ValueError: thresholds or what was learned do not fit the record; several thresholds of a policy that does not
+            compare a score.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> policy = dx.fit_policy(run.record("val"), "confidence", flops=0.30)
+        >>> seen = slider_counts(run.record("test"), policy)
+        >>> (slider,) = seen.sliders
+        >>> slider.thresholds[slider.position] == policy.thresholds[0]
+        True
+        >>> slider.counts.shape == (len(slider.thresholds), 2 * 6)
+        True
+        >>> int(slider.counts[slider.position, ::2].sum())  # correct, of 10,000 images
+        9150
+        >>> moved = slider_counts(run.record("test"), dx.fit_policy(run.record("val"), threshold=0.9), earlier=seen)
+        >>> moved.thresholds
+        (0.9,)
+    """
+    policy.check(record.n_exits)
+    if policy.temperatures:  # apply them once, not for every position
+        if not set(policy.reads) <= {"prediction"}:
+            record = tempered_record(record, policy.temperatures)
+        policy = replace(policy, temperatures=())
+    part = None if label is None else record.subset(np.flatnonzero(record.labels == label))
+    rule = _rule(record, policy, part, points) if earlier is None else earlier.rule
+    if earlier is not None and earlier.label != label:
+        rule = replace(rule, class_counts=None if part is None else single(part, policy, rule.thresholds))
+    positions: tuple[tuple[float, ...], ...] = earlier.exit_positions if earlier is not None else ()
+    if record.n_exits == 1:
+        return SliderCounts((), rule, label, rule, positions)
+    if len(policy.thresholds) == 1:
+        only = _with_own(record, policy, part, rule)
+        return SliderCounts((only,), only, label, rule, positions)
+    positions = positions or tuple(tuple(found) for found in positions_of_exits(record, policy))
+    sliders = _slider_per_exit(record, policy, part, positions)
+    return SliderCounts(sliders, rule, label, rule, positions)
+
+
+def _rule(record: ExitRecord, policy: Policy, part: ExitRecord | None, points: int) -> Slider:
+    """Positions of a single threshold, as the policy keeps them."""
+    found = trade_off(record, policy, points)["threshold"].tolist()
+    kept = tuple(dict.fromkeys(replace(policy, thresholds=(t,)).thresholds[0] for t in found))
+    return Slider(kept, single(record, policy, kept), None if part is None else single(part, policy, kept))
+
+
+def _with_own(record: ExitRecord, policy: Policy, part: ExitRecord | None, rule: Slider) -> Slider:
+    """``rule`` with the policy's threshold among its positions; one that does the same gives its place to it."""
+    own, row = policy.thresholds[0], counts_of(record, policy.exits(record))
+    flops = _mean_flops(np.vstack([rule.counts, row]), record)
+    place = int(np.searchsorted(flops[:-1], flops[-1]))
+    thresholds = list(rule.thresholds)
+    if place < len(thresholds) and np.array_equal(rule.counts[place], row):
+        thresholds[place] = own
+        return replace(rule, thresholds=tuple(thresholds), position=place)
+    thresholds.insert(place, own)
+    class_counts = rule.class_counts
+    if part is not None and class_counts is not None:
+        class_counts = np.insert(class_counts, place, counts_of(part, policy.exits(part)), axis=0)
+    return Slider(tuple(thresholds), np.insert(rule.counts, place, row, axis=0), class_counts, place)
+
+
+def _slider_per_exit(
+    record: ExitRecord, policy: Policy, part: ExitRecord | None, positions: Sequence[Sequence[float]]
+) -> tuple[Slider, ...]:
+    placed = [_with_value(found, own) for found, own in zip(positions, policy.thresholds, strict=True)]
+    thresholds = [found for found, _ in placed]
+    counts = each(record, policy, thresholds)
+    classes: Sequence[Counts | None] = [None] * len(counts) if part is None else each(part, policy, thresholds)
+    parts = zip(placed, counts, classes, strict=True)
+    return tuple(Slider(tuple(found), mine, some, place) for (found, place), mine, some in parts)
+
+
+def _with_value(positions: Sequence[float], value: float) -> tuple[list[float], int]:
+    """Rising or falling ``positions`` with ``value`` among them, and its index; outside the ends it is the end."""
+    sign = 1 if positions[0] < positions[-1] else -1
+    place = bisect.bisect_left([sign * position for position in positions], sign * value)
+    if place >= len(positions):
+        return list(positions), len(positions) - 1
+    if positions[place] == value or place == 0:
+        return list(positions), place
+    return [*positions[:place], value, *positions[place:]], place
+
+
+def _mean_flops(counts: Counts, record: ExitRecord) -> Floats:
+    """(G,) what positions are ordered by, rounded so that float noise decides nothing."""
+    answered = counts.reshape(len(counts), -1, 2).sum(axis=2)
+    return np.asarray(np.round(answered @ record.flops_fraction, 9))
+
+
+def counts_of(record: ExitRecord, exits: Array) -> Counts:
     """(2K,) counts of one policy's exits (B,)."""
     right = record.prediction[np.arange(record.n_images), exits] == record.labels
     return np.bincount(2 * exits + ~right, minlength=2 * record.n_exits)
 
 
-def single(record: dx.ExitRecord, policy: dx.Policy, thresholds: Sequence[float]) -> Counts:
+def single(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> Counts:
     """(G, 2K): ``policy`` with each of ``thresholds`` for all exits."""
     if not isinstance(policy, ScalarPolicy) or record.n_exits == 1 or not record.n_images:
         return np.stack([counts_of(record, replace(policy, thresholds=(t,)).exits(record)) for t in thresholds])
@@ -40,7 +206,7 @@ def single(record: dx.ExitRecord, policy: dx.Policy, thresholds: Sequence[float]
     return counts
 
 
-def each(record: dx.ExitRecord, policy: dx.Policy, stops: Sequence[Sequence[float]]) -> list[Counts]:
+def each(record: ExitRecord, policy: Policy, stops: Sequence[Sequence[float]]) -> list[Counts]:
     """For every exit but the last (G, 2K): its stops while the other exits keep ``policy``'s thresholds."""
     assert isinstance(policy, ScalarPolicy)
     values, wrong = _leaning(record, policy), ~record.correct
@@ -69,21 +235,26 @@ def each(record: dx.ExitRecord, policy: dx.Policy, stops: Sequence[Sequence[floa
     return found
 
 
-def stops_of_exit(record: dx.ExitRecord, policy: dx.Policy, exit: int) -> list[float]:
-    """Thresholds of ``exit`` (0-based) alone, from "all leave" to "none leaves", evenly spread over the images."""
-    assert isinstance(policy, ScorePolicy)
-    found = np.unique(np.quantile(policy.values(record)[:, exit], np.linspace(0, 1, STOPS)).astype(np.float32))
-    inner = sorted({replace(policy, thresholds=(float(t),)).thresholds[0] for t in found} - {policy.threshold_all})
-    inner = [t for t in inner if t != policy.threshold_none]
-    return [policy.threshold_all, *(inner[::-1] if policy.falling else inner), policy.threshold_none]
+def positions_of_exits(record: ExitRecord, policy: Policy) -> list[list[float]]:
+    """Thresholds of every exit but the last alone, from "all images exit" to "no image exits".
+
+    They are evenly spread over the images; at most `STOPS` and the two ends.
+    """
+    values, found = policy.values(record), []  # type: ignore[attr-defined]
+    for k in range(record.n_exits - 1):
+        spread = np.unique(np.quantile(values[:, k], np.linspace(0, 1, STOPS)).astype(np.float32))
+        kept = {replace(policy, thresholds=(float(t),)).thresholds[0] for t in spread}
+        inner = sorted(kept - {policy.threshold_all, policy.threshold_none}, reverse=policy.falling)  # type: ignore[attr-defined]
+        found.append([policy.threshold_all, *inner, policy.threshold_none])
+    return found
 
 
-def _leaning(record: dx.ExitRecord, policy: ScalarPolicy) -> Array:
+def _leaning(record: ExitRecord, policy: ScalarPolicy) -> Array:
     """(B, K−1) float64: the higher, the sooner it leaves; thresholds of `_levels` compare as the policy compares."""
     return policy.values(record).astype(np.float64) * (-1 if policy.falling else 1)
 
 
-def _levels(policy: dx.Policy, thresholds: Sequence[float]) -> Array:
+def _levels(policy: Policy, thresholds: Sequence[float]) -> Array:
     sign = -1 if getattr(policy, "falling", False) else 1
     return np.asarray(thresholds, np.float32).astype(np.float64) * sign
 
