@@ -1,4 +1,7 @@
-"""Inspection: tokens of every stage, CKA similarity, linear probes, gradient conflict."""
+"""Inspection: tokens of every stage, CKA similarity, linear probes, gradient conflict.
+
+Functions take a `DMPO` or its tokens and return tables and arrays; `dx.figures` draws them.
+"""
 
 import lazy_loader
 

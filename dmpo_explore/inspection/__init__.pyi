@@ -1,10 +1,6 @@
 from .cka import cka_matrix as cka_matrix
 from .cka import linear_cka as linear_cka
 from .gradients import gradient_conflict as gradient_conflict
-from .gradients import shared_parameters as shared_parameters
-from .probes import ALPHAS as ALPHAS
-from .probes import PENALTY as PENALTY
-from .probes import SOURCES as SOURCES
 from .probes import half_of as half_of
 from .probes import patch_means as patch_means
 from .probes import probe_stages as probe_stages

@@ -1,8 +1,8 @@
-"""How alike two representations are: linear CKA.
+"""Linear centred kernel alignment (CKA): similarity of two representations of the same inputs.
 
-In: the same n rows in two representations, (n,p) and (n,q). Out: a number, or a matrix of them. Kornblith et al. 2019
-(arXiv 1905.00414), in feature form: no n x n matrix is built. The debiased form takes the unbiased HSIC of Song et al.
-2012 (JMLR 13, eq. 5). Ours: tokens (B,N,D) count as B·N rows.
+In: n rows in two representations, (n,p) and (n,q). Out: a number, or a matrix of them. Kornblith et al. 2019 (arXiv
+1905.00414), in feature form: no n × n matrix is built. The debiased form takes the unbiased HSIC of Song et al. 2012
+(JMLR 13, eq. 5). Ours: tokens (B,N,D) count as B·N rows.
 """
 
 from __future__ import annotations
@@ -11,21 +11,29 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
+
+from ..utils.typing import Floats
 
 
 def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> float:
-    """Linear CKA of two representations of the same n rows: (n,p), (n,q) → ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖), columns centred.
+    """Linear CKA of two representations of the same n rows: ‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖), columns centred.
 
-    1 for equal up to rotation and one common scale, 0 for uncorrelated; (n,…) is flattened to (n,p).
+    It is 1 for representations equal up to rotation and one common scale, and 0 for uncorrelated ones.
 
     Args:
-        debiased: with the unbiased HSIC. The plain form is far above 0 for unrelated x and y unless n is much
-            larger than p and q; this one has 0 as its mean there and may be negative. Needs n ≥ 4.
+        x, y: (n,p) and (n,q); (n,…) is flattened.
+        debiased: with the unbiased HSIC, which needs n ≥ 4. The plain form is far above 0 for unrelated x and y unless
+            n is much larger than p and q; the debiased form has mean 0 there and may be negative.
 
     Raises:
         ValueError: other numbers of rows, too few rows, or a representation that does not vary.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
+        >>> round(dx.linear_cka(x, 3 * x.flip(1)), 6)  # rotated and scaled
+        1.0
     """
     if x.ndim < 2 or y.ndim < 2 or len(x) != len(y) or len(x) < (4 if debiased else 2):
         shapes = f"x {tuple(x.shape)} and y {tuple(y.shape)}"
@@ -57,7 +65,20 @@ def _unbiased_hsic(x: Tensor, y: Tensor) -> float:
     return trace + both - 2 * float(sums[0] @ sums[1]) / (n - 2)
 
 
-def cka_matrix(xs: Sequence[Tensor], ys: Sequence[Tensor], *, debiased: bool = False) -> npt.NDArray[np.float64]:
-    """(len(xs), len(ys)) of `linear_cka`; tokens (B,N,D) count as B·N rows of D numbers."""
+def cka_matrix(xs: Sequence[Tensor], ys: Sequence[Tensor], *, debiased: bool = False) -> Floats:
+    """Linear CKA of every pair of representations, (len(xs), len(ys)); tokens (B,N,D) count as B·N rows.
+
+    Args:
+        xs, ys: representations (…,D) of the same rows. debiased: as `linear_cka`.
+
+    Raises:
+        ValueError: as `linear_cka`.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> tokens = [torch.randn(4, 5, 3), torch.randn(4, 5, 6)]
+        >>> dx.inspection.cka_matrix(tokens, tokens).shape
+        (2, 2)
+    """
     rows = [[z.flatten(0, -2) for z in side] for side in (xs, ys)]
     return np.array([[linear_cka(x, y, debiased=debiased) for y in rows[1]] for x in rows[0]])

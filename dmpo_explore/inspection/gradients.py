@@ -1,10 +1,10 @@
-"""Do the exits pull the shared trunk the same way? Cosines between gradients of early losses and of the last one.
+"""Gradient conflict: cosine between the gradients of an early exit's loss and of the last exit's loss.
 
-In: a `DMPO`, images (B,3,S,S), labels (B,). Out: one row per early exit. Nothing of the model changes: no ``.grad`` is
-touched, dropout is off and every module's mode comes back, so a training loop may ask at any step.
-Two gradients conflict where their cosine is negative (Yu et al. 2020, arXiv 2001.06782). Ours: asked on the tuned
-weights that an early exit shares with the last, since all else of the backbone is frozen. Losses count as they are:
-neither their weights λ nor gradient equilibrium enter.
+In: a `DMPO`, images (B,3,S,S), labels (B,). Out: one row per early exit. The model stays as it is: no ``.grad``
+changes, dropout is off and every module's mode comes back, so it can run within a training loop.
+Two gradients conflict where their cosine is negative (Yu et al. 2020, arXiv 2001.06782). Ours: over the tuned weights
+that an early exit shares with the last, since the rest of the backbone is frozen. Losses enter unweighted: neither
+their weights λ nor gradient equilibrium count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,18 @@ from ..training.losses import exit_losses
 
 
 def shared_parameters(model: DMPO, exit: int) -> list[nn.Parameter]:
-    """Trainable weights that a 0-based early exit shares with the last: in the embedding and the trunks up to it."""
+    """Trainable weights that an early exit shares with the last: those of the embedding and of the trunks up to it.
+
+    Args:
+        exit: 0-based.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> model = dx.build_model(config, n_classes=3)
+        >>> len(dx.inspection.shared_parameters(model, 0)) > 0
+        True
+    """
     modules = [model.embed, *(stage.trunk for stage in model.stages[: exit + 1])]
     return [p for module in modules for p in module.parameters() if p.requires_grad]
 
@@ -26,11 +37,12 @@ def shared_parameters(model: DMPO, exit: int) -> list[nn.Parameter]:
 def gradient_conflict(
     model: DMPO, images: Tensor, labels: Tensor, *, coupling: str = "none", batch_size: int = 32
 ) -> pd.DataFrame:
-    """Gradients of each early exit's mean loss against the last exit's, on the tuned weights that both share.
+    """Cosine between each early exit's gradient and the last exit's: gᵏ·gᴷ / (‖gᵏ‖ ‖gᴷ‖) over the shared weights.
 
     Args:
-        images, labels: (B,3,S,S) floats, (B,) int64. coupling: of the losses, see `loss.COUPLINGS`.
-        batch_size: images at a time; the gradients are those of all B.
+        images, labels: (B,3,S,S) preprocessed floats, (B,) int64.
+        coupling: of the losses, a key of `training.losses.COUPLINGS`.
+        batch_size: images at a time; the gradients are those of the mean loss over all B.
 
     Returns:
         K−1 rows: ``exit`` (from 1), ``cosine`` (nan where a gradient is zero), ``early_norm`` and ``last_norm``
@@ -38,8 +50,16 @@ def gradient_conflict(
 
     Raises:
         ValueError: a single exit, no tuned weight that is shared, or labels and images that do not fit.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> model = dx.build_model(config, n_classes=3)
+        >>> table = dx.gradient_conflict(model, torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))
+        >>> list(table.columns), len(table)
+        (['exit', 'cosine', 'early_norm', 'last_norm', 'opposed'], 1)
     """
-    n_exits, n_images = len(model.stages), len(images)
+    n_exits, n_images = model.n_exits, len(images)
     shared = [shared_parameters(model, k) for k in range(n_exits - 1)]
     if n_exits < 2 or not shared[0]:
         why = "it has a single exit" if n_exits < 2 else "its trunk up to exit 1 trains nothing (tuning='none'?)"

@@ -1,8 +1,8 @@
-"""What a ridge probe can read from frozen tokens: the picture under a patch, and the label.
+"""Linear probes: ridge regressions from frozen tokens to the image under a patch and to the label.
 
-In: `StageTokens`, the images and labels they come from. Out: R² and accuracy on images that the probe has not seen, and
-pictures. A linear probe asks what is there to be read, not what the model uses (Alain & Bengio 2016, arXiv 1610.01644).
-Ours: a patch's grey mean and its pixels as the low-level targets.
+In: `StageTokens`, the images and labels they come from. Out: R² and accuracy on held-out images, and reconstructions.
+A linear probe measures which information is linearly decodable, not what the model uses (Alain & Bengio 2016, arXiv
+1610.01644). Ours: a patch's grey mean and its pixels as low-level targets.
 """
 
 from __future__ import annotations
@@ -18,25 +18,40 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..utils.typing import Array, Bools, Floats
 from .tokens import StageTokens
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 5, 7))  # ridge penalties on standardised features
 SOURCES = ("trunk", "read")
 PENALTY = 10.0  # of `reconstruct`
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 def patch_means(images: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B,3,S,S) → (B, h·w): the grey mean of the picture under every patch, row by row."""
+    """Grey mean of the image under every patch, row by row: (B,3,S,S) → (B, h·w).
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> dx.inspection.patch_means(torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4), (2, 2)).tolist()
+        [[2.5, 4.5, 10.5, 12.5]]
+    """
     return F.adaptive_avg_pool2d(images.float().mean(dim=1, keepdim=True), grid).flatten(1)
 
 
 def ridge_r2(x: npt.ArrayLike, y: npt.ArrayLike, train: npt.ArrayLike) -> float:
-    """Share of y's variance that a ridge regression explains on images it has not seen: (B,n,p), (B,n) → R².
+    """R² of a ridge regression on held-out images: 1 is perfect, 0 is no better than the mean.
 
-    Fitted on the images where ``train`` (B,) is true, the penalty chosen from ``ALPHAS`` by leave-one-out among them;
-    1 is perfect, 0 is no better than the mean.
+    Args:
+        x: (B,n,p) features. y: (B,n) targets.
+        train: (B,) bool, the images to fit on. The penalty comes from `ALPHAS` by leave-one-out among them.
+
+    Raises:
+        ValueError: lengths that differ, or a mask with only one kind of image.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(40, 5, 4))
+        >>> round(dx.inspection.ridge_r2(x, x.sum(-1), dx.inspection.half_of(40)), 3)
+        1.0
     """
     x, y, train = _split(x, y, train)
     probe = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
@@ -45,34 +60,56 @@ def ridge_r2(x: npt.ArrayLike, y: npt.ArrayLike, train: npt.ArrayLike) -> float:
 
 
 def ridge_accuracy(x: npt.ArrayLike, labels: npt.ArrayLike, train: npt.ArrayLike) -> float:
-    """Accuracy of a ridge classifier on images it has not seen: (B,p), (B,) → share right; fitted as `ridge_r2`."""
+    """Accuracy of a ridge classifier on held-out images.
+
+    Args:
+        x: (B,p) features. labels: (B,). train: (B,) bool, as `ridge_r2`.
+
+    Raises:
+        ValueError: as `ridge_r2`.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> labels = np.arange(60) % 3
+        >>> dx.inspection.ridge_accuracy(np.eye(3)[labels], labels, dx.inspection.half_of(60))
+        1.0
+    """
     x, labels, train = _split(x, labels, train)
     probe = make_pipeline(StandardScaler(), RidgeClassifierCV(ALPHAS))
     return float(probe.fit(x[train], labels[train]).score(x[~train], labels[~train]))
 
 
-def _split(x: npt.ArrayLike, y: npt.ArrayLike, train: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.generic], Mask]:
+def _split(x: npt.ArrayLike, y: npt.ArrayLike, train: npt.ArrayLike) -> tuple[Floats, Array, Bools]:
     features, targets, chosen = np.asarray(x, np.float64), np.asarray(y), np.asarray(train)
     if chosen.dtype != np.bool_ or chosen.ndim != 1 or not len(chosen) == len(features) == len(targets):
         raise ValueError(f"features {features.shape}, targets {targets.shape} and a mask {chosen.shape} must share B")
     if chosen.all() or not chosen.any():
-        raise ValueError("a probe needs images to fit on and others to be tried on; the mask has only one kind")
+        raise ValueError("a probe needs images to fit on and held-out images; the mask has only one kind")
     return features, targets, chosen
 
 
 def reconstruct(patches: Tensor, images: Tensor, grid: tuple[int, int], train: npt.ArrayLike) -> Floats:
-    """What a linear probe still sees: (B,h·w,D) tokens, (B,3,S,S) → (B,S,S) grey pictures. Ours.
+    """Linear reconstruction of grey images from patch tokens (ours): (B,S,S).
 
-    Each patch's pixels are predicted from its own token by one ridge regression on the images in ``train``, with a
-    fixed penalty (quick enough for a slider); look at the others.
+    One ridge regression with a fixed penalty predicts each patch's pixels from its own token. It is fitted on the
+    images in ``train``; the others show what is linearly decodable.
+
+    Args:
+        patches: (B,h·w,D) tokens. images: (B,3,S,S). grid: (h, w). train: (B,) bool.
 
     Raises:
-        ValueError: pictures that the grid does not divide, or as `ridge_r2`.
+        ValueError: images that the grid does not divide, or as `ridge_r2`.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> images, patches = torch.rand(8, 3, 4, 4), torch.rand(8, 4, 6)
+        >>> dx.inspection.reconstruct(patches, images, (2, 2), dx.inspection.half_of(8)).shape
+        (8, 4, 4)
     """
     grey = images.float().mean(dim=1)
     (B, rows, columns), (h, w) = grey.shape, grid
     if rows % h or columns % w:
-        raise ValueError(f"pictures of {rows}x{columns} do not divide into {h}x{w} patches")
+        raise ValueError(f"images of {rows}x{columns} do not divide into {h}x{w} patches")
     tiles = grey.reshape(B, h, rows // h, w, columns // w).transpose(2, 3).reshape(B, h * w, -1)
     x, y, mask = _split(patches.numpy(), tiles.numpy(), train)
     probe = make_pipeline(StandardScaler(), Ridge(PENALTY))
@@ -81,8 +118,15 @@ def reconstruct(patches: Tensor, images: Tensor, grid: tuple[int, int], train: n
     return np.asarray(seen.swapaxes(2, 3).reshape(B, rows, columns), np.float64)
 
 
-def half_of(n_images: int, seed: int = 0) -> Mask:
-    """(B,) bool, a random half of the images: those a probe is fitted on."""
+def half_of(n_images: int, seed: int = 0) -> Bools:
+    """Mask of a random half of the images, (B,) bool: those that a probe is fitted on.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> mask = dx.inspection.half_of(10)
+        >>> mask.dtype, int(mask.sum())
+        (dtype('bool'), 5)
+    """
     mask = np.zeros(n_images, dtype=bool)
     mask[np.random.default_rng(seed).permutation(n_images)[: n_images // 2]] = True
     return mask
@@ -96,7 +140,7 @@ def probe_stages(
     sources: Sequence[str] = SOURCES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Ridge probes at every stage, on trunk and on what the predictor reads; half the images fit, the others count.
+    """Ridge probes at every stage, on trunk tokens and on what the predictor reads; half of the images are held out.
 
     Args:
         tokens: `stage_tokens` of ``images`` (B,3,S,S). labels: (B,).
@@ -105,6 +149,17 @@ def probe_stages(
     Returns:
         ``exit`` (from 1), ``source`` (trunk, read), ``low_level`` (R² of a patch's grey mean, from its own token) and
         ``label`` (accuracy, from the mean patch token). Where there is no bypass both sources give the same numbers.
+
+    Raises:
+        ValueError: as `ridge_r2`.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> model, images = dx.build_model(config, n_classes=2), torch.rand(12, 3, 32, 32)
+        >>> table = dx.probe_stages(dx.stage_tokens(model, images), images, [0, 1] * 6)
+        >>> list(table["source"])
+        ['trunk', 'read', 'trunk', 'read']
     """
     train, rows = half_of(len(images), seed), []
     for k, grid in enumerate(tokens.grids):

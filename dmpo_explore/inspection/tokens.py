@@ -1,7 +1,7 @@
-"""What every stage knows: the tokens of its trunk and what its predictor reads, kept for questions.
+"""Tokens of every stage: those of its trunk and those that its predictor reads.
 
-In: a `DMPO` and images (B,3,S,S). Out: `StageTokens` (CPU, float32), logits read out of them with more or less of the
-bypass, and the same trunk cut at other blocks. The model runs its own stages; nothing about it changes.
+In: a `DMPO` and images (B,3,S,S). Out: `StageTokens` (CPU, float32); logits of them with more or less of the bypass;
+the same trunk cut at other blocks. The model itself does not change.
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ class StageTokens:
     """Tokens of B images at K stages, detached.
 
     Args:
-        trunk: K of (B,N,D), what the trunk hands on.
-        read: K of (B,N,D), what the predictor reads, before the exit norm; so ``read − trunk`` is what the bypass adds.
+        trunk: K of (B,N,D), the trunk's output.
+        read: K of (B,N,D), the predictor's input before the exit norm; ``read − trunk`` is the bypass's addition.
             The same object as ``trunk`` where there is no bypass.
         grids: K of (h, w), N = prefix + h·w.
         prefix: K numbers of tokens before the patches.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> tokens = dx.stage_tokens(dx.build_model(config, n_classes=3), torch.rand(2, 3, 32, 32))
+        >>> tokens.grids, [tuple(share.shape) for share in tokens.bypass_maps()]
+        (((2, 2), (2, 2)), [(2, 2, 2), (2, 2, 2)])
     """
 
     trunk: tuple[Tensor, ...]
@@ -34,14 +41,14 @@ class StageTokens:
     prefix: tuple[int, ...]
 
     def patches(self, stage: int, source: str = "trunk") -> Tensor:
-        """(B, h·w, D): the patch tokens of ``trunk`` or ``read`` at a 0-based stage; ValueError for another source."""
+        """Patch tokens of ``trunk`` or ``read`` at a 0-based stage, (B, h·w, D); ValueError for another source."""
         if source not in ("trunk", "read"):
             raise ValueError(f"source={source!r} must be 'trunk' or 'read'")
         tokens: Tensor = getattr(self, source)[stage]
         return tokens[:, self.prefix[stage] :]
 
     def bypass_maps(self) -> list[Tensor]:
-        """K of (B, h, w): how much the bypass adds to each patch token, as a share of the trunk token's length."""
+        """Norm of the bypass's addition to each patch token over the trunk token's norm: K of (B, h, w)."""
         maps = []
         for k, grid in enumerate(self.grids):
             trunk, read = self.patches(k), self.patches(k, "read")
@@ -51,14 +58,20 @@ class StageTokens:
 
 
 def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageTokens:
-    """Run the model's stages and keep what each trunk hands on and what each predictor reads.
+    """Tokens of every trunk and of every predictor's input, in eval mode; the model's mode is restored.
 
     Args:
-        images: (B,3,S,S) floats, preprocessed (`Run.inputs`). No dropout; the model's mode is restored.
-        batch_size: images at a time.
+        images: (B,3,S,S) floats, preprocessed (`Run.inputs`). batch_size: images at a time.
 
     Raises:
         ValueError: no images, or another number of axes.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> tokens = dx.stage_tokens(dx.build_model(config, n_classes=3), torch.rand(2, 3, 32, 32))
+        >>> [tuple(trunk.shape) for trunk in tokens.trunk]  # a class token and 2 × 2 patches
+        [(2, 5, 64), (2, 5, 64)]
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)} must be (B, 3, S, S) with B of at least 1")
@@ -66,30 +79,32 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
     reads: list[list[Tensor]] = [[] for _ in model.stages]
     with evaluating(model), torch.no_grad():
         for start in range(0, len(images), batch_size):
-            state, side = model.embed(images[start : start + batch_size].to(model.device)), None
-            for k, stage in enumerate(model.stages):
-                state = stage.trunk(state)
-                tokens = stage.tokens(state)
-                read, side = stage.bypass(tokens, side)
-                trunks[k].append(tokens.float().cpu())
-                reads[k].append(trunks[k][-1] if read is tokens else read.float().cpu())
+            for output in model.walk(images[start : start + batch_size].to(model.device)):
+                trunks[output.k].append(output.tokens.float().cpu())
+                if not isinstance(output.stage.bypass, NoBypass):
+                    reads[output.k].append(output.read.float().cpu())
     trunk = tuple(torch.cat(parts) for parts in trunks)
-    same = [all(a is b for a, b in zip(*parts, strict=True)) for parts in zip(trunks, reads, strict=True)]
     return StageTokens(
         trunk=trunk,
-        read=tuple(trunk[k] if same[k] else torch.cat(parts) for k, parts in enumerate(reads)),
+        read=tuple(torch.cat(parts) if parts else trunk[k] for k, parts in enumerate(reads)),
         grids=tuple(stage.grid for stage in model.stages),
         prefix=tuple(stage.prefix for stage in model.stages),
     )
 
 
 def block_view(model: DMPO, every: int = 1) -> DMPO:
-    """The same embedding and blocks, cut into stages of ``every`` blocks with nothing beside them; weights are shared.
+    """The same embedding and blocks cut into stages of ``every`` blocks, without bypass; weights are shared.
 
-    For looking between the exits (`stage_tokens`); its predictors are identities, so ``forward`` is of no use.
+    It serves `stage_tokens` between the exits. Its predictors are identities, so ``forward`` gives no logits.
 
     Raises:
         ValueError: a trunk that is no sequence of blocks on tokens; blocks that ``every`` does not divide.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> dx.inspection.block_view(dx.build_model(config, n_classes=3), every=2).exits
+        (2, 4, 6)
     """
     if any(stage.layout != "tokens" or not isinstance(stage.trunk, nn.Sequential) for stage in model.stages):
         raise ValueError("block_view needs trunks that are sequences of blocks on tokens, as a ViT's")
@@ -115,14 +130,22 @@ def block_view(model: DMPO, every: int = 1) -> DMPO:
 
 
 def read_out(model: DMPO, tokens: StageTokens, *, share: float = 1.0) -> Tensor:
-    """Logits (B,K,C) of kept tokens, the predictors reading trunk + share · (what the bypass adds).
+    """Logits (B,K,C) of stored tokens with a scaled bypass: predictors read trunk + share · (read − trunk).
 
-    At share 1 this is the model's own forward; at 0 every bypass is switched off, an ablation at inference: the
-    predictors were trained with it, so this is not what a model without bypass would do.
+    At share 1 these are the model's own logits. At 0 every bypass is ablated at inference. The predictors were trained
+    with it, so this is not a model that was trained without bypass.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+        >>> model, images = dx.build_model(config, n_classes=3).eval(), torch.rand(2, 3, 32, 32)
+        >>> logits = dx.inspection.read_out(model, dx.stage_tokens(model, images))
+        >>> torch.allclose(logits, model(images), atol=1e-4)
+        True
     """
     logits = []
     with evaluating(model), torch.no_grad():
         for trunk, read, stage in zip(tokens.trunk, tokens.read, model.stages, strict=True):
             mixed = torch.lerp(trunk, read, share).to(model.device)
-            logits.append((stage.predictor(stage.norm(mixed)) * stage.scale).cpu())
+            logits.append(stage.classify(mixed).cpu())
     return torch.stack(logits, dim=1)
