@@ -1,0 +1,108 @@
+"""Session state of the image choice and of the attribution choices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dmpo_explore_app import messages
+from dmpo_explore_app.state import attribution, image
+from sent_pictures import REFUSED, TAKEN
+from synthetic import make_record
+
+import dmpo_explore as dx
+
+RECORD = make_record(12, 3, 5, seed=2)
+
+
+class Upload:
+    """Stands for what Streamlit's uploader holds."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name, self.data = name, data
+
+    def getvalue(self) -> bytes:
+        return self.data
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(image.st, "session_state", found)
+    monkeypatch.setattr(messages.st, "warning", lambda text, icon: found.setdefault("said", []).append(text))
+    return found
+
+
+@pytest.mark.parametrize(("given", "row"), [(None, 0), ("7", 7), (11, 11)])
+def test_a_row_of_the_record_is_taken(state: dict[str, Any], given: object, row: int) -> None:
+    state[image.IMAGE] = given
+    chosen = image.chosen(dx.load_run("demo"), "test", RECORD)
+    assert chosen is not None and chosen.row == row == state[image.ROW]
+    assert "said" not in state and image.address(chosen) == {"image": str(row)}
+
+
+@pytest.mark.parametrize("given", ["12", "-1", "x", "²", ""])
+def test_another_row_is_reported(state: dict[str, Any], given: str) -> None:
+    state[image.IMAGE] = given
+    assert image.validate_row(RECORD) == 0
+    assert "they go from 0 to 11" in state["said"][0]
+
+
+def test_an_unknown_source_is_reported(state: dict[str, Any]) -> None:
+    state[image.SOURCE] = "disk"
+    assert image.validate_source() == "record" == image.source() and "disk" in state["said"][0]
+
+
+def test_an_upload_comes_and_goes(state: dict[str, Any]) -> None:
+    run = dx.load_run("demo")
+    state |= {image.SOURCE: "file", image.FILE: Upload("colour.png", TAKEN["colour.png"])}
+    assert image.chosen(run, "test", RECORD) is None
+    image.receive_upload(image.FILE)
+    chosen = image.chosen(run, "test", RECORD)
+    assert chosen is not None and chosen.upload is not None and chosen.row is None
+    assert image.address(chosen) == {"source": "file"}
+    state[image.FILE] = None
+    image.receive_upload(image.FILE)
+    assert image.chosen(run, "test", RECORD) is None and not image.refusal()
+
+
+def test_a_refused_upload_has_a_reason(state: dict[str, Any]) -> None:
+    data, reason = REFUSED["text.png"]
+    state |= {image.SOURCE: "file", image.FILE: Upload("text.png", data)}
+    image.receive_upload(image.FILE)
+    assert reason in image.refusal() and image.chosen(dx.load_run("demo"), "test", RECORD) is None
+
+
+def test_a_click_opens_an_image_of_the_record(state: dict[str, Any]) -> None:
+    state[image.SOURCE] = "file"
+    for what in ("", "image", "image x", "class 3"):
+        image.open_clicked(what)
+    assert state == {image.SOURCE: "file"}
+    image.open_clicked("image 7")
+    assert state == {image.SOURCE: "record", image.IMAGE: 7}
+
+
+@pytest.mark.parametrize(("target", "found"), [("last", 2), ("here", 1), ("4", 3)])
+def test_the_target_of_an_attribution(state: dict[str, Any], target: str, found: int) -> None:
+    one = RECORD.subset([0])
+    one.prediction[0] = [0, 1, 2]
+    state[attribution.TARGET] = target
+    attribution.validate(5)
+    question = attribution.question(one, 1)
+    assert question == ("integrated_gradients", found, "black") and "said" not in state
+    assert attribution.address() == ({} if target == "last" else {"target": target})
+
+
+def test_choices_that_are_not_offered_are_reported(state: dict[str, Any]) -> None:
+    state |= {attribution.METHOD: "deep_lift", attribution.TARGET: "6", attribution.BASELINE: "white"}
+    attribution.validate(5)
+    assert attribution.question(RECORD.subset([0]), 0).method == "integrated_gradients" and len(state["said"]) == 3
+    assert attribution.address() == {}
+
+
+def test_a_request_is_for_one_image_and_question(state: dict[str, Any]) -> None:
+    attribution.request_maps(("run", 3, "saliency"))
+    assert attribution.maps_requested(("run", 3, "saliency")) and not attribution.maps_requested(("run", 4, "saliency"))
+    attribution.request_maps(None)
+    assert not attribution.maps_requested(("run", 3, "saliency"))
+    assert not attribution.check_requested(("run", 3, "saliency"))

@@ -1,0 +1,51 @@
+"""Session state of Training: measurements by what was measured, one announcement for each job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from dmpo_explore_app.state import jobs
+
+import dmpo_explore as dx
+
+RATES = dx.jobs.Rates((1.0, 2.0), 20, 0.0, 0.01, 10.0, 1 << 30, 0, "CPU", 1295, 143, 359)
+CONFIG = dx.Config(dx.DataConfig("digits", train_size=200), training=dx.TrainingConfig(epochs=3, batch_size=20))
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(jobs.st, "session_state", found)
+    return found
+
+
+def test_a_measurement_counts_for_configs_with_the_same_steps(state: dict[str, Any]) -> None:
+    assert jobs.rates_of(CONFIG) is None
+    jobs.keep_rates(CONFIG, RATES)
+    assert jobs.rates_of(replace(CONFIG, training=replace(CONFIG.training, epochs=30))) == RATES
+    assert jobs.rates_of(replace(CONFIG, training=replace(CONFIG.training, batch_size=40))) is None
+
+
+def test_a_started_job_is_announced_once_and_shown_when_its_run_is_there(state: dict[str, Any]) -> None:
+    jobs.keep_rates(CONFIG, RATES)
+    jobs.follow_started("mine", CONFIG)
+    assert (jobs.take_started(), jobs.take_started()) == ("mine", "")
+    assert jobs.rates_before("mine") == RATES and jobs.rates_before("other") is None
+    jobs.show_followed(["demo"])
+    assert jobs.shown_run() == "None"
+    jobs.show_followed(["demo", "mine"])
+    assert jobs.shown_run() == "mine"
+    jobs.show_run("demo")
+    jobs.show_followed(["demo", "mine"])
+    assert jobs.shown_run() == "demo"
+
+
+def test_the_page_is_outdated_by_a_change_or_an_error(state: dict[str, Any]) -> None:
+    snapshot: jobs.Snapshot = (("mine", "running", 1, ()),)
+    jobs.keep_snapshot(snapshot)
+    assert not jobs.outdated(snapshot) and jobs.outdated((("mine", "running", 2, ()),))
+    jobs.keep_error(ValueError("there is no job"))
+    assert jobs.outdated(snapshot)
+    assert (jobs.take_error(), jobs.take_error()) == ("there is no job", "")
