@@ -1,6 +1,6 @@
-"""What is here: a run in one line; versions, device, weights, data; the app's file.
+"""`dmpo-explore runs`, `doctor` and `app`: the runs, the installation, and the app.
 
-Plain values for ``dmpo-explore runs``, ``doctor`` and ``app``. Nothing is downloaded. Only `diagnose` imports torch.
+Out: plain JSON values and lines. Nothing is downloaded. Only `diagnose` loads torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pand
 
 
 def run_facts(name: str) -> dict[str, Any]:
-    """A run's facts and, as ``facts``, the line that says them; of a broken one only ``error`` and ``facts``."""
+    """Facts of a run, with a line of text under ``facts``; of a broken run only ``error`` and ``facts``."""
     try:
         run = load_run(name)
         config, records = run.config, run.splits()
@@ -54,13 +54,12 @@ def run_facts(name: str) -> dict[str, Any]:
 
 def diagnose() -> dict[str, Any]:
     """Versions, device, threads, cache, weights, data and runs, as plain JSON values."""
-    import torch
+    from .torch_doctor import device_facts
 
     versions = {"dmpo-explore": __version__, "python": sys.version.split()[0]}
     return {
         "versions": versions | {package: _installed(package) for package in PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
+        **device_facts(),
         "cache": str(cache_dir()),
         "weights": {name: _cached(name) for name in SOURCES},
         "data": {name: _present(name) for name in DATASETS},
@@ -100,17 +99,14 @@ def _cached(backbone: str) -> str:
 
 def _present(data: str) -> str:
     try:
-        return f"{len(load_images(data, 'train')):,} training pictures"
+        return f"{len(load_images(data, 'train')):,} training images"
     except (OSError, ValueError) as error:
         return str(error)
 
 
 @app.command()
 def runs(as_json: Json = False) -> None:
-    """The runs there are: bundled ones and those in ./runs (or $DMPO_EXPLORE_RUNS)."""
-    from ..runs.store import list_runs
-    from .doctor import run_facts
-
+    """List runs: bundled ones and those in ./runs (or $DMPO_EXPLORE_RUNS)."""
     rows = [run_facts(name) for name in list_runs()]
     print_result(rows, as_json, [f"{row['run']:<20}  {row['facts']}" for row in rows] or ["no runs yet"])
 
@@ -122,8 +118,6 @@ def app_command(
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
     """Start the app."""
-    from .doctor import app_file
-
     options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
     options += [f"--server.port={port}"] if port else []
     try:
@@ -135,9 +129,7 @@ def app_command(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """What is installed, which device, and whether weights, data and runs are there."""
-    from .doctor import diagnose
-
+    """Show versions, the device, and which weights, data and runs are present."""
     facts = diagnose()
     plain = {key: value for key, value in facts.items() if not isinstance(value, dict)}
     lines = [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in plain.items()]

@@ -1,4 +1,4 @@
-"""``dmpo-explore search``: from what was typed to a space, and how progress and front are shown."""
+"""`dmpo-explore search`: a search space from options and a file, progress, and the front as a table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 6  # points of the front in a line
 
 
 def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> SearchSpace | None:
-    """The space of a new study, the file's or the default one, less what was typed; None to go on with a study's."""
+    """The space of a new study: the file's or the default one, with the typed options fixed; None to resume a study."""
     typed = typed_values(settings)
     if resume:
         if file or typed:
@@ -38,14 +38,14 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
 
 
 class SearchProgress:
-    """A line per epoch and trial, and a bar towards the end of the search."""
+    """Progress of a search: a line per epoch and trial, and a bar."""
 
     def __init__(self, bar: Bar, trials: int | None, minutes: float | None) -> None:
         self.bar, self.trials, self.minutes = bar, trials, minutes
         self.start, self.done, self.text = time.monotonic(), 0, "first trial"
 
     def step(self, step: SearchStep) -> None:
-        """Show what has happened."""
+        """Write a line for a step of the search."""
         self.done, self.text = step.trials, f"hypervolume {step.hypervolume:.4f}"
         self.bar.write(step_line(step))
 
@@ -59,7 +59,7 @@ class SearchProgress:
 
 
 def step_line(step: SearchStep) -> str:
-    """One thing that happened, in words; behind a trial the front, at most `SHOWN` of its points."""
+    """A step of the search as text; after a trial with at most `SHOWN` points of the front."""
     if step.what == "epoch":
         size = f"front of {len(step.front)} points, hypervolume {step.hypervolume:.4f}"
         return f"trial {step.trial}: epoch {step.epoch}/{step.epochs}; {size}"
@@ -67,7 +67,7 @@ def step_line(step: SearchStep) -> str:
         return f"trial {step.trial}: could not be trained: {' '.join(step.note.split())}"
     chosen = dict.fromkeys(round(i * (len(step.front) - 1) / (SHOWN - 1)) for i in range(SHOWN) if step.front)
     points = ", ".join(f"{step.front[i][0]:.1%} at {step.front[i][1]:.0%}" for i in chosen) or "none yet"
-    ending = f"stopped behind epoch {step.epoch}/{step.epochs}, as it cannot extend the front"
+    ending = f"stopped after epoch {step.epoch}/{step.epochs}, as it cannot extend the front"
     return f"trial {step.trial}: {ending if step.what == 'stopped' else 'finished'}; front: {points}"
 
 
@@ -128,7 +128,6 @@ def search(
     """
     from ..search.run import run_search
     from ..search.study import load_front
-    from .search import SearchProgress, draw_front, front_lines, space_from
 
     if front and (name or resume or space or trials or minutes):
         raise typer.BadParameter("only shows a study; leave out what searches", param_hint="--front")
