@@ -1,4 +1,4 @@
-"""`dmpo-explore evaluate` and `policies`."""
+"""`dmpo-explore evaluate` and `policies`: fitted exit policies judged on recorded splits, as a table."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ def evaluate(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs or their folders.")],
     flops: Flops = None,
     all_policies: Annotated[
-        bool, typer.Option("--all-policies", help="Every policy at 30, 50, 70 % compute and at most 1 point lost.")
+        bool,
+        typer.Option("--all-policies", help="Every policy, at 30, 50, 70 % compute and at a drop of 1 point."),
     ] = False,
     protocol: Annotated[
-        str | None, typer.Option(help="anytime (a row per exit) or budgeted (a row per share that goes on).")
+        str | None, typer.Option(help="anytime (a row per exit) or budgeted (a row per share of images that continue).")
     ] = None,
-    split: Annotated[str, typer.Option(help="Record that is judged.")] = "test",
+    split: Annotated[str, typer.Option(help="Split that is judged.")] = "test",
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="Accuracy difference to this run, with a 95 % interval.")
     ] = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Fit a policy on val, apply it to test: accuracy, compute, exit shares.
+    """Fit a policy on val and judge it on test: accuracy, compute, exit shares.
 
-    --flops is a ceiling: the threshold with the best accuracy on val among those that cost no more. Without a target:
-    30, 50, 70 and 100 % of the plain backbone's compute (as far as the run can meet them),
-    and "full": every image at the last exit. 100 % is a budget like the others: at most what the plain backbone costs.
-    A run's full depth may cost more, since tuning, bypasses and predictors count.
+    Compute is a fraction of the plain backbone's FLOPs; tuning, bypasses and predictors count, so full depth may exceed
+    100 %. --flops is a ceiling: the threshold is the most accurate one on val among those that stay below. Without a
+    target the budgets are 30, 50, 70 and 100 %, as far as the run can meet them, and full depth.
 
-    --against compares on the same images, by a paired bootstrap; the other run gets the same target, fitted on its own
-    val (a run with a single exit is taken as it is). With --json one answer is an object, several are an array.
+    --against compares on the same images by a paired bootstrap. The other run gets the same target, fitted on its own
+    val record; a run with a single exit is taken as it is.
 
     --risk is Learn-then-Test risk control: with probability 1 - delta over the validation images, new images like them
-    have at most the risk epsilon. Where no threshold can be certified no image exits early.
+    have at most the risk epsilon. Where no threshold can be certified, no image exits early.
+
+    With --json one row is an object, several are an array.
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import policy_table, table
@@ -52,13 +54,8 @@ def evaluate(
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     if all_policies or protocol:
-        given = {
-            "--protocol": all_policies and protocol,
-            "--flops": flops,
-            "--against": against,
-            "other targets": targets,
-        }
-        refuse_beside("--all-policies" if all_policies else "--protocol", given)
+        beside = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "targets": targets}
+        refuse_beside("--all-policies" if all_policies else "--protocol", beside)
     if all_policies:
         rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
@@ -74,8 +71,8 @@ def evaluate(
             say(f"{row['run']}: {row['note']}")
 
 
-def _fitted(run: Run, settings: dict[str, Any]) -> Policy:
-    """The policy that a run is used with, fitted on val; by default the cheapest that loses no accuracy there."""
+def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
+    """The policy for the typed target, fitted on val; by default the cheapest that loses no accuracy there."""
     from ..analysis.evaluation import fit_run_policy
     from ..fitting.target import Target
 
@@ -89,7 +86,7 @@ def _fitted(run: Run, settings: dict[str, Any]) -> Policy:
 
 @app.command()
 def policies(as_json: Json = False) -> None:
-    """What each policy does; T is its threshold."""
+    """List the exit policies and their rules; T is the threshold."""
     from ..policies.catalogue import POLICIES
 
     rows = [

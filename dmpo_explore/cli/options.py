@@ -1,7 +1,7 @@
-"""Options that are made from a table: the fields of `Config` (``train``), policy and target (all that fit a policy).
+"""Options of commands that are made from tables: the fields of `Config`, and policy with target.
 
-In: a command that takes ``**settings``. Out: the same command with an option per entry, and from what was typed a
-config, or a `Target`. A config option that is not given leaves the base config's value.
+In: a command that takes ``**settings``. Out: the same command with an option per entry, and from the typed values a
+config or a `Target`. A config option that is not typed leaves the base config's value.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def refuse_beside(option: str, others: Mapping[str, Any]) -> None:
     """Wrong usage if one of ``others`` (name → what was typed) was given beside ``option``."""
     for name, value in others.items():
         if value:
-            raise typer.BadParameter(f"asks its own questions; leave out {name}", param_hint=option)
+            raise typer.BadParameter(f"cannot be combined; leave out {name}", param_hint=option)
 
 
 def _option(key: str, found: Option) -> inspect.Parameter:

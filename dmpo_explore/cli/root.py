@@ -1,12 +1,13 @@
-"""``dmpo-explore …``: one command, one library call, one way to show it.
+"""The command group `dmpo-explore`: errors, warnings, and the arguments that several commands share.
 
-stdout carries the answer (with ``--json`` nothing but JSON), stderr progress and errors. Exit status: 0 done, 1 failed
-(one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C. A command imports what it needs when it runs, so that help,
-``runs``, ``policies`` and ``evaluate`` are quick and load no torch.
+stdout carries the answer (with ``--json`` nothing but JSON), stderr progress, warnings and errors. Exit status: 0 done,
+1 failed (one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C. A command imports what it needs when it runs, so
+that help, ``runs``, ``policies`` and ``evaluate`` are quick and load no torch.
 """
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,21 @@ from .. import __version__
 from .options import TARGET_PANEL
 from .output import say
 
+COMMANDS = ("fetch", "train", "record", "evaluate", "predict", "export", "search", "policies", "runs", "app", "doctor")
+
 
 class _Group(TyperGroup):
-    """Turns the library's errors into one line; --debug shows where they come from."""
+    """Turns the library's errors and warnings into one line each; --debug shows where errors come from."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which a newcomer uses them."""
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: say(f"warning: {' '.join(str(message).split())}")
+                return super().invoke(ctx)
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
         except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
@@ -34,19 +43,19 @@ class _Group(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Group, no_args_is_help=True, rich_markup_mode="rich", add_completion=False, pretty_exceptions_enable=False,
+    cls=_Group, no_args_is_help=True, rich_markup_mode="markdown", add_completion=False, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 ProgressPath = Annotated[
-    Path | None, typer.Option("--progress", metavar="FILE.json", help="Keep a file up to date with how far it is.")
+    Path | None, typer.Option("--progress", metavar="FILE.json", help="Write the progress to this file meanwhile.")
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (see `dmpo-explore runs`) or its folder.")]
 Flops = Annotated[
     list[float] | None,
     typer.Option(
-        help="Compute budget as a fraction of the plain backbone's, e.g. 0.3. May be repeated.",
+        help="Compute budget on val as a fraction of the plain backbone's FLOPs, e.g. 0.3. May be repeated.",
         rich_help_panel=TARGET_PANEL,
     ),
 ]
@@ -67,5 +76,5 @@ def _main(
         bool, typer.Option("--debug", envvar="DMPO_EXPLORE_DEBUG", help="Show a traceback when something fails.")
     ] = False,
 ) -> None:
-    """Early-exit vision models by DMPO: train them, record them once, ask many times."""
+    """Early-exit vision models by DMPO: train, record the scores of every exit once, evaluate any exit policy."""
     del version, debug  # the latter is read by _Group

@@ -72,7 +72,7 @@ def step_line(step: SearchStep) -> str:
 
 
 def draw_front(front: SearchFront, path: Path) -> None:
-    """Write the front as a page of its own, whole or not at all."""
+    """Write the front as an HTML page, whole or not at all."""
     from ..figures.search import front_figure
 
     text = front_figure(front.table, front.epochs, "plotly_white").to_html(include_plotlyjs=True)
@@ -80,7 +80,7 @@ def draw_front(front: SearchFront, path: Path) -> None:
 
 
 def front_lines(front: SearchFront) -> list[str]:
-    """The front as a table, and what to do with it."""
+    """The front as a table of text, and the next command."""
     from ..search.study import settings_text
 
     trials = ", ".join(f"{count} {state}" for state, count in front.trials.items() if count) or "none yet"
@@ -103,25 +103,26 @@ def front_lines(front: SearchFront) -> list[str]:
 @config_options
 def search(
     name: Annotated[str | None, typer.Option(help="Name of the study, and of its runs; default: by the time.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Go on with it, or join its workers.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Continue this study, or join others.")] = None,
     front: Annotated[str | None, typer.Option(metavar="STUDY", help="Only show the front of this study.")] = None,
     space: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="What to try; settings below are fixed, not tried.")
+        Path | None, typer.Option(metavar="FILE.toml", help="Search space; options typed below are fixed.")
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="End after so many trials, all workers' counted.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="End after so many minutes.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="End after this many trials of all workers.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after this many minutes.")] = None,
     storage: Annotated[
-        str | None, typer.Option(metavar="URL", help="Database that all workers see; default: a file in the runs root.")
+        str | None,
+        typer.Option(metavar="URL", help="Database of all workers; default: a file in the runs root."),
     ] = None,
-    figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front.")] = None,
-    search_seed: Annotated[int | None, typer.Option(min=0, help="Makes the proposals repeatable.")] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front to this file.")] = None,
+    search_seed: Annotated[int | None, typer.Option(min=0, help="Seed that makes the proposals repeatable.")] = None,
     stopping: Annotated[bool, typer.Option(help="End trials that cannot extend the front any more.")] = False,
-    patience: Annotated[int, typer.Option(min=1, help="Seconds until a silent worker's trial is given away.")] = 300,
+    patience: Annotated[int, typer.Option(min=1, help="Seconds after which a silent worker's trial is freed.")] = 300,
     device: Device = "auto",
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Search training settings: high accuracy on val, low compute. The front is a set of runs.
+    """Search training settings for high accuracy on val at low compute. The Pareto front is a set of runs.
 
     Every epoch of every trial is a candidate. Several workers may search together: start one, then others with
     --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
@@ -130,7 +131,7 @@ def search(
     from ..search.study import load_front
 
     if front and (name or resume or space or trials or minutes):
-        raise typer.BadParameter("only shows a study; leave out what searches", param_hint="--front")
+        raise typer.BadParameter("only shows a study; leave out options of a search", param_hint="--front")
     if resume and name:
         raise typer.BadParameter("goes on with the study's own name", param_hint="--resume")
     if front:

@@ -103,7 +103,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
     history = run.history()
-    best = history.loc[history["area"].idxmax()]
+    best = history.iloc[int(history["area"].argmax())]
     answer = {
         "run": run.name,
         "path": str(run.path),
