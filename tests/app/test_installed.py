@@ -48,7 +48,7 @@ def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: B
     command = [
         sys.executable,
         "-m",
-        "dmpo_explore.cli.root",
+        "dmpo_explore.cli",
         "app",
         "--port",
         str(port),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from calls import call, fails
 from synthetic import make_record
 
 import dmpo_explore
@@ -62,3 +65,40 @@ def test_the_app_is_found_or_it_is_said_what_is_missing(monkeypatch: pytest.Monk
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="the app needs Streamlit: pip install"):
         app_file()
+
+
+def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {row["run"]: row for row in json.loads(call("runs", "--json").stdout)}
+    mine = rows["mine"]
+    assert (mine["data"], mine["backbone"], mine["epochs"], mine["records"]) == (
+        "digits",
+        "test_vit",
+        3,
+        ["test", "val"],
+    )
+    (line,) = [line for line in call("runs").stdout.splitlines() if line.startswith("mine ")]
+    assert "digits, test_vit, conv + covariance, epoch 3/3, records: test val" in line
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
+    assert call("runs").stdout == "no runs yet\n" and json.loads(call("runs", "--json").stdout) == []
+
+
+def test_doctor(runs: Path) -> None:
+    facts = json.loads(call("doctor", "--json").stdout)
+    assert facts["versions"]["torch"] == torch.__version__ and facts["threads"] == torch.get_num_threads()
+    assert {"mine", "other"} <= set(facts["runs"])
+    assert facts["data"]["digits"] == "1,295 training images"
+    text = call("doctor").stdout
+    assert "device: " in text and "data digits: 1,295 training images" in text
+
+
+def test_app_starts_streamlit_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 0)
+    call("app", "--port", 8600, "--host", "0.0.0.0", "--no-browser")
+    (command,) = calls
+    assert command[:4] == [sys.executable, "-m", "streamlit", "run"] and Path(command[4]).name == "main.py"
+    assert Path(command[4]).is_file()
+    assert set(command[5:]) == {"--server.headless=true", "--server.address=0.0.0.0", "--server.port=8600"}
+    monkeypatch.setattr("dmpo_explore.cli.doctor.find_spec", lambda name: None)
+    assert "pip install 'dmpo-explore[app]'" in fails("app")

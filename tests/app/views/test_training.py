@@ -372,7 +372,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(
     page.wait_for_url(re.compile(r"/(explore)?\?.*run=toy"))
     trainer.settle()
     assert page.locator("[data-number=accuracy]").inner_text().endswith("%")
-    said = subprocess.run([sys.executable, "-m", "dmpo_explore.cli.root", "runs"], capture_output=True, text=True)
+    said = subprocess.run([sys.executable, "-m", "dmpo_explore.cli", "runs"], capture_output=True, text=True)
     assert re.search(r"^toy +digits.*epoch 80/80, records: test val", said.stdout, re.M)
 
 

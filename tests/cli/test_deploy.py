@@ -1,0 +1,81 @@
+"""`dmpo-explore predict` and `export`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from calls import call, fails, listing
+
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.runs.store import load_run
+
+
+def test_predict_writes_csv(runs: Path, pictures: Path, tmp_path: Path) -> None:
+    done = call("predict", "mine", pictures, pictures / "b.png", "--threshold", 0.3, "--device", "cpu")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [Path(row["file"]).name for row in rows] == ["a.jpg", "b.png", "c.png", "b.png"]
+    assert rows[1] == rows[3]
+    for row in rows:
+        assert row["label"] in "0123456789" and row["exit"] in "12"
+        assert (float(row["confidence"]) >= 0.3) or row["exit"] == "2"
+    out = tmp_path / "out.csv"
+    silent = call("predict", "mine", pictures, "-o", out, "--device", "cpu", "--batch-size", 2)
+    assert silent.stdout == "" and len(out.read_text().splitlines()) == 4
+    for target in (["--flops", 0.9], ["--accuracy-drop", 0.1], ["--shares", "0.5,0.5"]):
+        assert len(call("predict", "mine", pictures, *target, "--policy", "entropy").stdout.splitlines()) == 4
+
+
+def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, pictures: Path) -> None:
+    whole = (pictures / "b.png").read_bytes()
+    (pictures / "b.png").write_bytes(whole[:60])
+    done = call("predict", "mine", pictures, pictures / "notes.txt", pictures / "none.png", status=1)
+    assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(done.stdout))] == ["a.jpg", "c.png"]
+    errors = done.stderr.splitlines()
+    assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
+    assert [name in line for name, line in zip(("b.png", "notes.txt", "none.png"), errors, strict=True)] == [True] * 3
+
+
+def test_predict_refuses_wrong_usage(runs: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "holds no pictures" in fails("predict", "mine", tmp_path / "empty")
+    assert "give exactly one of" in fails("predict", "mine", pictures, "--flops", 0.9, "--threshold", 0.5)
+    assert "Missing argument" in fails("predict", "mine")
+    before = listing(tmp_path)
+    assert "thresholds" in fails("predict", "mine", pictures, "--threshold", "0.1,0.2,0.3", "-o", tmp_path / "out.csv")
+    assert listing(tmp_path) == before
+    assert fails("predict", "mine", pictures, "--threshold", 0.5, "-o", pictures)  # a folder
+
+
+def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
+    from dmpo_explore.inference.onnx_engine import OnnxEngine
+
+    answer = json.loads(call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json").stdout)
+    assert answer["path"] == str(tmp_path / "onnx") and answer["policy"]["thresholds"] == [0.3]
+    run, rows = load_run("mine"), np.arange(40)
+    out = OnnxEngine(tmp_path / "onnx").infer(run.inputs("test", rows).numpy())
+    record = run.record("test").subset(rows)
+    expected = fit_policy(record, "confidence", threshold=0.3).exits(record)
+    clear = np.abs(record.confidence[:, 0] - 0.3) > 1e-4
+    np.testing.assert_array_equal(out.exit[clear], expected[clear])
+    assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
+    assert "Missing option '--out'" in fails("export", "mine")
+    before = listing(tmp_path)
+    assert "thresholds" in fails("export", "mine", "--out", tmp_path / "new", "--threshold", "0.1,0.2,0.3")
+    assert listing(tmp_path) == before
+
+
+def test_spoilt_weights_of_a_run(runs: Path, pictures: Path) -> None:
+    for spoiled in (b"no weights", (runs / "mine/weights.safetensors").read_bytes()[:500], None):
+        path = runs / "mine" / "weights.safetensors"
+        path.unlink() if spoiled is None else path.write_bytes(spoiled)
+        before = listing(runs)
+        for command in (["predict", "mine", pictures, "--threshold", 0.5], ["record", "mine", "--force"]):
+            assert "weights.safetensors" in fails(*command)
+        assert listing(runs) == before
+    shutil.copy(runs / "other" / "weights.safetensors", runs / "mine" / "weights.safetensors")
+    assert "not this model's" in fails("predict", "mine", pictures, "--threshold", 0.5)

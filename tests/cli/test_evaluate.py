@@ -1,0 +1,187 @@
+"""`dmpo-explore evaluate` and `policies`: targets, tables, bad input, broken runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from calls import call, fails, listing
+from synthetic import make_record
+
+from dmpo_explore.config import Config
+from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.runs.store import load_run
+
+
+def test_the_default_table_and_several_budgets(runs: Path) -> None:
+    rows = json.loads(call("evaluate", "mine", "other", "--json").stdout)
+    assert [(row["run"], row["target"]) for row in rows] == [
+        ("mine", {"flops": 0.7}),
+        ("mine", {"flops": 1.0}),
+        ("mine", {"full_depth": True}),
+        ("other", {"full_depth": True}),
+    ]
+    assert rows[2]["accuracy"] == rows[2]["full_accuracy"] and rows[2]["mean_exit"] == 2
+    lines = call("evaluate", "mine", "other").stdout.splitlines()
+    assert len(lines) == 6 and lines[0].startswith("| run ") and set(lines[1]) == {"|", "-"}
+    assert f"{100 * rows[0]['accuracy']:.2f} %" in lines[2] and "| 70 % " in lines[2] and "| full " in lines[5]
+    assert len(json.loads(call("evaluate", "mine", "--flops", 0.8, "--flops", 0.9, "--json").stdout)) == 2
+
+
+def test_every_kind_of_target_on_either_split(runs: Path) -> None:
+    def ask(*options: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(call("evaluate", "mine", *options, "--json").stdout)
+        return answer
+
+    record = load_run("mine").record("test")
+    assert ask("--threshold", 0.5)["threshold"] == 0.5
+    assert ask("--threshold", 0.5)["exit_shares"][0] == pytest.approx((record.confidence[:, 0] >= 0.5).mean())
+    assert ask("--accuracy-drop", 1)["mean_exit"] == 1
+    assert ask("--shares", "0.25,0.75", "--split", "val")["exit_shares"][0] == pytest.approx(0.25, abs=0.01)
+    assert ask("--threshold", 1, "--policy", "patience")["mean_exit"] == 2
+    for policy in POLICIES:
+        assert ask("--accuracy-drop", 0.05, "--policy", policy)["policy"] == policy
+
+
+def test_against_another_run(runs: Path) -> None:
+    row = json.loads(call("evaluate", "mine", "--flops", 0.9, "--against", "other", "--json").stdout)
+    against = row["against"]
+    assert against["run"] == "other" and against["low"] <= against["difference"] <= against["high"]
+    assert against["difference"] == pytest.approx(row["accuracy"] - against["accuracy"])
+    text = call("evaluate", "mine", "--against", "other").stdout
+    assert "points above other [95 %]" in text
+    make_record(359).save(runs / "foreign" / "records" / "test")
+    make_record(100).save(runs / "foreign" / "records" / "val")
+    (runs / "foreign" / "config.json").write_text(Config().to_json())
+    assert "not recorded on the same test images" in fails("evaluate", "mine", "--against", "foreign")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--flops", 0.01], "run 'mine': flops=0.01 cannot be met: exit 1 alone costs"),
+        (["--flops", 7], "flops=7 is above this run's full depth, which costs"),
+        (["--flops", 7], "did you mean 0.07?"),
+        (["--flops", 7], "flops=7 is above this run's full depth, which costs"),
+        (["--flops", 7], "did you mean 0.07?"),
+        (["--flops", -1], "must be a fraction"),
+        (["--flops", "nan"], "must be a fraction"),
+        (["--flops", "x"], "--flops"),
+        (["--accuracy-drop", 2], "accuracy_drop=2.0 must be a fraction from 0 to 1"),
+        (["--shares", "0.5,0.1"], "that sum to 1"),
+        (["--shares", "a,b"], "must be numbers with commas"),
+        (["--threshold", "0.5,0.5,0.5"], "3 thresholds; 2 exits need 1"),
+        (["--threshold", "7"], "must be a number from"),
+        (["--threshold", "1.5", "--policy", "patience"], "must be a whole number"),
+        (["--flops", 0.9, "--accuracy-drop", 0.1], "give exactly one of"),
+        (
+            ["--policy", "confidance"],
+            "unknown policy 'confidance'. Did you mean 'confidence'? Valid: budgeted, confidence, entropy",
+        ),
+        (["--split", "tset"], "no record of split 'tset' (records: test, val)"),
+        (["--against", "nobody"], "unknown run 'nobody'"),
+    ],
+)
+def test_a_bad_target_is_one_clear_error(runs: Path, options: list[Any], message: str) -> None:
+    assert message in fails("evaluate", "mine", *options)
+
+
+def test_policies_are_those_there_are() -> None:
+    rows = json.loads(call("policies", "--json").stdout)
+    assert [row["policy"] for row in rows] == list(POLICIES)
+    for row in rows:
+        kind = POLICIES[row["policy"]]
+        assert row["rule"] == kind.rule.replace("**{}**", "T") and " T " in row["rule"].replace(",", " ").replace(
+            ":", " "
+        )
+        assert (row["summary"], row["deployable"], row["reads"]) == (kind.summary, kind.deployable, list(kind.reads))
+    lines = call("policies").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(POLICIES)
+
+
+def test_all_policies_and_protocols(runs: Path) -> None:
+    rows = json.loads(call("evaluate", "mine", "--all-policies", "--json").stdout)
+    assert list(dict.fromkeys(row["policy"] for row in rows)) == list(POLICIES)
+    assert "oracle (bound)" in call("evaluate", "mine", "--all-policies").stdout
+    for protocol, number in (("anytime", 2), ("budgeted", 11)):
+        assert len(json.loads(call("evaluate", "mine", "--protocol", protocol, "--json").stdout)) == number
+    assert "anytime, budgeted" in call("evaluate", "mine", "--protocol", "batch", status=1).stderr
+    usage = call("evaluate", "mine", "--all-policies", "--flops", 0.9, status=2).stderr
+    assert "leave out --flops" in " ".join(usage.replace("│", " ").split())
+    call("evaluate", "mine", "--protocol", "anytime", "--accuracy-drop", 0.1, status=2)
+
+
+def test_guarantees_temperatures_and_thresholds_per_exit(runs: Path) -> None:
+    done = call("evaluate", "mine", "--risk", "too_early", "--epsilon", 0.001, "--json")
+    row = json.loads(done.stdout)
+    assert row["certificate"]["certified"] is False and row["mean_exit"] == 2
+    assert "mine: no threshold can be certified; with this policy no image exits early" in done.stderr
+    row = json.loads(call("evaluate", "mine", "--accuracy-drop", 0.5, "--per-exit", "--calibrate", "--json").stdout)
+    assert len(row["temperatures"]) == 2 and row["target"]["per_exit"] is True
+    assert "unknown risk 'harm'" in call("evaluate", "mine", "--risk", "harm", status=1).stderr
+
+
+def spoil(name: str) -> Callable[[Path], object]:
+    """Ways to break a run folder."""
+    test = Path("records") / "test"
+
+    def array(file: str, change: Callable[[Any], None]) -> Callable[[Path], object]:
+        def write(run: Path) -> None:
+            values = np.load(run / test / file)
+            change(values)
+            np.save(run / test / file, values)
+
+        return write
+
+    def meta(key: str, value: Any) -> Callable[[Path], object]:
+        def write(run: Path) -> None:
+            path = run / test / "meta.json"
+            path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+        return write
+
+    ways: dict[str, Callable[[Path], object]] = {
+        "confidence.npy is truncated": lambda run: _cut(run / test / "scores" / "confidence.npy"),
+        "labels.npy is a pickle": lambda run: (run / test / "labels.npy").write_bytes(pickle.dumps([1, 2])),
+        "margin.npy holds objects": lambda run: np.save(
+            run / test / "scores/margin.npy", np.array([{}]), allow_pickle=True
+        ),
+        "entropy.npy is missing": lambda run: (run / test / "scores" / "entropy.npy").unlink(),
+        "labels.npy: a label outside": array("labels.npy", lambda v: v.__setitem__(3, 10)),
+        "prediction.npy: a class outside": array("scores/prediction.npy", lambda v: v.__setitem__((3, 1), -1)),
+        "confidence.npy: NaN": array("scores/confidence.npy", lambda v: v.__setitem__((3, 1), np.nan)),
+        "meta.json is cut": lambda run: _cut(run / test / "meta.json"),
+        "meta.json: flops do not rise": meta("flops", [2.0, 1.0]),
+        "meta.json: another version": meta("format_version", 99),
+        "config.json is cut": lambda run: _cut(run / "config.json"),
+    }
+    return ways[name]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+SPOILS = [
+    "confidence.npy is truncated", "labels.npy is a pickle", "margin.npy holds objects", "entropy.npy is missing",
+    "labels.npy: a label outside", "prediction.npy: a class outside", "confidence.npy: NaN", "meta.json is cut",
+    "meta.json: flops do not rise", "meta.json: another version", "config.json is cut",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILS)
+def test_a_spoilt_run_is_one_error_naming_the_file(runs: Path, name: str) -> None:
+    spoil(name)(runs / "mine")
+    before = listing(runs)
+    file = name.split()[0].rstrip(":")
+    assert file in fails("evaluate", "mine", "--threshold", 0.5)
+    assert listing(runs) == before
+    if file == "config.json":
+        rows = {row["run"]: row for row in json.loads(call("runs", "--json").stdout)}
+        assert "config.json" in rows["mine"]["error"] and "error" not in rows["other"]
+        assert "broken: " in call("runs").stdout

@@ -1,0 +1,207 @@
+"""`dmpo-explore train`: the config, resuming, Ctrl-C, bad input, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from calls import call, fails, run_python
+from tiny import tiny_config, tiny_options
+
+from dmpo_explore.cli import train as train_module
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.training.train import train_epochs
+
+
+def test_a_config_file_is_the_base_and_options_change_it(no_runs: Path, tmp_path: Path) -> None:
+    config = tiny_config(epochs=5, schedule="uniform")
+    (tmp_path / "config.json").write_text(config.to_json())
+    call("train", "--config", tmp_path / "config.json", "--epochs", 1, "--no-flip", "--name", "new", "--device", "cpu")
+    expected = tiny_config(epochs=1, schedule="uniform", flip=False)
+    assert load_run("new").config == expected != config
+
+
+def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
+    running = train_epochs(tiny_config(), "half", device="cpu")
+    next(running)
+    running.close()
+    assert "'half' exists" in fails("train", *tiny_options(), "--name", "half")
+    assert "another config" in fails("train", "--resume", "half", "--rank", 5)
+    assert "goes on with the run's own name" in fails("train", "--resume", "half", "--name", "x")
+    done = call("train", "--resume", "half", "--device", "cpu")
+    assert "epoch 2/2" in done.stderr and "epoch 1/2" not in done.stderr
+    assert load_run("half").history()["epoch"].tolist() == [1, 2]
+    assert "is finished" in fails("train", "--resume", "half")
+    call("train", *tiny_options(epochs=1), "--name", "half", "--force", "--device", "cpu")
+    assert len(load_run("half").history()) == 1
+
+
+def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    areas = iter([0.9, 0.1])
+    monkeypatch.setattr("dmpo_explore.training.train.area", lambda record, name: next(areas))
+    running = train_epochs(tiny_config(), "half", device="cpu")
+    next(running)
+    running.close()
+    answer = json.loads(call("train", "--resume", "half", "--device", "cpu", "--json").stdout)
+    assert (answer["best_epoch"], answer["area"]) == (1, 0.9) and len(answer["exit_accuracy"]) == 2
+
+
+def test_a_torch_error_is_one_line(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "dmpo_explore.training.train.fit", lambda *a, **o: (_ for _ in ()).throw(RuntimeError("CUDA out of memory"))
+    )
+    assert "CUDA out of memory" in fails("train", *tiny_options(), "--name", "new", "--device", "cpu")
+
+
+def test_a_broken_config_file_is_named(no_runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"modle": {}}')
+    assert "mine.json: unknown key in config 'modle'" in fails("train", "--config", tmp_path / "mine.json")
+
+
+def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = train_module.epoch_line
+
+    def stop(results: Any) -> str:
+        if len(results) == at:
+            raise KeyboardInterrupt
+        return line(results)
+
+    monkeypatch.setattr(train_module, "epoch_line", stop)
+    for at, hint in ((1, "go on with: dmpo-explore train --resume new"), (0, "")):
+        result = call("train", *tiny_options(), "--name", "new", "--force", "--device", "cpu", status=130 if at else 0)
+        assert hint in result.stderr
+    monkeypatch.setattr("dmpo_explore.training.train.fit", lambda *a, **o: (_ for _ in ()).throw(KeyboardInterrupt))
+    result = call("train", *tiny_options(), "--name", "none", "--device", "cpu", status=130)
+    assert "stopped; no epoch was finished" in result.stderr and not (no_runs / "none").exists()
+
+
+def test_a_tracker_is_passed_on(no_runs: Path) -> None:
+    call("train", *tiny_options(epochs=1), "--name", "new", "--tracker", "tensorboard", "--device", "cpu")
+    assert list((no_runs / "new").rglob("events.out.tfevents*"))
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"backbone": "test_vitt"}, "test_vit"),
+    ({"backbone": "vgg11"}, "vgg11"),
+    ({"data": "fashion"}, "unknown data 'fashion'. Did you mean 'fashion-mnist'?"),
+    ({"predictor": "covarience"}, "Valid: covariance, linear, moment"),
+    ({"bypass": "x"}, "Valid: conv, ladder, mlp, none"),
+    ({"tuning": "x"}, "Valid: adapter, full, lora, lora-all, none"),
+    ({"schedule": "x"}, "Valid: cosine, deep-only, early-only, exponential, linear, mixed, switch, uniform"),
+    ({"coupling": "x"}, "Valid: none, sigmoid"),
+    ({"precision": "fp8"}, "Valid: bf16, fp16, no"),
+    ({"normalisation": "x"}, "isqrt, sqrt"),
+    ({"read": "x"}, "cls"),
+    ({"seed": -1}, "seed=-1 must lie in [0, 4294967295]"),
+    ({"data-seed": 2**32}, "must lie in [0, 4294967295]"),
+    ({"device": "tpu"}, "Valid: auto, cpu, cuda"),
+    ({"tracker": "x"}, "tensorboard"),
+    ({"exits": "2,9"}, "6 blocks"),
+    ({"exits": "2,2"}, "rising"),
+    ({"exits": "4,2"}, "rising"),
+    ({"exits": "0,2"}, "counted from 1"),
+    ({"exits": "0"}, "exits=0 must be at least 1"),
+    ({"exits": "7"}, "exits=7"),
+    ({"exits": "a,b"}, "neither a number nor blocks"),
+    ({"image_size": 30}, "image_size=30"),
+    ({"image_size": 0}, "image_size=0 must be at least 1"),
+    ({"epochs": 0}, "epochs=0 must be at least 1"),
+    ({"epochs": "many"}, "--epochs"),
+    ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+    ({"train_size": 0}, "train_size=0 must be at least 1"),
+    ({"train_size": 99999}, "99999"),
+    ({"validation_size": 0}, "validation_size=0 must be at least 1"),
+    ({"tuning_lr": "nan"}, "tuning_lr=nan must be"),
+    ({"dropout": 1}, "dropout=1.0 must lie in [0, 1)"),
+    ({"weights": "nowhere.safetensors"}, "no weights file nowhere.safetensors"),
+    ({"name": "../out"}, "run name '../out'"),
+    ({"name": "a/b"}, "run name 'a/b'"),
+    ({"name": ".x"}, "run name '.x'"),
+    ({"config": "nowhere.json"}, "no file nowhere.json"),
+    ({"colour": "red"}, "No such option"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_OPTIONS, ids=[str(change) for change, _ in BAD_OPTIONS])
+def test_a_bad_option_is_one_clear_error_and_leaves_nothing(
+    no_runs: Path, change: dict[str, Any], message: str
+) -> None:
+    assert message in fails("train", *tiny_options(**{"name": "new"} | change))
+    assert not no_runs.exists() and not (no_runs.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not valid JSON"),
+        ('{"model": {"exits"', "is not valid JSON"),
+        ("[1]", "must be a JSON object"),
+        ('{"modle": {}}', "unknown key in config 'modle'. Did you mean 'model'?"),
+        ('{"model": {"rank": "8"}}', "config.model.rank='8' has the wrong type"),
+        ("\x80\x04", "config"),
+    ],
+)
+def test_a_broken_config_is_named(no_runs: Path, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    assert message in fails("train", "--config", tmp_path / "config.json", "--name", "new")
+    assert not no_runs.exists()
+
+
+def test_broken_weights_files_are_named(no_runs: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    safe, torched = tmp_path / "w.safetensors", tmp_path / "w.pth"
+    cases: list[tuple[Path, Callable[[], object]]] = [
+        (safe, lambda: safe.write_bytes(b"no weights")),
+        (torched, lambda: torch.save({"blocks.0.weight": torch.zeros(2)}, torched)),  # foreign
+        (torched, lambda: torched.write_bytes(torched.read_bytes()[:300])),  # truncated
+        (torched, lambda: torch.save({"x": Bomb()}, torched)),
+        (torched, lambda: torched.write_bytes(pickle.dumps(Bomb()))),
+    ]
+    for path, make in cases:
+        make()
+        assert (
+            path.name in (line := fails("train", *tiny_options(weights=path), "--name", "new")) or "do not fit" in line
+        )
+    assert not no_runs.exists() and not (tmp_path / "boom").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_ctrl_c_in_a_training(no_runs: Path) -> None:
+    command = [sys.executable, "-m", "dmpo_explore.cli", "train", *tiny_options(epochs=1000), "--name", "new"]
+    values = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=values)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert error.splitlines()[-1] == "stopped; go on with: dmpo-explore train --resume new"
+    assert len(load_run("new").history()) >= 2
+    assert not [p for p in (no_runs / "new").iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run(no_runs: Path) -> None:
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dmpo_explore.cli"]
+    options = [*tiny_options(predictor="linear"), "--no-flip", "--name", "new", "--json"]
+    done = run_python(*start, "train", *options, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == "new"
+    one = list(train_epochs(tiny_config(model={"predictor": "linear"}, flip=False), "one", device="cpu"))
+    two = load_run("new").history()
+    assert two["epoch"].tolist() == [1, 2]
+    assert two["loss"].tolist() == pytest.approx([result.loss for result in one], rel=1e-4)
