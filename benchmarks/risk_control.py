@@ -20,7 +20,7 @@ import pandas as pd
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.figures.reliability import risk_control_figure
-from dmpo_explore.fitting.risk_control import RISKS, candidates, hoeffding_bentkus
+from dmpo_explore.fitting.risk_control import RISKS, hoeffding_bentkus
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 
@@ -41,7 +41,7 @@ def pooled(run: dx.Run) -> dx.ExitRecord:
 
 def losses(record: dx.ExitRecord, policy: Policy, risk: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
     """(N, G) loss of every image at every threshold of the grid, and (G,) mean compute."""
-    grid = candidates(policy, record.n_exits, len(record.meta.class_names))
+    grid = policy.grid(record.n_exits, len(record.meta.class_names))
     exits = [replace(policy, thresholds=(t,)).exits(record) for t in grid]
     costs = np.array([record.flops_fraction[e].mean() for e in exits])
     return np.stack([RISKS[risk](record, e) for e in exits], axis=1).astype(np.float32), costs

@@ -1,6 +1,7 @@
 """What every exit says about one picture, as HTML and as a table.
 
-In: classes, probabilities, a `Way`. Out: HTML in which every text is escaped (looks are in style.css), and a frame.
+In: classes, probabilities, a `DecisionTrace`. Out: HTML in which every text is escaped (looks are in style.css), and a
+frame.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.decision_trace import Way
+from dmpo_explore.analysis.decision_trace import DecisionTrace
 
 
 def best(
@@ -26,7 +27,7 @@ def best(
     """The most probable classes of every exit, a column each.
 
     Args:
-        classes, shares: (K, n) of `likeliest`. exit: where the picture leaves, 0-based. truth: its class, if known.
+        classes, shares: (K, n) of `most_probable`. exit: where the picture leaves, 0-based. truth: its class, if known.
     """
     heads = "".join(f'<th scope="col" class="{_state(k, exit)}">exit {k + 1}</th>' for k in range(len(classes)))
     rows = "".join(
@@ -54,10 +55,10 @@ def _cell(name: str, share: float, state: str, right: bool) -> str:
     )
 
 
-def table(read: dx.ExitRecord, way: Way) -> pd.DataFrame:
+def table(read: dx.ExitRecord, trace: DecisionTrace) -> pd.DataFrame:
     """One row an exit, for the CSV: what it says, what the policy compared; ``read``: of one image."""
     names, K = read.meta.class_names, read.n_exits
-    padded = [np.append(column, np.nan) for column in (way.values, way.thresholds)]
+    padded = [np.append(column, np.nan) for column in (trace.values, trace.thresholds)]
     return pd.DataFrame(
         {
             "exit": np.arange(1, K + 1),
@@ -68,6 +69,6 @@ def table(read: dx.ExitRecord, way: Way) -> pd.DataFrame:
             "margin": read.margin[0],
             "compared": padded[0],
             "threshold": padded[1],
-            "leaves here": np.arange(K) == way.exit,
+            "leaves here": np.arange(K) == trace.exit,
         }
     )

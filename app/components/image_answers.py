@@ -1,4 +1,4 @@
-"""What is shown about one image without attribution: the image, the model's input, the decision, likeliest classes."""
+"""What is shown about one image without attribution: the image, the model's input, the decision, probable classes."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def decision(answers: ImageAnswers) -> dict[str, go.Figure]:
     confidence, share = answers.calibrated.confidence[0, exit], answers.record.flops_fraction[exit]
     prediction = f"{html.escape(names[answers.prediction])} at {confidence:.1%}{known}"
     st.html(
-        f'<p class="dx-why">{html.escape(answers.trace.reason())} <b>Prediction: {prediction}</b>, for {share:.1%} of '
-        "the plain backbone's compute.</p>"
+        f'<p class="dx-why">{html.escape(answers.trace.sentence())} <b>Prediction: {prediction}</b>, for {share:.1%} '
+        "of the plain backbone's compute.</p>"
     )
     figure = _trace_figure(answers)
     height = 290 if len(figure.data) < 3 else 420
-    widgets.chart(figure, "way", height, f"Confidence at every exit. {answers.trace.reason()}")
-    _likeliest(answers)
+    widgets.chart(figure, "way", height, f"Confidence at every exit. {answers.trace.sentence()}")
+    _most_probable(answers)
     return {"way": figure}
 
 
@@ -97,10 +97,10 @@ def _trace_figure(answers: ImageAnswers) -> go.Figure:
     marks = [" ✓" if label == answers.label else "" for label in predicted]
     texts = [dx.figures.as_text(_short(meta.class_names[c])) + mark for c, mark in zip(predicted, marks, strict=True)]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]
-    compared = None if trace.what == "confidence" else trace.values
+    compared = None if trace.compares == "confidence" else trace.values
     confidence = answers.calibrated.confidence[0]
     return dx.figures.decision_trace_figure(
-        confidence, texts, trace.exit, labels, trace.thresholds, compared, trace.what
+        confidence, texts, trace.exit, labels, trace.thresholds, compared, trace.compares
     )
 
 
@@ -108,9 +108,9 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _likeliest(answers: ImageAnswers) -> None:
+def _most_probable(answers: ImageAnswers) -> None:
     """A table of the most probable classes; without logits a button that queries the model."""
-    found = answers.likeliest(5)
+    found = answers.most_probable(5)
     if found is None:
         st.button(
             "Query the model for the other classes",

@@ -27,7 +27,7 @@ class ImageAnswers(NamedTuple):
     record: dx.ExitRecord
     policy: dx.Policy
     one: dx.ExitRecord
-    trace: dx.analysis.Way
+    trace: dx.analysis.DecisionTrace
 
     @property
     def exit(self) -> int:
@@ -50,11 +50,11 @@ class ImageAnswers(NamedTuple):
         """The class predicted at the exit taken."""
         return int(self.one.prediction[0, self.exit])
 
-    def likeliest(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
+    def most_probable(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
         """(K, n) most probable classes of every exit, and their probabilities; None without logits."""
         if self.one.logits is None:
             return None
-        return dx.analysis.likeliest(self.one.logits[0], n, self.policy.temperatures)
+        return dx.analysis.most_probable(self.one.logits[0], n, self.policy.temperatures)
 
 
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers:
@@ -64,10 +64,10 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
         `model_queries.UNAVAILABLE`: only for an uploaded image.
     """
     if image.row is not None:
-        one, trace = record.subset([image.row]), dx.analysis.way(record, policy, image.row)
+        one, trace = record.subset([image.row]), dx.analysis.trace_decision(record, policy, image.row)
         return ImageAnswers(image, record, policy, one, trace)
     one = model_queries.exit_answers(image, record)
-    return ImageAnswers(image, record, policy, one, dx.analysis.way(one, policy, 0))
+    return ImageAnswers(image, record, policy, one, dx.analysis.trace_decision(one, policy, 0))
 
 
 def with_logits(answers: ImageAnswers) -> ImageAnswers:

@@ -20,7 +20,6 @@ from dmpo_explore_app.state import calibration
 
 import dmpo_explore as dx
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.scalar import ScorePolicy
 
 KINDS = ("one", "per exit")
 COCKPIT = "cockpit"  # key of the component
@@ -70,7 +69,7 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
 
 def per_exit_possible(run: dx.Run, split: str, name: str) -> bool:
     """Whether each exit can have a threshold of its own."""
-    return cache.record(run, split).n_exits > 2 and issubclass(POLICIES[name], ScorePolicy)
+    return cache.record(run, split).n_exits > 2 and POLICIES[name].per_exit_thresholds
 
 
 def lit(run: dx.Run, name: str) -> dx.Policy | None:

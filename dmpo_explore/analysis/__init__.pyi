@@ -8,10 +8,9 @@ from .calibration import expected_error as expected_error
 from .calibration import negative_log_likelihood as negative_log_likelihood
 from .calibration import probabilities as probabilities
 from .calibration import reliability_table as reliability_table
-from .decision_trace import COMPARED as COMPARED
-from .decision_trace import Way as Way
-from .decision_trace import likeliest as likeliest
-from .decision_trace import way as way
+from .decision_trace import DecisionTrace as DecisionTrace
+from .decision_trace import most_probable as most_probable
+from .decision_trace import trace_decision as trace_decision
 from .evaluation import BUDGETS as BUDGETS
 from .evaluation import PROTOCOLS as PROTOCOLS
 from .evaluation import evaluate_policies as evaluate_policies

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..fitting.temperature import tempered_record
 from ..policies.base import Policy
-from ..policies.scalar import ScalarPolicy
+from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
 from ..utils.typing import Array, Floats
 from .metrics import trade_off
@@ -189,26 +189,16 @@ def _mean_flops(counts: Counts, record: ExitRecord) -> Floats:
 
 def counts_of(record: ExitRecord, exits: Array) -> Counts:
     """(2K,) counts of one policy's exits (B,)."""
-    right = record.prediction[np.arange(record.n_images), exits] == record.labels
-    return np.bincount(2 * exits + ~right, minlength=2 * record.n_exits)
+    return count_answers(record, exits).ravel()
 
 
 def single(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> Counts:
     """(G, 2K): ``policy`` with each of ``thresholds`` for all exits."""
-    if not isinstance(policy, ScalarPolicy) or record.n_exits == 1 or not record.n_images:
-        return np.stack([counts_of(record, replace(policy, thresholds=(t,)).exits(record)) for t in thresholds])
-    best = np.maximum.accumulate(_leaning(record, policy), axis=1)  # leaves by exit k if best[:, k] ≥ level
-    levels, right = _levels(policy, thresholds), record.correct
-    counts = np.zeros((len(levels), 2 * record.n_exits), np.int64)
-    for k in range(record.n_exits):
-        for side, mine in enumerate((right[:, k], ~right[:, k])):
-            counts[:, 2 * k + side] = _reached(best, k, mine, levels) - _reached(best, k - 1, mine, levels)
-    return counts
+    return policy.counts(record, thresholds).reshape(len(thresholds), -1)
 
 
 def each(record: ExitRecord, policy: Policy, stops: Sequence[Sequence[float]]) -> list[Counts]:
     """For every exit but the last (G, 2K): its stops while the other exits keep ``policy``'s thresholds."""
-    assert isinstance(policy, ScalarPolicy)
     values, wrong = _leaning(record, policy), ~record.correct
     leaves = values >= _levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
     nexts = np.full(record.n_images, record.n_exits - 1)  # where an image goes that this exit keeps
@@ -240,30 +230,22 @@ def positions_of_exits(record: ExitRecord, policy: Policy) -> list[list[float]]:
 
     They are evenly spread over the images; at most `STOPS` and the two ends.
     """
-    values, found = policy.values(record), []  # type: ignore[attr-defined]
+    if not policy.per_exit_thresholds:
+        raise ValueError(f"policy {policy.name!r} has no threshold for every exit that a slider could move")
+    values, found = policy.values(record), []
     for k in range(record.n_exits - 1):
         spread = np.unique(np.quantile(values[:, k], np.linspace(0, 1, STOPS)).astype(np.float32))
         kept = {replace(policy, thresholds=(float(t),)).thresholds[0] for t in spread}
-        inner = sorted(kept - {policy.threshold_all, policy.threshold_none}, reverse=policy.falling)  # type: ignore[attr-defined]
+        inner = sorted(kept - {policy.threshold_all, policy.threshold_none}, reverse=policy.falling)
         found.append([policy.threshold_all, *inner, policy.threshold_none])
     return found
 
 
-def _leaning(record: ExitRecord, policy: ScalarPolicy) -> Array:
+def _leaning(record: ExitRecord, policy: Policy) -> Array:
     """(B, K−1) float64: the higher, the sooner it leaves; thresholds of `_levels` compare as the policy compares."""
-    return policy.values(record).astype(np.float64) * (-1 if policy.falling else 1)
+    return np.asarray(policy.values(record).astype(np.float64) * (-1 if policy.falling else 1))
 
 
 def _levels(policy: Policy, thresholds: Sequence[float]) -> Array:
-    sign = -1 if getattr(policy, "falling", False) else 1
+    sign = -1 if policy.falling else 1
     return np.asarray(thresholds, np.float32).astype(np.float64) * sign
-
-
-def _reached(best: Array, exit: int, mine: Array, levels: Array) -> Array:
-    """How many of ``mine`` have left by ``exit`` at each level; none before the first exit, all by the last."""
-    if exit < 0:
-        return np.zeros(len(levels), np.int64)
-    if exit >= best.shape[1]:
-        return np.full(len(levels), mine.sum())
-    ranked = np.sort(best[mine, exit])
-    return np.asarray(ranked.size - np.searchsorted(ranked, levels, side="left"))

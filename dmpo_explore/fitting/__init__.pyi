@@ -1,19 +1,7 @@
-from .fit import NO_CERTIFICATE as NO_CERTIFICATE
 from .fit import cross_validated_gain as cross_validated_gain
 from .fit import fit_policy as fit_policy
-from .per_exit import PRICES as PRICES
-from .per_exit import Found as Found
-from .per_exit import Ranking as Ranking
-from .per_exit import best_cuts as best_cuts
-from .per_exit import best_thresholds as best_thresholds
-from .per_exit import budget_key as budget_key
-from .per_exit import floor_key as floor_key
-from .per_exit import one_cut_each as one_cut_each
-from .per_exit import one_pass as one_pass
-from .per_exit import priced as priced
 from .risk_control import RISKS as RISKS
 from .risk_control import Certificate as Certificate
-from .risk_control import candidates as candidates
 from .risk_control import certify as certify
 from .risk_control import disagreement as disagreement
 from .risk_control import hoeffding_bentkus as hoeffding_bentkus
@@ -23,7 +11,5 @@ from .sweep import realised_flops as realised_flops
 from .sweep import sweep as sweep
 from .target import KINDS as KINDS
 from .target import Target as Target
-from .temperature import RANGE as RANGE
-from .temperature import checked_logits as checked_logits
 from .temperature import fit_temperatures as fit_temperatures
 from .temperature import tempered_record as tempered_record

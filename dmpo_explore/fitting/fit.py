@@ -1,13 +1,14 @@
-"""Fitting a policy: a held-out record and a target → a frozen policy.
+"""Fitting of a policy: a held-out record and a target in, a frozen policy out.
 
-In: an `ExitRecord` (of ``val``) and a `Target`: a compute budget, an accuracy drop, exit shares, a risk, a threshold.
-Out: a `Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release
-uses it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see `sweeping`). Where
-very many scores tie, a budget is kept but not used up.
+In: an `ExitRecord` (of ``val``) and a `Target`: compute budget, accuracy drop, exit shares, risk or thresholds. Out: a
+`Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release uses
+it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see `ranking`). Where very many
+scores tie, a budget is kept but not used up.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,29 +17,27 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
-from ..policies.learned import BudgetedPolicy
-from ..policies.ranking import TIE, share_thresholds
-from ..policies.rules import ConfidencePolicy
-from ..policies.scalar import ScorePolicy
 from ..records.record import ExitRecord
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify
-from .sweep import Sweep, realised_flops, sweep
+from .sweep import Sweep, sweep
 from .target import Target
 from .target_text import DELTA, EPSILON
 from .temperature import fit_temperatures
 
-__all__ = ["TIE", "Sweep", "cross_validated_gain", "fit_policy", "realised_flops", "sweep"]
-
 NO_CERTIFICATE = "no threshold can be certified; with this policy no image exits early"
+ON_TEST = (
+    "this policy is fitted on a test record, so that accuracy and compute measured on test flatter it; fit it on val: "
+    "fit_policy(run.record('val'), …)"
+)
 
 
 def fit_policy(
     record: ExitRecord,
-    name: str = "confidence",
-    *,
+    policy: str = "confidence",
     target: Target | None = None,
+    *,
     flops: float | None = None,
     accuracy_drop: float | None = None,
     shares: Sequence[float] | None = None,
@@ -49,23 +48,26 @@ def fit_policy(
     per_exit: bool = False,
     temperatures: Sequence[float] | str | None = None,
 ) -> Policy:
-    """Choose thresholds on a held-out record and return a frozen policy.
+    """A policy whose thresholds are chosen on a held-out record to meet a target.
 
     Args:
-        record: to fit on, of ``val``. name: one of `POLICIES`. target: see `Target`. The other arguments are its short
-            form: exactly one of the following five.
+        record: to fit on, of ``val``. policy: one of `POLICIES`.
+        target: what to fit to; or one of the following five keywords in its place.
         flops: the most accurate single threshold whose mean realised ``flops_fraction`` here is at most this.
         accuracy_drop: the cheapest single threshold losing at most this fraction against the last exit here.
         shares: one per exit, of images that should exit there (MSDNet): one threshold per exit but the last.
         threshold: one, or one per exit but the last; no threshold is fitted.
-        risk: ``too_early`` or ``disagreement``: Learn-then-Test risk control, the cheapest threshold whose risk is at
-            most ``epsilon`` with confidence 1 − ``delta`` (see `risk_control`). If there is none, no image exits
+        risk: ``too_early`` or ``disagreement``: risk control (Learn then Test), the cheapest threshold whose risk is at
+            most ``epsilon`` with confidence 1 − ``delta`` (see `certify`). If none can be certified, no image exits
             early, and ``fitted["note"]`` says so. What else has to be fitted (temperatures, what a policy learns) is
             fitted on one half of the record then, and the threshold is certified on the other half.
         per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
-        temperatures: K numbers, or ``"fit"`` to fit them here (see `temperature`); the record must have logits.
+        temperatures: K numbers, or ``"fit"`` to fit them here (see `fit_temperatures`); the record must have logits.
 
     Ties in accuracy go to the cheaper setting; scores closer than `TIE` exit together.
+
+    Warns:
+        UserWarning: thresholds are fitted on a record of ``test``.
 
     Raises:
         ValueError: unknown policy or risk, not exactly one target, one out of range or above the record's full depth,
@@ -77,8 +79,10 @@ def fit_policy(
         >>> val = dx.load_run("demo").record("val")
         >>> dx.fit_policy(val, "confidence", flops=0.30) == dx.fit_policy(val, target=dx.Target.flops(0.30))
         True
+        >>> dx.fit_policy(val, "patience", accuracy_drop=0.01).thresholds
+        (1,)
     """
-    kind = lookup(POLICIES, name, "policy")
+    kind = lookup(POLICIES, policy, "policy")
     short: dict[str, Any] = {
         "flops": flops,
         "accuracy_drop": accuracy_drop,
@@ -94,10 +98,14 @@ def fit_policy(
         temperatures = "fit"
         target = target if target.kind == "full_depth" else replace(target, calibrate=True)
     target.check(record)
-    if target.per_exit and not issubclass(kind, ScorePolicy):
-        fits = ", ".join(key for key, other in POLICIES.items() if issubclass(other, ScorePolicy))
-        raise ValueError(f"per_exit=True goes with one of {fits}; got {name}")
-    return _fit(record, name, target, temperatures)
+    if target.per_exit and not kind.per_exit_thresholds:
+        fits = ", ".join(name for name, other in POLICIES.items() if other.per_exit_thresholds)
+        raise ValueError(f"per_exit=True goes with one of {fits}; got {policy}")
+    fitted = _fit(record, policy, target, temperatures)
+    fitted.check(record.n_exits)
+    if record.meta.split == "test" and target.kind in ("flops", "accuracy_drop", "shares"):
+        warnings.warn(ON_TEST, UserWarning, stacklevel=2)
+    return fitted
 
 
 def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[float] | str | None) -> Policy:
@@ -109,31 +117,35 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
     if target.kind == "threshold":
-        policy = _with_thresholds(record, policy, _floats(target.value))
-    elif target.kind == "shares":
-        policy = _with_shares(record, policy, list(target.value))
+        policy = policy.with_thresholds(record, _floats(target.value))
+    elif target.kind == "shares" and record.n_exits > 1:
+        policy = policy.with_shares(record, list(target.value))
     elif target.kind == "risk":
         certificate = certify(judge, policy, target.value, target.epsilon, target.delta)
-        about |= _say(certificate)
+        about |= _described(certificate)
         policy = replace(policy, thresholds=(certificate.threshold,))
-    else:
+    elif target.kind in ("flops", "accuracy_drop"):
         policy = _with_constraint(record, policy, target)
-    result = replace(policy, fitted=about)
-    result.check(record.n_exits)
-    return result
+    return replace(policy, fitted=about)
 
 
 def cross_validated_gain(
-    record: ExitRecord, name: str = "confidence", *, folds: int = 5, seed: int = 0, **bound: float
+    record: ExitRecord, policy: str = "confidence", *, folds: int = 5, seed: int = 0, **bound: float
 ) -> dict[str, float]:
-    """What a threshold per exit gains over a single one on images that neither was fitted on.
+    """Cross-validated gain of a threshold per exit over a single one, on images that neither was fitted on.
 
     Args:
-        record: of ``val``. bound: ``flops`` or ``accuracy_drop``. folds: each is judged by what the others fitted.
+        record: of ``val``. bound: ``flops`` or ``accuracy_drop``. folds: each is measured by what the others fitted.
 
     Returns:
         ``single`` and ``vector`` (accuracies), ``single_flops`` and ``vector_flops`` (mean realised fractions), and
-        ``gain``: the vector's accuracy minus the single threshold's at the vector's cost, read from each fold's curve.
+        ``gain``: the vector's accuracy minus the single threshold's at the vector's FLOPs, read from each fold's curve.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> found = cross_validated_gain(dx.load_run("demo").record("val"), flops=0.3, folds=2)
+        >>> abs(found["gain"]) < 0.01
+        True
     """
     order = np.random.default_rng(seed).permutation(record.n_images)
     rows = []
@@ -141,12 +153,12 @@ def cross_validated_gain(
         fitted_on, held_out = record.subset(np.delete(order, np.s_[fold::folds])), record.subset(order[fold::folds])
         numbers = []
         for per_exit in (False, True):
-            exits = fit_policy(fitted_on, name, per_exit=per_exit, **bound).exits(held_out)  # type: ignore[arg-type]
+            exits = fit_policy(fitted_on, policy, per_exit=per_exit, **bound).exits(held_out)  # type: ignore[arg-type]
             numbers += [
                 held_out.correct[np.arange(held_out.n_images), exits].mean(),
                 held_out.flops_fraction[exits].mean(),
             ]
-        curve = sweep(held_out, learned_policy(fitted_on, name))
+        curve = sweep(held_out, learned_policy(fitted_on, policy))
         numbers.append(numbers[2] - np.interp(numbers[3], curve.flops_fraction, curve.correct / held_out.n_images))
         rows.append(numbers)
     names = ("single", "single_flops", "vector", "vector_flops", "gain")
@@ -160,37 +172,28 @@ def _floats(values: Any) -> list[float]:
 def _halves(record: ExitRecord) -> tuple[ExitRecord, ExitRecord]:
     order = np.random.default_rng(0).permutation(record.n_images)
     if record.n_images < 2:
-        raise ValueError("one image cannot be halved; a guarantee for what has to be learned too needs more")
+        raise ValueError("one image cannot be halved; risk control of what has to be learned too needs more")
     middle = record.n_images // 2
     return record.subset(np.sort(order[:middle])), record.subset(np.sort(order[middle:]))
 
 
-def _temperatures(record: ExitRecord, asked: Sequence[float] | str | None) -> tuple[float, ...]:
-    if asked is None:
+def _temperatures(record: ExitRecord, given: Sequence[float] | str | None) -> tuple[float, ...]:
+    if given is None:
         return ()
-    if isinstance(asked, str):
-        if asked != "fit":
-            raise ValueError(f"temperatures={asked!r} must be {record.n_exits} numbers or 'fit'")
+    if isinstance(given, str):
+        if given != "fit":
+            raise ValueError(f"temperatures={given!r} must be {record.n_exits} numbers or 'fit'")
         if record.meta.split == "test":
             raise ValueError("temperatures='fit' on a test record: nothing is fitted on test; use fit_policy(val, …)")
         return fit_temperatures(record)
-    if len(asked) != record.n_exits:
-        raise ValueError(f"{len(asked)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")
-    return tuple(_floats(asked))
+    if len(given) != record.n_exits:
+        raise ValueError(f"{len(given)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")
+    return tuple(_floats(given))
 
 
-def _say(certificate: Certificate) -> dict[str, Any]:
+def _described(certificate: Certificate) -> dict[str, Any]:
     found = {key: getattr(certificate, key) for key in ("certified", "risk", "p_value", "images", "tested")}
     return {"certificate": found} | ({} if certificate.certified else {"note": NO_CERTIFICATE})
-
-
-def _with_thresholds(record: ExitRecord, policy: Policy, thresholds: list[float]) -> Policy:
-    policy = replace(policy, thresholds=tuple(thresholds))
-    if not isinstance(policy, BudgetedPolicy) or len(thresholds) != record.n_exits - 1 or len(thresholds) == 1:
-        return policy
-    sure = ConfidencePolicy((0.0,), temperatures=policy.temperatures)
-    row = share_thresholds(record, sure, lambda exit, staying: round(staying * (1 - thresholds[exit])))
-    return replace(policy, learned=(tuple(row),))  # one share per exit: its levels, not the table of a single share
 
 
 def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> Policy:
@@ -199,7 +202,6 @@ def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> Poli
     single = _fit_flops(swept, bound) if budget else _fit_drop(swept, bound)
     if not target.per_exit or record.n_exits == 1:
         return replace(policy, thresholds=(single,))
-    assert isinstance(policy, ScorePolicy)
     key = budget_key(bound) if budget else floor_key(float(swept.correct[-1] - bound * record.n_images))
     return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
 
@@ -215,22 +217,3 @@ def _fit_flops(swept: Sweep, budget: float) -> float:
 def _fit_drop(swept: Sweep, drop: float) -> float:
     images = int(swept.exit_counts[0].sum())
     return float(swept.thresholds[np.argmax(swept.correct >= swept.correct[-1] - drop * images - 1e-9)])
-
-
-def _with_shares(record: ExitRecord, policy: Policy, shares: list[float]) -> Policy:
-    """At each exit floor(B·share) of the images exit, or those that are left if there are fewer."""
-    if record.n_exits == 1:
-        return policy
-
-    def wanted(exit: int, staying: int) -> int:
-        return min(staying, int(record.n_images * shares[exit] + 1e-9))
-
-    if isinstance(policy, BudgetedPolicy):
-        levels = share_thresholds(record, ConfidencePolicy((0.0,), temperatures=policy.temperatures), wanted)
-        here = 1 - np.cumsum([0.0, *shares[:-1]])
-        going = [min(1.0, max(0.0, 1 - s / h)) if h > 1e-9 else 1.0 for s, h in zip(shares[:-1], here, strict=False)]
-        row = levels if len(going) > 1 else [*going, *levels]
-        return replace(policy, thresholds=tuple(going), learned=(tuple(row),))
-    if not isinstance(policy, ScorePolicy):
-        raise ValueError("shares= needs a policy that reads a score: confidence, entropy, margin, budgeted …")
-    return replace(policy, thresholds=tuple(share_thresholds(record, policy, wanted)))

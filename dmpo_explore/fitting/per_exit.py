@@ -1,11 +1,11 @@
-"""A threshold of its own for every exit but the last, for a compute budget or an accuracy floor.
+"""Threshold per exit: coordinate search for K−1 thresholds under a compute budget or an accuracy floor.
 
-In: values (B, K−1) to compare with thresholds, right answers (B, K), costs (K,). Out: K−1 thresholds that do at least
-as well on these images as any single one. Ours: coordinate search on the sorted values. With a price λ per unit of
-compute, the best cut at one exit, the others held, is the best prefix of its ranking, so that a pass over the exits
-from the last to the first never makes right answers − λ·cost worse. λ is bisected to the wish, from the best single
-threshold on, and a last pass moves single cuts within the wish itself. K−1 numbers fit chance better than one does:
-`fitting.cross_validated_gain` says what is left of the gain on images that were not fitted on.
+In: values (B, K−1) to compare with thresholds, correct predictions (B, K), FLOPs (K,). Out: K−1 thresholds that do at
+least as well on these images as any single one. Ours: coordinate search on the sorted values. With a price λ per unit
+of compute, the best cut at one exit, the others held, is the best prefix of its ranking, so that a pass over the exits
+from the last to the first never lowers accuracy − λ · FLOPs. λ is bisected to the target, from the best single
+threshold on, and a last pass moves single cuts within the target itself. K−1 numbers overfit more than one does:
+`fitting.cross_validated_gain` measures what is left of the gain on images that were not fitted on.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..policies.base import Policy
 from ..policies.ranking import leaning, midway, tie_ends
-from ..policies.scalar import ScorePolicy
 from ..records.record import ExitRecord
 from ..utils.typing import Array
 
-Key = Callable[[Array, Array], Array]  # correct, flops → what is wanted, −inf where the wish is not met
-PRICES = (1e-4, 1e2)  # right answers (a fraction) per unit of reference compute
+Key = Callable[[Array, Array], Array]  # correct, flops → what to maximise, −inf off the target
+PRICES = (1e-4, 1e2)  # accuracy per unit of reference compute
 BISECTIONS, PASSES = 14, 12
 
 
 class Found(NamedTuple):
-    """Cuts (K−1,): how many of each exit's ranking leave if they come there; right answers and mean cost."""
+    """Cuts (K−1,): how many of each exit's ranking exit if they get there; correct predictions and mean FLOPs."""
 
     cuts: Array
     correct: int
@@ -39,8 +39,8 @@ class Ranking:
     """Images ranked at every exit.
 
     Args:
-        order: (K−1, B) images, the first to leave first. place: (B, K−1) their places there.
-        ends: per exit, cuts that part no ties. right: (B, K). flops: (K,) cost of leaving at each exit.
+        order: (K−1, B) images, the first to exit first. place: (B, K−1) their places there.
+        ends: per exit, cuts that part no ties. right: (B, K) whether correct. flops: (K,) of exiting at each exit.
     """
 
     order: Array
@@ -60,17 +60,17 @@ class Ranking:
         return cls(order, place, ends, right.astype(np.float64), np.asarray(flops, np.float64))
 
     def outcome(self, cuts: Array) -> Found:
-        """What cuts do."""
+        """Correct predictions and mean FLOPs with these cuts."""
         leave = np.column_stack([self.place < cuts, np.ones(len(self.place), bool)])
         exits = leave.argmax(axis=1)
         return Found(cuts.copy(), int(self.right[np.arange(len(exits)), exits].sum()), float(self.flops[exits].mean()))
 
 
-def best_thresholds(record: ExitRecord, policy: ScorePolicy, start: float, key: Key) -> list[float]:
+def best_thresholds(record: ExitRecord, policy: Policy, start: float, key: Key) -> list[float]:
     """K−1 thresholds of ``policy`` that are best by ``key`` on ``record``; see `budget_key`, `floor_key`.
 
     Args:
-        start: a single threshold that meets the wish.
+        start: a single threshold that meets the target.
     """
     values = leaning(record, policy)
     ranking = Ranking.of(values, record.correct, record.flops_fraction)
@@ -86,17 +86,17 @@ def best_thresholds(record: ExitRecord, policy: ScorePolicy, start: float, key: 
 
 
 def budget_key(budget: float) -> Key:
-    """Most right answers at a mean cost of at most ``budget``; among equals the cheaper."""
+    """Most correct predictions at mean FLOPs of at most ``budget``; among equals the cheaper."""
     return lambda correct, flops: np.where(flops <= budget * (1 + 1e-12), correct - 1e-3 * flops, -np.inf)
 
 
 def floor_key(least: float) -> Key:
-    """Least cost with at least so many right answers."""
+    """Least FLOPs with at least so many correct predictions."""
     return lambda correct, flops: np.where(correct >= least - 1e-9, -flops, -np.inf)
 
 
 def best_cuts(ranking: Ranking, start: Array, key: Key) -> Found:
-    """The best cuts that the search sees, at least as good by ``key`` as ``start``."""
+    """The best cuts found by the search, at least as good by ``key`` as ``start``."""
     best = ranking.outcome(start)
 
     def better(one: Found, two: Found) -> Found:
@@ -119,7 +119,7 @@ def best_cuts(ranking: Ranking, start: Array, key: Key) -> Found:
 
 
 def priced(ranking: Ranking, start: Array, price: float) -> Found:
-    """Passes of `one_pass` until right answers − price · cost stands still."""
+    """Passes of `one_pass` until accuracy − price · FLOPs stands still."""
     cuts, last = start, -np.inf
     for _ in range(PASSES):
         cuts = one_pass(ranking, cuts, price)
@@ -153,7 +153,7 @@ def one_cut_each(ranking: Ranking, cuts: Array, key: Key) -> Found:
     for k in range(len(cuts) - 1, -1, -1):
         leave = np.column_stack([ranking.place < cuts, np.ones(images, bool)])
         leave[:, k] = False
-        other = leave.argmax(axis=1)  # where they go without exit k
+        other = leave.argmax(axis=1)  # where they exit without exit k
         come = other > k
         order, ends = ranking.order[k], ranking.ends[k]
         right = np.append(0, np.cumsum(((ranking.right[:, k] - ranking.right[rows, other]) * come)[order]))[ends]
@@ -168,6 +168,6 @@ def one_cut_each(ranking: Ranking, cuts: Array, key: Key) -> Found:
 
 
 def _come(ranking: Ranking, cuts: Array) -> Array:
-    """(B, K−1): who comes to each exit."""
+    """(B, K−1): whether an image gets to each exit."""
     gone = np.logical_or.accumulate(ranking.place < cuts, axis=1)
     return np.column_stack([np.ones(len(gone), bool), ~gone[:, :-1]])

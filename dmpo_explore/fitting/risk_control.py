@@ -1,10 +1,10 @@
-"""A threshold with a promise: with probability 1 − δ over the calibration images, the risk is at most ε.
+"""Risk control (Learn then Test): the cheapest threshold whose risk is at most ε with confidence 1 − δ.
 
-In: a held-out record, a policy, a risk, ε and δ. Out: a `Certificate`. Learn then test (Angelopoulos et al. 2021) with
-fixed-sequence testing: thresholds of a grid that was written down before any image was seen are tested from the safest
-on, each by a Hoeffding–Bentkus p-value of "the risk exceeds ε", until one cannot be rejected at level δ. The promise
-holds for new images drawn like the calibration images; for others (`drift`) it does not. The risks are those of "Fast
-yet safe" (Jazbec et al. 2024): the full model right and the early answer wrong, or the two differ.
+In: a held-out record, a policy, a risk, ε and δ. Out: a `Certificate`. Learn then Test (Angelopoulos et al. 2021) with
+fixed-sequence testing: thresholds of a grid that depends on no image are tested from the strictest on, each by a
+Hoeffding–Bentkus p-value of "the risk exceeds ε", until one cannot be rejected at level δ. The bound holds for new
+images drawn like the calibration images; under a distribution shift it does not. The risks are those of "Fast yet
+safe" (Jazbec et al. 2024): early-exit error (the last exit correct, the early one not), or disagreement of the two.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ..policies.base import Policy
-from ..policies.learned import SHARES
 from ..records.record import ExitRecord
 from ..utils.registry import lookup
 from ..utils.typing import Array
 
 
 def too_early(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
-    """(B,) wrong where the last exit is right."""
+    """(B,) early-exit error: incorrect where the last exit is correct."""
     right = record.correct
     return np.asarray(right[:, -1] & ~right[np.arange(record.n_images), exits])
 
 
 def disagreement(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
-    """(B,) another answer than the last exit's; no labels are needed."""
+    """(B,) another prediction than the last exit's; no labels are needed."""
     return np.asarray(record.prediction[np.arange(record.n_images), exits] != record.prediction[:, -1])
 
 
@@ -41,11 +40,11 @@ RISKS: dict[str, Callable[[ExitRecord, Array], npt.NDArray[np.bool_]]] = {
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was proved.
+    """The outcome of risk control: a threshold and the evidence for it.
 
     Args:
-        threshold: the cheapest certified one; if none could be, the one with which nobody leaves early.
-        certified: whether a threshold that lets somebody leave early was certified.
+        threshold: the cheapest certified one; if none could be, the one at which no image exits early.
+        certified: whether a threshold at which some image exits early was certified.
         risk: on the calibration images at ``threshold``. p_value: of "the risk exceeds ε" there.
         images: n. tested: thresholds that were tested.
     """
@@ -66,6 +65,10 @@ def hoeffding_bentkus(risk: npt.ArrayLike, n: int, epsilon: float) -> npt.NDArra
 
     Args:
         risk: (...,) observed means in [0, 1], whole losses over n in double precision.
+
+    Example:
+        >>> hoeffding_bentkus([0.0, 0.01], 500, 0.01).round(3).tolist()
+        [0.007, 0.616]
     """
     from scipy.special import bdtr, rel_entr
 
@@ -75,29 +78,10 @@ def hoeffding_bentkus(risk: npt.ArrayLike, n: int, epsilon: float) -> npt.NDArra
     return np.asarray(np.minimum(hoeffding, bdtr(np.ceil(n * mean - 1e-9), n, epsilon)))
 
 
-def candidates(policy: Policy, n_exits: int, n_classes: int) -> list[float]:
-    """The grid of thresholds to test, the safest (nobody leaves early) first; it depends on no image.
-
-    Ours: whole numbers one by one; shares and probabilities evenly; scores evenly in the logarithm of their odds, so
-    that those near certainty are not lost.
-    """
-    settings = policy.settings(n_exits)
-    if settings is not None:
-        return [float(t) for t in reversed(settings)]
-    if policy.name == "budgeted":
-        return [float(t) for t in SHARES[::-1]]
-    if policy.name == "random":
-        return [float(t) for t in np.linspace(0, 1, 501)]
-    odds = np.arange(12, -5, -0.02)
-    shares = 1 / (1 + np.exp(odds if policy.name == "entropy" else -odds))
-    inner = shares * np.log(n_classes) if policy.name == "entropy" else shares
-    return [policy.threshold_none, *(float(f"{t:.7g}") for t in inner), policy.threshold_all]
-
-
 def certify(
     record: ExitRecord, policy: Policy, risk: str = "too_early", epsilon: float = 0.01, delta: float = 0.05
 ) -> Certificate:
-    """The cheapest threshold of ``policy`` whose ``risk`` is at most ε, with confidence 1 − δ.
+    """Learn-then-Test risk control: the cheapest threshold whose risk is at most ε with confidence 1 − δ.
 
     Args:
         record: calibration images. What the policy learned and its temperatures must come from other images.
@@ -105,16 +89,25 @@ def certify(
 
     Raises:
         ValueError: unknown risk, ε or δ outside (0, 1), a policy that cannot be deployed, or a test record.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> val = dx.load_run("demo").record("val")
+        >>> found = certify(val, dx.POLICIES["confidence"]((0.5,)), "too_early", epsilon=0.02)
+        >>> found.certified, found.risk < 0.02, found.p_value <= 0.05
+        (True, True, True)
     """
     loss = lookup(RISKS, risk, "risk")
     if record.meta.split == "test":
-        raise ValueError("a threshold is certified on val and only judged on test; use certify(val, …)")
+        raise ValueError("a threshold is certified on val and only applied to test; use certify(val, …)")
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")
     if not policy.deployable:
-        raise ValueError(f"policy {policy.name!r} is a bound that knows the labels; a guarantee needs one that can run")
-    grid = candidates(policy, record.n_exits, len(record.meta.class_names))
+        raise ValueError(
+            f"policy {policy.name!r} is a bound that reads the labels; risk control needs a deployable one"
+        )
+    grid = policy.grid(record.n_exits, len(record.meta.class_names))
     exits = replace(policy, thresholds=(grid[0],)).exits(record)
     mean = float(loss(record, exits).mean())
     best = Certificate(

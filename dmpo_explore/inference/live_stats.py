@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..policies.base import Policy
-from ..policies.scalar import ScalarPolicy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
 from .loop import InferenceResult
@@ -241,8 +240,6 @@ class Tally:
         )
 
 
-def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float | None:
+def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float:
     """How far image ``i``'s recorded value lies from the threshold of ``exit``, which is not the last one."""
-    if not isinstance(policy, ScalarPolicy):
-        return None
-    return abs(float(policy.values(part)[i, exit]) - float(np.float32(policy.threshold(exit))))
+    return abs(float(policy.values(part)[i, exit]) - float(np.float32(policy.level(exit))))

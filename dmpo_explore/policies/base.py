@@ -1,36 +1,60 @@
-"""Policy: when an image exits; thresholds, temperatures and one incremental decision for live images and for records.
+"""Policy: the rule that decides at which exit an image exits.
 
-In: one exit's scores (live) or an `ExitRecord` (simulated). Out: which images exit now, or the exit of every image.
-`scalar` has the policies that compare one number with a threshold, `catalogue` lists all policies.
+In: one exit's scores (live engine) or an `ExitRecord` (simulation). Out: which images exit now, or the exit of every
+image. A new policy is one class with this interface and one line in `catalogue`; see docs/extending.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ..records.record import ExitRecord
 from ..utils.files import write_json
+from ..utils.typing import Array, Ints
+from .candidates import Candidates, count_answers
 from .scores import scores, tempered
 
 State = tuple[Any, ...]
 
 
+class Comparison(NamedTuple):
+    """What a policy compares for one image at one exit: the value, the threshold, and whether the image exits."""
+
+    value: float
+    threshold: float
+    exits: bool
+
+
 @dataclass(frozen=True)
 class Policy:
-    """A frozen rule. ``thresholds``: one for all exits, or one per exit but the last; the last exit takes all.
+    """An exit policy: a frozen rule with its thresholds, that compares one value per exit with a threshold.
 
-    ``fitted`` says on what it was fitted (free JSON values) and does not take part in comparisons. ``temperatures``:
-    K positive numbers by which each exit's logits are divided before they are scored, or none. ``learned``: rows of
-    numbers that a rule which ``learns`` took from val.
     Thresholds are kept as the shortest decimal of a float32 and compared in float32, so that numpy and torch, CPU and
-    GPU decide alike.
+    GPU decide alike. `ScorePolicy` and `CountPolicy` are the usual bases of a new policy.
+
+    Args:
+        thresholds: one for all exits, or one per exit but the last; at the last exit all images exit.
+        fitted: JSON values that describe what it was fitted on; not part of comparisons.
+        temperatures: K positive numbers by which each exit's logits are divided before they are scored, or none.
+        learned: rows of numbers that a policy which ``learns`` took from val.
+
+    Raises:
+        ValueError: no threshold, or one that the policy cannot take.
+
+    Example:
+        >>> from dmpo_explore.policies import ConfidencePolicy
+        >>> policy = ConfidencePolicy((0.9,))
+        >>> policy.name, policy.thresholds, policy.format_value(0.9)
+        ('confidence', (0.9,), '90.0%')
+        >>> leave, _ = policy.decide(0, {"confidence": np.array([0.5, 0.95])}, policy.start(2, np.zeros(2)))
+        >>> leave.tolist()
+        [False, True]
     """
 
     thresholds: tuple[float, ...]
@@ -39,13 +63,17 @@ class Policy:
     learned: tuple[tuple[float, ...], ...] = ()
 
     name: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]]
+    reads: ClassVar[tuple[str, ...]]  # scores that it needs, of `SCORES`
     rule: ClassVar[str]  # one sentence, {} stands for the threshold
     summary: ClassVar[str]  # what decides
-    deployable: ClassVar[bool] = True
-    learns: ClassVar[bool] = False
-    threshold_all: ClassVar[float] = 0.0  # the threshold at which every image leaves at once
-    threshold_none: ClassVar[float]  # ... none leaves before the last exit
+    compares: ClassVar[str]  # the value that is compared with the threshold, in words
+    unit: ClassVar[str] = "%"  # of that value: "%", "nats", or "" for a plain number
+    falling: ClassVar[bool] = False  # images exit at values ≤ threshold, not ≥
+    deployable: ClassVar[bool] = True  # False: it reads the labels and serves as a bound
+    learns: ClassVar[bool] = False  # needs more from val than a threshold
+    per_exit_thresholds: ClassVar[bool] = False  # `fit_policy` can fit a threshold of its own for every exit
+    threshold_all: ClassVar[float] = 0.0  # at which all images exit at exit 1
+    threshold_none: ClassVar[float]  # at which no image exits early
 
     def __post_init__(self) -> None:
         if not self.thresholds:
@@ -55,25 +83,45 @@ class Policy:
         object.__setattr__(self, "learned", tuple(tuple(map(float, row)) for row in self.learned))
 
     def _clean(self, threshold: Any) -> float:
+        """The threshold as it is kept; raises ValueError for one that the policy cannot take."""
         raise NotImplementedError
+
+    # -- deciding --
 
     def start(self, n: int, like: Any) -> State:
         """State before the first exit: arrays (n,), a row per image, of ``like``'s library and device."""
         del n, like
         return ()
 
+    def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
+        """The value (b,) that is compared at ``exit``, and the new state; arguments as of `decide`."""
+        del exit
+        return scores[self.reads[0]], state
+
+    def level(self, exit: int) -> float:
+        """The number that `value` is compared with at ``exit``: the threshold, unless a policy looks it up."""
+        return self.threshold(exit)
+
     def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """Whether each of b images leaves at ``exit`` (0-based).
+        """Whether each of b images exits at ``exit`` (0-based).
 
         Args:
-            exit: at the last one everybody leaves, whatever is said here.
+            exit: at the last one all images exit, whatever is returned here.
             scores: name → (b,) array, numpy or torch, this exit's only; at least those in ``reads``.
             state: of these b images, from `start` or the previous exit.
 
         Returns:
-            leave (b,) bool and the new state, rows as in ``scores``.
+            (b,) bool and the new state, rows as in ``scores``.
         """
-        raise NotImplementedError
+        value, state = self.value(exit, scores, state)
+        level = float(np.float32(self.level(exit)))
+        return (value <= level if self.falling else value >= level), state
+
+    def threshold(self, exit: int) -> float:
+        """The threshold at ``exit`` (0-based); behind the last of several, `threshold_all`."""
+        if len(self.thresholds) == 1:
+            return self.thresholds[0]
+        return self.thresholds[exit] if exit < len(self.thresholds) else self.threshold_all
 
     def check(self, n_exits: int) -> None:
         """Raise ValueError if thresholds, temperatures or what was learned do not fit ``n_exits`` exits."""
@@ -89,6 +137,8 @@ class Policy:
     def _check_learned(self, n_exits: int) -> None:
         raise NotImplementedError
 
+    # -- reading --
+
     def read(self, exit: int, logits: Any, more: Sequence[str] = ()) -> dict[str, Any]:
         """The scores in ``reads`` and ``more`` of ``exit``'s logits (b, C), at its temperature if it has one."""
         wanted = (*self.reads, *more)
@@ -97,7 +147,7 @@ class Policy:
             seen = scores(tempered(logits, self.temperatures[exit]), wanted) | {"prediction": seen["prediction"]}
         return seen
 
-    def columns(self, record: ExitRecord) -> dict[str, npt.NDArray[Any]]:
+    def columns(self, record: ExitRecord) -> dict[str, Array]:
         """Name → (B, K): the scores in ``reads``, at the policy's temperatures.
 
         Raises:
@@ -114,7 +164,16 @@ class Policy:
         found = {name: np.stack([one[name] for one in seen], axis=1) for name in self.reads}
         return found | ({"prediction": record.prediction} if "prediction" in self.reads else {})
 
-    def exits(self, record: ExitRecord) -> npt.NDArray[np.int64]:
+    def values(self, record: ExitRecord) -> Array:
+        """(B, K−1) what is compared at every exit but the last."""
+        columns, state, found = self.columns(record), self.start(record.n_images, record.labels), []
+        for exit in range(record.n_exits - 1):
+            seen = {name: column[:, exit] for name, column in columns.items()}
+            value, state = self.value(exit, seen, state)
+            found.append(value)
+        return np.stack(found, axis=1) if found else np.zeros((record.n_images, 0), np.float32)
+
+    def exits(self, record: ExitRecord) -> Ints:
         """(B,) exit of every image, 0-based."""
         self.check(record.n_exits)
         columns = self.columns(record)
@@ -127,20 +186,80 @@ class Policy:
             staying &= ~leave
         return result
 
-    def threshold(self, exit: int) -> float:
-        """The threshold at ``exit`` (0-based); behind the last of several, the one at which everybody leaves."""
-        if len(self.thresholds) == 1:
-            return self.thresholds[0]
-        return self.thresholds[exit] if exit < len(self.thresholds) else self.threshold_all
+    # -- fitting --
+
+    def learn(self, record: ExitRecord) -> Policy:
+        """The policy with what it learns from ``record`` (of val); itself if it ``learns`` nothing.
+
+        Raises:
+            ValueError: it learns, and ``record`` is of ``test``.
+        """
+        if not self.learns or record.n_exits == 1:
+            return self
+        if record.meta.split == "test":
+            raise ValueError(
+                f"policy {self.name!r} learns from the record, and nothing is learned on test; fit it on val and hand "
+                "that policy in: fit_policy(val, …)"
+            )
+        return replace(self, learned=self._learn(record))
+
+    def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
+        raise NotImplementedError
 
     @classmethod
-    def settings(cls, n_exits: int) -> list[int] | None:
-        """All useful thresholds from the cheapest on where they are a few whole numbers, else None."""
+    def settings(cls, n_exits: int) -> Sequence[float] | None:
+        """All useful thresholds, the cheapest first, where they are a few known ones; None for real numbers."""
         del n_exits
         return None
 
+    @classmethod
+    def grid(cls, n_exits: int, n_classes: int) -> list[float]:
+        """Thresholds for risk control, the one at which no image exits early first; it depends on no image."""
+        del n_classes
+        return [float(t) for t in reversed(cls.settings(n_exits) or (cls.threshold_all, cls.threshold_none))]
+
+    def candidates(self, record: ExitRecord) -> Candidates:
+        """Every useful single threshold with its exits on ``record``."""
+        settings = self.settings(record.n_exits) or (self.threshold_all, self.threshold_none)
+        counts = self.counts(record, settings)
+        return Candidates(np.array(settings), counts.sum(axis=2), counts[..., 0].sum(axis=1))
+
+    def counts(self, record: ExitRecord, thresholds: Sequence[float]) -> Ints:
+        """(G, K, 2): images that exit correct and incorrect at every exit, for each threshold used at all exits."""
+        return np.stack([count_answers(record, replace(self, thresholds=(t,)).exits(record)) for t in thresholds])
+
+    def with_thresholds(self, record: ExitRecord, thresholds: Sequence[float]) -> Policy:
+        """The policy with these thresholds, one or K−1; ``record`` is for policies that learn levels from it."""
+        del record
+        return replace(self, thresholds=tuple(thresholds))
+
+    def with_shares(self, record: ExitRecord, shares: Sequence[float]) -> Policy:
+        """Thresholds at which floor(B · share) of ``record``'s images exit at each exit, or those that are left.
+
+        Raises:
+            ValueError: a policy whose value does not rank images.
+        """
+        raise ValueError("shares= needs a policy that reads a score: confidence, entropy, margin, budgeted …")
+
+    # -- showing --
+
+    def explain(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Comparison, State]:
+        """The comparison for a single image (b = 1) at ``exit``, and the new state; arguments as of `decide`."""
+        leave, after = self.decide(exit, scores, state)
+        value, _ = self.value(exit, scores, state)
+        return Comparison(float(value[0]), float(self.level(exit)), bool(leave[0])), after
+
+    @classmethod
+    def format_value(cls, number: float, digits: int = 1) -> str:
+        """A value or a threshold as text with its unit; ``digits`` decimals of a percentage."""
+        if cls.unit == "%":
+            return f"{number:.{digits}%}" if number <= 1 else "more than 100%"
+        return f"{number:.{digits + 1}f} {cls.unit}".rstrip()
+
+    # -- files --
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; ``Policy.from_dict` gives an equal policy back."""
+        """Plain JSON values; `policy_from_dict` gives an equal policy back."""
         values = {"policy": self.name, "thresholds": list(self.thresholds), "fitted": self.fitted}
         more = {"temperatures": list(self.temperatures), "learned": [list(row) for row in self.learned]}
         return values | {key: value for key, value in more.items() if value}
@@ -158,8 +277,8 @@ def _positive(temperature: Any) -> float:
 
 
 def not_deployable(name: str) -> str:
-    """The error text where a bound is asked to decide about images."""
+    """The error text where a bound that reads the labels would have to decide about images."""
     return (
-        f"policy {name!r} knows the labels: it is a bound for records and cannot decide about images; use another one, "
+        f"policy {name!r} reads the labels: it is a bound for records and cannot decide about images; use another one, "
         "e.g. confidence"
     )

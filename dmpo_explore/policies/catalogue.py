@@ -1,20 +1,14 @@
-"""When to stop: scores of the exits seen so far → leave or go on.
+"""The catalogue of exit policies, and their JSON files.
 
-In: one exit's scores (live) or an `ExitRecord` (simulated). Out: a decision per image, or the exit of every image.
-A policy reads only the prefix: what it decided from exits 1..k never changes when exit k+1 is added. Leaving by
-confidence is the release's rule; entropy is BranchyNet's (Teerapittayanon et al. 2016), patience PABEE's (Zhou et
-al. 2020), budgeted MSDNet's (Huang et al. 2018), gate JEI-DNN's (Regol et al. 2024). `fitting` chooses the thresholds.
-
-`POLICIES` is the one list: command line, app and documents show each class's ``rule`` and ``summary``. What is not
-``deployable`` knows the answer and serves as a bound. What ``learns`` needs more from val than a threshold: make it
-with `fit_policy` on val and ask other records with the policy that you get.
+`POLICIES` is the one list: `fit_policy`, command line, app and documents read it. A new policy is one line here. Those
+that are not ``deployable`` read the labels and serve as a bound. Those that ``learn`` need more from val than a
+threshold: make them with `fit_policy` on val and apply the policy that you get elsewhere.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +17,7 @@ from ..utils.files import read_json, write_json
 from ..utils.registry import lookup, unknown
 from .base import Policy
 from .controls import FixedPolicy, OraclePolicy, RandomPolicy
-from .learned import SHARES, BudgetedPolicy, GatePolicy, learn_gates
-from .ranking import share_thresholds
+from .learned import BudgetedPolicy, GatePolicy
 from .rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatienceConfidencePolicy, PatiencePolicy
 
 POLICIES: dict[str, type[Policy]] = {
@@ -86,23 +79,16 @@ def _numbers(values: Any) -> bool:
 
 
 def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...] = ()) -> Policy:
-    """Policy ``name`` with what it has to learn on ``record`` (of val) and a threshold still to be chosen.
+    """Policy ``name`` with what it learns from ``record`` (of val) and a threshold still to be chosen.
 
     Raises:
         ValueError: unknown policy, or ``record`` is of ``test`` and the policy would learn from it.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> policy = learned_policy(dx.load_run("demo").record("val"), "gate")
+        >>> len(policy.learned)  # a logistic regression per exit but the last
+        3
     """
     kind = lookup(POLICIES, name, "policy")
-    blank = kind((kind.threshold_all,), temperatures=temperatures)
-    if not kind.learns or record.n_exits == 1:
-        return blank
-    if record.meta.split == "test":
-        raise ValueError(
-            f"policy {name!r} learns from the record, and nothing is learned on test; fit it on val and hand that "
-            "policy in: fit_policy(val, …)"
-        )
-    if isinstance(blank, GatePolicy):
-        return replace(blank, learned=learn_gates(record, blank))
-    assert isinstance(blank, BudgetedPolicy)
-    sure = ConfidencePolicy((0.0,), temperatures=temperatures)
-    rows = [(s, *share_thresholds(record, sure, lambda _, n, s=s: round(n * (1 - s)))) for s in map(float, SHARES)]  # type: ignore[misc]
-    return replace(blank, learned=tuple(rows))
+    return kind((kind.threshold_all,), temperatures=temperatures).learn(record)

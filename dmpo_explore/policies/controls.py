@@ -1,28 +1,44 @@
-"""Control policies and bounds: random, fixed, oracle."""
+"""Control policies and bounds: random, fixed, oracle.
+
+In: one exit's scores, or a record. Out: exits that serve as a control (random, fixed) or a bound (oracle).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
 from ..records.record import ExitRecord
+from ..utils.typing import Ints
 from .base import State, not_deployable
 from .scalar import CountPolicy, ScorePolicy
 
 
 class RandomPolicy(ScorePolicy):
-    """Leave at every exit with probability ``threshold``: a control. Ours: the draw of an image's row and the exit."""
+    """Exit at every exit with probability ``threshold``: a control.
+
+    Ours: the draw is a hash of the image's row and the exit, the same everywhere.
+
+    Example:
+        >>> RandomPolicy((0.5,)).value(0, {}, (np.arange(3),))[0].round(2).tolist()
+        DRAWS
+    """
 
     name = "random"
     reads = ("prediction",)
-    rule = "Leave at every exit with a probability of **{}**, whatever the image, else at the last."
-    summary = "chance: a control that looks at nothing"
+    rule = "Exit at every exit with a probability of **{}**, whatever the image, else at the last."
+    summary = "chance: a control that reads nothing"
+    compares = "draw"
     falling = True
     threshold_all, threshold_none = 1.0, 0.0
+
+    @classmethod
+    def grid(cls, n_exits: int, n_classes: int) -> list[float]:
+        """See `Policy.grid`: evenly spread probabilities."""
+        return [float(t) for t in np.linspace(0, 1, 501)]
 
     def start(self, n: int, like: Any) -> State:
         """The row of every image (n,); in a live batch its place there."""
@@ -30,48 +46,63 @@ class RandomPolicy(ScorePolicy):
         return (xp.arange(n, dtype=xp.int64, device=device(like)),)
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ScalarPolicy.value`."""
+        """See `Policy.value`."""
         return _draws(state[0], exit), state
 
 
 class FixedPolicy(CountPolicy):
-    """Leave at exit ``threshold``, counted from 1: a control."""
+    """Exit at exit ``threshold``, counted from 1: a control.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> set(FixedPolicy((2,)).exits(dx.load_run("demo").record("val")).tolist())
+        {1}
+    """
 
     name = "fixed"
     reads = ("prediction",)
-    rule = "Leave at exit **{}**, whatever the image, or at the last if there are fewer."
+    rule = "Exit at exit **{}**, whatever the image, or at the last if there are fewer."
     summary = "the number of the exit: a control, as if the model ended there"
+    compares = "exit number"
     threshold_all = 1
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ScalarPolicy.value`."""
+        """See `Policy.value`."""
         return 0 * scores["prediction"] + (exit + 1), state
 
 
 class OraclePolicy(CountPolicy):
-    """Leave at the first right exit up to ``threshold``, and at exit 1 where none of these is right: a bound.
+    """Exit at the first correct exit up to ``threshold``, and at exit 1 where none of these is correct: a bound.
 
-    For its mean compute no choice of exits is right more often, since it pays for the cheapest gains first. A
-    threshold above K lets nobody leave early. It reads the labels, so it runs on records only.
+    For its mean FLOPs no choice of exits is correct more often, since it pays for the cheapest gains first. At a
+    threshold above K no image exits early. It reads the labels, so it runs on records only.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> outcome = dx.apply(OraclePolicy((record.n_exits,)), record)
+        >>> bool(outcome.correct.mean() == record.correct.any(axis=1).mean())
+        True
     """
 
     name = "oracle"
     reads = ("prediction",)
-    rule = "Leave at the first right exit up to exit **{}**, else at exit 1: it knows the labels, so it is a bound."
+    rule = "Exit at the first correct exit up to exit **{}**, else at exit 1: it reads the labels, so it is a bound."
     summary = "the labels: a bound that no model can reach, not for use"
+    compares = "exit number"
     deployable = False
     threshold_all = 1
 
     @classmethod
-    def settings(cls, n_exits: int) -> list[int] | None:
-        """See `Policy.settings`; the last one lets nobody leave early."""
+    def settings(cls, n_exits: int) -> Sequence[float] | None:
+        """See `Policy.settings`; at the last one no image exits early."""
         return list(range(1, n_exits + 2))
 
-    def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
+    def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
         """Raises ValueError: without labels there is no oracle."""
         raise ValueError(not_deployable(self.name))
 
-    def exits(self, record: ExitRecord) -> npt.NDArray[np.int64]:
+    def exits(self, record: ExitRecord) -> Ints:
         """(B,) exit of every image, 0-based."""
         if len(self.thresholds) > 1:
             raise ValueError("policy 'oracle' takes one threshold: the last exit that it may choose, counted from 1")

@@ -1,15 +1,16 @@
-"""A learned judge beside every exit: is there anything to gain by going on?
+"""Policies that learn from a held-out record: a gate (logistic regression) per exit, and budgeted batch classification.
 
-In: one exit's scores and those of the exit before, numpy or torch. Out: features, and their weights learned on a
-held-out record. After JEI-DNN (Regol et al. 2024): a logistic regression per exit on detached scores with a cost-aware
-target. Ours: the target is 1 where no later exit is right or this one is already (with right and wrong as loss, the
-price of compute cancels out of JEI-DNN's target as long as the way to the last exit costs less than an error), and the
-features.
+In: one exit's scores and those of the exit before, numpy or torch. Out: the value that is compared, and what is learned
+on val. The gate follows JEI-DNN (Regol et al. 2024): a logistic regression per exit on detached scores with a
+cost-aware target. Ours: the target is 1 where no later exit is correct or this one is already (with 0-1 loss, the price
+of compute cancels out of JEI-DNN's target as long as reaching the last exit costs less than an error), and the
+features. Budgeted batch classification is MSDNet's (Huang et al. 2018).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from ..records.record import ExitRecord
+from ..utils.typing import Bools
 from .base import Policy, State
+from .ranking import floor_shares, share_thresholds
 from .rules import ConfidencePolicy, repeats, zeros
 from .scalar import ScorePolicy
 
 FEATURES = ("log-odds", "entropy", "margin", "repeats", "log-odds before", "margin before")
 CLIP = 1e-3  # of confidence before its log-odds, so that float noise near 1 stays small
+SHARES = np.linspace(0, 1, 51)  # settings of `BudgetedPolicy`
 STRENGTH = 1.0  # inverse of the L2 penalty on standardised features
 
 
@@ -33,8 +37,8 @@ def log_odds(confidence: Any) -> Any:
     return xp.log(c / (1 - c))
 
 
-def judge(weights: tuple[float, ...], features: tuple[Any, ...]) -> Any:
-    """Logistic regression: features, arrays (b,), and one weight each with the intercept behind → chance (b,)."""
+def gate_probability(weights: tuple[float, ...], features: tuple[Any, ...]) -> Any:
+    """Logistic regression: features, arrays (b,), and one weight each with the intercept last → probability (b,)."""
     xp = array_namespace(features[0])
     total = features[0] * weights[0]
     for weight, feature in zip(weights[1:-1], features[1:], strict=True):
@@ -46,7 +50,7 @@ def learn_gate(features: npt.ArrayLike, target: npt.ArrayLike) -> tuple[float, .
     """Weights and intercept of one exit's logistic regression.
 
     Args:
-        features: (B, F). target: (B,) bool, whether leaving loses nothing.
+        features: (B, F). target: (B,) bool, whether exiting here loses nothing.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -60,45 +64,42 @@ def learn_gate(features: npt.ArrayLike, target: npt.ArrayLike) -> tuple[float, .
     return tuple(float(f"{w:.6g}") for w in (*slopes, fitted.intercept_[0] - slopes @ mean))
 
 
-def gate_target(record: ExitRecord) -> npt.NDArray[np.bool_]:
-    """(B, K−1): right here, or not right at any later exit either."""
+def gate_target(record: ExitRecord) -> Bools:
+    """(B, K−1): correct at this exit, or not correct at any later exit either."""
     right = record.correct
-    later = np.maximum.accumulate(right[:, ::-1], axis=1)[:, ::-1][:, 1:]  # (B, K−1): some later exit is right
+    later = np.maximum.accumulate(right[:, ::-1], axis=1)[:, ::-1][:, 1:]  # (B, K−1): some later exit is correct
     return np.asarray(right[:, :-1] | ~later)
 
 
-SHARES = np.linspace(0, 1, 51)  # settings of `BudgetedPolicy`
-
-
-def learn_gates(record: ExitRecord, policy: GatePolicy) -> tuple[tuple[float, ...], ...]:
-    columns, target = policy.columns(record), gate_target(record)
-    state, rows = policy.start(record.n_images, record.labels), []
-    for exit in range(record.n_exits - 1):
-        seen = {name: column[:, exit] for name, column in columns.items()}
-        features, state = policy.features(exit, seen, state)
-        rows.append(learn_gate(np.stack(features, axis=1), target[:, exit]))
-    return tuple(rows)
-
-
 class GatePolicy(ScorePolicy):
-    """Leave where a small judge of each exit thinks with chance ≥ threshold that going on brings nothing.
+    """Exit where a logistic regression gives a probability ≥ threshold that no later exit gains.
 
-    ``learned``: one row per exit but the last, weights of `gate.FEATURES` and the intercept. See `gate`.
+    ``learned``: one row per exit but the last, weights of `FEATURES` and the intercept.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> val = dx.load_run("demo").record("val")
+        >>> policy = GatePolicy((0.9,)).learn(val)
+        >>> len(policy.learned), len(policy.learned[0]) == len(FEATURES) + 1
+        (3, True)
+        >>> policy.exits(val).shape
+        (5000,)
     """
 
     name = "gate"
     reads = ("prediction", "confidence", "entropy", "margin")
-    rule = "Leave where a learned judge gives at least **{}** that going on brings nothing, else at the last."
+    rule = "Exit where no later exit gains with a learned probability of at least **{}**, else at the last."
     summary = "a logistic regression per exit on its scores and those of the exit before"
+    compares = "probability that no later exit gains"
     learns = True
 
     def start(self, n: int, like: Any) -> State:
-        """Repetitions and what the last exit said, its log-odds and margin, (n,) each."""
+        """Repetitions and prediction of the exit before, its log-odds and margin, (n,) each."""
         float32 = array_namespace(like).float32
         return (zeros(n, like), zeros(n, like), zeros(n, like, float32), zeros(n, like, float32))
 
     def features(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[tuple[Any, ...], State]:
-        """`gate.FEATURES` of b images, (b,) each, and the new state."""
+        """`FEATURES` of b images, (b,) each, and the new state."""
         odds, before, margin_before = log_odds(scores["confidence"]), state[2], state[3]
         count = repeats(exit, scores["prediction"], state[:2])
         repeated = array_namespace(odds).astype(count, odds.dtype)
@@ -106,11 +107,20 @@ class GatePolicy(ScorePolicy):
         return seen, (count, scores["prediction"], odds, scores["margin"])
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `ScalarPolicy.value`."""
+        """See `Policy.value`."""
         features, state = self.features(exit, scores, state)
-        if exit >= len(self.learned):  # asked by thresholds alone (threshold_all, nobody), or at the last exit
+        if exit >= len(self.learned):  # not learned (threshold_all, threshold_none), or the last exit
             return 0 * features[0] + 0.5, state
-        return judge(self.learned[exit], features), state
+        return gate_probability(self.learned[exit], features), state
+
+    def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
+        columns, target = self.columns(record), gate_target(record)
+        state, rows = self.start(record.n_images, record.labels), []
+        for exit in range(record.n_exits - 1):
+            seen = {name: column[:, exit] for name, column in columns.items()}
+            features, state = self.features(exit, seen, state)
+            rows.append(learn_gate(np.stack(features, axis=1), target[:, exit]))
+        return tuple(rows)
 
     def _check_learned(self, n_exits: int) -> None:
         if len(self.learned) != n_exits - 1 or any(len(row) != 7 for row in self.learned):
@@ -118,18 +128,26 @@ class GatePolicy(ScorePolicy):
 
 
 class BudgetedPolicy(Policy):
-    """Keep a share of those who came to each exit, the least sure ones (MSDNet's budgeted batch classification).
+    """Budgeted batch classification (MSDNet): a fixed share of the images goes on at every exit, the least confident.
 
-    ``thresholds``: the share that goes on, one for all exits (then geometrically fewer get to each) or one per exit.
-    ``learned``: what confidence that takes on val. For one share, rows of a share and K−1 confidences, rising in the
+    ``thresholds``: the share that goes on, one for all exits (then geometrically fewer reach each) or one per exit.
+    ``learned``: the confidences that do so on val. For one share, rows of a share and K−1 confidences, rising in the
     share, between which confidences are interpolated; for K−1 shares, one row of K−1 confidences. Ours: shares are not
     normalised over the exits, the last takes the rest.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> val = dx.load_run("demo").record("val")
+        >>> policy = replace(BudgetedPolicy((0.0,)).learn(val), thresholds=(0.5,))
+        >>> round(float((policy.exits(val) == 0).mean()), 2)
+        0.5
     """
 
     name = "budgeted"
     reads = ("confidence",)
-    rule = "Leave unless among the least sure **{}** of those who came to this exit on val, else at the last."
+    rule = "Exit unless among the least confident **{}** of the images that reached this exit on val, else at the last."
     summary = "confidence, with a level per exit at which a fixed share of the images goes on"
+    compares = "confidence"
     learns = True
     threshold_none = 1.0
 
@@ -140,7 +158,7 @@ class BudgetedPolicy(Policy):
         return float(str(np.float32(threshold)))
 
     def level(self, exit: int) -> float:
-        """The confidence from which images leave at ``exit`` (0-based)."""
+        """The confidence at which images exit at ``exit`` (0-based)."""
         share = self.threshold(exit)
         if share == self.threshold_all or exit >= self._levels() > 0:
             return ConfidencePolicy.threshold_all
@@ -154,9 +172,40 @@ class BudgetedPolicy(Policy):
     def _levels(self) -> int:
         return len(self.learned[0]) - (len(self.thresholds) == 1) if self.learned else 0
 
-    def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `Policy.decide`."""
-        return scores["confidence"] >= float(np.float32(self.level(exit))), state
+    @classmethod
+    def settings(cls, n_exits: int) -> Sequence[float] | None:
+        """See `Policy.settings`: `SHARES`."""
+        return [float(share) for share in SHARES] if n_exits > 1 else [cls.threshold_all]
+
+    @classmethod
+    def grid(cls, n_exits: int, n_classes: int) -> list[float]:
+        """See `Policy.grid`: `SHARES`."""
+        return [float(share) for share in SHARES[::-1]]
+
+    def with_thresholds(self, record: ExitRecord, thresholds: Sequence[float]) -> Policy:
+        """See `Policy.with_thresholds`; a share per exit has its own levels on ``record``, not those of one share."""
+        policy = super().with_thresholds(record, thresholds)
+        if len(thresholds) != record.n_exits - 1 or len(thresholds) == 1:
+            return policy
+        row = share_thresholds(record, self._ranks(), lambda k, staying: round(staying * (1 - thresholds[k])))
+        return replace(policy, learned=(tuple(row),))
+
+    def with_shares(self, record: ExitRecord, shares: Sequence[float]) -> Policy:
+        """See `Policy.with_shares`."""
+        levels = share_thresholds(record, self._ranks(), floor_shares(record, shares))
+        here = 1 - np.cumsum([0.0, *shares[:-1]])
+        going = [min(1.0, max(0.0, 1 - s / h)) if h > 1e-9 else 1.0 for s, h in zip(shares[:-1], here, strict=False)]
+        row = levels if len(going) > 1 else [*going, *levels]
+        return replace(self, thresholds=tuple(going), learned=(tuple(row),))
+
+    def _ranks(self) -> ConfidencePolicy:
+        return ConfidencePolicy((0.0,), temperatures=self.temperatures)
+
+    def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
+        def levels(share: float) -> list[float]:
+            return share_thresholds(record, self._ranks(), lambda _, staying: round(staying * (1 - share)))
+
+        return tuple((share, *levels(share)) for share in map(float, SHARES))
 
     def _check_learned(self, n_exits: int) -> None:
         single = len(self.thresholds) == 1

@@ -1,26 +1,30 @@
-"""Rank images by an exit score: ties, thresholds midway between neighbours, thresholds for target shares."""
+"""Ranking of images by the value that a policy compares: ties, thresholds between neighbours, thresholds for shares.
+
+In: a record and a policy. Out: thresholds that lie midway between neighbouring values. Ours: values closer than `TIE`
+count as tied and exit together, so that float noise of another batch size or device cannot decide. Where very many
+values lie close together (confidence near 1 of an overconfident model), ties form long chains and thresholds grow
+coarse.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..records.record import ExitRecord
 from ..utils.typing import Array
-from .scalar import ScorePolicy
+from .base import Policy
+from .candidates import Candidates
 
 TIE = 1e-6  # float noise between batch sizes reaches 4e-7
 
 
-def share_thresholds(record: ExitRecord, policy: ScorePolicy, wanted: Callable[[int, int], int]) -> list[float]:
-    """Walk through the exits; at each one the first in the ranking go. Ties (`TIE`) leave together.
+def share_thresholds(record: ExitRecord, policy: Policy, wanted: Callable[[int, int], int]) -> list[float]:
+    """K−1 thresholds of ``policy`` at which given numbers of images exit, exit by exit, the highest in the ranking.
 
     Args:
-        wanted: (exit, images still there) → how many of them should leave.
-
-    Returns:
-        K−1 thresholds of ``policy``.
+        wanted: (exit, images still there) → how many of them should exit. Ties (`TIE`) exit together.
     """
     ranking = leaning(record, policy)
     staying, thresholds = np.ones(record.n_images, bool), []
@@ -40,8 +44,32 @@ def share_thresholds(record: ExitRecord, policy: ScorePolicy, wanted: Callable[[
     return thresholds
 
 
-def leaning(record: ExitRecord, policy: ScorePolicy) -> Array:
-    """(B, K−1) float32: the higher, the sooner it leaves."""
+def floor_shares(record: ExitRecord, shares: Sequence[float]) -> Callable[[int, int], int]:
+    """``wanted`` of `share_thresholds`: floor(B · share) images at each exit, or those that are left."""
+    return lambda exit, staying: min(staying, int(record.n_images * shares[exit] + 1e-9))
+
+
+def between_values(record: ExitRecord, policy: Policy) -> Candidates:
+    """Every distinct outcome of one threshold of ``policy``, the cheapest first, O(BK log BK)."""
+    early, right = record.n_exits - 1, record.correct.astype(np.int8)
+    best = np.maximum.accumulate(leaning(record, policy), axis=1)  # exited by exit k if best[:, k] ≥ threshold
+    order = np.argsort(best, axis=None)[::-1]  # all (image, exit) pairs, the first to exit first
+    pairs = best.ravel()[order]
+    ends = tie_ends(pairs) if pairs.size else np.zeros(0, np.int64)  # pairs that have exited with each group of ties
+    cells = np.repeat(np.arange(0, len(ends) * early, max(early, 1)), np.diff(ends, prepend=0))  # group · early + exit
+    cells += order % max(early, 1)
+    exited = np.bincount(cells, minlength=len(ends) * early).reshape(len(ends), early).cumsum(axis=0)  # by exit k
+    gains = np.add.reduceat((right[:, :-1] - right[:, 1:]).ravel()[order], np.append(0, ends)[:-1], dtype=np.int64)
+    # from all images at exit 1, with the last group, to none early
+    exit_counts = np.diff(np.insert(exited, 0, 0, axis=0)[::-1], axis=1, prepend=0, append=record.n_images)
+    correct = right[:, -1].sum(dtype=np.int64) + np.append(0, np.cumsum(gains))[::-1]
+    between = midway(pairs, ends[:-1][::-1], policy)
+    thresholds = np.concatenate([[policy.threshold_all], between, [policy.threshold_none]])[-len(exit_counts) :]
+    return Candidates(thresholds, exit_counts, correct)
+
+
+def leaning(record: ExitRecord, policy: Policy) -> Array:
+    """(B, K−1) float32 values with the sign at which a higher one exits sooner."""
     return policy.values(record) * np.float32(-1 if policy.falling else 1)
 
 
@@ -50,7 +78,7 @@ def tie_ends(ranked: Array) -> Array:
     return np.append(np.flatnonzero(ranked[:-1] - ranked[1:] > TIE) + 1, ranked.size)
 
 
-def midway(ranked: Array, ends: Array, policy: ScorePolicy) -> Array:
+def midway(ranked: Array, ends: Array, policy: Policy) -> Array:
     """Thresholds of ``policy`` between the groups that end at ``ends`` of falling `leaning` values.
 
     Exact in float32 (scores up to 15 lie below 1e-6 apart).

@@ -1,47 +1,40 @@
-"""Policies that compare one number per exit with a threshold."""
+"""Bases of most policies: thresholds that are real numbers on a score, and thresholds that count exits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..records.record import ExitRecord
-from .base import Policy, State
+from ..utils.typing import Ints
+from .base import Policy
+from .candidates import Candidates, count_reached
+from .ranking import between_values, floor_shares, share_thresholds
 
 NEVER = 1_000_000  # a number of exits that no model has
+LOG_ODDS = np.arange(12, -5, -0.02)  # of the thresholds that risk control tries
 
 
-class ScalarPolicy(Policy):
-    """Leave when a value of the exits seen so far reaches the threshold: from below, or from above if ``falling``."""
+class ScorePolicy(Policy):
+    """Base of policies that compare a score: the threshold is a real number from `threshold_all` to `threshold_none`.
 
-    falling: ClassVar[bool] = False
+    A subclass gives ``name``, ``reads``, ``rule``, ``summary`` and ``compares``, and `value` if the value compared is
+    not its first score.
 
-    def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """The value (b,) that is compared, and the new state; see `Policy.decide`."""
-        return scores[self.name], state
+    Example:
+        >>> class DoublePolicy(ScorePolicy):
+        ...     name, reads, compares = "double", ("margin",), "twice the margin"
+        ...     rule, summary = "Exit at twice a margin of **{}**.", "twice the margin"
+        ...     def value(self, exit, scores, state):
+        ...         return 2 * scores["margin"], state
+        >>> DoublePolicy((0.5,)).decide(0, {"margin": np.array([0.2, 0.3])}, ())[0].tolist()
+        [False, True]
+    """
 
-    def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `Policy.decide`."""
-        value, state = self.value(exit, scores, state)
-        threshold = float(np.float32(self.threshold(exit)))
-        return (value <= threshold if self.falling else value >= threshold), state
-
-    def values(self, record: ExitRecord) -> npt.NDArray[Any]:
-        """(B, K−1) what is compared with the thresholds at every exit but the last."""
-        columns, state, found = self.columns(record), self.start(record.n_images, record.labels), []
-        for exit in range(record.n_exits - 1):
-            seen = {name: column[:, exit] for name, column in columns.items()}
-            value, state = self.value(exit, seen, state)
-            found.append(value)
-        return np.stack(found, axis=1) if found else np.zeros((record.n_images, 0), np.float32)
-
-
-class ScorePolicy(ScalarPolicy):
-    """Its threshold is a real number, ``threshold_all`` and ``threshold_none`` its ends."""
-
+    per_exit_thresholds = True
     threshold_none = 1.01  # no confidence, no margin gets there, rounding included
 
     def _clean(self, threshold: Any) -> float:
@@ -53,11 +46,35 @@ class ScorePolicy(ScalarPolicy):
             )
         return float(str(np.float32(threshold)))
 
+    def candidates(self, record: ExitRecord) -> Candidates:
+        """See `Policy.candidates`: a threshold between any two neighbouring values."""
+        return between_values(record, self)
 
-class CountPolicy(ScalarPolicy):
-    """Its threshold is a whole number from ``threshold_all`` on."""
+    def counts(self, record: ExitRecord, thresholds: Sequence[float]) -> Ints:
+        """See `Policy.counts`."""
+        if record.n_exits == 1 or not record.n_images:
+            return super().counts(record, thresholds)
+        sign = -1 if self.falling else 1
+        levels = np.asarray(thresholds, np.float32).astype(np.float64) * sign  # as the policy compares
+        return count_reached(self.values(record).astype(np.float64) * sign, record.correct, levels)
+
+    def with_shares(self, record: ExitRecord, shares: Sequence[float]) -> Policy:
+        """See `Policy.with_shares`."""
+        return replace(self, thresholds=tuple(share_thresholds(record, self, floor_shares(record, shares))))
+
+    @classmethod
+    def grid(cls, n_exits: int, n_classes: int) -> list[float]:
+        """See `Policy.grid`. Ours: evenly in the logarithm of the odds, so that thresholds near certainty are kept."""
+        del n_exits, n_classes
+        inner = 1 / (1 + np.exp(-LOG_ODDS))
+        return [cls.threshold_none, *(float(f"{t:.7g}") for t in inner), cls.threshold_all]
+
+
+class CountPolicy(Policy):
+    """Base of policies that count: the threshold is a whole number from `threshold_all` on."""
 
     threshold_none = NEVER
+    unit = ""
 
     def _clean(self, threshold: Any) -> float:
         number = isinstance(threshold, int | float | np.integer) and not isinstance(threshold, bool)
@@ -67,6 +84,12 @@ class CountPolicy(ScalarPolicy):
         return int(threshold)
 
     @classmethod
-    def settings(cls, n_exits: int) -> list[int] | None:
-        """See `Policy.settings`."""
+    def settings(cls, n_exits: int) -> Sequence[float] | None:
+        """See `Policy.settings`: one number per exit."""
         return [int(cls.threshold_all) + k for k in range(n_exits)]
+
+    @classmethod
+    def format_value(cls, number: float, digits: int = 1) -> str:
+        """See `Policy.format_value`: a whole number."""
+        del digits
+        return f"{number:g}" if number < NEVER else "more than there are exits"

@@ -12,7 +12,7 @@ from synthetic import make_record
 
 import dmpo_explore as dx
 import risk_control
-from dmpo_explore.fitting.risk_control import candidates, certify
+from dmpo_explore.fitting.risk_control import certify
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 POLICY = ConfidencePolicy((0.0,))
@@ -30,7 +30,7 @@ def test_the_simulation_certifies_as_the_library_does(risk: str, monkeypatch: py
     found = risk_control.simulate(record, POLICY, risk, 400, resamples=8)
     loss, costs = risk_control.losses(record, POLICY, risk)
     draws = np.random.default_rng(0).multinomial(400, np.full(600, 1 / 600), size=8)
-    grid, true, places = candidates(POLICY, 3, 4), loss.mean(axis=0), []
+    grid, true, places = POLICY.grid(3, 4), loss.mean(axis=0), []
     for counts in draws:
         certificate = certify(record.subset(np.repeat(np.arange(600), counts)), POLICY, risk, 0.06, risk_control.DELTA)
         places.append(grid.index(certificate.threshold))

@@ -12,11 +12,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, record_from_logits
 
-from dmpo_explore.fitting.fit import TIE, cross_validated_gain, fit_policy, realised_flops, sweep
+from dmpo_explore.fitting.fit import cross_validated_gain, fit_policy
 from dmpo_explore.fitting.risk_control import RISKS, certify
+from dmpo_explore.fitting.sweep import realised_flops, sweep
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 from dmpo_explore.inference.loop import route
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
+from dmpo_explore.policies.ranking import TIE
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 
@@ -327,7 +329,7 @@ def test_what_is_learned_is_certified_on_other_images() -> None:
 
 
 def test_the_oracle_gets_no_certificate() -> None:
-    with pytest.raises(ValueError, match="'oracle' is a bound that knows the labels"):
+    with pytest.raises(ValueError, match="'oracle' is a bound that reads the labels"):
         fit_policy(make_record(50, 4, 3), "oracle", risk="too_early")
 
 

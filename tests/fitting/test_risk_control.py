@@ -11,7 +11,7 @@ from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.fitting.risk_control import RISKS, candidates, certify, disagreement, hoeffding_bentkus, too_early
+from dmpo_explore.fitting.risk_control import RISKS, certify, disagreement, hoeffding_bentkus, too_early
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -49,7 +49,7 @@ def test_risks_are_those_of_the_summary() -> None:
 def test_the_grid_goes_from_nobody_to_everybody(name: str) -> None:
     """It depends on no image, its thresholds are valid, and what it lets leave grows."""
     record, policy = make_record(300, 4, 5), ready_policy(name, POLICIES[name].threshold_all)
-    grid = candidates(policy, 4, 5)
+    grid = policy.grid(4, 5)
     exits = [replace(policy, thresholds=(t,)).exits(record) for t in grid]
     assert (exits[0] == 3).all() and (exits[-1] == 0).all()
     costs = [record.flops_fraction[e].mean() for e in exits]
@@ -62,13 +62,13 @@ def test_a_certificate_by_a_loop(risk: str) -> None:
     record, policy = make_record(1500, 4, 5, seed=2), ConfidencePolicy((0.5,))
     found = certify(record, policy, risk, 0.06, 0.05)
     last = None
-    for threshold in candidates(policy, 4, 5)[1:]:
+    for threshold in policy.grid(4, 5)[1:]:
         exits = ConfidencePolicy((threshold,)).exits(record)
         p = hoeffding_bentkus(RISKS[risk](record, exits).mean(), 1500, 0.06)
         if p > 0.05:
             break
         last = threshold
-    assert found.certified and found.threshold == last and found.p_value <= 0.05 and found.n_images == 1500
+    assert found.certified and found.threshold == last and found.p_value <= 0.05 and found.images == 1500
     stricter = certify(record, policy, risk, 0.06, 0.001)
     assert stricter.threshold >= found.threshold
     assert found.tested > stricter.tested - 1 > 1
@@ -100,5 +100,5 @@ def test_the_promise_is_kept(risk: str) -> None:
 
 
 def test_nothing_is_certified_on_test() -> None:
-    with pytest.raises(ValueError, match=r"certified on val and only judged on test; use certify\(val"):
+    with pytest.raises(ValueError, match=r"certified on val and only applied to test; use certify\(val"):
         certify(make_record(20, 4, 5, split="test"), ConfidencePolicy((0.5,)))

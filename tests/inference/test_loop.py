@@ -205,7 +205,7 @@ def test_wrong_policies_are_refused() -> None:
     steps = list(Steps())
     with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
         Router(steps, ConfidencePolicy((0.5, 0.5)))
-    with pytest.raises(ValueError, match="'oracle' knows the labels"):
+    with pytest.raises(ValueError, match="'oracle' reads the labels"):
         Router(steps, OraclePolicy((2,)))
     assert not POLICIES["oracle"].deployable
 

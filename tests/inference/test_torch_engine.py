@@ -159,7 +159,7 @@ def test_order_is_kept() -> None:
 
 
 def test_a_bound_does_not_run() -> None:
-    with pytest.raises(ValueError, match="'oracle' knows the labels"):
+    with pytest.raises(ValueError, match="'oracle' reads the labels"):
         infer(made(), pictures(2), OraclePolicy((4,)))
 
 

@@ -84,7 +84,7 @@ def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
         export_model(made().train(), tmp_path / "out", POLICY, CLASSES)
     from dmpo_explore.policies.controls import OraclePolicy
 
-    with pytest.raises(ValueError, match="knows the labels"):
+    with pytest.raises(ValueError, match="reads the labels"):
         export_model(model, tmp_path / "out", OraclePolicy((2,)), CLASSES)
     assert not list(tmp_path.iterdir())
 

@@ -333,7 +333,7 @@ def test_the_oracle_is_the_best_that_can_be() -> None:
 def test_the_oracle_cannot_decide_about_images() -> None:
     oracle = OraclePolicy((2,))
     with pytest.raises(
-        ValueError, match="'oracle' knows the labels: it is a bound .* use another one, e.g. confidence"
+        ValueError, match="'oracle' reads the labels: it is a bound .* use another one, e.g. confidence"
     ):
         oracle.decide(0, {"prediction": np.zeros(2, np.int32)}, ())
     assert [name for name, kind in POLICIES.items() if not kind.deployable] == ["oracle"]
@@ -434,6 +434,7 @@ def test_what_was_saved_before_there_were_temperatures_still_loads() -> None:
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_every_policy_explains_itself(name: str) -> None:
     kind = POLICIES[name]
-    assert kind.name == name and kind.rule.startswith("Leave ") and kind.rule.endswith(".")
+    assert kind.name == name and kind.rule.startswith("Exit ") and kind.rule.endswith(".")
     assert kind.rule.count("{}") == 1 and kind.rule.format("0.5") != kind.rule
     assert kind.summary and not kind.summary.endswith(".") and set(kind.reads)
+    assert kind.compares and not kind.compares.endswith(".") and kind.unit in ("%", "nats", "")

@@ -11,7 +11,15 @@ from sklearn.preprocessing import StandardScaler
 from synthetic import make_record
 
 from dmpo_explore.policies.catalogue import learned_policy
-from dmpo_explore.policies.learned import CLIP, FEATURES, GatePolicy, gate_target, judge, learn_gate, log_odds
+from dmpo_explore.policies.learned import (
+    CLIP,
+    FEATURES,
+    GatePolicy,
+    gate_probability,
+    gate_target,
+    learn_gate,
+    log_odds,
+)
 
 
 def test_the_target_is_that_going_on_brings_nothing() -> None:
@@ -43,15 +51,15 @@ def test_weights_are_a_logistic_regression() -> None:
     weights = learn_gate(x, y)
     assert len(weights) == len(FEATURES) + 1
     reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y).predict_proba(x)[:, 1]
-    np.testing.assert_allclose(judge(weights, tuple(x.T)), reference, atol=1e-4)
+    np.testing.assert_allclose(gate_probability(weights, tuple(x.T)), reference, atol=1e-4)
     tensors = tuple(torch.from_numpy(x.astype(np.float32)).T)
-    np.testing.assert_allclose(judge(weights, tensors).numpy(), reference, atol=1e-4)
+    np.testing.assert_allclose(gate_probability(weights, tensors).numpy(), reference, atol=1e-4)
 
 
 def test_where_there_is_nothing_to_tell_apart() -> None:
     x = np.ones((10, 2))
-    assert judge(learn_gate(x, np.ones(10)), (1.0 * x[:, 0], x[:, 1])).min() > 0.999
-    assert judge(learn_gate(x, np.zeros(10)), (1.0 * x[:, 0], x[:, 1])).max() < 0.001
+    assert gate_probability(learn_gate(x, np.ones(10)), (1.0 * x[:, 0], x[:, 1])).min() > 0.999
+    assert gate_probability(learn_gate(x, np.zeros(10)), (1.0 * x[:, 0], x[:, 1])).max() < 0.001
     assert np.isfinite(learn_gate(x, np.arange(10) % 2)).all()  # constant features
 
 

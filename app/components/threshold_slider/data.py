@@ -211,8 +211,7 @@ def rule(policy: dx.Policy, n_exits: int) -> str:
     plain = policy.rule.replace("**", "")
     if len(policy.thresholds) == 1:
         return plain
-    words = plain.replace("is at least {} confident", "reaches its own threshold of confidence")
-    return words.replace("{}", "its own threshold")
+    return plain.replace("{}", "its own threshold")
 
 
 def _numbers(rows: Sequence[Row], record: dx.ExitRecord) -> tuple[list[float], list[float]]:

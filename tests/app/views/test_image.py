@@ -26,7 +26,7 @@ from tiny import tiny_config
 from visiting import WATCH, Server, Visit, checked
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.decision_trace import likeliest, way
+from dmpo_explore.analysis.decision_trace import most_probable, trace_decision
 from dmpo_explore.analysis.novelty import crowd
 from dmpo_explore.attribution.baselines import BASELINES
 from dmpo_explore.attribution.catalogue import METHODS
@@ -101,12 +101,12 @@ def test_a_recorded_image_says_what_the_record_knows(root: Path, policy: str) ->
     fitted = dx.fit_policy(run.record("val"), policy, flops=0.8)
     for row in (0, 7, 359 if record.n_images > 359 else record.n_images - 1):
         app = opened(run="tiny", policy=policy, threshold=str(fitted.thresholds[0]), image=str(row))
-        found = way(record, fitted, row)
+        found = trace_decision(record, fitted, row)
         assert found.exit == fitted.exits(record)[row]
-        assert reason(app) == found.reason()
+        assert reason(app) == found.sentence()
         assert f"at {record.confidence[row, found.exit]:.1%}" in bodies(app)
         assert record.logits is not None
-        classes, _ = likeliest(record.logits[row])
+        classes, _ = most_probable(record.logits[row])
         cells = re.findall(r'title="([^":]*): [\d.]+%"', bodies(app))
         assert cells == [record.meta.class_names[classes[k, n]] for n in range(5) for k in range(3)]
         near = crowd(record).nearest(record.subset([row]), 10, without=row)
@@ -123,10 +123,10 @@ def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(roo
     app = opened(run="bare", image="5")
     record = dx.load_run("bare").record("test")
     policy = dx.fit_policy(dx.load_run("bare").record("val"), "confidence", flops=0.3)
-    assert reason(app) == way(record, policy, 5).reason()
+    assert reason(app) == trace_decision(record, policy, 5).sentence()
     press(app, "Query the model for the other classes")
     assert "no weights yet" in said(app) and "dmpo-explore fetch" in said(app)
-    assert reason(app) == way(record, policy, 5).reason() and HOSTILE not in bodies(app)
+    assert reason(app) == trace_decision(record, policy, 5).sentence() and HOSTILE not in bodies(app)
 
 
 def test_a_backbone_that_is_not_fetched_is_named(root: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(root: Path, tmp_pat
         press(app, "Query the model for the other classes")
         run, record = tiny()
         now = run.model("cpu")(run.inputs("test", [4]))[0].detach().numpy()
-        classes, _ = likeliest(now.astype(np.float16))
+        classes, _ = most_probable(now.astype(np.float16))
         cells = re.findall(r'title="([^":]*): [\d.]+%"', bodies(app))
         assert cells[:3] == [record.meta.class_names[c] for c in classes[:, 0]]
     finally:
@@ -369,7 +369,7 @@ def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
     assert asked["run"] == ["four"] and asked["threshold"] == [str(fitted.thresholds[0])] and asked["budget"] == ["50"]
     record = dx.load_run("four").record("test")
     shown = opened(**{key: value for key, (value,) in asked.items()})
-    assert reason(shown) == way(record, fitted, int(asked["image"][0])).reason()
+    assert reason(shown) == trace_decision(record, fitted, int(asked["image"][0])).sentence()
     assert shown.session_state["budget"] == 50
 
 
