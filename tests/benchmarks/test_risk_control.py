@@ -49,7 +49,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     for split, n in (("val", 200), ("test", 300)):
         make_record(n, 3, 4, seed=n, split=split).save(tmp_path / "made" / "records" / split)
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
-    assert risk_control.pooled(dx.load_run("made")).images == 500
+    assert risk_control.pooled(dx.load_run("made")).n_images == 500
     assert risk_control.main(["made", "--resamples", "100"]) == 0
     table = pd.read_csv(tmp_path / "results" / "guarantee.csv")
     assert table["images"].tolist() == [100, 300] * 2 and (table["resamples"] == 100).all()
