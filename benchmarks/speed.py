@@ -202,7 +202,8 @@ def measure_training(bench: Bench, rounds: int, progress: Callable[[str], None])
 
     from dmpo_explore.models.factory import build_model
     from dmpo_explore.models.flops import count_flops
-    from dmpo_explore.training.loop import Validation, fit, make_optimizer
+    from dmpo_explore.training.loop import Validation, fit
+    from dmpo_explore.training.optimizer import make_optimizer
 
     config = bench.run.config
     settings = replace(config.training, epochs=1, precision="no", batch_size=32)

@@ -1,19 +1,25 @@
-"""Checkpoints of a training: written whole, read with weights_only=True."""
+"""Checkpoints: a run folder written whole after every epoch, and ``checkpoint.pt`` read with weights_only=True."""
 
 from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ..config import Config
+from ..data.images import ImageSet
+from ..models.dmpo import DMPO
+from ..models.flops import ModelFlops
+from ..runs.store import new_run_path
 from ..runs.weights_file import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text
+from .loop import EpochResult
+from .model_card import run_card
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -38,20 +44,52 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-def create_run(path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]) -> None:
-    """The run folder, whole, behind the first epoch; one that it replaces stays until then."""
-    with atomic_folder(path) as folder:
-        write_text(folder / "config.json", config.to_json() + "\n")
-        save_checkpoint(folder, checkpoint, card, config, class_names)
+class RunWriter:
+    """Writes a run folder after every epoch.
 
+    Args:
+        path: the run folder. images: the training images.
+        saved: the checkpoint to continue from, else None: a new folder is made after the first epoch.
+        force: replace a run that is at ``path``.
+    """
 
-def save_checkpoint(
-    path: Path, checkpoint: dict[str, Any], card: str, config: Config, class_names: Sequence[str]
-) -> None:
-    """The checkpoint comes last: the epochs it counts have everything else on disk."""
-    with atomic_file(path / "history.csv") as temporary:
-        pd.DataFrame(checkpoint["history"]).to_csv(temporary, index=False)
-    save_weights(path, checkpoint["best"], config.model, class_names)
-    write_text(path / "card.md", card)
-    with atomic_file(path / "checkpoint.pt") as temporary:
-        torch.save(checkpoint, temporary)
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        flops: ModelFlops,
+        images: ImageSet,
+        saved: dict[str, Any] | None,
+        *,
+        force: bool,
+    ) -> None:
+        self.path, self.config, self.flops, self.images, self.force = path, config, flops, images, force
+        self.new = saved is None
+        self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
+        self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
+
+    def write(self, model: DMPO, result: EpochResult, state: dict[str, Any]) -> None:
+        """Save an epoch: its row of the history, the weights where they are the best so far, card and checkpoint."""
+        self.history.append(result.row())
+        weights = {key: value.cpu().clone() for key, value in model.trainable_state().items()}
+        self.best = weights if result.best else self.best
+        checkpoint = {"state": state, "weights": weights, "best": self.best, "history": self.history}
+        if not self.new:
+            self._save(self.path, checkpoint)
+            return
+        new_run_path(self.path.name, force=self.force)  # raises where another process has made it meanwhile
+        with atomic_folder(self.path) as folder:
+            write_text(folder / "config.json", self.config.to_json() + "\n")
+            self._save(folder, checkpoint)
+        self.new = False
+
+    def _save(self, folder: Path, checkpoint: dict[str, Any]) -> None:
+        """The checkpoint is written last: the epochs it counts have everything else on disk."""
+        with atomic_file(folder / "history.csv") as temporary:
+            pd.DataFrame(self.history).to_csv(temporary, index=False)
+        save_weights(folder, self.best, self.config.model, self.images.class_names)
+        write_text(
+            folder / "card.md", run_card(self.path.name, self.config, self.flops, self.history, len(self.images))
+        )
+        with atomic_file(folder / "checkpoint.pt") as temporary:
+            torch.save(checkpoint, temporary)

@@ -1,10 +1,9 @@
 """Training a run: config → model, loaders, loop → a run folder.
 
 `train` returns the `Run`; `train_epochs` is the iterator over `EpochResult` behind it. `record_run` adds the record of
-a split. The folder appears whole behind the first epoch; after every epoch history.csv, weights.safetensors, card.md
-and, last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The epoch that is
-kept is the one with the largest area under the accuracy–FLOPs curve on validation images; the test split is never read
-here unless `record_run` is asked for it.
+a split. The folder appears whole after the first epoch; after every epoch history.csv, weights.safetensors, card.md
+and, last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The run's weights
+are those of the epoch with the largest area under the accuracy–FLOPs curve on validation images. Test is not read.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..analysis.metrics import area
@@ -32,9 +30,9 @@ from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
 from ..runs.run import Run
 from ..runs.store import load_run, new_run_path
-from .checkpoint import create_run, read_checkpoint, save_checkpoint
-from .loop import EpochResult, StepHook, Validation, carry_frozen, fit, make_accelerator
-from .model_card import run_card
+from .accelerator import make_accelerator
+from .checkpoint import RunWriter, read_checkpoint
+from .loop import EpochResult, StepHook, Validation, fit
 
 
 def train(
@@ -56,8 +54,8 @@ def train(
         name: of the run folder under the runs root; default: data, predictor and the time.
         progress: called with every epoch's result once it is saved.
         on_step: called after every step with (steps done, steps of the epoch, loss).
-        on_epoch: called with the model and the epoch's result before they are saved; it must change neither. With
-            ``frozen_precision="bf16"`` call the model itself: its parts run under autocast only.
+        on_epoch: called with the model and the epoch's result before they are saved; it must change neither. The model
+            computes in float32, whatever precision it is trained in.
         resume: continue after the last finished epoch of ``name``; ``config`` must be the run's own.
         force: replace a run of that name (once the first epoch is finished).
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -113,58 +111,38 @@ def train_epochs(
     """
     name = name or default_name(config)
     path, saved = _open(name, config, resume=resume, force=force)
-    pictures = split_images(config, "train")
+    images = split_images(config, "train")
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
-    model = build_model(config.model, len(pictures.class_names))
-    cost = measure_flops(model, build_reference(config.model, len(pictures.class_names)))
+    model = build_model(config.model, len(images.class_names))
+    cost = measure_flops(model, build_reference(config.model, len(images.class_names)))
     if saved:
         model.load_trainable(saved["weights"])
-    settings, loader = config.training, _training_loader(pictures, model, config.training)
+    settings, loader = config.training, _training_loader(images, model, config.training)
     validate = _Validator(_sample(split_images(config, "val"), settings.validation_size), config, model, cost)
-    if settings.frozen_precision == "bf16":
-        carry_frozen(model)
-    history: list[dict[str, float]] = list(saved["history"]) if saved else []
-    best: dict[str, torch.Tensor] = dict(saved["best"]) if saved else {}
-    epochs = fit(
-        model,
-        loader,
-        settings,
-        len(model.stages),
-        validate=validate,
-        accelerator=accelerator,
-        state=saved["state"] if saved else None,
-        on_step=on_step,
-    )
+    writer = RunWriter(path, config, cost, images, saved, force=force)
+    state = saved["state"] if saved else None
+    epochs = fit(model, loader, settings, len(model.stages), validate=validate, accelerator=accelerator,
+                 state=state, on_step=on_step)  # fmt: skip
     try:
         for result, state in epochs:
-            history.append(result.row())
-            weights = {key: value.cpu().clone() for key, value in model.trainable_state().items()}
-            best = weights if result.best else best
             if on_epoch:
                 on_epoch(model, result)
             if accelerator.is_main_process:
-                checkpoint = {"state": state, "weights": weights, "best": best, "history": history}
-                card = run_card(path.name, config, cost, history, len(pictures))
-                if saved is None and len(history) == 1:
-                    new_run_path(name, force=force)  # nobody else made it meanwhile
-                    create_run(path, checkpoint, card, config, pictures.class_names)
-                else:
-                    save_checkpoint(path, checkpoint, card, config, pictures.class_names)
+                writer.write(model, result, state)
             if trackers and not accelerator.trackers:
                 accelerator.init_trackers(path.name)
             accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
             accelerator.wait_for_everyone()
-            finished = result.epoch == result.epochs
-            yield replace(result, run=Run(path)) if finished else result
+            yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
 
 
-def _training_loader(pictures: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[torch.Tensor, int]]:
+def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:
     return make_loader(
-        pictures,
+        images,
         model.preprocess,
         batch_size=settings.batch_size,
         shuffle=True,
@@ -182,9 +160,9 @@ def default_name(config: Config) -> str:
 class _Validator:
     """Model → accuracy per exit and area on fixed validation images."""
 
-    def __init__(self, pictures: ImageSet, config: Config, model: DMPO, cost: ModelFlops) -> None:
-        self.loader = make_loader(pictures, model.preprocess, batch_size=RECORD_BATCH)
-        self.meta = record_meta(config, pictures, model, cost)
+    def __init__(self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops) -> None:
+        self.loader = make_loader(images, model.preprocess, batch_size=RECORD_BATCH)
+        self.meta = record_meta(config, images, model, cost)
         self.precision = config.training.precision
 
     def __call__(self, model: nn.Module) -> Validation:
@@ -197,12 +175,12 @@ class _Validator:
         return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)
 
 
-def _sample(pictures: ImageSet, size: int) -> ImageSet:
-    """At most ``size`` of them, evenly spread over the classes."""
-    if len(pictures) <= size:
-        return pictures
-    order = np.argsort(pictures.labels, kind="stable")
-    return pictures.subset(np.sort(order[np.linspace(0, len(order) - 1, size).astype(int)]))
+def _sample(images: ImageSet, size: int) -> ImageSet:
+    """At most ``size`` of the images, evenly spread over the classes."""
+    if len(images) <= size:
+        return images
+    order = np.argsort(images.labels, kind="stable")
+    return images.subset(np.sort(order[np.linspace(0, len(order) - 1, size).astype(int)]))
 
 
 def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path, dict[str, Any] | None]:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dmpo_explore.config import TrainingConfig
-from dmpo_explore.training.loop import EpochResult, Validation, fit, make_accelerator
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.loop import EpochResult, Validation, fit
 
 CONFIG = TrainingConfig(epochs=2, batch_size=8, precision="no", schedule="linear", warmup_epochs=0.5, flip=False)
 

@@ -1,4 +1,4 @@
-"""The loop: learning rates, accumulation, two processes, resuming, and what stops it."""
+"""The training loop: accumulation, precision, two processes, resuming, and what stops it."""
 
 from __future__ import annotations
 
@@ -14,42 +14,20 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_config
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, TensorDataset
 from two_exits import CONFIG, TwoExits, make_data, make_model, run, weights_of
 
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.training.loop import EpochResult, Validation, fit, make_accelerator, make_optimizer, rate_factor
+from dmpo_explore.config import TrainingConfig
+from dmpo_explore.training import loop
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.loop import EpochResult, Validation, fit
 from dmpo_explore.training.losses import weighted_loss
+from dmpo_explore.training.optimizer import rate_factor
 from dmpo_explore.training.schedules import loss_weights
 
 # -- learning rates --
-
-
-def test_rate_factor_warms_up_and_falls_along_half_a_cosine() -> None:
-    assert [rate_factor(step, 12, 3) for step in range(3)] == [0.25, 0.5, 0.75]
-    assert rate_factor(3, 12, 3) == 1.0
-    assert rate_factor(6, 12, 3) == pytest.approx(0.75)  # a third of the way: (1 + cos 60°) / 2
-    assert rate_factor(12, 12, 3) == pytest.approx(0.0)
-    assert rate_factor(0, 10, 0) == 1.0
-    assert rate_factor(5, 10, 0) == pytest.approx(0.5)
-    rates = [rate_factor(step, 40, 7.5) for step in range(41)]
-    assert max(rates) == rates[8] and all(0 <= rate <= 1 for rate in rates)
-    assert rate_factor(0, 1, 5.0) == pytest.approx(1 / 6)  # a warm-up longer than the training
-
-
-def test_every_trainable_weight_is_in_the_group_of_its_part() -> None:
-    model = build_model(tiny_config(model={"tuning": "adapter"}).model, 10)  # whose trunk has biases too
-    config = replace(CONFIG, tuning_lr=3e-4, predictor_lr=5e-3, weight_decay=0.1)
-    groups = make_optimizer(model, config).param_groups
-    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert len(found) == sum(len(group["params"]) for group in groups) == len(trainable)
-    for name, weight in trainable.items():
-        rate = 3e-4 if ".trunk." in name else 5e-3
-        assert found[id(weight)] == (rate, 0.1 if weight.ndim > 1 else 0.0), name
-    assert {found[id(p)] for p in trainable.values()} == {(3e-4, 0.1), (3e-4, 0.0), (5e-3, 0.1), (5e-3, 0.0)}
 
 
 def test_the_rate_of_each_epoch_is_reported() -> None:
@@ -137,6 +115,73 @@ def test_an_incomplete_last_accumulation_still_steps() -> None:
     assert epochs[0][1]["schedule"]["last_epoch"] == 2
 
 
+@pytest.mark.parametrize("images", [24, 20, 29, 8, 3])  # of 4 micro-batches of 8: 3 full ones; ragged ones; one
+@pytest.mark.parametrize("clip_norm", [None, 0.05])
+def test_a_short_window_is_the_mean_over_its_images(images: int, clip_norm: float | None) -> None:
+    config = replace(CONFIG, epochs=1, clip_norm=clip_norm, predictor_lr=0.05, schedule="uniform")
+    data = make_data(images)
+    small, big = replace(config, batch_size=8, accumulation=4), replace(config, batch_size=images)
+    found, expected = (_gradients(settings, data) for settings in (small, big))
+    assert len(found) == len(expected) == 1
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-7)
+
+
+def _gradients(config: TrainingConfig, data: TensorDataset) -> list[Tensor]:
+    """The gradient of every optimizer step, as AdamW reads it."""
+    seen: list[Tensor] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
+        seen.append(torch.cat([p.grad.flatten() for p in weights if p.grad is not None]))
+
+    hook = register_optimizer_step_pre_hook(look)
+    try:
+        run(config, shuffle=False, data=data)
+    finally:
+        hook.remove()
+    return seen
+
+
+def test_full_windows_are_not_rescaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors: list[float] = []
+    monkeypatch.setattr(loop, "_scale_gradients", lambda model, factor: factors.append(factor))
+    run(replace(CONFIG, batch_size=8, accumulation=2, epochs=1), data=make_data(64))
+    run(replace(CONFIG, batch_size=8, epochs=1), data=make_data(61))  # without accumulation: also the ragged batch
+    assert factors == [1.0] * (4 + 8)
+
+
+# -- the model stays plain --
+
+
+class Typed(TwoExits):
+    """Which notes in what type it computes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        self.kind = logits.dtype
+        return logits
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_mixed_precision_ends_with_the_epoch(precision: Any) -> None:
+    config = replace(CONFIG, precision=precision, epochs=2)
+    model, inputs = Typed(), make_data(8).tensors[0]
+    kinds: list[torch.dtype] = []
+
+    def validate(model: nn.Module) -> Validation:
+        assert isinstance(model, Typed)
+        kinds.append(model.kind)
+        return Validation((0.5, 0.6), 0.55)
+
+    loader = DataLoader(make_data(), batch_size=8)
+    for _ in fit(model, loader, config, 2, validate=validate, accelerator=make_accelerator(config, "cpu")):
+        unpatched = Typed()
+        unpatched.load_state_dict(model.state_dict())
+        assert "forward" not in vars(model)
+        assert torch.equal(model(inputs), unpatched(inputs)) and model.kind == torch.float32
+    assert kinds == [torch.bfloat16 if precision == "bf16" else torch.float32] * 2  # what it was trained in
+
+
 def test_coupling_reaches_the_loss() -> None:
     _, (plain, *_) = run(replace(CONFIG, coupling="none"))
     _, (coupled, *_) = run(replace(CONFIG, coupling="sigmoid"))
@@ -166,32 +211,13 @@ def test_unknown_names_list_the_valid_ones(change: dict[str, Any], text: str) ->
         run(replace(CONFIG, **change))
 
 
-def test_accelerators_of_one_process_do_not_inherit_from_each_other() -> None:
-    make_accelerator(replace(CONFIG, precision="bf16"))
-    second = make_accelerator(replace(CONFIG, accumulation=4), "cpu")
-    assert (second.mixed_precision, second.gradient_accumulation_steps, second.device.type) == ("no", 4, "cpu")
-
-
-def test_unknown_devices_and_trackers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown device 'gpu'.*auto, cpu, cuda"):
-        make_accelerator(CONFIG, "gpu")
-    with pytest.raises(ValueError, match="unknown tracker 'tensorbord'. Did you mean 'tensorboard'"):
-        make_accelerator(CONFIG, "cpu", ["tensorbord"], tmp_path)
-    monkeypatch.setattr("dmpo_explore.training.loop.get_available_trackers", list)
-    with pytest.raises(ImportError, match="'tensorboard' is not installed"):
-        make_accelerator(CONFIG, "cpu", ["tensorboard"], tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="no usable NVIDIA GPU"):
-        make_accelerator(CONFIG, "cuda")
-
-
 # -- two processes --
 
 SCRIPT = """
 import json, sys
 sys.path[:0] = {paths}
 from dataclasses import replace
-from dmpo_explore.training.loop import make_accelerator
+from dmpo_explore.training.accelerator import make_accelerator
 from two_exits import CONFIG, run, weights_of
 accelerator = make_accelerator(CONFIG)
 assert accelerator.num_processes == 2, accelerator.num_processes

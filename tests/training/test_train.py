@@ -20,8 +20,10 @@ from dmpo_explore.data.images import ImageSet
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_recording import record_run
-from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.models.dmpo import DMPO, evaluating
+from dmpo_explore.models.factory import build_model
 from dmpo_explore.policies.catalogue import read_policies, write_policies
+from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import BUNDLED_RUNS, load_run
 from dmpo_explore.runs.weights_file import read_weights
@@ -30,6 +32,7 @@ from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.schedules import loss_weights
 from dmpo_explore.training.train import default_name, train, train_epochs
+from dmpo_explore.utils.torch_seeding import seeded
 
 CONFIG = tiny_config(epochs=3, batch_size=25)
 FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "weights.safetensors"]
@@ -182,19 +185,38 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
         {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
     ],
 )
-def test_frozen_weights_in_bf16_change_no_number(model: dict[str, Any], runs: Path) -> None:
+def test_frozen_weights_in_bf16_change_no_number(
+    model: dict[str, Any], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny_config(precision="bf16", model=model)
     carried = replace(config, training=replace(config.training, frozen_precision="bf16"))
-    kinds: set[torch.dtype] = set()
+    inside: set[torch.dtype] = set()
+    between: set[torch.dtype] = set()
+    record = train_module.record_split
+
+    def frozen(model: DMPO) -> set[torch.dtype]:
+        layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
+        return {p.dtype for m in layers for p in m.parameters() if not p.requires_grad}
+
+    def spy(model: DMPO, *given: Any, **options: Any) -> ExitRecord:
+        inside.update(frozen(model))
+        return record(model, *given, **options)
 
     def look(model: DMPO, _: EpochResult) -> None:
-        layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
-        kinds.update(p.dtype for m in layers for p in m.parameters() if not p.requires_grad)
+        between.update(frozen(model))
+        with seeded(config.training.seed):
+            other = build_model(config.model, 10).eval()
+        other.load_trainable(model.trainable_state())
+        images = torch.randn(2, 3, config.model.image_size, config.model.image_size)
+        with evaluating(model), torch.inference_mode():
+            assert torch.equal(model(images), other(images))
 
     *_, plain = train_epochs(config, "plain", device="cpu")
+    monkeypatch.setattr(train_module, "record_split", spy)
     next(iter(train_epochs(carried, "carried", device="cpu", on_epoch=look)))  # stopped behind its first epoch
     *_, other = train_epochs(carried, "carried", resume=True, device="cpu", on_epoch=look)
-    assert kinds == (set() if model["tuning"] == "full" else {torch.bfloat16})
+    nothing = model["tuning"] == "full"
+    assert inside == (set() if nothing else {torch.bfloat16}) and between == (set() if nothing else {torch.float32})
     assert (other.losses, other.accuracy, other.area) == (plain.losses, plain.accuracy, plain.area)
     ours, theirs = (read_weights(runs / name) for name in ("carried", "plain"))
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items()) and ours.keys() == theirs.keys()

@@ -1,0 +1,108 @@
+"""Devices and precision of a training: accelerate's `Accelerator`, and frozen weights in bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, LoggerType
+from torch import Tensor, nn
+
+from ..config import TrainingConfig
+from ..utils.registry import unknown
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def make_accelerator(
+    config: TrainingConfig, device: str = "auto", trackers: Sequence[str] = (), folder: Path | None = None
+) -> Accelerator:
+    """An accelerate `Accelerator` for this config.
+
+    Args:
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        trackers: accelerate's, e.g. ``("tensorboard",)``; they write into ``folder``.
+
+    Raises:
+        ValueError: an unknown device or tracker, or ``cuda`` without a GPU.
+        ImportError: a tracker that is not installed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> make_accelerator(dx.TrainingConfig(precision="no"), "cpu").device.type
+        'cpu'
+    """
+    if device not in DEVICES:
+        raise ValueError(unknown("device", device, DEVICES))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda': there is no usable NVIDIA GPU; use auto or cpu")
+    known = [str(kind) for kind in LoggerType if kind != LoggerType.ALL]
+    for tracker in trackers:
+        if tracker not in known:
+            raise ValueError(unknown("tracker", tracker, known))
+        if tracker not in map(str, get_available_trackers()):
+            raise ImportError(f"the tracker {tracker!r} is not installed; try `pip install {tracker}`")
+    if not torch.distributed.is_initialized():  # accelerate keeps the first one's precision and device for good
+        AcceleratorState._reset_state(reset_partial_state=True)  # private: tests/training/test_accelerator.py guards it
+    return Accelerator(
+        log_with=list(trackers) or None,
+        project_dir=str(folder) if trackers and folder else None,
+        mixed_precision=config.precision,
+        gradient_accumulation_steps=config.accumulation,
+        cpu=device == "cpu" or not torch.cuda.is_available(),  # else torchrun on a CPU is not seen
+        dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=config.seed),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        step_scheduler_with_optimizer=False,
+    )
+
+
+class PreparedForward(nn.Module):
+    """A model as accelerate may wrap it: accelerate replaces the ``forward`` of this module, never the model's own.
+
+    Under mixed precision, accelerate patches the ``forward`` of what it prepares, for good. Behind this wrapper the
+    model stays plain: called by anybody else, it computes in the type of its weights.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The model's logits."""
+        logits: Tensor = self.model(images)
+        return logits
+
+
+@contextmanager
+def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; afterwards as they were.
+
+    Under autocast to ``dtype`` no number changes: autocast would cast these weights at every step, and it leaves norms,
+    LayerScales and position tables as they are. Without autocast the model cannot be called inside.
+
+    Args:
+        dtype: None changes nothing.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2).requires_grad_(False)
+        >>> with frozen_in(layer, torch.bfloat16):
+        ...     print(layer.weight.dtype)
+        torch.bfloat16
+        >>> layer.weight.dtype
+        torch.float32
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad] if dtype else []
+    originals = [weight.data for weight in frozen]
+    try:
+        for weight in frozen:
+            weight.data = weight.data.to(dtype)
+        yield
+    finally:
+        for weight, data in zip(frozen, originals, strict=True):
+            weight.data = data
