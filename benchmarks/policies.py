@@ -60,13 +60,13 @@ def gains(run: dx.Run, judged: str, resamples: int = RESAMPLES) -> pd.DataFrame:
     """A row per resample, arm and budget: accuracy, compute, and the gain at equal compute."""
     rows = []
     for seed, (fitted_on, held_out) in enumerate(pairs(run, judged, resamples)):
-        curve, images = sweep(held_out, REFERENCE), np.arange(held_out.n_images)
+        curve = sweep(held_out, REFERENCE)
         for arm, (name, how) in ARMS.items():
             if "temperatures" in how and fitted_on.logits is None:
                 continue
             for budget in BUDGETS:
-                exits = dx.fit_policy(fitted_on, name, flops=budget, **how).exits(held_out)
-                accuracy, flops = held_out.correct[images, exits].mean(), held_out.flops_fraction[exits].mean()
+                outcome = dx.apply(dx.fit_policy(fitted_on, name, flops=budget, **how), held_out)
+                accuracy, flops = outcome.correct.mean(), outcome.flops_fraction.mean()
                 there = np.interp(flops, curve.flops_fraction, curve.correct / held_out.n_images)
                 rows.append((run.name, judged, seed, arm, budget, accuracy, flops, accuracy - there))
     columns = ["run", "judged", "seed", "policy", "budget", "accuracy", "flops_fraction", "gain"]

@@ -150,7 +150,7 @@ def check_answers(
             answers["compiled"] = dx.infer(bench.model, images, policy, steps=bench.compiled)
             answers["CUDA graphs"] = dx.infer(bench.model, images, policy, steps=bench.graphed)
         for engine, out in answers.items():
-            labels = record.prediction[np.arange(record.n_images), out.exit]
+            labels = dx.Outcome(record, out.exit).prediction
             if (wrong := int((out.exit != exits[share]).sum() + (out.label != labels).sum())) > 1:
                 raise RuntimeError(f"{engine} at {share}: {wrong} exits or labels are not the record's")
         other[share] = int((dx.infer(bench.model, images, policy, precision="bf16").exit != exits[share]).sum())

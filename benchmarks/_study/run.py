@@ -166,23 +166,22 @@ def measure(run: dx.Run, val: dx.ExitRecord, test: dx.ExitRecord) -> dict[str, f
         row |= {f"exit_{k + 1}": accuracy[k], f"ece_{k + 1}": errors[k]}
     row |= {"score_val": score(val, val), "score": score(val, test)}
     for budget in REPORTED:
-        if (exits := at_budget(val, test, budget)) is not None:
-            result = dx.summarise(test, exits)
+        if (outcome := at_budget(val, test, budget)) is not None:
+            result = outcome.summary()
             row[f"accuracy_{budget:.0%}"], row[f"flops_{budget:.0%}"] = result["accuracy"], result["flops_fraction"]
     return {key: float(value) for key, value in row.items() if value is not None}
 
 
 def outcomes(val: dx.ExitRecord, test: dx.ExitRecord) -> dict[str, npt.NDArray[Any]]:
-    """What was right, image by image of test: (B,) bools at ``first exit``, ``last exit`` and each reported budget.
+    """Correctness image by image of test: (B,) bools at ``first exit``, ``last exit`` and each reported budget.
 
-    ``score`` (B,) uint8 counts at how many of `BUDGETS` it was. What a run cannot meet is left out.
+    ``score`` (B,) uint8 counts at how many of `BUDGETS` an image is correct. What a run cannot meet is left out.
     """
-    rows = np.arange(test.n_images)
     found: dict[str, npt.NDArray[Any]] = {"first exit": test.correct[:, 0], "last exit": test.correct[:, -1]}
-    right = {b: test.correct[rows, e] for b in BUDGETS if (e := at_budget(val, test, b)) is not None}
-    found |= {f"{100 * b:.0f} %": right[b] for b in REPORTED if b in right}
-    if len(right) == len(BUDGETS):
-        found["score"] = np.sum(list(right.values()), axis=0, dtype=np.uint8)
+    correct = {b: outcome.correct for b in BUDGETS if (outcome := at_budget(val, test, b)) is not None}
+    found |= {f"{100 * b:.0f} %": correct[b] for b in REPORTED if b in correct}
+    if len(correct) == len(BUDGETS):
+        found["score"] = np.sum(list(correct.values()), axis=0, dtype=np.uint8)
     return found
 
 
@@ -192,8 +191,8 @@ def score(val: dx.ExitRecord, test: dx.ExitRecord) -> float | None:
     return None if counts is None else float(counts.mean() / len(BUDGETS))
 
 
-def at_budget(val: dx.ExitRecord, test: dx.ExitRecord, budget: float) -> npt.NDArray[np.int64] | None:
-    """(B,) exits on ``test`` under the threshold that val chooses for ``budget``; None if even exit 1 costs more."""
+def at_budget(val: dx.ExitRecord, test: dx.ExitRecord, budget: float) -> dx.Outcome | None:
+    """Outcome on ``test`` of the threshold fitted to ``budget`` on val; None if exit 1 alone costs more."""
     if test.n_exits == 1 or val.flops_fraction[0] > budget:
         return None
-    return dx.fit_policy(val, flops=budget).exits(test)
+    return dx.apply(dx.fit_policy(val, flops=budget), test)

@@ -1,7 +1,7 @@
-"""What a policy is worth on a record: accuracy, compute, who left where, and how sure the differences are.
+"""Metrics of a policy on a record: accuracy, FLOPs, exit shares, and bootstrap intervals of differences.
 
-In: an `ExitRecord` (of ``test``) and exits (B,) or a policy's name. Out: plain numbers and tables. Overthinking is the
-word of Kaya et al. (2019).
+In: an `ExitRecord` (of ``test``) and exits (B,) or a policy. Out: plain numbers and tables. Overthinking is defined by
+Kaya et al. (2019).
 """
 
 from __future__ import annotations
@@ -15,22 +15,32 @@ import pandas as pd
 from ..fitting.sweep import realised_flops, sweep
 from ..policies.base import Policy
 from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
+from ..utils.typing import Bools
 
 
 def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
-    """One policy's result in plain numbers.
+    """Accuracy, FLOPs and exit shares of one policy in plain numbers.
 
     Args:
         exits: (B,) 0-based exit of every image, as `Policy.exits` gives it.
 
     Returns:
-        ``images``; ``accuracy``; ``full_accuracy`` (last exit for all); ``accuracy_drop`` (their difference);
-        ``flops_fraction`` (mean realised); ``mean_exit`` (counted from 1); K ``exit_shares`` and ``exit_accuracy``
-        (each exit asked about every image); shares of images: ``changed`` (another label than the last exit's),
-        ``overthought`` (wrong, and an earlier exit was right), ``too_early`` (wrong, and the last exit is right).
+        ``images``; ``accuracy``; ``full_accuracy`` (of the last exit); ``accuracy_drop`` (their difference);
+        ``flops_fraction`` (mean realised); ``mean_exit`` (counted from 1); K ``exit_shares`` and ``exit_accuracy`` (of
+        each exit on all images). Shares of images: ``changed`` (another prediction than the last exit's),
+        ``overthought`` (overthinking: incorrect, and an earlier exit is correct), ``too_early`` (early-exit error:
+        incorrect, and the last exit is correct).
 
     Raises:
         ValueError: exits of another length or outside the record's.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> numbers = dx.summarise(record, np.zeros(record.n_images, int))  # all images exit at exit 1
+        >>> round(numbers["accuracy"], 4), numbers["mean_exit"], numbers["exit_shares"]
+        (0.8932, 1.0, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
     exits = np.asarray(exits)
     if exits.shape != (record.n_images,) or not np.issubdtype(exits.dtype, np.integer):
@@ -38,10 +48,9 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
     if exits.min() < 0 or exits.max() >= record.n_exits:
         raise ValueError(f"exits from {exits.min()} to {exits.max()} must lie in 0 to {record.n_exits - 1}")
     counts = np.bincount(exits, minlength=record.n_exits)
-    correct, rows = record.correct, np.arange(record.n_images)
-    right = correct[rows, exits]
-    earlier = (correct & (np.arange(record.n_exits) < exits[:, None])).any(axis=1)
-    accuracy, full = float(right.mean()), float(correct[:, -1].mean())
+    every, prediction = record.correct, at_exits(record.prediction, exits)
+    correct = prediction == record.labels
+    accuracy, full = float(correct.mean()), float(every[:, -1].mean())
     return {
         "images": record.n_images,
         "accuracy": accuracy,
@@ -50,25 +59,48 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
         "flops_fraction": float(realised_flops(counts, record)),
         "mean_exit": float(exits.mean()) + 1,
         "exit_shares": (counts / record.n_images).tolist(),
-        "exit_accuracy": correct.mean(axis=0).tolist(),
-        "changed": float((record.prediction[rows, exits] != record.prediction[:, -1]).mean()),
-        "overthought": float((~right & earlier).mean()),
-        "too_early": float((~right & correct[:, -1]).mean()),
+        "exit_accuracy": every.mean(axis=0).tolist(),
+        "changed": float((prediction != record.prediction[:, -1]).mean()),
+        "overthought": float(overthinking(record, exits).mean()),
+        "too_early": float((~correct & every[:, -1]).mean()),
     }
 
 
-def trade_off(record: ExitRecord, name: str | Policy = "confidence", points: int | None = 200) -> pd.DataFrame:
-    """Accuracy over compute as one threshold moves from "all leave at exit 1" to "none leaves early".
+def overthinking(record: ExitRecord, exits: npt.ArrayLike) -> Bools:
+    """(B,) whether an image is incorrect at its exit although an earlier exit is correct (Kaya et al. 2019).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> bool(overthinking(record, np.zeros(record.n_images, int)).any())  # nothing comes before exit 1
+        False
+    """
+    correct, places = record.correct, np.asarray(exits)
+    earlier = (correct & (np.arange(record.n_exits) < places[:, None])).any(axis=1)
+    return np.asarray(~at_exits(correct, places) & earlier)
+
+
+def trade_off(record: ExitRecord, policy: str | Policy = "confidence", points: int | None = 200) -> pd.DataFrame:
+    """The accuracy–FLOPs curve of a policy: its single threshold from "all exit at exit 1" to "none exits early".
 
     Args:
-        name: one of `POLICIES`, or a policy whose temperatures and what it learned are kept while its threshold moves
-            (a name that ``learns`` is taken on val only, see `sweep`).
-        points: at most so many rows, evenly spread over compute, both ends kept; None for every distinct setting.
+        policy: one of `POLICIES`, or a policy that is fitted already. Its temperatures and what it learned are kept
+            while its threshold moves. A name of a policy that ``learns`` is for val only, see `sweep`.
+        points: at most so many rows, evenly spread over FLOPs, both ends kept; None for every distinct setting.
 
     Returns:
         ``threshold``, ``accuracy``, ``flops_fraction``, ``mean_exit`` (counted from 1), sorted by ``flops_fraction``.
+
+    Raises:
+        ValueError: fewer than 2 points; as `sweep`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> table = dx.trade_off(dx.load_run("demo").record("test"), "confidence", points=5)
+        >>> table["mean_exit"].round(2).tolist()
+        [1.0, 2.25, 3.5, 4.33, 6.0]
     """
-    swept = sweep(record, name)
+    swept = sweep(record, policy)
     rows = np.arange(len(swept.thresholds))
     if points is not None:
         if points < 2:
@@ -88,14 +120,19 @@ def trade_off(record: ExitRecord, name: str | Policy = "confidence", points: int
     return pd.DataFrame(table)
 
 
-def area(record: ExitRecord, name: str = "confidence") -> float:
+def area(record: ExitRecord, policy: str = "confidence") -> float:
     """Area under the accuracy–FLOPs curve (trapezoids over every distinct setting), divided by its width.
 
-    So it is the mean accuracy over budgets spread evenly from "all leave at exit 1" to "none leaves early", in [0, 1].
-    Ours. Compare it between epochs of one model: other exits or costs make another range of budgets. With one exit it
-    is the accuracy.
+    It is the mean accuracy over budgets spread evenly from "all exit at exit 1" to "none exits early", in [0, 1]. Ours.
+    Compare it between epochs of one model: other exits or FLOPs make another range of budgets. With one exit it is the
+    accuracy.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> round(area(dx.load_run("demo").record("test")), 4)
+        0.9141
     """
-    swept = sweep(record, name)
+    swept = sweep(record, policy)
     flops, accuracy = swept.flops_fraction, swept.correct / record.n_images
     width = float(flops[-1] - flops[0])
     return float(np.trapezoid(accuracy, flops)) / width if width > 0 else float(accuracy[-1])
@@ -104,7 +141,7 @@ def area(record: ExitRecord, name: str = "confidence") -> float:
 def bootstrap_difference(
     correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, n: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Accuracy of a minus accuracy of b on the same images, with a paired bootstrap interval.
+    """Accuracy of a minus accuracy of b on the same images, with its paired bootstrap interval (95 %).
 
     Args:
         correct_a, correct_b: (B,) bool, image by image. n: resamples.
@@ -113,7 +150,14 @@ def bootstrap_difference(
         difference and the 2.5 % and 97.5 % quantiles, as fractions.
 
     Raises:
-        ValueError: other lengths, no images, or anything but right and wrong.
+        ValueError: other lengths, no images, or arrays that are not bool.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> correct = dx.load_run("demo").record("test").correct
+        >>> difference, low, high = dx.bootstrap_difference(correct[:, -1], correct[:, 0])
+        >>> low < difference < high, round(difference, 4)
+        (True, 0.0215)
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
     if a.shape != b.shape or a.ndim != 1 or not a.size:

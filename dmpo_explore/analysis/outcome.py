@@ -1,6 +1,6 @@
 """Outcome: a policy applied to a record, image by image.
 
-In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image and what the model answers there.
+In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image and the model's prediction there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ import numpy.typing as npt
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.typing import Array, Bools, Ints
-from .metrics import summarise
+from ..utils.arrays import at_exits
+from ..utils.typing import Array, Bools, Floats, Ints
+from .metrics import overthinking, summarise
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Where B images exit and what they are taken for there.
+    """The exit of each of B images and the prediction there. Arrays are computed on first use.
 
     Args:
-        record: that the policy was applied to. exits: (B,) 0-based exit of every image.
+        record: the record that the policy was applied to. exits: (B,) 0-based exit of every image.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> last = dx.Outcome(record, np.full(record.n_images, record.n_exits - 1))  # every image at the last exit
+        >>> round(float(last.correct.mean()), 4), round(last.summary()["flops_fraction"], 3)
+        (0.9147, 1.055)
     """
 
     record: ExitRecord
@@ -44,12 +52,27 @@ class Outcome:
         """(B,) max softmax probability at each image's exit."""
         return self.at_exits(self.record.confidence)
 
+    @cached_property
+    def flops_fraction(self) -> Floats:
+        """(B,) FLOPs of each image, everything that ran counted, as a fraction of ``reference_flops``."""
+        return np.asarray(self.record.flops_fraction[self.exits])
+
+    @cached_property
+    def early_exit_error(self) -> Bools:
+        """(B,) incorrect at its exit, correct at the last exit."""
+        return np.asarray(~self.correct & self.record.correct[:, -1])
+
+    @cached_property
+    def overthinking(self) -> Bools:
+        """(B,) incorrect at its exit, correct at an earlier exit (Kaya et al. 2019)."""
+        return overthinking(self.record, self.exits)
+
     def at_exits(self, values: npt.ArrayLike) -> Array:
         """(B, K, …) values of every exit → (B, …) those of each image's exit."""
-        return np.asarray(np.asarray(values)[np.arange(self.record.n_images), self.exits])
+        return at_exits(values, self.exits)
 
     def summary(self) -> dict[str, Any]:
-        """Accuracy, compute and exit shares in plain numbers; see `summarise`."""
+        """Accuracy, FLOPs and exit shares in plain numbers; see `summarise`."""
         return summarise(self.record, self.exits)
 
 

@@ -15,7 +15,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> print(*table(dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30))), sep="\n")
+        >>> for line in table(dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30))):
+        ...     print(line)
         | run  | target | accuracy | compute | mean exit | exit shares (%) | threshold |
         |------|--------|----------|---------|-----------|-----------------|-----------|
         | demo | 30 %   | 91.50 %  | 27.1 %  | 1.49      | 82 7 3 1 1 6    | 0.8086    |
@@ -42,8 +43,9 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> policy_table(dx.analysis.evaluate_policies(["demo-cnn"]))[2].split(" | ")[1:3]
-        ['confidence         ', '87.81 % at 29.6 %  ']
+        >>> lines = policy_table(dx.analysis.evaluate_policies(["demo-cnn"]))
+        >>> [cell.strip() for cell in lines[2].split("|")[1:4]]
+        ['demo-cnn', 'confidence', '87.81 % at 29.6 %']
     """
     lines: dict[tuple[str, str], dict[str, str]] = {}
     columns: dict[str, None] = {}

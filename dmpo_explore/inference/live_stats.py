@@ -14,6 +14,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
 from ..utils.typing import Ints
 from .loop import InferenceResult
 
@@ -197,7 +198,7 @@ class Tally:
 
     def _compare(self, call: Call, part: ExitRecord) -> None:
         exits, early = call.policy.exits(part), call.early
-        labels = part.prediction[np.arange(part.n_images), exits]
+        labels = at_exits(part.prediction, exits)
         same = (early.exit == exits) & (early.label == labels)
         self._agreed += int(same.sum())
         self._full_agreed += int((call.full == part.prediction[:, -1]).sum())

@@ -1,0 +1,35 @@
+"""Picking from arrays of every exit's values: the values at the exit of each image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .typing import Array
+
+
+def at_exits(values: npt.ArrayLike, exits: npt.ArrayLike) -> Array:
+    """The values at the exit of each image.
+
+    Args:
+        values: (B, K, …) of every image at every exit.
+        exits: (B,) or (G, B) 0-based exit of every image, for one policy or for G.
+
+    Returns:
+        (B, …) or (G, B, …).
+
+    Raises:
+        ValueError: exits of another number of images.
+        IndexError: an exit that is not there.
+
+    Example:
+        >>> confidence = [[0.5, 0.9], [0.8, 0.95]]
+        >>> at_exits(confidence, [1, 0]).tolist()
+        [0.9, 0.8]
+        >>> at_exits(confidence, [[0, 0], [1, 1]]).tolist()
+        [[0.5, 0.8], [0.9, 0.95]]
+    """
+    found, places = np.asarray(values), np.asarray(exits)
+    if places.shape[-1:] != found.shape[:1]:
+        raise ValueError(f"exits of shape {places.shape} must be (..., {len(found)}), one per image")
+    return np.asarray(found[np.arange(len(found)), places])

@@ -1,0 +1,57 @@
+"""An outcome has for every image what a loop over images finds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import DEPLOYABLE, make_record, ready_policy
+
+import dmpo_explore as dx
+from dmpo_explore.analysis.metrics import overthinking
+from dmpo_explore.analysis.outcome import Outcome, apply
+from dmpo_explore.policies.catalogue import POLICIES
+
+
+@given(st.integers(0, 999), st.integers(1, 40), st.integers(1, 5))
+def test_every_image_is_looked_up_at_its_exit(seed: int, images: int, n_exits: int) -> None:
+    record = make_record(images, n_exits, 3, seed)
+    exits = np.random.default_rng(seed).integers(n_exits, size=images)
+    outcome = Outcome(record, exits)
+    for i, k in enumerate(exits):
+        assert outcome.prediction[i] == record.prediction[i, k]
+        assert outcome.confidence[i] == record.confidence[i, k]
+        assert outcome.correct[i] == (record.prediction[i, k] == record.labels[i])
+        assert outcome.flops_fraction[i] == record.flops_fraction[k]
+        assert outcome.early_exit_error[i] == (not outcome.correct[i] and record.correct[i, -1])
+        assert outcome.overthinking[i] == (not outcome.correct[i] and record.correct[i, :k].any())
+    summary = outcome.summary()
+    assert summary == dx.summarise(record, exits)
+    assert summary["accuracy"] == outcome.correct.mean() and summary["too_early"] == outcome.early_exit_error.mean()
+    assert summary["overthought"] == outcome.overthinking.mean() == overthinking(record, exits).mean()
+    assert summary["flops_fraction"] == pytest.approx(outcome.flops_fraction.mean())
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_a_policy_is_applied(name: str) -> None:
+    record = make_record(60, 4, split="test")
+    policy = ready_policy(name, 2 if POLICIES[name].settings(4) else 0.6)
+    outcome = apply(policy, record)
+    assert outcome.record is record and outcome.exits.tolist() == policy.exits(record).tolist()
+
+
+def test_the_wrong_number_of_thresholds_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 thresholds; 4 exits need 1 or 3"):
+        apply(dx.fit_policy(make_record(20, 3), threshold=(0.5, 0.6)), make_record(20, 4))
+
+
+def test_it_is_frozen_and_computes_once() -> None:
+    outcome = apply(ready_policy("confidence", 0.6), make_record(30, 4))
+    assert outcome.correct is outcome.correct
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        outcome.exits = outcome.exits  # type: ignore[misc]
+    with pytest.raises(ValueError, match="one per image"):
+        Outcome(make_record(30, 4), np.zeros(29, int)).correct  # noqa: B018
