@@ -127,7 +127,7 @@ def what_is_left(exit, picture):
     names = ["demo-single", "demo-naive", "demo"]
     panels = {"picture": grey[shown[picture]]} | {name: seen(name, exit - 1)[shown[picture]] for name in names}
     line = ", ".join(f"{name} {missed(name, exit - 1):.1%}" for name in names)
-    figure = dx.figures.matrix_figure(panels, scale="picture").update_layout(height=320)
+    figure = dx.figures.matrix_figure(panels, scale="image").update_layout(height=320)
     return figure, f"exit {exit} · pixels missed: {line}"
 
 

@@ -76,7 +76,7 @@ panels = {f"exit {k + 1}": maps[k][8] for k in range(5)}
 dx.figures.matrix_figure(panels, scale="size").update_layout(height=260)
 
 # %%
-dx.figures.matrix_figure({"the picture": images[8].mean(dim=0)}, scale="picture").update_layout(height=260)
+dx.figures.matrix_figure({"the picture": images[8].mean(dim=0)}, scale="image").update_layout(height=260)
 
 # %%
 pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 pictures").round(2)

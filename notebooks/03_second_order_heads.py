@@ -49,7 +49,7 @@ sigma = dx.models.covariance(reduced)
 # apart?
 
 # %%
-dx.figures.matrix_figure({"the picture": picture[0].mean(dim=0)}, scale="picture").update_layout(height=240)
+dx.figures.matrix_figure({"the picture": picture[0].mean(dim=0)}, scale="image").update_layout(height=240)
 
 # %%
 panels = {"25 tokens × 48 channels": reduced[0], "their mean": reduced.mean(dim=1)}

@@ -49,7 +49,7 @@ def seen_by_the_model(picture, side):
     pixels = dx.load_images("pictures", "train")[picture]
     sees = dx.data.make_transform(dx.Preprocess(side, mean=(0, 0, 0), std=(1, 1, 1)))(pixels)
     views = {"the file": pixels[..., 0], "the model's view": sees[0]}
-    figure = dx.figures.matrix_figure(views, scale="picture", shared=False)
+    figure = dx.figures.matrix_figure(views, scale="image", shared=False)
     return figure, f"side {side}: {(side // 14) ** 2} patches, {3 * side**2:,} numbers"
 
 

@@ -31,7 +31,7 @@ def matrix_figure(
 
     Args:
         matrices: title → (h, w).
-        scale: ``signed`` (symmetric around 0), ``size`` (from 0) or ``picture`` (from the lowest value to the highest).
+        scale: ``signed`` (symmetric around 0), ``size`` (from 0) or ``image`` (from the lowest value to the highest).
         shared: one colour scale for all panels (with a bar); otherwise each panel has its own and no bar is drawn.
         columns: panels in a row; all in one by default.
 
@@ -54,7 +54,7 @@ def matrix_figure(
     limits = _limits(list(panels.values()), scale)
     for i, panel in enumerate(panels.values()):
         low, high = limits if shared else _limits([panel], scale)
-        bar = shared and i == 0 and scale != "picture"
+        bar = shared and i == 0 and scale != "image"
         figure.add_heatmap(
             z=panel,
             zmin=low,

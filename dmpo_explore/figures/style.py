@@ -39,7 +39,7 @@ SHARES = [[0, "rgba(0,114,178,0.04)"], [1, BLUE]]
 MATRIX_SCALES: dict[str, Any] = {
     "signed": [[0.0, ORANGE], [0.5, "#f7f7f7"], [1.0, BLUE]],
     "size": "cividis",
-    "picture": "gray",
+    "image": "gray",
 }
 
 COMPUTE = "compute (% of the plain backbone)"  # title of an axis of FLOPs fractions

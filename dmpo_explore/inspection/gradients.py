@@ -22,13 +22,6 @@ def shared_parameters(model: DMPO, exit: int) -> list[nn.Parameter]:
 
     Args:
         exit: 0-based.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
-        >>> model = dx.build_model(config, n_classes=3)
-        >>> len(dx.inspection.shared_parameters(model, 0)) > 0
-        True
     """
     modules = [model.embed, *(stage.trunk for stage in model.stages[: exit + 1])]
     return [p for module in modules for p in module.parameters() if p.requires_grad]

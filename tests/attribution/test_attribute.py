@@ -1,4 +1,4 @@
-"""Maps of exits: complete, found where the evidence is, asked on one scale, cached, and the model left alone."""
+"""Attributions are complete, point at the evidence, are cached, and leave the model as it was."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_method_finds_the_one_patch_that_is_read(method: str, exit: int) -
         assert size.max() < 1e-5
 
 
-def test_the_target_defaults_to_what_is_said() -> None:
+def test_the_target_defaults_to_the_prediction() -> None:
     model = made(**SMOOTH)
     with torch.no_grad():
         said = model(image()[None])[0].argmax(-1).tolist()
@@ -110,7 +110,7 @@ def test_misleading_methods_are_refused_with_the_reason(method: str, reason: str
         ({"layer": 3, "method": "token_grad_cam"}, "layer=3 lies behind exit 1"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attribute(made(), image(), **{"exit": 0, **arguments})
 
@@ -134,7 +134,7 @@ def test_exits_to_compare_must_rise() -> None:
         compare_exits(made(), image(), exits=[1, 0])
 
 
-def test_a_large_delta_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_delta_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.attribution.query.DELTA_BOUND", 1e-7)
     with pytest.warns(UserWarning, match=r"exit 1: convergence delta .* after \d+ steps, above the bound"):
         found = attribute(made(), image(), 0)
@@ -223,7 +223,7 @@ def test_maps_of_convolutional_backbones(backbone: str) -> None:
 # -- cache --
 
 
-def test_a_second_question_is_answered_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_query_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = made(**SMOOTH)
     first = attribute(model, image(), 1, method="layer_integrated_gradients", cache=tmp_path)
     kept = list(tmp_path.iterdir())
@@ -240,7 +240,7 @@ def test_a_second_question_is_answered_from_the_cache(tmp_path: Path, monkeypatc
     assert again.quality(samples=4, perturbations=1, orders=1).unexplained >= 0
 
 
-def test_other_weights_images_or_arguments_are_other_questions(tmp_path: Path) -> None:
+def test_other_weights_images_or_arguments_have_other_keys(tmp_path: Path) -> None:
     model = made(**SMOOTH)
 
     def ask(x: Tensor, **arguments: Any) -> int:
@@ -266,7 +266,7 @@ def test_a_broken_cache_file_is_written_again(tmp_path: Path, broken: str) -> No
     assert (folder / broken).read_bytes() == whole
 
 
-def test_nothing_is_kept_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cache_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
     attribute(made(**SMOOTH), image(), 0, method="saliency")
     assert not list(tmp_path.iterdir())
@@ -288,7 +288,7 @@ def test_nothing_runs_behind_the_last_exit_that_is_compared() -> None:
 
 
 @pytest.mark.parametrize("broken", [OSError("disk full"), ValueError("nan")])
-def test_an_answer_that_cannot_be_kept_is_not_lost(
+def test_a_map_that_cannot_be_cached_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Exception
 ) -> None:
     def refuse(*_: Any) -> None:

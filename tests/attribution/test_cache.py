@@ -1,4 +1,4 @@
-"""Keys change with what they stand for; what is broken counts as absent."""
+"""Cache keys change with every input; broken entries count as absent."""
 
 from __future__ import annotations
 

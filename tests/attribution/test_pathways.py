@@ -1,4 +1,4 @@
-"""Trunk and bypass add up to the logit difference, and a linear exit is split exactly."""
+"""Trunk and bypass add up to the logit difference; a linear exit is split exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dmpo_explore.attribution.pathways import attribute_pathways
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
-def test_both_ways_add_up(bypass: str) -> None:
+def test_both_pathways_add_up(bypass: str) -> None:
     model = made(bypass=bypass, predictor="linear")
     x = pictures(1)[0]
     calls: list[tuple[int, int]] = []
@@ -79,6 +79,6 @@ def test_the_model_is_left_as_it_was() -> None:
         ({"baseline": torch.zeros(2, 3, 32, 32)}, "stack of 2 baselines"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attribute_pathways(made(), pictures(1)[0], **arguments)

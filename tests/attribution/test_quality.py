@@ -1,4 +1,4 @@
-"""A right map scores well, a wrong one does not; the numbers equal those by hand."""
+"""Quality measures equal those by hand and rank a faithful map above others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollout of given attention, and attention as the model itself computes it."""
+"""Rollout of given attention, and attention as the model computes it."""
 
 from __future__ import annotations
 

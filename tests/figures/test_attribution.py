@@ -1,4 +1,4 @@
-"""Figures of maps: what is drawn, and that panels share one scale."""
+"""Figures of attributions: panels hold the maps and share one scale."""
 
 from __future__ import annotations
 

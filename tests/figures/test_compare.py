@@ -1,4 +1,4 @@
-"""What the figures of a comparison hold, value by value."""
+"""Figures that compare models: traces hold the tables' numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curve shows every number, the thresholds, and where the image leaves."""
+"""Decision trace of one image: points, thresholds and the exit."""
 
 from __future__ import annotations
 

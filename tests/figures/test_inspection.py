@@ -1,4 +1,4 @@
-"""Figures of the inside: what is drawn, not how it looks."""
+"""Figures of inspection: traces hold the arrays' numbers."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_each_panel_may_have_its_own_scale() -> None:
     assert not any(trace.showscale for trace in figure.data)
     sizes = matrix_figure({"a": MATRIX + 10, "nothing": np.zeros((2, 2))}, scale="size", shared=False)
     assert [(trace.zmin, trace.zmax) for trace in sizes.data] == [(0, 12), (0, 1)]
-    (picture,) = matrix_figure({"a": np.array([[np.nan, 5.0], [2.0, 3.0]])}, scale="picture").data
-    assert (picture.zmin, picture.zmax, picture.showscale) == (2, 5, False)
-    assert MATRIX_SCALES["picture"] == "gray"
+    (image,) = matrix_figure({"a": np.array([[np.nan, 5.0], [2.0, 3.0]])}, scale="image").data
+    assert (image.zmin, image.zmax, image.showscale) == (2, 5, False)
+    assert MATRIX_SCALES["image"] == "gray"
 
 
 def test_cka_shows_its_numbers_from_the_top() -> None:
@@ -123,7 +123,7 @@ def test_heads_are_named_points() -> None:
     assert low < 0.6 and high > 2.9
 
 
-def test_nonsense_is_refused() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(h, w\): \{'a': \(3,\)\}"):
         matrix_figure({"a": [1, 2, 3]})
     with pytest.raises(ValueError, match="unknown scale 'loud'"):

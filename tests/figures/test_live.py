@@ -1,4 +1,4 @@
-"""What the figures of a live run hold, value by value."""
+"""Figures of live statistics: traces hold the points' numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of the method's parts: what is drawn, not how it looks."""
+"""Figures of the method's parts: traces hold the arrays' numbers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from dmpo_explore.figures.style import CORRECT, INCORRECT
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 
 
-def test_a_journey_shows_the_picture_the_answers_and_where_it_leaves() -> None:
+def test_exit_predictions_show_image_predictions_and_exit() -> None:
     figure = exit_predictions_figure(PIXELS, ["Bag", "Coat", "Bag"], [0.5, 0.9, 0.7], [True, False, True], 1, 0.8)
     (bars,) = figure.data
     assert list(bars.x) == ["exit 1", "exit 2", "exit 3"] and list(bars.y) == [0.5, 0.9, 0.7]
     assert list(bars.text) == ["Bag<br>50%", "Coat<br>90%", "Bag<br>70%"]
     assert list(bars.marker.color) == [CORRECT, INCORRECT, CORRECT]
-    assert list(bars.marker.opacity) == [1.0, 1.0, 0.3]  # never asked: exit 3
+    assert list(bars.marker.opacity) == [1.0, 1.0, 0.3]  # exit 3 does not run
     assert figure.layout.annotations[0].x == "exit 2" and figure.layout.shapes[0].y0 == 0.8
     shown = Image.open(io.BytesIO(base64.b64decode(figure.layout.images[0].source.split(",")[1])))
     assert shown.size == (240, 240)
     np.testing.assert_array_equal(np.asarray(shown)[::60, ::60], PIXELS)
 
 
-@pytest.mark.parametrize(("confidence", "leaves"), [([0.5], 0), ([0.5, 0.6], 2), ([0.5, 0.6], -1)])
-def test_a_journey_refuses_what_does_not_fit(confidence: list[float], leaves: int) -> None:
+@pytest.mark.parametrize(("confidence", "exit"), [([0.5], 0), ([0.5, 0.6], 2), ([0.5, 0.6], -1)])
+def test_exit_predictions_refuse_other_shapes(confidence: list[float], exit: int) -> None:
     with pytest.raises(ValueError, match="do not fit 2 answers"):
-        exit_predictions_figure(PIXELS, ["a", "b"], confidence, [True] * len(confidence), leaves)
+        exit_predictions_figure(PIXELS, ["a", "b"], confidence, [True] * len(confidence), exit)
 
 
 def test_a_schedule_is_a_line_per_exit_with_the_epoch_marked() -> None:

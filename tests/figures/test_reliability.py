@@ -1,4 +1,4 @@
-"""Figures of trust: what is drawn, not how it looks."""
+"""Figures of calibration, policy gains, risk control and distribution shift."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def coverage() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def drift() -> pd.DataFrame:
+def shift() -> pd.DataFrame:
     val = make_record(1000, 4, 5, seed=1)
     policies = {"budget": fit_policy(val, flops=0.5), "certified": fit_policy(val, risk="too_early", epsilon=0.01)}
     policies["certified"] = type(policies["certified"])((0.0,), fit_policy(val, risk="too_early", epsilon=0.05).fitted)
@@ -56,12 +56,12 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
         "reliability": reliability_figure(reliability(), template),
         "gain": policy_gain_figure(gains(), template=template),
         "coverage": risk_control_figure(coverage(), template),
-        "drift": shift_figure(drift(), template=template),
+        "shift": shift_figure(shift(), template=template),
     }
 
 
 @pytest.mark.parametrize("name", sorted(figures()))
-def test_style_is_the_houses(name: str) -> None:
+def test_style_is_shared(name: str) -> None:
     plain, themed = figures()[name], figures("plotly_white")[name]
     assert plain.layout.paper_bgcolor == themed.layout.plot_bgcolor == "rgba(0,0,0,0)"
     assert plain.layout.font.color == "#767676" and themed.layout.font.color is None
@@ -80,7 +80,7 @@ def test_reliability_has_a_panel_per_exit() -> None:
         reliability_figure({})
 
 
-def test_gains_tell_sure_from_unsure() -> None:
+def test_gains_are_marked_by_their_interval() -> None:
     figure = policy_gain_figure(gains(), "the reference")
     sure = [trace for trace in figure.data if trace.name == "interval away from 0"]
     assert list(sure[0].y) == ["margin", "gate"] and list(sure[0].x) == [-1.0, 0.2]
@@ -101,15 +101,15 @@ def test_coverage_shows_both_ways_and_the_limit() -> None:
     assert figure.layout.shapes[0].y0 == 0.05 and "δ = 5%" in {a.text for a in figure.layout.annotations}
 
 
-def test_drift_marks_broken_promises() -> None:
-    table = drift()
+def test_shift_marks_exceeded_risks() -> None:
+    table = shift()
     figure = shift_figure(table)
     assert len(figure.data) == len(_PANELS) * 2 * 2 + 1 and figure.data[-1].name == "risk above ε"
     assert {shape.y0 for shape in figure.layout.shapes} == {0.05}
     assert [a.text for a in figure.layout.annotations] == ["noise", "blur"]
     certified = [t for t in figure.data if t.name == "certified"]
     early = certified[list(_PANELS).index("too_early")]
-    assert set(early.marker.symbol) == {"x-thin-open"}  # all leave at exit 1: the promise is broken everywhere
+    assert set(early.marker.symbol) == {"x-thin-open"}  # all images exit at exit 1: the risk exceeds ε everywhere
     assert set(certified[0].marker.symbol) == {"square"}
     assert list(early.x) == [0, 1, 2] and list(figure.data[0].x) == [0, 1, 2]
     assert len(shift_figure(table, ["accuracy"]).data) == 5

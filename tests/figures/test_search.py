@@ -1,4 +1,4 @@
-"""What the figures of a search hold, value by value."""
+"""Figures of a search: traces hold the tables' numbers."""
 
 from __future__ import annotations
 

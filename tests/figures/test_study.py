@@ -1,4 +1,4 @@
-"""The study's pictures: every number that a table has is drawn where it belongs."""
+"""Figures of an ablation study: every number of a table is drawn."""
 
 from __future__ import annotations
 

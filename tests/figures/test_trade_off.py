@@ -1,9 +1,8 @@
-"""Figures: what is drawn, not how it looks."""
+"""Trade-off, exit histogram, exits by class and confidence: traces hold the numbers."""
 
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pandas as pd
@@ -12,17 +11,10 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
-from dmpo_explore.figures.style import MODEL_COLOURS, exit_colours
+from dmpo_explore.figures.style import MODEL_COLOURS
 from dmpo_explore.figures.trade_off import class_exit_figure, confidence_figure, exit_histogram_figure, trade_off_figure
-from dmpo_explore.figures.training import history_figure
 
 LABELS = ("exit 1", "exit 2", "exit 3")
-
-
-def history(epochs: int = 3, n_exits: int = 2) -> pd.DataFrame:
-    columns = [f"{name}_{k}" for name in ("lambda", "loss", "accuracy") for k in range(1, n_exits + 1)]
-    values = np.arange(epochs * len(columns)).reshape(epochs, -1) / 100
-    return pd.DataFrame(values, columns=columns).assign(epoch=range(1, epochs + 1))
 
 
 def figures(template: str | None = None) -> dict[str, go.Figure]:
@@ -30,7 +22,6 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
     return {
         "trade-off": trade_off_figure({"demo": trade_off(record)}, template=template),
         "histogram": exit_histogram_figure(record.labels % 3, record.correct[:, 0], LABELS, template),
-        "history": history_figure(history(), template),
         "confidence": confidence_figure(record.confidence, record.correct, LABELS, template),
     }
 
@@ -72,20 +63,6 @@ def test_histogram_counts() -> None:
         exit_histogram_figure([0, 1], [True], LABELS)
 
 
-def test_history_draws_every_exit_in_every_panel() -> None:
-    table = history(4, 3)
-    figure = history_figure(table)
-    assert len(figure.data) == 9
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["exit 1", "exit 2", "exit 3"]
-    assert list(figure.data[4].y) == list(table["loss_2"])
-    assert list(figure.data[0].x) == [1, 2, 3, 4]
-    assert [trace.line.color for trace in figure.data[:3]] == exit_colours(3)
-    with pytest.raises(ValueError, match="accuracy_3"):
-        history_figure(table.drop(columns="accuracy_3"))
-    with pytest.raises(ValueError, match="lambda_1"):
-        history_figure(pd.DataFrame({"epoch": [1]}))
-
-
 def test_confidence_boxes_hold_the_quantiles() -> None:
     confidence = np.tile(np.linspace(0, 1, 101)[:, None], (1, 2))
     correct = np.ones((101, 2), bool)
@@ -97,14 +74,6 @@ def test_confidence_boxes_hold_the_quantiles() -> None:
     assert np.ravel(five).tolist() == pytest.approx([0.05, 0.25, 0.5, 0.75, 0.95])
     with pytest.raises(ValueError, match="and 3 labels"):
         confidence_figure(confidence, correct, LABELS)
-
-
-@pytest.mark.parametrize("n_exits", [1, 2, 12])
-def test_exit_colours_darken(n_exits: int) -> None:
-    colours = exit_colours(n_exits)
-    light = [np.dot([int(v) for v in re.findall(r"\d+", colour)], [0.2126, 0.7152, 0.0722]) for colour in colours]
-    assert len(set(colours)) == n_exits
-    assert light == sorted(light, reverse=True)
 
 
 def test_the_heat_map_of_classes_and_exits_shows_shares() -> None:

@@ -1,4 +1,4 @@
-"""The picture of a run's history: what is drawn is the history's, what is marked is what the run keeps."""
+"""Training history: lines equal the table; second phase and kept epoch are marked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures.training import kept_epoch, learning_figure, second_phase
+from dmpo_explore.figures.style import exit_colours
+from dmpo_explore.figures.training import history_figure, kept_epoch, learning_figure, second_phase
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.schedules import loss_weights
 
@@ -69,3 +70,24 @@ def test_another_table_is_refused(columns: list[str]) -> None:
         learning_figure(history("linear").iloc[:0])
     with pytest.raises(ValueError, match="not numbers: accuracy_1, loss_2"):
         learning_figure(history("linear").astype({"loss_2": str, "accuracy_1": str}))
+
+
+def test_history_draws_every_exit_in_every_panel() -> None:
+    table = history("uniform", 4, 3)
+    figure = history_figure(table)
+    assert len(figure.data) == 9
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["exit 1", "exit 2", "exit 3"]
+    assert list(figure.data[4].y) == list(table["loss_2"])
+    assert list(figure.data[0].x) == [1, 2, 3, 4]
+    assert [trace.line.color for trace in figure.data[:3]] == exit_colours(3)
+    with pytest.raises(ValueError, match="accuracy_3"):
+        history_figure(table.drop(columns="accuracy_3"))
+    with pytest.raises(ValueError, match="lambda_1"):
+        history_figure(pd.DataFrame({"epoch": [1]}))
+
+
+@pytest.mark.parametrize("template", [None, "plotly_white"])
+def test_the_background_is_transparent_and_the_template_is_the_callers(template: str | None) -> None:
+    figure = history_figure(history("uniform"), template)
+    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    assert figure.layout.font.color == ("#767676" if template is None else None)

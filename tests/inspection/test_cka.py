@@ -1,4 +1,4 @@
-"""Linear CKA against its definition by Gram matrices, and its laws."""
+"""Linear CKA equals its definition by Gram matrices and keeps its invariances."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_matrix_takes_tokens_as_rows() -> None:
     assert matrix[1, 0] == linear_cka(xs[1].reshape(35, 4), ys[0].reshape(35, 2))
 
 
-def test_nonsense_is_refused() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match=r"x \(5, 3\) and y \(6, 3\)"):
         linear_cka(random(5, 3), random(6, 3))
     with pytest.raises(ValueError, match="debiased at least 4"):

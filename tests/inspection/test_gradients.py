@@ -1,4 +1,4 @@
-"""Gradient conflict against `.backward()` by hand, on the shared weights only, and without a trace."""
+"""Gradient conflict equals `.backward()` by hand on the shared weights and leaves no trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge probes against closed forms, on made-up tokens that do or do not hold what is asked."""
+"""Ridge probes equal closed forms on made-up tokens."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_classes_that_lie_apart_are_found() -> None:
     assert ridge_accuracy(x, labels, half_of(60)) == 1.0
 
 
-def test_what_the_fitted_half_alone_knows_does_not_count() -> None:
+def test_overfitting_does_not_count() -> None:
     """Random features with as many columns as images fit the first half perfectly and say nothing of the second."""
     x, labels = RNG.normal(size=(200, 150)), RNG.integers(2, size=200)
     assert abs(ridge_accuracy(x, labels, half_of(200)) - 0.5) < 0.2
@@ -60,7 +60,7 @@ def test_halves_are_halves_and_repeat() -> None:
     assert (half_of(50, seed=3) != half_of(50, seed=4)).any()
 
 
-def test_tokens_that_hold_the_pixels_give_the_picture_back() -> None:
+def test_tokens_that_hold_the_pixels_give_the_image_back() -> None:
     images = torch.randn(400, 3, 6, 4, generator=torch.Generator().manual_seed(0))
     grey = images.mean(dim=1)
     tiles = torch.stack([grey[:, r : r + 3, c : c + 2].flatten(1) for r in (0, 3) for c in (0, 2)], dim=1)  # (B, 4, 6)
@@ -98,7 +98,7 @@ def test_a_models_tokens_can_be_probed() -> None:
     assert table[["low_level", "label"]].notna().all(axis=None)
 
 
-def test_nonsense_is_refused() -> None:
+def test_wrong_arguments_are_refused() -> None:
     x, labels = np.zeros((4, 2)), np.array([0, 1, 0, 1])
     with pytest.raises(ValueError, match="only one kind"):
         ridge_accuracy(x, labels, np.ones(4, bool))

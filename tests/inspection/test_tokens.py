@@ -1,4 +1,4 @@
-"""Tokens of the stages: the model's own, undisturbed, and enough to read its logits out again."""
+"""Stage tokens equal the model's own and give its logits again."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_maps_are_seen_as_tokens() -> None:
         block_view(model)
 
 
-def test_nonsense_is_refused() -> None:
+def test_wrong_arguments_are_refused() -> None:
     model: Any = assemble(ModelConfig("test_vit", "random", 32, exits=K, rank=4, bypass_width=6, channels=8), C)
     with pytest.raises(ValueError, match=r"images of shape \(0, 3, 32, 32\)"):
         stage_tokens(model, pictures()[:0])
