@@ -1,4 +1,4 @@
-"""Make the bundled runs of the ViT: `scripts/bench bundle`, with nothing beside it, then `scripts/bench study shipped`.
+"""Make the bundled runs of the ViT: `scripts/bench bundled_runs`, alone, then `scripts/bench study shipped`.
 
 In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/assets/runs/NAME`` for each of `grids.SHIPPED`. What a run
 learned is rounded to float16, half the bytes, before it is recorded: its records are of the weights that everybody has.

@@ -1,11 +1,11 @@
-"""How often One image's warning is right: pictures of other kinds, and test images, against val.
+"""Novelty scores: how often images of other kinds, and test images, are flagged as unlike val. `scripts/bench novelty`
 
 In: runs (default: the bundled `demo` and `demo-cnn`) and their fetched backbones. Out: a table, and
-benchmarks/results/strangers.csv: of each kind, the share of pictures that the page would call unlike the training data
+benchmarks/results/novelty.csv: of each kind, the share of pictures that the page would call unlike the training data
 (`neighbours.Crowd.unlike` of at least 99 %), by logits where the record keeps them and by scores.
 
-    scripts/bench strangers                      # a few minutes on two cores
-    scripts/bench strangers --images 50 demo     # fewer pictures, one run
+    scripts/bench novelty                      # a few minutes on two cores
+    scripts/bench novelty --images 50 demo     # fewer pictures, one run
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dmpo_explore.analysis.novelty import crowd
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.utils.files import write_text
 
-RESULTS = Path(__file__).parent / "results" / "strangers.csv"
+RESULTS = Path(__file__).parent / "results" / "novelty.csv"
 UNUSUAL = 0.99  # as on the page
 Picture = npt.NDArray[np.uint8]
 

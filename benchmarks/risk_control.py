@@ -1,6 +1,6 @@
-"""Is the promise kept, and what does it cost? `scripts/bench guarantee [RUN]`
+"""Risk control: how often the bound is exceeded, and the compute that it takes. `scripts/bench risk_control [RUN]`
 
-In: a run's val and test records. Out: ``benchmarks/results/guarantee.csv``, ``guarantee.png`` and the table on stdout.
+In: a run's val and test records. Out: ``benchmarks/results/risk_control.csv``, a figure beside it, the table on stdout.
 All images of both records are the population here, so that every threshold's true risk is known. From it calibration
 sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`fitting.risk_control`), whose true
 risk is then compared with ε. Beside it the usual way: the cheapest threshold before the first whose risk on the same
@@ -114,11 +114,11 @@ def main(arguments: list[str] | None = None) -> int:
         for n in SIZES
     ]
     table = pd.DataFrame(rows)
-    write_table("guarantee", table, RESULTS)
+    write_table("risk_control", table, RESULTS)
     print("\n".join(as_markdown(table)))
     kept = table["violations"] <= table["delta"] + 2 * table["standard_error"]
     print(f"\nkept in every row (at most {DELTA:.0%} and two standard errors): {'yes' if kept.all() else 'no'}")
-    write_figure("guarantee", risk_control_figure(table), 1000, 420, RESULTS)  # last: it needs a browser
+    write_figure("risk_control", risk_control_figure(table), 1000, 420, RESULTS)  # last: it needs a browser
     return 0 if kept.all() else 1
 
 

@@ -1,9 +1,9 @@
-"""What becomes of fitted policies on spoilt images? `scripts/bench drift [RUN]`
+"""Distribution shift: fitted policies on corrupted images. `scripts/bench shift [RUN]`
 
-In: a run with weights (the backbone fetched) and its test pictures. Out: ``benchmarks/results/drift.csv``,
-``drift.png`` and a summary on stdout. The first 1,000 test images are spoilt by noise, blur, contrast and rotation in
-five strengths each; the model runs over all 20,000 once (about 7 minutes on one CPU thread), and what it said is kept
-in ``runs/drift/RUN``, so that the command goes on where it was stopped and is quick the second time. Policies are
+In: a run with weights (the backbone fetched) and its test pictures. Out: ``benchmarks/results/shift.csv``,
+``shift.png`` and a summary on stdout. The first 1,000 test images are corrupted by noise, blur, contrast and rotation in
+five strengths each; the model runs over all 20,000 once (about 7 minutes on one CPU thread), and its records are kept
+in ``runs/shift/RUN``, so that the command goes on where it was stopped and is quick the second time. Policies are
 fitted on val as it is.
 """
 
@@ -70,16 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the model where it has not run yet, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="demo")
-    parser.add_argument("--folder", type=Path, help="where records of spoilt images are kept; default runs/drift/RUN")
+    parser.add_argument("--folder", type=Path, help="where records of spoilt images are kept; default runs/shift/RUN")
     parser.add_argument("--images", type=int, default=IMAGES)
     asked = parser.parse_args(arguments)
     run = dx.load_run(asked.run)
     total = 1 + len(CORRUPTIONS) * len(STRENGTHS)
-    seen = tqdm(records(run, asked.folder or Path("runs/drift") / run.name, asked.images), total=total, disable=None)
+    seen = tqdm(records(run, asked.folder or Path("runs/shift") / run.name, asked.images), total=total, disable=None)
     table = drift_table(seen, policies(run.record("val")))
-    write_table("drift", table, RESULTS)
+    write_table("shift", table, RESULTS)
     print("\n".join(summary(table)))
-    write_figure("drift", shift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser
+    write_figure("shift", shift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the study found, from its runs and tables: `scripts/bench report`.
+"""What the study found, from its runs and tables: `scripts/bench study_report`.
 
 In: what `study` keeps in ``benchmarks/results``. Out: comparisons (``gains.csv``, ``contrasts.csv``) and evidence
 (``evidence.csv``) beside it, ``benchmarks/RESULTS.md`` and its figures. How arms are judged stands in `grids`. Nothing

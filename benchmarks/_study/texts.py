@@ -93,7 +93,7 @@ HOW = (
     "the seeds show. Numbers are means over seeds, in brackets the lowest and the highest."
 )
 MADE = (
-    "Made by `scripts/bench study GRID` and `scripts/bench training_time GRID`, then `scripts/bench report`; "
+    "Made by `scripts/bench study GRID` and `scripts/bench training_time GRID`, then `scripts/bench study_report`; "
     "every number comes from the CSVs in [results](results). *First exit*: accuracy if all leave there. *Area*: "
     "under the accuracy-compute curve from the first exit's cost to the last one's, so it depends on where the "
     "exits sit. *Trainable*: weights. *Training time*: seconds per image relative to `single`, measured in turn. "

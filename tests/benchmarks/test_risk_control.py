@@ -51,7 +51,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
     assert risk_control.pooled(dx.load_run("made")).n_images == 500
     assert risk_control.main(["made", "--resamples", "100"]) == 0
-    table = pd.read_csv(tmp_path / "results" / "guarantee.csv")
+    table = pd.read_csv(tmp_path / "results" / "risk_control.csv")
     assert table["images"].tolist() == [100, 300] * 2 and (table["resamples"] == 100).all()
     out = capsys.readouterr().out
     assert out.endswith("\nfigure\n")  # a missing browser loses nothing
@@ -64,7 +64,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_the_promise_was_kept_in_the_results_that_lie_here() -> None:
-    table = pd.read_csv(Path(risk_control.__file__).parent / "results" / "guarantee.csv")
+    table = pd.read_csv(Path(risk_control.__file__).parent / "results" / "risk_control.csv")
     assert (table["resamples"] >= 1000).all() and len(table) >= 8
     assert (table["violations"] <= table["delta"] + 2 * table["standard_error"]).all()
     assert (table["plug_in_violations"] > 1 / 3).all()  # without the proof more often than every third time

@@ -35,7 +35,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
     assert shift.main(["made", "--images", "80", "--folder", str(tmp_path / "kept")]) == 0
     assert asked == [("made", tmp_path / "kept", slice(0, 80))]
-    table = pd.read_csv(tmp_path / "results" / "drift.csv")
+    table = pd.read_csv(tmp_path / "results" / "shift.csv")
     names = list(shift.policies(dx.load_run("made").record("val")))
     assert len(table) == (1 + 20) * len(names) and set(table["policy"]) == set(names)
     assert (table[table["strength"] == 0]["images"] == 80).all()
