@@ -1,7 +1,7 @@
 """Distribution shift: fitted policies on corrupted images. `scripts/bench shift [RUN]`
 
 In: a run with weights (the backbone fetched) and its test pictures. Out: ``benchmarks/results/shift.csv``,
-``shift.png`` and a summary on stdout. The first 1,000 test images are corrupted by noise, blur, contrast and rotation in
+``shift.png`` and a summary on stdout. The first 1,000 test images are corrupted by noise, blur, contrast, rotation in
 five strengths each; the model runs over all 20,000 once (about 7 minutes on one CPU thread), and its records are kept
 in ``runs/shift/RUN``, so that the command goes on where it was stopped and is quick the second time. Policies are
 fitted on val as it is.
