@@ -20,7 +20,7 @@ import dmpo_explore as dx
 from _study.grids import GRIDS, SHIPPED, change
 from _study.run import Progress, bundled, train
 from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.weights_file import save_weights
+from dmpo_explore.runs.torch_weights import save_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.utils.files import atomic_folder
 

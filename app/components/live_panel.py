@@ -71,7 +71,7 @@ def cards(look: dx.inference.Look, m: dx.inference.Measured) -> str:
         "speed-up": (
             "Measured speed-up",
             f"{m.speed_up:.2f}×",
-            f"expected from FLOPs {m.promised:.2f}×",
+            f"expected from FLOPs {m.expected_speed_up:.2f}×",
             f"from call to call {m.low:.2f} to {m.high:.2f}×",
         ),
         "rate": ("Images per second", _rate(early.rate), f"full model {_rate(full.rate)}", "inside calls"),

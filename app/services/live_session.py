@@ -64,7 +64,7 @@ def open_session(
     model = cache.model(run, merge=True)
     arms = dx.inference.open_arms(run, split, model, batch_size, engine)
     record, queue = cache.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
-    live = dx.inference.LiveRun(arms, record, policy, images=n_images, turn=queue)
+    live = dx.inference.LiveRun(arms, record, policy, images=n_images, queue=queue)
     with _GUARD:
         others = sum(one.working for one in _ALL)
         _ALL.add(live)

@@ -59,7 +59,7 @@ def page() -> None:
         messages.problem("This run cannot be shown.", error)
     with top:
         live_controls.measurement_help()
-        device = dx.inference.device_found()  # last: it imports torch
+        device = dx.inference.describe_device()  # last: it imports torch
         st.caption(f":material/memory: {messages.plain(device)}", width="content")
 
 

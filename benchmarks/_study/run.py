@@ -23,7 +23,7 @@ from _study.grids import BUDGETS, REPORTED
 from dmpo_explore.analysis.calibration import calibration_error
 from dmpo_explore.analysis.metrics import area
 from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.weights_file import read_weights
+from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
 Progress = Callable[[str], None]

@@ -16,7 +16,8 @@ import typer
 
 from .. import __version__
 from ..data.images import DATASETS, load_images
-from ..pretrained.weights import SOURCES, cached_weights
+from ..pretrained.sources import SOURCES
+from ..pretrained.weights import cached_weights
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
 from ..utils.files import cache_dir
 from .output import print_result

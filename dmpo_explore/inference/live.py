@@ -1,11 +1,11 @@
-"""A live run: the engine answers a recorded split batch by batch, and the full model answers the same batches in turn.
+"""Live run: early-exit inference on a recorded split, batch by batch, beside the full model on the same batches.
 
-In: two arms (`open_arms` makes them of a run's model), the record, a policy that may be exchanged at any time. Out:
-`LiveRun.look`, what was counted so far (`tally`). The work is done in a thread of its own, which ends when it is told
-to, at the end of the images, at an error (kept), or when nobody has looked for a while.
+In: two arms (`open_arms` makes them from a run's model), the record, a policy that may be exchanged at any time.
+Out: `LiveRun.look`, the live statistics so far. The work runs in a thread of its own. The thread ends when it is
+stopped, at the end of the images, at an error (kept), or when `LiveRun.look` has not been called for a while.
 
-Ours: the full model is the same model, its other exits not asked. A call is timed from pictures that lie ready to the
-answers on the host; the arms take turns in coming first; the first calls, and those behind a pause, are not counted.
+Ours: the full model is the same model without its other exits. A call is timed from images in memory to labels on the
+host. The arms take turns in coming first. The first calls, and those after a pause, are not counted.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
-from .live_stats import Call, Count, Tally
+from .live_stats import Call, Count, LiveStats
 from .loop import InferenceResult
 
-if TYPE_CHECKING:
-    pass
-
-WARM_UP = 2  # calls of either arm that are not counted, at the start and behind every pause
+WARM_UP = 2  # calls of either arm that are not counted, at the start and after every pause
 IDLE = 60.0  # seconds without a look after which a live run ends
 GLANCE = 0.5  # seconds between looks at the clock during a pause
 ALIVE = ("ready", "warming up", "running", "paused")
@@ -36,11 +33,11 @@ ALIVE = ("ready", "warming up", "running", "paused")
 
 @dataclass(frozen=True)
 class Arms:
-    """The two ways to answer.
+    """Early-exit model and full model as functions.
 
     Args:
-        inputs: rows (n,) of the record → what both arms take. size: rows of a call.
-        early: stops where the policy says. full: (n,) labels of the last exit.
+        inputs: rows (n,) of the record → the images that both arms take. size: rows of a call.
+        early: early-exit inference with a policy. full: (n,) labels of the last exit.
     """
 
     inputs: Callable[[Ints], Any]
@@ -51,11 +48,11 @@ class Arms:
 
 @dataclass(frozen=True)
 class Look:
-    """Where a live run stands.
+    """State and statistics of a live run at one moment.
 
     Args:
-        state: ready, warming up, running, paused; or for good: done, stopped, failed, left (nobody looked).
-        images: that it shall answer; None: until it is stopped. error: what made it fail.
+        state: ready, warming up, running or paused; at the end done, stopped, failed, or left (`look` not called).
+        images: how many it will answer; None: until it is stopped. error: of a failed run.
     """
 
     state: str
@@ -65,21 +62,36 @@ class Look:
 
     @property
     def alive(self) -> bool:
-        """Whether it works, or can go on."""
+        """Whether it runs, or can go on."""
         return self.state in ALIVE
 
 
 class LiveRun:
-    """See the module.
+    """Early-exit inference beside the full model on recorded images, in a thread of its own.
 
     Args:
         record: of the images, in the record's order. policy: fitted, for as many exits.
-        images: how many to answer, in a fixed mixed order; None: round and round until it is stopped.
-        turn: a context that every call waits for, so that others can work in between.
-        clock: seconds, rising. idle: seconds without a look after which it ends.
+        images: how many to answer, in a fixed mixed order; None: again and again until it is stopped.
+        queue: makes a context in which a call runs, e.g. a lock shared with other users of the model.
+        clock: seconds, rising. idle: seconds without a call of `look` after which it ends.
 
     Raises:
         ValueError: a policy for another number of exits, or more images than were recorded.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.inference.live import Arms
+        >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
+        >>> def early(rows, policy):  # the record answers; `open_arms` makes arms of a model
+        ...     outcome = dx.apply(policy, record.subset(rows))
+        ...     return dx.InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
+        >>> arms = Arms(lambda rows: rows, early, lambda rows: record.prediction[rows, -1], size=50)
+        >>> live = LiveRun(arms, record, policy, images=200)
+        >>> live.start()
+        >>> while live.look().alive:
+        ...     pass
+        >>> live.look().state, live.look().count.images, live.look().count.agreed
+        ('done', 200, 200)
     """
 
     def __init__(
@@ -89,7 +101,7 @@ class LiveRun:
         policy: Policy,
         *,
         images: int | None = None,
-        turn: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        queue: Callable[[], AbstractContextManager[Any]] = nullcontext,
         clock: Callable[[], float] = time.perf_counter,
         idle: float = IDLE,
     ) -> None:
@@ -97,10 +109,10 @@ class LiveRun:
         if images is not None and not 1 <= images <= record.n_images:
             raise ValueError(f"images={images} must lie between 1 and the {record.n_images} that were recorded")
         self.images = images
-        self._arms, self._record, self._turn, self._clock, self._idle = arms, record, turn, clock, idle
+        self._arms, self._record, self._queue, self._clock, self._idle = arms, record, queue, clock, idle
         self._order = np.random.default_rng(0).permutation(record.n_images)
-        self._policy, self._tally = policy, Tally(record)
-        self._changed = threading.Condition()  # guards all that follows, and the tally
+        self._policy, self._stats = policy, LiveStats(record)
+        self._changed = threading.Condition()  # guards all that follows, and the statistics
         self._paused = self._stopped = False
         self._cold, self._looked = WARM_UP, clock()
         self._end = ""
@@ -108,22 +120,22 @@ class LiveRun:
         self._thread = threading.Thread(target=self._work, name="live run", daemon=True)
 
     def start(self) -> None:
-        """Begin; RuntimeError the second time."""
+        """Start the thread; RuntimeError the second time."""
         self._thread.start()
 
     def pause(self) -> None:
-        """Do nothing after the call that is under way, until `resume`."""
+        """Pause after the current call, until `resume`."""
         with self._changed:
             self._paused = True
 
     def resume(self) -> None:
-        """Go on, with a new warm-up."""
+        """Continue, with a new warm-up."""
         with self._changed:
             self._paused, self._cold = False, WARM_UP
             self._changed.notify_all()
 
     def stop(self, wait: float = 0.0) -> None:
-        """End after the call that is under way; wait for that for at most ``wait`` seconds."""
+        """End after the current call; wait at most ``wait`` seconds for that."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -131,20 +143,20 @@ class LiveRun:
             self._thread.join(wait)
 
     def use(self, policy: Policy) -> None:
-        """Let ``policy`` decide from the next call on; ValueError if it is for another number of exits."""
+        """Use ``policy`` from the next call on; ValueError if it is for another number of exits."""
         policy.check(self._record.n_exits)
         with self._changed:
             self._policy = policy
 
     def look(self) -> Look:
-        """Where it stands now; who looks keeps it alive."""
+        """State and statistics now; a run that is not looked at for ``idle`` seconds ends."""
         with self._changed:
             self._looked = self._clock()
-            return Look(self._state(), self._tally.count(), self.images, self._error)
+            return Look(self._state(), self._stats.count(), self.images, self._error)
 
     @property
     def working(self) -> bool:
-        """Whether it asks the model now and then; who asks this does not look."""
+        """Whether it runs the model now; unlike `look`, reading this does not keep the run alive."""
         with self._changed:
             return self._state() in ("warming up", "running")
 
@@ -177,12 +189,12 @@ class LiveRun:
                 if self._cold:  # the same rows again
                     self._cold -= 1
                     continue
-                self._tally.add(call)
+                self._stats.add(call)
             done += len(rows)
         return end
 
     def _interrupted(self) -> str:
-        """Waits while it is paused; how it ends, or nothing where it goes on."""
+        """Wait while paused; the state in which it ends, or an empty text if it goes on."""
         with self._changed:
             while True:
                 if self._stopped:
@@ -208,7 +220,7 @@ class LiveRun:
         return Call(rows, policy, early, full, early_s, full_s)
 
     def _timed(self, function: Callable[[], Any]) -> tuple[Any, float]:
-        with self._turn():
+        with self._queue():
             start = self._clock()
             result = function()
             return result, self._clock() - start

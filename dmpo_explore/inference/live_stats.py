@@ -1,7 +1,7 @@
-"""What a live run did, counted: how fast, who left where, and whether that is what the record says.
+"""Live statistics: speed, exits, accuracy, and agreement with the record, of the calls of a live run.
 
-In: a record, and one `Call` after another. Out: `Count`, plain numbers. Another policy begins a new stretch: speed,
-exits and accuracy are counted within it, agreement over all calls, each held against the policy that decided it.
+In: a record, and one `Call` after another. Out: `Count`, plain numbers. A new policy begins a new stretch: speed,
+exits and accuracy are counted within it. Agreement is counted over all calls, each against the policy that decided it.
 Memory is bounded: the last calls for quantiles and charts, the last answers, the first disagreements.
 """
 
@@ -24,11 +24,11 @@ CALLS, SHOWN = 300, 32  # calls of the timeline; answers, disagreements and move
 
 @dataclass(frozen=True)
 class Call:
-    """Some images that both arms answered.
+    """One call of either arm on the same n images.
 
     Args:
-        rows: (n,) of the record. policy: which let them leave. early: what it gave. full: (n,) labels of the last exit.
-        early_s, full_s: seconds that each arm took.
+        rows: (n,) rows of the record. policy: it decided the exits. early: result of the early-exit arm.
+        full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
     """
 
     rows: Ints
@@ -41,7 +41,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Speed:
-    """One arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call."""
+    """Speed of one arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call."""
 
     images: int
     seconds: float
@@ -56,13 +56,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class Measured:
-    """A stretch: the calls since the policy was last exchanged.
+    """Measurements of a stretch: the calls since the policy was last exchanged.
 
     Args:
         speed_up: seconds of the full arm over those of the early one, for the same images.
         low, high: 10 % and 90 % quantiles of that ratio from call to call.
-        promised: the same ratio of FLOPs: the plain backbone's over those of the exits taken.
-        exits: (K,) images that left there. accuracy, full_accuracy: shares of right answers of either arm.
+        expected_speed_up: the same ratio of FLOPs: the plain backbone's over those of the exits taken.
+        exits: (K,) images that exited there. accuracy, full_accuracy: shares of correct labels of either arm.
     """
 
     calls: int
@@ -71,7 +71,7 @@ class Measured:
     speed_up: float
     low: float
     high: float
-    promised: float
+    expected_speed_up: float
     exits: tuple[int, ...]
     accuracy: float
     full_accuracy: float
@@ -79,7 +79,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Answer:
-    """One image: row of the record, 0-based exit, label, confidence there."""
+    """Result for one image: row of the record, 0-based exit, label, confidence there."""
 
     row: int
     exit: int
@@ -89,9 +89,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An image that left elsewhere, or with another answer, than its record says; exits are 0-based.
+    """An image whose exit or label differs from its record; exits are 0-based.
 
-    ``distance``: of the recorded score to the threshold at the first exit where the two part; None where the policy
+    ``distance``: of the recorded score to the threshold at the first exit where the two differ; None where the policy
     compares no score there.
     """
 
@@ -115,11 +115,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Count:
-    """All that was counted.
+    """All live statistics at one moment.
 
     Args:
-        images: answered since the start. agreed: of them with the record's exit and answer; full_agreed: of them for
-            which the full model gave the record's last answer.
+        images: answered since the start. agreed: of them with the record's exit and label. full_agreed: of them with
+            the record's last label from the full model.
         measured: the stretch under ``policy``; None before its first call.
         last: newest first. moves: images answered when a policy came, and which.
     """
@@ -142,18 +142,31 @@ class _Stretch:
     exits: Ints
     calls: int = 0
     images: int = 0
-    right: int = 0
-    full_right: int = 0
+    correct: int = 0
+    full_correct: int = 0
     early_s: float = 0.0
     full_s: float = 0.0
     times: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # both arms', images
 
 
-class Tally:
-    """Counts calls; not for several threads at once.
+class LiveStats:
+    """Live statistics of calls, one call after another; not for several threads at once.
 
     Args:
-        record: of the split that the rows are of.
+        record: the one that the calls' rows refer to.
+
+    Example:
+        >>> import numpy as np
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.inference.live_stats import Call
+        >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
+        >>> rows = np.arange(100)
+        >>> outcome = dx.apply(policy, record.subset(rows))
+        >>> early = dx.InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
+        >>> stats = LiveStats(record)
+        >>> stats.add(Call(rows, policy, early, record.prediction[rows, -1], early_s=0.5, full_s=1.0))
+        >>> stats.count().measured.speed_up
+        2.0
     """
 
     def __init__(self, record: ExitRecord) -> None:
@@ -167,7 +180,7 @@ class Tally:
         self._moves: deque[tuple[int, Policy]] = deque(maxlen=SHOWN)
 
     def add(self, call: Call) -> None:
-        """Count ``call``."""
+        """Add one call."""
         if call.policy != self._policy:
             self._policy = call.policy
             self._stretch = _Stretch(np.zeros(self._record.n_exits, np.int64))
@@ -183,7 +196,7 @@ class Tally:
         self._last.extendleft(Answer(*answer) for answer in answers)
 
     def count(self) -> Count:
-        """What was counted so far."""
+        """The statistics so far."""
         return Count(
             policy=self._policy,
             images=self._images,
@@ -203,18 +216,18 @@ class Tally:
         self._agreed += int(same.sum())
         self._full_agreed += int((call.full == part.prediction[:, -1]).sum())
         for i in np.flatnonzero(~same)[: SHOWN - len(self._disagreements)].tolist():
-            left, recorded = int(early.exit[i]), int(exits[i])
-            distance = None if left == recorded else _distance(call.policy, part, i, min(left, recorded))
-            said = int(early.label[i]), int(labels[i])
-            self._disagreements.append(Disagreement(int(call.rows[i]), left, recorded, *said, distance))
+            executed, recorded = int(early.exit[i]), int(exits[i])
+            distance = None if executed == recorded else _distance(call.policy, part, i, min(executed, recorded))
+            both = int(early.label[i]), int(labels[i])
+            self._disagreements.append(Disagreement(int(call.rows[i]), executed, recorded, *both, distance))
 
     def _measure(self, call: Call, part: ExitRecord) -> None:
         stretch, n = self._stretch, part.n_images
         stretch.exits += np.bincount(call.early.exit, minlength=part.n_exits)
         stretch.calls += 1
         stretch.images += n
-        stretch.right += int((call.early.label == part.labels).sum())
-        stretch.full_right += int((call.full == part.labels).sum())
+        stretch.correct += int((call.early.label == part.labels).sum())
+        stretch.full_correct += int((call.full == part.labels).sum())
         stretch.early_s += call.early_s
         stretch.full_s += call.full_s
         stretch.times.append((call.early_s, call.full_s, n))
@@ -226,7 +239,7 @@ class Tally:
         whole = times[times[:, 2] == times[:, 2].max(), :2]  # a smaller call is over sooner
         (early50, full50), (early95, full95) = np.quantile(whole, (0.5, 0.95), axis=0).tolist()
         low, high = np.quantile(times[:, 1] / times[:, 0], (0.1, 0.9)).tolist()
-        cost = float(self._record.flops_fraction @ stretch.exits) / stretch.images
+        flops = float(self._record.flops_fraction @ stretch.exits) / stretch.images
         return Measured(
             calls=stretch.calls,
             early=Speed(stretch.images, stretch.early_s, early50, early95),
@@ -234,10 +247,10 @@ class Tally:
             speed_up=stretch.full_s / stretch.early_s,
             low=low,
             high=high,
-            promised=1 / cost,
+            expected_speed_up=1 / flops,
             exits=tuple(stretch.exits.tolist()),
-            accuracy=stretch.right / stretch.images,
-            full_accuracy=stretch.full_right / stretch.images,
+            accuracy=stretch.correct / stretch.images,
+            full_accuracy=stretch.full_correct / stretch.images,
         )
 
 

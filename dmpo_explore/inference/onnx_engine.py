@@ -18,7 +18,7 @@ from ..policies.base import Policy
 from ..policies.catalogue import load_policy
 from ..utils.files import read_json
 from ..utils.progress import Progress
-from .loop import InferenceResult, Step, images_in, route, route_stream
+from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
@@ -67,7 +67,7 @@ class OnnxEngine:
             ValueError: as `engine.infer`.
         """
         check_images(images, self.image_size)
-        return route(self._steps, _array(images), policy or self.policy)
+        return run_early_exit(self._steps, _array(images), policy or self.policy)
 
     def stream(
         self, loader: Iterable[Any], policy: Policy | None = None, *, refill: bool = False,
@@ -81,9 +81,9 @@ class OnnxEngine:
                 check_images(images, self.image_size)
                 yield _array(images)
 
-        return route_stream(
+        return stream_early_exit(
             self._steps, batches(), policy or self.policy, refill=refill, batch_size=batch_size, progress=progress,
-            total=images_in(loader),
+            total=n_images_in(loader),
         )  # fmt: skip
 
     def all_logits(self, images: Any) -> Images:
@@ -94,17 +94,17 @@ class OnnxEngine:
             found.append(logits)
         return np.stack(found, axis=1)
 
-    def prepare(self, pictures: Iterable[str | Path | npt.NDArray[np.uint8]]) -> Images:
-        """Picture files or uint8 (H,W,3) arrays → (B,3,S,S) float32.
+    def prepare(self, images: Iterable[str | Path | npt.NDArray[np.uint8]]) -> Images:
+        """Image files or uint8 (H,W,3) arrays → (B,3,S,S) float32.
 
         Pillow resizes here, torchvision where the model was trained: values differ by a grey level now and then.
 
         Raises:
-            FileNotFoundError, ValueError: as `open_image`; no pictures.
+            FileNotFoundError, ValueError: as `open_image`; no images.
         """
-        arrays = [p if isinstance(p, np.ndarray) else open_image(p) for p in pictures]
+        arrays = [p if isinstance(p, np.ndarray) else open_image(p) for p in images]
         if not arrays:
-            raise ValueError("no pictures were given")
+            raise ValueError("no images were given")
         return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])
 
 
@@ -175,11 +175,11 @@ def _array(images: Any) -> Images:
     return np.asarray(images, np.float32)
 
 
-def _prepared(picture: npt.NDArray[np.uint8], preprocess: dict[str, Any]) -> Images:
+def _prepared(image: npt.NDArray[np.uint8], preprocess: dict[str, Any]) -> Images:
     from PIL import Image
 
     size = (int(preprocess["image_size"]),) * 2
-    resized = Image.fromarray(picture).resize(size, Image.Resampling[str(preprocess["interpolation"]).upper()])
+    resized = Image.fromarray(image).resize(size, Image.Resampling[str(preprocess["interpolation"]).upper()])
     values = np.asarray(resized, np.float32) / 255
     mean, std = (np.asarray(preprocess[name], np.float32) for name in ("mean", "std"))
     return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))

@@ -20,7 +20,7 @@ from ..models.dmpo import DMPO, evaluating
 from ..policies.base import Policy
 from ..utils.progress import Progress
 from ..utils.registry import lookup
-from .loop import InferenceResult, Step, images_in, route, route_stream
+from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,7 +45,7 @@ def infer(
     """
     with eval_mode(model), autocast(model.device, precision):
         model.check_images(images)
-        return route(steps or plain_steps(model), images.to(model.device), policy)
+        return run_early_exit(steps or plain_steps(model), images.to(model.device), policy)
 
 
 @torch.inference_mode()
@@ -72,9 +72,9 @@ def stream(
             yield images.to(model.device, non_blocking=True)
 
     with eval_mode(model), autocast(model.device, precision):
-        return route_stream(
+        return stream_early_exit(
             steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
-            total=images_in(loader),
+            total=n_images_in(loader),
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Open a run for a live comparison on this machine: the early-exit model and the full model."""
+"""Arms of a live run on this machine: early-exit model and full model; importing this file imports no torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ ENGINES = {"infer": 1, "stream": 4}  # name → batches in a call
 
 
 def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = "infer") -> Arms:
-    """Both arms of ``model``, best with its tuning merged.
+    """Early-exit arm and full-model arm of ``model``, fastest with its tuning merged.
 
     Args:
-        engine: ``infer`` answers a batch, ``stream`` four with refill (`engine.stream`), so that deep stages see
+        engine: ``infer`` answers a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages see
             fuller batches. The full model answers as many images, batch by batch.
 
     Raises:
@@ -41,10 +41,10 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
     batches = lookup(ENGINES, engine, "engine")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
-    pictures, transform = run.image_set(split), make_transform(model.preprocess)
+    image_set, transform = run.image_set(split), make_transform(model.preprocess)
 
     def inputs(rows: Ints) -> Tensor:
-        return torch.stack([transform(pictures[row]) for row in rows.tolist()])
+        return torch.stack([transform(image_set[row]) for row in rows.tolist()])
 
     def early(images: Tensor, policy: Policy) -> InferenceResult:
         if engine == "infer":
@@ -58,7 +58,7 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
 
 
 def to_the_end(model: DMPO, images: Tensor) -> Ints:
-    """(B,) labels of the last exit, no other exit asked: images (B,3,S,S) → embed, every trunk, the last predictor.
+    """(B,) labels of the last exit; no other exit runs: images (B,3,S,S) → embed, every trunk, the last predictor.
 
     The model is in eval mode.
     """
@@ -69,17 +69,6 @@ def to_the_end(model: DMPO, images: Tensor) -> Ints:
         return np.asarray(last.logits.argmax(-1).cpu())
 
 
-def device_found() -> str:
-    """What `Run.model` would run on: the GPU's name and memory, or the threads that torch takes of the CPU's cores."""
-    import torch
-
-    if torch.cuda.is_available():
-        facts = torch.cuda.get_device_properties(torch.cuda.current_device())
-        return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"
-
-
 def load_average() -> float | None:
-    """Processes that ran or waited in the last minute, on average; None where the system does not say."""
+    """The system's load average: processes that ran or waited in the last minute; None where it is not known."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

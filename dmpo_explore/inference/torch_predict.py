@@ -1,4 +1,4 @@
-"""Picture files → labels, each stopping at the exit where a policy lets it go.
+"""Early-exit prediction of image files.
 
 In: a trained `Run`, files or folders, a `Policy`. Out: one `Prediction` per file, as they come; a file that cannot be
 read carries its error and the others go on.
@@ -36,10 +36,10 @@ class Prediction:
 def predict_files(
     run: Run, paths: Iterable[str | Path], policy: Policy, *, device: str = "auto", batch_size: int = 64
 ) -> Iterator[Prediction]:
-    """Classify files and the pictures in folders, in order.
+    """Classify files and the images in folders, in order.
 
     Raises:
-        ValueError: a folder without pictures, a policy for another number of exits, or what `Run.model` raises.
+        ValueError: a folder without images, a policy for another number of exits, or what `Run.model` raises.
     """
     files = find_images(paths)
     model, names = run.model(device), run.class_names

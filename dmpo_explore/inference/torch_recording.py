@@ -54,18 +54,18 @@ def record_corrupted(
             records that do not say what they were made from.
     """
     clean = run.record(split).subset(rows)
-    pictures = run.image_set(split).subset(rows)
+    images = run.image_set(split).subset(rows)
     model: DMPO | None = None
     for name in CORRUPTIONS:
         for strength in STRENGTHS:
-            path, facts = folder / f"{name}-{strength}", made_from(run, pictures, name, strength)
+            path, facts = folder / f"{name}-{strength}", made_from(run, images, name, strength)
             if path.exists():
                 _check_kept(path, facts)
             else:
                 write_json(path.with_name(f"{path.name}.json"), facts)
                 model = model or run.model(device)
-                loader = make_loader(corrupted(pictures, name, strength), model.preprocess, batch_size=batch_size)
-                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=pictures.indices)
+                loader = make_loader(corrupted(images, name, strength), model.preprocess, batch_size=batch_size)
+                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=images.indices)
                 record_split(model, loader, meta).save(path)
             record = ExitRecord.load(path)
             if not np.array_equal(record.labels, clean.labels):
@@ -73,14 +73,14 @@ def record_corrupted(
             yield name, strength, record
 
 
-def made_from(run: Run, pictures: ImageSet, name: str, strength: int) -> dict[str, Any]:
-    """What a record of spoilt pictures depends on, as JSON values."""
+def made_from(run: Run, images: ImageSet, name: str, strength: int) -> dict[str, Any]:
+    """What a record of corrupted images depends on, as JSON values."""
     return {
         "weights_sha256": sha256(run.path / WEIGHTS),
         "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
         "corruption": name,
         "value": CORRUPTIONS[name][1][strength - 1],
-        "indices_sha256": hashlib.sha256(np.asarray(pictures.indices, np.int64).tobytes()).hexdigest(),
+        "indices_sha256": hashlib.sha256(np.asarray(images.indices, np.int64).tobytes()).hexdigest(),
     }
 
 
@@ -187,14 +187,14 @@ def record_run(
     target = run.path / "records" / split
     if target.exists() and not force:
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
-    pictures = split_images(run.config, split)
+    images = split_images(run.config, split)
     model = run.model(device)
-    cost = measure_flops(model, build_reference(run.config.model, len(pictures.class_names)))
-    loader = make_loader(pictures, model.preprocess, batch_size=batch_size)
+    flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
+    loader = make_loader(images, model.preprocess, batch_size=batch_size)
     record = record_split(
         model,
         loader,
-        record_meta(run.config, pictures, model, cost),
+        record_meta(run.config, images, model, flops),
         precision=precision,
         keep_logits=keep_logits,
         progress=progress,
@@ -212,15 +212,15 @@ def split_images(config: Config, split: str) -> ImageSet:
     return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
 
 
-def record_meta(config: Config, pictures: ImageSet, model: DMPO, cost: ModelFlops) -> RecordMeta:
+def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops) -> RecordMeta:
     return RecordMeta(
         data=config.data.name,
-        split=pictures.split,
-        class_names=pictures.class_names,
+        split=images.split,
+        class_names=images.class_names,
         exit_blocks=model.exits,
-        flops=cost.cumulative,
-        reference_flops=cost.reference,
-        indices=pictures.indices,
+        flops=flops.cumulative,
+        reference_flops=flops.reference,
+        indices=images.indices,
         flops_convention=CONVENTION,
         model=config.model.backbone,
         image_size=config.model.image_size,

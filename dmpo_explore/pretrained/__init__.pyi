@@ -1,16 +1,6 @@
-from .conversion import _LITE_FIRST as _LITE_FIRST
-from .conversion import _LITE_OTHERS as _LITE_OTHERS
-from .conversion import _LITE_TOP as _LITE_TOP
-from .conversion import LITE0_ENTRIES as LITE0_ENTRIES
-from .conversion import LITE0_REPEATS as LITE0_REPEATS
-from .conversion import dinov2_onnx_to_timm as dinov2_onnx_to_timm
-from .conversion import efficientnet_lite_pth_to_timm as efficientnet_lite_pth_to_timm
-from .weights import ALTERNATIVES as ALTERNATIVES
+from .sources import SOURCES as SOURCES
 from .weights import KEYWORDS as KEYWORDS
-from .weights import SOURCES as SOURCES
-from .weights import SUFFIXES as SUFFIXES
 from .weights import WeightsFile as WeightsFile
-from .weights import WheelSource as WheelSource
 from .weights import cached_weights as cached_weights
 from .weights import fetch_weights as fetch_weights
 from .weights import find_weights as find_weights

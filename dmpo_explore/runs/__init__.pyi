@@ -1,13 +1,11 @@
 from .run import Run as Run
 from .run import read_config as read_config
 from .store import BUNDLED_RUNS as BUNDLED_RUNS
-from .store import RUN_NAME as RUN_NAME
 from .store import list_runs as list_runs
 from .store import load_run as load_run
 from .store import new_run_path as new_run_path
 from .store import runs_root as runs_root
+from .torch_weights import read_weights as read_weights
+from .torch_weights import save_weights as save_weights
 from .weights_file import WEIGHTS as WEIGHTS
-from .weights_file import backbone_sha256 as backbone_sha256
-from .weights_file import read_weights as read_weights
 from .weights_file import read_weights_meta as read_weights_meta
-from .weights_file import save_weights as save_weights

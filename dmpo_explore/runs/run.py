@@ -1,47 +1,49 @@
-"""A run folder: what was asked, what was learnt, what every exit said.
+"""Run folder: configuration, history, policies, model card, records and weights of one training.
 
-In: a name or a path. Out: `Run`, which reads its parts when asked: config.json, history.csv, policies.json, card.md,
-records/<split>/, weights.safetensors. Asking for records, policies or history imports no torch; `Run.model` does.
-A run's own name wins over a bundled one.
+In: a folder (`load_run` finds it by name). Out: `Run`, which reads its parts when they are used: config.json,
+history.csv, policies.json, card.md, records/<split>/, weights.safetensors. Only `Run.model`, `Run.inputs` and
+`Run.preprocess` import torch (`torch_model`).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..config import Config, ModelConfig, Preprocess
-from ..utils.files import atomic_file, read_json
+from ..config import Config, Preprocess
+from ..data.images import load_images
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
-from ..utils.registry import unknown
-from .weights_file import WEIGHTS
-from .weights_file import backbone_sha256
-from .weights_file import read_weights
-from .weights_file import read_weights_meta
+from ..utils.files import read_json
+from ..utils.typing import Bools, Ints
+from .weights_file import WEIGHTS, read_weights_meta
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
     from torch import Tensor
 
     from ..data.images import ImageSet
     from ..models.dmpo import DMPO
 
 
-
 @dataclass(frozen=True)
 class Run:
-    """A finished or running run; ``path`` is its folder, ``name`` the folder's name."""
+    """One training's folder; ``path`` is the folder, ``name`` its name.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> run.name, run.path.name, run.config.model.bypass
+        ('demo', 'demo', 'conv')
+        >>> run.record("test").n_images
+        10000
+    """
 
     path: Path
 
@@ -52,15 +54,37 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """What was asked; ValueError naming config.json if it is not a config."""
+        """The configuration it was trained with; ValueError naming config.json if that is not a config.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").config.data.name
+            'fashion-mnist'
+        """
         return read_config(self.path / "config.json")
 
     def splits(self) -> list[str]:
-        """Splits that have been recorded, sorted."""
+        """Names of the splits that have a record, sorted.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> "test" in dx.load_run("demo").splits()
+            True
+        """
         return sorted(meta.parent.name for meta in self.path.glob("records/[!.]*/meta.json"))
 
     def record(self, split: str) -> ExitRecord:
-        """The record of ``split``, memory-mapped; ValueError if there is none, else raises as `ExitRecord.load`."""
+        """The `ExitRecord` of ``split``, memory-mapped; imports no torch.
+
+        Raises:
+            ValueError: there is none; or as `ExitRecord.load`.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> record = dx.load_run("demo").record("test")
+            >>> record.n_images, record.n_exits
+            (10000, 6)
+        """
         if split not in self.splits():
             has = ", ".join(self.splits()) or "none yet"
             raise ValueError(
@@ -70,7 +94,16 @@ class Run:
         return ExitRecord.load(self.path / "records" / split)
 
     def history(self) -> pd.DataFrame:
-        """One row per epoch (epoch, lambda_k, loss_k, accuracy_k on val, area, …, k counted from 1)."""
+        """The learning curves: one row per epoch (epoch, lambda_k, loss_k, accuracy_k on val, area, …, k from 1).
+
+        Raises:
+            FileNotFoundError: no epoch has been finished. ValueError: history.csv is no such table.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> float(dx.load_run("demo").history()["accuracy_6"].max()) > 0.9
+            True
+        """
         import pandas as pd
 
         path = self.path / "history.csv"
@@ -85,137 +118,135 @@ class Run:
         return table
 
     def policies(self) -> dict[str, Policy]:
-        """Its saved policies by name; none if nothing was saved."""
+        """The fitted policies of policies.json by name; an empty dict if there are none.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> sorted(dx.load_run("demo").policies())
+            ['confidence-30%', 'confidence-50%', 'confidence-70%']
+        """
         path = self.path / "policies.json"
         return read_policies(path) if path.exists() else {}
 
     def card(self) -> str:
-        """Its card in Markdown; empty if there is none."""
+        """The model card in Markdown; empty if there is none.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").card().splitlines()[0]
+            '# demo'
+        """
         path = self.path / "card.md"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """C names: from the weights' header, else from a record, else from the data."""
+        """Names of the C classes: from the weights' header, else from a record, else from the data.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").class_names[:2]
+            ('T-shirt/top', 'Trouser')
+        """
         if (self.path / WEIGHTS).is_file() and (names := read_weights_meta(self.path).get("class_names")):
             return tuple(json.loads(names))
         if self.splits():
             return self.record(self.splits()[0]).meta.class_names
-        return self._load_image_set("train").class_names
+        return self._load_images("train").class_names
 
     def image_set(self, split: str) -> ImageSet:
-        """The pictures of ``split``; if it has been recorded, those of the record in its order.
+        """The images of ``split`` with their labels; if it has a record, the record's images in the record's order.
 
         Raises:
             FileNotFoundError: the data have to be fetched first.
             ValueError: the data are not those that were recorded.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").image_set("test")[0].shape
+            (28, 28, 3)
         """
-        pictures = self._load_image_set(split)
+        images = self._load_images(split)
         if split not in self.splits():
-            return pictures
+            return images
         record = self.record(split)
         if record.meta.indices is not None:
-            pictures = pictures.at(record.meta.indices)
-        if not np.array_equal(pictures.labels, record.labels):
+            images = images.at(record.meta.indices)
+        if not np.array_equal(images.labels, record.labels):
             raise ValueError(f"{self.config.data.name} {split} is not what run {self.name!r} recorded: labels differ")
-        return pictures
+        return images
 
     def preprocess(self) -> Preprocess:
-        """How `model` wants its pictures; needs no weights."""
-        import torch
+        """The model's input: image size, mean, deviation and interpolation; needs no weights, imports torch.
 
-        from ..models.factory import build_reference
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").preprocess().image_size
+            70
+        """
+        from .torch_model import preprocess_of
 
-        with torch.device("meta"):  # shapes only
-            return build_reference(self.config.model, 2).preprocess
+        return preprocess_of(self.config.model)
 
-    def inputs(self, split: str, rows: Any = slice(None)) -> Tensor:
-        """(B, 3, S, S) float32: the pictures at ``rows`` (indices, mask or slice) as `model` wants them."""
-        import torch
+    def inputs(self, split: str, rows: Ints | Bools | slice | list[int] = slice(None)) -> Tensor:
+        """Preprocessed images (B, 3, S, S) float32 for `model`.
 
-        from ..data.torch_loaders import make_transform
+        Args:
+            split: as for `image_set`.
+            rows: which of its images: indices, mask or slice.
 
-        pictures = self.image_set(split).subset(rows)
-        if not len(pictures):
-            raise ValueError(f"no pictures at rows {rows!r}")
-        transform = make_transform(self.preprocess())
-        return torch.stack([transform(pictures[i]) for i in range(len(pictures))])
+        Raises:
+            ValueError: no images at these rows; or as `image_set`.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> tuple(dx.load_run("demo").inputs("test", slice(0, 2)).shape)
+            (2, 3, 70, 70)
+        """
+        from .torch_model import stack_inputs
+
+        images = self.image_set(split).subset(rows)
+        if not len(images):
+            raise ValueError(f"no images at rows {rows!r}")
+        return stack_inputs(images, self.preprocess())
 
     def model(self, device: str = "auto", *, merge: bool = False) -> DMPO:
-        """The trained model in eval mode.
+        """The trained `DMPO` in eval mode.
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` …
-            merge: fold its tuning into the weights (`merging.merge`): the same answers sooner, but it trains no more.
+            merge: fold its tuning into the weights (`models.merging.merge`): the same outputs sooner, but it can no
+                longer be trained.
 
         Raises:
             FileNotFoundError: no epoch has been finished, or the backbone has to be fetched first.
             ValueError: the weights are truncated, foreign, or were trained on another backbone file; unknown device.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> run = dx.load_run("demo")
+            >>> model = run.model("cpu", merge=True)  # doctest: +SKIP
+            >>> model(run.inputs("test", slice(0, 2))).shape  # doctest: +SKIP
+            torch.Size([2, 6, 10])
         """
-        from ..models.factory import build_model
-        from ..utils.torch_seeding import seeded
+        from .torch_model import load_model
 
-        place = _device(device)
-        state, meta = read_weights(self.path), read_weights_meta(self.path)
-        wanted, found = meta.get("backbone_sha256", ""), backbone_sha256(self.config.model)
-        if wanted != found:
-            raise ValueError(
-                f"run {self.name!r} was trained on {meta.get('backbone')} weights with sha256 {wanted or '(none)'}; "
-                f"weights={self.config.model.weights!r} now has {found or '(none)'}"
-            )
-        with seeded(self.config.training.seed):  # as in training, so that random backbones come back
-            model = build_model(self.config.model, len(self.class_names))
-        try:
-            model.load_trainable(state)
-        except ValueError as error:
-            raise ValueError(f"{self.path / WEIGHTS}: {error}") from None
-        if merge:
-            from ..models.merging import merge as fold
+        return load_model(self.path, self.config, len(self.class_names), device, merge=merge)
 
-            fold(model)
-        return model.to(place).eval()
-
-    def _load_image_set(self, split: str) -> ImageSet:
-        from ..data.images import load_images
-
+    def _load_images(self, split: str) -> ImageSet:
         data = self.config.data
         return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
 
 
-
-
 def read_config(path: Path) -> Config:
-    """The config in a JSON file; FileNotFoundError or ValueError naming the file."""
+    """The `Config` in a JSON file; FileNotFoundError, or ValueError naming the file.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> read_config(dx.load_run("demo").path / "config.json").model.exits
+        (2, 4, 6, 8, 10, 12)
+    """
     try:
         return Config.from_dict(read_json(path))
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-    from ..pretrained.weights import SOURCES, find_weights
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(unknown("device", name, ("auto", "cpu", "cuda"))) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}: there is no usable NVIDIA GPU; use auto or cpu")
-    return device

@@ -1,17 +1,15 @@
-"""Where runs are: bundled ones and those under the runs root, by name or path."""
+"""Runs by name or path: bundled ones and those under the runs root."""
 
 from __future__ import annotations
-from ..utils.registry import unknown
-from .run import Run
-from pathlib import Path
-import json
+
 import os
 import re
+from pathlib import Path
 
+from ..utils.registry import unknown
+from .run import Run
 
 BUNDLED_RUNS = Path(__file__).parents[1] / "assets" / "runs"
-
-
 RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -23,6 +21,11 @@ def load_run(name_or_path: str | Path) -> Run:
     Raises:
         ValueError: an unknown name (the valid ones are listed) or a broken config.json.
         FileNotFoundError: a path without a run.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.load_run("demo").name
+        'demo'
     """
     is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
     roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
@@ -37,14 +40,27 @@ def load_run(name_or_path: str | Path) -> Run:
 
 
 def list_runs() -> list[str]:
-    """Names of all runs, under `runs_root` and bundled, sorted; links that lead out of their root are not listed."""
+    """Names of all runs, under `runs_root` and bundled, sorted; links that lead out of their root are not listed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> "demo" in dx.list_runs()
+        True
+    """
     found = ((root, path.parent) for root in (runs_root(), BUNDLED_RUNS) for path in root.glob("*/config.json"))
     inside = (folder.name for root, folder in found if folder.resolve().is_relative_to(root.resolve()))
     return sorted({name for name in inside if RUN_NAME.fullmatch(name)})
 
 
 def runs_root() -> Path:
-    """Where runs are written: the environment's ``DMPO_EXPLORE_RUNS``, else ``runs`` in the current folder."""
+    """Folder that runs are written to: the environment's ``DMPO_EXPLORE_RUNS``, else ``runs`` in the current folder.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, {"DMPO_EXPLORE_RUNS": "elsewhere"}):
+        ...     runs_root().name
+        'elsewhere'
+    """
     return Path(os.environ.get("DMPO_EXPLORE_RUNS") or "runs")
 
 
@@ -53,7 +69,11 @@ def new_run_path(name: str, force: bool = False) -> Path:
 
     Raises:
         ValueError: a name with anything but letters, digits, ``.``, ``_``, ``-``, or with a leading dot.
-        FileExistsError: it exists (with ``force``: and is not a run, so it is not ours to replace).
+        FileExistsError: it exists (with ``force``: and is not a run, so it is not replaced).
+
+    Example:
+        >>> new_run_path("my-first-run").name
+        'my-first-run'
     """
     if not RUN_NAME.fullmatch(name):
         raise ValueError(f"run name {name!r} must be 1 to 100 letters, digits, '.', '_' or '-', without a leading dot")

@@ -18,7 +18,6 @@ import pandas as pd
 
 from ..config import Config
 from ..runs.store import load_run, runs_root
-from ..runs.weights_file import save_weights
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
@@ -61,6 +60,8 @@ class Keeper:
         return np.concatenate([np.empty((0, 3)), *(t.points(1, epoch - 1 if own else None) for t, own in found)])
 
     def _keep(self, model: DMPO, result: EpochResult, history: pd.DataFrame, entry: Mapping[str, Any]) -> None:
+        from ..runs.torch_weights import save_weights
+
         record = result.record
         with atomic_folder(runs_root() / kept_name(self.study, self.number, result.epoch)) as folder:
             write_text(folder / "config.json", self.config.to_json() + "\n")

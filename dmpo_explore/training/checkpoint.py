@@ -16,7 +16,7 @@ from ..data.images import ImageSet
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
 from ..runs.store import new_run_path
-from ..runs.weights_file import save_weights
+from ..runs.torch_weights import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text
 from .loop import EpochResult
 from .model_card import run_card

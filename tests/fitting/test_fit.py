@@ -16,7 +16,7 @@ from dmpo_explore.fitting.fit import cross_validated_gain, fit_policy
 from dmpo_explore.fitting.risk_control import RISKS, certify
 from dmpo_explore.fitting.sweep import realised_flops, sweep
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
-from dmpo_explore.inference.loop import route
+from dmpo_explore.inference.loop import run_early_exit
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.policies.ranking import TIE
 from dmpo_explore.policies.rules import ConfidencePolicy
@@ -357,7 +357,7 @@ def test_given_shares_per_exit_are_what_goes_on(given: tuple[float, ...]) -> Non
         assert gone == pytest.approx(there * (1 - share), abs=1)
         there -= gone
     steps = [lambda x, side, k=k: (x, x[:, k], side) for k in range(4)]  # type: ignore[misc]
-    np.testing.assert_array_equal(route(steps, logits.astype(np.float32), policy).exit, exits)
+    np.testing.assert_array_equal(run_early_exit(steps, logits.astype(np.float32), policy).exit, exits)
     ends = replace(policy, thresholds=(1.0, 1.0, 1.0), learned=())  # needs nothing learned
     assert set(ends.exits(record)) == {3}
 

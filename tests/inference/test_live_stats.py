@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import make_record, ready_policy
 
-from dmpo_explore.inference.live_stats import CALLS, SHOWN, Call, Tally
+from dmpo_explore.inference.live_stats import CALLS, SHOWN, Call, LiveStats
 from dmpo_explore.inference.loop import InferenceResult
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -32,16 +32,16 @@ def made(
 
 
 def test_nothing_yet() -> None:
-    count = Tally(RECORD).count()
+    count = LiveStats(RECORD).count()
     assert (count.images, count.agreed, count.policy, count.measured) == (0, 0, None, None)
     assert count.last == count.timeline == count.moves == count.disagreements == ()
 
 
 def test_sums_and_shares_are_the_records() -> None:
-    tally = Tally(RECORD)
+    stats = LiveStats(RECORD)
     for start in range(0, 200, 50):
-        tally.add(made(range(start, start + 50)))
-    count = tally.count()
+        stats.add(made(range(start, start + 50)))
+    count = stats.count()
     assert (count.images, count.agreed, count.full_agreed) == (200, 200, 200)
     m = count.measured
     assert m is not None and m.calls == 4
@@ -49,7 +49,7 @@ def test_sums_and_shares_are_the_records() -> None:
     assert m.exits == tuple(np.bincount(exits, minlength=4))
     assert m.accuracy == RECORD.correct[np.arange(200), exits].mean()
     assert m.full_accuracy == RECORD.correct[:, -1].mean()
-    assert m.promised == pytest.approx(1 / RECORD.flops_fraction[exits].mean())
+    assert m.expected_speed_up == pytest.approx(1 / RECORD.flops_fraction[exits].mean())
     assert (m.early.rate, m.full.rate, m.speed_up) == (50.0, 25.0, 2.0)
     assert [point.answered for point in count.timeline] == [50, 100, 150, 200]
     assert count.timeline[-1].shares == pytest.approx(np.array(m.exits) / 200)
@@ -58,11 +58,11 @@ def test_sums_and_shares_are_the_records() -> None:
 
 
 def test_speed_is_a_ratio_of_sums_and_its_spread_one_of_calls() -> None:
-    tally = Tally(RECORD)
+    stats = LiveStats(RECORD)
     early, full = [1.0, 1.0, 1.0, 5.0], [2.0, 3.0, 4.0, 5.0]
     for i in range(4):
-        tally.add(made(range(10 * i, 10 * i + 10), early_s=early[i], full_s=full[i]))
-    m = tally.count().measured
+        stats.add(made(range(10 * i, 10 * i + 10), early_s=early[i], full_s=full[i]))
+    m = stats.count().measured
     assert m is not None and m.speed_up == pytest.approx(14 / 8)
     assert (m.low, m.high) == pytest.approx(tuple(np.quantile([2, 3, 4, 1], (0.1, 0.9))))
     assert (m.early.p50, m.early.p95) == pytest.approx(tuple(np.quantile(early, (0.5, 0.95))))
@@ -70,31 +70,31 @@ def test_speed_is_a_ratio_of_sums_and_its_spread_one_of_calls() -> None:
 
 
 def test_a_smaller_call_counts_for_the_rate_but_not_for_the_latency() -> None:
-    tally = Tally(RECORD)
-    tally.add(made(range(10), early_s=1.0))
-    tally.add(made(range(10, 13), early_s=0.1))
-    m = tally.count().measured
+    stats = LiveStats(RECORD)
+    stats.add(made(range(10), early_s=1.0))
+    stats.add(made(range(10, 13), early_s=0.1))
+    m = stats.count().measured
     assert m is not None and m.early.p50 == m.early.p95 == 1.0
     assert (m.low, m.high) == pytest.approx(tuple(np.quantile([2, 20], (0.1, 0.9))))  # for the ratio all calls count
     assert m.early.images == 13 and m.early.seconds == pytest.approx(1.1)
 
 
 def test_another_policy_begins_a_stretch_and_agreement_goes_on() -> None:
-    tally, other = Tally(RECORD), ConfidencePolicy((0.95,))
-    tally.add(made(range(100)))
-    tally.add(made(range(100, 150), other, early_s=4.0))
-    count = tally.count()
+    stats, other = LiveStats(RECORD), ConfidencePolicy((0.95,))
+    stats.add(made(range(100)))
+    stats.add(made(range(100, 150), other, early_s=4.0))
+    count = stats.count()
     assert (count.images, count.agreed, count.policy) == (150, 150, other)
     m = count.measured
     assert m is not None and m.early.images == sum(m.exits) == 50 and m.early.rate == 12.5
     assert m.exits == tuple(np.bincount(other.exits(RECORD)[100:150], minlength=4))
     assert count.moves == ((0, POLICY), (100, other))
-    tally.add(made(range(150, 160), replace(other, fitted={"split": "val"})))  # the same rule
-    assert len(tally.count().moves) == 2
+    stats.add(made(range(150, 160), replace(other, fitted={"split": "val"})))  # the same rule
+    assert len(stats.count().moves) == 2
 
 
 def test_who_leaves_elsewhere_is_kept_with_the_distance_of_its_score() -> None:
-    tally, call = Tally(RECORD), made(range(20, 60))
+    stats, call = LiveStats(RECORD), made(range(20, 60))
     exits, labels = call.early.exit.copy(), call.early.label.copy()
     later = int(np.flatnonzero(exits == 0)[0])
     sooner = int(np.flatnonzero(exits == 2)[0])
@@ -102,8 +102,8 @@ def test_who_leaves_elsewhere_is_kept_with_the_distance_of_its_score() -> None:
     exits[later], exits[sooner] = 1, 1
     labels[later], labels[sooner] = RECORD.prediction[20 + later, 1], RECORD.prediction[20 + sooner, 1]
     labels[renamed] = (labels[renamed] + 1) % 5
-    tally.add(replace(call, early=InferenceResult(exits, labels, call.early.confidence)))
-    count = tally.count()
+    stats.add(replace(call, early=InferenceResult(exits, labels, call.early.confidence)))
+    count = stats.count()
     assert (count.images, count.agreed, count.full_agreed) == (40, 37, 40)
     found = {one.row - 20: one for one in count.disagreements}
     assert set(found) == {later, sooner, renamed}
@@ -117,29 +117,29 @@ def test_who_leaves_elsewhere_is_kept_with_the_distance_of_its_score() -> None:
 
 
 def test_the_full_models_answers_are_compared_too() -> None:
-    tally, call = Tally(RECORD), made(range(10))
+    stats, call = LiveStats(RECORD), made(range(10))
     full = call.full.copy()
     full[3] = (full[3] + 1) % 5
-    tally.add(replace(call, full=full))
-    assert (tally.count().agreed, tally.count().full_agreed) == (10, 9)
+    stats.add(replace(call, full=full))
+    assert (stats.count().agreed, stats.count().full_agreed) == (10, 9)
 
 
 @pytest.mark.parametrize("policy", [PatiencePolicy((2,)), ready_policy("budgeted", 0.5), ready_policy("random", 0.5)])
 def test_any_policy_is_held_against_the_record(policy: Policy) -> None:
-    tally, call = Tally(RECORD), made(range(30, 70), policy)
-    tally.add(call)
-    assert tally.count().agreed == 40
+    stats, call = LiveStats(RECORD), made(range(30, 70), policy)
+    stats.add(call)
+    assert stats.count().agreed == 40
     exits = np.where(call.early.exit == 0, 1, 0)
-    tally.add(replace(call, early=InferenceResult(exits, call.early.label, call.early.confidence)))
-    assert tally.count().agreed == 40
-    distances = [one.distance for one in tally.count().disagreements]
+    stats.add(replace(call, early=InferenceResult(exits, call.early.label, call.early.confidence)))
+    assert stats.count().agreed == 40
+    distances = [one.distance for one in stats.count().disagreements]
     assert distances and all(distance is not None for distance in distances)
 
 
 def test_the_last_answers_come_newest_first() -> None:
-    tally = Tally(RECORD)
-    tally.add(made(range(50)))
-    last = tally.count().last
+    stats = LiveStats(RECORD)
+    stats.add(made(range(50)))
+    last = stats.count().last
     assert [one.row for one in last] == list(range(49, 49 - SHOWN, -1))
     exit = int(POLICY.exits(RECORD)[49])
     assert (last[0].exit, last[0].label) == (exit, RECORD.prediction[49, exit])
@@ -147,11 +147,11 @@ def test_the_last_answers_come_newest_first() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    tally = Tally(RECORD)
+    stats = LiveStats(RECORD)
     for i in range(CALLS + 50):
         call = made([i % 200], ConfidencePolicy((i % 50 / 50,)))
-        tally.add(replace(call, early=replace(call.early, label=call.early.label + 1)))
-    count = tally.count()
+        stats.add(replace(call, early=replace(call.early, label=call.early.label + 1)))
+    count = stats.count()
     assert len(count.timeline) == CALLS and count.timeline[-1].answered == count.images == CALLS + 50
     assert len(count.last) == len(count.moves) == len(count.disagreements) == SHOWN
     assert count.agreed == 0 and count.moves[-1][0] == CALLS + 49
@@ -159,7 +159,7 @@ def test_memory_is_bounded() -> None:
 
 def test_a_single_exit_has_nothing_to_gain() -> None:
     record = make_record(30, n_exits=1)
-    tally, nobody = Tally(record), ConfidencePolicy((ConfidencePolicy.threshold_none,))
-    tally.add(made(range(30), nobody, 2.0, 2.0, record))
-    m = tally.count().measured
-    assert m is not None and m.exits == (30,) and m.speed_up == 1.0 and tally.count().agreed == 30
+    stats, nobody = LiveStats(record), ConfidencePolicy((ConfidencePolicy.threshold_none,))
+    stats.add(made(range(30), nobody, 2.0, 2.0, record))
+    m = stats.count().measured
+    assert m is not None and m.exits == (30,) and m.speed_up == 1.0 and stats.count().agreed == 30

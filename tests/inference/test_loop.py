@@ -1,4 +1,4 @@
-"""The loop of leaving on made-up steps: order, queues and their bound, one transfer an exit, numpy and torch alike."""
+"""The early-exit loop on made-up steps: order, queues and their bound, one transfer an exit, numpy and torch alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.inference import loop
-from dmpo_explore.inference.loop import Group, Queue, Router, images_in, route, route_stream
+from dmpo_explore.inference.loop import EarlyExitLoop, n_images_in, run_early_exit, stream_early_exit
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
@@ -45,7 +45,7 @@ class Steps:
     def __getitem__(self, k: int) -> Any:
         def step(x: Any, side: Any) -> tuple[Any, Any, Any]:
             rows = np.asarray(x)
-            assert (rows[:, 1] == k).all()  # nobody skips a stage, nobody repeats one
+            assert (rows[:, 1] == k).all()  # no image skips or repeats a stage
             assert side is None if k == 0 else bool((side == k).all())
             self.sizes[k].append(len(x))
             logits = self.logits[rows[:, 0], k]
@@ -86,7 +86,7 @@ def test_executed_equals_simulated(name: str, library: Any) -> None:
     policy, steps = ready(name), Steps(library=library)
     expected = policy.exits(RECORD)
     assert len(set(expected.tolist())) > 1 or name == "fixed"
-    assert_as_recorded(route(list(steps), steps.images(), policy), policy)
+    assert_as_recorded(run_early_exit(list(steps), steps.images(), policy), policy)
     assert [sum(sizes) for sizes in steps.sizes] == [int((expected >= k).sum()) for k in range(K)]
 
 
@@ -97,7 +97,7 @@ def test_a_stream_equals_the_record(name: str, refill: bool, library: Any) -> No
     policy, steps = ready(name), Steps(library=library)
     images = steps.images()
     batches = [images[i : i + 16] for i in range(0, B, 16)]
-    assert_as_recorded(route_stream(list(steps), batches, policy, refill=refill), policy)
+    assert_as_recorded(stream_early_exit(list(steps), batches, policy, refill=refill), policy)
     if refill:  # every batch is full but the last one of each stage
         for sizes in steps.sizes[1:]:
             assert all(size == 16 for size in sizes[:-1])
@@ -116,7 +116,7 @@ def test_order_and_answers_do_not_depend_on_the_batches(
     def watch(done: int, total: int) -> None:
         waiting.append(sum(len(b) for b in batches) - done)
 
-    out = route_stream(list(steps), batches, policy, refill=refill, batch_size=batch_size, progress=watch)
+    out = stream_early_exit(list(steps), batches, policy, refill=refill, batch_size=batch_size, progress=watch)
     part = RECORD.subset(slice(n))
     np.testing.assert_array_equal(out.exit, policy.exits(part))
     assert waiting[-1] == 0
@@ -141,7 +141,7 @@ def test_what_waits_is_bounded(sizes: list[int], batch_size: int, threshold: flo
         nonlocal done
         done = answered
 
-    route_stream(
+    stream_early_exit(
         list(steps), coming(), ConfidencePolicy((threshold,)), refill=True, batch_size=batch_size, progress=watch
     )
     assert done == came == n
@@ -152,13 +152,13 @@ def test_progress_tells_done_and_total() -> None:
     steps = Steps()
     policy = ConfidencePolicy((0.0,))
     batches = [steps.images()[i : i + 40] for i in range(0, B, 40)]
-    route_stream(list(steps), batches, policy, progress=lambda done, total: calls.append((done, total)), total=B)
+    stream_early_exit(list(steps), batches, policy, progress=lambda done, total: calls.append((done, total)), total=B)
     assert calls == [(40, B), (80, B), (90, B)]
 
 
 @pytest.mark.parametrize("name", ["confidence", "patience"])
 def test_an_exit_costs_one_transfer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a device: one per exit that somebody reaches, and two for all the answers; nothing is uploaded."""
+    """On a device: one per exit that is reached, and two for all the answers; nothing is uploaded."""
     moved = 0
     host = loop._host
 
@@ -170,7 +170,7 @@ def test_an_exit_costs_one_transfer(name: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(loop, "_host", counted)
     steps = Steps(library=torch)
     policy = ready(name)
-    route(list(steps), steps.images(), policy)
+    run_early_exit(list(steps), steps.images(), policy)
     assert K - 1 in policy.exits(RECORD)
     assert moved == K + 2
 
@@ -185,7 +185,7 @@ def test_only_what_the_policy_reads_is_computed(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(PatiencePolicy, "read", watched)
     steps = Steps()
-    route(list(steps), steps.images(), PatiencePolicy((1,)))
+    run_early_exit(list(steps), steps.images(), PatiencePolicy((1,)))
     assert sum(n for n, more in asked if more == ("confidence",)) == B  # once each, when they leave
     assert {more for _, more in asked} == {(), ("confidence",)}
 
@@ -197,40 +197,46 @@ def test_what_is_no_number_is_refused(bad: float, library: Any) -> None:
     steps.logits = steps.logits.copy()
     steps.logits[3, 1, 2] = bad
     with pytest.raises(ValueError, match="exit 2 gave NaN or infinite logits"):
-        route(list(steps), steps.images(), ConfidencePolicy((1.01,)))
-    assert route(list(steps), steps.images(), ConfidencePolicy((0.0,))).exit.tolist() == [0] * B  # nobody gets there
+        run_early_exit(list(steps), steps.images(), ConfidencePolicy((1.01,)))
+    assert (
+        run_early_exit(list(steps), steps.images(), ConfidencePolicy((0.0,))).exit.tolist() == [0] * B
+    )  # nobody gets there
 
 
 def test_wrong_policies_are_refused() -> None:
     steps = list(Steps())
     with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
-        Router(steps, ConfidencePolicy((0.5, 0.5)))
+        EarlyExitLoop(steps, ConfidencePolicy((0.5, 0.5)))
     with pytest.raises(ValueError, match="'oracle' reads the labels"):
-        Router(steps, OraclePolicy((2,)))
+        EarlyExitLoop(steps, OraclePolicy((2,)))
     assert not POLICIES["oracle"].deployable
 
 
 def test_a_stream_needs_images_and_a_batch_size() -> None:
     steps = Steps()
     with pytest.raises(ValueError, match="no images came"):
-        route_stream(list(steps), [], ConfidencePolicy((0.5,)))
+        stream_early_exit(list(steps), [], ConfidencePolicy((0.5,)))
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
-        route_stream(list(steps), [steps.images()], ConfidencePolicy((0.5,)), refill=True, batch_size=0)
+        stream_early_exit(list(steps), [steps.images()], ConfidencePolicy((0.5,)), refill=True, batch_size=0)
 
 
-def test_a_queue_is_first_in_first_out() -> None:
-    queue = Queue()
-    for start in (0, 5, 7):
-        rows = np.arange(start, start + {0: 5, 5: 2, 7: 3}[start])
-        queue.put(Group(rows, rows * 10, rows * 100, (rows * 1000,)))
-    taken = []
-    for n in (3, 4, 9):
-        group = queue.get(n)
-        assert (group.x == group.rows * 10).all() and (group.side == group.rows * 100).all()
-        assert (group.memory[0] == group.rows * 1000).all()
-        taken.append(group.rows.tolist())
-    assert taken == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
-    assert len(queue) == 0
+@pytest.mark.parametrize("refill", [False, True])
+def test_a_stream_makes_the_policys_state_in_linear_time(refill: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows made over the whole stream stay below a constant times the images, whatever the number of batches."""
+    made = 0
+    start = PatiencePolicy.start
+
+    def counted(self: Any, n: int, like: Any) -> Any:
+        nonlocal made
+        made += n
+        return start(self, n, like)
+
+    monkeypatch.setattr(PatiencePolicy, "start", counted)
+    steps = Steps()
+    batches = [steps.images()[i : i + 1] for i in range(B)]
+    policy = PatiencePolicy((1,))
+    assert_as_recorded(stream_early_exit(list(steps), batches, policy, refill=refill), policy)
+    assert B <= made <= 4 * B  # B (B + 1) / 2 = 4095 rows before
 
 
 def test_a_data_set_that_cannot_say_how_large_it_is() -> None:
@@ -238,6 +244,6 @@ def test_a_data_set_that_cannot_say_how_large_it_is() -> None:
         def __iter__(self) -> Any:
             return iter(())
 
-    assert images_in(type("Loader", (), {"dataset": Endless()})()) == 0
-    assert images_in([]) == 0
-    assert images_in(type("Loader", (), {"dataset": [1, 2, 3]})()) == 3
+    assert n_images_in(type("Loader", (), {"dataset": Endless()})()) == 0
+    assert n_images_in([]) == 0
+    assert n_images_in(type("Loader", (), {"dataset": [1, 2, 3]})()) == 3

@@ -110,7 +110,7 @@ def test_pictures_are_prepared_as_in_training(exported: tuple[Any, Path, Policy]
     grey_level = 1 / 255 / min(model.preprocess.std)
     assert np.abs(prepared - expected).max() <= 1.01 * grey_level
     assert np.abs(prepared - expected).mean() < 0.1 * grey_level
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         engine.prepare([])
 
 

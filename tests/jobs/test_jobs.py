@@ -24,7 +24,8 @@ from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.jobs.progress import read_progress
 from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.runs.weights_file import WEIGHTS, read_weights
+from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.weights_file import WEIGHTS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 CONFIG = tiny_config(epochs=12)

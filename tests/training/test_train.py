@@ -26,7 +26,7 @@ from dmpo_explore.policies.catalogue import read_policies, write_policies
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import BUNDLED_RUNS, load_run
-from dmpo_explore.runs.weights_file import read_weights
+from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training import train as train_module
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult

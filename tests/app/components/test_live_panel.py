@@ -7,12 +7,12 @@ from made_up import HOSTILE
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live_stats import Tally
+from dmpo_explore.inference.live_stats import LiveStats
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 def test_words_for_states_and_thresholds() -> None:
-    count = Tally(make_record(30)).count()
+    count = LiveStats(make_record(30)).count()
     running = dx.inference.Look("running", count, None, None)
     assert "progress" not in live_panel.status(running)  # until stopped: no end to show
     assert 'max="30" value="0"' in live_panel.status(dx.inference.Look("warming up", count, 30, None))

@@ -26,7 +26,7 @@ from visiting import WATCH, Server, Visit, checked
 
 import dmpo_explore as dx
 from dmpo_explore.inference.live import ALIVE, LiveRun, Look
-from dmpo_explore.inference.live_stats import SHOWN, Answer, Disagreement, Tally
+from dmpo_explore.inference.live_stats import SHOWN, Answer, Disagreement, LiveStats
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.utils.files import write_text
 
@@ -43,7 +43,7 @@ def save_weights_of(path: Path, seed: int) -> None:
 
     from dmpo_explore.models.factory import build_model
     from dmpo_explore.runs.store import load_run
-    from dmpo_explore.runs.weights_file import save_weights
+    from dmpo_explore.runs.torch_weights import save_weights
     from dmpo_explore.utils.torch_seeding import seeded
 
     config, names = load_run(path).config, dx.load_images("digits", "test").class_names
@@ -298,7 +298,7 @@ def test_a_link_says_all_and_nonsense_is_said(root: Path) -> None:
 
 
 def test_words_for_states_and_thresholds() -> None:
-    count = Tally(make_record(30)).count()
+    count = LiveStats(make_record(30)).count()
     assert "progress" not in live_panel.status(Look("running", count, None, None))  # until stopped: no end to show
     assert 'max="30" value="0"' in live_panel.status(Look("warming up", count, 30, None))
     nobody, everybody = (

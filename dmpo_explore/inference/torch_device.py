@@ -1,0 +1,42 @@
+"""Description of the device that models run on; importing this file imports no torch, calling it does."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class DeviceFacts(NamedTuple):
+    """Device of `Run.model` with ``device="auto"``: ``cpu`` or the GPU's name, and torch's CPU threads."""
+
+    device: str
+    threads: int
+
+
+def device_facts() -> DeviceFacts:
+    """Name of the GPU, or ``cpu``, and the number of threads that torch uses.
+
+    Example:
+        >>> device_facts().threads >= 1
+        True
+    """
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return DeviceFacts(name, torch.get_num_threads())
+
+
+def describe_device() -> str:
+    """One line: the GPU's name and memory, or the threads that torch uses of the CPU's cores.
+
+    Example:
+        >>> describe_device()  # doctest: +SKIP
+        'CPU, 8 threads on 16 cores'
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        facts = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"

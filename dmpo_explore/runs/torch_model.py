@@ -1,0 +1,70 @@
+"""A run's trained model and its preprocessed images, as torch objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import Config, ModelConfig, Preprocess
+from ..data.images import ImageSet
+from ..data.torch_loaders import make_transform
+from ..models.dmpo import DMPO
+from ..models.factory import build_model, build_reference
+from ..models.merging import merge as merge_tuning
+from ..utils.registry import unknown
+from ..utils.torch_seeding import seeded
+from .torch_weights import read_weights
+from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
+
+
+def load_model(path: Path, config: Config, n_classes: int, device: str = "auto", *, merge: bool = False) -> DMPO:
+    """The trained model in the run folder ``path``, in eval mode; see `Run.model`."""
+    place = find_device(device)
+    state, meta = read_weights(path), read_weights_meta(path)
+    wanted, found = meta.get("backbone_sha256", ""), backbone_sha256(config.model)
+    if wanted != found:
+        raise ValueError(
+            f"run {path.name!r} was trained on {meta.get('backbone')} weights with sha256 {wanted or '(none)'}; "
+            f"weights={config.model.weights!r} now has {found or '(none)'}"
+        )
+    with seeded(config.training.seed):  # as in training, so that random backbones come back
+        model = build_model(config.model, n_classes)
+    try:
+        model.load_trainable(state)
+    except ValueError as error:
+        raise ValueError(f"{path / WEIGHTS}: {error}") from None
+    if merge:
+        merge_tuning(model)
+    return model.to(place).eval()
+
+
+def preprocess_of(config: ModelConfig) -> Preprocess:
+    """The input that a model of this configuration expects; see `Run.preprocess`."""
+    with torch.device("meta"):  # shapes only
+        return build_reference(config, 2).preprocess
+
+
+def stack_inputs(images: ImageSet, preprocess: Preprocess) -> Tensor:
+    """(B, 3, S, S) float32: all images, preprocessed; see `Run.inputs`."""
+    transform = make_transform(preprocess)
+    return torch.stack([transform(images[i]) for i in range(len(images))])
+
+
+def find_device(name: str) -> torch.device:
+    """``auto`` is a GPU if there is one, else the CPU; ValueError: no device of this name, or no usable GPU.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(unknown("device", name, ("auto", "cpu", "cuda"))) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}: there is no usable NVIDIA GPU; use auto or cpu")
+    return device

@@ -1,0 +1,36 @@
+"""The device is described, and describing it is what imports torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dmpo_explore.inference.torch_device import describe_device, device_facts
+
+
+def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        assert describe_device().startswith(f"CPU, {torch.get_num_threads()} thread")
+    facts = SimpleNamespace(name="NVIDIA Something", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    assert describe_device() == "NVIDIA Something, 80 GiB"
+
+
+def test_the_facts_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_facts() == ("cpu", torch.get_num_threads())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Something")
+    assert device_facts().device == "NVIDIA Something"
+
+
+def test_importing_it_imports_no_torch() -> None:
+    code = "import sys, dmpo_explore.inference.torch_device; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
