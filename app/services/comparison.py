@@ -107,7 +107,7 @@ def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
 
 
 def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
-    """`figures_compare.accuracy_difference_figure` on budgets that all runs can meet; None if no run can vary."""
+    """`dx.figures.accuracy_difference_figure` on budgets that all runs can meet; None if no run can vary."""
     costs = [side.record.flops_fraction for side in sides if side.budget is not None]
     if not costs:
         return None

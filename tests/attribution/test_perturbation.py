@@ -7,6 +7,9 @@ import torch
 from small_model import made, pictures
 
 from dmpo_explore.attribution.attribute import attribute
+from dmpo_explore.attribution.exit_model import ExitView
+from dmpo_explore.attribution.perturbation import occlusion, occlusion_rows
+from dmpo_explore.attribution.query import Query
 
 EXIT, TARGET = 1, 2
 
@@ -19,3 +22,12 @@ def test_ablation_is_the_drop_of_the_logit() -> None:
     with torch.no_grad():
         drop = model(x)[0, EXIT, TARGET] - model(hidden)[0, EXIT, TARGET]
     assert found.tokens[1, 0] == pytest.approx(float(drop), abs=1e-5)
+
+
+def test_occlusion_runs_as_many_images_as_its_progress_expects() -> None:
+    model, x, rows = made(predictor="linear").requires_grad_(False), pictures(1), list[int]()
+    view = ExitView(model, EXIT)
+    view.on_rows = rows.append
+    query = Query(view, x, torch.zeros_like(x), TARGET)
+    assert occlusion(query).tokens.shape == (2, 2)
+    assert sum(rows) == occlusion_rows(query)

@@ -14,6 +14,8 @@ from torch import Tensor
 from dmpo_explore.attribution.attribute import attribute
 from dmpo_explore.attribution.exit_model import ExitView
 from dmpo_explore.attribution.layers import readable_layer
+from dmpo_explore.attribution.query import Query
+from dmpo_explore.attribution.token_gradients import token_grad_cam
 from dmpo_explore.models.dmpo import DMPO
 
 EXIT, TARGET, STEPS = 1, 2, 60
@@ -68,3 +70,10 @@ def test_a_layer_behind_the_exit_would_give_zeros_silently() -> None:
     assert not found.abs().any()
     with pytest.raises(ValueError, match="layer=5 lies behind exit 1"):
         attribute(model, x[0], 0, TARGET, "layer_integrated_gradients", layer=5)
+
+
+def test_an_earlier_layer_has_its_own_map() -> None:
+    x = pictures(1)
+    maps = [token_grad_cam(Query(ExitView(smooth(), EXIT), x, x * 0, TARGET, layer=block)) for block in (2, 4)]
+    assert [found.layer for found in maps] == ["behind block 2", "behind block 4"]
+    assert not np.allclose(maps[0].tokens, maps[1].tokens)
