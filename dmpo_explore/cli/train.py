@@ -74,7 +74,7 @@ def train(
 
 
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
-    """Train with a bar, a line per epoch and the progress file; Ctrl-C says how to continue."""
+    """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..runs.store import load_run
     from ..training.train import train as train_run
 

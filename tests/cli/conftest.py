@@ -43,11 +43,11 @@ def no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def image_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     (folder / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("b.png", "a.jpg", "more/c.png", ".hidden.png"):
         Image.fromarray(rng.integers(255, size=(20, 30, 3), dtype=np.uint8)).save(folder / name)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder

@@ -1,4 +1,4 @@
-"""`dmpo-explore predict` and `export`."""
+"""`dmpo-explore predict` and `export`, of `cli.deploy`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.runs.store import load_run
 
 
-def test_predict_writes_csv(runs: Path, pictures: Path, tmp_path: Path) -> None:
-    done = call("predict", "mine", pictures, pictures / "b.png", "--threshold", 0.3, "--device", "cpu")
+def test_predict_writes_csv(runs: Path, image_folder: Path, tmp_path: Path) -> None:
+    done = call("predict", "mine", image_folder, image_folder / "b.png", "--threshold", 0.3, "--device", "cpu")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [Path(row["file"]).name for row in rows] == ["a.jpg", "b.png", "c.png", "b.png"]
     assert rows[1] == rows[3]
@@ -24,31 +24,33 @@ def test_predict_writes_csv(runs: Path, pictures: Path, tmp_path: Path) -> None:
         assert row["label"] in "0123456789" and row["exit"] in "12"
         assert (float(row["confidence"]) >= 0.3) or row["exit"] == "2"
     out = tmp_path / "out.csv"
-    silent = call("predict", "mine", pictures, "-o", out, "--device", "cpu", "--batch-size", 2)
+    silent = call("predict", "mine", image_folder, "-o", out, "--device", "cpu", "--batch-size", 2)
     assert silent.stdout == "" and len(out.read_text().splitlines()) == 4
     for target in (["--flops", 0.9], ["--accuracy-drop", 0.1], ["--shares", "0.5,0.5"]):
-        assert len(call("predict", "mine", pictures, *target, "--policy", "entropy").stdout.splitlines()) == 4
+        assert len(call("predict", "mine", image_folder, *target, "--policy", "entropy").stdout.splitlines()) == 4
 
 
-def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, pictures: Path) -> None:
-    whole = (pictures / "b.png").read_bytes()
-    (pictures / "b.png").write_bytes(whole[:60])
-    done = call("predict", "mine", pictures, pictures / "notes.txt", pictures / "none.png", status=1)
+def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, image_folder: Path) -> None:
+    whole = (image_folder / "b.png").read_bytes()
+    (image_folder / "b.png").write_bytes(whole[:60])
+    done = call("predict", "mine", image_folder, image_folder / "notes.txt", image_folder / "none.png", status=1)
     assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(done.stdout))] == ["a.jpg", "c.png"]
     errors = done.stderr.splitlines()
     assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
     assert [name in line for name, line in zip(("b.png", "notes.txt", "none.png"), errors, strict=True)] == [True] * 3
 
 
-def test_predict_refuses_wrong_usage(runs: Path, pictures: Path, tmp_path: Path) -> None:
+def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no pictures" in fails("predict", "mine", tmp_path / "empty")
-    assert "give exactly one of" in fails("predict", "mine", pictures, "--flops", 0.9, "--threshold", 0.5)
+    assert "give exactly one of" in fails("predict", "mine", image_folder, "--flops", 0.9, "--threshold", 0.5)
     assert "Missing argument" in fails("predict", "mine")
     before = listing(tmp_path)
-    assert "thresholds" in fails("predict", "mine", pictures, "--threshold", "0.1,0.2,0.3", "-o", tmp_path / "out.csv")
+    assert "thresholds" in fails(
+        "predict", "mine", image_folder, "--threshold", "0.1,0.2,0.3", "-o", tmp_path / "out.csv"
+    )
     assert listing(tmp_path) == before
-    assert fails("predict", "mine", pictures, "--threshold", 0.5, "-o", pictures)  # a folder
+    assert fails("predict", "mine", image_folder, "--threshold", 0.5, "-o", image_folder)  # a folder
 
 
 def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
@@ -69,13 +71,13 @@ def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None
     assert listing(tmp_path) == before
 
 
-def test_spoilt_weights_of_a_run(runs: Path, pictures: Path) -> None:
+def test_broken_weights_of_a_run(runs: Path, image_folder: Path) -> None:
     for spoiled in (b"no weights", (runs / "mine/weights.safetensors").read_bytes()[:500], None):
         path = runs / "mine" / "weights.safetensors"
         path.unlink() if spoiled is None else path.write_bytes(spoiled)
         before = listing(runs)
-        for command in (["predict", "mine", pictures, "--threshold", 0.5], ["record", "mine", "--force"]):
+        for command in (["predict", "mine", image_folder, "--threshold", 0.5], ["record", "mine", "--force"]):
             assert "weights.safetensors" in fails(*command)
         assert listing(runs) == before
     shutil.copy(runs / "other" / "weights.safetensors", runs / "mine" / "weights.safetensors")
-    assert "not this model's" in fails("predict", "mine", pictures, "--threshold", 0.5)
+    assert "not this model's" in fails("predict", "mine", image_folder, "--threshold", 0.5)

@@ -15,6 +15,7 @@ from synthetic import make_record
 import dmpo_explore
 from dmpo_explore.cli import doctor
 from dmpo_explore.cli.doctor import app_file, diagnose, run_facts
+from dmpo_explore.cli.torch_doctor import device_facts
 from dmpo_explore.config import Config
 
 
@@ -52,6 +53,11 @@ def test_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path = tmp_path / "cache" / "weights" / "vit_small_patch14_dinov2.safetensors"
     path.touch()
     assert diagnose()["weights"]["vit_small_patch14_dinov2"] == str(path)
+
+
+def test_the_device() -> None:
+    facts = device_facts()
+    assert facts["threads"] == torch.get_num_threads() and (facts["device"] == "cpu") != torch.cuda.is_available()
 
 
 def test_the_app_is_found_or_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

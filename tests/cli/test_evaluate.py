@@ -116,7 +116,7 @@ def test_all_policies_and_protocols(runs: Path) -> None:
     call("evaluate", "mine", "--protocol", "anytime", "--accuracy-drop", 0.1, status=2)
 
 
-def test_guarantees_temperatures_and_thresholds_per_exit(runs: Path) -> None:
+def test_risk_control_temperatures_and_thresholds_per_exit(runs: Path) -> None:
     done = call("evaluate", "mine", "--risk", "too_early", "--epsilon", 0.001, "--json")
     row = json.loads(done.stdout)
     assert row["certificate"]["certified"] is False and row["mean_exit"] == 2
@@ -126,7 +126,7 @@ def test_guarantees_temperatures_and_thresholds_per_exit(runs: Path) -> None:
     assert "unknown risk 'harm'" in call("evaluate", "mine", "--risk", "harm", status=1).stderr
 
 
-def spoil(name: str) -> Callable[[Path], object]:
+def damage(name: str) -> Callable[[Path], object]:
     """Ways to break a run folder."""
     test = Path("records") / "test"
 
@@ -167,16 +167,16 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-SPOILS = [
+DAMAGES = [
     "confidence.npy is truncated", "labels.npy is a pickle", "margin.npy holds objects", "entropy.npy is missing",
     "labels.npy: a label outside", "prediction.npy: a class outside", "confidence.npy: NaN", "meta.json is cut",
     "meta.json: flops do not rise", "meta.json: another version", "config.json is cut",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SPOILS)
-def test_a_spoilt_run_is_one_error_naming_the_file(runs: Path, name: str) -> None:
-    spoil(name)(runs / "mine")
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_broken_run_is_one_error_naming_the_file(runs: Path, name: str) -> None:
+    damage(name)(runs / "mine")
     before = listing(runs)
     file = name.split()[0].rstrip(":")
     assert file in fails("evaluate", "mine", "--threshold", 0.5)

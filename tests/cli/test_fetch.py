@@ -12,24 +12,24 @@ from calls import call
 
 
 def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, Any]] = []
+    fetched: list[tuple[str, Any]] = []
 
     def weights(name: str, progress: Callable[[str, int, int], None]) -> Path:
         progress("download", 1, 2)
-        asked.append(("weights", name))
+        fetched.append(("weights", name))
         return tmp_path / name
 
     monkeypatch.setattr("dmpo_explore.pretrained.weights.fetch_weights", weights)
     monkeypatch.setattr(
-        "dmpo_explore.data.images.fetch_data", lambda name, root: asked.append(("data", name)) or tmp_path
+        "dmpo_explore.data.images.fetch_data", lambda name, root: fetched.append(("data", name)) or tmp_path
     )
     answer = json.loads(call("fetch", "--json").stdout)
-    assert asked == [("weights", "vit_small_patch14_dinov2"), ("data", "fashion-mnist")]
+    assert fetched == [("weights", "vit_small_patch14_dinov2"), ("data", "fashion-mnist")]
     assert answer == {
         "weights": {"vit_small_patch14_dinov2": str(tmp_path / "vit_small_patch14_dinov2")},
         "data": {"fashion-mnist": str(tmp_path)},
     }
-    asked.clear()
+    fetched.clear()
     assert "digits: " in call("fetch", "--data", "digits").stdout
     call("fetch", "--backbone", "one", "--backbone", "two")
-    assert asked == [("data", "digits"), ("weights", "one"), ("weights", "two")]
+    assert fetched == [("data", "digits"), ("weights", "one"), ("weights", "two")]

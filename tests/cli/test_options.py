@@ -1,4 +1,4 @@
-"""Every field of the config is an option, and says so truthfully; policy and target are the same options everywhere."""
+"""Every field of the config is an option with its own help; policy and target are the same options everywhere."""
 
 from __future__ import annotations
 
