@@ -26,7 +26,7 @@ from .outcome import Outcome, apply
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)  # where no target is given
 TARGETS = (Target.flops(0.3), Target.flops(0.5), Target.flops(0.7), Target.accuracy_drop(0.01))  # for every policy
-VARIANTS: tuple[dict[str, bool], ...] = ({"per_exit": True}, {"calibrate": True})  # of confidence, beside all
+VARIANTS = {"confidence": ({"per_exit": True}, {"calibrate": True})}  # policy → options that are evaluated too
 PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 
 Row = dict[str, Any]
@@ -104,7 +104,7 @@ def evaluate_runs(
 
 
 def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
-    """Every policy, and `VARIANTS` of confidence, under each of `TARGETS`: rows as of `evaluate_runs`.
+    """Every policy, and its `VARIANTS`, under each of `TARGETS`: rows as of `evaluate_runs`.
 
     What needs logits is left out where val or ``split`` has none; a budget that a run cannot meet is left out too.
 
@@ -118,8 +118,8 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
     for run in map(load_run, runs):
         val, record = run.record("val"), run.record(split)
         logits = val.logits is not None and record.logits is not None
-        variants = [how for how in VARIANTS if logits or "calibrate" not in how]
-        found = [(name, how) for name in POLICIES for how in ({}, *(variants if name == "confidence" else ()))]
+        found = [(name, how) for name in POLICIES for how in ({}, *VARIANTS.get(name, ()))]
+        found = [(name, how) for name, how in found if logits or "calibrate" not in how]
         met = [target for target in TARGETS if _can_meet(target, val)]
         rows += [_row(run, name, replace(t, **how), split, None, strict=True) for name, how in found for t in met]
     return rows

@@ -199,28 +199,28 @@ def single(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> C
 
 def each(record: ExitRecord, policy: Policy, stops: Sequence[Sequence[float]]) -> list[Counts]:
     """For every exit but the last (G, 2K): its stops while the other exits keep ``policy``'s thresholds."""
-    values, wrong = _leaning(record, policy), ~record.correct
-    leaves = values >= _levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
-    nexts = np.full(record.n_images, record.n_exits - 1)  # where an image goes that this exit keeps
+    values, incorrect = _leaning(record, policy), ~record.correct
+    exiting = values >= _levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
+    nexts = np.full(record.n_images, record.n_exits - 1)  # exit of an image that does not exit at this one
     after = []
-    for exit in reversed(range(leaves.shape[1])):
+    for exit in reversed(range(exiting.shape[1])):
         after.append(nexts)
-        nexts = np.where(leaves[:, exit], exit, nexts)
+        nexts = np.where(exiting[:, exit], exit, nexts)
     columns, staying, found = 2 * record.n_exits, np.arange(record.n_images), []
     fixed = np.zeros(columns, np.int64)
-    for exit, later in zip(range(leaves.shape[1]), reversed(after), strict=True):
+    for exit, later in zip(range(exiting.shape[1]), reversed(after), strict=True):
         levels = _levels(policy, stops[exit])
         order = np.argsort(levels)
-        bucket = np.searchsorted(levels[order], values[staying, exit], side="right")  # leaves at stop g if g < bucket
+        bucket = np.searchsorted(levels[order], values[staying, exit], side="right")  # exits at stop g if g < bucket
         size = (len(levels) + 1, columns)
-        leaving = bucket * columns + 2 * exit + wrong[staying, exit]
-        going = bucket * columns + 2 * later[staying] + wrong[staying, later[staying]]
+        leaving = bucket * columns + 2 * exit + incorrect[staying, exit]
+        going = bucket * columns + 2 * later[staying] + incorrect[staying, later[staying]]
         gone, kept = (np.bincount(what, minlength=size[0] * columns).reshape(size) for what in (leaving, going))
         counts = np.empty((len(levels), columns), np.int64)
         counts[order] = fixed + gone[::-1].cumsum(axis=0)[::-1][1:] + kept.cumsum(axis=0)[:-1]
         found.append(counts)
-        now = leaves[staying, exit]
-        fixed = fixed + np.bincount(2 * exit + wrong[staying[now], exit], minlength=columns)
+        now = exiting[staying, exit]
+        fixed = fixed + np.bincount(2 * exit + incorrect[staying[now], exit], minlength=columns)
         staying = staying[~now]
     return found
 
@@ -242,7 +242,7 @@ def positions_of_exits(record: ExitRecord, policy: Policy) -> list[list[float]]:
 
 
 def _leaning(record: ExitRecord, policy: Policy) -> Array:
-    """(B, K−1) float64: the higher, the sooner it leaves; thresholds of `_levels` compare as the policy compares."""
+    """(B, K−1) float64: the higher, the sooner an image exits. `_levels` of thresholds compare as the policy does."""
     return np.asarray(policy.values(record).astype(np.float64) * (-1 if policy.falling else 1))
 
 

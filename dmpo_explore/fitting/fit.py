@@ -18,6 +18,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
 from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify
@@ -155,7 +156,7 @@ def cross_validated_gain(
         for per_exit in (False, True):
             exits = fit_policy(fitted_on, policy, per_exit=per_exit, **bound).exits(held_out)  # type: ignore[arg-type]
             numbers += [
-                held_out.correct[np.arange(held_out.n_images), exits].mean(),
+                at_exits(held_out.correct, exits).mean(),
                 held_out.flops_fraction[exits].mean(),
             ]
         curve = sweep(held_out, learned_policy(fitted_on, policy))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
 from ..utils.registry import lookup
 from ..utils.typing import Array
 
@@ -24,12 +25,12 @@ from ..utils.typing import Array
 def too_early(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
     """(B,) early-exit error: incorrect where the last exit is correct."""
     right = record.correct
-    return np.asarray(right[:, -1] & ~right[np.arange(record.n_images), exits])
+    return np.asarray(right[:, -1] & ~at_exits(right, exits))
 
 
 def disagreement(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
     """(B,) another prediction than the last exit's; no labels are needed."""
-    return np.asarray(record.prediction[np.arange(record.n_images), exits] != record.prediction[:, -1])
+    return np.asarray(at_exits(record.prediction, exits) != record.prediction[:, -1])
 
 
 RISKS: dict[str, Callable[[ExitRecord, Array], npt.NDArray[np.bool_]]] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
 from ..utils.typing import Array, Ints
 
 
@@ -28,7 +29,7 @@ class Candidates:
 
 def count_answers(record: ExitRecord, exits: Array) -> Ints:
     """(K, 2): images that exit at each exit, correct and incorrect, when they exit at ``exits`` (B,)."""
-    incorrect = record.prediction[np.arange(record.n_images), exits] != record.labels
+    incorrect = at_exits(record.prediction, exits) != record.labels
     return np.bincount(2 * exits + incorrect, minlength=2 * record.n_exits).reshape(-1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Exit records: every exit's answer about every image of a split, written once, read many times."""
+"""Exit records: scores of every image at every exit of a split, written once and read many times."""
 
 import lazy_loader
 

@@ -1,17 +1,6 @@
-from .record import ATTRIBUTES as ATTRIBUTES
 from .record import ExitRecord as ExitRecord
 from .record import RecordMeta as RecordMeta
-from .validation import _TEXT as _TEXT
 from .validation import FILES as FILES
 from .validation import FORMAT_VERSION as FORMAT_VERSION
-from .validation import META_FIELDS as META_FIELDS
 from .validation import OPTIONAL as OPTIONAL
-from .validation import PIECE as PIECE
 from .validation import SCORE_TYPES as SCORE_TYPES
-from .validation import SLACK as SLACK
-from .validation import Kind as Kind
-from .validation import array_problems as array_problems
-from .validation import logits_problems as logits_problems
-from .validation import meta_problems as meta_problems
-from .validation import open_array as open_array
-from .validation import problems as problems

@@ -1,8 +1,8 @@
-"""ExitRecord: what every exit said about every image of a split; run once, ask many.
+"""Exit record: predictions and scores of every image of a split at every exit, as a folder of arrays.
 
 In: a folder ``records/<split>/`` with meta.json, labels.npy, scores/{prediction,confidence,entropy,margin}.npy and, if
-there, indices.npy and logits.npy. Out: memory-mapped arrays. Nothing is ever unpickled. A folder without logits and
-indices is a complete record: anyone can bring the scores of a model that is not ours.
+present, indices.npy and logits.npy. Out: memory-mapped arrays. Nothing is ever unpickled. A folder without logits and
+indices is a complete record, so that scores of any other model can be recorded too. meta.json has a ``format_version``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,22 @@ ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where t
 
 @dataclass(frozen=True, eq=False)
 class RecordMeta:
-    """Where a record comes from and what its exits cost.
+    """Data, exits and FLOPs of a record: the facts in its meta.json.
 
     Args:
-        data, split: of the images; indices: (B,) int64, their positions in the source's split, or None.
+        data, split: of the images. indices: (B,) int64, their positions in the source's split, or None.
         class_names: C names. exit_blocks: K block numbers, rising, counted from 1 (``exits`` in meta.json).
-        flops: (K,) cumulative FLOPs of leaving at each exit, everything run so far counted, rising.
-        reference_flops: of the plain backbone with one linear predictor at the same image size.
+        flops: (K,) cumulative FLOPs of an image that exits at each exit, everything that ran counted; rising.
+        reference_flops: FLOPs of the plain backbone with one linear predictor at the same image size.
+        flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> meta = dx.load_run("demo").record("test").meta
+        >>> meta.data, meta.split, meta.exit_blocks
+        ('fashion-mnist', 'test', (2, 4, 6, 8, 10, 12))
+        >>> RecordMeta.from_dict(meta.to_dict()).to_dict() == meta.to_dict()
+        True
     """
 
     data: str
@@ -56,7 +65,7 @@ class RecordMeta:
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "meta.json", indices: Array | None = None) -> RecordMeta:
-        """Read and check ``to_dict``'s values; raises ValueError naming ``where`` and the bad key."""
+        """Read and check `to_dict`'s values, of this ``format_version``; ValueError names ``where`` and the bad key."""
         _raise_first(meta_problems(values, where))
         known: dict[str, Any] = {
             ATTRIBUTES.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in META_FIELDS
@@ -66,11 +75,21 @@ class RecordMeta:
 
 @dataclass(frozen=True, eq=False)
 class ExitRecord:
-    """Scores of B images at K exits.
+    """Predictions and scores of B images at K exits.
 
     Args:
-        labels: (B,) int64. prediction: (B, K) int32. confidence, entropy (nats), margin: (B, K) float32.
-        logits: (B, K, C) float16 or None. meta: see `RecordMeta`.
+        labels: (B,) int64, the true classes, 0-based. prediction: (B, K) int32, the class with the largest logit.
+        confidence: (B, K) float32, largest softmax probability. margin: (B, K) float32, it minus the second largest.
+        entropy: (B, K) float32, of the softmax probabilities, in nats.
+        logits: (B, K, C) float16, or None; only temperatures need them. meta: see `RecordMeta`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> record.n_images, record.n_exits, record.confidence.shape
+        (10000, 6, (10000, 6))
+        >>> round(float(record.correct[:, -1].mean()), 4)  # accuracy of the last exit
+        0.9147
     """
 
     labels: Array
@@ -93,12 +112,12 @@ class ExitRecord:
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
-        """(B, K): whether each exit is right."""
+        """(B, K) whether each exit's prediction is correct."""
         return np.asarray(self.prediction == self.labels[:, None])
 
     @property
     def flops_fraction(self) -> npt.NDArray[np.float64]:
-        """(K,): the cost of leaving at each exit relative to ``reference_flops``; may exceed 1."""
+        """(K,) FLOPs of an image that exits at each exit, relative to ``reference_flops``; may exceed 1."""
         return np.asarray(self.meta.flops, np.float64) / self.meta.reference_flops
 
     def score(self, name: str) -> Array:
@@ -108,7 +127,13 @@ class ExitRecord:
         return np.asarray(getattr(self, name))
 
     def subset(self, rows: Any) -> ExitRecord:
-        """The record of some images only; ``rows`` indexes the first axis (integers, mask or slice)."""
+        """The record of some images; ``rows`` indexes the first axis (integers, mask or slice).
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").record("test").subset(slice(0, 10)).n_images
+            10
+        """
         arrays = {name: getattr(self, name)[rows] for name in ("labels", *SCORE_TYPES)}
         logits = None if self.logits is None else self.logits[rows]
         indices = None if self.meta.indices is None else self.meta.indices[rows]
@@ -118,7 +143,7 @@ class ExitRecord:
         """Check and write the record as folder ``path``, whole or not at all.
 
         Raises:
-            FileExistsError: ``path`` exists (with ``force``: and is not a record, so it is not ours to replace).
+            FileExistsError: ``path`` exists; with ``force``: it exists and is not a record.
             ValueError: as in `load`, and NaN or infinite logits.
         """
         path = Path(path)
@@ -141,12 +166,18 @@ class ExitRecord:
 
     @classmethod
     def load(cls, path: str | Path) -> ExitRecord:
-        """Map the record in folder ``path``; logits are not read, see `calibration`.
+        """The record in folder ``path``, memory-mapped and checked; the values of logits are checked on use.
 
         Raises:
             FileNotFoundError: no such folder, or a file is missing from it (named).
-            ValueError: a file is not what it claims: foreign, truncated, pickled, wrong type or shape, NaN or
-                impossible scores, labels or predictions outside the classes, costs that do not rise. The file is named.
+            ValueError: another ``format_version``, or a bad file, named: foreign, truncated, pickled, wrong type or
+                shape, NaN or impossible scores, labels or predictions outside the classes, FLOPs that do not rise.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> folder = dx.load_run("demo").path / "records" / "test"
+            >>> ExitRecord.load(folder).n_images
+            10000
         """
         path = Path(path)
         if not path.is_dir():
@@ -162,7 +193,13 @@ class ExitRecord:
 
     @staticmethod
     def problems(path: str | Path) -> list[str]:
-        """Everything that keeps folder ``path`` from being a record, not only the first; its logits are read too."""
+        """Every reason why folder ``path`` is not a valid record, logits included; empty if it is one.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> ExitRecord.problems(dx.load_run("demo").path / "records" / "test")
+            []
+        """
         return validation.problems(path)
 
 

@@ -1,9 +1,9 @@
-"""What a record folder must hold, and everything that is wrong with one.
+"""Validation of record folders: required files, types, shapes and value ranges.
 
 In: the values of meta.json and the arrays of a record, or a folder. Out: problems, each a built-in exception whose
-message names the file, the bad value and what it must be. `ExitRecord.load` raises the first, `problems` lists all.
-Logits, much the largest part, are read only where a record is written or asked for its problems, and by those who use
-them. Nothing is ever unpickled.
+message names the file, the bad value and the valid ones. `ExitRecord.load` raises the first, `problems` lists all.
+Logits, by far the largest part, are read only when a record is written, when all problems are listed, and where they
+are used. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SCORE_TYPES: dict[str, Any] = {
 }
 FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind for name, kind in SCORE_TYPES.items()}
 OPTIONAL: dict[str, Any] = {"logits.npy": np.float16, "indices.npy": np.int64}
-PIECE = 2**23  # logits that are looked at together: 16 MiB
+PIECE = 2**23  # logits that are checked together: 16 MiB
 SLACK = 1e-4  # how far rounding may push a score out of its range
 
 
 def problems(path: str | Path) -> list[str]:
-    """Everything that keeps folder ``path`` from being a record, in words; empty if it is one."""
+    """Every reason why folder ``path`` is not a valid record, as sentences; empty if it is one."""
     path, found = Path(path), list[str]()
     if not path.is_dir():
         return [f"no record folder {path}"]
@@ -69,12 +69,12 @@ def open_array(path: Path) -> Array:
 def array_problems(
     arrays: Mapping[str, Array], n_classes: int | None, n_exits: int | None, path: Path, *, read_logits: bool
 ) -> Iterator[ValueError]:
-    """What is wrong with a record's arrays.
+    """Problems of a record's arrays: form first, then values.
 
     Args:
         arrays: file → array, those that could be read. path: the folder, for messages.
         n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and what depends
-            on C is left out. read_logits: look at every one of them, see `logits_problems`; else only at their form.
+            on C is left out. read_logits: check every value of the logits, see `logits_problems`; else their form.
     """
     labels = arrays.get("labels.npy")
     if labels is not None and (labels.ndim != 1 or not labels.size):
@@ -125,7 +125,7 @@ def _range_problems(array: Array, low: float, high: float, text: str, path: Path
 
 
 def logits_problems(logits: Array, where: object) -> Iterator[ValueError]:
-    """The first image with NaN or infinite logits (B,K,C), looked for in pieces, as they may be large."""
+    """The first image with NaN or infinite logits (B, K, C), searched in pieces, as they may be large."""
     piece = max(1, PIECE // max(1, logits[0].size))
     for start in range(0, len(logits), piece):
         bad = ~np.isfinite(logits[start : start + piece]).all(axis=(1, 2))
@@ -149,7 +149,7 @@ def _length(values: Any, key: str) -> int | None:
 
 
 def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
-    """What is wrong with the values of meta.json; ``where`` is named in every message."""
+    """Problems of the values of meta.json; ``where`` is named in every message."""
     if not isinstance(values, dict):
         yield ValueError(f"{where} must hold a JSON object, not {type(values).__name__}")
         return
@@ -172,7 +172,7 @@ def _short(value: object) -> str:
 
 
 class Kind(NamedTuple):
-    """A JSON value's expected form: how to say it and how to test it."""
+    """The expected form of a JSON value: its description and its test."""
 
     text: str
     fits: Callable[[Any], bool]

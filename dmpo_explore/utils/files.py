@@ -1,4 +1,7 @@
-"""Files that are whole or absent: write under a temporary name beside the target, then rename."""
+"""Atomic files and folders, JSON, SHA-256, and the cache folder.
+
+A file or folder is written under a temporary name beside its place and renamed, so that it is whole or absent.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,15 @@ import platformdirs
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path``, on error it is removed."""
+    """A temporary path beside ``path`` that replaces ``path`` on success and is removed on an error.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> with atomic_file(path) as temporary:
+        ...     _ = temporary.write_text("done")
+        >>> path.read_text()
+        'done'
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
@@ -32,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; on success it replaces ``path``, on error it is removed."""
+    """A temporary folder beside ``path`` that replaces ``path`` on success and is removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     old = temporary.with_suffix(".old")
@@ -58,7 +69,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; NaN and infinity are refused (they are not JSON)."""
+    """Write ``value`` as indented JSON, whole or not at all.
+
+    Raises:
+        ValueError: NaN or infinity, which are not JSON.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "value.json"
+        >>> write_json(path, {"exits": 4})
+        >>> read_json(path)
+        {'exits': 4}
+    """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -80,12 +101,19 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
+    """SHA-256 of a file in hexadecimal digits, read in pieces.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "empty"
+        >>> path.touch()
+        >>> sha256(path)[:16]
+        'e3b0c44298fc1c14'
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def cache_dir() -> Path:
-    """Folder for what is fetched: ``DMPO_EXPLORE_CACHE`` where it is set, else the user's cache. Not created here."""
+    """Folder of downloads: ``DMPO_EXPLORE_CACHE`` where it is set, else the user's cache; it need not exist."""
     own = os.environ.get("DMPO_EXPLORE_CACHE", "").strip()
     return Path(own).expanduser() if own else Path(platformdirs.user_cache_dir("dmpo-explore", appauthor=False))

@@ -1,4 +1,4 @@
-"""Progress callbacks."""
+"""Type of progress callbacks: done and total, in whatever is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Look a name up in a plain dict; an unknown name raises and lists the valid ones."""
+"""Look-up in registries, which are plain dicts: an unknown name raises and lists the valid ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ T = TypeVar("T")
 
 
 def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
-    """Entry ``name`` of ``registry``; ``kind`` says in the error what was looked for.
+    """Entry ``name`` of ``registry``.
+
+    Args:
+        kind: what a name stands for, used in the error.
 
     Raises:
         ValueError: unknown name; the message lists every valid one.
+
+    Example:
+        >>> lookup({"cls": 1, "mean": 2}, "man", "read-out")
+        Traceback (most recent call last):
+        ...
+        ValueError: unknown read-out 'man'. Did you mean 'mean'? Valid: cls, mean
     """
     if name in registry:
         return registry[name]

@@ -1,6 +1,6 @@
-"""A seed for a while: torch's global generators, of the CPU and of the GPUs in use, as they were afterwards.
+"""Temporary seeding of torch's global random generators, of the CPU and of the GPUs in use.
 
-In: a seed. Out: a block in which what is drawn follows from it, and a random state outside that does not notice.
+In: a seed. Out: a block in which random numbers follow from it; afterwards the generators are as they were.
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` inside; afterwards every generator goes on as if nothing had been drawn.
+    """Seed torch's generators inside the block and restore their states afterwards.
 
-    ``torch.manual_seed`` seeds GPUs too, so their generators are kept where CUDA has been used in this process.
+    ``torch.manual_seed`` seeds GPUs too, so their generators are restored where CUDA has been used in this process.
+
+    Example:
+        >>> with seeded(0):
+        ...     first = torch.rand(3)
+        >>> with seeded(0):
+        ...     again = torch.rand(3)
+        >>> bool((first == again).all())
+        True
     """
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=gpus):

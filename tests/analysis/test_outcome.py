@@ -38,7 +38,7 @@ def test_every_image_is_looked_up_at_its_exit(seed: int, images: int, n_exits: i
 @pytest.mark.parametrize("name", DEPLOYABLE)
 def test_a_policy_is_applied(name: str) -> None:
     record = make_record(60, 4, split="test")
-    policy = ready_policy(name, 2 if POLICIES[name].settings(4) else 0.6)
+    policy = ready_policy(name, (POLICIES[name].settings(4) or (0.6, 0.6))[1])
     outcome = apply(policy, record)
     assert outcome.record is record and outcome.exits.tolist() == policy.exits(record).tolist()
 

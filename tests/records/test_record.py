@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from synthetic import make_meta, make_record
 
+import dmpo_explore
 from dmpo_explore.records.record import SCORE_TYPES, ExitRecord, RecordMeta
+from dmpo_explore.records.validation import FORMAT_VERSION
 
 
 @pytest.fixture
@@ -239,3 +241,20 @@ def test_a_foreign_meta_file_is_named(folder: Path, text: str) -> None:
     (folder / "meta.json").write_text(text)
     with pytest.raises(ValueError, match=r"meta\.json"):
         ExitRecord.load(folder)
+
+
+RUNS = sorted(Path(dmpo_explore.__file__).parent.glob("assets/runs/*/records/*"))
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parts[-3]}-{path.name}")
+def test_bundled_records_are_read_as_they_were_written(path: Path) -> None:
+    """Folders of the first release: keys of meta.json and arrays stay readable whatever attributes are called."""
+    record, on_disk = ExitRecord.load(path), json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    assert on_disk["format_version"] == FORMAT_VERSION == 1
+    assert record.meta.to_dict() == on_disk
+    assert record.meta.exit_blocks == tuple(on_disk["exits"]) and record.n_exits == len(on_disk["exits"])
+    assert record.meta.split == path.name and record.n_images == len(np.load(path / "labels.npy"))
+
+
+def test_there_are_bundled_records() -> None:
+    assert len(RUNS) >= 10
