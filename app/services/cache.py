@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -405,4 +406,6 @@ def folder_trade_off(stamp: FolderStamp, policy: str) -> pd.DataFrame:
 @st.cache_resource(max_entries=256, show_spinner="Choosing the threshold …")
 def folder_fitted(stamp: FolderStamp, policy: str, budget: float) -> dx.Policy:
     """The policy fitted on a folder to a compute budget; raises as `dx.fit_policy`."""
-    return dx.fit_policy(folder_record(stamp), policy, flops=budget)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a test record; the page has a notice for that
+        return dx.fit_policy(folder_record(stamp), policy, flops=budget)

@@ -113,6 +113,8 @@ def val_record(text: str, folder: Path) -> Path | None:
         return None
     if path == folder:
         messages.notice("Both folders are the same: thresholds would be chosen on the images that judge them.")
+    elif theirs.split == "test":
+        messages.notice("The second folder is a test record: numbers on test flatter thresholds that are fitted there.")
     return path
 
 

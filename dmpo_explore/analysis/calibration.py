@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import softmax
 
 from ..fitting.temperature import checked_logits, tempered_record
 from ..records.record import ExitRecord
@@ -58,8 +59,7 @@ def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | 
 def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
     """(B, K, C) softmax of the record's logits at K temperatures (1 if none); raises ValueError without logits."""
     z = checked_logits(record) / np.asarray(temperatures or [1.0] * record.n_exits)[:, None]
-    p = np.exp(z - z.max(axis=2, keepdims=True))
-    return np.asarray(p / p.sum(axis=2, keepdims=True))
+    return np.asarray(softmax(z, axis=2))
 
 
 def reliability_table(record: ExitRecord, bins: int = 15) -> pd.DataFrame:

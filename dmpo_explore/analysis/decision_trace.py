@@ -89,9 +89,9 @@ def trace_decision(record: ExitRecord, policy: Policy, row: int) -> DecisionTrac
         >>> record = dx.load_run("demo").record("test")
         >>> trace = trace_decision(record, dx.POLICIES["confidence"]((0.9,)), 0)
         >>> trace.exit, trace.values.shape
-        (0, (3,))
+        (0, (5,))
         >>> trace.sentence()
-        'SENTENCE'
+        'Exits at exit 1: there its confidence of 93.0% reaches the threshold of 90.0%.'
     """
     policy.check(record.n_exits)
     columns = policy.columns(record.subset([row]))

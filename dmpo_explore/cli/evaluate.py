@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import refuse_beside, target_from, target_options
-from .output import print_result, say
+from .output import print_result, say, warnings_said
 from .root import Flops, Json, app
 
 if TYPE_CHECKING:
@@ -57,14 +57,16 @@ def evaluate(
         beside = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "targets": targets}
         refuse_beside("--all-policies" if all_policies else "--protocol", beside)
     if all_policies:
-        rows = evaluate_policies(runs, split=split)
+        with warnings_said():
+            rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
         return
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
     else:
         how = {name: settings[name] for name in ("per_exit", "calibrate")}
-        rows = evaluate_runs(runs, settings["policy"], targets, split=split, against=against, **how)
+        with warnings_said():
+            rows = evaluate_runs(runs, settings["policy"], targets, split=split, against=against, **how)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows))
     for row in rows:
         if row.get("note"):
@@ -78,7 +80,8 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
     target = target_from(settings) or Target.accuracy_drop(0.0, **how)
-    fitted = fit_run_policy(run, settings["policy"], target)
+    with warnings_said():
+        fitted = fit_run_policy(run, settings["policy"], target)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -100,3 +102,13 @@ def print_result(value: Any, as_json: bool, lines: Sequence[str]) -> None:
 def say(text: str) -> None:
     """A line on stderr."""
     typer.echo(text, err=True)
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """Within it, a warning meant for users (`UserWarning`) is one line on stderr, said once."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in seen):
+        say(f"warning: {text}")

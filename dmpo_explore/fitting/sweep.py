@@ -49,7 +49,7 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
         >>> import dmpo_explore as dx
         >>> swept = sweep(dx.load_run("demo").record("val"), "patience")
         >>> swept.thresholds.tolist(), swept.exit_counts[0].tolist()
-        ([0, 1, 2, 3], [5000, 0, 0, 0])
+        ([0, 1, 2, 3, 4, 5], [5000, 0, 0, 0, 0, 0])
     """
     found = (learned_policy(record, policy) if isinstance(policy, str) else policy).candidates(record)
     flops = realised_flops(found.exit_counts, record)

@@ -1,4 +1,4 @@
-"""Temperature scaling per exit: logits of a record in, temperatures and a tempered record out."""
+"""Temperature scaling per exit (Guo et al. 2017): logits of a record in, temperatures and a tempered record out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from ..policies.scores import SCORES, scores, tempered
 from ..records.record import ExitRecord
@@ -17,12 +18,17 @@ RANGE = (0.02, 50.0)  # of temperatures
 
 
 def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
-    """K temperatures, each the one with the least mean negative log-likelihood on ``record`` (of val), in `RANGE`.
+    """K temperatures in `RANGE`, each with the least mean negative log-likelihood on ``record`` (of val).
 
-    The likelihood is concave in 1/T, so there is one optimum; it is found to six digits by bisection of its slope.
+    The likelihood is concave in 1/T, so there is one optimum. It is the root of the slope, found to six digits.
 
     Raises:
         ValueError: a record without logits, or with NaN or infinite ones.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> fit_temperatures(dx.load_run("demo").record("val"))[:2]
+        (1.08605, 1.09202)
     """
     logits = checked_logits(record)
     return tuple(_temperature(logits[:, k].astype(np.float64), record.labels) for k in range(record.n_exits))
@@ -37,12 +43,11 @@ def _temperature(logits: Array, labels: Array) -> float:
         return own - float(((p * z).sum(axis=1) / p.sum(axis=1)).mean())
 
     low, high = np.log(RANGE)
-    if excess(low) >= 0:  # right throughout: the sharper, the better
+    if excess(low) >= 0:  # correct throughout: the sharper, the better
         return RANGE[0]
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
-    return float(f"{np.exp(high):.6g}")
+    if excess(high) < 0:
+        return RANGE[1]
+    return float(f"{np.exp(brentq(excess, low, high, xtol=1e-12)):.6g}")
 
 
 def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRecord:
@@ -50,6 +55,13 @@ def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRe
 
     Raises:
         ValueError: as `fit_temperatures`; another number of temperatures, or one that is not positive.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> warm = tempered_record(record, [2.0] * record.n_exits)
+        >>> bool(warm.confidence.mean() < record.confidence.mean())
+        True
     """
     if len(temperatures) != record.n_exits:
         raise ValueError(f"{len(temperatures)} temperatures for {record.n_exits} exits")

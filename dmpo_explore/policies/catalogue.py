@@ -88,7 +88,7 @@ def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...
         >>> import dmpo_explore as dx
         >>> policy = learned_policy(dx.load_run("demo").record("val"), "gate")
         >>> len(policy.learned)  # a logistic regression per exit but the last
-        3
+        5
     """
     kind = lookup(POLICIES, name, "policy")
     return kind((kind.threshold_all,), temperatures=temperatures).learn(record)

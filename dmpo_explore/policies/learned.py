@@ -81,7 +81,7 @@ class GatePolicy(ScorePolicy):
         >>> val = dx.load_run("demo").record("val")
         >>> policy = GatePolicy((0.9,)).learn(val)
         >>> len(policy.learned), len(policy.learned[0]) == len(FEATURES) + 1
-        (3, True)
+        (5, True)
         >>> policy.exits(val).shape
         (5000,)
     """
@@ -95,8 +95,7 @@ class GatePolicy(ScorePolicy):
 
     def start(self, n: int, like: Any) -> State:
         """Repetitions and prediction of the exit before, its log-odds and margin, (n,) each."""
-        float32 = array_namespace(like).float32
-        return (zeros(n, like), zeros(n, like), zeros(n, like, float32), zeros(n, like, float32))
+        return (zeros(n, like), zeros(n, like), zeros(n, like, "float32"), zeros(n, like, "float32"))
 
     def features(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[tuple[Any, ...], State]:
         """`FEATURES` of b images, (b,) each, and the new state."""

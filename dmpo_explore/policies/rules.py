@@ -134,10 +134,10 @@ class PatienceConfidencePolicy(ScorePolicy):
         return 1 - (1 - confidence) * half, (count, scores["prediction"])
 
 
-def zeros(n: int, like: Any, kind: Any = None) -> Any:
-    """(n,) zeros of ``like``'s library and device, int32 unless ``kind`` is given."""
+def zeros(n: int, like: Any, dtype: str = "int32") -> Any:
+    """(n,) zeros of ``like``'s library and device: a state to start from."""
     xp = array_namespace(like)
-    return xp.zeros(n, dtype=kind or xp.int32, device=device(like))
+    return xp.zeros(n, dtype=getattr(xp, dtype), device=device(like))
 
 
 def repeats(exit: int, prediction: Any, state: State) -> Any:

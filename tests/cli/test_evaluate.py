@@ -185,3 +185,15 @@ def test_a_broken_run_is_one_error_naming_the_file(runs: Path, name: str) -> Non
         rows = {row["run"]: row for row in json.loads(call("runs", "--json").stdout)}
         assert "config.json" in rows["mine"]["error"] and "error" not in rows["other"]
         assert "broken: " in call("runs").stdout
+
+
+def test_fitting_on_a_test_record_is_one_line_on_stderr(runs: Path) -> None:
+    """A folder that somebody copied: ``records/val`` holds the test split."""
+    for folder in ("val", "test"):
+        make_record(300, split="test").save(runs / "copied" / "records" / folder)
+    (runs / "copied" / "config.json").write_text(Config().to_json())
+    done = call("evaluate", "copied", "--flops", 0.5, "--flops", 0.7, "--json")
+    assert len(json.loads(done.stdout)) == 2
+    assert [line for line in done.stderr.splitlines() if "fitted on a test record" in line and "warning:" in line]
+    assert done.stderr.count("warning:") == 1
+    assert "warning:" not in call("evaluate", "copied", "--threshold", 0.5).stderr

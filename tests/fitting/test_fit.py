@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from synthetic import DEPLOYABLE, make_record, record_from_logits
 from dmpo_explore.fitting.fit import cross_validated_gain, fit_policy
 from dmpo_explore.fitting.risk_control import RISKS, certify
 from dmpo_explore.fitting.sweep import realised_flops, sweep
+from dmpo_explore.fitting.target import Target
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 from dmpo_explore.inference.loop import run_early_exit
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
@@ -372,3 +374,28 @@ def test_nothing_is_fitted_or_certified_on_test(wish: dict[str, Any]) -> None:
     logits = np.random.default_rng(0).normal(size=(40, 4, 5))
     with pytest.raises(ValueError, match=r"test.*val"):
         fit_policy(record_from_logits(logits, np.arange(40) % 5, split="test"), **wish)
+
+
+# -- targets and warnings --
+
+
+def test_a_target_is_what_its_keywords_are() -> None:
+    record = make_record(200, 4, 5)
+    assert fit_policy(record, "entropy", Target.flops(0.5)) == fit_policy(record, policy="entropy", flops=0.5)
+    assert fit_policy(record, "gate", Target.full_depth()).thresholds == (POLICIES["gate"].threshold_none,)
+    with pytest.raises(ValueError, match="not both"):
+        fit_policy(record, "entropy", Target.flops(0.5), flops=0.5)
+
+
+@pytest.mark.parametrize("wish", [{"flops": 0.5}, {"accuracy_drop": 0.01}, {"shares": (0.5, 0.2, 0.2, 0.1)}])
+def test_fitting_on_test_warns(wish: dict[str, Any]) -> None:
+    record = make_record(200, 4, 5, split="test")
+    with pytest.warns(UserWarning, match=r"fitted on a test record.*fit it on val") as seen:
+        fit_policy(record, **wish)
+    assert [Path(warning.filename).name for warning in seen] == [Path(__file__).name]  # where it was called
+
+
+def test_what_fits_nothing_does_not_warn() -> None:
+    record = make_record(200, 4, 5, split="test")
+    assert fit_policy(record, threshold=0.9).thresholds == (0.9,)
+    assert fit_policy(record, target=Target.full_depth()).exits(record).tolist() == [3] * 200

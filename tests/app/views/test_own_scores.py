@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,14 @@ def test_a_second_folder_that_does_not_fit_is_said(
     app = opened(folders[0], tmp_path / "other")
     assert said in texts(app) and len(app.metric) == 4 and "Set by hand" in texts(app)
     assert "Both folders are the same" in texts(opened(folders[0], folders[0]))
+
+
+def test_a_second_folder_of_test_gets_a_notice(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    record = dx.ExitRecord.load(folders[1])
+    replace(record, meta=replace(record.meta, split="test")).save(tmp_path / "other")
+    notice = "The second folder is a test record"
+    assert notice in texts(opened(folders[0], tmp_path / "other"))
+    assert notice not in texts(opened(*folders))
 
 
 def test_a_single_exit_has_nothing_to_choose(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""docs/extending.md is true: its code runs, and the policy that it adds works wherever a policy is used."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from synthetic import make_record
+from typer.testing import CliRunner
+
+import dmpo_explore as dx
+from dmpo_explore.analysis import trace_decision
+from dmpo_explore.analysis.threshold_counts import slider_counts
+from dmpo_explore.models.bypass import BYPASSES
+from dmpo_explore.models.predictors import PREDICTORS
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
+NAME = "mean confidence"
+REGISTRIES: tuple[dict[str, Any], ...] = (dx.POLICIES, BYPASSES, PREDICTORS)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[dict[str, Any]]:
+    """The names that the page's code defines; afterwards the registries are as before."""
+    before, names = [dict(registry) for registry in REGISTRIES], {"__name__": "page"}
+    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(code, names)
+    yield names
+    for registry, old in zip(REGISTRIES, before, strict=True):
+        registry.clear()
+        registry.update(old)
+
+
+def test_the_page_adds_one_part_of_each_kind(page: dict[str, Any]) -> None:
+    assert NAME in dx.POLICIES and "scale" in BYPASSES and "max" in PREDICTORS
+    assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
+    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        assert len(code.strip().splitlines()) <= 35
+
+
+def test_the_new_policy_is_fitted_swept_counted_and_traced(page: dict[str, Any]) -> None:
+    val, test = make_record(400, 4, 5, seed=1), make_record(300, 4, 5, seed=2, split="test")
+    mean = np.cumsum(test.confidence, axis=1, dtype=np.float32) / np.arange(1, 5, dtype=np.float32)
+    for target in (
+        dx.Target.flops(0.5),
+        dx.Target.flops(0.5, per_exit=True),
+        dx.Target.accuracy_drop(0.01, calibrate=True),
+        dx.Target.shares((0.25, 0.25, 0.25, 0.25)),
+        dx.Target.risk("too_early", epsilon=0.05),
+    ):
+        policy = dx.fit_policy(val, NAME, target)
+        assert dx.policy_from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
+        exits = policy.exits(test)
+        if not policy.temperatures:
+            reached = mean[:, :3] >= np.float32([policy.threshold(k) for k in range(3)])
+            assert exits.tolist() == np.where(reached.any(axis=1), reached.argmax(axis=1), 3).tolist()
+        for row in (0, 5, 299):
+            trace = trace_decision(test, policy, row)
+            assert (trace.exit == exits[row] and "mean confidence of" in trace.sentence()) or trace.exit == 3
+        counts = slider_counts(test, policy)
+        assert all(slider.counts.sum() == 300 * len(slider.counts) for slider in counts.sliders)
+    curve = dx.trade_off(test, NAME)
+    assert curve["flops_fraction"].is_monotonic_increasing and len(curve) > 50
+
+
+def test_the_new_policy_stops_a_live_model_where_its_record_says(page: dict[str, Any], tmp_path: Path) -> None:
+    model = page["model"].eval()
+    images = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    record = dx.record_split(model, [(images, np.zeros(20, np.int64))], make_record(20, 2, 10).meta)
+    middle = float(np.median(record.confidence[:, 0]) + 1e-5)
+    policy = dx.POLICIES[NAME]((middle,))
+    out = dx.infer(model, images, policy)
+    assert out.exit.tolist() == policy.exits(record).tolist() and set(out.exit.tolist()) == {0, 1}
+    policy.save(tmp_path / "policy.json")
+    assert dx.load_policy(tmp_path / "policy.json") == policy
+
+
+def test_command_line_and_app_list_the_new_policy(page: dict[str, Any]) -> None:
+    from dmpo_explore.cli.main import app
+
+    done = CliRunner().invoke(app, ["policies", "--json"])
+    assert NAME in [row["policy"] for row in json.loads(done.stdout)]
+    run = dx.load_run("demo")
+    policy = replace(dx.fit_run_policy(run, NAME, dx.Target.flops(0.3)), fitted={})
+    assert policy.per_exit_thresholds and policy.format_value(0.5) == "50.0%"
