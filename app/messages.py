@@ -1,8 +1,10 @@
-"""What a page tells its reader: notices, problems, and text whose Markdown is escaped."""
+"""Messages to the reader: notices, problems, and text whose Markdown is escaped."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -14,10 +16,19 @@ def plain(text: object, longest: int = 200) -> str:
 
 
 def notice(text: str) -> None:
-    """Say what was not as asked and what is shown instead; ``text`` is Markdown."""
+    """Show that a value could not be used and what is shown instead; ``text`` is Markdown."""
     st.warning(text, icon=":material/info:")
 
 
 def problem(what: str, error: Exception) -> None:
-    """Say that something cannot be shown, and why; the library's errors name the fix."""
+    """Show what cannot be shown and why; the library's errors name the remedy."""
     st.error(f"**{what}**  \n{plain(error, 500)}", icon=":material/error:")
+
+
+@contextmanager
+def problems(what: str) -> Iterator[None]:
+    """Turn an OSError or ValueError inside into `problem`, at the place on the page that was reached."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        problem(what, error)

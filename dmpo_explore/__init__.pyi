@@ -9,6 +9,7 @@ from . import jobs as jobs
 from . import models as models
 from . import policies as policies
 from . import pretrained as pretrained
+from . import records as records
 from . import runs as runs
 from . import search as search
 from . import training as training

@@ -1,7 +1,7 @@
-"""What every exit says about one picture, as HTML and as a table.
+"""Predictions of every exit for one image, as HTML and as a table.
 
-In: classes, probabilities, a `DecisionTrace`. Out: HTML in which every text is escaped (looks are in style.css), and a
-frame.
+In: classes, probabilities, a decision trace. Out: HTML in which every text is escaped (its looks are in style.css), and
+a data frame.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.decision_trace import DecisionTrace
 
 
 def best(
@@ -27,7 +26,7 @@ def best(
     """The most probable classes of every exit, a column each.
 
     Args:
-        classes, shares: (K, n) of `most_probable`. exit: where the picture leaves, 0-based. truth: its class, if known.
+        classes, shares: (K, n) of `dx.analysis.most_probable`. exit: of the image, 0-based. truth: its class, if known.
     """
     heads = "".join(f'<th scope="col" class="{_state(k, exit)}">exit {k + 1}</th>' for k in range(len(classes)))
     rows = "".join(
@@ -46,29 +45,29 @@ def _state(k: int, exit: int) -> str:
     return "here" if k == exit else "later" if k > exit else ""
 
 
-def _cell(name: str, share: float, state: str, right: bool) -> str:
+def _cell(name: str, share: float, state: str, correct: bool) -> str:
     percent = f"{share:.0%}" if share >= 0.005 else "&lt;1%"
-    mark = "<b>✓</b> " if right else ""
+    mark = "<b>✓</b> " if correct else ""
     return (
         f'<td class="{state}" style="--share: {share:.1%}" title="{html.escape(name)}: {share:.2%}">'
         f"<span>{mark}{html.escape(name)}</span> <i>{percent}</i></td>"
     )
 
 
-def table(read: dx.ExitRecord, trace: DecisionTrace) -> pd.DataFrame:
-    """One row an exit, for the CSV: what it says, what the policy compared; ``read``: of one image."""
+def table(read: dx.ExitRecord, trace: dx.analysis.DecisionTrace) -> pd.DataFrame:
+    """One row per exit, for the CSV: its prediction and what the policy compared; ``read``: of one image."""
     names, K = read.meta.class_names, read.n_exits
     padded = [np.append(column, np.nan) for column in (trace.values, trace.thresholds)]
     return pd.DataFrame(
         {
             "exit": np.arange(1, K + 1),
             "block": read.meta.exit_blocks,
-            "says": [names[label] for label in read.prediction[0]],
+            "prediction": [names[label] for label in read.prediction[0]],
             "confidence": read.confidence[0],
             "entropy": read.entropy[0],
             "margin": read.margin[0],
             "compared": padded[0],
             "threshold": padded[1],
-            "leaves here": np.arange(K) == trace.exit,
+            "exits here": np.arange(K) == trace.exit,
         }
     )

@@ -1,7 +1,6 @@
-"""Where two models part: which images only one of them gets right, and their pictures as HTML.
+"""Images on which two models disagree, with both predictions, as HTML.
 
-In: two records of the same images, and the exit at which each image leaves them. Out: masks, rows, or a string of HTML
-in which every text is escaped. Looks are in style.css.
+In: two outcomes on the same images. Out: a string of HTML in which every text is escaped; its looks are in style.css.
 """
 
 from __future__ import annotations
@@ -11,47 +10,45 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from dmpo_explore_app.services.images import number_of
 
-from dmpo_explore.analysis.agreement import Answers
+import dmpo_explore as dx
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
 Link = Callable[[str, int], str]
+Named = tuple[str, dx.Outcome]  # a run's name and its outcome
 
 
-def tiles(a: Answers, b: Answers, rows: Rows, picture: Callable[[int], str] | None, link: Link | None = None) -> str:
-    """A list of pictures with what each model says.
+def tiles(a: Named, b: Named, rows: Rows, thumbnail: Callable[[int], str] | None, link: Link | None = None) -> str:
+    """A list of images with the prediction of each model.
 
     Args:
-        picture: row → data URI; without it numbers stand for the pictures. link: name of a model and row → address.
+        thumbnail: row → data URI; without it numbers stand for the images. link: name of a run and row → address.
     """
-    items = "".join(_tile(a, b, int(row), picture, link) for row in rows)
+    items = "".join(_tile(a, b, int(row), thumbnail, link) for row in rows)
     return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
 
 
-def _tile(a: Answers, b: Answers, row: int, picture: Callable[[int], str] | None, link: Link | None) -> str:
-    meta = a.record.meta
-    truth = meta.class_names[a.record.labels[row]]
-    number = row if meta.indices is None else int(meta.indices[row])
-    lines = [_line(letter, answers, row, link) for letter, answers in (("A", a), ("B", b))]
-    title = f"{meta.split} image {number}: {truth}"
+def _tile(a: Named, b: Named, row: int, thumbnail: Callable[[int], str] | None, link: Link | None) -> str:
+    record = a[1].record
+    label, number = record.meta.class_names[record.labels[row]], number_of(record, row)
+    lines = [_line(letter, *named, row, link) for letter, named in (("A", a), ("B", b))]
+    title = f"{record.meta.split} image {number}: {label}"
     shown = f"<span>{number}</span>"
-    if picture is not None:
-        shown = f'<img src="{html.escape(picture(row))}" alt="{html.escape(truth)}" width="72" height="72">'
+    if thumbnail is not None:
+        shown = f'<img src="{html.escape(thumbnail(row))}" alt="{html.escape(label)}" width="72" height="72">'
     return (
-        f'<li title="{html.escape(title)}"><figure>{shown}<figcaption><strong>{html.escape(truth)}</strong>'
+        f'<li title="{html.escape(title)}"><figure>{shown}<figcaption><strong>{html.escape(label)}</strong>'
         f"{''.join(lines)}</figcaption></figure></li>"
     )
 
 
-def _line(letter: str, answers: Answers, row: int, link: Link | None) -> str:
-    exit = int(answers.exits[row])
-    label, said = answers.record.labels[row], answers.record.prediction[row, exit]
-    mark = "✓" if said == label else "✗"
-    name = html.escape(answers.record.meta.class_names[said])
-    where = f" · exit\N{NO-BREAK SPACE}{exit + 1}" if answers.record.n_exits > 1 else ""
-    said = f"<b>{letter} {mark}</b> {name}{where}"
+def _line(letter: str, run: str, outcome: dx.Outcome, row: int, link: Link | None) -> str:
+    record, correct = outcome.record, bool(outcome.correct[row])
+    predicted = html.escape(record.meta.class_names[outcome.prediction[row]])
+    where = f" · exit\N{NO-BREAK SPACE}{outcome.exits[row] + 1}" if record.n_exits > 1 else ""
+    text = f"<b>{letter} {'✓' if correct else '✗'}</b> {predicted}{where}"
     if link is not None:
-        address = html.escape(link(answers.name, row))
-        title = html.escape(f"See why in One image: {answers.name}")
-        said = f'<a href="{address}" target="_self" title="{title}">{said}</a>'
-    return f'<small class="{"right" if mark == "✓" else "wrong"}">{said}</small>'
+        title = html.escape(f"Open in One image: {run}")
+        text = f'<a href="{html.escape(link(run, row))}" target="_self" title="{title}">{text}</a>'
+    return f'<small class="{"correct" if correct else "incorrect"}">{text}</small>'

@@ -1,8 +1,8 @@
-"""Take away what is on screen: as a link, as Python, as a command, as files.
+"""Share what is on screen: as a link, as Python, as a command, as files.
 
-In: a run, a split, a policy, and functions that make tables and figures when they are asked for. Out: one popover. The
-Python and the command give the numbers of the page (the tests execute both). Files are made when their button is
-pressed, so that the popover costs nothing while a threshold moves.
+In: an `OperatingPoint`, and functions that make tables and figures. Out: one popover. The Python and the command give
+the numbers of the page (the tests execute both). Files are made when their button is pressed, so that the popover costs
+nothing while a threshold moves.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from dmpo_explore_app.services import cache
 from dmpo_explore_app.services.code_export import command_line, python_code
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.state import panels
 
 import dmpo_explore as dx
 
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
 Figures = Mapping[str, Callable[[], go.Figure]]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")  # kaleido draws with one
-KEY = "share"  # of the popover
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")  # for kaleido
 SIZE = (1000, 560)  # of an exported figure, in pixels; PNG has twice as many
 
 
-def bar(run: dx.Run, split: str, policy: dx.Policy, tables: Tables, figures: Figures) -> None:
-    """The popover for one run under one policy.
+def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
+    """The popover for one operating point. A policy that was fitted on val is fitted again by the code.
 
     Args:
-        policy: what is on screen; if it was fitted on val, the code fits it again instead of quoting the threshold.
-        tables, figures: name → function that makes it; called only when somebody wants the file.
+        tables, figures: name → function that makes it, called when its file is downloaded.
     """
-    thresholds = {"thresholds": policy} if cache.record(run, split).n_exits > 1 else {}
+    run, split, policy = point
+    thresholds = {"thresholds": policy} if point.record.n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     popover(f"{run.name}-{split}", thresholds, tables, figures, *texts)
 
@@ -52,14 +52,14 @@ def popover(
     *,
     link: bool = True,
 ) -> None:
-    """The popover for anything; what is in it is made when it is opened.
+    """The popover of a page; its inside is made when it is opened.
 
     Args:
-        name: what the files' names begin with. policies: name → policy, each a JSON file that `dx.load_policy` reads.
-        python, command: what gives the numbers on screen; without a command that part is left out.
-        link: whether the page's address says what is on screen.
+        name: beginning of the files' names. policies: name → policy, each a JSON file that `dx.load_policy` reads.
+        python, command: code that gives the numbers on screen; without a command that part is left out.
+        link: whether the page's address is a link to what is on screen.
     """
-    with st.popover("Share", icon=":material/ios_share:", key=KEY, on_change="rerun") as box:
+    with st.popover("Share", icon=":material/ios_share:", key=panels.SHARE, on_change="rerun") as box:
         if not box.open:
             return
         if link:
@@ -92,14 +92,11 @@ def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures
         st.caption("For a PNG open the HTML file and press its camera.")
 
 
-# -- what is on screen, as text --
-
-
 # -- files --
 
 
 def policy_json(policy: dx.Policy) -> str:
-    """What `dx.Policy.save` writes."""
+    """The policy as JSON, as `dx.Policy.save` writes it."""
     return json.dumps(policy.to_dict(), indent=2, allow_nan=False) + "\n"
 
 
@@ -117,7 +114,7 @@ def figure_html(figure: go.Figure) -> str:
 
 
 def figure_png(figure: go.Figure) -> bytes:
-    """The picture by kaleido; see `can_draw`."""
+    """The figure as PNG, by kaleido; see `can_draw`."""
     width, height = SIZE
     return bytes(_for_paper(figure).to_image("png", width=width, height=height, scale=2))
 
@@ -135,7 +132,7 @@ def _for_paper(figure: go.Figure) -> go.Figure:
 
 
 def file_name(name: str, title: str, suffix: str) -> str:
-    """A name that every system takes."""
+    """A file name that is valid on every system."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", f"{Path(name).name}-{title}").strip("-.")[:120] + f".{suffix}"
 
 

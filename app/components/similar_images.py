@@ -8,7 +8,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import gallery, widgets
 from dmpo_explore_app.messages import plain
-from dmpo_explore_app.services import cache, image_answers
+from dmpo_explore_app.services import image_answers, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.state import image as image_state
@@ -51,6 +51,6 @@ def similar_images(answers: ImageAnswers) -> None:
 
 def _thumbnails(image: ChosenImage) -> Callable[[int], str] | None:
     try:
-        return cache.thumbnails(image.run, image.split)
+        return thumbnails.thumbnails(image.run, image.split)
     except (OSError, ValueError):  # `image_answers.original` reports it
         return None

@@ -1,4 +1,4 @@
-"""What the study found, where this is a checkout in which it has been run: in words, as a picture, and run by run.
+"""Results of the ablation study, in a checkout in which it has been run: in words, as a figure, and run by run.
 
 In: ``benchmarks/RESULTS.md`` and ``benchmarks/results`` (a wheel has none). Out: one closed section of the page.
 """
@@ -12,23 +12,23 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import widgets
+from dmpo_explore_app.state import panels
 
-from dmpo_explore.figures.study import gains_figure
+import dmpo_explore as dx
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-KEY = "study"  # of the section, whose inside is drawn only while it is open
 FIRST = ("core", "headline", "improved", "gpu", "cnn")  # the others follow by name
 
 
 def show() -> None:
-    """The section, if there is anything to show."""
+    """One closed section, if there are results."""
     results = BENCHMARKS / "results"
     found = {path.stem.removeprefix("study-"): path for path in sorted(results.glob("study-*.csv"))}
     grids = {grid: found[grid] for grid in dict.fromkeys([*FIRST, *found]) if grid in found}
     if not grids:
         return
     title = "The study: which part of DMPO earns its place"
-    with st.expander(title, icon=":material/science:", key=KEY, on_change="rerun") as box:
+    with st.expander(title, icon=":material/science:", key=panels.STUDY, on_change="rerun") as box:
         if not box.open:
             return
         _words(BENCHMARKS / "RESULTS.md")
@@ -39,7 +39,7 @@ def show() -> None:
 
 
 def _words(path: Path) -> None:
-    """The verdict with which RESULTS.md opens."""
+    """The list at the beginning of RESULTS.md."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -61,7 +61,7 @@ def _gains(path: Path, grid: str) -> None:
             alt = "Points of test accuracy gained, with 95 % intervals: " + "; ".join(
                 f"{row.question} {row.points:+.2f}" for row in gains.itertuples()
             )
-            widgets.chart(gains_figure(gains), f"gains {grid}", 110 + 34 * len(gains), alt)
+            widgets.chart(dx.figures.gains_figure(gains), f"gains {grid}", 110 + 34 * len(gains), alt)
     except FileNotFoundError:
         return
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:

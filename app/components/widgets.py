@@ -1,66 +1,70 @@
-"""Controls and notices that pages share.
+"""Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing.
 
-In: runs, numbers, ``st.session_state`` (perhaps filled from the address, so every value is settled before a widget gets
-it). Out: what was chosen. Names of runs and texts of files are data: they pass through `plain` or `html.escape`.
+In: runs, numbers, figures. Out: elements of the page. Names of runs and texts of files are data: they pass through
+`plain` or `html.escape`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.messages import plain
-from dmpo_explore_app.services import cache
+from dmpo_explore_app.services import thumbnails
+from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
 
 def live() -> bool:
-    """The one switch: the components that answer while one drags, or (``DMPO_EXPLORE_SLIDER=native``) Streamlit's own
-    widgets, which also serve tests without a browser.
+    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``) Streamlit's widgets.
+
+    The components redraw while a thumb is dragged; the widgets also serve tests without a browser.
     """
     return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
-    """HTML of `gallery`; where nothing can be clicked the widgets above it do the same."""
+    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same."""
     if live():
         clickable_html(body, key, on_picked)
     else:
         st.html(body)
 
 
-def title() -> None:
-    """The page's title."""
-    st.title("When may the model stop?", anchor=False)
+def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGenerator:
+    """The page's title, and the row beside it for popovers."""
+    row = st.container(horizontal=True, vertical_alignment="center", gap=gap)
+    row.title(text, anchor=False)
+    return row
 
 
-def picture_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
-    """Row → data URI of its picture; None, and a word about it, if there are none."""
+def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
+    """Row → data URI of its image; None, with a notice, if there are no images."""
     try:
-        return cache.thumbnails(run, split)
+        return thumbnails.thumbnails(run, split)
     except (OSError, ValueError) as error:
-        text = f"The pictures of {plain(split)} are not here; their numbers are shown instead. "
+        text = f"The images of {plain(split)} are not here; their numbers are shown instead. "
         st.info(text + plain(error, 500), icon=":material/hide_image:")
         return None
 
 
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
-    """A figure of the library; style.css gives its words the page's colour."""
+    """A figure of `dx.figures`; style.css gives its words the page's colour."""
     figure.update_layout(height=height, margin={"t": 24, "r": 8})
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
 
 
 def no_runs() -> None:
-    """The page without any run: how to make one."""
+    """A notice for a page without any run: how to make one."""
     with st.container(border=True):
         st.subheader("No runs yet")
         st.markdown(
-            "A run is a folder with what every exit of a model said about every image. Runs are looked for in the "
+            "A run is a folder with the outputs of every exit of a model for every image. Runs are looked for in the "
             "folder `runs` where the app was started, or in the one that `DMPO_EXPLORE_RUNS` names. Train a small one:"
         )
         st.code(
@@ -80,7 +84,7 @@ def headline(s: Mapping[str, Any]) -> None:
             _points(-s["accuracy_drop"]),
             delta_description="points vs the last exit",
             border=True,
-            help=f"Share of right answers. If every image ran to the last exit: {s['full_accuracy']:.2%}.",
+            help=f"Share of correct predictions. If every image ran to the last exit: {s['full_accuracy']:.2%}.",
         )
         st.metric(
             "Compute saved",
@@ -101,13 +105,13 @@ def headline(s: Mapping[str, Any]) -> None:
             help="Exits are counted from 1.",
         )
         st.metric(
-            "Leave at exit 1",
+            "Exit at exit 1",
             f"{s['exit_shares'][0]:.1%}",
             f"{round(s['exit_shares'][0] * s['images']):,} of {s['images']:,} images",
             delta_color="off",
             delta_arrow="off",
             border=True,
-            help="Share of images that the first exit answers.",
+            help="Share of images that exit at the first exit.",
         )
 
 

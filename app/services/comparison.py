@@ -1,51 +1,55 @@
-"""Several runs on the same images under one budget: who they are, their numbers, their figures, the code for them.
+"""Several runs on the same images under one compute budget: their numbers, their figures, the code for them.
 
-In: runs and their records (from `loading`). Out: tables, figures and text; nothing is drawn here. Thresholds are fitted
-on val; a run with a single exit, or without val, stands at full depth.
+In: runs and their records. Out: tables, figures and text; nothing is drawn here. Thresholds are fitted on val; a run
+with a single exit, or without val, is compared at full depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import cache, code_export
+from dmpo_explore_app.services import code_export, policies, records
+from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
-from dmpo_explore.analysis import agreement
-from dmpo_explore.figures import compare, trade_off
-from dmpo_explore.policies.catalogue import POLICIES
 
 CURVE = 12  # budgets of the curve of differences
-AT_DEPTH = "confidence"  # the rule of a run at full depth; it does not matter, but it must learn nothing
+AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
+FIRST = 3  # runs compared unless others are chosen
 
 
 class Side(NamedTuple):
     """One run under one budget."""
 
-    run: dx.Run
-    record: dx.ExitRecord
-    budget: float | None  # None: every image at the last exit
-    here: cache.Applied
+    point: OperatingPoint
+    budget: float | None  # None: every image exits at the last exit
 
     @property
     def name(self) -> str:
         """The run's name."""
-        return self.run.name
+        return self.point.run.name
 
     @property
-    def answers(self) -> agreement.Answers:
-        """What it says about every image."""
-        return agreement.Answers(self.name, self.record, self.here.exits)
+    def record(self) -> dx.ExitRecord:
+        """The run's record."""
+        return self.point.record
+
+    @property
+    def outcome(self) -> dx.Outcome:
+        """The exit and prediction of every image."""
+        return self.point.outcome
 
 
-def stand(run: dx.Run, record: dx.ExitRecord, split: str, policy: str, budget: float) -> Side:
-    """The run under the budget; one with a single exit, or without a val record to choose on, at full depth."""
-    chosen = budget if record.n_exits > 1 and "val" in run.splits() else None
-    return Side(run, record, chosen, cache.applied(run, split, policy if chosen else AT_DEPTH, chosen))
+def side(run: dx.Run, split: str, policy: str, budget: float) -> Side:
+    """The run under the budget; one with a single exit, or without a val record to fit on, at full depth."""
+    if records.record(run, split).n_exits == 1 or "val" not in run.splits():
+        return Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), None)
+    target = dx.Target.flops(budget).capped(records.record(run, "val"))  # no run may spend more than its full depth
+    return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), budget)
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:
@@ -53,12 +57,54 @@ def in_order(sides: Sequence[Side]) -> list[Side]:
     return sorted(sides, key=lambda side: side.record.n_exits == 1)
 
 
+# -- which runs can be compared --
+
+
+def usual_runs(names: Sequence[str], start: str) -> list[str]:
+    """``start`` and the first others on the same test images with the same backbone."""
+    found = [start]
+    for name in names:
+        try:
+            ours, theirs = (records.fingerprint(dx.load_run(n), "test") for n in (start, name))
+            if name != start and len(found) < FIRST and ours.comparable(theirs):
+                found.append(name)
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def common_splits(runs: Sequence[dx.Run]) -> list[str]:
+    """Splits that all runs have recorded."""
+    return sorted(set.intersection(*(set(run.splits()) for run in runs))) if runs else []
+
+
+def same_images(first: dx.Run, other: dx.Run, split: str) -> bool:
+    """Whether two runs' records of a split are of the same images; raises as `Run.record`."""
+    return dx.analysis.same_images(records.record(first, split), records.record(other, split))
+
+
+def reference_gflops(runs: Sequence[dx.Run], split: str) -> dict[str, float]:
+    """Run → GFLOPs of its plain backbone, to which its shares of compute are relative."""
+    return {run.name: records.record(run, split).meta.reference_flops / 1e9 for run in runs}
+
+
+def budget_range(runs: Sequence[dx.Run], split: str) -> tuple[int, int]:
+    """Per cent of compute: from what the cheapest exit costs everywhere to the dearest full depth."""
+    found = [records.record(run, split) for run in runs]
+    costs = [record.flops_fraction for record in found if record.n_exits > 1] or [np.array([0.0, 1.0])]
+    low = int(np.ceil(100 * max(float(cost[0]) for cost in costs) + 1e-9))
+    return low, max(int(np.ceil(100 * max(float(cost[-1]) for cost in costs))), low + 1)
+
+
+# -- numbers --
+
+
 def table(sides: Sequence[Side], base: Side) -> pd.DataFrame:
-    """One row a run: numbers of `dx.summarise`, and the difference to ``base`` with its interval, as fractions."""
+    """One row per run: numbers of its outcome, and the difference to ``base`` with its interval, as fractions."""
     rows = []
     for side in sides:
-        s = side.here.summary
-        difference = dx.bootstrap_difference(side.here.right, base.here.right)
+        s = side.outcome.summary()
+        difference = dx.bootstrap_difference(side.outcome.correct, base.outcome.correct)
         rows.append(
             {
                 "run": side.name,
@@ -78,51 +124,58 @@ def interval(difference: float, low: float, high: float) -> str:
 
 
 def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
-    """Index classes, one column a run, sorted by how much the runs differ; classes without images are left out."""
+    """Accuracy by class, one column per run, sorted by how much the runs differ; classes without images are absent."""
     labels, names = np.asarray(sides[0].record.labels), sides[0].record.meta.class_names
     counts = np.bincount(labels, minlength=len(names))
     with np.errstate(invalid="ignore"):
-        columns = {s.name: np.bincount(labels, s.here.right, len(names)) / counts for s in sides}
+        columns = {s.name: np.bincount(labels, s.outcome.correct, len(names)) / counts for s in sides}
     frame = pd.DataFrame(columns, index=pd.Index(names, name="class"))[counts > 0]
     spread = frame.max(axis=1) - frame.min(axis=1)
     return frame.iloc[np.argsort(-spread.to_numpy(), kind="stable")]
 
 
+def disagreements(a: Side, b: Side) -> Mapping[str, np.ndarray]:
+    """Kind of disagreement → (B,) mask."""
+    return dx.analysis.parts(a.outcome, b.outcome)
+
+
 # -- figures --
 
 
-def rule_of_curve(side: Side, policy: str) -> str:
-    """The rule whose curve is drawn: ``policy``, unless that learns on a val record that the run does not have."""
-    return policy if side.budget is not None or not POLICIES[policy].learns else AT_DEPTH
+def policy_of_curve(side: Side, policy: str) -> str:
+    """The policy whose curve is drawn: ``policy``, unless it learns on a val record that the run does not have."""
+    return policy if side.budget is not None or not dx.POLICIES[policy].learns else AT_DEPTH
 
 
 def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
-    """Accuracy over compute of every run (from `in_order`), and where each stands."""
-    stands = {side.name: (side.here.summary["flops_fraction"], side.here.summary["accuracy"]) for side in sides}
+    """Accuracy over compute of every run (from `in_order`), and the operating point of each."""
+    summaries = {side.name: side.outcome.summary() for side in sides}
+    points = {name: (s["flops_fraction"], s["accuracy"]) for name, s in summaries.items()}
     several = [side for side in sides if side.record.n_exits > 1]
-    lines = {side.name: cache.trade_off(side.run, split, rule_of_curve(side, policy)) for side in several}
-    singles = {name: place for name, place in stands.items() if name not in lines}
-    figure = trade_off.trade_off_figure(lines, None, singles)
-    return compare.mark_points(figure, {name: stands[name] for name in lines}, range(len(lines)))
+    lines = {s.name: policies.trade_off(s.point.run, split, policy_of_curve(s, policy)) for s in several}
+    singles = {name: point for name, point in points.items() if name not in lines}
+    figure = dx.figures.trade_off_figure(lines, None, singles)
+    return dx.figures.mark_points(figure, {name: points[name] for name in lines}, range(len(lines)))
 
 
 def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
-    """`dx.figures.accuracy_difference_figure` on budgets that all runs can meet; None if no run can vary."""
+    """`dx.figures.accuracy_difference_figure` on budgets that all runs can meet; None if no run has a budget."""
     costs = [side.record.flops_fraction for side in sides if side.budget is not None]
     if not costs:
         return None
     low, high = max(float(c[0]) for c in costs), max(float(c[-1]) for c in costs)
     budgets = np.geomspace(low + 1e-6, max(high, low + 1e-3), CURVE).tolist()
     chosen = [(i, side) for i, side in enumerate(sides) if side is not base]
-    tables = {side.name: _difference_table(side, base, split, policy, budgets) for _, side in chosen}
-    return compare.accuracy_difference_figure(tables, [i for i, _ in chosen], base.name)
+    tables = {side.name: difference_table(side, base, split, policy, budgets) for _, side in chosen}
+    return dx.figures.accuracy_difference_figure(tables, [i for i, _ in chosen], base.name)
 
 
-def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: list[float]) -> pd.DataFrame:
+def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[float]) -> pd.DataFrame:
+    """One row per budget: the difference in accuracy with its interval; runs at full depth stay there."""
     rows = []
     for budget in budgets:
-        a, b = (s.here if s.budget is None else cache.applied(s.run, split, policy, budget) for s in (side, base))
-        rows.append((budget, *dx.bootstrap_difference(a.right, b.right)))
+        a, b = (s if s.budget is None else side(s.point.run, split, policy, budget) for s in (one, base))
+        rows.append((budget, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])
 
 
@@ -131,17 +184,18 @@ def _difference_table(side: Side, base: Side, split: str, policy: str, budgets: 
 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
-    targets = {
-        code_export.reference(side.run): _target(side) for side in [base, *(side for side in sides if side is not base)]
-    }
-    lines = "".join(f"    {name!r}: dx.Target.{target},\n" for name, target in targets.items())
-    rule = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if POLICIES[policy].learns else repr(policy)
+    lines = "".join(
+        f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
+        for side in [base, *(side for side in sides if side is not base)]
+    )
+    learns = dx.POLICIES[policy].learns
+    name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if learns else repr(policy)
     return (
         "import dmpo_explore as dx\n\n"
         f"targets = {{  # fitted on val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
         "for name, target in targets.items():\n"
         "    run = dx.load_run(name)\n"
-        f"    policy = dx.fit_run_policy(run, {rule}, target)\n"
+        f"    policy = dx.fit_run_policy(run, {name}, target)\n"
         f"    outcome = outcomes[name] = dx.apply(policy, run.record({split!r}))\n"
         "    s = outcome.summary()\n"
         "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
@@ -152,20 +206,20 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
 def _target(side: Side) -> str:
     if side.budget is None:
         return "full_depth()"
-    return f"flops({dx.Target.flops(side.budget).capped(cache.record(side.run, 'val')).value!r})"
+    return f"flops({side.point.policy.fitted['target']['flops']!r})"
 
 
 def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own."""
     free = [side for side in sides if side.budget is not None]
-    lines = []
+    against, lines = code_export.quoted(base.point.run), []
     if free and (base.budget is not None or base.record.n_exits == 1):
-        names = " ".join(code_export.quoted(side.run) for side in free)
-        wish = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {code_export.quoted(base.run)}"
-        lines.append(f"dmpo-explore evaluate {names} {wish}")
+        names = " ".join(code_export.quoted(side.point.run) for side in free)
+        options = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {against}"
+        lines.append(f"dmpo-explore evaluate {names} {options}")
     lines += [
-        f"dmpo-explore evaluate {code_export.quoted(side.run)} --split {split}"
+        f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {split}"
         for side in sides
-        if side.record.n_exits == 1 and "val" in side.run.splits()
+        if side.record.n_exits == 1 and "val" in side.point.run.splits()
     ]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.services import cache, code_export, model_queries
+from dmpo_explore_app.services import code_export, model_queries, records
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.model_queries import Question
 
@@ -89,14 +89,14 @@ def novelty(answers: ImageAnswers) -> tuple[float, str]:
     run, split, row = answers.image.run, answers.image.split, answers.image.row
     if "val" not in run.splits():
         return math.nan, ""
-    crowd = cache.crowd(run, "val", answers.one.logits is not None)
+    crowd = records.crowd(run, "val", answers.one.logits is not None)
     return crowd.unlike(answers.one, without=row if split == "val" else None), crowd.by
 
 
 def similar(answers: ImageAnswers) -> tuple[npt.NDArray[np.int64], str]:
     """Rows of the recorded images with the most similar answers, nearest first; what was compared."""
     run, split, row = answers.image.run, answers.image.split, answers.image.row
-    crowd = cache.crowd(run, split, answers.one.logits is not None)
+    crowd = records.crowd(run, split, answers.one.logits is not None)
     return crowd.nearest(answers.one, SIMILAR, without=row), crowd.by
 
 
@@ -104,7 +104,7 @@ def python_code(answers: ImageAnswers, question: Question) -> str:
     """Program that prints the exit taken and makes the attribution maps."""
     image = answers.image
     load = f"run = dx.load_run({code_export.reference(image.run)!r})\nrecord = run.record({image.split!r})"
-    lines = [code_export.program(load, answers.policy, 'run.record("val")')]
+    lines = [code_export.program(load, answers.policy, 'run.record("val")', code_export.target_of(answers.policy))]
     if image.upload is None:
         lines += [
             f"print(policy.exits(record)[{image.row}] + 1, record.confidence[{image.row}])\n",

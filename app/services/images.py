@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.services import cache
+from dmpo_explore_app.services import models, records, thumbnails
 from PIL import Image
 
 import dmpo_explore as dx
@@ -52,13 +52,13 @@ class ChosenImage(NamedTuple):
     def key(self) -> tuple[object, ...]:
         """Cache key: the states of the weights and of the record, and the image."""
         which = self.row if self.upload is None else self.upload.digest
-        return *cache.weights_stamp(self.run), *cache.stamp(self.run, self.split), which
+        return *models.weights_stamp(self.run), *records.stamp(self.run, self.split), which
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 at full size; raises as `Run.image_set`."""
         if self.upload is not None:
             return dx.data.read_image(self.upload.data, self.upload.name)
-        return cache.pictures(self.run, self.split)[self.row or 0]
+        return thumbnails.image_set(self.run, self.split)[self.row or 0]
 
     def preview(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 for display, perhaps smaller than `pixels`; raises as that does."""

@@ -10,7 +10,7 @@ import threading
 import weakref
 from dataclasses import dataclass
 
-from dmpo_explore_app.services import cache, model_queue
+from dmpo_explore_app.services import model_queue, models, records
 
 import dmpo_explore as dx
 
@@ -61,9 +61,9 @@ def open_session(
         OSError, ValueError, RuntimeError: as `Run.model` and `dx.inference.open_arms`.
     """
     load = dx.inference.load_average()
-    model = cache.model(run, merge=True)
+    model = models.model(run, merge=True)
     arms = dx.inference.open_arms(run, split, model, batch_size, engine)
-    record, queue = cache.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
+    record, queue = records.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
     live = dx.inference.LiveRun(arms, record, policy, images=n_images, queue=queue)
     with _GUARD:
         others = sum(one.working for one in _ALL)

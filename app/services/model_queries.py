@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.services import cache, model_queue
+from dmpo_explore_app.services import model_queue, models
 from dmpo_explore_app.services.images import ChosenImage
 
 import dmpo_explore as dx
@@ -45,7 +45,7 @@ def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
     key, kept = ("model input", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
-    unnormalised = replace(cache.preprocess(image.run), mean=(0.0,) * 3, std=(1.0,) * 3)
+    unnormalised = replace(models.preprocess(image.run), mean=(0.0,) * 3, std=(1.0,) * 3)
     pixels: npt.NDArray[np.uint8] = _transformed(image, unnormalised).mul(255).round().byte().permute(1, 2, 0).numpy()
     kept.keep(key, pixels)
     return pixels
@@ -65,7 +65,7 @@ def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
         return cast(dx.ExitRecord, known)
     label = UNKNOWN if image.row is None else int(record.labels[image.row])
     with model_queue.exclusive_use("an answer about one image"):
-        model = cache.model(image.run)
+        model = models.model(image.run)
         batch = _transformed(image, model.preprocess)[None]
         answers = dx.record_split(model, [(batch, np.array([label]))], replace(record.meta, indices=None))
     kept.keep(key, answers)
@@ -81,7 +81,7 @@ def attribution_maps(image: ChosenImage, question: Question, progress: Progress)
     if (known := cached_maps(image, question)) is not None:
         return known
     with model_queue.exclusive_use("an explanation of one image"), _without_delta_warnings():
-        model = cache.model(image.run)
+        model = models.model(image.run)
         maps = dx.compare_exits(
             model,
             _transformed(image, model.preprocess),
@@ -120,8 +120,8 @@ def cached_qualities(image: ChosenImage, question: Question) -> list[dx.attribut
     return cast("list[dx.attribution.Quality] | None", found)
 
 
-def _answers_about(image: ChosenImage) -> cache.Kept:
-    return cache.kept(image.upload is not None)
+def _answers_about(image: ChosenImage) -> models.Kept:
+    return models.kept(image.upload is not None)
 
 
 def _transformed(image: ChosenImage, preprocess: dx.Preprocess) -> Tensor:

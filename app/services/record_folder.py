@@ -1,42 +1,51 @@
-"""A record folder of somebody's own: where it is, whether it may be read, how one is written.
+"""Record folders that a reader brings: where they are, whether they may be read, what is in them, how one is written.
 
-In: a path that somebody typed. Out: a folder, or ValueError with the way out. The path never comes from the address: a
-link cannot make the app read a folder. Where the app can be reached from other machines, only folders under the runs
-root may be opened.
+In: a path that the reader typed. Out: a folder, its record and its curve, or ValueError with a remedy. The path never
+comes from the address: a link cannot make the app read a folder. Where the app can be reached from other machines, only
+folders under the runs root may be opened. What is read is kept by the state of every file in the folder, because other
+programs rewrite them one at a time.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import streamlit as st
 
-from dmpo_explore.runs.store import BUNDLED_RUNS, runs_root
+import dmpo_explore as dx
+
+FolderStamp = tuple[str, tuple[tuple[str, int, int], ...]]  # folder; each file's name, time and size
 
 EXAMPLE = """\
 import numpy as np
 import dmpo_explore as dx
-from dmpo_explore.record import RecordMeta
-from dmpo_explore.scores import scores
 
 logits, labels = np.load("logits.npy"), np.load("labels.npy")  # yours: (images, exits, classes) and (images,)
-meta = RecordMeta(data="my data", split="test", class_names=("cat", "dog", "bird"),
-                  exit_blocks=(4, 8, 12),  # blocks after which your exits stand
-                  flops=(1.2e9, 2.4e9, 3.6e9),  # of everything that has run when an image leaves there
-                  reference_flops=3.5e9)  # of the plain model with one exit; 1 MAC = 2 FLOPs
-record = dx.ExitRecord(labels=labels.astype(np.int64), **scores(logits), meta=meta)
+meta = dx.records.RecordMeta(data="my data", split="test", class_names=("cat", "dog", "bird"),
+                             exit_blocks=(4, 8, 12),  # blocks after which your exits stand
+                             flops=(1.2e9, 2.4e9, 3.6e9),  # of everything that has run when an image exits there
+                             reference_flops=3.5e9)  # of the plain model with one exit; 1 MAC = 2 FLOPs
+record = dx.ExitRecord(labels=labels.astype(np.int64), **dx.policies.scores(logits), meta=meta)
 record.save("my-records/test")
 """
 FILES = {
     "meta.json": "format_version 1, data, split, class_names, exits, flops, reference_flops",
     "labels.npy": "int64, (images,): the true class, from 0",
-    "scores/prediction.npy": "int32, (images, exits): the class that each exit answers",
+    "scores/prediction.npy": "int32, (images, exits): the class that each exit predicts",
     "scores/confidence.npy": "float32, (images, exits): probability of that class",
     "scores/entropy.npy": "float32, (images, exits), in nats",
     "scores/margin.npy": "float32, (images, exits): best probability minus second best",
 }
-BUNDLED = tuple(str(BUNDLED_RUNS / "demo" / "records" / split) for split in ("test", "val"))
+
+
+def bundled() -> tuple[str, str]:
+    """Folders of the bundled demo's records: to look at, and to choose thresholds on."""
+    test, val = (str(dx.runs.BUNDLED_RUNS / "demo" / "records" / split) for split in ("test", "val"))
+    return test, val
 
 
 def find(text: str) -> Path:
@@ -50,7 +59,7 @@ def find(text: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # a null byte, an unknown ~user, a circle of links
         raise ValueError(f"{text!r} is not a path: {error}") from None
     if not is_private():
-        roots = (runs_root().resolve(), BUNDLED_RUNS.resolve())
+        roots = (dx.runs.runs_root().resolve(), dx.runs.BUNDLED_RUNS.resolve())
         if not any(path.is_relative_to(root) for root in roots):
             raise ValueError(
                 f"{path} cannot be opened: this app can be reached from other machines, so it opens only folders "
@@ -75,7 +84,7 @@ def is_private() -> bool:
 
 
 def records_below(path: Path, most: int = 6) -> list[Path]:
-    """Record folders in ``path``, its ``records`` or its runs: what may have been meant by who named another level."""
+    """Record folders in ``path``, its ``records`` or its runs: suggestions where another level was typed."""
     found: list[Path] = []
     for pattern in ("*/meta.json", "records/*/meta.json", "*/records/*/meta.json"):
         try:
@@ -83,3 +92,59 @@ def records_below(path: Path, most: int = 6) -> list[Path]:
         except OSError:
             continue
     return found[:most]
+
+
+def stamp(folder: Path) -> FolderStamp:
+    """Which state of a record folder is on disk; without files if it is empty."""
+    files = []
+    for file in ("meta.json", *dx.records.FILES, *dx.records.OPTIONAL):
+        try:
+            status = (folder / file).stat()
+        except OSError:
+            continue
+        files.append((file, status.st_mtime_ns, status.st_size))
+    return str(folder), tuple(files)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Checking the folder …")
+def problems(stamp: FolderStamp) -> list[str]:
+    """`dx.ExitRecord.problems` of a folder. Not to be changed."""
+    return dx.ExitRecord.problems(stamp[0])
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def record(stamp: FolderStamp) -> dx.ExitRecord:
+    """`dx.ExitRecord.load` of a folder."""
+    return dx.ExitRecord.load(stamp[0])
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing the curve …")
+def trade_off(stamp: FolderStamp, policy: str) -> pd.DataFrame:
+    """`dx.trade_off` of a folder with thresholds as the policy keeps them; for policies that learn nothing."""
+    here = record(stamp)
+    table = dx.trade_off(here, policy)
+    kept = [dx.fit_policy(here, policy, threshold=t).thresholds[0] for t in table["threshold"]]
+    return table.assign(threshold=kept).drop_duplicates("threshold", ignore_index=True)
+
+
+@st.cache_resource(max_entries=256, show_spinner="Choosing the threshold …")
+def fitted(stamp: FolderStamp, policy: str, target: dx.Target) -> dx.Policy:
+    """The policy fitted to ``target`` on a folder; raises as `dx.fit_policy`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a test record; the page has a notice for that
+        return dx.fit_policy(record(stamp), policy, target=target)
+
+
+def exits_table(outcome: dx.Outcome) -> pd.DataFrame:
+    """One row per exit, numbers in full."""
+    record = outcome.record
+    return pd.DataFrame(
+        {
+            "exit": np.arange(1, record.n_exits + 1),
+            "block": record.meta.exit_blocks,
+            "flops": record.meta.flops,
+            "flops_fraction": record.flops_fraction,
+            "accuracy_if_all_exit_here": record.correct.mean(axis=0),
+            "images": np.bincount(outcome.exits, minlength=record.n_exits),
+        }
+    )

@@ -24,8 +24,8 @@ def validate(n_classes: int) -> None:
     if asked in REFUSED:
         notice(f"{plain(asked)} is not offered: {plain(refusal_reason(str(asked)), 400)}.")
         state[METHOD] = None
-    choices.settle(METHOD, list(METHODS), DEFAULT_METHOD, "method")
-    choices.settle(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")
+    choices.validate(METHOD, list(METHODS), DEFAULT_METHOD, "method")
+    choices.validate(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")
     target = state.get(TARGET)
     if isinstance(target, str) and target.isdecimal() and len(target) < 10 and 1 <= int(target) <= n_classes:
         state[TARGET] = int(target)

@@ -1,4 +1,4 @@
-"""Run, split and policy: what the reader chose, kept in the session."""
+"""Run, split and policy: the choices that pages share, kept in the session."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import streamlit as st
 from dmpo_explore_app.messages import notice, plain
 
 import dmpo_explore as dx
-from dmpo_explore.policies.catalogue import POLICIES
 
+RUN, SPLIT, POLICY = KEYS = ("run", "split", "policy")  # of the address and of the state
 DEFAULT_RUN = "demo"
 
+RULES = {name: kind.rule for name, kind in dx.POLICIES.items() if kind.deployable}
 
-RULES = {name: kind.rule for name, kind in POLICIES.items() if kind.deployable}
 
-
-def settle(key: str, options: Sequence[str], default: str, what: str) -> str:
-    """The value of widget ``key``, before it is drawn: one of ``options``, or else ``default``, which is said then."""
+def validate(key: str, options: Sequence[str], default: str, what: str) -> str:
+    """The value of widget ``key``, before it is drawn: one of ``options``, else ``default`` with a notice."""
     value = st.session_state.get(key)
     if value in options:
         return str(value)
@@ -27,22 +26,22 @@ def settle(key: str, options: Sequence[str], default: str, what: str) -> str:
     return default
 
 
-def settle_run(names: Sequence[str]) -> str:
-    """Which run; ``names`` are all there are, so that no name can lead elsewhere."""
-    return settle("run", names, DEFAULT_RUN if DEFAULT_RUN in names else names[0], "run")
+def validate_run(names: Sequence[str]) -> str:
+    """The chosen run; ``names`` are all there are, so that no name can lead elsewhere."""
+    return validate(RUN, names, DEFAULT_RUN if DEFAULT_RUN in names else names[0], "run")
 
 
-def settle_split(splits: Sequence[str]) -> str:
-    """Which recorded split."""
-    return settle("split", splits, "test" if "test" in splits else splits[0], "split")
+def validate_split(splits: Sequence[str]) -> str:
+    """The chosen recorded split."""
+    return validate(SPLIT, splits, "test" if "test" in splits else splits[0], "split")
+
+
+def validate_policy(offered: Sequence[str] = tuple(RULES)) -> str:
+    """The chosen policy's name."""
+    return validate(POLICY, offered, "confidence", "policy")
 
 
 def policies(run: dx.Run) -> list[str]:
-    """Rules that this run can be asked: those that learn need its val record."""
+    """Policies that this run can have: those that learn need its val record."""
     has_val = "val" in run.splits()
-    return [name for name in RULES if has_val or not POLICIES[name].learns]
-
-
-def settle_policy(offered: Sequence[str] = tuple(RULES)) -> str:
-    """Which rule decides about leaving."""
-    return settle("policy", offered, "confidence", "policy")
+    return [name for name in RULES if has_val or not dx.POLICIES[name].learns]

@@ -19,9 +19,9 @@ _SESSION, _START = "_live", "_start_live"
 def validate(record: dx.ExitRecord) -> None:
     """Replace choices that are not offered by the defaults, and report them."""
     counts = counts_for(record)
-    choices.settle(BATCH, BATCHES, DEFAULT_BATCH, "batch size")
-    choices.settle(COUNT, counts, DEFAULT_COUNT if DEFAULT_COUNT in counts else "all", "number of images")
-    choices.settle(ENGINE, tuple(ENGINES), DEFAULT_ENGINE, "engine")
+    choices.validate(BATCH, BATCHES, DEFAULT_BATCH, "batch size")
+    choices.validate(COUNT, counts, DEFAULT_COUNT if DEFAULT_COUNT in counts else "all", "number of images")
+    choices.validate(ENGINE, tuple(ENGINES), DEFAULT_ENGINE, "engine")
 
 
 def counts_for(record: dx.ExitRecord) -> list[str]:

@@ -1,111 +1,87 @@
-"""Which thresholds: set by hand, one for all exits or one each, or solved on val from a wish.
+"""The operating point: thresholds set by hand, one for all exits or one each, or fitted on val to a target.
 
-In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. What is
-set is kept as text, ``threshold``: numbers with commas between, as the address has it. Everything that writes it (the
-slider, the curve, a link) is checked by `settle` before anything is drawn. Ours: when run or policy change, a lit wish
-is solved anew and thresholds set by hand become the one of equal compute.
+In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. The
+thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
+links only write that text; `validate` checks it before anything is drawn. It is idempotent, so that a fragment may call
+it alone. When run or policy change, the target is fitted anew, and thresholds set by hand become the one of equal
+compute.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
 from dmpo_explore_app.messages import notice, plain
-from dmpo_explore_app.services import cache
-from dmpo_explore_app.state import calibration
+from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.state import calibration, choices, targets, url
+from dmpo_explore_app.state.store import put
+from dmpo_explore_app.state.targets import KIND, KINDS, TARGETS, THRESHOLD
 
 import dmpo_explore as dx
-from dmpo_explore.policies.catalogue import POLICIES
 
-KINDS = ("one", "per exit")
-COCKPIT = "cockpit"  # key of the component
-
-
-class Wish(NamedTuple):
-    """An inverse control: ``name`` is what `loading.fitted` calls it, values are per cent."""
-
-    name: str
-    label: str
-    help: str
+SLIDER = "threshold_slider"  # key of the component
+_EVENT = "_slider_event"  # number of the slider's last event that was handled
+_LINK = "_from_link"  # an address was taken over and is to be validated
+_OF = "_thresholds_of"  # ((run, policy, calibrated), kind) that the text belongs to
+_COMPUTE = "_compute"  # mean compute on screen, kept when run or policy change
 
 
-WISHES = {
-    "budget": Wish(
-        "flops",
-        "At most % compute",
-        "The most accurate thresholds on **val** whose mean compute there stays within this share of the plain "
-        "backbone's. The numbers show what they give on the split that you look at.",
-    ),
-    "drop": Wish(
-        "accuracy_drop",
-        "Lose at most, points",
-        "The cheapest thresholds on **val** that lose at most so many points of accuracy there against the last exit. "
-        "The numbers show what they give on the split that you look at.",
-    ),
-    "risk": Wish(
-        "too_early",
-        "Too early at most %",
-        "A guarantee: the cheapest threshold of which **val** proves, with 95% confidence, that at most so many per "
-        "cent of all images are answered wrongly although the last exit would be right.",
-    ),
-}
-FIRST_BUDGET = 30.0
+KEYS = (THRESHOLD, calibration.KEY, *TARGETS)  # of the address and of the state
 
 
-def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
-    """Wishes that can be asked of the run's val record, with the least and the greatest per cent."""
-    if "val" not in run.splits():
-        return {}
-    costs = 100 * cache.record(run, "val").flops_fraction
-    found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
-    if st.session_state.get("kind") != "per exit" and POLICIES[name].deployable:
-        found["risk"] = (0.01, 100.0)
-    return found
+def follow(keys: Iterable[str]) -> None:
+    """Take over the address of a page with an operating point; see `url.follow`."""
+    if url.follow(keys):
+        st.session_state[_LINK] = True
+
+
+# -- what the widgets may hold --
 
 
 def per_exit_possible(run: dx.Run, split: str, name: str) -> bool:
     """Whether each exit can have a threshold of its own."""
-    return cache.record(run, split).n_exits > 2 and POLICIES[name].per_exit_thresholds
+    return records.record(run, split).n_exits > 2 and dx.POLICIES[name].per_exit_thresholds
 
 
-def lit(run: dx.Run, name: str) -> dx.Policy | None:
-    """The policy fitted on val to the wish that is lit, if one is; raises ValueError if it cannot be met."""
-    per_exit = st.session_state.get("kind") == "per exit"
-    for key, wish in WISHES.items():
-        value = st.session_state.get(key)
-        if value is not None:
-            return cache.fitted(run, name, wish.name, value / 100, per_exit and key != "risk", calibration.on())
-    return None
+def fitted(run: dx.Run, name: str) -> dx.Policy | None:
+    """The policy fitted on val to the target that is set; raises OSError or ValueError where it cannot be met."""
+    wanted = targets.chosen()
+    return None if wanted is None else policies.fitted(run, name, wanted)
 
 
-def settle(run: dx.Run, split: str, name: str) -> dx.Policy:
-    """The policy to show; afterwards the state is what its widgets may hold."""
-    state, base = st.session_state, cache.base(run, split, name, calibration.on())
-    n_exits, fresh = cache.record(run, split).n_exits, state.pop("_fresh", False)
-    if fresh:  # an address says all: what was on screen before has no say
-        state.pop("_dial", None)
-        state.pop("_compute", None)
-    if n_exits == 1:  # nothing to settle, and the next run should find what the last one left
-        if fresh:
-            state.update(dict.fromkeys(("threshold", *WISHES)) | {"kind": "one"})
+# -- validation --
+
+
+def current(run: dx.Run, split: str) -> OperatingPoint:
+    """The validated operating point under the policy that is chosen."""
+    return OperatingPoint(run, split, validate(run, split, str(st.session_state[choices.POLICY])))
+
+
+def validate(run: dx.Run, split: str, name: str) -> dx.Policy:
+    """The policy with its thresholds; afterwards the state is what its widgets may hold."""
+    state, base = st.session_state, policies.base(run, split, name, calibration.on())
+    n_exits, link = records.record(run, split).n_exits, state.pop(_LINK, False)
+    if link:  # an address is complete: nothing of what was on screen before counts
+        state.pop(_OF, None)
+        state.pop(_COMPUTE, None)
+    if n_exits == 1:  # nothing to validate, and the next run should find what the last one left
+        if link:
+            put(**dict.fromkeys((THRESHOLD, *TARGETS)), **{KIND: "one"})
         return replace(base, thresholds=(base.threshold_none,))
-    asked = _parsed(base, state.get("threshold"), n_exits, said=fresh or state.pop("_said", False))
-    if fresh:
-        state["kind"] = KINDS[asked is not None and len(asked.thresholds) > 1]
-    state["kind"] = state.get("kind") or "one"
-    if not per_exit_possible(run, split, name):
-        state["kind"] = "one"
-    _settle_wishes(run, name)
-    of = (run.name, name, calibration.on())
-    if asked is not None and (fresh or state.get("_dial") == (of, state["kind"])):
-        policy = _wished_or_by_hand(run, asked)
+    of, before = (run.name, name, calibration.on()), state.get(_OF, (None, None))
+    given = _parsed(base, state.get(THRESHOLD), n_exits, tell=link or before[0] == of)
+    kind = KINDS[given is not None and len(given.thresholds) > 1] if link else state.get(KIND) or "one"
+    put(**{KIND: kind if per_exit_possible(run, split, name) else "one"})
+    targets.validate(run, name)
+    if given is not None and (link or before == (of, state[KIND])):
+        policy = _fitted_or_by_hand(run, given)
     else:
-        policy = _anew(run, split, base, asked, state.get("_dial", ("",))[0] == of)
-    state["_dial"], state["threshold"] = (of, state["kind"]), text(policy)
+        policy = _anew(run, split, base, given, before[0] == of)
+    put(**{_OF: (of, state[KIND]), THRESHOLD: text(policy)})
     return policy
 
 
@@ -114,107 +90,132 @@ def text(policy: dx.Policy) -> str:
     return ",".join(str(threshold) for threshold in policy.thresholds)
 
 
-def _parsed(base: dx.Policy, asked: object, n_exits: int, said: bool) -> dx.Policy | None:
-    if not isinstance(asked, str):
+def _parsed(base: dx.Policy, given: object, n_exits: int, tell: bool) -> dx.Policy | None:
+    if not isinstance(given, str):
         return None
     try:
-        policy = replace(base, thresholds=tuple(float(number) for number in asked.split(",")))
+        policy = replace(base, thresholds=tuple(float(number) for number in given.split(",")))
         policy.check(n_exits)
     except ValueError as error:
-        if said:
+        if tell:
             notice(f"These thresholds cannot be used; showing the usual one. {plain(error)}")
         return None
     return policy
 
 
-def _settle_wishes(run: dx.Run, name: str) -> None:
-    """Numbers within what is offered, at most one of them."""
-    state, offered, found = st.session_state, offers(run, name), False
-    for key, wish in WISHES.items():
-        asked, value = state.get(key), None
-        try:
-            value = None if asked is None or found else round(float(asked), 4)
-        except ValueError:
-            notice(f"“{wish.label}” must be a number, not {plain(repr(asked), 40)}.")
-        if value is not None and (key not in offered or not offered[key][0] <= value <= offered[key][1]):
-            if key in offered:
-                low, high = offered[key]
-                notice(f"“{wish.label}” lies between {low:g} and {high:g} here, so {value:g} is not used.")
-            value = None
-        state[key], found = value, found or value is not None
-
-
-def lit_or_none(run: dx.Run, name: str) -> dx.Policy | None:
-    """As `lit`; a wish that cannot be met is said and put out."""
+def _fitted_or_none(run: dx.Run, name: str) -> dx.Policy | None:
+    """As `fitted`; a target that cannot be met gives a notice and is cleared."""
     try:
-        return lit(run, name)
+        return fitted(run, name)
     except (OSError, ValueError) as error:
-        notice(f"The wish cannot be met. {plain(error)}")
-        st.session_state.update(dict.fromkeys(WISHES))
+        notice(f"The target cannot be met. {plain(error)}")
+        targets.clear()
         return None
 
 
-def _wished_or_by_hand(run: dx.Run, asked: dx.Policy) -> dx.Policy:
-    """The lit wish's policy, which says what it was fitted to, if these are its thresholds; else no wish is lit."""
-    fitted = lit_or_none(run, asked.name)
-    if fitted is not None and fitted.thresholds == asked.thresholds:
-        return fitted
-    st.session_state.update(dict.fromkeys(WISHES))
-    return asked
+def _fitted_or_by_hand(run: dx.Run, given: dx.Policy) -> dx.Policy:
+    """The fitted policy, which holds its target, if it has the given thresholds; else no target is set."""
+    policy = _fitted_or_none(run, given.name)
+    if policy is not None and policy.thresholds == given.thresholds:
+        return policy
+    targets.clear()
+    return given
 
 
-def _anew(run: dx.Run, split: str, base: dx.Policy, asked: dx.Policy | None, only_kind: bool) -> dx.Policy:
-    """For another run, policy or kind: the lit wish's thresholds, the same for all exits, or that of equal compute."""
-    state, n_exits = st.session_state, cache.record(run, split).n_exits
-    first = asked is None and state.get("_dial") is None
-    if first and all(state[key] is None for key in WISHES):
-        low, high = offers(run, base.name).get("budget", (1.0, 0.0))
-        state["budget"] = FIRST_BUDGET if low <= FIRST_BUDGET <= high else None
-    policy = lit_or_none(run, base.name)
-    if policy is None and only_kind:
-        policy = asked
+def _anew(run: dx.Run, split: str, base: dx.Policy, given: dx.Policy | None, only_kind: bool) -> dx.Policy:
+    """For another run, policy or kind: fitted to the target; ``given``, if only the kind changed; of equal compute."""
+    state, n_exits = st.session_state, records.record(run, split).n_exits
+    if given is None and state.get(_OF) is None:
+        targets.budget_of_a_first_visit(run, base.name)
+    policy = _fitted_or_none(run, base.name)
     if policy is None:
-        table = cache.trade_off(run, split, base.name, calibration.on())
+        policy = given if only_kind else None
+    if policy is None:
+        table = policies.trade_off(run, split, base.name, calibration.on())
         costs = table["flops_fraction"]
-        place = int((costs - state.get("_compute", float(costs.mean()))).abs().argmin())
+        place = int((costs - state.get(_COMPUTE, float(costs.mean()))).abs().argmin())
         policy = replace(base, thresholds=(table["threshold"].tolist()[place],))
-    if state["kind"] == "per exit" and len(policy.thresholds) == 1:
+    if state[KIND] == "per exit" and len(policy.thresholds) == 1:
         return replace(policy, thresholds=policy.thresholds * (n_exits - 1))
-    if state["kind"] == "one" and len(policy.thresholds) > 1:
+    if state[KIND] == "one" and len(policy.thresholds) > 1:
         return replace(policy, thresholds=(float(np.median(policy.thresholds)),))
     return policy
 
 
-def set_by_hand(thresholds: str, above: str = "") -> None:
-    """What a slider, the curve or a command asks for; `settle` checks it.
+# -- what the controls write --
+
+
+def set_by_hand(thresholds: str, page: str = "") -> None:
+    """Take over thresholds from a slider, the curve or a text field; `validate` checks them.
 
     Args:
-        above: key of the fragment that drew `controls`, where that is another than the slider's: in a callback, it is
-            drawn anew instead if they change.
+        page: key of the fragment that drew the controls, where that is another than the slider's: in a callback, it is
+            drawn anew instead if the controls change.
     """
     state, before = st.session_state, _controls()
-    state.update(dict.fromkeys(WISHES))
-    state["threshold"], state["_said"] = thresholds, True
-    state["kind"] = KINDS["," in thresholds]
-    state["_dial"] = (state.get("_dial", ("",))[0], state["kind"])
-    if above and _controls() != before:
-        st.rerun(above)
+    targets.clear()
+    state[THRESHOLD], state[KIND] = thresholds[: url.LONGEST], KINDS["," in thresholds]
+    state[_OF] = (state.get(_OF, (None, None))[0], state[KIND])
+    if page and _controls() != before:
+        st.rerun(page)
 
 
 def _controls() -> list[object]:
-    return [st.session_state.get(key) for key in ("kind", *WISHES)]
+    return [st.session_state.get(key) for key in (KIND, *TARGETS)]
 
 
-def moved(above: str = "") -> None:
-    """The component's thumb was let go; ``above`` as in `set_by_hand`."""
-    event = getattr(st.session_state.get(COCKPIT), "moved", None)
-    if isinstance(event, dict) and isinstance(event.get("threshold"), str):
-        st.session_state["_seq"] = event["seq"] if isinstance(event.get("seq"), int) else 0
-        set_by_hand(event["threshold"][:500], above)
+def released(thresholds: str, event: int, page: str = "") -> None:
+    """The slider or the curve was released; ``event``: its number, ``page`` as in `set_by_hand`."""
+    st.session_state[_EVENT] = event
+    set_by_hand(thresholds, page)
 
 
-def wished(key: str) -> None:
+def last_event() -> int:
+    """Number of the slider's last event that was handled."""
+    return int(st.session_state.get(_EVENT, 0))
+
+
+def typed() -> None:
+    """The text field `THRESHOLD` was changed."""
+    set_by_hand(str(st.session_state[THRESHOLD]))
+
+
+def put_slider(number: int, place: int) -> str:
+    """Let Streamlit's own slider ``number`` stand at ``place``; its key."""
+    key = slider_key(number)
+    st.session_state[key] = place
+    return key
+
+
+def slider_key(number: int) -> str:
+    """Key of Streamlit's own slider ``number``."""
+    return f"slider {number}"
+
+
+def slider_place(number: int) -> int:
+    """Where Streamlit's own slider ``number`` was moved."""
+    return int(st.session_state[slider_key(number)])
+
+
+# -- the address --
+
+
+def address(point: OperatingPoint) -> dict[str, str]:
+    """Run, split, policy and, where there is something to choose, thresholds, calibration and target."""
+    parts = {choices.RUN: point.run.name, choices.SPLIT: point.split, choices.POLICY: point.policy.name}
+    if point.record.n_exits == 1:
+        return parts
+    return parts | {THRESHOLD: text(point.policy)} | settings()
+
+
+def settings() -> dict[str, str]:
+    """Calibration and target, as the address has them."""
     state = st.session_state
-    if state[key] is not None:
-        state.update({other: None for other in WISHES if other != key})
-        state["threshold"] = None
+    parts = {calibration.KEY: "1"} if calibration.on() else {}
+    return parts | {key: f"{value:g}" for key in TARGETS if (value := state.get(key)) is not None}
+
+
+def keep_compute(point: OperatingPoint) -> None:
+    """Remember the mean compute on screen, for when run or policy change."""
+    if point.record.n_exits > 1:
+        st.session_state[_COMPUTE] = point.outcome.summary()["flops_fraction"]

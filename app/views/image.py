@@ -23,83 +23,64 @@ from dmpo_explore_app.components import (
     widgets,
 )
 from dmpo_explore_app.components.progress import waiting_notice
-from dmpo_explore_app.services import cache, model_queries
+from dmpo_explore_app.services import model_queries, models
 from dmpo_explore_app.services.image_answers import ImageAnswers, python_code
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.state import attribution, calibration, image, operating_point, url
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.state import attribution, choices, image, operating_point, targets, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
-KEYS = (
-    "run",
-    "split",
-    "policy",
-    "threshold",
-    calibration.KEY,
-    *operating_point.WISHES,
-    *image.ADDRESS,
-    *attribution.ADDRESS,
-)  # of the address and of the state
+KEYS = (*choices.KEYS, *operating_point.KEYS, *image.ADDRESS, *attribution.ADDRESS)  # of the address and of the state
 
 
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
-    top = st.container(horizontal=True, vertical_alignment="center", gap="xsmall")
-    top.title("Why does it exit here?", anchor=False)
+    top = widgets.title_row("Why does it exit here?")
     names = dx.list_runs()
     if not names:
         widgets.no_runs()
         return
-    if url.follow(KEYS):
-        st.session_state["_fresh"] = True
-    try:
-        with waiting_notice():
-            workbench(names, top)
-    except (OSError, ValueError) as error:
-        messages.problem("This run cannot be shown.", error)
+    operating_point.follow(KEYS)
+    with messages.problems("This run cannot be shown."), waiting_notice():
+        workbench(names, top)
 
 
 def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     """Choices on top, then the image, its answers and explanations."""
-    found = run_picker.settle(names)
-    if found is None:
+    point = run_picker.choose(names, threshold)
+    if point is None:
         return
-    run, split, record, policy = found[:4]
-    found.row(partial(threshold, run, split, record, policy.name))
-    chosen = image_picker.choose(run, split, record)
-    attribution.validate(len(record.meta.class_names))
+    chosen = image_picker.choose(point.run, point.split, point.record)
+    attribution.validate(len(point.record.meta.class_names))
     if chosen is None:
-        prepare_model(run)
+        prepare_model(point.run)
     else:
-        show(chosen, record, policy, top)
-    write_address(run, split, policy, chosen)
+        show(chosen, point.record, point.policy, top)
+    url.write(**operating_point.address(point), **image.address(chosen), **attribution.address())
 
 
-def threshold(run: dx.Run, split: str, record: dx.ExitRecord, policy_name: str) -> None:
+def threshold(point: OperatingPoint) -> None:
     """The threshold as text, and a popover that fits it on val."""
-    if record.n_exits == 1:
+    if point.record.n_exits == 1:
         return
     st.text_input(
         "Threshold",
-        key="threshold",
+        key=targets.THRESHOLD,
         width=170,
-        on_change=_typed,
+        on_change=operating_point.typed,
         persist_state="session",
         help="One number, or one for every exit but the last, separated by commas. Explore has a slider for it.",
     )
     with st.popover("From val", icon=":material/tune:", help="Fit the threshold on val to a target."):
-        threshold_controls.controls(run, split, policy_name)
-
-
-def _typed() -> None:
-    operating_point.set_by_hand(str(st.session_state["threshold"])[: url.LONGEST])
+        threshold_controls.controls(point)
 
 
 def prepare_model(run: dx.Run) -> None:
     """Load the model before an image is uploaded; report at once if it is unavailable."""
     try:
-        cache.model(run)
+        models.model(run)
     except model_queries.UNAVAILABLE as error:
         image_answers.unavailable(error)
 
@@ -141,18 +122,6 @@ def share_popover(answers: ImageAnswers, charts: Mapping[str, go.Figure]) -> Non
         partial(python_code, answers, question),
         link=answers.image.row is not None,
     )
-
-
-def write_address(run: dx.Run, split: str, policy: dx.Policy, chosen: ChosenImage | None) -> None:
-    """Keep the choices in the address."""
-    parts = {"run": run.name, "split": split, "policy": policy.name}
-    if cache.record(run, split).n_exits > 1:
-        parts["threshold"] = operating_point.text(policy)
-        parts |= {calibration.KEY: "1"} if calibration.on() else {}
-        parts |= {
-            key: f"{value:g}" for key in operating_point.WISHES if (value := st.session_state.get(key)) is not None
-        }
-    url.write(**parts, **image.address(chosen), **attribution.address())
 
 
 page()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import job_cards, learning_curves, training_form, training_plan
-from dmpo_explore_app.services import cache, record_folder
+from dmpo_explore_app.services import models, record_folder
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state import jobs as state
 from dmpo_explore_app.state import training as form_state
@@ -40,7 +40,7 @@ def page() -> None:
 
 def curves(names: Sequence[str], top: DeltaGenerator) -> None:
     """The training curves of a chosen run."""
-    name = choices.settle_run(names)
+    name = choices.validate_run(names)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="choices"):
         st.selectbox("Run", names, key=state.RUN, width=240, help="Any trained run.", persist_state="session")
         facts = st.container()
@@ -76,7 +76,7 @@ def _form(names: Sequence[str]) -> None:
         try:
             config = form_state.read()
             dx.jobs.check_name(name)
-            cache.ready(config)
+            models.check_ready(config)
             training_plan.planned(config)
         except (OSError, ValueError) as error:
             training_form.warn(error)

@@ -1,4 +1,3 @@
-from .agreement import Answers as Answers
 from .agreement import parts as parts
 from .calibration import adaptive_calibration_error as adaptive_calibration_error
 from .calibration import brier_score as brier_score

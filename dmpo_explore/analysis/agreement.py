@@ -1,36 +1,32 @@
-"""Agreement of two runs on the same images: which are correct in both, in one, in none."""
+"""Agreement of two outcomes on the same images: which images are correct in both, in one, in none."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 
-import dmpo_explore as dx
+from ..utils.typing import Bools
+from .outcome import Outcome
 
-Masks = dict[str, npt.NDArray[np.bool_]]
-
-
-class Answers(NamedTuple):
-    """What one model says about every image where that leaves it."""
-
-    name: str
-    record: dx.ExitRecord
-    exits: npt.NDArray[np.int64]  # (B,) 0-based
-
-    @property
-    def said(self) -> npt.NDArray[np.int32]:
-        """(B,) the class that is answered."""
-        return np.asarray(self.record.prediction[np.arange(self.record.n_images), self.exits], np.int32)
+Masks = dict[str, Bools]
 
 
-def parts(a: Answers, b: Answers) -> Masks:
-    """Kind of disagreement → (B,) mask; no image is of two kinds, and every image with two answers is of one."""
-    labels, ours, theirs = np.asarray(a.record.labels), a.said, b.said
-    right, other = ours == labels, theirs == labels
+def parts(a: Outcome, b: Outcome) -> Masks:
+    """Kind of disagreement → (B,) mask: correct in ``a`` only, in ``b`` only, incorrect in both and different.
+
+    No image is of two kinds, and every image with two different predictions is of one.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record, val = (dx.load_run("demo").record(split) for split in ("test", "val"))
+        >>> a, b = (dx.apply(dx.fit_policy(val, flops=flops), record) for flops in (0.3, 0.6))
+        >>> sorted(parts(a, b))
+        ['both wrong', 'only a', 'only b']
+        >>> bool(parts(a, a)["only a"].any())
+        False
+    """
+    different = np.asarray(a.prediction != b.prediction)
     return {
-        "only a": right & ~other,
-        "only b": other & ~right,
-        "both wrong": ~right & ~other & (ours != theirs),
+        "only a": a.correct & ~b.correct,
+        "only b": b.correct & ~a.correct,
+        "both wrong": ~a.correct & ~b.correct & different,
     }

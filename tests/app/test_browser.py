@@ -22,7 +22,7 @@ def test_pictures_are_really_drawn(visit: Visit) -> None:
     assert all(natural == 28 and drawn >= 60 for natural, drawn in sizes)
 
 
-def test_a_big_screen_shows_the_cockpit_without_scrolling(visit: Visit, tmp_path: Path) -> None:
+def test_a_big_screen_shows_slider_and_curves_without_scrolling(visit: Visit, tmp_path: Path) -> None:
     page = visit.open("?run=four&threshold=0.8")
     assert page.evaluate("() => [innerWidth, innerHeight, scrollY]") == [1440, 900, 0]
     for selector in (".hint", ".track", ".cards", ".curve", ".bars", ".dx-heat", ".dx-shown"):
@@ -48,9 +48,7 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     page.locator('[data-pick="cell 3 1"]').click()
     page.wait_for_url("**class=Pullover**")
     visit.settle()
-    assert "exit=1" in page.url and page.locator(".bars figcaption").inner_text().startswith(
-        "Who leaves where: Pullover"
-    )
+    assert "exit=1" in page.url and page.locator(".bars figcaption").inner_text().startswith("Images by exit: Pullover")
     said = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
     leaving = int(said.split("(")[1].split(" ")[0])
     assert page.locator(".bar .total").first.text_content() == str(leaving)  # the bars are the class's now

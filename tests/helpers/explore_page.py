@@ -34,7 +34,7 @@ def expected(run: str, split: str, policy: dx.Policy) -> dict[str, str]:
         "Accuracy": f"{s['accuracy']:.2%}",
         "Compute saved": f"{1 - s['flops_fraction']:.1%}",
         "Mean exit": f"{s['mean_exit']:.2f}",
-        "Leave at exit 1": f"{s['exit_shares'][0]:.1%}",
+        "Exit at exit 1": f"{s['exit_shares'][0]:.1%}",
     }
 
 
@@ -53,7 +53,7 @@ def html(app: AppTest) -> list[str]:
 
 
 def slider(app: AppTest, number: int = 0) -> Any:
-    return app.select_slider(key=f"dial {number}")
+    return app.select_slider(key=f"slider {number}")
 
 
 def move(app: AppTest, place: int, number: int = 0) -> AppTest:
@@ -74,5 +74,5 @@ def shown_policy(app: AppTest) -> dx.Policy:
     return dx.fit_policy(run.record("val"), name, threshold=thresholds)
 
 
-def wished(app: AppTest, key: str, value: float | None) -> AppTest:
+def targeted(app: AppTest, key: str, value: float | None) -> AppTest:
     return checked(app.number_input(key=key).set_value(value).run())

@@ -1,7 +1,7 @@
-"""HTML whose parts can be clicked: a component around what the page writes anyway.
+"""HTML whose parts can be clicked: a component around HTML that the page writes.
 
-In: HTML in which every text is escaped and what can be chosen is a ``<button data-pick="…">``. Out: the event
-``picked`` with that value. Looks are in style.css.
+In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``. Out: the event ``picked`` with
+that value. Its looks are in style.css.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
+from dmpo_explore_app.state.events import event
 
 _component = st.components.v2.component(
     "dmpo_explore.clickable",
@@ -22,7 +23,7 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
     """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn anew."""
 
     def picked() -> None:
-        value = getattr(st.session_state.get(key), "picked", None)
+        value = event(key, "picked")
         if isinstance(value, str):
             on_picked(value)
 

@@ -1,77 +1,27 @@
-"""The drag-live threshold slider with its numbers, curve and bars: a component of plain JavaScript, SVG and CSS.
+"""The threshold slider with its numbers, curve and bars: a component of plain JavaScript, SVG and CSS.
 
-In: `Cockpit`, what every stop of every slider would do, as counts. While a thumb moves the browser redraws from it;
-nothing is sent. Out: two events, after which the page asks Python for the rest: ``moved`` {seq, threshold: text} when
-the thumb is let go or the curve is clicked, ``picked`` {exit: 1..K} when a bar is clicked.
+In: `SliderData`, the counts of every stop of every slider. While a thumb moves the browser redraws from it; nothing is
+sent. Out: two events, after which the page asks Python for the rest: ``moved`` {seq, threshold: text} when the thumb is
+released or the curve is clicked, and ``picked`` {exit: 1..K} when a bar is clicked. They go straight to the state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
 
+import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.components.threshold_slider import native
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.slider_data import SliderData
+from dmpo_explore_app.state import filters, operating_point
+from dmpo_explore_app.state.events import event
 
 HERE = Path(__file__).parent
 PARTS = ("numbers.js", "curve.js", "bars.js", "slider.js")  # one module, in this order
-
-Row = list[int]  # right and wrong at exit 1, right and wrong at exit 2, …
-
-
-class Line(TypedDict):
-    """What a single threshold would do at every stop. ``some``: of the chosen class only, if one is chosen."""
-
-    stops: list[str]
-    counts: list[Row]
-    some: list[Row] | None
-
-
-class Dial(Line):
-    """A slider: its name, a text for every stop and for both ends, and where it stands."""
-
-    name: str
-    labels: list[str]
-    ends: tuple[str, str]
-    place: int
-
-
-class Curve(TypedDict):
-    """A run's accuracy over compute; a single point is a model without exits."""
-
-    name: str
-    x: list[float]
-    y: list[float]
-    colour: str
-    dash: str
-
-
-class Cockpit(TypedDict):
-    """Everything that is drawn.
-
-    ``seq``: number of the last ``moved`` that Python has seen. ``line``: the single threshold, which the curve moves.
-    ``exit``, ``marked``: the chosen bar and that of the chosen image, from 1, or 0. ``source``: where the thresholds
-    come from. ``compact``: the slider and its numbers only, no hint, no curve, no bars.
-    """
-
-    seq: int
-    threshold: str
-    dials: list[Dial]
-    line: Line
-    curves: list[Curve]
-    bound: Curve | None
-    blocks: list[int]
-    costs: list[float]
-    full: dict[str, float]
-    exit: int
-    marked: int
-    rule: str
-    ends: tuple[str, str]
-    title: str
-    axis: str
-    alt: str
-    source: str
-    compact: NotRequired[bool]
 
 
 def _read(name: str) -> str:
@@ -86,6 +36,33 @@ _component = st.components.v2.component(
 )
 
 
-def threshold_slider(cockpit: Cockpit, key: str, on_moved: Callable[[], None], on_picked: Callable[[], None]) -> Any:
-    """Mount it; what happened is in ``st.session_state[key]`` when the callbacks run."""
-    return _component(key=key, data=cockpit, on_moved_change=on_moved, on_picked_change=on_picked)
+def threshold_slider(
+    point: OperatingPoint,
+    data: SliderData,
+    figures: Mapping[str, Callable[[], go.Figure]] | None = None,
+    page: str = "",
+) -> None:
+    """The component, or Streamlit's own widgets (see `widgets.live`).
+
+    Args:
+        figures: name → chart that Streamlit draws in place of the component's.
+        page: key of the fragment that drew the threshold controls, if that is another than the slider's.
+    """
+    if widgets.live():
+        moved = partial(_moved, page)
+        _component(key=operating_point.SLIDER, data=data, on_moved_change=moved, on_picked_change=_picked)
+    else:
+        native.draw(point, data, figures or {}, page)
+
+
+def _moved(page: str) -> None:
+    moved = event(operating_point.SLIDER, "moved")
+    if isinstance(moved, dict) and isinstance(moved.get("threshold"), str):
+        number = moved["seq"] if isinstance(moved.get("seq"), int) else 0
+        operating_point.released(moved["threshold"], number, page)
+
+
+def _picked() -> None:
+    picked = event(operating_point.SLIDER, "picked")
+    if isinstance(picked, dict):
+        filters.toggle(f"exit {picked.get('exit')}")

@@ -1,4 +1,4 @@
-// Who leaves where: a bar for each exit, right and wrong stacked; each is a button.
+// Images by exit: a bar for each exit, correct and incorrect stacked; each is a button.
 
 const drawBars = (plot, data, width, height, pick) => {
   const exits = data.blocks.length, band = (width - 16) / exits, named = band >= 56, roomy = band >= 96;
@@ -7,23 +7,23 @@ const drawBars = (plot, data, width, height, pick) => {
   const hatch = element(
     "pattern",
     { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
-    element("rect", { class: "wrong", width: 6, height: 6 }),
+    element("rect", { class: "incorrect", width: 6, height: 6 }),
     element("line", { class: "stripe", x1: 0, y1: 0, x2: 0, y2: 6 }),
   );
   svg.append(element("defs", {}, hatch));
   svg.append(element("line", { class: "base", x1: box.left, x2: width - 8, y1: box.bottom, y2: box.bottom }));
   const bars = data.blocks.map((block, k) => {
     const left = box.left + k * band + band * 0.14, wide = band * 0.72, middle = left + wide / 2;
-    const right = element("rect", { class: "right", x: left, width: wide });
-    const wrong = element("rect", { fill: "url(#hatch)", x: left, width: wide });
+    const correct = element("rect", { class: "correct", x: left, width: wide });
+    const incorrect = element("rect", { fill: "url(#hatch)", x: left, width: wide });
     const total = element("text", { class: "middle total", x: middle });
     const chosen = data.exit === k + 1;
     const bar = element(
       "g",
       { class: "bar", role: "button", tabindex: 0, "data-pick": k + 1, "aria-pressed": chosen },
       element("rect", { class: "area", x: box.left + k * band + 2, width: band - 4, y: 2, height: height - 4, rx: 6 }),
-      right,
-      wrong,
+      correct,
+      incorrect,
       total,
       element("text", { class: "middle name", x: middle, y: box.bottom + 16 }, named ? `exit ${k + 1}` : `${k + 1}`),
     );
@@ -40,24 +40,24 @@ const drawBars = (plot, data, width, height, pick) => {
       pick(k + 1);
     });
     svg.append(bar);
-    return { bar, right, wrong, total };
+    return { bar, correct, incorrect, total };
   });
   plot.replaceChildren(svg);
   return {
     svg,
     // `row`: as numbersOf's; `highest`: images of a bar of full height
     move: (row, highest) => {
-      bars.forEach(({ bar, right, wrong, total }, k) => {
+      bars.forEach(({ bar, correct, incorrect, total }, k) => {
         const [yes, no] = [row[2 * k], row[2 * k + 1]];
         const scale = (box.bottom - box.top) / (highest || 1);
         const high = Math.max(yes * scale, 0), low = Math.max(no * scale, 0);
-        right.setAttribute("y", box.bottom - high);
-        right.setAttribute("height", high);
-        wrong.setAttribute("y", box.bottom - high - low);
-        wrong.setAttribute("height", low);
+        correct.setAttribute("y", box.bottom - high);
+        correct.setAttribute("height", high);
+        incorrect.setAttribute("y", box.bottom - high - low);
+        incorrect.setAttribute("height", low);
         total.setAttribute("y", box.bottom - high - low - 7);
         total.textContent = whole(yes + no);
-        const words = `exit ${k + 1}, after block ${data.blocks[k]}: ${whole(yes + no)} images leave, ${whole(yes)} right`;
+        const words = `exit ${k + 1}, after block ${data.blocks[k]}: ${whole(yes + no)} images exit here, ${whole(yes)} correct`;
         bar.setAttribute("aria-label", words);
       });
     },

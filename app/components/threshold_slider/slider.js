@@ -1,8 +1,8 @@
-// The cockpit: sliders, numbers, curve and bars. While a thumb moves everything here is redrawn from counts that came
-// once; nothing is sent. Letting go sends `moved` with the thresholds, clicking a bar sends `picked` with the exit.
+// The threshold slider: sliders, numbers, curve and bars. While a thumb moves everything here is redrawn from counts that
+// came once; nothing is sent. A release sends `moved` with the thresholds, a click on a bar sends `picked` with the exit.
 
 const HINT = "dmpo-explore-hint";
-const ECHO = 4000; // ms after which the page's own place of a thumb is believed although it did not answer yet
+const ECHO = 4000; // ms after which the page's place of a thumb is used although no answer to the last message came
 const views = new WeakMap();
 
 const remembered = () => {
@@ -13,14 +13,14 @@ const remembered = () => {
   }
 };
 
-class Cockpit {
+class ThresholdSlider {
   constructor(root) {
     this.root = root;
     this.find = (selector) => root.querySelector(selector);
     this.sent = 0; // number of the last message
     this.sentAt = -Infinity;
     this.places = [];
-    this.grip = null; // what is being moved: the number of a dial, or "line"
+    this.grip = null; // what is being moved: the number of a slider, or "line"
     const hint = this.find(".hint");
     hint.hidden = remembered();
     hint.querySelector("button").onclick = () => {
@@ -34,22 +34,22 @@ class Cockpit {
     this.observer.observe(root);
   }
 
-  // New data from Python: `data` as threshold_slider/__init__.py describes it.
+  // New data from Python: `data` as services/slider_data.py describes it.
   receive(data, send) {
     const waiting = data.seq < this.sent && performance.now() - this.sentAt < ECHO;
     if (data.seq > this.sent) this.sent = data.seq;
-    const same = this.places.length === data.dials.length;
-    if (!same) this.last = this.linePlace = undefined; // they belong to dials that are gone
-    if (!same || (!waiting && this.grip === null)) this.places = data.dials.map((dial) => dial.place);
-    else this.places = data.dials.map((dial, i) => samePlace(this.data.dials[i], this.places[i], dial));
+    const same = this.places.length === data.sliders.length;
+    if (!same) this.last = this.linePlace = undefined; // they belong to sliders that are gone
+    if (!same || (!waiting && this.grip === null)) this.places = data.sliders.map((slider) => slider.place);
+    else this.places = data.sliders.map((slider, i) => samePlace(this.data.sliders[i], this.places[i], slider));
     this.data = data;
     this.send = send;
-    this.buildDials();
+    this.buildSliders();
     this.find(".from").textContent = data.source;
     this.find(".bars figcaption").replaceChildren(
       element("b", {}, data.title),
-      element("span", { class: "key" }, element("i", { class: "swatch right" }), "right"),
-      element("span", { class: "key" }, element("i", { class: "swatch wrong" }), "wrong"),
+      element("span", { class: "key" }, element("i", { class: "swatch correct" }), "correct"),
+      element("span", { class: "key" }, element("i", { class: "swatch incorrect" }), "incorrect"),
     );
     drawLegend(this.find(".curve figcaption"), data);
     this.root.classList.toggle("dark", isDark(this.root));
@@ -72,25 +72,25 @@ class Cockpit {
     this.show();
   }
 
-  buildDials() {
-    const { dials } = this.data, holder = this.find(".dials");
-    const names = dials.map((dial) => dial.name).join("|");
+  buildSliders() {
+    const { sliders } = this.data, holder = this.find(".sliders");
+    const names = sliders.map((slider) => slider.name).join("|");
     if (names === this.names) return;
     this.names = names;
-    holder.classList.toggle("several", dials.length > 1);
-    this.dials = dials.map((_, i) => this.buildDial(i));
-    holder.replaceChildren(...this.dials.map((dial) => dial.box));
-    holder.hidden = !dials.length;
+    holder.classList.toggle("several", sliders.length > 1);
+    this.sliders = sliders.map((_, i) => this.buildSlider(i));
+    holder.replaceChildren(...this.sliders.map((slider) => slider.box));
+    holder.hidden = !sliders.length;
   }
 
-  buildDial(i) {
-    const { name, ends } = this.data.dials[i];
+  buildSlider(i) {
+    const { name, ends } = this.data.sliders[i];
     const value = element("output"), fill = element("div", { class: "fill" });
     const thumb = element("div", { class: "thumb", role: "slider", tabindex: 0, "aria-label": name, "aria-valuemin": 0 });
     const track = element("div", { class: "track" }, element("div", { class: "rail" }, fill), thumb);
     const top = element("div", { class: "top" }, element("span", { class: "name" }, name), value);
     const texts = element("div", { class: "ends" }, element("span", {}, ends[0]), element("span", {}, ends[1]));
-    const box = element("div", { class: "dial" }, top, track, texts);
+    const box = element("div", { class: "slider" }, top, track, texts);
     track.addEventListener("pointerdown", (event) => this.grab(event, track, i, (x) => this.placeOn(track, i, x)));
     thumb.addEventListener("keydown", (event) => this.key(event, i));
     thumb.addEventListener("keyup", () => this.commit());
@@ -99,7 +99,7 @@ class Cockpit {
   }
 
   placeOn(track, i, x) {
-    const { left, width } = track.getBoundingClientRect(), last = this.data.dials[i].stops.length - 1;
+    const { left, width } = track.getBoundingClientRect(), last = this.data.sliders[i].stops.length - 1;
     return Math.round(Math.min(1, Math.max(0, (x - left) / width)) * last);
   }
 
@@ -121,7 +121,7 @@ class Cockpit {
     try {
       target.setPointerCapture(event.pointerId);
     } catch {} // the pointer is gone already
-    if (grip !== "line") this.dials[grip].thumb.focus({ preventScroll: true });
+    if (grip !== "line") this.sliders[grip].thumb.focus({ preventScroll: true });
     const move = (now) => this.move(grip, placeAt(now.clientX));
     const stop = (end) => {
       for (const [kind, listener] of listeners) target.removeEventListener(kind, listener);
@@ -138,7 +138,7 @@ class Cockpit {
   }
 
   key(event, i) {
-    const last = this.data.dials[i].stops.length - 1, page = Math.max(1, Math.round(last / 10)), now = this.places[i];
+    const last = this.data.sliders[i].stops.length - 1, page = Math.max(1, Math.round(last / 10)), now = this.places[i];
     const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -page, PageUp: page };
     const aims = { Home: 0, End: last };
     const place = event.key in steps ? now + steps[event.key] : aims[event.key];
@@ -148,7 +148,7 @@ class Cockpit {
   }
 
   move(grip, place) {
-    const single = this.data.dials.length === 1;
+    const single = this.data.sliders.length === 1;
     if (grip === "line" && !single) this.linePlace = place;
     else this.places[grip === "line" ? 0 : grip] = place;
     this.last = grip;
@@ -161,17 +161,17 @@ class Cockpit {
 
   // The counts of what is set now; of a class only where one is chosen.
   rows() {
-    const { dials, line } = this.data;
-    const source = this.linePlace !== undefined ? line : dials[Number.isInteger(this.last) ? this.last : 0] ?? line;
-    const wanted = this.linePlace ?? this.places[dials.indexOf(source)] ?? 0;
+    const { sliders, line } = this.data;
+    const source = this.linePlace !== undefined ? line : sliders[Number.isInteger(this.last) ? this.last : 0] ?? line;
+    const wanted = this.linePlace ?? this.places[sliders.indexOf(source)] ?? 0;
     const place = Math.min(Math.max(0, wanted), source.counts.length - 1);
     return [source.counts[place], (source.some ?? source.counts)[place]];
   }
 
   thresholds() {
-    const { dials, line } = this.data;
+    const { sliders, line } = this.data;
     if (this.linePlace !== undefined) return line.stops[this.linePlace];
-    return dials.map((dial, i) => dial.stops[this.places[i]]).join(",");
+    return sliders.map((slider, i) => slider.stops[this.places[i]]).join(",");
   }
 
   show() {
@@ -182,8 +182,8 @@ class Cockpit {
     const highest = Math.max(...data.costs.map((_, k) => sum(k)));
     this.bars?.move(some, highest);
     const state = `accuracy ${percent(now.accuracy, 2)}, compute ${percent(now.compute, 1)}`;
-    this.dials.forEach(({ value, fill, thumb }, i) => {
-      const { labels } = data.dials[i], place = this.places[i], last = labels.length - 1;
+    this.sliders.forEach(({ value, fill, thumb }, i) => {
+      const { labels } = data.sliders[i], place = this.places[i], last = labels.length - 1;
       const share = `${(100 * place) / Math.max(last, 1)}%`;
       value.textContent = labels[place];
       fill.style.width = share;
@@ -192,19 +192,19 @@ class Cockpit {
       thumb.setAttribute("aria-valuenow", place);
       thumb.setAttribute("aria-valuetext", `threshold ${labels[place]}, ${state}`);
     });
-    this.sayRule();
+    this.showRule();
     this.cards(now);
     this.root.dataset.threshold = this.thresholds();
     this.root.classList.toggle("moving", this.grip !== null);
   }
 
-  sayRule() {
-    const { rule, dials, ends } = this.data, place = this.places[0];
+  showRule() {
+    const { rule, sliders, ends } = this.data, place = this.places[0];
     let words = [rule];
-    if (dials.length === 1) {
-      const last = dials[0].labels.length - 1;
+    if (sliders.length === 1) {
+      const last = sliders[0].labels.length - 1;
       const [before, after] = rule.split("{}");
-      words = [before, element("b", {}, dials[0].labels[place]), after ?? ""];
+      words = [before, element("b", {}, sliders[0].labels[place]), after ?? ""];
       if (place === 0) words = [ends[0]];
       if (place === last) words = [ends[1]];
     }
@@ -218,7 +218,7 @@ class Cockpit {
       ["accuracy", "Accuracy", percent(now.accuracy, 2), `${versus} the last exit`],
       ["compute", "Compute saved", percent(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
       ["mean", "Mean exit", fixed(now.mean, 2), `of ${costs.length}`],
-      ["first", "Leave at exit 1", percent(now.first / now.images, 1), `${whole(now.first)} of ${whole(now.images)} images`],
+      ["first", "Exit at exit 1", percent(now.first / now.images, 1), `${whole(now.first)} of ${whole(now.images)} images`],
     ];
     const holder = this.find(".cards");
     if (!holder.children.length) {
@@ -252,17 +252,17 @@ class Cockpit {
     this.send("picked", { exit });
   }
 
-  leave() {
+  close() {
     this.observer.disconnect();
     cancelAnimationFrame(this.waiting);
   }
 }
 
 // Where a stop is now that others may have come or gone.
-const samePlace = (old, place, dial) => {
-  const found = dial.stops.indexOf(old.stops[place]);
+const samePlace = (old, place, slider) => {
+  const found = slider.stops.indexOf(old.stops[place]);
   if (found >= 0) return found;
-  return Math.round((place / Math.max(1, old.stops.length - 1)) * (dial.stops.length - 1));
+  return Math.round((place / Math.max(1, old.stops.length - 1)) * (slider.stops.length - 1));
 };
 
 const isDark = (root) => {
@@ -271,9 +271,9 @@ const isDark = (root) => {
 };
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  const root = parentElement.querySelector(".cockpit");
-  if (!views.has(root)) views.set(root, new Cockpit(root));
+  const root = parentElement.querySelector(".threshold-slider");
+  if (!views.has(root)) views.set(root, new ThresholdSlider(root));
   const view = views.get(root);
   view.receive(data, setTriggerValue);
-  return () => view.leave();
+  return () => view.close();
 }

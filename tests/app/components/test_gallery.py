@@ -1,4 +1,4 @@
-"""Which pictures are shown, and that every text in their HTML is text."""
+"""Images as HTML: predictions are those of the exit, and every text is text."""
 
 from __future__ import annotations
 
@@ -10,30 +10,15 @@ import re
 import numpy as np
 import pytest
 from dmpo_explore_app.components import gallery
-from dmpo_explore_app.services import cache, images
-from hypothesis import given
-from hypothesis import strategies as st
+from dmpo_explore_app.services import thumbnails
 from made_up import HOSTILE
 from PIL import Image
 from synthetic import make_record
 
-
-@given(rows=st.integers(0, 60), page=st.integers(0, 500), size=st.integers(1, 20))
-def test_a_page_holds_each_image_once_and_pages_reach_all(rows: int, page: int, size: int) -> None:
-    images = np.arange(rows) * 3
-    shown = gallery.page_of(images, page, size)
-    assert len(shown) == len(set(shown.tolist())) == min(rows, size)
-    pages = -(-rows // size)
-    reached = {row for p in range(page, page + pages) for row in gallery.page_of(images, p, size).tolist()}
-    assert reached == set(images.tolist())
+import dmpo_explore as dx
 
 
-def test_the_order_is_fixed() -> None:
-    assert np.array_equal(images.shuffled(50), images.shuffled(50))
-    assert sorted(images.shuffled(50)) == list(range(50))
-
-
-def test_figures_say_what_the_exit_said() -> None:
+def test_figures_show_the_predictions_of_the_exit() -> None:
     record = make_record(20, 3, 4)
     right, wrong = (int(np.flatnonzero(record.correct[:, 1] == value)[0]) for value in (True, False))
     text = gallery.figures(record, 1, [right, wrong], lambda row: f"data:,{row}")
@@ -57,7 +42,7 @@ def test_classes_that_share_a_name_are_not_taken_for_each_other() -> None:
     rows = np.flatnonzero((said < 2) & (truth < 2) & (said != truth))
     assert rows.size
     text = gallery.figures(record, 1, rows, None)
-    assert "✓" not in text and text.count('class="wrong"') == rows.size == text.count("<small>is same")
+    assert "✓" not in text and text.count('class="incorrect"') == rows.size == text.count("<small>is same")
 
 
 def test_class_names_are_text() -> None:
@@ -74,31 +59,31 @@ def test_pictures_can_be_buttons() -> None:
     assert HOSTILE not in text
 
 
-def test_an_exit_says_how_many_are_chosen() -> None:
+def test_an_exit_shows_how_many_are_chosen() -> None:
     record = make_record(20, 3, 4)
     header = gallery.exit_header(record, 2, 0, 0, 0.0, "rgb(1, 2, 3)")
-    assert "Exit 3" in header and "after block 9" in header and "0 leave here" in header and "right" not in header
-    assert "3 chosen of 1,200 that leave here · 75.0% right" in gallery.exit_header(record, 0, 3, 1200, 0.75, "red")
+    assert "Exit 3" in header and "after block 9" in header and "0 exit here" in header and "correct" not in header
+    assert "3 chosen of 1,200 that exit here · 75.0% correct" in gallery.exit_header(record, 0, 3, 1200, 0.75, "red")
 
 
 def test_an_image_in_detail() -> None:
     record = make_record(20, 4, 4, class_names=(HOSTILE, '"><script>', "c", "d"))
-    text = gallery.detail(record, 7, 1, None)
+    text = gallery.detail(dx.Outcome(record, np.ones(20, np.int64)), 7, None)
     rows = re.findall(r'<tr class="(\w*)">(.*?)</tr>', text)
     assert [kind for kind, _ in rows] == ["", "here", "later", "later"]
     for exit, (_, row) in enumerate(rows):
         assert f"{record.confidence[7, exit]:.1%}" in row
         assert ("✓" in row) == bool(record.correct[7, exit])
         assert html.escape(record.meta.class_names[record.prediction[7, exit]]) in row
-    assert "leaves" in rows[1][1] and "not asked" in rows[2][1]
+    assert "exits" in rows[1][1] and "not run" in rows[2][1]
     assert HOSTILE not in text and "<script" not in text
 
 
 def test_the_heat_map_adds_up_and_is_text() -> None:
     record = make_record(90, 3, 4, class_names=(HOSTILE, '"><script>', "c", "d"))
-    exits = np.arange(90) % 3
-    right = record.correct[np.arange(90), exits]
-    text = gallery.heat_map(record, exits, right, (2, 3), (1, 2))
+    outcome = dx.Outcome(record, np.arange(90) % 3)
+    marked = int(np.flatnonzero((record.labels == 0) & (outcome.exits == 1))[0])
+    text = gallery.heat_map(outcome, (2, 3), marked)
     assert HOSTILE not in text and "<script" not in text
     counts = [int(n) for n in re.findall(r'aria-label="[^"]*\((\d+) images', text)]
     assert len(counts) == 12 and sum(counts) == 90
@@ -111,15 +96,15 @@ def test_the_heat_map_adds_up_and_is_text() -> None:
 @pytest.mark.parametrize(("size", "kind"), [((28, 28), "PNG"), ((400, 300), "JPEG")])
 def test_small_pictures_stay_exact_and_large_ones_shrink(size: tuple[int, int], kind: str) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    head, body = cache.data_uri(picture).split(",")
+    head, body = thumbnails.data_uri(picture).split(",")
     image = Image.open(io.BytesIO(base64.b64decode(body)))
     assert head == f"data:image/{kind.lower()};base64"
-    assert image.format == kind and max(image.size) <= cache.THUMBNAIL
+    assert image.format == kind and max(image.size) <= thumbnails.THUMBNAIL
     if kind == "PNG":
         assert np.array_equal(np.asarray(image), picture)
 
 
 def test_grey_pictures_are_a_third_of_the_bytes() -> None:
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8), 3, axis=2)
-    image = Image.open(io.BytesIO(base64.b64decode(cache.data_uri(grey).split(",")[1])))
+    image = Image.open(io.BytesIO(base64.b64decode(thumbnails.data_uri(grey).split(",")[1])))
     assert image.mode == "L" and np.array_equal(np.asarray(image), grey[..., 0])

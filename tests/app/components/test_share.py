@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dmpo_explore_app.components import share
-from dmpo_explore_app.services import cache, code_export
+from dmpo_explore_app.services import code_export, policies
 from dmpo_explore_app.state import choices
 from made_up import save_run
 from programs import NUMBERS, answered, printed
@@ -41,18 +41,18 @@ def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) 
     run = dx.load_run("six")
     val = run.record("val")
     stops = dx.trade_off(val, policy, 5)["threshold"].tolist()
-    for threshold in stops:  # both ends too: nobody's entropy threshold is negative
+    for threshold in stops:  # both ends too: the entropy threshold of no early exit is negative
         by_hand = dx.fit_policy(val, policy, threshold=threshold)
         assert bool(code_export.command_line(run, "test", by_hand)) is not POLICIES[policy].learns
-        assert code_export.wish_of(by_hand) == {}
+        assert code_export.target_of(by_hand) is None
         assert_gives(run, "test", by_hand)
     more: list[dict[str, Any]] = [
         {"flops": 0.5, "per_exit": True},
         {"risk": "too_early", "epsilon": 0.05, "delta": 0.1},
     ]
-    for wish in ({"flops": 0.5}, {"accuracy_drop": 0.01}, *(more if policy == "confidence" else [])):
-        fitted = dx.fit_policy(val, policy, **wish)
-        assert code_export.wish_of(fitted) == wish
+    for target in ({"flops": 0.5}, {"accuracy_drop": 0.01}, *(more if policy == "confidence" else [])):
+        fitted = dx.fit_policy(val, policy, **target)
+        assert (found := code_export.target_of(fitted)) and found.to_dict() == target
         code = code_export.python_code(run, "test", fitted)
         assert 'run.record("val")' in code and "threshold=" not in code
         assert_gives(run, "test", fitted)
@@ -78,20 +78,20 @@ def test_temperatures_are_quoted_whole(runs: Path) -> None:
     run = dx.load_run("demo")
     policy = dx.policy_from_dict({"policy": "confidence", "thresholds": [0.7], "temperatures": [1.5] * 6})
     assert "from_dict" in code_export.python_code(run, "test", policy)
-    assert code_export.command_line(run, "test", policy) == ""  # nobody says that val gave them
+    assert code_export.command_line(run, "test", policy) == ""  # they may not come from val
     assert_gives(run, "test", policy)
 
 
 def test_temperatures_of_the_page_are_fitted_again(runs: Path) -> None:
     run = dx.load_run("demo")
-    for wish, per_exit in (("flops", True), ("too_early", False)):
-        fitted = cache.fitted(run, "confidence", wish, 0.3 if per_exit else 0.01, per_exit, calibrated=True)
-        assert fitted.temperatures and code_export.wish_of(fitted)["temperatures"] == "fit"
+    for target in (dx.Target.flops(0.3, per_exit=True, calibrate=True), dx.Target.risk("too_early", calibrate=True)):
+        fitted = policies.fitted(run, "confidence", target)
+        assert fitted.temperatures and code_export.target_of(fitted) == target
         assert "--calibrate" in code_export.command_line(run, "test", fitted)
         assert_gives(run, "test", fitted)
     for name, thresholds in (("margin", (0.9,)), ("entropy", (0.1, 0.2, 0.3, 0.4, 0.5)), ("gate", (0.9,))):
-        by_hand = replace(cache.base(run, "test", name, calibrated=True), thresholds=thresholds)
-        assert code_export.wish_of(by_hand) == {}
+        by_hand = replace(policies.base(run, "test", name, calibrated=True), thresholds=thresholds)
+        assert code_export.target_of(by_hand) is None
         assert ("--calibrate" in code_export.command_line(run, "test", by_hand)) is (name != "gate")
         assert_gives(run, "test", by_hand)
 
@@ -116,7 +116,7 @@ def test_a_record_folder_has_its_own_program(tmp_path: Path) -> None:
     for policy, on in (
         (dx.fit_policy(val, "margin", flops=0.5), folders[1]),
         (dx.fit_policy(test, threshold=0.5), None),
-        (dx.fit_policy(val, "margin", flops=0.5), None),  # nobody says where val lies: the threshold is quoted
+        (dx.fit_policy(val, "margin", flops=0.5), None),  # val's folder is not known: the threshold is quoted
     ):
         said = ast.literal_eval(printed(code_export.folder_code(folders[0], policy, on)))
         assert said == dx.summarise(test, policy.exits(test))

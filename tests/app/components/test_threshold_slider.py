@@ -35,7 +35,7 @@ def watch_socket(page: Page) -> list[str | bytes]:
 
 
 def shown(visit: Visit) -> dict[str, str]:
-    keys = ("Accuracy", "Compute saved", "Mean exit", "Leave at exit 1")
+    keys = ("Accuracy", "Compute saved", "Mean exit", "Exit at exit 1")
     return dict(zip(keys, visit.numbers(), strict=True))
 
 
@@ -69,7 +69,7 @@ def test_while_dragging_everything_moves_and_nothing_is_sent(visit: Visit, runs:
     for step in (60, 130, 220, 320):
         page.mouse.move(x + step, y, steps=3)
         page.wait_for_timeout(60)  # a few frames
-        heights = page.eval_on_selector_all("rect.right", "all => all.map(r => r.getAttribute('height'))")
+        heights = page.eval_on_selector_all("rect.correct", "all => all.map(r => r.getAttribute('height'))")
         point = [page.locator(".point").get_attribute(name) for name in ("cx", "cy")]
         states.append((visit.numbers(), heights, point, slider.get_attribute("aria-valuetext")))
     for part in range(4):
@@ -102,12 +102,12 @@ def test_keys_move_it_and_its_numbers_are_the_librarys(visit: Visit, runs: Path,
     jump = max(1, round(last / 10))
     assert places == [0, 1, 2, 1, min(last, 1 + jump), max(0, min(last, 1 + jump) - jump), last]
     assert (slider.get_attribute("aria-valuetext") or "").startswith("threshold none early, accuracy ")
-    expect(page.get_by_text("Nobody leaves early.")).to_be_visible()
+    expect(page.get_by_text("No image exits early.")).to_be_visible()
     visit.settle()
     assert shown(visit)["Mean exit"] == "6.00"
     nobody = address(page)["threshold"]
     slider.press("PageDown")
-    expect(page.get_by_text("Nobody leaves early.")).not_to_be_visible()
+    expect(page.get_by_text("No image exits early.")).not_to_be_visible()
     page.wait_for_function("old => new URL(location).searchParams.get('threshold') !== old", arg=nobody)
     visit.settle()
     record, val = (dx.load_run("six").record(split) for split in ("test", "val"))
@@ -201,7 +201,7 @@ def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
     assert shown(visit) == expected("four", "test", policy_of(page))
 
 
-def test_numbers_are_of_the_dials_that_there_are(visit: Visit, runs: Path) -> None:
+def test_numbers_are_of_the_sliders_that_there_are(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=four&threshold=0.9,0.9,0.9")
     page.get_by_role("slider", name="Exit 3").press("PageDown")
     page.wait_for_url(lambda url: "threshold=0.9%2C0.9%2C0.9" not in url)
@@ -227,7 +227,7 @@ def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
         expect(page.locator("[data-number=mean]")).not_to_have_text(before[2])
         target = page.locator(selector if "svg" in selector else ".track").first
         target.evaluate("t => t.dispatchEvent(new PointerEvent('pointercancel', {pointerId: 1, bubbles: true}))")
-        page.wait_for_function("() => !document.querySelector('.cockpit')?.classList.contains('moving')")
+        page.wait_for_function("() => !document.querySelector('.threshold-slider')?.classList.contains('moving')")
         assert visit.numbers() == before and page.url == url
         page.mouse.up()
         visit.settle()
@@ -263,9 +263,9 @@ def test_the_hint_comes_once(visit: Visit) -> None:
 def test_it_knows_light_from_dark(visit: Visit) -> None:
     visit.page.emulate_media(color_scheme="dark")
     page = visit.open("?run=four")
-    cockpit = page.locator(".cockpit")
-    assert "dark" in (cockpit.get_attribute("class") or "")
-    assert cockpit.evaluate("c => getComputedStyle(c).color") == "rgb(232, 236, 241)"
+    slider = page.locator(".threshold-slider")
+    assert "dark" in (slider.get_attribute("class") or "")
+    assert slider.evaluate("c => getComputedStyle(c).color") == "rgb(232, 236, 241)"
 
 
 def test_it_writes_numbers_as_python_does(browser: Browser) -> None:

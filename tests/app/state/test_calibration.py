@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dmpo_explore_app.state import calibration, choices
-from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start, wished
+from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start, targeted
 from made_up import save_run
 from programs import NUMBERS, answered
 from streamlit.testing.v1 import AppTest
@@ -37,8 +37,8 @@ def runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def fit(policy: str = "confidence", **wish: Any) -> dx.Policy:
-    return dx.fit_policy(dx.load_run("full").record("val"), policy, temperatures="fit", **wish)
+def fit(policy: str = "confidence", **target: Any) -> dx.Policy:
+    return dx.fit_policy(dx.load_run("full").record("val"), policy, temperatures="fit", **target)
 
 
 def said(app: AppTest) -> str:
@@ -46,7 +46,7 @@ def said(app: AppTest) -> str:
 
 
 @pytest.mark.parametrize("policy", TOUCHED)
-def test_wish_slider_and_stops_are_those_of_the_calibrated_policy(policy: str) -> None:
+def test_target_slider_and_stops_are_those_of_the_calibrated_policy(policy: str) -> None:
     app = start(run="full", policy=policy, budget="50", calibrated="1")
     fitted = fit(policy, flops=0.5)
     assert app.toggle(key="calibrated").value is True and not app.warning
@@ -63,7 +63,7 @@ def test_wish_slider_and_stops_are_those_of_the_calibrated_policy(policy: str) -
     assert cards(start(**address_of(app))) == cards(app)  # a link shows it
 
 
-def test_the_toggle_solves_the_lit_wish_anew_and_keeps_the_compute_of_a_hand(root: Path) -> None:
+def test_the_toggle_fits_the_target_anew_and_keeps_the_compute_of_a_threshold_by_hand(root: Path) -> None:
     app = start(run="full", budget="50")
     plain = cards(app)
     assert plain == expected("full", "test", dx.fit_policy(dx.load_run("full").record("val"), flops=0.5))
@@ -82,18 +82,18 @@ def test_the_toggle_solves_the_lit_wish_anew_and_keeps_the_compute_of_a_hand(roo
 def test_every_exit_its_own_threshold(root: Path) -> None:
     app = start(run="full", threshold="0.8,0.7,0.6", calibrated="1")
     assert cards(app) == expected("full", "test", fit(threshold=(0.8, 0.7, 0.6)))
-    wished(app, "drop", 1.0)
+    targeted(app, "drop", 1.0)
     assert cards(app) == expected("full", "test", fit(accuracy_drop=0.01, per_exit=True))
 
 
-def test_a_guarantee_keeps_the_temperatures_that_it_was_proved_with(root: Path) -> None:
-    """They are fitted on another half of val than the proof, so they are not those of the slider's other stops."""
+def test_risk_control_keeps_the_temperatures_of_its_certificate(root: Path) -> None:
+    """They are fitted on another half of val than the certificate, so they differ from those of other stops."""
     app = start(run="full", risk="20", calibrated="1")
     fitted = fit(risk="too_early", epsilon=0.2)
     assert fitted.fitted["certificate"]["certified"] and fitted.temperatures != fit(threshold=0.5).temperatures
     for _ in range(2):  # as it opens, and whenever something else moves
         assert cards(app) == expected("full", "test", fitted)
-        assert "Chosen on val, temperatures too (proved with 95% confidence)" in said(app)
+        assert "Chosen on val, temperatures too (certified with 95% confidence)" in said(app)
         checked(app.run())
 
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from dmpo_explore_app.components import disagreement_tiles, study_results
-from dmpo_explore_app.components import share as share_module
-from dmpo_explore_app.services import cache, comparison
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.components import disagreement_tiles
+from dmpo_explore_app.services import comparison
+from dmpo_explore_app.state import choices, panels
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
 from programs import answered, printed
@@ -24,7 +23,6 @@ from streamlit.testing.v1 import AppTest
 from visiting import WATCH, Visit
 
 import dmpo_explore as dx
-from dmpo_explore.analysis import agreement
 from dmpo_explore.analysis.evaluation import evaluate_runs
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ PAGE = MAIN.parent / "views" / "compare.py"
 def start(**address: str) -> AppTest:
     """The page as a link with these parameters shows it."""
     app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[share_module.KEY] = True
+    app.session_state[panels.SHARE] = True
     for name, value in address.items():
         app.query_params[name] = value
     return checked(app.run())
@@ -102,7 +100,7 @@ def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
     rows = evaluate_runs(["four", "six"], targets=dx.Target.flops(0.4), against="one")
     assert shown(app)[:2] == expected(rows)
     assert shown(app)[2][3] == "–" and shown(app)[2][1] == f"{dx.load_run('one').record('test').correct.mean():.2%}"
-    assert "one has a single exit and is taken as it is." in texts(app)
+    assert "one has a single exit: no threshold is fitted." in texts(app)
     several, single = code(app, "sh").splitlines()
     assert answered(several) == rows
     assert f"{answered(single)['accuracy']:.2%}" == shown(app)[2][1]
@@ -192,7 +190,7 @@ def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "No runs yet" in start().subheader[0].value
 
 
-def test_without_val_everybody_goes_to_the_last_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_val_all_images_exit_at_the_last_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     for seed, name in enumerate(("with", "without")):
         save_run(tmp_path, name, images=60, seed=seed)
@@ -200,7 +198,7 @@ def test_without_val_everybody_goes_to_the_last_exit(tmp_path: Path, monkeypatch
     app = start(runs="with,without", compute="50")
     full = dx.load_run("without").record("test")
     assert shown(app)[1][1:3] == [f"{full.correct[:, -1].mean():.2%}", f"{full.flops_fraction[-1]:.1%}"]
-    assert "without has no val record to choose on" in texts(app)
+    assert "without has no val record to fit on" in texts(app)
     assert "dmpo-explore record without --split val" in texts(app)
     lines = printed(code(app, "python")).splitlines()
     assert {line.split()[0]: f"{float(line.split()[1]):.2%}" for line in lines} == {r[0]: r[1] for r in shown(app)}
@@ -261,13 +259,13 @@ def test_runs_that_break_or_go_meanwhile_are_left_out(tmp_path: Path, monkeypatc
 
 def test_on_val_the_reader_is_warned(runs: Path) -> None:
     app = start(runs="demo,demo-naive", split="val", compute="50")
-    assert "on which the thresholds were chosen too" in texts(app)
+    assert "on which the thresholds were fitted too" in texts(app)
 
 
 def with_study() -> AppTest:
     """The page with the study's section open."""
     app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[study_results.KEY] = True
+    app.session_state[panels.STUDY] = True
     app.query_params["runs"] = "four,six"
     return checked(app.run())
 
@@ -300,16 +298,7 @@ def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch:
 
 
 def sides(*names: str, budget: float = 0.5) -> list[comparison.Side]:
-    opened = (dx.load_run(name) for name in names)
-    return [comparison.stand(run, run.record("test"), "test", "confidence", budget) for run in opened]
-
-
-def test_parts_exclude_each_other_and_are_all_differences(runs: Path) -> None:
-    a, b = (side.answers for side in sides("four", "six"))
-    masks = agreement.parts(a, b)
-    assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
-    assert np.array_equal(np.logical_or.reduce(list(masks.values())), a.said != b.said)
-    assert not any(mask.any() for mask in agreement.parts(a, a).values())
+    return [comparison.side(dx.load_run(name), "test", "confidence", budget) for name in names]
 
 
 def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
@@ -318,21 +307,24 @@ def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
     labels, names = both[0].record.labels, both[0].record.meta.class_names
     for name, row in frame.iterrows():
         mine = labels == names.index(str(name))
-        assert row["four"] == both[0].here.right[mine].mean() and row["six"] == both[1].here.right[mine].mean()
+        assert (
+            row["four"] == both[0].outcome.correct[mine].mean() and row["six"] == both[1].outcome.correct[mine].mean()
+        )
     spread = (frame.max(axis=1) - frame.min(axis=1)).to_numpy()
     assert len(frame) == 10 and (np.diff(spread) <= 0).all()
 
 
 def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
     both = sides("four", "six")
-    table = comparison._difference_table(both[0], both[1], "test", "confidence", [0.5, 0.9])
+    table = comparison.difference_table(both[0], both[1], "test", "confidence", [0.5, 0.9])
     row = comparison.table(both, both[1]).iloc[0]
     assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
 
 
 def test_texts_in_tiles_are_text(runs: Path) -> None:
     (side,) = sides("hostile")
-    html = disagreement_tiles.tiles(side.answers, side.answers, range(60), None)
+    named = (side.name, side.outcome)
+    html = disagreement_tiles.tiles(named, named, range(60), None)
     assert "<img" not in html and "&lt;img src=x" in html
 
 
@@ -345,7 +337,7 @@ def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
     page = visit.show("compare?runs=four,six&against=six&compute=50", ".dx-pairs li", "table")
     table = page.get_by_test_id("stTable").first
     before, pictures = table.inner_text(), page.locator(".dx-pairs li").first.get_attribute("title")
-    slider = page.get_by_role("slider", name="At most this compute")
+    slider = page.get_by_role("slider", name="Max compute (%)")
     slider.focus()
     slider.press("ArrowRight")
     page.wait_for_function(f"text => {TABLE} !== text", arg=before)
@@ -353,14 +345,14 @@ def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
     rows = evaluate_rows(visit, ["four", "six"], 0.51)
     assert [cell in table.inner_text() for row in expected(rows) for cell in row] == [True] * 8
     assert "compute=51" in page.url
-    page.get_by_role("radio", name=re.compile("Only B is right")).click()
+    page.get_by_role("radio", name=re.compile("Only B correct")).click()
     expect(page.locator(".dx-pairs li").first).not_to_have_attribute("title", str(pictures))
     visit.settle_on("table")
     after, link = table.inner_text(), page.url.removeprefix(visit.server.address)
     assert "show=only" in link
 
     page.go_back()
-    expect(page.get_by_role("radio", name=re.compile("Only A is right"))).to_be_checked()
+    expect(page.get_by_role("radio", name=re.compile("Only A correct"))).to_be_checked()
     page.go_back()
     page.wait_for_function(f"text => {TABLE} === text", arg=before)
 
@@ -369,7 +361,7 @@ def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
         other = Visit(context.new_page(), visit.server)
         other.show(link, ".dx-pairs li", "table")
         assert other.page.get_by_test_id("stTable").first.inner_text() == after
-        assert other.page.get_by_role("radio", name=re.compile("Only B is right")).is_checked()
+        assert other.page.get_by_role("radio", name=re.compile("Only B correct")).is_checked()
 
 
 def evaluate_rows(visit: Visit, names: list[str], budget: float) -> list[dict[str, Any]]:
@@ -416,8 +408,9 @@ def test_coming_back_by_the_menu_finds_the_page_as_it_was(visit: Visit) -> None:
     assert page.get_by_test_id("stTable").first.inner_text() == table and "compute=77" in page.url
 
 
-def test_loading_of_a_policy_is_kept(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = dx.load_run("four")
-    first = cache.applied(run, "test", "confidence", 0.5)
+    first = comparison.side(run, "test", "confidence", 0.5)
     monkeypatch.setattr("dmpo_explore.fit_policy", None)
-    assert cache.applied(run, "test", "confidence", 0.5) is first
+    again = comparison.side(run, "test", "confidence", 0.5)
+    assert again.point.policy is first.point.policy and again.outcome is first.outcome

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import run_picker
-from dmpo_explore_app.components import share as share_module
-from dmpo_explore_app.components.threshold_slider import data
-from dmpo_explore_app.state import choices, operating_point
+from dmpo_explore_app.services import exploration, slider_data
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.state import choices, panels, targets
 from explore_page import (
     address_of,
     bodies,
@@ -30,7 +30,7 @@ from explore_page import (
     shown_threshold,
     slider,
     start,
-    wished,
+    targeted,
 )
 from made_up import MAIN, save_run
 
@@ -56,7 +56,7 @@ def test_shows_pictures_of_every_exit(runs: Path) -> None:
     counts = np.bincount(dx.fit_policy(record, threshold=0.8).exits(record), minlength=4)
     shown = bodies(app)
     assert [body.count("<img ") for body in shown] == np.minimum(counts, 20).tolist()
-    assert all(f"{count:,} leave here" in body for count, body in zip(counts, shown, strict=True))
+    assert all(f"{count:,} exit here" in body for count, body in zip(counts, shown, strict=True))
 
 
 @pytest.mark.parametrize("policy", list(choices.RULES))
@@ -67,46 +67,44 @@ def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -
         move(app, place)
         assert cards(app) == expected("six", "test", shown_policy(app))
         seen.append((cards(app)["Compute saved"], bodies(app)))
-        assert all(app.session_state[wish] is None for wish in operating_point.WISHES)  # set by hand now
+        assert all(app.session_state[key] is None for key in targets.TARGETS)  # set by hand now
     assert len({compute for compute, _ in seen}) == 3
     assert seen[0][1] != seen[1][1] != seen[2][1]
     assert cards(app)["Mean exit"] == "6.00"
 
 
-def test_a_wish_is_solved_on_val_and_shown_on_test(runs: Path) -> None:
+def test_a_target_is_fitted_on_val_and_shown_on_test(runs: Path) -> None:
     app = start(run="four")
-    wishes: tuple[tuple[str, float, dict[str, Any]], ...] = (
+    wanted: tuple[tuple[str, float, dict[str, Any]], ...] = (
         ("budget", 52.5, {"flops": 0.525}),
         ("drop", 1.3, {"accuracy_drop": 0.013}),
         ("risk", 9.0, {"risk": "too_early", "epsilon": 0.09}),
     )
-    for key, value, wish in wishes:
-        wished(app, key, value)
-        fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", **wish)
+    for key, value, target in wanted:
+        targeted(app, key, value)
+        fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", **target)
         assert shown_threshold(app) == fitted.thresholds[0]
         assert cards(app) == expected("four", "test", fitted)
-        assert [key for key in operating_point.WISHES if app.session_state[key] is not None] == [
-            key
-        ]  # one wish at a time
+        assert [key for key in targets.TARGETS if app.session_state[key] is not None] == [key]  # one target at a time
         assert address_of(app)[key] == f"{value:g}"
 
 
-def test_a_guarantee_that_cannot_be_given_is_said(runs: Path) -> None:
-    app = wished(start(run="four"), "risk", 0.01)
+def test_a_risk_that_cannot_be_certified_gives_a_notice(runs: Path) -> None:
+    app = targeted(start(run="four"), "risk", 0.01)
     assert cards(app)["Mean exit"] == "4.00"
     assert any("no threshold can be certified" in caption.value for caption in app.caption)
 
 
-def test_a_cleared_wish_leaves_its_threshold(runs: Path) -> None:
+def test_a_cleared_target_keeps_its_threshold(runs: Path) -> None:
     app = start(run="four")
     before = cards(app)
-    wished(app, "budget", None)
+    targeted(app, "budget", None)
     assert cards(app) == before
     assert any("Set by hand" in caption.value for caption in app.caption)
 
 
-def test_the_lit_wish_is_solved_anew_for_another_run_or_policy(runs: Path) -> None:
-    app = wished(start(run="four"), "budget", 70.0)
+def test_the_target_is_fitted_anew_for_another_run_or_policy(runs: Path) -> None:
+    app = targeted(start(run="four"), "budget", 70.0)
     checked(app.selectbox(key="run").set_value("six").run())
     checked(app.selectbox(key="policy").set_value("entropy").run())
     fitted = dx.fit_policy(dx.load_run("six").record("val"), "entropy", flops=0.7)
@@ -134,7 +132,7 @@ def test_every_exit_can_have_its_own_threshold(runs: Path) -> None:
     link = address_of(app)
     assert cards(start(**link)) == cards(app)
 
-    wished(app, "budget", 40.0)
+    targeted(app, "budget", 40.0)
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.4, per_exit=True)
     assert shown_policy(app).thresholds == fitted.thresholds
     assert cards(app) == expected("four", "test", fitted)
@@ -154,7 +152,7 @@ def test_what_the_browser_sends_is_checked(runs: Path) -> None:
     app = start(run="four", threshold="0.8")
     before = cards(app)
     for nonsense in ("<b>", "0.5,0.5", "nan", "", "9"):
-        app.session_state["threshold"], app.session_state["_said"] = nonsense, True
+        app.session_state["threshold"] = nonsense
         checked(app.run())
         assert "cannot be used" in app.warning[0].value
         assert cards(app)["Compute saved"] == before["Compute saved"] or shown_threshold(app) >= 0
@@ -175,12 +173,12 @@ def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
     assert shown_threshold(receiver) == shown_threshold(sender) == float(link["threshold"])
 
 
-def test_a_link_lights_the_wish_that_it_came_from(runs: Path) -> None:
+def test_a_link_sets_the_target_that_it_came_from(runs: Path) -> None:
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.5)
     link = {"run": "four", "threshold": str(fitted.thresholds[0]), "budget": "50"}
     assert start(**link).session_state["budget"] == 50
-    assert start(**link | {"threshold": "0.9"}).session_state["budget"] is None  # not that wish's solution
-    assert start(run="four", budget="50").session_state["threshold"] == link["threshold"]  # the wish is enough
+    assert start(**link | {"threshold": "0.9"}).session_state["budget"] is None  # not that target's thresholds
+    assert start(run="four", budget="50").session_state["threshold"] == link["threshold"]  # the target is enough
 
 
 @pytest.mark.parametrize(
@@ -217,7 +215,7 @@ def test_a_wrong_link_is_said_and_the_usual_is_shown(runs: Path, address: dict[s
     assert not checked(app.run()).warning
 
 
-def test_patience_beyond_the_last_exit_means_nobody_leaves_early(runs: Path) -> None:
+def test_patience_beyond_the_last_exit_means_no_image_exits_early(runs: Path) -> None:
     app = start(run="four", policy="patience", threshold="40")
     assert cards(app)["Mean exit"] == "4.00"
 
@@ -291,9 +289,9 @@ def change_meta(run: Path, **values: object) -> None:
 def test_the_exported_figures_have_the_pages_colours_and_names(runs: Path) -> None:
     names = ["four", "one", "six"]  # a single exit in the middle
     tables = {name: dx.trade_off(dx.load_run(name).record("test"), "confidence") for name in names}
-    page = {c["name"]: c["colour"] for c in data.curves(tables)}
+    page = {c["name"]: c["colour"] for c in slider_data.curves(tables)}
     lines = {name: tables[name] for name in ("four", "six")}
-    figure = data.coloured(trade_off.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
+    figure = exploration.coloured(trade_off.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
     drawn = {t.name: t.marker.color if t.mode == "markers" else t.line.color for t in figure.data}
     assert drawn == page
 
@@ -312,7 +310,7 @@ def test_going_to_another_page_and_back_keeps_the_view(runs: Path) -> None:
     assert address_of(app) == link
 
 
-def test_a_guarantee_by_a_rule_that_learns_stays_when_the_page_runs_again(runs: Path) -> None:
+def test_risk_control_of_a_policy_that_learns_stays_when_the_page_runs_again(runs: Path) -> None:
     app = start(run="four", policy="gate", risk="9")
     before = cards(app), app.session_state["threshold"], app.session_state["risk"]
     assert before[2] == 9
@@ -325,7 +323,7 @@ def test_a_guarantee_by_a_rule_that_learns_stays_when_the_page_runs_again(runs: 
 
 def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> None:
     app = start(run="four")
-    app.session_state[share_module.KEY] = True
+    app.session_state[panels.SHARE] = True
     for _ in range(3):
         checked(app.run())
         code = next(block.value for block in app.code if block.language == "python")
@@ -335,11 +333,12 @@ def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> No
 def test_per_exit_thresholds_are_said_in_english(runs: Path) -> None:
     for name in ("confidence", "margin", "entropy"):
         policy = dx.fit_policy(dx.load_run("four").record("val"), name, threshold=(0.5, 0.6, 0.7))
-        said = data.rule(policy, 4)
+        said = slider_data.rule(policy, 4)
         assert "its own threshold" in said and "threshold confident" not in said and "{}" not in said
 
 
-ANSWERS = ("right", "wrong", "overthought", "too early")
+ANSWERS = ("correct", "incorrect", "overthinking avoided", "early-exit error")
+OLD = {"correct": "right", "incorrect": "wrong", "overthinking avoided": "overthought", "early-exit error": "too early"}
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -349,13 +348,14 @@ def test_answers_are_filtered_as_they_are_defined(runs: Path, answer: str) -> No
     record = dx.load_run("four").record("test")
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
     here, last = record.correct[np.arange(record.n_images), exits], record.correct[:, -1]
-    mask = {"right": here, "wrong": ~here, "overthought": here & ~last, "too early": ~here & last}[answer]
+    mask = {"right": here, "wrong": ~here, "overthought": here & ~last, "too early": ~here & last}[OLD[answer]]
     counts = np.bincount(exits[mask], minlength=4)
     assert mask.any()
+    assert bodies(start(run="four", threshold="0.8", answers=OLD[answer])) == bodies(app)  # an old link
     for count, total, body in zip(counts, np.bincount(exits, minlength=4), bodies(app), strict=True):
-        assert f"{count:,} chosen of {total:,} that leave here" in body or f"{total:,} leave here" in body
+        assert f"{count:,} chosen of {total:,} that exit here" in body or f"{total:,} exit here" in body
         assert body.count("<img ") == min(count, 20)
-        assert body.count("<b>✓</b>") == (min(count, 20) if answer in ("right", "overthought") else 0)
+        assert body.count("<b>✓</b>") == (min(count, 20) if answer in ("correct", "overthinking avoided") else 0)
 
 
 def test_everything_narrows_and_one_click_clears(runs: Path) -> None:
@@ -385,31 +385,31 @@ def test_the_heat_map_counts_classes_and_exits(runs: Path) -> None:
             chosen = (record.labels == label) & (exits == exit)
             share = chosen.sum() / (record.labels == label).sum()
             right = (chosen & record.correct[:, exit]).sum()
-            assert f"{name}: {share:.1%} leave at exit {exit + 1} ({chosen.sum():,} images, {right:,} right)" in heat
+            assert f"{name}: {share:.1%} exit at exit {exit + 1} ({chosen.sum():,} images, {right:,} correct)" in heat
 
 
 def test_the_table_shows_the_same_images(runs: Path) -> None:
-    app = start(run="four", threshold="0.8", view="table", sort="least sure", answers="wrong")
+    app = start(run="four", threshold="0.8", view="table", sort="least confident", answers="incorrect")
     record = dx.load_run("four").record("test")
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
     rows = np.flatnonzero(~record.correct[np.arange(record.n_images), exits])
     table = app.dataframe[0].value
-    assert len(table) == min(100, rows.size) and not table["right"].any()
+    assert len(table) == min(100, rows.size) and not table["correct"].any()
     sure = np.sort(record.confidence[rows, exits[rows]])[:100]
     assert np.allclose(table["confidence"], sure)
-    assert table["picture"].str.startswith("data:image/png;base64,").all()
+    assert table["thumbnail"].str.startswith("data:image/png;base64,").all()
     assert set(table["image"]) <= set(record.meta.indices[rows].tolist())
 
 
-def test_nobody_is_left_by_these_filters(runs: Path) -> None:
+def test_filters_that_keep_no_image_give_a_notice(runs: Path) -> None:
     app = start(run="four", threshold="0.0", exit="3", view="table")
-    assert any("Nobody" in caption.value for caption in app.caption)
-    assert "Nobody." in bodies(start(run="four", threshold="0.0", exit="3"))[0]
+    assert any("No images" in caption.value for caption in app.caption)
+    assert "No images." in bodies(start(run="four", threshold="0.0", exit="3"))[0]
 
 
 def test_without_pictures_their_numbers_are_shown(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = start(run="four", split="val")
-    assert any("pictures of val are not here" in info.value for info in app.info)
+    assert any("images of val are not here" in info.value for info in app.info)
     assert len(app.metric) == 4
     assert "<span>" in "".join(bodies(app)) and "<img" not in "".join(bodies(app))
 
@@ -477,7 +477,7 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
     run = dx.load_run("six")
     for name in choices.RULES:
         policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
-        (one,) = data.dials(run, "test", policy, None)
+        (one,) = slider_data.sliders(slider_data.counts(OperatingPoint(run, "test", policy), None))
         assert len(set(one["labels"])) == len(one["labels"]) == len(one["stops"]) == len(one["counts"])
         assert one["stops"][one["place"]] == str(policy.thresholds[0])
         costs = [np.dot(np.add(row[::2], row[1::2]), run.record("test").flops_fraction) for row in one["counts"]]
@@ -486,7 +486,7 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
 
 def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
     run = dx.load_run("six")
-    bound = data.bound(run, "test")
+    bound = slider_data.bound(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.8)))
     assert bound and "oracle" not in choices.RULES
     table = dx.trade_off(run.record("test"), "confidence")
     assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()
@@ -497,7 +497,7 @@ def test_every_policy_is_explained() -> None:
     assert all(f"**{name}**: {POLICIES[name].summary}." in run_picker.POLICY_HELP for name in choices.RULES)
 
 
-def test_without_val_nothing_is_wished_or_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_val_no_target_and_no_policy_that_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     save_run(tmp_path, "mine", images=60)
     shutil.rmtree(tmp_path / "mine/records/val")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import visiting
 from axe import violations
-from dmpo_explore_app.services import attribution_methods, cache, images, model_queries
+from dmpo_explore_app.services import attribution_methods, images, model_queries, models
 from made_up import HOSTILE, MAIN, save_run
 from PIL import Image
 from playwright.sync_api import expect
@@ -58,7 +58,7 @@ def root(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """`trained_root` as the library sees it, and a cache of its own for what is kept."""
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trained_root))
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    cache._shared().clear()
+    models._shared().clear()
     return trained_root
 
 
@@ -115,8 +115,8 @@ def test_a_recorded_image_says_what_the_record_knows(root: Path, policy: str) ->
 
 
 def test_no_model_is_loaded_for_what_the_record_knows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "model", None)
-    assert "Leaves at" in (text := reason(opened(run="tiny", image="3"))) or "last exit" in text
+    monkeypatch.setattr(models, "model", None)
+    assert "Exits at" in (text := reason(opened(run="tiny", image="3"))) or "last exit" in text
 
 
 def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(root: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_threshold_set_by_hand_moves_where_it_leaves(root: Path) -> None:
     checked(app.text_input(key="threshold").set_value("1.01").run())
     assert "Goes to the last exit" in reason(app) and address_of(app)["threshold"] == "1.01"
     checked(app.text_input(key="threshold").set_value("0").run())
-    assert "Leaves at exit 1" in reason(app)
+    assert "Exits at exit 1" in reason(app)
     checked(app.text_input(key="threshold").set_value("<b>x").run())
     assert "cannot be used" in said(app)
 
@@ -231,8 +231,8 @@ def test_maps_and_their_quality_are_the_librarys(root: Path) -> None:
     press(app, "Check them by hiding parts")
     quality = expected.attributions[0].quality(perturbations=0, orders=4)
     assert f"{quality.unexplained:.0%} " in bodies(app) and f"{quality.insertion_area:.2f} (" in bodies(app)
-    cache._model.clear()
-    assert not cache._shared()  # maps would keep the model in memory
+    models._model.clear()
+    assert not models._shared()  # maps would keep the model in memory
 
 
 def test_a_cheap_method_answers_at_once_and_others_wait(root: Path) -> None:
@@ -300,10 +300,10 @@ def test_a_name_that_is_markup_is_text(root: Path) -> None:
 
 
 def test_what_is_sent_stays_in_its_session_and_off_the_disk(root: Path, tmp_path: Path) -> None:
-    shared = len(cache._shared())
+    shared = len(models._shared())
     app = uploaded(opened(run="tiny", source="file", method="saliency"), "colour.png", TAKEN["colour.png"])
     assert len(app.get("plotly_chart")) == 3  # explained too
-    assert len(cache._shared()) == shared
+    assert len(models._shared()) == shared
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept == []
     assert "dx-why" not in bodies(opened(run="tiny", source="file"))  # another session sees nothing of it

@@ -167,7 +167,7 @@ def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None
 def test_the_threshold_moves_while_it_runs(root: Path) -> None:
     app = until(started(run="tiny", threshold="0.5", batch="8", count="endless"), lambda look: look.count.images > 20)
     assert {"Pause", "Stop"} <= labels(app) and app.selectbox(key="batch").disabled
-    slider = app.select_slider(key="dial 0")
+    slider = app.select_slider(key="slider 0")
     checked(slider.set_value(len(slider.options) - 1).run())  # none early
     app = until(app, lambda look: look.count.measured is not None and len(look.count.moves) == 2)
     policy = live_of(app).look().count.policy

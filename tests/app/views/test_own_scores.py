@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dmpo_explore_app.components import share
 from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.state import panels
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
 from programs import printed
@@ -42,7 +42,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def opened(folder: object = "", val: object = "") -> AppTest:
     app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[share.KEY] = True
+    app.session_state[panels.SHARE] = True
     app.run()
     if str(folder):
         app.text_input(key="own_folder").set_value(str(folder))
@@ -176,7 +176,7 @@ def test_the_ends_of_the_slider_are_sentences(folders: tuple[Path, Path], policy
     app = opened(folders[0])
     checked(app.selectbox(key="own_policy").set_value(policy).run())
     key = f"own_threshold {policy}"
-    for place, said in ((0, "Everybody leaves at exit 1"), (-1, "Nobody leaves early.")):
+    for place, said in ((0, "All images exit at exit 1"), (-1, "No image exits early.")):
         options = app.select_slider(key=key).options
         checked(app.select_slider(key=key).set_value(range(len(options))[place]).run())
         assert said in texts(app) and "at least all" not in texts(app)

@@ -133,7 +133,7 @@ def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
 
 
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore_app.services.cache.check_ready", lambda config: None)
+    monkeypatch.setattr("dmpo_explore.jobs.check_ready", lambda config: None)
     started: list[Config] = []
     monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
     app = opened()
@@ -143,7 +143,7 @@ def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_run_is_a_beginning_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore_app.services.cache.check_ready", lambda config: None)
+    monkeypatch.setattr("dmpo_explore.jobs.check_ready", lambda config: None)
     app = begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7)
     started: list[Config] = []
     monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))

@@ -1,0 +1,233 @@
+"""Parts of the page Compare: which runs can be compared, the table, the charts, the images, the downloads.
+
+In: runs, or `Side`s: runs under one budget. Out: elements of the page. Runs that cannot be compared are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import disagreement_tiles, widgets
+from dmpo_explore_app.components import share as share_popover
+from dmpo_explore_app.services import comparison, selection
+from dmpo_explore_app.services.comparison import Side
+from dmpo_explore_app.services.images import shuffled
+from dmpo_explore_app.state import choices, compare, links, operating_point, targets
+
+import dmpo_explore as dx
+
+CLASSES = 12  # classes shown; where there are more, those that differ most
+IMAGES = 24  # at a time
+
+
+# -- runs --
+
+
+def open_runs(names: Sequence[str]) -> list[dx.Run]:
+    """Runs that can be opened and have a record; the others are named."""
+    found = []
+    for name in names:
+        try:
+            run = dx.load_run(name)
+        except (OSError, ValueError) as error:
+            messages.problem(f"{messages.plain(name)} cannot be opened and is left out.", error)
+            continue
+        if run.splits():
+            found.append(run)
+        else:
+            command = f"dmpo-explore record {name}"
+            messages.notice(f"{messages.plain(name)} has no record yet and is left out: `{command}` makes it.")
+    return found
+
+
+def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
+    """Runs whose record is of the images of the first that can be read; the others are named."""
+    found: list[dx.Run] = []
+    for run in runs:
+        name = messages.plain(run.name)
+        try:
+            same = comparison.same_images(found[0] if found else run, run, split)
+        except (OSError, ValueError) as error:
+            messages.problem(f"{name} cannot be read and is left out.", error)
+            continue
+        if same:
+            found.append(run)
+        else:
+            first = messages.plain(found[0].name)
+            messages.notice(
+                f"{name} was recorded on other {messages.plain(split)} images than {first} and is left out."
+            )
+    return found
+
+
+def warn_of_backbones(runs: Sequence[dx.Run], split: str) -> None:
+    """A notice where the same share of compute is not the same compute."""
+    gflops = comparison.reference_gflops(runs, split)
+    if len(set(gflops.values())) > 1:
+        each = ", ".join(f"{messages.plain(name)} {number:.3g}" for name, number in gflops.items())
+        messages.notice(
+            "These runs have different backbones, and a share of compute is of the run's own: the same budget is not "
+            f"the same compute. GFLOPs of the plain backbones: {each}."
+        )
+
+
+def budget_slider(low: int, high: int) -> float:
+    """One budget for all, as a fraction of compute."""
+    compare.validate_compute(low, high)
+    percent = st.slider(
+        "Max compute (%)",
+        low,
+        high,
+        key=compare.COMPUTE,
+        format="%d%%",
+        help="Share of the plain backbone's compute, everything that runs counted. Each run gets its most accurate "
+        "threshold on **val** within this budget.",
+        persist_state="session",
+    )
+    return float(percent / 100)
+
+
+# -- numbers --
+
+
+def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
+    """The table as text, and remarks on it."""
+    rows = comparison.table(sides, base)
+    differences = rows[["run", "difference", "low", "high"]].to_numpy().tolist()
+    mixed = len({side.record.meta.reference_flops for side in sides}) > 1
+    shown = pd.DataFrame(
+        {
+            "run": [messages.plain(name) for name in rows["run"]],
+            "accuracy": [f"{value:.2%}" for value in rows["accuracy"]],
+            "compute": [f"{value:.1%}" for value in rows["compute"]],
+            **({"GFLOPs": [f"{value / 1e9:.3g}" for value in rows["flops"]]} if mixed else {}),
+            f"points above {messages.plain(base.name)} [95%]": [
+                "–" if name == base.name else comparison.interval(*numbers) for name, *numbers in differences
+            ],
+        }
+    )
+    st.table(shown, hide_index=True, alt="Accuracy and compute of each run, and the difference in accuracy.")
+    st.caption("  \n".join(remarks(sides, split, policy)))
+
+
+def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
+    """What the reader of the table must know, as Markdown."""
+    images = f"{sides[0].record.n_images:,} images of {messages.plain(split)}"
+    notes = [f"{images}; thresholds fitted on val; intervals by a paired bootstrap over images."]
+    if split == "val":
+        notes = [f"{images}, on which the thresholds were fitted too: test shows their result on other images."]
+    for side in sides:
+        name = messages.plain(side.name)
+        if side.record.n_exits == 1:
+            notes.append(f"{name} has a single exit: no threshold is fitted.")
+        elif side.budget is None:
+            fix = f"`dmpo-explore record {side.name} --split val`"
+            notes.append(f"{name} has no val record to fit on, so every image exits at its last exit: {fix}")
+            if (drawn := comparison.policy_of_curve(side, policy)) != policy:
+                notes.append(f"Its curve is that of {drawn}: {policy} learns on val.")
+    return notes
+
+
+# -- charts --
+
+
+def curves(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
+    """Accuracy over compute of every run, and the operating point of each."""
+    st.header("Accuracy over compute", anchor=False)
+    numbers = ((side.name, side.outcome.summary()) for side in sides)
+    now = "; ".join(f"{name} {s['accuracy']:.1%} at {s['flops_fraction']:.1%}" for name, s in numbers)
+    figure = comparison.curves_figure(sides, split, policy)
+    widgets.chart(figure, "compare curves", 400, f"Accuracy over compute. Now: {now}.")
+    return figure
+
+
+def classes(sides: Sequence[Side]) -> go.Figure:
+    """The classes on which the runs differ most."""
+    st.header("Class by class", anchor=False)
+    frame = comparison.class_accuracy(sides)
+    top = frame.head(CLASSES)
+    if len(frame) > len(top):
+        st.caption(f"The {len(top)} of {len(frame)} classes on which the runs differ most.")
+    figure = dx.figures.class_accuracy_figure(top, range(len(sides)))
+    alt = f"Accuracy of each run on each class; they differ most on {top.index[0]}."
+    widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
+    return figure
+
+
+def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
+    """The difference to the base run at every budget."""
+    st.header("At every budget", anchor=False)
+    figure = comparison.differences_figure(sides, base, split, policy)
+    if figure is None:
+        st.caption("None of these runs has a budget to vary.")
+        return None
+    alt = f"Points of accuracy above {base.name} at budgets from small to full, with 95% intervals."
+    widgets.chart(figure, "compare differences", 370, alt)
+    return figure
+
+
+# -- images --
+
+
+def images(sides: Sequence[Side], base: Side, split: str) -> None:
+    """Images on which two of the runs disagree."""
+    st.header("Images on which they disagree", anchor=False)
+    others = [side.name for side in sides if side is not base]
+    other, kind = compare.validate_images(others)
+    a = next(side for side in sides if side.name == other)
+    masks = comparison.disagreements(a, base)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
+        label = f"A, beside B = {messages.plain(base.name)}"
+        st.selectbox(label, others, key=compare.OTHER, width=220, persist_state="session")
+        st.segmented_control(
+            "Show",
+            list(compare.SHOWN),
+            format_func=lambda key: f"{compare.SHOWN[key]} · {int(masks[key].sum()):,}",
+            key=compare.SHOW,
+            required=True,
+            persist_state="session",
+        )
+        if st.button("Show others", icon=":material/shuffle:", key=compare.OTHERS):
+            compare.next_page()
+    order = shuffled(a.record.n_images)
+    rows = selection.page_of(order[masks[kind][order]], compare.page(), IMAGES)
+    if not rows.size:
+        st.caption("No image.")
+        return
+    both = {side.name: side for side in (a, base)}
+    thumbnail = widgets.thumbnail_source(a.point.run, split)
+    first, second = ((side.name, side.outcome) for side in (a, base))
+    st.html(disagreement_tiles.tiles(first, second, rows, thumbnail, lambda name, row: link(both[name], row)))
+    st.caption("A prediction is a link to its explanation.")
+
+
+def link(side: Side, row: int) -> str:
+    """The address of an image in One image, under the side's thresholds and target."""
+    run, split, policy = side.point
+    more = {choices.POLICY: policy.name, targets.THRESHOLD: operating_point.text(policy)}
+    budget = {} if side.budget is None else {"budget": f"{100 * side.budget:g}"}
+    return links.href(run, split, row, **more, **budget)
+
+
+# -- downloads --
+
+
+def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Mapping[str, go.Figure]) -> None:
+    """Thresholds, tables, figures and the code of this comparison."""
+    policies = {f"thresholds of {side.name}": side.point.policy for side in sides if side.budget is not None}
+    tables: dict[str, Callable[[], pd.DataFrame]] = {
+        "comparison": lambda: comparison.table(sides, base),
+        "classes": lambda: comparison.class_accuracy(sides).reset_index(),
+    }
+    share_popover.popover(
+        f"compare-{split}",
+        policies,
+        tables,
+        {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
+        lambda: comparison.python_code(sides, base, split, policy),
+        lambda: comparison.command_line(sides, base, split, policy),
+    )

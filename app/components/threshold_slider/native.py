@@ -1,0 +1,42 @@
+"""The threshold slider without its component: Streamlit's own sliders, numbers and charts.
+
+In: `SliderData`. Out: the same events in the state when a slider is released. It also serves tests without a browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.slider_data import SliderData
+from dmpo_explore_app.state import operating_point
+
+
+def draw(
+    point: OperatingPoint, data: SliderData, figures: Mapping[str, Callable[[], go.Figure]], page: str = ""
+) -> None:
+    """Sliders, rule, source, numbers, charts; ``page`` as in `operating_point.set_by_hand`."""
+    for i, slider in enumerate(data["sliders"]):
+        key = operating_point.put_slider(i, slider["place"])
+        text, places = _label_of(slider["labels"]), range(len(slider["labels"]))
+        st.select_slider(slider["name"], places, format_func=text, key=key, on_change=_slid, args=(data, i, page))
+    st.caption(data["rule"].replace("{}", "the threshold"))
+    st.caption(messages.plain(data["source"], 500))
+    widgets.headline(point.outcome.summary())
+    for name, figure in figures.items():
+        widgets.chart(figure(), name, 260, f"{data['alt']}." if name == "trade-off" else name)
+
+
+def _label_of(labels: Sequence[str]) -> Callable[[int], str]:
+    return lambda place: labels[place] if place < len(labels) else str(place)
+
+
+def _slid(data: SliderData, number: int, page: str) -> None:
+    places = [slider["place"] for slider in data["sliders"]]
+    places[number] = operating_point.slider_place(number)
+    stops = (slider["stops"][place] for slider, place in zip(data["sliders"], places, strict=True))
+    operating_point.set_by_hand(",".join(stops), page)

@@ -1,0 +1,71 @@
+"""Figures and tables of Explore, for the page and to be downloaded.
+
+In: an `OperatingPoint`, curves of runs. Out: functions that make plotly figures and data frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+import plotly.graph_objects as go
+from dmpo_explore_app.services import policies
+from dmpo_explore_app.services.policies import OperatingPoint
+
+import dmpo_explore as dx
+
+Figures = Mapping[str, Callable[[], go.Figure]]
+
+
+def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
+    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it."""
+    found = {point.run.name: curve(point)}
+    for name, run in beside.items():
+        learns = dx.POLICIES[point.policy.name].learns and "val" not in run.splits()
+        found[name] = policies.trade_off(run, point.split, "confidence" if learns else point.policy.name)
+    return found
+
+
+def curve(point: OperatingPoint) -> pd.DataFrame:
+    """The trade-off of the run under its policy."""
+    return policies.trade_off(point.run, point.split, point.policy.name, bool(point.policy.temperatures))
+
+
+def figures(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> Figures:
+    """Name → function that draws it: trade-off, exits, classes by exits."""
+    record, outcome = point.record, point.outcome
+    names = exit_names(record)
+    classes = [dx.figures.as_text(name) for name in record.meta.class_names]
+    return {
+        "trade-off": partial(_trade_off, point, tables),
+        "exits": partial(dx.figures.exit_histogram_figure, outcome.exits, outcome.correct, names),
+        "classes": partial(dx.figures.class_exit_figure, record.labels, outcome.exits, classes, names),
+    }
+
+
+def exit_names(record: dx.ExitRecord) -> list[str]:
+    """Two lines for each exit: its number and its block."""
+    return [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exit_blocks, start=1)]
+
+
+def _trade_off(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> go.Figure:
+    lines = {name: table for name, table in tables.items() if len(table) > 1}
+    singles = {name: (t["flops_fraction"].iloc[0], t["accuracy"].iloc[0]) for name, t in tables.items() if len(t) < 2}
+    several = point.record.n_exits > 1  # a single exit is a diamond of its own
+    bound = policies.trade_off(point.run, point.split, "oracle") if several else None
+    now = point.outcome.summary() if several else None
+    return coloured(dx.figures.trade_off_figure(lines, now, singles, bound=bound), list(tables))
+
+
+def coloured(figure: go.Figure, names: Sequence[str]) -> go.Figure:
+    """Every run in the colour and dash that the page's curve gives it: those of its place among ``names``."""
+    for trace in figure.data:
+        if trace.name in names:
+            place = names.index(trace.name)
+            colour = dx.figures.MODEL_COLOURS[place % len(dx.figures.MODEL_COLOURS)]
+            if trace.mode == "markers":
+                trace.marker.color = colour
+            else:
+                trace.line.update(color=colour, dash=dx.figures.DASHES[place % len(dx.figures.DASHES)])
+    return figure

@@ -1,0 +1,105 @@
+"""Trained models and their outputs, loaded once and kept.
+
+In: a run. Out: its `dx.DMPO`, shared between sessions, and a bounded store of what models have computed. Importing this
+module imports no torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import streamlit as st
+from dmpo_explore_app.services import model_queue
+
+import dmpo_explore as dx
+
+WeightsStamp = tuple[str, int, int, int]  # folder, and which state of its weights
+
+
+class Kept(OrderedDict[tuple[Any, ...], Any]):
+    """A bounded store of model outputs by question; the oldest entries above ``most`` are dropped."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.lock = most, threading.Lock()
+
+    def keep(self, key: tuple[Any, ...], value: Any) -> None:
+        """Add ``value`` as the newest entry."""
+        with self.lock:
+            self[key] = value
+            self.move_to_end(key)
+            while len(self) > self.most:
+                self.popitem(last=False)
+
+    def forget(self) -> None:
+        """Drop all entries."""
+        with self.lock:
+            self.clear()
+
+
+def kept(private: bool) -> Kept:
+    """The store of all sessions, for images of records; or this session's own, for images that its reader sent."""
+    return _of_this_session() if private else _shared()
+
+
+@st.cache_resource(show_spinner=False)
+def _shared() -> Kept:
+    return Kept(96)
+
+
+@st.cache_resource(show_spinner=False, scope="session")
+def _of_this_session() -> Kept:
+    return Kept(8)
+
+
+def model(run: dx.Run, device: str = "auto", merge: bool = False) -> dx.DMPO:
+    """The trained model, shared between sessions and not to be changed; use it inside `model_queue.exclusive_use`.
+
+    Loading takes a turn in that queue too. Raises as `Run.model`.
+    """
+    with model_queue.exclusive_use("a model that is being loaded"):
+        return _model(weights_stamp(run), device, merge)
+
+
+def weights_stamp(run: dx.Run) -> WeightsStamp:
+    """Which state of a run's weights is on disk; zeros where there are none."""
+    try:
+        status = (run.path / dx.runs.WEIGHTS).stat()
+    except OSError:
+        return str(run.path), 0, 0, 0  # `Run.model` raises and names what is missing
+    return str(run.path), status.st_mtime_ns, status.st_ino, status.st_size
+
+
+# Attribution maps hold their model: kept entries would keep a dropped model in memory.
+@st.cache_resource(max_entries=3, show_spinner="Loading the model …", on_release=lambda _: _shared().forget())
+def _model(stamp: WeightsStamp, device: str, merge: bool) -> dx.DMPO:
+    return dx.load_run(stamp[0]).model(device, merge=merge)
+
+
+def preprocess(run: dx.Run) -> dx.Preprocess:
+    """How the run's model expects its images; needs no weights."""
+    return _preprocess(repr(run.config.model), run)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _preprocess(model: str, _run: dx.Run) -> dx.Preprocess:
+    del model  # the key
+    return _run.preprocess()
+
+
+def check_ready(config: dx.Config) -> None:
+    """`dx.jobs.check_ready`, looked up again after some seconds; raises as that does."""
+    problem = _not_ready(config.data, config.model.backbone, config.model.weights)
+    if problem:
+        raise ValueError(problem)
+
+
+@st.cache_data(max_entries=64, ttl=10, show_spinner="Looking for images and weights …")
+def _not_ready(data: dx.DataConfig, backbone: str, weights: str) -> str:
+    try:
+        dx.jobs.check_ready(dx.Config(data, dx.ModelConfig(backbone, weights)))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""

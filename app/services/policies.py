@@ -1,0 +1,100 @@
+"""Policies fitted on val, their trade-off curves and their outcomes, each computed once and kept.
+
+In: a run, a split, a policy's name and target. Out: fitted `dx.Policy`s, tables of `dx.trade_off`, `dx.Outcome`s. One
+noun joins them: an `OperatingPoint` is a run, a split and a policy with its thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import pandas as pd
+import streamlit as st
+from dmpo_explore_app.services import records
+from dmpo_explore_app.services.records import Stamp
+
+import dmpo_explore as dx
+
+
+class OperatingPoint(NamedTuple):
+    """A policy with its thresholds on a recorded split of a run: what a page shows."""
+
+    run: dx.Run
+    split: str
+    policy: dx.Policy
+
+    @property
+    def record(self) -> dx.ExitRecord:
+        """The record as it was written."""
+        return records.record(self.run, self.split)
+
+    @property
+    def outcome(self) -> dx.Outcome:
+        """The exit, prediction and confidence of every image; scores are those that the policy reads."""
+        policy = self.policy
+        return _outcome(records.stamp(self.run, self.split), policy, policy.to_dict() | {"fitted": None})
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _outcome(stamp: Stamp, _policy: dx.Policy, key: dict[str, object]) -> dx.Outcome:
+    del key
+    record = records.record_at(stamp)
+    exits = _policy.exits(record)
+    return dx.Outcome(records.calibrated_at(stamp, _policy.temperatures) if _policy.temperatures else record, exits)
+
+
+class Untuned(NamedTuple):
+    """A policy before its threshold is chosen, as a key of the caches."""
+
+    learned_on: Stamp
+    policy: str
+    calibrated: bool  # with a temperature per exit, fitted on val
+
+
+def untuned(run: dx.Run, split: str, policy: str, calibrated: bool) -> Untuned:
+    """The key of a policy: it is learned on val, or where nothing is learned it belongs to the record itself."""
+    learns = calibrated or dx.POLICIES[policy].learns
+    return Untuned(records.stamp(run, "val" if learns else split), policy, calibrated)
+
+
+def base(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> dx.Policy:
+    """The policy with everything that it learns on val and a placeholder threshold; raises as `dx.fit_policy`."""
+    return base_at(untuned(run, split, policy, calibrated))
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def base_at(start: Untuned) -> dx.Policy:
+    """`base` by its key."""
+    target = dx.Target.threshold(dx.POLICIES[start.policy].threshold_all, calibrate=start.calibrated)
+    return dx.fit_policy(records.record_at(start.learned_on), start.policy, target=target)
+
+
+def trade_off(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> pd.DataFrame:
+    """`dx.trade_off` of the record, thresholds as the policy keeps them: the slider's stops. Not to be changed."""
+    return trade_off_at(records.stamp(run, split), untuned(run, split, policy, calibrated))
+
+
+@st.cache_resource(max_entries=256, show_spinner="Drawing the curve …")
+def trade_off_at(stamp: Stamp, start: Untuned) -> pd.DataFrame:
+    """`trade_off` by its keys."""
+    policy = base_at(start)
+    table = dx.trade_off(records.record_at(stamp), policy)
+    kept = [replace(policy, thresholds=(t,)).thresholds[0] for t in table["threshold"]]
+    return table.assign(threshold=kept).drop_duplicates("threshold", ignore_index=True)
+
+
+def fitted(run: dx.Run, policy: str, target: dx.Target) -> dx.Policy:
+    """The policy fitted to ``target`` on the run's val record; raises as `dx.fit_policy`."""
+    return _fitted(records.stamp(run, "val"), policy, target)
+
+
+@st.cache_resource(max_entries=1024, show_spinner="Choosing the threshold on val …")
+def _fitted(stamp: Stamp, policy: str, target: dx.Target) -> dx.Policy:
+    return dx.fit_policy(records.record_at(stamp), policy, target=target)
+
+
+def full_depth(name: str) -> dx.Policy:
+    """Policy ``name`` with the threshold at which no image exits early."""
+    kind = dx.POLICIES[name]
+    return kind((kind.threshold_none,))

@@ -1,0 +1,114 @@
+"""Exit records, each read once and kept: the records of runs, and what is derived from them without a policy.
+
+In: a run and a split. Out: `dx.ExitRecord`s, memory-mapped, and their fingerprints. Every entry is keyed by the state
+of the file meta.json: a record that is written anew is read anew, a missing one raises FileNotFoundError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+import dmpo_explore as dx
+
+Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file meta.json
+
+
+def stamp(run: dx.Run, split: str) -> Stamp:
+    """Which state of a record is on disk; raises FileNotFoundError where there is none."""
+    status = (run.path / "records" / split / "meta.json").stat()
+    return str(run.path), split, status.st_mtime_ns, status.st_ino
+
+
+def record(run: dx.Run, split: str) -> dx.ExitRecord:
+    """The record, validated and memory-mapped; raises as `Run.record`."""
+    return record_at(stamp(run, split))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def record_at(stamp: Stamp) -> dx.ExitRecord:
+    """The record of a stamp."""
+    path, split, *_ = stamp
+    return dx.load_run(path).record(split)
+
+
+def calibrated(run: dx.Run, split: str, temperatures: tuple[float, ...]) -> dx.ExitRecord:
+    """The record with the scores that a policy with ``temperatures`` reads; unchanged without any."""
+    return calibrated_at(stamp(run, split), temperatures) if temperatures else record(run, split)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def calibrated_at(stamp: Stamp, temperatures: tuple[float, ...]) -> dx.ExitRecord:
+    """`calibrated` by its key."""
+    return dx.fitting.tempered_record(record_at(stamp), temperatures)
+
+
+def of_class(run: dx.Run, split: str, label: int) -> dx.ExitRecord:
+    """The record of the images of one class."""
+    return of_class_at(stamp(run, split), label)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def of_class_at(stamp: Stamp, label: int) -> dx.ExitRecord:
+    """`of_class` by its key."""
+    record = record_at(stamp)
+    return record.subset(np.flatnonzero(record.labels == label))
+
+
+def crowd(run: dx.Run, split: str, logits: bool) -> dx.analysis.Crowd:
+    """Nearest-neighbour search over a record's images by the exits' outputs; raises as `Run.record`."""
+    return _crowd(stamp(run, split), logits)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _crowd(stamp: Stamp, logits: bool) -> dx.analysis.Crowd:
+    return dx.analysis.crowd(record_at(stamp), logits=logits)
+
+
+class Fingerprint(NamedTuple):
+    """What decides whether two records can be compared, small enough to keep thousands."""
+
+    data: str
+    labels: bytes  # a digest
+    indices: bytes | None  # a digest, or None where they were not recorded
+    reference_flops: float  # shares of compute are relative to it
+
+    def comparable(self, other: Fingerprint) -> bool:
+        """Same images (as `dx.analysis.same_images`), and shares of compute relative to the same backbone."""
+        indices = self.indices is None or other.indices is None or self.indices == other.indices
+        return indices and self._replace(indices=None) == other._replace(indices=None)
+
+
+def fingerprint(run: dx.Run, split: str) -> Fingerprint:
+    """The fingerprint of a record; raises as `Run.record`."""
+    return _fingerprint(stamp(run, split))
+
+
+@st.cache_resource(max_entries=8192, show_spinner=False)
+def _fingerprint(stamp: Stamp) -> Fingerprint:
+    path, split, *_ = stamp
+    record = dx.load_run(path).record(split)  # not `record_at`: that would push out records that are on screen
+    indices = None if record.meta.indices is None else _digest(record.meta.indices)
+    return Fingerprint(record.meta.data, _digest(record.labels), indices, record.meta.reference_flops)
+
+
+def _digest(numbers: npt.ArrayLike) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(numbers, np.int64).tobytes()).digest()
+
+
+def comparable_runs(names: Sequence[str], run: dx.Run, split: str) -> dict[str, dx.Run]:
+    """Other runs on the same images with the same backbone, by name; runs that cannot be read are left out."""
+    found, own = {}, fingerprint(run, split)
+    for name in names:
+        try:
+            other = dx.load_run(name)
+            if name != run.name and own.comparable(fingerprint(other, split)):
+                found[name] = other
+        except (OSError, ValueError):
+            continue
+    return found

@@ -1,0 +1,89 @@
+"""The images that a page shows: a selection by exit, class and correctness, in an order, on pages.
+
+In: a `dx.Outcome` and a `Selection`. Out: masks over the record, rows, numbers of pages.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from dmpo_explore_app.services.images import shuffled
+
+import dmpo_explore as dx
+
+ANSWERS = {
+    "all": "every image",
+    "correct": "correct where it exits",
+    "incorrect": "incorrect where it exits",
+    "overthinking avoided": "correct where it exits, incorrect at the last exit",
+    "early-exit error": "incorrect where it exits, correct at the last exit",
+}
+SORTS = ("mixed", "least confident", "most confident", "number", "class")
+VIEWS = ("images", "table")
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Selection(NamedTuple):
+    """What is chosen; exit and label count from 1, 0 is all of them. ``image``: a row of the record, or None."""
+
+    exit: int
+    label: int
+    answers: str
+    sort: str
+    image: int | None
+    view: str = VIEWS[0]
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether a filter is set or an image is chosen."""
+        return bool(self.exit or self.label) or self.answers != "all" or self.image is not None
+
+
+def mask(outcome: dx.Outcome, selection: Selection) -> Mask:
+    """(B,) whether the filters keep an image."""
+    record, correct = outcome.record, outcome.correct
+    last = record.prediction[:, -1] == record.labels
+    found = {
+        "correct": correct,
+        "incorrect": ~correct,
+        "overthinking avoided": correct & ~last,
+        "early-exit error": ~correct & last,
+    }
+    keep = np.asarray(found.get(selection.answers, np.ones(record.n_images, bool)))
+    if selection.exit:
+        keep = keep & (outcome.exits == selection.exit - 1)
+    if selection.label:
+        keep = keep & (record.labels == selection.label - 1)
+    return keep
+
+
+def ordered(outcome: dx.Outcome, keep: Mask, sort: str) -> Rows:
+    """Rows that are kept, in order; ties stay in the `shuffled` order."""
+    order = shuffled(outcome.record.n_images)
+    rows = order[keep[order]]
+    if sort == "mixed":
+        return rows
+    if sort == "number":
+        return np.sort(rows)
+    if sort == "class":
+        return rows[np.argsort(outcome.record.labels[rows], kind="stable")]
+    confidence = outcome.confidence[rows]
+    return rows[np.argsort(confidence if sort == "least confident" else -confidence, kind="stable")]
+
+
+def pages(outcome: dx.Outcome, rows: Rows, sections: bool, size: int) -> int:
+    """How many pages of ``size`` there are; with ``sections``, of each exit's own images."""
+    counts = np.bincount(outcome.exits[rows], minlength=outcome.record.n_exits)
+    most = int(counts.max(initial=0)) if sections else rows.size
+    return max(1, -(-most // size))
+
+
+def page_of(rows: Rows, page: int, size: int) -> Rows:
+    """Page number ``page`` (from 0, starting over at the end) of ``rows``: at most ``size``, each at most once."""
+    if rows.size <= size:
+        return rows
+    start = page * size % rows.size
+    return np.concatenate([rows[start : start + size], rows[: max(0, start + size - rows.size)]])

@@ -1,0 +1,212 @@
+"""What the threshold slider shows at every stop, as data for its component or for Streamlit's own widgets.
+
+In: an `OperatingPoint`, curves of runs. Out: `SliderData`, plain values for JavaScript. The numbers are those of
+`dx.analysis.slider_counts`; here they get their words and colours.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NotRequired, TypedDict
+
+import pandas as pd
+import streamlit as st
+from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services.policies import OperatingPoint
+
+import dmpo_explore as dx
+
+Row = list[int]  # correct and incorrect images at exit 1, correct and incorrect at exit 2, …
+EARLIEST, LATEST = "all at exit 1", "none early"
+AXIS = "compute (share of the plain backbone)"
+
+
+class Line(TypedDict):
+    """Counts of a single threshold at every stop. ``some``: of the chosen class only, if one is chosen."""
+
+    stops: list[str]
+    counts: list[Row]
+    some: list[Row] | None
+
+
+class Slider(Line):
+    """One slider: its name, a text for every stop and for both ends, and its position."""
+
+    name: str
+    labels: list[str]
+    ends: tuple[str, str]
+    place: int
+
+
+class Curve(TypedDict):
+    """A run's accuracy over compute; a model with a single exit is a single point."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+    colour: str
+    dash: str
+
+
+class SliderData(TypedDict):
+    """Everything that is drawn.
+
+    ``seq``: number of the last ``moved`` event that Python has handled. ``line``: the single threshold, which the curve
+    moves. ``exit``, ``marked``: the chosen bar and that of the chosen image, from 1, or 0. ``source``: where the
+    thresholds come from. ``compact``: only the slider and its numbers, without hint, curve and bars.
+    """
+
+    seq: int
+    threshold: str
+    sliders: list[Slider]
+    line: Line
+    curves: list[Curve]
+    bound: Curve | None
+    blocks: list[int]
+    costs: list[float]
+    full: dict[str, float]
+    exit: int
+    marked: int
+    rule: str
+    ends: tuple[str, str]
+    title: str
+    axis: str
+    alt: str
+    source: str
+    compact: NotRequired[bool]
+
+
+def slider_data(
+    point: OperatingPoint,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    seq: int = 0,
+    exit: int = 0,
+    image: int | None = None,
+    label: int | None = None,
+    source: str = "",
+    compact: bool = False,
+) -> SliderData:
+    """Everything that the slider draws.
+
+    Args:
+        tables: name → `dx.trade_off` of the run (first) and of those beside it.
+        exit: the chosen bar, from 1, or 0. image: the chosen row. label: the chosen class, 0-based.
+    """
+    record, drawn, found = point.record, curves(tables), counts(point, label)
+    if len(found.sliders) == 1:
+        x, y = found.single.curve(record.flops_fraction)
+        drawn[0]["x"], drawn[0]["y"] = x.tolist(), y.tolist()
+    return {
+        "seq": seq,
+        "threshold": ",".join(map(str, found.thresholds)),
+        "sliders": sliders(found),
+        "line": _line(found.single),
+        "curves": drawn,
+        "bound": bound(point),
+        "blocks": list(record.meta.exit_blocks),
+        "costs": record.flops_fraction.tolist(),
+        "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
+        "exit": exit,
+        "marked": 0 if image is None else int(point.outcome.exits[image]) + 1,
+        "rule": rule(point.policy, record.n_exits),
+        "ends": ends_in_words(point.policy.name),
+        "title": "Images by exit" if label is None else f"Images by exit: {record.meta.class_names[label]}",
+        "axis": AXIS,
+        "alt": f"Accuracy over compute of {', '.join(tables)}",
+        "source": source,
+        "compact": compact,
+    }
+
+
+def counts(point: OperatingPoint, label: int | None) -> dx.analysis.SliderCounts:
+    """The numbers of the sliders; positions are kept, so that a move costs one pass over the record."""
+    run, split, policy = point
+    start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
+    earlier = _first_counts(records.stamp(run, split), start, len(policy.thresholds), label)
+    record = records.calibrated(run, split, policy.temperatures)
+    return dx.analysis.slider_counts(record, replace(policy, temperatures=()), label=label, earlier=earlier)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _first_counts(
+    stamp: records.Stamp, start: policies.Untuned, thresholds: int, label: int | None
+) -> dx.analysis.SliderCounts:
+    policy = policies.base_at(start)
+    record = records.calibrated_at(stamp, policy.temperatures) if policy.temperatures else records.record_at(stamp)
+    several = policy.thresholds * (1 if record.n_exits == 1 else thresholds)
+    return dx.analysis.slider_counts(record, replace(policy, thresholds=several, temperatures=()), label=label)
+
+
+def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:
+    """One slider, or one for every exit but the last; none for a run with a single exit."""
+    if len(found.sliders) == 1:
+        ends = (f"← {EARLIEST}", f"{LATEST} →")
+        return [_slider("Threshold", found.sliders[0], (EARLIEST, LATEST), ends)]
+    ends = ("all exit here", "none exits here")
+    return [_slider(f"Exit {k}", slider, ends, ends) for k, slider in enumerate(found.sliders, start=1)]
+
+
+def _slider(name: str, slider: dx.analysis.Slider, first_and_last: tuple[str, str], ends: tuple[str, str]) -> Slider:
+    texts = labels(slider.thresholds, *first_and_last)
+    return {**_line(slider), "name": name, "labels": texts, "ends": ends, "place": slider.position}
+
+
+def _line(slider: dx.analysis.Slider) -> Line:
+    some = None if slider.class_counts is None else slider.class_counts.tolist()
+    return {"stops": list(map(str, slider.thresholds)), "counts": slider.counts.tolist(), "some": some}
+
+
+# -- curves --
+
+
+def curves(tables: Mapping[str, pd.DataFrame]) -> list[Curve]:
+    """A line for every table of `dx.trade_off`, in the colours of `dx.figures`."""
+    return [
+        {
+            "name": name,
+            "x": table["flops_fraction"].tolist(),
+            "y": table["accuracy"].tolist(),
+            "colour": dx.figures.MODEL_COLOURS[i % len(dx.figures.MODEL_COLOURS)],
+            "dash": dx.figures.DASHES[i % len(dx.figures.DASHES)],
+        }
+        for i, (name, table) in enumerate(tables.items())
+    ]
+
+
+def bound(point: OperatingPoint) -> Curve | None:
+    """The oracle bound: the best accuracy that any choice of exits reaches; None for a single exit."""
+    table = policies.trade_off(point.run, point.split, "oracle")
+    x, y = table["flops_fraction"].tolist(), table["accuracy"].cummax().tolist()
+    return {"name": "oracle bound", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"} if len(x) > 1 else None
+
+
+# -- words --
+
+
+def labels(stops: Sequence[float], first: str, last: str) -> list[str]:
+    """A short text for each stop: three decimals, or as many as tell it from its neighbours; words at the ends."""
+    texts, ranked = [], sorted(set(stops))  # a stop that another target gave need not lie between its neighbours
+    for stop in stops:
+        i = bisect.bisect_left(ranked, stop)
+        near = [*ranked[max(0, i - 1) : i], *ranked[i + 1 : i + 2]]
+        digits = next((d for d in range(3, 9) if all(f"{stop:.{d}f}" != f"{n:.{d}f}" for n in near)), 9)
+        texts.append(f"{stop:g}" if float(stop).is_integer() or digits == 9 else f"{stop:.{digits}f}")
+    return [first, *texts[1:-1], last]
+
+
+def ends_in_words(name: str) -> tuple[str, str]:
+    """What the first and the last stop of a single threshold mean, as sentences."""
+    return f"All images exit at exit 1; {name} is not used.", "No image exits early."
+
+
+def rule(policy: dx.Policy, n_exits: int) -> str:
+    """The policy's rule in words; {} stands for the threshold if there is a single one."""
+    if n_exits == 1:
+        return "This run has a single exit: there is nothing to choose."
+    plain = policy.rule.replace("**", "")
+    if len(policy.thresholds) == 1:
+        return plain
+    return plain.replace("{}", "its own threshold")

@@ -1,0 +1,37 @@
+"""Which runs' curves are drawn beside the chosen run's on Explore; each run has its own choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+from dmpo_explore_app.messages import notice, plain
+
+BESIDE = "beside"  # of the address
+_NONE = ","  # in the address: no run
+_USUAL = 3  # runs unless others are chosen
+
+
+def key(run: str) -> str:
+    """Key of the widget for ``run``."""
+    return f"beside {run}"
+
+
+def validate(run: str, others: Sequence[str]) -> list[str]:
+    """The chosen ones of ``others``; a name in the address that is not among them gives a notice."""
+    state, usual = st.session_state, list(others)[:_USUAL]
+    if BESIDE in state:  # an address was followed; None: it holds nothing about it
+        given = state.pop(BESIDE)
+        wanted = usual if given is None else [part for part in str(given).split(",") if part]
+        for other in wanted:
+            if other not in others:
+                shown = f"{plain(repr(other), 60)} cannot stand beside {plain(run)}"
+                notice(f"{shown}: there is no such run on the same images with the same backbone.")
+        state[key(run)] = list(dict.fromkeys(wanted))
+    state[key(run)] = [other for other in state.get(key(run), usual) if other in others]
+    return list(state[key(run)])
+
+
+def address(beside: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """What differs from the defaults, for the address."""
+    return {} if list(beside) == list(others)[:_USUAL] else {BESIDE: ",".join(beside) or _NONE}

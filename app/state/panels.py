@@ -1,0 +1,5 @@
+"""Keys of the popovers and sections whose inside is drawn only while they are open."""
+
+SHARE = "share"
+EXPLAINED = "explained"
+STUDY = "study"

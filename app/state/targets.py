@@ -1,0 +1,129 @@
+"""The target that thresholds are fitted to: its number fields, their ranges, and the `dx.Target` that they stand for.
+
+In: a run, a policy's name, ``st.session_state``: one value per field, in per cent or points. Out: a `dx.Target`, or
+None where thresholds are set by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import streamlit as st
+from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.services import records
+from dmpo_explore_app.state import calibration
+from dmpo_explore_app.state.store import put
+
+import dmpo_explore as dx
+
+THRESHOLD, KIND = "threshold", "kind"  # thresholds as text, which is in the address too; one for all exits or one each
+KINDS = ("one", "per exit")
+FIRST_BUDGET = 30.0
+
+
+class TargetField(NamedTuple):
+    """A number field of the threshold controls, in per cent or points, and the kind of its `dx.Target`."""
+
+    kind: str
+    label: str
+    help: str
+    step: float
+
+    def target(self, value: float, *, per_exit: bool, calibrate: bool) -> dx.Target:
+        """The target of a value of the field."""
+        if self.kind == "risk":
+            return dx.Target.risk("too_early", epsilon=value / 100, calibrate=calibrate)
+        make = dx.Target.flops if self.kind == "flops" else dx.Target.accuracy_drop
+        return make(value / 100, per_exit=per_exit, calibrate=calibrate)
+
+
+TARGETS = {  # key of the address and of the widget → field
+    "budget": TargetField(
+        "flops",
+        "Max compute (%)",
+        "The most accurate thresholds on **val** whose mean compute there is at most this share of the plain "
+        "backbone's. The numbers show their result on the split on screen.",
+        1.0,
+    ),
+    "drop": TargetField(
+        "accuracy_drop",
+        "Max accuracy drop (points)",
+        "The cheapest thresholds on **val** that lose at most so many points of accuracy there against the last exit. "
+        "The numbers show their result on the split on screen.",
+        0.1,
+    ),
+    "risk": TargetField(
+        "risk",
+        "Max early-exit error (%)",
+        "Risk control (Learn then Test): the cheapest threshold whose early-exit error is at most this share of all "
+        "images with 95% confidence. An early-exit error is an image that is incorrect where it exits although the "
+        "last exit is correct.",
+        0.1,
+    ),
+}
+
+
+def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
+    """Targets that can be fitted on the run's val record, with their least and greatest value."""
+    if "val" not in run.splits():
+        return {}
+    costs = 100 * records.record(run, "val").flops_fraction
+    found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
+    if not per_exit() and dx.POLICIES[name].deployable:
+        found["risk"] = (0.01, 100.0)
+    return found
+
+
+def per_exit() -> bool:
+    """Whether every exit has a threshold of its own."""
+    return st.session_state.get(KIND) == "per exit"
+
+
+def chosen() -> dx.Target | None:
+    """The target that is set, if there is one; raises ValueError for a value that no target can have."""
+    for key, field in TARGETS.items():
+        value = st.session_state.get(key)
+        if value is not None:
+            each = per_exit() and field.kind != "risk"
+            return field.target(value, per_exit=each, calibrate=calibration.on())
+    return None
+
+
+def clear() -> None:
+    """No target is set: thresholds are set by hand."""
+    put(**dict.fromkeys(TARGETS))
+
+
+def validate(run: dx.Run, name: str) -> None:
+    """Values within the offered ranges, at most one of them."""
+    state, offered, found = st.session_state, offers(run, name), False
+    for key, field in TARGETS.items():
+        given, value = state.get(key), None
+        try:
+            value = None if given is None or found else round(float(given), 4)
+        except ValueError:
+            notice(f"“{field.label}” must be a number, not {plain(repr(given), 40)}.")
+        if value is not None and (key not in offered or not offered[key][0] <= value <= offered[key][1]):
+            if key in offered:
+                low, high = offered[key]
+                notice(f"“{field.label}” lies between {low:g} and {high:g} here, so {value:g} is not used.")
+            value = None
+        put(**{key: value})
+        found = found or value is not None
+
+
+def changed(key: str) -> None:
+    """The number field ``key`` was changed: no other target is set, and the thresholds are fitted anew."""
+    state = st.session_state
+    if state[key] is not None:
+        state.update({other: None for other in TARGETS if other != key})
+        state[THRESHOLD] = None
+
+
+def budget_of_a_first_visit(run: dx.Run, name: str) -> None:
+    """Set the usual compute budget where no target is set and the run can meet it."""
+    state = st.session_state
+    if all(state[key] is None for key in TARGETS):
+        low, high = offers(run, name).get("budget", (1.0, 0.0))
+        put(budget=FIRST_BUDGET if low <= FIRST_BUDGET <= high else None)

@@ -1,0 +1,66 @@
+"""Which images a selection keeps, in which order, on which pages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from dmpo_explore_app.services import selection
+from dmpo_explore_app.services.selection import Selection
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import make_record
+
+import dmpo_explore as dx
+
+RECORD = make_record(200, 4, 5, seed=2, with_logits=False, split="test")
+OUTCOME = dx.Outcome(RECORD, np.random.default_rng(1).integers(0, 4, 200))
+MIXED = selection.shuffled(200)
+
+
+@given(exit=st.integers(0, 4), label=st.integers(0, 5), answers=st.sampled_from(list(selection.ANSWERS)))
+def test_filters_keep_what_they_say(exit: int, label: int, answers: str) -> None:
+    keep = selection.mask(OUTCOME, Selection(exit, label, answers, "mixed", None))
+    for row in range(200):
+        here, last = bool(OUTCOME.correct[row]), bool(RECORD.correct[row, -1])
+        wanted = {
+            "all": True,
+            "correct": here,
+            "incorrect": not here,
+            "overthinking avoided": here and not last,
+            "early-exit error": last and not here,
+        }[answers]
+        wanted = wanted and exit in (0, OUTCOME.exits[row] + 1) and label in (0, RECORD.labels[row] + 1)
+        assert keep[row] == wanted
+
+
+@pytest.mark.parametrize("sort", selection.SORTS)
+def test_an_order_holds_the_same_images(sort: str) -> None:
+    keep = RECORD.labels < 3
+    rows = selection.ordered(OUTCOME, keep, sort)
+    assert sorted(rows.tolist()) == np.flatnonzero(keep).tolist()
+    sure = RECORD.confidence[rows, OUTCOME.exits[rows]]
+    key = {"least confident": sure, "most confident": -sure, "number": rows, "class": RECORD.labels[rows]}.get(sort)
+    assert key is None or (np.diff(key) >= 0).all()
+
+
+@given(rows=st.integers(0, 200), size=st.integers(1, 30), sections=st.booleans())
+def test_pages_reach_every_image(rows: int, size: int, sections: bool) -> None:
+    pages = selection.pages(OUTCOME, MIXED[:rows], sections, size)
+    parts = [MIXED[:rows][OUTCOME.exits[MIXED[:rows]] == k] for k in range(4)] if sections else [MIXED[:rows]]
+    shown = sum(part[page * size : (page + 1) * size].size for page in range(pages) for part in parts)
+    assert shown == rows and pages >= 1
+
+
+@given(rows=st.integers(0, 60), page=st.integers(0, 500), size=st.integers(1, 20))
+def test_a_page_holds_each_image_once_and_pages_reach_all(rows: int, page: int, size: int) -> None:
+    images = np.arange(rows) * 3
+    shown = selection.page_of(images, page, size)
+    assert len(shown) == len(set(shown.tolist())) == min(rows, size)
+    pages = -(-rows // size)
+    reached = {row for p in range(page, page + pages) for row in selection.page_of(images, p, size).tolist()}
+    assert reached == set(images.tolist())
+
+
+def test_the_order_is_fixed() -> None:
+    assert np.array_equal(selection.shuffled(50), selection.shuffled(50))
+    assert sorted(selection.shuffled(50)) == list(range(50))
