@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import dmpo_explore
+from dmpo_explore.policies.catalogue import POLICIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dmpo_explore"
@@ -198,6 +199,59 @@ def _lines(node: ast.FunctionDef) -> int:
     docstring = node.body[0] if ast.get_docstring(node) else None
     own = (docstring.end_lineno or 0) - docstring.lineno + 1 if docstring else 0
     return (node.end_lineno or 0) - node.lineno + 1 - own
+
+
+# -- what one noun has replaced --
+
+# Values at the exit of each image are picked by `utils.arrays.at_exits` and `Outcome` alone.
+GATHER = re.compile(
+    r"\[\s*(?:np\.arange\([^\]]*?\)|\w*rows|range\([^\]]*?\))\s*,\s*(?:\w+\.)*(?:\w*exits?)(?:\[\w+\])?\s*\]"
+)
+COPIES = ("dmpo_explore", "app", "benchmarks")
+
+
+def copies_of(pattern: re.Pattern[str], allowed: tuple[str, ...]) -> list[str]:
+    """``file:line`` of every match in the project's code, but for the files allowed."""
+    found = []
+    for folder in COPIES:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            file, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+            if not any(fnmatch(file, rule) for rule in allowed):
+                found += [f"{file}:{text.count(chr(10), 0, m.start()) + 1}: {m[0]}" for m in pattern.finditer(text)]
+    return found
+
+
+def test_values_at_exits_are_picked_in_one_place() -> None:
+    assert copies_of(GATHER, ("dmpo_explore/utils/arrays.py",)) == []
+
+
+def test_policies_are_told_apart_in_their_own_package_only() -> None:
+    """Elsewhere a policy is asked by its methods and class variables: no isinstance, issubclass or name test."""
+    names = "|".join(sorted(POLICIES, key=len, reverse=True)).replace("+", r"\+")
+    tests = re.compile(
+        r"(?:isinstance|issubclass)\([^)\n]*Policy\b"
+        rf"|(?:policy|kind)\w*(?:\.name)?\s*(?:==|!=)\s*[\"'](?:{names})[\"']"
+        rf"|[\"'](?:{names})[\"']\s*(?:==|!=)"
+        rf"|policy\w*(?:\.name)?\s+(?:not\s+)?in\s+[\(\[{{][\"'](?:{names})[\"']"
+    )
+    assert copies_of(tests, ("dmpo_explore/policies/*",)) == []
+
+
+def test_a_target_has_one_type() -> None:
+    """None of the sets of targets that `Target` replaced is left."""
+    old = re.compile(r"\b(?:fit_wish|wish_from|wish_options|wish_of|WISH|WISHES|ALL_WISHES|Wish)\b")
+    assert copies_of(old, ()) == []
+
+
+def test_the_patterns_find_what_they_are_for() -> None:
+    bad = (
+        "x[np.arange(record.n_images), exits]",
+        "x[rows, exits[rows]]",
+        "x[np.arange(n), out.exit]",
+        "p[rows, exits]",
+    )
+    assert all(GATHER.search(text) for text in bad)
+    assert not any(map(GATHER.search, ("x[rows]", "exits[rows]", "f(rows, exits, 3)", "x[np.arange(n), labels]")))
 
 
 # -- public names --

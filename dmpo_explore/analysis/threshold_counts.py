@@ -34,6 +34,12 @@ class Slider:
         counts: (G, 2K) int64, images that exit correct and incorrect at exit 1, correct and incorrect at exit 2, …
         class_counts: the same of the images of one class, or None.
         position: index of the policy's own threshold among ``thresholds``.
+
+    Example:
+        >>> two = Slider((0.0, 1.01), np.array([[7, 3, 0, 0], [0, 0, 9, 1]]), None)  # all at exit 1, none early
+        >>> flops, accuracy = two.curve([0.5, 1.0])
+        >>> flops.tolist(), accuracy.tolist()
+        ([0.5, 1.0], [0.7, 0.9])
     """
 
     thresholds: tuple[float, ...]
@@ -60,6 +66,8 @@ class SliderCounts:
         label: the class of ``class_counts``, 0-based, or None.
         rule, exit_positions: positions without the policy's own thresholds, as `slider_counts` takes them again:
             of the single threshold with counts, and of every exit.
+
+    Example: see `slider_counts`.
     """
 
     sliders: tuple[Slider, ...]

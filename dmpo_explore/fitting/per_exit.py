@@ -19,6 +19,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.ranking import leaning, midway, tie_ends
 from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
 from ..utils.typing import Array
 
 Key = Callable[[Array, Array], Array]  # correct, flops → what to maximise, −inf off the target
@@ -63,7 +64,7 @@ class Ranking:
         """Correct predictions and mean FLOPs with these cuts."""
         leave = np.column_stack([self.place < cuts, np.ones(len(self.place), bool)])
         exits = leave.argmax(axis=1)
-        return Found(cuts.copy(), int(self.right[np.arange(len(exits)), exits].sum()), float(self.flops[exits].mean()))
+        return Found(cuts.copy(), int(at_exits(self.right, exits).sum()), float(self.flops[exits].mean()))
 
 
 def best_thresholds(record: ExitRecord, policy: Policy, start: float, key: Key) -> list[float]:
