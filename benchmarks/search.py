@@ -42,7 +42,7 @@ from _common.results import RESULTS, write_figure, write_table
 from _search.report import OURS, READ_AT, verdict
 from dmpo_explore.figures.search import hypervolume_figure
 from dmpo_explore.search.goal import Goal, operating_points
-from dmpo_explore.search.learning_curves import Trajectory, can_extend
+from dmpo_explore.search.learning_curves import LearningCurve, can_extend
 from dmpo_explore.search.sampler import STARTUP, distributions, propose
 from dmpo_explore.utils.files import write_text
 
@@ -143,7 +143,7 @@ def _credited(epochs: dict[int, npt.NDArray[Any]], every: bool) -> Search:
 
 def trajectory_search(table: dict[Key, Any], seed: int, stop: bool) -> Search:
     """What ``dmpo-explore search`` does with one worker."""
-    known: list[Trajectory] = []
+    known: list[LearningCurve] = []
     for number in itertools.count():
         rng = np.random.default_rng((seed, number))
         params = SPACE.draw(rng) if len(known) < STARTUP else propose(SPACE, known, rng)
@@ -151,9 +151,9 @@ def trajectory_search(table: dict[Key, Any], seed: int, stop: bool) -> Search:
         for epoch, points in table[tuple(params[name] for name in GRID)].items():
             epochs[epoch] = points
             yield points
-            if stop and not can_extend(Trajectory(number, params, EPOCHS, epochs), known, SPACE.goal):
+            if stop and not can_extend(LearningCurve(number, params, EPOCHS, epochs), known, SPACE.goal):
                 break
-        known.append(Trajectory(number, params, EPOCHS, epochs))
+        known.append(LearningCurve(number, params, EPOCHS, epochs))
 
 
 WAYS: dict[str, Callable[[dict[Key, Any], int], Search]] = {

@@ -49,7 +49,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
             continue
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _visible(p, path))
         if not inside:
-            raise ValueError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
+            raise ValueError(f"{path} holds no images ({', '.join(SUFFIXES)})")
         found += inside
     return found
 

@@ -1,10 +1,10 @@
-"""Name and split → pictures: arrays only, no torch at import.
+"""Name and split → images: arrays only, no torch at import.
 
-In: a known data set or the folder of one's own images. Out: `ImageSet`, which gives uint8 (H, W, 3) pictures, their
+In: a known data set or the folder of one's own images. Out: `ImageSet`, which gives uint8 (H, W, 3) images, their
 labels and their position in the source, so that a record can name its images.
 
-Ours: ``val`` is cut from the training split by a fixed rule and never depends on ``train_size``: 5,000 pictures for
-Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. Flowers-102 keeps its published splits. A picture's
+Ours: ``val`` is cut from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
+Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. Flowers-102 keeps its published splits. A image's
 position counts in the source split it was cut from.
 """
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ..utils.registry import unknown
 from ..utils.typing import Ints
-from .sources import DATASETS, Pixels, Source, folder_source, stratified_rows
+from .image_folders import folder_source
+from .sources import DATASETS, Pixels, Source, stratified_rows
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "fetch_data", "load_images", "stratified_rows"]
 
@@ -29,7 +30,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Some pictures of one split.
+    """Some images of one split.
 
     Args:
         name, split: where they come from; ``split`` is train, val or test.
@@ -50,14 +51,14 @@ class ImageSet:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> NDArray[np.uint8]:
-        """Picture ``i`` of these: uint8 (H, W, 3), RGB; a grey one has three equal channels.
+        """Image ``i`` of these: uint8 (H, W, 3), RGB; a grey one has three equal channels.
 
         Raises:
-            IndexError: no such picture.
-            ValueError: the file cannot be read as a picture; it is named.
+            IndexError: no such image.
+            ValueError: the file cannot be read as an image; it is named.
         """
-        picture = np.asarray(self.pixels[int(self.indices[i])], dtype=np.uint8)
-        return np.repeat(picture[:, :, None], 3, axis=2) if picture.ndim == 2 else picture
+        image = np.asarray(self.pixels[int(self.indices[i])], dtype=np.uint8)
+        return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
     def subset(self, rows: list[int] | slice | NDArray[Any]) -> ImageSet:
         """Those at ``rows``: positions, a slice or a boolean mask."""
@@ -73,13 +74,13 @@ class ImageSet:
         try:
             return self.subset([row_of[int(index)] for index in indices])
         except KeyError as error:
-            raise ValueError(f"{self.name} {self.split} has no picture with index {error.args[0]}") from None
+            raise ValueError(f"{self.name} {self.split} has no image with index {error.args[0]}") from None
 
 
 def load_images(
     name: str, split: str, *, root: str | Path | None = None, train_size: int | None = None, seed: int = 0
 ) -> ImageSet:
-    """The pictures of one split. Downloads nothing (see `fetch_data`).
+    """The images of one split. Downloads nothing (see `fetch_data`).
 
     Args:
         name: a key of `DATASETS`, or the path of an image folder: root/{train,val,test}/class/x.png or
@@ -106,15 +107,15 @@ def load_images(
         rows = val if split == "val" else np.setdiff1d(rows, val)
     if split == "train" and train_size is not None:
         if not 1 <= train_size <= len(rows):
-            raise ValueError(f"train_size={train_size}: {name} has 1 to {len(rows)} training pictures (val is cut off)")
+            raise ValueError(f"train_size={train_size}: {name} has 1 to {len(rows)} training images (val is cut off)")
         rows = rows[stratified_rows(pool.labels[rows], train_size, seed=seed)]
     if not len(rows):
-        raise ValueError(f"{name} {split} holds no pictures")
+        raise ValueError(f"{name} {split} holds no images")
     return ImageSet(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
 
 
 def fetch_data(name: str, root: str | Path | None = None) -> Path:
-    """Make a data set's training pictures present and return the folder that holds them; what is there already is kept.
+    """Make a data set's training images present and return the folder that holds them; what is there already is kept.
 
     Raises:
         ValueError: unknown name.

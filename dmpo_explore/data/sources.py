@@ -1,7 +1,7 @@
-"""Where pictures come from: known data sets and image folders, as arrays, verified.
+"""Known data sets as arrays, verified: Fashion-MNIST, CIFAR, Flowers-102 and scikit-learn's digits.
 
-In: train, val or test, and the folder that holds the data. Out: a `Pool` of all the pictures of that split as the
-source has them; `images.py` cuts ours from it. No torch at import; torchvision only downloads, and reads CIFAR.
+In: train, val or test, and the folder that holds the data. Out: a `Pool` of all images of that split as the source has
+them; `images.py` cuts the project's own splits from it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 
 from ..utils.files import cache_dir
 from ..utils.typing import Ints
-from .image_files import SUFFIXES, open_image
+from .image_files import open_image
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 class Pixels(Protocol):
-    """Anything that gives one picture by its position: uint8 (H, W) or (H, W, 3)."""
+    """Images by position: uint8 (H, W) or (H, W, 3)."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
 
 class Pool(NamedTuple):
-    """All pictures of one split as the source has them, before ours are cut."""
+    """All images of one split as the source has them."""
 
     pixels: Pixels
     labels: Ints
@@ -46,9 +46,9 @@ class Source:
 
     Args:
         title, licence: in words.
-        read: (train, val or test; root or None) → `Pool`. Asked for ``val`` only where ``has_val``.
+        read: (train, val or test; root or None) → `Pool`. Called with ``val`` only where ``has_val``.
         fetch: root or None → the folder that holds the data afterwards.
-        val_size: pictures cut from train; None means 10 %.
+        val_size: images cut from train; None means 10 %.
     """
 
     title: str
@@ -59,23 +59,41 @@ class Source:
     has_val: bool = False
 
 
+class ImageFiles:
+    """Image files by position, read one at a time: uint8 (H, W, 3)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        return open_image(self.paths[index])
+
+
 def stratified_rows(
     labels: Ints, size: int, *, seed: int = 0, least: int = 0, class_names: tuple[str, ...] | None = None
 ) -> Ints:
-    """``size`` rows, sorted, drawn from every class in proportion (largest remainder), at least ``least`` of each.
+    """Stratified sample: ``size`` rows, sorted, from every class in proportion (largest remainder).
 
-    One seed gives the same rows everywhere.
+    The same seed gives the same rows on every machine.
+
+    Args:
+        labels: (n,) int64.
+        least: rows of every class at least.
 
     Raises:
         ValueError: more than there are, fewer than 1, or a class that would have none left after giving ``least``.
+
+    Example:
+        >>> stratified_rows(np.array([0, 0, 0, 0, 1, 1]), 3).tolist()
+        [1, 2, 5]
     """
     if not 1 <= size <= len(labels) and not least:
-        raise ValueError(f"cannot draw {size} pictures: there are {len(labels)}")
+        raise ValueError(f"cannot draw {size} images: there are {len(labels)}")
     classes, counts = np.unique(labels, return_counts=True)
     if least and counts.size and counts.min() <= least:
         label = int(classes[counts.argmin()])
         named = class_names[label] if class_names else label
-        raise ValueError(f"class {named!r} has {counts.min()} pictures; it needs at least {least + 1} to be divided")
+        raise ValueError(f"class {named!r} has {counts.min()} images; it needs at least {least + 1} to be divided")
     exact = size * counts / max(len(labels), 1)
     taken = np.maximum(np.floor(exact).astype(np.int64), least)
     short = max(size - int(taken.sum()), 0)
@@ -149,13 +167,13 @@ def _fetch_fashion(root: Path | None) -> Path:
 # -- sets that torchvision downloads --
 
 
-def _download(name: str, kind: str, root: Path | None, more: str = "", **options: Any) -> Any:
-    from torchvision import datasets
+def _download(name: str, kind: str, root: Path | None, more: str = "", **options: bool) -> None:
+    from .torch_sources import download
 
     folder = _data_dir(root)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return getattr(datasets, kind)(folder, download=True, **options)
+        download(kind, folder, **options)
     except (OSError, RuntimeError) as error:
         advice = more or "; copy the files torchvision would download into that folder"
         raise FileNotFoundError(f"{name} could not be downloaded into {folder} ({error}). Try again{advice}") from None
@@ -166,19 +184,18 @@ def _cifar(kind: str) -> Source:
 
     @lru_cache(maxsize=2)
     def read(split: str, folder: Path) -> Pool:
-        from torchvision import datasets  # checks the MD5 of each file before it unpickles it
+        from .torch_sources import read_cifar
 
         try:
-            data = getattr(datasets, kind)(folder, train=split == "train", download=False)
+            return Pool(*read_cifar(kind, folder, train=split == "train"))
         except RuntimeError:
             raise _missing(name, str(folder)) from None
-        return Pool(data.data, np.asarray(data.targets, dtype=np.int64), tuple(data.classes))
 
     def fetch(root: Path | None) -> Path:
         _download(name, kind, root, train=True)
         return _data_dir(root)
 
-    title = f"{kind[:5]}-{kind[5:]}: 50,000 + 10,000 colour pictures of 32x32, {kind[5:]} classes"
+    title = f"{kind[:5]}-{kind[5:]}: 50,000 + 10,000 colour images of 32x32, {kind[5:]} classes"
     return Source(title, "not stated by its authors", lambda s, root: read(s, _data_dir(root)), fetch, val_size=5000)
 
 
@@ -188,13 +205,14 @@ def _read_flowers(split: str, root: Path | None) -> Pool:
     if not all((folder / file).exists() for file in ("imagelabels.mat", "setid.mat", "jpg")):
         raise _missing("flowers102", str(folder))
     from scipy.io import loadmat
-    from torchvision.datasets import Flowers102
+
+    from .torch_sources import flower_names
 
     key = {"train": "trnid", "val": "valid", "test": "tstid"}[split]
     numbers = loadmat(folder / "setid.mat")[key].ravel()  # counted from 1
     labels = loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
     files = [folder / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
-    return Pool(_Files(files), labels[numbers.astype(np.int64) - 1], tuple(Flowers102.classes))
+    return Pool(ImageFiles(files), labels[numbers.astype(np.int64) - 1], flower_names())
 
 
 def _fetch_flowers(root: Path | None) -> Path:
@@ -206,7 +224,7 @@ def _fetch_flowers(root: Path | None) -> Path:
 
 
 def _read_digits(split: str, root: Path | None) -> Pool:
-    """1,797 grey pictures of 8x8 with 16 levels; a fixed fifth is ``test``. Positions count in each part."""
+    """1,797 grey images of 8x8 with 16 levels; a fixed fifth is ``test``. Positions count in each part."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -223,77 +241,9 @@ def _fetch_digits(root: Path | None) -> Path:
     return Path(sklearn.datasets.__file__).parent / "data"
 
 
-# -- image folders --
-
-
-class _Files:
-    """Pictures in files, read one at a time."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return open_image(self.paths[index])
-
-
-def folder_source(folder: Path, seed: int) -> Source:
-    """Pictures by class: {train,val,test}/class/x.png, or class/x.png, which ``seed`` divides into 80/10/10.
-
-    Reading raises FileNotFoundError for a split without a folder, ValueError for no classes, no pictures, or a class
-    that train does not have.
-    """
-    has = {split: (folder / split).is_dir() for split in ("train", "val", "test")}
-
-    def read(split: str, root: Path | None) -> Pool:
-        if not any(has.values()):
-            return _divide(_read_classes(folder, _class_names(folder)), split, seed)
-        if not has[split]:
-            raise FileNotFoundError(f"{folder} has no folder {split!r} (it has {', '.join(s for s in has if has[s])})")
-        return _read_classes(folder / split, _class_names(folder / ("train" if has["train"] else split)))
-
-    own = has["val"] or not any(has.values())
-    return Source(f"pictures in {folder}", "yours", read, lambda root: folder, has_val=own)
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-    if not names:
-        raise ValueError(f"{folder} holds no class folders; expected {folder}/CLASS/picture.png")
-    return names
-
-
-def _read_classes(folder: Path, class_names: tuple[str, ...]) -> Pool:
-    extra = set(_class_names(folder)) - set(class_names)
-    if extra:
-        raise ValueError(f"{folder / min(extra)} is a class that train does not have ({', '.join(class_names)})")
-    files, labels = [], []
-    for label, name in enumerate(class_names):
-        inside = sorted(
-            p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        )
-        files += inside
-        labels += [label] * len(inside)
-    if not files:
-        raise ValueError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
-    return Pool(_Files(files), np.asarray(labels, dtype=np.int64), class_names)
-
-
-def _divide(pool: Pool, split: str, seed: int) -> Pool:
-    """An undivided folder: about 80/10/10 of every class, at least 2 of each for val and for test.
-
-    Positions count in each part.
-    """
-    held = stratified_rows(pool.labels, 2 * (len(pool.labels) // 10), seed=seed, least=4, class_names=pool.class_names)
-    test = held[stratified_rows(pool.labels[held], len(held) // 2, seed=seed, least=2)]
-    train = np.setdiff1d(np.arange(len(pool.labels)), held)
-    rows = {"train": train, "val": np.setdiff1d(held, test), "test": test}[split]
-    paths = pool.pixels.paths if isinstance(pool.pixels, _Files) else []
-    return Pool(_Files([paths[row] for row in rows]), pool.labels[rows], pool.class_names)
-
-
 DATASETS: dict[str, Source] = {
     "fashion-mnist": Source(
-        "Fashion-MNIST: 60,000 + 10,000 grey pictures of 28x28, 10 classes", "MIT", _read_fashion, _fetch_fashion, 5000
+        "Fashion-MNIST: 60,000 + 10,000 grey images of 28x28, 10 classes", "MIT", _read_fashion, _fetch_fashion, 5000
     ),
     "cifar10": _cifar("CIFAR10"),
     "cifar100": _cifar("CIFAR100"),
@@ -305,6 +255,6 @@ DATASETS: dict[str, Source] = {
         has_val=True,
     ),
     "digits": Source(
-        "scikit-learn's digits: 1,797 grey pictures of 8x8, 10 classes", "CC BY 4.0", _read_digits, _fetch_digits
+        "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes", "CC BY 4.0", _read_digits, _fetch_digits
     ),
 }

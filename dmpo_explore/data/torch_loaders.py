@@ -3,7 +3,7 @@
 In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
 ``(B,)`` int64.
 
-Ours: a picture is resized to S x S whole, without a crop, with antialiasing; in training it may be cropped at random.
+Ours: an image is resized to S x S whole, without a crop, with antialiasing; in training it may be cropped at random.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
     Torch's global generator decides what is mirrored and cropped.
 
     Args:
-        crop_scale: the smallest area of a random crop with an aspect from 3:4 to 4:3, as a share of the picture; 1: no
+        crop_scale: the smallest area of a random crop with an aspect from 3:4 to 4:3, as a share of the image; 1: no
             crops.
 
     Raises:
@@ -53,8 +53,8 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     chain = v2.Compose(steps)
 
-    def transform(picture: NDArray[np.uint8]) -> Tensor:
-        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # (3, H, W); a copy, for ours may be read-only
+    def transform(pixels: NDArray[np.uint8]) -> Tensor:
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (3, H, W); a copy, as the source may be read-only
         result: Tensor = chain(image)
         return result
 
@@ -64,19 +64,19 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """`ImageSet` seen through a transform: ``(3, S, S)`` float32 and the label."""
 
-    def __init__(self, pictures: ImageSet, transform: Transform) -> None:
-        self.pictures = pictures
+    def __init__(self, images: ImageSet, transform: Transform) -> None:
+        self.images = images
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
-        return self.transform(self.pictures[i]), int(self.pictures.labels[i])
+        return self.transform(self.images[i]), int(self.images.labels[i])
 
 
 def make_loader(
-    pictures: ImageSet,
+    images: ImageSet,
     preprocess: Preprocess,
     *,
     batch_size: int,
@@ -90,13 +90,13 @@ def make_loader(
     Order, mirroring and crops follow torch's global generator alone: ``torch.manual_seed`` before an epoch repeats it.
 
     Raises:
-        ValueError: no pictures, or a batch size below 1.
+        ValueError: no images, or a batch size below 1.
     """
-    if not len(pictures):
-        raise ValueError(f"{pictures.name} {pictures.split} holds no pictures")
+    if not len(images):
+        raise ValueError(f"{images.name} {images.split} holds no images")
     if batch_size < 1 or workers < 0:
         raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
-    dataset = ImageDataset(pictures, make_transform(preprocess, flip=flip, crop_scale=crop_scale))
+    dataset = ImageDataset(images, make_transform(preprocess, flip=flip, crop_scale=crop_scale))
     return DataLoader(
         dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers, pin_memory=torch.cuda.is_available()
     )

@@ -157,11 +157,10 @@ def _recording(config: Config, model: DMPO) -> float:
 
 
 def _place(model: DMPO) -> dict[str, Any]:
-    import torch
+    from ..training.accelerator import device_use
 
-    if model.device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(), "device_memory": torch.cuda.max_memory_allocated()}
-    return {"device": f"CPU, {torch.get_num_threads()} threads", "device_memory": 0}
+    name, memory = device_use(model.device)
+    return {"device": name, "device_memory": memory}
 
 
 def _age() -> float:

@@ -10,7 +10,7 @@ from .goal import operating_points as operating_points
 from .learning_curves import ENOUGH as ENOUGH
 from .learning_curves import MOST as MOST
 from .learning_curves import ROOT as ROOT
-from .learning_curves import Trajectory as Trajectory
+from .learning_curves import LearningCurve as LearningCurve
 from .learning_curves import all_points as all_points
 from .learning_curves import attained as attained
 from .learning_curves import best_candidate as best_candidate
@@ -22,7 +22,7 @@ from .run import FAILURES as FAILURES
 from .run import SearchStep as SearchStep
 from .run import run_search as run_search
 from .sampler import STARTUP as STARTUP
-from .sampler import TrajectorySampler as TrajectorySampler
+from .sampler import LearningCurveSampler as LearningCurveSampler
 from .sampler import distributions as distributions
 from .sampler import propose as propose
 from .sampler import suggest as suggest
@@ -54,4 +54,3 @@ from .trial_storage import identity as identity
 from .trial_storage import latest as latest
 from .trial_storage import open_storage as open_storage
 from .trial_storage import points_of as points_of
-from .trial_storage import trajectories as trajectories

@@ -21,7 +21,7 @@ from ..runs.store import load_run, runs_root
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
-from .trial_storage import EPOCH, points_of, trajectories
+from .trial_storage import EPOCH, points_of, read_curves
 
 if TYPE_CHECKING:
     from ..models.dmpo import DMPO
@@ -56,7 +56,7 @@ class Keeper:
 
     def _before(self, epoch: int) -> npt.NDArray[np.float64]:
         """(P, 3): all points of other trials, and of this one those before ``epoch``."""
-        found = [(t, t.trial == self.number) for t in trajectories(self.study.get_trials(deepcopy=False))]
+        found = [(t, t.trial == self.number) for t in read_curves(self.study.get_trials(deepcopy=False))]
         return np.concatenate([np.empty((0, 3)), *(t.points(1, epoch - 1 if own else None) for t, own in found)])
 
     def _keep(self, model: DMPO, result: EpochResult, history: pd.DataFrame, entry: Mapping[str, Any]) -> None:

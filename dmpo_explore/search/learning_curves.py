@@ -1,7 +1,7 @@
-"""What trials did epoch by epoch, and what that says of epochs to come: who may stop, and what to try next.
+"""Learning curves of trials: early stopping of a trial, and the choice of the next trial's settings.
 
-In: `Trajectory`s, the operating points of every epoch of every trial. Out: whether a running trial can still extend the
-front (`can_extend`), and which of some candidates is expected to extend it most (`best_candidate`).
+In: `LearningCurve`s, the operating points of every epoch of every trial. Out: whether a running trial can still extend
+the front (`can_extend`), and which of some candidates is expected to extend it most (`best_candidate`).
 
 From arXiv 2405.15303 (Wang, Fan and Ng, UAI 2025): the epoch is a decision of its own, so every epoch of a trial is a
 candidate; a setting is judged by what its whole predicted trajectory would add to the hypervolume; a trial is ended
@@ -24,14 +24,14 @@ from ..utils.typing import Array
 from .goal import Goal
 from .surrogate import fit_surrogate
 
-ENOUGH = 8  # trajectories that must have gone further before one is stopped by them
+ENOUGH = 8  # learning curves that must be longer before a trial is stopped by them
 MOST = 1500  # epochs that the process is fitted to, the latest
 ROOT = np.sqrt(2 * np.pi)
 
 
 @dataclass(frozen=True, eq=False)
-class Trajectory:
-    """One trial.
+class LearningCurve:
+    """The operating points of one trial, epoch by epoch.
 
     Args:
         trial: its number. params: its settings. planned: epochs it was meant to have.
@@ -54,9 +54,9 @@ class Trajectory:
         return np.concatenate([np.empty((0, 3)), *(p for e, p in sorted(self.epochs.items()) if first <= e <= end)])
 
 
-def all_points(trajectories: Sequence[Trajectory]) -> Array:
+def all_points(curves: Sequence[LearningCurve]) -> Array:
     """(P, 3): every point of every epoch of every trial."""
-    return np.concatenate([np.empty((0, 3)), *(t.points() for t in trajectories)])
+    return np.concatenate([np.empty((0, 3)), *(t.points() for t in curves)])
 
 
 def attained(points: Array, goal: Goal) -> Array:
@@ -67,7 +67,7 @@ def attained(points: Array, goal: Goal) -> Array:
     return np.asarray(np.where(inside, points[:, 0, None, None], 0.0).max(axis=0, initial=0.0))
 
 
-def can_extend(now: Trajectory, others: Sequence[Trajectory], goal: Goal) -> bool:
+def can_extend(now: LearningCurve, others: Sequence[LearningCurve], goal: Goal) -> bool:
     """Whether later epochs of ``now`` may still add to the front of all trials.
 
     At every budget its error so far is multiplied by the smallest ratio (error later / error so far) of all other
@@ -97,7 +97,7 @@ def _best(points: Array, goal: Goal) -> Array:
     return attained(points, Goal(goal.max_flops))[:, 0]
 
 
-def _ratio(other: Trajectory, now: Trajectory, goal: Goal) -> Array | None:
+def _ratio(other: LearningCurve, now: LearningCurve, goal: Goal) -> Array | None:
     """(G,): error of ``other`` as far as it went, over its error at the share of training that ``now`` has had."""
     epoch = max(1, now.last * other.planned // now.planned)
     if other.last <= epoch:
@@ -108,18 +108,18 @@ def _ratio(other: Trajectory, now: Trajectory, goal: Goal) -> Array | None:
 
 
 def best_candidate(
-    trajectories: Sequence[Trajectory], known: Array, candidates: Array, planned: npt.ArrayLike, goal: Goal, seed: int
+    curves: Sequence[LearningCurve], known: Array, candidates: Array, planned: npt.ArrayLike, goal: Goal, seed: int
 ) -> int:
-    """Index of the candidate whose predicted trajectory is expected to add most hypervolume per epoch.
+    """Index of the candidate whose predicted learning curve is expected to add most hypervolume per epoch.
 
     A Gaussian process predicts from (settings, epoch) the best accuracy at every budget, and the seconds. At every
     budget a candidate counts with the largest expected improvement on the front among its epochs (those that are
     expected to be in time). If none is expected to add anything, one is drawn.
 
     Args:
-        known: (trials, F) encoded settings of ``trajectories``. candidates: (C, F). planned: (C,) epochs.
+        known: (trials, F) encoded settings of ``curves``. candidates: (C, F). planned: (C,) epochs.
     """
-    rows = [(i, epoch, p) for i, t in enumerate(trajectories) for epoch, p in _followed(t)][-MOST:]
+    rows = [(i, epoch, p) for i, t in enumerate(curves) for epoch, p in _followed(t)][-MOST:]
     answers = np.array([_answer(points, goal) for _, _, points in rows])
     process = fit_surrogate(known[[i for i, _, _ in rows]], [epoch for _, epoch, _ in rows], answers)
     lengths = np.asarray(planned, np.int64)
@@ -127,19 +127,19 @@ def best_candidate(
     epochs = np.arange(1, longest + 1)
     mean, spread = process.predict(np.repeat(candidates, longest, axis=0), np.tile(epochs, len(candidates)))
     shape = (len(candidates), longest, -1)
-    gain = _gain(mean.reshape(shape), spread.reshape(shape), epochs <= lengths[:, None], trajectories, goal) / lengths
+    gain = _gain(mean.reshape(shape), spread.reshape(shape), epochs <= lengths[:, None], curves, goal) / lengths
     if gain.max() <= 1e-12:
         return int(np.random.default_rng(seed).integers(len(candidates)))
     return int(np.argmax(gain))
 
 
-def _followed(trajectory: Trajectory) -> list[tuple[int, Array]]:
+def _followed(curve: LearningCurve) -> list[tuple[int, Array]]:
     """Its epochs and their points; where it has not come to its end, it is taken to end as well as it was.
 
     Otherwise a stopped trial's later epochs would stay unknown, and its settings be proposed again and again.
     """
-    epochs = sorted(trajectory.epochs.items())
-    return epochs if trajectory.last >= trajectory.planned else [*epochs, (trajectory.planned, trajectory.points())]
+    epochs = sorted(curve.epochs.items())
+    return epochs if curve.last >= curve.planned else [*epochs, (curve.planned, curve.points())]
 
 
 def _answer(points: Array, goal: Goal) -> Array:
@@ -147,9 +147,9 @@ def _answer(points: Array, goal: Goal) -> Array:
     return np.append(_best(points, goal), np.log1p(points[:, 2].max(initial=0.0)))
 
 
-def _gain(mean: Array, spread: Array, runs: Array, trajectories: Sequence[Trajectory], goal: Goal) -> Array:
-    """(C,): expected improvement on the front by trajectories (C, E, G+1), a mean over its cells (G, H)."""
-    front = attained(all_points(trajectories), goal)
+def _gain(mean: Array, spread: Array, runs: Array, curves: Sequence[LearningCurve], goal: Goal) -> Array:
+    """(C,): expected improvement on the front by curves (C, E, G+1), a mean over its cells (G, H)."""
+    front = attained(all_points(curves), goal)
     accuracy, deviation, seconds = mean[..., :-1], spread[..., :-1], np.expm1(mean[..., -1])
     total = np.zeros(len(mean))
     for h, limit in enumerate(goal.times):

@@ -1,11 +1,11 @@
-"""The best training settings for *your* trade-off: a space and a goal → a front of runs.
+"""A search over training settings: a space and a goal → a front of runs, accuracy against compute.
 
 In: a `SearchSpace`. Out: run folders ``STUDY-TRIAL-eEPOCH``, one for every epoch on the front, and the front itself.
-Every epoch of every trial is a candidate; trials that cannot extend the front any more can be stopped (`trajectory`,
-after arXiv 2405.15303). Trials live in optuna's storage, which workers may share: a trial is trained by one of them in
-the run folder ``STUDY-TRIAL``, and another goes on from its last epoch should that one fall silent. All numbers are of
-at most ``validation_size`` images of val and, being the best of many, a little too good. Test is not read here:
-``dmpo-explore record RUN --force`` does, and records all of val anew, in float32.
+Every epoch of every trial is a candidate. Trials that cannot extend the front any more can be stopped (`can_extend`,
+after arXiv 2405.15303). Trials are stored by optuna, and workers may share them: a worker trains a trial in the run
+folder ``STUDY-TRIAL``, and another one continues from its last epoch if the heartbeat ends. All numbers are of at most
+``validation_size`` images of val and, being the best of many, a little too good. Test is not read here:
+``dmpo-explore record RUN --force`` reads it, and records all of val anew, in float32.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from optuna.trial import FrozenTrial
 
 from ..runs.store import load_run, runs_root
 from .checkpoints import Keeper, tidy
-from .learning_curves import Trajectory, all_points, can_extend
-from .sampler import TrajectorySampler, suggest
+from .learning_curves import LearningCurve, all_points, can_extend
+from .sampler import LearningCurveSampler, suggest
 from .space import SearchSpace
 from .study import STATES, SearchFront, open_study, read_front, trial_name
-from .trial_storage import State, free_stale_trials, give_back, identity, latest, trajectories
+from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves
 
 if TYPE_CHECKING:
     from ..training.loop import StepHook
@@ -93,7 +93,7 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would write to stderr
     opened = open_study(study, space, storage, resume=resume, patience=patience)
     own = SearchSpace.from_dict(opened.user_attrs["space"])
-    opened.sampler = TrajectorySampler(own, seed)
+    opened.sampler = LearningCurveSampler(own, seed)
     end = None if minutes is None else time.monotonic() + 60 * minutes
     worker = _Worker(opened, own, device, end, stopping, progress or (lambda step: None), on_step)
     while worker.in_time() and worker.open_places(trials):
@@ -171,13 +171,13 @@ class _Worker:
 
     def train(self, trial: optuna.Trial) -> tuple[float, ...]:
         """Train one trial, or go on with it; its values are those of the point that stands for it."""
-        from torch import OutOfMemoryError
+        from ..training.train import UNTRAINABLE
 
         number = identity(self._stored(trial.number))
         try:
             self._epochs(trial, number)
             return self.space.goal.values(self._state(number).points())
-        except (ValueError, FloatingPointError, OutOfMemoryError) as error:
+        except UNTRAINABLE as error:
             trial.set_user_attr("error", str(error))
             raise _Untrainable from error
 
@@ -201,7 +201,7 @@ class _Worker:
             self._tell("epoch", now)
             if result.epoch == result.epochs:
                 return
-            others = [t for t in trajectories(self.study.get_trials(deepcopy=False)) if t.trial != number]
+            others = [t for t in read_curves(self.study.get_trials(deepcopy=False)) if t.trial != number]
             if self.stopping and not can_extend(now, others, self.space.goal):
                 raise optuna.TrialPruned
             if not self.in_time():
@@ -220,14 +220,14 @@ class _Worker:
     def _stored(self, attempt: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[attempt]
 
-    def _state(self, number: int) -> Trajectory:
+    def _state(self, number: int) -> LearningCurve:
         trial = latest(self.study.get_trials(deepcopy=False))[number]
-        found = trajectories([trial])
-        return found[0] if found else Trajectory(number, trial.params, int(trial.user_attrs.get("planned", 0)))
+        found = read_curves([trial])
+        return found[0] if found else LearningCurve(number, trial.params, int(trial.user_attrs.get("planned", 0)))
 
-    def _tell(self, what: str, now: Trajectory, note: str = "") -> None:
+    def _tell(self, what: str, now: LearningCurve, note: str = "") -> None:
         found = self.study.get_trials(deepcopy=False)
-        points, goal = all_points(trajectories(found)), self.space.goal
+        points, goal = all_points(read_curves(found)), self.space.goal
         done = sum(t.state in (State.COMPLETE, State.PRUNED) for t in found)
         best = sorted(points[goal.front(points), :2].tolist(), key=lambda point: point[1])
         front = tuple((accuracy, flops) for accuracy, flops in best)

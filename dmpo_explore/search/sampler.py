@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial
 
 from .domains import Choice, Range
 from .goal import Goal
-from .learning_curves import Trajectory, best_candidate
+from .learning_curves import LearningCurve, best_candidate
 from .space import Params, SearchSpace
-from .trial_storage import identity, trajectories
+from .trial_storage import identity, read_curves
 
 STARTUP = 8  # trials that are drawn from all of the space before any is proposed
 
@@ -51,11 +51,11 @@ def _distribution(domain: Choice | Range) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
-class TrajectorySampler(BaseSampler):
-    """Proposes the settings whose predicted trajectory is expected to extend the front most, per epoch.
+class LearningCurveSampler(BaseSampler):
+    """Proposes the settings whose predicted learning curve is expected to extend the front most, per epoch.
 
     The first `STARTUP` trials are drawn. Later ones are the best of `DRAWN` settings from all of the space and of
-    `NEAR` that differ in one or two from settings on the front (`trajectory.best_candidate`).
+    `NEAR` that differ in one or two from settings on the front (`best_candidate`).
 
     Args:
         seed: makes the proposals repeatable, given the trials before; None: they differ between workers.
@@ -74,7 +74,7 @@ class TrajectorySampler(BaseSampler):
     ) -> dict[str, Any]:
         """A trial's settings."""
         rng = np.random.default_rng((self.seed, trial.number))
-        known = [t for t in trajectories(study.get_trials(deepcopy=False)) if t.trial != identity(trial)]
+        known = [t for t in read_curves(study.get_trials(deepcopy=False)) if t.trial != identity(trial)]
         if len(known) < STARTUP:
             return self.space.draw(rng)
         return propose(self.space, known, rng)
@@ -86,7 +86,7 @@ class TrajectorySampler(BaseSampler):
         return self.space.domains[param_name].draw(np.random.default_rng((self.seed, trial.number)))
 
 
-def propose(space: SearchSpace, known: Sequence[Trajectory], rng: np.random.Generator) -> Params:
+def propose(space: SearchSpace, known: Sequence[LearningCurve], rng: np.random.Generator) -> Params:
     """The most promising of some candidates, given what trials did so far."""
     candidates = [space.draw(rng) for _ in range(DRAWN)]
     candidates += [_near(space, parent.params, rng) for parent in _parents(known, space.goal, rng)]
@@ -95,7 +95,7 @@ def propose(space: SearchSpace, known: Sequence[Trajectory], rng: np.random.Gene
     return candidates[best_candidate(known, before, ahead, planned, space.goal, int(rng.integers(2**31)))]
 
 
-def _parents(known: Sequence[Trajectory], goal: Goal, rng: np.random.Generator) -> list[Trajectory]:
+def _parents(known: Sequence[LearningCurve], goal: Goal, rng: np.random.Generator) -> list[LearningCurve]:
     """`NEAR` trials with a point on the front, drawn with replacement."""
     sizes = [len(t.points()) for t in known]
     mask = goal.front(np.concatenate([t.points() for t in known]))

@@ -1,8 +1,8 @@
-"""Trials that processes and machines share, in optuna's storage: who has which, what each epoch gave, what comes next.
+"""Trials in optuna's storage, which processes and machines share.
 
-In: a storage's URL. Out: an `optuna.Study` whose silent workers' trials go back to the queue; its trials as
-`Trajectory`s; `TrajectorySampler`, which proposes settings from them. Needs optuna (the extra ``search``), in which
-``trial.report`` raises where there are several objectives: so what epochs gave is kept in user attributes.
+In: a storage's URL. Out: an `optuna.Study` in which the trials of workers without a heartbeat return to the queue, and
+its trials as `LearningCurve`s. Needs optuna (the extra ``search``). Its ``trial.report`` raises where there are several
+objectives: the points of every epoch are stored in user attributes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .learning_curves import Trajectory
+from .learning_curves import LearningCurve
 
 try:
     import optuna
@@ -106,11 +106,11 @@ def points_of(entry: Mapping[str, Any]) -> Any:
     return np.array([entry["accuracy"], entry["flops_fraction"], seconds], np.float64).T.reshape(-1, 3)
 
 
-def trajectories(trials: Sequence[FrozenTrial]) -> list[Trajectory]:
-    """Every trial of which an epoch is known, whatever became of it."""
+def read_curves(trials: Sequence[FrozenTrial]) -> list[LearningCurve]:
+    """The learning curves of all trials with at least one finished epoch, running and failed ones included."""
     found = []
     for number, trial in latest(trials).items():
         epochs = {epoch: points_of(entry) for epoch, entry in epochs_of(trial).items()}
         if epochs:
-            found.append(Trajectory(number, trial.params, int(trial.user_attrs["planned"]), epochs))
+            found.append(LearningCurve(number, trial.params, int(trial.user_attrs["planned"]), epochs))
     return found

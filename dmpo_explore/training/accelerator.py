@@ -78,6 +78,13 @@ class PreparedForward(nn.Module):
         return logits
 
 
+def device_use(device: torch.device) -> tuple[str, int]:
+    """A device's name, and the bytes of GPU memory that this process has used at most; 0 on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
+    return f"CPU, {torch.get_num_threads()} threads", 0
+
+
 @contextmanager
 def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; afterwards as they were.

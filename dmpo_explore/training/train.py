@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -33,6 +34,9 @@ from ..runs.store import load_run, new_run_path
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint
 from .loop import EpochResult, StepHook, Validation, fit
+
+# errors of settings that cannot be trained, or not on this machine
+UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError)
 
 
 def train(

@@ -42,7 +42,7 @@ def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, image_folde
 
 def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds no pictures" in fails("predict", "mine", tmp_path / "empty")
+    assert "holds no images" in fails("predict", "mine", tmp_path / "empty")
     assert "give exactly one of" in fails("predict", "mine", image_folder, "--flops", 0.9, "--threshold", 0.5)
     assert "Missing argument" in fails("predict", "mine")
     before = listing(tmp_path)

@@ -93,7 +93,7 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> Non
     expected = ["x.txt", "in/a.jpg", "in/b.PNG", "in/sub/c.webp", "x.txt"]
     assert [path.relative_to(tmp_path).as_posix() for path in found] == expected
     assert find_images(found) == found
-    with pytest.raises(ValueError, match=r"folder\.png holds no pictures.*\.png"):
+    with pytest.raises(ValueError, match=r"folder\.png holds no images.*\.png"):
         find_images([tmp_path / "in" / "folder.png"])
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
 

@@ -57,7 +57,7 @@ def test_train_size_counts_what_val_leaves() -> None:
     assert np.array_equal(first.indices, again.indices)
     assert not np.array_equal(first.indices, other.indices)
     assert not np.intersect1d(first.indices, val.indices).size
-    with pytest.raises(ValueError, match="train_size=55001: fashion-mnist has 1 to 55000 training pictures"):
+    with pytest.raises(ValueError, match="train_size=55001: fashion-mnist has 1 to 55000 training images"):
         load_images("fashion-mnist", "train", train_size=55_001)
 
 
@@ -92,9 +92,9 @@ def test_subset_by_mask_and_slice() -> None:
     assert sum(1 for _ in test.subset([0, 1, 2])) == 3  # iterating ends
     with pytest.raises(IndexError):
         test[len(test)]
-    with pytest.raises(ValueError, match="digits test has no picture with index 99999"):
+    with pytest.raises(ValueError, match="digits test has no image with index 99999"):
         test.at([0, 99_999])
-    with pytest.raises(ValueError, match="digits test has no picture with index 0"):
+    with pytest.raises(ValueError, match="digits test has no image with index 0"):
         test.subset([]).at([0])
 
 
@@ -106,7 +106,7 @@ def test_unknown_names_list_the_valid_ones() -> None:
         assert "image folder" in str(error.value)
     with pytest.raises(ValueError, match=r"unknown split 'valid'\. Did you mean 'val'"):
         load_images("digits", "valid")
-    with pytest.raises(ValueError, match="train_size=0: digits has 1 to 1295 training pictures"):
+    with pytest.raises(ValueError, match="train_size=0: digits has 1 to 1295 training images"):
         load_images("digits", "train", train_size=0)
     with pytest.raises(ValueError, match="unknown data"):
         fetch_data("mnist")
@@ -154,10 +154,10 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no class folders"):
         load_images(str(tmp_path), "train")
     (tmp_path / "train" / "a").mkdir(parents=True)
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         load_images(str(tmp_path), "train")
     _paint(tmp_path / "train" / "a" / "0.png")
-    with pytest.raises(ValueError, match="class 'a' has 1 pictures; it needs at least 3"):
+    with pytest.raises(ValueError, match="class 'a' has 1 images; it needs at least 3"):
         load_images(str(tmp_path), "val")
     with pytest.raises(FileNotFoundError, match=r"no folder 'test' \(it has train\)"):
         load_images(str(tmp_path), "test")

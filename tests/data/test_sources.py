@@ -36,10 +36,10 @@ def test_stratified_rows_never_change_and_give_the_least() -> None:
     assert stratified_rows(labels, 6).tolist() == stratified_rows(labels, 6, seed=0).tolist()
     assert np.bincount(labels[stratified_rows(labels, 3, least=2)]).tolist() == [2, 2, 2]
     assert np.bincount(labels[stratified_rows(labels, 12, least=2)]).tolist() == [7, 3, 2]
-    with pytest.raises(ValueError, match="class 'rare' has 3 pictures; it needs at least 4"):
+    with pytest.raises(ValueError, match="class 'rare' has 3 images; it needs at least 4"):
         stratified_rows(labels, 12, least=3, class_names=("a", "b", "rare"))
     for size in (0, -1, 34):
-        with pytest.raises(ValueError, match=f"cannot draw {size} pictures: there are 33"):
+        with pytest.raises(ValueError, match=f"cannot draw {size} images: there are 33"):
             stratified_rows(labels, size)
 
 
@@ -143,5 +143,5 @@ def test_a_small_folder_says_which_class_is_too_small(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         for i in range(count):
             Image.new("L", (2, 2)).save(tmp_path / label / f"{i}.png")
-    with pytest.raises(ValueError, match="class 'few' has 4 pictures; it needs at least 5 to be divided"):
+    with pytest.raises(ValueError, match="class 'few' has 4 images; it needs at least 5 to be divided"):
         load_images(str(tmp_path), "test")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from synthetic import make_meta, record_from_logits
 
-from dmpo_explore.data import torch_corruptions
 from dmpo_explore.data.images import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted
+from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.records.record import ExitRecord
 
@@ -107,13 +107,13 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert meta.indices.tolist() == loader.indices.tolist()
         return record_from_logits(np.ones((len(loader), 2, 3)), loader.labels, split=meta.split, indices=meta.indices)
 
-    monkeypatch.setattr(torch_corruptions, "make_loader", lambda p, *_, **__: p)
-    monkeypatch.setattr(torch_corruptions, "record_split", fake_record)
+    monkeypatch.setattr(torch_recording, "make_loader", lambda p, *_, **__: p)
+    monkeypatch.setattr(torch_recording, "record_split", fake_record)
     run: Any = Run()
     run.path.mkdir()
     (run.path / "weights.safetensors").write_bytes(b"trained")
     backbone = {"backbone_sha256": "ab"}
-    monkeypatch.setattr(torch_corruptions, "read_weights_meta", lambda path: backbone)
+    monkeypatch.setattr(torch_recording, "read_weights_meta", lambda path: backbone)
     first = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert [(name, strength) for name, strength, _ in first] == [(n, s) for n in CORRUPTIONS for s in STRENGTHS]
     assert made[:2] == ["test, noise 1", "test, noise 2"] and len(made) == 20 and run.asked == 1

@@ -106,7 +106,7 @@ def test_the_global_seed_alone_decides_an_epoch() -> None:
 def test_loader_bad_input() -> None:
     pictures = load_images("digits", "test")
     pre = Preprocess(8, MEAN, STD)
-    with pytest.raises(ValueError, match="digits test holds no pictures"):
+    with pytest.raises(ValueError, match="digits test holds no images"):
         make_loader(pictures.subset([]), pre, batch_size=4)
     for options in ({"batch_size": 0}, {"batch_size": 4, "workers": -1}):
         with pytest.raises(ValueError, match="must be at least 1 and workers"):

@@ -8,7 +8,7 @@ import pytest
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.learning_curves import (
     ENOUGH,
-    Trajectory,
+    LearningCurve,
     _followed,
     all_points,
     attained,
@@ -22,10 +22,10 @@ GOAL = Goal()
 
 def trial(
     number: int, accuracies: list[float], flops: float = 0.3, planned: int = 4, second: float = 1.0
-) -> Trajectory:
+) -> LearningCurve:
     """One operating point an epoch."""
     epochs = {e: np.array([[a, flops, e * second]]) for e, a in enumerate(accuracies, start=1)}
-    return Trajectory(number, {"x": number}, planned, epochs)
+    return LearningCurve(number, {"x": number}, planned, epochs)
 
 
 PAST = [trial(i, [0.5, 0.6, 0.7, 0.75]) for i in range(ENOUGH)]  # the error is halved behind epoch 1
@@ -35,7 +35,7 @@ def test_points_of_some_epochs() -> None:
     one = trial(0, [0.5, 0.6, 0.7])
     assert one.last == 3 and one.points()[:, 0].tolist() == [0.5, 0.6, 0.7]
     assert one.points(2).tolist() == one.points(2, 3).tolist() and one.points(1, 1)[:, 0].tolist() == [0.5]
-    assert Trajectory(0, {}, 4).last == 0 and Trajectory(0, {}, 4).points().shape == (0, 3)
+    assert LearningCurve(0, {}, 4).last == 0 and LearningCurve(0, {}, 4).points().shape == (0, 3)
     assert len(all_points([one, trial(1, [0.1])])) == 4 and all_points([]).shape == (0, 3)
 
 
@@ -91,7 +91,7 @@ def test_what_extends_the_front_is_tried_next() -> None:
     rng = np.random.default_rng(0)
     known = rng.uniform(0, 0.8, size=(40, 2))  # accuracy rises with the first setting, compute falls with the second
     past = [
-        Trajectory(i, {}, 3, {e: np.array([[0.3 + 0.2 * x + 0.1 * e, 0.9 - 0.5 * y, 1.0]]) for e in (1, 2, 3)})
+        LearningCurve(i, {}, 3, {e: np.array([[0.3 + 0.2 * x + 0.1 * e, 0.9 - 0.5 * y, 1.0]]) for e in (1, 2, 3)})
         for i, (x, y) in enumerate(known)
     ]
     candidates = np.array([[0.05, 0.05], [0.95, 0.75], [0.05, 0.7]])

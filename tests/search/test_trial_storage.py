@@ -14,8 +14,8 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from dmpo_explore.search import trial_storage
-from dmpo_explore.search.sampler import STARTUP, TrajectorySampler, distributions, propose, suggest
+from dmpo_explore.search import sampler, trial_storage
+from dmpo_explore.search.sampler import STARTUP, LearningCurveSampler, distributions, propose, suggest
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.trial_storage import (
     EPOCH,
@@ -27,7 +27,7 @@ from dmpo_explore.search.trial_storage import (
     identity,
     latest,
     open_storage,
-    trajectories,
+    read_curves,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
@@ -50,9 +50,10 @@ def entry(*accuracies: float, seconds: float = 1.0) -> dict[str, Any]:
 
 
 def make_study(url: str = "sqlite://", seed: int | None = 0, patience: int = 60) -> optuna.Study:
-    sampler = TrajectorySampler(SPACE, seed)
     return optuna.create_study(
-        directions=["maximize", "minimize"], storage=open_storage(url, patience), sampler=sampler
+        directions=["maximize", "minimize"],
+        storage=open_storage(url, patience),
+        sampler=LearningCurveSampler(SPACE, seed),
     )
 
 
@@ -80,11 +81,11 @@ def test_report_raises_so_epochs_are_user_attributes() -> None:
         make_study().ask().report(0.5, 1)
 
 
-def test_trials_are_read_back_as_trajectories() -> None:
+def test_trials_are_read_back_as_read_curves() -> None:
     study = make_study()
     ask(study, entry(0.5, 0.6), entry(0.7, seconds=2.5))
     study.tell(ask(study), state=State.PRUNED)  # without an epoch it is no trajectory
-    (one,) = trajectories(study.get_trials())
+    (one,) = read_curves(study.get_trials())
     assert (one.trial, one.planned, one.last) == (0, 4, 2)
     assert one.epochs[1].tolist() == [[0.5, 0.2, 1.0], [0.6, pytest.approx(0.3), 1.0]]
     assert one.epochs[2].tolist() == [[0.7, 0.2, 2.5]]
@@ -101,7 +102,7 @@ def test_a_trial_that_is_given_back_is_the_same_trial() -> None:
     assert suggest(again, SPACE) == first.params
     assert [identity(t) for t in study.get_trials()] == [0, 0] and list(latest(study.get_trials())) == [0]
     again.set_user_attr(f"{EPOCH}2", entry(0.8))
-    (one,) = trajectories(study.get_trials())
+    (one,) = read_curves(study.get_trials())
     assert (one.trial, list(one.epochs)) == (0, [1, 2])
     study.tell(again, state=State.FAIL)
     give_back(study, 1)
@@ -161,7 +162,7 @@ def test_a_bad_url_is_named(tmp_path: Path) -> None:
 def test_later_settings_are_proposed_from_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study()
     asked: list[int] = []
-    monkeypatch.setattr(trial_storage, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
+    monkeypatch.setattr(sampler, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
     for _ in range(STARTUP + 2):
         study.tell(ask(study, entry(0.5)), (0.5, 0.2))
     assert asked == [STARTUP, STARTUP + 1]
@@ -177,7 +178,7 @@ def test_a_proposal_follows_what_extends_the_front() -> None:
         good = 0.9 - abs(params["model.dropout"] - 0.1) - 0.2 * (params["model.exits"] == 2)
         trial.set_user_attr(f"{EPOCH}1", entry(good))
         study.tell(trial, (good, 0.2))
-    known = trajectories(study.get_trials())
+    known = read_curves(study.get_trials())
     proposed = [propose(SPACE, known, rng) for _ in range(6)]
     assert np.mean([abs(p["model.dropout"] - 0.1) for p in proposed]) < 0.08  # drawn: 0.17
     assert sum(p["model.exits"] == "[1, 3]" for p in proposed) >= 5
