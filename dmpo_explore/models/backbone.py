@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,24 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "channels_first": _from_channels_first,
     "channels_last": _from_channels_last,
 }
+
+
+class ExitShape(NamedTuple):
+    """Tokens at an exit: (B, N, width), N = prefix + rows · columns.
+
+    Args:
+        width: D of the trunk. grid: (rows, columns) of the patch tokens. prefix: tokens before the patches.
+        class_token: whether the first of these is a class token.
+
+    Example:
+        >>> ExitShape(384, (5, 5), 1, True).grid
+        (5, 5)
+    """
+
+    width: int
+    grid: tuple[int, int]
+    prefix: int
+    class_token: bool = False
 
 
 @dataclass
@@ -83,6 +102,11 @@ class Backbone:
             )
         if self.class_token and not self.prefix:
             raise ValueError("class_token=True, but prefix=0: the class token counts among the prefix, give prefix=1")
+
+    def shapes(self) -> list[ExitShape]:
+        """The tokens' shape after each trunk."""
+        sizes = zip(self.widths, self.grids, strict=True)
+        return [ExitShape(width, grid, self.prefix, self.class_token) for width, grid in sizes]
 
 
 def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:

@@ -9,11 +9,14 @@ Every bypass ends in a zero-initialised layer: training starts from the plain pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .backbone import ExitShape
 
 
 def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: tuple[int, int], prefix: int) -> Tensor:
@@ -40,7 +43,8 @@ def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: 
 class Bypass(nn.Module):
     """Base class of a bypass; on its own it is the identity (``none``).
 
-    A new kind overrides `forward` and sets ``reads_side`` if it uses what the previous exit's bypass handed on.
+    A new kind overrides `forward`, sets ``reads_side`` if it uses what the previous exit's bypass handed on, and
+    overrides `check` if it cannot serve every backbone. It gets one line in `BYPASSES`.
 
     Args:
         width: D, of the trunk.
@@ -62,6 +66,10 @@ class Bypass(nn.Module):
             )
         self.width, self.hidden, self.grid, self.prefix = width, hidden, grid, prefix
 
+    @classmethod
+    def check(cls, exits: Sequence[ExitShape], read: str) -> None:
+        """Raise ValueError if this kind cannot serve these early exits, whose linear predictors read ``read``."""
+
     def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) → (B, N, D) and what the next exit's bypass may read: None except for ``ladder``."""
         return x, None
@@ -82,6 +90,16 @@ class MLPBypass(Bypass):
         self.norm = nn.LayerNorm(width)
         self.down = nn.Linear(width, hidden)
         self.up = _zero_linear(hidden, width)
+
+    @classmethod
+    def check(cls, exits: Sequence[ExitShape], read: str) -> None:
+        """Raise ValueError where the predictors read only the patch mean, which this bypass does not change."""
+        for shape in exits:
+            if shape.prefix and read == "mean":
+                raise ValueError(
+                    "bypass='mlp' works on the tokens before the patches, which read='mean' never reads; "
+                    + ("use read='both' or 'cls'" if shape.class_token else "use bypass='conv'")
+                )
 
     def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) → (B, N, D), None."""
@@ -121,6 +139,16 @@ class LadderBypass(ConvBypass):
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
         super().__init__(width, hidden, grid, prefix)
         self.gate = nn.Parameter(torch.tensor(0.5))
+
+    @classmethod
+    def check(cls, exits: Sequence[ExitShape], read: str) -> None:
+        """Raise ValueError unless all early exits have the same grid."""
+        grids = [shape.grid for shape in exits]
+        if len(set(grids)) > 1:
+            raise ValueError(
+                f"bypass='ladder' hands its map from exit to exit, but their grids are {grids}; "
+                "use bypass='conv', or exits within one stage of the backbone"
+            )
 
     def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, N, D), side (B, N, hidden) or None at the first exit → (B, N, D), side (B, N, hidden).

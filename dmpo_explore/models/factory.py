@@ -1,4 +1,4 @@
-"""Config → DMPO: the one place where numbers become parts."""
+"""Model factory: a `ModelConfig` and a number of classes → `DMPO`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..config import ModelConfig
 from ..pretrained.weights import find_weights, is_hub
 from ..utils.registry import lookup
 from .backbone import Backbone, check_backbone
-from .bypass import BYPASSES
+from .bypass import BYPASSES, NoBypass
 from .dmpo import DMPO, Stage
-from .predictors import PREDICTORS, LinearPredictor
+from .predictors import PREDICTORS, LinearPredictor, Predictor
 from .timm_backbones import create_backbone, split_backbone
 from .tuning import tune
 
@@ -69,54 +69,37 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
 
 
 def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
-    last = len(backbone.trunks) - 1
-    if config.bypass == "ladder" and len(set(backbone.grids[:last])) > 1:
-        raise ValueError(
-            f"bypass='ladder' hands its map from exit to exit, but their grids are {backbone.grids[:last]}; "
-            "use bypass='conv', or exits within one stage of the backbone"
+    """The last exit has no bypass and a linear predictor; the others have what the config names."""
+    bypass, predictor = lookup(BYPASSES, config.bypass, "bypass"), lookup(PREDICTORS, config.predictor, "predictor")
+    read, shapes = _read(config, backbone), backbone.shapes()
+    last = len(shapes) - 1
+    bypass.check(shapes[:last], read)
+    if last:
+        predictor.check(shapes, config)
+    stages = []
+    for k, shape in enumerate(shapes):
+        kind = bypass if k < last else NoBypass
+        stage = Stage(
+            backbone.trunks[k],
+            kind(shape.width, config.bypass_width, shape.grid, shape.prefix),
+            backbone.norms[k].requires_grad_(config.train_norm),
+            _predictor(predictor if k < last else LinearPredictor, backbone, k, config, n_classes, read),
+            width=shape.width,
+            grid=shape.grid,
+            prefix=shape.prefix,
+            class_token=shape.class_token,
+            layout=backbone.layout,
         )
-    widest = max(backbone.widths)
-    if last and config.predictor == "covariance" and config.channels > widest:
-        raise ValueError(f"channels={config.channels} must lie between 1 and the trunk's width {widest}")
-    stages = [_stage(backbone, k, config, n_classes, early=k < last) for k in range(last + 1)]
+        stages.append(stage)
     assert backbone.preprocess is not None
     return DMPO(backbone.embed, stages, backbone.exits, backbone.preprocess, equilibrium=config.equilibrium).train()
 
 
-def _stage(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> Stage:
-    width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
-    norm = backbone.norms[k].requires_grad_(config.train_norm)
-    bypass = lookup(BYPASSES, config.bypass, "bypass")
-    return Stage(
-        backbone.trunks[k],
-        (bypass if early else BYPASSES["none"])(width, config.bypass_width, grid, prefix),
-        norm,
-        _predictor(backbone, k, config, n_classes, early=early),
-        width=width,
-        grid=grid,
-        prefix=prefix,
-        class_token=backbone.class_token,
-        layout=backbone.layout,
-    )
-
-
-def _predictor(backbone: Backbone, k: int, config: ModelConfig, n_classes: int, *, early: bool) -> nn.Module:
-    """Ours: where an early stage is narrower than ``channels``, its covariance keeps the stage's width."""
-    width, grid, prefix = backbone.widths[k], backbone.grids[k], backbone.prefix
-    read = _read(config, backbone)
-    if early and config.bypass == "mlp" and prefix and read == "mean":
-        raise ValueError(
-            "bypass='mlp' works on the tokens before the patches, which read='mean' never reads; "
-            + ("use read='both' or 'cls'" if backbone.class_token else "use bypass='conv'")
-        )
-    kind = lookup(PREDICTORS, config.predictor, "predictor")
-    if not early or kind is LinearPredictor:
-        return LinearPredictor(width, n_classes, prefix, read)
-    extra = {}
-    if config.predictor == "covariance":
-        extra = {"channels": min(config.channels, width), "normalisation": config.normalisation}
+def _predictor(
+    kind: type[Predictor], backbone: Backbone, k: int, config: ModelConfig, n_classes: int, read: str
+) -> Predictor:
     try:
-        return kind(width, n_classes, grid, prefix, read=read, **extra)
+        return kind.at(backbone.shapes()[k], n_classes, config, read)
     except ValueError as error:
         raise ValueError(f"exit {k + 1}, behind block {backbone.exits[k]}: {error}") from None
 

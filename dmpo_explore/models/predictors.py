@@ -9,15 +9,15 @@ Tokens are ordered as in timm: ``prefix`` tokens, the class token first, then th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ..config import ModelConfig
 from ..utils.registry import lookup
-
-EPS = 1e-6
+from .backbone import ExitShape
+from .second_order import NORMALISATIONS, at_least_float32, covariance, cross_moments, full_precision, upper_triangle
 
 
 def read_cls(x: Tensor, prefix: int) -> Tensor:
@@ -38,64 +38,25 @@ def read_both(x: Tensor, prefix: int) -> Tensor:
 READS: dict[str, Callable[[Tensor, int], Tensor]] = {"cls": read_cls, "mean": read_mean, "both": read_both}
 
 
-def covariance(x: Tensor) -> Tensor:
-    """(B, N, d) → (B, d, d): covariance over the N tokens, divided by N."""
-    N = x.shape[1]
-    centred = x - x.mean(dim=1, keepdim=True)
-    return centred.transpose(1, 2) @ centred / N
+class Predictor(nn.Module):
+    """Base class of a predictor: normalised tokens (B, N, D) → logits (B, C).
 
-
-def signed_sqrt(x: Tensor, eps: float = EPS) -> Tensor:
-    """sign(x)·√|x| elementwise, smoothed to x/√(|x|+eps) so that its slope at 0 is 1/√eps, not infinite."""
-    return x * torch.rsqrt(x.abs() + eps)
-
-
-def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tensor:
-    """Approximate matrix square root of covariances (B, d, d) → (B, d, d), by multiplications only.
-
-    A = Σ/tr Σ; Y ← ½Y(3I−ZY), Z ← ½(3I−ZY)Z from Y = A, Z = I; the answer is √(tr Σ)·Y.
-    ``eps`` is added to the trace: Σ = 0 gives 0 with finite gradients.
-
-    Raises:
-        ValueError: fewer than one iteration.
+    A new kind takes ``width, n_classes, grid, prefix, read`` and overrides `forward`. It overrides `at` if it reads
+    more of the config, and `check` if the config may not fit the backbone. It gets one line in `PREDICTORS`.
     """
-    if iterations < 1:
-        raise ValueError(f"iterations={iterations} must be at least 1")
-    trace = sigma.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + eps  # (B, 1, 1)
-    three = 3 * torch.eye(sigma.shape[-1], dtype=sigma.dtype, device=sigma.device)
-    y = sigma / trace
-    z = step = (three - y) / 2  # ½(3I−ZY) with Z = I
-    y = y @ step
-    for left in range(iterations - 1, 0, -1):
-        step = (three - z @ y) / 2
-        y = y @ step
-        z = step @ z if left > 1 else z  # the last Z is never read
-    return y * trace.sqrt()
+
+    @classmethod
+    def at(cls, shape: ExitShape, n_classes: int, config: ModelConfig, read: str) -> Predictor:
+        """A new predictor for tokens of ``shape``; ``read`` is ``cls``, ``mean`` or ``both``."""
+        make: Callable[..., Predictor] = cls
+        return make(shape.width, n_classes, shape.grid, shape.prefix, read=read)
+
+    @classmethod
+    def check(cls, exits: Sequence[ExitShape], config: ModelConfig) -> None:
+        """Raise ValueError if the config's numbers fit none of the exits."""
 
 
-def upper_triangle(x: Tensor) -> Tensor:
-    """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row."""
-    d = x.shape[-1]
-    rows, columns = torch.triu_indices(d, d, device=x.device)
-    return x.flatten(1).index_select(1, rows * d + columns)  # faster backward than x[:, rows, columns]
-
-
-def cross_moments(heads: Tensor, eps: float = EPS) -> Tensor:
-    """Normalised cross-covariances of neighbouring heads: (B, N, H, w) → (B, H-1, w, w).
-
-    The heads are centred over the N tokens; C_i = H_iᵀ H_{i+1} / N; each column is divided by its Euclidean length,
-    smoothed as √(‖·‖² + eps²) so that a zero column stays zero with finite gradients.
-    """
-    N = heads.shape[1]
-    centred = (heads - heads.mean(dim=1, keepdim=True)).transpose(1, 2)  # (B, H, N, w)
-    moments = centred[:, :-1].transpose(-1, -2) @ centred[:, 1:] / N  # (B, H-1, w, w)
-    return moments * torch.rsqrt(moments.square().sum(dim=-2, keepdim=True) + eps**2)
-
-
-NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sqrt": signed_sqrt, "isqrt": newton_schulz}
-
-
-class LinearPredictor(nn.Module):
+class LinearPredictor(Predictor):
     """One linear layer on the class token, the mean patch token, or both side by side.
 
     Raises:
@@ -112,13 +73,18 @@ class LinearPredictor(nn.Module):
         self.prefix = prefix
         self.fc = nn.Linear(2 * width if read == "both" else width, n_classes)
 
+    @classmethod
+    def at(cls, shape: ExitShape, n_classes: int, config: ModelConfig, read: str) -> LinearPredictor:
+        """A new predictor for tokens of ``shape``."""
+        return cls(shape.width, n_classes, shape.prefix, read)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) → (B, C)."""
         logits: Tensor = self.fc(self.reader(x, self.prefix))
         return logits
 
 
-class CovariancePredictor(nn.Module):
+class CovariancePredictor(Predictor):
     """logits = W1·read + W2·triu(normalised covariance of the patch tokens reduced to ``channels``).  Ours.
 
     The reduction has no bias (a covariance would not see it), nor has W2 (W1 has one).
@@ -147,6 +113,21 @@ class CovariancePredictor(nn.Module):
         self.reduce = nn.Linear(width, channels, bias=False)
         self.second = nn.Linear(channels * (channels + 1) // 2, n_classes, bias=False)
 
+    @classmethod
+    def at(cls, shape: ExitShape, n_classes: int, config: ModelConfig, read: str) -> CovariancePredictor:
+        """A new predictor; where an exit is narrower than ``channels``, its covariance keeps that width (ours)."""
+        channels, kind = min(config.channels, shape.width), config.normalisation
+        return cls(
+            shape.width, n_classes, shape.grid, shape.prefix, read=read, channels=channels, normalisation=kind
+        )  # fmt: skip
+
+    @classmethod
+    def check(cls, exits: Sequence[ExitShape], config: ModelConfig) -> None:
+        """Raise ValueError if ``channels`` is more than the widest trunk has."""
+        widest = max(shape.width for shape in exits)
+        if config.channels > widest:
+            raise ValueError(f"channels={config.channels} must lie between 1 and the trunk's width {widest}")
+
     def statistics(self, x: Tensor) -> Tensor:
         """(B, N, D) → (B, d(d+1)/2): what W2 reads."""
         reduced = self.reduce(x[:, self.prefix :])  # (B, h*w, d)
@@ -160,7 +141,7 @@ class CovariancePredictor(nn.Module):
         return logits
 
 
-class MomentPredictor(nn.Module):
+class MomentPredictor(Predictor):
     """The release's Moment Probing head: logits = (W1·read + W2·vec)/2.
 
     Patch tokens are projected to ``channels``, split into ``heads`` of equal width, layer-normalised by one shared
@@ -225,22 +206,11 @@ class MomentPredictor(nn.Module):
         return logits
 
 
-PREDICTORS: dict[str, type[nn.Module]] = {
+PREDICTORS: dict[str, type[Predictor]] = {
     "linear": LinearPredictor,
     "moment": MomentPredictor,
     "covariance": CovariancePredictor,
 }
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """A context without autocast on ``x``'s device; nothing at all where autocast is off (kinder to export)."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32, or as it is when it is wider."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _halved(side: int) -> int:

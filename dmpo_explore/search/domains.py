@@ -123,7 +123,8 @@ def updated(config: Config, settings: Mapping[str, Any], where: str) -> Config:
 def registries() -> dict[str, Collection[str]]:
     """Every name that may stand for a part, those that were added to a registry included: ``part.name`` → names."""
     from ..models.bypass import BYPASSES
-    from ..models.predictors import NORMALISATIONS, PREDICTORS, READS
+    from ..models.predictors import PREDICTORS, READS
+    from ..models.second_order import NORMALISATIONS
     from ..models.tuning import TUNINGS
     from ..training.losses import COUPLINGS
     from ..training.schedules import SCHEDULES

@@ -1,0 +1,83 @@
+"""Second-order statistics of tokens: covariance, its normalisations, cross moments; float32 also under autocast.
+
+The signed square root is of Lin et al. 2015, the Newton-Schulz square root of iSQRT-COV (Li et al. 2018), the cross
+moments of the Moment Probing head (Gao et al. 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+EPS = 1e-6
+
+
+def covariance(x: Tensor) -> Tensor:
+    """(B, N, d) → (B, d, d): covariance over the N tokens, divided by N."""
+    N = x.shape[1]
+    centred = x - x.mean(dim=1, keepdim=True)
+    return centred.transpose(1, 2) @ centred / N
+
+
+def signed_sqrt(x: Tensor, eps: float = EPS) -> Tensor:
+    """sign(x)·√|x| elementwise, smoothed to x/√(|x|+eps) so that its slope at 0 is 1/√eps, not infinite."""
+    return x * torch.rsqrt(x.abs() + eps)
+
+
+def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tensor:
+    """Approximate matrix square root of covariances (B, d, d) → (B, d, d), by multiplications only.
+
+    A = Σ/tr Σ; Y ← ½Y(3I−ZY), Z ← ½(3I−ZY)Z from Y = A, Z = I; the answer is √(tr Σ)·Y.
+    ``eps`` is added to the trace: Σ = 0 gives 0 with finite gradients.
+
+    Raises:
+        ValueError: fewer than one iteration.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations} must be at least 1")
+    trace = sigma.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + eps  # (B, 1, 1)
+    three = 3 * torch.eye(sigma.shape[-1], dtype=sigma.dtype, device=sigma.device)
+    y = sigma / trace
+    z = step = (three - y) / 2  # ½(3I−ZY) with Z = I
+    y = y @ step
+    for left in range(iterations - 1, 0, -1):
+        step = (three - z @ y) / 2
+        y = y @ step
+        z = step @ z if left > 1 else z  # the last Z is never read
+    return y * trace.sqrt()
+
+
+def upper_triangle(x: Tensor) -> Tensor:
+    """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row."""
+    d = x.shape[-1]
+    rows, columns = torch.triu_indices(d, d, device=x.device)
+    return x.flatten(1).index_select(1, rows * d + columns)  # faster backward than x[:, rows, columns]
+
+
+def cross_moments(heads: Tensor, eps: float = EPS) -> Tensor:
+    """Normalised cross-covariances of neighbouring heads: (B, N, H, w) → (B, H-1, w, w).
+
+    The heads are centred over the N tokens; C_i = H_iᵀ H_{i+1} / N; each column is divided by its Euclidean length,
+    smoothed as √(‖·‖² + eps²) so that a zero column stays zero with finite gradients.
+    """
+    N = heads.shape[1]
+    centred = (heads - heads.mean(dim=1, keepdim=True)).transpose(1, 2)  # (B, H, N, w)
+    moments = centred[:, :-1].transpose(-1, -2) @ centred[:, 1:] / N  # (B, H-1, w, w)
+    return moments * torch.rsqrt(moments.square().sum(dim=-2, keepdim=True) + eps**2)
+
+
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sqrt": signed_sqrt, "isqrt": newton_schulz}
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast on ``x``'s device; nothing at all where autocast is off (kinder to export)."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is when it is wider."""
+    return x if x.dtype == torch.float64 else x.float()
