@@ -86,9 +86,9 @@ def decision(answers: ImageAnswers) -> dict[str, go.Figure]:
     )
     figure = _trace_figure(answers)
     height = 290 if len(figure.data) < 3 else 420
-    widgets.chart(figure, "way", height, f"Confidence at every exit. {answers.trace.sentence()}")
+    widgets.chart(figure, "decision", height, f"Confidence at every exit. {answers.trace.sentence()}")
     _most_probable(answers)
-    return {"way": figure}
+    return {"decision": figure}
 
 
 def _trace_figure(answers: ImageAnswers) -> go.Figure:

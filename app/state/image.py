@@ -20,24 +20,24 @@ _UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_cam
 
 def validate_source() -> str:
     """The chosen source; an unknown one is reported and replaced by the record."""
-    asked = st.session_state.get(SOURCE)
-    if asked not in SOURCES:
-        if asked is not None:
-            notice(f"An image comes from one of {', '.join(SOURCES)}, not from {plain(repr(asked), 60)}.")
-        asked = "record"
-    st.session_state[SOURCE] = asked
-    return str(asked)
+    given = st.session_state.get(SOURCE)
+    if given not in SOURCES:
+        if given is not None:
+            notice(f"An image comes from one of {', '.join(SOURCES)}, not from {plain(repr(given), 60)}.")
+        given = "record"
+    st.session_state[SOURCE] = given
+    return str(given)
 
 
 def validate_row(record: dx.ExitRecord) -> int:
     """The chosen row of ``record``, 0 by default; a row that it does not have is reported and replaced by 0."""
-    asked = st.session_state.get(IMAGE)
+    given = st.session_state.get(IMAGE)
     try:
-        row = 0 if asked is None else int(asked)
+        row = 0 if given is None else int(given)
     except (TypeError, ValueError):
         row = -1
     if not 0 <= row < record.n_images:
-        notice(f"There is no image {plain(repr(asked), 60)} here: they go from 0 to {record.n_images - 1}. Showing 0.")
+        notice(f"There is no image {plain(repr(given), 60)} here: they go from 0 to {record.n_images - 1}. Showing 0.")
         st.session_state[IMAGE] = None
         row = 0
     st.session_state[ROW] = row
