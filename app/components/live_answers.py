@@ -37,7 +37,7 @@ def _answer(record: dx.ExitRecord, one: dx.inference.Answer, image: Link | None,
         shown = f'<a href="{html.escape(link(one.row))}" target="_self" title="Open in One image">{shown}</a>'
     title = f"{record.meta.split} image {number}: {names[label]}; exits at exit {one.exit + 1} as {names[one.label]}"
     return (
-        f'<li class="{"right" if correct else "wrong"}" title="{html.escape(title)}"><figure>{shown}<figcaption>'
+        f'<li class="{"correct" if correct else "incorrect"}" title="{html.escape(title)}"><figure>{shown}<figcaption>'
         f'<i class="dx-dot" style="--exit: {colour}"></i>exit\N{NO-BREAK SPACE}{one.exit + 1}'
         f"<small><b>{'✓' if correct else '✗'}</b> {html.escape(names[one.label])} {one.confidence:.0%}</small>"
         f"{'' if correct else f'<small>is {is_}</small>'}</figcaption></figure></li>"
