@@ -25,11 +25,13 @@ from .attribution.attribute import compare_exits as compare_exits
 from .attribution.pathways import attribute_pathways as attribute_pathways
 from .attribution.results import Attribution as Attribution
 from .attribution.results import ExitComparison as ExitComparison
+from .config import OPTIONS as OPTIONS
 from .config import Config as Config
 from .config import DataConfig as DataConfig
 from .config import ModelConfig as ModelConfig
 from .config import Preprocess as Preprocess
 from .config import TrainingConfig as TrainingConfig
+from .config import parse_exits as parse_exits
 from .data.images import fetch_data as fetch_data
 from .data.images import load_images as load_images
 from .fitting.fit import fit_policy as fit_policy

@@ -15,15 +15,13 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.state import training as state
 
 import dmpo_explore as dx
-from dmpo_explore.config import OPTIONS
-from dmpo_explore.utils.options import Option
 
 MAIN = (
     "data.name", "data.train_size", "training.epochs", "model.exits", "model.bypass", "model.predictor",
     "training.schedule", "model.tuning", "training.predictor_lr", "training.tuning_lr", "training.batch_size",
     "training.flip",
 )  # fmt: skip
-ADVANCED = tuple(option for option in OPTIONS if option not in (*MAIN, *state.LEFT_OUT))
+ADVANCED = tuple(option for option in dx.OPTIONS if option not in (*MAIN, *state.LEFT_OUT))
 SMALLEST, LARGEST, MOST_EPOCHS = 1e-6, 10**6, 10_000  # typed here; the schedule is drawn for every epoch
 
 
@@ -45,15 +43,15 @@ def presets() -> dict[str, dx.Config]:
 def draw(beside: Mapping[str, dx.Config]) -> None:
     """All widgets; ``beside`` are further configs that the form may begin with, name → config."""
     offered = presets() | dict(beside)
-    if not state.begun():
-        state.fill(next(iter(offered.values())))
-    begun = st.session_state.setdefault(state.PRESET, next(iter(offered)))
+    state.begin_with(*next(iter(offered.items())))
     state.propose_name()
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
         st.selectbox(
             "Begin with",
-            list(dict.fromkeys([*offered, begun])),  # the beginning stays on offer, though another run is shown
+            list(
+                dict.fromkeys([*offered, state.preset()])
+            ),  # the beginning stays on offer, though another run is shown
             key=state.PRESET,
             width=240,
             on_change=_begin,
@@ -62,7 +60,7 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             persist_state="session",
         )
     _widgets(MAIN)
-    if st.session_state[state.key("data.name")] == state.FOLDER:
+    if state.value("data.name") == state.FOLDER:
         st.text_input(
             "Folder of images",
             key=state.FOLDER_PATH,
@@ -82,12 +80,12 @@ def warn(error: Exception) -> None:
 
 def choices(option: str) -> tuple[str, ...]:
     """The names that an option's selectbox offers."""
-    return (*OPTIONS[option].choices, *([state.FOLDER] if option == "data.name" else []))
+    return (*dx.OPTIONS[option].choices, *([state.FOLDER] if option == "data.name" else []))
 
 
 def bounds(option: str) -> tuple[float, float | None]:
     """The smallest and the largest number that can be typed for an option; None: unbounded."""
-    found = OPTIONS[option]
+    found = dx.OPTIONS[option]
     whole = int in found.kinds
     if found.lt is not None:
         most: float | None = found.lt - 0.01
@@ -101,24 +99,24 @@ def bounds(option: str) -> tuple[float, float | None]:
 
 
 def _begin(offered: Mapping[str, dx.Config]) -> None:
-    if (config := offered.get(str(st.session_state.get(state.PRESET)))) is not None:
+    if (config := offered.get(state.preset())) is not None:
         state.fill(config)
 
 
 def _widgets(options: Sequence[str]) -> None:
     with st.grid(4, min_column_width=140, gap="small", vertical_alignment="bottom"):
         for option in options:
-            _widget(option, OPTIONS[option])
+            _widget(option)
 
 
-def _widget(option: str, found: Option) -> None:
-    key = state.key(option)
+def _widget(option: str) -> None:
+    found, key = dx.OPTIONS[option], state.key(option)
     label = found.label or found.name.replace("_", " ").capitalize()
     shared: dict[str, Any] = {"key": key, "help": found.help, "persist_state": "session"}
     if option == "data.name":
         shared["on_change"] = state.follow_data
     if found.choices:
-        now = st.session_state.get(key)
+        now = state.value(option)
         own = () if now in choices(option) or now is None else (now,)  # of the config that the form began with
         st.selectbox(label, (*choices(option), *own), **shared)
     elif bool in found.kinds:

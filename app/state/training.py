@@ -10,9 +10,6 @@ import streamlit as st
 from dmpo_explore_app.services import record_folder
 
 import dmpo_explore as dx
-from dmpo_explore import jobs
-from dmpo_explore.config import OPTIONS, parse_exits
-from dmpo_explore.data.images import DATASETS
 
 NAME, PRESET, FOLDER_PATH = "train name", "train start", "train folder"  # keys of widgets
 _BASE = "train base"
@@ -32,15 +29,32 @@ def begun() -> bool:
     return _BASE in st.session_state
 
 
+def preset() -> str:
+    """Name of the config that the form began with; empty before that."""
+    return str(st.session_state.get(PRESET) or "")
+
+
+def begin_with(name: str, config: dx.Config) -> None:
+    """Let the widgets show the config of this name, unless they have values."""
+    if not begun():
+        fill(config)
+    st.session_state.setdefault(PRESET, name)
+
+
+def value(option: str) -> object:
+    """The value of an option's widget; None before it is filled."""
+    return st.session_state.get(key(option))
+
+
 def fill(config: dx.Config) -> None:
     """Let the widgets show ``config``."""
     st.session_state[_BASE] = config
-    for option, found in OPTIONS.items():
+    for option, found in dx.OPTIONS.items():
         value = config.get(option)
         if option == "model.exits":
             value = found.typed(value)
         st.session_state[key(option)] = 0.0 if found.zero_is_none and value is None else value
-    if config.data.name not in DATASETS:
+    if config.data.name not in dx.data.DATASETS:
         st.session_state[key("data.name")] = FOLDER
         st.session_state[FOLDER_PATH] = config.data.name
 
@@ -52,11 +66,11 @@ def read() -> dx.Config:
         ValueError: a value out of range; the message names it.
     """
     state, base = st.session_state, st.session_state[_BASE]
-    values = {option: state.get(key(option), base.get(option)) for option in OPTIONS if option not in LEFT_OUT}
+    values = {option: state.get(key(option), base.get(option)) for option in dx.OPTIONS if option not in LEFT_OUT}
     values["model.exits"] = _exits(str(values["model.exits"]))
     if values["data.name"] == FOLDER:
         values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
-    zeros = {option: None for option in values if OPTIONS[option].zero_is_none and not values[option]}
+    zeros = {option: None for option in values if dx.OPTIONS[option].zero_is_none and not values[option]}
     config: dx.Config = base.updated(values | zeros)
     return config
 
@@ -75,7 +89,7 @@ def propose_name(stem: str = "mine") -> None:
     """Fill in a name that is free, unless one is there: ``mine``, or with the first number that makes it new."""
     if NAME in st.session_state:
         return
-    taken = {*dx.list_runs(), *(job.name for job in jobs.list_jobs())}
+    taken = {*dx.list_runs(), *(job.name for job in dx.jobs.list_jobs())}
     names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
     st.session_state[NAME] = next(found for found in names if found not in taken)
 
@@ -87,7 +101,7 @@ def follow_data() -> None:
 
 def _exits(text: str) -> int | list[int]:
     try:
-        exits = parse_exits(text)
+        exits = dx.parse_exits(text)
     except ValueError as error:
         raise ValueError(f"Exits: {error}") from None
     if (exits if isinstance(exits, int) else len(exits)) > MOST_EXITS:
