@@ -1,9 +1,8 @@
-"""The page Live: a real model answers, its numbers are the library's; and its reader uses it in Chromium."""
+"""Live: a real model answers, and the numbers on the page are the library's."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,67 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import visiting
-from axe import violations
-from dmpo_explore_app.components import live_answers, live_panel
 from dmpo_explore_app.services import live_session
 from dmpo_explore_app.state import live as live_state
-from made_up import HOSTILE, MAIN, save_run
-from playwright.sync_api import Page, expect
-from serving import serving
+from made_up import HOSTILE, MAIN
 from streamlit.testing.v1 import AppTest
-from synthetic import make_record
-from tiny import tiny_config
-from visiting import WATCH, Server, Visit, checked
+from visiting import checked
 
 import dmpo_explore as dx
 from dmpo_explore.inference.live import ALIVE, LiveRun, Look
-from dmpo_explore.inference.live_stats import SHOWN, Answer, Disagreement, LiveStats
+from dmpo_explore.inference.live_stats import SHOWN
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.utils.files import write_text
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
 PAGE = MAIN.parent / "views" / "live.py"
 IMAGES = 359  # of digits' test split
-
-
-def save_weights_of(path: Path, seed: int) -> None:
-    """Weights for the run in ``path``, none of them at zero."""
-    import torch
-
-    from dmpo_explore.models.factory import build_model
-    from dmpo_explore.runs.store import load_run
-    from dmpo_explore.runs.torch_weights import save_weights
-    from dmpo_explore.utils.torch_seeding import seeded
-
-    config, names = load_run(path).config, dx.load_images("digits", "test").class_names
-    with seeded(config.training.seed):
-        model = build_model(config.model, len(names))
-    with seeded(seed), torch.no_grad():
-        for weight in model.trainable_state().values():
-            weight.add_(torch.randn_like(weight) * 0.2)
-    save_weights(path, model.trainable_state(), config.model, names)
-
-
-@pytest.fixture(scope="module")
-def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs root: a model and its record, another model with the same record, and scores without a model."""
-    root = tmp_path_factory.mktemp("model-runs")
-    write_text(root / "tiny" / "config.json", tiny_config(model={"exits": 3}).to_json())
-    save_weights_of(root / "tiny", seed=0)
-    dx.record_run(dx.load_run(root / "tiny"), "test", device="cpu")
-    shutil.copytree(root / "tiny", root / "foreign")
-    save_weights_of(root / "foreign", seed=7)
-    save_run(root, "scores", images=60)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(model_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The app on `model_root`."""
-    with serving(model_root, tmp_path_factory.mktemp("server") / "log.txt") as server:
-        yield server
 
 
 @pytest.fixture
@@ -218,15 +172,6 @@ def test_a_record_of_other_weights_is_found_out(root: Path) -> None:
     assert len(table.value) == min(apart, SHOWN) and "score to threshold" in table.value
 
 
-def test_rounding_is_told_from_what_is_wrong(root: Path) -> None:
-    record, shown = dx.load_run("tiny").record("test"), []
-    for distance in (3e-6, None, 0.2):
-        shown.append(Disagreement(3, 0, 1, 2, 2, distance))
-    table = live_answers.table(record, shown)
-    assert table["score to threshold"].tolist() == ["3.0e-06", "", "2.0e-01"]
-    assert table["exit taken"].tolist() == ["1"] * 3 and table["recorded exit"].tolist() == ["2"] * 3
-
-
 def test_a_run_without_weights_is_a_notice(root: Path) -> None:
     app = opened(run="scores")
     assert "has no weights yet" in said(app) and "train it" in said(app)
@@ -295,113 +240,6 @@ def test_a_link_says_all_and_nonsense_is_said(root: Path) -> None:
     app = opened(run="tiny", batch="9" * 5000, count=HOSTILE, engine="../x")
     assert all(f"There is no {what}" in said(app) for what in ("batch size", "number of images", "engine"))
     assert app.session_state["batch"] == "64" and app.session_state["count"] == "all"
-
-
-def test_words_for_states_and_thresholds() -> None:
-    count = LiveStats(make_record(30)).count()
-    assert "progress" not in live_panel.status(Look("running", count, None, None))  # until stopped: no end to show
-    assert 'max="30" value="0"' in live_panel.status(Look("warming up", count, 30, None))
-    nobody, everybody = (
-        ConfidencePolicy((end,)) for end in (ConfidencePolicy.threshold_none, ConfidencePolicy.threshold_all)
-    )
-    assert [live_panel.thresholds(policy) for policy in (nobody, everybody)] == ["none early", "all at exit 1"]
-    assert live_panel.thresholds(ConfidencePolicy((0.25, 0.5))) == "0.25, 0.5"
-
-
-def test_names_are_text() -> None:
-    record = make_record(4, class_names=(HOSTILE, "b", "c", "d", "e"))
-    body = live_answers.answers(record, [Answer(0, 0, 0, 0.5), Answer(1, 3, 1, 0.9)], None)
-    assert "<img" not in body and "&lt;img" in body
-    table = live_answers.table(record, [Disagreement(0, 0, 1, 0, 1, None)])
-    assert table["prediction"][0].startswith(r"\<img ")
-
-
-# -- in the browser --
-
-
-def state(page: Page) -> str:
-    return page.locator(".dx-status").get_attribute("data-state") or ""
-
-
-def images(page: Page) -> int:
-    text = page.locator(".dx-status").inner_text()
-    found = re.search(r"([\d,]+) (?:of [\d,]+ )?images", text)
-    assert found, text
-    return int(found[1].replace(",", ""))
-
-
-def grows(page: Page, than: int) -> None:
-    page.wait_for_function(
-        "than => Number(document.querySelector('.dx-status').innerText"
-        ".match(/([\\d,]+) (of [\\d,]+ )?images/)[1].replaceAll(',', '')) > than",
-        arg=than,
-    )
-
-
-def press(page: Page, name: str, then: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-    page.wait_for_selector(f".dx-status[data-state='{then}']")
-
-
-def test_started_threshold_moved_paused_and_stopped(visit: Visit) -> None:
-    page = visit.show("live?run=tiny&threshold=0.5&batch=8&count=endless", ".st-key-begin button")
-    press(page, "Start", "running")
-    grows(page, 0)
-    seen = images(page)
-    grows(page, seen)  # nobody pressed anything
-    slider = page.get_by_role("slider", name="Threshold")
-    slider.focus()
-    slider.press("PageUp")
-    page.wait_for_url(lambda url: "threshold=0.5&" not in url)
-    expect(page.locator(".dx-status")).to_contain_text("since the threshold moved")
-    press(page, "Pause", "paused")
-    seen = images(page) + 8  # the batch that was under way
-    visit.page.wait_for_timeout(1500)
-    assert images(page) <= seen
-    press(page, "Resume", "running")
-    grows(page, seen)
-    press(page, "Stop", "stopped")
-    visit.settle_on(".dx-status", ".dx-answers li")
-    agreed, of = re.findall(r"[\d,]+", page.locator("[data-live=agreed]").inner_text())
-    assert agreed == of and int(of.replace(",", "")) == images(page) > seen
-    page.get_by_role("button", name="How it is measured").click()
-    expect(page.get_by_text("only the last predictor")).to_be_visible()
-
-
-@pytest.mark.slow
-def test_two_sessions_at_once_take_turns(visit: Visit, browser: Browser) -> None:
-    path = "live?run=tiny&batch=8&count=endless"
-    page = visit.show(path, ".st-key-begin button")
-    context = browser.new_context()
-    context.set_default_timeout(120_000)
-    context.add_init_script(WATCH)
-    other = Visit(context.new_page(), visit.server)
-    other.show(path, ".st-key-begin button")
-    for one in (page, other.page):
-        press(one, "Start", "running")
-    for one in (page, other.page):
-        grows(one, images(one))
-        expect(one.get_by_text("other live run")).to_be_visible()
-    press(other.page, "Stop", "stopped")
-    grows(page, images(page))
-    press(page, "Stop", "stopped")
-    for one in (page, other.page):
-        agreed, of = re.findall(r"[\d,]+", one.locator("[data-live=agreed]").inner_text())
-        assert agreed == of
-    context.close()
-
-
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-def test_a_finished_live_run_has_no_serious_violation_and_nothing_sticks_out(visit: Visit, scheme: str) -> None:
-    visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page = visit.show("live?run=tiny&count=all", ".st-key-begin button")
-    press(page, "Start", "done")
-    visit.settle_on(".dx-answers li")
-    found = violations(visit)
-    assert not found, "\n".join(found)
-    page.set_viewport_size({"width": 800, "height": 1100})
-    visit.settle_on(".dx-answers li")
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

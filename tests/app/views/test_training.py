@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 import shutil
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,25 +12,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 import visiting
-from axe import violations
-from dmpo_explore_app.components import job_texts, training_form
+from dmpo_explore_app.components import training_form
 from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.state import training as form_state
 from made_up import HOSTILE, MAIN, save_run
-from playwright.sync_api import expect
-from serving import wait_for
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
-from visiting import WATCH, Server, Visit, checked
+from visiting import checked
 
 from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates
-from dmpo_explore.jobs.progress import Progress
 from dmpo_explore.runs.store import load_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
 VIEW = MAIN.parent / "views" / "training.py"
 HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
@@ -235,18 +226,6 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
     assert "CUDA out of memory" in texts(button(app, "Measure"))
 
 
-def test_words() -> None:
-    assert [job_texts.duration(s) for s in (3, 89, 90, 5000, 5460)] == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
-    assert job_texts.step_range((0.0123, 1.26)) == "12 ms to 1.3 s"
-    progress = Progress("training", 41, 60, 1, 0.0, 80.0, 2 << 30, epoch=3, epochs=4, loss=0.5)
-    status = jobs.Status(jobs.RUNNING, "", 2, 4, (), progress, 1 << 30)
-    rates = Rates((1.5, 1.75), 20, 0, 0, 0, 0, 0, "CPU", 1, 1, 1)
-    said = (
-        "epoch 3 of 4, 41 of 60 steps · loss 0.500 · 2.0 s a step (measured before: 1.5 s to 1.8 s) · about 38 s left"
-    )
-    assert job_texts.progress_text(status, progress, rates) == said + ", then recording · 1.0 GiB now, 2.0 at most"
-
-
 # -- jobs --
 
 
@@ -299,101 +278,3 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     monkeypatch.setattr(record_folder, "is_private", lambda: False)  # others read it: it may name folders
     app = checked(app.run())
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
-
-
-# -- in the browser --
-
-
-@pytest.fixture
-def trainer(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
-    """A browser on an app whose runs root is its own, since it trains."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log, root = tmp_path / "log.txt", tmp_path / "runs"
-    options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root), "DMPO_EXPLORE_SLIDER": "live", "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    try:
-        wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        context.set_default_timeout(120_000)
-        context.add_init_script(WATCH)
-        visit = Visit(context.new_page(), Server(f"http://127.0.0.1:{port}/", log, root))
-        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        yield visit
-        assert not visit.errors and visit.page.get_by_test_id("stException").count() == 0
-    finally:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DMPO_EXPLORE_RUNS", str(root))
-            for job in jobs.list_jobs():
-                jobs.stop(job.name, grace=1)
-        context.close()
-        process.terminate()
-        process.wait(timeout=20)
-    assert "Traceback" not in log.read_text(errors="replace")
-
-
-@pytest.mark.slow
-def test_a_reader_trains_reloads_stops_resumes_and_explores(
-    trainer: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trainer.server.runs))
-    page = trainer.show("training", ".js-plotly-plot")
-    page.get_by_role("combobox", name=re.compile("Begin with")).click()
-    page.get_by_role("option", name="toy, in seconds").click()
-    expect(page.locator(".stMain").get_by_text("--data digits").first).to_be_visible()
-    name, epochs = page.get_by_label("Name of the run"), page.get_by_label("Epochs", exact=True)
-    name.fill("toy")
-    name.press("Enter")
-    epochs.fill("80")
-    epochs.press("Enter")
-    expect(page.get_by_text("--epochs 80").first).to_be_visible()
-    page.get_by_role("button", name="Start training").click()
-    stop = page.get_by_role("button", name="Stop")
-    expect(stop).to_be_visible()
-    expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 80"))).to_be_visible()
-
-    page.reload()
-    page.wait_for_selector("h1")
-    expect(page.get_by_text(re.compile(r"epoch \d+ of 80"))).to_be_visible()
-    stop.click()
-    expect(page.get_by_text(re.compile(r"stopped, \d+ of 80 epochs kept"))).to_be_visible()
-    kept = len(load_run("toy").history())
-    assert 2 <= kept < 80 and not jobs.job_status(jobs.load_job("toy")).active
-    assert jobs.load_job("toy").log().rstrip().endswith("go on with: dmpo-explore train --resume toy")
-
-    page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text("trained and recorded, 80 of 80 epochs")).to_be_visible(timeout=300_000)
-    assert load_run("toy").history()["epoch"].tolist() == list(range(1, 81))
-    page.get_by_role("button", name="Open in Explore").click()
-    page.wait_for_url(re.compile(r"/(explore)?\?.*run=toy"))
-    trainer.settle()
-    assert page.locator("[data-number=accuracy]").inner_text().endswith("%")
-    said = subprocess.run([sys.executable, "-m", "dmpo_explore.cli", "runs"], capture_output=True, text=True)
-    assert re.search(r"^toy +digits.*epoch 80/80, records: test val", said.stdout, re.M)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_running_card_and_a_wrong_form_are_accessible(
-    trainer: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scheme: str
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trainer.server.runs))
-    job = jobs.start(tiny_config(epochs=5000), "toy")
-    with (job.folder / "log.txt").open("a") as log:
-        log.write("a line that makes it scroll, <b>\n" * 50)
-    trainer.page.emulate_media(color_scheme=scheme)
-    page = trainer.page
-    page.goto(trainer.server.address + "training")
-    expect(page.get_by_text(re.compile(r"epoch \d+ of 5000"))).to_be_visible()
-    page.get_by_text("Log", exact=True).click()
-    expect(page.get_by_text("a line that makes it scroll, <b>").first).to_be_visible()
-    page.get_by_label("Name of the run").fill("--force")
-    page.get_by_label("Name of the run").press("Enter")
-    expect(page.get_by_text("begins with a dash")).to_be_visible()
-    found = violations(trainer)
-    assert not found, "\n".join(found)
-    page.screenshot(path=tmp_path / f"training-{scheme}.png", full_page=True)

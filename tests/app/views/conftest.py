@@ -1,0 +1,72 @@
+"""Runs with real, tiny models for the pages that need one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from dmpo_explore_app.services import models
+from made_up import HOSTILE, save_run
+from tiny import tiny_config
+
+import dmpo_explore as dx
+
+if TYPE_CHECKING:
+    pass
+import shutil
+
+from dmpo_explore.utils.files import write_text
+
+
+@pytest.fixture(scope="session")
+def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs root with a real, tiny model of three exits, and a made-up run without any. Not to be changed."""
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
+        run = dx.train(tiny_config(200, {"exits": 3}, epochs=1), "tiny", device="cpu")
+        for split in ("val", "test"):
+            dx.record_run(run, split, device="cpu")
+    save_run(root, "bare", images=60, class_name=HOSTILE)
+    return root
+
+
+@pytest.fixture
+def trained_runs(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`trained_root` as the library sees it, and a cache of its own for what is kept."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(trained_root))
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    models._shared().clear()
+    return trained_root
+
+
+def save_weights_of(path: Path, seed: int) -> None:
+    """Weights for the run in ``path``, none of them at zero."""
+    import torch
+
+    from dmpo_explore.models.factory import build_model
+    from dmpo_explore.runs.store import load_run
+    from dmpo_explore.runs.torch_weights import save_weights
+    from dmpo_explore.utils.torch_seeding import seeded
+
+    config, names = load_run(path).config, dx.load_images("digits", "test").class_names
+    with seeded(config.training.seed):
+        model = build_model(config.model, len(names))
+    with seeded(seed), torch.no_grad():
+        for weight in model.trainable_state().values():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    save_weights(path, model.trainable_state(), config.model, names)
+
+
+@pytest.fixture(scope="session")
+def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs root: a model and its record, another model with the same record, and scores without a model."""
+    root = tmp_path_factory.mktemp("model-runs")
+    write_text(root / "tiny" / "config.json", tiny_config(model={"exits": 3}).to_json())
+    save_weights_of(root / "tiny", seed=0)
+    dx.record_run(dx.load_run(root / "tiny"), "test", device="cpu")
+    shutil.copytree(root / "tiny", root / "foreign")
+    save_weights_of(root / "foreign", seed=7)
+    save_run(root, "scores", images=60)
+    return root

@@ -1,0 +1,65 @@
+"""Attribution on One image: maps and their quality are the library's, made once and on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from dmpo_explore_app.services import images, model_queries, models
+from one_image import bodies, opened, press, said, tiny
+from visiting import checked
+
+import dmpo_explore as dx
+
+if TYPE_CHECKING:
+    pass
+
+
+@pytest.mark.filterwarnings("ignore:.*convergence delta")
+def test_maps_and_their_quality_are_the_librarys(trained_runs: Path) -> None:
+    run, _ = tiny()
+    app = opened(run="tiny", image="3", target="2", baseline="mean")
+    assert not app.get("plotly_chart")[1:]  # nothing is explained before one asks
+    press(app, "Explain every exit")
+    expected = dx.compare_exits(run.model("cpu"), run.inputs("test", [3])[0], 1, baseline="mean")
+    question = model_queries.Question("integrated_gradients", 1, "mean")
+    found = model_queries.cached_maps(images.ChosenImage(run, "test", 3), question)
+    assert found is not None and np.allclose(found.heat, expected.heat, atol=1e-6)
+    for one, there in zip(found.attributions, expected.attributions, strict=True):
+        assert one.delta == pytest.approx(there.delta, abs=1e-4)
+        assert all(text in bodies(app) for text in (f"{there.logit:.2f}", f"{there.difference:+.2f}"))
+    assert len(app.get("plotly_chart")) == 3 and "not checked" in bodies(app)
+    press(app, "Check them by hiding parts")
+    quality = expected.attributions[0].quality(perturbations=0, orders=4)
+    assert f"{quality.unexplained:.0%} " in bodies(app) and f"{quality.insertion_area:.2f} (" in bodies(app)
+    models._model.clear()
+    assert not models._shared()  # maps would keep the model in memory
+
+
+def test_a_cheap_method_answers_at_once_and_others_wait(trained_runs: Path) -> None:
+    app = opened(run="tiny", image="3", method="saliency")
+    assert len(app.get("plotly_chart")) == 3
+    checked(app.selectbox(key="method").set_value("occlusion").run())
+    assert len(app.get("plotly_chart")) == 1
+    checked(app.selectbox(key="method").set_value("saliency").run())
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_an_explanation_is_asked_once(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(run="tiny", image="3", method="token_grad_cam")
+    assert len(app.get("plotly_chart")) == 3
+    monkeypatch.setattr("dmpo_explore.compare_exits", None)
+    checked(app.text_input(key="threshold").set_value("0.9").run())  # not in a threshold's path
+    other = opened(run="tiny", image="3", method="token_grad_cam")  # another session
+    assert len(app.get("plotly_chart")) == len(other.get("plotly_chart")) == 3
+
+
+def test_what_a_method_cannot_do_is_a_notice(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise ValueError("attention cannot be read here")
+
+    monkeypatch.setattr("dmpo_explore.compare_exits", broken)
+    app = opened(run="tiny", image="3", method="attention_rollout")
+    assert "attention cannot be read here" in said(app)

@@ -1,0 +1,117 @@
+"""One image in Chromium: from Explore and back, explanations as links, uploads, accessibility."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from axe import violations
+from playwright.sync_api import expect
+from sent_pictures import REFUSED, TAKEN
+from serving import serving
+from visiting import WATCH, Server, Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="session")
+def trained_server(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(trained_root, tmp_path_factory.mktemp("trained-server") / "log.txt") as server:
+        yield server
+
+
+@pytest.fixture
+def trained(browser: Browser, trained_server: Server) -> Iterator[Visit]:
+    """A page on the trained run; afterwards: no error in the console, none shown, none logged."""
+    with contextlib.closing(browser.new_context(viewport={"width": 1440, "height": 900})) as context:
+        context.set_default_timeout(120_000)
+        context.add_init_script(WATCH)
+        visit = Visit(context.new_page(), trained_server)
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        yield visit
+        assert not visit.errors + visit.page.get_by_test_id("stException").all_inner_texts()
+    assert "Traceback" not in trained_server.log.read_text(errors="replace")
+
+
+def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
+    page = trained.open("?run=tiny&threshold=0.4")
+    page.locator(".dx-gallery button").nth(3).click()
+    link = page.get_by_role("link", name="Why there?")
+    link.wait_for()
+    page.wait_for_url("**image=*")
+    row = image_in(page.url)
+    link.click()
+    trained.settle_on(".dx-why", ".dx-near li")
+    assert "/image?" in page.url and image_in(page.url) == row and "threshold=0.4" in page.url
+    assert page.get_by_label("Row", exact=True).input_value() == row
+
+    before = page.locator(".dx-why").inner_text()
+    page.locator(".dx-near button").first.click()
+    page.wait_for_function("text => (document.querySelector('.dx-why')?.innerText ?? text) !== text", arg=before)
+    trained.settle_on(".dx-near li")
+    assert image_in(page.url) != row
+    page.go_back()
+    page.wait_for_function("text => document.querySelector('.dx-why')?.innerText === text", arg=before)
+
+
+def image_in(address: str) -> str:
+    (row,) = parse_qs(urlsplit(address).query)["image"]
+    return row
+
+
+def test_an_explanation_method_by_method_and_as_a_link(trained: Visit, browser: Browser) -> None:
+    page = trained.show("image?run=tiny&threshold=0.4&image=3", ".dx-why", ".dx-near li")
+    page.get_by_role("button", name="Explain every exit").click()
+    trained.settle_on(".dx-quality")
+    assert page.locator(".js-plotly-plot").count() == 3
+    choose(page, "Method", "Saliency")
+    page.wait_for_url("**method=saliency**")
+    trained.settle_on(".dx-quality")
+    page.get_by_role("button", name="Check them by hiding parts").click()
+    page.wait_for_function("() => !document.querySelector('.dx-quality').innerText.includes('not checked')")
+    trained.settle_on(".dx-quality")
+    shown, link = page.locator(".dx-quality").inner_text(), page.url.removeprefix(trained.server.address)
+    with contextlib.closing(browser.new_context()) as context:
+        context.set_default_timeout(120_000)
+        context.add_init_script(WATCH)
+        other = Visit(context.new_page(), trained.server)
+        other.show(link, ".dx-why", ".dx-quality")
+        assert other.page.locator(".dx-quality").inner_text() == shown
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=re.compile(label)).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_maps_have_no_serious_violation(trained: Visit, scheme: str) -> None:
+    trained.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    trained.show("image?run=tiny&image=3&method=saliency", ".dx-quality", ".js-plotly-plot")
+    assert not (found := violations(trained)), "\n".join(found)
+
+
+def test_eight_kinds_of_files(trained: Visit) -> None:
+    page = trained.show("image?run=tiny&threshold=0.4", ".dx-why")
+    page.get_by_role("radio", name="a file of yours").click()
+    page.wait_for_selector("input[type=file]", state="attached")
+    kinds = {name: (TAKEN[name], "") for name in ("print.jpg", "turned.jpeg", "web.webp", "deep.png")}
+    kinds |= {name: REFUSED[name] for name in ("text.png", "cut.png", "large.png", "moving.png")}
+    for name, (data, why) in kinds.items():
+        mime = "image/jpeg" if "jp" in name else "image/webp" if "webp" in name else "image/png"
+        page.locator("input[type=file]").set_input_files({"name": name, "mimeType": mime, "buffer": data})
+        if why:
+            page.get_by_role("alert").filter(has_text=why).wait_for()
+            expect(page.locator(".dx-why")).to_have_count(0)
+        else:
+            page.get_by_text(name).nth(1).wait_for()  # the uploader's own line, and ours
+            trained.settle_on(".dx-why", ".dx-near li")
+    for name, data in (("moving.gif", REFUSED["moving.png"][0]), ("drawing.svg", REFUSED["drawing.png"][0])):
+        page.locator("input[type=file]").set_input_files({"name": name, "mimeType": "", "buffer": data})
+        page.get_by_text(re.compile("not allowed")).first.wait_for()
