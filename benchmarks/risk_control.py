@@ -95,7 +95,7 @@ def as_markdown(table: pd.DataFrame) -> list[str]:
         broken, compute = f"{100 * r.violations:.1f} %", f"{100 * r.flops_fraction:.1f} %"
         other = f"{100 * r.plug_in_violations:.1f} % | {100 * r.plug_in_flops_fraction:.1f} %"
         none = f"{100 * r.none_certified:.1f} %"
-        lines.append(f"| {r.risk.replace('_', ' ')} | {r.n_images:,} | {broken} | {compute} | {other} | {none} |")
+        lines.append(f"| {r.risk.replace('_', ' ')} | {r.images:,} | {broken} | {compute} | {other} | {none} |")
     return lines
 
 

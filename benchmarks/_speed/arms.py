@@ -1,14 +1,14 @@
-"""Who runs against whom: the plain model, half of it, ours in every way, and earlyon around the same timm ViT.
+"""Benchmark arms: the plain model, its first half, DMPO on every engine, and earlyon around the same timm ViT.
 
-In: a run, its test images and thresholds. Out: name → arm (see `_timing`). Every model has the same width, depth, image
-size and exit blocks; weights do not matter for time, so what has no trained counterpart has random ones.
+In: a run, its test images and thresholds. Out: name → arm (see `_common.timing`). Every model has the same width,
+depth, image size and exit blocks. Weights do not matter for time, so parts without trained weights have random ones.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,16 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 from _common.timing import Arm
-from dmpo_explore.inference.torch_engine import infer, stream
-from dmpo_explore.models.merging import merge
-from dmpo_explore.policies.base import Policy
-from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.utils.torch_seeding import seeded
 
 
-def spend(record: dx.ExitRecord, budget: float) -> Policy:
-    """One threshold that spends as much of the budget on this record as there is to spend (not the best one: the
-    benchmark wants every depth, whatever it is worth)."""
+def spend(record: dx.ExitRecord, budget: float) -> dx.Policy:
+    """The confidence threshold with the largest compute within the budget on this record.
+
+    Not the most accurate one: the benchmark needs every depth.
+    """
     curve = dx.trade_off(record, "confidence", points=None)
-    return ConfidencePolicy((float(curve[curve["flops_fraction"] <= budget]["threshold"].iloc[-1]),))
+    return dx.policies.ConfidencePolicy((float(curve[curve["flops_fraction"] <= budget]["threshold"].iloc[-1]),))
 
 
 def per_call(function: Callable[[Any], Any], batches: Sequence[Any]) -> Arm:
@@ -53,54 +51,63 @@ def in_one(function: Callable[[], Any]) -> Arm:
 
 
 class Bench:
-    """The models, each made when it is first asked for.
+    """The models of the benchmark, each built at first use, and the arms made from them.
 
     Args:
         run: a run on a ViT without prefix-tuning extras, e.g. ``demo``. images: (B,3,S,S) of its test split.
-        device: where torch runs. folder: for the export.
+        device: where torch runs. folder: for the export. threads: of onnxruntime.
+        n_images: batch size → number of images. sizes: batch sizes at which early exit is measured.
     """
 
-    def __init__(self, run: dx.Run, images: Tensor, device: str, folder: Path, threads: int) -> None:
+    def __init__(
+        self,
+        run: dx.Run,
+        images: Tensor,
+        device: str,
+        folder: Path,
+        threads: int,
+        n_images: Mapping[int, int],
+        sizes: Sequence[int],
+    ) -> None:
         self.run, self.device, self.folder, self.threads = run, device, folder, threads
+        self.n_images, self.sizes = n_images, sizes
         self.images = images.to(device)
-        self.threshold_none = ConfidencePolicy((ConfidencePolicy.threshold_none,))
+        self.threshold_none = dx.policies.ConfidencePolicy((dx.policies.ConfidencePolicy.threshold_none,))
 
     @cached_property
     def model(self) -> dx.DMPO:
-        """Ours, merged."""
+        """DMPO, tuning merged."""
         return self.run.model(self.device, merge=True)
 
     @cached_property
     def compiled(self) -> Any:
-        from dmpo_explore.inference.torch_compile import compiled
-
-        return compiled(self.model)
+        """Its steps by torch.compile."""
+        return dx.inference.compiled(self.model)
 
     @cached_property
     def graphed(self) -> Any:
-        from dmpo_explore.inference.torch_compile import graphed
-
-        return graphed(self.model)
+        """Its steps as CUDA graphs."""
+        return dx.inference.graphed(self.model)
 
     @cached_property
     def onnx(self) -> dx.OnnxEngine:
-        from dmpo_explore.inference.torch_export import export_run
-
-        return dx.OnnxEngine(export_run(self.run, self.folder, self.threshold_none, force=True), threads=self.threads)
+        """The exported run on onnxruntime."""
+        path = dx.inference.export_run(self.run, self.folder, self.threshold_none, force=True)
+        return dx.OnnxEngine(path, threads=self.threads)
 
     @cached_property
     def plain(self) -> nn.Module:
-        """timm's model with its own classifier, LayerScale folded as in ours."""
+        """timm's model with its own classifier, LayerScale folded as in DMPO."""
         return _timm(self.run, None).to(self.device)
 
     @cached_property
     def half(self) -> nn.Module:
-        """The same, cut at half depth: what one would ship instead of an early exit."""
+        """The same, cut at half depth: a static alternative to early exit."""
         return _timm(self.run, len(self.plain.blocks) // 2).to(self.device)  # type: ignore[arg-type]
 
     @cached_property
     def earlyon(self) -> Any:
-        """earlyon's wrapper around timm's model, its heads behind the same blocks but the last."""
+        """earlyon's wrapper around timm's model, its exits after the same blocks but the last."""
         from earlyon.models import custom_ee
 
         side = self.images.shape[-1]
@@ -112,29 +119,32 @@ class Bench:
             _ = wrapper.flops_estimate  # made at the first call otherwise
         return wrapper.to(self.device)
 
-    def earlyon_shares(self, exits: Any) -> None:
-        """Thresholds with which these images leave earlyon's wrapper in the shares of ``exits`` (its heads are
-        random, so only the shares are alike)."""
+    def match_exit_shares(self, exits: Any) -> None:
+        """Set earlyon's thresholds so that its exit shares on the images equal those of ``exits``.
+
+        Its predictors are random, so the images at an exit differ.
+        """
         with torch.inference_mode():
             logits = [torch.cat([self.earlyon(x, mode="training")[k] for x in self.images.split(1)])
                       for k in range(len(self.earlyon.config.exit_points))]  # fmt: skip
-        staying, thresholds = np.arange(len(exits)), []
+        remaining, thresholds = np.arange(len(exits)), []
         for k, z in enumerate(logits):
-            confidence = z.softmax(-1).amax(-1).cpu().numpy()[staying]
-            leave, order = int((exits == k).sum()), np.argsort(-confidence)
+            confidence = z.softmax(-1).amax(-1).cpu().numpy()[remaining]
+            n_exiting, order = int((exits == k).sum()), np.argsort(-confidence)
             ranked = np.concatenate([[1.0], confidence[order], [0.0]]).astype(np.float64)
-            thresholds.append(float(ranked[leave] + ranked[leave + 1]) / 2)
-            staying = staying[order[leave:]]
+            thresholds.append(float(ranked[n_exiting] + ranked[n_exiting + 1]) / 2)
+            remaining = remaining[order[n_exiting:]]
         self.earlyon.config.confidence_thresholds[:] = thresholds
 
     # -- arms --
 
     def batches(self, size: int) -> list[Tensor]:
+        """The images in batches of ``size``."""
         return list(self.images.split(size))
 
     @cached_property
     def trunks(self) -> Callable[[Tensor], Tensor]:
-        """Ours without any exit: embedding and trunks alone."""
+        """DMPO without any exit: embedding and trunks alone."""
 
         def run(images: Tensor) -> Tensor:
             *_, last = self.model.walk(images)
@@ -154,33 +164,35 @@ class Bench:
 
         return per_call(call, self.batches(size) if images is None else list(images.split(size)))
 
-    def ours(self, policy: Policy, size: int, images: Tensor | None = None, **options: Any) -> Arm:
+    def ours(self, policy: dx.Policy, size: int, images: Tensor | None = None, **options: Any) -> Arm:
         """`dx.infer`, batch by batch."""
         batches = self.batches(size) if images is None else list(images.split(size))
-        return per_call(lambda batch: infer(self.model, batch, policy, **options), batches)
+        return per_call(lambda batch: dx.infer(self.model, batch, policy, **options), batches)
 
-    def ours_stream(self, policy: Policy, size: int, **options: Any) -> Arm:
-        """`dx.stream` with refill, all images."""
-        return in_one(lambda: stream(self.model, self.batches(size), policy, refill=True, **options))
+    def ours_stream(self, policy: dx.Policy, size: int, **options: Any) -> Arm:
+        """`dx.stream` with refill (continuous batching), all images."""
+        return in_one(lambda: dx.stream(self.model, self.batches(size), policy, refill=True, **options))
 
-    def ours_onnx(self, policy: Policy, size: int) -> Arm:
+    def ours_onnx(self, policy: dx.Policy, size: int) -> Arm:
+        """`dx.OnnxEngine.infer`, batch by batch."""
         arrays = [batch.cpu().numpy() for batch in self.batches(size)]
         return per_call(lambda batch: self.onnx.infer(batch, policy), arrays)
 
-    def ours_onnx_stream(self, policy: Policy, size: int) -> Arm:
+    def ours_onnx_stream(self, policy: dx.Policy, size: int) -> Arm:
+        """`dx.OnnxEngine.stream` with refill, all images."""
         arrays = [batch.cpu().numpy() for batch in self.batches(size)]
         return in_one(lambda: self.onnx.stream(arrays, policy, refill=True))
 
     def earlyon_loop(self, exits: Any) -> Arm:
-        """earlyon, image by image, leaving in the shares of ``exits``."""
+        """earlyon, image by image, with the exit shares of ``exits``."""
         return self._earlyon(exits, per_call(lambda image: self.earlyon(image, mode="inference"), self.batches(1)))
 
     def earlyon_batched(self, exits: Any, size: int) -> Arm:
-        """earlyon's batches: all leave with the hardest image."""
+        """earlyon's batches: all images exit with the hardest one."""
         return self._earlyon(exits, per_call(self.earlyon.forward_inference_batched, self.batches(size)))
 
     def _earlyon(self, exits: Any, run: Arm) -> Arm:
-        self.earlyon_shares(exits)
+        self.match_exit_shares(exits)
         kept = list(self.earlyon.config.confidence_thresholds)
 
         def arm() -> list[float]:
@@ -198,5 +210,5 @@ def _timm(run: dx.Run, blocks: int | None) -> Any:
         model: Any = timm.create_model(config.backbone, img_size=config.image_size, num_classes=len(run.class_names))
     if blocks:
         model.blocks = model.blocks[:blocks]
-    merge(model)
+    dx.models.merge(model)
     return model.eval()

@@ -1,4 +1,4 @@
-"""The speed benchmark: turns and ratios by hand, the page from numbers, thresholds that spend, one tiny run."""
+"""The speed benchmark: rounds and ratios by hand, the page from numbers, fitted thresholds, one tiny run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ import dmpo_explore as dx
 import speed
 from _common import timing as timing_module
 from _common.timing import PeakMemory, Timing, in_turn, ratio
-from _speed import report
+from _speed import early_exit, report
 from _speed.arms import spend
-from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 def test_arms_take_turns() -> None:
@@ -48,7 +47,7 @@ def test_summaries_and_ratios_are_taken_by_round() -> None:
     assert (found["p50_ms"], found["p95_ms"]) == (2000.0, 2900.0)
 
 
-def test_thresholds_spend_the_budget() -> None:
+def test_thresholds_use_the_budget() -> None:
     record = make_record(400)
     for budget in (0.5, 0.7):
         spent = dx.summarise(record, spend(record, budget).exits(record))["flops_fraction"]
@@ -68,12 +67,12 @@ def test_memory_sees_what_was_there_for_a_while() -> None:
 def result() -> dict[str, Any]:
     exits, record = {"30 %": np.zeros(10, int), "nobody": np.full(10, 3)}, make_record(10)
     timings = {
-        speed.FULL: Timing([4.0, 4.0], [0.4] * 10),
+        early_exit.PLAIN: Timing([4.0, 4.0], [0.4] * 10),
         "infer, 30 %": Timing([1.6, 1.6], [0.16] * 10),
         "infer, nobody": Timing([4.4, 4.4], [0.44] * 10),
         "earlyon loop, 30 %": Timing([2.4, 2.4], [0.24] * 10),
     }
-    rows = [speed.row(name, 1, timings, exits, record) for name in timings]
+    rows = [early_exit.row(name, 1, timings, exits, record) for name in timings]
     facts = {"cpu": "a CPU", "threads": 2, "device": "cpu", "torch": "2", "onnxruntime": "1", "load": 0.1}
     return {
         "command": "scripts/bench speed --write", "run": "demo", "rounds": 2, "minutes": 3.1, "machine": facts,
@@ -81,14 +80,14 @@ def result() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_efficiency_is_measured_over_promised() -> None:
+def test_efficiency_is_measured_over_expected() -> None:
     rows = {(row["arm"], row["share"]): row for row in result()["leaving"]["rows"]}
     ours = rows["infer", "30 %"]
     assert ours["speed_up"] == 2.5 and ours["promised"] == pytest.approx(1 / 0.3, abs=1e-3)
     assert ours["efficiency"] == pytest.approx(0.75) and ours["earlyon"] == {"loop": 1.5}
     assert rows["infer", "nobody"]["efficiency"] == pytest.approx(4 / 4.4 * 0.9, abs=1e-2)
-    assert "efficiency" not in rows["earlyon loop", "30 %"]  # its heads are its own: nothing is promised
-    assert "speed_up" not in rows[speed.FULL, None]
+    assert "efficiency" not in rows["earlyon loop", "30 %"]  # its predictors are its own: nothing is expected
+    assert "speed_up" not in rows[early_exit.PLAIN, None]
 
 
 def test_the_page_is_made_from_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,14 +120,10 @@ def test_the_machine_is_named() -> None:
 def test_a_small_run_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dmpo_explore.inference.torch_recording import record_run
-    from dmpo_explore.training.train import train
-
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr(speed, "IMAGES", dict(speed.IMAGES))
-    run = train(tiny_config(model={"exits": (2, 4, 6)}, epochs=1), "tiny", device="cpu")
+    run = dx.train(tiny_config(model={"exits": (2, 4, 6)}, epochs=1), "tiny", device="cpu")
     for split in ("val", "test"):
-        record_run(run, split, device="cpu")
+        dx.record_run(run, split, device="cpu")
     small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
     assert speed.main(small) == 0
     text = capsys.readouterr().out
@@ -137,30 +132,32 @@ def test_a_small_run_from_end_to_end(
     assert all(f"## {part}" in text for part in ("Recording", "Training", "Memory"))
 
 
-def test_a_wrong_engine_is_not_timed_and_bf16_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With stand-ins for the engines: whoever leaves elsewhere twice is named."""
-    record, policy = make_record(10), ConfidencePolicy((0.6,))
-    right = policy.exits(record)
+def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for the engines: one with two other exits is refused by its name."""
+    record, policy = make_record(10), dx.policies.ConfidencePolicy((0.6,))
+    expected = policy.exits(record)
 
     def answer(exits: Any) -> Any:
-        return SimpleNamespace(exit=exits, label=record.prediction[np.arange(10), exits])
+        return SimpleNamespace(exit=exits, label=dx.Outcome(record, exits).prediction)
 
-    wrong = (right + 1) % 4
-    said = {"infer": right, "stream": right, "onnx": right, "onnx stream": right, "graphs": right}
+    other = (expected + 1) % 4
+    exits_of = dict.fromkeys(("infer", "stream", "onnx", "onnx stream", "graphs"), expected)
 
     def infer(model: Any, images: Any, policy: Any, steps: Any = None, precision: str = "no") -> Any:
-        return answer(wrong if precision == "bf16" else said["graphs" if steps == "graphs" else "infer"])
+        return answer(other if precision == "bf16" else exits_of["graphs" if steps == "graphs" else "infer"])
 
-    monkeypatch.setattr(speed.dx, "infer", infer)
-    monkeypatch.setattr(speed.dx, "stream", lambda *_, **__: answer(said["stream"]))
-    onnx = SimpleNamespace(infer=lambda *_: answer(said["onnx"]), stream=lambda *_, **__: answer(said["onnx stream"]))
+    monkeypatch.setattr(early_exit.dx, "infer", infer)
+    monkeypatch.setattr(early_exit.dx, "stream", lambda *_, **__: answer(exits_of["stream"]))
+    onnx = SimpleNamespace(
+        infer=lambda *_: answer(exits_of["onnx"]), stream=lambda *_, **__: answer(exits_of["onnx stream"])
+    )
     images = torch.zeros(10, 3, 4, 4)
     bench: Any = SimpleNamespace(images=images, model=None, compiled="c", graphed="graphs", onnx=onnx, device="cuda")
-    ask = {"30 %": policy}, {"30 %": right}, record
-    assert speed.check_answers(bench, *ask) == {"30 %": 10}
+    given = {"30 %": policy}, {"30 %": expected}, record
+    assert early_exit.check_answers(bench, *given) == {"30 %": 10}
     names = {"stream": "stream with refill", "onnx stream": "onnx stream with refill", "graphs": "CUDA graphs"}
-    for who, name in names.items():
+    for engine, name in names.items():
         with monkeypatch.context() as patch:
-            patch.setitem(said, who, wrong)
+            patch.setitem(exits_of, engine, other)
             with pytest.raises(RuntimeError, match=f"{name} at 30 %: 1[0-9]* exits"):
-                speed.check_answers(bench, *ask)
+                early_exit.check_answers(bench, *given)

@@ -1,0 +1,131 @@
+"""Throughput and latency of early exit, by batch size, engine and compute budget.
+
+In: a `Bench`. Out: rows of the result: images per second, latencies, expected and measured speed-up, efficiency. The
+keys ``leaving``, ``nobody`` and ``promised`` of benchmarks/results/speed.json are older than the names used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import dmpo_explore as dx
+from _common.timing import Arm, Timing, in_turn, ratio
+from _speed.arms import Bench, spend
+
+BUDGETS = (0.3, 0.5, 0.7, 1.0)
+NO_EARLY_EXIT = "nobody"  # the key, beside "30 %" …, of the threshold at which no image exits early
+CHECKED = 96  # images on which every engine's answers are compared with the record
+ALL_BUDGETS_AT = (1, 64)  # batch sizes at which all budgets are timed; elsewhere the smallest, and no early exit
+PLAIN = "plain model"
+Exits = dict[str, Any]  # budget → (B,) exit of every image
+Row = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exits) -> dict[str, Arm]:
+    """Every arm at one batch size, named "engine, budget"."""
+    arms = {
+        PLAIN: bench.forward(bench.plain, size),
+        "half the plain model": bench.forward(bench.half, size),
+        "plain model, bf16": bench.forward(bench.plain, size, "bf16"),
+    }
+    for budget, policy in policies.items():
+        if size not in ALL_BUDGETS_AT and budget not in (next(iter(policies)), NO_EARLY_EXIT):
+            continue
+        arms[f"infer, {budget}"] = bench.ours(policy, size)
+        refills = 1 < size < len(bench.images)
+        if refills:
+            arms[f"stream with refill, {budget}"] = bench.ours_stream(policy, size)
+        if budget not in ("30 %", "50 %", NO_EARLY_EXIT):
+            continue
+        if size == 1 or bench.device == "cuda":  # a compiler's minutes; on a CPU it gains nothing for more images
+            arms[f"compiled, {budget}"] = bench.ours(policy, size, steps=bench.compiled)
+        arms[f"onnx, {budget}"] = bench.ours_onnx(policy, size)
+        if bench.device == "cuda":
+            arms[f"CUDA graphs, {budget}"] = bench.ours(policy, size, steps=bench.graphed)
+        if refills:
+            arms[f"onnx stream with refill, {budget}"] = bench.ours_onnx_stream(policy, size)
+        if budget == NO_EARLY_EXIT:
+            continue
+        arms[f"infer bf16, {budget}"] = bench.ours(policy, size, precision="bf16")
+        if size == 1 or size == 64:
+            arms[f"earlyon loop, {budget}"] = bench.earlyon_loop(exits[budget])
+        if size > 1:
+            arms[f"earlyon batched, {budget}"] = bench.earlyon_batched(exits[budget], size)
+    return arms
+
+
+def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[str, Any]:
+    """Rows of every batch size: arm, budget, rates, latencies, expected and measured speed-up, efficiency."""
+    record, rows = bench.run.record("test"), []
+    val = bench.run.record("val")
+    policies = {f"{100 * b:.0f} %": spend(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
+    policies[NO_EARLY_EXIT] = bench.threshold_none
+    images, bench.images = bench.images, bench.images[:CHECKED]
+    progress("comparing every engine's answers with the record")
+    checked = record.subset(slice(len(bench.images)))
+    differ = check_answers(bench, policies, {key: policy.exits(checked) for key, policy in policies.items()}, checked)
+    for size in bench.sizes:
+        bench.images = images[: bench.n_images[size]]
+        part = record.subset(slice(len(bench.images)))
+        exits = {key: policy.exits(part) for key, policy in policies.items()}
+        arms = arms_of(bench, size, policies, exits)
+        timings = in_turn(arms, rounds, lambda text, size=size: progress(f"batch {size}, {text}"))  # type: ignore[misc]
+        rows += [row(name, size, timings, exits, part) for name in arms]
+    bench.images = images
+    return {
+        "policies": {key: policy.to_dict() for key, policy in policies.items()},
+        "bf16": {"images": len(checked.labels), "exits_differ": differ},
+        "rows": rows,
+    }
+
+
+def row(name: str, size: int, timings: dict[str, Timing], exits: Exits, record: dx.ExitRecord) -> Row:
+    """One arm's numbers, beside the full plain model of the same rounds."""
+    engine, _, budget = name.partition(", ")
+    found: Row = {"arm": engine if budget in exits else name, "share": budget if budget in exits else None}
+    found |= {"batch": size, "images": record.n_images, **timings[name].summary(record.n_images)}
+    if name == PLAIN:
+        return found
+    speed_up = ratio(timings[f"{PLAIN}, bf16" if engine.endswith("bf16") else PLAIN], timings[name])
+    found |= {"speed_up": speed_up["ratio"], "speed_up_range": [speed_up["ratio_lowest"], speed_up["ratio_highest"]]}
+    if budget not in exits or engine.startswith("earlyon"):  # its predictors are its own: no expectation from FLOPs
+        return found
+    expected = 1 / float(dx.Outcome(record, exits[budget]).flops_fraction.mean())
+    against = {
+        other: ratio(timings[f"earlyon {other}, {budget}"], timings[name])["ratio"]
+        for other in ("loop", "batched")
+        if f"earlyon {other}, {budget}" in timings and not engine.endswith("bf16")
+    }
+    efficiency = speed_up["ratio"] / expected
+    return found | {"promised": float(f"{expected:.4g}"), "efficiency": float(f"{efficiency:.3g}"), "earlyon": against}
+
+
+def check_answers(bench: Bench, policies: dict[str, dx.Policy], exits: Exits, record: dx.ExitRecord) -> dict[str, int]:
+    """Compare every engine's exits and labels with the record's; a score that touches a threshold may differ once.
+
+    Returns:
+        budget → number of images whose exit differs in bf16, where rounding moves scores: reported, not refused.
+
+    Raises:
+        RuntimeError: an engine with other exits or labels.
+    """
+    images, arrays, differ = bench.images, bench.images.cpu().numpy(), {}
+    batches = list(images.split(7)), [arrays[i : i + 7] for i in range(0, len(arrays), 7)]  # queues of odd sizes
+    for budget, policy in policies.items():
+        answers = {
+            "infer": dx.infer(bench.model, images, policy),
+            "onnx": bench.onnx.infer(arrays, policy),
+            "stream with refill": dx.stream(bench.model, batches[0], policy, refill=True),
+            "onnx stream with refill": bench.onnx.stream(batches[1], policy, refill=True),
+        }
+        if bench.device == "cuda":
+            answers["compiled"] = dx.infer(bench.model, images, policy, steps=bench.compiled)
+            answers["CUDA graphs"] = dx.infer(bench.model, images, policy, steps=bench.graphed)
+        for engine, out in answers.items():
+            labels = dx.Outcome(record, out.exit).prediction
+            if (wrong := int((out.exit != exits[budget]).sum() + (out.label != labels).sum())) > 1:
+                raise RuntimeError(f"{engine} at {budget}: {wrong} exits or labels are not the record's")
+        differ[budget] = int((dx.infer(bench.model, images, policy, precision="bf16").exit != exits[budget]).sum())
+    return differ
