@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import dmpo_explore as dx
+from dmpo_explore.training.schedules import END, START
 
 
 def crossing(schedule: str) -> int:
@@ -15,9 +16,7 @@ def crossing(schedule: str) -> int:
 
 def hand_over(epoch: int, epochs: int, n_exits: int) -> np.ndarray:
     t = epoch / (epochs - 1)
-    weights = (1 - t) * dx.training.resample(dx.training.START, n_exits) + t * dx.training.resample(
-        dx.training.END, n_exits
-    )
+    weights = (1 - t) * dx.training.resample(START, n_exits) + t * dx.training.resample(END, n_exits)
     return 3 * weights / weights.sum()
 
 
@@ -27,10 +26,10 @@ WRONG = {1: crossing("linear"), 2: 0.5, 3: lambda epoch, epochs, n_exits: [3 / n
 
 def numbers() -> dict[str, float | int]:
     return {
-        "exit_1_at_the_start": dx.training.START[0],
-        "exit_1_at_the_end": dx.training.END[0],
-        "exit_4_at_the_start": dx.training.START[3],
-        "exit_4_at_the_end": dx.training.END[3],
+        "exit_1_at_the_start": START[0],
+        "exit_1_at_the_end": END[0],
+        "exit_4_at_the_start": START[3],
+        "exit_4_at_the_end": END[3],
         "crossing_epoch": crossing("linear"),
-        "sum_at_the_end": sum(dx.training.END),
+        "sum_at_the_end": sum(END),
     }
