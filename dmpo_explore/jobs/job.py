@@ -16,12 +16,12 @@ MODULE = ["-m", "dmpo_explore.cli"]
 
 @dataclass(frozen=True)
 class Job:
-    """A training that was started here.
+    """A background training: its process and files.
 
     Args:
         name: of the run and of the job. pid, arguments: its process, without the interpreter.
         began: seconds since 1970. log_from: where its part of the log begins. progress: name of its progress file.
-        stop_asked: whether somebody stopped it.
+        stop_asked: whether `stop` was called.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return job_folder(self.name)
 
     @property
     def config(self) -> Config:
-        """What it was asked to train; raises as `read_config`."""
+        """The config that it trains; raises as `read_config`."""
         return read_config(self.folder / "config.json")
 
     def log(self, most: int = 20_000) -> str:
@@ -77,10 +77,12 @@ def list_jobs() -> list[Job]:
 
 
 def job_folder(name: str) -> Path:
+    """``.jobs/NAME`` under the runs root."""
     return runs_root().resolve() / ".jobs" / name
 
 
 def log_tail(path: Path, most: int) -> str:
+    """The last ``most`` bytes of a log file as text; empty if there is none."""
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - most))

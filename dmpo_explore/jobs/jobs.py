@@ -1,12 +1,12 @@
-"""Trainings in the background: each is a process of the command line that outlives whoever started it.
+"""Background trainings: each is a process of the command line that continues when its starter ends.
 
 In: a config and a name. Out: ``.jobs/NAME/`` under the runs root (config.json, job.json, log.txt, a progress file) and
-the run that `dmpo-explore train --record` makes. What a job is doing is read from these files and its process, so that
-any process may ask, also after a restart.
+the run that `dmpo-explore train --record` makes. A job's status is read from these files and its process, so
+any process can read it, also after a restart.
 
-A process is known by its number and its whole command line, which holds a random word: another process with a
-recycled number is never taken for it or sent a signal. (The time at which it began moves with the clock; it is kept
-for people.) Nothing that was typed is an option: the config travels as a file, the name behind ``--name=``.
+A process is identified by its number and its whole command line, which contains a random word: another process with a
+recycled number is never mistaken for it. User input never becomes an option: the config is passed as a file, the name
+behind ``--name=``.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from ..runs.store import BUNDLED_RUNS, new_run_path, runs_root
 from ..utils.files import write_json, write_text
 from .estimate import Rates
 from .job import MODULE, Job, job_folder, list_jobs, load_job
-from .process import KIND, child_environment, detached, masked_signals, process_of
-from .status import SPLITS, VANISHED, job_status, said_error
+from .process import KIND, child_environment, detached, process_of, stop_signals
+from .status import PROCESS_GONE, SPLITS, error_line, job_status
 
 
 def start(config: Config, name: str, *, beside: bool = False) -> Job:
@@ -51,7 +51,7 @@ def start(config: Config, name: str, *, beside: bool = False) -> Job:
         OSError: it cannot be started.
     """
     check_name(name)
-    with _alone():
+    with _locked():
         _refuse_second(name, beside)
         folder = job_folder(name)
         if folder.exists():  # of a job that left no run, or whose run was deleted
@@ -61,17 +61,17 @@ def start(config: Config, name: str, *, beside: bool = False) -> Job:
 
 
 def resume(name: str, *, beside: bool = False) -> Job:
-    """Go on behind the last finished epoch, or record the splits that have to be; without any epoch, begin anew.
+    """Continue a job after its last finished epoch, or record the missing splits; without an epoch, start again.
 
     Raises:
         ValueError: no such job, or it is finished. FileExistsError: it runs, or another one does.
     """
-    with _alone():
+    with _locked():
         job = load_job(name)
         _refuse_second(name, beside)
         now = job_status(job)
         if not now.resumable:
-            raise ValueError(f"{name!r} is {now.state}; there is nothing to go on with")
+            raise ValueError(f"{name!r} is {now.state}; there is nothing to resume")
         if not now.epoch:
             command = _training(name)
         elif now.epoch < now.epochs:
@@ -83,19 +83,19 @@ def resume(name: str, *, beside: bool = False) -> Job:
 
 
 def stop(name: str, grace: float = 10.0) -> None:
-    """End a job; its finished epochs stay. Returns when its process is gone.
+    """Stop a job and wait until its process has ended; its finished epochs stay.
 
-    It is asked as by Ctrl-C, and after ``grace`` seconds each ended and then killed.
+    Sends an interrupt (Ctrl-C); after ``grace`` seconds a termination, after as many more a kill.
 
     Raises:
         ValueError: no such job.
     """
-    with _alone():
+    with _locked():
         job = load_job(name)
         if process_of(job) is None:
             return
         _write(replace(job, stop_asked=True))
-    for kind in masked_signals():
+    for kind in stop_signals():
         end = time.monotonic() + grace
         if (process := process_of(job)) is not None:
             try:
@@ -114,7 +114,7 @@ def forget(name: str) -> None:
     Raises:
         ValueError: no such job. FileExistsError: it runs.
     """
-    with _alone():
+    with _locked():
         job = load_job(name)
         if process_of(job) is not None:
             raise FileExistsError(f"{name!r} runs; stop it first")
@@ -122,10 +122,10 @@ def forget(name: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Whether a new run may have this name.
+    """Check that a new run can have this name.
 
     Raises:
-        ValueError: letters that no name has, a leading dash, or a bundled run's name. FileExistsError: it is taken.
+        ValueError: forbidden characters, a leading dash, or a bundled run's name. FileExistsError: it is taken.
     """
     if name.startswith("-"):
         raise ValueError(f"run name {name!r} begins with a dash, like an option; choose another name")
@@ -135,7 +135,7 @@ def check_name(name: str) -> None:
 
 
 def check_ready(config: Config) -> None:
-    """Whether pictures and weights are here.
+    """Check that data and weights are present.
 
     Raises:
         FileNotFoundError, ValueError: as `load_images` and `find_weights`; the message names the fix.
@@ -147,10 +147,10 @@ def check_ready(config: Config) -> None:
 
 
 def measure(config: Config, timeout: float = 600) -> Rates:
-    """`estimate.measure_rates` in a process of its own, as slow or quick as a job's.
+    """`estimate.measure_rates` in a process of its own, with a job's priority.
 
     Raises:
-        ValueError: it failed; the message is the command's. TimeoutError: it took too long.
+        ValueError: it failed, with the command's message. TimeoutError: it took too long.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"
@@ -164,7 +164,7 @@ def measure(config: Config, timeout: float = 600) -> Rates:
     try:
         return Rates.from_dict(json.loads(done.stdout)["rates"])
     except (ValueError, LookupError, TypeError):
-        raise ValueError(said_error(done.stderr) or VANISHED) from None
+        raise ValueError(error_line(done.stderr) or PROCESS_GONE) from None
 
 
 # -- processes --
@@ -198,8 +198,8 @@ def _training(name: str) -> list[str]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Nobody else starts or stops a job under this runs root meanwhile."""
+def _locked() -> Iterator[None]:
+    """Hold the lock under which jobs of this runs root are started and stopped."""
     folder = runs_root() / ".jobs"
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -16,28 +16,30 @@ import psutil
 from ..runs.store import runs_root
 from .job import Job
 
-KIND = ["nice", "-n", "10"] if shutil.which("nice") else []  # whoever looks on comes first
+KIND = ["nice", "-n", "10"] if shutil.which("nice") else []  # a lower priority than the app's
 
 
 def child_environment() -> dict[str, str]:
+    """Environment of a job: this process's runs root, unbuffered output."""
     return os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root().resolve()), "PYTHONUNBUFFERED": "1"}
 
 
 def detached() -> dict[str, Any]:
-    """Arguments of a process that does not end with ours and lets others go first."""
+    """`subprocess.Popen` arguments of a process that survives this one."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     return {"start_new_session": True}
 
 
-def masked_signals() -> tuple[int, ...]:
+def stop_signals() -> tuple[int, ...]:
+    """The signals that end a job, from the mildest to the last."""
     if sys.platform == "win32":
         return (signal.CTRL_BREAK_EVENT, signal.SIGTERM)
     return (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
 def process_of(job: Job) -> psutil.Process | None:
-    """The job's process, if it is alive and really its own; one that we may not look into is somebody else's."""
+    """The job's process, if it runs; None also for a process that may not be inspected."""
     with suppress(psutil.Error):
         process = psutil.Process(job.pid)
         for _ in range(20):

@@ -1,6 +1,6 @@
-"""How far a command is, as a small file that another process reads while it runs.
+"""Progress of a command as a small JSON file that another process reads while it runs.
 
-In: `ProgressFile.to`, called as often as one likes. Out: a JSON file that is whole at any moment, and `read_progress`.
+In: calls of `ProgressFile.to`. Out: a JSON file, replaced as a whole, and `read_progress`.
 The command line writes it (``--progress FILE``), `jobs` reads it.
 """
 
@@ -17,18 +17,25 @@ import psutil
 from ..utils.files import read_json, write_json
 
 EVERY = 0.5  # seconds between two writes
-DONE = "done"  # what a command does that is at its end
+DONE = "done"  # `Progress.what` of a finished command
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a command.
+    """Progress of a command at one moment.
 
     Args:
-        what: what it does now, e.g. ``training``; `DONE` at its end.
+        what: the present task, e.g. ``training``; `DONE` at the end.
         done, total: steps or images.
         first, began: ``done`` and the time (seconds since 1970) when ``what`` was first reported; ``now``: the time.
-        memory: bytes that the process held at most so far. epoch, epochs, loss: of a training; epochs count from 1.
+        memory: peak memory of the process in bytes. epoch, epochs, loss: of a training; epochs count from 1.
+
+    Example:
+        30 of 100 steps, 20 of them in the 10 seconds since the first report:
+
+        >>> now = Progress("training", 30, 100, first=10, began=0.0, now=10.0, memory=2**30)
+        >>> now.seconds_each, now.seconds_left
+        (0.5, 35.0)
     """
 
     what: str
@@ -76,12 +83,12 @@ class ProgressFile:
             self.written = time.monotonic()
 
     def end(self) -> None:
-        """Nothing is left to do."""
+        """Write that the command has finished."""
         self.to(DONE, 1, 1)
 
 
 def read_progress(path: Path) -> Progress | None:
-    """What the file says; None if there is none or it is another's."""
+    """The progress in a file; None if there is none or it holds something else."""
     try:
         return Progress(**read_json(path))
     except (OSError, ValueError, TypeError):

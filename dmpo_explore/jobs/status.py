@@ -1,4 +1,4 @@
-"""Status of a background training: what it does now, how far it is, how it ended."""
+"""Status of a background training: state, epochs, recorded splits, reason of a failure."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ RUNNING, STOPPING, FINISHED, STOPPED, FAILED, DELETED = (
 ACTIVE = (RUNNING, STOPPING)
 
 
-VANISHED = "its process is gone without a word: it was killed, memory ran out, or the machine was restarted"
+PROCESS_GONE = "the process ended without an error message: it was killed, memory ran out, or the machine was restarted"
 
 
-TOLD = re.compile(r"error: |[A-Za-z_.]*(Error|Exception)\b")  # how a line begins that says why a command ended
+ERROR_LINE = re.compile(r"error: |[A-Za-z_.]*(Error|Exception)\b")  # how an error's line begins
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a job stands.
+    """Status of a background training.
 
     Args:
         state: running, stopping, finished, stopped, failed, or deleted (its run is gone).
-        reason: why it failed. epoch, epochs: finished and planned. recorded: splits, with the weights of now.
-        progress: its last word. memory: bytes that it holds now, 0 if it does not run.
+        reason: why it failed. epoch, epochs: finished and planned. recorded: splits recorded with the present weights.
+        progress: the last that was written. memory: bytes that the process holds, 0 if it does not run.
     """
 
     state: str
@@ -63,13 +63,13 @@ class Status:
 
     @property
     def resumable(self) -> bool:
-        """Whether `resume` has something to do."""
+        """Whether `resume` can continue it."""
         return self.state in (STOPPED, FAILED)
 
 
 def job_status(job: Job) -> Status:
-    """How it stands, from its files, its run's files and its process."""
-    process = process_of(job)  # first: what it leaves behind is read after it is known to be gone
+    """The status of a job, read from its files, its run's files and its process."""
+    process = process_of(job)  # first: files are read once it is known whether the process has ended
     run = Run(runs_root() / job.name)
     epochs = _planned(job)
     epoch, recorded = _finished(run), _recorded(run)
@@ -122,10 +122,15 @@ def _ended(job: Job, *, complete: bool, progress: Progress | None, run: Run) -> 
         return STOPPED, ""
     path = job.folder / "log.txt"
     size = path.stat().st_size if path.is_file() else 0
-    return FAILED, said_error(log_tail(path, min(20_000, max(0, size - job.log_from)))) or VANISHED
+    return FAILED, error_line(log_tail(path, min(20_000, max(0, size - job.log_from)))) or PROCESS_GONE
 
 
-def said_error(text: str) -> str:
-    """The last line that says why a command ended; empty if none does."""
-    lines = [line.strip() for line in text.splitlines() if TOLD.match(line.strip())]
+def error_line(text: str) -> str:
+    """The last line of a log that names an error; empty if there is none.
+
+    Example:
+        >>> error_line("epoch 1\\nerror: no GPU")
+        'no GPU'
+    """
+    lines = [line.strip() for line in text.splitlines() if ERROR_LINE.match(line.strip())]
     return lines[-1].removeprefix("error: ") if lines else ""

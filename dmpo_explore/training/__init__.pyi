@@ -10,6 +10,8 @@ from .losses import exit_losses as exit_losses
 from .losses import weighted_loss as weighted_loss
 from .optimizer import make_optimizer as make_optimizer
 from .optimizer import rate_factor as rate_factor
+from .schedules import END as END
 from .schedules import SCHEDULES as SCHEDULES
+from .schedules import START as START
 from .schedules import loss_weights as loss_weights
 from .schedules import resample as resample

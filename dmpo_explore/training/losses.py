@@ -17,7 +17,12 @@ from ..utils.registry import lookup
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, K, C), (B,) → (B, K): cross-entropy of every image at every exit, in float32 (nats)."""
+    """Cross-entropy of every image at every exit: (B, K, C), (B,) → (B, K), in float32 (nats).
+
+    Example:
+        >>> cross_entropies(torch.zeros(1, 2, 10), torch.tensor([3])).tolist()  # log(10), at both exits
+        [[2.3025851249694824, 2.3025851249694824]]
+    """
     B, K, _C = logits.shape
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(wide.flatten(0, 1), labels.repeat_interleave(K), reduction="none").view(B, K)
@@ -37,7 +42,14 @@ COUPLINGS: dict[str, Callable[[Tensor], Tensor]] = {"none": uncoupled, "sigmoid"
 
 
 def distillation(logits: Tensor) -> Tensor:
-    """(B, K, C) → (B, K-1): cross-entropy of every early exit against what the last one says, which stays as it is."""
+    """Self-distillation loss: cross-entropy of every early exit against the last exit's probabilities.
+
+    (B, K, C) → (B, K-1). No gradient reaches the last exit.
+
+    Example:
+        >>> distillation(torch.zeros(1, 3, 2)).shape
+        torch.Size([1, 2])
+    """
     wide = logits if logits.dtype == torch.float64 else logits.float()
     teacher = wide[:, -1:].detach().softmax(dim=-1)  # (B, 1, C)
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
@@ -52,6 +64,10 @@ def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none", distill:
     Raises:
         ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside
             0..C-1.
+
+    Example:
+        >>> [round(loss, 4) for loss in exit_losses(torch.zeros(4, 2, 10), torch.arange(4)).tolist()]
+        [2.3026, 2.3026]
     """
     couple = lookup(COUPLINGS, coupling, "coupling")
     if not 0 <= distill <= 1:
@@ -80,6 +96,11 @@ def weighted_loss(
 
     Raises:
         ValueError: as `exit_losses`; not one weight per exit.
+
+    Example:
+        >>> loss, parts = weighted_loss(torch.zeros(4, 2, 10), torch.arange(4), [0.5, 1.5])
+        >>> round(loss.item(), 4), parts.shape
+        (4.6052, torch.Size([2]))
     """
     parts = exit_losses(logits, labels, coupling, distill)
     if len(weights) != len(parts):

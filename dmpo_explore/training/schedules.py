@@ -31,6 +31,10 @@ def resample(weights: tuple[float, ...], n_exits: int) -> Weights:
     """The release's weights for K exits: linear interpolation over relative depth, ends kept; one exit gets 1.
 
     Ours. Each exit keeps the weight of its depth, so the sum grows with K (its mean stays near 0.75).
+
+    Example:
+        >>> resample((0.0, 1.0), 3).tolist()
+        [0.0, 0.5, 1.0]
     """
     if n_exits == 1:
         return np.ones(1)
@@ -104,6 +108,10 @@ def loss_weights(name: str, epoch: int, epochs: int, n_exits: int, *, phase_rati
 
     Raises:
         ValueError: unknown name; an epoch outside 0..epochs-1; fewer than one exit; a phase ratio outside [0, 1].
+
+    Example:
+        >>> loss_weights("switch", 0, 4, 4), loss_weights("switch", 3, 4, 4)
+        ((0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675))
     """
     schedule = lookup(SCHEDULES, name, "schedule")
     if not 0 <= epoch < epochs:

@@ -22,7 +22,10 @@ from dmpo_explore import jobs
 from dmpo_explore.cli import root as root_module
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.jobs import job as job_module
+from dmpo_explore.jobs import jobs as jobs_module
 from dmpo_explore.jobs.progress import read_progress
+from dmpo_explore.jobs.status import PROCESS_GONE
 from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.runs.weights_file import WEIGHTS
@@ -51,7 +54,8 @@ def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let jobs be ``code`` instead of the command line."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    monkeypatch.setattr(jobs, "MODULE", ["-u", str(script)])
+    for module in (job_module, jobs_module):
+        monkeypatch.setattr(module, "MODULE", ["-u", str(script)])
 
 
 def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -83,7 +87,7 @@ def test_a_training_is_killed_goes_on_and_is_recorded(root: Path) -> None:
     os.kill(job.pid, signal.SIGKILL)
     wait(lambda: not jobs.job_status(job).active)
     killed = jobs.job_status(job)
-    assert (killed.state, killed.reason) == (jobs.FAILED, jobs.VANISHED) and killed.resumable and killed.epoch >= 2
+    assert (killed.state, killed.reason) == (jobs.FAILED, PROCESS_GONE) and killed.resumable and killed.epoch >= 2
     record_run(load_run("mine"), "val", device="cpu")  # of weights that are going to change
     assert jobs.job_status(job).recorded == ("val",)
     again = jobs.resume("mine")
@@ -237,7 +241,8 @@ def test_who_does_not_hear_ctrl_c_is_ended(root: Path, tmp_path: Path, monkeypat
 def test_a_job_outlives_who_started_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(SLEEPS, monkeypatch, tmp_path)
     code = (
-        f"from dmpo_explore import jobs; from dmpo_explore.config import Config; jobs.MODULE = {jobs.MODULE!r}\n"
+        "from dmpo_explore.config import Config; from dmpo_explore.jobs import job, jobs\n"
+        f"job.MODULE = jobs.MODULE = {job_module.MODULE!r}\n"
         "jobs.start(Config(), 'mine')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)
@@ -259,9 +264,9 @@ def test_why_a_job_failed_is_its_own_last_word(root: Path, tmp_path: Path, monke
     become("", monkeypatch, tmp_path)
     job = jobs.resume("mine")
     wait(lambda: not jobs.job_status(job).active)
-    assert jobs.job_status(job).reason == jobs.VANISHED and job.log().count("dmpo-explore train") == 2
+    assert jobs.job_status(job).reason == PROCESS_GONE and job.log().count("dmpo-explore train") == 2
     assert len(job.log(most=10)) == 10
-    with pytest.raises(ValueError, match="gone without a word"):
+    with pytest.raises(ValueError, match="without an error message"):
         jobs.measure(CONFIG)
 
 
