@@ -2,7 +2,7 @@
 
 In: runs (default: the bundled `demo` and `demo-cnn`) and their fetched backbones. Out: a table, and
 benchmarks/results/novelty.csv: of each kind, the share of pictures that the page would call unlike the training data
-(`neighbours.Crowd.unlike` of at least 99 %), by logits where the record keeps them and by scores.
+(`NoveltyDetector.score` of at least 99 %), by logits where the record keeps them and by scores.
 
     scripts/bench novelty                      # a few minutes on two cores
     scripts/bench novelty --images 50 demo     # fewer pictures, one run
@@ -22,7 +22,7 @@ import torch
 from sklearn.datasets import load_digits, load_sample_images
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.novelty import crowd
+from dmpo_explore.analysis.novelty import novelty_detector
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.utils.files import write_text
 
@@ -80,14 +80,14 @@ def measure(name: str, count: int) -> Iterator[dict[str, object]]:
     """A row for every kind and way of comparing."""
     run = dx.load_run(name)
     model, val = run.model(), run.record("val")
-    crowds = [crowd(val), crowd(val, logits=False)]
+    detectors = [novelty_detector(val), novelty_detector(val, logits=False)]
     transform = make_transform(model.preprocess)
     for kind, some in pictures(run, count):
         batch = torch.stack([transform(picture) for picture in some])
         labels = np.zeros(len(some), np.int64)
         seen = dx.record_split(model, [(batch, labels)], replace(val.meta, indices=None))
-        for known in {each.by: each for each in crowds}.values():
-            shares = np.array([known.unlike(seen.subset([i])) for i in range(len(some))])
+        for known in {each.by: each for each in detectors}.values():
+            shares = np.array([known.score(seen.subset([i])) for i in range(len(some))])
             yield {
                 "run": name,
                 "by": known.by,

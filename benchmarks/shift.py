@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.analysis.shift import drift_table
+from dmpo_explore.analysis.shift import shift_table
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from dmpo_explore.figures.reliability import shift_figure
 from dmpo_explore.inference.torch_recording import record_corrupted
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     run = dx.load_run(asked.run)
     total = 1 + len(CORRUPTIONS) * len(STRENGTHS)
     seen = tqdm(records(run, asked.folder or Path("runs/shift") / run.name, asked.images), total=total, disable=None)
-    table = drift_table(seen, policies(run.record("val")))
+    table = shift_table(seen, policies(run.record("val")))
     write_table("shift", table, RESULTS)
     print("\n".join(summary(table)))
     write_figure("shift", shift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser

@@ -89,15 +89,15 @@ def novelty(answers: ImageAnswers) -> tuple[float, str]:
     run, split, row = answers.image.run, answers.image.split, answers.image.row
     if "val" not in run.splits():
         return math.nan, ""
-    crowd = records.crowd(run, "val", answers.one.logits is not None)
-    return crowd.unlike(answers.one, without=row if split == "val" else None), crowd.by
+    detector = records.novelty_detector(run, "val", answers.one.logits is not None)
+    return detector.score(answers.one, without=row if split == "val" else None), detector.by
 
 
 def similar(answers: ImageAnswers) -> tuple[npt.NDArray[np.int64], str]:
     """Rows of the recorded images with the most similar answers, nearest first; what was compared."""
     run, split, row = answers.image.run, answers.image.split, answers.image.row
-    crowd = records.crowd(run, split, answers.one.logits is not None)
-    return crowd.nearest(answers.one, SIMILAR, without=row), crowd.by
+    detector = records.novelty_detector(run, split, answers.one.logits is not None)
+    return detector.nearest(answers.one, SIMILAR, without=row), detector.by
 
 
 def python_code(answers: ImageAnswers, question: Question) -> str:

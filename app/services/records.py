@@ -60,14 +60,14 @@ def of_class_at(stamp: Stamp, label: int) -> dx.ExitRecord:
     return record.subset(np.flatnonzero(record.labels == label))
 
 
-def crowd(run: dx.Run, split: str, logits: bool) -> dx.analysis.Crowd:
+def novelty_detector(run: dx.Run, split: str, logits: bool) -> dx.analysis.NoveltyDetector:
     """Nearest-neighbour search over a record's images by the exits' outputs; raises as `Run.record`."""
-    return _crowd(stamp(run, split), logits)
+    return _novelty_detector(stamp(run, split), logits)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _crowd(stamp: Stamp, logits: bool) -> dx.analysis.Crowd:
-    return dx.analysis.crowd(record_at(stamp), logits=logits)
+def _novelty_detector(stamp: Stamp, logits: bool) -> dx.analysis.NoveltyDetector:
+    return dx.analysis.novelty_detector(record_at(stamp), logits=logits)
 
 
 class Fingerprint(NamedTuple):

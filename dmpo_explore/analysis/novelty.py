@@ -1,8 +1,9 @@
-"""Images about which the exits say the same, and how unlike all of them a new one is.
+"""Novelty: a kNN out-of-distribution score, and the nearest images of a record, from the answers of all exits.
 
-In: an `ExitRecord`, and a record of a single image. Out: rows of the record, nearest first, and a share of the record's
-images. Ours, and only as good as what the exits say: a strange picture that every exit takes for a clear trouser has
-trousers for neighbours (benchmarks/novelty.py measures how often).
+In: an `ExitRecord` as reference, and a record of a single image. Out: rows of the reference, nearest first, and the
+share of reference images whose k-nearest-neighbour distance is smaller. Ours, and limited to what the exits predict: an
+odd image that every exit takes for a clear trouser has trousers as neighbours (benchmarks/novelty.py measures how
+often).
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ import numpy.typing as npt
 
 from ..records.record import ExitRecord
 
-LARGEST = 20_000_000  # logits of a record: with more than that the scores have to do
-NEAREST = 5  # neighbours whose mean distance says how lonely an image is
-ASKED = 1000  # images of the record whose own loneliness is measured
+LARGEST = 20_000_000  # logits of a record; with more than that its scores are compared
+NEIGHBOURS = 5  # k, of the mean distance to the k nearest neighbours
+SAMPLE = 1000  # reference images whose own distance is measured
 _AT_A_TIME = 100
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Crowd:
-    """What K exits said about B images, as points whose distances can be asked for.
+class NoveltyDetector:
+    """The answers of K exits about B reference images, as points between which distances are measured.
 
     Args:
         by: ``logits``: all of them, centred, each exit in units of its own spread. ``scores``, where the record keeps
-            no logits: each exit's confidence at the place of its answer, 0 at every other class.
-        points: (B, K·C) float32, or (B, K) confidences. said: (B, K) answers. scale: (K,) spreads of the exits.
+            no logits: each exit's confidence at the place of its predicted class, 0 elsewhere.
+        points: (B, K·C) float32, or (B, K) confidences. predictions: (B, K). scale: (K,) spreads of the exits.
     """
 
     by: str
     points: Floats
-    said: npt.NDArray[np.int32]
+    predictions: npt.NDArray[np.int32]
     scale: Floats
 
     def distances(self, image: ExitRecord) -> Floats:
@@ -54,40 +55,40 @@ class Crowd:
         order = np.argsort(distances, kind="stable")
         return np.asarray(order[order != (-1 if without is None else without)][:n], np.int64)
 
-    def unlike(self, image: ExitRecord, without: int | None = None) -> float:
-        """Share of the crowd's own images that are less lonely than ``image``, from 0 (quite usual) to 1 (stranger).
+    def score(self, image: ExitRecord, without: int | None = None) -> float:
+        """Novelty score: share of reference images nearer to their neighbours than ``image``, from 0 to 1 (novel).
 
-        Loneliness is the mean distance to the `NEAREST` nearest others, of at most `ASKED` images drawn once. NaN where
-        the crowd is too small to say.
+        Compared is the mean distance to the `NEIGHBOURS` nearest others, of at most `SAMPLE` reference images that are
+        drawn once. NaN where the reference has too few images.
         """
-        if not self.loneliness.size:
+        if not self.reference_distances.size:
             return float("nan")
         distances = self.distances(image)
         if without is not None:
             distances = np.delete(distances, without)
-        return float(np.mean(self.loneliness < _mean_of_least(distances[None])[0]))
+        return float(np.mean(self.reference_distances < _mean_of_least(distances[None])[0]))
 
     @cached_property
-    def loneliness(self) -> Floats:
-        """(n,) of images of the crowd, each without itself; empty where there are not more than `NEAREST`."""
-        if len(self.points) <= NEAREST:
+    def reference_distances(self) -> Floats:
+        """(n,) mean distance of reference images to their nearest others; empty for at most `NEIGHBOURS` images."""
+        if len(self.points) <= NEIGHBOURS:
             return np.zeros(0, np.float32)
-        rows = np.random.default_rng(0).permutation(len(self.points))[:ASKED]
+        rows = np.random.default_rng(0).permutation(len(self.points))[:SAMPLE]
         found = []
         for start in range(0, len(rows), _AT_A_TIME):
             some = rows[start : start + _AT_A_TIME]
-            distances = self._apart(self.points[some], self.said[some])
+            distances = self._apart(self.points[some], self.predictions[some])
             distances[np.arange(len(some)), some] = np.inf
             found.append(_mean_of_least(distances))
         return np.concatenate(found)
 
-    def _apart(self, points: Floats, said: npt.NDArray[Any]) -> Floats:
+    def _apart(self, points: Floats, predictions: npt.NDArray[Any]) -> Floats:
         """(n, B) distances of n points to all."""
         if self.by == "scores":
             squares = np.zeros((len(points), len(self.points)), np.float32)
             for k in range(self.points.shape[1]):
                 here, there = points[:, k, None], self.points[None, :, k]
-                same = said[:, k, None] == self.said[None, :, k]
+                same = predictions[:, k, None] == self.predictions[None, :, k]
                 squares += np.where(same, (here - there) ** 2, here**2 + there**2)
         else:
             squares = (points**2).sum(axis=1)[:, None] + self._lengths[None] - 2 * points @ self.points.T
@@ -98,40 +99,49 @@ class Crowd:
         return np.asarray((self.points**2).sum(axis=1), np.float32)
 
 
-def crowd(record: ExitRecord, *, logits: bool = True) -> Crowd:
-    """The images of ``record`` as a `Crowd`.
+def novelty_detector(record: ExitRecord, *, logits: bool = True) -> NoveltyDetector:
+    """A kNN novelty detector with the images of ``record`` as reference.
 
     Args:
-        logits: compare them by logits, if the record keeps any and they are not too many; else by scores.
+        logits: compare by logits, if the record keeps any and they are not too many (`LARGEST`); else by scores.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> detector = novelty_detector(run.record("val"))
+        >>> 0 <= detector.score(run.record("test").subset([0])) <= 1
+        True
+        >>> detector.nearest(run.record("val").subset([7]), 1).tolist()
+        [7]
     """
     by = "logits" if logits and record.logits is not None and record.logits.size <= LARGEST else "scores"
     scale = np.ones(record.n_exits, np.float32)
     if by == "logits" and record.logits is not None:
         spread = np.sqrt(np.mean(_centred(record.logits) ** 2, axis=(0, 2)))
         scale = np.where(spread > 0, spread, 1).astype(np.float32)
-    return Crowd(by, _points(record, by, scale, several=True), np.asarray(record.prediction), scale)
+    return NoveltyDetector(by, _points(record, by, scale, several=True), np.asarray(record.prediction), scale)
 
 
 def _points(record: ExitRecord, by: str, scale: Floats, several: bool = False) -> Floats:
     if record.n_images != 1 and not several:
-        raise ValueError(f"a record of {record.n_images} images cannot be compared with a crowd; it takes one image")
+        raise ValueError(f"a record of {record.n_images} images has no single novelty score; give one image")
     if record.n_exits != len(scale):
-        raise ValueError(f"the image was asked at {record.n_exits} exits, the crowd at {len(scale)}")
+        raise ValueError(f"the image has answers of {record.n_exits} exits, the reference of {len(scale)}")
     if by == "scores":
         return np.asarray(record.confidence, np.float32)
     if record.logits is None:
-        raise ValueError("this crowd is compared by logits, and the image's record has none")
+        raise ValueError("the reference is compared by logits, and the image's record has none")
     scaled = _centred(record.logits) / scale[None, :, None]
     return np.asarray(scaled.reshape(record.n_images, -1), np.float32)
 
 
 def _centred(logits: npt.NDArray[Any]) -> Floats:
-    """Logits without what softmax does not see: each exit's mean over the classes."""
+    """Logits minus each exit's mean over the classes, to which softmax is invariant."""
     z = np.asarray(logits, np.float32)
     return np.asarray(z - z.mean(axis=2, keepdims=True), np.float32)
 
 
 def _mean_of_least(distances: Floats) -> Floats:
-    """(n, B) → (n,) mean of the `NEAREST` least of each row, or of all where there are fewer."""
-    few = min(NEAREST, distances.shape[1])
+    """(n, B) → (n,) mean of the `NEIGHBOURS` least of each row, or of all where there are fewer."""
+    few = min(NEIGHBOURS, distances.shape[1])
     return np.asarray(np.partition(distances, few - 1, axis=1)[:, :few].mean(axis=1), np.float32)

@@ -1,7 +1,7 @@
-"""What becomes of a fitted policy where the images are no longer those it was fitted on.
+"""Distribution shift: fitted policies on corrupted images.
 
-In: policies fitted on val and records of spoilt images (`corruption` makes them). Out: a table: accuracy, realised
-compute, calibration and whether a guarantee is broken, by corruption and strength. No torch.
+In: policies fitted on val and records of corrupted images (`torch_corruptions` makes them). Out: a table: accuracy,
+realised FLOPs, calibration and whether a certified risk is exceeded, by corruption and strength. No torch.
 """
 
 from __future__ import annotations
@@ -19,24 +19,31 @@ from ..records.record import ExitRecord
 from .calibration import expected_error
 from .metrics import summarise
 
-LEVEL = 0.05  # of the test whether a promised risk is exceeded
+LEVEL = 0.05  # of the test whether a certified risk is exceeded
 
 
-def drift_table(
+def shift_table(
     records: Iterable[tuple[str, int, ExitRecord]], policies: Mapping[str, Policy], bins: int = 15
 ) -> pd.DataFrame:
-    """One row per record and policy.
+    """Every policy on every record of corrupted images, one row each.
 
     Args:
-        records: corruption, strength (0: none) and record, as `corruption.record_corrupted` yields them.
-        policies: name → fitted on val. One fitted with ``risk`` brings its promise along.
+        records: corruption, strength (0: none) and record, as `record_corrupted` yields them.
+        policies: name → fitted on val. Of one fitted with ``risk`` the certified risk is tested.
 
     Returns:
         ``corruption``, ``strength``, ``policy``, ``images``, ``accuracy``, ``full_accuracy``, ``flops_fraction``,
-        ``mean_exit``, ``confidence`` and ``ece`` (of the answers given, at the policy's temperatures), ``too_early``,
-        ``disagreement`` (shares of images), ``epsilon`` (promised, or NaN), ``risk`` (which of the two was promised, or
-        empty), ``p_value`` (chance of so many losses if the promised risk were kept to the brim) and ``violated``
-        (that chance is at most `LEVEL`).
+        ``mean_exit``, ``confidence`` and ``ece`` (at the exits taken, at the policy's temperatures), ``too_early``
+        (early-exit error) and ``disagreement`` (shares of images), ``epsilon`` (certified, or NaN), ``risk`` (which of
+        the two is certified, or empty), ``p_value`` (of at least so many losses if the true risk were epsilon) and
+        ``violated`` (p_value is at most `LEVEL`).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> policy = dx.fit_policy(run.record("val"), flops=0.30)
+        >>> shift_table([("none", 0, run.record("test"))], {"30 %": policy})["accuracy"].round(4).tolist()
+        [0.915]
     """
     rows = []
     for corruption, strength, record in records:
@@ -56,10 +63,10 @@ def _row(record: ExitRecord, policy: Policy, bins: int) -> dict[str, Any]:
         "confidence": float(given.mean(dtype=np.float64)),
         "ece": expected_error(given, right, bins),
     }
-    return row | _promise(record, policy, exits)
+    return row | _certified(record, policy, exits)
 
 
-def _promise(record: ExitRecord, policy: Policy, exits: Any) -> dict[str, Any]:
+def _certified(record: ExitRecord, policy: Policy, exits: Any) -> dict[str, Any]:
     target = policy.fitted.get("target", {})
     risk, epsilon = target.get("risk", ""), target.get("epsilon", np.nan)
     if not risk:
@@ -69,7 +76,12 @@ def _promise(record: ExitRecord, policy: Policy, exits: Any) -> dict[str, Any]:
 
 
 def excess_p_value(losses: int, images: int, epsilon: float) -> float:
-    """Chance of at least so many losses among so many images if each has the chance ε (binomial tail)."""
+    """p-value of "the risk is at most ε": the binomial tail of at least so many losses among so many images.
+
+    Example:
+        >>> round(excess_p_value(20, 1000, 0.01), 4)
+        0.0033
+    """
     from scipy.special import bdtrc
 
     return 1.0 if losses == 0 else float(bdtrc(losses - 1, images, epsilon))

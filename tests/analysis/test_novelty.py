@@ -1,4 +1,4 @@
-"""Distances between what exits said are the naive ones; a stranger is told from the crowd, one of its own is not."""
+"""Distances between the exits' answers are the naive ones; a novel image scores high, one of the reference does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.analysis import novelty
-from dmpo_explore.analysis.novelty import ASKED, NEAREST, Crowd, crowd
+from dmpo_explore.analysis.novelty import NEIGHBOURS, SAMPLE, NoveltyDetector, novelty_detector
 from dmpo_explore.records.record import ExitRecord
 
 RECORD = make_record(300, 3, 4, seed=5)
@@ -36,7 +36,7 @@ def naive(record: ExitRecord, image: ExitRecord, by: str) -> list[float]:
 
 @pytest.mark.parametrize(("record", "by"), [(RECORD, "logits"), (BARE, "scores")])
 def test_distances_and_the_nearest_are_the_naive_ones(record: ExitRecord, by: str) -> None:
-    found = crowd(record)
+    found = novelty_detector(record)
     assert found.by == by
     for row in (0, 17, 299):
         image = record.subset([row])
@@ -51,47 +51,47 @@ def test_distances_and_the_nearest_are_the_naive_ones(record: ExitRecord, by: st
 
 
 @pytest.mark.parametrize("record", [RECORD, BARE])
-def test_one_of_the_crowd_is_usual_on_average(record: ExitRecord) -> None:
-    """Leave-one-out: for images of the crowd the share is a quantile, so about uniform."""
-    found = crowd(record)
-    shares = [found.unlike(record.subset([row]), without=row) for row in range(record.n_images)]
+def test_scores_of_the_reference_are_uniform(record: ExitRecord) -> None:
+    """Leave-one-out: for images of the reference the score is a quantile, so about uniform."""
+    found = novelty_detector(record)
+    shares = [found.score(record.subset([row]), without=row) for row in range(record.n_images)]
     assert 0.45 < np.mean(shares) < 0.55
     assert np.mean(np.array(shares) >= 0.9) == pytest.approx(0.1, abs=0.02)
 
 
-def test_a_stranger_is_told_from_the_crowd() -> None:
+def test_a_novel_image_scores_high() -> None:
     strange = record_from_logits(np.full((1, 3, 4), [40.0, 40.0, -40.0, -40.0]), [0])
-    assert crowd(RECORD).unlike(strange) == 1.0
+    assert novelty_detector(RECORD).score(strange) == 1.0
     certain = record_from_logits(np.full((1, 3, 4), [3.0, 0.0, 0.0, 0.0]), [0])
-    assert crowd(RECORD).unlike(certain) < 0.99
+    assert novelty_detector(RECORD).score(certain) < 0.99
 
 
-def test_loneliness_is_without_oneself_and_of_few() -> None:
-    found = crowd(RECORD)
-    assert found.loneliness.shape == (300,) and found.loneliness.min() > 0.01
-    large = crowd(make_record(ASKED + 50, 2, 3, with_logits=False))
-    assert large.loneliness.shape == (ASKED,)
-    tiny = crowd(RECORD.subset(range(NEAREST)))
-    assert tiny.loneliness.size == 0 and np.isnan(tiny.unlike(RECORD.subset([0])))
+def test_reference_distances_are_without_oneself_and_of_a_sample() -> None:
+    found = novelty_detector(RECORD)
+    assert found.reference_distances.shape == (300,) and found.reference_distances.min() > 0.01
+    large = novelty_detector(make_record(SAMPLE + 50, 2, 3, with_logits=False))
+    assert large.reference_distances.shape == (SAMPLE,)
+    tiny = novelty_detector(RECORD.subset(range(NEIGHBOURS)))
+    assert tiny.reference_distances.size == 0 and np.isnan(tiny.score(RECORD.subset([0])))
 
 
 def test_logits_may_be_left_out_or_be_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert crowd(RECORD, logits=False).by == "scores"
+    assert novelty_detector(RECORD, logits=False).by == "scores"
     monkeypatch.setattr(novelty, "LARGEST", 100)
-    assert crowd(RECORD).by == "scores"
+    assert novelty_detector(RECORD).by == "scores"
 
 
 def test_logits_that_never_differ_are_no_division_by_zero() -> None:
     flat = record_from_logits(np.zeros((20, 2, 3)), np.zeros(20, int))
-    assert crowd(flat).distances(flat.subset([0])).tolist() == [0.0] * 20
+    assert novelty_detector(flat).distances(flat.subset([0])).tolist() == [0.0] * 20
 
 
 def test_what_cannot_be_compared_is_said() -> None:
-    found = crowd(RECORD)
-    assert isinstance(found, Crowd)
+    found = novelty_detector(RECORD)
+    assert isinstance(found, NoveltyDetector)
     with pytest.raises(ValueError, match="a record of 2 images"):
         found.distances(RECORD.subset([0, 1]))
-    with pytest.raises(ValueError, match="at 4 exits, the crowd at 3"):
+    with pytest.raises(ValueError, match="of 4 exits, the reference of 3"):
         found.distances(make_record(1, 4, 4))
     with pytest.raises(ValueError, match="by logits, and the image's record has none"):
         found.distances(BARE.subset([0]))

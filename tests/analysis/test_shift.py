@@ -9,7 +9,7 @@ from synthetic import make_record
 
 from dmpo_explore.analysis.calibration import calibration_error
 from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.analysis.shift import drift_table, excess_p_value
+from dmpo_explore.analysis.shift import excess_p_value, shift_table
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.policies.controls import FixedPolicy
@@ -24,7 +24,7 @@ def test_rows_are_what_the_metrics_say() -> None:
         "exit 2": FixedPolicy((2,)),
     }
     records = [("none", 0, make_record(500, 4, 5, seed=2)), ("noise", 1, make_record(500, 4, 5, seed=3))]
-    table = drift_table(records, policies)
+    table = shift_table(records, policies)
     assert table["policy"].tolist() == list(policies) * 2
     assert table["strength"].tolist() == [0] * 4 + [1] * 4
     for row, (_, _, record) in ((table.iloc[0], records[0]), (table.iloc[6], records[1])):
@@ -52,7 +52,7 @@ def test_a_promise_breaks_where_images_change() -> None:
     says = np.asarray(other.prediction).copy()
     says[:, :2] = (says[:, :2] + 1) % 5  # early exits spoilt, and as sure as before
     spoilt = type(other)(**{**vars(other), "prediction": says})
-    table = drift_table([("none", 0, other), ("spoilt", 5, spoilt)], {"certified": policy})
+    table = shift_table([("none", 0, other), ("spoilt", 5, spoilt)], {"certified": policy})
     assert table["violated"].tolist() == [False, True]
     assert table["epsilon"].tolist() == [0.05, 0.05] and table["risk"].tolist() == ["too_early"] * 2
     assert table["p_value"].iloc[1] < 1e-6

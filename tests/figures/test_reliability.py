@@ -9,7 +9,7 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.calibration import reliability_table
-from dmpo_explore.analysis.shift import drift_table
+from dmpo_explore.analysis.shift import shift_table
 from dmpo_explore.figures.reliability import (
     _PANELS,
     policy_gain_figure,
@@ -48,7 +48,7 @@ def shift() -> pd.DataFrame:
     policies = {"budget": fit_policy(val, flops=0.5), "certified": fit_policy(val, risk="too_early", epsilon=0.01)}
     policies["certified"] = type(policies["certified"])((0.0,), fit_policy(val, risk="too_early", epsilon=0.05).fitted)
     names = [("none", 0), ("noise", 1), ("noise", 2), ("blur", 1), ("blur", 2)]
-    return drift_table([(name, s, make_record(200, 4, 5, seed=9 + i)) for i, (name, s) in enumerate(names)], policies)
+    return shift_table([(name, s, make_record(200, 4, 5, seed=9 + i)) for i, (name, s) in enumerate(names)], policies)
 
 
 def figures(template: str | None = None) -> dict[str, go.Figure]:

@@ -18,7 +18,7 @@ from visiting import checked
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.decision_trace import most_probable, trace_decision
-from dmpo_explore.analysis.novelty import crowd
+from dmpo_explore.analysis.novelty import novelty_detector
 
 if TYPE_CHECKING:
     pass
@@ -38,7 +38,7 @@ def test_a_recorded_image_says_what_the_record_knows(trained_runs: Path, policy:
         classes, _ = most_probable(record.logits[row])
         cells = re.findall(r'title="([^":]*): [\d.]+%"', bodies(app))
         assert cells == [record.meta.class_names[classes[k, n]] for n in range(5) for k in range(3)]
-        near = crowd(record).nearest(record.subset([row]), 10, without=row)
+        near = novelty_detector(record).nearest(record.subset([row]), 10, without=row)
         assert re.findall(r'data-pick="image (\d+)"', bodies(app)) == [str(n) for n in near]
         assert not app.error and "cannot" not in said(app)
 
@@ -134,13 +134,13 @@ def test_a_refused_method_says_why(trained_runs: Path) -> None:
 
 
 def test_a_picture_unlike_the_training_data_is_said_to_be(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dmpo_explore.analysis.novelty import Crowd
+    from dmpo_explore.analysis.novelty import NoveltyDetector
 
-    monkeypatch.setattr(Crowd, "unlike", lambda *args, **options: 0.996)
+    monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.996)
     assert "is unlike the training data" in said(opened(run="tiny", image="3")) and "99.6%" in said(
         opened(run="tiny", image="3")
     )
-    monkeypatch.setattr(Crowd, "unlike", lambda *args, **options: 0.5)
+    monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.5)
     assert "unlike" not in said(opened(run="tiny", image="3"))
 
 
