@@ -38,6 +38,9 @@ class Arms:
     Args:
         inputs: rows (n,) of the record → the images that both arms take. size: rows of a call.
         early: early-exit inference with a policy. full: (n,) labels of the last exit.
+
+    Example:
+        See `LiveRun`.
     """
 
     inputs: Callable[[Ints], Any]
@@ -53,6 +56,9 @@ class Look:
     Args:
         state: ready, warming up, running or paused; at the end done, stopped, failed, or left (`look` not called).
         images: how many it will answer; None: until it is stopped. error: of a failed run.
+
+    Example:
+        See `LiveRun`, whose `LiveRun.look` gives it.
     """
 
     state: str

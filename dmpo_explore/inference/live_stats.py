@@ -29,6 +29,9 @@ class Call:
     Args:
         rows: (n,) rows of the record. policy: it decided the exits. early: result of the early-exit arm.
         full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
+
+    Example:
+        See `LiveStats`.
     """
 
     rows: Ints
@@ -41,7 +44,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed of one arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call."""
+    """Speed of one arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call.
+
+    Example:
+        >>> Speed(images=100, seconds=2.0, p50=0.02, p95=0.03).rate
+        50.0
+    """
 
     images: int
     seconds: float
@@ -63,6 +71,9 @@ class Measured:
         low, high: 10 % and 90 % quantiles of that ratio from call to call.
         expected_speed_up: the same ratio of FLOPs: the plain backbone's over those of the exits taken.
         exits: (K,) images that exited there. accuracy, full_accuracy: shares of correct labels of either arm.
+
+    Example:
+        See `LiveStats`, whose `LiveStats.count` gives it.
     """
 
     calls: int
@@ -79,7 +90,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Answer:
-    """Result for one image: row of the record, 0-based exit, label, confidence there."""
+    """Result for one image: row of the record, 0-based exit, label, confidence there.
+
+    Example:
+        >>> Answer(row=7, exit=1, label=3, confidence=0.98).exit
+        1
+    """
 
     row: int
     exit: int
@@ -93,6 +109,10 @@ class Disagreement:
 
     ``distance``: of the recorded score to the threshold at the first exit where the two differ; None where the policy
     compares no score there.
+
+    Example:
+        >>> Disagreement(row=7, exit=0, recorded_exit=1, label=3, recorded_label=3, distance=1e-7).recorded_exit
+        1
     """
 
     row: int
@@ -105,7 +125,12 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Point:
-    """After a call: images answered since the start, (K,) exit shares of the stretch so far, images per second."""
+    """After a call: images answered since the start, (K,) exit shares of the stretch so far, images per second.
+
+    Example:
+        >>> Point(answered=64, shares=(0.75, 0.25), early=120.0, full=60.0).shares
+        (0.75, 0.25)
+    """
 
     answered: int
     shares: tuple[float, ...]
@@ -122,6 +147,9 @@ class Count:
             the record's last label from the full model.
         measured: the stretch under ``policy``; None before its first call.
         last: newest first. moves: images answered when a policy came, and which.
+
+    Example:
+        See `LiveStats`, whose `LiveStats.count` gives it.
     """
 
     policy: Policy | None

@@ -174,6 +174,15 @@ def stream_early_exit(
 
     Raises:
         ValueError: no images, a batch size below 1, or as `EarlyExitLoop`.
+
+    Example:
+        >>> import numpy as np
+        >>> from dmpo_explore.policies.rules import ConfidencePolicy
+        >>> def step(x, side):
+        ...     return 2 * x, np.stack([x, -x], axis=1), None
+        >>> batches = [np.array([0.2, 3.0], np.float32), np.array([4.0], np.float32)]
+        >>> stream_early_exit([step, step, step], batches, ConfidencePolicy((0.9,)), refill=True).exit
+        array([2, 0, 0])
     """
     loop, n_started = EarlyExitLoop(steps, policy), 0
     queues = [Queue() for _ in steps]

@@ -1,6 +1,6 @@
-"""An exported model at work: numpy and onnxruntime, no torch. Later stages are really skipped.
+"""Early-exit inference of an exported model with numpy and onnxruntime, without torch.
 
-In: the folder that `export` wrote. Out: the same answers as the torch engine, by the same loop (`routing`).
+In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same early-exit loop (`loop`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,18 @@ class OnnxEngine:
         FileNotFoundError: no export there, or a file of it is missing.
         ValueError: a file is not what it claims; it is named.
         ImportError: onnxruntime is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> folder = dx.inference.export_model(  # doctest: +SKIP
+        ...     model, tempfile.mkdtemp() + "/tiny", dx.policies.ConfidencePolicy((0.0,)), ["a", "b", "c"]
+        ... )
+        >>> engine = OnnxEngine(folder)  # doctest: +SKIP
+        >>> engine.infer(np.zeros((4, 3, 32, 32), np.float32)).exit  # doctest: +SKIP
+        array([0, 0, 0, 0])
     """
 
     def __init__(
@@ -58,13 +70,13 @@ class OnnxEngine:
         self.policy.check(len(self._steps))
 
     def infer(self, images: Any, policy: Policy | None = None) -> InferenceResult:
-        """Classify a batch (B,3,S,S), prepared as by `prepare`; every image stops at its exit.
+        """Early-exit inference on a batch (B,3,S,S) as made by `prepare`.
 
         Args:
             policy: default: the export's own.
 
         Raises:
-            ValueError: as `engine.infer`.
+            ValueError: as `torch_engine.infer`.
         """
         check_images(images, self.image_size)
         return run_early_exit(self._steps, _array(images), policy or self.policy)
@@ -73,7 +85,7 @@ class OnnxEngine:
         self, loader: Iterable[Any], policy: Policy | None = None, *, refill: bool = False,
         batch_size: int | None = None, progress: Progress | None = None,
     ) -> InferenceResult:  # fmt: skip
-        """Classify a data set; arguments and errors as `engine.stream`."""
+        """Early-exit inference on a data set; arguments and errors as `torch_engine.stream`."""
 
         def batches() -> Iterable[Images]:
             for batch in loader:
@@ -87,7 +99,7 @@ class OnnxEngine:
         )  # fmt: skip
 
     def all_logits(self, images: Any) -> Images:
-        """Every exit of a batch: (B,K,C)."""
+        """Logits of all exits for a batch: (B,K,C)."""
         x, side, found = _array(images), None, []
         for step in self._steps:
             x, logits, side = step(x, side)

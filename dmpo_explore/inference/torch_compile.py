@@ -1,7 +1,7 @@
-"""A model's stages made faster, each way by itself: compiled, or replayed as CUDA graphs. They say the same.
+"""Faster steps of the early-exit loop: stages by torch.compile, or replayed as CUDA graphs; the outputs are the same.
 
-In: a model, best with its tuning merged. Out: K steps for `engine.infer` and `engine.stream` (``steps=``), made once
-and used often. What each brings on which device is measured by ``benchmarks/speed.py``.
+In: a model, best with its tuning merged. Out: K steps for `infer` and `stream` (``steps=``), made once and used often.
+``benchmarks/speed.py`` measures them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def compiled(model: DMPO) -> list[Step]:
 
     The first single image and the first larger batch wait for the compiler (several seconds per stage); then any
     batch size goes. On a CPU that needs a C++ compiler.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> steps = compiled(model)  # doctest: +SKIP
+        >>> dx.infer(model, images, policy, steps=steps)  # doctest: +SKIP
     """
     return [_dynamic(torch.compile(stage_function(model, k), options={"freezing": True})) for k in range(model.n_exits)]
 
@@ -34,6 +39,12 @@ def graphed(model: DMPO, sizes: Sequence[int] = SIZES) -> list[Step]:
 
     Raises:
         ValueError: the model is on another device than an NVIDIA GPU, or sizes that do not rise from 1 on.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> graphed(dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3))
+        Traceback (most recent call last):
+        ValueError: CUDA graphs need the model on an NVIDIA GPU; it is on cpu
     """
     if model.device.type != "cuda":
         raise ValueError(f"CUDA graphs need the model on an NVIDIA GPU; it is on {model.device}")
@@ -73,7 +84,7 @@ class Replayed:
 
 
 class _Buffers:
-    """One batch size: inputs are copied in, outputs copied out; rows that nobody asked about hold earlier images."""
+    """One batch size: inputs are copied in, outputs copied out; padding rows hold earlier images."""
 
     def __init__(
         self, function: Step, size: int, x: Tensor, side: Tensor | None,

@@ -1,9 +1,7 @@
-"""Model and images → scores. Recording runs every stage; live inference really stops.
+"""Early-exit inference with torch: `infer` for a batch, `stream` for a data set.
 
-`record_split` pays for one pass over a split so that any number of questions are array maths afterwards.
-`infer` and `stream` pull one stage after another and drop the rows (of state and side) that have left, so no image
-waits for a harder one; the loop itself is `routing`'s. Both use the same stages and the same policy: executed exits
-equal simulated ones.
+Both run one stage after another and compact the batch after each exit (`loop`). They use the stages and the policy
+that recording and simulation use: executed exits equal simulated ones.
 """
 
 from __future__ import annotations
@@ -29,19 +27,28 @@ PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16,
 def infer(
     model: DMPO, images: Tensor, policy: Policy, *, precision: str = "no", steps: Sequence[Step] | None = None
 ) -> InferenceResult:
-    """Classify a batch; every image stops at the exit where ``policy`` lets it go. No dropout: a model in train mode
-    is in eval mode for the call.
+    """Early-exit inference on a batch: every image stops at the exit where ``policy`` lets it go.
+
+    No dropout: a model in train mode is in eval mode for the call.
 
     Args:
-        model: quickest with its tuning merged (`Run.model` with ``merge=True``).
-        images: (B,3,S,S) floats, preprocessed (`Run.inputs`, `make_transform`).
+        model: fastest with its tuning merged (`Run.model` with ``merge=True``).
+        images: (B,3,S,S), preprocessed (`Run.inputs`, `make_transform`), of the weights' type.
         policy: a fitted policy for this model's K exits.
         precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast, as in `record_split`.
-        steps: the model's stages made faster, from `acceleration`; default `plain_steps`.
+        steps: the model's stages made faster (`torch_compile`); default `plain_steps`.
 
     Raises:
         ValueError: images of another shape or type than the model expects, a policy for another number of
             exits or one that needs labels, NaN or infinite logits, unknown precision.
+
+    Example:
+        >>> import torch
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> result = dx.infer(model, torch.zeros(4, 3, 32, 32), dx.policies.ConfidencePolicy((0.0,)))
+        >>> result.exit  # every confidence reaches 0: all images exit at exit 1
+        array([0, 0, 0, 0])
     """
     with eval_mode(model), autocast(model.device, precision):
         model.check_images(images)
@@ -53,16 +60,25 @@ def stream(
     model: DMPO, loader: Iterable[Any], policy: Policy, *, refill: bool = False, batch_size: int | None = None,
     precision: str = "no", steps: Sequence[Step] | None = None, progress: Progress | None = None,
 ) -> InferenceResult:  # fmt: skip
-    """Classify a data set; whoever leaves is dropped, the answers come in the order of the images.
+    """Early-exit inference on a data set; the result is in the order of the images.
 
     Args:
         loader: batches of images (b,3,S,S), or of (images, …).
-        refill: whoever stays waits before the next stage until ``batch_size`` images are there, so that deep stages
-            see full batches; the fullest queue runs first. At most (K−1)·(batch_size−1) images and one batch wait.
-        batch_size: of the stages behind the first; default: that of the first batch.
-        progress: called with (images answered, images in all, 0 if unknown) after each stage.
+        refill: continuous batching: images that go on are queued before the next stage until ``batch_size`` of them
+            are there, so that deep stages see full batches. The fullest queue runs first. At most
+            (K−1)·(batch_size−1) images and one batch are queued.
+        batch_size: of the stages after the first; default: that of the first batch.
+        progress: called with (images that have exited, images in all, 0 if unknown) after each stage.
 
     Other arguments and errors: as `infer`; ValueError too where no images come.
+
+    Example:
+        >>> import torch
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> batches = torch.zeros(10, 3, 32, 32).split(4)
+        >>> dx.stream(model, batches, dx.policies.ConfidencePolicy((1.01,)), refill=True).exit.tolist()
+        [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     """
 
     def batches() -> Iterator[Tensor]:
@@ -79,7 +95,7 @@ def stream(
 
 
 def plain_steps(model: DMPO) -> list[Step]:
-    """The stages as `routing` runs them; on a CPU the logits come as numpy, whose small operations are quicker."""
+    """The stages as steps of the early-exit loop; on a CPU the logits are numpy, whose small operations are faster."""
     return [as_step(stage_function(model, k)) for k in range(model.n_exits)]
 
 

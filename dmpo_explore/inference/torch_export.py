@@ -32,7 +32,13 @@ README = "README.md"
 def export_run(
     run: Run, out: str | Path, policy: Policy, *, force: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Export a trained run with its tuning merged; raises as `export_model` and `Run.model`."""
+    """Export a trained run with its tuning merged; raises as `export_model` and `Run.model`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> export_run(run, "demo-onnx", run.policies()["confidence-30%"])  # doctest: +SKIP
+    """
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}
     if run.splits():
         meta = run.record(run.splits()[0]).meta
@@ -58,7 +64,16 @@ def export_model(
         FileExistsError: ``out`` exists (with ``force``: and is no export, so it is not ours to replace).
         ValueError: a policy for another number of exits or one that needs labels, or a model in train mode.
         ImportError: the extra ``onnx`` is not installed.
-        RuntimeError: a graph does not say what its stage says; nothing is kept then.
+        RuntimeError: a graph's logits differ from its stage's; nothing is kept then.
+
+    Example:
+        See `OnnxEngine`.
+
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
+        >>> export_model(model, "tiny-export", dx.policies.ConfidencePolicy((0.9,)), ["a", "b", "c"])
+        Traceback (most recent call last):
+        ValueError: a model in train mode is not exported: call model.eval() first
     """
     out = Path(out)
     if out.exists() and not force:
@@ -168,7 +183,7 @@ def _readme(graphs: list[dict[str, Any]], class_names: Sequence[str]) -> str:
     rows = "\n".join(f"| `{g['file']}` | {', '.join(g['inputs'])} | {', '.join(g['outputs'])} |" for g in graphs)
     return f"""# An early-exit model, exported by dmpo-explore
 
-One ONNX graph per stage, for batches of any size. `policy.json` says when an image leaves, `model.json` names the
+One ONNX graph per stage, for batches of any size. `policy.json` holds the exit policy, `model.json` names the
 {len(class_names)} classes and the preprocessing.
 
 | graph | reads | gives |
@@ -184,7 +199,7 @@ print([engine.class_names[label] for label in out.label])
 ```
 
 In another language: run the graphs in order. After each, take the softmax of `logits` (first divided by that exit's
-entry of `temperatures`, if `policy.json` has any). With the policy `confidence` an image leaves where the largest
-probability is at least the threshold: its label is the largest logit there. Hand the rows of those who stay
-(`next_state`, `next_side`) to the next graph; behind the last one everybody leaves.
+entry of `temperatures`, if `policy.json` has any). With the policy `confidence` an image exits where the largest
+probability is at least the threshold: its label is the largest logit there. Hand the rows of the other images
+(`next_state`, `next_side`) to the next graph; after the last one all images exit.
 """

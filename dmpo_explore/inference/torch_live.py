@@ -32,6 +32,11 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
 
     Raises:
         ValueError: unknown engine, a batch size below 1, or what `Run.image_set` raises; FileNotFoundError as there.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> arms = open_arms(run, "test", run.model(merge=True), batch_size=64)  # doctest: +SKIP
     """
     import torch
 
@@ -70,5 +75,11 @@ def to_the_end(model: DMPO, images: Tensor) -> Ints:
 
 
 def load_average() -> float | None:
-    """The system's load average: processes that ran or waited in the last minute; None where it is not known."""
+    """The system's load average: processes that ran or waited in the last minute; None where it is not known.
+
+    Example:
+        >>> load = load_average()
+        >>> load is None or load >= 0
+        True
+    """
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

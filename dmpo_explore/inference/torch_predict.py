@@ -24,7 +24,12 @@ from .torch_engine import infer
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one file got: label, 0-based exit and confidence (max softmax) there, or only an ``error``."""
+    """Prediction for one file: label, 0-based exit and confidence (max softmax) there, or only an ``error``.
+
+    Example:
+        >>> Prediction(Path("a.jpg"), "Bag", exit=1, confidence=0.97).label
+        'Bag'
+    """
 
     path: Path
     label: str = ""
@@ -40,6 +45,12 @@ def predict_files(
 
     Raises:
         ValueError: a folder without images, a policy for another number of exits, or what `Run.model` raises.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> for prediction in predict_files(run, ["photos/"], run.policies()["confidence-30%"]):  # doctest: +SKIP
+        ...     print(prediction.path, prediction.label, prediction.exit + 1)
     """
     files = find_images(paths)
     model, names = run.model(device), run.class_names
@@ -63,7 +74,13 @@ def predict_files(
 
 
 def to_csv(predictions: Iterable[Prediction]) -> str:
-    """CSV text: file, label, exit (counted from 1), confidence; those with an error are left out."""
+    """CSV text: file, label, exit (counted from 1), confidence; those with an error are left out.
+
+    Example:
+        >>> print(to_csv([Prediction(Path("a.jpg"), "Bag", exit=1, confidence=0.97)]), end="")
+        file,label,exit,confidence
+        a.jpg,Bag,2,0.970000
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "label", "exit", "confidence"])

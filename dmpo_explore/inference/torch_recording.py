@@ -1,4 +1,4 @@
-"""Record a model on a split: every image through every exit, once."""
+"""Recording: all exits of a model on all images of a split → `ExitRecord`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def record_corrupted(
     device: str = "auto",
     batch_size: int = 100,
 ) -> Iterator[tuple[str, int, ExitRecord]]:
-    """Run the model over every corruption and strength; what is in ``folder`` already is not made again.
+    """Record the model on every corruption and strength; records that exist in ``folder`` are not made again.
 
     Args:
         folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file that says what it was made
@@ -52,6 +52,12 @@ def record_corrupted(
     Raises:
         ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
             records that do not say what they were made from.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> for name, strength, record in record_corrupted(run, Path("corrupted")):  # doctest: +SKIP
+        ...     print(name, strength, dx.summarise(record, policy.exits(record))["accuracy"])
     """
     clean = run.record(split).subset(rows)
     images = run.image_set(split).subset(rows)
@@ -129,11 +135,25 @@ def record_split(
     keep_logits: bool = True,
     progress: Progress | None = None,
 ) -> ExitRecord:
-    """One pass over a split → the record that every later question is asked of.
+    """Run all exits on a split once and return the `ExitRecord`.
+
+    Args:
+        loader: batches of (images, labels). meta: of the record, as `record_run` makes it.
+        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast. keep_logits: keep them in float16.
+        progress: called with (images done, images in all) after each batch.
 
     Raises:
         ValueError: unknown precision, or the model gave NaN or infinite logits, or (``keep_logits``) such as float16
             cannot hold.
+
+    Example:
+        >>> import torch
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> meta = RecordMeta("noise", "test", ("a", "b", "c"), model.exits, (1, 2), 2)
+        >>> batches = [(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))]
+        >>> dx.record_split(model, batches, meta).confidence.shape
+        (4, 2)
     """
     total = 0 if meta.indices is None else len(meta.indices)
     logits, labels = all_logits(model, loader, precision=precision, progress=progress, total=total)
@@ -170,7 +190,7 @@ def record_run(
     force: bool = False,
     progress: Progress | None = None,
 ) -> ExitRecord:
-    """Run every exit of a trained run over a split and keep the scores in its folder.
+    """Run all exits of a trained run on a split and write the record to the run's folder.
 
     Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
 
@@ -181,6 +201,14 @@ def record_run(
     Raises:
         FileExistsError: there is a record of this split.
         ValueError: a bundled run, which is not changed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.record_run(dx.load_run("demo"), "test")
+        Traceback (most recent call last):
+        ValueError: run 'demo' is bundled and stays as it is...
+        >>> dx.record_run(dx.load_run("my-run"), "test").n_images  # doctest: +SKIP
+        10000
     """
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and record that")

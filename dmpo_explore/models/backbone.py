@@ -1,4 +1,4 @@
-"""A backbone cut into an embedding and K trunks, whoever cut it: images (B,3,S,S) → state → … → state.
+"""A backbone cut into an embedding and K trunks: images (B,3,S,S) → state → … → state.
 
 The state that trunks hand on keeps the backbone's own layout; `LAYOUTS` reads it as tokens (B,N,D), N = prefix + h·w,
 the patches row by row. Images are dimension 0 in every layout. Blocks are counted from 1.
@@ -76,6 +76,15 @@ class Backbone:
     Raises:
         ValueError: no trunk, lists of different lengths, maps with a prefix or class token, or a class token without a
             prefix.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> patches = nn.Conv2d(3, 16, 8, stride=8)
+        >>> trunks = [nn.Conv2d(16, 16, 3, padding=1) for _ in range(2)]
+        >>> backbone = dx.Backbone(patches, trunks, [16, 16], [(4, 4)] * 2, layout="channels_first")
+        >>> model = dx.build_model(dx.ModelConfig(image_size=32, tuning="none", channels=8), 3, backbone=backbone)
+        >>> tuple(model(torch.zeros(1, 3, 32, 32)).shape)
+        (1, 2, 3)
     """
 
     embed: nn.Module

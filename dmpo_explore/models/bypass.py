@@ -1,4 +1,4 @@
-"""Side paths between trunk and predictor: tokens (B, N, D) in, tokens (B, N, D) out.
+"""Bypasses: side paths between trunk and predictor, tokens (B, N, D) → tokens (B, N, D).
 
 The trunk never reads a bypass back, so it can stay representative while the bypass makes its exit's features
 discriminative (DMPO, arXiv 2511.03245: the idea is in the abstract, the module's shape is not public).
@@ -46,6 +46,12 @@ class Bypass(nn.Module):
     A new kind overrides `forward`, sets ``reads_side`` if it uses what the previous exit's bypass handed on, and
     overrides `check` if it cannot serve every backbone. It gets one line in `BYPASSES`.
 
+    Example:
+        >>> tokens = torch.randn(2, 10, 8)  # a class token and 3 x 3 patches
+        >>> out, side = Bypass(8, 4, grid=(3, 3), prefix=1)(tokens)
+        >>> out is tokens, side is None
+        (True, True)
+
     Args:
         width: D, of the trunk.
         hidden: inner width.
@@ -76,13 +82,24 @@ class Bypass(nn.Module):
 
 
 class NoBypass(Bypass):
-    """The identity: the predictor reads the trunk itself."""
+    """The identity: the predictor reads the trunk itself.
+
+    Example:
+        >>> sum(weight.numel() for weight in NoBypass(8, 4, grid=(3, 3), prefix=1).parameters())
+        0
+    """
 
 
 class MLPBypass(Bypass):
     """x + Up(GELU(Down(LN x))) on the prefix tokens, on all tokens where there are none (release shape).
 
     Ours: the zero-initialised way back up to D and the residual; the release hands the narrow vector on.
+
+    Example:
+        >>> tokens = torch.randn(2, 10, 8)
+        >>> out, _ = MLPBypass(8, 4, grid=(3, 3), prefix=1)(tokens)
+        >>> torch.equal(out, tokens)  # at the start
+        True
     """
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
@@ -109,7 +126,13 @@ class MLPBypass(Bypass):
 
 
 class ConvBypass(Bypass):
-    """x + Up(GELU(DWConv3x3(Down(LN x)))) on all tokens; prefix tokens skip the convolution. Ours."""
+    """x + Up(GELU(DWConv3x3(Down(LN x)))) on all tokens; prefix tokens skip the convolution. Ours.
+
+    Example:
+        >>> bypass = ConvBypass(8, 4, grid=(3, 3), prefix=1)
+        >>> tuple(bypass.hidden_map(torch.randn(2, 10, 8)).shape)
+        (2, 10, 4)
+    """
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
         super().__init__(width, hidden, grid, prefix)
@@ -132,6 +155,12 @@ class LadderBypass(ConvBypass):
     """Like `ConvBypass`, but its hidden map also takes gate · the previous bypass's hidden map. Ours.
 
     The gate is one trainable scalar. It starts at 0.5, so that over many exits the sum of hidden maps stays bounded.
+
+    Example:
+        >>> bypass = LadderBypass(8, 4, grid=(3, 3), prefix=1)
+        >>> _, side = bypass(torch.randn(2, 10, 8))
+        >>> tuple(side.shape)
+        (2, 10, 4)
     """
 
     reads_side = True

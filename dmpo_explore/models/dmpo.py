@@ -45,7 +45,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Stage(nn.Module):
-    """A piece of trunk and the exit behind it.
+    """One stage: a piece of the trunk and the exit after it.
 
     Args:
         trunk: state → state: tokens (B,N,D), or a map.
@@ -55,6 +55,12 @@ class Stage(nn.Module):
         width, grid, prefix: D, (rows, columns) of the patch tokens, number of prefix tokens.
         class_token: whether the first of these is a class token.
         layout: of the state: ``tokens``, ``channels_first`` (B,C,H,W) or ``channels_last`` (B,H,W,C).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
+        >>> model.stages[0].width, model.stages[0].grid
+        (64, (2, 2))
     """
 
     def __init__(
@@ -108,6 +114,14 @@ class StageOutput:
         k: the stage, counted from 0.
         stage: the module itself.
         state: what the trunk hands on to the next stage, in the backbone's layout.
+
+    Example:
+        >>> import torch
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> first = next(model.walk(torch.zeros(1, 3, 32, 32)))  # the second stage does not run
+        >>> first.k, tuple(first.tokens.shape), tuple(first.logits.shape)
+        (0, (1, 5, 64), (1, 3))
     """
 
     def __init__(
@@ -146,7 +160,7 @@ class StageOutput:
 
 
 class DMPO(nn.Module):
-    """A backbone with K exits.
+    """Early-exit model: a backbone with K exits, `forward` gives the logits of all of them.
 
     Args:
         embed: images (B,3,S,S) → the first state.
@@ -154,6 +168,13 @@ class DMPO(nn.Module):
         exits: block number behind which each exit sits.
         preprocess: the input it expects.
         equilibrium: rescale gradients at every exit (`branch`) while training.
+
+    Example:
+        >>> import torch
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> tuple(model(torch.zeros(4, 3, 32, 32)).shape)  # images, exits, classes
+        (4, 2, 3)
     """
 
     stages: Sequence[Stage]
@@ -190,6 +211,13 @@ class DMPO(nn.Module):
 
         Raises:
             ValueError: images of another shape or type (`check_images`).
+
+        Example:
+            >>> import torch
+            >>> import dmpo_explore as dx
+            >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+            >>> [tuple(output.logits.shape) for output in model.walk(torch.zeros(1, 3, 32, 32))]
+            [(1, 3), (1, 3)]
         """
         self.check_images(images)
         x, side = images, None

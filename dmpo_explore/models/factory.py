@@ -28,6 +28,12 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
     Raises:
         ValueError: an unknown part or a number that does not fit the backbone.
         FileNotFoundError: weights that have to be fetched first.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
+        >>> model.n_exits, model.training
+        (2, True)
     """
     if n_classes < 2:
         raise ValueError(f"n_classes={n_classes}: a classifier needs at least 2 classes")
@@ -40,10 +46,15 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
 
 
 def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
-    """What compute is measured against: the plain backbone, every block, linear predictors, no tuning, no bypass.
+    """The reference model of FLOPs fractions: the plain backbone, every block, linear predictors, no tuning, no bypass.
 
     It has the exits of ``config`` and one behind the last block, random weights, and reads the class token
     (the patch mean where there is none). Of a ``backbone`` that you cut yourself it has the exits; it is consumed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> build_reference(dx.ModelConfig("test_vit", "random", 32, exits=(2, 4)), 3).exits
+        (2, 4, 6)
     """
     if backbone is None:
         model = create_backbone(config.backbone, config.image_size)

@@ -36,6 +36,10 @@ class ModelFlops:
         reference: FLOPs of the plain backbone with one linear predictor.
         parameters: component → number of parameters; ``embed`` and ``trunk`` count frozen ones, ``tuning`` those of
             either that train. All but ``trainable``, which counts what trains anywhere, add up to the whole.
+
+    Example:
+        >>> ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 94, {}).cumulative
+        (60, 105)
     """
 
     embed: int

@@ -1,4 +1,4 @@
-"""Predictors: normalised tokens (B, N, D) in, logits (B, C) out.
+"""Exit predictors: normalised tokens (B, N, D) → logits (B, C).
 
 `linear` reads tokens (first order); `moment` and `covariance` add second-order statistics of the patch tokens, the
 "high-order predictor" of DMPO (arXiv 2511.03245, abstract). `moment` follows the Moment Probing head of the authors'
@@ -43,6 +43,11 @@ class Predictor(nn.Module):
 
     A new kind takes ``width, n_classes, grid, prefix, read`` and overrides `forward`. It overrides `at` if it reads
     more of the config, and `check` if the config may not fit the backbone. It gets one line in `PREDICTORS`.
+
+    Example:
+        >>> predictor = PREDICTORS["linear"].at(ExitShape(8, (3, 3), 1, True), 5, ModelConfig(), "both")
+        >>> tuple(predictor(torch.zeros(2, 10, 8)).shape)
+        (2, 5)
     """
 
     @classmethod
@@ -61,6 +66,10 @@ class LinearPredictor(Predictor):
 
     Raises:
         ValueError: unknown ``read``; ``cls`` or ``both`` where there is no class token (prefix 0); sizes below 1.
+
+    Example:
+        >>> tuple(LinearPredictor(8, 5, prefix=1, read="mean")(torch.zeros(2, 10, 8)).shape)
+        (2, 5)
     """
 
     def __init__(self, width: int, n_classes: int, prefix: int, read: str = "cls") -> None:
@@ -91,6 +100,11 @@ class CovariancePredictor(Predictor):
 
     Raises:
         ValueError: as `LinearPredictor`; unknown ``normalisation``; channels below 1 or above D; fewer than 2 patches.
+
+    Example:
+        >>> predictor = CovariancePredictor(8, 5, grid=(3, 3), prefix=1, channels=4)
+        >>> tuple(predictor.statistics(torch.randn(2, 10, 8)).shape)  # 4 · 5 / 2
+        (2, 10)
     """
 
     def __init__(
@@ -152,6 +166,10 @@ class MomentPredictor(Predictor):
     Raises:
         ValueError: as `LinearPredictor`; fewer than 2 heads; channels that the heads do not divide; heads narrower
             than 16 (two stride-2 convolutions need that much: D of at least 96 with 4 heads); fewer than 2 patches.
+
+    Example:
+        >>> tuple(MomentPredictor(96, 5, grid=(3, 3), prefix=1)(torch.randn(2, 10, 96)).shape)
+        (2, 5)
     """
 
     def __init__(

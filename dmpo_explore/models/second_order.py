@@ -16,14 +16,25 @@ EPS = 1e-6
 
 
 def covariance(x: Tensor) -> Tensor:
-    """(B, N, d) → (B, d, d): covariance over the N tokens, divided by N."""
+    """(B, N, d) → (B, d, d): covariance over the N tokens, divided by N.
+
+    Example:
+        >>> x = torch.tensor([[[1.0, 0.0], [3.0, 0.0]]])
+        >>> covariance(x).tolist()
+        [[[1.0, 0.0], [0.0, 0.0]]]
+    """
     N = x.shape[1]
     centred = x - x.mean(dim=1, keepdim=True)
     return centred.transpose(1, 2) @ centred / N
 
 
 def signed_sqrt(x: Tensor, eps: float = EPS) -> Tensor:
-    """sign(x)·√|x| elementwise, smoothed to x/√(|x|+eps) so that its slope at 0 is 1/√eps, not infinite."""
+    """sign(x)·√|x| elementwise, smoothed to x/√(|x|+eps) so that its slope at 0 is 1/√eps, not infinite.
+
+    Example:
+        >>> signed_sqrt(torch.tensor([-4.0, 9.0])).round(decimals=3).tolist()
+        [-2.0, 3.0]
+    """
     return x * torch.rsqrt(x.abs() + eps)
 
 
@@ -35,6 +46,10 @@ def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tenso
 
     Raises:
         ValueError: fewer than one iteration.
+
+    Example:
+        >>> newton_schulz(4 * torch.eye(2)[None], iterations=8).round(decimals=2).tolist()
+        [[[2.0, 0.0], [0.0, 2.0]]]
     """
     if iterations < 1:
         raise ValueError(f"iterations={iterations} must be at least 1")
@@ -51,7 +66,12 @@ def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tenso
 
 
 def upper_triangle(x: Tensor) -> Tensor:
-    """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row."""
+    """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row.
+
+    Example:
+        >>> upper_triangle(torch.tensor([[[1.0, 2.0], [2.0, 3.0]]])).tolist()
+        [[1.0, 2.0, 3.0]]
+    """
     d = x.shape[-1]
     rows, columns = torch.triu_indices(d, d, device=x.device)
     return x.flatten(1).index_select(1, rows * d + columns)  # faster backward than x[:, rows, columns]
@@ -62,6 +82,10 @@ def cross_moments(heads: Tensor, eps: float = EPS) -> Tensor:
 
     The heads are centred over the N tokens; C_i = H_iᵀ H_{i+1} / N; each column is divided by its Euclidean length,
     smoothed as √(‖·‖² + eps²) so that a zero column stays zero with finite gradients.
+
+    Example:
+        >>> tuple(cross_moments(torch.randn(2, 9, 4, 16)).shape)  # 4 heads, 16 wide
+        (2, 3, 16, 16)
     """
     N = heads.shape[1]
     centred = (heads - heads.mean(dim=1, keepdim=True)).transpose(1, 2)  # (B, H, N, w)
