@@ -49,11 +49,11 @@ class OnnxEngine:
         >>> import numpy as np
         >>> import dmpo_explore as dx
         >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
-        >>> folder = dx.inference.export_model(  # doctest: +SKIP
+        >>> folder = dx.inference.export_model(
         ...     model, tempfile.mkdtemp() + "/tiny", dx.policies.ConfidencePolicy((0.0,)), ["a", "b", "c"]
         ... )
-        >>> engine = OnnxEngine(folder)  # doctest: +SKIP
-        >>> engine.infer(np.zeros((4, 3, 32, 32), np.float32)).exit  # doctest: +SKIP
+        >>> engine = OnnxEngine(folder)
+        >>> engine.infer(np.zeros((4, 3, 32, 32), np.float32)).exit
         array([0, 0, 0, 0])
     """
 
@@ -150,7 +150,7 @@ def _session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What the model.json at ``path`` says; FileNotFoundError, or ValueError naming the file and what is wrong."""
+    """Contents of the model.json at ``path``; FileNotFoundError, or ValueError naming the file and what is wrong."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not an export: no file {path}; make one with `dmpo-explore export`")
     facts = read_json(path)

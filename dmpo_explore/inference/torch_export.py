@@ -168,7 +168,7 @@ def _noise(model: DMPO, n: int) -> Tensor:
 
 
 def _check(model: DMPO, folder: Path) -> None:
-    """Batches of 1 and 3: every graph says what the model says."""
+    """Batches of 1 and 3: every graph gives the model's logits."""
     engine = OnnxEngine(folder)
     for n in (1, 3):
         images = _noise(model, n)

@@ -43,7 +43,7 @@ def record_corrupted(
     """Record the model on every corruption and strength; records that exist in ``folder`` are not made again.
 
     Args:
-        folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file that says what it was made
+        folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file with what it was made
             from (`made_from`). rows: which images of the split's record.
 
     Yields:

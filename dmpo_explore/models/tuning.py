@@ -184,7 +184,7 @@ def _lora(backbone: nn.Module, layers: str, rank: int, dropout: float) -> None:
 
 
 def _matrices(backbone: nn.Module, layers: str) -> list[str]:
-    """Names of the linear layers and undivided convolutions whose name ends as ``layers`` says."""
+    """Names of the linear layers and undivided convolutions whose name ends as in ``layers``."""
     ending = re.compile(rf"(.*\.)?({layers})")
     return [
         name

@@ -32,7 +32,7 @@ def _read_safetensors(path: Path) -> object:
 def _read_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of foreign files; the error below says it all
+            warnings.simplefilter("ignore")  # of foreign files; the error below names the cause
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # foreign bytes can trip the restricted unpickler anywhere
         reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
