@@ -1,4 +1,4 @@
-"""Policies against naive loops written from their definitions; their laws; their JSON."""
+"""Every policy of the catalogue against a naive loop; their laws; their JSON; what each tells of itself."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, load_policy, policy_from_dict, read_policies, write_policies
-from dmpo_explore.policies.controls import FixedPolicy, OraclePolicy, RandomPolicy
-from dmpo_explore.policies.learned import BudgetedPolicy, GatePolicy
+from dmpo_explore.policies.controls import RandomPolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
 
-SCORED = ("confidence", "entropy", "margin")
 COUNTED = ("patience", "fixed", "oracle")
 
 
@@ -87,17 +85,6 @@ def naive_gate(weights: tuple[float, ...], record: ExitRecord, i: int, k: int, a
     return 1 / (1 + math.exp(-total))
 
 
-def pabee_exit(says: list[int], patience: int) -> int:
-    """Zhou et al. 2020, algorithm for classification, word for word: a counter that grows or is set back to zero."""
-    counter, previous = 0, None
-    for layer, prediction in enumerate(says):
-        counter = counter + 1 if prediction == previous else 0
-        if counter == patience:
-            return layer
-        previous = prediction
-    return len(says) - 1
-
-
 def first_exits(record: ExitRecord, n_exits: int) -> ExitRecord:
     """The record without its later exits."""
     assert record.logits is not None
@@ -144,88 +131,6 @@ def test_a_policy_reads_only_the_prefix(data: st.DataObject, seed: int, n_exits:
     assert (long_exits[~early] >= n_exits - 1).all()
 
 
-@given(st.sampled_from(DEPLOYABLE), st.integers(0, 999), st.floats(0, 1), st.floats(0, 1))
-def test_a_stricter_threshold_lets_no_image_leave_earlier(name: str, seed: int, a: float, b: float) -> None:
-    low, high = sorted((a, b))
-    if name == "budgeted":  # levels of later exits may fall as a larger share gets there
-        return
-    if name in COUNTED:
-        low, high = round(low * 4) + 1, round(high * 4) + 1
-    record = make_record(40, 5, 3, seed)
-    lower, higher = (ready_policy(name, t, 5, 3).exits(record) for t in (low, high))
-    assert (lower >= higher).all() if name in ("entropy", "random") else (lower <= higher).all()
-
-
-@given(st.lists(st.lists(st.integers(0, 2), min_size=5, max_size=5), min_size=1, max_size=20), st.integers(0, 6))
-def test_patience_is_pabee(says: list[list[int]], patience: int) -> None:
-    record = record_from_logits(np.eye(3)[np.array(says)], [0] * len(says))
-    expected = [pabee_exit(row, patience) for row in says]
-    assert PatiencePolicy((patience,)).exits(record).tolist() == expected
-
-
-def test_patience_t_needs_t_plus_1_agreeing_exits() -> None:
-    says = [[0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0, 1, 0, 0, 0, 1], [0, 1, 0, 1, 0, 1]]
-    record = record_from_logits(np.eye(2)[np.array(says)], [0] * 4)
-    found = {t: PatiencePolicy((t,)).exits(record).tolist() for t in range(7)}
-    assert found[0] == [0, 0, 0, 0]
-    assert found[1] == [1, 2, 3, 5]
-    assert found[2] == [2, 3, 4, 5]
-    assert found[3] == [3, 4, 5, 5]
-    assert found[6] == [5, 5, 5, 5]
-
-
-@pytest.mark.parametrize("name", sorted(POLICIES))
-def test_the_ends_of_a_threshold(name: str) -> None:
-    """For them nothing need be learned."""
-    record, policy = make_record(50, 3, 4), POLICIES[name]
-    assert (policy((policy.threshold_all,)).exits(record) == 0).all() or name == "oracle"
-    assert (policy((policy.threshold_none,)).exits(record) == 2).all()
-    assert (OraclePolicy((1,)).exits(record) == 0).all()
-
-
-def test_a_score_on_the_threshold_leaves() -> None:
-    record = record_from_logits(np.log([[[0.75, 0.25]] * 2]), [0])
-    for policy, score in (
-        (ConfidencePolicy, record.confidence),
-        (MarginPolicy, record.margin),
-        (EntropyPolicy, record.entropy),
-    ):
-        at = float(score[0, 0])
-        beyond = np.nextafter(score[0, 0], np.float32(0 if policy is EntropyPolicy else 1))
-        assert policy((at,)).exits(record).tolist() == [0]
-        assert policy((float(beyond),)).exits(record).tolist() == [1]
-
-
-@given(st.floats(0, 1), st.integers(-2, 2))
-def test_thresholds_are_decided_in_float32_alike(threshold: float, steps: int) -> None:
-    """However close score and threshold are, numpy and torch agree, before and after a save."""
-    score = np.float32(threshold)
-    for _ in range(abs(steps)):
-        score = np.nextafter(score, np.float32(np.sign(steps)))
-    policy = ConfidencePolicy((threshold,))
-    expected = score >= np.float32(threshold)
-    again = policy_from_dict(json.loads(json.dumps(policy.to_dict())))
-    for p in (policy, again):
-        assert p.decide(0, {"confidence": np.array([score])}, ())[0].tolist() == [expected]
-        assert p.decide(0, {"confidence": torch.tensor([score])}, ())[0].tolist() == [expected]
-
-
-def test_thresholds_stay_short() -> None:
-    assert ConfidencePolicy((0.9,)).thresholds == (0.9,)
-    assert ConfidencePolicy((np.float32(0.9),)).thresholds == (0.9,)
-    assert PatiencePolicy((2.0,)).thresholds == (2,)
-
-
-def test_one_threshold_per_exit_but_the_last() -> None:
-    record = make_record(60, 3, 4)
-    exits = ConfidencePolicy((1.01, 0.0)).exits(record)
-    assert (exits == 1).all()
-    assert ConfidencePolicy((0.4, 0.6)).threshold(1) == 0.6
-    assert ConfidencePolicy((0.4, 0.6)).threshold(2) == 0.0  # the last exit takes all
-    with pytest.raises(ValueError, match="has 3 thresholds; 3 exits need 1 or 2"):
-        ConfidencePolicy((0.1, 0.2, 0.3)).exits(record)
-
-
 def test_json_round_trip(tmp_path: Path) -> None:
     policy = EntropyPolicy((0.3, 0.7), {"split": "val", "target": {"flops": 0.3}})
     policy.save(tmp_path / "policy.json")
@@ -243,37 +148,6 @@ def test_policies_compare_by_rule() -> None:
     assert ConfidencePolicy((0.5,)) != MarginPolicy((0.5,))
     with pytest.raises(AttributeError):
         ConfidencePolicy((0.5,)).thresholds = (0.6,)  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("name", "threshold"),
-    [
-        ("confidence", 90),
-        ("confidence", -0.1),
-        ("confidence", float("nan")),
-        ("confidence", "high"),
-        ("confidence", True),
-        ("margin", 1.5),
-        ("entropy", -1),
-        ("entropy", float("inf")),
-        ("patience", -1),
-        ("fixed", 0),
-        ("oracle", 0),
-        ("oracle", 1.5),
-        ("random", 1.5),
-        ("budgeted", -0.1),
-        ("budgeted", "half"),
-        ("gate", 2),
-        ("patience+confidence", 2),
-        ("patience", 1.5),
-        ("patience", True),
-        ("patience", float("inf")),
-        ("patience", float("nan")),
-    ],
-)
-def test_a_bad_threshold_is_named(name: str, threshold: Any) -> None:
-    with pytest.raises(ValueError, match=f"threshold={threshold!r}"):
-        POLICIES[name]((threshold,))
 
 
 @pytest.mark.parametrize(
@@ -312,82 +186,6 @@ def test_files_that_are_no_policies(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"p\.json must hold a JSON object"):
         read_policies(tmp_path / "p.json")
-
-
-# -- controls, bounds, learned rules --
-
-
-def test_the_oracle_is_the_best_that_can_be() -> None:
-    """Against every choice of exits for a few images: none of the same or less cost is right more often."""
-    record = make_record(5, 3, 4, seed=3)
-    rows, choices = np.arange(5), np.array(np.meshgrid(*[range(3)] * 5)).reshape(5, -1).T
-    right = record.correct[rows, choices].sum(axis=1)
-    cost = record.flops_fraction[choices].mean(axis=1)
-    for threshold in (1, 2, 3):
-        exits = OraclePolicy((threshold,)).exits(record)
-        mine, price = record.correct[rows, exits].sum(), record.flops_fraction[exits].mean()
-        assert mine == right[cost <= price + 1e-12].max()
-    assert mine == record.correct.any(axis=1).sum()
-
-
-def test_the_oracle_cannot_decide_about_images() -> None:
-    oracle = OraclePolicy((2,))
-    with pytest.raises(
-        ValueError, match="'oracle' reads the labels: it is a bound .* use another one, e.g. confidence"
-    ):
-        oracle.decide(0, {"prediction": np.zeros(2, np.int32)}, ())
-    assert [name for name, kind in POLICIES.items() if not kind.deployable] == ["oracle"]
-
-
-def test_chance_is_even_independent_and_the_same_everywhere() -> None:
-    record = make_record(4000, 5, 3)
-    exits = RandomPolicy((0.3,)).exits(record)
-    counts = np.bincount(exits, minlength=5)
-    expected = 4000 * np.array([0.3, 0.21, 0.147, 0.1029, 0.2401])
-    assert np.abs(counts - expected).max() < 3 * np.sqrt(4000 * 0.25)
-    assert RandomPolicy((0.3,)).exits(record).tolist() == exits.tolist()
-    draws = RandomPolicy((0.3,)).values(record)
-    assert draws.dtype == np.float32 and draws.min() > 0 and draws.max() < 1
-    assert np.abs(np.corrcoef(draws.T) - np.eye(4)).max() < 0.06
-    assert draws.ravel()[::777].tolist() == [naive_draw(*divmod(i, 4)) for i in range(0, 16000, 777)]
-
-
-def test_a_fixed_exit_is_the_model_that_ends_there() -> None:
-    record = make_record(20, 4, 3)
-    assert [set(FixedPolicy((k,)).exits(record)) for k in (1, 2, 4, 9)] == [{0}, {1}, {3}, {3}]
-
-
-@pytest.mark.parametrize("name", ["gate", "budgeted"])
-def test_what_has_to_learn_says_so(name: str) -> None:
-    kind = POLICIES[name]
-    assert kind.learns and [n for n, k in POLICIES.items() if k.learns] == ["gate", "budgeted"]
-    with pytest.raises(
-        ValueError, match=f"{name!r} has not learned what it needs for 4 exits; make it with fit_policy"
-    ):
-        kind((0.5,)).exits(make_record(10, 4, 3))
-    ready = ready_policy(name, 0.5, 3, 3)
-    with pytest.raises(ValueError, match="has not learned what it needs for 4 exits"):
-        ready.exits(make_record(10, 4, 3))
-    assert policy_from_dict(json.loads(json.dumps(ready.to_dict()))) == ready
-
-
-def test_budgeted_sends_shares_on() -> None:
-    """On the record that it learned from, ties aside, exactly; between learned shares, nearly."""
-    record = make_record(1000, 4, 10, seed=1)
-    from dmpo_explore.policies.catalogue import learned_policy
-
-    policy = learned_policy(record, "budgeted")
-    assert isinstance(policy, BudgetedPolicy)
-    for share in (0.2, 0.5, 0.86, 0.33):
-        counts = np.bincount(replace(policy, thresholds=(share,)).exits(record), minlength=4)
-        there = 1000 - np.append(0, np.cumsum(counts)[:-1])
-        assert (1 - counts / there)[:3] == pytest.approx([share] * 3, abs=0.006 if share != 0.33 else 0.03)
-
-
-def test_a_gate_without_weights_for_an_exit_is_undecided() -> None:
-    gate = GatePolicy((0.0,))
-    values = gate.values(make_record(5, 3, 4))
-    assert values.tolist() == [[0.5, 0.5]] * 5
 
 
 # -- temperatures --

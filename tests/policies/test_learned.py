@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from synthetic import make_record
+from synthetic import make_record, ready_policy
 
-from dmpo_explore.policies.catalogue import learned_policy
+from dmpo_explore.policies.catalogue import (
+    POLICIES,
+    learned_policy,
+    policy_from_dict,
+)
 from dmpo_explore.policies.learned import (
     CLIP,
     FEATURES,
+    BudgetedPolicy,
     GatePolicy,
     gate_probability,
     gate_target,
@@ -79,3 +87,36 @@ def test_a_gate_tells_apart_what_it_learned() -> None:
     for k in range(3):
         assert values[target[:, k], k].mean() > values[~target[:, k], k].mean() + 0.02
         assert values[:, k].mean() == pytest.approx(target[:, k].mean(), abs=0.03)  # as sure as it is right
+
+
+@pytest.mark.parametrize("name", ["gate", "budgeted"])
+def test_what_has_to_learn_says_so(name: str) -> None:
+    kind = POLICIES[name]
+    assert kind.learns and [n for n, k in POLICIES.items() if k.learns] == ["gate", "budgeted"]
+    with pytest.raises(
+        ValueError, match=f"{name!r} has not learned what it needs for 4 exits; make it with fit_policy"
+    ):
+        kind((0.5,)).exits(make_record(10, 4, 3))
+    ready = ready_policy(name, 0.5, 3, 3)
+    with pytest.raises(ValueError, match="has not learned what it needs for 4 exits"):
+        ready.exits(make_record(10, 4, 3))
+    assert policy_from_dict(json.loads(json.dumps(ready.to_dict()))) == ready
+
+
+def test_budgeted_sends_shares_on() -> None:
+    """On the record that it learned from, ties aside, exactly; between learned shares, nearly."""
+    record = make_record(1000, 4, 10, seed=1)
+    from dmpo_explore.policies.catalogue import learned_policy
+
+    policy = learned_policy(record, "budgeted")
+    assert isinstance(policy, BudgetedPolicy)
+    for share in (0.2, 0.5, 0.86, 0.33):
+        counts = np.bincount(replace(policy, thresholds=(share,)).exits(record), minlength=4)
+        there = 1000 - np.append(0, np.cumsum(counts)[:-1])
+        assert (1 - counts / there)[:3] == pytest.approx([share] * 3, abs=0.006 if share != 0.33 else 0.03)
+
+
+def test_a_gate_without_weights_for_an_exit_is_undecided() -> None:
+    gate = GatePolicy((0.0,))
+    values = gate.values(make_record(5, 3, 4))
+    assert values.tolist() == [[0.5, 0.5]] * 5
