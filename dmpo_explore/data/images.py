@@ -94,6 +94,11 @@ def load_images(
         ValueError: unknown name or split, an empty split, a class too small to be divided, or files that are not what
             they should be.
         FileNotFoundError: the data are not there; the message says how to get them.
+
+    Example:
+        >>> digits = load_images("digits", "train", train_size=40)
+        >>> len(digits), digits[0].shape, digits.class_names[:3]
+        (40, (8, 8, 3), ('0', '1', '2'))
     """
     if split not in SPLITS:
         raise ValueError(unknown("split", split, SPLITS))

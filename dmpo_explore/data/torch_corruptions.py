@@ -94,6 +94,13 @@ class _Corrupted:
 
 
 def corrupted(images: ImageSet, name: str, strength: int) -> ImageSet:
-    """An image set whose images are corrupted when they are read; raises as `corrupt`."""
+    """An image set whose images are corrupted when they are read; raises as `corrupt`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> noisy = corrupted(dx.load_images("digits", "test"), "noise", 2)
+        >>> noisy[0].shape
+        (8, 8, 3)
+    """
     corrupt(np.zeros((8, 8, 3), np.uint8), name, strength)
     return replace(images, pixels=_Corrupted(images.pixels, name, strength))

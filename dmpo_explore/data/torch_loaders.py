@@ -40,6 +40,10 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
     Raises:
         ValueError: an interpolation that is not offered, a mean or std that has not three positive entries, or a
             crop scale outside (0, 1].
+
+    Example:
+        >>> make_transform(Preprocess(32, (0.5,) * 3, (0.5,) * 3))(np.zeros((8, 8, 3), np.uint8)).shape
+        torch.Size([3, 32, 32])
     """
     mode = lookup(INTERPOLATIONS, preprocess.interpolation, "interpolation")
     mean, std, size = list(preprocess.mean), list(preprocess.std), preprocess.image_size
@@ -91,6 +95,13 @@ def make_loader(
 
     Raises:
         ValueError: no images, or a batch size below 1.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> digits = dx.load_images("digits", "test")
+        >>> images, labels = next(iter(make_loader(digits, Preprocess(32, (0.5,) * 3, (0.5,) * 3), batch_size=4)))
+        >>> images.shape, labels.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4]))
     """
     if not len(images):
         raise ValueError(f"{images.name} {images.split} holds no images")

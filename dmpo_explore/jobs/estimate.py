@@ -135,10 +135,10 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
 
 
 def _sizes(config: Config) -> dict[str, Any]:
-    return {split: len(_pictures(config, split)) for split in ("train", "val", "test")}
+    return {split: len(_image_set(config, split)) for split in ("train", "val", "test")}
 
 
-def _pictures(config: Config, split: str) -> ImageSet:
+def _image_set(config: Config, split: str) -> ImageSet:
     from ..data.images import load_images
 
     return load_images(config.data.name, split, root=config.data.root, seed=config.data.seed)
@@ -149,11 +149,11 @@ def _recording(config: Config, model: DMPO) -> float:
     from ..data.torch_loaders import make_loader
     from ..inference.torch_recording import all_logits
 
-    pictures = _pictures(config, "val")
-    loader = make_loader(pictures.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)
+    images = _image_set(config, "val")
+    loader = make_loader(images.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)
     start = time.perf_counter()
     all_logits(model, loader)
-    return (time.perf_counter() - start) / min(SAMPLE, len(pictures))
+    return (time.perf_counter() - start) / min(SAMPLE, len(images))
 
 
 def _place(model: DMPO) -> dict[str, Any]:

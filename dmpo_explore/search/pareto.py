@@ -1,4 +1,4 @@
-"""Which operating points are worth having, and how much they are worth together: fronts and hypervolumes, arrays only.
+"""Pareto fronts and hypervolumes of operating points, on arrays.
 
 In: points (P, 3): accuracy, FLOPs fraction, training seconds. Out: the points that no other beats, and the volume they
 dominate up to a stated reference. Ours: which points of a record stand for an epoch (`operating_points`), and the
@@ -13,7 +13,14 @@ import numpy.typing as npt
 
 
 def non_dominated(costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """(P,) which rows of ``costs`` (P, D), smaller is better, are beaten by no other; of equal ones the first."""
+    """Pareto front: (P,) which rows of ``costs`` (P, D), smaller is better, no other row dominates.
+
+    Of equal rows the first one counts.
+
+    Example:
+        >>> non_dominated([[1, 3], [2, 2], [3, 3]]).tolist()
+        [True, True, False]
+    """
     table = np.asarray(costs, np.float64)
     mask = np.zeros(len(table), bool)
     front = np.empty_like(table)
@@ -29,6 +36,10 @@ def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Volume between ``costs`` (P, D), smaller is better, and ``reference`` (D,); sliced along the last objective.
 
     Rows that are not below the reference in every objective add nothing. O(P log P) for two objectives.
+
+    Example:
+        >>> hypervolume([[1, 3], [2, 2]], [4, 4])
+        5.0
     """
     corner = np.asarray(reference, np.float64)
     table = np.asarray(costs, np.float64).reshape(-1, len(corner))

@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").write_bytes(b"")
     for name in ("cut", "text", "empty"):
-        with pytest.raises(ValueError, match=rf"{name}\.png cannot be read as a picture: \S"):
+        with pytest.raises(ValueError, match=rf"{name}\.png cannot be read as an image: \S"):
             open_image(tmp_path / f"{name}.png")
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"no file {path}"):

@@ -172,7 +172,7 @@ def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "test" / "a" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is missing")
     test = load_images(str(tmp_path), "test")
     assert test[0].shape == (4, 6, 3)
-    with pytest.raises(ValueError, match=r"1\.png cannot be read as a picture"):
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
         test[1]
 
 

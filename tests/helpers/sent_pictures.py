@@ -53,15 +53,15 @@ TAKEN: dict[str, bytes] = {
     "old.bmp": encoded(_whole, "BMP"),
 }
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "text.png": (b"Dear model,\nwhat is this?\n", "text, not a picture"),
+    "text.png": (b"Dear model,\nwhat is this?\n", "text, not an image"),
     "empty.png": (b"", "is empty"),
     "cut.png": (encoded(_large, "PNG")[:3000], "damaged"),
     "cut.jpg": (TAKEN["turned.jpeg"][:400], "damaged"),
     "moving.png": (encoded(_whole, "GIF"), "a GIF; save it as PNG, JPEG, WebP or BMP"),
     "drawing.png": (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
-    "phone.jpg": (b"\0\0\0\x18ftypheic" + b"\0" * 40, "a HEIC picture"),
+    "phone.jpg": (b"\0\0\0\x18ftypheic" + b"\0" * 40, "a HEIC image"),
     "large.png": (bomb(30_000), "megapixels"),
     "larger.png": (bomb(9000), "9,000 x 9,000 pixels"),
     "heavy.png": (TAKEN["colour.png"] + b"\0" * (10 * 2**20), "10.1 MB"),
-    "noise.png": (bytes(range(256)) * 4, "no picture that can be read"),
+    "noise.png": (bytes(range(256)) * 4, "no image that can be read"),
 }

@@ -430,7 +430,7 @@ def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None
     for path in (tmp_path / "pictures" / "a").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     config = Config.from_dict(CONFIG.to_dict() | {"data": {"name": str(tmp_path / "pictures")}})
-    with pytest.raises(ValueError, match=r"a/\d+\.png cannot be read as a picture"):
+    with pytest.raises(ValueError, match=r"a/\d+\.png cannot be read as an image"):
         next(train_epochs(config, "run", device="cpu"))
     assert not runs.exists()
 
