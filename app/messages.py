@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 
-def plain(text: object, longest: int = 200) -> str:
+def escape_markdown(text: object, longest: int = 200) -> str:
     """``text`` as Markdown that shows it literally, shortened."""
     short = str(text) if len(str(text)) <= longest else str(text)[: longest - 1] + "…"
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", short)
@@ -22,7 +22,7 @@ def notice(text: str) -> None:
 
 def problem(what: str, error: Exception) -> None:
     """Show what cannot be shown and why; the library's errors name the remedy."""
-    st.error(f"**{what}**  \n{plain(error, 500)}", icon=":material/error:")
+    st.error(f"**{what}**  \n{escape_markdown(error, 500)}", icon=":material/error:")
 
 
 @contextmanager

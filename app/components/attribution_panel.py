@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import attribution_quality
 from dmpo_explore_app.components.progress import progress_bar
-from dmpo_explore_app.messages import plain
+from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import model_queries
 from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS
 from dmpo_explore_app.services.image_answers import ImageAnswers
@@ -124,7 +124,7 @@ def _charts(
     charts = {"maps": figure}
     _drawn(figure, "maps", f"{_title(question.method)} for {name}: one map for each exit.")
     against = " (orange) and evidence against it (blue)" if signed else ""
-    st.caption(f"Evidence for {plain(name)}{against}, on one scale.")
+    st.caption(f"Evidence for {escape_markdown(name)}{against}, on one scale.")
     if len(labels) > 1:
         st.subheader("Difference of each exit to the one before", anchor=False)
         changes = maps.differences(shares=as_shares)

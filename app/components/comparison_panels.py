@@ -34,13 +34,15 @@ def open_runs(names: Sequence[str]) -> list[dx.Run]:
         try:
             run = dx.load_run(name)
         except (OSError, ValueError) as error:
-            messages.problem(f"{messages.plain(name)} cannot be opened and is left out.", error)
+            messages.problem(f"{messages.escape_markdown(name)} cannot be opened and is left out.", error)
             continue
         if run.splits():
             found.append(run)
         else:
             command = f"dmpo-explore record {name}"
-            messages.notice(f"{messages.plain(name)} has no record yet and is left out: `{command}` makes it.")
+            messages.notice(
+                f"{messages.escape_markdown(name)} has no record yet and is left out: `{command}` makes it."
+            )
     return found
 
 
@@ -48,7 +50,7 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
     """Runs whose record is of the images of the first that can be read; the others are named."""
     found: list[dx.Run] = []
     for run in runs:
-        name = messages.plain(run.name)
+        name = messages.escape_markdown(run.name)
         try:
             same = comparison.same_images(found[0] if found else run, run, split)
         except (OSError, ValueError) as error:
@@ -57,9 +59,9 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
         if same:
             found.append(run)
         else:
-            first = messages.plain(found[0].name)
+            first = messages.escape_markdown(found[0].name)
             messages.notice(
-                f"{name} was recorded on other {messages.plain(split)} images than {first} and is left out."
+                f"{name} was recorded on other {messages.escape_markdown(split)} images than {first} and is left out."
             )
     return found
 
@@ -68,7 +70,7 @@ def warn_of_backbones(runs: Sequence[dx.Run], split: str) -> None:
     """A notice where the same share of compute is not the same compute."""
     gflops = comparison.reference_gflops(runs, split)
     if len(set(gflops.values())) > 1:
-        each = ", ".join(f"{messages.plain(name)} {number:.3g}" for name, number in gflops.items())
+        each = ", ".join(f"{messages.escape_markdown(name)} {number:.3g}" for name, number in gflops.items())
         messages.notice(
             "These runs have different backbones, and a share of compute is of the run's own: the same budget is not "
             f"the same compute. GFLOPs of the plain backbones: {each}."
@@ -101,11 +103,11 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
     mixed = len({side.record.meta.reference_flops for side in sides}) > 1
     shown = pd.DataFrame(
         {
-            "run": [messages.plain(name) for name in rows["run"]],
+            "run": [messages.escape_markdown(name) for name in rows["run"]],
             "accuracy": [f"{value:.2%}" for value in rows["accuracy"]],
             "compute": [f"{value:.1%}" for value in rows["compute"]],
             **({"GFLOPs": [f"{value / 1e9:.3g}" for value in rows["flops"]]} if mixed else {}),
-            f"points above {messages.plain(base.name)} [95%]": [
+            f"points above {messages.escape_markdown(base.name)} [95%]": [
                 "–" if name == base.name else comparison.interval(*numbers) for name, *numbers in differences
             ],
         }
@@ -116,12 +118,12 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
 
 def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
     """What the reader of the table must know, as Markdown."""
-    images = f"{sides[0].record.n_images:,} images of {messages.plain(split)}"
+    images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
     notes = [f"{images}; thresholds fitted on val; intervals by a paired bootstrap over images."]
     if split == "val":
         notes = [f"{images}, on which the thresholds were fitted too: test shows their result on other images."]
     for side in sides:
-        name = messages.plain(side.name)
+        name = messages.escape_markdown(side.name)
         if side.record.n_exits == 1:
             notes.append(f"{name} has a single exit: no threshold is fitted.")
         elif side.budget is None:
@@ -181,7 +183,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     a = next(side for side in sides if side.name == other)
     masks = comparison.disagreements(a, base)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
-        label = f"A, beside B = {messages.plain(base.name)}"
+        label = f"A, beside B = {messages.escape_markdown(base.name)}"
         st.selectbox(label, others, key=compare.OTHER, width=220, persist_state="session")
         st.segmented_control(
             "Show",

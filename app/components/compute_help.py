@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.messages import plain
+from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import policies
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import panels
@@ -28,9 +28,9 @@ def explain(point: OperatingPoint) -> None:
     record = point.record
     meta = record.meta
     st.markdown(
-        f"**Compute** is counted in FLOPs ({plain(meta.flops_convention)}). An image that exits at an exit costs "
-        "everything that has run so far: embedding, blocks, tuning, and every bypass and predictor up to there. Shares "
-        "are relative to the *plain backbone*: the same network with one linear predictor at its end and nothing "
+        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
+        "costs everything that has run so far: embedding, blocks, tuning, and every bypass and predictor up to there. "
+        "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and nothing "
         f"added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full depth may "
         "therefore exceed 100%.\n\n"
         "**Thresholds** for a target (max compute, max accuracy drop, max early-exit error) are fitted on val, "
@@ -42,7 +42,10 @@ def explain(point: OperatingPoint) -> None:
     st.table(exits(record), hide_index=True, width="content")
     explain_calibration(point)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
-    st.caption(f"Model: {plain(meta.model)} · {size} · recorded {plain(meta.created or 'at an unknown time')}")
+    st.caption(
+        f"Model: {escape_markdown(meta.model)} · {size} · "
+        f"recorded {escape_markdown(meta.created or 'at an unknown time')}"
+    )
 
 
 def exits(record: dx.ExitRecord) -> pd.DataFrame:
@@ -68,7 +71,7 @@ def explain_calibration(point: OperatingPoint) -> None:
     st.markdown(
         "**Calibrated** divides each exit's logits by a temperature fitted on val (least negative log-likelihood) "
         "before the policy reads them, so that of the predictions with 80% confidence about 80% are correct. The "
-        f"expected calibration error on {plain(split)}, the mean distance between the two:"
+        f"expected calibration error on {escape_markdown(split)}, the mean distance between the two:"
     )
     st.table(errors(point.record, temperatures), hide_index=True, width="content")
 

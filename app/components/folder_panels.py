@@ -26,15 +26,15 @@ def report(folder: Path) -> bool:
     if not problems:
         return True
     count = "One thing keeps" if len(problems) == 1 else f"{len(problems)} things keep"
-    lines = [f"- {messages.plain(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
+    lines = [f"- {messages.escape_markdown(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
     st.error("\n".join([f"**{count} this folder from being a record**", "", *lines]), icon=":material/rule_folder:")
-    st.caption(f"Looked at {messages.plain(folder)}. Mend it and press R: the folder is read again.")
+    st.caption(f"Looked at {messages.escape_markdown(folder)}. Mend it and press R: the folder is read again.")
     if meant := record_folder.records_below(folder):
         st.markdown("Did you mean one of the records in it?")
         with st.container(horizontal=True, gap="small"):
             for i, path in enumerate(meant):
-                name = messages.plain(path.relative_to(folder))
-                st.button(name, key=f"own_meant {i}", on_click=own_scores.open_folder, args=(str(path),))
+                name = messages.escape_markdown(path.relative_to(folder))
+                st.button(name, key=own_scores.suggestion_key(i), on_click=own_scores.open_folder, args=(str(path),))
     return False
 
 
@@ -45,7 +45,7 @@ def val_record(text: str, folder: Path) -> Path | None:
     path = record_folder.find(text)
     problems = record_folder.problems(record_folder.stamp(path))
     if problems:
-        first = messages.plain(problems[0], 300)
+        first = messages.escape_markdown(problems[0], 300)
         messages.notice(f"The second folder is not a record ({len(problems)} to mend): {first}")
         return None
     ours, theirs = (record_folder.record(record_folder.stamp(p)).meta for p in (folder, path))
@@ -62,9 +62,10 @@ def val_record(text: str, folder: Path) -> Path | None:
 def summary(record: dx.ExitRecord) -> None:
     """What the record holds, in a line."""
     meta = record.meta
+    data, split, model = map(messages.escape_markdown, (meta.data, meta.split, meta.model))
     st.success(
         f"{record.n_images:,} images, {record.n_exits} exits, {len(meta.class_names)} classes: "
-        f"{messages.plain(meta.data)} {messages.plain(meta.split)}, model {messages.plain(meta.model)}",
+        f"{data} {split}, model {model}",
         icon=":material/check_circle:",
     )
 

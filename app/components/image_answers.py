@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import class_table, widgets
-from dmpo_explore_app.messages import plain
+from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import image_answers, model_queries
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
@@ -30,9 +30,9 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> None:
     try:
         st.image(image.preview(), alt=name, width=SIDE)
     except (OSError, ValueError) as error:
-        text = f"The image file is missing; the recorded answers are shown all the same. {plain(error, 500)}"
+        text = f"The image file is missing; the recorded answers are shown all the same. {escape_markdown(error, 500)}"
         st.info(text, icon=":material/hide_image:")
-    st.caption(f"**{plain(name, 80)}**  \n{plain(facts, 80)}")
+    st.caption(f"**{escape_markdown(name, 80)}**  \n{escape_markdown(facts, 80)}")
 
 
 def model_input(image: ChosenImage) -> None:
@@ -42,7 +42,7 @@ def model_input(image: ChosenImage) -> None:
             pixels = model_queries.model_input(image)
     except model_queries.UNAVAILABLE as error:
         if image.upload is not None:
-            st.caption(f"The model's input cannot be shown. {plain(error, 300)}")
+            st.caption(f"The model's input cannot be shown. {escape_markdown(error, 300)}")
         return
     st.image(pixels, alt="Input of the model", width=SIDE)
     st.caption(f"**Input of the model**  \n{pixels.shape[1]} × {pixels.shape[0]} pixels, colours not normalised yet")
@@ -69,7 +69,7 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
 def unavailable(error: Exception) -> None:
     """Notice that the model cannot be queried: the reason and the remedy."""
     messages.notice(
-        f"The model is not available, so only recorded images have answers. {plain(error, 500)}  \n"
+        f"The model is not available, so only recorded images have answers. {escape_markdown(error, 500)}  \n"
         "`dmpo-explore fetch` gets the weights of the bundled runs' backbone."
     )
 
@@ -116,7 +116,7 @@ def _most_probable(answers: ImageAnswers) -> None:
             "Query the model for the other classes",
             icon=":material/leaderboard:",
             on_click=image_state.use_model,
-            key="query the model",
+            key=image_state.QUERY,
         )
         st.caption("The record holds no logits, so only the predicted class of every exit is known.")
         return

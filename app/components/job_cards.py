@@ -32,7 +32,7 @@ Found = list[tuple[dx.jobs.Job, dx.jobs.Status]]
 def panel() -> None:
     """An error of the last button, and a card for every job."""
     if text := state.take_error():
-        st.error(messages.plain(text, 500), icon=":material/error:")
+        st.error(messages.escape_markdown(text, 500), icon=":material/error:")
     found = _jobs()
     if not found:
         return
@@ -66,7 +66,7 @@ def _cards() -> None:
 
 def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        title = f"{ICONS[status.state]} **{messages.plain(job.name)}** · {job_texts.headline(status)}"
+        title = f"{ICONS[status.state]} **{messages.escape_markdown(job.name)}** · {job_texts.headline(status)}"
         st.markdown(title, width="stretch")
         _buttons(job, status)
     if status.active and status.progress is not None:
@@ -77,18 +77,18 @@ def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
         st.progress(0.0, text="Starting: loading libraries, images and weights …")
     if status.state == dx.jobs.FAILED:
         reason = status.reason if record_folder.is_private() else "It failed; its log is on the app's own machine."
-        st.error(messages.plain(reason, 500), icon=":material/error:")
+        st.error(messages.escape_markdown(reason, 500), icon=":material/error:")
     if status.state == dx.jobs.DELETED:
         messages.notice("Its run is missing: the folder was removed or renamed.")
     if record_folder.is_private():
         # The height is the container's and by key, so that the code's own copy button stays reachable by keyboard.
-        log = st.expander("Log", icon=":material/terminal:", key=f"log {job.name}")
+        log = st.expander("Log", icon=":material/terminal:", key=state.card_key("log", job.name))
         log.container(height=LOG_HEIGHT, border=False).code(job.log() or " ", language=None, wrap_lines=True)
 
 
 def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
     finished = status.state == dx.jobs.FINISHED
-    if finished and st.button("Open in Explore", key=f"open {job.name}", icon=":material/tune:"):
+    if finished and st.button("Open in Explore", key=state.card_key("open", job.name), icon=":material/tune:"):
         state.show_run(job.name)
         st.switch_page("views/explore.py", query_params={"run": job.name})
     if not record_folder.is_private():
@@ -102,7 +102,7 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
         # A callback: a click counts even if an epoch ends at this moment and the page is drawn again.
         st.button(
             label,
-            key=f"{label} {job.name}",
+            key=state.card_key(label, job.name),
             icon=icon,
             disabled=status.state == dx.jobs.STOPPING,
             on_click=_act,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import job_texts, share, widgets
-from dmpo_explore_app.messages import plain
+from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import code_export
 from streamlit.delta_generator import DeltaGenerator
 
@@ -38,11 +38,11 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
     config = run.config
     images = "all" if config.data.train_size is None else f"{config.data.train_size:,}"
     parts = [
-        f"{images} images of **{plain(config.data.name)}**",
-        plain(config.model.backbone),
-        f"bypass **{plain(config.model.bypass)}**",
-        f"predictor **{plain(config.model.predictor)}**",
-        f"schedule **{plain(config.training.schedule)}**",
+        f"{images} images of **{escape_markdown(config.data.name)}**",
+        escape_markdown(config.model.backbone),
+        f"bypass **{escape_markdown(config.model.bypass)}**",
+        f"predictor **{escape_markdown(config.model.predictor)}**",
+        f"schedule **{escape_markdown(config.training.schedule)}**",
         f"{len(history)} of {config.training.epochs} epochs",
     ]
     if "seconds" in history:

@@ -69,7 +69,7 @@ def disagreements(look: dx.inference.Look, record: dx.ExitRecord) -> None:
 
 def table(record: dx.ExitRecord, shown: Sequence[dx.inference.Disagreement]) -> pd.DataFrame:
     """One row for each disagreement, as text."""
-    names = [messages.plain(name) for name in record.meta.class_names]
+    names = [messages.escape_markdown(name) for name in record.meta.class_names]
     return pd.DataFrame(
         {
             "image": [str(images.number_of(record, one.row)) for one in shown],

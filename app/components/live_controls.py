@@ -39,7 +39,7 @@ def controls(record: dx.ExitRecord, session: LiveSession | None, *, available: b
     if session is None or not alive:
         st.button(
             "Start" if session is None else "Start again",
-            key="begin",
+            key=state.BEGIN,
             icon=":material/play_arrow:",
             type="primary",
             on_click=state.request_start,
@@ -48,10 +48,10 @@ def controls(record: dx.ExitRecord, session: LiveSession | None, *, available: b
         return
     live = session.live
     if state_name == "paused":
-        st.button("Resume", key="resume", icon=":material/play_arrow:", type="primary", on_click=live.resume)
+        st.button("Resume", key=state.RESUME, icon=":material/play_arrow:", type="primary", on_click=live.resume)
     else:
-        st.button("Pause", key="pause", icon=":material/pause:", on_click=live.pause)
-    st.button("Stop", key="stop", icon=":material/stop:", on_click=session.stop)
+        st.button("Pause", key=state.PAUSE, icon=":material/pause:", on_click=live.pause)
+    st.button("Stop", key=state.STOP, icon=":material/stop:", on_click=session.stop)
 
 
 def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
@@ -81,7 +81,7 @@ def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
 
 def measurement_help() -> None:
     """A popover that explains the measurement."""
-    with st.popover("How it is measured", icon=":material/help:", key="measured", on_change="rerun") as box:
+    with st.popover("How it is measured", icon=":material/help:", key=state.HELP, on_change="rerun") as box:
         if box.open:
             st.markdown(MEASURED_HELP)
 

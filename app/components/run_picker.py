@@ -48,7 +48,9 @@ def choose(
         raise
     if not splits:
         draw_choices(names, [], [])
-        messages.notice(f"Run {messages.plain(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it.")
+        messages.notice(
+            f"Run {messages.escape_markdown(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it."
+        )
         return None
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
         draw_choices(names, splits, offered)

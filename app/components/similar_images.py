@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import gallery, widgets
-from dmpo_explore_app.messages import plain
+from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import image_answers, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
@@ -45,7 +45,7 @@ def similar_images(answers: ImageAnswers) -> None:
     body = gallery.figures(answers.record, exits, rows, _thumbnails(answers.image), buttons=True)
     widgets.clickable(f'<div class="dx-near">{body}</div>', "near", image_state.open_clicked)
     what = "all exits' logits" if by == "logits" else "every exit's prediction and confidence"
-    split = plain(answers.image.split)
+    split = escape_markdown(answers.image.split)
     st.caption(f"The nearest of {answers.record.n_images:,} images of {split} by {what}. Click one to open it.")
 
 

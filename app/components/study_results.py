@@ -32,7 +32,9 @@ def show() -> None:
         if not box.open:
             return
         _words(BENCHMARKS / "RESULTS.md")
-        for tab, (grid, path) in zip(st.tabs([messages.plain(grid) for grid in grids]), grids.items(), strict=True):
+        for tab, (grid, path) in zip(
+            st.tabs([messages.escape_markdown(grid) for grid in grids]), grids.items(), strict=True
+        ):
             with tab:
                 _gains(results / "gains.csv", grid)
                 _runs(path, grid)

@@ -51,6 +51,22 @@ def controls(point: OperatingPoint) -> None:
         )
 
 
+def text_field(point: OperatingPoint) -> None:
+    """The threshold as text, and a popover that fits it on val."""
+    if point.record.n_exits == 1:
+        return
+    st.text_input(
+        "Threshold",
+        key=targets.THRESHOLD,
+        width=170,
+        on_change=operating_point.typed,
+        persist_state="session",
+        help="One number, or one for every exit but the last, separated by commas. Explore has a slider for it.",
+    )
+    with st.popover("From val", icon=":material/tune:", help="Fit the threshold on val to a target."):
+        controls(point)
+
+
 def source(point: OperatingPoint) -> str:
     """One line of plain text: where the thresholds come from."""
     run, split, policy = point

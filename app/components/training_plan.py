@@ -14,7 +14,7 @@ import dmpo_explore as dx
 def planned(config: dx.Config) -> None:
     """The loss weights of every exit over the planned epochs."""
     training, model = config.training, config.model
-    st.caption(f"Planned by schedule {messages.plain(training.schedule)}")
+    st.caption(f"Planned by schedule {messages.escape_markdown(training.schedule)}")
     n_exits = model.exits if isinstance(model.exits, int) else len(model.exits)
     rows = [
         dx.training.loss_weights(training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio)
@@ -31,7 +31,7 @@ def start_controls(config: dx.Config, name: str) -> None:
     """Time and memory if such steps have been measured, and the buttons that measure and start a training."""
     shown, running, beside = st.container(), job_cards.running(), False
     if running:
-        names = ", ".join(map(messages.plain, running))
+        names = ", ".join(map(messages.escape_markdown, running))
         beside = st.checkbox(f"Start although {names} is being trained (both take longer)", key=state.BESIDE)
     with st.container(horizontal=True, gap="small"):
         begin = st.button(
@@ -78,7 +78,7 @@ def show_estimate(found: dx.jobs.Estimate, rates: dx.jobs.Rates) -> None:
     with st.container(horizontal=True, gap="medium"):
         st.metric("Time", low if low == high else f"{low} – {high}")
         st.metric("Memory", f"{small:.1f} – {large:.1f} GiB")
-    place = messages.plain(rates.device)
+    place = messages.escape_markdown(rates.device)
     gpu = f", {rates.device_memory / 2**30:.1f} GiB of it the GPU's" if rates.device_memory else ""
     st.caption(
         f"From {len(rates.steps)} steps of {rates.batch_size} images ({job_texts.step_range(rates.steps)} each) and "

@@ -1,7 +1,7 @@
 """Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing.
 
 In: runs, numbers, figures. Out: elements of the page. Names of runs and texts of files are data: they pass through
-`plain` or `html.escape`.
+`escape_markdown` or `html.escape`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components.clickable import clickable as clickable_html
-from dmpo_explore_app.messages import plain
+from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import thumbnails
 from streamlit.delta_generator import DeltaGenerator
 
@@ -48,8 +48,8 @@ def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
     try:
         return thumbnails.thumbnails(run, split)
     except (OSError, ValueError) as error:
-        text = f"The images of {plain(split)} are not here; their numbers are shown instead. "
-        st.info(text + plain(error, 500), icon=":material/hide_image:")
+        text = f"The images of {escape_markdown(split)} are not here; their numbers are shown instead. "
+        st.info(text + escape_markdown(error, 500), icon=":material/hide_image:")
         return None
 
 

@@ -206,7 +206,5 @@ def rule(policy: dx.Policy, n_exits: int) -> str:
     """The policy's rule in words; {} stands for the threshold if there is a single one."""
     if n_exits == 1:
         return "This run has a single exit: there is nothing to choose."
-    plain = policy.rule.replace("**", "")
-    if len(policy.thresholds) == 1:
-        return plain
-    return plain.replace("{}", "its own threshold")
+    words = policy.rule.replace("**", "")
+    return words if len(policy.thresholds) == 1 else words.replace("{}", "its own threshold")

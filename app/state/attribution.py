@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED, refusal_reason
 from dmpo_explore_app.services.model_queries import Question
 from dmpo_explore_app.state import choices
@@ -22,7 +22,7 @@ def validate(n_classes: int) -> None:
     """Replace choices that are not offered by the defaults, and report them."""
     state, asked = st.session_state, st.session_state.get(METHOD)
     if asked in REFUSED:
-        notice(f"{plain(asked)} is not offered: {plain(refusal_reason(str(asked)), 400)}.")
+        notice(f"{escape_markdown(asked)} is not offered: {escape_markdown(refusal_reason(str(asked)), 400)}.")
         state[METHOD] = None
     choices.validate(METHOD, list(METHODS), DEFAULT_METHOD, "method")
     choices.validate(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")
@@ -31,7 +31,9 @@ def validate(n_classes: int) -> None:
         state[TARGET] = int(target)
     elif target not in (LAST, HERE, *range(1, n_classes + 1)):
         if target is not None:
-            notice(f"There is no class {plain(repr(target), 60)}; explaining the prediction of the last exit.")
+            notice(
+                f"There is no class {escape_markdown(repr(target), 60)}; explaining the prediction of the last exit."
+            )
         state[TARGET] = LAST
 
 

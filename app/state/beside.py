@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 
 BESIDE = "beside"  # of the address
 _NONE = ","  # in the address: no run
@@ -25,7 +25,7 @@ def validate(run: str, others: Sequence[str]) -> list[str]:
         wanted = usual if given is None else [part for part in str(given).split(",") if part]
         for other in wanted:
             if other not in others:
-                shown = f"{plain(repr(other), 60)} cannot stand beside {plain(run)}"
+                shown = f"{escape_markdown(repr(other), 60)} cannot stand beside {escape_markdown(run)}"
                 notice(f"{shown}: there is no such run on the same images with the same backbone.")
         state[key(run)] = list(dict.fromkeys(wanted))
     state[key(run)] = [other for other in state.get(key(run), usual) if other in others]

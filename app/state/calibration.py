@@ -8,7 +8,7 @@ screen, for a policy that reads more than the prediction.
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import policies, records
 
 import dmpo_explore as dx
@@ -25,7 +25,7 @@ def validate(run: dx.Run, split: str, name: str) -> None:
     """Afterwards the state is what the toggle may hold; what cannot be used gives a notice and is off."""
     given = st.session_state.get(KEY)
     if given not in (None, False, True, "1"):
-        notice(f"“Calibrated” in a link is 1 or not there; {plain(repr(given), 40)} is not used.")
+        notice(f"“Calibrated” in a link is 1 or not there; {escape_markdown(repr(given), 40)} is not used.")
     wanted = given in (True, "1")
     reason = unavailable_reason(run, split, name) or _failure(run, split, name) if wanted else ""
     if reason:
@@ -38,11 +38,11 @@ def unavailable_reason(run: dx.Run, split: str, name: str) -> str:
     if records.record(run, split).n_exits == 1:
         return "a single exit has nothing to choose"
     if set(dx.POLICIES[name].reads) <= {"prediction"}:
-        return f"{plain(name)} reads no score that they change"
+        return f"{escape_markdown(name)} reads no score that they change"
     if "val" not in run.splits():
         return "they are fitted on val, which is not recorded"
     bare = next((of for of in ("val", split) if records.record(run, of).logits is None), None)
-    return f"they need logits, and the record of {plain(bare)} has none" if bare else ""
+    return f"they need logits, and the record of {escape_markdown(bare)} has none" if bare else ""
 
 
 def _failure(run: dx.Run, split: str, name: str) -> str:
@@ -50,5 +50,5 @@ def _failure(run: dx.Run, split: str, name: str) -> str:
     try:
         records.calibrated(run, split, policies.base(run, split, name, True).temperatures)
     except ValueError as error:
-        return plain(error)
+        return escape_markdown(error)
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 
 import dmpo_explore as dx
 
@@ -21,7 +21,7 @@ def validate(key: str, options: Sequence[str], default: str, what: str) -> str:
     if value in options:
         return str(value)
     if value is not None:
-        notice(f"There is no {what} {plain(repr(value), 60)} here; showing {plain(default)}.")
+        notice(f"There is no {what} {escape_markdown(repr(value), 60)} here; showing {escape_markdown(default)}.")
     st.session_state[key] = default
     return default
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.state import choices, url
 
 RUNS, AGAINST, COMPUTE, OTHER, SHOW = "runs", "against", "compute", "other", "show"
@@ -33,7 +33,7 @@ def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> N
     known = [name for name in wanted if name in names][:MOST]
     for name in wanted:
         if name not in names:
-            notice(f"There is no run {plain(repr(name), 60)} here; it is left out.")
+            notice(f"There is no run {escape_markdown(repr(name), 60)} here; it is left out.")
     if known != given:
         st.session_state[RUNS] = known or list(usual())
 
@@ -51,7 +51,7 @@ def validate_compute(low: int, high: int) -> None:
         if not low <= value <= high and isinstance(given, str):
             raise ValueError
     except ValueError:
-        shown = plain(repr(given), 40)
+        shown = escape_markdown(repr(given), 40)
         notice(f"The link's compute {shown} must be a whole number from {low} to {high} per cent.")
         value = USUAL_COMPUTE
     st.session_state[COMPUTE] = min(max(value, low), high)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
 
 import dmpo_explore as dx
@@ -46,7 +46,7 @@ def validate(record: dx.ExitRecord) -> Selection:
     for key, options in ((ANSWER, tuple(ANSWERS)), (SORT, SORTS), (VIEW, VIEWS)):
         value = OLD_LINKS.get(str(state.get(key)), state.get(key))
         if value not in options and value is not None:
-            notice(f"There is no {key} {plain(repr(value), 60)} here; showing {options[0]}.")
+            notice(f"There is no {key} {escape_markdown(repr(value), 60)} here; showing {options[0]}.")
         state[key] = value if value in options else options[0]
     return Selection(state[EXIT], state[CLASS], state[ANSWER], state[SORT], state[IMAGE], state[VIEW])
 
@@ -60,7 +60,7 @@ def _whole(key: str, given: Any, most: int, first: int = 1, none: int | None = 0
         number = -1
     if first <= number < first + most:
         return number
-    notice(f"There is no {key} {plain(repr(given), 60)} here; showing all.")
+    notice(f"There is no {key} {escape_markdown(repr(given), 60)} here; showing all.")
     return none
 
 

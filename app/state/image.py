@@ -6,14 +6,14 @@ An uploaded image is checked when it arrives and stays in the session's memory: 
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
 
 import dmpo_explore as dx
 
 IMAGE, SOURCE = "image", "source"  # of the address and of the state
 ADDRESS = (IMAGE, SOURCE)
-ROW, FILE, PHOTO = "row", "file", "photo"  # of widgets
+ROW, FILE, PHOTO, QUERY = "row", "file", "photo", "query the model"  # of widgets
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
 _UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
 
@@ -23,7 +23,7 @@ def validate_source() -> str:
     given = st.session_state.get(SOURCE)
     if given not in SOURCES:
         if given is not None:
-            notice(f"An image comes from one of {', '.join(SOURCES)}, not from {plain(repr(given), 60)}.")
+            notice(f"An image comes from one of {', '.join(SOURCES)}, not from {escape_markdown(repr(given), 60)}.")
         given = "record"
     st.session_state[SOURCE] = given
     return str(given)
@@ -37,7 +37,10 @@ def validate_row(record: dx.ExitRecord) -> int:
     except (TypeError, ValueError):
         row = -1
     if not 0 <= row < record.n_images:
-        notice(f"There is no image {plain(repr(given), 60)} here: they go from 0 to {record.n_images - 1}. Showing 0.")
+        notice(
+            f"There is no image {escape_markdown(repr(given), 60)} here: they go from 0 to {record.n_images - 1}. "
+            "Showing 0."
+        )
         st.session_state[IMAGE] = None
         row = 0
     st.session_state[ROW] = row

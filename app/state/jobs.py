@@ -80,3 +80,8 @@ def keep_error(error: Exception) -> None:
 def take_error() -> str:
     """The error that was kept, once; empty if there is none."""
     return str(st.session_state.pop(_ERROR, ""))
+
+
+def card_key(part: str, name: str) -> str:
+    """Key of a button or section on the card of job ``name``."""
+    return f"{part} {name}"

@@ -13,6 +13,7 @@ BATCH, COUNT, ENGINE = ADDRESS = ("batch", "count", "engine")  # of the address 
 BATCHES, DEFAULT_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
 COUNTS, DEFAULT_COUNT = ("200", "1000", "all", "endless"), "1000"
 ENGINES, DEFAULT_ENGINE = {"infer": "infer", "stream": "stream with refill"}, "infer"
+BEGIN, RESUME, PAUSE, STOP, HELP = "begin", "resume", "pause", "stop", "measured"  # of buttons and of the popover
 _SESSION, _START = "_live", "_start_live"
 
 

@@ -38,3 +38,8 @@ def validate_place(policy: str, stops: int) -> str:
     key = f"own_threshold {policy}"
     st.session_state[key] = min(st.session_state.get(key, stops // 2), stops - 1)
     return key
+
+
+def suggestion_key(number: int) -> str:
+    """Key of the button that opens a suggested folder."""
+    return f"own_meant {number}"

@@ -10,7 +10,7 @@ import math
 from typing import NamedTuple
 
 import streamlit as st
-from dmpo_explore_app.messages import notice, plain
+from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import records
 from dmpo_explore_app.state import calibration
 from dmpo_explore_app.state.store import put
@@ -103,7 +103,7 @@ def validate(run: dx.Run, name: str) -> None:
         try:
             value = None if given is None or found else round(float(given), 4)
         except ValueError:
-            notice(f"“{field.label}” must be a number, not {plain(repr(given), 40)}.")
+            notice(f"“{field.label}” must be a number, not {escape_markdown(repr(given), 40)}.")
         if value is not None and (key not in offered or not offered[key][0] <= value <= offered[key][1]):
             if key in offered:
                 low, high = offered[key]

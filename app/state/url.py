@@ -1,8 +1,8 @@
-"""The page's address ⇄ the widgets' state: a link shows what its sender saw.
+"""The page's address and the widgets' state, kept equal: a link shows what its sender saw.
 
-In: the query parameters, which anybody can write. Out: values in ``st.session_state``, to be checked before a widget
-gets them (`widgets.settle`). Ours: the address wins whenever it was changed from outside (a link, the back button),
-otherwise the widgets win and rewrite it.
+In: the query parameters, which anybody can write. Out: values in ``st.session_state``, to be validated before a widget
+gets them. The address wins whenever it was changed from outside (a link, the back button); otherwise the widgets win
+and rewrite it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _BARE = "_address_bare"  # page → what its bare address shows
 def follow(keys: Iterable[str]) -> bool:
     """Take over the address into the widgets' state if it is not the one that `write` left there.
 
-    Who comes from another page by its menu, so without parameters, finds the page as they left it.
+    After a change of page by the menu, so without parameters, the page is as it was left.
 
     Returns:
-        whether it was taken over. All of ``keys`` are set then, to None where the address says nothing.
+        whether it was taken over. All of ``keys`` are set then, to None where the address has no value.
     """
     keys = tuple(keys)
     came_from, st.session_state[_PAGE] = st.session_state.get(_PAGE, keys), keys
     now = {key: st.query_params[key][:LONGEST] for key in keys if key in st.query_params}
     if came_from != keys and not now:
-        st.session_state[_SEEN] = {}  # so that `write` says what the page shows, unless that is its first view
+        st.session_state[_SEEN] = {}  # so that `write` stores what the page shows, unless that is its first view
         return False
     if now == st.session_state.get(_SEEN):
         return False

@@ -26,8 +26,7 @@ from dmpo_explore_app.components.progress import waiting_notice
 from dmpo_explore_app.services import model_queries, models
 from dmpo_explore_app.services.image_answers import ImageAnswers, python_code
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import attribution, choices, image, operating_point, targets, url
+from dmpo_explore_app.state import attribution, choices, image, operating_point, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -49,7 +48,7 @@ def page() -> None:
 
 def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     """Choices on top, then the image, its answers and explanations."""
-    point = run_picker.choose(names, threshold)
+    point = run_picker.choose(names, threshold_controls.text_field)
     if point is None:
         return
     chosen = image_picker.choose(point.run, point.split, point.record)
@@ -59,22 +58,6 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     else:
         show(chosen, point.record, point.policy, top)
     url.write(**operating_point.address(point), **image.address(chosen), **attribution.address())
-
-
-def threshold(point: OperatingPoint) -> None:
-    """The threshold as text, and a popover that fits it on val."""
-    if point.record.n_exits == 1:
-        return
-    st.text_input(
-        "Threshold",
-        key=targets.THRESHOLD,
-        width=170,
-        on_change=operating_point.typed,
-        persist_state="session",
-        help="One number, or one for every exit but the last, separated by commas. Explore has a slider for it.",
-    )
-    with st.popover("From val", icon=":material/tune:", help="Fit the threshold on val to a target."):
-        threshold_controls.controls(point)
 
 
 def prepare_model(run: dx.Run) -> None:

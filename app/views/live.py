@@ -38,7 +38,7 @@ def page() -> None:
     with top:
         live_controls.measurement_help()
         device = dx.inference.describe_device()  # last: it imports torch
-        st.caption(f":material/memory: {messages.plain(device)}", width="content")
+        st.caption(f":material/memory: {messages.escape_markdown(device)}", width="content")
 
 
 def workbench(names: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ def page() -> None:
     top = st.container(horizontal=True, vertical_alignment="center")
     top.title("How does it learn?", anchor=False)
     if name := state.take_started():
-        text = f"{messages.plain(name)} is being trained; its card is on top of this page."
+        text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
         st.toast(text, icon=":material/check:")
     job_cards.panel()
     names = dx.list_runs()
@@ -48,7 +48,7 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
         run = dx.load_run(name)
         learning_curves.curves(run, facts, top)
     except (OSError, ValueError) as error:
-        messages.problem(f"The training curves of {messages.plain(name)} cannot be shown.", error)
+        messages.problem(f"The training curves of {messages.escape_markdown(name)} cannot be shown.", error)
         return
     url.write(run=run.name)
 

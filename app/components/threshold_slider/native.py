@@ -25,7 +25,7 @@ def draw(
         text, places = _label_of(slider["labels"]), range(len(slider["labels"]))
         st.select_slider(slider["name"], places, format_func=text, key=key, on_change=_slid, args=(data, i, page))
     st.caption(data["rule"].replace("{}", "the threshold"))
-    st.caption(messages.plain(data["source"], 500))
+    st.caption(messages.escape_markdown(data["source"], 500))
     widgets.headline(point.outcome.summary())
     for name, figure in figures.items():
         widgets.chart(figure(), name, 260, f"{data['alt']}." if name == "trade-off" else name)

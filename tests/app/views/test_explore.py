@@ -508,8 +508,8 @@ def test_without_val_no_target_and_no_policy_that_learns(tmp_path: Path, monkeyp
 
 
 def test_texts_cannot_become_markdown() -> None:
-    assert messages.plain("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
-    assert messages.plain("x" * 300, 10) == "x" * 9 + "…"
+    assert messages.escape_markdown("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
+    assert messages.escape_markdown("x" * 300, 10) == "x" * 9 + "…"
 
 
 def test_the_page_needs_no_torch(runs: Path) -> None:
