@@ -30,9 +30,9 @@ def explain(point: OperatingPoint) -> None:
     st.markdown(
         f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
         "costs everything that has run so far: embedding, blocks, tuning, and every bypass and predictor up to there. "
-        "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and nothing "
-        f"added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full depth may "
-        "therefore exceed 100%.\n\n"
+        "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
+        f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full "
+        "depth may therefore exceed 100%.\n\n"
         "**Thresholds** for a target (max compute, max accuracy drop, max early-exit error) are fitted on val, "
         "images held out from training, and applied unchanged to test. Moving the slider while looking at test is for "
         "exploring; a number to report comes from val.\n\n"

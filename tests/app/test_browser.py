@@ -49,9 +49,9 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     page.wait_for_url("**class=Pullover**")
     visit.settle()
     assert "exit=1" in page.url and page.locator(".bars figcaption").inner_text().startswith("Images by exit: Pullover")
-    said = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
-    leaving = int(said.split("(")[1].split(" ")[0])
-    assert page.locator(".bar .total").first.text_content() == str(leaving)  # the bars are the class's now
+    label = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
+    exiting = int(label.split("(")[1].split(" ")[0])
+    assert page.locator(".bar .total").first.text_content() == str(exiting)  # the bars are the class's now
     assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
 
     page.locator(".dx-gallery button").nth(2).click()
@@ -74,7 +74,7 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     page.mouse.move(5, 5)  # the table's toolbar goes
     page.get_by_role("button", name="Show all again").click()
     expect(detail).to_have_count(0)
-    page.get_by_role("radio", name="pictures").click()
+    page.get_by_role("radio", name="images").click()
     page.wait_for_selector(".dx-shown")
     visit.settle()
     assert visit.images() == everything and "exit=" not in page.url and "class=" not in page.url
@@ -89,11 +89,11 @@ def test_pages_show_other_images(visit: Visit) -> None:
     assert not set(first) & set(visit.images())
 
 
-def test_a_wish_a_shared_link_and_the_back_button(visit: Visit, browser: Browser) -> None:
+def test_a_target_a_shared_link_and_the_back_button(visit: Visit, browser: Browser) -> None:
     page = visit.open("?run=six")
     before, accuracy = visit.numbers(), page.locator("[data-number=accuracy]")
     was = accuracy.inner_text()
-    box = page.get_by_role("spinbutton", name="At most % compute")
+    box = page.get_by_role("spinbutton", name="Max compute (%)")
     box.fill("70")
     box.press("Enter")
     expect(accuracy).not_to_have_text(was)
@@ -112,7 +112,7 @@ def test_a_wish_a_shared_link_and_the_back_button(visit: Visit, browser: Browser
         other = Visit(context.new_page(), visit.server)
         other.open(link)
         assert other.numbers() == after
-        expect(other.page.get_by_role("spinbutton", name="At most % compute")).to_have_value("70")
+        expect(other.page.get_by_role("spinbutton", name="Max compute (%)")).to_have_value("70")
 
 
 def test_the_explanation_is_one_click_away(visit: Visit) -> None:

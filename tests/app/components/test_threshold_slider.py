@@ -133,8 +133,8 @@ def kinds_sent(page: Page) -> list[tuple[str, str]]:
 def test_letting_go_sends_only_what_follows_the_slider(visit: Visit, runs: Path) -> None:
     sent = kinds_sent(visit.page)
     page = visit.open("?run=four&budget=60")
-    assert {("selectbox", "Run"), ("number_input", "At most % compute")} < set(sent)
-    slider, budget = page.get_by_role("slider"), page.get_by_role("spinbutton", name="At most % compute")
+    assert {("selectbox", "Run"), ("number_input", "Max compute (%)")} < set(sent)
+    slider, budget = page.get_by_role("slider"), page.get_by_role("spinbutton", name="Max compute (%)")
     expect(budget).to_have_value("60")
     for lit in (True, False, False):  # the wish goes out, and above that nothing changes any more
         sent.clear()
@@ -143,7 +143,7 @@ def test_letting_go_sends_only_what_follows_the_slider(visit: Visit, runs: Path)
         page.wait_for_url(lambda now, before=before: now != before)  # type: ignore[misc]
         visit.settle()
         expect(budget).to_have_value("")
-        assert (("number_input", "At most % compute") in sent) == lit == (("selectbox", "Run") in sent)
+        assert (("number_input", "Max compute (%)") in sent) == lit == (("selectbox", "Run") in sent)
         assert [kind for kind, _ in sent].count("bidi_component") == 3
         assert shown(visit) == expected("four", "test", policy_of(page)) and "budget" not in address(page)
 
