@@ -2,8 +2,8 @@
 
 In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. The
 thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
-links only write that text; `validate` checks it before anything is drawn. It is idempotent, so that a fragment may call
-it alone. When run or policy change, the target is fitted anew, and thresholds set by hand become the one of equal
+links only write that text; `validate` checks it before the widgets are drawn, and `current` reads it afterwards. When
+run or policy change, the target is fitted anew, and thresholds set by hand become the one of equal
 compute.
 """
 
@@ -18,13 +18,13 @@ from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, choices, targets, url
-from dmpo_explore_app.state.store import put
 from dmpo_explore_app.state.targets import KIND, KINDS, TARGETS, THRESHOLD
 
 import dmpo_explore as dx
 
 SLIDER = "threshold_slider"  # key of the component
 _EVENT = "_slider_event"  # number of the slider's last event that was handled
+_SET = "_set_by_hand"  # thresholds were set and are to be validated
 _LINK = "_from_link"  # an address was taken over and is to be validated
 _OF = "_thresholds_of"  # ((run, policy, calibrated), kind) that the text belongs to
 _COMPUTE = "_compute"  # mean compute on screen, kept when run or policy change
@@ -57,31 +57,43 @@ def fitted(run: dx.Run, name: str) -> dx.Policy | None:
 
 
 def current(run: dx.Run, split: str) -> OperatingPoint:
-    """The validated operating point under the policy that is chosen."""
-    return OperatingPoint(run, split, validate(run, split, str(st.session_state[choices.POLICY])))
+    """The operating point under the chosen policy; what was set since the last `validate` is validated here."""
+    name = str(st.session_state[choices.POLICY])
+    policy = None if st.session_state.get(_SET) else _validated(run, split, name)
+    return OperatingPoint(run, split, policy or validate(run, split, name))
+
+
+def _validated(run: dx.Run, split: str, name: str) -> dx.Policy | None:
+    """The policy as `validate` left it, without a write: its widgets may be drawn already; None if it fits no more."""
+    base, n_exits = policies.base(run, split, name, calibration.on()), records.record(run, split).n_exits
+    if n_exits == 1:
+        return replace(base, thresholds=(base.threshold_none,))
+    given, policy = _parsed(base, st.session_state.get(THRESHOLD), n_exits, tell=False), fitted(run, name)
+    return policy if policy is not None and given is not None and policy.thresholds == given.thresholds else given
 
 
 def validate(run: dx.Run, split: str, name: str) -> dx.Policy:
     """The policy with its thresholds; afterwards the state is what its widgets may hold."""
     state, base = st.session_state, policies.base(run, split, name, calibration.on())
+    state.pop(_SET, None)
     n_exits, link = records.record(run, split).n_exits, state.pop(_LINK, False)
     if link:  # an address is complete: nothing of what was on screen before counts
         state.pop(_OF, None)
         state.pop(_COMPUTE, None)
     if n_exits == 1:  # nothing to validate, and the next run should find what the last one left
         if link:
-            put(**dict.fromkeys((THRESHOLD, *TARGETS)), **{KIND: "one"})
+            state.update(dict.fromkeys((THRESHOLD, *TARGETS)) | {KIND: "one"})
         return replace(base, thresholds=(base.threshold_none,))
     of, before = (run.name, name, calibration.on()), state.get(_OF, (None, None))
     given = _parsed(base, state.get(THRESHOLD), n_exits, tell=link or before[0] == of)
     kind = KINDS[given is not None and len(given.thresholds) > 1] if link else state.get(KIND) or "one"
-    put(**{KIND: kind if per_exit_possible(run, split, name) else "one"})
+    state[KIND] = kind if per_exit_possible(run, split, name) else "one"
     targets.validate(run, name)
     if given is not None and (link or before == (of, state[KIND])):
         policy = _fitted_or_by_hand(run, given)
     else:
         policy = _anew(run, split, base, given, before[0] == of)
-    put(**{_OF: (of, state[KIND]), THRESHOLD: text(policy)})
+    state[_OF], state[THRESHOLD] = (of, state[KIND]), text(policy)
     return policy
 
 
@@ -155,7 +167,7 @@ def set_by_hand(thresholds: str, page: str = "") -> None:
     state, before = st.session_state, _controls()
     targets.clear()
     state[THRESHOLD], state[KIND] = thresholds[: url.LONGEST], KINDS["," in thresholds]
-    state[_OF] = (state.get(_OF, (None, None))[0], state[KIND])
+    state[_OF], state[_SET] = (state.get(_OF, (None, None))[0], state[KIND]), True
     if page and _controls() != before:
         st.rerun(page)
 

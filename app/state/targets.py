@@ -13,7 +13,6 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import records
 from dmpo_explore_app.state import calibration
-from dmpo_explore_app.state.store import put
 
 import dmpo_explore as dx
 
@@ -92,7 +91,7 @@ def chosen() -> dx.Target | None:
 
 def clear() -> None:
     """No target is set: thresholds are set by hand."""
-    put(**dict.fromkeys(TARGETS))
+    st.session_state.update(dict.fromkeys(TARGETS))
 
 
 def validate(run: dx.Run, name: str) -> None:
@@ -109,8 +108,7 @@ def validate(run: dx.Run, name: str) -> None:
                 low, high = offered[key]
                 notice(f"“{field.label}” lies between {low:g} and {high:g} here, so {value:g} is not used.")
             value = None
-        put(**{key: value})
-        found = found or value is not None
+        state[key], found = value, found or value is not None
 
 
 def changed(key: str) -> None:
@@ -126,4 +124,4 @@ def budget_of_a_first_visit(run: dx.Run, name: str) -> None:
     state = st.session_state
     if all(state[key] is None for key in TARGETS):
         low, high = offers(run, name).get("budget", (1.0, 0.0))
-        put(budget=FIRST_BUDGET if low <= FIRST_BUDGET <= high else None)
+        state["budget"] = FIRST_BUDGET if low <= FIRST_BUDGET <= high else None
