@@ -1,9 +1,8 @@
-"""Is an exit as sure as it is right? Temperatures fitted on val; errors and tables per exit.
+"""Calibration per exit: expected calibration error, Brier score, likelihood, tables before and after temperatures.
 
-In: an `ExitRecord`, with logits wherever a temperature or whole probabilities are asked for. Out: K temperatures,
-numbers (K,), tables. One temperature per exit by the negative log-likelihood, and the expected calibration error, are
-those of Guo et al. (2017); the adaptive one, with equally many images in every bin, is Nguyen and O'Connor's (2015);
-the Brier score is the multi-class sum of squares.
+In: an `ExitRecord`, with logits where temperatures or whole probabilities are needed. Out: numbers (K,), tables. The
+expected calibration error and one temperature per exit are those of Guo et al. (2017). The adaptive error is Nguyen and
+O'Connor's (2015). The Brier score is the multi-class sum of squares.
 """
 
 from __future__ import annotations
@@ -21,13 +20,25 @@ from ..utils.typing import Array
 
 
 def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
-    """(K,) expected calibration error: mean |confidence − accuracy| over equally wide bins of confidence."""
+    """(K,) expected calibration error: mean |confidence − accuracy| over equally wide bins of confidence.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> calibration_error(dx.load_run("demo").record("test")).shape
+        (6,)
+    """
     columns = range(record.n_exits)
     return np.array([expected_error(record.confidence[:, k], record.correct[:, k], bins) for k in columns])
 
 
 def adaptive_calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
-    """(K,) the same over bins that hold equally many images, as nearly as can be; fewer bins than images."""
+    """(K,) adaptive calibration error: the same over bins of equally many images, as nearly as can be.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> bool((adaptive_calibration_error(dx.load_run("demo").record("test")) < 0.05).all())
+        True
+    """
     _check(bins)
     errors = []
     for k in range(record.n_exits):
@@ -38,36 +49,69 @@ def adaptive_calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArra
 
 
 def expected_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error of single answers: (B,) confidences, (B,) whether right. See `calibration_error`."""
+    """Expected calibration error of (B,) confidences and (B,) bool, whether each is correct. See `calibration_error`.
+
+    Example:
+        >>> round(expected_error([0.9, 0.9, 0.6, 0.6], [True, True, True, False]), 2)
+        0.1
+    """
     confidence = np.asarray(confidence)
     return _gap(confidence, np.asarray(correct), _wide_bins(confidence, bins), bins)
 
 
 def brier_score(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(K,) mean Σ_c (p_c − [c = label])², from 0 to 2; raises ValueError without logits."""
+    """(K,) mean Σ_c (p_c − [c = label])², from 0 to 2; raises ValueError without logits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> bool((brier_score(dx.load_run("demo").record("val")) < 0.2).all())
+        True
+    """
     errors = probabilities(record, temperatures)
     errors[np.arange(record.n_images), :, record.labels] -= 1
     return np.asarray((errors**2).sum(axis=2).mean(axis=0))
 
 
 def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(K,) mean −ln p_label, nats; raises ValueError without logits."""
+    """(K,) mean −ln p_label, nats; raises ValueError without logits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.fitting import fit_temperatures
+        >>> val = dx.load_run("demo").record("val")
+        >>> fitted = negative_log_likelihood(val, fit_temperatures(val))
+        >>> bool((fitted < negative_log_likelihood(val)).all())
+        True
+    """
     own = probabilities(record, temperatures)[np.arange(record.n_images), :, record.labels]
     return np.asarray(-np.log(np.maximum(own, 1e-300)).mean(axis=0))
 
 
 def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(B, K, C) softmax of the record's logits at K temperatures (1 if none); raises ValueError without logits."""
+    """(B, K, C) softmax of the record's logits at K temperatures (1 if none); raises ValueError without logits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> found = probabilities(dx.load_run("demo").record("val").subset(range(4)))
+        >>> found.shape, bool(np.allclose(found.sum(axis=2), 1))
+        ((4, 6, 10), True)
+    """
     z = checked_logits(record) / np.asarray(temperatures or [1.0] * record.n_exits)[:, None]
     return np.asarray(softmax(z, axis=2))
 
 
 def reliability_table(record: ExitRecord, bins: int = 15) -> pd.DataFrame:
-    """How right each exit is where it is how sure.
+    """Reliability table: accuracy over confidence, per exit and bin.
 
     Returns:
         A row per exit and bin that holds images: ``exit`` (counted from 1), ``low``, ``high`` (edges of the bin),
         ``images``, ``confidence`` and ``accuracy`` (means in the bin).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> table = reliability_table(dx.load_run("demo").record("val"), bins=10)
+        >>> int(table[table["exit"] == 1]["images"].sum())
+        5000
     """
     which, rows = _wide_bins(record.confidence, bins), []
     for k in range(record.n_exits):
@@ -81,11 +125,17 @@ def reliability_table(record: ExitRecord, bins: int = 15) -> pd.DataFrame:
 
 
 def calibration_table(record: ExitRecord, temperatures: Sequence[float]) -> pd.DataFrame:
-    """Every exit before and after its temperature, on a record that need not be the one they were fitted on.
+    """Calibration of every exit before and after its temperature, on any record with logits.
 
     Returns:
         Two rows per exit: ``exit`` (counted from 1), ``when`` (before, after), ``temperature``, ``accuracy``,
         ``confidence`` (means), ``ece``, ``adaptive_ece``, ``brier``, ``nll``.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> val = dx.load_run("demo").record("val")
+        >>> calibration_table(val, [2.0] * val.n_exits)["when"].value_counts().to_dict()
+        {'before': 6, 'after': 6}
     """
     tables = []
     for when, values in (("before", [1.0] * record.n_exits), ("after", list(temperatures))):

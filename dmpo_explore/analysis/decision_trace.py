@@ -28,6 +28,12 @@ class DecisionTrace:
         values: (K−1,) float64, compared at every exit but the last, whether the image gets there or not.
         thresholds: (K−1,) float64, what they are compared with.
         reached: (K−1,) bool, whether it would exit there if it got there.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> policy = dx.POLICIES["confidence"]((0.9,))
+        >>> DecisionTrace(policy, 0, np.array([0.95]), np.array([0.9]), np.array([True])).sentence()
+        'Exits at exit 1: there its confidence of 95.0% reaches the threshold of 90.0%.'
     """
 
     policy: Policy

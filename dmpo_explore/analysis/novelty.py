@@ -33,6 +33,12 @@ class NoveltyDetector:
         by: ``logits``: all of them, centred, each exit in units of its own spread. ``scores``, where the record keeps
             no logits: each exit's confidence at the place of its predicted class, 0 elsewhere.
         points: (B, K·C) float32, or (B, K) confidences. predictions: (B, K). scale: (K,) spreads of the exits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> val = dx.load_run("demo").record("val")
+        >>> novelty_detector(val).distances(val.subset([0])).shape
+        (5000,)
     """
 
     by: str

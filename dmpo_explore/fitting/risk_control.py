@@ -23,13 +23,27 @@ from ..utils.typing import Array
 
 
 def too_early(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
-    """(B,) early-exit error: incorrect where the last exit is correct."""
+    """(B,) early-exit error: incorrect where the last exit is correct.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> int(too_early(record, np.full(record.n_images, record.n_exits - 1)).sum())  # all at the last exit
+        0
+    """
     right = record.correct
     return np.asarray(right[:, -1] & ~at_exits(right, exits))
 
 
 def disagreement(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
-    """(B,) another prediction than the last exit's; no labels are needed."""
+    """(B,) another prediction than the last exit's; no labels are needed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> int(disagreement(record, np.full(record.n_images, record.n_exits - 1)).sum())  # all at the last exit
+        0
+    """
     return np.asarray(at_exits(record.prediction, exits) != record.prediction[:, -1])
 
 
@@ -48,6 +62,10 @@ class Certificate:
         certified: whether a threshold at which some image exits early was certified.
         risk: on the calibration images at ``threshold``. p_value: of "the risk exceeds ε" there.
         images: n. tested: thresholds that were tested.
+
+    Example:
+        >>> Certificate(0.9, certified=True, risk=0.005, p_value=0.01, images=5000, tested=300).certified
+        True
     """
 
     threshold: float

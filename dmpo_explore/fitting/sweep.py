@@ -24,6 +24,12 @@ class Sweep:
     Args:
         thresholds: (G,). exit_counts: (G, K) int64, images that exit at each exit. correct: (G,) int64, correct
             predictions. flops_fraction: (G,) mean realised FLOPs relative to ``reference_flops``, rising.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> swept = sweep(dx.load_run("demo").record("val"), "confidence")
+        >>> bool((np.diff(swept.flops_fraction) > 0).all())
+        True
     """
 
     thresholds: Array
@@ -58,6 +64,13 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
 
 
 def realised_flops(counts: Any, record: ExitRecord) -> Array:
-    """Mean FLOPs fraction (...,) when ``counts`` (..., K) images exit at each exit."""
+    """Mean FLOPs fraction (...,) when ``counts`` (..., K) images exit at each exit.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> bool(realised_flops([5000, 0, 0, 0, 0, 0], record) == record.flops_fraction[0])
+        True
+    """
     counts = np.asarray(counts)
     return np.asarray((counts * record.flops_fraction).sum(axis=-1) / counts.sum(axis=-1))

@@ -24,7 +24,12 @@ State = tuple[Any, ...]
 
 
 class Comparison(NamedTuple):
-    """What a policy compares for one image at one exit: the value, the threshold, and whether the image exits."""
+    """What a policy compares for one image at one exit: the value, the threshold, and whether the image exits.
+
+    Example:
+        >>> Comparison(0.93, 0.9, True).exits
+        True
+    """
 
     value: float
     threshold: float

@@ -20,6 +20,13 @@ class Candidates:
 
     Args:
         thresholds: (G,). exit_counts: (G, K) int64, images that exit at each exit. correct: (G,) int64.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> found = dx.POLICIES["fixed"]((1,)).candidates(record)
+        >>> found.thresholds.tolist(), found.exit_counts[0].tolist()
+        ([1, 2, 3, 4, 5, 6], [5000, 0, 0, 0, 0, 0])
     """
 
     thresholds: Array

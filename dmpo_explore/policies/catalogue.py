@@ -39,7 +39,12 @@ _KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned")
 
 
 def policy_from_dict(values: Any, where: str = "policy") -> Policy:
-    """Read `Policy.to_dict`'s values; raises ValueError naming ``where`` and what is wrong."""
+    """Read `Policy.to_dict`'s values; raises ValueError naming ``where`` and what is wrong.
+
+    Example:
+        >>> policy_from_dict({"policy": "confidence", "thresholds": [0.9]}).thresholds
+        (0.9,)
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a JSON object, not {type(values).__name__}")
     for key in values:
@@ -56,17 +61,41 @@ def policy_from_dict(values: Any, where: str = "policy") -> Policy:
 
 
 def load_policy(path: str | Path) -> Policy:
-    """Read a saved policy; FileNotFoundError or ValueError naming the file."""
+    """Read a saved policy; FileNotFoundError or ValueError naming the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ConfidencePolicy((0.9,)).save(Path(folder) / "policy.json")
+        ...     load_policy(Path(folder) / "policy.json").name
+        'confidence'
+    """
     return policy_from_dict(read_json(Path(path)), str(path))
 
 
 def write_policies(path: str | Path, policies: Mapping[str, Policy]) -> None:
-    """Write named policies as one JSON object."""
+    """Write named policies as one JSON object.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_policies(Path(folder) / "policies.json", {"mine": ConfidencePolicy((0.9,))})
+        ...     list(read_policies(Path(folder) / "policies.json"))
+        ['mine']
+    """
     write_json(Path(path), {name: policy.to_dict() for name, policy in policies.items()})
 
 
 def read_policies(path: str | Path) -> dict[str, Policy]:
-    """Read `write_policies`'s file; FileNotFoundError or ValueError naming the file and the entry."""
+    """Read `write_policies`'s file; FileNotFoundError or ValueError naming the file and the entry.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_policies(Path(folder) / "policies.json", {"mine": ConfidencePolicy((0.9,))})
+        ...     read_policies(Path(folder) / "policies.json")["mine"].thresholds
+        (0.9,)
+    """
     values = read_json(Path(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, not {type(values).__name__}")

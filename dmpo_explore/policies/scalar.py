@@ -71,7 +71,13 @@ class ScorePolicy(Policy):
 
 
 class CountPolicy(Policy):
-    """Base of policies that count: the threshold is a whole number from `threshold_all` on."""
+    """Base of policies that count: the threshold is a whole number from `threshold_all` on.
+
+    Example:
+        >>> from dmpo_explore.policies import PatiencePolicy
+        >>> PatiencePolicy.settings(4), PatiencePolicy((2.0,)).thresholds
+        ([0, 1, 2, 3], (2,))
+    """
 
     threshold_none = NEVER
     unit = ""

@@ -1,7 +1,7 @@
 """Logits → prediction, confidence, entropy, margin; one implementation for numpy and torch.
 
 In: logits (..., C) of any float type, on any device. Out: arrays (...,) of the same library and device.
-Confidence (the largest softmax value) is what the authors' release leaves by; entropy and margin are the usual
+Confidence (the largest softmax value) is the score of the authors' release; entropy and margin are the usual
 alternatives (BranchyNet, Teerapittayanon et al. 2016; best versus second best).
 """
 
@@ -30,6 +30,12 @@ def scores(logits: Any, reads: Sequence[str] = SCORES) -> dict[str, Any]:
 
     Raises:
         ValueError: unknown score (the valid ones are listed) or logits without classes.
+
+    Example:
+        >>> import numpy as np
+        >>> found = scores(np.log([[0.7, 0.2, 0.1]]))
+        >>> found["prediction"].tolist(), [round(float(found[name][0]), 2) for name in ("confidence", "margin")]
+        ([0], [0.7, 0.5])
     """
     for name in reads:
         if name not in SCORES:
@@ -61,6 +67,11 @@ def tempered(logits: Any, temperature: float) -> Any:
 
     Raises:
         ValueError: a temperature that is not a positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> tempered(np.array([[4.0, 2.0]]), 2.0).tolist()
+        [[2.0, 1.0]]
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature={temperature!r} must be a positive number")
