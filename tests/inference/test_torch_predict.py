@@ -36,6 +36,7 @@ def files(run: Run, tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.filterwarnings("ignore:this policy is fitted on a test record")  # exits are compared, nothing is claimed
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_files_do_as_the_record_says(run: Run, files: list[Path], batch_size: int) -> None:
     record = run.record("test").subset(slice(0, 20))
