@@ -1,6 +1,6 @@
-"""How quick the app is: dragging, letting go, starting, many readers at once. Drives Chromium, prints a table.
+"""Latency of the app: dragging and releasing the slider, server start, concurrent sessions. Drives Chromium.
 
-In: made-up runs of 10,000 images × 4 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
+In: synthetic runs of 10,000 images × 4 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
 
     scripts/bench app                      # everything, about seven minutes
     scripts/bench app --part drag          # one part: drag, release, start, sessions or clients; may be repeated
@@ -10,16 +10,16 @@ What is measured, and where:
 
 - drag: the pointer holds the thumb and moves for two seconds. Messages that the browser sends meanwhile, and tasks of
   its main thread above 50 ms (the performance timeline's long tasks).
-- release: from the key's release to the frame after the last change on the page, pictures' HTML included, once
+- release: from the key's release to the frame after the last change on the page, images' HTML included, once
   everything shows the new threshold.
 - start: from starting the server's process to the first heading, and until everything is drawn; the files are in the
   system's cache (the first of the starts is not counted).
 - sessions: all pages are opened; then every session moves its slider, waits until all is repainted, pauses half a
-  second to a second and a half, and so on. Browser and server share the machine, so the table says who used it:
+  second to a second and a half, and so on. Browser and server share the machine, so the table splits CPU time:
   milliseconds of CPU for a move, of the server's scripts and event loop, of the browser's pages, drawing and the rest
   (main threads' scripts, style and layout once more by themselves, waiting for a core included), of measuring and of
   other programs; and how much was idle.
-- clients: the same readers without browsers, over the websocket: what the server alone takes to answer.
+- clients: the same sessions without browsers, over the websocket: the server's own response time.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import dmpo_explore as dx
 from _app.clients import clients
 from _app.page import READY, instrument, opened
 from _app.server import PATIENCE, Server, chromium, new_page, serve
 from _app.sessions import quantiles, sessions
-from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.images import load_images
-from dmpo_explore.policies.scores import scores
-from dmpo_explore.records.record import ExitRecord, RecordMeta
+from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results" / "app.json"
 SIZES = {"10,000 × 4": (10_000, 4, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
-LIMITS = {  # what is promised: figure → at most
+LIMITS = {  # figure → at most
     "drag, messages": 0,
     "drag, long tasks": 0,
     "release 10,000 × 4, p95 ms": 300,
@@ -65,16 +63,16 @@ LIMITS = {  # what is promised: figure → at most
 }
 
 
-# -- runs to look at --
+# -- synthetic runs --
 
 
 def make_run(root: Path, images: int, n_exits: int, split: str) -> str:
-    """A made-up run on Fashion-MNIST's pictures where they are here, else without pictures; its name."""
+    """Write a synthetic run, on Fashion-MNIST's images where they are present, else without images; its name."""
     rng = np.random.default_rng(0)
     name = f"made-up-{images}x{n_exits}"
     try:
-        pictures = load_images("fashion-mnist", split)
-        labels, indices, classes = pictures.labels[:images], pictures.indices[:images], tuple(pictures.class_names)
+        found = dx.load_images("fashion-mnist", split)
+        labels, indices, classes = found.labels[:images], found.indices[:images], tuple(found.class_names)
     except (OSError, ValueError):
         labels, indices, classes = rng.integers(10, size=images), np.arange(images), tuple("0123456789")
     for part, truth, where in ((split, labels, indices), ("val", rng.integers(10, size=5000), None)):
@@ -83,9 +81,9 @@ def make_run(root: Path, images: int, n_exits: int, split: str) -> str:
         logits[np.arange(len(truth)), :, truth] += strength
         flops = tuple(float(k) for k in range(1, n_exits + 1))
         meta = RecordMeta("fashion-mnist", part, classes, tuple(range(1, n_exits + 1)), flops, float(n_exits), where)
-        record = ExitRecord(labels=np.asarray(truth, np.int64), **scores(logits), meta=meta)
+        record = dx.ExitRecord(labels=np.asarray(truth, np.int64), **dx.policies.scores(logits), meta=meta)
         record.save(root / name / "records" / part)
-    write_text(root / name / "config.json", Config(data=DataConfig("fashion-mnist")).to_json())
+    write_text(root / name / "config.json", dx.Config(data=dx.DataConfig("fashion-mnist")).to_json())
     return name
 
 
@@ -99,7 +97,7 @@ def path_of(size: str) -> str:
 
 
 def drag(browser: Browser, server: Server, seconds: float) -> dict[str, Any]:
-    """Hold the thumb and move."""
+    """Drag: hold the slider's thumb and move it."""
     sent: list[float] = []
     page = new_page(browser)
     page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(time.perf_counter())))
@@ -130,7 +128,7 @@ def drag(browser: Browser, server: Server, seconds: float) -> dict[str, Any]:
 
 
 def release(browser: Browser, server: Server, size: str, moves: int) -> dict[str, Any]:
-    """Move by a key, let go, wait until everything is repainted."""
+    """Release: move the slider by a key and wait until everything is repainted."""
     laps = []
     with opened(browser, server, path_of(size)) as page:
         thumb = page.get_by_role("slider", name="Threshold")
@@ -143,7 +141,7 @@ def release(browser: Browser, server: Server, size: str, moves: int) -> dict[str
 
 
 def start(browser: Browser, runs: Path, times: int) -> dict[str, Any]:
-    """Start the server, open the page at once."""
+    """Start the server and open the page at once."""
     first, whole = [], []
     for _ in range(times + 1):
         page = new_page(browser)
@@ -161,12 +159,12 @@ def start(browser: Browser, runs: Path, times: int) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> list[str]:
-    """Figures, what is promised, and whether it is kept, as the lines of a Markdown table."""
+    """Figures, their limits, and whether these are met, as the lines of a Markdown table."""
     rows = [("figure", "measured", "at most", "")]
     for name, value in figures.items():
         limit = LIMITS.get(name)
-        kept = "" if limit is None else "kept" if value <= limit else "NOT KEPT"
-        rows.append((name, f"{value:.4g}", "" if limit is None else f"{limit:g}", kept))
+        met = "" if limit is None else "met" if value <= limit else "NOT MET"
+        rows.append((name, f"{value:.4g}", "" if limit is None else f"{limit:g}", met))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
     return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
@@ -181,14 +179,14 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
             make_run(runs, images, n_exits, split)
         if "start" in parts:
             figures |= start(browser, runs, 3 if moves > 10 else 1)
-        readers = [path_of([*SIZES][i % len(SIZES)]) for i in range(number)]
+        paths = [path_of([*SIZES][i % len(SIZES)]) for i in range(number)]
         if set(parts) - {"start"}:
             with serve(runs) as server:
                 steps: dict[str, Callable[[], dict[str, Any]]] = {
                     "drag": lambda: drag(browser, server, 2.0),
                     **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
-                    "sessions": lambda: sessions(browser, server, readers, seconds),
-                    "clients": lambda: clients(server, readers, seconds),
+                    "sessions": lambda: sessions(browser, server, paths, seconds),
+                    "clients": lambda: clients(server, paths, seconds),
                 }
                 for name, step in steps.items():
                     if name.split()[0] in parts:
@@ -198,6 +196,7 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
 
 
 def main() -> None:
+    """Measure the parts, print the table and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     known = ("drag", "release", "start", "sessions", "clients")
     parser.add_argument("--part", action="append", choices=known, help="only this part; may be repeated")

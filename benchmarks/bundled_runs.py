@@ -1,8 +1,8 @@
-"""Make the bundled runs of the ViT: `scripts/bench bundled_runs`, alone, then `scripts/bench study shipped`.
+"""Train, round and record the bundled ViT runs. `scripts/bench bundled_runs` first, then `scripts/bench study shipped`.
 
-In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/assets/runs/NAME`` for each of `grids.SHIPPED`. What a run
-learned is rounded to float16, half the bytes, before it is recorded: its records are of the weights that everybody has.
-A training that was stopped goes on behind its last epoch; a run that is bundled already is left alone.
+In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/assets/runs/NAME`` for each of `_study.grids.SHIPPED`. Trained
+weights are rounded to float16, half the bytes, before recording, so that records are of the weights that are shipped.
+An interrupted training resumes after its last epoch; a run that is bundled already is kept.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from tqdm import tqdm
 import dmpo_explore as dx
 from _study.grids import GRIDS, SHIPPED, change
 from _study.run import Progress, bundled, train
-from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.torch_weights import save_weights
-from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.utils.files import atomic_folder
 
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it
 
 
 def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Progress) -> Path:
-    """Train (or go on), round, record and copy one run; its folder in ``target``."""
+    """Train (or resume), round, record and copy one run; its folder in ``target``."""
     run = train(root / name, config, progress, None, "cpu")
     halve(run)
     for split in ("val", "test"):
@@ -46,14 +43,15 @@ def halve(run: dx.Run) -> None:
     Raises:
         ValueError: a weight is too large for float16.
     """
-    best = read_checkpoint(run.path / "checkpoint.pt")["best"]
+    best = dx.training.read_checkpoint(run.path / "checkpoint.pt")["best"]
     state = {key: value.to(torch.float16) for key, value in best.items()}
     if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"run {run.name!r}: {wrong[0]} does not fit into float16")
-    save_weights(run.path, state, run.config.model, run.class_names)
+    dx.runs.save_weights(run.path, state, run.config.model, run.class_names)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Make every bundled run that is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
     options = parser.parse_args(arguments)
@@ -62,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, arm in bar:
             config = change(GRIDS["shipped"][arm], seed=0)
             if bundled(config) is None:
-                bundle(name, config, options.root, BUNDLED_RUNS, bar.set_postfix_str)
+                bundle(name, config, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Is each exit as sure as it is right, before and after its temperature? `scripts/bench calibration [RUN]`
+"""Calibration error of every exit before and after temperature scaling. `scripts/bench calibration [RUN]`
 
 In: a run whose val and test records have logits. Out: ``benchmarks/results/calibration.csv``, ``calibration.png`` and
 the table on stdout. Temperatures are fitted on val, everything else is read on test.
@@ -13,9 +13,6 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.analysis.calibration import calibration_table, reliability_table
-from dmpo_explore.figures.reliability import reliability_figure
-from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 
 
 def as_markdown(table: pd.DataFrame) -> list[str]:
@@ -34,12 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", nargs="?", default="demo")
     run = dx.load_run(parser.parse_args(arguments).run)
-    test, temperatures = run.record("test"), fit_temperatures(run.record("val"))
-    table = calibration_table(test, temperatures)
+    test, temperatures = run.record("test"), dx.fitting.fit_temperatures(run.record("val"))
+    table = dx.analysis.calibration_table(test, temperatures)
     write_table("calibration", table, RESULTS)
     print("\n".join(as_markdown(table)))
-    seen = {"before": test, "after its temperature": tempered_record(test, temperatures)}
-    figure = reliability_figure({name: reliability_table(record) for name, record in seen.items()})
+    records = {"before": test, "after its temperature": dx.fitting.tempered_record(test, temperatures)}
+    figure = dx.figures.reliability_figure(
+        {name: dx.analysis.reliability_table(record) for name, record in records.items()}
+    )
     write_figure("calibration", figure, 1000, 650, RESULTS)  # last: it needs a browser, the rest does not
     return 0
 

@@ -1,15 +1,15 @@
-"""How quick One image is, from a server that has just started: answers, a picture of one's own, integrated gradients.
+"""Latency of the page One image on a fresh server: predictions, an uploaded image, integrated gradients.
 
 In: the bundled run `demo` and its fetched backbone. Out: a table, and benchmarks/results/image.json. Drives Chromium.
 
     scripts/bench image               # three fresh servers, about two minutes
     scripts/bench image --quick       # one
 
-What is measured, from the click or the opening of the address to the frame in which it is there:
+What is measured, from the click or the opening of the address to the frame that shows it:
 
-- recorded: the answers about an image of the record (asks no model); then what the model sees (imports torch).
-- sent: the answers about a picture that is sent 3 s after the page is there; it loads the model meanwhile.
-- maps: integrated gradients of all exits with 64 steps or more, nothing kept from before, and how often the bar moved.
+- recorded: the predictions for an image of the record (without a model); then the model's input (imports torch).
+- sent: the predictions for an image uploaded 3 s after the page is drawn; the page loads the model meanwhile.
+- maps: integrated gradients of all exits with 64 steps or more, nothing cached, and how often the progress bar moved.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ BARS = """() => {
 
 
 def once(row: int) -> dict[str, float]:
-    """One fresh server: seconds, and moves of the progress bar."""
+    """Measure on one fresh server: seconds, and moves of the progress bar."""
     found: dict[str, float] = {}
-    picture = io.BytesIO()
+    upload = io.BytesIO()
     pixels = np.random.default_rng(row).integers(0, 256, (60, 60, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(picture, "PNG")
+    Image.fromarray(pixels).save(upload, "PNG")
     with serve() as server, chromium() as browser:
         page = new_page(browser)
         start = time.perf_counter()
@@ -64,9 +64,9 @@ def once(row: int) -> dict[str, float]:
         page = new_page(browser)
         page.goto(f"{server.address}image?run=demo&source=file")
         page.wait_for_selector("input[type=file]", state="attached", timeout=1000 * PATIENCE)
-        time.sleep(3)  # nobody finds a file sooner
+        time.sleep(3)  # at least the time to choose a file
         start = time.perf_counter()
-        file = {"name": "noise.png", "mimeType": "image/png", "buffer": picture.getvalue()}
+        file = {"name": "noise.png", "mimeType": "image/png", "buffer": upload.getvalue()}
         page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
         page.wait_for_selector(".dx-why", timeout=1000 * PATIENCE)
         found["sent, answers s"] = time.perf_counter() - start
@@ -74,6 +74,7 @@ def once(row: int) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure in several rounds, print the table and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one server, nothing is written")
     options = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Novelty scores: how often images of other kinds, and test images, are flagged as unlike val. `scripts/bench novelty`
+"""Novelty detection: share of images of other kinds, and of test images, flagged as unlike val. `scripts/bench novelty`
 
 In: runs (default: the bundled `demo` and `demo-cnn`) and their fetched backbones. Out: a table, and
-benchmarks/results/novelty.csv: of each kind, the share of pictures that the page would call unlike the training data
-(`NoveltyDetector.score` of at least 99 %), by logits where the record keeps them and by scores.
+benchmarks/results/novelty.csv: of each kind, the share of images that the app flags as novel (`NoveltyDetector.score`
+of at least 99 %), by logits where the record keeps them and by scores.
 
     scripts/bench novelty                      # a few minutes on two cores
-    scripts/bench novelty --images 50 demo     # fewer pictures, one run
+    scripts/bench novelty --images 50 demo     # fewer images, one run
 """
 
 from __future__ import annotations
@@ -22,26 +22,24 @@ import torch
 from sklearn.datasets import load_digits, load_sample_images
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.novelty import novelty_detector
-from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "novelty.csv"
-UNUSUAL = 0.99  # as on the page
-Picture = npt.NDArray[np.uint8]
+NOVEL = 0.99  # as in the app
+Pixels = npt.NDArray[np.uint8]
 
 
-def noise(rng: np.random.Generator) -> Picture:
+def noise(rng: np.random.Generator) -> Pixels:
     """Colour noise."""
     return rng.integers(0, 256, (28, 28, 3), dtype=np.uint8)
 
 
-def plain(rng: np.random.Generator) -> Picture:
+def plain(rng: np.random.Generator) -> Pixels:
     """One colour."""
     return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (28, 28, 3)).copy()
 
 
-def photograph(rng: np.random.Generator) -> Picture:
+def photograph(rng: np.random.Generator) -> Pixels:
     """A piece of one of scikit-learn's two photographs, 64 to 256 pixels wide."""
     photo = PHOTOS[rng.integers(len(PHOTOS))]
     side = int(rng.integers(64, 257))
@@ -49,29 +47,29 @@ def photograph(rng: np.random.Generator) -> Picture:
     return np.asarray(photo[y : y + side, x : x + side])
 
 
-def digit(rng: np.random.Generator) -> Picture:
+def digits_image(rng: np.random.Generator) -> Pixels:
     """One of scikit-learn's digits, light on dark as Fashion-MNIST."""
-    picture = DIGITS[rng.integers(len(DIGITS))]
-    return np.repeat((picture * 15.9).astype(np.uint8)[..., None], 3, axis=2)
+    digit = DIGITS[rng.integers(len(DIGITS))]
+    return np.repeat((digit * 15.9).astype(np.uint8)[..., None], 3, axis=2)
 
 
 PHOTOS, DIGITS = load_sample_images().images, load_digits().images
-KINDS: dict[str, Callable[[np.random.Generator], Picture]] = {
+KINDS: dict[str, Callable[[np.random.Generator], Pixels]] = {
     "noise": noise,
     "one colour": plain,
     "photographs": photograph,
-    "digits": digit,
+    "digits": digits_image,
 }
 
 
-def pictures(run: dx.Run, count: int) -> Iterator[tuple[str, list[Picture]]]:
-    """Kind → pictures: test images, the same spoilt, and strangers."""
+def images_by_kind(run: dx.Run, count: int) -> Iterator[tuple[str, list[Pixels]]]:
+    """Kind → images: of test, the same corrupted, and images of other data."""
     rng = np.random.default_rng(0)
     of_test = run.image_set("test")
     known = [of_test[int(row)] for row in rng.choice(len(of_test), count, replace=False)]
     yield "test images", known
-    yield "test images, inverted", [255 - picture for picture in known]
-    yield "test images, upside down", [picture[::-1].copy() for picture in known]
+    yield "test images, inverted", [255 - image for image in known]
+    yield "test images, upside down", [image[::-1].copy() for image in known]
     for name, kind in KINDS.items():
         yield name, [kind(rng) for _ in range(count)]
 
@@ -80,10 +78,10 @@ def measure(name: str, count: int) -> Iterator[dict[str, object]]:
     """A row for every kind and way of comparing."""
     run = dx.load_run(name)
     model, val = run.model(), run.record("val")
-    detectors = [novelty_detector(val), novelty_detector(val, logits=False)]
-    transform = make_transform(model.preprocess)
-    for kind, some in pictures(run, count):
-        batch = torch.stack([transform(picture) for picture in some])
+    detectors = [dx.analysis.novelty_detector(val), dx.analysis.novelty_detector(val, logits=False)]
+    transform = dx.data.make_transform(model.preprocess)
+    for kind, some in images_by_kind(run, count):
+        batch = torch.stack([transform(image) for image in some])
         labels = np.zeros(len(some), np.int64)
         seen = dx.record_split(model, [(batch, labels)], replace(val.meta, indices=None))
         for known in {each.by: each for each in detectors}.values():
@@ -91,14 +89,15 @@ def measure(name: str, count: int) -> Iterator[dict[str, object]]:
             yield {
                 "run": name,
                 "by": known.by,
-                "pictures": kind,
+                "kind": kind,
                 "count": len(some),
-                "called unlike": float(np.mean(shares >= UNUSUAL)),
-                "median share": float(np.median(shares)),
+                "flagged": float(np.mean(shares >= NOVEL)),
+                "median score": float(np.median(shares)),
             }
 
 
 def main() -> None:
+    """Measure every run, print the table and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="*", default=["demo", "demo-cnn"])
     parser.add_argument("--images", type=int, default=200, help="of each kind")

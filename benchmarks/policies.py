@@ -1,9 +1,9 @@
-"""Which policy beats one global confidence threshold? `scripts/bench policies [RUN …]`
+"""Gain of every exit policy over one confidence threshold at equal compute. `scripts/bench policies [RUN …]`
 
 In: runs with val and test records. Out: ``benchmarks/results/policies.csv``, ``policies.png`` and, also on stdout, the
 verdict as ``policies.md``. Every policy is fitted on a resample of val (drawn with replacement) for every budget and
-judged on a resample of test, against the confidence threshold at the compute that the policy really spent there, read
-off the curve of the same resample. 20 such pairs give a mean and, as the resamples carry the sampling error of val and
+judged on a resample of test, against the confidence threshold at the compute that the policy used there, read off
+the curve of the same resample. 20 such pairs give a mean and, as the resamples carry the sampling error of val and
 of test, a 95 % interval from their spread (Student's t). ``val`` rows, for choices that must not look at test: the same
 with val cut into halves, one to fit on and one to judge.
 
@@ -25,10 +25,6 @@ from scipy.stats import t as student
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.figures.reliability import policy_gain_figure
-from dmpo_explore.fitting.fit import cross_validated_gain
-from dmpo_explore.fitting.sweep import sweep
-from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_text
 
@@ -38,7 +34,7 @@ RESAMPLES = 20
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "confidence, per exit": (REFERENCE, {"per_exit": True}),
     "confidence, calibrated": (REFERENCE, {"temperatures": "fit"}),
-    **{name: (name, {}) for name, kind in POLICIES.items() if kind.deployable and name != REFERENCE},
+    **{name: (name, {}) for name, kind in dx.POLICIES.items() if kind.deployable and name != REFERENCE},
     "gate, per exit": ("gate", {"per_exit": True}),
 }
 
@@ -60,7 +56,7 @@ def gains(run: dx.Run, judged: str, resamples: int = RESAMPLES) -> pd.DataFrame:
     """A row per resample, arm and budget: accuracy, compute, and the gain at equal compute."""
     rows = []
     for seed, (fitted_on, held_out) in enumerate(pairs(run, judged, resamples)):
-        curve = sweep(held_out, REFERENCE)
+        curve = dx.fitting.sweep(held_out, REFERENCE)
         for arm, (name, how) in ARMS.items():
             if "temperatures" in how and fitted_on.logits is None:
                 continue
@@ -98,7 +94,7 @@ def verdict(table: pd.DataFrame) -> list[str]:
 
 
 def vectors(runs: list[str]) -> list[str]:
-    """What thresholds per exit gain on images that were not fitted on, and how long a large fit takes."""
+    """Cross-validated gain of a threshold per exit, and the time of a large fit, as Markdown."""
     lines = [
         "| run | policy | budget | single | per exit | gain at equal compute (points) |",
         "|---|---|---|---|---|---|",
@@ -106,7 +102,7 @@ def vectors(runs: list[str]) -> list[str]:
     for run in map(dx.load_run, runs):
         for name in (REFERENCE, "gate"):
             for budget in BUDGETS:
-                r = cross_validated_gain(run.record("val"), name, flops=budget)
+                r = dx.fitting.cross_validated_gain(run.record("val"), name, flops=budget)
                 single = f"{100 * r['single']:.2f} % at {100 * r['single_flops']:.1f} %"
                 vector = f"{100 * r['vector']:.2f} % at {100 * r['vector_flops']:.1f} %"
                 lines.append(
@@ -119,14 +115,14 @@ def vectors(runs: list[str]) -> list[str]:
 
 
 def large_record(images: int = 50_000, n_exits: int = 12) -> dx.ExitRecord:
-    """Made-up scores: surer and more often right with every exit."""
+    """A synthetic record: confidence and accuracy rise with the exit."""
     rng = np.random.default_rng(0)
     chance = np.clip(rng.beta(4, 2, size=(images, 1)) + np.linspace(-0.1, 0.1, n_exits), 0.1, 0.999)
     confidence = np.clip(chance + rng.normal(0, 0.1, chance.shape), 0.1, 1).astype(np.float32)
     labels = np.zeros(images, np.int64)
     prediction = (rng.random(chance.shape) > chance).astype(np.int32)
     flops = tuple(float(k) for k in range(1, n_exits + 1))
-    meta = RecordMeta("made-up", "val", tuple("abcdefghij"), tuple(range(1, n_exits + 1)), flops, float(n_exits))
+    meta = RecordMeta("synthetic", "val", tuple("abcdefghij"), tuple(range(1, n_exits + 1)), flops, float(n_exits))
     return dx.ExitRecord(labels, prediction, confidence, 1 - confidence, confidence, meta)
 
 
@@ -136,18 +132,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", default=["demo", "demo-naive"])
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--vectors", action="store_true")
-    asked = parser.parse_args(arguments)
-    if asked.vectors:
-        print("\n".join(vectors(asked.runs)))
+    options = parser.parse_args(arguments)
+    if options.vectors:
+        print("\n".join(vectors(options.runs)))
         return 0
-    parts = [gains(dx.load_run(run), judged, asked.resamples) for run in asked.runs for judged in ("val", "test")]
+    parts = [gains(dx.load_run(run), judged, options.resamples) for run in options.runs for judged in ("val", "test")]
     table = intervals(pd.concat(parts, ignore_index=True))
     write_table("policies", table, RESULTS)
     text = "\n".join(verdict(table))
     write_text(RESULTS / "policies.md", f"Made by `scripts/bench policies`.\n\n{text}\n")
     print(text)
-    first = table[(table["run"] == asked.runs[0]) & (table["judged"] == "test")]
-    write_figure("policies", policy_gain_figure(first), 1200, 420, RESULTS)  # last: it needs a browser
+    first = table[(table["run"] == options.runs[0]) & (table["judged"] == "test")]
+    write_figure("policies", dx.figures.policy_gain_figure(first), 1200, 420, RESULTS)  # last: it needs a browser
     return 0
 
 

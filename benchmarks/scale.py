@@ -1,7 +1,7 @@
-"""How large may a record be? `scripts/bench scale [--write]`
+"""Time and memory of records by number of images and exits. `scripts/bench scale [--write]`
 
-In: nothing; records of 1,000 to 1,000,000 made-up images at 4 to 24 exits are written to a temporary folder. Out: a
-table of seconds to open one, to fit a policy, to draw the trade-off, and to answer one moved threshold, with the peak
+In: nothing; synthetic records of 1,000 to 1,000,000 images at 4 to 24 exits are written to a temporary folder. Out: a
+table of seconds to open one, to fit a policy, to compute the trade-off, and to apply one threshold, with the peak
 resident memory of the fresh process that did it; with ``--write`` ``benchmarks/results/scale.json``. No torch.
 """
 
@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.tables import markdown
-from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_json
 
@@ -32,18 +30,18 @@ AIMS = {(1_000_000, 12): {"trade_off_s": 2.0, "peak_mib": 1024.0}, (50_000, 12):
 STEPS = ("open_s", "fit_s", "trade_off_s", "threshold_s")
 
 
-def made_up(images: int, exits: int) -> dx.ExitRecord:
-    """Scores that rise with the exit; what they say is right about as often as they are sure."""
+def synthetic_record(images: int, exits: int) -> dx.ExitRecord:
+    """A synthetic record: scores rise with the exit, and accuracy is about the confidence."""
     rng = np.random.default_rng(0)
     labels = rng.integers(CLASSES, size=images)
     ease = rng.beta(2, 1, size=(images, 1)).astype(np.float32)
-    sure = np.linspace(0.5, 1, exits, dtype=np.float32) * ease
-    confidence = np.clip(sure + 0.1 * rng.random((images, exits), np.float32), 1 / CLASSES, 1).astype(np.float32)
-    right = rng.random((images, exits), np.float32) < confidence
-    prediction = np.where(right, labels[:, None], rng.integers(CLASSES, size=(images, exits))).astype(np.int32)
+    mean = np.linspace(0.5, 1, exits, dtype=np.float32) * ease
+    confidence = np.clip(mean + 0.1 * rng.random((images, exits), np.float32), 1 / CLASSES, 1).astype(np.float32)
+    correct = rng.random((images, exits), np.float32) < confidence
+    prediction = np.where(correct, labels[:, None], rng.integers(CLASSES, size=(images, exits))).astype(np.int32)
     rest = (1 - confidence).astype(np.float32)
     meta = RecordMeta(
-        data="made up",
+        data="synthetic",
         split="val",
         class_names=tuple(map(str, range(CLASSES))),
         exit_blocks=tuple(range(1, exits + 1)),
@@ -56,7 +54,7 @@ def made_up(images: int, exits: int) -> dx.ExitRecord:
 
 
 def seconds(function: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
-    """Median over the repeats, and what the function gave."""
+    """Median over the repeats, and the function's result."""
     times, found = [], None
     for _ in range(repeats):
         start = time.perf_counter()
@@ -67,15 +65,12 @@ def seconds(function: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
 
 def measure(path: Path) -> dict[str, float]:
     """The steps on one record, in this process."""
-    dx.fit_policy(made_up(200, 3), flops=0.9)  # imports and caches
+    dx.fit_policy(synthetic_record(200, 3), flops=0.9)  # imports and caches
     opened, record = seconds(lambda: dx.ExitRecord.load(path))
     fit, _ = seconds(lambda: dx.fit_policy(record, "confidence", flops=0.5))
     curve, _ = seconds(lambda: dx.trade_off(record, "confidence"))
 
-    def moved() -> Any:
-        return ConfidencePolicy((0.7,)).exits(record)
-
-    threshold, _ = seconds(moved, 11)
+    threshold, _ = seconds(lambda: dx.policies.ConfidencePolicy((0.7,)).exits(record), 11)
     return dict(zip(STEPS, (opened, fit, curve, threshold), strict=True)) | {"peak_mib": round(peak_mib())}
 
 
@@ -105,7 +100,7 @@ def measure_apart(images: int, exits: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows as Markdown; what misses an aim says so."""
+    """The rows as Markdown, with the aims that are met or missed."""
     cells = [["images", "exits", "open s", "fit s", "trade-off s", "one threshold ms", "peak MiB", "aims"]]
     for row in rows:
         aims = AIMS.get((row["images"], row["exits"]), {})
@@ -113,19 +108,20 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         verdict = "" if not aims else f"missed: {', '.join(missed)}" if missed else "met"
         times = [f"{row[name]:.3g}" for name in STEPS[:3]] + [f"{1000 * row['threshold_s']:.3g}"]
         cells.append([f"{row['images']:,}", str(row["exits"]), *times, f"{row['peak_mib']:,}", verdict])
-    return markdown(cells)
+    return dx.analysis.markdown(cells)
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Measure every size, print the table and, if told to, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
     parser.add_argument("--exits", nargs="+", type=int, default=list(EXITS))
     parser.add_argument("--write", action="store_true", help=f"keep the result as {RESULT.name}")
-    for told in ("--make", "--record"):  # what a fresh process is told
-        parser.add_argument(told, type=Path, help=argparse.SUPPRESS)
+    for flag in ("--make", "--record"):  # for a fresh process
+        parser.add_argument(flag, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.make:
-        made_up(options.images[0], options.exits[0]).save(options.make)
+        synthetic_record(options.images[0], options.exits[0]).save(options.make)
         return 0
     if options.record:
         print(json.dumps(measure(options.record)))

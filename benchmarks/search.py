@@ -1,17 +1,18 @@
-"""Does searching over whole trajectories pay? `scripts/bench search`, on trajectories that were recorded once.
+"""Hypervolume per training epoch of the search over trajectories, TPE and random search. `scripts/bench search`
 
+Searches are replayed on trajectories (learning curves, arXiv 2405.15303) that were recorded once.
 In: ``benchmarks/results/search-trajectories.csv``: every setting of a small grid, trained on digits, and the operating
 points of each epoch (`--record` makes it anew: about a quarter of an hour on one core). Out: ``search.csv``
 (hypervolume over epochs), ``search-paired.csv``, ``search.png`` and, also on stdout, the verdict as ``search.md``
 (`--page` writes that one alone, from the other two).
 
-Every way to search pays one epoch for one epoch and may repeat a setting. Hypervolume is given as a share of what all
+Every method pays for each epoch and may repeat a setting. Hypervolume is given as a share of what all
 epochs of the whole grid together reach. ``random`` and ``TPE`` train every trial to its end; TPE (optuna's, several
-objectives, as it comes) is told one point per trial: that of its last epoch with the largest hypervolume of its own.
+objectives, as it comes) receives one point per trial: that of its last epoch with the largest hypervolume of its own.
 ``last epoch`` counts only the points that last epochs offer, ``every epoch`` all of them: what differs between the two
 is the counting alone. ``trajectory`` is `dmpo_explore.search.propose` on every epoch, ``+ stopping`` also ends trials
 by `dmpo_explore.search.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
-A seed is of the search: that trainings with other seeds, or other images of val, might say otherwise is not in them.
+A seed is of the search: other training seeds or other val images are not covered.
 
 Changed after a look at replays (reported are seeds that were not looked at, though of the same table): stopping lost
 2.4 to 2.6 points after 180 epochs in two replays, seeds 0 to 19 and 100 to 119. So a trial must now fall short even
@@ -40,7 +41,6 @@ from tqdm import tqdm
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from _search.report import OURS, READ_AT, verdict
-from dmpo_explore.figures.search import hypervolume_figure
 from dmpo_explore.search.goal import Goal, operating_points
 from dmpo_explore.search.learning_curves import LearningCurve, can_extend
 from dmpo_explore.search.sampler import STARTUP, distributions, propose
@@ -221,11 +221,11 @@ def paired(shares: dict[str, npt.NDArray[np.float64]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["way", "against", "epochs", "difference", "low", "high"])
 
 
-# -- what it says --
+# -- the report --
 
 
 def page() -> str:
-    """The verdict on the committed numbers."""
+    """The report on the committed numbers."""
     curves, table = (pd.read_csv(RESULTS / f"{name}.csv") for name in ("search", "search-paired"))
     facts = (
         f"{math.prod(map(len, GRID.values()))} settings of a tiny ViT on digits, each trained once (training seed "
@@ -236,9 +236,9 @@ def page() -> str:
 
 
 def draw(curves: pd.DataFrame) -> None:
-    """What is still missing, over epochs."""
+    """Write the figure: missing hypervolume over epochs."""
     drawn = {str(name): missing(rows) for name, rows in curves.groupby("way", sort=False)}
-    figure = hypervolume_figure(drawn, "share of the best reachable hypervolume still missing")
+    figure = dx.figures.hypervolume_figure(drawn, "share of the best reachable hypervolume still missing")
     figure.update_yaxes(type="log", tickformat="~%", range=[-2.5, 0], dtick="D2")
     write_figure("search", figure, 1000, 520, RESULTS)
 
@@ -248,19 +248,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--record", action="store_true", help="train the grid and write the table, nothing else")
     parser.add_argument("--page", action="store_true", help="write search.md from the CSV files, nothing else")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if asked.record:
+    if options.record:
         print(write_table("search-trajectories", record_table(), RESULTS))
         return 0
-    if not asked.page:
+    if not options.page:
         shares = run_all(read_table(pd.read_csv(RESULTS / "search-trajectories.csv", keep_default_na=False)))
         write_table("search", mean_curves(shares), RESULTS)
         write_table("search-paired", paired(shares), RESULTS)
     text = page()
     write_text(RESULTS / "search.md", text)
     print(text)
-    if not asked.page:
+    if not options.page:
         draw(pd.read_csv(RESULTS / "search.csv"))  # last: it needs a browser
     return 0
 

@@ -3,11 +3,11 @@
 ``--gpu`` is the headline on an NVIDIA GPU (the grid ``gpu``), ``--seeds 1`` begins with one seed of
 every arm, ``--arms`` with some of the arms.
 
-In: a grid of `grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
-``benchmarks/results/study/GRID/RUN`` (`_study_run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
+In: a grid of `_study.grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
+``benchmarks/results/study/GRID/RUN`` (`_study.run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
 Workers (more processes, or more machines with one ``--storage``) share the grid through optuna's storage: a run is
-trained by one of them; where that one stops answering another goes on, from the last finished epoch if it sees the same
-``--root``. A run whose result folder is there is never made again, on any machine.
+trained by one of them; where that one stops responding another resumes it, from the last finished epoch if it has the
+same ``--root``. A run whose result folder is there is never made again, on any machine.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def open_queue(url: str, name: str, runs: Mapping[str, dx.Config], patience: int
     """The shared study; every run of the grid that is neither queued, nor being made, nor finished is queued.
 
     Args:
-        patience: seconds without a sign of life after which a worker's run is given to another.
+        patience: seconds without a heartbeat after which a worker's run is given to another.
     """
     study = optuna.create_study(storage=open_storage(url, patience), study_name=name, load_if_exists=True)
-    ended = (TrialState.FAIL, TrialState.PRUNED)  # interrupted, or left to another worker
+    ended = (TrialState.FAIL, TrialState.PRUNED)  # interrupted, or given to another worker
     queued = {t.user_attrs.get("run") for t in study.get_trials(deepcopy=False) if t.state not in ended}
     for run in runs:
         if run not in queued:
@@ -61,7 +61,7 @@ def work(study: optuna.Study, runs: Iterable[str], make: Callable[[str, Callable
     """Take runs from the queue and ``make`` them until it is empty.
 
     Args:
-        make: (run, what to tell of its progress) → any number of it.
+        make: (run, callback for progress texts) → any number of it.
     """
     names = set(runs)
     with tqdm(total=len(names), unit="run", disable=None, smoothing=0) as bar:
@@ -134,6 +134,7 @@ def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the grid, write its table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="?", choices=GRIDS)
     parser.add_argument("--gpu", action="store_true", help="the grid gpu, on a GPU")
@@ -141,7 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="only these of the grid")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of the runs")
     parser.add_argument("--storage", help="optuna storage that all workers see; default: SQLite in the root")
-    parser.add_argument("--patience", type=int, default=300, help="seconds until a silent worker's run is given away")
+    parser.add_argument(
+        "--patience", type=int, default=300, help="seconds without a heartbeat until a worker's run is given to another"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="one for all runs of a grid")
     options = parser.parse_args(arguments)
     if options.gpu:

@@ -1,7 +1,7 @@
-"""What the study found, from its runs and tables: `scripts/bench study_report`.
+"""Report of the study: comparisons, evidence, figures and RESULTS.md from its runs. `scripts/bench study_report`
 
 In: what `study` keeps in ``benchmarks/results``. Out: comparisons (``gains.csv``, ``contrasts.csv``) and evidence
-(``evidence.csv``) beside it, ``benchmarks/RESULTS.md`` and its figures. How arms are judged stands in `grids`. Nothing
+(``evidence.csv``) beside it, ``benchmarks/RESULTS.md`` and its figures. How arms are judged: `_study.grids`. Nothing
 here trains or chooses.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from _study.gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
 from _study.grids import REPORTED, SEEDS, SPLITS
@@ -24,15 +25,14 @@ from _study.texts import (
     BRACKETS,
     CHOICES_ARE,
     CLAIMED,
+    FIGURES,
     HOW,
     LIMITS,
     MADE,
-    PICTURES,
     SEEN_IS,
     SHORT,
     TITLES,
 )
-from dmpo_explore.figures.study import budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
 from dmpo_explore.utils.files import write_text
 
 NUMBERS = {"score": "score", "first exit": "first_exit", "last exit": "last_exit", "area": "area"}  # title → column
@@ -51,7 +51,7 @@ def document() -> str:
         lines += [*_grid_lines(grid, table, gains[gains["grid"] == grid], against[against["grid"] == grid])]
         if grid == "core" and len(seen):
             lines += ["### Are the two tasks decoupled?", "", *_evidence_lines(seen), ""]
-            lines += [text for name in ("gradients", "stages") if (text := _picture(grid, name))]
+            lines += [text for name in ("gradients", "stages") if (text := _figure(grid, name))]
     if len(tried):
         lines += ["## A better recipe, chosen on val", "", CHOICES_ARE, "", _choices_table(tried), ""]
     return "\n".join(lines)
@@ -65,8 +65,8 @@ def _grid_lines(grid: str, table: pd.DataFrame, gains: pd.DataFrame, against: pd
         yield from (f"Not finished: {missing}.", "")
     if diverged := table.loc[table["diverged"], "arm"].value_counts().to_dict():
         yield from ("Diverged: " + ", ".join(f"{arm} ({n} of {len(SEEDS)})" for arm, n in diverged.items()) + ".", "")
-    if too_dear := cannot_meet(table):
-        yield from (f"Even the first exit costs more than 30 %, so no score: {', '.join(too_dear)}.", "")
+    if too_large := cannot_meet(table):
+        yield from (f"Even the first exit uses more than 30 % of the compute, so no score: {', '.join(too_large)}.", "")
     if "card" in table:
         yield from (f"Made on {', '.join(sorted(table['card'].dropna().unique()))}.", "")
     measured = with_references(RESULTS, grid, table)
@@ -79,14 +79,14 @@ def _grid_lines(grid: str, table: pd.DataFrame, gains: pd.DataFrame, against: pd
         naive = strongest_naive(grid, table)
         best = f"; the best naive arm of this grid on val is `{naive}`" if naive else ""
         yield from (f"Every arm, in points{best}.", "", _contrasts_table(against, naive or ""), "")
-    yield from (text for name in ("gains", "budgets") if (text := _picture(grid, name)))
+    yield from (text for name in ("gains", "budgets") if (text := _figure(grid, name)))
     if (measured["exits"] > 1).any():
         yield from ("Accuracy of every exit (calibration error), per cent.", "", _markdown(exits_table(measured)), "")
 
 
 def verdict(gains: pd.DataFrame) -> list[str]:
-    """Which parts earn their place, and what the whole is worth, in plain words."""
-    words = {"yes": "earns its place", "no": "is not shown to help", "opposite": "does harm here"}
+    """A line per part, and the table of claims about the whole."""
+    words = {"yes": "helps", "no": "is not shown to help", "opposite": "harms"}
     parts = gains[(gains["grid"] == "core") & (gains["kind"] == "part")].set_index("question")
     lines = []
     for part in PARTS:
@@ -99,11 +99,11 @@ def verdict(gains: pd.DataFrame) -> list[str]:
 
 
 def _claims_table(gains: pd.DataFrame) -> str:
-    """What the whole is worth: a row per grid, a column per claim."""
+    """The claims about the whole: a row per grid, a column per claim."""
     words = {"yes": "ahead", "no": "not told apart", "opposite": "behind", "open": "preliminary"}
     claims = gains[gains["kind"] == "claim"]
-    said = [f"**{words[row.holds]}** {_interval(row)}{_marked(row)}" for row in claims.itertuples()]
-    cells = claims.assign(cell=said, number=claims["a"].str.removeprefix("dmpo, "))
+    texts = [f"**{words[row.holds]}** {_interval(row)}{_marked(row)}" for row in claims.itertuples()]
+    cells = claims.assign(cell=texts, number=claims["a"].str.removeprefix("dmpo, "))
     wide = cells.pivot(index="grid", columns="number", values="cell")
     wide = wide.reindex(index=[grid for grid in CLAIMS if grid in wide.index], columns=list(CLAIMED)).fillna("–")
     naive = cells.loc[cells["number"] == "score"].set_index("grid")["b"].str.removesuffix(", score")
@@ -123,7 +123,7 @@ def _markdown(table: pd.DataFrame, index: bool = True) -> str:
 
 
 def arms_table(table: pd.DataFrame, time: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The columns that people read, in per cent, mean (lowest–highest seed); ``time``: see `training_time`."""
+    """The report's columns by arm, in per cent, mean (lowest–highest seed); ``time``: see `training_time`."""
     table = table.copy()
     table.loc[table["exits"] == 1, ["first_exit", "area"]] = None  # it has neither
     groups = table.groupby("arm", sort=False)
@@ -152,8 +152,8 @@ def exits_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _at_budget(rows: pd.DataFrame, budget: float) -> str:
-    spent = rows[f"flops_{budget:.0%}"]
-    return f"{_spread(rows[f'accuracy_{budget:.0%}'])}, spent {100 * spent.mean():.1f}" if spent.notna().all() else "–"
+    used = rows[f"flops_{budget:.0%}"]
+    return f"{_spread(rows[f'accuracy_{budget:.0%}'])}, used {100 * used.mean():.1f}" if used.notna().all() else "–"
 
 
 def _calibration(rows: pd.DataFrame) -> str:
@@ -206,7 +206,7 @@ def _choices_table(tried: pd.DataFrame) -> str:
 
 
 def _marked(row: Any) -> str:
-    """How many seeds stand behind it, where it is not all of them."""
+    """The number of seeds, where it is not all of them."""
     many = len(str(row.seeds).split())
     return "" if many == len(SEEDS) else f" ({many} of {len(SEEDS)} seeds)"
 
@@ -231,7 +231,7 @@ def _evidence_lines(seen: pd.DataFrame) -> list[str]:
         _markdown(shown),
         "",
         f"What `dmpo` changes, mean over seeds; \\* where all {len(SEEDS)} seeds agree in sign, which one in four does "
-        "by luck alone.",
+        "by chance.",
         "",
         _markdown(pd.DataFrame(rows).T),
     ]
@@ -244,28 +244,28 @@ def _agreed(values: pd.Series[float]) -> str:
     return f"{values.mean():+.3f}{' *' if agreed else ''}"
 
 
-# -- its pictures --
+# -- its figures --
 
 
-def _picture(grid: str, name: str) -> str:
+def _figure(grid: str, name: str) -> str:
     path = RESULTS / f"study-{grid}-{name}.png"
-    return f"![{PICTURES[name]}](results/{path.name})\n\n{PICTURES[name]}.\n" if path.is_file() else ""
+    return f"![{FIGURES[name]}](results/{path.name})\n\n{FIGURES[name]}.\n" if path.is_file() else ""
 
 
-def write_pictures(gains: pd.DataFrame) -> None:
+def write_figures(gains: pd.DataFrame) -> None:
     """Every grid's figures; needs a Chromium."""
     for grid, table in tables(RESULTS).items():
         found = gains[gains["grid"] == grid]
         if len(found):
-            figure = gains_figure(found).update_layout(margin={"l": 330})
+            figure = dx.figures.gains_figure(found).update_layout(margin={"l": 330})
             write_figure(f"study-{grid}-gains", figure, 1000, 150 + 34 * len(found), RESULTS)
         if "test" in SPLITS[grid]:
             means = with_references(RESULTS, grid, table).groupby("arm", sort=False).mean(numeric_only=True)
-            write_figure(f"study-{grid}-budgets", budgets_figure(means, REPORTED), 1000, 520, RESULTS)
+            write_figure(f"study-{grid}-budgets", dx.figures.budgets_figure(means, REPORTED), 1000, 520, RESULTS)
         if gradients := kept(RESULTS, grid, "gradients"):
-            write_figure(f"study-{grid}-gradients", gradient_epochs_figure(gradients), 1200, 420, RESULTS)
+            write_figure(f"study-{grid}-gradients", dx.figures.gradient_epochs_figure(gradients), 1200, 420, RESULTS)
         if stages := kept(RESULTS, grid, "stages"):
-            write_figure(f"study-{grid}-stages", stages_figure(stages), 1000, 1050, RESULTS)
+            write_figure(f"study-{grid}-stages", dx.figures.stages_figure(stages), 1000, 1050, RESULTS)
 
 
 def write_tables() -> None:
@@ -277,7 +277,7 @@ def write_tables() -> None:
 def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
     write_tables()
-    write_pictures(pd.read_csv(RESULTS / "gains.csv", dtype={"seeds": str}))
+    write_figures(pd.read_csv(RESULTS / "gains.csv", dtype={"seeds": str}))
     text = document()
     write_text(RESULTS.parent / "RESULTS.md", text)
     print(text)

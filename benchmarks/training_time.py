@@ -1,8 +1,9 @@
-"""What each arm costs to train: `scripts/bench training_time [GRID]`
+"""Training time of every arm relative to the single model. `scripts/bench training_time [GRID]`
 
-In: a grid of `grids.GRIDS`. Out: ``benchmarks/results/training-time-GRID.csv``: seconds per training image of every
-arm relative to ``single``, all arms in turn within one process (`_timing`), median and range of the rounds' ratios.
-Forward, backward and optimiser count, reading pictures and validation do not.
+In: a grid of `_study.grids.GRIDS`. Out: ``benchmarks/results/training-time-GRID.csv``: seconds per training image of
+every arm relative to ``single``, all arms in turn within one process (`_common.timing`), median and range of the
+rounds' ratios.
+Forward, backward and optimiser count; reading images and validation do not.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ import dmpo_explore as dx
 from _common.results import write_table
 from _common.timing import Arm, in_turn, ratio
 from _study.grids import GRIDS
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.training.loop import Validation, fit
 
 CLASSES = 10
 
 
 def arm_of(config: dx.Config, images: torch.Tensor, labels: torch.Tensor) -> Arm:
     """One epoch of `fit` over the images, at the arm's own batch size and precision."""
-    model = build_model(config.model, CLASSES)
+    model = dx.build_model(config.model, CLASSES)
     settings, n_exits = replace(config.training, epochs=1), len(model.stages)
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(images, labels), batch_size=settings.batch_size, shuffle=True
     )
 
     def epoch() -> list[float]:
-        results = fit(model, loader, settings, n_exits, validate=lambda _: Validation((0.0,) * n_exits, 0.0))
+        results = dx.training.fit(
+            model, loader, settings, n_exits, validate=lambda _: dx.training.Validation((0.0,) * n_exits, 0.0)
+        )
         return [result.seconds for result, _ in results]
 
     return epoch
@@ -59,6 +60,7 @@ def measure(configs: dict[str, dx.Config], batches: int, rounds: int, progress: 
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Measure the grid, write the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", nargs="?", default="core", choices=[name for name in GRIDS if "single" in GRIDS[name]])
     parser.add_argument("--batches", type=int, default=3, help="of an arm in a round")

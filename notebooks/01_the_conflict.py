@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 1 · The conflict
 #
-# Why not simply hang a predictor behind every second block of a backbone?
+# Why not simply put a predictor behind every second block of a backbone?
 #
-# **Goal.** See what each stage of a network knows, what early predictors do to it, and how DMPO keeps it.
+# **Goal.** Measure what each stage of a network represents, how early predictors change it, and how DMPO preserves it.
 #
 # **Time.** 20 minutes to read, about a minute to run.
 #
@@ -27,11 +27,11 @@ dx.fetch_weights(config.backbone)
 
 images = runs["demo"].inputs("test", range(240))
 labels = torch.tensor(runs["demo"].record("test").labels[:240])
-fitted = dx.inspection.half_of(len(images))  # probes are fitted on this half and judged on the other
+fitted = dx.inspection.half_of(len(images))  # probes are fitted on this half and tested on the other
 
 # %% [markdown]
-# Three models stand on the same frozen ViT-S/14 with the same few trainable weights beside its own (the *tuning*, here
-# LoRA), trained on the same 10,000 Fashion-MNIST pictures:
+# Three models share the same frozen ViT-S/14 with the same few trainable weights beside its own (the *tuning*, here
+# LoRA), trained on the same 10,000 Fashion-MNIST images:
 #
 # | name | exits | predictors | loss weights |
 # |---|---|---|---|
@@ -39,13 +39,13 @@ fitted = dx.inspection.half_of(len(images))  # probes are fitted on this half an
 # | `demo-naive` | after every two blocks | linear | uniform |
 # | `demo` (DMPO) | after every two blocks | bypass + second order | two phases |
 #
-# `demo-naive` is no straw man: its gradients are scaled where an exit branches off, so that none drowns the others
+# `demo-naive` is no straw man: its gradients are scaled where an exit branches off, so that none dominates the others
 # (*gradient equilibrium*, [Li et al. 2019](https://arxiv.org/abs/1908.06294)).
 #
-# ## Every exit wants the answer now
+# ## Every exit trains the shared weights
 #
-# All exits of `demo-naive` ask the same tuning for features from which a label can be read, the first ones after two
-# blocks. The records know how well that works on all 10,000 test pictures.
+# All exits of `demo-naive` train the same tuning towards features from which a label can be read, the first ones after
+# two blocks. The records hold the result on all 10,000 test images.
 #
 # **Predict.** Will the *last* exit of `demo-naive` be as good as `demo-single`, which has the same last predictor?
 
@@ -56,23 +56,23 @@ lines["demo-single"] = [float("nan")] * 5 + list(accuracy["demo-single"])
 dx.figures.depth_figure(lines, "accuracy on test").update_yaxes(tickformat=".0%")
 
 # %% [markdown]
-# The earlier a naive exit sits, the poorer it is. The last one lies 0.3 points below the single model, less than these
-# test pictures can tell apart. DMPO's early exits are far better, and its deep ones are no worse than the single model
-# though their weights in the loss end low. To see what happened inside, ask the stages.
+# The earlier a naive exit sits, the poorer it is. The last one lies 0.3 points below the single model, less than the
+# sampling error of these test images. DMPO's early exits are far better, and its deep ones are no worse than the
+# single model though their weights in the loss end low. Probes of the stages show what happened inside.
 #
-# ## What a stage knows
+# ## What a stage represents
 #
-# A **probe** is the simplest reader: a ridge regression on frozen tokens. It asks two things of the tokens that the
-# trunk hands on after every two blocks:
+# A **probe** is the simplest reader: a ridge regression on frozen tokens. It predicts two things from the tokens that
+# the trunk passes on after every two blocks:
 #
 # - *low level*: the mean grey of the patch that a token stands for (what a deeper stage may still need);
-# - *label*: the class of the picture, from the mean of its patch tokens (what an exit needs here).
+# - *label*: the class of the image, from the mean of its patch tokens (what an exit needs here).
 #
-# Half of 240 bundled test pictures fit the probes, the other half judges them; nothing about the models is chosen by
-# it. The fourth line, `untuned`, is the backbone without any tuning. `demo-single` has no early exits, so its trunk
-# is cut at the same blocks by `block_view`.
+# Half of 240 bundled test images fit the probes, the other half tests them; nothing about the models is chosen by it.
+# The fourth line, `untuned`, is the backbone without any tuning. `demo-single` has no early exits, so its trunk is cut
+# at the same blocks by `block_view`.
 #
-# **Predict.** With depth, which of the two gets easier and which harder? Which trunk gives up low-level detail first:
+# **Predict.** With depth, which of the two gets easier and which harder? Which trunk loses low-level detail first:
 # the naive or DMPO's?
 
 # %% tags=["setup"]
@@ -91,58 +91,58 @@ trunks = {name: dx.probe_stages(tokens(name), images, labels, sources=["trunk"])
 dx.figures.probe_figure(trunks)
 
 # %% [markdown]
-# Left, up is *worse*: the probe misses more of the grey mean (the axis is logarithmic). Right, up is better.
+# Left, up is *worse*: the probe's error in the grey mean is larger (the axis is logarithmic). Right, up is better.
 #
-# The naive trunk does what its exits ask: the label is easy to read early, and at every depth it has lost more of the
-# picture than the others. DMPO's trunk keeps nearly as much of the picture as the single model's, which never had an
-# early exit to serve. Its early exits are good all the same, because they do not read the trunk alone:
+# The naive trunk fits its exits: the label is easy to read early, and at every depth it has lost more of the image than
+# the others. DMPO's trunk keeps nearly as much of the image as the single model's, which has no early exit. Its early
+# exits are good all the same, because they do not read the trunk alone:
 # [02](02_bypass_decomposition.ipynb) shows what the bypass adds.
 #
 # This is what the paper calls *representative* against *discriminative* ability. That the first can be measured by
 # patch means is our choice.
 #
-# ## What is left of the picture
+# ## What is left of the image
 #
-# The same question as a picture: one linear probe per stage predicts all 14 × 14 pixels of a patch from its token.
+# The same, made visible: one linear probe per stage predicts all 14 × 14 pixels of a patch from its token.
 #
 # **Predict.** After twelve blocks and with one token per patch, can you still recognise the garment?
 
 # %% tags=["setup"]
 grey = images.mean(dim=1).numpy()
-shown = [i for i in range(len(images)) if not fitted[i]]  # pictures that no probe was fitted on
+shown = [i for i in range(len(images)) if not fitted[i]]  # images that no probe was fitted on
 
 
 @cache
-def seen(name, stage):
+def reconstructed(name, stage):
     return dx.inspection.reconstruct(tokens(name).patches(stage), images, (5, 5), fitted)
 
 
-def missed(name, stage):
-    wrong = (grey - seen(name, stage))[~fitted]
-    return float((wrong**2).sum() / ((grey - grey[~fitted].mean())[~fitted] ** 2).sum())
+def unexplained(name, stage):
+    error = (grey - reconstructed(name, stage))[~fitted]
+    return float((error**2).sum() / ((grey - grey[~fitted].mean())[~fitted] ** 2).sum())
 
 
 # %% tags=["live"]
-def what_is_left(exit, picture):
+def what_is_left(exit, image):
     names = ["demo-single", "demo-naive", "demo"]
-    panels = {"picture": grey[shown[picture]]} | {name: seen(name, exit - 1)[shown[picture]] for name in names}
-    line = ", ".join(f"{name} {missed(name, exit - 1):.1%}" for name in names)
+    panels = {"image": grey[shown[image]]} | {name: reconstructed(name, exit - 1)[shown[image]] for name in names}
+    line = ", ".join(f"{name} {unexplained(name, exit - 1):.1%}" for name in names)
     figure = dx.figures.matrix_figure(panels, scale="image").update_layout(height=320)
-    return figure, f"exit {exit} · pixels missed: {line}"
+    return figure, f"exit {exit} · pixel variance not explained: {line}"
 
 
-live(what_is_left, exit=slider("exit", 1, 6, 6), picture=slider("picture", 0, 39, 8))
+live(what_is_left, exit=slider("exit", 1, 6, 6), image=slider("image", 0, 39, 8))
 
 # %% [markdown]
-# The line above the pictures counts over all 120 pictures that were not fitted: the share of the pixels' variance
-# that the probe misses. Drag the exit: all three blur with depth, the naive trunk first and most. At the very end
+# The line above the images is over all 120 images that were not fitted: the share of the pixels' variance that the
+# probe does not explain. Drag the exit: all three blur with depth, the naive trunk first and most. At the very end
 # DMPO's lies between the two.
 #
-# ## Where the pull comes from: gradients
+# ## The conflict in the gradients
 #
-# Every loss sends a gradient into the tuned weights. For each early exit, take the gradient of its loss and that of the
-# last exit's loss *on the tuned weights that both use*, and measure the cosine: 1 is the same direction, 0 is
-# unrelated, below 0 one step undoes the other (a *conflict* in the sense of [Yu et al.
+# Every loss has a gradient with respect to the tuned weights. For each early exit, take the gradient of its loss and
+# that of the last exit's loss *on the tuned weights that both use*, and measure the cosine: 1 is the same direction, 0
+# is unrelated, below 0 one step undoes the other (a *conflict* in the sense of [Yu et al.
 # 2020](https://arxiv.org/abs/2001.06782)).
 #
 # **Predict.** At the start of training, with fresh predictors: positive, around zero or negative? And in the trained
@@ -152,16 +152,16 @@ live(what_is_left, exit=slider("exit", 1, 6, 6), picture=slider("picture", 0, 39
 few = slice(0, 64)
 torch.manual_seed(0)
 fresh = dx.build_model(runs["demo-naive"].config.model, 10)
-asked = {"naive, before training": fresh, "naive, trained": models["demo-naive"], "DMPO, trained": models["demo"]}
-conflicts = {name: dx.gradient_conflict(model, images[few], labels[few]) for name, model in asked.items()}
+compared = {"naive, before training": fresh, "naive, trained": models["demo-naive"], "DMPO, trained": models["demo"]}
+conflicts = {name: dx.gradient_conflict(model, images[few], labels[few]) for name, model in compared.items()}
 dx.figures.gradient_conflict_figure(conflicts)
 
 # %% [markdown]
 # Before training, the gradients are close to unrelated. In trained models the deep exits agree with the last one; the
 # first one's gradient is still nearly unrelated to it and the second one's little more, so those exits share little of
-# its aim. An outright conflict, a cosine well below 0, is **not** what these models show on these pictures; what early
-# exits do is to spend the shared weights on another aim. The table says in which share of the batches the two
-# gradients pointed against each other (`opposed`): in none.
+# its objective. An outright conflict, a cosine well below 0, is **not** what these models show on these images; early
+# exits use the shared weights for another objective. The table gives the share of the batches in which the two
+# gradients pointed against each other (`opposed`): none.
 
 # %%
 conflicts["naive, trained"].round(3)
@@ -169,10 +169,10 @@ conflicts["naive, trained"].round(3)
 # %% [markdown]
 # ## Along a whole training, three times
 #
-# [The study](../benchmarks/RESULTS.md) trained such models, with adapters as their tuning, three times each and asked
-# for these cosines after every epoch (64 validation pictures; mean over the three trainings).
+# [The study](../benchmarks/RESULTS.md) trained such models, with adapters as their tuning, three times each and
+# measured these cosines after every epoch (64 validation images; mean over the three trainings).
 #
-# **Predict.** From the first epoch to the last: will the exits come to agree more with the last one, or less? And is
+# **Predict.** From the first epoch to the last: will the exits agree more with the last one, or less? And is
 # an outright conflict, below 0, where training *begins* or where it ends?
 
 # %%
@@ -204,7 +204,7 @@ numbers(
 # %% [markdown]
 # ## Try it: three exercises
 #
-# **1.** By the records of all test pictures: at which exit (counted from 1) is `demo-naive` furthest behind `demo`?
+# **1.** By the records of all test images: at which exit (counted from 1) is `demo-naive` furthest behind `demo`?
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -221,8 +221,8 @@ check_2(answer_2)
 
 # %% [markdown]
 # **3.** The label probe above read the mean patch token. Let it read the *class token* (position 0) of the trunk
-# behind exit 1 of `demo-naive` instead: which share of the held-out half does it get right?
-# (`dmpo_explore.inspection.probes.ridge_accuracy`.)
+# behind exit 1 of `demo-naive` instead: what is its accuracy on the held-out half?
+# (`dx.inspection.ridge_accuracy`.)
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -232,12 +232,12 @@ check_3(answer_3)
 # ## What you cannot conclude
 #
 # - One run each, one data set, one backbone: whether the gaps between lines are larger than those between seeds is a
-#   question for [the study](../benchmarks/RESULTS.md), not for this notebook. 120 pictures judge a label probe, so its
+#   question for [the study](../benchmarks/RESULTS.md), not for this notebook. 120 images test a label probe, so its
 #   points are off by ± 3 % or so.
-# - A probe says what *can* be read linearly, not what the next stage uses, and not what a deeper reader could find.
-# - `demo` differs from `demo-naive` in bypass, predictor *and* loss weights at once. Which of them spared the trunk
-#   cannot be told from these three runs.
-# - The gradients are snapshots on 64 pictures. Where a sum of losses has come to rest the parts cancel, so a negative
+# - A probe shows what *can* be read linearly, not what the next stage uses, and not what a deeper probe could read.
+# - `demo` differs from `demo-naive` in bypass, predictor *and* loss weights at once. Which of them preserved the
+#   trunk cannot be concluded from these three runs.
+# - The gradients are snapshots on 64 images. Where a sum of losses has come to rest the parts cancel, so a negative
 #   cosine in a trained model would not prove that exits harm each other, nor does a positive one prove the contrary.
 #
 # Next: [02 · Trunk against bypass](02_bypass_decomposition.ipynb)

@@ -4,7 +4,7 @@
 # What does an early predictor read from the trunk, and what from the bypass beside it?
 #
 # **Goal.** Take the tokens of one DMPO run apart into trunk and bypass and compare them with three instruments:
-# likeness (CKA), probes, and switching the bypass off.
+# similarity (CKA), probes, and switching the bypass off.
 #
 # **Time.** 20 minutes to read, about a minute to run.
 #
@@ -30,8 +30,8 @@ labels = torch.tensor(run.record("test").labels[:240])
 tokens = dx.stage_tokens(model, images)
 
 # %% [markdown]
-# `tokens.trunk[k]` is what the trunk hands on behind exit k + 1; the next stage reads it. `tokens.read[k]` is trunk
-# *plus* bypass, which the predictor reads and no later stage ever sees:
+# `tokens.trunk[k]` is what the trunk passes on behind exit k + 1; the next stage reads it. `tokens.read[k]` is trunk
+# *plus* bypass, which the predictor reads and no later stage receives:
 #
 #     stage:   tokens ── blocks ──┬──────────────────────────→ next stage        (representative)
 #                                 └─ bypass ─ norm ─ predictor → logits          (discriminative)
@@ -41,12 +41,12 @@ tokens = dx.stage_tokens(model, images)
 #
 # | bypass | what it adds to the tokens | from |
 # |---|---|---|
-# | `conv` (default) | Up(GELU(DWConv3×3(Down(LN x)))) on all tokens: patches see their neighbours | ours |
+# | `conv` (default) | Up(GELU(DWConv3×3(Down(LN x)))) on all tokens: patches mix with their neighbours | ours |
 # | `mlp` | Up(GELU(Down(LN x))) on the class token alone | release; residual and zero start ours |
 # | `ladder` | as `conv`, and reads the previous exit's bypass too | ours |
 # | `none` | nothing | – |
 #
-# ## What it costs
+# ## Its compute
 #
 # **Predict.** The trunk behind exit 1 has two transformer blocks of width 384. Which share of their compute does the
 # `conv` bypass (64 wide) take: a half, a tenth, a fiftieth?
@@ -55,14 +55,14 @@ tokens = dx.stage_tokens(model, images)
 reference = dx.models.build_reference(config, 10)
 rows = {}
 for kind in ("conv", "mlp", "ladder", "none"):
-    cost = dx.models.measure_flops(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
-    row = {"parameters of 5": cost.parameters["bypass"], "MFLOPs of one": cost.bypass[0] / 1e6}
-    rows[kind] = row | {"of 2 blocks": cost.bypass[0] / cost.trunk[0]}
-costs = pd.DataFrame.from_dict(rows, orient="index")
-costs.round(4)
+    flops = dx.models.measure_flops(dx.build_model(replace(config, bypass=kind, weights="random"), 10), reference)
+    row = {"parameters of 5": flops.parameters["bypass"], "MFLOPs of one": flops.bypass[0] / 1e6}
+    rows[kind] = row | {"of 2 blocks": flops.bypass[0] / flops.trunk[0]}
+compute = pd.DataFrame.from_dict(rows, orient="index")
+compute.round(4)
 
 # %% [markdown]
-# (1 MAC = 2 FLOPs; one picture of 70 px, 25 patches and a class token.)
+# (1 MAC = 2 FLOPs; one image of 70 px, 25 patches and a class token.)
 #
 # ## Where it acts
 #
@@ -76,21 +76,21 @@ panels = {f"exit {k + 1}": maps[k][8] for k in range(5)}
 dx.figures.matrix_figure(panels, scale="size").update_layout(height=260)
 
 # %%
-dx.figures.matrix_figure({"the picture": images[8].mean(dim=0)}, scale="image").update_layout(height=260)
+dx.figures.matrix_figure({"the image": images[8].mean(dim=0)}, scale="image").update_layout(height=260)
 
 # %%
-pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 pictures").round(2)
+pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 images").round(2)
 
 # %% [markdown]
 # No small correction: at the first exits the bypass adds *more* than the trunk's token is long, at the fifth a tenth
-# of it. In this picture the share is smallest where the shoe is.
-# Early predictors read mostly what is beside the trunk.
+# of it. In this image the share is smallest where the shoe is.
+# Early predictors read mostly what the bypass adds.
 #
 # ## Is the trunk still the backbone's?
 #
 # **Linear CKA** compares two representations of the same rows: 1 where one is a rotated and scaled copy of the other,
 # 0 where they are uncorrelated ([Kornblith et al. 2019](https://arxiv.org/abs/1905.00414)). Rows here are the patch
-# tokens of 120 pictures.
+# tokens of 120 images.
 #
 # **Predict.** Compare the tuned trunks with the untuned backbone, depth by depth. Which stays closer, DMPO's or the
 # naive model's?
@@ -115,7 +115,7 @@ names = [f"exit {k}" for k in range(1, 7)]
 dx.figures.cka_figure(square, [f"DMPO, {name}" for name in names], [f"untuned, {name}" for name in names])
 
 # %% [markdown]
-# ## Does the bypass make early tokens like deep ones?
+# ## Does the bypass make early tokens similar to deep ones?
 #
 # One may expect that what an early predictor reads resembles the last stage's tokens more than the bare trunk does.
 #
@@ -123,15 +123,15 @@ dx.figures.cka_figure(square, [f"DMPO, {name}" for name in names], [f"untuned, {
 
 # %%
 last = [tokens.patches(5)[:120]]
-likeness = {
+similarity = {
     source: dx.inspection.cka_matrix([tokens.patches(k, source)[:120] for k in range(6)], last)[:, 0]
     for source in ("trunk", "read")
 }
-dx.figures.depth_figure(likeness, "CKA with the last stage's tokens").update_yaxes(range=[0, 1])
+dx.figures.depth_figure(similarity, "CKA with the last stage's tokens").update_yaxes(range=[0, 1])
 
 # %% [markdown]
 # It lies *below* at the early exits: the bypass does not imitate the deep stages. Before concluding that it is
-# useless, ask for the label instead of for likeness.
+# useless, probe for the label instead of measuring similarity.
 #
 # **Predict.** Probes for the label: from the trunk's mean token or from the mean of what the predictor reads?
 
@@ -141,15 +141,15 @@ sources = {"trunk": probes[probes["source"] == "trunk"], "read (trunk + bypass)"
 dx.figures.probe_figure(sources)
 
 # %% [markdown]
-# The label is easier to read where the bypass has been added, above all at exit 1, and a little of the picture is
-# harder to read there. So the bypass makes tokens discriminative *in its own way*, unlike the deep stages'. Two
-# instruments, two answers: CKA weighs the directions in which tokens vary most, a probe looks for whichever direction
+# The label is easier to read where the bypass has been added, above all at exit 1, and a little of the image is
+# harder to read there. So the bypass makes tokens discriminative *in its own way*, unlike the deep stages'. The two
+# instruments differ: CKA weighs the directions in which tokens vary most, a probe finds any direction that
 # helps.
 #
 # ## Switching it off
 #
 # Let the predictors read trunk + share × bypass. At 1 this is the model as trained, at 0 the bypass is off. **This is
-# an ablation at inference:** these predictors have learnt to read with the bypass. It shows what *this* model leans
+# an ablation at inference:** these predictors have learnt to read with the bypass. It shows what *this* model depends
 # on, not what a model trained without bypass would reach.
 #
 # **Predict.** Which exits break at share 0?
@@ -157,10 +157,10 @@ dx.figures.probe_figure(sources)
 
 # %% tags=["live"]
 def with_share(share):
-    right = (dx.inspection.read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
-    lines = {f"share {share:.2f}": right, "as trained": as_trained}
-    figure = dx.figures.depth_figure(lines, "right of 240").update_yaxes(range=[0.4, 1], tickformat=".0%")
-    return figure, f"trunk + {share:.2f} × bypass: exit 1 has {right[0]:.1%} right, exit 2 {right[1]:.1%}"
+    correct = (dx.inspection.read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
+    lines = {f"share {share:.2f}": correct, "as trained": as_trained}
+    figure = dx.figures.depth_figure(lines, "accuracy on 240 images").update_yaxes(range=[0.4, 1], tickformat=".0%")
+    return figure, f"trunk + {share:.2f} × bypass: accuracy of exit 1 {correct[0]:.1%}, of exit 2 {correct[1]:.1%}"
 
 
 as_trained = (dx.inspection.read_out(model, tokens).argmax(dim=-1) == labels[:, None]).float().mean(dim=0)
@@ -172,25 +172,24 @@ off, on = (
     for s in (0.0, 1.0)
 )
 numbers(
-    bypass_of_two_blocks=float(costs["of 2 blocks"]["conv"]),
-    parameters_of_five=int(costs["parameters of 5"]["conv"]),
+    bypass_of_two_blocks=float(compute["of 2 blocks"]["conv"]),
+    parameters_of_five=int(compute["parameters of 5"]["conv"]),
     added_at_exit_1=float(maps[0].mean()),
     added_at_exit_5=float(maps[4].mean()),
-    right_at_exit_1=float(on[0]),
-    right_at_exit_1_switched_off=float(off[0]),
+    correct_at_exit_1=float(on[0]),
+    correct_at_exit_1_switched_off=float(off[0]),
     cka_exit_1_with_untuned=float(square[0, 0]),
 )
 
 # %% [markdown]
-# The first two exits lean on their bypass, the third a little; the fourth and fifth read as well without it on these
-# pictures. If you would want to *use* a share other than 1, choose it on `val`: these are test pictures, and we only
-# describe.
+# The first two exits depend on their bypass, the third a little; the fourth and fifth are as accurate without it on
+# these images. To *use* a share other than 1, choose it on `val`: these are test images, and we only describe.
 #
 # ## Trained without it, three times
 #
-# Switching a part off that others were trained with is no fair trial. [The study](../benchmarks/RESULTS.md) trained
-# `dmpo` and the same model without bypass three times each, on 2,000 pictures: points of test accuracy that the bypass
-# adds, with a 95 % interval over test pictures and a cross for every training.
+# Switching off a part that others were trained with is no fair ablation. [The study](../benchmarks/RESULTS.md) trained
+# `dmpo` and the same model without bypass three times each, on 2,000 images: points of test accuracy that the bypass
+# adds, with a 95 % interval over test images and a cross for every training.
 #
 # **Predict.** Where does it add most: at the first exit, at 30 % of the compute, or at the last exit, which has none?
 
@@ -200,8 +199,9 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")
 
 # %% [markdown]
 # At the first exit: about a point, in every training. The first line is the *score*, the mean over all budgets from 30
-# to 100 %, by which the study judges: 0.4 points, and the three crosses say how much of that another training changes.
-# At 30 % one of the three trainings gains next to nothing. The last exit, which has no bypass, neither wins nor loses.
+# to 100 %, by which the study compares: 0.4 points, and the three crosses show how much of that another training
+# changes. At 30 % one of the three trainings gains next to nothing. The last exit, which has no bypass, neither gains
+# nor loses.
 #
 # ## Try it: three exercises
 #
@@ -213,15 +213,15 @@ answer_1 = ...
 check_1(answer_1)
 
 # %% [markdown]
-# **2.** CKA does not see rotations. Find an *invertible linear* map that it does see: a function from a tensor (n, p)
-# to a tensor (n, p) after which the CKA of random rows with their image falls below 0.5.
+# **2.** CKA is invariant to rotations. Find an *invertible linear* map to which it is not: a function from a tensor
+# (n, p) to a tensor (n, p) after which the CKA of random rows with their image falls below 0.5.
 
 # %% tags=["exercise"]
 answer_2 = ...
 check_2(answer_2)
 
 # %% [markdown]
-# **3.** At which exit (counted from 1) do most of the 240 pictures change from right to wrong when the bypass is
+# **3.** At which exit (counted from 1) do most of the 240 images change from correct to incorrect when the bypass is
 # switched off?
 
 # %% tags=["exercise"]
@@ -234,9 +234,9 @@ check_3(answer_3)
 # - That a model needs its bypass from *switching it off*: the parts that stay were trained with it. The study's
 #   retrained controls are the answer to that, for one data set and one backbone.
 # - That a low CKA is bad or a high one good. It is dominated by the few directions of largest variance, and tokens of
-#   one picture are not independent rows.
+#   one image are not independent rows.
 # - That the bypass *caused* the trunk to stay close to the backbone: DMPO's loss weights and predictors differ from the
 #   naive model's too.
-# - Anything about small differences between lines: one run each, 240 pictures, one data set.
+# - Anything about small differences between lines: one run each, 240 images, one data set.
 #
 # Next: [03 · Second-order heads](03_second_order_heads.ipynb)

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 3 · Second-order heads
 #
-# What do early predictors gain from *how features vary together* over a picture, and what does it cost?
+# What do early predictors gain from *how features vary together* over an image, and how much compute does it take?
 #
-# **Goal.** Walk from mean pooling to covariance on one picture, see Newton–Schulz take a matrix square root and Moment
-# Probing build its matrices, and weigh cost against gain.
+# **Goal.** Follow one image from mean pooling to covariance, see Newton–Schulz compute a matrix square root and Moment
+# Probing build its matrices, and compare compute with gain.
 #
 # **Time.** 20 minutes to read, less than a minute to run.
 #
@@ -26,9 +26,9 @@ dx.fetch_weights(config.backbone)
 model = run.model()
 
 stage = model.stages[0]  # exit 1, behind two blocks
-picture = run.inputs("test", [8])
+image = run.inputs("test", [8])
 with torch.no_grad():
-    read, _ = stage.bypass(stage.trunk(model.embed(picture)))
+    read, _ = stage.bypass(stage.trunk(model.embed(image)))
     normed = stage.norm(read)  # (1, 26, 384): a class token and 25 patch tokens
     reduced = stage.predictor.reduce(normed[:, stage.prefix :])  # (1, 25, 48)
 sigma = dx.models.covariance(reduced)
@@ -41,15 +41,14 @@ sigma = dx.models.covariance(reduced)
 #
 # ## From a mean to a covariance
 #
-# At exit 1 the picture is 25 patch tokens, reduced by a learnt projection from 384 to 48 channels. Mean pooling keeps
+# At exit 1 the image is 25 patch tokens, reduced by a learnt projection from 384 to 48 channels. Mean pooling keeps
 # one number per channel. The covariance keeps one per *pair* of channels: do they rise and fall together over the
 # patches?
 #
-# **Predict.** Two pictures whose patches are the same but in another order: which of mean and covariance tells them
-# apart?
+# **Predict.** Two images have the same patches in another order: which of mean and covariance distinguishes them?
 
 # %%
-dx.figures.matrix_figure({"the picture": picture[0].mean(dim=0)}, scale="image").update_layout(height=240)
+dx.figures.matrix_figure({"the image": image[0].mean(dim=0)}, scale="image").update_layout(height=240)
 
 # %%
 panels = {"25 tokens × 48 channels": reduced[0], "their mean": reduced.mean(dim=1)}
@@ -62,7 +61,7 @@ dx.figures.matrix_figure(
 )
 
 # %% [markdown]
-# Neither tells the order: both forget *where* a patch is. The covariance still knows which features occur together. A
+# Neither: both are invariant to *where* a patch is. The covariance keeps which features occur together. A
 # few channels of large variance dominate Σ (left); the signed square root (right) evens that out, entry by entry.
 #
 # ## The matrix square root, by multiplications only
@@ -71,8 +70,8 @@ dx.figures.matrix_figure(
 # slow on GPUs; **Newton–Schulz** needs products only. With A = Σ / tr Σ, start from Y = A, Z = I and repeat
 # Y ← ½ Y (3I − ZY), Z ← ½ (3I − ZY) Z. The answer is √(tr Σ) · Y.
 #
-# **Predict.** 25 tokens, 48 channels: how many eigenvalues of Σ can be above zero? Which of them will five iterations
-# get right?
+# **Predict.** 25 tokens, 48 channels: how many eigenvalues of Σ can be above zero? For which of them will five
+# iterations be accurate?
 
 # %% tags=["setup"]
 values, vectors = torch.linalg.eigh(sigma[0].double())
@@ -87,18 +86,18 @@ dx.figures.spectrum_figure(
 
 # %% [markdown]
 # 24: centring takes one dimension from 25 tokens. The root lifts small directions towards large ones, which is the
-# point: the classifier gets to see them. Five iterations, where this run's predictors stop, have the large ones right
-# and lag behind at the small ones.
+# point: they reach the classifier. Five iterations, as in this run's predictors, are accurate for the large ones and
+# too low for the small ones.
 #
-# **Predict.** How many iterations until you see no difference to the exact root?
+# **Predict.** How many iterations until there is no visible difference to the exact root?
 
 
 # %% tags=["live"]
 def iterate(n):
     now = dx.models.newton_schulz(sigma.double(), n)[0]
-    wrong = float((now - root).norm() / root.norm())
+    error = float((now - root).norm() / root.norm())
     panels = {f"after {n}": now, "exact √Σ": root, "difference × 10": 10 * (now - root)}
-    return dx.figures.matrix_figure(panels), f"{n} iterations: {wrong:.1%} away from the exact root"
+    return dx.figures.matrix_figure(panels), f"{n} iterations: relative error {error:.1%}"
 
 
 live(iterate, n=slider("iterations", 1, 15, 5))
@@ -108,7 +107,7 @@ live(iterate, n=slider("iterations", 1, 15, 5))
 #
 # The release's head does not take the covariance of all channels. It projects the tokens, splits them into four
 # *heads*, normalises each, and takes the **cross**-covariance of neighbouring heads; each column is scaled to unit
-# length. That gives three matrices, a picture with three channels, and two small convolutions (stride 2) shrink it to
+# length. That gives three matrices, an image with three channels, and two small convolutions (stride 2) shrink it to
 # a vector. No bundled run has such a head, so its weights here are *random*: look at the shapes, not at the patterns.
 #
 # **Predict.** A covariance is symmetric. Are these matrices?
@@ -130,7 +129,7 @@ dx.figures.matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in ran
 # Three different sets of channels meet, so nothing is symmetric: `moments` has 3 · 64² = 12,288 numbers, the vector
 # behind the convolutions 3 · 15² = 675, the upper triangle of our covariance 48 · 49 / 2 = 1,176.
 #
-# ## What it costs
+# ## Its compute
 #
 # **Predict.** Rank the heads by compute: linear on class token and mean, covariance with the signed root, covariance
 # with Newton–Schulz, Moment Probing. Two transformer blocks at this size take about 190 MFLOPs.
@@ -143,22 +142,22 @@ kinds = {
     "covariance, Newton–Schulz": dx.models.CovariancePredictor(*shape, normalisation="isqrt"),
     "moment": moment,
 }
-costs = pd.DataFrame(
+compute = pd.DataFrame(
     {
         "name": list(kinds),
         "flops": [dx.models.count_flops(head, normed) for head in kinds.values()],
         "parameters": [sum(p.numel() for p in head.parameters()) for head in kinds.values()],
     }
 )
-costs
+compute
 
 # %% [markdown]
 # ## What it gains
 #
-# A fair question needs the *same* tokens and readers that were fitted on the same pictures. Take the **untuned**
-# backbone (no exit has shaped it), reduce patch tokens to 48 principal components, and let ridge probes find the
+# A fair question needs the *same* tokens and probes that were fitted on the same images. Take the **untuned**
+# backbone (no exit has shaped it), reduce patch tokens to 48 principal components, and let ridge probes predict the
 # label from the mean, from the covariance (signed root, and Newton–Schulz), and from mean and covariance together.
-# 300 test pictures, half fit, half judge; averaged over three random halves.
+# 300 test images, half fit, half test; averaged over three random halves.
 #
 # **Predict.** Where will the covariance help: at the first exits, in the middle, or at the last?
 
@@ -173,7 +172,7 @@ ROOTS = dx.models.signed_sqrt, dx.models.newton_schulz
 
 def features(stage):
     patches = tokens.patches(stage)
-    small = patches @ torch.pca_lowrank(patches.flatten(0, 1), 48)[2]  # without labels, so from all pictures
+    small = patches @ torch.pca_lowrank(patches.flatten(0, 1), 48)[2]  # without labels, so from all images
     second, isqrt = (dx.models.upper_triangle(root(dx.models.covariance(small))) for root in ROOTS)
     first = patches.mean(dim=1)
     return {"mean": first, "signed root": second, "Newton–Schulz": isqrt, "mean + root": torch.cat((first, second), 1)}
@@ -186,50 +185,50 @@ gains = pd.DataFrame(
     {name: sum(dx.inspection.ridge_accuracy(x, labels, h) for h in halves) / 3 for name, x in features(k).items()}
     for k in range(6)
 )
-dx.figures.depth_figure(gains.to_dict("list"), "label found").update_yaxes(tickformat=".0%")
+dx.figures.depth_figure(gains.to_dict("list"), "accuracy").update_yaxes(tickformat=".0%")
 
 # %% [markdown]
-# At the first exits the covariance finds several points more than the mean, from the same tokens; behind them the
-# gain shrinks to what 150 judging pictures cannot tell from noise. That fits the paper's design: second order for the
-# *early* predictors, a plain linear one at the end. For scale, exit 1's cost and gain in one picture:
+# At the first exits the covariance is several points more accurate than the mean, from the same tokens; behind them the
+# gain shrinks to the noise level of 150 test images. That fits the paper's design: second order for the
+# *early* predictors, a plain linear one at the end. For scale, exit 1's compute and gain in one figure:
 
 # %%
 found = [gains[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
-dx.figures.predictor_compute_figure(costs.iloc[:3].assign(accuracy=found))
+dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=found))
 
 # %% [markdown]
-# (The linear head is charged for class token and mean, its probe reads the mean alone; the covariance heads read class
-# token and mean as well. No point for `moment`: random convolutions say nothing about a trained head.)
+# (The linear predictor's FLOPs are for class token and mean, its probe reads the mean alone; the covariance predictors
+# read class token and mean as well. No point for `moment`: random convolutions say nothing about a trained one.)
 
 # %% tags=["numbers"]
 five = dx.models.newton_schulz(sigma.double(), 5)[0]
 numbers(
-    linear_flops=int(costs["flops"][0]),
-    covariance_flops=int(costs["flops"][1]),
-    newton_schulz_flops=int(costs["flops"][2]),
-    moment_flops=int(costs["flops"][3]),
-    covariance_parameters=int(costs["parameters"][1]),
-    moment_parameters=int(costs["parameters"][3]),
-    wrong_after_5=float((five - root).norm() / root.norm()),
+    linear_flops=int(compute["flops"][0]),
+    covariance_flops=int(compute["flops"][1]),
+    newton_schulz_flops=int(compute["flops"][2]),
+    moment_flops=int(compute["flops"][3]),
+    covariance_parameters=int(compute["parameters"][1]),
+    moment_parameters=int(compute["parameters"][3]),
+    error_after_5=float((five - root).norm() / root.norm()),
 )
 
 # %% [markdown]
 # ## In trained models, three times
 #
 # [The study](../benchmarks/RESULTS.md) trained `dmpo` and the same model with linear predictors three times each, on
-# 2,000 pictures: points of test accuracy that second order adds, with a 95 % interval over test pictures and a cross
+# 2,000 images: points of test accuracy that second order adds, with a 95 % interval over test images and a cross
 # for every training.
 #
-# **Predict.** Which exit needs it most?
+# **Predict.** Which exit gains most?
 
 # %%
 gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
 dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of second-order")])
 
 # %% [markdown]
-# The first exit, by nearly three points: mean and class token alone tell it too little after two blocks. At 30 % of
+# The first exit, by nearly three points: after two blocks mean and class token alone carry too little. At 30 % of
 # the compute it is more than a point. The first line is the *score*, the mean over all budgets from 30 to 100 %: where
-# there is compute to wait for deeper exits, less is left to gain, and in one of the three trainings next to nothing.
+# the budget allows deeper exits, less is left to gain, and in one of the three trainings next to nothing.
 # At the last exit, linear in both models, the three trainings do not even agree on the sign.
 #
 # ## Try it: three exercises
@@ -250,7 +249,7 @@ check_2(answer_2)
 
 # %% [markdown]
 # **3.** Why divide by the trace? Give a symmetric 2 × 2 tensor with positive eigenvalues for which the iteration from
-# Y = Σ, Z = I, *without* the division, runs away.
+# Y = Σ, Z = I, *without* the division, diverges.
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -261,7 +260,7 @@ check_3(answer_3)
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
-# - That the signed root and Newton–Schulz differ, in either direction: 150 pictures judge them, so about ± 3 % each.
+# - That the signed root and Newton–Schulz differ, in either direction: 150 images test them, so about ± 3 % each.
 # - That Moment Probing is better or worse than our covariance: none was trained here.
 # - Anything about speed: FLOPs leave out what is done element by element, and Newton–Schulz is many small products.
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 4 · The phase schedule
 #
-# *One trunk, six predictors: whose loss should count, and when?*
+# *One trunk, six predictors: which loss should count, and when?*
 #
 # **Goal.** Draw the loss weights λ_k(e), see what each of the two phases does to each exit, and train a small model
 # with both and with either in under a minute.
@@ -22,9 +22,9 @@ EPOCHS = 100  # as in the authors' release
 # %% [markdown]
 # ## Two phases
 #
-# The loss is a sum over the exits, L(e) = Σ λ_k(e) · ℓ_k. With every λ_k = 1 the early exits pull at shallow features
-# from the first step, and those features were supposed to serve the deep exits. DMPO lets the deep exits speak first
-# and hands over to the early ones later; the weights of the authors' release cross in straight lines.
+# The loss is a sum over the exits, L(e) = Σ λ_k(e) · ℓ_k. With every λ_k = 1 the early exits shape the shallow
+# features from the first step, though the deep exits depend on them. DMPO weights the deep exits first and the early
+# ones later; the weights of the authors' release cross in straight lines.
 #
 # **Predict.** The weights of exit 1 and of the last exit start far apart and change places. After how many of the 100
 # epochs do they cross: before the middle, in the middle, or after it?
@@ -48,7 +48,7 @@ live(
 )
 
 # %% [markdown]
-# *first phase* is the share of epochs before a hard hand-over: only `switch` and `mixed` listen to it. `linear` has the
+# *first phase* is the share of epochs before a hard switch: only `switch` and `mixed` use it. `linear` has the
 # release's numbers, for four exits; for other numbers of exits they are resampled by depth, which is our choice, as are
 # the shapes of `cosine` and `exponential`. `deep-only` and `early-only` are one phase without the other: controls.
 #
@@ -79,15 +79,15 @@ numbers(
 dx.figures.history_figure(dx.load_run("demo").history())
 
 # %% [markdown]
-# Left: the hand-over. Right: after an epoch with a weight of 0.01 exit 1 is far from chance (below we shall see why).
-# Exit 6 goes on improving while its weight falls, but the exits before it overtake it. Everything improves as the
-# learning rate falls, so this picture alone does not say what the weights did. For that we have to train the same
-# model with other weights.
+# Left: the weights cross over. Right: after an epoch with a weight of 0.01 exit 1 is far from chance (below we shall
+# see why). Exit 6 goes on improving while its weight falls, but the exits before it overtake it. Everything improves
+# as the learning rate falls, so this figure alone does not show the effect of the weights. For that we have to train
+# the same model with other weights.
 
 # %% [markdown]
 # ## Train it yourself
 #
-# scikit-learn's 8 × 8 digits and a vision transformer so small that it may learn everything from scratch: 600 images,
+# scikit-learn's 8 × 8 digits and a vision transformer small enough to be trained from scratch: 600 images,
 # eight epochs, three exits. Three times the same seed, the same images in the same order; only the weights differ: the
 # release's cross-over, and each of its two phases alone.
 #
@@ -111,8 +111,8 @@ dx.figures.depth_figure(over_time, "accuracy of exit 1 on val", x=[f"epoch {e}" 
 
 # %% [markdown]
 # A weight 150 times smaller, and hardly a difference. Were you surprised? The reason is the optimiser: AdamW divides
-# every step by the size of recent gradients. A predictor that only its own exit trains does not notice a factor in
-# front of its loss. Here is the same parabola, once with each weight:
+# every step by the size of recent gradients. A predictor that only its own exit trains is invariant to a
+# factor in front of its loss. Here is the same parabola, once with each weight:
 
 # %%
 paths = {}
@@ -127,8 +127,8 @@ for weight in (0.01, 1.5):
 dx.figures.depth_figure(paths, "w after each step", x=[f"step {e}" for e in range(1, 9)])
 
 # %% [markdown]
-# So a loss weight does not say *how fast an exit learns*. It says *whose wishes win where exits share parameters*: in
-# the trunk. Look at all the exits together, at the end.
+# So a loss weight does not set *how fast an exit learns*. It sets *which exit dominates where exits share parameters*:
+# in the trunk. Look at all the exits together, at the end.
 #
 # **Predict.** Where will `early-only` be worse than the other two, if anywhere?
 
@@ -136,26 +136,27 @@ dx.figures.depth_figure(paths, "w after each step", x=[f"step {e}" for e in rang
 dx.figures.depth_figure({schedule: epochs[-1] for schedule, epochs in accuracy.items()}, "accuracy on val, last epoch")
 
 # %% [markdown]
-# `early-only` never let the deep exits shape the trunk, and its right end shows it, faintly. With 143 validation images
-# one image is 0.7 points: take the order of the lines with care, and read on.
+# Under `early-only` the deep exits hardly shape the trunk, and its right end shows it, faintly. With 143 validation
+# images one image is 0.7 points: take the order of the lines with care, and read on.
 #
 # ## On a pre-trained backbone, three times
 #
 # [The study](../benchmarks/RESULTS.md) trained `dmpo` with `linear` and with `uniform` weights three times each, on
-# 2,000 pictures of Fashion-MNIST: points of test accuracy that the two phases add, with a 95 % interval over test
-# pictures and a cross for every training.
+# 2,000 images of Fashion-MNIST: points of test accuracy that the two phases add, with a 95 % interval over test
+# images and a cross for every training.
 #
-# **Predict.** The last exit's weight ends at 0.27 under `linear` and stays at 1 under `uniform`. Will it pay for that?
+# **Predict.** The last exit's weight ends at 0.27 under `linear` and stays at 1 under `uniform`. Will its accuracy
+# fall?
 
 # %%
 gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
 dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of two-phase")])
 
 # %% [markdown]
-# It does not pay, as far as three trainings can tell: the last line lies around 0. The first line is the *score*, the
-# mean over all budgets from 30 to 100 %, by which the study judges: a third of a point on average, something in each of
-# the three trainings. It is not the first exit that wins, whose weight rises to 1.5: there one training lost. A gain
-# this small, on one data set, is no law.
+# It does not, as far as three trainings show: the last line lies around 0. The first line is the *score*, the mean
+# over all budgets from 30 to 100 %, by which the study compares: a third of a point on average, something in each of
+# the three trainings. The first exit, whose weight rises to 1.5, does not gain in every training: one lost. A gain
+# this small, on one data set, is no general result.
 #
 # ## Try it: three exercises
 #
@@ -190,8 +191,8 @@ check_3(answer_3)
 #   in `TrainingConfig` and look how far the lines move.
 # - *That phases matter as little, or as much, on a frozen, pre-trained backbone*, from the digits: this tiny one learns
 #   everything. The study's figure above is about such a backbone.
-# - *That another optimiser would not mind either.* With plain SGD a factor in the loss is a factor in the step.
-# - *That the numbers of the release are the best ones.* They are the authors'; nobody here searched for better ones.
+# - *That another optimiser is invariant too.* With plain SGD a factor in the loss is a factor in the step.
+# - *That the numbers of the release are the best ones.* They are the authors'; no search was made here for better ones.
 # - *Anything about test accuracy.* Every number above was read on validation images, on purpose.
 #
 # Next: [05 · Thresholds and compute](05_thresholds_and_compute.ipynb).

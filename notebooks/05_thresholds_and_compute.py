@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 5 · Thresholds and compute
 #
-# *Who decides when to stop, how good is that decision, and what does it really cost?*
+# *Which policy decides when to stop, how good is that decision, and how much compute is really used?*
 #
-# **Goal.** Compare rules for leaving, fit them on validation images, set planned against used compute, and see how far
+# **Goal.** Compare exit policies, fit them on validation images, set planned against used compute, and see how far
 # confidence can be trusted at each exit.
 # **Time.** 20 minutes to read, half a minute to run.
 # **Before.** [00](00_quickstart.ipynb).
@@ -21,26 +21,26 @@ val, test = demo.record("val"), demo.record("test")
 curves = {name: dx.trade_off(test, name) for name in ("confidence", "entropy", "margin", "patience")}
 
 # %% [markdown]
-# ## Rules for leaving
+# ## Exit policies
 #
-# A policy looks at the exits so far and says *leave* or *go on*. It may ask how probable the best class is
-# (`confidence`), how far it leads (`margin`), how spread out the probabilities are (`entropy`), or whether the exits
-# agree (`patience`). Two more frame the picture: `random` looks at nothing, `oracle` knows the labels.
+# A policy reads the scores of the exits so far and decides *exit* or *continue*. It may read how probable the best
+# class is (`confidence`), its lead over the second (`margin`), how spread out the probabilities are (`entropy`), or
+# whether the exits agree (`patience`). Two are controls: `random` reads no scores, `oracle` reads the labels.
 #
-# **Predict.** Order the rules by how good they are. How much room is there between the best of them and the oracle?
+# **Predict.** Order the policies by accuracy. How much room is there between the best of them and the oracle?
 
 # %%
 dx.figures.trade_off_figure(curves | {name: dx.trade_off(test, name) for name in ("random", "oracle")})
 
 # %% [markdown]
 # The three that read probabilities lie close together: *which* score you read hardly matters here. Patience cannot
-# leave before two exits have agreed, so it needs compute; where there is some, it is the best of them. And the oracle
-# is far above all: some exit is right much more often than any rule finds out.
+# exit before two exits have agreed, so it needs compute; where there is some, it is the best of them. And the oracle
+# is far above all: some exit is correct much more often than any policy can detect.
 #
-# ## From a wish to a threshold
+# ## From a target to a threshold
 #
-# Nobody wishes for a threshold. People wish for *at most 30 % of the compute*. So the threshold is chosen on val, the
-# best one within the budget there, and applied to test, once. The dot is what comes out on test.
+# A threshold is not a target. A target is *at most 30 % of the compute*. So the threshold is fitted on val, the most
+# accurate one within the budget there, and applied to test, once. The dot is the result on test.
 #
 # **Predict.** Raise the budget from 20 % to 100 %. Will the dot follow to the right end of the curve?
 
@@ -50,17 +50,18 @@ def fitted(policy, budget):
     chosen = dx.fit_policy(val, policy, flops=budget)
     seen = dx.summarise(test, chosen.exits(test))
     line = f"{policy}, at most {budget:.0%}: threshold {chosen.thresholds[0]:.4g}, used {seen['flops_fraction']:.1%},"
-    return dx.figures.trade_off_figure({policy: curves[policy]}, seen), f"{line} {seen['accuracy']:.2%} right"
+    return dx.figures.trade_off_figure({policy: curves[policy]}, seen), f"{line} accuracy {seen['accuracy']:.2%}"
 
 
 live(fitted, budget=slider("budget", 0.18, 1.1, 0.3, 0.01), policy=choice("policy", list(curves)))
 
 # %% [markdown]
-# It stops early: on val more compute brought nothing, so the fit does not spend it. A budget is a limit, not a target.
+# It stops early: on val more compute brought nothing, so the fit does not use it. A budget is a constraint: compute
+# *may* be used.
 #
 # ## Planned and used compute
 #
-# Papers often plan: *let 60 % of the images leave at exit 1, 20 % at exit 2, …*, and report the compute of the plan.
+# Papers often plan: *60 % of the images exit at exit 1, 20 % at exit 2, …*, and report the compute of the plan.
 # What the model then uses on other images is another number. Below, five plans; each is turned into thresholds on val.
 #
 # **Predict.** Which line stays on the diagonal: thresholds fitted on `demo`'s own validation images, or thresholds
@@ -71,7 +72,7 @@ live(fitted, budget=slider("budget", 0.18, 1.1, 0.3, 0.01), policy=choice("polic
 def planned(share, source):
     shares = np.array([(1 - share) ** k * share for k in range(5)] + [(1 - share) ** 5])
     borrowed = dx.fit_policy(source.record("val"), shares=shares)
-    return {"nominal": shares @ test.flops_fraction, "realised": test.flops_fraction[borrowed.exits(test)].mean()}
+    return {"nominal": shares @ test.flops_fraction, "realised": dx.apply(borrowed, test).flops_fraction.mean()}
 
 
 plans = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -84,9 +85,9 @@ dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tab
 #
 # ## One threshold or one per exit?
 #
-# With six exits there are five thresholds to set, and one knob for all of them is a restriction.
+# With six exits there are five thresholds to set, and one value for all of them is a restriction.
 #
-# **Predict.** How much does freedom buy: on val, where it was fitted, and on test?
+# **Predict.** How much does that freedom gain: on val, where it was fitted, and on test?
 
 
 # %%
@@ -102,12 +103,12 @@ pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, nam
 
 # %% [markdown]
 # On val it cannot lose, for one threshold is a special case of five. The last two columns count: at the small budgets
-# a part of the gain is still there on images that the thresholds have never met, from 30 % on nothing is.
+# a part of the gain is still there on images that the thresholds were not fitted on, from 30 % on nothing is.
 #
-# ## Is an exit as sure as it is right?
+# ## Is an exit's confidence its accuracy?
 #
-# One threshold for all exits assumes that 80 % means the same at each. Count: of all answers given with about 80 %
-# confidence, how many are right? On the diagonal, 80 % of them.
+# One threshold for all exits assumes that 80 % means the same at each. Count: of all predictions with about 80 %
+# confidence, how many are correct? On the diagonal, 80 % of them.
 #
 # **Predict.** Which exit will lie farthest from its diagonal? On which side?
 
@@ -122,7 +123,7 @@ dx.figures.reliability_figure(both).update_layout(height=560)
 
 # %% [markdown]
 # A *temperature* divides the logits of an exit before the softmax; it is fitted on val, one per exit, and changes no
-# answer, only how sure it sounds. The calibration error is the mean distance from the diagonal:
+# prediction, only its confidence. The calibration error is the mean distance from the diagonal:
 
 # %%
 errors = {"as trained": dx.analysis.calibration_error(test), "with temperature": dx.analysis.calibration_error(after)}
@@ -132,7 +133,7 @@ table.assign(temperature=temperatures).round(3)
 # %% [markdown]
 # ## Flips, and the oracle
 #
-# From one exit to the next some answers turn right, others turn wrong.
+# From one exit to the next some predictions become correct, others incorrect.
 #
 # **Predict.** From exit 5 to exit 6: more of these or more of those?
 
@@ -140,16 +141,16 @@ table.assign(temperature=temperatures).round(3)
 dx.figures.flips_figure(test.correct)
 
 # %% [markdown]
-# Going on is a trade, not a gain, and at the end of this model a losing one. An image whose right answer is lost on the
-# way is *overthought*. The oracle would have kept it; that is where its lead comes from:
+# More compute corrects some predictions and loses others, and at the end of this model it loses more. A correct early
+# prediction that is lost later is called *overthinking*. The oracle avoids it; that is where its lead comes from:
 
 # %% tags=["numbers"]
 seen = dx.summarise(test, dx.fit_policy(val, flops=0.3).exits(test))
 numbers(
     accuracy_at_30_percent=seen["accuracy"],
     compute_used=seen["flops_fraction"],
-    overthought=seen["overthought"],
-    some_exit_is_right=float(test.correct.any(axis=1).mean()),
+    overthinking=seen["overthought"],
+    some_exit_is_correct=float(test.correct.any(axis=1).mean()),
     calibration_error_exit_1=float(dx.analysis.calibration_error(test)[0]),
     calibration_error_exit_1_tempered=float(dx.analysis.calibration_error(after)[0]),
 )
@@ -157,16 +158,15 @@ numbers(
 # %% [markdown]
 # ## Try it: three exercises
 #
-# **1.** Someone uses `demo-naive` with `entropy` and wants to lose at most half a point against its last exit, as
-# cheaply as possible. Fit that on val. Which share of the compute does it use on test?
+# **1.** A user runs `demo-naive` with `entropy` and accepts a drop of at most half a point against its last exit, with
+# as little compute as possible. Fit that on val. Which share of the compute does it use on test?
 
 # %% tags=["exercise"]
 answer_1 = ...
 check_1(answer_1)
 
 # %% [markdown]
-# **2.** With `demo` at `flops=0.3`: which share of the test images was right at exit 1 already, and went on all the
-# same?
+# **2.** With `demo` at `flops=0.3`: which share of the test images was correct at exit 1 already, and exited later?
 
 # %% tags=["exercise"]
 answer_2 = ...
@@ -174,7 +174,7 @@ check_2(answer_2)
 
 # %% [markdown]
 # **3.** Write the rule yourself: a function of one image's K confidences (an array) and a threshold that returns the
-# exit where the image leaves, counted from 0. The last exit takes everybody.
+# exit at which the image exits, counted from 0. At the last exit all remaining images exit.
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -185,10 +185,10 @@ check_3(answer_3)
 #
 # - *That confidence, margin and entropy are always alike.* They are for ten classes and this model; with a thousand
 #   classes and other losses they part.
-# - *That the oracle can be reached.* It picks among six answers with the label in hand; some of its hits are luck.
-# - *That temperatures improve the trade-off.* They make confidence honest; that the right images leave is another
-#   matter.
-# - *That val speaks for every future image.* All of this holds for images drawn like val. Blur them, and both accuracy
-#   and compute move: `scripts/bench` lists benchmarks that measure it.
+# - *That the oracle can be reached.* It picks among six predictions by the label; some of its hits are chance.
+# - *That temperatures improve the trade-off.* They calibrate confidence; whether the correct images exit early is
+#   another matter.
+# - *That val represents every future image.* All of this holds for images drawn like val. Under distribution shift, for
+#   example blur, both accuracy and compute change: `scripts/bench` lists benchmarks that measure it.
 #
 # Next: [06 · Where each exit looks](06_where_each_exit_looks.ipynb).

@@ -1,4 +1,4 @@
-"""NAME.py → NAME.ipynb, run from top to bottom, with outputs that a page without a kernel can show.
+"""Execute notebooks: NAME.py → NAME.ipynb, with outputs that a page without a kernel can show.
 
 Use: python notebooks/build.py [--check] [NAME …], a name being a notebook's number, stem or file; default all.
 With --check nothing is written: pairs must agree and every cell must run. What is written is reproducible: no widget
@@ -81,7 +81,7 @@ def strip(notebook: NotebookNode) -> None:
 
 
 def build(path: Path, check: bool) -> str:
-    """Run one notebook and write it, or only check it; a line that says how it went.
+    """Run one notebook and write it, or only check it; a line with its seconds and size.
 
     Raises:
         RuntimeError: it does not run, its pair differs, or it grew too large.

@@ -1,4 +1,4 @@
-"""What the notebooks show with: figures that follow sliders while they move, and pictures for pages without a kernel.
+"""Interactive figures of the notebooks, which follow sliders, and static PNG images of them for pages without a kernel.
 
 In: a short function from values to a plotly figure, and ipywidgets controls. Out: a widget. Importing this makes every
 figure that ends a cell show itself. Where the environment has ``NOTEBOOK_PICTURES`` (scripts/notebooks sets it) each
@@ -20,13 +20,13 @@ import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
 PLOTLY = "application/vnd.plotly.v1+json"
-WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a picture: CSS pixels, pixels per CSS pixel, palette
+WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a PNG: CSS pixels, pixels per CSS pixel, palette
 
 Draw = Callable[..., go.Figure | tuple[go.Figure, str]]
 
 
 def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> widgets.Widget:
-    """A slider that reports while it is dragged: whole numbers if all of its numbers are, else floats."""
+    """A slider that updates while it is dragged: integers if all of its numbers are, else floats."""
     whole = all(isinstance(number, int) for number in (low, high, value, step or 1))
     kind = widgets.IntSlider if whole else widgets.FloatSlider
     options = {"step": step or (1 if whole else (high - low) / 200), "continuous_update": True}
@@ -34,14 +34,14 @@ def slider(label: str, low: float, high: float, value: float, step: float | None
 
 
 def choice(label: str, options: Sequence[Any], value: Any = None) -> widgets.Widget:
-    """One of several, as a row of buttons where they are few, else as a list."""
+    """A choice of one option: a row of buttons for at most five, else a list."""
     kind = widgets.ToggleButtons if len(options) <= 5 else widgets.Dropdown
     look = {"style": {"description_width": "110px", "button_width": "auto"}} if len(options) <= 5 else _look(label)
     return kind(options=options, value=options[0] if value is None else value, description=label, **look)
 
 
 def live(draw: Draw, **controls: widgets.Widget) -> Live:
-    """``draw(**values)`` now, and again whenever a control moves.
+    """An interactive figure: ``draw(**values)`` now, and again whenever a control moves.
 
     Args:
         draw: values of the controls by name → a figure, or a figure and one line that is put above it.
@@ -50,7 +50,7 @@ def live(draw: Draw, **controls: widgets.Widget) -> Live:
 
 
 class Live(widgets.VBox):
-    """Controls above a figure that follows them."""
+    """A widget of controls above a figure that follows them."""
 
     def __init__(self, draw: Draw, controls: dict[str, widgets.Widget]) -> None:
         self.draw, self.controls = draw, controls
@@ -69,7 +69,7 @@ class Live(widgets.VBox):
         return figure.update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
 
     def redraw(self, change: object = None) -> None:
-        """Send the browser what differs from what it shows."""
+        """Send the browser the differences to the figure that is shown."""
         new, shown = self.drawn(), self.figure
         if [trace.type for trace in new.data] != [trace.type for trace in shown.data]:
             shown.data = ()
@@ -86,7 +86,7 @@ class Live(widgets.VBox):
 
 
 def picture(figure: go.Figure) -> dict[str, str]:
-    """{"image/png": base64} of a figure if pictures are wanted here, else {}."""
+    """{"image/png": base64} of a figure if the environment has ``NOTEBOOK_PICTURES``, else {}."""
     if not os.environ.get("NOTEBOOK_PICTURES"):
         return {}
     from PIL import Image
@@ -112,7 +112,7 @@ class Numbers(dict[str, Any]):
 
 
 def numbers(**values: float | str) -> Numbers:
-    """The key numbers to show."""
+    """Key numbers to show, one a line."""
     return Numbers(values)
 
 
@@ -129,7 +129,7 @@ def _kaleido() -> Any:
 
 
 class _Renderer(MimetypeRenderer):
-    """Live in JupyterLab and VS Code, a picture elsewhere."""
+    """Interactive in JupyterLab and VS Code, a PNG elsewhere."""
 
     def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
         figure = go.Figure(fig_dict).update_layout(height=fig_dict["layout"].get("height", HEIGHT))

@@ -1,7 +1,7 @@
-"""Readers of the app without a browser: they speak Streamlit's protocol, so that the server's own answer is timed.
+"""Sessions of the app without a browser, over Streamlit's protocol: they time the server's own response.
 
-In: a running server, what each reader looks at. Out: quantiles from asking to the last message of the answer. What they
-send is what the page sends when its thumb is let go; what they are sent they only decode.
+In: a running server, each session's page. Out: quantiles from request to the last message of the response. They
+send what the page sends when its thumb is released; what they receive they only decode.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Reader:
 
 
 def clients(server: Server, paths: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Every reader moves for ``seconds``, with the pauses that the browser's sessions make."""
+    """Response times of sessions that move for ``seconds``, with the pauses of the browser's sessions."""
     address = server.address.replace("http", "ws", 1) + "_stcore/stream"
     laps, late = list[float](), list[int]()
 

@@ -1,7 +1,7 @@
-"""What a page of the app is measured with, in the browser: when it was asked, when it heard, when it was painted.
+"""Instruments of a page of the app, in the browser: times of request, response and repaint.
 
 In: a Playwright page on Explore. Out: ``window.bench``. A move is over when everything that shows thresholds (the
-cockpit, the heat map, the pictures) shows the new ones, no script runs and nothing has changed for 300 ms; the time
+cockpit, the heat map, the images) shows the new ones, no script runs and nothing has changed for 300 ms; the time
 that counts is that of the frame after the last change.
 """
 
@@ -111,7 +111,7 @@ def opened(browser: Browser, server: Server, path: str) -> Iterator[Page]:
 
 
 class Threads:
-    """What a page's main thread has done so far: seconds by kind, from Chromium's own metrics."""
+    """CPU time of a page's main thread so far: seconds by kind, from Chromium's own metrics."""
 
     def __init__(self, page: Page) -> None:
         self.session = page.context.new_cdp_session(page)

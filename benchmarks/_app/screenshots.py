@@ -1,4 +1,4 @@
-"""Every page of the app as a picture: light, dark and 800 pixels wide, on the bundled runs.
+"""Screenshots of every page of the app: light, dark and 800 pixels wide, on the bundled runs.
 
 In: a folder. Out: PNG files in it, ``PAGE-LOOK.png``. `scripts/screenshots` runs it.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 LOOKS = {"light": (1440, 900, "light"), "dark": (1440, 900, "dark"), "narrow": (800, 1100, "light")}
-PAGES = {  # name → path, what must be there, and the name of a button to press first
+PAGES = {  # name → path, what must be present, and the name of a button to press first
     "explore": ("?run=demo", ".dx-gallery li", ""),
     "explore-wrong": ("?run=demo&answers=wrong", ".dx-gallery li", ""),
     "compare": ("compare", ".dx-pairs li", ""),
@@ -27,10 +27,12 @@ PAGES = {  # name → path, what must be there, and the name of a button to pres
     "own-scores": ("own-scores", "table", ""),
     "own-scores-opened": ("own-scores", "table", "Try it with a bundled record"),
     "share": ("compare", ".dx-pairs li", "Share"),
-    "no-such-run": ("?run=nobody", ".dx-gallery li", ""),
+    "no-such-run": ("?run=missing", ".dx-gallery li", ""),
 }
 
-AFTERWARDS = {"live-done": (".dx-status[data-state=done]",)}  # what the button brings about, where that takes a while
+AFTERWARDS = {
+    "live-done": (".dx-status[data-state=done]",)
+}  # what must be present after the button, where that takes a while
 
 
 def draw(page: Page, address: str, name: str) -> None:
@@ -39,12 +41,13 @@ def draw(page: Page, address: str, name: str) -> None:
     page.goto(address + path)
     settle(page, "h1", selector)
     found = page.get_by_role("button", name=button)
-    if button and found.count():  # maps that an earlier look asked for are there already
+    if button and found.count():  # maps that an earlier look computed are shown already
         found.click()
         settle(page, *AFTERWARDS.get(name, ()), quiet=1200)
 
 
 def main() -> None:
+    """Draw the chosen pages in the chosen looks."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("build/screenshots"))
     parser.add_argument("--page", action="append", choices=PAGES, help="only this page; may be repeated")

@@ -1,7 +1,7 @@
-"""Many readers of the app at once, each in a browser page of its own, and who uses the processor meanwhile.
+"""Concurrent sessions of the app, each in a browser page of its own, and the CPU time meanwhile.
 
-In: a browser, a running server, what each reader looks at. Out: figures for the table of benchmarks/app.py, and what
-went wrong, in words.
+In: a browser, a running server, each session's page. Out: figures for the table of benchmarks/app.py, and errors as
+texts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ALERTS = "[data-testid=stException], [data-testid=stAlertContentError]"
 
 
 def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: float) -> dict[str, Any]:
-    """All pages are opened first; then every reader moves for ``seconds``.
+    """Response times of sessions that move for ``seconds``, after all pages are open.
 
     Returns:
-        quantiles of the moves; errors by kind (no answer within `PATIENCE`, errors of a page, notices of an error that
-        a page shows at the end); what the server held at most; for a move: KiB that were sent, and milliseconds of
-        every kind in `_cpu`, which together are all that the cores had to give.
+        quantiles of the moves; errors by kind (no response within `PATIENCE`, errors of a page, error notices that a
+        page shows at the end); the server's peak memory; for a move: KiB that were sent, and milliseconds of
+        every kind in `_common.cpu`, which together are the cores' whole time.
     """
     texts, pages = list[str](), []
     for path in paths:
@@ -71,7 +71,7 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
 
 
 class Peak:
-    """The most that a server held within the block."""
+    """Peak resident memory of a server within the block."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.bytes, self.stop = server, 0, threading.Event()

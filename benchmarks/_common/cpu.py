@@ -1,4 +1,4 @@
-"""Who used the processor: seconds by kind of process and thread, from /proc.
+"""CPU time by kind of process and thread, from /proc.
 
 In: a server's process. Out: seconds that server, browser and this program have used so far, to be subtracted from a
 later reading. Linux only; elsewhere nothing is found.
@@ -63,7 +63,7 @@ def _descendants(process: int) -> set[int]:
 
 
 def _kind(process: int) -> str:
-    """Chromium says what its processes do; a child without such a word is the browser itself, or ours."""
+    """The kind from Chromium's ``--type``; a Chromium process without one is the browser itself."""
     try:
         words = (PROC / str(process) / "cmdline").read_text(encoding="utf-8").replace("\0", " ").split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where benchmarks leave what they found: ``benchmarks/results/NAME.csv`` and a figure beside it."""
+"""Output files of benchmarks: ``benchmarks/results/NAME.csv`` and a figure beside it."""
 
 from __future__ import annotations
 

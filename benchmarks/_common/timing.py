@@ -1,6 +1,6 @@
-"""Arms timed in turn: whatever disturbs the machine disturbs all of them, and a ratio is taken within a round.
+"""Interleaved timing of arms: a disturbance of the machine affects all of them, and ratios are taken within a round.
 
-In: name → a function that answers all images and may note how long each call took. Out: per arm the seconds of every
+In: name → a function that processes all images and returns the seconds of each call. Out: per arm the seconds of every
 round. The order within a round alternates, so that no arm always comes first.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-Arm = Callable[[], list[float]]  # answers all images; returns the seconds of each call
+Arm = Callable[[], list[float]]  # processes all images; returns the seconds of each call
 
 
 @dataclass

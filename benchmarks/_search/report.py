@@ -1,4 +1,4 @@
-"""What the comparison of searches says, as Markdown.
+"""Report of the comparison of search methods, as Markdown.
 
 In: a paragraph of facts, paired differences (``way``, ``against``, ``epochs``, ``difference``, ``low``, ``high``) and
 mean curves (``way``, ``epochs``, ``mean``, ``low``, ``high``), as `search.paired` and `search.mean_curves` give them.
@@ -14,7 +14,7 @@ OURS = ("trajectory", "trajectory + stopping")
 
 
 def verdict(facts: str, table: pd.DataFrame, curves: pd.DataFrame) -> str:
-    """Who wins where, and what that rests on; what counts the same on both sides comes first."""
+    """The report: comparisons with equal counting first, then those with unequal counting, then shares."""
     count = len({frozenset(pair) for pair in zip(table["way"], table["against"], strict=True)}) * len(NAMES)
     last = table["against"].str.endswith("last epoch")
     whole = table[(table["way"] == OURS[0]) & (table["epochs"] == "all")].set_index("against")["difference"]
@@ -22,9 +22,9 @@ def verdict(facts: str, table: pd.DataFrame, curves: pd.DataFrame) -> str:
     counting = " and ".join(f"{_points(value)} to {way}" for way, value in added.items())
     return "\n".join(
         [
-            f"{facts} What other trainings or images would say is in no interval. Numbers are points of the best "
+            f"{facts} No interval covers other trainings or images. Numbers are points of the best "
             "reachable hypervolume, in brackets 95 % intervals, paired by seed; ahead means that 0 lies outside. The "
-            f"{count} different intervals are not corrected for their number: were all ways alike, about "
+            f"{count} different intervals are not corrected for their number: if all methods were equal, about "
             f"{0.05 * count:.0f} would leave 0 out by chance.",
             "",
             "## Every epoch counts on both sides",
@@ -33,7 +33,7 @@ def verdict(facts: str, table: pd.DataFrame, curves: pd.DataFrame) -> str:
             _stopping(table),
             *_tables(table[~last]),
             "",
-            "## Against ways that count last epochs only",
+            "## Against methods that count last epochs only",
             "",
             f"Of this, the counting alone adds on average over all budgets {counting}.",
             "",
@@ -51,15 +51,15 @@ def _bullets(table: pd.DataFrame) -> list[str]:
     lines = []
     for ours, rows in table.groupby("way", sort=False):
         for word, found in (("ahead of", rows[rows["low"] > 0]), ("behind", rows[rows["high"] < 0])):
-            said = [f"{r.against} ({NAMES[r.epochs]})" for r in found.itertuples()]
-            lines.append(f"- `{ours}` is {word} {'; '.join(said) or 'nobody'}.")
+            others = [f"{r.against} ({NAMES[r.epochs]})" for r in found.itertuples()]
+            lines.append(f"- `{ours}` is {word} {'; '.join(others) or 'no other method'}.")
     means = table[(table["epochs"] == "all") & ~table["against"].isin(OURS)]
     shown = int(((means["low"] > 0) | (means["high"] < 0)).sum())
     return [f"- On average over all budgets {shown} of {len(means)} comparisons show a difference.", *lines]
 
 
 def _stopping(table: pd.DataFrame) -> str:
-    """What stopping adds to the same search without it."""
+    """The difference that early stopping of trials makes to the same search."""
     rows = table[(table["way"] == OURS[1]) & (table["against"] == OURS[0])]
     word = "loses" if (rows["high"] < 0).any() else "gains something" if (rows["low"] > 0).any() else "gains nothing"
     cells = [f"{_cell(r.difference, r.low, r.high)} {NAMES[r.epochs]}" for r in rows.itertuples()]

@@ -1,7 +1,7 @@
-"""Evidence for decoupling: what exits do to the shared trunk while it learns, and what its stages know afterwards.
+"""Evidence for decoupling: gradient conflict between exits along training; CKA and ridge probes of the stages after it.
 
-In: a model in training, or a trained run. Out: tables, one row per epoch and early exit, or per stage. All of it is
-asked on validation images; how numbers are defined stands in `dmpo_explore.inspection`: `gradients`, `cka`, `probes`.
+In: a model in training, or a trained run. Out: tables, one row per epoch and early exit, or per stage. All are
+measured on validation images; definitions: `dmpo_explore.inspection.gradients`, `cka` and `probes`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,6 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.data.images import load_images
-from dmpo_explore.data.torch_loaders import make_transform
-from dmpo_explore.inspection.cka import linear_cka
-from dmpo_explore.inspection.gradients import gradient_conflict
-from dmpo_explore.inspection.probes import probe_stages
-from dmpo_explore.inspection.tokens import block_view, stage_tokens
-from dmpo_explore.models.factory import build_model
 from dmpo_explore.utils.files import atomic_file
 
 ALONG_TRAINING = 64  # images of the gradients
@@ -32,17 +25,18 @@ AFTERWARDS = 400  # images of CKA and probes
 def examples(config: dx.Config, preprocess: Any, number: int) -> tuple[Tensor, Tensor]:
     """(n, 3, S, S) and (n,): validation images evenly spread over the classes, the same for every arm and seed."""
     data = config.data
-    pictures = load_images(data.name, "val", root=data.root)
-    order = np.argsort(pictures.labels, kind="stable")
+    images = dx.load_images(data.name, "val", root=data.root)
+    order = np.argsort(images.labels, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, number).astype(int))]
-    transform = make_transform(preprocess)
-    return torch.stack([transform(pictures[i]) for i in rows]), torch.from_numpy(pictures.labels[rows])
+    transform = dx.data.make_transform(preprocess)
+    return torch.stack([transform(images[i]) for i in rows]), torch.from_numpy(images.labels[rows])
 
 
 class GradientLog:
-    """``on_epoch`` of `dx.train`: cosines between early exits' gradients and the last one's, epoch by epoch, as CSV.
+    """Gradient conflict along training: cosines between early exits' gradients and the last one's, by epoch, as CSV.
 
-    Written before the epoch is saved, so that no kill loses one; an epoch that is made again replaces itself.
+    An ``on_epoch`` of `dx.train`. Rows are written before the epoch's checkpoint, so that none is lost with a killed
+    process; the rows of a repeated epoch replace the old ones.
     """
 
     def __init__(self, config: dx.Config, path: Path) -> None:
@@ -51,7 +45,7 @@ class GradientLog:
     def __call__(self, model: dx.DMPO, result: dx.EpochResult) -> None:
         if self.examples is None:
             self.examples = examples(self.config, model.preprocess, ALONG_TRAINING)
-        rows = gradient_conflict(model, *self.examples).assign(epoch=result.epoch)
+        rows = dx.gradient_conflict(model, *self.examples).assign(epoch=result.epoch)
         if result.epoch > 1:
             before = pd.read_csv(self.path)
             rows = pd.concat([before[before["epoch"] < result.epoch], rows])
@@ -71,15 +65,15 @@ def stage_table(run: dx.Run) -> pd.DataFrame:
     images, labels = examples(run.config, model.preprocess, AFTERWARDS)
     parts = replace(run.config.model, exits=model.exits, tuning="none", bypass="none", predictor="linear")
     if len(model.exits) == 1:
-        model = block_view(model, 2)
+        model = dx.inspection.block_view(model, 2)
         parts = replace(parts, exits=model.exits)
-    untuned = build_model(parts, len(run.class_names)).eval()
-    ours, before = stage_tokens(model, images), stage_tokens(untuned, images)
+    untuned = dx.build_model(parts, len(run.class_names)).eval()
+    ours, before = dx.stage_tokens(model, images), dx.stage_tokens(untuned, images)
     last = ours.patches(len(ours.trunk) - 1).flatten(0, 1)
     table = pd.DataFrame({"exit": range(1, len(model.exits) + 1), "block": model.exits})
     stages = range(len(ours.trunk))
-    table["kept"] = [linear_cka(ours.patches(k).flatten(0, 1), before.patches(k).flatten(0, 1)) for k in stages]
-    table["towards_last"] = [linear_cka(ours.patches(k, "read").flatten(0, 1), last) for k in stages]
-    probes = probe_stages(ours, images, labels.numpy()).pivot(index="exit", columns="source")
+    table["kept"] = [dx.linear_cka(ours.patches(k).flatten(0, 1), before.patches(k).flatten(0, 1)) for k in stages]
+    table["towards_last"] = [dx.linear_cka(ours.patches(k, "read").flatten(0, 1), last) for k in stages]
+    probes = dx.probe_stages(ours, images, labels.numpy()).pivot(index="exit", columns="source")
     probes.columns = [f"{number}_{source}" for number, source in probes.columns]
     return table.merge(probes.reset_index(), on="exit")

@@ -1,6 +1,6 @@
-"""Who is ahead of whom, by how much and how surely: paired comparisons on the same images, seed by seed.
+"""Paired comparisons of arms: points of test accuracy on the same images, seed by seed, with bootstrap intervals.
 
-In: what `_study_tables` reads. Out: tables with points of test accuracy and 95 % intervals. Which comparisons are made,
+In: what `_study.tables` reads. Out: tables with points of test accuracy and 95 % intervals. Which comparisons are made,
 and when one holds, was fixed before the runs (`grids`); nothing here chooses.
 """
 
@@ -16,17 +16,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from _study.grids import BUDGETS, ENTERS, GRIDS, SEEDS, SPLITS
-from _study.tables import Rights, cannot_meet, kept, rights, strongest_naive, tables
+from _study.tables import Correctness, cannot_meet, correctness, kept, strongest_naive, tables
 
 RESAMPLES = 2000
-PARTS = {  # of DMPO: what is taken away → arm without it
+PARTS = {  # of DMPO: a part → the arm without it
     "bypass": "dmpo-no-bypass",
     "second-order predictors": "dmpo-no-second-order",
     "two-phase loss weights": "dmpo-uniform",
 }
 CLAIMS = ("core", "headline", "improved", "shipped", "gpu", "cnn")  # grids that have naive arms and the single model
 RESULT = ["points", "low", "high", "seeds", "holds"]
-AGAINST = {  # column of `contrasts` → an arm's number, whose (None: the strongest naive arm's), and which
+AGAINST = {  # column of `contrasts` → an arm's number, of which other arm (None: the strongest naive one), which number
     "score, against NAIVE": ("score", None, "score"),
     "first exit, against NAIVE": ("first exit", None, "first exit"),
     "at most 30 %, against NAIVE": ("30 %", None, "30 %"),
@@ -53,8 +53,8 @@ class Question:
     home: str | None = None
 
 
-def paired(a: Rights, b: Rights) -> dict[str, Any] | None:
-    """Points that a is above b over the seeds of both; None if they share none.
+def paired(a: Correctness, b: Correctness) -> dict[str, Any] | None:
+    """Mean difference a − b in points over the seeds of both; None if they share none.
 
     Returns:
         ``points`` (mean over seeds), ``low`` and ``high`` (95 % bootstrap over images), ``seeds`` (each seed's), and
@@ -81,7 +81,7 @@ def _holds(by_seed: npt.NDArray[Any], low: float, high: float) -> str:
 
 
 def questions(grid: str, naive: str | None) -> Iterator[Question]:
-    """What is asked of a grid. ``naive``: its `strongest_naive`."""
+    """The comparisons of a grid. ``naive``: its `strongest_naive`."""
     if "test" not in SPLITS[grid]:
         return  # see `choices`
     if grid == "static":
@@ -112,14 +112,14 @@ def questions(grid: str, naive: str | None) -> Iterator[Question]:
 
 
 def all_gains(folder: Path) -> pd.DataFrame:
-    """Every question that runs are there for."""
+    """Every comparison whose runs exist, a row each."""
     rows = []
     for grid, table in tables(folder).items():
-        for ask in questions(grid, strongest_naive(grid, table)):
-            ours = rights(folder, grid, ask.arm, ask.number)
-            if found := paired(ours, rights(folder, ask.home or grid, ask.other, ask.other_number)):
-                names = {"grid": grid, "kind": ask.kind, "question": ask.text}
-                sides = {"a": f"{ask.arm}, {ask.number}", "b": f"{ask.other}, {ask.other_number}"}
+        for question in questions(grid, strongest_naive(grid, table)):
+            ours = correctness(folder, grid, question.arm, question.number)
+            if found := paired(ours, correctness(folder, question.home or grid, question.other, question.other_number)):
+                names = {"grid": grid, "kind": question.kind, "question": question.text}
+                sides = {"a": f"{question.arm}, {question.number}", "b": f"{question.other}, {question.other_number}"}
                 rows.append(names | sides | found)
     return pd.DataFrame(rows, columns=["grid", "kind", "question", "a", "b", *RESULT])
 
@@ -137,13 +137,13 @@ def contrasts(folder: Path) -> pd.DataFrame:
                 alone = what == "first exit" and GRIDS[grid][arm].model.exits == 1
                 if other is None or alone or (arm, what) == (other, which):
                     continue
-                if found := paired(rights(folder, grid, arm, what), rights(folder, grid, other, which)):
+                if found := paired(correctness(folder, grid, arm, what), correctness(folder, grid, other, which)):
                     rows.append({"grid": grid, "arm": arm, "number": title, "against": other} | found)
     return pd.DataFrame(rows, columns=["grid", "arm", "number", "against", *RESULT])
 
 
 def choices(folder: Path) -> pd.DataFrame:
-    """Every change to `dmpo` that was tried with the core grid's data, by what it gains in score on val."""
+    """Every change to `dmpo` that was tried with the core grid's data, by its gain in score on val."""
     found = tables(folder)
     rows, ours = [], found["core"][found["core"]["arm"] == "dmpo"] if "core" in found else pd.DataFrame()
     for grid in GRIDS:
@@ -157,11 +157,11 @@ def choices(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["grid", "arm", "points", "seeds", "enters"])
 
 
-def _enters(gains: pd.Series[float], diverged: bool, too_dear: bool) -> str:
-    if diverged or too_dear:
+def _enters(gains: pd.Series[float], diverged: bool, too_large: bool) -> str:
+    if diverged or too_large:
         return "no: it diverged" if diverged else f"no: it cannot meet {BUDGETS[0]:.0%}"
     if not (gains > 0).all():
-        return "no"  # whatever the seeds that are missing may bring
+        return "no"  # independently of the seeds that are missing
     if len(gains) < len(SEEDS):
         return "open"
     return "yes" if gains.mean() >= ENTERS else "no"
@@ -169,7 +169,7 @@ def _enters(gains: pd.Series[float], diverged: bool, too_dear: bool) -> str:
 
 # -- evidence for decoupling --
 
-SEEN = {  # of `evidence`: what is read of a run: column → table, its number
+SEEN = {  # columns of `evidence` → a run's table and the number in it
     "cosine, first epoch": ("gradients", "cosine"),
     "cosine, last epoch": ("gradients", "cosine"),
     "trunk like the untuned (CKA)": ("stages", "kept"),

@@ -1,7 +1,7 @@
-"""The study's questions, written down before its runs: which settings are compared, over which seeds, by which number.
+"""Pre-registered grids of the study: which settings are compared, over which seeds, by which number.
 
-In: nothing. Out: `GRIDS`, name → arms (name → `dx.Config` but for the seed). An arm that is changed after its first
-run gets a new name: a result keeps its config, and one that was made with another is refused.
+In: nothing. Out: `GRIDS`, name → arms (name → `dx.Config` but for the seed). Written down before the runs. An arm that
+is changed after its first run gets a new name: a result keeps its config, and one made with another is refused.
 
 Analysis, fixed beforehand (ours throughout):
 
@@ -15,7 +15,7 @@ Analysis, fixed beforehand (ours throughout):
   with one exit has no budget to choose: it is compared by its accuracy alone.
 - A part's gain is the score of `dmpo` minus that of `dmpo` without the part, seed by seed on the same images: mean over
   seeds, the seeds' range, and a 95 % interval of a bootstrap over images (of the difference averaged over seeds).
-  A part earns its place if the interval lies above 0 and every seed agrees in sign.
+  A part helps if the interval lies above 0 and every seed agrees in sign.
 - The strongest naive arm is the one of its grid with the best mean score on val. `dmpo` is compared with it and with
   `single`.
 - A recipe for the bundled runs is chosen on val alone: `recipe` never reads test. Its arms, and those of the other
@@ -23,7 +23,7 @@ Analysis, fixed beforehand (ours throughout):
   mean gain is at least `ENTERS`; the changes that enter are tried together, and the best on val is trained with 10,000
   images, the single and the naive model with every change that applies to them, and read on test once. Image size is
   not among them: the reference grows with it, so that equal shares of compute would not be equal compute.
-- A null result is a result and ends its question: no arm is added to a grid because another one disappointed.
+- A null result is a result and ends its question: no arm is added to a grid because of another one's result.
 
 What was known when this was written: the runs then bundled, seed 0 of `headline` and `cnn`, had been read on test.
 `static` and the recipe's least gain were added when seed 0 of the naive arms of `core` was finished, and nothing else.
@@ -34,11 +34,11 @@ more. The other grids begin with seed 0 alone: a change that loses there cannot 
 iterative square root entered (and LoRA in attention, which the first excludes and surpasses): `combined` tries both
 together, `improved` is the best of the three on val, with the naive arm that was the strongest of `core` there.
 
-`rank` was added when seed 0 of `improved` had been read on test, because of bytes: at rank 16 the weights of its three
-runs do not fit among the bundled ones (18 MB in all), at rank 8 and in float16 they do. `RANK` takes the place of 16 if
-its score on val, mean of three seeds, lies at most `ENTERS` points below that of `combined`; test is not opened for it.
-`shipped` is then `improved` at that rank: its seed 0 is the bundled runs, weights rounded to float16 before they are
-recorded. `gpu`, of which nothing was run, got the same recipe.
+`rank` was added when seed 0 of `improved` had been read on test, because of file size: at rank 16 the weights of its
+three runs do not fit among the bundled ones (18 MB in all), at rank 8 and in float16 they do. `RANK` takes the place of
+16 if its score on val, mean of three seeds, lies at most `ENTERS` points below that of `combined`; test is not opened
+for it. `shipped` is then `improved` at that rank: its seed 0 is the bundled runs, weights rounded to float16 before
+they are recorded. `gpu`, of which nothing was run, got the same recipe.
 """
 
 from __future__ import annotations
@@ -55,13 +55,17 @@ ENTERS = 0.3  # points of score on val that a change must gain to enter the reci
 
 NAIVE: dict[str, Any] = {"bypass": "none", "predictor": "linear", "schedule": "uniform"}
 EXITS = (2, 4, 6, 8, 10, 12)
-FIRST: dict[str, Any] = {"tuning": "adapter", "rank": 16, "normalisation": "sqrt"}  # the recipe before val was asked
+FIRST: dict[str, Any] = {
+    "tuning": "adapter",
+    "rank": 16,
+    "normalisation": "sqrt",
+}  # the recipe before anything was chosen on val
 BETTER: dict[str, Any] = {"tuning": "lora-all", "normalisation": "isqrt"}  # what entered
 RANK = 8
 DEMO = dx.Config(
     dx.DataConfig("fashion-mnist", train_size=2000), dx.ModelConfig(exits=EXITS, **FIRST), dx.TrainingConfig(epochs=6)
 )
-GPU = dx.Config(  # all 55,000 training images (60,000 less val), larger pictures, frozen weights carried in bf16
+GPU = dx.Config(  # all 55,000 training images (60,000 less val), larger images, frozen weights carried in bf16
     dx.DataConfig("fashion-mnist"),
     dx.ModelConfig(image_size=98, exits=EXITS, **BETTER, rank=RANK),
     dx.TrainingConfig(epochs=6, frozen_precision="bf16", workers=8),
@@ -103,7 +107,7 @@ def _arms(base: dx.Config, arms: dict[str, dict[str, Any]]) -> dict[str, dx.Conf
 
 
 def core(base: dx.Config = DEMO) -> dict[str, dx.Config]:
-    """Which part of DMPO earns its place."""
+    """The ablation: DMPO, DMPO without each of its parts, naive arms and the single model."""
     return _arms(
         base,
         {

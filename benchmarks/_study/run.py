@@ -1,9 +1,8 @@
-"""One run of the study: trained, recorded, measured, and what it leaves for good.
+"""One run of the study: train, record, measure, and keep its results.
 
 In: a config and two folders. Out: the run folder (weights, records), and a result folder that is committed:
-``row.json`` (its numbers), ``config.json``, ``outcomes.npz`` (on which test images it was right, for paired comparisons
-on any machine), and for some arms ``gradients.csv`` and ``stages.csv``. A training that diverges leaves a row that says
-so.
+``row.json`` (its numbers), ``config.json``, ``outcomes.npz`` (correctness by test image, for paired comparisons on any
+machine), and for some arms ``gradients.csv`` and ``stages.csv``. A diverged training keeps a row with ``diverged``.
 """
 
 from __future__ import annotations
@@ -20,10 +19,6 @@ import torch
 import dmpo_explore as dx
 from _study.evidence import GradientLog, stage_table
 from _study.grids import BUDGETS, REPORTED
-from dmpo_explore.analysis.calibration import calibration_error
-from dmpo_explore.analysis.metrics import area
-from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
 Progress = Callable[[str], None]
@@ -92,13 +87,13 @@ def _keep(
     config: dx.Config,
     row: dict[str, Any],
     tables: Mapping[str, pd.DataFrame] | None = None,
-    right: Mapping[str, npt.NDArray[Any]] | None = None,
+    correct: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> dict[str, Any]:
     """The result folder, whole or not at all; gives ``row`` back."""
     with atomic_folder(result) as folder:
-        if right is not None:
+        if correct is not None:
             with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
-                np.savez_compressed(stream, **right)  # type: ignore[arg-type]
+                np.savez_compressed(stream, **correct)  # type: ignore[arg-type]
         for title, table in (tables or {}).items():
             table.to_csv(folder / f"{title}.csv", index=False, float_format="%.5g")
         write_text(folder / "config.json", config.to_json() + "\n")
@@ -108,7 +103,7 @@ def _keep(
 
 def bundled(config: dx.Config) -> dx.Run | None:
     """The bundled run that was made with ``config``."""
-    runs = (dx.load_run(path) for path in sorted(BUNDLED_RUNS.iterdir()) if (path / "config.json").is_file())
+    runs = (dx.load_run(path) for path in sorted(dx.runs.BUNDLED_RUNS.iterdir()) if (path / "config.json").is_file())
     return next((run for run in runs if run.config == config), None)
 
 
@@ -150,17 +145,17 @@ def _card(device: str) -> dict[str, str]:
 def measure(run: dx.Run, val: dx.ExitRecord, test: dx.ExitRecord) -> dict[str, float]:
     """A run's numbers: thresholds from ``val``, read on ``test`` (or on val again), everything counted."""
     history = run.history()
-    accuracy, errors = test.correct.mean(axis=0), calibration_error(test)
+    accuracy, errors = test.correct.mean(axis=0), dx.analysis.calibration_error(test)
     row: dict[str, Any] = {
         "exits": test.n_exits,
         "train_size": run.config.data.train_size,
         "first_exit": accuracy[0],
         "last_exit": accuracy[-1],
         "full_flops": test.flops_fraction[-1],
-        "parameters": sum(value.numel() for value in read_weights(run.path).values()),
+        "parameters": sum(value.numel() for value in dx.runs.read_weights(run.path).values()),
         "train_seconds": history["seconds"].sum(),
         "kept_epoch": int(history["area"].idxmax()) + 1,
-        "area": area(test),
+        "area": dx.analysis.area(test),
     }
     for k in range(test.n_exits):
         row |= {f"exit_{k + 1}": accuracy[k], f"ece_{k + 1}": errors[k]}
@@ -186,13 +181,13 @@ def outcomes(val: dx.ExitRecord, test: dx.ExitRecord) -> dict[str, npt.NDArray[A
 
 
 def score(val: dx.ExitRecord, test: dx.ExitRecord) -> float | None:
-    """Accuracy averaged over `BUDGETS`; None for a run that has no choice or cannot meet them all."""
+    """Accuracy averaged over `BUDGETS`; None for a run with one exit or one that cannot meet them all."""
     counts = outcomes(val, test).get("score")
     return None if counts is None else float(counts.mean() / len(BUDGETS))
 
 
 def at_budget(val: dx.ExitRecord, test: dx.ExitRecord, budget: float) -> dx.Outcome | None:
-    """Outcome on ``test`` of the threshold fitted to ``budget`` on val; None if exit 1 alone costs more."""
+    """Outcome on ``test`` of the threshold fitted to ``budget`` on val; None if exit 1 alone uses more."""
     if test.n_exits == 1 or val.flops_fraction[0] > budget:
         return None
     return dx.apply(dx.fit_policy(val, flops=budget), test)

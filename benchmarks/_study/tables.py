@@ -1,4 +1,4 @@
-"""What the study has kept, read: tables of runs, on which images they were right, gradients and stages.
+"""Results of the study as tables and arrays: runs, correctness by image, gradients, stages.
 
 In: the folder that `study` writes (``benchmarks/results``). Out: tables and arrays, by grid and arm. No torch.
 """
@@ -14,12 +14,12 @@ import pandas as pd
 from _study.grids import BUDGETS, GRIDS, SEEDS
 
 NAIVE = ("naive-cls", "naive-mean", "naive-both", "naive-equilibrium", "mixed")
-REFERENCES = {  # grid → arms of `core` that its own are read beside
+REFERENCES = {  # grid → arms of `core` that its own are shown beside
     "static": ("single", "dmpo"),
     **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), ("dmpo",)),
 }
 ALWAYS = ("score", "score_val", "diverged", "exits")  # columns that a grid has even where no run can fill them
-Rights = dict[int, npt.NDArray[np.float64]]  # seed → (B,): how right its run is on each test image
+Correctness = dict[int, npt.NDArray[np.float64]]  # seed → (B,): of its run on each test image, 0 to 1
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
@@ -47,14 +47,14 @@ def with_references(folder: Path, grid: str, table: pd.DataFrame) -> pd.DataFram
     return table[~table["diverged"]]
 
 
-def rights(folder: Path, grid: str, arm: str, what: str) -> Rights:
-    """An arm's finished runs: mean correctness over `BUDGETS` (``score``), at one budget (``30 %``), or at an exit.
+def correctness(folder: Path, grid: str, arm: str, what: str) -> Correctness:
+    """Correctness of an arm's finished runs by test image: mean over `BUDGETS`, at one budget, or at an exit.
 
     Args:
         what: ``score``, ``first exit``, ``last exit``, or a reported budget such as ``30 %``. Runs that cannot meet it
             are left out.
     """
-    found: Rights = {}
+    found: Correctness = {}
     for seed in SEEDS:
         file = folder / "study" / grid / f"{arm}-s{seed}" / "outcomes.npz"
         if file.is_file():
@@ -83,7 +83,7 @@ def kept(folder: Path, grid: str, what: str) -> dict[str, pd.DataFrame]:
 
 
 def cannot_meet(table: pd.DataFrame) -> list[str]:
-    """Arms that have no score though they have exits: even their first one costs more than the smallest budget."""
+    """Arms with early exits but no score: even their first exit uses more compute than the smallest budget."""
     without = table["score"].isna() & ~table["diverged"] & (table["exits"] > 1)
     return list(dict.fromkeys(table.loc[without, "arm"]))
 

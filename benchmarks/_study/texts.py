@@ -1,10 +1,10 @@
-"""The words of the study's report: what its grids, arms, numbers and pictures are, and what it cannot show.
+"""Texts of the study's report: its grids, arms, numbers and figures in words, and its limits.
 
-In: nothing. Out: texts, of which `report` makes RESULTS.md.
+In: nothing. Out: texts, from which `study_report` makes RESULTS.md.
 """
 
 TITLES = {
-    "core": "Which part earns its place, 2,000 training images",
+    "core": "Which part helps, 2,000 training images",
     "headline": "The claim with 10,000 training images",
     "improved": "The claim with the better recipe, 10,000 training images",
     "shipped": "The claim with the bundled runs, 10,000 training images",
@@ -17,7 +17,7 @@ TITLES = {
     "tuning": "Other tuning",
     "exits": "Fewer and more exits",
     "recipe": "Other recipes, read on val alone",
-    "combined": "What entered the recipe, together; read on val alone",
+    "combined": "All changes that entered the recipe; read on val alone",
     "rank": "The same at half the rank; read on val alone",
 }
 SHORT = {  # of `TITLES`, for the grids that have the claims
@@ -28,7 +28,7 @@ SHORT = {  # of `TITLES`, for the grids that have the claims
     "gpu": "ViT-S/14 at 98 pixels, 55,000 images",
     "cnn": "EfficientNet-Lite0, 10,000 images",
 }
-CLAIMED = {  # a number of `dmpo` → what it is held against
+CLAIMED = {  # a number of `dmpo` → what it is compared with
     "score": "score, against the strongest naive arm",
     "first exit": "first exit, against that arm's",
     "30 %": "at most 30 % of the compute, against the full single model",
@@ -50,7 +50,7 @@ ABOUT_GRIDS = {
     "cnn": "EfficientNet-Lite0 at 64 pixels, exits after blocks 3, 5, 8, 11, 16; 10,000 training images, 3 epochs, "
     "recorded in float32. Seed 0 of `single` and `dmpo` is the bundled runs, which were known before the rules were "
     "written.",
-    "static": f"{SETTING} One linear exit and nothing behind it: what cutting the network short is worth. `single` and "
+    "static": f"{SETTING} One linear exit and nothing behind it: the accuracy of a shorter network. `single` and "
     f"`dmpo` {BESIDE}.",
     **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), f"{ONE_CHANGE}; `dmpo` {BESIDE}."),
     "recipe": f"{ONE_CHANGE}. {ON_VAL}",
@@ -71,11 +71,11 @@ ABOUT_ARMS = {
     "dmpo-no-second-order": "dmpo with linear predictors",
     "dmpo-uniform": "dmpo with uniform loss weights",
 }
-PICTURES = {
+FIGURES = {
     "gains": "Points gained, with 95 % intervals over images",
     "budgets": "Accuracy under four budgets, mean over seeds",
     "gradients": "Cosine between an early exit's gradient and the last one's, on the tuned weights that they share",
-    "stages": "What every stage knows: how much of the untuned backbone its trunk keeps, and what ridge probes read",
+    "stages": "Every stage: linear CKA of its trunk with the untuned backbone, and scores of ridge probes",
 }
 
 
@@ -86,31 +86,31 @@ BRACKETS = (
 HOW = (
     "How arms are judged was fixed in [grids.py](grids.py) before the runs, but for those that a table's heading "
     "names. By the *score*: test accuracy averaged over the budgets 30, 35, … 100 % of the plain backbone's "
-    "compute, which is the area under accuracy by budget. A budget is what may be spent *at most*: under each the "
-    "best threshold on val is taken, and many models are at their best far below it, so that *spent* is shown "
-    "beside. A part *earns its place* if the interval lies above 0 and all seeds agree; *not shown to help* is "
-    "not the same as *useless*. The interval covers the choice of test images, not another training: that is what "
-    "the seeds show. Numbers are means over seeds, in brackets the lowest and the highest."
+    "compute, which is the area under accuracy by budget. A budget is the compute that may be used *at most*. Under "
+    "each the best threshold on val is taken. Many models are at their best far below it, so the compute *used* is "
+    "shown beside. A part *helps* if the interval lies above 0 and all seeds agree; *not shown to help* is not the "
+    "same as *useless*. The interval covers the choice of test images, not another training: that is what the seeds "
+    "are for. Numbers are means over seeds, in brackets the lowest and the highest."
 )
 MADE = (
     "Made by `scripts/bench study GRID` and `scripts/bench training_time GRID`, then `scripts/bench study_report`; "
-    "every number comes from the CSVs in [results](results). *First exit*: accuracy if all leave there. *Area*: "
-    "under the accuracy-compute curve from the first exit's cost to the last one's, so it depends on where the "
+    "every number comes from the CSVs in [results](results). *First exit*: accuracy if all images exit there. *Area*: "
+    "under the accuracy-compute curve from the first exit's compute to the last one's, so it depends on where the "
     "exits sit. *Trainable*: weights. *Training time*: seconds per image relative to `single`, measured in turn. "
     "*Calibration error*: expected, 15 bins, per cent."
 )
 LIMITS = (
-    "One data set of small grey pictures, one ViT whose makers probably tuned it for saliency and whose last "
+    "One data set of small grey images, one ViT whose makers probably tuned it for saliency and whose last "
     "blocks are not its best, one CNN, at most three trainings each; learning rates were chosen for `dmpo` on val and "
     "used for all arms. `single` is linear and sits behind the last block, where this backbone is past its best: "
-    "part of what `dmpo` gains over it may be had by a better head or by a shorter network (the grid `static` "
-    "asks that). The intervals are many and not corrected for it."
+    "part of what `dmpo` gains over it may come from a better predictor or from a shorter network (see the "
+    "grid `static`). The intervals are many and not corrected for it."
 )
 SEEN_IS = (
     "On val images, each number the mean over a run's early stages (all but the last): the cosine between an "
     "early exit's gradient and the last one's, of unweighted losses, on the tuned weights that they share, after "
-    "the first and the last epoch (64 images); linear CKA of the trunk with the untuned backbone; what ridge "
-    "probes read from the trunk's patch tokens and from what the predictor reads (brightness of the picture under "
+    "the first and the last epoch (64 images); linear CKA of the trunk with the untuned backbone; scores of "
+    "ridge probes on the trunk's patch tokens and on what the predictor reads (brightness of the image under "
     "a patch, R²; label, accuracy; 200 images fit them, 200 judge); linear CKA of what the predictor reads with "
     "the last stage (400 images). Lowest and highest seed in brackets."
 )

@@ -1,7 +1,7 @@
-"""Exercises: an answer in, a verdict out. One module per notebook with ``check_1``, ``check_2``, ``check_3``.
+"""Self-checking exercises: from an answer to a verdict. One module per notebook with ``check_1`` to ``check_3``.
 
-A check is a short function from the answer to "" if it is right, else to a hint. It never raises and never tells the
-solution: an answer that is still ``...``, or of a kind that the check cannot read, is simply not right yet.
+A check is a short function from the answer to "" if it is correct, else to a hint. It never raises and never shows the
+solution: an answer that is still ``...``, or that the check cannot read, is not correct yet.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer is right, and what to say; true if it is."""
+    """Whether an answer is correct, and the text to show; true if it is."""
 
-    right: bool
+    correct: bool
     text: str
 
     def __bool__(self) -> bool:
-        return self.right
+        return self.correct
 
     def __repr__(self) -> str:
-        return ("✔ " if self.right else "✘ ") + self.text
+        return ("✔ " if self.correct else "✘ ") + self.text
 
 
 def exercise(judge: Callable[[Any], str]) -> Callable[[Any], Verdict]:
-    """Make a check of ``judge``: answer → "" (right) or a hint. Its docstring is said where the answer is right."""
+    """Make a check of ``judge``: answer → "" (correct) or a hint. Its docstring is shown with a correct answer."""
 
     @wraps(judge)
     def check(answer: Any) -> Verdict:
@@ -35,8 +35,8 @@ def exercise(judge: Callable[[Any], str]) -> Callable[[Any], Verdict]:
             return Verdict(False, "Not answered yet: replace the three dots above.")
         try:
             hint = judge(answer)
-        except Exception as error:  # whatever a student wrote, the notebook goes on
+        except Exception as error:  # any answer may be typed; the notebook continues
             return Verdict(False, f"Not yet: that answer cannot be checked ({type(error).__name__}: {error}).")
-        return Verdict(False, f"Not yet: {hint}") if hint else Verdict(True, f"Right. {judge.__doc__ or ''}".strip())
+        return Verdict(False, f"Not yet: {hint}") if hint else Verdict(True, f"Correct. {judge.__doc__ or ''}".strip())
 
     return check

@@ -23,7 +23,7 @@ def check_1(answer: Callable[[int, int], int]) -> str:
 
 @exercise
 def check_2(answer: Callable[[Any], Any]) -> str:
-    """Stretch one direction far enough and it is all that CKA sees, though nothing was lost."""
+    """Stretch one direction far enough and it dominates CKA, though nothing was lost."""
     import torch
 
     rows = torch.randn(200, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -38,13 +38,13 @@ def check_2(answer: Callable[[Any], Any]) -> str:
 
 @exercise
 def check_3(answer: int) -> str:
-    """There the predictor leans on its bypass most."""
+    """There the predictor depends on its bypass most."""
     return "" if answer == most_broken() else "compare read_out(model, tokens, share=0.0) with share=1.0, exit by exit"
 
 
 @cache
 def most_broken() -> int:
-    """The exit, from 1, where most pictures go from right to wrong without bypass."""
+    """The exit, from 1, where most images change from correct to incorrect without bypass."""
     import torch
 
     run = dx.load_run("demo")

@@ -30,7 +30,7 @@ def check_2(answer: float) -> str:
 
 @exercise
 def check_3(answer: Callable[[int, int, int], Sequence[float]]) -> str:
-    """A two-phase schedule. Whether it is a good one, only training tells."""
+    """A two-phase schedule. Whether it is a good one, only training shows."""
     for n_exits in (2, 4, 7):
         weights = np.array([answer(e, 10, n_exits) for e in range(10)], float)
         if weights.shape != (10, n_exits):

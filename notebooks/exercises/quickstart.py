@@ -8,7 +8,7 @@ from exercises import exercise
 
 @exercise
 def check_1(answer: int) -> str:
-    """These are the images that cost more than the plain backbone: every exit was asked in vain."""
+    """These images use more compute than the plain backbone: every early exit was computed in vain."""
     run = dx.load_run("demo")
     exits = dx.fit_policy(run.record("val"), flops=0.30).exits(run.record("test"))
     return "" if int(answer) == (exits == exits.max()).sum() else "count where `exits` has its largest value."
@@ -16,7 +16,7 @@ def check_1(answer: int) -> str:
 
 @exercise
 def check_2(answer: int) -> str:
-    """Going on would have spoilt it. How many such images are there?"""
+    """Later exits would have made it incorrect. How many such images are there?"""
     first, last = dx.load_run("demo").record("test").correct[int(answer), [0, -1]]
     return "" if first and not last else f"at exit 1 it is {_word(first)}, at the last exit {_word(last)}."
 
@@ -27,8 +27,8 @@ def check_3(answer: float) -> str:
     val = dx.load_run("demo").record("val")
     seen = dx.summarise(val, dx.fit_policy(val, threshold=float(answer)).exits(val))
     fine = seen["flops_fraction"] <= 0.22 and seen["accuracy"] >= 0.915
-    return "" if fine else f"on val that is {seen['accuracy']:.2%} right at {seen['flops_fraction']:.1%} compute."
+    return "" if fine else f"on val that is {seen['accuracy']:.2%} correct at {seen['flops_fraction']:.1%} compute."
 
 
-def _word(right: bool) -> str:
-    return "right" if right else "wrong"
+def _word(correct: bool) -> str:
+    return "correct" if correct else "incorrect"

@@ -22,7 +22,7 @@ def check_1(answer: int) -> str:
 
 @exercise
 def check_2(answer: Callable[[Any], Any]) -> str:
-    """The same as `dmpo_explore.models.predictors.covariance`, which does it for B pictures at once."""
+    """The same as `dx.models.covariance`, which does it for B images at once."""
     import torch
 
     tokens = torch.randn(25, 6, generator=torch.Generator().manual_seed(0)) + 2
@@ -38,7 +38,7 @@ def check_2(answer: Callable[[Any], Any]) -> str:
 
 @exercise
 def check_3(answer: Any) -> str:
-    """Behind the trace all eigenvalues lie between 0 and 1, where the iteration always arrives."""
+    """After division by the trace all eigenvalues lie between 0 and 1, where the iteration always converges."""
     import torch
 
     sigma = torch.as_tensor(answer, dtype=torch.float64)
@@ -48,5 +48,5 @@ def check_3(answer: Any) -> str:
     for _ in range(30):
         step = (three - z @ y) / 2
         y, z = y @ step, step @ z
-    arrived = bool(torch.isfinite(y).all()) and torch.allclose(y @ y, sigma, rtol=1e-3)
-    return "the iteration arrives at the root there; how large may an eigenvalue be?" if arrived else ""
+    converged = bool(torch.isfinite(y).all()) and torch.allclose(y @ y, sigma, rtol=1e-3)
+    return "the iteration converges to the root there; how large may an eigenvalue be?" if converged else ""

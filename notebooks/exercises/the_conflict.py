@@ -12,7 +12,7 @@ from exercises import exercise
 
 @exercise
 def check_1(answer: int) -> str:
-    """The shallower the exit, the more a reader of its own and second-order statistics are worth."""
+    """The shallower the exit, the more its bypass and second-order statistics gain."""
 
     dmpo, naive = (dx.load_run(name).record("test").correct.mean(axis=0) for name in ("demo", "demo-naive"))
     return "" if answer == int((dmpo - naive).argmax()) + 1 else "compare record.correct.mean(axis=0), exit by exit"
@@ -37,7 +37,7 @@ def check_2(answer: Callable[[Any, Any], Any]) -> str:
 def check_3(answer: float) -> str:
     """Two blocks have gathered less in the class token than in the mean of the patches."""
     near = abs(float(answer) - class_token_accuracy()) < 0.015
-    return "" if near else "tokens('demo-naive').trunk[0][:, 0] is what to read; fit and judge on the same halves"
+    return "" if near else "tokens('demo-naive').trunk[0][:, 0] is what to read; fit and test on the same halves"
 
 
 @cache

@@ -11,7 +11,7 @@ from exercises import exercise
 
 @exercise
 def check_1(answer: float) -> str:
-    """A careful wish costs a model with weak early exits most of its savings."""
+    """A strict target takes most of the savings from a model with weak early exits."""
     naive = dx.load_run("demo-naive")
     test = naive.record("test")
     exits = dx.fit_policy(naive.record("val"), "entropy", accuracy_drop=0.005).exits(test)
@@ -21,20 +21,20 @@ def check_1(answer: float) -> str:
 
 @exercise
 def check_2(answer: float) -> str:
-    """Compute that bought nothing, and nobody could know."""
+    """Compute without a gain; no policy can detect it without the labels."""
     demo = dx.load_run("demo")
     test = demo.record("test")
     wasted = test.correct[:, 0] & (dx.fit_policy(demo.record("val"), flops=0.3).exits(test) > 0)
-    return "" if abs(float(answer) - wasted.mean()) < 1e-3 else "both at once: right at exit 1, and leaving later."
+    return "" if abs(float(answer) - wasted.mean()) < 1e-3 else "both at once: correct at exit 1, and an exit after it."
 
 
 @exercise
 def check_3(answer: Callable[[Any, float], int]) -> str:
-    """That is the whole rule; everything else was choosing its number."""
+    """That is the whole policy; fitting only chooses its threshold."""
     test = dx.load_run("demo").record("test")
     for threshold in (0.0, 0.5, 0.8, 1.01):
         expected = dx.fit_policy(test, threshold=threshold).exits(test)[:200]
         for row, exit in zip(test.confidence[:200], expected, strict=True):
             if (got := int(answer(row, threshold))) != exit:
-                return f"with {row.round(2).tolist()} and threshold {threshold} it says {got}."
+                return f"with {row.round(2).tolist()} and threshold {threshold} it returns {got}."
     return ""

@@ -12,14 +12,14 @@ from exercises import exercise
 
 @exercise
 def check_1(answer: int) -> str:
-    """It leans on a single patch more than any other exit does."""
+    """It depends on a single patch more than any other exit does."""
     return "" if int(answer) == _largest() else "take the largest absolute value of each map and compare"
 
 
 @exercise
 def check_2(answer: str) -> str:
-    """Shirts, T-shirts, pullovers and coats look alike from afar: the first exit is not sure which it sees."""
-    return "" if str(answer) == _least() else f"{answer!r} leaves early more often than another class; read the table"
+    """Shirts, T-shirts, pullovers and coats are similar: the confidence of the first exit is low."""
+    return "" if str(answer) == _least() else f"{answer!r} exits early more often than another class; read the table"
 
 
 @exercise
@@ -34,7 +34,7 @@ def check_3(answer: Callable[[Any], Any]) -> str:
         return f"the result has shape {found.shape}, not (5, 5)"
     if not np.isclose(found.sum(), heat.sum()):
         return "the token map does not add up to the sum of all pixels"
-    return "" if np.allclose(found, expected) else "it adds up, but pixels went to the wrong patch"
+    return "" if np.allclose(found, expected) else "the sum is correct, but pixels went to another patch"
 
 
 @cache
@@ -51,6 +51,6 @@ def _least() -> str:
 
     run = dx.load_run("demo")
     record = run.record("test")
-    leaves = dx.fit_policy(run.record("val"), flops=0.30).exits(record) == 0
-    shares = [leaves[record.labels == c].mean() for c in range(len(record.meta.class_names))]
+    early = dx.fit_policy(run.record("val"), flops=0.30).exits(record) == 0
+    shares = [early[record.labels == c].mean() for c in range(len(record.meta.class_names))]
     return record.meta.class_names[int(min(range(len(shares)), key=shares.__getitem__))]

@@ -13,8 +13,8 @@ from exercises import exercise
 
 @exercise
 def check_1(answer: int) -> str:
-    """Eight of ten; and no picture is in two splits."""
-    return "" if int(answer) == _training_pictures(1000) else "make the folder, and ask `dx.load_images`."
+    """Eight of ten; and no image is in two splits."""
+    return "" if int(answer) == _training_images(1000) else "make the folder, and use `dx.load_images`."
 
 
 @exercise
@@ -29,9 +29,9 @@ def check_2(answer: str) -> str:
 
     with get_command(app).commands["train"].make_context("train", words) as context:  # type: ignore[attr-defined]
         given = {key: str(context.params[key]) for key in ("data", "exits", "epochs", "name")}
-    wanted = {"data": "pictures", "exits": "4,8,12", "epochs": "1", "name": "three"}
-    wrong = [key for key, value in wanted.items() if given[key].replace(" ", "") != value]
-    return f"look again at {', '.join(wrong)}." if wrong else ""
+    expected = {"data": "images", "exits": "4,8,12", "epochs": "1", "name": "three"}
+    other = [key for key, value in expected.items() if given[key].replace(" ", "") != value]
+    return f"look again at {', '.join(other)}." if other else ""
 
 
 @exercise
@@ -41,8 +41,8 @@ def check_3(answer: float) -> str:
 
 
 @cache
-def _training_pictures(count: int) -> int:
-    from own_pictures import make_pictures
+def _training_images(count: int) -> int:
+    from own_images import make_images
 
     with tempfile.TemporaryDirectory() as folder:
-        return len(dx.load_images(str(make_pictures(Path(folder), count)), "train"))
+        return len(dx.load_images(str(make_images(Path(folder), count)), "train"))

@@ -1,4 +1,4 @@
-"""benchmarks/app.py: its runs are runs, its table says what is kept, and each part runs in Chromium."""
+"""benchmarks/app.py: its runs are runs, its table shows the limits that are met, and each part runs in Chromium."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def test_made_up_runs_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert bench.path_of("50,000 × 12") == "?run=made-up-50000x12&split=train"
 
 
-def test_the_table_says_what_is_kept() -> None:
+def test_the_table_shows_which_limits_are_met() -> None:
     figures = {"drag, messages": 0, "sessions, p95 ms": 2000.1, "release 10,000 × 4, p50 ms": 123.456}
     lines = bench.table(figures)
-    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["kept", "NOT KEPT", ""]
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["met", "NOT MET", ""]
     assert "123.5" in lines[-1] and len({len(line) for line in lines}) == 1
     assert bench.quantiles("x", list(range(101))) == {"x, p50 ms": 50.0, "x, p95 ms": 95.0, "x, moves": 101}
 
 
-def test_every_promise_is_a_figure() -> None:
+def test_every_limit_is_a_figure() -> None:
     names = {f"release {size}, p95 ms" for size in bench.SIZES} | {"start, first paint s"}
     names |= {f"drag, {what}" for what in ("messages", "long tasks")}
     names |= {f"sessions, {what}" for what in ("errors", "p95 ms", "server GiB")}
@@ -88,7 +88,7 @@ def test_a_move_without_an_answer_is_an_error(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_processor_time_is_given_to_whom_it_belongs() -> None:
+def test_cpu_time_is_counted_by_kind() -> None:
     with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout and child.stdin
         child.stdout.readline()

@@ -1,4 +1,4 @@
-"""The simulation takes the thresholds that the library certifies; its results say whether a promise is kept."""
+"""The simulation takes the thresholds that the library certifies; its results show whether the bound holds."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_the_simulation_certifies_as_the_library_does(risk: str, monkeypatch: py
     monkeypatch.setattr(risk_control, "EPSILON", 0.06)
     record = make_record(600, 3, 4, seed=5, with_logits=False)
     found = risk_control.simulate(record, POLICY, risk, 400, resamples=8)
-    loss, costs = risk_control.losses(record, POLICY, risk)
+    loss, compute = risk_control.losses(record, POLICY, risk)
     draws = np.random.default_rng(0).multinomial(400, np.full(600, 1 / 600), size=8)
     grid, true, places = POLICY.grid(3, 4), loss.mean(axis=0), []
     for counts in draws:
         certificate = certify(record.subset(np.repeat(np.arange(600), counts)), POLICY, risk, 0.06, risk_control.DELTA)
         places.append(grid.index(certificate.threshold))
-    assert found["flops_fraction"] == pytest.approx(costs[places].mean())
+    assert found["flops_fraction"] == pytest.approx(compute[places].mean())
     assert found["violations"] == (true[places] > 0.06).mean()
     assert found["true_risk"] == pytest.approx(true[places].mean())
     assert found["plug_in_flops_fraction"] <= found["flops_fraction"]
@@ -55,7 +55,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert table["images"].tolist() == [100, 300] * 2 and (table["resamples"] == 100).all()
     out = capsys.readouterr().out
     assert out.endswith("\nfigure\n")  # a missing browser loses nothing
-    assert "kept in every row (at most 5% and two standard errors): yes" in out and "| too early | 300 |" in out
+    assert (
+        "bound holds in every row (at most 5% and two standard errors): yes" in out
+        and "| early-exit error | 300 |" in out
+    )
     monkeypatch.setattr(
         risk_control, "hoeffding_bentkus", lambda observed, *_: np.zeros_like(observed)
     )  # proves anything
@@ -63,9 +66,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "two standard errors): no" in capsys.readouterr().out
 
 
-def test_the_promise_was_kept_in_the_results_that_lie_here() -> None:
+def test_the_bound_holds_in_the_committed_results() -> None:
     table = pd.read_csv(Path(risk_control.__file__).parent / "results" / "risk_control.csv")
     assert (table["resamples"] >= 1000).all() and len(table) >= 8
     assert (table["violations"] <= table["delta"] + 2 * table["standard_error"]).all()
-    assert (table["plug_in_violations"] > 1 / 3).all()  # without the proof more often than every third time
-    assert (table["flops_fraction"] > table["plug_in_flops_fraction"]).all()  # what it costs
+    assert (table["plug_in_violations"] > 1 / 3).all()  # the plug-in threshold: in more than every third set
+    assert (table["flops_fraction"] > table["plug_in_flops_fraction"]).all()  # what it compute

@@ -11,8 +11,8 @@ import dmpo_explore as dx
 import scale
 
 
-def test_a_made_up_record_is_a_record(tmp_path: Path) -> None:
-    record = scale.made_up(300, 5)
+def test_a_synthetic_record_is_a_record(tmp_path: Path) -> None:
+    record = scale.synthetic_record(300, 5)
     record.save(tmp_path / "record")
     assert dx.ExitRecord.load(tmp_path / "record").n_images == 300
     accuracy = record.correct.mean(axis=0)

@@ -94,11 +94,13 @@ def test_differences_are_paired_by_seed_and_read_off_the_curves() -> None:
     curves = bench.mean_curves(shares)
     assert curves["epochs"].max() == bench.BUDGET and (curves["low"] <= curves["high"]).all()
     text = page.verdict("Facts.", found.reset_index(), curves)
-    alike, counted = text.split("## Against ways that count last epochs only")
+    alike, counted = text.split("## Against methods that count last epochs only")
     assert text.startswith("Facts. ") and " 36 different intervals " in alike and "about 2 would" in alike
     assert f"- `{OURS[0]}` is ahead of random, every epoch (after 60 epochs); " in alike and "last epoch" not in alike
     assert f"- `{OURS[0]}` is ahead of random, last epoch (after 60 epochs); " in counted
-    assert f"- `{OURS[0]}` is behind nobody." in alike and f"- `{OURS[1]}` is ahead of nobody." in alike
+    assert (
+        f"- `{OURS[0]}` is behind no other method." in alike and f"- `{OURS[1]}` is ahead of no other method." in alike
+    )
     assert all("budgets 4 of 4 comparisons show" in part for part in (alike, counted))
     assert "- Stopping loses: -5.0" in alike and "the counting alone adds on average over all budgets +0.00" in counted
 

@@ -1,4 +1,4 @@
-"""The drift command on made-up records in place of the model's pass."""
+"""The command on distribution shift, with synthetic records in place of the model's pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every check refuses the empty answer, foreign ones and a plausible wrong one, and accepts the reference answer."""
+"""Every check refuses the empty answer, foreign ones and a plausible incorrect one, and accepts the reference."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ every_exercise = pytest.mark.parametrize(("name", "number"), CASES)
 def parts(name: str, number: int) -> tuple[Any, Any, Any]:
     check = getattr(importlib.import_module(f"exercises.{name}"), f"check_{number}")
     reference = importlib.import_module(f"references.{name}")
-    return check, reference.ANSWERS[number], reference.WRONG[number]
+    return check, reference.ANSWERS[number], reference.INCORRECT[number]
 
 
 @every_exercise
 @pytest.mark.parametrize("answer", [..., None, "nonsense", object()], ids=["empty", "None", "text", "object"])
-def test_the_empty_answer_and_foreign_ones_are_not_right(name: str, number: int, answer: Any) -> None:
+def test_the_empty_answer_and_foreign_ones_are_not_correct(name: str, number: int, answer: Any) -> None:
     check, _, _ = parts(name, number)
     verdict = check(answer)
     assert isinstance(verdict, Verdict) and not verdict
@@ -31,22 +31,24 @@ def test_the_empty_answer_and_foreign_ones_are_not_right(name: str, number: int,
 
 @pytest.mark.data
 @every_exercise
-def test_the_reference_is_right_and_a_plausible_answer_is_not(name: str, number: int, fetched_backbone: object) -> None:
-    check, right, wrong = parts(name, number)
-    verdict = check(right)
+def test_the_reference_is_correct_and_a_plausible_answer_is_not(
+    name: str, number: int, fetched_backbone: object
+) -> None:
+    check, correct, incorrect = parts(name, number)
+    verdict = check(correct)
     assert verdict, verdict
-    assert repr(verdict).startswith("✔ Right.")
-    assert not check(wrong)
-    assert "cannot be checked" not in repr(check(wrong))
+    assert repr(verdict).startswith("✔ Correct.")
+    assert not check(incorrect)
+    assert "cannot be checked" not in repr(check(incorrect))
 
 
-def test_a_check_says_what_it_thinks() -> None:
+def test_a_check_shows_its_verdict() -> None:
     @exercise
     def check(answer: int) -> str:
         """So it is."""
         return "" if answer + 1 == 2 else "think again"
 
-    assert repr(check(1)) == "✔ Right. So it is."
+    assert repr(check(1)) == "✔ Correct. So it is."
     assert repr(check(3)) == "✘ Not yet: think again"
     assert repr(check(...)) == "✘ Not answered yet: replace the three dots above."
     assert "cannot be checked (TypeError" in repr(check("one"))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import dmpo_explore as dx
 
-TOLERANCE = 0.01  # accuracies of 240 pictures and CKA follow rounding, which differs between machines
+TOLERANCE = 0.01  # accuracies of 240 images and CKA follow rounding, which differs between machines
 
 
 def parameters(width: int, hidden: int) -> int:
@@ -18,7 +18,7 @@ def parameters(width: int, hidden: int) -> int:
 
 
 def without_biases(width: int, hidden: int) -> int:
-    """Forgets them."""
+    """Without the biases and the norm."""
     return 2 * width * hidden + 9 * hidden
 
 
@@ -30,31 +30,31 @@ def stretch(rows: Tensor) -> Tensor:
 
 
 def rotate(rows: Tensor) -> Tensor:
-    """A rotation and a common scale: CKA does not see them."""
+    """A rotation and a common scale: CKA is invariant to them."""
     return -3 * rows.flip(1)
 
 
 def numbers() -> dict[str, float | int]:
-    """The notebook's, asked anew."""
+    """The notebook's key numbers, computed again."""
     run = dx.load_run("demo")
     config, model = run.config.model, run.model()
     images, labels = run.inputs("test", range(240)), torch.tensor(run.record("test").labels[:240])
-    cost = dx.models.measure_flops(model, dx.models.build_reference(config, 10))
+    flops = dx.models.measure_flops(model, dx.models.build_reference(config, 10))
     tokens = dx.stage_tokens(model, images)
     untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
     plain = dx.stage_tokens(untuned, images[:120]).patches(0)
     off = dx.inspection.read_out(model, tokens, share=0.0).argmax(dim=-1) == labels[:, None]
     maps = tokens.bypass_maps()
     return {
-        "bypass_of_two_blocks": cost.bypass[0] / cost.trunk[0],
-        "parameters_of_five": cost.parameters["bypass"],
+        "bypass_of_two_blocks": flops.bypass[0] / flops.trunk[0],
+        "parameters_of_five": flops.parameters["bypass"],
         "added_at_exit_1": float(maps[0].mean()),
         "added_at_exit_5": float(maps[4].mean()),
-        "right_at_exit_1": float(run.record("test").correct[:240, 0].mean()),
-        "right_at_exit_1_switched_off": float(off[:, 0].float().mean()),
+        "correct_at_exit_1": float(run.record("test").correct[:240, 0].mean()),
+        "correct_at_exit_1_switched_off": float(off[:, 0].float().mean()),
         "cka_exit_1_with_untuned": dx.linear_cka(tokens.patches(0)[:120].flatten(0, 1), plain.flatten(0, 1)),
     }
 
 
 ANSWERS = {1: parameters, 2: stretch, 3: 2}
-WRONG = {1: without_biases, 2: rotate, 3: 6}
+INCORRECT = {1: without_biases, 2: rotate, 3: 6}

@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of 04_phase_schedule, and its key numbers from the library."""
+"""Correct and incorrect answers to the exercises of 04_phase_schedule, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hand_over(epoch: int, epochs: int, n_exits: int) -> np.ndarray:
 
 
 ANSWERS = {1: crossing("exponential"), 2: 0.34, 3: hand_over}
-WRONG = {1: crossing("linear"), 2: 0.5, 3: lambda epoch, epochs, n_exits: [3 / n_exits] * n_exits}
+INCORRECT = {1: crossing("linear"), 2: 0.5, 3: lambda epoch, epochs, n_exits: [3 / n_exits] * n_exits}
 
 
 def numbers() -> dict[str, float | int]:

@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of 00_quickstart, and its key numbers from the library."""
+"""Correct and incorrect answers to the exercises of 00_quickstart, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANSWERS = {
     2: int(np.flatnonzero(RECORD.correct[:, 0] & ~RECORD.correct[:, -1])[0]),
     3: float(FINE["threshold"].iloc[0]),
 }
-WRONG = {1: int(np.bincount(EXITS)[0]), 2: int(np.flatnonzero(RECORD.correct[:, -1])[0]), 3: 0.95}
+INCORRECT = {1: int(np.bincount(EXITS)[0]), 2: int(np.flatnonzero(RECORD.correct[:, -1])[0]), 3: 0.95}
 
 
 def numbers() -> dict[str, float | str]:

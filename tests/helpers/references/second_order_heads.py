@@ -22,7 +22,7 @@ def by_one_less(tokens: Tensor) -> Tensor:
 
 
 def numbers() -> dict[str, float | int]:
-    """The notebook's, asked anew."""
+    """The notebook's key numbers, computed again."""
     run = dx.load_run("demo")
     model = run.model()
     stage = model.stages[0]
@@ -43,9 +43,9 @@ def numbers() -> dict[str, float | int]:
         **{f"{name}_flops": dx.models.count_flops(head, read) for name, head in heads.items()},
         "covariance_parameters": parameters["covariance"],
         "moment_parameters": parameters["moment"],
-        "wrong_after_5": float((dx.models.newton_schulz(sigma, 5)[0] - root).norm() / root.norm()),
+        "error_after_5": float((dx.models.newton_schulz(sigma, 5)[0] - root).norm() / root.norm()),
     }
 
 
 ANSWERS = {1: 44, 2: centred, 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
-WRONG = {1: 45, 2: by_one_less, 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
+INCORRECT = {1: 45, 2: by_one_less, 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}

@@ -21,7 +21,7 @@ def always_projected(first: Tensor, second: Tensor) -> Tensor:
 
 
 def numbers() -> dict[str, float]:
-    """The notebook's, asked anew."""
+    """The notebook's key numbers, computed again."""
     runs = {name: dx.load_run(name) for name in ("demo", "demo-naive", "demo-single")}
     accuracy = {name: run.record("test").correct.mean(axis=0) for name, run in runs.items()}
     images = runs["demo"].inputs("test", range(240))
@@ -42,4 +42,4 @@ def numbers() -> dict[str, float]:
 
 
 ANSWERS = {1: 1, 2: surgery, 3: 0.483}
-WRONG = {1: 6, 2: always_projected, 3: 0.68}
+INCORRECT = {1: 6, 2: always_projected, 3: 0.68}

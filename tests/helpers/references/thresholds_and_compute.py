@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of 05_thresholds_and_compute, and its key numbers from the library."""
+"""Correct and incorrect answers to the exercises of 05_thresholds_and_compute, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ EXITS = dx.fit_policy(VAL, flops=0.3).exits(TEST)
 CAREFUL = dx.fit_policy(NAIVE.record("val"), "entropy", accuracy_drop=0.005)
 
 
-def first_sure(confidence: Any, threshold: float) -> int:
-    """The first exit that is sure, else the last."""
-    sure = np.flatnonzero(confidence[:-1] >= threshold)
-    return int(sure[0]) if sure.size else len(confidence) - 1
+def first_confident(confidence: Any, threshold: float) -> int:
+    """The first exit whose confidence reaches the threshold, else the last."""
+    reached = np.flatnonzero(confidence[:-1] >= threshold)
+    return int(reached[0]) if reached.size else len(confidence) - 1
 
 
 ANSWERS = {
-    1: float(NAIVE.record("test").flops_fraction[CAREFUL.exits(NAIVE.record("test"))].mean()),
+    1: float(dx.apply(CAREFUL, NAIVE.record("test")).flops_fraction.mean()),
     2: float((TEST.correct[:, 0] & (EXITS > 0)).mean()),
-    3: first_sure,
+    3: first_confident,
 }
-WRONG = {
-    1: float(NAIVE.record("val").flops_fraction[CAREFUL.exits(NAIVE.record("val"))].mean()) + 0.01,
+INCORRECT = {
+    1: float(dx.apply(CAREFUL, NAIVE.record("val")).flops_fraction.mean()) + 0.01,
     2: float((EXITS > 0).mean()),
     3: lambda confidence, threshold: int(np.argmax(confidence)),
 }
@@ -37,8 +37,8 @@ def numbers() -> dict[str, float]:
     return {
         "accuracy_at_30_percent": seen["accuracy"],
         "compute_used": seen["flops_fraction"],
-        "overthought": seen["overthought"],
-        "some_exit_is_right": float(TEST.correct.any(axis=1).mean()),
+        "overthinking": seen["overthought"],
+        "some_exit_is_correct": float(TEST.correct.any(axis=1).mean()),
         "calibration_error_exit_1": float(dx.analysis.calibration_error(TEST)[0]),
         "calibration_error_exit_1_tempered": float(
             dx.analysis.calibration_error(dx.fitting.tempered_record(TEST, dx.fitting.fit_temperatures(VAL)))[0]

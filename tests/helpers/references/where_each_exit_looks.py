@@ -1,4 +1,4 @@
-"""Right and wrong answers to the exercises of 06_where_each_exit_looks, and its key numbers from the library."""
+"""Correct and incorrect answers to the exercises of 06_where_each_exit_looks, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANSWERS = {
     2: NAMES[int(np.argmin(_shares()[1]))],
     3: lambda heat: dx.attribution.to_cells(heat, (5, 5)),
 }
-WRONG = {
+INCORRECT = {
     1: int(np.abs(_maps()[0]).max(axis=(1, 2)).argmin()) + 1,
     2: NAMES[int(np.argmax(_shares()[1]))],
     3: lambda heat: dx.attribution.to_cells(heat, (5, 5), mean=True),
@@ -42,8 +42,8 @@ def numbers() -> dict[str, float | str | int]:
     exits, shares = _shares()
     drops, difference = _maps()
     return {
-        "left_at_exit_1": float((exits == 0).mean()),
-        "shirts_leaving_at_exit_1": shares[NAMES.index("Shirt")],
+        "exited_at_exit_1": float((exits == 0).mean()),
+        "shirts_exiting_at_exit_1": shares[NAMES.index("Shirt")],
         "logit_difference_at_last_exit": difference,
         "strongest_patch_at_last_exit": int(np.abs(drops[-1]).argmax()),
     }
