@@ -84,15 +84,15 @@ def measure(name: str, count: int) -> Iterator[dict[str, object]]:
         batch = torch.stack([transform(image) for image in some])
         labels = np.zeros(len(some), np.int64)
         seen = dx.record_split(model, [(batch, labels)], replace(val.meta, indices=None))
-        for known in {each.by: each for each in detectors}.values():
-            shares = np.array([known.score(seen.subset([i])) for i in range(len(some))])
+        for detector in {each.by: each for each in detectors}.values():
+            novelty = np.array([detector.score(seen.subset([i])) for i in range(len(some))])
             yield {
                 "run": name,
-                "by": known.by,
+                "by": detector.by,
                 "kind": kind,
                 "count": len(some),
-                "flagged": float(np.mean(shares >= NOVEL)),
-                "median score": float(np.median(shares)),
+                "flagged": float(np.mean(novelty >= NOVEL)),
+                "median score": float(np.median(novelty)),
             }
 
 
