@@ -34,17 +34,17 @@ class Reader:
         self.socket = socket
         self.query = path.removeprefix("?")
         self.page = self.fragment = self.component = ""
-        self.cockpit: dict[str, Any] = {}
+        self.data: dict[str, Any] = {}
         self._send({})
         self._listen("")
 
     def move(self, up: bool) -> float:
         """Seconds until all of the answer to a threshold a tenth of the slider further is here; TimeoutError."""
-        stops, place = self.cockpit["dials"][0]["stops"], self.cockpit["dials"][0]["place"]
+        stops, place = self.data["sliders"][0]["stops"], self.data["sliders"][0]["place"]
         step = max(1, round((len(stops) - 1) / 10))
         up = place < 0.3 * len(stops) or (place < 0.7 * len(stops) and up)
         wanted = stops[place + step if up else place - step]
-        moved = {"seq": self.cockpit["seq"] + 1, "threshold": wanted}
+        moved = {"seq": self.data["seq"] + 1, "threshold": wanted}
         began = time.perf_counter()
         self._send({"event": "moved", "value": moved})
         self._listen(wanted)
@@ -61,7 +61,7 @@ class Reader:
         self.socket.send(message.SerializeToString())
 
     def _listen(self, wanted: str) -> None:
-        """Until a run has ended whose cockpit stands at ``wanted`` (any, if empty)."""
+        """Read messages until a run has ended whose slider is at ``wanted`` (any, if empty)."""
         end = time.monotonic() + PATIENCE
         answered = False
         while True:
@@ -76,8 +76,8 @@ class Reader:
             elif kind == "delta" and message.delta.new_element.bidi_component.component_name == COMPONENT:
                 self.component = message.delta.new_element.bidi_component.id
                 self.fragment = message.delta.fragment_id
-                self.cockpit = json.loads(message.delta.new_element.bidi_component.json)
-                answered = not wanted or self.cockpit["threshold"] == wanted
+                self.data = json.loads(message.delta.new_element.bidi_component.json)
+                answered = not wanted or self.data["threshold"] == wanted
 
 
 def clients(server: Server, paths: Sequence[str], seconds: float) -> dict[str, Any]:

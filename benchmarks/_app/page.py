@@ -1,8 +1,8 @@
 """Instruments of a page of the app, in the browser: times of request, response and repaint.
 
 In: a Playwright page on Explore. Out: ``window.bench``. A move is over when everything that shows thresholds (the
-cockpit, the heat map, the images) shows the new ones, no script runs and nothing has changed for 300 ms; the time
-that counts is that of the frame after the last change.
+slider, the heat map, the images) shows the new ones, no script runs and nothing has changed for 300 ms; the time that
+counts is that of the frame after the last change.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INSTRUMENTS = """() => {
     const watch = root => {
         if (watched.has(root)) return;
         watched.add(root);
-        if (root.querySelector?.('.cockpit')) bench.cockpit = root.querySelector('.cockpit');
+        if (root.querySelector?.('.threshold-slider')) bench.slider = root.querySelector('.threshold-slider');
         new MutationObserver(records => {
             bench.changed = performance.now();
             requestAnimationFrame(() => { bench.painted = performance.now() });
@@ -54,10 +54,10 @@ INSTRUMENTS = """() => {
     new PerformanceObserver(list => list.getEntries().forEach(e => bench.long.push([e.startTime, e.duration])))
         .observe({entryTypes: ['longtask']});
 
-    const shown = () => bench.cockpit.dataset.threshold;
+    const shown = () => bench.slider.dataset.threshold;
     // Which key to press next: any that moves, away from the ends.
     bench.key = chance => {
-        const thumb = bench.cockpit.querySelector('[role=slider]');
+        const thumb = bench.slider.querySelector('[role=slider]');
         const share = thumb.getAttribute('aria-valuenow') / thumb.getAttribute('aria-valuemax');
         Object.assign(bench, {before: shown(), released: Infinity});
         return share < 0.3 || (share < 0.7 && chance < 0.5) ? 'PageUp' : 'PageDown';
@@ -75,7 +75,7 @@ SESSION = """async ([seconds, patience]) => {
     await pause(1500 * Math.random());
     const end = performance.now() + 1000 * seconds;
     while (performance.now() < end) {
-        const key = bench.key(Math.random()), thumb = bench.cockpit.querySelector('[role=slider]');
+        const key = bench.key(Math.random()), thumb = bench.slider.querySelector('[role=slider]');
         for (const kind of ['keydown', 'keyup'])
             thumb.dispatchEvent(new KeyboardEvent(kind, {key, bubbles: true, composed: true}));
         while (!bench.done() && performance.now() - bench.released < 1000 * patience) await pause(50);
