@@ -69,7 +69,8 @@ def test_several_thresholds_shares_and_a_single_exit(runs: Path) -> None:
 
 def test_what_was_fitted_on_test_is_quoted_not_fitted_again(runs: Path) -> None:
     run = dx.load_run("four")
-    policy = dx.fit_policy(run.record("test"), flops=0.5)
+    with pytest.warns(UserWarning, match="fitted on a test record"):
+        policy = dx.fit_policy(run.record("test"), flops=0.5)
     assert f"threshold={policy.thresholds[0]!r}" in code_export.python_code(run, "test", policy)
     assert_gives(run, "test", policy)
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import visiting
@@ -24,9 +23,6 @@ from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates
 from dmpo_explore.runs.store import load_run
-
-if TYPE_CHECKING:
-    pass
 
 VIEW = MAIN.parent / "views" / "training.py"
 HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
@@ -45,7 +41,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     save_run(tmp_path / "runs", "learned", images=40)
     (tmp_path / "runs" / "learned" / "history.csv").write_text(HISTORY)
     (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
-    monkeypatch.setattr(jobs, "MODULE", ["-u", str(tmp_path / "sleep.py")])
+    for module in ("job", "jobs"):
+        monkeypatch.setattr(f"dmpo_explore.jobs.{module}.MODULE", ["-u", str(tmp_path / "sleep.py")])
     yield tmp_path / "runs"
     for job in jobs.list_jobs():
         jobs.stop(job.name, grace=0.5)
