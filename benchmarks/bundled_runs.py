@@ -45,8 +45,8 @@ def halve(run: dx.Run) -> None:
     """
     best = dx.training.read_checkpoint(run.path / "checkpoint.pt")["best"]
     state = {key: value.to(torch.float16) for key, value in best.items()}
-    if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise ValueError(f"run {run.name!r}: {wrong[0]} does not fit into float16")
+    if too_large := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"run {run.name!r}: {too_large[0]} does not fit into float16")
     dx.runs.save_weights(run.path, state, run.config.model, run.class_names)
 
 

@@ -51,7 +51,7 @@ def once(row: int) -> dict[str, float]:
         page.goto(f"{server.address}image?run=demo&image={row}")
         page.wait_for_selector(".dx-why", timeout=1000 * PATIENCE)
         found["recorded, answers s"] = time.perf_counter() - start
-        page.get_by_text("What the model sees").wait_for()
+        page.get_by_text("Input of the model").wait_for()
         found["recorded, what the model sees s"] = time.perf_counter() - start
         page.get_by_role("button", name="Explain every exit").wait_for()
         page.evaluate(BARS)

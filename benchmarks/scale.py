@@ -112,7 +112,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure every size, print the table and, if told to, write the result."""
+    """Measure every size, print the table, and write the result if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
     parser.add_argument("--exits", nargs="+", type=int, default=list(EXITS))

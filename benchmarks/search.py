@@ -83,7 +83,7 @@ MADE_BY = (
     "Made by `scripts/bench search`; what is compared, and what was changed after a look, stands in its first lines."
 )
 Key = tuple[Any, ...]
-Search = Iterator[npt.NDArray[Any]]  # the points (P, 3) that each epoch spent adds
+Search = Iterator[npt.NDArray[Any]]  # the points (P, 3) that each epoch adds
 
 
 # -- the table --

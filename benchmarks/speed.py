@@ -2,7 +2,7 @@
 
 In: a run with val and test records (its backbone is fetched if it is missing). Out: tables on stdout; with ``--write``
 ``benchmarks/results/speed.json``, and ``docs/speed.md`` from it. All arms process the same test images, in turn within
-one run (`_common.timing`). Thresholds are fitted on val so that they spend 30, 50, 70 and 100 % of the plain model's
+one run (`_common.timing`). Thresholds are fitted on val so that they use 30, 50, 70 and 100 % of the plain model's
 compute.
 
 *Efficiency* is the measured speed-up over the full plain model (in bf16 for arms in bf16, else eager in float32)
@@ -44,7 +44,7 @@ KEYS = {"early-exit": "leaving"}  # of the result, where a part's name is newer
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure the parts, print their tables and, if told to, write them."""
+    """Measure the parts, print their tables and write them if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="demo", help="a run on a plain ViT")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))

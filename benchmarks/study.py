@@ -99,7 +99,7 @@ def _finished(study: optuna.Study) -> set[str]:
 
 
 def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Namespace) -> pd.DataFrame:
-    """Work on the runs of a grid until none is left to take; all rows that there are."""
+    """Make the runs of a grid until none is free; returns the rows of all finished runs."""
     root, results = options.root / grid, RESULTS / "study" / grid
     root.mkdir(parents=True, exist_ok=True)
     order = dict.fromkeys([*plan(GRIDS[grid]), *configs])  # also of runs that are not wanted now

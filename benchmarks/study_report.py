@@ -100,7 +100,7 @@ def verdict(gains: pd.DataFrame) -> list[str]:
 
 def _claims_table(gains: pd.DataFrame) -> str:
     """The claims about the whole: a row per grid, a column per claim."""
-    words = {"yes": "ahead", "no": "not told apart", "opposite": "behind", "open": "preliminary"}
+    words = {"yes": "ahead", "no": "no difference shown", "opposite": "behind", "open": "preliminary"}
     claims = gains[gains["kind"] == "claim"]
     texts = [f"**{words[row.holds]}** {_interval(row)}{_marked(row)}" for row in claims.itertuples()]
     cells = claims.assign(cell=texts, number=claims["a"].str.removeprefix("dmpo, "))

@@ -22,7 +22,7 @@ from _common.timing import Arm
 from dmpo_explore.utils.torch_seeding import seeded
 
 
-def spend(record: dx.ExitRecord, budget: float) -> dx.Policy:
+def use_budget(record: dx.ExitRecord, budget: float) -> dx.Policy:
     """The confidence threshold with the largest compute within the budget on this record.
 
     Not the most accurate one: the benchmark needs every depth.

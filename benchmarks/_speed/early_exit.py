@@ -11,7 +11,7 @@ from typing import Any
 
 import dmpo_explore as dx
 from _common.timing import Arm, Timing, in_turn, ratio
-from _speed.arms import Bench, spend
+from _speed.arms import Bench, use_budget
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)
 NO_EARLY_EXIT = "nobody"  # the key, beside "30 %" …, of the threshold at which no image exits early
@@ -60,7 +60,7 @@ def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[st
     """Rows of every batch size: arm, budget, rates, latencies, expected and measured speed-up, efficiency."""
     record, rows = bench.run.record("test"), []
     val = bench.run.record("val")
-    policies = {f"{100 * b:.0f} %": spend(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
+    policies = {f"{100 * b:.0f} %": use_budget(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
     policies[NO_EARLY_EXIT] = bench.threshold_none
     images, bench.images = bench.images, bench.images[:CHECKED]
     progress("comparing every engine's answers with the record")
@@ -125,7 +125,7 @@ def check_answers(bench: Bench, policies: dict[str, dx.Policy], exits: Exits, re
             answers["CUDA graphs"] = dx.infer(bench.model, images, policy, steps=bench.graphed)
         for engine, out in answers.items():
             labels = dx.Outcome(record, out.exit).prediction
-            if (wrong := int((out.exit != exits[budget]).sum() + (out.label != labels).sum())) > 1:
-                raise RuntimeError(f"{engine} at {budget}: {wrong} exits or labels are not the record's")
+            if (n_other := int((out.exit != exits[budget]).sum() + (out.label != labels).sum())) > 1:
+                raise RuntimeError(f"{engine} at {budget}: {n_other} exits or labels are not the record's")
         differ[budget] = int((dx.infer(bench.model, images, policy, precision="bf16").exit != exits[budget]).sum())
     return differ

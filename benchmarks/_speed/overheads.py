@@ -17,7 +17,7 @@ import torch
 
 import dmpo_explore as dx
 from _common.timing import PeakMemory, in_turn, ratio
-from _speed.arms import Bench, in_one, spend
+from _speed.arms import Bench, in_one, use_budget
 from _speed.early_exit import PLAIN, Progress
 
 PROFILED = (1, 64)  # batch sizes
@@ -108,7 +108,7 @@ def measure_memory(bench: Bench, rounds: int, progress: Progress) -> dict[str, A
 def peak_mib(bench: Bench, arm: str) -> float:
     """Peak memory of one arm of `MEMORY` in this process, MiB; the fresh process of `measure_memory` calls it."""
     val = bench.run.record("val")
-    policy = spend(val, max(0.3, float(val.flops_fraction[0])))
+    policy = use_budget(val, max(0.3, float(val.flops_fraction[0])))
     _ = bench.plain, bench.model  # loaded before the measurement starts
     arms: tuple[Callable[[], Any], ...] = (
         bench.forward(bench.plain, 64),

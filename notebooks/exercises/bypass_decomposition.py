@@ -39,11 +39,13 @@ def check_2(answer: Callable[[Any], Any]) -> str:
 @exercise
 def check_3(answer: int) -> str:
     """There the predictor depends on its bypass most."""
-    return "" if answer == most_broken() else "compare read_out(model, tokens, share=0.0) with share=1.0, exit by exit"
+    return (
+        "" if answer == largest_change() else "compare read_out(model, tokens, share=0.0) with share=1.0, exit by exit"
+    )
 
 
 @cache
-def most_broken() -> int:
+def largest_change() -> int:
     """The exit, from 1, where most images change from correct to incorrect without bypass."""
     import torch
 

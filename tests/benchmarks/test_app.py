@@ -33,7 +33,7 @@ def test_made_up_runs_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     run = dx.load_run(bench.make_run(tmp_path, 300, 4, "test"))
     record = run.record("test")
     assert (record.n_images, record.n_exits, run.splits()) == (300, 4, ["test", "val"])
-    assert len(run.image_set("test")) == 300  # labels agree with the bundled pictures
+    assert len(run.image_set("test")) == 300  # labels agree with the bundled images
     table = dx.trade_off(record)
     assert table["accuracy"].iloc[-1] > table["accuracy"].iloc[0] + 0.05 and len(table) > 100
     assert bench.path_of("50,000 × 12") == "?run=made-up-50000x12&split=train"

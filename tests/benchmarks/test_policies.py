@@ -1,4 +1,4 @@
-"""The study of policies on made-up runs: gains by hand, intervals by Student's t, and a verdict that can say none."""
+"""The comparison of policies on synthetic runs: gains by hand, intervals by Student's t, a verdict that can be none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dx.Run:
     return dx.load_run("made")
 
 
-def test_a_gain_is_read_at_the_compute_that_was_spent(run: dx.Run) -> None:
+def test_a_gain_is_read_at_the_compute_that_was_used(run: dx.Run) -> None:
     table = policies.gains(run, "test", 1)
     assert set(table["policy"]) == set(policies.ARMS) and len(table) == 2 * len(policies.ARMS)
     ((val, test),) = policies.pairs(run, "test", 1)
@@ -39,9 +39,9 @@ def test_a_gain_is_read_at_the_compute_that_was_spent(run: dx.Run) -> None:
         assert (row["accuracy"], row["flops_fraction"]) == pytest.approx((found["accuracy"], found["flops_fraction"]))
         there = np.interp(found["flops_fraction"], curve.flops_fraction, curve.correct / 400)
         assert row["gain"] == pytest.approx(found["accuracy"] - there)
-    spent = dx.summarise(test, dx.fit_policy(val, flops=0.6).exits(test))
-    there = np.interp(spent["flops_fraction"], curve.flops_fraction, curve.correct / 400)
-    assert spent["accuracy"] == pytest.approx(there)  # the reference gains nothing over itself
+    used = dx.summarise(test, dx.fit_policy(val, flops=0.6).exits(test))
+    there = np.interp(used["flops_fraction"], curve.flops_fraction, curve.correct / 400)
+    assert used["accuracy"] == pytest.approx(there)  # the reference gains nothing over itself
 
 
 def test_choices_look_at_val_only(run: dx.Run) -> None:
@@ -76,9 +76,9 @@ def test_the_command_writes_what_it_prints(
     assert policies.main(["made", "--resamples", "2"]) == 0
     table = pd.read_csv(tmp_path / "results" / "policies.csv")
     assert len(table) == 2 * 2 * len(policies.ARMS)
-    said, _ = capsys.readouterr().out.split("figure\n")  # last: a missing browser loses nothing
-    assert len(said.splitlines()) == 2 + 4
-    assert (tmp_path / "results" / "policies.md").read_text() == f"Made by `scripts/bench policies`.\n\n{said}"
+    printed, _ = capsys.readouterr().out.split("figure\n")  # last: a missing browser loses nothing
+    assert len(printed.splitlines()) == 2 + 4
+    assert (tmp_path / "results" / "policies.md").read_text() == f"Made by `scripts/bench policies`.\n\n{printed}"
 
 
 def test_a_large_fit_is_quick_enough_to_be_small_here() -> None:

@@ -1,4 +1,4 @@
-"""The comparison of searches on a table made up for it: what is counted, what is paired, what is said."""
+"""The comparison of searches on a synthetic table: counting, pairing and the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search import EPOCHS, GRID, OURS, SPACE
 
 
 def made_up() -> pd.DataFrame:
-    """Better with the learning rate and the epoch; a bypass costs and gives."""
+    """Better with the learning rate and the epoch; a bypass adds compute and accuracy."""
     rows = []
     for values in itertools.product(*GRID.values()):
         params = dict(zip(GRID, values, strict=True))
@@ -50,8 +50,8 @@ def test_the_committed_table_is_of_this_grid() -> None:
     recorded = bench.read_table(pd.read_csv(path, keep_default_na=False))
     assert recorded.keys() == set(itertools.product(*GRID.values()))
     assert all(list(epochs) == list(range(1, EPOCHS + 1)) for epochs in recorded.values())
-    right = np.concatenate([p[:, 0] for epochs in recorded.values() for p in epochs.values()]) * bench.VAL_IMAGES
-    assert np.abs(right - right.round()).max() < 1e-3
+    correct = np.concatenate([p[:, 0] for epochs in recorded.values() for p in epochs.values()]) * bench.VAL_IMAGES
+    assert np.abs(correct - correct.round()).max() < 1e-3
     assert path.stat().st_size < 1_000_000
 
 

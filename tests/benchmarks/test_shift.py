@@ -18,10 +18,10 @@ from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
 
     def passes(run: dx.Run, folder: Path, rows: slice) -> Iterator[tuple[str, int, dx.ExitRecord]]:
-        asked.append((run.name, folder, rows))
+        calls.append((run.name, folder, rows))
         yield from ((name, s, make_record(80, 4, 5, seed=10 * s)) for name in CORRUPTIONS for s in STRENGTHS)
 
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
@@ -34,7 +34,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         made.save(tmp_path / "made" / "records" / split)
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
     assert shift.main(["made", "--images", "80", "--folder", str(tmp_path / "kept")]) == 0
-    assert asked == [("made", tmp_path / "kept", slice(0, 80))]
+    assert calls == [("made", tmp_path / "kept", slice(0, 80))]
     table = pd.read_csv(tmp_path / "results" / "shift.csv")
     names = list(shift.policies(dx.load_run("made").record("val")))
     assert len(table) == (1 + 20) * len(names) and set(table["policy"]) == set(names)
@@ -58,5 +58,5 @@ def test_a_figure_is_a_picture(browser: object, tmp_path: Path) -> None:
     from PIL import Image
 
     path = results.write_figure("one", go.Figure(go.Scatter(x=[0, 1], y=[1, 0])), 200, 100, tmp_path)
-    with Image.open(path) as picture:
-        assert picture.size == (400, 200)
+    with Image.open(path) as image:
+        assert image.size == (400, 200)

@@ -20,7 +20,7 @@ import speed
 from _common import timing as timing_module
 from _common.timing import PeakMemory, Timing, in_turn, ratio
 from _speed import early_exit, report
-from _speed.arms import spend
+from _speed.arms import use_budget
 
 
 def test_arms_take_turns() -> None:
@@ -50,8 +50,8 @@ def test_summaries_and_ratios_are_taken_by_round() -> None:
 def test_thresholds_use_the_budget() -> None:
     record = make_record(400)
     for budget in (0.5, 0.7):
-        spent = dx.summarise(record, spend(record, budget).exits(record))["flops_fraction"]
-        assert budget - 0.01 < spent <= budget
+        used = dx.summarise(record, use_budget(record, budget).exits(record))["flops_fraction"]
+        assert budget - 0.01 < used <= budget
 
 
 def test_memory_sees_what_was_there_for_a_while() -> None:

@@ -202,7 +202,7 @@ def test_a_run_made_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
-    """Rows that are published can be made again from what everybody has."""
+    """Rows that are published can be made again from the bundled runs."""
     names = {arm: name for name, arm in grids.SHIPPED.items()}
     cnn = {"dmpo": "demo-cnn", "single": "demo-cnn-single"}
     for grid, arms in (("shipped", names), ("cnn", cnn)):
@@ -216,7 +216,7 @@ def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
             with np.load(study.RESULTS / "study" / grid / f"{arm}-s0" / "outcomes.npz", allow_pickle=False) as kept:
                 again = run_module.outcomes(*records)
                 assert set(kept) == set(again)
-                assert all((kept[what] == right).all() for what, right in again.items())
+                assert all((kept[what] == correct).all() for what, correct in again.items())
 
 
 def test_the_command_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

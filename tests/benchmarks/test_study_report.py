@@ -1,4 +1,4 @@
-"""The study's report from made-up runs: what must hold is said to hold, what does not is not."""
+"""The study's report from synthetic runs: its verdicts follow from the outcomes."""
 
 from __future__ import annotations
 
