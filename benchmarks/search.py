@@ -100,6 +100,7 @@ def record_table() -> pd.DataFrame:
             seconds = 0.0
             for result in dx.train_epochs(SPACE.config(params), "trial", force=True, device="cpu"):
                 seconds += result.seconds
+                assert result.record is not None
                 points = operating_points(result.record, SPACE.goal)
                 texts = {name: " ".join(f"{v:.5f}" for v in points[name]) for name in ("accuracy", "flops_fraction")}
                 rows.append(params | {"epoch": result.epoch, "seconds": seconds} | texts)

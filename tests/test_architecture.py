@@ -37,7 +37,7 @@ PACKAGES = {
     "attribution": "models",
     "inference": "config data fitting models policies records runs",
     "analysis": "fitting policies records runs",
-    "training": "analysis config data inference models runs",
+    "training": "analysis config data inference models records runs",
     "inspection": "models training",
     "figures": "inference",
     "search": "config fitting models records runs training",

@@ -1,7 +1,5 @@
 from .image_files import MOST_BYTES as MOST_BYTES
 from .image_files import SENT_FORMATS as SENT_FORMATS
-from .image_files import SUFFIXES as SUFFIXES
-from .image_files import find_images as find_images
 from .image_files import open_image as open_image
 from .image_files import read_image as read_image
 from .images import SPLITS as SPLITS
@@ -10,11 +8,9 @@ from .images import fetch_data as fetch_data
 from .images import load_images as load_images
 from .sources import DATASETS as DATASETS
 from .sources import Source as Source
-from .sources import stratified_rows as stratified_rows
 from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
 from .torch_corruptions import STRENGTHS as STRENGTHS
 from .torch_corruptions import corrupt as corrupt
 from .torch_corruptions import corrupted as corrupted
-from .torch_loaders import INTERPOLATIONS as INTERPOLATIONS
 from .torch_loaders import make_loader as make_loader
 from .torch_loaders import make_transform as make_transform

@@ -64,6 +64,14 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         FileNotFoundError: no such file.
         ValueError: it cannot be read as an image (truncated, foreign or far too large); the file is named.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("L", (4, 2), 255).save(f"{folder}/grey.tiff")
+        ...     open_image(f"{folder}/grey.tiff").shape
+        (2, 4, 3)
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 

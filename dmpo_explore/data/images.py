@@ -38,6 +38,12 @@ class ImageSet:
         class_names: label → name.
         indices: (n,) int64, positions in the source's split (for ``val`` the one it was cut from).
         pixels: position in the source → uint8 (H, W) or (H, W, 3).
+
+    Example:
+        >>> digits = load_images("digits", "test")
+        >>> first = digits.subset(slice(3))
+        >>> len(first), first[0].shape, first.labels.tolist(), first.indices.tolist()
+        (3, (8, 8, 3), [4, 5, 6], [0, 1, 2])
     """
 
     name: str
@@ -125,6 +131,10 @@ def fetch_data(name: str, root: str | Path | None = None) -> Path:
     Raises:
         ValueError: unknown name.
         FileNotFoundError: it cannot be downloaded; the message names the alternatives.
+
+    Example:
+        >>> fetch_data("digits").is_dir()  # a part of scikit-learn: nothing is downloaded
+        True
     """
     return _source(name, 0).fetch(Path(root).expanduser() if root is not None else None)
 

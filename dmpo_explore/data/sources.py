@@ -49,6 +49,11 @@ class Source:
         read: (train, val or test; root or None) → `Pool`. Called with ``val`` only where ``has_val``.
         fetch: root or None → the folder that holds the data afterwards.
         val_size: images cut from train; None means 10 %.
+
+    Example:
+        >>> source = DATASETS["digits"]
+        >>> source.licence, source.has_val, len(source.read("test", None).labels)
+        ('CC BY 4.0', False, 359)
     """
 
     title: str

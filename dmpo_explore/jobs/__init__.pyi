@@ -1,7 +1,6 @@
 from .estimate import Estimate as Estimate
 from .estimate import Rates as Rates
 from .estimate import estimate_training as estimate_training
-from .estimate import measure_rates as measure_rates
 from .estimate import probe as probe
 from .job import Job as Job
 from .job import list_jobs as list_jobs
@@ -14,9 +13,6 @@ from .jobs import resume as resume
 from .jobs import start as start
 from .jobs import stop as stop
 from .progress import Progress as Progress
-from .progress import ProgressFile as ProgressFile
-from .progress import read_progress as read_progress
-from .status import ACTIVE as ACTIVE
 from .status import DELETED as DELETED
 from .status import FAILED as FAILED
 from .status import FINISHED as FINISHED

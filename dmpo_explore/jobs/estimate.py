@@ -39,6 +39,12 @@ class Rates:
         steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
         start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
         device: in words. train, val, test: images there are.
+
+    Example:
+        >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
+        ...               device="cpu", train=1000, val=100, test=100)
+        >>> Rates.from_dict(vars(rates)) == rates
+        True
     """
 
     steps: tuple[float, ...]
@@ -61,7 +67,17 @@ class Rates:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Lowest and highest, in seconds and bytes; ``training`` and ``recording`` add up to the time."""
+    """Range of a training's duration and memory.
+
+    Args:
+        training: lowest and highest, in seconds.
+        recording: seconds for the records of val and test afterwards.
+        memory: lowest and highest, in bytes.
+
+    Example:
+        >>> Estimate((60.0, 90.0), 10.0, (2**30, 2**31)).seconds
+        (70.0, 100.0)
+    """
 
     training: tuple[float, float]
     recording: float
@@ -75,7 +91,18 @@ class Estimate:
 
 
 def estimate_training(config: Config, rates: Rates) -> Estimate:
-    """What ``config`` takes at the ``rates`` of its `probe`, val and test recorded afterwards."""
+    """Duration and memory of a training at the ``rates`` of its `probe`, val and test recorded afterwards.
+
+    Example:
+        50 steps of 20 images, 0.2 to 0.3 s each, behind 5 s until the first step; 100 validation images in 1 s:
+
+        >>> import dmpo_explore as dx
+        >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
+        ...               device="cpu", train=1000, val=100, test=100)
+        >>> estimate = estimate_training(dx.Config(training=dx.TrainingConfig(epochs=1, batch_size=20)), rates)
+        >>> estimate.training, estimate.recording
+        ((16.0, 21.0), 2.0)
+    """
     settings = config.training
     images = min(config.data.train_size or rates.train, rates.train)
     steps = settings.epochs * math.ceil(images / settings.batch_size)
@@ -87,7 +114,14 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
 
 
 def probe(config: Config) -> Config:
-    """The short training that is timed. Configs with equal probes have equal rates."""
+    """The short training that is timed. Configs with equal probes have equal rates.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> short, long = (dx.Config(training=dx.TrainingConfig(epochs=epochs)) for epochs in (3, 30))
+        >>> probe(short) == probe(long), probe(long).training.epochs
+        (True, 1)
+    """
     old, settings = config.data, config.training
     size = (STEPS + 1) * settings.batch_size
     data = DataConfig(old.name, old.root, size if old.train_size is None else min(size, old.train_size))

@@ -22,6 +22,11 @@ class Job:
         name: of the run and of the job. pid, arguments: its process, without the interpreter.
         began: seconds since 1970. log_from: where its part of the log begins. progress: name of its progress file.
         stop_asked: whether `stop` was called.
+
+    Example:
+        >>> job = Job("first", 4321, ("-m", "dmpo_explore.cli", "train"), 0.0, 0, "progress-1.json")
+        >>> job.folder.parts[-2:]
+        ('.jobs', 'first')
     """
 
     name: str
@@ -48,7 +53,17 @@ class Job:
 
 
 def load_job(name: str) -> Job:
-    """The job of this name; ValueError if there is none, or its file is broken."""
+    """Read the job of this name; ValueError if there is none, or its file is broken.
+
+    Example:
+        >>> import tempfile, unittest.mock
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     try:
+        ...         load_job("first")
+        ...     except ValueError as error:
+        ...         print(error)
+        there is no job 'first' in ...
+    """
     path = job_folder(name) / "job.json"
     if not RUN_NAME.fullmatch(name) or not path.is_file():
         raise ValueError(f"there is no job {name!r} in {runs_root()}")
@@ -66,7 +81,14 @@ def load_job(name: str) -> Job:
 
 
 def list_jobs() -> list[Job]:
-    """All jobs under the runs root that can be read, the newest first."""
+    """All jobs under the runs root that can be read, the newest first.
+
+    Example:
+        >>> import tempfile, unittest.mock
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     list_jobs()
+        []
+    """
     found = []
     for path in (runs_root() / ".jobs").glob("*/job.json"):
         try:

@@ -49,6 +49,16 @@ def start(config: Config, name: str, *, beside: bool = False) -> Job:
         ValueError: a name that no run may have, or that of a bundled run.
         FileExistsError: there is such a run, or another job runs.
         OSError: it cannot be started.
+
+    Example:
+        >>> import unittest.mock
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     job = start(config, "first")
+        ...     print(job.name, job_status(job).state)
+        ...     stop("first")
+        first running
     """
     check_name(name)
     with _locked():
@@ -65,6 +75,17 @@ def resume(name: str, *, beside: bool = False) -> Job:
 
     Raises:
         ValueError: no such job, or it is finished. FileExistsError: it runs, or another one does.
+
+    Example:
+        >>> import unittest.mock
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     _ = start(config, "first")
+        ...     stop("first")
+        ...     print(job_status(resume("first")).state)
+        ...     stop("first")
+        running
     """
     with _locked():
         job = load_job(name)
@@ -89,6 +110,16 @@ def stop(name: str, grace: float = 10.0) -> None:
 
     Raises:
         ValueError: no such job.
+
+    Example:
+        >>> import unittest.mock
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     _ = start(config, "first")
+        ...     stop("first")
+        ...     print(job_status(load_job("first")).state)
+        stopped
     """
     with _locked():
         job = load_job(name)
@@ -113,6 +144,17 @@ def forget(name: str) -> None:
 
     Raises:
         ValueError: no such job. FileExistsError: it runs.
+
+    Example:
+        >>> import unittest.mock
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     _ = start(config, "first")
+        ...     stop("first")
+        ...     forget("first")
+        ...     list_jobs()
+        []
     """
     with _locked():
         job = load_job(name)
@@ -126,6 +168,12 @@ def check_name(name: str) -> None:
 
     Raises:
         ValueError: forbidden characters, a leading dash, or a bundled run's name. FileExistsError: it is taken.
+
+    Example:
+        >>> check_name("my-first-run")
+        >>> check_name("demo")
+        Traceback (most recent call last):
+        ValueError: run 'demo' is bundled; choose another name
     """
     if name.startswith("-"):
         raise ValueError(f"run name {name!r} begins with a dash, like an option; choose another name")
@@ -139,6 +187,10 @@ def check_ready(config: Config) -> None:
 
     Raises:
         FileNotFoundError, ValueError: as `load_images` and `find_weights`; the message names the fix.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> check_ready(dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32)))
     """
     data = config.data
     for split in ("train", *SPLITS):
@@ -151,6 +203,15 @@ def measure(config: Config, timeout: float = 600) -> Rates:
 
     Raises:
         ValueError: it failed, with the command's message. TimeoutError: it took too long.
+
+    Example:
+        The steps take some seconds, more than is allowed here:
+
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
+        >>> measure(config, timeout=0.1)
+        Traceback (most recent call last):
+        TimeoutError: a few steps took more than 0.1 s; nothing was measured
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"

@@ -46,6 +46,11 @@ class Status:
         state: running, stopping, finished, stopped, failed, or deleted (its run is gone).
         reason: why it failed. epoch, epochs: finished and planned. recorded: splits recorded with the present weights.
         progress: the last that was written. memory: bytes that the process holds, 0 if it does not run.
+
+    Example:
+        >>> status = Status(FAILED, "memory ran out", 1, 3, (), None, 0)
+        >>> status.active, status.resumable
+        (False, True)
     """
 
     state: str
@@ -68,7 +73,15 @@ class Status:
 
 
 def job_status(job: Job) -> Status:
-    """The status of a job, read from its files, its run's files and its process."""
+    """The status of a job, read from its files, its run's files and its process.
+
+    Example:
+        A job that was stopped before its first epoch, its process long gone:
+
+        >>> job = Job("never-trained", 4321, ("-m", "dmpo_explore.cli", "train"), 0.0, 0, "progress-1.json", True)
+        >>> job_status(job).state
+        'stopped'
+    """
     process = process_of(job)  # first: files are read once it is known whether the process has ended
     run = Run(runs_root() / job.name)
     epochs = _planned(job)

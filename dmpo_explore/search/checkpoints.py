@@ -25,6 +25,7 @@ from .trial_storage import EPOCH, points_of, read_curves
 
 if TYPE_CHECKING:
     from ..models.dmpo import DMPO
+    from ..records.record import ExitRecord
     from ..training.loop import EpochResult
 
 MARK = "search.json"  # in a run folder that a search keeps: study, trial, epoch
@@ -45,6 +46,7 @@ class Keeper:
         """Note first, keep second: what is noted but not kept is an epoch that will be trained again."""
         history = [] if result.epoch == 1 else load_run(runs_root() / self.run).history().to_dict("records")
         rows = pd.DataFrame([*history, result.row()])
+        assert result.record is not None  # a search trains in one process
         points = operating_points(result.record, self.goal)
         entry: dict[str, Any] = {column: points[column].tolist() for column in POINT}
         entry |= {"seconds": float(rows["seconds"].sum()), "ended": time.time()}
@@ -52,24 +54,25 @@ class Keeper:
         entry["hypervolume"] = self.goal.hypervolume(together)
         self.trial.set_user_attr(f"{EPOCH}{result.epoch}", entry)
         if len(points) and self.goal.front(together)[-len(points) :].any():
-            self._keep(model, result, rows, entry)
+            self._keep(model, result.epoch, result.record, rows, entry)
 
     def _before(self, epoch: int) -> npt.NDArray[np.float64]:
         """(P, 3): all points of other trials, and of this one those before ``epoch``."""
         found = [(t, t.trial == self.number) for t in read_curves(self.study.get_trials(deepcopy=False))]
         return np.concatenate([np.empty((0, 3)), *(t.points(1, epoch - 1 if own else None) for t, own in found)])
 
-    def _keep(self, model: DMPO, result: EpochResult, history: pd.DataFrame, entry: Mapping[str, Any]) -> None:
+    def _keep(
+        self, model: DMPO, epoch: int, record: ExitRecord, history: pd.DataFrame, entry: Mapping[str, Any]
+    ) -> None:
         from ..runs.torch_weights import save_weights
 
-        record = result.record
-        with atomic_folder(runs_root() / kept_name(self.study, self.number, result.epoch)) as folder:
+        with atomic_folder(runs_root() / kept_name(self.study, self.number, epoch)) as folder:
             write_text(folder / "config.json", self.config.to_json() + "\n")
             with atomic_file(folder / "history.csv") as temporary:
                 history.to_csv(temporary, index=False)
             save_weights(folder, model.trainable_state(), self.config.model, record.meta.class_names)
             record.save(folder / "records" / "val")
-            about = {"study": self.study.study_name, "trial": self.number, "epoch": result.epoch}
+            about = {"study": self.study.study_name, "trial": self.number, "epoch": epoch}
             write_json(folder / MARK, about)
             write_text(folder / "card.md", _card(about, self.trial.params, entry, record.n_images))
 

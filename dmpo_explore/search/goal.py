@@ -31,6 +31,14 @@ class Goal:
 
     Raises:
         ValueError: a limit that is not a finite number above 0.
+
+    Example:
+        Points are accuracy, FLOPs fraction, training seconds. The second is less accurate than the first and dearer:
+
+        >>> goal = Goal(max_flops=1.0)
+        >>> points = [(0.8, 0.5, 10.0), (0.7, 0.6, 10.0), (0.9, 0.75, 10.0)]
+        >>> goal.front(points).tolist(), round(goal.hypervolume(points), 3)
+        ([True, False, True], 0.425)
     """
 
     max_flops: float = 1.0
@@ -107,6 +115,12 @@ def operating_points(record: ExitRecord, goal: Goal) -> pd.DataFrame:
 
     Returns:
         ``threshold``, ``accuracy``, ``flops_fraction``; rising, none beaten by another.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> points = operating_points(dx.load_run("demo").record("val"), Goal(max_flops=0.5))
+        >>> bool(points["flops_fraction"].max() <= 0.5), bool(points["accuracy"].is_monotonic_increasing)
+        (True, True)
     """
     swept = sweep(record, "confidence")
     ends = np.searchsorted(swept.flops_fraction, goal.budgets * (1 + 1e-12), side="right")

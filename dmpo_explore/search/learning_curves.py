@@ -36,6 +36,11 @@ class LearningCurve:
     Args:
         trial: its number. params: its settings. planned: epochs it was meant to have.
         epochs: epoch, from 1 → points (P, 3): accuracy, FLOPs fraction, training seconds so far.
+
+    Example:
+        >>> curve = LearningCurve(0, {"model.rank": 4}, planned=3, epochs={1: np.array([[0.7, 0.5, 10.0]])})
+        >>> curve.last, curve.points().tolist()
+        (1, [[0.7, 0.5, 10.0]])
     """
 
     trial: int
@@ -75,6 +80,15 @@ def can_extend(now: LearningCurve, others: Sequence[LearningCurve], goal: Goal) 
     it would have to improve more than any of them did. That is a rule of thumb without a probability, as budgets are
     looked at one by one, and trials that run or were stopped count with what they have shown so far.
     True while fewer than `ENOUGH` trials have gone further.
+
+    Example:
+        Eight trials went from 0.70 to 0.75 in their second epoch; one that begins at 0.40 will hardly reach that:
+
+        >>> first, second = np.array([[0.70, 0.5, 10.0]]), np.array([[0.75, 0.5, 20.0]])
+        >>> others = [LearningCurve(trial, {}, planned=2, epochs={1: first, 2: second}) for trial in range(8)]
+        >>> low, high = ({1: np.array([[accuracy, 0.5, 10.0]])} for accuracy in (0.40, 0.72))
+        >>> [can_extend(LearningCurve(8, {}, 2, epochs), others, Goal()) for epochs in (low, high)]
+        [False, True]
     """
     if now.last >= now.planned:
         return False

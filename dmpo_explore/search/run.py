@@ -38,7 +38,12 @@ class SearchStep:
     """What has just happened: ``what`` is ``epoch``, ``finished``, ``stopped`` or ``failed``.
 
     ``trials`` counts those finished or stopped so far. ``front``: (accuracy, FLOPs fraction) of its points, rising;
-    ``hypervolume``: that of the front. ``note`` says why a trial failed.
+    ``hypervolume``: that of the front. ``note`` is the reason of a failure.
+
+    Example:
+        >>> step = SearchStep("epoch", trial=0, epoch=1, epochs=3, trials=0, front=((0.8, 0.5),), hypervolume=0.4)
+        >>> f"trial {step.trial}, epoch {step.epoch} of {step.epochs}: hypervolume {step.hypervolume}"
+        'trial 0, epoch 1 of 3: hypervolume 0.4'
     """
 
     what: str
@@ -84,6 +89,22 @@ def run_search(
         ValueError: no limit, a name that is taken or unknown, another space than the study's.
         RuntimeError: `FAILURES` trials in a row that could not be trained.
         FileNotFoundError, FileExistsError: see `dmpo_explore.train`.
+
+    Example:
+        One trial of one epoch on 40 images, with two exits of a tiny, untrained transformer:
+
+        >>> import os, tempfile, unittest.mock
+        >>> import dmpo_explore as dx
+        >>> fixed = {"data.name": "digits", "train_size": 40, "epochs": 1, "batch_size": 20, "validation_size": 20}
+        >>> fixed |= {"backbone": "test_vit", "weights": "random", "image_size": 32, "exits": [2, 6], "channels": 8}
+        >>> tried = {"bypass": ["none", "conv"]}
+        >>> space = dx.SearchSpace.from_dict({"fixed": fixed, "space": tried, "goal": {"max_flops": 3.0}})
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     front = dx.run_search("tiny", space, trials=1, progress=lambda step: print(step.what))
+        epoch
+        finished
+        >>> front.trials["finished"], front.runs
+        (1, ['tiny-000-e1'])
     """
     if trials is None and minutes is None:
         raise ValueError("a search needs an end: give trials, minutes or both")

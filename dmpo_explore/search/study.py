@@ -52,7 +52,13 @@ class SearchFront:
 
     @property
     def runs(self) -> list[str]:
-        """Names of the runs on the front that are here, the cheapest first."""
+        """Names of the runs on the front that are here, the cheapest first.
+
+        Example:
+            >>> table = pd.DataFrame({"run": ["a-000-e1", "a-001-e2"], "here": [True, False]})
+            >>> SearchFront("a", Goal(), table, pd.DataFrame(), hypervolume=0.4).runs
+            ['a-000-e1']
+        """
         return list(dict.fromkeys(self.table.loc[self.table["here"].astype(bool), "run"]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +82,18 @@ def load_front(study: str, storage: str | None = None) -> SearchFront:
 
     Raises:
         ValueError: no such study (those there are listed), or no such storage.
+
+    Example:
+        A study without a trial yet:
+
+        >>> import os, tempfile, unittest.mock
+        >>> space = SearchSpace.from_dict({"space": {"bypass": ["none", "conv"]}})
+        >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     _ = open_study("tiny", space, None, resume=False, patience=300)
+        ...     front = load_front("tiny")
+        >>> front.study, front.runs, front.hypervolume
+        ('tiny', [], 0.0)
     """
     return read_front(load_study(study, storage))
 

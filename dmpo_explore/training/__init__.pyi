@@ -1,15 +1,11 @@
-from .accelerator import make_accelerator as make_accelerator
-from .checkpoint import read_checkpoint as read_checkpoint
 from .loop import EpochResult as EpochResult
 from .loop import Validation as Validation
 from .loop import fit as fit
 from .losses import COUPLINGS as COUPLINGS
-from .losses import cross_entropies as cross_entropies
 from .losses import distillation as distillation
 from .losses import exit_losses as exit_losses
 from .losses import weighted_loss as weighted_loss
 from .optimizer import make_optimizer as make_optimizer
-from .optimizer import rate_factor as rate_factor
 from .schedules import END as END
 from .schedules import SCHEDULES as SCHEDULES
 from .schedules import START as START

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -24,14 +24,28 @@ from .losses import weighted_loss
 from .optimizer import make_optimizer, rate_factor
 from .schedules import loss_weights
 
+if TYPE_CHECKING:
+    from ..records.record import ExitRecord
+    from ..runs.run import Run
+
 
 @dataclass(frozen=True)
 class Validation:
-    """Accuracy on val after an epoch: per exit (K,), the area under the accuracy–FLOPs curve, and their record."""
+    """Accuracy on validation images after an epoch.
+
+    Args:
+        accuracy: (K,), one value per exit.
+        area: area under the accuracy–FLOPs curve.
+        record: of the validation images; None without one.
+
+    Example:
+        >>> Validation((0.5, 0.75), area=0.6)
+        Validation(accuracy=(0.5, 0.75), area=0.6)
+    """
 
     accuracy: tuple[float, ...]
     area: float
-    record: Any = field(default=None, repr=False)
+    record: ExitRecord | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,11 @@ class EpochResult:
 
     ``best`` is true where the area on val beats every earlier epoch. The last result of `dmpo_explore.train_epochs`
     carries the ``run``. ``record`` is the `ExitRecord` of the validation images (None in all but the main process).
+
+    Example:
+        >>> epoch = EpochResult(1, 3, (1.0, 1.0), (0.9, 0.6), 1.5, (0.7, 0.8), 0.7, 1e-3, seconds=2.0, best=True)
+        >>> epoch.row()["accuracy_2"], epoch.row()["area"]
+        (0.8, 0.7)
     """
 
     epoch: int
@@ -55,8 +74,8 @@ class EpochResult:
     learning_rate: float
     seconds: float
     best: bool
-    run: Any = field(default=None, repr=False)
-    record: Any = field(default=None, repr=False)
+    run: Run | None = field(default=None, repr=False)
+    record: ExitRecord | None = field(default=None, repr=False)
 
     def row(self) -> dict[str, float]:
         """One flat row of history.csv."""
@@ -99,6 +118,18 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite; the message names epoch, step and exit.
+
+    Example:
+        One epoch of a model that is a single layer, with two exits and three classes:
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
+        >>> images = [(torch.ones(3, 2, 2), 1) for _ in range(8)]
+        >>> loader = torch.utils.data.DataLoader(images, batch_size=4)
+        >>> settings = TrainingConfig(epochs=1, precision="no")
+        >>> epochs = fit(model, loader, settings, 2, validate=lambda model: Validation((0.5, 0.75), 0.6))
+        >>> for result, state in epochs:
+        ...     print(result.epoch, len(result.losses), result.best, state["epoch"])
+        1 2 True 1
     """
     accelerator = accelerator or make_accelerator(config)
     optimizer = make_optimizer(model, config)

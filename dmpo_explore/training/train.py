@@ -112,6 +112,20 @@ def train_epochs(
     The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues.
 
     Arguments and errors are those of `train`.
+
+    Example:
+        Two exits of a tiny, untrained transformer, 40 images, the first of two epochs:
+
+        >>> import os, tempfile, unittest.mock
+        >>> import dmpo_explore as dx
+        >>> model = dx.ModelConfig("test_vit", "random", 32, exits=(2, 6), rank=4, bypass_width=8, channels=8)
+        >>> settings = dx.TrainingConfig(epochs=2, precision="no", batch_size=20, validation_size=20)
+        >>> config = dx.Config(dx.DataConfig("digits", train_size=40), model, settings)
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     for epoch in dx.train_epochs(config, "tiny"):
+        ...         print(epoch.epoch, epoch.epochs, len(epoch.accuracy), epoch.run)
+        ...         break
+        1 2 2 None
     """
     name = name or default_name(config)
     path, saved = _open(name, config, resume=resume, force=force)
