@@ -10,8 +10,8 @@ Every method pays for each epoch and may repeat a setting. Hypervolume is given 
 epochs of the whole grid together reach. ``random`` and ``TPE`` train every trial to its end; TPE (optuna's, several
 objectives, as it comes) receives one point per trial: that of its last epoch with the largest hypervolume of its own.
 ``last epoch`` counts only the points that last epochs offer, ``every epoch`` all of them: what differs between the two
-is the counting alone. ``trajectory`` is `dmpo_explore.search.propose` on every epoch, ``+ stopping`` also ends trials
-by `dmpo_explore.search.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
+is the counting alone. ``trajectory`` is `dmpo_explore.search.sampler.propose` on every epoch, ``+ stopping`` also ends
+trials by `dmpo_explore.search.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
 A seed is of the search: other training seeds or other val images are not covered.
 
 Changed after a look at replays (reported are seeds that were not looked at, though of the same table): stopping lost

@@ -1,3 +1,4 @@
+from .checkpoint import read_checkpoint as read_checkpoint
 from .loop import EpochResult as EpochResult
 from .loop import Validation as Validation
 from .loop import fit as fit

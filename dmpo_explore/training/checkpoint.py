@@ -28,6 +28,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: no epoch has been finished yet.
         ValueError: the file is not a checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "checkpoint.pt"
+        ...     torch.save({"state": {"epoch": 3}, "weights": {}, "best": {}, "history": []}, path)
+        ...     read_checkpoint(path)["state"]
+        {'epoch': 3}
     """
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: no file {path}; start again with --force")
