@@ -67,7 +67,12 @@ class SliderCounts:
         rule, exit_positions: positions without the policy's own thresholds, as `slider_counts` takes them again:
             of the single threshold with counts, and of every exit.
 
-    Example: see `slider_counts`.
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> found = slider_counts(run.record("test"), dx.fit_policy(run.record("val"), threshold=0.9))
+        >>> len(found.sliders), found.thresholds
+        (1, (0.9,))
     """
 
     sliders: tuple[Slider, ...]

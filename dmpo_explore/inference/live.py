@@ -40,7 +40,16 @@ class Arms:
         early: early-exit inference with a policy. full: (n,) labels of the last exit.
 
     Example:
-        See `LiveRun`.
+        Arms that read a record instead of running a model:
+
+        >>> import dmpo_explore as dx
+        >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
+        >>> def early(rows, policy):
+        ...     outcome = dx.apply(policy, record.subset(rows))
+        ...     return InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
+        >>> arms = Arms(lambda rows: rows, early, lambda rows: record.prediction[rows, -1], size=50)
+        >>> len(arms.early(arms.inputs(np.arange(3)), policy).exit)
+        3
     """
 
     inputs: Callable[[Ints], Any]
@@ -58,7 +67,10 @@ class Look:
         images: how many it will answer; None: until it is stopped. error: of a failed run.
 
     Example:
-        See `LiveRun`, whose `LiveRun.look` gives it.
+        >>> import dmpo_explore as dx
+        >>> statistics = dx.inference.LiveStats(dx.load_run("demo").record("test"))
+        >>> Look("paused", statistics.count(), images=200, error=None).alive
+        True
     """
 
     state: str

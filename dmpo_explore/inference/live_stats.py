@@ -31,7 +31,14 @@ class Call:
         full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
 
     Example:
-        See `LiveStats`.
+        >>> import numpy as np
+        >>> import dmpo_explore as dx
+        >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
+        >>> outcome = dx.apply(policy, record.subset(rows := np.arange(100)))
+        >>> early = InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
+        >>> call = Call(rows, policy, early, record.prediction[rows, -1], early_s=0.5, full_s=1.0)
+        >>> len(call.rows), call.early.exit.shape, call.full.shape
+        (100, (100,), (100,))
     """
 
     rows: Ints
@@ -73,7 +80,10 @@ class Measured:
         exits: (K,) images that exited there. accuracy, full_accuracy: shares of correct labels of either arm.
 
     Example:
-        See `LiveStats`, whose `LiveStats.count` gives it.
+        >>> arms = Speed(100, 0.5, 0.5, 0.5), Speed(100, 1.0, 1.0, 1.0)
+        >>> measured = Measured(1, *arms, 2.0, 2.0, 2.0, 2.5, exits=(80, 20), accuracy=0.9, full_accuracy=0.91)
+        >>> measured.early.rate, measured.full.rate, measured.speed_up
+        (200.0, 100.0, 2.0)
     """
 
     calls: int
@@ -149,7 +159,10 @@ class Count:
         last: newest first. moves: images answered when a policy came, and which.
 
     Example:
-        See `LiveStats`, whose `LiveStats.count` gives it.
+        >>> import dmpo_explore as dx
+        >>> count = LiveStats(dx.load_run("demo").record("test")).count()
+        >>> count.images, count.measured
+        (0, None)
     """
 
     policy: Policy | None
