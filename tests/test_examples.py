@@ -33,7 +33,10 @@ def _texts(value: object) -> str:
     return "\n".join(str(getattr(one, "__doc__", "")) for one in (value, *functions))
 
 
-@pytest.mark.parametrize("name", MODULES)
+SLOW = ("dmpo_explore.inference.onnx_engine",)  # exports a model
+
+
+@pytest.mark.parametrize("name", [pytest.param(m, marks=[pytest.mark.slow] if m in SLOW else []) for m in MODULES])
 def test_examples_do_what_they_show(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.attempted and not result.failed, capsys.readouterr().out

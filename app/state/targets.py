@@ -47,7 +47,7 @@ TARGETS = {  # key of the address and of the widget → field
     ),
     "drop": TargetField(
         "accuracy_drop",
-        "Max accuracy drop (points)",
+        "Max accuracy drop",
         "The cheapest thresholds on **val** that lose at most so many points of accuracy there against the last exit. "
         "The numbers show their result on the split on screen.",
         0.1,
