@@ -27,11 +27,13 @@ REGISTRIES: tuple[dict[str, Any], ...] = (dx.POLICIES, BYPASSES, PREDICTORS)
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[dict[str, Any]]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The names that the page's code defines; afterwards the registries are as before."""
     before, names = [dict(registry) for registry in REGISTRIES], {"__name__": "page"}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(code, names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+            exec(code, names)
     yield names
     for registry, old in zip(REGISTRIES, before, strict=True):
         registry.clear()
@@ -43,6 +45,26 @@ def test_the_page_adds_one_part_of_each_kind(page: dict[str, Any]) -> None:
     assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
     for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         assert len(code.strip().splitlines()) <= 35
+
+
+def test_the_new_predictor_is_trained_and_recorded(page: dict[str, Any]) -> None:
+    record = page["run"].record("test")
+    assert page["run"].name == "max-digits" and record.correct.shape == (record.n_images, 2)
+    assert page["run"].config.model.predictor == "max"
+
+
+def test_files_and_names_of_the_pages_exist() -> None:
+    """Every file that docs/extending.md names, and every function of CONTRIBUTING's table of one event."""
+    root = PAGE.parents[1]
+    for path in re.findall(r"`((?:dmpo_explore|tests)/[\w/.]+)`", PAGE.read_text(encoding="utf-8")):
+        assert (root / path).exists(), path
+    section = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## One event")[1].split("\n## ")[0]
+    rows = re.findall(r"^\|[^|]*\| \[[^|]*\]\((\S+)\) \| ([^|]*) \|", section, re.MULTILINE)
+    assert len(rows) == 10
+    for path, names in rows:
+        text = (root / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(    )?def {name}\(|^  {name}\(|^const {name} =", text, re.MULTILINE), (path, name)
 
 
 def test_the_new_policy_is_fitted_swept_counted_and_traced(page: dict[str, Any]) -> None:

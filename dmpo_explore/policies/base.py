@@ -140,6 +140,7 @@ class Policy:
             self._check_learned(n_exits)
 
     def _check_learned(self, n_exits: int) -> None:
+        """Raise ValueError if ``learned`` does not fit ``n_exits`` exits; for policies that ``learn``."""
         raise NotImplementedError
 
     # -- reading --
@@ -209,6 +210,7 @@ class Policy:
         return replace(self, learned=self._learn(record))
 
     def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
+        """What ``learned`` is to hold, rows of numbers; for policies that ``learn``."""
         raise NotImplementedError
 
     @classmethod

@@ -22,7 +22,8 @@ class ScorePolicy(Policy):
     """Base of policies that compare a score: the threshold is a real number from `threshold_all` to `threshold_none`.
 
     A subclass gives ``name``, ``reads``, ``rule``, ``summary`` and ``compares``, and `value` if the value compared is
-    not its first score.
+    not its first score. Values must lie between ``threshold_all`` (0.0) and ``threshold_none`` (1.01); a subclass whose
+    values do not sets both, and `grid` for risk control. See docs/extending.md.
 
     Example:
         >>> class DoublePolicy(ScorePolicy):
