@@ -33,7 +33,7 @@ class Goal:
         ValueError: a limit that is not a finite number above 0.
 
     Example:
-        Points are accuracy, FLOPs fraction, training seconds. The second is less accurate than the first and dearer:
+        Points: accuracy, FLOPs fraction, training seconds. The second costs more than the first and is less accurate:
 
         >>> goal = Goal(max_flops=1.0)
         >>> points = [(0.8, 0.5, 10.0), (0.7, 0.6, 10.0), (0.9, 0.75, 10.0)]
