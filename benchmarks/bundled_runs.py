@@ -1,6 +1,6 @@
 """Train, round and record the bundled ViT runs. `scripts/bench bundled_runs` first, then `scripts/bench study shipped`.
 
-In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/assets/runs/NAME`` for each of `_study.grids.SHIPPED`. Trained
+In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/runs/bundled/NAME`` for each of `_study.grids.SHIPPED`. Trained
 weights are rounded to float16, half the bytes, before recording, so that records are of the weights that are shipped.
 An interrupted training resumes after its last epoch; a run that is bundled already is kept.
 """

@@ -1,11 +1,81 @@
 """Early-exit vision models: train them, record them once, explore them with thresholds.
 
 Public names load their module on first use, so that ``import dmpo_explore`` is quick and reading a record never imports
-torch. ``__init__.pyi`` lists them, for type checkers and for `lazy_loader` alike.
+torch. They stand here once, for type checkers and for `utils.lazy` alike.
 """
 
-import lazy_loader
+from typing import TYPE_CHECKING
+
+from .utils.lazy import public_names
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+if TYPE_CHECKING:
+    from . import analysis as analysis
+    from . import attribution as attribution
+    from . import data as data
+    from . import figures as figures
+    from . import fitting as fitting
+    from . import inference as inference
+    from . import inspection as inspection
+    from . import jobs as jobs
+    from . import models as models
+    from . import policies as policies
+    from . import pretrained as pretrained
+    from . import records as records
+    from . import runs as runs
+    from . import search as search
+    from . import training as training
+    from .analysis.evaluation import evaluate_runs as evaluate_runs
+    from .analysis.evaluation import fit_run_policy as fit_run_policy
+    from .analysis.metrics import bootstrap_difference as bootstrap_difference
+    from .analysis.metrics import summarise as summarise
+    from .analysis.metrics import trade_off as trade_off
+    from .analysis.outcome import Outcome as Outcome
+    from .analysis.outcome import apply as apply
+    from .attribution.attribute import attribute as attribute
+    from .attribution.attribute import compare_exits as compare_exits
+    from .attribution.pathways import attribute_pathways as attribute_pathways
+    from .attribution.results import Attribution as Attribution
+    from .attribution.results import ExitComparison as ExitComparison
+    from .config import OPTIONS as OPTIONS
+    from .config import Config as Config
+    from .config import DataConfig as DataConfig
+    from .config import ModelConfig as ModelConfig
+    from .config import Preprocess as Preprocess
+    from .config import TrainingConfig as TrainingConfig
+    from .config import parse_exits as parse_exits
+    from .data.images import fetch_data as fetch_data
+    from .data.images import load_images as load_images
+    from .fitting.fit import fit_policy as fit_policy
+    from .fitting.target import Target as Target
+    from .inference.loop import InferenceResult as InferenceResult
+    from .inference.onnx_engine import OnnxEngine as OnnxEngine
+    from .inference.torch_engine import infer as infer
+    from .inference.torch_engine import stream as stream
+    from .inference.torch_recording import record_run as record_run
+    from .inference.torch_recording import record_split as record_split
+    from .inspection.cka import linear_cka as linear_cka
+    from .inspection.gradients import gradient_conflict as gradient_conflict
+    from .inspection.probes import probe_stages as probe_stages
+    from .inspection.tokens import stage_tokens as stage_tokens
+    from .models.backbone import Backbone as Backbone
+    from .models.dmpo import DMPO as DMPO
+    from .models.factory import build_model as build_model
+    from .policies.base import Policy as Policy
+    from .policies.catalogue import POLICIES as POLICIES
+    from .policies.catalogue import load_policy as load_policy
+    from .policies.catalogue import policy_from_dict as policy_from_dict
+    from .pretrained.weights import fetch_weights as fetch_weights
+    from .records.record import ExitRecord as ExitRecord
+    from .runs.run import Run as Run
+    from .runs.store import list_runs as list_runs
+    from .runs.store import load_run as load_run
+    from .search.run import run_search as run_search
+    from .search.space import SearchSpace as SearchSpace
+    from .search.study import load_front as load_front
+    from .training.loop import EpochResult as EpochResult
+    from .training.train import train as train
+    from .training.train import train_epochs as train_epochs
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

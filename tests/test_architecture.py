@@ -263,7 +263,7 @@ def test_importing_the_package_loads_nothing() -> None:
     assert not {*HEAVY, "pandas", "numpy", "plotly", "sklearn"} & set(loaded)
 
 
-@pytest.mark.parametrize("package", ["", *sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))])
+@pytest.mark.parametrize("package", ["", *sorted({*PACKAGES} - {"cli", "config", "utils"})])
 def test_public_names_exist_and_are_documented(package: str) -> None:
     module = importlib.import_module(f"dmpo_explore.{package}".rstrip("."))
     assert module.__all__ == sorted(set(module.__all__)) and dir(module) == module.__all__

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "dmpo_explore"
-PACKAGES = ["", *sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))]
+PACKAGES = sorted(
+    path.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".")
+    for path in (PACKAGE / "__init__.py", *PACKAGE.glob("*/__init__.py"))
+    if "TYPE_CHECKING" in path.read_text(encoding="utf-8")
+)
 MODULES = sorted(
     "dmpo_explore." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")
@@ -19,7 +23,7 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_function_has_an_example(package: str) -> None:
-    module = importlib.import_module(f"dmpo_explore.{package}".rstrip("."))
+    module = importlib.import_module(package)
     values = {name: getattr(module, name) for name in module.__all__}
     mine = {name: v for name, v in values.items() if callable(v) and v.__module__.startswith("dmpo_explore")}
     without = [name for name, value in mine.items() if ">>>" not in _texts(value)]

@@ -1,5 +1,44 @@
 """Analysis: what a policy is worth on a record, calibration, decision traces, novelty, shift."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .agreement import parts as parts
+    from .calibration import adaptive_calibration_error as adaptive_calibration_error
+    from .calibration import brier_score as brier_score
+    from .calibration import calibration_error as calibration_error
+    from .calibration import calibration_table as calibration_table
+    from .calibration import expected_error as expected_error
+    from .calibration import negative_log_likelihood as negative_log_likelihood
+    from .calibration import probabilities as probabilities
+    from .calibration import reliability_table as reliability_table
+    from .decision_trace import DecisionTrace as DecisionTrace
+    from .decision_trace import most_probable as most_probable
+    from .decision_trace import trace_decision as trace_decision
+    from .evaluation import BUDGETS as BUDGETS
+    from .evaluation import PROTOCOLS as PROTOCOLS
+    from .evaluation import evaluate_policies as evaluate_policies
+    from .evaluation import evaluate_protocol as evaluate_protocol
+    from .evaluation import evaluate_runs as evaluate_runs
+    from .evaluation import fit_run_policy as fit_run_policy
+    from .evaluation import same_images as same_images
+    from .metrics import area as area
+    from .metrics import bootstrap_difference as bootstrap_difference
+    from .metrics import summarise as summarise
+    from .metrics import trade_off as trade_off
+    from .novelty import NoveltyDetector as NoveltyDetector
+    from .novelty import novelty_detector as novelty_detector
+    from .outcome import Outcome as Outcome
+    from .outcome import apply as apply
+    from .shift import excess_p_value as excess_p_value
+    from .shift import shift_table as shift_table
+    from .tables import markdown as markdown
+    from .tables import policy_table as policy_table
+    from .tables import table as table
+    from .threshold_counts import Slider as Slider
+    from .threshold_counts import SliderCounts as SliderCounts
+    from .threshold_counts import slider_counts as slider_counts
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -4,6 +4,24 @@ A method is a function in `gradients.py`, `token_gradients.py`, `perturbation.py
 `catalogue.py`.
 """
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .attribute import attribute as attribute
+    from .attribute import compare_exits as compare_exits
+    from .baselines import BASELINES as BASELINES
+    from .catalogue import METHODS as METHODS
+    from .catalogue import REFUSED as REFUSED
+    from .cells import to_cells as to_cells
+    from .gradients import integrate_exits as integrate_exits
+    from .pathways import PathwayAttribution as PathwayAttribution
+    from .pathways import attribute_pathways as attribute_pathways
+    from .quality import Quality as Quality
+    from .query import DELTA_BOUND as DELTA_BOUND
+    from .query import within_bound as within_bound
+    from .results import Attribution as Attribution
+    from .results import ExitComparison as ExitComparison
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

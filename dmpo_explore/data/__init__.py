@@ -1,5 +1,25 @@
 """Images: known data sets, folders of one's own, files; loaders and corruptions for torch."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .image_files import MOST_BYTES as MOST_BYTES
+    from .image_files import SENT_FORMATS as SENT_FORMATS
+    from .image_files import open_image as open_image
+    from .image_files import read_image as read_image
+    from .images import SPLITS as SPLITS
+    from .images import ImageSet as ImageSet
+    from .images import fetch_data as fetch_data
+    from .images import load_images as load_images
+    from .sources import DATASETS as DATASETS
+    from .sources import Source as Source
+    from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
+    from .torch_corruptions import STRENGTHS as STRENGTHS
+    from .torch_corruptions import corrupt as corrupt
+    from .torch_corruptions import corrupted as corrupted
+    from .torch_loaders import make_loader as make_loader
+    from .torch_loaders import make_transform as make_transform
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

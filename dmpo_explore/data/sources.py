@@ -22,7 +22,7 @@ from ..utils.files import cache_dir
 from ..utils.typing import Ints
 from .image_files import open_image
 
-BUNDLED = Path(__file__).parents[1] / "assets" / "fashion-mnist"
+BUNDLED = Path(__file__).parent / "bundled" / "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 

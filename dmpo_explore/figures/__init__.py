@@ -3,6 +3,58 @@
 Every function ends in ``_figure`` and only returns the figure. Colours, symbols and layout are in `style.py`.
 """
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .attribution import difference_maps_figure as difference_maps_figure
+    from .attribution import exit_maps_figure as exit_maps_figure
+    from .attribution import insertion_deletion_figure as insertion_deletion_figure
+    from .attribution import pathways_figure as pathways_figure
+    from .compare import accuracy_difference_figure as accuracy_difference_figure
+    from .compare import as_text as as_text
+    from .compare import class_accuracy_figure as class_accuracy_figure
+    from .compare import mark_points as mark_points
+    from .image import decision_trace_figure as decision_trace_figure
+    from .inspection import cka_figure as cka_figure
+    from .inspection import depth_figure as depth_figure
+    from .inspection import gradient_conflict_figure as gradient_conflict_figure
+    from .inspection import matrix_figure as matrix_figure
+    from .inspection import predictor_compute_figure as predictor_compute_figure
+    from .inspection import probe_figure as probe_figure
+    from .inspection import spectrum_figure as spectrum_figure
+    from .live import exit_shares_figure as exit_shares_figure
+    from .live import speed_figure as speed_figure
+    from .method import exit_predictions_figure as exit_predictions_figure
+    from .method import flips_figure as flips_figure
+    from .method import nominal_figure as nominal_figure
+    from .method import schedule_figure as schedule_figure
+    from .reliability import policy_gain_figure as policy_gain_figure
+    from .reliability import reliability_figure as reliability_figure
+    from .reliability import risk_control_figure as risk_control_figure
+    from .reliability import shift_figure as shift_figure
+    from .search import front_figure as front_figure
+    from .search import hypervolume_figure as hypervolume_figure
+    from .study import budgets_figure as budgets_figure
+    from .study import gains_figure as gains_figure
+    from .study import gradient_epochs_figure as gradient_epochs_figure
+    from .study import stages_figure as stages_figure
+    from .style import COMPUTE as COMPUTE
+    from .style import CORRECT as CORRECT
+    from .style import DASHES as DASHES
+    from .style import GREY as GREY
+    from .style import INCORRECT as INCORRECT
+    from .style import MODEL_COLOURS as MODEL_COLOURS
+    from .style import SYMBOLS as SYMBOLS
+    from .style import exit_colours as exit_colours
+    from .trade_off import class_exit_figure as class_exit_figure
+    from .trade_off import confidence_figure as confidence_figure
+    from .trade_off import exit_histogram_figure as exit_histogram_figure
+    from .trade_off import trade_off_figure as trade_off_figure
+    from .training import history_figure as history_figure
+    from .training import kept_epoch as kept_epoch
+    from .training import learning_figure as learning_figure
+    from .training import second_phase as second_phase
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

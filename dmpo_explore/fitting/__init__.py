@@ -1,5 +1,24 @@
 """Fitting: a record and a target in, a frozen policy out; temperatures and risk control."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .fit import cross_validated_gain as cross_validated_gain
+    from .fit import fit_policy as fit_policy
+    from .risk_control import RISKS as RISKS
+    from .risk_control import Certificate as Certificate
+    from .risk_control import certify as certify
+    from .risk_control import disagreement as disagreement
+    from .risk_control import hoeffding_bentkus as hoeffding_bentkus
+    from .risk_control import too_early as too_early
+    from .sweep import Sweep as Sweep
+    from .sweep import realised_flops as realised_flops
+    from .sweep import sweep as sweep
+    from .target import KINDS as KINDS
+    from .target import Target as Target
+    from .temperature import fit_temperatures as fit_temperatures
+    from .temperature import tempered_record as tempered_record
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

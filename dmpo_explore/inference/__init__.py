@@ -1,5 +1,44 @@
 """Early-exit inference: the loop that stops, its engines (torch, onnxruntime), recording, live runs."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .live import ALIVE as ALIVE
+    from .live import IDLE as IDLE
+    from .live import WARM_UP as WARM_UP
+    from .live import Arms as Arms
+    from .live import LiveRun as LiveRun
+    from .live import Look as Look
+    from .live_stats import Answer as Answer
+    from .live_stats import Call as Call
+    from .live_stats import Count as Count
+    from .live_stats import Disagreement as Disagreement
+    from .live_stats import LiveStats as LiveStats
+    from .live_stats import Measured as Measured
+    from .live_stats import Point as Point
+    from .live_stats import Speed as Speed
+    from .loop import InferenceResult as InferenceResult
+    from .loop import run_early_exit as run_early_exit
+    from .loop import stream_early_exit as stream_early_exit
+    from .onnx_engine import OnnxEngine as OnnxEngine
+    from .torch_compile import compiled as compiled
+    from .torch_compile import graphed as graphed
+    from .torch_device import describe_device as describe_device
+    from .torch_device import device_facts as device_facts
+    from .torch_engine import infer as infer
+    from .torch_engine import stream as stream
+    from .torch_export import export_model as export_model
+    from .torch_export import export_run as export_run
+    from .torch_live import ENGINES as ENGINES
+    from .torch_live import load_average as load_average
+    from .torch_live import open_arms as open_arms
+    from .torch_predict import Prediction as Prediction
+    from .torch_predict import predict_files as predict_files
+    from .torch_predict import to_csv as to_csv
+    from .torch_recording import record_corrupted as record_corrupted
+    from .torch_recording import record_run as record_run
+    from .torch_recording import record_split as record_split
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,5 +1,38 @@
 """The network: backbone, stages, bypass, exit predictors, tuning, and its FLOPs."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .backbone import Backbone as Backbone
+    from .backbone import ExitShape as ExitShape
+    from .bypass import BYPASSES as BYPASSES
+    from .bypass import Bypass as Bypass
+    from .bypass import ConvBypass as ConvBypass
+    from .bypass import LadderBypass as LadderBypass
+    from .bypass import MLPBypass as MLPBypass
+    from .bypass import NoBypass as NoBypass
+    from .dmpo import DMPO as DMPO
+    from .dmpo import Stage as Stage
+    from .dmpo import StageOutput as StageOutput
+    from .factory import build_model as build_model
+    from .factory import build_reference as build_reference
+    from .flops import ModelFlops as ModelFlops
+    from .flops import count_flops as count_flops
+    from .flops import measure_flops as measure_flops
+    from .merging import merge as merge
+    from .predictors import PREDICTORS as PREDICTORS
+    from .predictors import CovariancePredictor as CovariancePredictor
+    from .predictors import LinearPredictor as LinearPredictor
+    from .predictors import MomentPredictor as MomentPredictor
+    from .predictors import Predictor as Predictor
+    from .second_order import NORMALISATIONS as NORMALISATIONS
+    from .second_order import covariance as covariance
+    from .second_order import cross_moments as cross_moments
+    from .second_order import newton_schulz as newton_schulz
+    from .second_order import signed_sqrt as signed_sqrt
+    from .second_order import upper_triangle as upper_triangle
+    from .tuning import TUNINGS as TUNINGS
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,5 +1,33 @@
 """Exit policies: scores of the exits seen so far in, exit or go on out; numpy and torch alike."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .base import Comparison as Comparison
+    from .base import Policy as Policy
+    from .candidates import Candidates as Candidates
+    from .catalogue import POLICIES as POLICIES
+    from .catalogue import learned_policy as learned_policy
+    from .catalogue import load_policy as load_policy
+    from .catalogue import policy_from_dict as policy_from_dict
+    from .catalogue import read_policies as read_policies
+    from .catalogue import write_policies as write_policies
+    from .controls import FixedPolicy as FixedPolicy
+    from .controls import OraclePolicy as OraclePolicy
+    from .controls import RandomPolicy as RandomPolicy
+    from .learned import BudgetedPolicy as BudgetedPolicy
+    from .learned import GatePolicy as GatePolicy
+    from .rules import ConfidencePolicy as ConfidencePolicy
+    from .rules import EntropyPolicy as EntropyPolicy
+    from .rules import MarginPolicy as MarginPolicy
+    from .rules import PatienceConfidencePolicy as PatienceConfidencePolicy
+    from .rules import PatiencePolicy as PatiencePolicy
+    from .scalar import CountPolicy as CountPolicy
+    from .scalar import ScorePolicy as ScorePolicy
+    from .scores import SCORES as SCORES
+    from .scores import scores as scores
+    from .scores import tempered as tempered
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,5 +1,16 @@
 """Pre-trained backbones: where their weights come from, how they are verified and converted."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .sources import SOURCES as SOURCES
+    from .weights import KEYWORDS as KEYWORDS
+    from .weights import WeightsFile as WeightsFile
+    from .weights import cached_weights as cached_weights
+    from .weights import fetch_weights as fetch_weights
+    from .weights import find_weights as find_weights
+    from .weights import is_hub as is_hub
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

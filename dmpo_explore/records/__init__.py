@@ -1,5 +1,15 @@
 """Exit records: scores of every image at every exit of a split, written once and read many times."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .record import ExitRecord as ExitRecord
+    from .record import RecordMeta as RecordMeta
+    from .validation import FILES as FILES
+    from .validation import FORMAT_VERSION as FORMAT_VERSION
+    from .validation import OPTIONAL as OPTIONAL
+    from .validation import SCORE_TYPES as SCORE_TYPES
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

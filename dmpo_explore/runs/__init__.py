@@ -1,5 +1,20 @@
 """Runs: folders with a trained model's configuration, weights, history and records."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .run import Run as Run
+    from .run import read_config as read_config
+    from .store import BUNDLED_RUNS as BUNDLED_RUNS
+    from .store import list_runs as list_runs
+    from .store import load_run as load_run
+    from .store import new_run_path as new_run_path
+    from .store import runs_root as runs_root
+    from .torch_weights import read_weights as read_weights
+    from .torch_weights import save_weights as save_weights
+    from .weights_file import WEIGHTS as WEIGHTS
+    from .weights_file import read_weights_meta as read_weights_meta
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..utils.registry import unknown
 from .run import Run
 
-BUNDLED_RUNS = Path(__file__).parents[1] / "assets" / "runs"
+BUNDLED_RUNS = Path(__file__).parent / "bundled"
 RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 

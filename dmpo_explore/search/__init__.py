@@ -1,5 +1,24 @@
 """Search: training settings for a trade-off, over whole learning curves, shared by workers."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .domains import Choice as Choice
+    from .domains import Range as Range
+    from .goal import Goal as Goal
+    from .goal import operating_points as operating_points
+    from .learning_curves import LearningCurve as LearningCurve
+    from .learning_curves import can_extend as can_extend
+    from .pareto import hypervolume as hypervolume
+    from .pareto import non_dominated as non_dominated
+    from .run import SearchStep as SearchStep
+    from .run import run_search as run_search
+    from .space import SearchSpace as SearchSpace
+    from .space import default_space as default_space
+    from .space import read_space as read_space
+    from .study import SearchFront as SearchFront
+    from .study import load_front as load_front
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,5 +1,23 @@
 """Training: losses, loss-weight schedules, the training loop, checkpoints, the model card."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from .checkpoint import read_checkpoint as read_checkpoint
+    from .loop import EpochResult as EpochResult
+    from .loop import Validation as Validation
+    from .loop import fit as fit
+    from .losses import COUPLINGS as COUPLINGS
+    from .losses import distillation as distillation
+    from .losses import exit_losses as exit_losses
+    from .losses import weighted_loss as weighted_loss
+    from .optimizer import make_optimizer as make_optimizer
+    from .schedules import END as END
+    from .schedules import SCHEDULES as SCHEDULES
+    from .schedules import START as START
+    from .schedules import loss_weights as loss_weights
+    from .schedules import resample as resample
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

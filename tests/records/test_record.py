@@ -243,7 +243,7 @@ def test_a_foreign_meta_file_is_named(folder: Path, text: str) -> None:
         ExitRecord.load(folder)
 
 
-RUNS = sorted(Path(dmpo_explore.__file__).parent.glob("assets/runs/*/records/*"))
+RUNS = sorted(Path(dmpo_explore.__file__).parent.glob("runs/bundled/*/records/*"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parts[-3]}-{path.name}")

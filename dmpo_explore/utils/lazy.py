@@ -1,0 +1,43 @@
+"""Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
+
+In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
+`lazy_loader`), so that a name's module is imported on first use.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import lazy_loader
+
+
+def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` for the imports that stand in ``file`` under ``if TYPE_CHECKING:``.
+
+    Args:
+        package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``.
+
+    Example:
+        >>> import dmpo_explore.records as records
+        >>> _, names, _ = public_names(records.__name__, records.__file__)
+        >>> "ExitRecord" in names()
+        True
+    """
+    with open(file, encoding="utf-8") as stream:
+        tree = ast.parse(stream.read())
+    submodules, names = set[str](), dict[str, list[str]]()
+    for block in tree.body:
+        if not isinstance(block, ast.If) or ast.unparse(block.test) != "TYPE_CHECKING":
+            continue
+        for line in block.body:
+            if isinstance(line, ast.ImportFrom) and line.level == 1:
+                found = [alias.name for alias in line.names]
+                if line.module:
+                    names.setdefault(line.module, []).extend(found)
+                else:
+                    submodules.update(found)
+    attach: tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
+    attach = lazy_loader.attach(package, submodules, names)
+    return attach
