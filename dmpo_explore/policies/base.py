@@ -141,7 +141,7 @@ class Policy:
 
     def _check_learned(self, n_exits: int) -> None:
         """Raise ValueError if ``learned`` does not fit ``n_exits`` exits; for policies that ``learn``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"policy {self.name!r} learns, so it needs a method _check_learned(n_exits)")
 
     # -- reading --
 
@@ -211,7 +211,7 @@ class Policy:
 
     def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
         """What ``learned`` is to hold, rows of numbers; for policies that ``learn``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"policy {self.name!r} learns, so it needs a method _learn(record)")
 
     @classmethod
     def settings(cls, n_exits: int) -> Sequence[float] | None:
