@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING
 
 import visiting
 from made_up import MAIN
@@ -12,10 +11,6 @@ from streamlit.testing.v1 import AppTest
 from visiting import checked
 
 import dmpo_explore as dx
-
-if TYPE_CHECKING:
-    pass
-
 
 VIEW = MAIN.parent / "views" / "image.py"
 

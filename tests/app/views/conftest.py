@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from dmpo_explore_app.services import models
@@ -11,11 +11,6 @@ from made_up import HOSTILE, save_run
 from tiny import tiny_config
 
 import dmpo_explore as dx
-
-if TYPE_CHECKING:
-    pass
-import shutil
-
 from dmpo_explore.utils.files import write_text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -19,9 +18,6 @@ from visiting import checked
 import dmpo_explore as dx
 from dmpo_explore.analysis.decision_trace import most_probable, trace_decision
 from dmpo_explore.analysis.novelty import novelty_detector
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.parametrize("policy", ["confidence", "entropy", "patience", "gate"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +12,6 @@ from one_image import bodies, opened, press, said, tiny
 from visiting import checked
 
 import dmpo_explore as dx
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.filterwarnings("ignore:.*convergence delta")

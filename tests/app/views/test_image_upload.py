@@ -6,7 +6,6 @@ import html
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from dmpo_explore_app.services import models
@@ -18,9 +17,6 @@ from visiting import checked
 import dmpo_explore as dx
 from dmpo_explore.data.image_files import read_image
 from dmpo_explore.data.torch_loaders import make_transform
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.parametrize("name", TAKEN)

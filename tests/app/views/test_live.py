@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import visiting
@@ -21,9 +21,6 @@ import dmpo_explore as dx
 from dmpo_explore.inference.live import ALIVE, LiveRun, Look
 from dmpo_explore.inference.live_stats import SHOWN
 from dmpo_explore.policies.rules import ConfidencePolicy
-
-if TYPE_CHECKING:
-    pass
 
 PAGE = MAIN.parent / "views" / "live.py"
 IMAGES = 359  # of digits' test split
