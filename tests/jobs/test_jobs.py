@@ -1,4 +1,4 @@
-"""Trainings in the background: real processes, stopped, killed, resumed; names and numbers that pretend."""
+"""Trainings in the background: real ones, killed and resumed; and names that start nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from background import CONFIG, SLEEPS, SPEAKS, become, wait
 from tiny import tiny_config
 from typer.testing import CliRunner
 
@@ -22,8 +18,6 @@ from dmpo_explore import jobs
 from dmpo_explore.cli import root as root_module
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.inference.torch_recording import record_run
-from dmpo_explore.jobs import job as job_module
-from dmpo_explore.jobs import jobs as jobs_module
 from dmpo_explore.jobs.progress import read_progress
 from dmpo_explore.jobs.status import PROCESS_GONE
 from dmpo_explore.runs.store import list_runs, load_run
@@ -31,42 +25,6 @@ from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.runs.weights_file import WEIGHTS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
-CONFIG = tiny_config(epochs=12)
-# Commands in place of the real one where only the process matters.
-SLEEPS = "import time; time.sleep(60)"
-DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); open('deaf', 'w'); time.sleep(60)"
-SPEAKS = "import json, sys; json.dump(sys.argv, open('argv.json', 'w')); sys.exit('error: no luck today')"
-BREAKS = "raise KeyError('what')"
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty runs root and current folder; what still runs afterwards is ended."""
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs"
-    for job in jobs.list_jobs():
-        jobs.stop(job.name, grace=0.5)
-
-
-def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let jobs be ``code`` instead of the command line."""
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    for module in (job_module, jobs_module):
-        monkeypatch.setattr(module, "MODULE", ["-u", str(script)])
-
-
-def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, [(job.name, jobs.job_status(job), job.log()) for job in jobs.list_jobs()]
-        time.sleep(0.05)
-
-
-def state(name: str) -> str:
-    return jobs.job_status(jobs.load_job(name)).state
 
 
 # -- the real thing --
@@ -177,136 +135,3 @@ def test_a_run_of_that_name_is_not_touched(root: Path, tmp_path: Path, monkeypat
     with pytest.raises(FileExistsError, match="not a folder"):
         jobs.start(CONFIG, "link")
     assert not jobs.list_jobs()
-
-
-# -- processes --
-
-
-def test_a_recycled_number_is_neither_believed_nor_ended(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    become(SLEEPS, monkeypatch, tmp_path)
-    job = jobs.start(CONFIG, "mine")
-    jobs.stop("mine")
-    stranger = subprocess.Popen([sys.executable, *job.arguments[:-1], "--progress=another"])  # nearly its command line
-    try:
-        path = root / ".jobs" / "mine" / "job.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": stranger.pid, "stop_asked": False}))
-        assert state("mine") == jobs.FAILED
-        jobs.stop("mine", grace=0.1)
-        assert stranger.poll() is None and not jobs.load_job("mine").stop_asked
-        assert jobs.start(CONFIG, "other").pid != stranger.pid  # it does not count as running
-        assert stranger.poll() is None
-    finally:
-        stranger.kill()
-        stranger.wait()
-
-
-def test_one_at_a_time_unless_asked(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    become(SLEEPS, monkeypatch, tmp_path)
-    outcomes: list[object] = []
-
-    def try_it(name: str) -> None:
-        try:
-            outcomes.append(jobs.start(CONFIG, name))
-        except FileExistsError as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=try_it, args=(name,)) for name in ("a", "b", "c")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (first,) = [outcome for outcome in outcomes if isinstance(outcome, jobs.Job)]
-    with pytest.raises(FileExistsError, match="runs already"):
-        jobs.start(CONFIG, first.name, beside=True)
-    second = jobs.start(CONFIG, "second", beside=True)
-    assert [job.name for job in jobs.list_jobs()] == ["second", first.name]
-    assert jobs.job_status(first).active and jobs.job_status(second).active
-    jobs.stop(second.name)
-    assert jobs.job_status(first).active and state("second") == jobs.STOPPED
-
-
-def test_who_does_not_hear_ctrl_c_is_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    become(DEAF, monkeypatch, tmp_path)
-    job = jobs.start(CONFIG, "mine")
-    wait((tmp_path / "deaf").exists)
-    start = time.monotonic()
-    jobs.stop("mine", grace=0.3)
-    assert 0.3 <= time.monotonic() - start < 10 and state("mine") == jobs.STOPPED
-    wait(lambda: not psutil.pid_exists(job.pid))  # nor does it stay a zombie
-    jobs.stop("mine")  # twice does no harm
-
-
-def test_a_job_outlives_who_started_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    become(SLEEPS, monkeypatch, tmp_path)
-    code = (
-        "from dmpo_explore.config import Config; from dmpo_explore.jobs import job, jobs\n"
-        f"job.MODULE = jobs.MODULE = {job_module.MODULE!r}\n"
-        "jobs.start(Config(), 'mine')"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)
-    job = jobs.load_job("mine")
-    assert jobs.job_status(job).active and os.getsid(job.pid) == job.pid != os.getsid(0)
-    assert psutil.Process(job.pid).nice() >= 10
-    jobs.stop("mine")
-    assert state("mine") == jobs.STOPPED
-
-
-# -- files --
-
-
-def test_why_a_job_failed_is_its_own_last_word(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    become(BREAKS, monkeypatch, tmp_path)
-    job = jobs.start(CONFIG, "mine")
-    wait(lambda: not jobs.job_status(job).active)
-    assert jobs.job_status(job).reason == "KeyError: 'what'"
-    become("", monkeypatch, tmp_path)
-    job = jobs.resume("mine")
-    wait(lambda: not jobs.job_status(job).active)
-    assert jobs.job_status(job).reason == PROCESS_GONE and job.log().count("dmpo-explore train") == 2
-    assert len(job.log(most=10)) == 10
-    with pytest.raises(ValueError, match="without an error message"):
-        jobs.measure(CONFIG)
-
-
-def test_a_run_that_was_removed_is_said(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    become(
-        "import sys\nfrom pathlib import Path\nfrom dmpo_explore.jobs.progress import ProgressFile\n"
-        "ProgressFile(Path(sys.argv[2].removeprefix('--progress='))).end()",
-        monkeypatch,
-        tmp_path,
-    )
-    job = jobs.start(CONFIG, "mine")
-    wait(lambda: not jobs.job_status(job).active)
-    assert state("mine") == jobs.DELETED and not jobs.job_status(job).resumable
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"pid": 1, "arguments": []}', '{"pid": "x"}', "null", "\x00"]
-)  # fmt: skip
-def test_a_broken_job_is_left_out(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    become(SLEEPS, monkeypatch, tmp_path)
-    jobs.start(CONFIG, "good")
-    (root / ".jobs" / "bad").mkdir()
-    (root / ".jobs" / "bad" / "job.json").write_text(text)
-    assert [job.name for job in jobs.list_jobs()] == ["good"]
-    with pytest.raises(ValueError, match="job"):
-        jobs.load_job("bad")
-
-
-def test_a_job_cannot_name_another_process_or_file(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    become(SLEEPS, monkeypatch, tmp_path)
-    jobs.start(CONFIG, "mine")
-    jobs.stop("mine")
-    path = root / ".jobs" / "mine" / "job.json"
-    good = json.loads(path.read_text())
-    ours = psutil.Process().cmdline()[1:]
-    changes: list[dict[str, object]] = [
-        {"arguments": ours, "pid": os.getpid()}, {"arguments": []}, {"progress": "../../../x.json"}, {"progress": 5},
-        {"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"began": "x"}, {"log_from": None},
-    ]  # fmt: skip
-    for change in changes:
-        path.write_text(json.dumps(good | change))
-        with pytest.raises(ValueError, match="does not describe a job"):
-            jobs.stop("mine")

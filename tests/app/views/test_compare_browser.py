@@ -1,0 +1,100 @@
+"""The page Compare as its reader uses it, in Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from compare_page import expected
+from made_up import HOSTILE
+from playwright.sync_api import expect
+from visiting import WATCH, Visit
+
+import dmpo_explore as dx
+from dmpo_explore.analysis.evaluation import evaluate_runs
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+TABLE = "document.querySelector('[data-testid=stTable]').innerText"
+
+
+def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
+    page = visit.show("compare?runs=four,six&against=six&compute=50", ".dx-pairs li", "table")
+    table = page.get_by_test_id("stTable").first
+    before, pictures = table.inner_text(), page.locator(".dx-pairs li").first.get_attribute("title")
+    slider = page.get_by_role("slider", name="Max compute (%)")
+    slider.focus()
+    slider.press("ArrowRight")
+    page.wait_for_function(f"text => {TABLE} !== text", arg=before)
+    visit.settle_on("table")
+    rows = evaluate_rows(visit, ["four", "six"], 0.51)
+    assert [cell in table.inner_text() for row in expected(rows) for cell in row] == [True] * 8
+    assert "compute=51" in page.url
+    page.get_by_role("radio", name=re.compile("Only B correct")).click()
+    expect(page.locator(".dx-pairs li").first).not_to_have_attribute("title", str(pictures))
+    visit.settle_on("table")
+    after, link = table.inner_text(), page.url.removeprefix(visit.server.address)
+    assert "show=only" in link
+
+    page.go_back()
+    expect(page.get_by_role("radio", name=re.compile("Only A correct"))).to_be_checked()
+    page.go_back()
+    page.wait_for_function(f"text => {TABLE} === text", arg=before)
+
+    with contextlib.closing(browser.new_context(viewport={"width": 1440, "height": 900})) as context:
+        context.add_init_script(WATCH)
+        other = Visit(context.new_page(), visit.server)
+        other.show(link, ".dx-pairs li", "table")
+        assert other.page.get_by_test_id("stTable").first.inner_text() == after
+        assert other.page.get_by_role("radio", name=re.compile("Only B correct")).is_checked()
+
+
+def evaluate_rows(visit: Visit, names: list[str], budget: float) -> list[dict[str, Any]]:
+    """The library's numbers for the server's runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(visit.server.runs))
+        return evaluate_runs(names, targets=dx.Target.flops(budget), against=names[-1])
+
+
+def test_files_arrive(visit: Visit) -> None:
+    page = visit.show("compare?runs=four,six&against=six&compute=50", ".dx-pairs li", "table")
+    page.get_by_role("button", name="Share").click()
+    contents = {}
+    for label in ("Comparison · CSV", "Thresholds of four · JSON", "Trade-off · HTML"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label).click()
+        contents[label] = Path(download.value.path()).read_bytes()
+        assert download.value.suggested_filename.startswith("compare-test-")
+    rows = evaluate_rows(visit, ["four", "six"], 0.5)
+    table = pd.read_csv(io.BytesIO(contents["Comparison · CSV"]))
+    assert table["accuracy"].tolist() == [row["accuracy"] for row in rows]
+    assert table["low"].tolist() == [row["against"]["low"] for row in rows]
+    assert json.loads(contents["Thresholds of four · JSON"])["thresholds"] == [rows[0]["threshold"]]
+    assert b"Plotly.newPlot" in contents["Trade-off · HTML"]
+
+
+def test_hostile_names_are_text_here_too(visit: Visit) -> None:
+    page = visit.show("compare?runs=hostile,hostile2&compute=90&show=" + HOSTILE.replace(" ", "%20"), "table")
+    page.wait_for_selector(".dx-pairs li")
+    assert HOSTILE in page.locator(".dx-pairs").inner_text()
+    assert HOSTILE[:20] in page.locator(".js-plotly-plot").nth(1).inner_text()  # the class axis
+    assert page.evaluate("() => window.hacked") is None
+
+
+def test_coming_back_by_the_menu_finds_the_page_as_it_was(visit: Visit) -> None:
+    page = visit.show("compare?runs=four,six&against=six&compute=77", ".dx-pairs li", "table")
+    table = page.get_by_test_id("stTable").first.inner_text()
+    page.get_by_role("link", name="Explore").click()
+    page.wait_for_selector(".dx-heat")
+    visit.settle_on(".dx-heat")
+    page.get_by_role("link", name="Compare").click()
+    page.wait_for_selector(".dx-pairs li")
+    visit.settle_on("table")
+    assert page.get_by_test_id("stTable").first.inner_text() == table and "compute=77" in page.url

@@ -1,0 +1,117 @@
+"""The page Compare on runs that are missing, broken or not alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from compare_page import code, expected, shown, start, texts
+from explore_page import checked
+from made_up import save_run
+from programs import answered, printed
+
+import dmpo_explore as dx
+from dmpo_explore.analysis.evaluation import evaluate_runs
+
+
+def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
+    app = start(runs="one,four,six", against="one", compute="40")
+    rows = evaluate_runs(["four", "six"], targets=dx.Target.flops(0.4), against="one")
+    assert shown(app)[:2] == expected(rows)
+    assert shown(app)[2][3] == "–" and shown(app)[2][1] == f"{dx.load_run('one').record('test').correct.mean():.2%}"
+    assert "one has a single exit: no threshold is fitted." in texts(app)
+    several, single = code(app, "sh").splitlines()
+    assert answered(several) == rows
+    assert f"{answered(single)['accuracy']:.2%}" == shown(app)[2][1]
+
+
+def test_only_single_exits_have_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for seed, name in enumerate(("left", "right")):
+        save_run(tmp_path, name, images=60, n_exits=1, seed=seed)
+    app = start(runs="left,right")
+    assert len(shown(app)) == 2 and "None of these runs has a budget to vary." in texts(app)
+
+
+def test_too_few_runs_say_what_to_do(runs: Path) -> None:
+    app = start(runs="four")
+    assert "Choose at least two runs" in texts(app) and not app.table
+    checked(app.multiselect(key="runs").set_value(["four", "six"]).run())
+    assert len(shown(app)) == 2
+    checked(app.multiselect(key="runs").set_value([]).run())
+    assert "Choose at least two runs" in texts(app) and not app.error
+
+
+def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
+    assert "No runs yet" in start().subheader[0].value
+
+
+def test_without_val_all_images_exit_at_the_last_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for seed, name in enumerate(("with", "without")):
+        save_run(tmp_path, name, images=60, seed=seed)
+    shutil.rmtree(tmp_path / "without/records/val")
+    app = start(runs="with,without", compute="50")
+    full = dx.load_run("without").record("test")
+    assert shown(app)[1][1:3] == [f"{full.correct[:, -1].mean():.2%}", f"{full.flops_fraction[-1]:.1%}"]
+    assert "without has no val record to fit on" in texts(app)
+    assert "dmpo-explore record without --split val" in texts(app)
+    lines = printed(code(app, "python")).splitlines()
+    assert {line.split()[0]: f"{float(line.split()[1]):.2%}" for line in lines} == {r[0]: r[1] for r in shown(app)}
+
+
+@pytest.mark.parametrize("policy", ["gate", "budgeted"])
+def test_without_val_a_rule_that_learns_does_not_break_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for seed, name in enumerate(("with", "without")):
+        save_run(tmp_path, name, images=60, seed=seed)
+    shutil.rmtree(tmp_path / "without/records/val")
+    app = start(runs="with,without", compute="50", policy=policy)
+    assert not app.error and len(shown(app)) == 2 and len(app.get("plotly_chart")) == 3
+    assert f"Its curve is that of confidence: {policy} learns on val." in texts(app)
+
+
+def test_different_backbones_are_not_offered_and_said_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
+    for seed, name in enumerate(("a", "b", "c")):
+        save_run(tmp_path, name, images=60, seed=seed)
+    for meta in (tmp_path / "b").glob("records/*/meta.json"):
+        there = json.loads(meta.read_text())
+        meta.write_text(json.dumps(there | {"reference_flops": 2 * there["reference_flops"]}))
+    app = start()
+    assert app.session_state["runs"] == ["a", "c"] and "different backbones" not in texts(app)
+    assert list(app.table[0].value.columns)[:3] == ["run", "accuracy", "compute"] and len(shown(app)[0]) == 4
+    app = start(runs="a,b", compute="60")
+    assert "These runs have different backbones" in texts(app)
+    table, meta_of_b = app.table[0].value, dx.load_run("b").record("test").meta
+    share = float(table["compute"].iloc[1].rstrip("%")) / 100
+    assert float(table["GFLOPs"].iloc[1]) == pytest.approx(share * meta_of_b.reference_flops / 1e9, rel=0.01)
+
+
+def test_runs_that_break_or_go_meanwhile_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for name in ("a", "b", "cut", "foreign", "bare"):
+        save_run(tmp_path, name, images=60)
+    (tmp_path / "foreign/config.json").write_text("{")
+    shutil.rmtree(tmp_path / "bare/records")
+    app = start(runs="a,b,cut,foreign,bare")
+    assert len(shown(app)) == 3
+    assert "foreign cannot be opened and is left out" in texts(app) and "config.json" in texts(app)
+    assert "bare has no record yet and is left out" in texts(app)
+    with (tmp_path / "cut/records/test/scores/confidence.npy").open("r+b") as stream:
+        stream.truncate(100)
+    meta = tmp_path / "cut/records/test/meta.json"
+    meta.write_text(meta.read_text())  # recorded anew, and badly
+    assert "cut cannot be read and is left out" in texts(checked(app.run())) and len(shown(app)) == 2
+    shutil.rmtree(tmp_path / "b")
+    assert "There is no run 'b' here" in texts(checked(app.run()))
+    assert "Choose at least two runs" in texts(app)

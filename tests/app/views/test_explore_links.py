@@ -1,0 +1,107 @@
+"""Links to the page Explore: what they keep, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dmpo_explore_app import messages
+from dmpo_explore_app.state import panels
+from explore_page import address_of, bodies, cards, checked, move, shown_policy, shown_threshold, start
+
+import dmpo_explore as dx
+
+
+def test_what_the_browser_sends_is_checked(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")
+    before = cards(app)
+    for nonsense in ("<b>", "0.5,0.5", "nan", "", "9"):
+        app.session_state["threshold"] = nonsense
+        checked(app.run())
+        assert "cannot be used" in app.warning[0].value
+        assert cards(app)["Compute saved"] == before["Compute saved"] or shown_threshold(app) >= 0
+    assert shown_policy(app)
+
+
+def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
+    sender = start()
+    assert not sender.query_params  # bare until something is changed
+    checked(sender.selectbox(key="run").set_value("six").run())
+    move(sender, 40)
+    checked(sender.selectbox(key="class").set_value(3).run())
+    link = address_of(sender)
+    assert set(link) == {"run", "split", "policy", "threshold", "class"}
+    receiver = start(**link)
+    assert cards(receiver) == cards(sender)
+    assert bodies(receiver) == bodies(sender)
+    assert shown_threshold(receiver) == shown_threshold(sender) == float(link["threshold"])
+
+
+def test_a_link_sets_the_target_that_it_came_from(runs: Path) -> None:
+    fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.5)
+    link = {"run": "four", "threshold": str(fitted.thresholds[0]), "budget": "50"}
+    assert start(**link).session_state["budget"] == 50
+    assert start(**link | {"threshold": "0.9"}).session_state["budget"] is None  # not that target's thresholds
+    assert start(run="four", budget="50").session_state["threshold"] == link["threshold"]  # the target is enough
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ({"run": "nope"}, "There is no run"),
+        ({"run": "../four"}, "There is no run"),
+        ({"run": "/etc"}, "There is no run"),
+        ({"run": "<script>alert(1)</script>"}, "There is no run"),
+        ({"run": "four", "split": "train"}, "There is no split"),
+        ({"run": "four", "policy": "mood"}, "There is no policy"),
+        ({"run": "four", "policy": "oracle"}, "There is no policy"),
+        ({"run": "four", "threshold": "high"}, "thresholds cannot be used"),
+        ({"run": "four", "threshold": "nan"}, "thresholds cannot be used"),
+        ({"run": "four", "threshold": "-3"}, "thresholds cannot be used"),
+        ({"run": "four", "threshold": "0.5,0.5"}, "thresholds cannot be used"),
+        ({"run": "four", "policy": "patience", "threshold": "0.5"}, "thresholds cannot be used"),
+        ({"run": "four", "budget": "2"}, "lies between"),
+        ({"run": "four", "budget": "much"}, "must be a number"),
+        ({"run": "four", "drop": "nan"}, "lies between"),
+        ({"run": "four", "exit": "9"}, "There is no exit"),
+        ({"run": "four", "class": "<b>"}, "There is no class"),
+        ({"run": "four", "image": "600"}, "There is no image"),
+        ({"run": "four", "answers": "late"}, "There is no answers"),
+        ({"run": "four", "sort": "size"}, "There is no sort"),
+        ({"run": "four", "view": "sound"}, "There is no view"),
+    ],
+)
+def test_a_wrong_link_is_said_and_the_usual_is_shown(runs: Path, address: dict[str, str], said: str) -> None:
+    app = start(**address)
+    assert [said in warning.value for warning in app.warning] == [True]
+    assert len(app.metric) == 4
+    assert address_of(app)["run"] == app.session_state["run"]  # and the address is put right
+    assert not checked(app.run()).warning
+
+
+def test_going_to_another_page_and_back_keeps_the_view(runs: Path) -> None:
+    app = start(run="four", threshold="0.8", split="val", policy="entropy")
+    before, link = cards(app), address_of(app)
+    app.query_params.clear()  # as the menu does
+    app.switch_page("views/compare.py")
+    checked(app.run())
+    assert app.session_state["split"] == "val" and app.session_state["policy"] == "entropy"
+    app.query_params.clear()
+    app.switch_page("views/explore.py")
+    checked(app.run())
+    assert cards(app) == before and app.session_state["run"] == "four"
+    assert address_of(app) == link
+
+
+def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> None:
+    app = start(run="four")
+    app.session_state[panels.SHARE] = True
+    for _ in range(3):
+        checked(app.run())
+        code = next(block.value for block in app.code if block.language == "python")
+        assert "flops=0.3" in code and "fitted on val" in code and "set by hand" not in code
+
+
+def test_texts_cannot_become_markdown() -> None:
+    assert messages.escape_markdown("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
+    assert messages.escape_markdown("x" * 300, 10) == "x" * 9 + "…"
