@@ -12,6 +12,7 @@ from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
 
 C, K = 5, 3
+SMOOTH: dict[str, Any] = {"predictor": "linear"}
 
 
 def made(seed: int = 0, **changes: Any) -> DMPO:
@@ -30,3 +31,7 @@ def made(seed: int = 0, **changes: Any) -> DMPO:
 def pictures(n: int = 4, size: int = 32) -> Tensor:
     """(n, 3, size, size) of noise, always the same."""
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def image() -> Tensor:
+    return pictures(1)[0]

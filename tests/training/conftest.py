@@ -1,0 +1,27 @@
+"""A run folder of each test's own, and one whole training per file that asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_training import CONFIG
+
+from dmpo_explore.runs.run import Run
+from dmpo_explore.training.loop import EpochResult
+from dmpo_explore.training.train import train_epochs
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[EpochResult]]:
+    """Three epochs without a stop."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("straight")))
+        results = list(train_epochs(CONFIG, "straight", device="cpu"))
+    return results[-1].run, results

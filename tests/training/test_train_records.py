@@ -1,0 +1,67 @@
+"""What a run holds besides its weights: the logs of trackers, and records of its splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import CONFIG, stop_after
+
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.policies.catalogue import read_policies, write_policies
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.store import BUNDLED_RUNS, load_run
+from dmpo_explore.training.loop import EpochResult
+from dmpo_explore.training.train import train_epochs
+
+pytestmark = pytest.mark.usefixtures("runs")
+
+
+def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stop_after(1, trackers=("tensorboard",))
+    list(train_epochs(CONFIG, "run", resume=True, device="cpu", trackers=("tensorboard",)))
+    events = sorted(runs.rglob("events.out.tfevents*"))
+    assert events and all((runs / "run") in path.parents for path in events)
+    values: dict[int, float] = {}
+    for path in events:
+        log = EventAccumulator(str(path)).Reload()
+        values |= {e.step: e.value for e in log.Scalars("area")} if "area" in log.Tags()["scalars"] else {}
+    assert values == pytest.approx(dict(enumerate(load_run("run").history()["area"], start=1)))
+
+
+def test_recording_both_splits(straight: tuple[Run, list[EpochResult]]) -> None:
+    run, _ = straight
+    steps: list[tuple[int, int]] = []
+    val = record_run(run, "val", device="cpu", progress=lambda done, total: steps.append((done, total)), batch_size=50)
+    test = record_run(run, "test", device="cpu", keep_logits=False)
+    assert run.splits() == ["test", "val"] and steps[-1] == (val.n_images, val.n_images)
+    assert (val.n_exits, val.meta.exit_blocks, val.meta.split) == (
+        2,
+        load_run(run.path).record("val").meta.exit_blocks,
+        "val",
+    )
+    assert val.logits is not None and test.logits is None
+    assert np.array_equal(run.image_set("test").labels, test.labels)
+    assert val.flops_fraction[0] < 1 < val.flops_fraction[1]  # bypass and predictors count
+    for name, policy in read_policies(run.path / "policies.json").items():
+        budget = int(name.removeprefix("confidence-").removesuffix("%")) / 100
+        assert policy.fitted["target"] == {"flops": budget} and policy.fitted["split"] == "val"
+    with pytest.raises(FileExistsError, match="has a val record"):
+        record_run(run, "val", device="cpu")
+    assert np.array_equal(record_run(run, "val", device="cpu", force=True).prediction, val.prediction)
+    with pytest.raises(ValueError, match="unknown split 'tset'"):
+        record_run(run, "tset", device="cpu")
+
+
+def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(straight: tuple[Run, list[EpochResult]]) -> None:
+    run, _ = straight
+    mine = fit_policy(record_run(run, "val", device="cpu", force=True), "entropy", threshold=0.5)
+    write_policies(run.path / "policies.json", {"mine": mine})
+    record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["mine"] == mine and len(run.policies()) > 1
+    with pytest.raises(ValueError, match="'demo' is bundled and stays as it is"):
+        record_run(load_run(BUNDLED_RUNS / "demo"), "test", force=True)
