@@ -1,27 +1,22 @@
-"""Fitted thresholds against brute force, and their promises."""
+"""Fitted thresholds against brute force, and their bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from synthetic import DEPLOYABLE, make_record, record_from_logits
+from synthetic import make_record, record_from_logits
 
-from dmpo_explore.fitting.fit import cross_validated_gain, fit_policy
-from dmpo_explore.fitting.risk_control import RISKS, certify
+from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.sweep import realised_flops, sweep
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
-from dmpo_explore.inference.loop import run_early_exit
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.policies.ranking import TIE
-from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 names = st.sampled_from(sorted(POLICIES))
@@ -35,7 +30,7 @@ def at(record: ExitRecord, name: str, threshold: float) -> Any:
 
 
 def outcome(record: ExitRecord, name: str, threshold: float) -> tuple[int, float]:
-    """Right answers and mean cost of one threshold, the slow way."""
+    """Correct answers and mean cost of one threshold, the slow way."""
     exits = at(record, name, threshold)
     rows = np.arange(record.n_images)
     return int(record.correct[rows, exits].sum()), float(np.mean(record.flops_fraction[exits]))
@@ -103,7 +98,7 @@ def test_no_drop_may_still_be_cheap() -> None:
     logits = np.zeros((4, 3, 2))
     logits[:, :, 0] = [1.0, 2.0, 3.0]
     policy = fit_policy(record_from_logits(logits, [0] * 4), accuracy_drop=0.0)
-    assert policy.thresholds == (0.0,)  # right at once: everybody leaves at exit 1
+    assert policy.thresholds == (0.0,)  # correct at once: all images exit at exit 1
 
 
 @given(scored, st.integers(0, 999), st.floats(0.3, 0.9))
@@ -124,7 +119,7 @@ def test_float_noise_decides_nothing(name: str, seed: int, noise_seed: int, budg
     assert policy.exits(moved).tolist() == policy.exits(record).tolist()
 
 
-def test_scores_closer_than_the_tie_leave_together() -> None:
+def test_scores_closer_than_the_tie_exit_together() -> None:
     record = make_record(4, 2, 3)
     confidence = np.array([[0.9], [0.9 - 5e-7], [0.9 - 1e-6], [0.5]], np.float32).repeat(2, axis=1)
     tied = ExitRecord(**{**vars(record), "confidence": confidence})
@@ -133,34 +128,11 @@ def test_scores_closer_than_the_tie_leave_together() -> None:
     assert swept.thresholds.tolist() == pytest.approx([0, 0.7, 1.01], abs=1e-6)
 
 
-def test_neighbouring_float32_values_leave_together() -> None:
+def test_neighbouring_float32_values_exit_together() -> None:
     record = make_record(3, 2, 3)
     low = np.float32(0.6)
     confidence = np.array([[low], [np.nextafter(low, np.float32(1))], [0.3]], np.float32).repeat(2, axis=1)
     assert sweep(ExitRecord(**{**vars(record), "confidence": confidence})).exit_counts[:, 0].tolist() == [3, 2, 0]
-
-
-@given(scored, st.integers(0, 999), st.lists(st.integers(0, 20), min_size=4, max_size=4).filter(any))
-def test_shares_are_met(name: str, seed: int, weights: list[int]) -> None:
-    record = make_record(100, 4, 3, seed)
-    shares = [w / sum(weights) for w in weights]
-    policy = fit_policy(record, name, shares=shares)
-    assert len(policy.thresholds) == 3
-    counts = np.bincount(policy.exits(record), minlength=4)
-    assert counts[:3].tolist() == [int(100 * share + 1e-9) for share in shares[:3]]
-
-
-def test_the_released_shares_need_not_sum_to_one_exactly() -> None:
-    record = make_record(1000, 4, 10)
-    shares = (0.1964, 0.2542, 0.1338, 0.4155)
-    counts = np.bincount(fit_policy(record, shares=shares).exits(record), minlength=4)
-    assert counts.tolist() == [196, 254, 133, 417]
-
-
-def test_tied_shares_take_the_whole_group() -> None:
-    record = record_from_logits(np.zeros((10, 2, 3)), np.zeros(10))
-    assert (fit_policy(record, shares=(0.5, 0.5)).exits(record) == 0).all()
-    assert (fit_policy(record, shares=(0.0, 1.0)).exits(record) == 1).all()
 
 
 def test_a_given_threshold_is_taken() -> None:
@@ -175,8 +147,8 @@ def test_a_given_threshold_is_taken() -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_one_exit_leaves_no_choice(name: str) -> None:
     record = make_record(20, 1, 3)
-    for wish in ({"flops": 0.3}, {"accuracy_drop": 0.0}, {"threshold": 1}):
-        assert (fit_policy(record, name, **wish).exits(record) == 0).all()  # type: ignore[arg-type]
+    for target in ({"flops": 0.3}, {"accuracy_drop": 0.0}, {"threshold": 1}):
+        assert (fit_policy(record, name, **target).exits(record) == 0).all()  # type: ignore[arg-type]
 
 
 def test_the_policy_says_where_it_comes_from() -> None:
@@ -192,7 +164,7 @@ def test_the_policy_says_where_it_comes_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("target", "message"),
     [
         ({}, "exactly one of .*; got none"),
         ({"flops": 0.5, "accuracy_drop": 0.01}, "got flops, accuracy_drop"),
@@ -214,74 +186,15 @@ def test_the_policy_says_where_it_comes_from() -> None:
         ({"flops": 0.5, "temperatures": (1.0, 2.0)}, "2 temperatures for 3 exits"),
     ],
 )
-def test_a_bad_wish_is_named(wish: dict[str, Any], message: str) -> None:
+def test_a_bad_target_is_named(target: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fit_policy(make_record(20, 3, 3), **wish)
-
-
-@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.0)])
-def test_patience_has_no_shares(shares: Sequence[float]) -> None:
-    with pytest.raises(ValueError, match="reads a score"):
-        fit_policy(make_record(20, 3, 3), "patience", shares=shares)
+        fit_policy(make_record(20, 3, 3), **target)
 
 
 def test_an_unknown_policy_lists_the_valid_ones() -> None:
     for ask in (lambda r: fit_policy(r, "energy", flops=0.5), lambda r: sweep(r, "energy")):
         with pytest.raises(ValueError, match=r"unknown policy 'energy'.*confidence, entropy, fixed, gate, margin"):
             ask(make_record(20, 3, 3))
-
-
-# -- learned, per exit, calibrated, guaranteed --
-
-
-@pytest.mark.parametrize("name", ["gate", "budgeted"])
-def test_nothing_is_learned_on_test(name: str) -> None:
-    val, test = make_record(120, 4, 3), make_record(100, 4, 3, seed=1, split="test")
-    with pytest.raises(ValueError, match=f"{name!r} learns from the record, and nothing is learned on test"):
-        fit_policy(test, name, flops=0.5)
-    with pytest.raises(ValueError, match="nothing is learned on test"):
-        sweep(test, name)
-    fitted = fit_policy(val, name, flops=0.5)
-    swept = sweep(test, fitted)  # what was learned on val, every threshold of it
-    assert (np.diff(swept.flops_fraction) >= -1e-12).all() and len(swept.thresholds) > 10
-    shown = sweep(val, fitted)
-    best = shown.correct[shown.flops_fraction <= 0.5 * (1 + 1e-12)].max()
-    assert fitted.fitted["target"] == {"flops": 0.5}
-    assert val.correct[np.arange(120), fitted.exits(val)].sum() == best
-
-
-@pytest.mark.parametrize("wish", [{"flops": 0.5}, {"flops": 0.4}, {"accuracy_drop": 0.02}, {"accuracy_drop": 0.0}])
-@pytest.mark.parametrize("name", ["confidence", "entropy", "gate"])
-def test_a_threshold_per_exit_is_at_least_as_good_here(name: str, wish: dict[str, float]) -> None:
-    record = make_record(300, 4, 5, seed=2)
-    single, vector = fit_policy(record, name, **wish), fit_policy(record, name, per_exit=True, **wish)  # type: ignore[arg-type]
-    assert len(vector.thresholds) == 3 and vector.fitted["target"] == {**wish, "per_exit": True}
-    (right, cost), (mine, price) = (
-        (record.correct[np.arange(300), e].sum(), record.flops_fraction[e].mean())
-        for e in (single.exits(record), vector.exits(record))
-    )
-    if "flops" in wish:
-        assert mine > right and price <= wish["flops"] * (1 + 1e-12)
-    else:
-        assert price < cost and mine >= record.correct[:, -1].sum() - wish["accuracy_drop"] * 300 - 1e-9
-    assert fit_policy(make_record(20, 1, 3), flops=0.5, per_exit=True).thresholds == (1.01,)
-
-
-@pytest.mark.parametrize("name", ["patience", "budgeted", "fixed", "oracle"])
-def test_some_policies_have_no_threshold_per_exit(name: str) -> None:
-    with pytest.raises(ValueError, match="one of confidence, entropy, margin, patience.confidence, gate, random; got"):
-        fit_policy(make_record(50, 4, 3), name, flops=0.5, per_exit=True)
-
-
-def test_the_gain_of_a_vector_is_told_on_other_images() -> None:
-    record = make_record(400, 4, 5, seed=2)
-    found = cross_validated_gain(record, flops=0.5, folds=4)
-    single, vector = (fit_policy(record, flops=0.5, per_exit=one) for one in (False, True))
-    seen = [record.correct[np.arange(400), p.exits(record)].mean() for p in (single, vector)]
-    assert found["vector"] < seen[1]  # fitting flatters
-    assert found["vector"] - found["single"] < seen[1] - seen[0]
-    assert abs(found["gain"] - (found["vector"] - found["single"])) < 0.05
-    assert 0.3 < found["vector_flops"] < 0.6
 
 
 def test_temperatures_are_fitted_and_kept() -> None:
@@ -297,105 +210,9 @@ def test_temperatures_are_fitted_and_kept() -> None:
         fit_policy(make_record(20, 3, 4, with_logits=False), flops=0.5, temperatures="fit")
 
 
-@pytest.mark.parametrize("risk", sorted(RISKS))
-def test_a_guarantee_is_a_certificate_in_a_policy(risk: str) -> None:
-    record = make_record(2000, 4, 5, seed=2)
-    policy = fit_policy(record, risk=risk, epsilon=0.05, delta=0.1)
-    expected = certify(record, ConfidencePolicy((0.5,)), risk, 0.05, 0.1)
-    assert expected.certified and policy.thresholds == (ConfidencePolicy((expected.threshold,)).thresholds)
-    assert policy.fitted["target"] == {"risk": risk, "epsilon": 0.05, "delta": 0.1}
-    assert policy.fitted["certificate"]["p_value"] <= 0.1 and "note" not in policy.fitted
-    loss = RISKS[risk](record, policy.exits(record)).mean()
-    assert policy.fitted["certificate"]["risk"] == pytest.approx(loss) and loss < 0.05
-
-
-@pytest.mark.parametrize("name", DEPLOYABLE)
-def test_where_nothing_can_be_certified_nobody_leaves_early(name: str) -> None:
-    record = make_record(100, 4, 5)
-    policy = fit_policy(record, name, risk="too_early")  # 100 images cannot show 1 %
-    assert (policy.exits(record) == 3).all()
-    assert policy.fitted["note"] == "no threshold can be certified; with this policy no image exits early"
-    assert policy.fitted["certificate"]["certified"] is False
-
-
-def test_what_is_learned_is_certified_on_other_images() -> None:
-    record, wish = make_record(600, 4, 5, seed=2), {"risk": "too_early", "epsilon": 0.1}
-    half = fit_policy(record, temperatures="fit", **wish)  # type: ignore[arg-type]
-    for policy in (fit_policy(record, "gate", **wish), half):  # type: ignore[arg-type]
-        assert policy.fitted["certificate"]["images"] == 300 and policy.fitted["images"] == 600
-        assert policy.fitted["certificate"]["certified"]
-    assert fit_policy(record, **wish).fitted["certificate"]["images"] == 600  # type: ignore[arg-type]
-    assert half.temperatures != fit_temperatures(record)
-    with pytest.raises(ValueError, match="one image cannot be halved"):
-        fit_policy(make_record(1, 4, 5), "gate", risk="too_early")
-
-
-def test_the_oracle_gets_no_certificate() -> None:
-    with pytest.raises(ValueError, match="'oracle' is a bound that reads the labels"):
-        fit_policy(make_record(50, 4, 3), "oracle", risk="too_early")
-
-
-def test_shares_for_budgeted_are_confidence_levels() -> None:
-    record, shares = make_record(1000, 4, 5), (0.4, 0.3, 0.2, 0.1)
-    budgeted, confidence = fit_policy(record, "budgeted", shares=shares), fit_policy(record, shares=shares)
-    assert budgeted.learned[0] == pytest.approx(confidence.thresholds, abs=1e-7)
-    assert budgeted.thresholds == pytest.approx((0.6, 0.5, 1 / 3), abs=1e-6)  # those who go on
-    assert budgeted.exits(record).tolist() == confidence.exits(record).tolist()
-    two = make_record(100, 2, 3)
-    assert np.bincount(fit_policy(two, "budgeted", shares=(0.3, 0.7)).exits(two)).tolist() == [30, 70]
-
-
-@pytest.mark.parametrize("given", [(1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0.5, 0.25), (0.3, 1, 0)])
-def test_given_shares_per_exit_are_what_goes_on(given: tuple[float, ...]) -> None:
-    """From fit_policy to a live decision; a share of 1 keeps everybody, 0 nobody."""
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(400, 4, 5)) * 3
-    record = record_from_logits(logits, np.arange(400) % 5)
-    policy = fit_policy(record, "budgeted", threshold=given)
-    exits = policy.exits(record)
-    there = 400
-    for exit, share in enumerate(given):
-        gone = int((exits == exit).sum())
-        assert gone == pytest.approx(there * (1 - share), abs=1)
-        there -= gone
-    steps = [lambda x, side, k=k: (x, x[:, k], side) for k in range(4)]  # type: ignore[misc]
-    np.testing.assert_array_equal(run_early_exit(steps, logits.astype(np.float32), policy).exit, exits)
-    ends = replace(policy, thresholds=(1.0, 1.0, 1.0), learned=())  # needs nothing learned
-    assert set(ends.exits(record)) == {3}
-
-
-def test_given_shares_must_be_one_per_exit_but_the_last() -> None:
-    with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
-        fit_policy(make_record(20, 4, 3), "budgeted", threshold=(1, 0.5))
-
-
-@pytest.mark.parametrize("wish", [{"flops": 0.5, "temperatures": "fit"}, {"risk": "too_early"}])
-def test_nothing_is_fitted_or_certified_on_test(wish: dict[str, Any]) -> None:
-    logits = np.random.default_rng(0).normal(size=(40, 4, 5))
-    with pytest.raises(ValueError, match=r"test.*val"):
-        fit_policy(record_from_logits(logits, np.arange(40) % 5, split="test"), **wish)
-
-
-# -- targets and warnings --
-
-
 def test_a_target_is_what_its_keywords_are() -> None:
     record = make_record(200, 4, 5)
     assert fit_policy(record, "entropy", Target.flops(0.5)) == fit_policy(record, policy="entropy", flops=0.5)
     assert fit_policy(record, "gate", Target.full_depth()).thresholds == (POLICIES["gate"].threshold_none,)
     with pytest.raises(ValueError, match="not both"):
         fit_policy(record, "entropy", Target.flops(0.5), flops=0.5)
-
-
-@pytest.mark.parametrize("wish", [{"flops": 0.5}, {"accuracy_drop": 0.01}, {"shares": (0.5, 0.2, 0.2, 0.1)}])
-def test_fitting_on_test_warns(wish: dict[str, Any]) -> None:
-    record = make_record(200, 4, 5, split="test")
-    with pytest.warns(UserWarning, match=r"fitted on a test record.*fit it on val") as seen:
-        fit_policy(record, **wish)
-    assert [Path(warning.filename).name for warning in seen] == [Path(__file__).name]  # where it was called
-
-
-def test_what_fits_nothing_does_not_warn() -> None:
-    record = make_record(200, 4, 5, split="test")
-    assert fit_policy(record, threshold=0.9).thresholds == (0.9,)
-    assert fit_policy(record, target=Target.full_depth()).exits(record).tolist() == [3] * 200

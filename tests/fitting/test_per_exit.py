@@ -1,4 +1,4 @@
-"""A threshold per exit against brute force, optuna and its own promises."""
+"""A threshold per exit against brute force, optuna and its own bounds."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def ranking(record: ExitRecord) -> Ranking:
 
 
 def every_outcome(record: ExitRecord) -> list[tuple[int, float]]:
-    """Right answers and cost of every combination of cuts."""
+    """Correct answers and cost of every combination of cuts."""
     values = record.confidence[:, :-1]
     levels = [np.append(np.sort(values[:, k]), 2.0) for k in range(values.shape[1])]
     found = []
     for thresholds in itertools.product(*levels):
-        leave = np.column_stack([values >= thresholds, np.ones(len(values), bool)])
-        exits = leave.argmax(axis=1)
+        may_exit = np.column_stack([values >= thresholds, np.ones(len(values), bool)])
+        exits = may_exit.argmax(axis=1)
         found.append((int(record.correct[np.arange(len(exits)), exits].sum()), record.flops_fraction[exits].mean()))
     return found
 
@@ -94,25 +94,25 @@ def test_optuna_finds_nothing_better() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     record, budget = make_record(400, 4, 5, seed=3), 0.5
 
-    def right(policy: ConfidencePolicy) -> tuple[int, float]:
+    def outcome(policy: ConfidencePolicy) -> tuple[int, float]:
         exits = policy.exits(record)
         return int(record.correct[np.arange(400), exits].sum()), float(record.flops_fraction[exits].mean())
 
     def objective(trial: Any) -> float:
-        correct, flops = right(ConfidencePolicy(tuple(trial.suggest_float(f"t{k}", 0.0, 1.0) for k in range(3))))
+        correct, flops = outcome(ConfidencePolicy(tuple(trial.suggest_float(f"t{k}", 0.0, 1.0) for k in range(3))))
         return correct if flops <= budget else correct - 1e4 * (flops - budget)
 
     single = fit_policy(record, flops=budget).thresholds[0]
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.enqueue_trial({f"t{k}": single for k in range(3)})
     study.optimize(objective, n_trials=120)
-    mine, price = right(fit_policy(record, flops=budget, per_exit=True))  # type: ignore[arg-type]
+    mine, price = outcome(fit_policy(record, flops=budget, per_exit=True))  # type: ignore[arg-type]
     assert price <= budget and mine >= study.best_value
 
 
 def test_a_start_that_is_best_stays() -> None:
     record = make_record(40, 3, 4)
     ranked = ranking(record)
-    nobody = np.zeros(2, np.int64)
-    found = best_cuts(ranked, nobody, floor_key(int(record.correct[:, -1].sum()) + 41))  # cannot be met
+    no_image = np.zeros(2, np.int64)
+    found = best_cuts(ranked, no_image, floor_key(int(record.correct[:, -1].sum()) + 41))  # cannot be met
     assert found.cuts.tolist() == [0, 0]

@@ -1,4 +1,4 @@
-"""p-values against MAPIE, fixed-sequence testing by a loop, and that the promise is kept."""
+"""p-values against MAPIE, fixed-sequence testing by a loop, and that the bound is kept."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_risks_are_those_of_the_summary() -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)
-def test_the_grid_goes_from_nobody_to_everybody(name: str) -> None:
-    """It depends on no image, its thresholds are valid, and what it lets leave grows."""
+def test_the_grid_goes_from_no_image_to_all_images(name: str) -> None:
+    """It depends on no image, its thresholds are valid, and what it lets exit grows."""
     record, policy = make_record(300, 4, 5), ready_policy(name, POLICIES[name].threshold_all)
     grid = policy.grid(4, 5)
     exits = [replace(policy, thresholds=(t,)).exits(record) for t in grid]
@@ -78,7 +78,7 @@ def test_nothing_may_be_certified() -> None:
     few = certify(make_record(200, 4, 5), ConfidencePolicy((0.5,)))  # 0.99^200 is 0.13: no 200 images show 1 %
     assert (few.certified, few.threshold, few.risk, few.tested) == (False, ConfidencePolicy.threshold_none, 0.0, 1)
     hard = certify(make_record(2000, 4, 5), PatiencePolicy((1,)), "disagreement", 0.01)
-    assert (hard.certified, hard.threshold) == (False, 3.0)  # patience 3 of 4 exits: nobody leaves early
+    assert (hard.certified, hard.threshold) == (False, 3.0)  # patience 3 of 4 exits: no image exits early
     with pytest.raises(ValueError, match="unknown risk 'harm'"):
         certify(make_record(20, 4, 5), ConfidencePolicy((0.5,)), "harm")
     with pytest.raises(ValueError, match="'oracle' is a bound"):
@@ -86,7 +86,7 @@ def test_nothing_may_be_certified() -> None:
 
 
 @pytest.mark.parametrize("risk", sorted(RISKS))
-def test_the_promise_is_kept(risk: str) -> None:
+def test_the_bound_is_kept(risk: str) -> None:
     """The made-up population is 4,000 images, so that true risks are known; 60 calibration sets are drawn from it."""
     population, epsilon, delta = make_record(4000, 3, 4, seed=5), 0.06, 0.1
     policy, rng, broken, early = ConfidencePolicy((0.5,)), np.random.default_rng(1), [], []
@@ -96,7 +96,7 @@ def test_the_promise_is_kept(risk: str) -> None:
         broken.append(RISKS[risk](population, exits).mean() > epsilon)
         early.append((exits < 2).mean())
     assert np.mean(broken) <= delta + 2 * np.sqrt(delta * (1 - delta) / 60)
-    assert np.mean(early) > 0.1  # it is no promise for nothing
+    assert np.mean(early) > 0.1  # it is not kept by letting no image exit early
 
 
 def test_nothing_is_certified_on_test() -> None:

@@ -1,4 +1,4 @@
-"""A search space that trains in seconds on scikit-learn's digits."""
+"""A search space that trains in seconds on scikit-learn's digits, and the points of a search."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from tiny import MODEL, TRAINING
 
 from dmpo_explore.search.space import SearchSpace
+from dmpo_explore.search.study import SearchFront
 
 FIXED: dict[str, Any] = {"data.name": "digits", "train_size": 100} | MODEL | TRAINING | {"flip": False}
 
@@ -21,6 +22,14 @@ TRIED: dict[str, Any] = {
 def make_space(**fixed: Any) -> SearchSpace:
     values = {key: value for key, value in (FIXED | fixed).items() if key not in ("exits", "predictor_lr")}
     return SearchSpace.from_dict({"fixed": values, "space": TRIED, "goal": {"max_flops": 2.0}})
+
+
+def points(front: SearchFront) -> list[tuple[int, int, float, float]]:
+    return [
+        (row["trial"], row["epoch"], accuracy, flops)
+        for row in front.epochs.to_dict("records")
+        for accuracy, flops in zip(row["accuracy"], row["flops_fraction"], strict=True)
+    ]
 
 
 PATIENCE = 5

@@ -27,7 +27,7 @@ def test_every_policy_is_a_rule_of_one_kind() -> None:
 @pytest.mark.parametrize(
     "name", ["confidence", "entropy", "patience+confidence", "gate", "random", "patience", "fixed"]
 )
-def test_leaving_is_a_value_beyond_the_threshold(name: str) -> None:
+def test_exiting_is_a_value_beyond_the_threshold(name: str) -> None:
     record = make_record(80, 4, 5)
     policy = ready_policy(name, 2 if issubclass(POLICIES[name], CountPolicy) else 0.6)
     values = policy.values(record)

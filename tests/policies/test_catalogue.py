@@ -43,23 +43,23 @@ def naive_exit(policy: Policy, record: ExitRecord, i: int) -> int:
         while agreed < k and record.prediction[i, k - agreed] == record.prediction[i, k - agreed - 1]:
             agreed += 1
         if policy.name == "patience":
-            leaves = agreed >= threshold
+            exits_here = agreed >= threshold
         elif policy.name == "patience+confidence":
-            leaves = 1 - (1 - record.confidence[i, k]) / np.float32(2**agreed) >= np.float32(threshold)
+            exits_here = 1 - (1 - record.confidence[i, k]) / np.float32(2**agreed) >= np.float32(threshold)
         elif policy.name == "fixed":
-            leaves = k + 1 >= threshold
+            exits_here = k + 1 >= threshold
         elif policy.name == "random":
-            leaves = RandomPolicy.threshold_all >= threshold >= naive_draw(i, k)
+            exits_here = RandomPolicy.threshold_all >= threshold >= naive_draw(i, k)
         elif policy.name == "entropy":
-            leaves = record.entropy[i, k] <= np.float32(threshold)
+            exits_here = record.entropy[i, k] <= np.float32(threshold)
         elif policy.name == "budgeted":
             table = np.array(policy.learned).reshape(len(policy.learned), -1)
-            leaves = record.confidence[i, k] >= np.float32(np.interp(threshold, table[:, 0], table[:, k + 1]))
+            exits_here = record.confidence[i, k] >= np.float32(np.interp(threshold, table[:, 0], table[:, k + 1]))
         elif policy.name == "gate":
-            leaves = naive_gate(policy.learned[k], record, i, k, agreed) >= threshold
+            exits_here = naive_gate(policy.learned[k], record, i, k, agreed) >= threshold
         else:
-            leaves = record.score(policy.name)[i, k] >= np.float32(threshold)
-        if leaves:
+            exits_here = record.score(policy.name)[i, k] >= np.float32(threshold)
+        if exits_here:
             return k
     return last
 
@@ -100,8 +100,8 @@ def test_all_images_at_once_equal_a_naive_loop(data: st.DataObject, seed: int, n
 
 
 @given(st.data(), st.integers(0, 999), st.integers(2, 6))
-def test_torch_decides_as_numpy_and_rows_may_leave(data: st.DataObject, seed: int, n_exits: int) -> None:
-    """As the live engine does it: the rows that left are dropped from scores and state."""
+def test_torch_decides_as_numpy_and_rows_may_exit(data: st.DataObject, seed: int, n_exits: int) -> None:
+    """As the live engine does it: the rows that exited are dropped from scores and state."""
     record = make_record(30, n_exits, 3, seed)
     policy = data.draw(policies(n_exits))
     rows = torch.arange(record.n_images)
@@ -109,9 +109,9 @@ def test_torch_decides_as_numpy_and_rows_may_leave(data: st.DataObject, seed: in
     state = policy.start(record.n_images, rows)
     for k in range(n_exits):
         columns = {name: torch.from_numpy(record.score(name)[:, k].copy())[rows] for name in policy.reads}
-        leave, state = policy.decide(k, columns, state)
-        assert leave.dtype == torch.bool
-        stay = ~leave if k < n_exits - 1 else torch.zeros_like(leave)
+        exiting, state = policy.decide(k, columns, state)
+        assert exiting.dtype == torch.bool
+        stay = ~exiting if k < n_exits - 1 else torch.zeros_like(exiting)
         exits[rows[~stay]] = k
         rows, state = rows[stay], tuple(s[stay] for s in state)
     assert exits.tolist() == policy.exits(record).tolist()

@@ -19,15 +19,15 @@ def naive_draw(row: int, exit: int) -> float:
 
 
 def test_the_oracle_is_the_best_that_can_be() -> None:
-    """Against every choice of exits for a few images: none of the same or less cost is right more often."""
+    """Against every choice of exits for a few images: none of the same or less cost is correct more often."""
     record = make_record(5, 3, 4, seed=3)
     rows, choices = np.arange(5), np.array(np.meshgrid(*[range(3)] * 5)).reshape(5, -1).T
-    right = record.correct[rows, choices].sum(axis=1)
+    correct = record.correct[rows, choices].sum(axis=1)
     cost = record.flops_fraction[choices].mean(axis=1)
     for threshold in (1, 2, 3):
         exits = OraclePolicy((threshold,)).exits(record)
         mine, price = record.correct[rows, exits].sum(), record.flops_fraction[exits].mean()
-        assert mine == right[cost <= price + 1e-12].max()
+        assert mine == correct[cost <= price + 1e-12].max()
     assert mine == record.correct.any(axis=1).sum()
 
 

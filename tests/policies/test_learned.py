@@ -41,14 +41,14 @@ def test_the_target_is_that_going_on_brings_nothing() -> None:
 
 
 @pytest.mark.parametrize("price", [0.0, 0.05, 0.9])
-def test_it_is_jei_dnns_target_for_right_and_wrong(price: float) -> None:
-    """Leaving costs no more than the best later exit, error and priced compute together, whatever the price below 1."""
+def test_it_is_jei_dnns_target_for_correct_and_incorrect(price: float) -> None:
+    """Exiting costs no more than the best later exit, error and priced compute together, whatever the price below 1."""
     record = make_record(60, 4, 3)
     loss = ~record.correct + price * record.flops_fraction  # costs go from 0.3 to 0.9
     best_later = np.minimum.accumulate(loss[:, ::-1], axis=1)[:, ::-1][:, 1:]
     expected = loss[:, :-1] <= best_later
     assert (gate_target(record) == expected).mean() == 1 or price == 0.0
-    if price == 0.0:  # ties between equal losses leave
+    if price == 0.0:  # ties between equal losses exit
         assert (gate_target(record) <= expected).all()
 
 
@@ -86,7 +86,7 @@ def test_a_gate_tells_apart_what_it_learned() -> None:
     values, target = gate.values(other), gate_target(other)
     for k in range(3):
         assert values[target[:, k], k].mean() > values[~target[:, k], k].mean() + 0.02
-        assert values[:, k].mean() == pytest.approx(target[:, k].mean(), abs=0.03)  # as sure as it is right
+        assert values[:, k].mean() == pytest.approx(target[:, k].mean(), abs=0.03)  # as sure as it is correct
 
 
 @pytest.mark.parametrize("name", ["gate", "budgeted"])

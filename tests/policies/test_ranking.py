@@ -18,14 +18,14 @@ def test_ties_end_where_a_gap_opens() -> None:
     assert midway(-ranked[::-1], np.array([1]), EntropyPolicy((0.5,))).tolist() == pytest.approx([0.3])
 
 
-def test_leaning_is_higher_where_images_leave_sooner() -> None:
+def test_leaning_is_higher_where_images_exit_sooner() -> None:
     record = make_record(30, 4, 3)
     np.testing.assert_array_equal(leaning(record, ConfidencePolicy((0.5,))), record.confidence[:, :-1])
     np.testing.assert_array_equal(leaning(record, EntropyPolicy((0.5,))), -record.entropy[:, :-1])
 
 
 @pytest.mark.parametrize("name", ["confidence", "entropy"])
-def test_as_many_leave_as_are_wanted(name: str) -> None:
+def test_as_many_exit_as_are_wanted(name: str) -> None:
     record = make_record(200, 4, 5)
     policy = POLICIES[name]((POLICIES[name].threshold_all,))
     thresholds = share_thresholds(record, policy, lambda exit, staying: (20, 0, staying)[exit])  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def test_patience_t_needs_t_plus_1_agreeing_exits() -> None:
     assert found[6] == [5, 5, 5, 5]
 
 
-def test_a_score_on_the_threshold_leaves() -> None:
+def test_a_score_on_the_threshold_exits() -> None:
     record = record_from_logits(np.log([[[0.75, 0.25]] * 2]), [0])
     for policy, score in (
         (ConfidencePolicy, record.confidence),

@@ -90,7 +90,7 @@ def test_a_bad_threshold_is_named(name: str, threshold: Any) -> None:
 
 
 @given(st.sampled_from(DEPLOYABLE), st.integers(0, 999), st.floats(0, 1), st.floats(0, 1))
-def test_a_stricter_threshold_lets_no_image_leave_earlier(name: str, seed: int, a: float, b: float) -> None:
+def test_a_stricter_threshold_lets_no_image_exit_earlier(name: str, seed: int, a: float, b: float) -> None:
     low, high = sorted((a, b))
     if name == "budgeted":  # levels of later exits may fall as a larger share gets there
         return

@@ -22,15 +22,12 @@ from dmpo_explore.search.study import open_study, read_front
 from dmpo_explore.search.trial_storage import epochs_of
 from dmpo_explore.training.loop import EpochResult
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
+pytestmark = [
+    pytest.mark.usefixtures("runs"),
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage"),  # asked for without a worker
+]
 SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8]}})
 CONFIG = Config(model=ModelConfig("test_vit", "random", 32, exits=3, rank=4, bypass_width=6, channels=8))
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 def result(epoch: int, record: ExitRecord) -> EpochResult:

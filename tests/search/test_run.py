@@ -1,21 +1,15 @@
-"""Whole searches, tiny: the front and its runs, who is stopped, what Ctrl-C, the clock and a kill leave behind."""
+"""Whole searches, tiny: the front and its runs, who is stopped, which trials fail, bad arguments."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from search_settings import PATIENCE, make_space
+from search_settings import make_space, points
 
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.cli.doctor import run_facts
@@ -25,27 +19,11 @@ from dmpo_explore.search import checkpoints
 from dmpo_explore.search import run as run_module
 from dmpo_explore.search.run import SearchStep, run_search
 from dmpo_explore.search.space import SearchSpace
-from dmpo_explore.search.study import SearchFront, load_front, load_study
-from dmpo_explore.search.trial_storage import State, give_back
+from dmpo_explore.search.study import SearchFront, load_front
 from dmpo_explore.training import train as train_module
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchFront, list[SearchStep]]:
-    """Three trials of two epochs."""
-    root, steps = tmp_path_factory.mktemp("search"), list[SearchStep]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
-        front = run_search("s", make_space(), trials=3, device="cpu", seed=0, progress=steps.append)
-    return root, front, steps
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 @pytest.fixture
@@ -53,14 +31,6 @@ def finished(done: tuple[Path, SearchFront, list[SearchStep]], runs: Path) -> Se
     """That search in a runs root of its own, to spoil."""
     shutil.copytree(done[0], runs)
     return done[1]
-
-
-def points(front: SearchFront) -> list[tuple[int, int, float, float]]:
-    return [
-        (row["trial"], row["epoch"], accuracy, flops)
-        for row in front.epochs.to_dict("records")
-        for accuracy, flops in zip(row["accuracy"], row["flops_fraction"], strict=True)
-    ]
 
 
 # -- the front --
@@ -179,71 +149,7 @@ def test_where_time_counts_the_front_has_quick_epochs(runs: Path) -> None:
     assert (first["seconds"] < front.epochs["seconds"][1]).all()
 
 
-# -- interruptions --
-
-
-def interrupt_at(trial: int, epoch: int) -> Any:
-    def progress(step: SearchStep) -> None:
-        if (step.what, step.trial, step.epoch) == ("epoch", trial, epoch):
-            raise KeyboardInterrupt
-
-    return progress
-
-
-def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
-    done: tuple[Path, SearchFront, list[SearchStep]], runs: Path
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run_search("c", make_space(), trials=2, device="cpu", seed=0, progress=interrupt_at(1, 1))
-    before = load_front("c")
-    assert before.trials["finished"] == 1 and before.trials["waiting"] == 1
-    assert (runs / "c-001" / "checkpoint.pt").is_file() and len(before.epochs) == 3
-    steps: list[SearchStep] = []
-    after = run_search("c", resume=True, trials=2, device="cpu", seed=0, progress=steps.append)
-    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 1, 2), ("finished", 1, 2)]
-    assert after.trials["finished"] == 2 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
-    straight = [p for p in points(done[1]) if p[0] < 2]
-    assert points(after) == straight  # as if nothing had happened
-
-
-def test_when_time_is_up_the_trial_waits(runs: Path) -> None:
-    front = run_search("m", make_space(), minutes=1e-4, device="cpu", seed=0)
-    assert front.trials["waiting"] == 1 and len(front.epochs) == 1 and front.runs
-    assert run_search("m", resume=True, trials=1, device="cpu").trials["finished"] == 1
-
-
-def test_a_trial_that_was_given_away_is_left_and_found_again(runs: Path) -> None:
-    steps: list[SearchStep] = []
-
-    def progress(step: SearchStep) -> None:
-        steps.append(step)
-        if len(steps) == 1:  # what another worker does with a trial whose worker is silent
-            study = load_study("g", None)
-            study.tell(0, state=State.FAIL)
-            give_back(study, 0)
-
-    front = run_search("g", make_space(), trials=1, device="cpu", seed=0, progress=progress)
-    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 0, 1), ("epoch", 0, 2), ("finished", 0, 2)]
-    assert front.trials["finished"] == 1 and front.trials["waiting"] == front.trials["failed"] == 0
-
-
-def test_ctrl_c_is_heard_though_the_trial_was_given_away(runs: Path) -> None:
-    def progress(step: SearchStep) -> None:
-        load_study("g", None).tell(0, state=State.FAIL)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_search("g", make_space(), trials=1, device="cpu", seed=0, progress=progress)
-
-
-def test_another_machine_begins_at_the_first_epoch_and_says_so(runs: Path) -> None:
-    space = make_space(epochs=3)
-    with pytest.raises(KeyboardInterrupt):
-        run_search("o", space, trials=1, device="cpu", seed=0, progress=interrupt_at(0, 2))
-    shutil.rmtree(runs / "o-000")  # the storage is shared, the folder is not
-    steps: list[SearchStep] = []
-    front = run_search("o", resume=True, trials=1, device="cpu", seed=0, progress=steps.append)
-    assert [s.epoch for s in steps] == [1, 2, 3, 3] and len(front.epochs) == 3
+# -- failures --
 
 
 @pytest.mark.parametrize(
@@ -292,57 +198,3 @@ def test_bad_wishes_are_named(arguments: dict[str, Any], words: str, runs: Path)
     with pytest.raises(ValueError, match=words):
         run_search(**{"study": "x", "space": make_space()} | arguments)
     assert not list(runs.glob("x*"))
-
-
-# -- two workers, one killed --
-
-FIRST = """
-import sys, time
-sys.path.insert(0, "tests/helpers")
-from search_settings import PATIENCE, make_space
-from dmpo_explore.search.run import run_search
-
-def say(step):
-    print(step.what, step.trial, step.epoch, flush=True)
-    if (step.what, step.trial, step.epoch) == ("epoch", 1, 2):
-        time.sleep(600)  # alive, but slow
-
-run_search("k", make_space(epochs=4), trials=3, device="cpu", patience=PATIENCE, progress=say)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    before: list[SearchFront] = []
-
-    def progress(step: SearchStep) -> None:
-        told.append((step.what, step.trial, step.epoch))
-        if told == [("epoch", 2, 1)]:
-            assert first.poll() is None
-            before.append(load_front("k"))
-            first.send_signal(signal.SIGKILL)
-            time.sleep(PATIENCE + 2)  # the database counts whole seconds
-
-    with subprocess.Popen([sys.executable, "-c", FIRST], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:  # fmt: skip
-        try:
-            assert first.stdout is not None
-            said: list[str] = []
-            while "epoch 1 2" not in said and (line := first.stdout.readline()):
-                said.append(line.strip())
-            assert "finished 0 4" in said and "epoch 1 2" in said, said
-            after = run_search("k", resume=True, trials=3, device="cpu", patience=PATIENCE, progress=progress)
-        finally:
-            first.kill()
-
-    assert before[0].trials["finished"] == 1 and before[0].trials["running"] == 2
-    assert told == [("epoch", 2, n) for n in (1, 2, 3, 4)] + [("finished", 2, 4)] + [
-        ("epoch", 1, 3), ("epoch", 1, 4), ("finished", 1, 4)]  # on behind the last finished epoch  # fmt: skip
-    assert after.trials["finished"] == 3 and after.trials["running"] == after.trials["waiting"] == 0
-    assert not after.epochs.duplicated(["trial", "epoch"]).any() and len(after.epochs) == 3 * 4
-    kept = set(zip(after.epochs["trial"], after.epochs["epoch"], strict=True))
-    assert set(zip(before[0].epochs["trial"], before[0].epochs["epoch"], strict=True)) <= kept
-    assert np.isclose(after.epochs["hypervolume"].max(), after.hypervolume)
-    assert set(after.runs) == set(after.table["run"]) and not list(runs.rglob("checkpoint.pt"))

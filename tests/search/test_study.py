@@ -24,14 +24,11 @@ from dmpo_explore.search.study import (
 )
 from dmpo_explore.search.trial_storage import EPOCH, State
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
+pytestmark = [
+    pytest.mark.usefixtures("runs"),
+    pytest.mark.filterwarnings("ignore:Heartbeat of storage"),  # asked for without a worker
+]
 SPACE = SearchSpace.from_dict({"space": {"rank": [4, 8, 16], "dropout": {"low": 0.0, "high": 0.5}}})
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 def begin(name: str = "s", space: SearchSpace = SPACE) -> optuna.Study:

@@ -1,0 +1,49 @@
+"""Policies fitted to a certified risk."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic import DEPLOYABLE, make_record
+
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.risk_control import RISKS, certify
+from dmpo_explore.fitting.temperature import fit_temperatures
+from dmpo_explore.policies.rules import ConfidencePolicy
+
+
+@pytest.mark.parametrize("risk", sorted(RISKS))
+def test_a_guarantee_is_a_certificate_in_a_policy(risk: str) -> None:
+    record = make_record(2000, 4, 5, seed=2)
+    policy = fit_policy(record, risk=risk, epsilon=0.05, delta=0.1)
+    expected = certify(record, ConfidencePolicy((0.5,)), risk, 0.05, 0.1)
+    assert expected.certified and policy.thresholds == (ConfidencePolicy((expected.threshold,)).thresholds)
+    assert policy.fitted["target"] == {"risk": risk, "epsilon": 0.05, "delta": 0.1}
+    assert policy.fitted["certificate"]["p_value"] <= 0.1 and "note" not in policy.fitted
+    loss = RISKS[risk](record, policy.exits(record)).mean()
+    assert policy.fitted["certificate"]["risk"] == pytest.approx(loss) and loss < 0.05
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_where_nothing_can_be_certified_no_image_exits_early(name: str) -> None:
+    record = make_record(100, 4, 5)
+    policy = fit_policy(record, name, risk="too_early")  # 100 images cannot show 1 %
+    assert (policy.exits(record) == 3).all()
+    assert policy.fitted["note"] == "no threshold can be certified; with this policy no image exits early"
+    assert policy.fitted["certificate"]["certified"] is False
+
+
+def test_what_is_learned_is_certified_on_other_images() -> None:
+    record, target = make_record(600, 4, 5, seed=2), {"risk": "too_early", "epsilon": 0.1}
+    half = fit_policy(record, temperatures="fit", **target)  # type: ignore[arg-type]
+    for policy in (fit_policy(record, "gate", **target), half):  # type: ignore[arg-type]
+        assert policy.fitted["certificate"]["images"] == 300 and policy.fitted["images"] == 600
+        assert policy.fitted["certificate"]["certified"]
+    assert fit_policy(record, **target).fitted["certificate"]["images"] == 600  # type: ignore[arg-type]
+    assert half.temperatures != fit_temperatures(record)
+    with pytest.raises(ValueError, match="one image cannot be halved"):
+        fit_policy(make_record(1, 4, 5), "gate", risk="too_early")
+
+
+def test_the_oracle_gets_no_certificate() -> None:
+    with pytest.raises(ValueError, match="'oracle' is a bound that reads the labels"):
+        fit_policy(make_record(50, 4, 3), "oracle", risk="too_early")

@@ -1,0 +1,28 @@
+"""A runs root for every test, and one finished search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from search_settings import make_space
+
+from dmpo_explore.search.run import SearchStep, run_search
+from dmpo_explore.search.study import SearchFront
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty runs root of the test's own."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchFront, list[SearchStep]]:
+    """Three trials of two epochs."""
+    root, steps = tmp_path_factory.mktemp("search"), list[SearchStep]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
+        front = run_search("s", make_space(), trials=3, device="cpu", seed=0, progress=steps.append)
+    return root, front, steps
