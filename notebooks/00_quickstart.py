@@ -19,6 +19,7 @@ from interactive import live, numbers, slider
 run = dx.load_run("demo")  # a trained model that comes with the project
 record, val = run.record("test"), run.record("val")
 images, names = run.image_set("test"), record.meta.class_names
+names_of = np.array(names).take  # labels → their names
 
 # %% [markdown]
 # ## Six predictions for one image
@@ -31,7 +32,6 @@ images, names = run.image_set("test"), record.meta.class_names
 
 # %%
 image = 290
-names_of = np.array(names).take
 predictions = names_of(record.prediction[image])
 dx.figures.exit_predictions_figure(
     images[image], predictions, record.confidence[image], record.correct[image], exit=record.n_exits - 1

@@ -58,7 +58,7 @@ def test_a_training_is_killed_goes_on_and_is_recorded(root: Path) -> None:
     recorded = np.array(load_run("mine").record("val").confidence)
     assert np.allclose(recorded, record_run(load_run("mine"), "val", device="cpu", force=True).confidence, atol=1e-4)
     assert not end.reason and not end.resumable
-    with pytest.raises(ValueError, match="is finished; there is nothing to go on with"):
+    with pytest.raises(ValueError, match="is finished; there is nothing to resume"):
         jobs.resume("mine")
     (root / "mine" / WEIGHTS).touch()  # as a training does that goes on without recording
     assert jobs.job_status(again).recorded == () and jobs.job_status(again).state != jobs.FINISHED
