@@ -53,27 +53,17 @@ def fit_policy(
 
     Args:
         record: to fit on, of ``val``. policy: one of `POLICIES`.
-        target: what to fit to; or one of the following five keywords in its place.
-        flops: the most accurate single threshold whose mean realised ``flops_fraction`` here is at most this.
-        accuracy_drop: the cheapest single threshold losing at most this fraction against the last exit here.
-        shares: one per exit, of images that should exit there (MSDNet): one threshold per exit but the last.
-        threshold: one, or one per exit but the last; no threshold is fitted.
-        risk: ``too_early`` or ``disagreement``: risk control (Learn then Test), the cheapest threshold whose risk is at
-            most ``epsilon`` with confidence 1 − ``delta`` (see `certify`). If none can be certified, no image exits
-            early, and ``fitted["note"]`` says so. What else has to be fitted (temperatures, what a policy learns) is
-            fitted on one half of the record then, and the threshold is certified on the other half.
+        target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, shares, threshold, or risk with
+            epsilon and delta (see `certify`; what else is to be fitted takes half the record, and ``fitted["note"]``
+            says so where nothing can be certified and no image exits early).
         per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
         temperatures: K numbers, or ``"fit"`` to fit them here (see `fit_temperatures`); the record must have logits.
 
-    Ties in accuracy go to the cheaper setting; scores closer than `TIE` exit together.
-
-    Warns:
-        UserWarning: thresholds are fitted on a record of ``test``.
+    Ties in accuracy go to the cheaper setting; scores closer than `TIE` exit together. A record of ``test`` warns.
 
     Raises:
-        ValueError: unknown policy or risk, not exactly one target, one out of range or above the record's full depth,
-            a budget below the FLOPs of exit 1, temperatures without logits, or something that would be learned or
-            certified on ``test``.
+        ValueError: unknown policy or risk, not exactly one target, one that cannot be met, temperatures without
+            logits, or something that would be learned or certified on ``test``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -84,13 +74,8 @@ def fit_policy(
         (1,)
     """
     kind = lookup(POLICIES, policy, "policy")
-    short: dict[str, Any] = {
-        "flops": flops,
-        "accuracy_drop": accuracy_drop,
-        "shares": shares,
-        "threshold": threshold,
-        "risk": risk,
-    }
+    short: dict[str, Any] = {"flops": flops, "accuracy_drop": accuracy_drop, "shares": shares}
+    short |= {"threshold": threshold, "risk": risk}
     if target is None:
         target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
     elif per_exit or any(value is not None for value in short.values()):

@@ -77,28 +77,23 @@ def run_search(
 
     Args:
         study: its name, which its runs' names begin with. space: None: `default_space`, or the study's own to resume.
-        resume: go on with this study, or join the workers that are at it.
-        trials: finished or stopped ones in the whole study. minutes: of this worker; looked at after every epoch.
+        resume: go on with this study, or join its workers. trials: finished or stopped ones in the whole study.
+        minutes: of this worker; looked at after every epoch.
         storage: URL of a database that all workers see; default: SQLite in the runs root.
-        seed: makes one worker's proposals repeatable. stopping: end trials that cannot extend the front; off, as it
-            gained nothing where we measured it (``benchmarks/search.py``).
-        patience: seconds until a silent worker's trial is given away.
+        seed: makes one worker's proposals repeatable. patience: seconds until a silent worker's trial is given away.
+        stopping: end trials that cannot extend the front; it gained nothing where we measured it.
         progress: called after every epoch and trial. on_step: of `dmpo_explore.train`.
 
     Raises:
         ValueError: no limit, a name that is taken or unknown, another space than the study's.
-        RuntimeError: `FAILURES` trials in a row that could not be trained.
-        FileNotFoundError, FileExistsError: see `dmpo_explore.train`.
+        RuntimeError: `FAILURES` trials in a row that could not be trained. OSError: see `dmpo_explore.train`.
 
     Example:
-        One trial of one epoch on 40 images, with two exits of a tiny, untrained transformer:
-
         >>> import os, tempfile, unittest.mock
         >>> import dmpo_explore as dx
         >>> fixed = {"data.name": "digits", "train_size": 40, "epochs": 1, "batch_size": 20, "validation_size": 20}
         >>> fixed |= {"backbone": "test_vit", "weights": "random", "image_size": 32, "exits": [2, 6], "channels": 8}
-        >>> tried = {"bypass": ["none", "conv"]}
-        >>> space = dx.SearchSpace.from_dict({"fixed": fixed, "space": tried, "goal": {"max_flops": 3.0}})
+        >>> space = dx.SearchSpace.from_dict({"fixed": fixed, "space": {"bypass": ["none", "conv"]}})
         >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
         ...     front = dx.run_search("tiny", space, trials=1, progress=lambda step: print(step.what))
         epoch

@@ -110,18 +110,14 @@ def fit(
     ``frozen_precision`` hold within an epoch only.
 
     Args:
-        loader: batches of (images (b,3,S,S), labels (b,)).
-        n_exits: K.
+        loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
-        state: the state of an earlier epoch, to continue after it.
-        on_step: called after each batch.
+        state: of an earlier epoch, to continue after it. on_step: called after each batch.
 
     Raises:
         FloatingPointError: the loss is not finite; the message names epoch, step and exit.
 
     Example:
-        One epoch of a model that is a single layer, with two exits and three classes:
-
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
         >>> images = [(torch.ones(3, 2, 2), 1) for _ in range(8)]
         >>> loader = torch.utils.data.DataLoader(images, batch_size=4)
@@ -143,11 +139,10 @@ def fit(
         first, best = int(state["epoch"]), float(state["best"])
     prepared, optimizer, loader = accelerator.prepare(PreparedForward(model), optimizer, loader)
     for epoch in range(first, config.epochs):
-        start = time.perf_counter()
+        start, rate = time.perf_counter(), float(max(schedule.get_last_lr()))
         weights = loss_weights(config.schedule, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
-        rate = float(max(schedule.get_last_lr()))
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
             loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, weights, epoch, on_step)
             seen = _validate(validate, accelerator, model, n_exits)
