@@ -64,7 +64,9 @@ def to_code(values: Mapping[str, Any]) -> str:
 
 
 def to_options(values: Mapping[str, Any]) -> list[str]:
-    """Options of the command line; see `Target.to_options`."""
+    """Options of the command line; see `Target.to_options`. Full depth has none: it is printed without a target."""
+    if "full_depth" in values:
+        return []
     words: list[str] = []
     for key, value in values.items():
         name = "--calibrate" if key == "temperatures" else f"--{key.replace('_', '-')}"

@@ -69,6 +69,7 @@ def test_options_are_those_of_the_command_line() -> None:
     words = [word for target in made for word in target.to_options()]
     assert {word[2:].replace("-", "_") for word in words if word.startswith("--")} <= TARGET.keys()
     assert shlex.join(made[0].to_options()) == "--flops 0.3 --per-exit --calibrate"
+    assert Target.full_depth().to_options() == []  # `evaluate` without a target prints full depth too
     assert Target.threshold(-0.01).to_options() == ["--threshold=-0.01"]  # a minus would begin another option
 
 
