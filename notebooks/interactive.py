@@ -14,10 +14,15 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-import ipywidgets as widgets
 import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
+
+from dmpo_explore.utils.extras import extra_imports
+
+with extra_imports("a notebook's interactive figure", "notebooks"):
+    import anywidget  # noqa: F401 (of plotly's FigureWidget)
+    import ipywidgets as widgets
 
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a PNG: CSS pixels, pixels per CSS pixel, palette
@@ -122,8 +127,8 @@ def _look(label: str) -> dict[str, Any]:
 
 @cache
 def _kaleido() -> Any:
-    import kaleido
-
+    with extra_imports("a notebook's static figure", "dev"):
+        import kaleido
     kaleido.start_sync_server(silence_warnings=True)
     return kaleido
 

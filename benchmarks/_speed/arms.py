@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 from _common.timing import Arm
+from dmpo_explore.utils.extras import extra_imports
 from dmpo_explore.utils.torch_seeding import seeded
 
 
@@ -108,7 +109,8 @@ class Bench:
     @cached_property
     def earlyon(self) -> Any:
         """earlyon's wrapper around timm's model, its exits after the same blocks but the last."""
-        from earlyon.models import custom_ee
+        with extra_imports("the comparison with earlyon", "bench"):
+            from earlyon.models import custom_ee
 
         side = self.images.shape[-1]
         layers = [f"blocks.{block - 1}" for block in self.run.config.model.exits[:-1]]  # type: ignore[index]

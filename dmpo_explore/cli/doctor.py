@@ -19,6 +19,7 @@ from ..data.images import DATASETS, load_images
 from ..pretrained.sources import SOURCES
 from ..pretrained.weights import cached_weights
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
+from ..utils.extras import missing_extra
 from ..utils.files import cache_dir
 from .output import print_result
 from .root import Json, app
@@ -77,7 +78,7 @@ def app_file() -> Path:
         FileNotFoundError: there is no app beside this package.
     """
     if find_spec("streamlit") is None:
-        raise ImportError("the app needs Streamlit: pip install 'dmpo-explore[app]'")
+        raise missing_extra("the app", "streamlit", "app")
     spec = find_spec("dmpo_explore_app")
     folders = [*map(Path, (spec and spec.submodule_search_locations) or ()), Path(__file__).parents[2] / "app"]
     for folder in folders:

@@ -16,6 +16,7 @@ from ..data.image_files import open_image
 from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
+from ..utils.extras import extra_imports
 from ..utils.files import read_json
 from ..utils.progress import Progress
 from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
@@ -132,10 +133,8 @@ def _step(session: Any) -> Step:
 
 
 def _session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
-    try:
+    with extra_imports("an exported model", "onnx"):
         import onnxruntime
-    except ImportError:
-        raise ImportError("onnxruntime is missing; install it with `pip install dmpo-explore[onnx]`") from None
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is missing: no file {path}")
     options = onnxruntime.SessionOptions()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from ..models.dmpo import DMPO
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
+from ..utils.extras import extra_imports
 from ..utils.files import atomic_folder, write_json, write_text
 from ..utils.progress import Progress
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
@@ -87,6 +89,9 @@ def export_model(
         raise ValueError(not_deployable(policy.name))
     if model.training:
         raise ValueError("a model in train mode is not exported: call model.eval() first")
+    with extra_imports("the export to ONNX", "onnx"):
+        for package in ("onnxscript", "onnxruntime"):  # the exporter's, and the engine's that checks the graphs
+            import_module(package)
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
         for k in range(model.n_exits):

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import optuna
 import pandas as pd
 
 from ..config import Config
 from ..runs.store import load_run, runs_root
+from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
 from .trial_storage import EPOCH, points_of, read_curves
+
+with extra_imports("search", "search"):
+    import optuna
 
 if TYPE_CHECKING:
     from ..models.dmpo import DMPO

@@ -16,16 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import optuna
-from optuna.trial import FrozenTrial
-
 from ..runs.store import load_run, runs_root
+from ..utils.extras import extra_imports
 from .checkpoints import Keeper, tidy
 from .learning_curves import LearningCurve, all_points, can_extend
 from .sampler import LearningCurveSampler, suggest
 from .space import SearchSpace
 from .study import STATES, SearchFront, open_study, read_front, trial_name
 from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves
+
+with extra_imports("search", "search"):
+    import optuna
+    from optuna.trial import FrozenTrial
 
 if TYPE_CHECKING:
     from ..training.loop import StepHook

@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
 
+from ..utils.extras import extra_imports
 from .domains import Choice, Range
 from .goal import Goal
 from .learning_curves import LearningCurve, best_candidate
 from .space import Params, SearchSpace
 from .trial_storage import identity, read_curves
+
+with extra_imports("search", "search"):
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 STARTUP = 8  # trials that are drawn from all of the space before any is proposed
 

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
-from optuna.study import StudyDirection
 
 from ..runs.store import RUN_NAME, runs_root
+from ..utils.extras import extra_imports
 from ..utils.registry import unknown
 from .goal import Goal
 from .space import SearchSpace, default_space
 from .trial_storage import State, epochs_of, latest, open_storage
+
+with extra_imports("search", "search"):
+    import optuna
+    from optuna.study import StudyDirection
 
 POINT = ["accuracy", "flops_fraction", "threshold"]
 STATES = {

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.extras import extra_imports
 from .learning_curves import LearningCurve
 
-try:
+with extra_imports("search", "search"):
     import optuna
-except ImportError as error:
-    raise ImportError("search needs optuna: pip install 'dmpo-explore[search]'") from error
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, TrialState
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+    from optuna.trial import FrozenTrial, TrialState
+
 
 LOCKED = 60  # seconds to wait for other workers that write into an SQLite file
 EPOCH = "epoch "  # user attributes of a trial: "epoch 1", "epoch 2" …

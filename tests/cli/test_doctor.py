@@ -69,7 +69,7 @@ def test_the_app_is_found_or_it_is_said_what_is_missing(monkeypatch: pytest.Monk
     with pytest.raises(FileNotFoundError, match="install dmpo-explore again"):
         app_file()
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="the app needs Streamlit: pip install"):
+    with pytest.raises(ImportError, match="the app needs streamlit, which is not installed"):
         app_file()
 
 
@@ -107,4 +107,4 @@ def test_app_starts_streamlit_or_says_what_is_missing(monkeypatch: pytest.Monkey
     assert Path(command[4]).is_file()
     assert set(command[5:]) == {"--server.headless=true", "--server.address=0.0.0.0", "--server.port=8600"}
     monkeypatch.setattr("dmpo_explore.cli.doctor.find_spec", lambda name: None)
-    assert "pip install 'dmpo-explore[app]'" in fails("app")
+    assert 'pip install "dmpo-explore[app]"' in fails("app")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,13 @@ def test_only_an_export_and_nothing_else_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="is not an export; it is not replaced"):
         export_model(model, path, POLICY, CLASSES, force=True)
     assert (path / "policy.json").is_file()
+
+
+@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
+def test_a_missing_extra_is_named_before_anything_is_written(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=rf'export to ONNX needs {package}, .*"dmpo-explore\[onnx\]"'):
+        export_model(made(), tmp_path / "out", POLICY, CLASSES)
+    assert list(tmp_path.iterdir()) == []

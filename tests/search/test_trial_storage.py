@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import importlib
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -182,17 +179,3 @@ def test_a_proposal_follows_what_extends_the_front() -> None:
     proposed = [propose(SPACE, known, rng) for _ in range(6)]
     assert np.mean([abs(p["model.dropout"] - 0.1) for p in proposed]) < 0.08  # drawn: 0.17
     assert sum(p["model.exits"] == "[1, 3]" for p in proposed) >= 5
-
-
-def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name.partition(".")[0] == "optuna":
-            raise ImportError(f"No module named {name!r}")
-        return real(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "dmpo_explore.search.trial_storage")
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"search needs optuna: pip install 'dmpo-explore\[search\]'"):
-        importlib.import_module("dmpo_explore.search.trial_storage")
