@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import visiting
+from background import SLEEPS, become, wait
 from dmpo_explore_app.components import training_form
 from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.state import training as form_state
@@ -40,9 +40,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     save_run(tmp_path / "runs", "learned", images=40)
     (tmp_path / "runs" / "learned" / "history.csv").write_text(HISTORY)
-    (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
-    for module in ("job", "jobs"):
-        monkeypatch.setattr(f"dmpo_explore.jobs.{module}.MODULE", ["-u", str(tmp_path / "sleep.py")])
+    become(SLEEPS, monkeypatch, tmp_path)
     yield tmp_path / "runs"
     for job in jobs.list_jobs():
         jobs.stop(job.name, grace=0.5)
@@ -264,12 +262,9 @@ def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sleep.py").write_text("import sys\nsys.exit(" + repr(f"error: no luck with {HOSTILE}") + ")\n")
+    become(f"import sys; sys.exit({f'error: no luck with {HOSTILE}'!r})", monkeypatch, tmp_path)
     job = jobs.start(Config(DataConfig(HOSTILE)), "mine")
-    end = time.monotonic() + 60
-    while jobs.job_status(job).active:
-        assert time.monotonic() < end, job.log()
-        time.sleep(0.05)
+    wait(lambda: not jobs.job_status(job).active)
     app = opened()
     assert HOSTILE in texts(app) and "<img" not in "".join(e.value for e in app.error).replace(r"\<", "")
     monkeypatch.setattr(record_folder, "is_private", lambda: False)  # others read it: it may name folders
