@@ -1,10 +1,15 @@
-"""What every test shares: hubs offline, few threads, and in CI a skip of browser or data tests counts as a failure."""
+"""What every test shares: hubs offline, few threads, an own cache, bundled runs only; and what may skip in CI.
+
+A test that needs Chromium (mark `browser`) or fetched weights or data (mark `data`) skips without them and says what it
+needs. No quick test fetches anything. In CI such a skip is a failure, except in the bare run (`scripts/bare`).
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,7 +18,6 @@ from typing import TYPE_CHECKING
 # Before torch or a hub client is imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ["DMPO_EXPLORE_RUNS"] = os.path.join(tempfile.gettempdir(), "dmpo-explore-no-runs")  # bundled runs only
 
 import hypothesis
 import pytest
@@ -21,15 +25,37 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from dmpo_explore.data.images import ImageSet
+
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
-MUST_RUN_IN_CI = ("browser", "data")
-MARK_OF_FIXTURE = {"fetched_backbone": "data", "fetched_cnn": "data", "browser": "browser"}
+BARE = bool(os.environ.get("DMPO_EXPLORE_BARE"))  # scripts/bare: no browser, nothing fetched
+MUST_RUN_IN_CI = () if BARE else ("browser", "data")
+MARK_OF_FIXTURE = {
+    "fetched_backbone": "data",
+    "fetched_cnn": "data",
+    "fashion_train": "data",
+    "browser": "browser",
+}
 
 # Ctrl-C counts for the processes that tests start and stop, also where a shell ignores it: in its background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An empty runs root, and a cache with links to what the user has fetched: tests read that and write beside it."""
+    from dmpo_explore.utils.files import cache_dir
+
+    fetched, own = cache_dir(), Path(tempfile.mkdtemp(prefix="dmpo-explore-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
+    for folder in ("weights", "data"):
+        (own / "cache" / folder).mkdir(parents=True)
+        for path in (fetched / folder).glob("[!.]*"):
+            (own / "cache" / folder / path.name).symlink_to(path.resolve())
+    os.environ["DMPO_EXPLORE_CACHE"] = str(own / "cache")
+    os.environ["DMPO_EXPLORE_RUNS"] = str(own / "runs")  # does not exist: bundled runs only
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,26 +103,43 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_answered_before() -> None:
+    """Forget what Streamlit keeps for a while, such as that weights are missing: another test may have fetched them."""
+    if streamlit := sys.modules.get("streamlit"):
+        streamlit.cache_data.clear()
+
+
+def _fetched_weights(backbone: str) -> Path:
+    from dmpo_explore.pretrained.weights import cached_weights
+
+    path = cached_weights(backbone)
+    if not path.is_file():
+        pytest.skip(f"needs the weights of {backbone}: `dmpo-explore fetch --backbone {backbone}`")
+    return path
+
+
 @pytest.fixture(scope="session")
 def fetched_backbone() -> Path:
-    """The default backbone's converted weights; fetched once into the user's cache, else the test skips."""
-    from dmpo_explore.pretrained.weights import fetch_weights
-
-    try:
-        return fetch_weights("vit_small_patch14_dinov2")
-    except OSError as error:
-        pytest.skip(f"the backbone cannot be fetched here: {error}")
+    """The default backbone's converted weights in the user's cache, else the test skips."""
+    return _fetched_weights("vit_small_patch14_dinov2")
 
 
 @pytest.fixture(scope="session")
 def fetched_cnn() -> Path:
-    """The small CNN's converted weights; fetched once into the user's cache, else the test skips."""
-    from dmpo_explore.pretrained.weights import fetch_weights
+    """The small CNN's converted weights in the user's cache, else the test skips."""
+    return _fetched_weights("tf_efficientnet_lite0")
+
+
+@pytest.fixture(scope="session")
+def fashion_train() -> ImageSet:
+    """Fashion-MNIST's training split without val, from the user's cache or Debian's package, else the test skips."""
+    from dmpo_explore.data.images import load_images
 
     try:
-        return fetch_weights("tf_efficientnet_lite0")
-    except OSError as error:
-        pytest.skip(f"the backbone cannot be fetched here: {error}")
+        return load_images("fashion-mnist", "train")
+    except FileNotFoundError:
+        pytest.skip("needs Fashion-MNIST's training images: `dmpo-explore fetch --data fashion-mnist`")
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +154,6 @@ def browser() -> Iterator[Browser]:
         try:
             chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         except Error as error:
-            pytest.skip(f"no browser: install chromium or run `playwright install chromium` ({error.message[:200]})")
+            pytest.skip(f"needs a browser: install chromium or `playwright install chromium` ({error.message[:200]})")
         yield chromium
         chromium.close()

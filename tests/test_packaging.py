@@ -46,16 +46,18 @@ def test_a_skip_of_what_ci_must_run_fails_there(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  data\n  browser\n  cuda\n")
     options = ["-q", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
     output = {}
-    for value in ("", "true"):
+    for value, bare in (("", ""), ("true", ""), ("true", "1")):
         command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
-        environment = {**os.environ, "CI": value}
-        output[value] = subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout
+        environment = {**os.environ, "CI": value, "DMPO_EXPLORE_BARE": bare, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        output["bare" if bare else value] = done.stdout
     assert "5 skipped, 1 xfailed" in output[""]
     assert "must not skip" not in output[""]
     assert "1 failed, 2 skipped, 1 xfailed, 2 errors" in output["true"]  # errors: in a fixture, and a whole file
     assert "browser tests must not skip in CI, but this one did: Skipped: no Chromium" in output["true"]
     assert "data tests must not skip in CI, but this one did: Skipped: no data" in output["true"]
     assert "a test file must not skip in CI, but this one did: Skipped: all of it" in output["true"]
+    assert "4 skipped, 1 xfailed, 1 error" in output["bare"]  # what needs a browser or fetched files may skip there
 
 
 # -- documents and packaging --

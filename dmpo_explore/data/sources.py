@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ..utils.typing import Ints
 from .image_files import open_image
 
 BUNDLED = Path(__file__).parent / "bundled" / "fashion-mnist"
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+SYSTEM_DATA = Path("/usr/share/datasets")  # where Debian's packages put data sets
 
 
 class Pixels(Protocol):
@@ -112,6 +113,17 @@ def _data_dir(root: Path | None) -> Path:
     return root if root is not None else cache_dir() / "data"
 
 
+def system_data() -> Path:
+    """Folder of the data sets that the system's packages install: ``DMPO_EXPLORE_SYSTEM_DATA`` where it is set.
+
+    Example:
+        >>> system_data().is_absolute()
+        True
+    """
+    own = os.environ.get("DMPO_EXPLORE_SYSTEM_DATA", "").strip()
+    return Path(own).expanduser().absolute() if own else SYSTEM_DATA
+
+
 def _missing(name: str, where: str, more: str = "") -> FileNotFoundError:
     return FileNotFoundError(f"{name} is not in {where}. Run `dmpo-explore fetch --data {name}`{more}")
 
@@ -141,7 +153,7 @@ def _read_fashion(split: str, root: Path | None) -> Pool:
 def _find_fashion(name: str, root: Path | None) -> Path | None:
     """The first of: the caller's folder, the bundled test split, the cache, Debian's package; raw before .gz."""
     folders = [root / "FashionMNIST" / "raw", root] if root is not None else []
-    folders += [BUNDLED, cache_dir() / "data" / "FashionMNIST" / "raw", DEBIAN]
+    folders += [BUNDLED, cache_dir() / "data" / "FashionMNIST" / "raw", system_data() / "fashion-mnist"]
     candidates = (folder / file for folder in folders for file in (name, f"{name}.gz"))
     return next((path for path in candidates if path.is_file()), None)
 

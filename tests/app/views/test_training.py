@@ -46,6 +46,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         jobs.stop(job.name, grace=0.5)
 
 
+@pytest.fixture
+def all_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the weights and data of every training were there."""
+    monkeypatch.setattr(jobs, "check_ready", lambda config: None)
+
+
 def opened(**parameters: str) -> AppTest:
     return visiting.opened(VIEW, **parameters)
 
@@ -75,6 +81,7 @@ def command(app: AppTest) -> list[str]:
 # -- curves --
 
 
+@pytest.mark.usefixtures("all_fetched")
 def test_every_run_shows_how_it_learned(root: Path) -> None:
     app = opened(run="demo")
     assert app.selectbox(key="run").value == "demo" and len(app.get("plotly_chart")) == 2
@@ -87,6 +94,7 @@ def test_every_run_shows_how_it_learned(root: Path) -> None:
         assert not opened(run=name).error
 
 
+@pytest.mark.usefixtures("all_fetched")
 def test_a_run_that_breaks_is_a_notice(root: Path) -> None:
     run, good = root / "learned", root.parent / "good"
     shutil.copytree(run, good)
@@ -118,8 +126,8 @@ def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
 # -- the form --
 
 
+@pytest.mark.usefixtures("all_fetched")
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.jobs.check_ready", lambda config: None)
     started: list[Config] = []
     monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
     app = opened()
@@ -128,8 +136,8 @@ def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.Monkey
     assert started[::-1] == list(training_form.presets().values())
 
 
+@pytest.mark.usefixtures("all_fetched")
 def test_a_run_is_a_beginning_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.jobs.check_ready", lambda config: None)
     app = begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7)
     started: list[Config] = []
     monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
