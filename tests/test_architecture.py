@@ -49,7 +49,7 @@ TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 # third-party package: the only files that may know it
 ONLY_IN = {
-    "accelerate": ("training/*",),
+    "accelerate": ("training/*", "inference/torch_processes.py"),
     "anywidget": (),
     "captum": ("attribution/*",),
     "IPython": (),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +30,12 @@ def record(
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
-    """Run every exit of a run over a split and keep the scores, which all evaluations read."""
+    """Run every exit of a run over a split and keep the scores, which all evaluations read.
+
+    Batches are written as they come. After Ctrl-C or a kill the same command goes on behind what is written.
+
+    Several processes share the work, a GPU each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli record RUN`.
+    """
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
@@ -38,12 +45,13 @@ def record(
             raise FileExistsError(
                 f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
             )
-    file = ProgressFile(progress)
+    file = ProgressFile(progress if is_main_process() else None)
     answer = record_splits(
         opened, splits, file, device=device, precision=precision, batch_size=batch_size, keep_logits=logits, force=force
     )
     file.end()
-    print_result(answer, as_json, list(map(record_line, answer)))
+    if is_main_process():
+        print_result(answer, as_json, list(map(record_line, answer)))
 
 
 def enable_ctrl_c(progress: Path | None) -> None:
@@ -52,12 +60,17 @@ def enable_ctrl_c(progress: Path | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def is_main_process() -> bool:
+    """Whether this is the first of the processes that torchrun has started, or the only one; it alone writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
     """Record ``splits`` with a progress bar; one row for each. ``how``: arguments of `record_run`."""
     from ..inference.torch_recording import record_run
 
     rows: list[dict[str, Any]] = []
-    with Bar() as bar:
+    with Bar(hide=not is_main_process(), lines=True) as bar:
         for name in splits:
 
             def shown(done: int, total: int, name: str = name) -> None:
@@ -68,13 +81,24 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
                 made = record_run(run, name, progress=shown, **how)
             except KeyboardInterrupt:
                 bar.clear()
-                left = [f"--split {split}" for split in splits[len(rows) :]] + ["--force"] * how.get("force", False)
-                say(f"stopped; go on with: dmpo-explore record {run.name} {' '.join(left)}")
+                if is_main_process():
+                    say(f"stopped; go on with: {command_of(run.name, splits[len(rows) :], **how)}")
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)
             rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
     return rows
+
+
+def command_of(run: str, splits: list[str], *, force: bool = False, keep_logits: bool = True, **how: Any) -> str:
+    """The command that records ``splits`` with these arguments of `record_run`; defaults are left out."""
+    from ..inference.torch_recording import record_run
+
+    usual = inspect.signature(record_run).parameters
+    options = [f"--split {name}" for name in splits]
+    options += [f"--{name.replace('_', '-')} {how[name]}" for name in how if how[name] != usual[name].default]
+    options += ["--no-logits"] * (not keep_logits) + ["--force"] * force
+    return f"dmpo-explore record {run} {' '.join(options)}"
 
 
 def record_line(row: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from ..jobs.progress import ProgressFile
 from .options import config_from, config_options
 from .output import Bar, clock, epoch_line, percents, print_result, say
-from .record import enable_ctrl_c, record_line, record_splits
+from .record import enable_ctrl_c, is_main_process, record_line, record_splits
 from .root import Device, Json, ProgressPath, app
 
 if TYPE_CHECKING:
@@ -58,18 +57,18 @@ def train(
         return
     from ..training.train import default_name
 
-    is_main = os.environ.get("RANK", "0") == "0"  # of several processes
+    is_main = is_main_process()
     file = ProgressFile(progress if is_main else None)
     name, how = resume or name or default_name(chosen), {"force": force, "device": device, "trackers": tracker or ()}
     with Bar(hide=not is_main) as bar:
         run = _train(chosen, name, bar, file, resume=resume is not None, **how)
+    answer, lines = _summary(run)
+    if and_record:
+        splits = ["val", "test"]  # one that is there already is of older weights
+        answer["records"] = record_splits(run, splits, file, device=device, force=True)
+        lines = [lines[0], *map(record_line, answer["records"])]
+    file.end()
     if is_main:
-        answer, lines = _summary(run)
-        if and_record:
-            splits = ["val", "test"]  # one that is there already is of older weights
-            answer["records"] = record_splits(run, splits, file, device=device, force=True)
-            lines = [lines[0], *map(record_line, answer["records"])]
-        file.end()
         print_result(answer, as_json, lines)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .onnx_engine import OnnxEngine as OnnxEngine
     from .torch_compile import compiled as compiled
     from .torch_compile import graphed as graphed
+    from .torch_corrupted import record_corrupted as record_corrupted
     from .torch_device import describe_device as describe_device
     from .torch_device import device_facts as device_facts
     from .torch_engine import infer as infer
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from .torch_predict import Prediction as Prediction
     from .torch_predict import predict_files as predict_files
     from .torch_predict import to_csv as to_csv
-    from .torch_recording import record_corrupted as record_corrupted
     from .torch_recording import record_run as record_run
     from .torch_recording import record_split as record_split
 else:

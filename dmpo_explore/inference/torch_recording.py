@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..config import Config
 from ..data.images import ImageSet, load_images
-from ..data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
+from ..data.sources import ImageFiles
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
@@ -23,107 +24,54 @@ from ..models.flops import CONVENTION, ModelFlops, measure_flops
 from ..policies.catalogue import write_policies
 from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
+from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.store import BUNDLED_RUNS
 from ..runs.weights_file import WEIGHTS, read_weights_meta
-from ..utils.files import read_json, sha256, write_json
+from ..utils.files import sha256
 from ..utils.progress import Progress
+from ..utils.typing import Array
 from .torch_engine import autocast, eval_mode
+from .torch_processes import Processes, join_processes
 
-
-def record_corrupted(
-    run: Run,
-    folder: Path,
-    rows: Any = slice(0, 1000),
-    *,
-    split: str = "test",
-    device: str = "auto",
-    batch_size: int = 100,
-) -> Iterator[tuple[str, int, ExitRecord]]:
-    """Record the model on every corruption and strength; records that exist in ``folder`` are not made again.
-
-    Args:
-        folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file with what it was made
-            from (`made_from`). rows: which images of the split's record.
-
-    Yields:
-        corruption, strength and record, as they come.
-
-    Raises:
-        ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
-            records that do not say what they were made from.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
-        >>> for name, strength, record in record_corrupted(run, Path("corrupted")):  # doctest: +SKIP
-        ...     print(name, strength, dx.summarise(record, policy.exits(record))["accuracy"])
-    """
-    clean = run.record(split).subset(rows)
-    images = run.image_set(split).subset(rows)
-    model: DMPO | None = None
-    for name in CORRUPTIONS:
-        for strength in STRENGTHS:
-            path, facts = folder / f"{name}-{strength}", made_from(run, images, name, strength)
-            if path.exists():
-                _check_kept(path, facts)
-            else:
-                write_json(path.with_name(f"{path.name}.json"), facts)
-                model = model or run.model(device)
-                loader = make_loader(corrupted(images, name, strength), model.preprocess, batch_size=batch_size)
-                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=images.indices)
-                record_split(model, loader, meta).save(path)
-            record = ExitRecord.load(path)
-            if not np.array_equal(record.labels, clean.labels):
-                raise ValueError(f"{path} holds other images; choose another folder, or remove it")
-            yield name, strength, record
-
-
-def made_from(run: Run, images: ImageSet, name: str, strength: int) -> dict[str, Any]:
-    """What a record of corrupted images depends on, as JSON values."""
-    return {
-        "weights_sha256": sha256(run.path / WEIGHTS),
-        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "corruption": name,
-        "value": CORRUPTIONS[name][1][strength - 1],
-        "indices_sha256": hashlib.sha256(np.asarray(images.indices, np.int64).tobytes()).hexdigest(),
-    }
-
-
-def _check_kept(path: Path, facts: dict[str, Any]) -> None:
-    file = path.with_name(f"{path.name}.json")
-    kept = read_json(file) if file.is_file() else None
-    if not isinstance(kept, dict):
-        raise ValueError(f"{path} does not say what it was made from ({file.name} is missing); remove it")
-    if other := [key for key, value in facts.items() if kept.get(key) != value]:
-        raise ValueError(f"{path} was made from another {', '.join(other)}; choose another folder, or remove it")
+Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 
 @torch.inference_mode()
-def all_logits(
-    model: DMPO, loader: Iterable[Any], *, precision: str = "no", progress: Progress | None = None, total: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run every exit over a loader of (images, labels); the model's mode is restored.
+def run_exits(
+    model: DMPO, loader: Iterable[Any], take: Callable[[Tensor, Array], None], *, precision: str = "no"
+) -> None:
+    """Run every exit over a loader of (images, labels), batch by batch; the model's mode is restored.
 
     Args:
+        take: called with each batch's logits (b, K, C), float32 on the CPU, and its labels (b,).
         precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast.
-        progress: called with (images done, ``total``) after each batch.
-
-    Returns:
-        logits (B,K,C) float32 and labels (B,) int64.
 
     Raises:
         ValueError: unknown precision.
     """
-    logits, labels, done = [], [], 0
     with eval_mode(model), autocast(model.device, precision):
         for images, targets in loader:
-            logits.append(model(images.to(model.device)).float().cpu().numpy())
-            labels.append(np.asarray(targets))
-            done += len(targets)
-            if progress:
-                progress(done, total)
-    return np.concatenate(logits), np.concatenate(labels)
+            take(model(images.to(model.device)).float().cpu(), np.asarray(targets))
+
+
+def as_batch(logits: Tensor, labels: Array, *, keep_logits: bool) -> Batch:
+    """The arrays that a record keeps of a batch.
+
+    Raises:
+        ValueError: NaN or infinite logits, or (``keep_logits``) such as float16 cannot hold.
+    """
+    values = logits.numpy()
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).any(axis=(1, 2)).sum())
+        raise ValueError(f"{bad} of {len(values)} images gave NaN or infinite logits; record in float32 (precision=no)")
+    batch = {"labels": labels.astype(np.int64)}
+    if keep_logits:
+        with np.errstate(over="ignore"):
+            batch["logits"] = values.astype(np.float16)
+        if not np.isfinite(batch["logits"]).all():
+            raise ValueError(f"logits reach {np.abs(values).max():.3g}, more than float16 holds; use keep_logits=False")
+    return batch | {name: value.numpy() for name, value in scores(logits, SCORES).items()}
 
 
 def record_split(
@@ -135,7 +83,7 @@ def record_split(
     keep_logits: bool = True,
     progress: Progress | None = None,
 ) -> ExitRecord:
-    """Run all exits on a split once and return the `ExitRecord`.
+    """Run all exits on a split once and return the `ExitRecord`, held in memory; `record_run` writes to disk.
 
     Args:
         loader: batches of (images, labels). meta: of the record, as `record_run` makes it.
@@ -155,27 +103,22 @@ def record_split(
         >>> dx.record_split(model, batches, meta).confidence.shape
         (4, 2)
     """
-    total = 0 if meta.indices is None else len(meta.indices)
-    logits, labels = all_logits(model, loader, precision=precision, progress=progress, total=total)
-    if not np.isfinite(logits).all():
-        bad = int((~np.isfinite(logits)).any(axis=(1, 2)).sum())
-        raise ValueError(f"{bad} of {len(logits)} images gave NaN or infinite logits; record in float32 (precision=no)")
-    with np.errstate(over="ignore"):
-        kept = logits.astype(np.float16) if keep_logits else None
-    if kept is not None and not np.isfinite(kept).all():
-        raise ValueError(f"logits reach {np.abs(logits).max():.3g}, more than float16 holds; use keep_logits=False")
-    values = scores(torch.from_numpy(logits), SCORES)
-    return ExitRecord(
-        labels=labels.astype(np.int64),
-        logits=kept,
-        meta=meta,
-        **{name: value.numpy() for name, value in values.items()},
-    )
+    total, batches, done = 0 if meta.indices is None else len(meta.indices), list[Batch](), 0
+
+    def take(logits: Tensor, labels: Array) -> None:
+        nonlocal done
+        batches.append(as_batch(logits, labels, keep_logits=keep_logits))
+        done += len(labels)
+        if progress:
+            progress(done, total)
+
+    run_exits(model, loader, take, precision=precision)
+    if not batches:
+        raise ValueError("no images to record")
+    return ExitRecord(**{name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, meta=meta)
 
 
 RECORD_BATCH = 250
-
-
 BUDGETS = (0.3, 0.5, 0.7)
 
 
@@ -192,15 +135,22 @@ def record_run(
 ) -> ExitRecord:
     """Run all exits of a trained run on a split and write the record to the run's folder.
 
+    Batches are written as they come: memory does not grow with the images, and a recording that was stopped or killed
+    goes on behind what is written. Processes that torchrun has started share the batches; the files are the same.
     Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
-        force: replace the record of this split.
+        force: replace the record of this split. progress: called with (images done, images in all) after each batch,
+            and before the first one where a recording goes on; of several processes in the first one only.
+
+    Warns:
+        UserWarning: what was written is of other weights, images or settings; recording begins anew.
 
     Raises:
-        FileExistsError: there is a record of this split.
-        ValueError: a bundled run, which is not changed.
+        FileExistsError: there is a record of this split, or another process is recording it.
+        ValueError: a bundled run, which is not changed; or as `record_split`.
+        OSError: the disk is full; what is written stays, and the next call goes on.
 
     Example:
         >>> import dmpo_explore as dx
@@ -215,24 +165,92 @@ def record_run(
     target = run.path / "records" / split
     if target.exists() and not force:
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
-    images = split_images(run.config, split)
-    model = run.model(device)
+    images, processes = split_images(run.config, split), join_processes(device)
+    model = run.model(processes.device)
     flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
-    loader = make_loader(images, model.preprocess, batch_size=batch_size)
-    record = record_split(
-        model,
-        loader,
-        record_meta(run.config, images, model, flops),
-        precision=precision,
-        keep_logits=keep_logits,
-        progress=progress,
+    meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
+    writer = RecordWriter(
+        target, meta, len(images), batch_size=batch_size, made_from=made_from, keep_logits=keep_logits
     )
-    record.save(target, force=force)
-    if split == "val":
-        cheapest = record.flops_fraction[0]
-        fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
-        write_policies(run.path / "policies.json", run.policies() | fitted)
+    with writer.begin() if processes.is_main else nullcontext() as changed:
+        if changed:
+            warnings.warn(f"{target}: what was recorded has another {', '.join(changed)}; it begins anew", stacklevel=2)
+        _write_missing(writer, model, images, processes, precision, progress)
+        if processes.is_main:
+            if split == "val":
+                _fit_policies(run, writer.record())
+            writer.finish(force=force)
+    processes.wait()
     return ExitRecord.load(target)
+
+
+def _write_missing(
+    writer: RecordWriter, model: DMPO, images: ImageSet, processes: Processes, precision: str, progress: Progress | None
+) -> None:
+    """Record this process's share of the batches that are missing; return once all are written."""
+
+    def report() -> None:
+        if progress and processes.is_main:
+            progress(writer.n_written, len(images))
+
+    def take(logits: Tensor, labels: Array) -> None:
+        writer.write(next(numbers), as_batch(logits, labels, keep_logits=writer.keep_logits))
+        report()
+
+    processes.wait()  # for the first one to begin
+    missing = writer.missing()
+    processes.wait()  # nobody writes before all have looked
+    if len(missing) < writer.n_batches:
+        report()
+    share = processes.share(missing)
+    numbers = iter(share)
+    if share:
+        rows = np.concatenate([np.arange(len(images))[writer.rows(batch)] for batch in share])
+        # the batches come out as they are numbered: all but the last one of the split are full
+        loader = make_loader(images.subset(rows), model.preprocess, batch_size=writer.batch_size)
+        run_exits(model, loader, take, precision=precision)
+    processes.wait()
+
+
+def _fit_policies(run: Run, record: ExitRecord) -> None:
+    """Add confidence policies, fitted to `BUDGETS`, to the run's policies.json."""
+    cheapest = record.flops_fraction[0]
+    fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
+    write_policies(run.path / "policies.json", run.policies() | fitted)
+
+
+def run_facts(run: Run, images: ImageSet, model: DMPO, precision: str) -> dict[str, Any]:
+    """What the scores of a run on ``images`` depend on, as JSON values."""
+    return {
+        "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
+        "weights_sha256": sha256(run.path / WEIGHTS),
+        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
+        "images_sha256": images_sha256(images),
+        "precision": precision,
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
+        "torch": torch.__version__,
+    }
+
+
+def images_sha256(images: ImageSet) -> str:
+    """SHA-256 of labels and pixels; of images in files, of their paths, sizes and times of change in place of pixels.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> digits = dx.load_images("digits", "test")
+        >>> images_sha256(digits) == images_sha256(digits.subset(slice(10)))
+        False
+    """
+    found = hashlib.sha256(np.asarray(images.labels, np.int64).tobytes())
+    paths = images.pixels.paths if isinstance(images.pixels, ImageFiles) else None
+    for index in map(int, images.indices):
+        if paths is None:
+            pixels = np.ascontiguousarray(images.pixels[index])
+            found.update(f"{pixels.shape}".encode() + pixels.tobytes())
+        else:
+            status = paths[index].stat()
+            found.update(f"{paths[index]} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return found.hexdigest()
 
 
 def split_images(config: Config, split: str) -> ImageSet:

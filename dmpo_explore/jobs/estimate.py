@@ -181,12 +181,12 @@ def _image_set(config: Config, split: str) -> ImageSet:
 def _recording(config: Config, model: DMPO) -> float:
     """Seconds per image in float32, as records are made."""
     from ..data.torch_loaders import make_loader
-    from ..inference.torch_recording import all_logits
+    from ..inference.torch_recording import run_exits
 
     images = _image_set(config, "val")
     loader = make_loader(images.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)
     start = time.perf_counter()
-    all_logits(model, loader)
+    run_exits(model, loader, lambda logits, labels: None)
     return (time.perf_counter() - start) / min(SAMPLE, len(images))
 
 

@@ -147,11 +147,8 @@ class ExitRecord:
             ValueError: as in `load`, and NaN or infinite logits.
         """
         path = Path(path)
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} exists; choose another name or overwrite it with --force (force=True)")
-        if path.exists() and not (path / "meta.json").is_file() and (path.is_file() or any(path.iterdir())):
-            raise FileExistsError(f"{path} exists and is not a record; it is not overwritten")
-        _check(self, path, read_logits=True)
+        refuse_overwriting(path, force)
+        check_record(self, path, read_logits=True)
         RecordMeta.from_dict(self.meta.to_dict(), str(path / "meta.json"))
         with atomic_folder(path) as folder:
             (folder / "scores").mkdir()
@@ -160,9 +157,7 @@ class ExitRecord:
                 np.save(folder / "scores" / f"{name}.npy", self.score(name), allow_pickle=False)
             if self.logits is not None:
                 np.save(folder / "logits.npy", self.logits, allow_pickle=False)
-            if self.meta.indices is not None:
-                np.save(folder / "indices.npy", self.meta.indices, allow_pickle=False)
-            write_json(folder / "meta.json", self.meta.to_dict())
+            write_facts(folder, self.meta)
 
     @classmethod
     def load(cls, path: str | Path) -> ExitRecord:
@@ -188,7 +183,7 @@ class ExitRecord:
         arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
         logits = open_array(path / "logits.npy") if (path / "logits.npy").exists() else None
         record = cls(labels=open_array(path / "labels.npy"), **arrays, logits=logits, meta=meta)
-        _check(record, path, read_logits=False)
+        check_record(record, path, read_logits=False)
         return record
 
     @staticmethod
@@ -203,7 +198,23 @@ class ExitRecord:
         return validation.problems(path)
 
 
-def _check(record: ExitRecord, path: Path, read_logits: bool) -> None:
+def refuse_overwriting(path: Path, force: bool) -> None:
+    """FileExistsError: ``path`` exists; with ``force``: it exists and is not a record."""
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; choose another name or overwrite it with --force (force=True)")
+    if path.exists() and not (path / "meta.json").is_file() and (path.is_file() or any(path.iterdir())):
+        raise FileExistsError(f"{path} exists and is not a record; it is not overwritten")
+
+
+def write_facts(folder: Path, meta: RecordMeta) -> None:
+    """Write a record's indices.npy, where it has indices, and its meta.json."""
+    if meta.indices is not None:
+        np.save(folder / "indices.npy", meta.indices, allow_pickle=False)
+    write_json(folder / "meta.json", meta.to_dict())
+
+
+def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:
+    """Raise the first problem of a record's arrays; ``path`` is its folder, for messages."""
     arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
     more = {"logits.npy": record.logits, "indices.npy": record.meta.indices}
     arrays |= {file: array for file, array in more.items() if array is not None}

@@ -14,6 +14,7 @@ from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwa
 from torch import Tensor, nn
 
 from ..config import TrainingConfig
+from ..inference.torch_processes import on_cpu
 from ..utils.registry import unknown
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -54,7 +55,7 @@ def make_accelerator(
         project_dir=str(folder) if trackers and folder else None,
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.accumulation,
-        cpu=device == "cpu" or not torch.cuda.is_available(),  # else torchrun on a CPU is not seen
+        cpu=on_cpu(device),
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=config.seed),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         step_scheduler_with_optimizer=False,

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from dmpo_explore.cli import output
 from dmpo_explore.cli.output import Bar, clock, epoch_line, percents, print_result, say
 from dmpo_explore.training.loop import EpochResult
 
@@ -23,14 +24,14 @@ class Terminal(io.StringIO):
 
 def test_an_epoch_in_one_line_with_the_time_left() -> None:
     first = make_result(1, 10)
-    expected = "epoch 1/4: loss 0.7500, val accuracy 50.0 87.5 %, area 0.6250, the best so far (0:10, 0:30 left)"
+    expected = "epoch 1/4: loss 0.7500, val accuracy 50.00 87.50 %, area 0.6250, the best so far (0:10, 0:30 left)"
     assert epoch_line([first]) == expected
     assert epoch_line([first, make_result(2, 50, best=False)]).endswith("area 0.6250 (0:50, 1:00 left)")
     assert epoch_line([make_result(4, 75)]).endswith("(1:15)")
 
 
 def test_numbers_in_words() -> None:
-    assert percents([0.5, 1]) == "50.0 100.0 %"
+    assert percents([0.5, 1]) == "50.00 100.00 %"
     assert [clock(s) for s in (0, 59.6, 61, 3700)] == ["0:00", "1:00", "1:01", "61:40"]
 
 
@@ -72,3 +73,19 @@ def test_without_a_terminal_only_lines_are_written(capsys: pytest.CaptureFixture
         bar.to(1, 2, "hidden")
         bar.write("not said")
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_a_long_work_writes_a_line_every_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(output.time, "monotonic", lambda: clock[0])
+    for bar in (Bar(lines=True), Bar(), Bar(lines=True, hide=True)):
+        clock[0] = 100.0
+        bar.to(1_000, 4_000, "val")  # a recording that goes on
+        for done in (1_500, 2_000, 2_500):
+            clock[0] += 40.0
+            bar.to(done, 4_000, "val")
+        bar.clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "val: 2,000 of 4,000, 2:40 left"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from calls import call, fails
 from tiny import tiny_config, tiny_options
 
 from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.cli.record import command_of, record
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.store import load_run
 
 
@@ -41,3 +46,59 @@ def test_train_record_evaluate(no_runs: Path) -> None:
     expected = summarise(record, policy.exits(record))
     assert {key: row[key] for key in expected} == expected
     assert {"accuracy", "flops_fraction", "threshold", "exit_shares", "mean_exit", "full_accuracy"} <= row.keys()
+
+
+def test_record_and_evaluate_print_accuracies_alike(runs: Path) -> None:
+    row = json.loads(call("evaluate", "mine", "--protocol", "anytime", "--json").stdout)[-1]
+    line = call("record", "mine", "--split", "test", "--force", "--device", "cpu").stdout
+    table = call("evaluate", "mine", "--protocol", "anytime").stdout.splitlines()
+    assert line.split()[-2] == f"{100 * row['accuracy']:.2f}"
+    assert f"| {line.split()[-2]} % " in table[-1]
+
+
+def test_ctrl_c_says_how_to_go_on(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = RecordWriter.write
+
+    def stopped(self: RecordWriter, batch: int, arrays: Any) -> None:
+        write(self, batch, arrays)
+        if self.path.name == "test" and batch == 2:
+            raise KeyboardInterrupt
+
+    options = ["--device", "cpu", "--batch-size", "50", "--no-logits", "--force"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "write", stopped)
+        done = call("record", "mine", *options, status=130)
+    before, command = done.stderr.splitlines()[-1].split(" go on with: dmpo-explore ")
+    assert before == "stopped;" and done.stdout == ""
+    words = ["record", "mine", "--split", "test", "--device", "cpu", "--batch-size", "50", "--no-logits", "--force"]
+    assert command.split() == words
+    progress = runs / "progress.json"
+    assert "test: 359 images" in call(*words, "--progress", progress).stdout
+    assert json.loads(progress.read_text())["what"] == "done"
+    assert list((runs / "mine" / "records").glob(".*")) == []
+
+
+def test_the_command_leaves_out_what_is_usual() -> None:
+    assert command_of("mine", ["val", "test"], device="auto", precision="no", batch_size=250, keep_logits=True) == (
+        "dmpo-explore record mine --split val --split test"
+    )
+    assert command_of("mine", ["val"], precision="bf16", force=True).endswith("--precision bf16 --force")
+    options = inspect.signature(record).parameters
+    usual = inspect.signature(record_run).parameters
+    for name in ("device", "precision", "batch_size", "force"):
+        assert options[name].default == usual[name].default
+
+
+@pytest.mark.filterwarnings("always")
+def test_another_recording_is_said_to_begin_anew(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: RecordWriter) -> None:
+        raise KeyboardInterrupt
+
+    words = ["record", "mine", "--split", "test", "--force", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "record", stopped)
+        call(*words, status=130)
+    (line,) = call(*words, "--batch-size", "50").stderr.splitlines()
+    assert line.startswith("warning: ") and line.endswith(
+        "records/test: what was recorded has another batch_size; it begins anew"
+    )

@@ -197,10 +197,11 @@ def test_ctrl_c_in_a_training(no_runs: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_write_one_run(no_runs: Path) -> None:
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dmpo_explore.cli"]
-    options = [*tiny_options(predictor="linear"), "--no-flip", "--name", "new", "--json"]
+    options = [*tiny_options(predictor="linear"), "--no-flip", "--name", "new", "--record", "--json"]
     done = run_python(*start, "train", *options, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["run"] == "new"
+    answer = json.loads(done.stdout)
+    assert answer["run"] == "new" and [row["images"] for row in answer["records"]] == [143, 359]
     one = list(train_epochs(tiny_config(model={"predictor": "linear"}, flip=False), "one", device="cpu"))
     two = load_run("new").history()
     assert two["epoch"].tolist() == [1, 2]

@@ -12,7 +12,7 @@ from synthetic import DEPLOYABLE
 
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.inference.torch_engine import infer, plain_steps
-from dmpo_explore.inference.torch_recording import all_logits
+from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 
@@ -145,6 +145,6 @@ def test_dropout_is_off_and_the_mode_restored(training: bool) -> None:
 def test_nothing_keeps_a_graph() -> None:
     model = made()
     infer(model, pictures(2), ConfidencePolicy((0.5,)))
-    all_logits(model, loader(16))
+    run_exits(model, loader(16), lambda logits, labels: None)
     model.train()(pictures(2)).sum().backward()  # training goes on behind it
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,71 @@
+"""Processes that share one recording: as many as torchrun has started, else this one alone.
+
+In: the environment that ``python -m torch.distributed.run`` sets. Out: `Processes`. accelerate joins them;
+``accelerate launch --cpu --num_processes 2`` starts a single process, so it shares nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+
+T = TypeVar("T")
+LONGEST_WAIT = timedelta(days=1)  # for the slowest process; torchrun ends the others when one fails
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share the work.
+
+    Args:
+        device: of this process's model. index: which process this is, from 0. count: how many there are.
+
+    Example:
+        >>> Processes("cpu", 1, 2).share([10, 11, 12, 13, 14])
+        [11, 13]
+    """
+
+    device: str
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """The first process, which prepares and finishes what all share."""
+        return self.index == 0
+
+    def share(self, work: Sequence[T]) -> list[T]:
+        """This process's part of ``work``: every ``count``-th entry."""
+        return list(work[self.index :: self.count])
+
+    def wait(self) -> None:
+        """Return once all processes have come here."""
+        if self.count > 1:
+            PartialState().wait_for_everyone()
+
+
+def join_processes(device: str = "auto") -> Processes:
+    """Join the processes that torchrun has started; a process that was started alone is the only one.
+
+    Args:
+        device: as `Run.model` takes it; of several processes each has a GPU of its own unless it is ``cpu``.
+
+    Example:
+        >>> join_processes("cpu")
+        Processes(device='cpu', index=0, count=1)
+    """
+    if not (torch.distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        return Processes(device)
+    state = PartialState(cpu=on_cpu(device), timeout=LONGEST_WAIT)
+    return Processes(str(state.device), state.process_index, state.num_processes)
+
+
+def on_cpu(device: str) -> bool:
+    """Whether models run on the CPU; accelerate does not see torchrun's processes there unless it is told."""
+    return device == "cpu" or not torch.cuda.is_available()

@@ -1,0 +1,285 @@
+"""A record that is written batch by batch: memory does not grow with the images, and a stopped recording is continued.
+
+In: the scores of one batch after another, in any order, from one process or several. Out: the record's folder, put in
+its place once every batch is there. Until then a hidden folder beside that place holds the arrays at their full size,
+state.json (what they are made from) and batches.bin (which batches are written, each with a checksum of its bytes).
+Arrays are written with plain writes, not through a memory map: on a full disk the former raise, the latter kill.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import math
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ..utils.files import atomic_folder, read_json, write_json
+from ..utils.typing import Array
+from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
+from .validation import FILES, OPTIONAL, open_array
+
+STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
+WRITTEN = 1 << 32  # flag of a written batch in batches.bin, above its 32 bits of checksum
+
+
+class RecordWriter:
+    """Arrays of a record on disk, filled batch by batch: batch b holds the rows from ``b * batch_size``.
+
+    Args:
+        path: folder of the record to be.
+        meta: its facts; an earlier, unfinished recording that is continued passes on its date.
+        n_images: B. batch_size: images of a batch; the last one may have fewer.
+        made_from: what the scores depend on, as JSON values. Rows that were made from anything else are not used.
+        keep_logits: the record gets logits.
+
+    Raises:
+        ValueError: facts that make no record, or a number below 1.
+
+    Example:
+        >>> import tempfile
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test").subset(slice(0, 10))
+        >>> place = Path(tempfile.mkdtemp()) / "test"
+        >>> writer = RecordWriter(place, record.meta, 10, batch_size=4, made_from={}, keep_logits=False)
+        >>> with writer.begin():
+        ...     for batch in writer.missing():
+        ...         rows = record.subset(writer.rows(batch))
+        ...         arrays = {name: rows.score(name) for name in ("prediction", "confidence", "entropy", "margin")}
+        ...         writer.write(batch, arrays | {"labels": rows.labels})
+        ...     writer.finish()
+        >>> ExitRecord.load(place).n_images
+        10
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        meta: RecordMeta,
+        n_images: int,
+        *,
+        batch_size: int,
+        made_from: Mapping[str, Any],
+        keep_logits: bool = True,
+    ) -> None:
+        if n_images < 1 or batch_size < 1:
+            raise ValueError(f"n_images={n_images} and batch_size={batch_size} must be at least 1")
+        RecordMeta.from_dict(meta.to_dict(), str(path / "meta.json"))
+        self.path, self.meta, self.n_images, self.batch_size = path, meta, n_images, batch_size
+        self.folder = path.with_name(f".{path.name}.partial")
+        sizes = n_images, len(meta.exit_blocks), len(meta.class_names)
+        axes = {"labels.npy": 1, "logits.npy": 3}
+        self.shapes = {file: sizes[: axes.get(file, 2)] for file in (*FILES, *["logits.npy"] * keep_logits)}
+        indices = np.arange(n_images) if meta.indices is None else np.asarray(meta.indices, np.int64)
+        facts = {key: value for key, value in meta.to_dict().items() if key != "created"}
+        sums = {"indices_sha256": hashlib.sha256(indices.tobytes()).hexdigest()}
+        counts = {"n_images": n_images, "batch_size": batch_size, "keep_logits": keep_logits}
+        self.state = {"format_version": 1, **facts, **sums, **counts, **made_from}
+        self.keep_logits, self.finished = keep_logits, False
+
+    @contextmanager
+    def begin(self) -> Iterator[list[str]]:
+        """Hold the partial folder, for one process at a time; what is written there of the same record is kept.
+
+        Yields:
+            What the rows found there are made from and this record is not (names in ``made_from`` and meta.json): these
+            rows are gone. Empty where nothing was found, or where the recording is continued.
+
+        Raises:
+            FileExistsError: another process is recording it.
+            OSError: the disk has not enough room, ENOSPC; or another error of the file system.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise FileExistsError(f"another process is recording {self.path}; wait for it, or stop it first") from None
+        try:
+            changed = self._changed()
+            if changed is None or changed:
+                self._create()
+            else:
+                self._drop_damaged()
+            yield changed or []
+        finally:
+            nothing = not self.n_written
+            lock.release()
+            if self.finished or nothing:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def n_batches(self) -> int:
+        """The number of batches, the last, perhaps smaller one counted."""
+        return math.ceil(self.n_images / self.batch_size)
+
+    def missing(self) -> list[int]:
+        """The numbers of the batches that are not written, rising."""
+        return [int(batch) for batch in np.flatnonzero(self._sums() == 0)]
+
+    @property
+    def n_written(self) -> int:
+        """The number of images that are written, by all processes together."""
+        with suppress(OSError):
+            done = self._sums() != 0
+            short = self.n_batches * self.batch_size - self.n_images  # of the last batch
+            return int(done.sum()) * self.batch_size - short * int(done[-1:].sum())
+        return 0
+
+    def rows(self, batch: int) -> slice:
+        """The rows of ``batch``."""
+        return slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.n_images))
+
+    def write(self, batch: int, arrays: Mapping[str, Array]) -> None:
+        """Write a batch: ``labels`` (b,), the four scores (b, K) and ``logits`` (b, K, C), where they are kept.
+
+        Raises:
+            ValueError: an array of another shape or type.
+            OSError: it cannot be written, ENOSPC on a full disk. The batches written before stay.
+        """
+        rows, total = self.rows(batch), 0
+        for file, shape in self.shapes.items():
+            array = np.ascontiguousarray(arrays[Path(file).stem])
+            wanted, kind = (rows.stop - rows.start, *shape[1:]), np.dtype((FILES | OPTIONAL)[file])
+            if array.shape != wanted or array.dtype != kind:
+                raise ValueError(f"{file}: batch {batch} of {array.shape} {array.dtype} must be {wanted} {kind}")
+            data = array.tobytes()
+            self._write_at(file, len(self._header(file)) + rows.start * len(data) // len(array), data)
+            total = zlib.crc32(data, total)
+        self._write_at(BATCHES, 8 * batch, np.uint64(WRITTEN | total).tobytes())
+
+    def record(self) -> ExitRecord:
+        """The record as it lies in the partial folder, memory-mapped and checked, every batch written.
+
+        Raises:
+            ValueError: batches are missing, or as `ExitRecord.load`.
+        """
+        if missing := self.missing():
+            raise ValueError(f"{self.path}: {len(missing)} of {self.n_batches} batches are not recorded yet")
+        arrays = {Path(file).stem: open_array(self.folder / file) for file in self.shapes}
+        record = ExitRecord(**arrays, meta=self.meta)
+        check_record(record, self.folder, read_logits=False)
+        return record
+
+    def finish(self, *, force: bool = False) -> None:
+        """Put the record in its place, whole or not at all.
+
+        Args:
+            force: replace the record that is there.
+
+        Raises:
+            FileExistsError: as `ExitRecord.save`. ValueError: as `record`.
+        """
+        refuse_overwriting(self.path, force)
+        self.record()
+        with atomic_folder(self.path) as folder:
+            (folder / "scores").mkdir()
+            for file in self.shapes:
+                _link(self.folder / file, folder / file)  # not moved: a kill in here leaves the rows where they are
+            write_facts(folder, self.meta)
+        self.finished = True
+
+    def _changed(self) -> list[str] | None:
+        """Names of what differs from the state on disk, empty: nothing does; None: there is no state."""
+        if not (self.folder / STATE).is_file():
+            return None
+        try:
+            kept = read_json(self.folder / STATE)
+            changed = [key for key, value in _plain(self.state).items() if kept["made_from"].get(key) != value]
+            created = kept["created"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return [STATE]
+        if not changed and not all(map(self._is_whole, (*self.shapes, BATCHES))):
+            return ["files"]
+        self.meta = self.meta if changed or not isinstance(created, str) else replace(self.meta, created=created)
+        return changed
+
+    def _is_whole(self, file: str) -> bool:
+        path, header = self.folder / file, self._header(file)
+        if not path.is_file() or path.stat().st_size != self._size(file):
+            return False
+        with path.open("rb") as stream:
+            return stream.read(len(header)) == header
+
+    def _create(self) -> None:
+        """Empty arrays of their full size; state.json comes last."""
+        (self.folder / STATE).unlink(missing_ok=True)
+        for file in (*self.shapes, BATCHES):
+            (self.folder / file).unlink(missing_ok=True)
+        (self.folder / "scores").mkdir(exist_ok=True)
+        needed, free = sum(map(self._size, self.shapes)), shutil.disk_usage(self.folder).free
+        if needed > free:
+            sizes = f"the record needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free"
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(self.path))
+        for file in (*self.shapes, BATCHES):
+            with (self.folder / file).open("wb") as stream:
+                stream.write(self._header(file))
+                stream.truncate(self._size(file))
+        write_json(self.folder / STATE, {"created": self.meta.created, "made_from": _plain(self.state)})
+
+    def _drop_damaged(self) -> None:
+        """A batch whose bytes do not give its checksum is missing: power was cut, or a file was changed."""
+        sums = self._sums()
+        for batch in map(int, np.flatnonzero(sums)):
+            if int(sums[batch]) != WRITTEN | self._sum(batch):
+                self._write_at(BATCHES, 8 * batch, bytes(8))
+
+    def _sum(self, batch: int) -> int:
+        rows, total = self.rows(batch), 0
+        for file, shape in self.shapes.items():
+            row = math.prod(shape[1:]) * np.dtype((FILES | OPTIONAL)[file]).itemsize
+            with (self.folder / file).open("rb") as stream:
+                stream.seek(len(self._header(file)) + rows.start * row)
+                total = zlib.crc32(stream.read((rows.stop - rows.start) * row), total)
+        return total
+
+    def _sums(self) -> Array:
+        return np.fromfile(self.folder / BATCHES, np.uint64)
+
+    def _header(self, file: str) -> bytes:
+        """As `np.save` writes it."""
+        if file == BATCHES:
+            return b""
+        kind, stream = np.dtype((FILES | OPTIONAL)[file]), io.BytesIO()
+        facts = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": self.shapes[file]}
+        np.lib.format.write_array_header_1_0(stream, facts)
+        return stream.getvalue()
+
+    def _size(self, file: str) -> int:
+        if file == BATCHES:
+            return 8 * self.n_batches
+        each: int = np.dtype((FILES | OPTIONAL)[file]).itemsize
+        return len(self._header(file)) + math.prod(self.shapes[file]) * each
+
+    def _write_at(self, file: str, position: int, data: bytes) -> None:
+        path = self.folder / file
+        try:
+            with path.open("r+b") as stream:
+                stream.seek(position)
+                stream.write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON: tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

@@ -1,0 +1,308 @@
+"""`record_run` writes as it goes: a stopped recording is continued, and several processes write what one writes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_config
+
+from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.sources import ImageFiles
+from dmpo_explore.inference import torch_recording
+from dmpo_explore.inference.torch_processes import Processes, join_processes
+from dmpo_explore.inference.torch_recording import images_sha256, record_run, record_split
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.models.factory import build_reference
+from dmpo_explore.models.flops import ModelFlops, measure_flops
+from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.records.writer import RecordWriter
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.torch_model import load_model
+from dmpo_explore.training.train import train
+
+SIZE, BATCHES = 100, 4  # the test split has 359 images: the last batch is short
+HOW: dict[str, Any] = {"device": "cpu", "batch_size": SIZE}
+
+
+@cache
+def model_of(path: Path) -> DMPO:
+    return load_model(path, load_run(path).config, 10, "cpu")
+
+
+@cache
+def flops_of(path: Path) -> ModelFlops:
+    return measure_flops(model_of(path), build_reference(load_run(path).config.model, 10))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with an undisturbed record of test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        run = train(tiny_config(40, epochs=1, validation_size=20), "run", device="cpu")
+    record_run(run, "test", **HOW)
+    return run.path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The run without a record; its model is made and its FLOPs are counted once."""
+    monkeypatch.setattr(torch_recording, "measure_flops", lambda *_: flops_of(trained))
+    monkeypatch.setattr(Run, "model", lambda self, device: model_of(trained))
+    shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("records"))
+    return load_run(tmp_path / "run")
+
+
+def files(folder: Path) -> dict[str, Any]:
+    """The bytes of every file; of meta.json the facts but for the date."""
+    found: dict[str, Any] = {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+    return found | {"meta.json": json.loads(found["meta.json"]) | {"created": ""}}
+
+
+def interrupt_at(images: int) -> Any:
+    def progress(done: int, total: int) -> None:
+        if done >= images:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many images each batch of the model had."""
+    sizes: list[int] = []
+    forward = DMPO.forward
+
+    def counted(self: DMPO, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(DMPO, "forward", counted)
+    yield sizes
+
+
+def test_a_written_record_is_the_one_in_memory(trained: Path) -> None:
+    run = load_run(trained)
+    loader = torch_recording.make_loader(run.image_set("test"), run.preprocess(), batch_size=SIZE)
+    written = run.record("test")
+    held = record_split(run.model("cpu"), loader, written.meta)
+    for name in ("labels", "prediction", "confidence", "entropy", "margin", "logits"):
+        np.testing.assert_array_equal(getattr(written, name), getattr(held, name))
+    assert [p.name for p in (trained / "records").iterdir()] == ["test"]
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_a_stopped_recording_goes_on(run: Run, trained: Path, seen: list[int], batches: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        record_run(run, "test", **HOW, progress=interrupt_at(min(batches * SIZE, 359)))
+    assert run.splits() == [] and len(seen) == batches
+    del seen[:]
+    steps: list[tuple[int, int]] = []
+    record_run(run, "test", **HOW, progress=lambda done, total: steps.append((done, total)))
+    assert seen == [100, 100, 100, 59][batches:]
+    assert steps == [(min(n * SIZE, 359), 359) for n in range(batches, BATCHES + 1)]
+    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
+    assert [p.name for p in (run.path / "records").iterdir()] == ["test"]
+
+
+def test_a_recording_that_died_within_a_batch_goes_on(
+    run: Run, trained: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = RecordWriter._write_at
+
+    def die(self: RecordWriter, file: str, position: int, data: bytes) -> None:
+        if file == "logits.npy" and len(seen) == 3:
+            data = data[: len(data) // 3]
+        write(self, file, position, data)
+        if len(data) % 8 and file == "logits.npy":
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "_write_at", die)
+        with pytest.raises(SystemExit):
+            record_run(run, "test", **HOW)
+    record_run(run, "test", **HOW)
+    assert seen == [100, 100, 100, 100, 59]
+    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
+
+
+def test_the_date_is_that_of_the_beginning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        record_run(run, "test", **HOW, progress=interrupt_at(1))
+    today = datetime.datetime.now(datetime.UTC)
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, zone: Any = None) -> Any:
+            return today + datetime.timedelta(days=2)
+
+    monkeypatch.setattr(torch_recording.datetime, "datetime", Later)
+    created = record_run(run, "test", **HOW).meta.created
+    assert datetime.datetime.fromisoformat(created) < today + datetime.timedelta(days=1)
+
+
+def change_weights(run: Run) -> None:
+    from safetensors.torch import load_file, safe_open, save_file
+
+    path = run.path / "weights.safetensors"
+    with safe_open(path, "pt") as stream:
+        meta = stream.metadata()
+    save_file({name: value + 0.01 for name, value in load_file(path).items()}, path, meta)
+
+
+def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other settings, other weights, other images: a warning says what, and every batch is recorded."""
+    load = torch_recording.load_images
+
+    def darker(*args: Any, **options: Any) -> ImageSet:
+        images = load(*args, **options)
+        return replace(images, pixels=np.asarray(images.pixels) // 2)  # labels and positions stay
+
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"precision": "bf16", "batch_size": 90, "keep_logits": False}, "another batch_size, keep_logits, precision;"),
+        ({"batch_size": 90}, "another keep_logits, precision; it begins anew"),
+        ({"batch_size": 90, "weights": True}, "another weights_sha256;"),
+        ({"batch_size": 90, "images": True}, "another images_sha256;"),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        record_run(run, "test", **HOW, progress=interrupt_at(1))
+    for case, text in cases:
+        how, steps = HOW | case, list[int]()
+        if how.pop("weights", False):
+            change_weights(run)
+        if how.pop("images", False):
+            monkeypatch.setattr(torch_recording, "load_images", darker)
+
+        def once(done: int, total: int, steps: list[int] = steps) -> None:
+            steps.append(done)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match=rf"records.test: .* has {text}"):
+            record_run(run, "test", **how, progress=once)
+        assert steps == [how["batch_size"]]
+    monkeypatch.setattr(torch_recording, "load_images", load)
+    shutil.copy(trained / "weights.safetensors", run.path)
+    with pytest.warns(UserWarning, match="it begins anew"):
+        record_run(run, "test", **HOW)
+    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
+
+
+def test_images_in_files_are_told_apart_by_size_and_time(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        path.write_bytes(b"1234")
+    images = ImageSet("mine", "test", np.zeros(3, np.int64), ("a",), np.arange(3), ImageFiles(paths))
+    first = images_sha256(images)
+    assert images_sha256(images) == first
+    os.utime(paths[1], ns=(1, 1))
+    second = images_sha256(images)
+    paths[1].write_bytes(b"123456")
+    os.utime(paths[1], ns=(1, 1))
+    assert len({first, second, images_sha256(images), images_sha256(images.subset([0, 2]))}) == 4
+
+
+def test_a_full_disk_leaves_no_record_and_the_next_call_goes_on(
+    run: Run, trained: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = RecordWriter._write_at
+
+    def full(self: RecordWriter, file: str, position: int, data: bytes) -> None:
+        if len(seen) == 2 and file == "logits.npy":
+            raise OSError(28, "No space left on device", str(self.folder / file))
+        write(self, file, position, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "_write_at", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            record_run(run, "test", **HOW)
+    assert run.splits() == []
+    record_run(run, "test", **HOW)
+    assert seen == [100, 100, 100, 100, 59]
+    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
+
+
+def test_a_kill_before_the_policies_of_val_loses_nothing(
+    run: Run, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record comes last, so that a record of val always has its policies."""
+
+    def die(*_: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch_recording, "write_policies", die)
+        with pytest.raises(SystemExit):
+            record_run(run, "val", **HOW)
+    assert run.splits() == []
+    n = sum(seen)
+    record_run(run, "val", **HOW)
+    assert sum(seen) == n == run.record("val").n_images
+    assert run.policies()
+
+
+# -- several processes --
+
+
+def test_a_process_that_was_started_alone_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = join_processes("cpu")
+    assert alone == Processes("cpu", 0, 1) and alone.is_main and alone.share([1, 2]) == [1, 2]
+    alone.wait()
+    shares = [Processes("cpu", i, 3).share(range(7)) for i in range(3)]
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]] and not Processes("cpu", 1, 3).is_main
+
+
+SCRIPT = """
+import json, sys
+from accelerate import PartialState
+from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.runs.store import load_run
+steps, sizes, forward = [], [], DMPO.forward
+def counted(self, images):
+    sizes.append(len(images))
+    return forward(self, images)
+DMPO.forward = counted
+run = load_run({path!r})
+record_run(run, "test", device="cpu", batch_size={size}, progress=lambda done, total: steps.append(done))
+record_run(run, "val", device="cpu", batch_size={size})
+state = PartialState()
+assert state.num_processes == 2, state.num_processes
+with open({path!r} + f"/process-{{state.process_index}}.json", "w") as stream:
+    json.dump([sizes, steps], stream)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(run: Run, trained: Path, tmp_path: Path) -> None:
+    """They continue what one process has begun; accelerate's own launcher would silently start a single one."""
+    with pytest.raises(KeyboardInterrupt):
+        record_run(run, "test", **HOW, progress=interrupt_at(1))
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(path=str(run.path), size=SIZE))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (one, steps), (two, silent) = (json.loads((run.path / f"process-{i}.json").read_text()) for i in (0, 1))
+    assert one[:2] == [100, 59] and two[0] == 100  # batches 1 and 3, and batch 2, of test
+    assert steps[0] == SIZE and steps == sorted(steps) and silent == []
+    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
+    assert ExitRecord.problems(run.path / "records" / "val") == [] and run.policies()
+    assert sorted(p.name for p in (run.path / "records").iterdir()) == ["test", "val"]
