@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.services import models, records, thumbnails
+from dmpo_explore_app.services import model_queue, models, records, thumbnails
 from PIL import Image
 
 import dmpo_explore as dx
@@ -70,9 +70,10 @@ class ChosenImage(NamedTuple):
 
 
 def read_upload(name: str, data: bytes) -> UploadedImage:
-    """Decode and check an uploaded file; raises as `dx.data.read_image`."""
-    pixels = dx.data.read_image(data, name)
-    small = Image.fromarray(pixels)
-    small.thumbnail((PREVIEW, PREVIEW))
+    """Decode and check an uploaded file, one at a time in this process; raises as `dx.data.read_image`."""
+    with model_queue.exclusive_use("an uploaded image"):
+        pixels = dx.data.read_image(data, name)
+        small = Image.fromarray(pixels)
+        small.thumbnail((PREVIEW, PREVIEW))
     size = (pixels.shape[1], pixels.shape[0])
     return UploadedImage(name, data, hashlib.sha256(data).hexdigest(), size, np.asarray(small))

@@ -46,7 +46,9 @@ def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
     unnormalised = replace(models.preprocess(image.run), mean=(0.0,) * 3, std=(1.0,) * 3)
-    pixels: npt.NDArray[np.uint8] = _transformed(image, unnormalised).mul(255).round().byte().permute(1, 2, 0).numpy()
+    with model_queue.exclusive_use("the model's input"):
+        scaled = _transformed(image, unnormalised)
+    pixels: npt.NDArray[np.uint8] = scaled.mul(255).round().byte().permute(1, 2, 0).numpy()
     kept.keep(key, pixels)
     return pixels
 

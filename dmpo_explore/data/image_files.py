@@ -1,27 +1,38 @@
 """Image files: found by suffix, read from disk or from bytes → uint8 (H, W, 3).
 
-No torch. Ours: the EXIF orientation is applied, transparent areas become white, 16-bit greys are scaled to 8 bits (a
-plain conversion would clip them), and of an animation the first image is taken. Bytes of unknown origin are checked
-more strictly: few formats, recognised by their content, and limits that are tested before anything is decoded.
+No torch. Ours: of an animation the first image is taken; `pixels` says how colours become RGB. A format is recognised
+by the content. The size is read from the header and compared with `MOST_PIXELS` and `MOST_SIDE` before anything is
+decoded, so that no file needs more than about 300 MB. Bytes of unknown origin are checked more strictly: few formats,
+and a limit on the bytes.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .pixels import to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SENT_FORMATS = {"PNG": ("png",), "JPEG": ("jpg", "jpeg"), "WebP": ("webp",), "BMP": ("bmp",)}  # name → suffixes
 MOST_BYTES = 10 * 2**20  # of an image given as bytes
-MOST_PIXELS = 50_000_000
+MOST_PIXELS = 25_000_000  # width x height
+MOST_PIXELS_OF = {"WEBP": 18_000_000}  # by Pillow's name: that decoder holds three more copies of the image
+MOST_SIDE = 20_000  # width or height
+MOST_SCANS = 200  # of a progressive JPEG: each is a pass over the whole image; cameras and encoders write about ten
+# What is opened from disk, by Pillow's names. EPS is not: Pillow would start Ghostscript on it.
+FORMATS = frozenset({"PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF"})
 # Other formats: position in the file, bytes there, name.
 _OTHERS = (
     (0, b"GIF8", "a GIF"),
@@ -59,11 +70,14 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def open_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file of any format that Pillow reads: uint8 (H, W, 3), RGB, upright.
+    """Read an image file: uint8 (H, W, 3), RGB, upright.
+
+    Ours: the formats `FORMATS`, whatever the suffix says, of at most 25 megapixels (WebP: 18) and 20,000 pixels a
+    side.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read as an image (truncated, foreign or far too large); the file is named.
+        ValueError: it cannot be read as an image (truncated, another format or too large); the file is named.
 
     Example:
         >>> import tempfile
@@ -73,22 +87,27 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
         ...     open_image(f"{folder}/grey.tiff").shape
         (2, 4, 3)
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}")
+    known = sorted(FORMATS & set(Image.registered_extensions().values()))  # AVIF is not in every Pillow
     try:
-        with Image.open(path) as image:
-            return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{path} cannot be read as an image: {reason}") from None
+        with Path(path).open("rb") as file:
+            return _decoded(file, known)
+    except _Refused as error:
+        raise ValueError(f"{path} {error}") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} cannot be read as an image: not an image") from None
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from None
 
 
 def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode an image given as bytes: uint8 (H, W, 3), RGB, upright. Nothing is written.
 
-    Ours: PNG, JPEG, WebP and BMP, whatever the name says, of at most 10 MB and 50 megapixels.
+    Ours: PNG, JPEG, WebP and BMP, whatever the name says, of at most 10 MB, 25 megapixels (WebP: 18) and 20,000 pixels
+    a side.
 
     Raises:
         ValueError: too large, another format, no image at all, or a damaged one; the message names the file, what is
@@ -101,7 +120,7 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
         >>> read_image(file.getvalue(), "red.png").shape
         (2, 4, 3)
     """
-    from PIL import Image, ImageOps
+    from PIL import UnidentifiedImageError
 
     if not data:
         raise ValueError(f"{name} is empty")
@@ -109,35 +128,71 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
         size = math.ceil(10 * len(data) / 2**20) / 10  # never the limit itself
         raise ValueError(f"{name} has {size:.1f} MB; at most {MOST_BYTES / 2**20:.0f} MB are taken")
     try:
-        with _opened(data, name) as image:
-            return _rgb(ImageOps.exif_transpose(image))
+        return _decoded(io.BytesIO(data), [kind.upper() for kind in SENT_FORMATS])
     except _Refused as error:
-        raise ValueError(str(error)) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(_too_many_pixels(name, "far more pixels")) from None
+        raise ValueError(f"{name} {error}") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is {_kind(data)}") from None
     except Exception as error:  # foreign bytes can trip a decoder anywhere
         raise ValueError(f"{name} is damaged and cannot be read as an image: {error}") from None
 
 
 class _Refused(Exception):
-    """The bytes are whole, but of a format or size that is not accepted."""
+    """The image is larger than what is accepted; the message goes on after the file's name."""
 
 
-def _opened(data: bytes, name: str) -> Image:
-    """The image, not unpacked yet."""
-    from PIL import Image, UnidentifiedImageError
+def _decoded(file: IO[bytes], formats: list[str]) -> NDArray[np.uint8]:
+    """The image in ``file``; nothing is unpacked before `_check_size`."""
+    from PIL import Image
 
-    try:
-        image = Image.open(io.BytesIO(data), formats=[kind.upper() for kind in SENT_FORMATS])
-    except UnidentifiedImageError:
-        raise _Refused(f"{name} is {_kind(data)}") from None
-    if image.width * image.height > MOST_PIXELS:
-        raise _Refused(_too_many_pixels(name, f"{image.width:,} x {image.height:,} pixels"))
-    return image
+    with _bombs_refused(), Image.open(file, formats=formats) as image:
+        _check_size(image)
+        if image.info.get("progressive") and (scans := _scans(file)) > MOST_SCANS:
+            raise _Refused(f"is a progressive JPEG of {scans:,} scans; at most {MOST_SCANS} are taken")
+        return to_rgb(image)
 
 
-def _too_many_pixels(name: str, found: str) -> str:
-    return f"{name} has {found}; at most {MOST_PIXELS // 10**6} megapixels are taken, so make it smaller"
+@contextmanager
+def _bombs_refused() -> Iterator[None]:
+    """Context in which Pillow's own limit is a `_Refused`, and its warnings, which name no file, are silent."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            found = re.search(r"\((\d+) pixels\)", str(error))
+            raise _Refused(_too_large(f"{int(found[1]):,} pixels" if found else "far more pixels")) from None
+
+
+def _check_size(image: Image) -> None:
+    """Raise `_Refused` if the image, or a tile of a TIFF, is larger than the limits."""
+    (width, height), most = image.size, MOST_PIXELS_OF.get(image.format or "", MOST_PIXELS)
+    if width * height > most or max(width, height) > MOST_SIDE:
+        raise _Refused(_too_large(f"{width:,} x {height:,} pixels", most))
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        wide, high = (tags.get(tag, 0) for tag in (322, 323))  # TileWidth, TileLength
+        if isinstance(wide, int) and isinstance(high, int) and wide * high > MOST_PIXELS:
+            raise _Refused(_too_large(f"tiles of {wide:,} x {high:,} pixels"))
+
+
+def _too_large(found: str, most: int = MOST_PIXELS) -> str:
+    limits = f"{most // 10**6} megapixels and {MOST_SIDE:,} pixels a side"
+    return f"has {found}; at most {limits} are taken, so make it smaller"
+
+
+def _scans(file: IO[bytes]) -> int:
+    """Number of scans of a JPEG: its markers FF DA, which image data cannot contain."""
+    place, last, count = file.tell(), b"", 0
+    file.seek(0)
+    while part := file.read(2**20):
+        count += (last + part).count(b"\xff\xda")
+        last = part[-1:]
+    file.seek(place)
+    return count
 
 
 def _kind(data: bytes) -> str:
@@ -150,26 +205,6 @@ def _kind(data: bytes) -> str:
     if b"<svg" in start.lower():
         return f"an SVG drawing; {advice}"
     return "no image that can be read" if start.translate(None, _TEXT) else "text, not an image"
-
-
-def _rgb(image: Image) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if image.mode[0] in "IF":  # grey values of 16 bits or more
-        if image.mode[0] == "I":
-            deep = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-            deep += 128  # in place: it may have 50 megapixels
-            deep //= 257  # 65535 = 255 * 257
-            grey = deep.astype(np.uint8)
-        else:
-            values = np.asarray(image, np.float32)
-            top = 1 if values.max() <= 1 else 255
-            grey = np.rint(values.clip(0, top) * np.float32(255 / top)).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"), np.uint8)
 
 
 def _visible(path: Path, folder: Path) -> bool:
