@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
+from dmpo_explore_app import access
 
 
 def escape_markdown(text: object, longest: int = 200) -> str:
-    """``text`` as Markdown that shows it literally, shortened."""
-    short = str(text) if len(str(text)) <= longest else str(text)[: longest - 1] + "…"
+    """``text`` as Markdown that shows it literally, shortened; to other machines without paths."""
+    short = access.without_paths(str(text))
+    short = short if len(short) <= longest else short[: longest - 1] + "…"
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", short)
 
 

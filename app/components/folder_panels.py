@@ -28,13 +28,14 @@ def report(folder: Path) -> bool:
     count = "One thing keeps" if len(problems) == 1 else f"{len(problems)} things keep"
     lines = [f"- {messages.escape_markdown(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
     st.error("\n".join([f"**{count} this folder from being a record**", "", *lines]), icon=":material/rule_folder:")
-    st.caption(f"Looked at {messages.escape_markdown(folder)}. Mend it and press R: the folder is read again.")
+    name = messages.escape_markdown(record_folder.name_of(folder))
+    st.caption(f"Looked at {name}. Mend it and press R: the folder is read again.")
     if meant := record_folder.records_below(folder):
         st.markdown("Did you mean one of the records in it?")
         with st.container(horizontal=True, gap="small"):
             for i, path in enumerate(meant):
-                name = messages.escape_markdown(path.relative_to(folder))
-                st.button(name, key=own_scores.suggestion_key(i), on_click=own_scores.open_folder, args=(str(path),))
+                name, key = messages.escape_markdown(path.relative_to(folder)), own_scores.suggestion_key(i)
+                st.button(name, key=key, on_click=own_scores.open_folder, args=(record_folder.name_of(path),))
     return False
 
 

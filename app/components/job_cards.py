@@ -1,7 +1,7 @@
 """Cards of the background trainings: progress, log, and buttons that stop, resume, open or remove a job.
 
-The cards are drawn again every second while a job runs. An app that other machines can reach shows no log and no
-buttons, because a log names folders of its machine.
+The cards are drawn again every second while a job runs. A browser on another machine is shown no log and no
+buttons, because a log names folders of the app's machine.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import streamlit as st
-from dmpo_explore_app import messages
+from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import job_texts
-from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.state import jobs as state
 
 import dmpo_explore as dx
@@ -76,11 +75,11 @@ def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
     elif status.state == dx.jobs.RUNNING:
         st.progress(0.0, text="Starting: loading libraries, images and weights …")
     if status.state == dx.jobs.FAILED:
-        reason = status.reason if record_folder.is_private() else "It failed; its log is on the app's own machine."
+        reason = status.reason if access.is_private() else "It failed; its log is on the app's own machine."
         st.error(messages.escape_markdown(reason, 500), icon=":material/error:")
     if status.state == dx.jobs.DELETED:
         messages.notice("Its run is missing: the folder was removed or renamed.")
-    if record_folder.is_private():
+    if access.is_private():
         # The height is the container's and by key, so that the code's own copy button stays reachable by keyboard.
         log = st.expander("Log", icon=":material/terminal:", key=state.card_key("log", job.name))
         log.container(height=LOG_HEIGHT, border=False).code(job.log() or " ", language=None, wrap_lines=True)
@@ -91,7 +90,7 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
     if finished and st.button("Open in Explore", key=state.card_key("open", job.name), icon=":material/tune:"):
         state.show_run(job.name)
         st.switch_page("views/explore.py", query_params={"run": job.name})
-    if not record_folder.is_private():
+    if not access.is_private():
         return
     offers: list[tuple[str, str, Callable[[str], object]]] = [("Remove card", ":material/close:", dx.jobs.forget)]
     if status.active:
@@ -113,6 +112,7 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
 def _act(action: Callable[[str], object], name: str) -> None:
     """Run an action of a button; an error is shown when the page is drawn next."""
     try:
+        access.check_private("Trainings are controlled")
         action(name)
     except (OSError, ValueError) as error:
         state.keep_error(error)

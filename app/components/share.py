@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app import access
 from dmpo_explore_app.services.code_export import command_line, python_code
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import panels
@@ -70,10 +71,10 @@ def popover(
 
 def _code(python: str, command: str) -> None:
     st.markdown("**As Python**")
-    st.code(python, language="python", wrap_lines=True)
+    st.code(access.without_paths(python), language="python", wrap_lines=True)
     if command:
         st.markdown("**As a command**")
-        st.code(command, language="sh", wrap_lines=True)
+        st.code(access.without_paths(command), language="sh", wrap_lines=True)
         st.caption("Both look for runs where the app does.")
 
 
@@ -96,8 +97,8 @@ def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures
 
 
 def policy_json(policy: dx.Policy) -> str:
-    """The policy as JSON, as `dx.Policy.save` writes it."""
-    return json.dumps(policy.to_dict(), indent=2, allow_nan=False) + "\n"
+    """The policy as JSON, as `dx.Policy.save` writes it; to other machines without the path of its data."""
+    return access.without_paths(json.dumps(policy.to_dict(), indent=2, allow_nan=False)) + "\n"
 
 
 def csv(table: pd.DataFrame) -> bytes:

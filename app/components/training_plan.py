@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app import messages
+from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import job_cards, job_texts, widgets
 from dmpo_explore_app.state import jobs as state
 from dmpo_explore_app.state import training as form_state
@@ -53,6 +53,7 @@ def start_controls(config: dx.Config, name: str) -> None:
 def start(config: dx.Config, name: str, beside: bool) -> None:
     """Start a background training and draw the page again with its card; or report why it was not started."""
     try:
+        access.check_private("Trainings are started")
         dx.jobs.start(config, name, beside=beside)
     except (OSError, ValueError) as error:
         messages.problem("The training was not started.", error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from dmpo_explore_app.services import record_folder
+
 import dmpo_explore as dx
 
 
@@ -16,9 +18,9 @@ def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
 
 def folder_code(record: Path, policy: dx.Policy, val: Path | None = None) -> str:
     """The same for record folders that belong to no run; ``val`` is the one that the policy was fitted on."""
-    load = f"record = dx.ExitRecord.load({str(record)!r})"
+    load = f"record = dx.ExitRecord.load({record_folder.code_of(record)})"
     target = target_of(policy, policy.fitted.get("split")) if val else None  # that folder's split may have any name
-    return program(load, policy, f"dx.ExitRecord.load({str(val)!r})" if val else "", target)
+    return program(load, policy, f"dx.ExitRecord.load({record_folder.code_of(val)})" if val else "", target)
 
 
 def program(load: str, policy: dx.Policy, val: str, target: dx.Target | None) -> str:

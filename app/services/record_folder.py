@@ -1,20 +1,20 @@
 """Record folders that a reader brings: where they are, whether they may be read, what is in them, how one is written.
 
 In: a path that the reader typed. Out: a folder, its record and its curve, or ValueError with a remedy. The path never
-comes from the address: a link cannot make the app read a folder. Where the app can be reached from other machines, only
-folders under the runs root may be opened. What is read is kept by the state of every file in the folder, because other
-programs rewrite them one at a time.
+comes from the address: a link cannot make the app read a folder. From other machines only folders under the runs root
+may be opened, named from there; everything else is refused before it is looked up. What is read is kept by the state of
+every file in the folder, because other programs rewrite them one at a time.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import streamlit as st
+from dmpo_explore_app import access
 
 import dmpo_explore as dx
 
@@ -44,7 +44,7 @@ FILES = {
 
 def bundled() -> tuple[str, str]:
     """Folders of the bundled demo's records: to look at, and to choose thresholds on."""
-    test, val = (str(dx.runs.BUNDLED_RUNS / "demo" / "records" / split) for split in ("test", "val"))
+    test, val = (name_of(dx.runs.BUNDLED_RUNS / "demo" / "records" / split) for split in ("test", "val"))
     return test, val
 
 
@@ -54,33 +54,56 @@ def find(text: str) -> Path:
     Raises:
         ValueError: it cannot be a path, or may not be opened here.
     """
+    typed = _unquoted(text.strip())
+    if not access.is_private():
+        return _find_shared(typed)
     try:
-        path = Path(_unquoted(text.strip())).expanduser().resolve()
+        return Path(typed).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a null byte, an unknown ~user, a circle of links
         raise ValueError(f"{text!r} is not a path: {error}") from None
-    if not is_private():
-        roots = (dx.runs.runs_root().resolve(), dx.runs.BUNDLED_RUNS.resolve())
-        if not any(path.is_relative_to(root) for root in roots):
-            raise ValueError(
-                f"{path} cannot be opened: this app can be reached from other machines, so it opens only folders "
-                f"under {roots[0]}"
-            )
-    return path
+
+
+def _find_shared(typed: str) -> Path:
+    """The folder under the runs root, or of a bundled run, that ``typed`` names from there.
+
+    The refusal is the same whether there is such a folder or not.
+    """
+    if not Path(typed).anchor and ".." not in Path(typed).parts:
+        for root in _roots():
+            try:
+                path = (root / typed).resolve()
+                if path.is_relative_to(root) and path.is_dir():
+                    return path
+            except (OSError, RuntimeError, ValueError):
+                continue
+    raise ValueError(
+        f"{typed!r} cannot be opened: this app can be reached from other machines, so it opens only folders under its "
+        "runs root, named as RUN/records/SPLIT"
+    )
+
+
+def name_of(folder: Path) -> str:
+    """The text that `find` turns into ``folder``: a path, or to other machines its name under the runs root."""
+    if access.is_private():
+        return str(folder)
+    inside = [folder.relative_to(root).as_posix() for root in _roots() if folder.is_relative_to(root)]
+    return inside[0] if inside else folder.name
+
+
+def code_of(folder: Path) -> str:
+    """Python expression for ``folder``, without its path for other machines."""
+    if access.is_private():
+        return repr(str(folder))
+    root = "dx.runs.runs_root()" if folder.is_relative_to(_roots()[0]) else "dx.runs.BUNDLED_RUNS"
+    return f"{root} / {name_of(folder)!r}"
+
+
+def _roots() -> tuple[Path, Path]:
+    return dx.runs.runs_root().resolve(), dx.runs.BUNDLED_RUNS.resolve()
 
 
 def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-
-
-def is_private() -> bool:
-    """Whether only this machine can reach the app: it listens on localhost."""
-    address = str(st.get_option("server.address") or "")
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def records_below(path: Path, most: int = 6) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from dmpo_explore_app import messages
+from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import folder_panels, folder_threshold, share, widgets
 from dmpo_explore_app.services import code_export, record_folder
 from dmpo_explore_app.state import own_scores
@@ -54,8 +54,8 @@ def paths() -> tuple[str, str]:
             help="Scores of the same model on other, held-out images.",
         )
         st.button("Try it with a bundled record", on_click=own_scores.open_bundled, icon=":material/science:")
-    if not record_folder.is_private():
-        st.caption("This app can be reached from other machines, so it opens only folders under its runs root.")
+    if not access.is_private():
+        st.caption("From here the app opens only folders under its runs root, such as `demo/records/test`.")
     return text, val_text
 
 

@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Sequence
 
 import streamlit as st
-from dmpo_explore_app import messages
+from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import job_cards, learning_curves, training_form, training_plan
-from dmpo_explore_app.services import models, record_folder
+from dmpo_explore_app.services import models
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state import jobs as state
 from dmpo_explore_app.state import training as form_state
@@ -56,7 +56,7 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
 def form(names: Sequence[str]) -> None:
     """The form of a new training, or the command where other machines can reach this app."""
     st.header("Train your own", anchor=False)
-    if not record_folder.is_private():
+    if not access.is_private():
         st.info(
             "This app can be reached from other machines, so trainings are started on its own machine: "
             "`dmpo-explore train --data fashion-mnist --train-size 1000 --epochs 3 --name mine --record`.",

@@ -5,6 +5,9 @@ Out: plain JSON values and lines. Nothing is downloaded. Only `diagnose` loads t
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -87,6 +90,18 @@ def app_file() -> Path:
     raise FileNotFoundError(f"no main.py in {' or '.join(map(str, folders))}; install dmpo-explore again")
 
 
+def server_file() -> Path:
+    """The app's server.py, which Streamlit starts; raises as `app_file`."""
+    return app_file().with_name("server.py")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _installed(package: str) -> str:
     try:
         return version(package)
@@ -117,16 +132,38 @@ def runs(as_json: Json = False) -> None:
 def app_command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: Streamlit's, 8501.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine only.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name that browsers may use, e.g. a proxy's; may be repeated."),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
-    """Start the app."""
+    """Start the app.
+
+    By default only browsers on this machine reach it. With --host or --allow-host nobody may start trainings or open
+    folders in it; see SECURITY.md for a proxy with a login.
+    """
     options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
     options += [f"--server.port={port}"] if port else []
+    if allow_host:
+        options += [f"--server.allowedHosts={name}" for name in ("localhost", "127.0.0.1", "::1", *allow_host)]
+    elif host and not _is_loopback(host):
+        options += ["--server.allowedHosts=*"]
+    raise typer.Exit(_run_app([sys.executable, "-m", "streamlit", "run", str(server_file()), *options]))
+
+
+def _run_app(command: list[str]) -> int:
+    """Run the server until it ends, and return its exit status; Ctrl-C and signals that end this process end it."""
+    # In a process group of its own: Ctrl-C in a terminal reaches only this process, which ends the server quietly.
+    process = subprocess.Popen(command, process_group=0) if os.name == "posix" else subprocess.Popen(command)
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
+    before = {kind: signal.signal(kind, lambda number, frame: process.terminate()) for kind in kinds}
     try:
-        status = subprocess.call([sys.executable, "-m", "streamlit", "run", str(app_file()), *options])
-    except KeyboardInterrupt:  # the usual way to stop it
-        status = 0
-    raise typer.Exit(status)
+        status = process.wait()
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    return 0 if status == -signal.SIGTERM else status
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from listening import listen
 from made_up import HOSTILE, save_run
 from serving import serving
 from visiting import WATCH, Server, Visit
@@ -31,8 +32,9 @@ def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _native(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit's own widgets for tests without a browser, where the components are inert."""
+    """Streamlit's own widgets for tests without a browser, where the components are inert; and only this machine."""
     monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
+    listen(monkeypatch)
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from calls import call, fails
@@ -98,13 +101,56 @@ def test_doctor(runs: Path) -> None:
     assert "device: " in text and "data digits: 1,295 training images" in text
 
 
-def test_app_starts_streamlit_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ([], ["--server.headless=false", "--server.address=localhost"]),
+        (
+            ["--no-browser", "--port", 8600],
+            ["--server.headless=true", "--server.address=localhost", "--server.port=8600"],
+        ),
+        (["--host", "::1"], ["--server.headless=false", "--server.address=::1"]),
+        (["--host", "0.0.0.0"], ["--server.headless=false", "--server.address=0.0.0.0", "--server.allowedHosts=*"]),
+        (
+            ["--allow-host", "app.example.org"],
+            ["--server.headless=false", "--server.address=localhost"]
+            + [f"--server.allowedHosts={name}" for name in ("localhost", "127.0.0.1", "::1", "app.example.org")],
+        ),
+    ],
+)
+def test_app_starts_the_server(arguments: list[object], options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "call", lambda command: calls.append(command) or 0)
-    call("app", "--port", 8600, "--host", "0.0.0.0", "--no-browser")
+    monkeypatch.setattr(doctor, "_run_app", lambda command: calls.append(command) or 0)
+    call("app", *arguments)
     (command,) = calls
-    assert command[:4] == [sys.executable, "-m", "streamlit", "run"] and Path(command[4]).name == "main.py"
-    assert Path(command[4]).is_file()
-    assert set(command[5:]) == {"--server.headless=true", "--server.address=0.0.0.0", "--server.port=8600"}
+    assert command[:4] == [sys.executable, "-m", "streamlit", "run"] and Path(command[4]).name == "server.py"
+    assert Path(command[4]).is_file() and command[5:] == options
+
+
+def test_app_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.cli.doctor.find_spec", lambda name: None)
     assert 'pip install "dmpo-explore[app]"' in fails("app")
+
+
+STARTER = """
+import sys
+from dmpo_explore.cli.doctor import _run_app
+sys.exit(_run_app([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "kind",
+    [signal.SIGTERM, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (signal.SIGINT, signal.SIGHUP))],
+)
+def test_a_signal_ends_the_server_too(kind: signal.Signals) -> None:
+    """In a process of its own, which the signal is sent to; the server is one that would sleep for a minute."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout and process.stdout.readline() == "up\n"
+    (server,) = psutil.Process(process.pid).children()
+    process.send_signal(kind)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 0 and rest == "" and not server.is_running()

@@ -24,7 +24,7 @@ def serving(runs_root: Path, log: Path) -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/server.py", *options, "--server.fileWatcherType=none"]
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.state import panels
+from listening import listen
 from made_up import HOSTILE, MAIN, save_run
 from playwright.sync_api import expect
 from programs import printed
@@ -24,12 +25,6 @@ import dmpo_explore as dx
 from dmpo_explore.records.validation import FILES, problems
 
 PAGE = MAIN.parent / "views" / "own_scores.py"
-
-
-@pytest.fixture(autouse=True)
-def on_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `.streamlit/config.toml` has it; AppTest does not read that."""
-    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
 
 
 @pytest.fixture
@@ -239,29 +234,58 @@ def test_the_bundled_record_is_one_press_away() -> None:
     assert cards(app) == expected(dx.load_run("demo").record("test"), policy)
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "", None, "::", "192.168.0.7", "example.org"])
 def test_open_to_others_only_the_runs_root_is_read(
-    folders: tuple[Path, Path], runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": address}[name])
-    assert not record_folder.is_private()
+    root = tmp_path / "root"
+    save_run(root, "four", images=120)
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
+    (root / "link").symlink_to(folders[0])
+    listen(monkeypatch, "0.0.0.0", "*")
     app = opened(folders[0])
     assert "can be reached from other machines" in texts(app) and not app.metric
-    assert len(opened(runs / "four/records/test").metric) == 4
-    for way in (f"{runs}/../{runs.name}/../mine", f"{runs}/four/../../../mine/test"):
-        with pytest.raises(ValueError, match="cannot be opened"):
-            record_folder.find(way)
-    save_run(tmp_path / "root", "four", images=40)
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "root"))
-    (tmp_path / "root" / "link").symlink_to(folders[0])
-    with pytest.raises(ValueError, match="cannot be opened"):
-        record_folder.find(str(tmp_path / "root" / "link"))
+    app = opened(Path("four/records/test"))
+    assert len(app.metric) == 4
+    (code,) = [e.value for e in app.code if "ExitRecord.load" in e.value]
+    assert "dx.ExitRecord.load(dx.runs.runs_root() / 'four/records/test')" in code and str(root) not in code
+    press = next(button for button in app.button if "bundled" in button.label)
+    app = checked(press.click().run())
+    assert len(app.metric) == 4 and app.text_input(key="own_folder").value == "demo/records/test"
+    (root / "broken").mkdir()
+    app = opened(Path("broken"))
+    assert "no file meta.json" in texts(app) and str(tmp_path) not in texts(app)
 
 
-@pytest.mark.parametrize("address", ["localhost", "127.0.0.1", "127.0.1.1", "::1"])
-def test_on_this_machine_every_folder_may_be_read(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": address}[name])
-    assert record_folder.is_private()
+@pytest.mark.parametrize(
+    "way",
+    [
+        "{root}/four",
+        "link",
+        "../mine/test",
+        "four/../../mine/test",
+        "~root/x",
+        "..",
+        "/etc",
+        "C:/Users",
+        "none",
+        "a\0b",
+    ],
+)
+def test_what_others_type_is_refused_before_it_is_looked_up(
+    way: str, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    (root / "four").mkdir(parents=True)
+    (root / "link").symlink_to(folders[0])
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
+    listen(monkeypatch, "0.0.0.0", "*")
+    text = way.format(root=root)
+    with pytest.raises(ValueError, match="cannot be opened") as error:
+        record_folder.find(text)
+    assert str(error.value).replace(repr(text), "") == (
+        " cannot be opened: this app can be reached from other machines, so it opens only folders under its runs root, "
+        "named as RUN/records/SPLIT"
+    )
 
 
 # -- in the browser --

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import visiting
 from background import SLEEPS, become, wait
+from dmpo_explore_app import access
 from dmpo_explore_app.components import training_form
-from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.state import training as form_state
+from listening import listen
 from made_up import HOSTILE, MAIN, save_run
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
@@ -26,12 +27,6 @@ from dmpo_explore.runs.store import load_run
 
 VIEW = MAIN.parent / "views" / "training.py"
 HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
-
-
-@pytest.fixture(autouse=True)
-def on_localhost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `.streamlit/config.toml` has it; AppTest does not read that."""
-    monkeypatch.setattr(record_folder.st, "get_option", lambda name: {"server.address": "localhost"}[name])
 
 
 @pytest.fixture
@@ -200,7 +195,7 @@ def test_others_may_look_but_not_start_or_stop(
     root: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
 ) -> None:
     jobs.start(tiny_config(), "mine")
-    monkeypatch.setattr(record_folder.st, "get_option", lambda name: address)
+    listen(monkeypatch, address)
     app = opened()
     assert "can be reached from other machines" in texts(app) and "mine" in texts(app) and app.get("plotly_chart")
     assert not app.button and app.expander[0].label != "Log"
@@ -275,6 +270,6 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     wait(lambda: not jobs.job_status(job).active)
     app = opened()
     assert HOSTILE in texts(app) and "<img" not in "".join(e.value for e in app.error).replace(r"\<", "")
-    monkeypatch.setattr(record_folder, "is_private", lambda: False)  # others read it: it may name folders
+    monkeypatch.setattr(access, "is_private", lambda: False)  # others read it: it may name folders
     app = checked(app.run())
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
