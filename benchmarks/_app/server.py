@@ -56,7 +56,7 @@ def serve(runs: Path | None = None, wait: bool = True) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as empty:
         environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs or empty)}
         options = ["--server.headless=true", f"--server.port={port}", "--server.fileWatcherType=none"]
-        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py"), *options]
+        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "server.py"), *options]
         started = time.perf_counter()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         server = Server(process, f"http://localhost:{port}/", started)

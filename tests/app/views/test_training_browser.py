@@ -34,7 +34,7 @@ def trainer(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         port = free.getsockname()[1]
     log, root = tmp_path / "log.txt", tmp_path / "runs"
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", *options, "--server.fileWatcherType=none"]
+    command = [sys.executable, "-m", "streamlit", "run", "app/server.py", *options, "--server.fileWatcherType=none"]
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root), "DMPO_EXPLORE_SLIDER": "live", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
