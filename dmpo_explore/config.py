@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .utils.abbreviate import short
 from .utils.options import Option, check_options, option, options_of, read_options
 
 MOST_SEED = 2**32 - 1
@@ -116,9 +117,11 @@ class ModelConfig:
         if isinstance(self.exits, int):
             return
         if not self.exits or any(b <= a for a, b in zip(self.exits, self.exits[1:], strict=False)):
-            raise ValueError(f"exits={list(self.exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
+            raise ValueError(
+                f"exits={short(list(self.exits))} must be rising block numbers without repeats, e.g. 3,6,9,12"
+            )
         if self.exits[0] < 1:
-            raise ValueError(f"exits={list(self.exits)}: blocks are counted from 1")
+            raise ValueError(f"exits={short(list(self.exits))}: blocks are counted from 1")
 
 
 @dataclass(frozen=True)

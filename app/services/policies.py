@@ -36,7 +36,7 @@ class OperatingPoint(NamedTuple):
         return _outcome(records.stamp(self.run, self.split), policy, policy.to_dict() | {"fitted": None})
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=32, show_spinner=False)
 def _outcome(stamp: Stamp, _policy: dx.Policy, key: dict[str, object]) -> dx.Outcome:
     del key
     record = records.record_at(stamp)

@@ -1,6 +1,6 @@
 """Exit records, each read once and kept: the records of runs, and what is derived from them without a policy.
 
-In: a run and a split. Out: `dx.ExitRecord`s, memory-mapped, and their fingerprints. Every entry is keyed by the state
+In: a run and a split. Out: `dx.ExitRecord`s and their fingerprints. Every entry is keyed by the state
 of the file meta.json: a record that is written anew is read anew, a missing one raises FileNotFoundError.
 """
 
@@ -26,11 +26,11 @@ def stamp(run: dx.Run, split: str) -> Stamp:
 
 
 def record(run: dx.Run, split: str) -> dx.ExitRecord:
-    """The record, validated and memory-mapped; raises as `Run.record`."""
+    """The record, validated; raises as `Run.record`."""
     return record_at(stamp(run, split))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=32, show_spinner=False)
 def record_at(stamp: Stamp) -> dx.ExitRecord:
     """The record of a stamp."""
     path, split, *_ = stamp

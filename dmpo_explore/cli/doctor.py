@@ -12,6 +12,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from os.path import lexists
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from ..data.images import DATASETS, load_images
 from ..pretrained.sources import SOURCES
 from ..pretrained.weights import cached_weights
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
+from ..utils.abbreviate import one_line
 from ..utils.extras import missing_extra
 from ..utils.files import cache_dir
 from .output import print_result
@@ -35,9 +37,9 @@ def run_facts(name: str) -> dict[str, Any]:
     try:
         run = load_run(name)
         config, records = run.config, run.splits()
-        epochs = len(run.history()) if (run.path / "history.csv").exists() else 0
+        epochs = len(run.history()) if lexists(run.path / "history.csv") else 0
     except (ValueError, OSError) as error:
-        return {"run": name, "error": str(error), "facts": f"broken: {error}"}
+        return {"run": name, "error": one_line(error), "facts": f"broken: {one_line(error)}"}
     model, planned = config.model, config.training.epochs
     bundled = run.path.parent == BUNDLED_RUNS.resolve()
     parts = [config.data.name, model.backbone, f"{model.bypass} + {model.predictor}", f"epoch {epochs}/{planned}"]
@@ -53,7 +55,7 @@ def run_facts(name: str) -> dict[str, Any]:
         "epochs": epochs,
         "epochs_planned": planned,
         "records": records,
-        "facts": ", ".join(parts),
+        "facts": one_line(", ".join(parts)),
     }
 
 

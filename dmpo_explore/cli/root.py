@@ -15,9 +15,11 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from ..utils.abbreviate import one_line
 from .options import TARGET_PANEL
 from .output import say
 
+LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 COMMANDS = ("fetch", "train", "record", "evaluate", "predict", "export", "search", "policies", "runs", "app", "doctor")
 
 
@@ -35,10 +37,10 @@ class _Group(TyperGroup):
                 return super().invoke(ctx)
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
-        except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError) as error:
+        except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
-            say(f"error: {' '.join(str(error).split())}")
+            say(f"error: {one_line(error, LONGEST_ERROR) or type(error).__name__}")
             raise typer.Exit(1) from None
 
 

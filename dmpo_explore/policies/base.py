@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..records.record import ExitRecord
+from ..utils.abbreviate import short
 from ..utils.files import write_json
 from ..utils.typing import Array, Ints
 from .candidates import Candidates, count_answers
@@ -279,7 +280,7 @@ class Policy:
 def _positive(temperature: Any) -> float:
     number = isinstance(temperature, int | float | np.floating) and not isinstance(temperature, bool)
     if not number or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature {temperature!r} must be a positive number")
+        raise ValueError(f"temperature {short(temperature)} must be a positive number")
     return float(temperature)
 
 

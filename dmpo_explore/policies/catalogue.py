@@ -7,12 +7,12 @@ threshold: make them with `fit_policy` on val and apply the policy that you get 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..records.record import ExitRecord
+from ..utils.abbreviate import short
 from ..utils.files import read_json, write_json
 from ..utils.registry import lookup, unknown
 from .base import Policy
@@ -35,6 +35,7 @@ POLICIES: dict[str, type[Policy]] = {
         OraclePolicy,
     )
 }
+MOST_NUMBER = 1e300  # of a temperature or a learned weight
 _KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned")
 
 
@@ -57,7 +58,10 @@ def policy_from_dict(values: Any, where: str = "policy") -> Policy:
     if not _numbers(temperatures) or not isinstance(learned, list) or not all(map(_numbers, learned)):
         raise ValueError(f"{where}: temperatures must be a list of numbers, learned a list of such lists")
     rows = tuple(tuple(row) for row in learned)
-    return lookup(POLICIES, name, "policy")(tuple(thresholds), fitted, tuple(temperatures), rows)
+    try:
+        return lookup(POLICIES, name, "policy")(tuple(thresholds), fitted, tuple(temperatures), rows)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -99,12 +103,12 @@ def read_policies(path: str | Path) -> dict[str, Policy]:
     values = read_json(Path(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, not {type(values).__name__}")
-    return {name: policy_from_dict(value, f"{path}: {name!r}") for name, value in values.items()}
+    return {name: policy_from_dict(value, f"{path}: {short(name)}") for name, value in values.items()}
 
 
 def _numbers(values: Any) -> bool:
     plain = isinstance(values, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return plain and all(math.isfinite(v) for v in values)
+    return plain and all(abs(v) <= MOST_NUMBER for v in values)
 
 
 def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...] = ()) -> Policy:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from ..records.record import ExitRecord
+from ..utils.abbreviate import short
 from ..utils.typing import Bools
 from .base import Policy, State
 from .ranking import floor_shares, share_thresholds
@@ -153,7 +154,7 @@ class BudgetedPolicy(Policy):
     def _clean(self, threshold: Any) -> float:
         number = isinstance(threshold, int | float | np.floating) and not isinstance(threshold, bool)
         if not number or not 0 <= threshold <= 1:
-            raise ValueError(f"threshold={threshold!r} of policy 'budgeted' must be a share from 0 to 1")
+            raise ValueError(f"threshold={short(threshold)} of policy 'budgeted' must be a share from 0 to 1")
         return float(str(np.float32(threshold)))
 
     def level(self, exit: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..records.record import ExitRecord
+from ..utils.abbreviate import short
 from ..utils.typing import Ints
 from .base import Policy
 from .candidates import Candidates, count_reached
@@ -43,7 +44,7 @@ class ScorePolicy(Policy):
         low, high = sorted((self.threshold_all, self.threshold_none))
         if not number or not low <= threshold <= high:
             raise ValueError(
-                f"threshold={threshold!r} of policy {self.name!r} must be a number from {low:g} to {high:g}"
+                f"threshold={short(threshold)} of policy {self.name!r} must be a number from {low:g} to {high:g}"
             )
         return float(str(np.float32(threshold)))
 
@@ -87,7 +88,9 @@ class CountPolicy(Policy):
         number = isinstance(threshold, int | float | np.integer) and not isinstance(threshold, bool)
         if not number or not self.threshold_all <= threshold <= self.threshold_none or int(threshold) != threshold:
             least = int(self.threshold_all)
-            raise ValueError(f"threshold={threshold!r} of policy {self.name!r} must be a whole number from {least}")
+            raise ValueError(
+                f"threshold={short(threshold)} of policy {self.name!r} must be a whole number from {least}"
+            )
         return int(threshold)
 
     @classmethod

@@ -1,8 +1,9 @@
 """Exit record: predictions and scores of every image of a split at every exit, as a folder of arrays.
 
 In: a folder ``records/<split>/`` with meta.json, labels.npy, scores/{prediction,confidence,entropy,margin}.npy and, if
-present, indices.npy and logits.npy. Out: memory-mapped arrays. Nothing is ever unpickled. A folder without logits and
-indices is a complete record, so that scores of any other model can be recorded too. meta.json has a ``format_version``.
+present, indices.npy and logits.npy. Out: read-only arrays, the large ones memory-mapped. Nothing is ever unpickled. A
+folder without logits and indices is a complete record, so that scores of any other model can be recorded too.
+meta.json has a ``format_version``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.registry import unknown
 from ..utils.typing import Array
 from . import validation
-from .validation import FORMAT_VERSION, META_FIELDS, SCORE_TYPES, array_problems, meta_problems, open_array
+from .arrays import open_array
+from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
+TRIES = 10  # readings of a folder that is replaced meanwhile
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +165,12 @@ class ExitRecord:
 
     @classmethod
     def load(cls, path: str | Path) -> ExitRecord:
-        """The record in folder ``path``, memory-mapped and checked; the values of logits are checked on use.
+        """The record in folder ``path``, checked; large arrays are memory-mapped, logits are checked on use.
+
+        The files of a record that is replaced meanwhile are never mixed: it is the old one or the new one.
 
         Raises:
-            FileNotFoundError: no such folder, or a file is missing from it (named).
+            FileNotFoundError: no such folder, or a file is missing from it (named). OSError: a file cannot be read.
             ValueError: another ``format_version``, or a bad file, named: foreign, truncated, pickled, wrong type or
                 shape, NaN or impossible scores, labels or predictions outside the classes, FLOPs that do not rise.
 
@@ -175,16 +181,17 @@ class ExitRecord:
             10000
         """
         path = Path(path)
-        if not path.is_dir():
-            raise FileNotFoundError(f"no record folder {path}")
-        values = read_json(path / "meta.json")
-        indices = open_array(path / "indices.npy") if (path / "indices.npy").exists() else None
-        meta = RecordMeta.from_dict(values, str(path / "meta.json"), indices)
-        arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
-        logits = open_array(path / "logits.npy") if (path / "logits.npy").exists() else None
-        record = cls(labels=open_array(path / "labels.npy"), **arrays, logits=logits, meta=meta)
-        check_record(record, path, read_logits=False)
-        return record
+        for _ in range(TRIES):
+            before = _state(path)
+            try:
+                record = _load(path)
+            except (OSError, ValueError):
+                if _state(path) == before:
+                    raise
+            else:
+                if _state(path) == before:
+                    return record
+        raise OSError(f"{path} was replaced {TRIES} times while it was read; read it again when that is done")
 
     @staticmethod
     def problems(path: str | Path) -> list[str]:
@@ -211,6 +218,28 @@ def write_facts(folder: Path, meta: RecordMeta) -> None:
     if meta.indices is not None:
         np.save(folder / "indices.npy", meta.indices, allow_pickle=False)
     write_json(folder / "meta.json", meta.to_dict())
+
+
+def _load(path: Path) -> ExitRecord:
+    if not path.is_dir():
+        raise FileNotFoundError(validation.no_folder(path))
+    values = read_json(path / "meta.json")
+    optional = {file: open_array(path / file) if lexists(path / file) else None for file in OPTIONAL}
+    meta = RecordMeta.from_dict(values, str(path / "meta.json"), optional["indices.npy"])
+    arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
+    labels = open_array(path / "labels.npy")
+    record = ExitRecord(labels=labels, **arrays, logits=optional["logits.npy"], meta=meta)
+    check_record(record, path, read_logits=False)
+    return record
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Which folder stands at ``path`` and which meta.json in it; None without them."""
+    try:
+        folder, meta = path.stat(), (path / "meta.json").stat()
+    except OSError:
+        return None
+    return folder.st_dev, folder.st_ino, meta.st_ino, meta.st_mtime_ns
 
 
 def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:

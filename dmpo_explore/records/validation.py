@@ -2,8 +2,8 @@
 
 In: the values of meta.json and the arrays of a record, or a folder. Out: problems, each a built-in exception whose
 message names the file, the bad value and the valid ones. `ExitRecord.load` raises the first, `problems` lists all.
-Logits, by far the largest part, are read only when a record is written, when all problems are listed, and where they
-are used. Nothing is ever unpickled.
+The values of logits, by far the largest part, are checked only when a record is written, when all problems are listed,
+and where they are used. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..utils.abbreviate import LONGEST, is_text, one_line, short
 from ..utils.files import read_json
 from ..utils.typing import Array
+from .arrays import open_array
 
 FORMAT_VERSION = 1
 SCORE_TYPES: dict[str, Any] = {
@@ -28,7 +31,9 @@ SCORE_TYPES: dict[str, Any] = {
 }
 FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind for name, kind in SCORE_TYPES.items()}
 OPTIONAL: dict[str, Any] = {"logits.npy": np.float16, "indices.npy": np.int64}
-PIECE = 2**23  # logits that are checked together: 16 MiB
+PIECE = 2**23  # values that are checked together
+MOST_IMAGES, MOST_EXITS, MOST_CLASSES, MOST_TEXT = 10**8, 1000, 10**5, 1000  # of a record; characters of a text
+MOST_BLOCK, MOST_INDEX, LEAST_FLOPS, MOST_FLOPS = 10**6, 2**53, 1e-30, 1e30
 SLACK = 1e-4  # how far rounding may push a score out of its range
 
 
@@ -36,7 +41,7 @@ def problems(path: str | Path) -> list[str]:
     """Every reason why folder ``path`` is not a valid record, as sentences; empty if it is one."""
     path, found = Path(path), list[str]()
     if not path.is_dir():
-        return [f"no record folder {path}"]
+        return [no_folder(path)]
     n_classes = n_exits = None
     try:
         values = read_json(path / "meta.json")
@@ -49,21 +54,16 @@ def problems(path: str | Path) -> list[str]:
     arrays = {}
     for file in (*FILES, *OPTIONAL):
         try:
-            if file in FILES or (path / file).exists():
+            if file in FILES or lexists(path / file):
                 arrays[file] = open_array(path / file)
         except (OSError, ValueError) as error:
             found.append(str(error))
     return found + [str(error) for error in array_problems(arrays, n_classes, n_exits, path, read_logits=True)]
 
 
-def open_array(path: Path) -> Array:
-    """The array in a .npy file, memory-mapped; FileNotFoundError or ValueError naming the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing: no file {path}")
-    try:  # open_memmap reads .npy only and refuses objects, so nothing can be unpickled
-        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except (ValueError, EOFError, OSError, OverflowError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable .npy array (truncated, pickled or foreign): {error}") from None
+def no_folder(path: Path) -> str:
+    """The error text where a record folder is not there, or is a file."""
+    return f"{path} is a file, not a record folder" if path.is_file() else f"no record folder {path}"
 
 
 def array_problems(
@@ -100,16 +100,20 @@ def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path:
     fits = array.ndim == axes and all(w in (None, n) for n, w in zip(array.shape, wanted, strict=True))
     if not fits:
         shown = str(tuple("any" if size is None else size for size in wanted)).replace("'any'", "any")
-        yield ValueError(f"{path}: shape {array.shape} must be {shown} (images, exits, classes)")
+        yield ValueError(f"{path}: shape {short(array.shape)} must be {shown} (images, exits, classes)")
+    elif len(array) > MOST_IMAGES:
+        yield ValueError(f"{path}: {len(array):,} images are more than the {MOST_IMAGES:,} that a record may have")
     kind = np.dtype((FILES | OPTIONAL)[file])
     if array.dtype != kind:
-        yield ValueError(f"{path}: type {array.dtype} must be {kind.name}")
+        yield ValueError(f"{path}: type {one_line(array.dtype, LONGEST)} must be {kind.name}")
 
 
 def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None:
     name = Path(file).stem
     if name in ("labels", "prediction") and n_classes:
         return 0, n_classes - 1, f"one of the {n_classes} classes, 0 to {n_classes - 1}"
+    if name == "indices":
+        return 0, MOST_INDEX, "a position in the data, from 0"
     if name in ("confidence", "margin", "entropy"):
         high = 1.0 if name != "entropy" else math.log(n_classes) if n_classes else math.inf
         return -SLACK, high + SLACK, f"a {name} from 0 to {high:.4g}"
@@ -117,18 +121,28 @@ def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None
 
 
 def _range_problems(array: Array, low: float, high: float, text: str, path: Path) -> Iterator[ValueError]:
-    bad = ~((array >= low) & (array <= high))  # NaN is bad too
-    if bad.any():
-        where = tuple(int(axis[0]) for axis in np.nonzero(bad))
-        more = f" ({bad.sum():,} such values)" if bad.sum() > 1 else ""
-        yield ValueError(f"{path}: {array[where]} at image {where[0]} (counted from 0) must be {text}{more}")
+    count, first = 0, None
+    for start, part in _pieces(array):
+        bad = ~((part >= low) & (part <= high))  # NaN is bad too
+        count += int(bad.sum())
+        if first is None and bad.any():
+            where = tuple(int(axis[0]) for axis in np.nonzero(bad))
+            first = f"{part[where]} at image {start + where[0]} (counted from 0) must be {text}"
+    if count:
+        yield ValueError(f"{path}: {first}" + (f" ({count:,} such values)" if count > 1 else ""))
+
+
+def _pieces(array: Array) -> Iterator[tuple[int, Array]]:
+    """First row and rows of pieces of at most `PIECE` values, as an array may be large."""
+    rows = max(1, PIECE // max(1, array[0].size))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]
 
 
 def logits_problems(logits: Array, where: object) -> Iterator[ValueError]:
     """The first image with NaN or infinite logits (B, K, C), searched in pieces, as they may be large."""
-    piece = max(1, PIECE // max(1, logits[0].size))
-    for start in range(0, len(logits), piece):
-        bad = ~np.isfinite(logits[start : start + piece]).all(axis=(1, 2))
+    for start, part in _pieces(logits):
+        bad = ~np.isfinite(part).all(axis=(1, 2))
         if bad.any():
             image = start + int(np.argmax(bad))
             yield ValueError(f"{where}: NaN or infinite logits at image {image} (counted from 0)")
@@ -154,21 +168,16 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
         yield ValueError(f"{where} must hold a JSON object, not {type(values).__name__}")
         return
     if values.get("format_version") != FORMAT_VERSION:
-        version = _short(values.get("format_version"))
+        version = short(values.get("format_version"))
         yield ValueError(f"{where}: format_version={version}; this program reads version {FORMAT_VERSION}")
     for name, (kind, required) in META_FIELDS.items():
         if name not in values and required:
             yield ValueError(f"{where}: {name!r} is missing; it must be {kind.text}")
         if name in values and not kind.fits(values[name]):
-            yield ValueError(f"{where}: {name}={_short(values[name])} must be {kind.text}")
+            yield ValueError(f"{where}: {name}={short(values[name])} must be {kind.text}")
     flops, exits = values.get("flops"), values.get("exits")
     if isinstance(flops, list) and isinstance(exits, list) and len(flops) != len(exits):
         yield ValueError(f"{where}: {len(flops)} flops for {len(exits)} exits")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 class Kind(NamedTuple):
@@ -178,36 +187,40 @@ class Kind(NamedTuple):
     fits: Callable[[Any], bool]
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+def _number(value: Any) -> bool:
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return plain and LEAST_FLOPS <= value <= MOST_FLOPS
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
-def _rising(value: object, each: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(map(each, value))
-        and all(b > a for a, b in itertools.pairwise(value))
-    )
+def _text(value: object) -> bool:
+    return isinstance(value, str) and is_text(value, MOST_TEXT)
 
 
-_TEXT = Kind("text", lambda v: isinstance(v, str))
+def _list(value: object, each: Callable[[Any], bool], most: int) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= most and all(map(each, value))
+
+
+def _rising(value: Any, each: Callable[[Any], bool]) -> bool:
+    return _list(value, each, MOST_EXITS) and all(float(b) > float(a) for a, b in itertools.pairwise(value))
+
+
+_TEXT = Kind("text", _text)
 META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it must be there
     "data": (_TEXT, True),
     "split": (_TEXT, True),
-    "class_names": (
-        Kind("a list of one text per class", lambda v: isinstance(v, list) and bool(v) and all(map(_TEXT.fits, v))),
+    "class_names": (Kind("a list of one text per class", lambda v: _list(v, _text, MOST_CLASSES)), True),
+    "exits": (
+        Kind("a rising list of block numbers, counted from 1", lambda v: _rising(v, lambda b: _whole(b, MOST_BLOCK))),
         True,
     ),
-    "exits": (Kind("a rising list of block numbers, counted from 1", lambda v: _rising(v, _whole)), True),
     "flops": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), True),
     "reference_flops": (Kind("a positive number", _number), True),
     "flops_convention": (_TEXT, False),
     "model": (_TEXT, False),
-    "image_size": (Kind("a whole number of pixels or null", lambda v: v is None or _whole(v)), False),
+    "image_size": (Kind("a whole number of pixels or null", lambda v: v is None or _whole(v, MOST_BLOCK)), False),
     "created": (_TEXT, False),
 }

@@ -26,8 +26,9 @@ from filelock import FileLock, Timeout
 
 from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.typing import Array
+from .arrays import open_array
 from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
-from .validation import FILES, OPTIONAL, open_array
+from .validation import FILES, OPTIONAL
 
 STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 WRITTEN = 1 << 32  # flag of a written batch in batches.bin, above its 32 bits of checksum

@@ -7,9 +7,9 @@ history.csv, policies.json, card.md, records/<split>/, weights.safetensors. Only
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,10 @@ from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
 from ..utils.files import read_json
+from ..utils.reading import read_text
 from ..utils.typing import Bools, Ints
-from .weights_file import WEIGHTS, read_weights_meta
+from .history import read_history
+from .weights_file import WEIGHTS, read_class_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +76,7 @@ class Run:
         return sorted(meta.parent.name for meta in self.path.glob("records/[!.]*/meta.json"))
 
     def record(self, split: str) -> ExitRecord:
-        """The `ExitRecord` of ``split``, memory-mapped; imports no torch.
+        """The `ExitRecord` of ``split``; imports no torch.
 
         Raises:
             ValueError: there is none; or as `ExitRecord.load`.
@@ -104,18 +106,10 @@ class Run:
             >>> float(dx.load_run("demo").history()["accuracy_6"].max()) > 0.9
             True
         """
-        import pandas as pd
-
         path = self.path / "history.csv"
-        if not path.is_file():
+        if not lexists(path):
             raise FileNotFoundError(f"run {self.name!r} has no epoch yet: no file {path}")
-        try:
-            table = pd.read_csv(path)
-        except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
-            raise ValueError(f"{path} is not a table of epochs: {error}") from None
-        if "epoch" not in table:
-            raise ValueError(f"{path} is not a table of epochs: it has no column 'epoch'")
-        return table
+        return read_history(path)
 
     def policies(self) -> dict[str, Policy]:
         """The fitted policies of policies.json by name; an empty dict if there are none.
@@ -126,7 +120,7 @@ class Run:
             ['confidence-30%', 'confidence-50%', 'confidence-70%']
         """
         path = self.path / "policies.json"
-        return read_policies(path) if path.exists() else {}
+        return read_policies(path) if lexists(path) else {}
 
     def card(self) -> str:
         """The model card in Markdown; empty if there is none.
@@ -137,7 +131,7 @@ class Run:
             '# demo'
         """
         path = self.path / "card.md"
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return read_text(path) if lexists(path) else ""
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -148,8 +142,8 @@ class Run:
             >>> dx.load_run("demo").class_names[:2]
             ('T-shirt/top', 'Trouser')
         """
-        if (self.path / WEIGHTS).is_file() and (names := read_weights_meta(self.path).get("class_names")):
-            return tuple(json.loads(names))
+        if lexists(self.path / WEIGHTS) and (names := read_class_names(self.path)):
+            return names
         if self.splits():
             return self.record(self.splits()[0]).meta.class_names
         return self._load_images("train").class_names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from os.path import lexists
 from pathlib import Path
 
 from ..utils.registry import unknown
@@ -30,7 +31,7 @@ def load_run(name_or_path: str | Path) -> Run:
     is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
     roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
     for folder in (root / name_or_path for root in roots):
-        if (folder / "config.json").is_file():
+        if lexists(folder / "config.json"):
             run = Run(folder.resolve())
             _ = run.config
             return run
@@ -47,7 +48,8 @@ def list_runs() -> list[str]:
         >>> "demo" in dx.list_runs()
         True
     """
-    found = ((root, path.parent) for root in (runs_root(), BUNDLED_RUNS) for path in root.glob("*/config.json"))
+    folders = ((root, folder) for root in (runs_root(), BUNDLED_RUNS) for folder in root.glob("*"))
+    found = ((root, folder) for root, folder in folders if lexists(folder / "config.json"))
     inside = (folder.name for root, folder in found if folder.resolve().is_relative_to(root.resolve()))
     return sorted({name for name in inside if RUN_NAME.fullmatch(name)})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from os.path import lexists
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,8 +11,11 @@ from safetensors import SafetensorError, safe_open
 from ..config import ModelConfig
 from ..pretrained.sources import SOURCES
 from ..pretrained.weights import find_weights
+from ..utils.abbreviate import is_text, one_line, short
+from ..utils.reading import check_regular, named
 
 WEIGHTS = "weights.safetensors"
+MOST_NAME = 1000  # characters of a class's name
 
 
 def read_weights_meta(path: Path) -> dict[str, str]:
@@ -25,13 +30,38 @@ def read_weights_meta(path: Path) -> dict[str, str]:
         'vit_small_patch14_dinov2'
     """
     file = path / WEIGHTS
-    if not file.is_file():
+    if not lexists(file):
         raise FileNotFoundError(f"run {path.name!r} has no weights yet: no file {file}; train it (--resume goes on)")
+    check_regular(file)
     try:
         with safe_open(file, framework="numpy") as stream:
             return dict(stream.metadata() or {})
+    except OSError as error:
+        raise named(error, file) from None
     except SafetensorError as error:
-        raise ValueError(f"{file} is not a readable safetensors file (truncated or foreign): {error}") from None
+        raise ValueError(
+            f"{file} is not a readable safetensors file (truncated or foreign): {one_line(error, 200)}"
+        ) from None
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Names of the classes in the weights' header; empty without them. Raises as `read_weights_meta`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> read_class_names(dx.load_run("demo").path)[:2]
+        ('T-shirt/top', 'Trouser')
+    """
+    text = read_weights_meta(path).get("class_names")
+    if not text:
+        return ()
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) and is_text(n, MOST_NAME) for n in names):
+        raise ValueError(f"{path / WEIGHTS}: class_names={short(text)} in its header must be a JSON list of texts")
+    return tuple(names)
 
 
 def backbone_sha256(config: ModelConfig) -> str:

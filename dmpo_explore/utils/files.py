@@ -17,6 +17,8 @@ from typing import Any
 
 import platformdirs
 
+from .reading import read_text
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -88,16 +90,18 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON; the message names the file, line and column.
+        ValueError: not JSON, too large or too deeply nested; the message names the file, line and column.
+        OSError: it cannot be read.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}") from None
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}, column {error.colno}): {error.msg}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not read: its JSON is nested too deeply") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ValueError(f"{path} is not read: {error}") from None
 
 
 def sha256(path: Path) -> str:

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
 
+from .abbreviate import is_text, short
 from .registry import unknown
 
 T = TypeVar("T")
+MOST_TEXT, MOST_ITEMS, MOST_NUMBER = 4096, 1000, 2**63 - 1  # of a value that is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Option:
             return
         above = (self.ge is None or value >= self.ge) and (self.gt is None or value > self.gt)
         below = (self.le is None or value <= self.le) and (self.lt is None or value < self.lt)
-        if not (above and below and math.isfinite(value)):
-            raise ValueError(f"{self.name}={value!r} must {self.bounds}{', or None' if self.optional else ''}")
+        if not (above and below and abs(value) < math.inf):  # compares whole numbers of any size
+            raise ValueError(f"{self.name}={short(value)} must {self.bounds}{', or None' if self.optional else ''}")
 
     def typed(self, value: Any) -> str:
         """A value as it is typed: numbers with commas between (one followed by a comma) for a list, 0 for None."""
@@ -182,14 +184,21 @@ def read_options(cls: type[T], values: Any, path: str) -> T:
 
 def _value(found: Option, value: Any, path: str) -> Any:
     if tuple in found.kinds and isinstance(value, list | tuple):
+        if len(value) > MOST_ITEMS:
+            raise ValueError(f"{path} has {len(value):,} values; at most {MOST_ITEMS:,} are allowed")
         for i, item in enumerate(value):
             if not isinstance(item, int) or isinstance(item, bool):
-                raise ValueError(f"{path}[{i}]={item!r} has the wrong type; expected int")
+                raise ValueError(f"{path}[{i}]={short(item)} has the wrong type; expected int")
         return tuple(value)
-    if float in found.kinds and isinstance(value, int) and not isinstance(value, bool):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if whole and abs(value) > MOST_NUMBER:
+        raise ValueError(f"{path}={short(value)} is too large a number")
+    if whole and float in found.kinds:
         return float(value)
     if isinstance(value, bool) != (bool in found.kinds) or not isinstance(value, found.kinds):
-        raise ValueError(f"{path}={value!r} has the wrong type; expected {found.type_name}")
+        raise ValueError(f"{path}={short(value)} has the wrong type; expected {found.type_name}")
+    if isinstance(value, str) and not is_text(value, MOST_TEXT):
+        raise ValueError(f"{path}={short(value)} must be text of at most {MOST_TEXT:,} characters")
     return value
 
 

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from .abbreviate import LONGEST, short
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,6 @@ def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
 def unknown(kind: str, name: object, valid: Iterable[str]) -> str:
     """The error text for an unknown ``name``: the nearest valid one first, then all of them."""
     names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(str(name)[:LONGEST], names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names) if names else '(none)'}"
+    return f"unknown {kind} {short(name)}.{hint} Valid: {', '.join(names) if names else '(none)'}"

@@ -1,0 +1,75 @@
+"""Array files of a record: opened by their header, read whole where they are small and memory-mapped where not.
+
+In: a .npy file. Out: a read-only array. A mapped array keeps a file descriptor until it is deleted; a small one keeps
+none, and a file that is shortened meanwhile cannot hurt. Where many are mapped, larger ones are read whole too, so that
+any number of records can be open at a time. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from ..utils.abbreviate import LONGEST, one_line, short
+from ..utils.reading import check_regular, named
+from ..utils.typing import Array
+
+WHOLE, WHOLE_OF_MANY = 2**22, 2**26  # bytes: arrays of up to 4 MiB are read whole, where many are mapped 64 MiB
+MANY = 100  # mapped arrays
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+UNREADABLE = (  # what a header can make numpy raise, which parses it as a Python literal
+    ValueError, EOFError, OverflowError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError,
+)  # fmt: skip
+
+_mapped: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()  # those that are in use
+
+
+def open_array(path: Path) -> Array:
+    """The array in a .npy file, read-only.
+
+    Raises:
+        FileNotFoundError: no such file. OSError: it cannot be read. ValueError: no .npy array, truncated, or of Python
+            objects. Each names the file.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> open_array(dx.load_run("demo").path / "records/test/labels.npy").shape
+        (10000,)
+    """
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.name} is missing: no file {path}") from None
+    try:
+        with path.open("rb") as stream:
+            return _read(stream)
+    except OSError as error:
+        raise named(error, path) from None
+    except UNREADABLE as error:
+        reason = one_line(error, 200) or type(error).__name__
+        raise ValueError(f"{path} is not a readable .npy array (truncated, pickled or foreign): {reason}") from None
+
+
+def _read(stream: BinaryIO) -> Array:
+    """The array; what its header says is compared with the size of the file before anything else is read."""
+    version = np.lib.format.read_magic(stream)
+    if version not in HEADERS:
+        raise ValueError(f"format version {version} is not read")
+    shape, fortran, kind = HEADERS[version](stream)
+    if kind.hasobject:
+        raise ValueError("it holds Python objects")
+    start, size, needed = stream.tell(), os.fstat(stream.fileno()).st_size, math.prod(shape) * kind.itemsize
+    if min(shape, default=0) < 0 or start + needed > size:
+        raise ValueError(f"shape {short(shape)} of {one_line(kind, LONGEST)} does not fit a file of {size:,} bytes")
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    if needed <= (WHOLE if len(_mapped) < MANY else WHOLE_OF_MANY):
+        return np.ndarray(shape, kind, stream.read(needed), order=order)  # read-only, as bytes are
+    mapped = np.memmap(stream, kind, "r", start, shape, order)
+    _mapped[id(mapped)] = mapped
+    return np.asarray(mapped)

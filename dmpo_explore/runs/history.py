@@ -1,0 +1,46 @@
+"""Reading of a run's history.csv: one row of numbers per epoch."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..utils.abbreviate import one_line, short
+from ..utils.reading import read_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_COLUMNS = 10_000
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """The table in history.csv: ``epoch`` in whole rising numbers, and other columns of numbers.
+
+    Raises:
+        FileNotFoundError: no such file. OSError: it cannot be read. ValueError: no such table. Each names the file.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> len(read_history(dx.load_run("demo").path / "history.csv"))
+        6
+    """
+    import pandas as pd
+
+    text = read_text(path)
+    no_table = f"{path} is not a table of epochs"
+    if text.partition("\n")[0].count(",") >= MOST_COLUMNS:
+        raise ValueError(f"{no_table}: it has more than {MOST_COLUMNS:,} columns")
+    try:
+        table = pd.read_csv(io.StringIO(text), low_memory=False)
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise ValueError(f"{no_table}: {one_line(error, 200)}") from None
+    if "epoch" not in table:
+        raise ValueError(f"{no_table}: it has no column 'epoch'")
+    if words := list(table.columns.difference(table.select_dtypes("number").columns)):
+        raise ValueError(f"{no_table}: columns that are not numbers: {short(words)}")
+    epoch = table["epoch"]
+    if not ((epoch >= 1) & (epoch % 1 == 0) & (epoch < 1e9)).all() or not (epoch.diff().iloc[1:] > 0).all():
+        raise ValueError(f"{no_table}: 'epoch' must be whole rising numbers from 1, not {short(epoch.tolist())}")
+    return table

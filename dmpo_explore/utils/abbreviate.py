@@ -1,0 +1,56 @@
+"""Short texts for messages: values abbreviated, and a message on one line."""
+
+from __future__ import annotations
+
+import reprlib
+import unicodedata
+
+LONGEST = 80  # characters of a value
+MESSAGE = 600  # characters of a message
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxlong = _REPR.maxother = LONGEST
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 20
+_REPR.maxlevel = 3
+
+
+def short(value: object) -> str:
+    """``repr(value)`` in at most 80 characters, however large or deeply nested the value is.
+
+    Example:
+        >>> short([3, 6, 9])
+        '[3, 6, 9]'
+        >>> len(short("x" * 10**6))
+        80
+    """
+    text = _REPR.repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def is_text(value: str, most: int) -> bool:
+    """Whether ``value`` has at most ``most`` characters and can be encoded (JSON may hold half a surrogate pair).
+
+    Example:
+        >>> is_text("ankle boot", 20), is_text("\\ud800", 20), is_text("x" * 21, 20)
+        (True, False, False)
+    """
+    return len(value) <= most and not any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def one_line(message: object, longest: int = MESSAGE) -> str:
+    """A message on one line without control characters; a long one loses its middle.
+
+    Example:
+        >>> one_line("first\\nsecond")
+        'first second'
+        >>> one_line("begin " + "x" * 900 + " end", 20)
+        'begin xx … xxxxx end'
+    """
+    text = " ".join(_cut(str(message), 10 * longest).split())
+    text = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+    return _cut(text, longest)
+
+
+def _cut(text: str, longest: int) -> str:
+    kept = longest - 3
+    return text if len(text) <= longest else f"{text[: kept // 2]} … {text[len(text) - kept + kept // 2 :]}"
