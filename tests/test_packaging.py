@@ -26,6 +26,7 @@ DISTRIBUTION = {
 }
 
 
+@pytest.mark.slow
 def test_a_skip_of_what_ci_must_run_fails_there(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "tests/conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "test_sample.py").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,15 @@ def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_run(root, "hostile", images=60, class_name=HOSTILE)
     save_run(root, "hostile2", images=60, seed=9, class_name=HOSTILE)
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_foreign_components() -> Iterator[None]:
+    """Streamlit would look through every installed package for components whenever a test opens a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("streamlit.components.v2.manifest_scanner"):  # newer versions
+            patch.setattr("streamlit.components.v2.manifest_scanner.scan_component_manifests", lambda *a, **o: [])
+        yield
 
 
 @pytest.fixture(autouse=True)

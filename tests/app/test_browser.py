@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from made_up import HOSTILE
 from playwright.sync_api import expect
 from visiting import WATCH, Visit
@@ -36,6 +37,7 @@ def test_a_big_screen_shows_slider_and_curves_without_scrolling(visit: Visit, tm
     assert (tmp_path / "explore.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
     everything = visit.images()

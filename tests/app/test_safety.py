@@ -35,14 +35,32 @@ def said(app: AppTest) -> str:
     return "\n".join(e.value for e in [*app.warning, *app.error, *app.info]).replace("\\", "")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def save_root(folder: Path) -> Path:
     """A runs root with two good runs; beside it a run that nobody may reach, and a link to it in the root."""
-    root = tmp_path / "runs"
+    root = folder / "runs"
     save_run(root, "good", images=60)
     save_run(root, "other", images=60, seed=1)
-    save_run(tmp_path / "outside", "secret", images=60, class_name="SECRET")
-    (root / "link").symlink_to(tmp_path / "outside" / "secret")
+    save_run(folder / "outside", "secret", images=60, class_name="SECRET")
+    (root / "link").symlink_to(folder / "outside" / "secret")
+    return root
+
+
+@pytest.fixture(scope="module")
+def kept_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_root(tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture
+def kept(kept_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Such a root, not to be changed: what the app has computed of it once serves every test."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(kept_root))
+    return kept_root
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Such a root to spoil."""
+    root = save_root(tmp_path)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
     return root
 
@@ -62,8 +80,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         SCRIPT,
     ],
 )
-def test_no_name_leads_out_of_the_runs_root(root: Path, view: str, name: str) -> None:
-    name = name.format(abs=root.parent / "outside" / "secret")
+def test_no_name_leads_out_of_the_runs_root(kept: Path, view: str, name: str) -> None:
+    name = name.format(abs=kept.parent / "outside" / "secret")
     app = opened(view, **{PAGES[view]: name})
     assert f"There is no run {name!r}"[:60] in said(app)
     bodies = "".join(str(element.proto.body) for element in app.get("html"))
@@ -72,7 +90,7 @@ def test_no_name_leads_out_of_the_runs_root(root: Path, view: str, name: str) ->
 
 
 @pytest.mark.parametrize("view", PAGES)
-def test_a_link_cannot_name_another_folder_as_split(root: Path, view: str) -> None:
+def test_a_link_cannot_name_another_folder_as_split(kept: Path, view: str) -> None:
     run = {PAGES[view]: "good,other" if view == "compare.py" else "good"}
     assert "There is no split" in said(opened(view, **run, split="../../../outside/secret/records/test"))
 
@@ -85,7 +103,7 @@ def test_a_folder_whose_name_is_html_is_no_run(root: Path) -> None:
 
 @pytest.mark.parametrize("view", PAGES)
 @pytest.mark.parametrize("value", [SCRIPT, "", "\x00", "a" * 5000, "-1", "nan", "1e999", ",,,", "${7*7}", "✓"])
-def test_any_parameter_may_hold_anything(root: Path, view: str, value: str) -> None:
+def test_any_parameter_may_hold_anything(kept: Path, view: str, value: str) -> None:
     names = {"split", "policy", "threshold", "exit", "label", "answers", "compute", "against", "other", "show"}
     run = {PAGES[view]: "good,other" if view == "compare.py" else "good"}
     opened(view, **(dict.fromkeys(names, value) | run))

@@ -31,6 +31,7 @@ def test_all_exits_at_once_equal_captum_one_by_one() -> None:
     assert rows == [25, 25, 10]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:gradient_shap at exit 2. convergence delta")
 def test_gradient_shap_nears_integrated_gradients_and_repeats() -> None:
     model, x = made(predictor="linear").requires_grad_(False), pictures(1)[0]

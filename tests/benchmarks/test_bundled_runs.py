@@ -15,6 +15,7 @@ from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 
 
+@pytest.mark.slow
 def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     told: list[str] = []

@@ -19,6 +19,7 @@ def test_a_synthetic_record_is_a_record(tmp_path: Path) -> None:
     assert (np.diff(accuracy) > 0).all() and 0.2 < accuracy[0] < accuracy[-1] < 0.9
 
 
+@pytest.mark.slow
 def test_a_row_is_measured_in_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert scale.main(["--images", "1000", "--exits", "4"]) == 0
     head, _, row = capsys.readouterr().out.splitlines()
@@ -40,6 +41,7 @@ def test_aims_are_judged() -> None:
     assert "missed: peak mib" in scale.table([row | {"peak_mib": 2000}])[-1]
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_measuring_programs_own() -> None:
     """What the process that starts it once held is not counted (on Linux)."""
     if not Path("/proc/self/status").is_file():

@@ -71,6 +71,7 @@ def test_hypervolume_rises_to_that_of_all_points(table: dict[bench.Key, dict[int
     assert bench.replay(iter([np.array([[0.5, 0.5, 0]])]), Goal(), 5).tolist() == [0.25]
 
 
+@pytest.mark.slow
 def test_trajectory_search_is_repeatable_and_stops(table: dict[bench.Key, dict[int, np.ndarray]]) -> None:
     spent = 14 * EPOCHS
     runs = [list(itertools.islice(bench.trajectory_search(table, 3, stop), spent)) for stop in (True, True, False)]

@@ -23,6 +23,7 @@ from _speed import early_exit, report
 from _speed.arms import use_budget
 
 
+@pytest.mark.slow
 def test_arms_take_turns() -> None:
     order: list[str] = []
 

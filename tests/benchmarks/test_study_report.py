@@ -46,15 +46,24 @@ def save(results: Path, arm: str, seed: int) -> None:
     write_json(folder / "row.json", {"run": folder.name, **numbers})
 
 
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="session")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished core grid."""
-    monkeypatch.setattr(study_report, "RESULTS", tmp_path)
+    folder = tmp_path_factory.mktemp("core")
     for arm in grids.GRIDS["core"]:
         for seed in grids.SEEDS:
-            save(tmp_path, arm, seed)
-    study.write_rows(tmp_path / "study" / "core", study.plan(grids.GRIDS["core"]), tmp_path / "study-core.csv")
-    return tmp_path
+            save(folder, arm, seed)
+    study.write_rows(folder / "study" / "core", study.plan(grids.GRIDS["core"]), folder / "study-core.csv")
+    return folder
+
+
+@pytest.fixture
+def results(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to spoil; intervals from fewer resamples than the published ones."""
+    monkeypatch.setattr(study_report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(gains_module, "RESAMPLES", 200)
+    shutil.copytree(core, tmp_path / "results")
+    return tmp_path / "results"
 
 
 def test_the_verdict_follows_the_outcomes(results: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from calls import call, fails, listing
 
 from dmpo_explore.fitting.fit import fit_policy
@@ -53,6 +54,7 @@ def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: P
     assert fails("predict", "mine", image_folder, "--threshold", 0.5, "-o", image_folder)  # a folder
 
 
+@pytest.mark.slow
 def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
     from dmpo_explore.inference.onnx_engine import OnnxEngine
 

@@ -19,6 +19,7 @@ from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.store import load_run
 
 
+@pytest.mark.slow
 def test_train_record_evaluate(no_runs: Path) -> None:
     done = call("train", *tiny_options(), "--name", "new", "--device", "cpu", "--json")
     answer = json.loads(done.stdout)

@@ -50,6 +50,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
+@pytest.mark.slow
 def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     done = call("--name", "s", "--space", tmp_path / "space.toml", "--trials", 2, *OPTIONS, "--no-flip",
                 "--device", "cpu", "--search-seed", 0, "--figure", tmp_path / "front.html", "--json")  # fmt: skip

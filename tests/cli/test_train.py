@@ -67,6 +67,7 @@ def test_a_broken_config_file_is_named(no_runs: Path, tmp_path: Path) -> None:
     assert "mine.json: unknown key in config 'modle'" in fails("train", "--config", tmp_path / "mine.json")
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = train_module.epoch_line
 
@@ -177,6 +178,7 @@ def test_broken_weights_files_are_named(no_runs: Path, tmp_path: Path) -> None:
     assert not no_runs.exists() and not (tmp_path / "boom").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 def test_ctrl_c_in_a_training(no_runs: Path) -> None:
     command = [sys.executable, "-m", "dmpo_explore.cli", "train", *tiny_options(epochs=1000), "--name", "new"]

@@ -59,9 +59,14 @@ def test_digits_splits_do_not_overlap() -> None:
     assert splits["val"].indices[:6].tolist() == [4, 5, 31, 34, 45, 52]  # must never change
 
 
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return load_images("digits", "test")
+
+
 @given(rows=st.lists(st.integers(0, 358), max_size=20))
-def test_subset_and_at_agree(rows: list[int]) -> None:
-    test = load_images("digits", "test").subset(np.arange(359)[::-1])  # indices that fall
+def test_subset_and_at_agree(digits: ImageSet, rows: list[int]) -> None:
+    test = digits.subset(np.arange(359)[::-1])  # indices that fall
     some = test.subset(rows)
     found = test.at(some.indices)
     assert len(some) == len(rows)

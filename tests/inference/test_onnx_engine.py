@@ -33,9 +33,9 @@ def between(confidences: Any, share: float) -> float:
     return float(ranked[gap] + ranked[gap + 1]) / 2
 
 
-@pytest.fixture(scope="module", params=["conv", "ladder"])
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv", "ladder")])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Policy]:
-    """A merged model, its export and its policy."""
+    """A merged model, its export and its policy; slow, because torch.onnx is."""
     model = made(bypass=request.param, tuning="lora")
     merge(model)
     all_confidences = infer_all(model)

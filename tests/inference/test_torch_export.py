@@ -24,6 +24,7 @@ CLASSES = tuple("abcde")
 POLICY = ConfidencePolicy((0.5,), {"on": "val"}, temperatures=(1.0, 2.0, 1.5))
 
 
+@pytest.mark.slow
 def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     path = export_model(
@@ -90,6 +91,7 @@ def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxEngine, "all_logits", lambda self, images: np.zeros((len(images), 1, C), np.float32))
     with pytest.raises(RuntimeError, match="differ from the model by"):
@@ -97,6 +99,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = made(exits=1)
     with torch.no_grad():

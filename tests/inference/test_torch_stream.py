@@ -15,8 +15,15 @@ from dmpo_explore.inference.torch_engine import infer, stream
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 
-@pytest.mark.parametrize("refill", [False, True])
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+@pytest.mark.parametrize(
+    ("bypass", "refill"),
+    [
+        ("conv", False),
+        ("ladder", True),
+        pytest.param("conv", True, marks=pytest.mark.slow),
+        pytest.param("ladder", False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stream_equals_the_record(bypass: str, refill: bool) -> None:
     model = made(bypass)
     record = recorded(model)

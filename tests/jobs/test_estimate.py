@@ -65,6 +65,7 @@ def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | 
     assert Rates.from_dict(json.loads(json.dumps(asdict(rates)))) == rates
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_and_stops(runs: Path) -> None:
     options = ["train", *tiny_options(), "--estimate", "--device", "cpu"]
     done = CliRunner().invoke(root.app, [*options, "--json"])

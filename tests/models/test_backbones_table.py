@@ -98,7 +98,7 @@ def threshold_between(values: np.ndarray) -> float:
     return float(ordered[at] + ordered[at + 1]) / 2
 
 
-@pytest.mark.parametrize("exits", [1, 3, 4])
+@pytest.mark.parametrize("exits", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 @pytest.mark.parametrize("name", CHECKED)
 def test_a_backbone_of_the_table_goes_the_whole_way(name: str, exits: int, tmp_path: Path) -> None:
     settings, images = config(name, exits), pictures(name)

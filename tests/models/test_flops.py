@@ -120,6 +120,7 @@ def test_really_leaving_costs_what_the_table_says() -> None:
         assert counter.get_total_flops() == cost.cumulative[k]
 
 
+@pytest.mark.slow
 def test_the_reference_ignores_tuning_bypass_and_exits() -> None:
     references = {measured(**changes)[1].reference for changes in (
         {},

@@ -259,6 +259,7 @@ def test_an_image_size_that_patches_do_not_fill_is_refused(name: str, size: int,
         create_backbone(name, size)
 
 
+@pytest.mark.slow
 def test_foreign_weights_are_refused() -> None:
     own = native("vit_tiny_patch16_224").state_dict()
     cases: list[tuple[dict[str, Tensor], str]] = [

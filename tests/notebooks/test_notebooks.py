@@ -15,6 +15,7 @@ from interactive import Numbers
 
 SCRIPTS = find([])
 STEMS = [script.stem for script in SCRIPTS]
+LONG = {"01_the_conflict", "02_bypass_decomposition"}  # run a model many times
 every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=STEMS)
 
 
@@ -72,7 +73,10 @@ def test_it_has_what_every_notebook_has(script: Path) -> None:
 
 
 @pytest.mark.data
-@every_notebook
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(s, id=s.stem, marks=[pytest.mark.slow] if s.stem in LONG else []) for s in SCRIPTS],
+)
 def test_printed_numbers_are_the_librarys(script: Path, fetched_backbone: Path) -> None:
     reference = importlib.import_module(f"references.{script.stem[3:]}")
     lines = outputs(committed(script), "numbers")[-1].data["text/plain"].splitlines()

@@ -132,6 +132,7 @@ def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: WheelSource, cac
         find_weights("tiny")
 
 
+@pytest.mark.slow
 def test_the_same_wheel_gives_the_same_bytes(
     tiny_wheel: WheelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

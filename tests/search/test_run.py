@@ -112,6 +112,7 @@ def test_every_step_is_told(done: tuple[Path, SearchFront, list[SearchStep]]) ->
     assert steps[-1].front == tuple(best)
 
 
+@pytest.mark.slow
 def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: SearchFront, runs: Path) -> None:
     mark = {"study": "s", "trial": 0, "epoch": 9}
     for name, splits in (("s-000-e9", ["val"]), ("s-001-e9", ["val", "test"]), ("s-002-e9", ["val"])):
@@ -129,6 +130,7 @@ def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: Search
 # -- stopping --
 
 
+@pytest.mark.slow
 def test_a_trial_that_cannot_extend_the_front_is_stopped(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
     monkeypatch.setattr(run_module, "can_extend", lambda now, others, goal: now.trial == 0)
     steps: list[SearchStep] = []
@@ -174,6 +176,7 @@ def test_what_happens_to_a_trial_whose_training_raises(
     assert counts[state] == sum(counts.values()) == 1
 
 
+@pytest.mark.slow
 def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(runs: Path) -> None:
     space = SearchSpace.from_dict(make_space().to_dict() | {"space": {"predictor": ["moment"]}})
     steps: list[SearchStep] = []

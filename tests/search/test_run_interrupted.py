@@ -53,6 +53,7 @@ def test_when_time_is_up_the_trial_waits(runs: Path) -> None:
     assert run_search("m", resume=True, trials=1, device="cpu").trials["finished"] == 1
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_given_away_is_left_and_found_again(runs: Path) -> None:
     steps: list[SearchStep] = []
 
@@ -77,6 +78,7 @@ def test_ctrl_c_is_heard_though_the_trial_was_given_away(runs: Path) -> None:
         run_search("g", make_space(), trials=1, device="cpu", seed=0, progress=progress)
 
 
+@pytest.mark.slow
 def test_another_machine_begins_at_the_first_epoch_and_says_so(runs: Path) -> None:
     space = make_space(epochs=3)
     with pytest.raises(KeyboardInterrupt):

@@ -165,6 +165,7 @@ def test_later_settings_are_proposed_from_what_was_seen(monkeypatch: pytest.Monk
     assert asked == [STARTUP, STARTUP + 1]
 
 
+@pytest.mark.slow
 def test_a_proposal_follows_what_extends_the_front() -> None:
     rng = np.random.default_rng(0)
     study = make_study()

@@ -228,6 +228,7 @@ if accelerator.is_main_process:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """accelerate's own launcher would silently start one process on a CPU; torchrun starts two."""
     helpers = Path(__file__).parents[1] / "helpers"

@@ -19,6 +19,7 @@ from dmpo_explore.training.train import train_epochs
 pytestmark = pytest.mark.usefixtures("runs")
 
 
+@pytest.mark.slow
 def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -32,7 +32,7 @@ def test_train_goes_on_with_a_run(straight: tuple[Run, list[EpochResult]]) -> No
         train(CONFIG, "run", resume=True, device="cpu")
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
+@pytest.mark.parametrize("epochs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_resuming_is_bit_equal(straight: tuple[Run, list[EpochResult]], epochs: int) -> None:
     stop_after(epochs)
     assert len(load_run("run").history()) == epochs
@@ -52,6 +52,7 @@ def test_resuming_is_bit_equal(straight: tuple[Run, list[EpochResult]], epochs: 
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_a_kill_inside_an_epoch_loses_that_epoch_only(straight: tuple[Run, list[EpochResult]]) -> None:
     def die(done: int, steps: int, loss: float) -> None:
         dead.append(done)

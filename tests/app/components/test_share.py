@@ -83,6 +83,7 @@ def test_temperatures_are_quoted_whole(runs: Path) -> None:
     assert_gives(run, "test", policy)
 
 
+@pytest.mark.slow
 def test_temperatures_of_the_page_are_fitted_again(runs: Path) -> None:
     run = dx.load_run("demo")
     for target in (dx.Target.flops(0.3, per_exit=True, calibrate=True), dx.Target.risk("too_early", calibrate=True)):
@@ -140,6 +141,7 @@ def test_a_figure_is_a_page_without_a_network() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.browser
 def test_a_figure_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     if not share.can_draw():
         pytest.skip("no kaleido or no browser")

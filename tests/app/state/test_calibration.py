@@ -108,6 +108,7 @@ def test_pictures_and_table_show_the_confidence_that_was_read(root: Path) -> Non
     assert len(early) and (early["confidence"] >= np.float32(0.8)).all()
 
 
+@pytest.mark.slow
 def test_what_is_shared_gives_the_numbers_on_screen(root: Path) -> None:
     for more in ({"budget": "50"}, {"threshold": "0.8"}, {"risk": "20"}):
         app = start(run="full", calibrated="1", **more)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TABLE = "document.querySelector('[data-testid=stTable]').innerText"
 
 
+@pytest.mark.slow
 def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
     page = visit.show("compare?runs=four,six&against=six&compute=50", ".dx-pairs li", "table")
     table = page.get_by_test_id("stTable").first

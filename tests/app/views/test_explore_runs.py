@@ -80,6 +80,7 @@ def test_without_val_no_target_and_no_policy_that_learns(tmp_path: Path, monkeyp
     assert "There is no policy" in start(run="mine", policy="gate").warning[0].value
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_torch(runs: Path) -> None:
     code = (
         "import sys; from streamlit.testing.v1 import AppTest; "

@@ -44,6 +44,7 @@ def test_a_cheap_method_answers_at_once_and_others_wait(trained_runs: Path) -> N
     assert len(app.get("plotly_chart")) == 3
 
 
+@pytest.mark.slow
 def test_an_explanation_is_asked_once(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened(run="tiny", image="3", method="token_grad_cam")
     assert len(app.get("plotly_chart")) == 3

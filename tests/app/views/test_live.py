@@ -213,6 +213,7 @@ def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.M
     assert 'data-state="failed"' in bodies(app) and measured(app)["agreed"].startswith("16 of 16 | ")
 
 
+@pytest.mark.slow
 def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dx.inference, "load_average", lambda: 0.1)
     first = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)

@@ -48,6 +48,7 @@ def press(page: Page, name: str, then: str) -> None:
     page.wait_for_selector(f".dx-status[data-state='{then}']")
 
 
+@pytest.mark.slow
 def test_started_threshold_moved_paused_and_stopped(visit: Visit) -> None:
     page = visit.show("live?run=tiny&threshold=0.5&batch=8&count=endless", ".st-key-begin button")
     press(page, "Start", "running")

@@ -121,6 +121,7 @@ def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
 # -- the form --
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_fetched")
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Config] = []
