@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import dmpo_explore
 
@@ -87,6 +89,25 @@ def test_every_dependency_has_a_lower_bound_and_no_pin() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     for requirement in [*PROJECT["project"]["dependencies"], *(r for group in extras.values() for r in group)]:
         assert re.fullmatch(r"[\w-]+>=[\d.]+(,<[\d.]+)?|dmpo-explore\[[a-z,]+\]", requirement)
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    pins: dict[str, list[Requirement]] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            pins.setdefault(canonicalize_name(Requirement(line).name), []).append(Requirement(line))
+    project = PROJECT["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    direct = [r for group in groups for r in map(Requirement, group) if r.name != project["name"]]
+    assert len(direct) > 30 and [r.name for r in direct if canonicalize_name(r.name) not in pins] == []
+    for requirement in direct:
+        pinned = pins[canonicalize_name(requirement.name)]
+        assert pinned[0].marker is None or len(pinned) > 1  # on every Python and system
+        for pin in pinned:
+            (exact,) = pin.specifier
+            assert exact.operator == "==" and requirement.specifier.contains(exact.version), (pin, requirement)
+    assert re.search(r"://|@|^-|\+", text, re.M) is None  # no address, option or local version (+cpu)
 
 
 def test_the_conda_file_adds_nothing() -> None:

@@ -1,0 +1,111 @@
+"""scripts/setup with a stand-in for Python: what it shows, what it asks pip for, and what it leaves when pip fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = r"""#!/bin/sh
+case $* in
+    *'pip install'*)
+        echo "$*" > asked.txt
+        i=0; while [ $i -lt 300 ]; do echo "Requirement already satisfied: package-$i in .venv"; i=$((i + 1)); done
+        echo "Collecting something"
+        [ ! -e conflict ] || { echo "    a 1 depends on b<2"; echo "ERROR: no version fits" >&2; exit 1; }
+        [ ! -e cut ] || kill -TERM $$
+        if [ -e slow ]; then
+            trap 'sleep 0.3; touch cleaned-up; exit 1' INT
+            touch running
+            while :; do sleep 0.05; done
+        fi
+        [ ! -e warning ] || echo "WARNING: b is yanked" >&2 ;;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The script, a pyproject.toml and a .venv whose Python only writes down what it is asked for."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/setup", tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / ".venv/bin/python").write_text(PYTHON)
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    return tmp_path
+
+
+def setup(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["scripts/setup", *arguments]
+    environment = {**os.environ, "PYTHON": str(checkout / "no-python")}
+    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, env=environment)
+
+
+def asked(checkout: Path) -> str:
+    return (checkout / "asked.txt").read_text().strip()
+
+
+def test_it_is_quiet_but_for_warnings(checkout: Path) -> None:
+    (checkout / "warning").touch()
+    done = setup(checkout, "app")
+    assert done.returncode == 0
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["scripts/setup"] * 2
+    assert done.stderr == "WARNING: b is yanked\n"
+    assert asked(checkout) == "-m pip install --disable-pip-version-check -e .[app]"
+    (checkout / "asked.txt").unlink()
+    assert setup(checkout, "--if-needed", "app").stdout == "" and not (checkout / "asked.txt").exists()
+    setup(checkout, "--if-needed", "notebooks")
+    assert asked(checkout).endswith("-e .[notebooks]")
+
+
+def test_a_failure_is_shown_in_full_and_tried_again(checkout: Path) -> None:
+    (checkout / "conflict").touch()
+    done = setup(checkout, "app")
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert lines[:2] == ["ERROR: no version fits", "    a 1 depends on b<2"]
+    assert lines[2].startswith("scripts/setup: the installation failed") and len(lines) == 3
+    assert "Collecting something" in (checkout / ".venv/dmpo-explore.log").read_text()
+    (checkout / "conflict").unlink()
+    assert setup(checkout, "--if-needed", "app").returncode == 0
+    assert asked(checkout).endswith("-e .[app]")
+
+
+def test_an_installation_that_was_cut_short_begins_with_a_new_environment(checkout: Path) -> None:
+    (checkout / "cut").touch()
+    assert setup(checkout, "app").returncode == 1
+    again = setup(checkout, "--if-needed", "app")  # here without a Python to make it from
+    assert again.returncode == 1 and "no Python 3.11 or newer" in again.stderr
+
+
+def test_ctrl_c_waits_for_pip_to_clean_up(checkout: Path) -> None:
+    (checkout / "slow").touch()
+    process = subprocess.Popen(
+        ["scripts/setup", "app"], cwd=checkout, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    while not (checkout / "running").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) == 130 and (checkout / "cleaned-up").exists()
+    assert not (checkout / ".venv.lock").exists() and (checkout / ".venv/dmpo-explore.installing").exists()
+
+
+def test_locked_hands_pip_the_constraints(checkout: Path) -> None:
+    assert setup(checkout, "--locked", "app").returncode == 0
+    assert asked(checkout) == "-m pip install --disable-pip-version-check -c constraints.txt -e .[app]"
+    (checkout / "asked.txt").unlink()
+    assert setup(checkout, "--if-needed", "app").returncode == 0 and not (checkout / "asked.txt").exists()
+    assert setup(checkout, "--locked", "app").returncode == 0 and "constraints.txt" in asked(checkout)
+
+
+def test_an_unknown_extra_is_refused(checkout: Path) -> None:
+    done = setup(checkout, "--locked", "onxx")
+    assert done.returncode == 2 and "unknown extra 'onxx'. Valid: app, notebooks, dev" in done.stderr
