@@ -159,11 +159,14 @@ def _load(model: Any, state: Mapping[str, Tensor], name: str) -> None:
     wanted = model.state_dict()
     heads = model.pretrained_cfg["classifier"]
     heads = tuple(f"{head}." for head in {"head_dist", *((heads,) if isinstance(heads, str) else heads)})
-    given = {key: value for key, value in state.items() if not key.startswith(heads)}
+    given = dict(state)
     if isinstance(model, swin_transformer.SwinTransformer):
+        if "layers.0.downsample.reduction.weight" not in given:  # of timm, not of Swin's authors
+            given.setdefault("head.fc.weight", torch.empty(0))  # earlier versions of timm know their own weights by it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch about how timm interpolates
             given = swin_transformer.checkpoint_filter_fn(given, model)
+    given = {key: value for key, value in given.items() if not key.startswith(heads)}
     if "pos_embed" in given and "pos_embed" in wanted:
         given["pos_embed"] = _resample(model, given["pos_embed"])
     missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from captum import attr
-from small_model import made, pictures
+from small_model import SMOOTH, made, pictures
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import attribute
@@ -24,7 +24,7 @@ EXIT, TARGET, STEPS = 1, 2, 60
 
 def smooth(**changes: Any) -> DMPO:
     """A model whose gradients change little along a path."""
-    return made(**{"predictor": "linear", **changes}).requires_grad_(False)
+    return made(**{**SMOOTH, **changes}).requires_grad_(False)
 
 
 def by_hand(name: str, model: nn.Module, x: Tensor, zero: Tensor) -> Tensor:

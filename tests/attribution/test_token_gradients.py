@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from captum import attr
-from small_model import made, pictures
+from small_model import SMOOTH, made, pictures
 from torch import Tensor
 
 from dmpo_explore.attribution.attribute import attribute
@@ -23,7 +23,7 @@ EXIT, TARGET, STEPS = 1, 2, 60
 
 def smooth(**changes: Any) -> DMPO:
     """A model whose gradients change little along a path."""
-    return made(**{"predictor": "linear", **changes}).requires_grad_(False)
+    return made(**{**SMOOTH, **changes}).requires_grad_(False)
 
 
 def test_tokens_equal_captum_by_hand() -> None:

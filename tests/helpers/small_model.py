@@ -12,11 +12,14 @@ from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
 
 C, K = 5, 3
-SMOOTH: dict[str, Any] = {"predictor": "linear"}
+SMOOTH: dict[str, Any] = {"predictor": "linear", "spread": 0.1}  # gradients change little along a path
 
 
-def made(seed: int = 0, **changes: Any) -> DMPO:
-    """In eval mode; ``changes`` of its `ModelConfig`. Every trainable weight is moved, so that no part is at zero."""
+def made(seed: int = 0, spread: float = 0.2, **changes: Any) -> DMPO:
+    """In eval mode; ``changes`` of its `ModelConfig`. Every trainable weight is moved, so that no part is at zero.
+
+    ``spread``: standard deviation of the moves. torch and timm draw other starting weights in other versions.
+    """
     torch.manual_seed(seed)
     values: dict[str, Any] = {"exits": K, "rank": 4, "bypass_width": 6, "channels": 8} | changes
     backbone, size = values.pop("backbone", "test_vit"), values.pop("image_size", 32)
@@ -24,7 +27,7 @@ def made(seed: int = 0, **changes: Any) -> DMPO:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:
-                weight.add_(torch.randn_like(weight) * 0.2)
+                weight.add_(torch.randn_like(weight) * spread)
     return model
 
 

@@ -179,6 +179,20 @@ def test_swins_position_tables_are_resized_as_timm_does() -> None:
     assert own[last].shape == (9, 24) and whole.state_dict()[last].shape == (169, 24)  # a window of 2 instead of 7
 
 
+def test_swin_weights_without_a_classifier_fit_every_version_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier versions of timm take weights without "head.fc.weight" for those of Swin's authors and rename layers."""
+    swin, name = timm.models.swin_transformer, "swin_tiny_patch4_window7_224"
+    convert = swin.checkpoint_filter_fn
+    seen: list[set[str]] = []
+    monkeypatch.setattr(
+        swin, "checkpoint_filter_fn", lambda state, model: seen.append({*state}) or convert(state, model)
+    )
+    body = create_backbone(name, 64).state_dict()
+    loaded = create_backbone(name, 64, body).state_dict()
+    assert "head.fc.weight" not in body and "head.fc.weight" in seen[0]
+    assert loaded.keys() == body.keys() and all(torch.equal(loaded[key], value) for key, value in body.items())
+
+
 def test_no_weight_has_two_owners() -> None:
     vit: Any = create_backbone("deit_tiny_distilled_patch16_224", 32)
     total = sum(p.numel() for p in vit.parameters())
