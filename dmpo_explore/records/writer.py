@@ -77,10 +77,12 @@ class RecordWriter:
             raise ValueError(f"n_images={n_images} and batch_size={batch_size} must be at least 1")
         RecordMeta.from_dict(meta.to_dict(), str(path / "meta.json"))
         self.path, self.meta, self.n_images, self.batch_size = path, meta, n_images, batch_size
+        self.n_batches = math.ceil(n_images / batch_size)
         self.folder = path.with_name(f".{path.name}.partial")
         sizes = n_images, len(meta.exit_blocks), len(meta.class_names)
         axes = {"labels.npy": 1, "logits.npy": 3}
         self.shapes = {file: sizes[: axes.get(file, 2)] for file in (*FILES, *["logits.npy"] * keep_logits)}
+        self.kinds: dict[str, np.dtype[Any]] = {file: np.dtype((FILES | OPTIONAL)[file]) for file in self.shapes}
         indices = np.arange(n_images) if meta.indices is None else np.asarray(meta.indices, np.int64)
         facts = {key: value for key, value in meta.to_dict().items() if key != "created"}
         sums = {"indices_sha256": hashlib.sha256(indices.tobytes()).hexdigest()}
@@ -100,29 +102,32 @@ class RecordWriter:
             FileExistsError: another process is recording it.
             OSError: the disk has not enough room, ENOSPC; or another error of the file system.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / LOCK)
+        try:
+            with _named(self.path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._acquire(lock)
+                changed = self._changed()
+                if changed is None or changed:
+                    self._create()
+                else:
+                    self._drop_damaged()
+            yield changed or []
+        finally:
+            ours, unused = lock.is_locked, self.finished or not self.n_written
+            lock.release()
+            if ours and unused:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _acquire(self, lock: FileLock) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise FileExistsError(f"another process is recording {self.path}; wait for it, or stop it first") from None
-        try:
-            changed = self._changed()
-            if changed is None or changed:
-                self._create()
-            else:
-                self._drop_damaged()
-            yield changed or []
-        finally:
-            nothing = not self.n_written
-            lock.release()
-            if self.finished or nothing:
-                shutil.rmtree(self.folder, ignore_errors=True)
-
-    @property
-    def n_batches(self) -> int:
-        """The number of batches, the last, perhaps smaller one counted."""
-        return math.ceil(self.n_images / self.batch_size)
+        except OSError:
+            with suppress(OSError):
+                self.folder.rmdir()  # where it is empty
+            raise
 
     def missing(self) -> list[int]:
         """The numbers of the batches that are not written, rising."""
@@ -151,7 +156,7 @@ class RecordWriter:
         rows, total = self.rows(batch), 0
         for file, shape in self.shapes.items():
             array = np.ascontiguousarray(arrays[Path(file).stem])
-            wanted, kind = (rows.stop - rows.start, *shape[1:]), np.dtype((FILES | OPTIONAL)[file])
+            wanted, kind = (rows.stop - rows.start, *shape[1:]), self.kinds[file]
             if array.shape != wanted or array.dtype != kind:
                 raise ValueError(f"{file}: batch {batch} of {array.shape} {array.dtype} must be {wanted} {kind}")
             data = array.tobytes()
@@ -238,7 +243,7 @@ class RecordWriter:
     def _sum(self, batch: int) -> int:
         rows, total = self.rows(batch), 0
         for file, shape in self.shapes.items():
-            row = math.prod(shape[1:]) * np.dtype((FILES | OPTIONAL)[file]).itemsize
+            row = math.prod(shape[1:]) * self.kinds[file].itemsize
             with (self.folder / file).open("rb") as stream:
                 stream.seek(len(self._header(file)) + rows.start * row)
                 total = zlib.crc32(stream.read((rows.stop - rows.start) * row), total)
@@ -251,25 +256,33 @@ class RecordWriter:
         """As `np.save` writes it."""
         if file == BATCHES:
             return b""
-        kind, stream = np.dtype((FILES | OPTIONAL)[file]), io.BytesIO()
-        facts = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": self.shapes[file]}
+        stream, kind = io.BytesIO(), np.lib.format.dtype_to_descr(self.kinds[file])
+        facts = {"descr": kind, "fortran_order": False, "shape": self.shapes[file]}
         np.lib.format.write_array_header_1_0(stream, facts)
         return stream.getvalue()
 
     def _size(self, file: str) -> int:
         if file == BATCHES:
             return 8 * self.n_batches
-        each: int = np.dtype((FILES | OPTIONAL)[file]).itemsize
+        each: int = self.kinds[file].itemsize
         return len(self._header(file)) + math.prod(self.shapes[file]) * each
 
     def _write_at(self, file: str, position: int, data: bytes) -> None:
         path = self.folder / file
-        try:
-            with path.open("r+b") as stream:
-                stream.seek(position)
-                stream.write(data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
+        with _named(path), path.open("r+b") as stream:
+            stream.seek(position)
+            stream.write(data)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Within it, an error of the file system that names no file, as a full disk gives, names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _plain(value: Any) -> Any:

@@ -247,6 +247,18 @@ def test_a_disk_that_is_too_small_is_seen_first(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_without_room_for_a_lock_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place, name in ((writer_module.FileLock, "acquire"), (RecordWriter, "_create")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            with pytest.raises(OSError, match=r"No space left on device: '.*val'"), made(tmp_path).begin():
+                pass
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_that_fills_keeps_what_was_written(
     tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
