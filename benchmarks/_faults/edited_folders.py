@@ -1,0 +1,166 @@
+"""Random edits of a run folder, and what its readers make of each.
+
+In: a number of trials and a seed; the run is a small copy of a bundled one. Out: `run`, counts of trials after which
+every reader gave the whole run's answers, other answers (the edited values are valid ones), or one short error that
+names a file; and those that did anything else. `scripts/bench faults` prints them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dmpo_explore as dx
+
+RUN, IMAGES = "demo-cnn", 200
+SECONDS, CHARACTERS = 2.0, 1000  # that a reader, and an error, may take
+VALUES: tuple[Any, ...] = (
+    None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**400, 2**70, "", "x" * 10**5, "\ud800", "\x00", [], {},
+    [[]], [None], [1] * 10**4, {"a": {"b": []}}, list(range(2000)),
+)  # fmt: skip
+READERS: dict[str, Callable[[dx.Run], Any]] = {
+    "record": lambda run: dx.summarise(record := run.record("test"), [0] * record.n_images),
+    "problems": lambda run: dx.ExitRecord.problems(run.path / "records/test"),
+    "history": lambda run: str(dx.figures.learning_figure(run.history()).data)[:1000],
+    "policies": lambda run: {name: policy.to_dict() for name, policy in run.policies().items()},
+    "card": lambda run: run.card(),
+    "class_names": lambda run: run.class_names,
+    "evaluate": lambda run: dx.evaluate_runs([str(run.path)], targets=dx.Target.flops(0.5)),
+    "curve": lambda run: dx.trade_off(run.record("test")).to_dict(),
+}
+
+
+def small_run(path: Path) -> Path:
+    """A copy of the bundled run with few images in its records."""
+    whole = dx.load_run(RUN)
+    shutil.copytree(whole.path, path, ignore=shutil.ignore_patterns("records"))
+    for split in ("val", "test"):
+        whole.record(split).subset(slice(IMAGES)).save(path / "records" / split)
+    return path
+
+
+# -- edits: the bytes of a file and a source of chance → other bytes --
+
+Edit = Callable[[bytes, random.Random], bytes]
+
+
+def flip(content: bytes, chance: random.Random) -> bytes:
+    """Change one to eight bytes, half of the times in the first 200."""
+    data = bytearray(content)
+    for _ in range(chance.randint(1, 8) if data else 0):
+        data[chance.randrange(min(len(data), chance.choice((200, len(data)))))] = chance.randrange(256)
+    return bytes(data)
+
+
+def flip_bit(content: bytes, chance: random.Random) -> bytes:
+    """Change one bit."""
+    data = bytearray(content)
+    if data:
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return bytes(data)
+
+
+def cut(content: bytes, chance: random.Random) -> bytes:
+    """Leave out the end."""
+    return content[: chance.randrange(len(content) + 1)]
+
+
+def insert(content: bytes, chance: random.Random) -> bytes:
+    """Put up to 1,000 random bytes somewhere."""
+    place = chance.randrange(len(content) + 1)
+    return content[:place] + chance.randbytes(chance.randint(1, 1000)) + content[place:]
+
+
+def replace_words(content: bytes, chance: random.Random) -> bytes:
+    """Put something else for one number or word of a text."""
+    words = content.decode("latin-1").split(",")
+    words[chance.randrange(len(words))] = chance.choice(["", "nan", "-1", "1e999", "9" * 400, '"', "\n", "x" * 10**5])
+    return ",".join(words).encode("latin-1")
+
+
+def edit_json(content: bytes, chance: random.Random) -> bytes:
+    """Put something else for one value, add a key, or nest everything deeply; other files are flipped."""
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return flip(content, chance)
+    if chance.random() < 0.1:
+        depth = chance.choice((50, 500, 900, 5000))
+        return b'{"a":' * depth + content + b"}" * depth
+    place = values
+    while isinstance(place, dict | list) and place:
+        key = chance.choice(list(place) if isinstance(place, dict) else range(len(place)))
+        if not isinstance(place[key], dict | list) or not place[key] or chance.random() < 0.4:
+            place[key] = chance.choice(VALUES)
+            break
+        place = place[key]
+    if isinstance(values, dict) and chance.random() < 0.1:
+        values["x" * chance.choice((1, 10**5))] = chance.choice(VALUES)
+    return json.dumps(values).encode()
+
+
+EDITS: tuple[Edit, ...] = (flip, flip_bit, flip_bit, cut, insert, replace_words, edit_json, edit_json)
+
+
+# -- what becomes of them --
+
+
+def run(trials: int, seed: int = 0) -> dict[str, Any]:
+    """Counts of ``trials`` random edits: ``same``, ``other``, ``refused``, ``wrong``; and the first ``wrong`` in words.
+
+    A trial is wrong where a reader raises anything but an OSError or a ValueError, where an error is long or names no
+    file of the folder, or where a reader takes more than two seconds of computing time.
+    """
+    counts, wrong, chance = Counter[str](), list[str](), random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = small_run(Path(folder) / "edited")
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        whole = answers(path)
+        if errors := [answer for answer in whole.values() if isinstance(answer, Exception)]:
+            raise errors[0]
+        for trial in range(trials):
+            file, edit = chance.choice(files), chance.choice(EDITS)
+            content = file.read_bytes()
+            file.write_bytes(edit(content, chance))
+            found = answers(path)
+            file.write_bytes(content)
+            verdict = judged(found, whole, [file.name for file in files])
+            if verdict not in ("same", "other", "refused"):
+                wrong.append(f"trial {trial}, {edit.__name__} of {file.relative_to(path)}: {verdict}")
+                verdict = "wrong"
+            counts[verdict] += 1
+    return {name: counts[name] for name in ("same", "other", "refused", "wrong")} | {"examples": wrong[:10]}
+
+
+def answers(path: Path) -> dict[str, Any]:
+    """What each of `READERS` gives: its answer as text, or its exception."""
+    found: dict[str, Any] = {}
+    for name, read in READERS.items():
+        started = time.process_time()
+        try:
+            found[name] = repr(read(dx.load_run(path)))
+        except Exception as error:
+            found[name] = error
+        if (seconds := time.process_time() - started) > SECONDS:
+            found[name] = TimeoutError(f"{name} took {seconds:.1f} s")
+    return found
+
+
+def judged(found: Mapping[str, Any], whole: Mapping[str, Any], files: list[str]) -> str:
+    """``same``, ``other`` or ``refused``; or what is wrong with the answers."""
+    errors = {name: answer for name, answer in found.items() if isinstance(answer, Exception)}
+    for name, error in errors.items():
+        text = str(error)
+        allowed = isinstance(error, OSError | ValueError) and not isinstance(error, TimeoutError)
+        if not allowed or len(text) > CHARACTERS or not any(file in text for file in files):
+            return f"{name}: {type(error).__name__}: {text[:300]}"
+    if errors:
+        return "refused"
+    return "same" if found == whole else "other"

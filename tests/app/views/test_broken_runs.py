@@ -1,0 +1,42 @@
+"""Edited and broken runs on the pages: a message that names the file, and the other runs stay in reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from broken_folders import BROKEN, Broken, whole_run
+from made_up import MAIN, save_run
+from visiting import checked, opened
+
+PAGES = {
+    "explore.py": (
+        "config deeply nested", "flops 10^400", "half a pair in a class name", "labels of 800 GB, sparse",
+        "a header nested too deeply", "folder records/test/meta.json",
+    ),
+    "training.py": ("history with words", "history of 10^6 columns", "endless history.csv"),
+}  # fmt: skip
+WAYS = {broken.name: broken for broken in BROKEN}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs root with a whole run to break, and another."""
+    whole_run(tmp_path / "broken")
+    save_run(tmp_path, "other", images=40)
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("view", "broken"),
+    [(view, WAYS[name]) for view, names in PAGES.items() for name in names],
+)
+def test_a_message_names_the_file(root: Path, view: str, broken: Broken) -> None:
+    broken.change(root / "broken")
+    app = opened(MAIN.parent / "views" / view, run="broken")
+    (said,) = [element.value.replace("\\", "") for element in app.error]
+    assert broken.file is not None and broken.file in said and len(said) < 1000
+    assert {"broken", "other"} <= set(app.selectbox(key="run").options)
+    checked(app.selectbox(key="run").set_value("other").run())
+    assert view == "training.py" or (not app.error and len(app.metric) == 4)
