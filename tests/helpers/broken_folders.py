@@ -317,6 +317,7 @@ BROKEN = [
     Broken("the record is a file", "no record of split 'test'", file("records/test")),
     # -- history.csv --
     Broken("history without epochs", "history.csv", write("history.csv", b"a,b\n1,2\n")),
+    Broken("history without an exit's loss", "history.csv", write("history.csv", b"epoch,lambda_1,area\n1,.5,.5\n")),
     Broken("history with words", "history.csv", write("history.csv", b"epoch,area\n1,large\n")),
     Broken("history with epochs that fall", "history.csv", write("history.csv", b"epoch,area\n2,.5\n1,.6\n")),
     Broken("history with an epoch that is NaN", "history.csv", write("history.csv", b"epoch,area\n1,.5\nnan,.6\n")),

@@ -11,7 +11,7 @@ from dmpo_explore.runs.history import read_history
 
 def test_a_table_of_numbers(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
-    path.write_text("epoch,lambda_1,area\n1,0.5,\n2,1e-3,.25\n")
+    path.write_text("epoch,lambda_1,loss_1,accuracy_1,area\n1,0.5,1,1,\n2,1e-3,1,1,.25\n")
     table = read_history(path)
     assert table["epoch"].tolist() == [1, 2] and table["lambda_1"].tolist() == [0.5, 0.001]
     assert table["area"].isna().tolist() == [True, False]
@@ -28,6 +28,9 @@ def test_a_table_of_numbers(tmp_path: Path) -> None:
         ("epoch\n1\n1\n", r"not \[1, 1\]"),
         ("epoch\n0\n", r"not \[0\]"),
         ("epoch\ninf\n", r"not \[inf\]"),
+        ("epoch,lambda_1,loss_1,accuracY_1,area\n1,1,1,1,1\n", r"lacks \['accuracy_1'\]"),
+        ("epoch,lambda_1,loss_1,accuracy_1\n1,1,1,1\n", r"lacks \['area'\]"),
+        ("epoch,lambda_1,lambda_2,loss_1,accuracy_1,area\n1,1,1,1,1,1\n", r"lacks \['loss_2', 'accuracy_2'\]"),
         ("epoch" + ",a" * 10_000, "more than 10,000 columns"),
     ],
 )

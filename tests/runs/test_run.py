@@ -43,7 +43,7 @@ def test_history(mine: Path) -> None:
     run = load_run("mine")
     with pytest.raises(FileNotFoundError, match="no epoch yet"):
         run.history()
-    table = pd.DataFrame({"epoch": [1, 2], "lambda_1": [0.01, 1.5], "area": [0.5, 0.6]})
+    table = pd.DataFrame({"epoch": [1, 2], "seconds": [0.01, 1.5], "area": [0.5, 0.6]})
     table.to_csv(mine / "history.csv", index=False)
     pd.testing.assert_frame_equal(run.history(), table)
     for text in ("", "a,b\n1,2\n", '"'):
