@@ -15,6 +15,7 @@ from dmpo_explore_app.services import model_queue, models, records
 import dmpo_explore as dx
 
 PURPOSE = "a live run"  # in the model queue
+MOST_AT_ONCE = 4  # live runs at work on this server
 STOP_WAIT = 10.0  # seconds for the current call when a live run is stopped
 
 _ALL: weakref.WeakSet[dx.inference.LiveRun] = weakref.WeakSet()  # of all sessions of this server
@@ -58,15 +59,19 @@ def open_session(
         n_images: None runs until it is stopped.
 
     Raises:
-        OSError, ValueError, RuntimeError: as `Run.model` and `dx.inference.open_arms`.
+        OSError, ValueError, RuntimeError: as `Run.model` and `dx.inference.open_arms`; or too many are at work.
     """
+    with _GUARD:
+        others = sum(one.working for one in _ALL)
+    if others >= MOST_AT_ONCE:
+        raise ValueError(f"{others} live runs are at work on this server; try again when one has ended")
     load = dx.inference.load_average()
     model = models.model(run, merge=True)
     arms = dx.inference.open_arms(run, split, model, batch_size, engine)
     record, queue = records.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
     live = dx.inference.LiveRun(arms, record, policy, images=n_images, queue=queue)
     with _GUARD:
-        others = sum(one.working for one in _ALL)
+        others = sum(one.working for one in _ALL)  # again: loading takes time
         _ALL.add(live)
     return LiveSession(live, record_key(run, split), load, others)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+MOST_WAITING = 24  # threads in the queue; another one is refused, so that visitors cannot use up the server
 REPORT_AFTER = 0.4  # seconds of waiting before the first report
 REPORT_EVERY = 0.5  # seconds between reports
 
@@ -29,10 +30,16 @@ class ModelQueue:
         self._waiting: deque[tuple[int, str]] = deque()  # (thread, purpose); the first one uses the model
 
     def enter(self, purpose: str) -> bool:
-        """Join the end of the queue; False if this thread is in it already."""
+        """Join the end of the queue; False if this thread is first already.
+
+        Raises:
+            ValueError: too many threads wait.
+        """
         with self._changed:
             if self._waiting and self._waiting[0][0] == threading.get_ident():
                 return False
+            if len(self._waiting) > MOST_WAITING:
+                raise ValueError(f"{MOST_WAITING} requests wait for a model on this server; try again in a minute")
             self._waiting.append((threading.get_ident(), purpose))
             return True
 
@@ -64,6 +71,9 @@ def exclusive_use(purpose: str) -> Iterator[None]:
 
     Args:
         purpose: noun phrase that waiting callers report, such as "an explanation".
+
+    Raises:
+        ValueError: too many threads wait.
     """
     if not _QUEUE.enter(purpose):  # nested
         yield

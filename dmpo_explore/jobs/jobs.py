@@ -38,6 +38,8 @@ from .job import MODULE, Job, job_folder, list_jobs, load_job
 from .process import KIND, child_environment, detached, process_of, stop_signals
 from .status import PROCESS_GONE, SPLITS, error_line, job_status
 
+MOST_AT_ONCE = 4  # jobs of one runs root
+
 
 def start(config: Config, name: str, *, beside: bool = False) -> Job:
     """Train a new run in the background and record val and test.
@@ -274,6 +276,8 @@ def _refuse_second(name: str, beside: bool) -> None:
     running = [job.name for job in list_jobs() if process_of(job) is not None]
     if name in running:
         raise FileExistsError(f"{name!r} runs already")
+    if len(running) >= MOST_AT_ONCE:
+        raise FileExistsError(f"{len(running)} trainings run already ({', '.join(running)}); wait for one, or stop it")
     if running and not beside:
         raise FileExistsError(
             f"{running[0]!r} is being trained; wait for it, stop it, or start beside it (beside=True)"
