@@ -1,0 +1,75 @@
+"""The guard before Streamlit: whom it answers, what it adds, and what it blackens."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dmpo_explore_app import access, server
+from listening import listen
+
+MESSAGE = f"\x12{Path.home()}/x \xff {server.HERE / 'main.py'}".encode("latin-1")
+CASES = [
+    ("http", "/", {"type": "http.response.start", "status": 421}),
+    ("websocket", "/_stcore/stream", {"code": 1008}),
+]
+
+
+async def _inner(scope: Any, receive: Any, send: Any) -> None:
+    """Streamlit, as it were: a header of its own, or a message."""
+    if scope["type"] == "http":
+        headers = [(b"x-frame-options", b"ALLOWALL"), (b"etag", b"1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"whole"})
+    else:
+        await send({"type": "websocket.send", "bytes": MESSAGE})
+        await send({"type": "websocket.send", "text": "text"})
+
+
+def answers(kind: str, path: str = "/", host: str = "localhost:8501") -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": kind, "path": path, "headers": [(b"host", host.encode())], "method": "GET"}
+    asyncio.run(server.Guard(_inner)(scope, receive, send))  # type: ignore[arg-type]
+    return sent
+
+
+@pytest.mark.parametrize(("kind", "path", "expected"), CASES)
+def test_a_foreign_host_never_reaches_streamlit(kind: str, path: str, expected: dict[str, Any]) -> None:
+    first = answers(kind, path, "evil.example")[0]
+    assert expected.items() <= first.items()
+
+
+def test_every_answer_carries_the_headers_once() -> None:
+    first, body = answers("http")
+    names = [name for name, _ in first["headers"]]
+    assert len(set(names)) == len(names) and dict(first["headers"])[b"x-frame-options"] == b"SAMEORIGIN"
+    assert {b"etag", b"content-security-policy", b"x-content-type-options"} <= set(names) and body["body"] == b"whole"
+
+
+@pytest.mark.parametrize("path", ["/_stcore/metrics", "/base/_stcore/metrics/"])
+def test_there_are_no_metrics(path: str) -> None:
+    assert answers("http", path)[0]["status"] == 404
+
+
+def test_folders_are_blackened_for_other_machines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answers("websocket")[0]["bytes"] == MESSAGE
+    listen(monkeypatch, "0.0.0.0", "*")
+    sent, text = answers("websocket", host="app.example.org")
+    assert len(sent["bytes"]) == len(MESSAGE) and sent["bytes"].startswith(b"\x12/-") and b"main.py" in sent["bytes"]
+    assert not any(folder.encode() in sent["bytes"] for folder in access.folders()) and text["text"] == "text"
+
+
+def test_the_policy_admits_only_scripts_of_this_server() -> None:
+    rules = dict(rule.split(" ", 1) for rule in server.content_policy().split("; "))
+    sources = rules["script-src"].split()
+    assert sources[:2] == ["'self'", "blob:"] and all(source.startswith("'sha256-") for source in sources[2:])
+    assert rules["frame-ancestors"] == "'self'" and rules["object-src"] == "'none'"
