@@ -14,6 +14,7 @@ from unittest.mock import patch
 from streamlit.testing.v1 import AppTest
 
 VIEWS = Path(__file__).resolve().parents[2] / "app" / "views"
+START = "explore.py"
 SCRIPT = "<script>window.hacked=1</script>"
 # view → a run that is there, so that the other parameters are read too
 PAGES = {
@@ -93,7 +94,8 @@ def run(links: Iterable[tuple[str, dict[str, str]]] | None = None) -> dict[str, 
 
 
 def _drawn(view: str, parameters: dict[str, str]) -> bool:
-    app = AppTest.from_file(str(VIEWS / view), default_timeout=120)
+    # The start page links to other pages, which only main.py knows.
+    app = AppTest.from_file(str(VIEWS.parent / "main.py" if view == START else VIEWS / view), default_timeout=120)
     for name, value in parameters.items():
         app.query_params[name] = value
     try:
