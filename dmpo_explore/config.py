@@ -48,14 +48,20 @@ class DataConfig:
         0
     """
 
-    name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "digits"] | str = option(
-        "fashion-mnist", "Data set.", label="Data", flag="data", other="a folder of images"
+    name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits"] | str = option(
+        "fashion-mnist", "Data set.", label="Data", flag="data", other="a folder or a table (.csv, .parquet) of images"
     )
-    root: str | None = option(None, "Folder of a known data set; default: the cache.", flag="data-root")
+    root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(
         None, "Training images, equally from every class; default: all.", label="Training images", ge=1, unit="images"
     )
-    seed: int = option(0, "Seed of the draw of training images.", flag="data-seed", ge=0, le=MOST_SEED)
+    seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=MOST_SEED)
+    train_dir: str | None = option(None, "Folder of training images by class, in place of --data.")
+    val_dir: str | None = option(None, "Folder of validation images by class; default: 10 % of train.")
+    calibration_dir: str | None = option(None, "Folder of calibration images by class.")
+    test_dir: str | None = option(None, "Folder of test images by class.")
+    class_names: str | None = option(None, "CSV or JSON file of readable class names: class folder, name.")
+    calibration: bool = option(False, "Cut off a calibration split (60/10/10/20).", label="Calibration split")
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -62,14 +62,15 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
     _widgets(MAIN)
     if state.value("data.name") == state.FOLDER:
         st.text_input(
-            "Folder of images",
+            "Folder or table of images",
             key=state.FOLDER_PATH,
             placeholder="/home/me/images",
-            help="One subfolder per class, or train/, val/ and test/ with one per class.",
+            help="One subfolder per class, or train/, val/ and test/ with one per class; or a table (.csv, .parquet) "
+            "with columns path, label and perhaps split and group.",
             persist_state="session",
         )
     with st.expander("Advanced", icon=":material/settings:"):
-        for part in ("model.", "training."):
+        for part in ("data.", "model.", "training."):
             _widgets([option for option in ADVANCED if option.startswith(part)])
 
 

@@ -74,6 +74,7 @@ class Fingerprint(NamedTuple):
     """What decides whether two records can be compared, small enough to keep thousands."""
 
     data: str
+    images_sha256: str  # of the recorded split's images; empty where that is not known
     labels: bytes  # a digest
     indices: bytes | None  # a digest, or None where they were not recorded
     reference_flops: float  # shares of compute are relative to it
@@ -81,7 +82,10 @@ class Fingerprint(NamedTuple):
     def comparable(self, other: Fingerprint) -> bool:
         """Same images (as `dx.analysis.same_images`), and shares of compute relative to the same backbone."""
         indices = self.indices is None or other.indices is None or self.indices == other.indices
-        return indices and self._replace(indices=None) == other._replace(indices=None)
+        known = self.images_sha256 and other.images_sha256
+        images = self.images_sha256 == other.images_sha256 if known else self.data == other.data
+        rest = (self.labels, self.reference_flops) == (other.labels, other.reference_flops)
+        return indices and images and rest
 
 
 def fingerprint(run: dx.Run, split: str) -> Fingerprint:
@@ -94,7 +98,8 @@ def _fingerprint(stamp: Stamp) -> Fingerprint:
     path, split, *_ = stamp
     record = dx.load_run(path).record(split)  # not `record_at`: that would push out records that are on screen
     indices = None if record.meta.indices is None else _digest(record.meta.indices)
-    return Fingerprint(record.meta.data, _digest(record.labels), indices, record.meta.reference_flops)
+    meta = record.meta
+    return Fingerprint(meta.data, meta.images_sha256, _digest(record.labels), indices, meta.reference_flops)
 
 
 def _digest(numbers: npt.ArrayLike) -> bytes:

@@ -14,7 +14,8 @@ import dmpo_explore as dx
 NAME, PRESET, FOLDER_PATH = "train name", "train start", "train folder"  # keys of widgets
 _BASE = "train base"
 FOLDER = "a folder of mine"  # the choice of a data set that is none of the known ones
-LEFT_OUT = ("data.root", "data.seed", "training.workers")  # of no use here: they stay as they are
+DIRS = ("data.train_dir", "data.val_dir", "data.calibration_dir", "data.test_dir")
+LEFT_OUT = ("data.root", "data.seed", "data.class_names", *DIRS, "training.workers")  # they stay as they are
 MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data whose images must not be mirrored
 
@@ -70,6 +71,8 @@ def read() -> dx.Config:
     values["model.exits"] = _exits(str(values["model.exits"]))
     if values["data.name"] == FOLDER:
         values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
+    if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
+        values |= dict.fromkeys((*DIRS, "data.class_names"))
     zeros = {option: None for option in values if dx.OPTIONS[option].zero_is_none and not values[option]}
     config: dx.Config = base.updated(values | zeros)
     return config

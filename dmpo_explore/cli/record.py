@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress import ProgressFile
-from .output import Bar, percents, print_result, say
+from .output import Bar, percents, print_result, say, warnings_said
 from .root import Device, Json, ProgressPath, RunName, app
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 @app.command()
 def record(
     run: RunName,
-    split: Annotated[list[str] | None, typer.Option(help="train, val or test; default: val and test.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="train, val, calibration or test; default: all but train.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Where its images lie now, if they were moved; they are checked there first.")
+    ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 250,
@@ -35,23 +40,43 @@ def record(
     Batches are written as they come. After Ctrl-C or a kill the same command goes on behind what is written.
 
     Several processes share the work, a GPU each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli record RUN`.
+
+    The splits are those of the training, by the run's manifest: images that were added since are in none, and an image
+    that is missing, renamed or changed is an error that names it. With --data, splits that have a record keep it.
     """
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
-    opened, splits = load_run(run), split or ["val", "test"]
-    for name in splits:
-        if name in opened.splits() and not force:
-            raise FileExistsError(
-                f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
-            )
-    file = ProgressFile(progress if is_main_process() else None)
-    answer = record_splits(
-        opened, splits, file, device=device, precision=precision, batch_size=batch_size, keep_logits=logits, force=force
-    )
+    opened, file = load_run(run), ProgressFile(progress if is_main_process() else None)
+    how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
+    with warnings_said():
+        splits = split or default_splits(opened)
+        if data is not None:
+            opened = _moved(opened, data)
+            say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
+            splits = [name for name in splits if force or name not in opened.splits()]
+        for name in splits:
+            if name in opened.splits() and not force:
+                raise FileExistsError(
+                    f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
+                )
+        answer = record_splits(opened, splits, file, **how)
     file.end()
     if is_main_process():
         print_result(answer, as_json, list(map(record_line, answer)))
+
+
+def default_splits(run: Run) -> list[str]:
+    """The splits that are recorded where none is named: val and test, and calibration where the run has one."""
+    calibrated = run.manifest is not None and "calibration" in run.manifest.counts
+    return ["val", *(["calibration"] if calibrated else []), "test"]
+
+
+def _moved(run: Run, place: str) -> Run:
+    from ..runs.run_data import move_data
+
+    with Bar() as bar:
+        return move_data(run, place, lambda done, total: bar.to(done, total, "checking images"))
 
 
 def enable_ctrl_c(progress: Path | None) -> None:
@@ -77,8 +102,12 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
                 bar.to(done, total, name)
                 file.to(f"recording {name}", done, total)
 
+            def checked(done: int, total: int, name: str = name) -> None:
+                bar.to(done, total, f"checking {name}")
+                file.to(f"checking {name}", done, total)
+
             try:
-                made = record_run(run, name, progress=shown, **how)
+                made = record_run(run, name, progress=shown, on_check=checked, **how)
             except KeyboardInterrupt:
                 bar.clear()
                 if is_main_process():

@@ -10,20 +10,35 @@ import typer
 
 from ..jobs.progress import ProgressFile
 from .options import config_from, config_options
-from .output import Bar, clock, epoch_line, percents, print_result, say
-from .record import enable_ctrl_c, is_main_process, record_line, record_splits
+from .output import Bar, clock, epoch_line, percents, print_result, say, warnings_said
+from .record import default_splits, enable_ctrl_c, is_main_process, record_line, record_splits
 from .root import Device, Json, ProgressPath, app
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..data.manifest import Manifest
     from ..runs.run import Run
     from ..training.loop import EpochResult
 
 TRACKER = "Write a log for e.g. tensorboard. May be repeated."
+HELP = """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on.
+
+**Your own images** (`--data`): a folder with a folder per class. Or one with `train`, `test` and perhaps `val` and
+`calibration` (in any case, also `training`, `valid`, `validation`, `testing`), each with a folder per class. Or one
+folder for each split: `--train-dir`, `--val-dir`, `--calibration-dir`, `--test-dir`. Or a table (CSV or Parquet) with
+the columns path, label and, if you like, split and group; paths are relative to the table, and images of one group stay
+in one split.
+
+What has no splits is divided 80/10/10 into train, val and test, with `--calibration` 60/10/10/20 into train, val,
+calibration and test: every class alike, by `--data-seed`. Without a val, 10 % of train become it.
+
+The run keeps a manifest of all files with their SHA-256. Later commands take the splits from it, and stop where an
+image is missing or changed. `--resume RUN --data FOLDER` names the place that the images were moved to.
+"""
 ESTIMATE = "Time a few steps, print how long training takes and how much memory, and stop."
 
 
-@app.command()
+@app.command(help=HELP)
 @config_options
 def train(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: data, predictor and the time.")] = None,
@@ -42,15 +57,14 @@ def train(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on."""
+    """Train a run, see `HELP`."""
     from ..config import Config
     from ..runs.run import read_config
-    from ..runs.store import load_run
 
     enable_ctrl_c(progress)
     if resume and (name or force or config):
         raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
-    base = load_run(resume).config if resume else read_config(config) if config else Config()
+    base = _resumed(resume, settings) if resume else read_config(config) if config else Config()
     chosen = config_from(base, settings)
     if estimate:
         _estimate(chosen, device, as_json)
@@ -64,16 +78,31 @@ def train(
         run = _train(chosen, name, bar, file, resume=resume is not None, **how)
     answer, lines = _summary(run)
     if and_record:
-        splits = ["val", "test"]  # one that is there already is of older weights
-        answer["records"] = record_splits(run, splits, file, device=device, force=True)
+        splits = default_splits(run)  # one that is there already is of older weights
+        with warnings_said():
+            answer["records"] = record_splits(run, splits, file, device=device, force=True)
         lines = [lines[0], *map(record_line, answer["records"])]
     file.end()
     if is_main:
         print_result(answer, as_json, lines)
 
 
+def _resumed(name: str, settings: dict[str, Any]) -> Config:
+    """The config of the run to resume; a typed ``--data`` is where its images lie now."""
+    from ..runs.run_data import move_data
+    from ..runs.store import load_run
+
+    run, place = load_run(name), settings["data"]
+    settings["data"] = None
+    if place is None:
+        return run.config
+    with Bar() as bar:
+        return move_data(run, place, lambda done, total: bar.to(done, total, "checking images")).config
+
+
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
+    from ..data.manifest import OWN
     from ..runs.store import load_run
     from ..training.train import train as train_run
 
@@ -90,8 +119,18 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         results.append(result)
         bar.write(epoch_line(results))
 
+    def on_check(done: int, total: int) -> None:
+        bar.to(done, total, "hashing images")
+        file.to("hashing images", done, total)
+
+    def on_data(manifest: Manifest) -> None:
+        bar.clear()
+        if manifest.data == OWN:
+            bar.write(f"data: {manifest.described()}")
+
+    hooks: dict[str, Any] = {"on_step": on_step, "progress": on_epoch, "on_check": on_check, "on_data": on_data}
     try:
-        return train_run(config, name, resume=resume, on_step=on_step, progress=on_epoch, **how)
+        return train_run(config, name, resume=resume, **hooks, **how)
     except KeyboardInterrupt:
         bar.clear()
         kept = f"go on with: dmpo-explore train --resume {name}" if results or resume else "no epoch was finished"

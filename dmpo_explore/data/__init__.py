@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .differences import Differences as Differences
+    from .differences import manifest_check as manifest_check
     from .image_files import MOST_BYTES as MOST_BYTES
     from .image_files import SENT_FORMATS as SENT_FORMATS
     from .image_files import open_image as open_image
@@ -12,9 +14,15 @@ if TYPE_CHECKING:
     from .images import SPLITS as SPLITS
     from .images import ImageSet as ImageSet
     from .images import fetch_data as fetch_data
+    from .images import images_of as images_of
     from .images import load_images as load_images
+    from .locations import open_source as open_source
+    from .manifest import Manifest as Manifest
+    from .manifest import make_manifest as make_manifest
+    from .manifest import read_manifest as read_manifest
+    from .source import Pool as Pool
+    from .source import Source as Source
     from .sources import DATASETS as DATASETS
-    from .sources import Source as Source
     from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
     from .torch_corruptions import STRENGTHS as STRENGTHS
     from .torch_corruptions import corrupt as corrupt

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -44,7 +46,26 @@ _OTHERS = (
     (0, b"%PDF", "a PDF"),
 )
 _TEXT = bytes({9, 10, 12, 13, *range(32, 256)})  # bytes that text of any encoding consists of
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads.
+
+    Example:
+        >>> {".png", ".jpg", ".jfif", ".webp", ".tif"} <= image_suffixes()
+        True
+    """
+    from PIL import Image
+
+    return frozenset(
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind in FORMATS
+    )
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name ends as an image's does and does not begin with a dot."""
+    return path.suffix.lower() in image_suffixes() and not path.name.startswith(".")
 
 
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
@@ -62,11 +83,26 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _visible(p, path))
+        inside = images_in(path)
         if not inside:
-            raise ValueError(f"{path} holds no images ({', '.join(SUFFIXES)})")
+            raise ValueError(f"{path} holds no images ({', '.join(sorted(image_suffixes()))})")
         found += inside
     return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder and in its folders, by suffix, sorted; nothing hidden.
+
+    Example:
+        >>> import tempfile
+        >>> images_in(Path(tempfile.mkdtemp()))
+        []
+    """
+    found: list[Path] = []
+    for top, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [path for name in files if is_image_file(path := Path(top, name))]
+    return sorted(found)
 
 
 def open_image(path: str | Path) -> NDArray[np.uint8]:
@@ -205,7 +241,3 @@ def _kind(data: bytes) -> str:
     if b"<svg" in start.lower():
         return f"an SVG drawing; {advice}"
     return "no image that can be read" if start.translate(None, _TEXT) else "text, not an image"
-
-
-def _visible(path: Path, folder: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -1,67 +1,121 @@
-"""Folders of one's own images as a data source: a folder per class, divided into splits or not."""
+"""Folders of one's own images as a data source: a folder per class, divided into splits or not.
+
+In: a folder with class folders, one with split folders (train, val, calibration, test, in any case) that hold class
+folders, or one folder for each split. Out: a `Source`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from .image_files import SUFFIXES
-from .sources import ImageFiles, Pool, Source, stratified_rows
+from ..utils.typing import Ints
+from .image_files import image_suffixes, images_in
+from .source import ImageFiles, Pool, Source
+from .splits import divide, split_of
 
 
-def folder_source(folder: Path, seed: int) -> Source:
-    """A folder of images by class as a `Source`: {train,val,test}/class/x.png, or class/x.png.
+def folder_source(folder: Path, seed: int, *, calibration: bool = False) -> Source:
+    """A folder of images by class as a `Source`: {train,val,calibration,test}/class/x.png, or class/x.png.
 
-    The latter is divided into 80/10/10 with ``seed``.
+    The latter is divided with ``seed``, 80/10/10 into train, val and test, or 60/10/10/20 with ``calibration``.
+
+    Raises:
+        ValueError: two folders for one split, or split folders beside class folders.
 
     Reading raises FileNotFoundError for a split without a folder, ValueError for no classes, no images, or a class
     that train does not have.
     """
-    has = {split: (folder / split).is_dir() for split in ("train", "val", "test")}
+    if parts := split_folders(folder):
+        return split_source(parts, folder)
+
+    @cache
+    def found() -> tuple[tuple[str, ...], list[Path], Ints]:
+        names = class_folders(folder)
+        return names, *class_files(folder, names)
 
     def read(split: str, root: Path | None) -> Pool:
-        if not any(has.values()):
-            return _divide(_read_classes(folder, _class_names(folder)), split, seed)
-        if not has[split]:
-            raise FileNotFoundError(f"{folder} has no folder {split!r} (it has {', '.join(s for s in has if has[s])})")
-        return _read_classes(folder / split, _class_names(folder / ("train" if has["train"] else split)))
+        names, files, labels = found()
+        rows = divide(labels, seed=seed, calibration=calibration, class_names=names)[split]
+        return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
 
-    own = has["val"] or not any(has.values())
-    return Source(f"images in {folder}", "yours", read, lambda root: folder, has_val=own)
+    own = ("train", "val", "calibration", "test") if calibration else ("train", "val", "test")
+    shares = "60/10/10/20" if calibration else "80/10/10"
+    rule = f"{shares} % of every class into {', '.join(own)}, with seed {seed}"
+    return Source(f"images in {folder}", "yours", read, lambda root: folder, splits=own, rule=rule)
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+def split_source(parts: Mapping[str, Path], folder: Path) -> Source:
+    """A `Source` of one folder of class folders for each split; ``folder`` is what they have in common."""
+
+    def read(split: str, root: Path | None) -> Pool:
+        if split not in parts:
+            raise FileNotFoundError(f"{folder} has no folder {split!r} (it has {', '.join(parts)})")
+        names = class_folders(parts.get("train", parts[split]))
+        if extra := set(class_folders(parts[split])) - set(names):
+            raise ValueError(
+                f"{parts[split] / min(extra)} is a class that train does not have ({', '.join(names[:20])})"
+            )
+        files, labels = class_files(parts[split], names)
+        return Pool(ImageFiles(files), labels, names)
+
+    rule = ", ".join(f"{split} is {path.name}/" for split, path in parts.items())
+    return Source(f"images in {folder}", "yours", read, lambda root: folder, splits=tuple(parts), rule=rule)
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Split → its folder, recognised by name in any case; empty where there is none.
+
+    Raises:
+        ValueError: two folders for one split, or folders with images beside those of splits; all are named.
+    """
+    inside = _folders(folder)
+    found: dict[str, list[Path]] = {}
+    for path in inside:
+        if split := split_of(path.name):
+            found.setdefault(split, []).append(path)
+    for split, paths in found.items():
+        if len(paths) > 1:
+            names = " and ".join(f"{path.name}/" for path in paths)
+            raise ValueError(
+                f"{folder} has two folders for the split {split}: {names}; keep one, or move them together"
+            )
+    others = [path for path in inside if split_of(path.name) is None] if found else []
+    if beside := [path.name for path in others if images_in(path)]:
+        splits = ", ".join(f"{path.name}/" for paths in found.values() for path in paths)
+        names = ", ".join(f"{name}/" for name in beside[:5]) + (f" and {len(beside) - 5} more" * (len(beside) > 5))
+        raise ValueError(
+            f"{folder} has folders of splits ({splits}) beside folders of images ({names}): move the latter into the "
+            "former, or, if all are classes, use --train-dir or a table"
+        )
+    return {split: found[split][0] for split in ("train", "val", "calibration", "test") if split in found}
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders in ``folder``, sorted; ValueError for none, FileNotFoundError without the folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    names = tuple(path.name for path in _folders(folder))
     if not names:
         raise ValueError(f"{folder} holds no class folders; expected {folder}/CLASS/image.png")
     return names
 
 
-def _read_classes(folder: Path, class_names: tuple[str, ...]) -> Pool:
-    extra = set(_class_names(folder)) - set(class_names)
-    if extra:
-        raise ValueError(f"{folder / min(extra)} is a class that train does not have ({', '.join(class_names)})")
-    files, labels = [], []
+def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path], Ints]:
+    """Image files of every class folder and their labels (n,), class by class; ValueError where there are none."""
+    files: list[Path] = []
+    labels: list[int] = []
     for label, name in enumerate(class_names):
-        inside = sorted(
-            p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        )
+        inside = images_in(folder / name)
         files += inside
         labels += [label] * len(inside)
     if not files:
-        raise ValueError(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    return Pool(ImageFiles(files), np.asarray(labels, dtype=np.int64), class_names)
+        raise ValueError(f"{folder} holds no images ({', '.join(sorted(image_suffixes()))})")
+    return files, np.asarray(labels, dtype=np.int64)
 
 
-def _divide(pool: Pool, split: str, seed: int) -> Pool:
-    """An undivided folder: about 80/10/10 of every class, at least 2 of each for val and for test.
-
-    Positions count in each part.
-    """
-    held = stratified_rows(pool.labels, 2 * (len(pool.labels) // 10), seed=seed, least=4, class_names=pool.class_names)
-    test = held[stratified_rows(pool.labels[held], len(held) // 2, seed=seed, least=2)]
-    train = np.setdiff1d(np.arange(len(pool.labels)), held)
-    rows = {"train": train, "val": np.setdiff1d(held, test), "test": test}[split]
-    paths = pool.pixels.paths if isinstance(pool.pixels, ImageFiles) else []
-    return Pool(ImageFiles([paths[row] for row in rows]), pool.labels[rows], pool.class_names)
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

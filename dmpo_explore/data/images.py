@@ -1,15 +1,16 @@
 """Name and split → images: arrays only, no torch at import.
 
-In: a known data set or the folder of one's own images. Out: `ImageSet`, which gives uint8 (H, W, 3) images, their
-labels and their position in the source, so that a record can name its images.
+In: a known data set, or a folder or table of one's own images. Out: `ImageSet`, which gives uint8 (H, W, 3) images,
+their labels and their position in the source, so that a record can name its images.
 
 Ours: ``val`` is cut from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
-Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. Flowers-102 keeps its published splits. A image's
+Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. Data that come with a ``val`` keep it. An image's
 position counts in the source split it was cut from.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,14 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import DataConfig
 from ..utils.registry import unknown
 from ..utils.typing import Ints
-from .image_folders import folder_source
-from .sources import DATASETS, Pixels, Source, stratified_rows
+from .locations import named_source, open_source
+from .source import ImageFiles, Pixels, Source, VerifiedFiles
+from .sources import DATASETS
+from .splits import SPLITS, held_out_rows, stratified_rows
 
-__all__ = ["DATASETS", "SPLITS", "ImageSet", "fetch_data", "load_images", "stratified_rows"]
-
-SPLITS = ("train", "val", "test")
+__all__ = ["DATASETS", "SPLITS", "ImageSet", "available_splits", "fetch_data", "images_of", "load_images"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class ImageSet:
     """Some images of one split.
 
     Args:
-        name, split: where they come from; ``split`` is train, val or test.
+        name, split: where they come from; ``split`` is train, val, calibration or test.
         labels: (n,) int64, 0-based.
         class_names: label → name.
         indices: (n,) int64, positions in the source's split (for ``val`` the one it was cut from).
@@ -70,6 +72,22 @@ class ImageSet:
         """Those at ``rows``: positions, a slice or a boolean mask."""
         return replace(self, labels=self.labels[rows], indices=self.indices[rows])
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of which images these are, in order, and of their labels; empty where files have not been hashed.
+
+        Two sets with equal fingerprints hold the same images, wherever the files lie.
+        """
+        labels = np.ascontiguousarray(self.labels, np.int64).tobytes()
+        if isinstance(self.pixels, VerifiedFiles):
+            which = "".join(self.pixels.hashes[i] for i in self.indices).encode()
+        elif isinstance(self.pixels, ImageFiles):
+            return ""
+        else:
+            source = "test" if self.split == "test" else "train"
+            which = f"{self.name} {source} ".encode() + np.ascontiguousarray(self.indices, np.int64).tobytes()
+        return hashlib.sha256(which + labels).hexdigest()
+
     def at(self, indices: Iterable[int]) -> ImageSet:
         """Those with these positions in the source, in this order.
 
@@ -89,12 +107,12 @@ def load_images(
     """The images of one split. Downloads nothing (see `fetch_data`).
 
     Args:
-        name: a key of `DATASETS`, or the path of an image folder: root/{train,val,test}/class/x.png or
-            root/class/x.png.
-        split: train, val or test.
-        root: where a known data set lies; default the cache.
+        name: a key of `DATASETS`, or the path of an image folder (root/{train,val,test}/class/x.png or
+            root/class/x.png) or of a table (CSV or Parquet with columns path, label[, split][, group]).
+        split: train, val, test, or calibration where the data have one.
+        root: where a known data set lies; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: draw so many of ``train``, equally from every class. Other splits do not depend on it.
-        seed: of that draw, and of the 80/10/10 split of an image folder that has none.
+        seed: of that draw, and of the 80/10/10 split of images that have none.
 
     Raises:
         ValueError: unknown name or split, an empty split, a class too small to be divided, or files that are not what
@@ -106,23 +124,37 @@ def load_images(
         >>> len(digits), digits[0].shape, digits.class_names[:3]
         (40, (8, 8, 3), ('0', '1', '2'))
     """
-    if split not in SPLITS:
-        raise ValueError(unknown("split", split, SPLITS))
-    source = _source(name, seed)
-    asked = split if split == "test" or source.has_val else "train"
-    pool = source.read(asked, Path(root).expanduser() if root is not None else None)
-    rows = np.arange(len(pool.labels))
-    if split != "test" and not source.has_val:
-        size = len(rows) // 10 if source.val_size is None else source.val_size
-        val = stratified_rows(pool.labels, size, least=2, class_names=pool.class_names)
-        rows = val if split == "val" else np.setdiff1d(rows, val)
-    if split == "train" and train_size is not None:
-        if not 1 <= train_size <= len(rows):
-            raise ValueError(f"train_size={train_size}: {name} has 1 to {len(rows)} training images (val is cut off)")
-        rows = rows[stratified_rows(pool.labels[rows], train_size, seed=seed)]
-    if not len(rows):
-        raise ValueError(f"{name} {split} holds no images")
-    return ImageSet(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
+    _check_split(split)
+    where = Path(root).expanduser() if root is not None else None
+    return _read(named_source(name, seed), name, split, where, train_size, seed, calibration=False)
+
+
+def images_of(data: DataConfig, split: str, source: Source | None = None) -> ImageSet:
+    """The images of one split of a run's data; raises as `load_images`.
+
+    Args:
+        source: the data's, where it is open already.
+
+    Example:
+        >>> len(images_of(DataConfig("digits", train_size=40), "train"))
+        40
+    """
+    _check_split(split)
+    root = Path(data.root).expanduser() if data.root is not None else None
+    source = source or open_source(data)
+    return _read(source, data.name, split, root, data.train_size, data.seed, calibration=data.calibration)
+
+
+def available_splits(data: DataConfig, source: Source | None = None) -> tuple[str, ...]:
+    """The splits that a run's data have, those included that are cut from train; raises as `open_source`.
+
+    Example:
+        >>> available_splits(DataConfig("digits")), available_splits(DataConfig("digits", calibration=True))
+        (('train', 'val', 'test'), ('train', 'val', 'calibration', 'test'))
+    """
+    own = (source or open_source(data)).splits
+    cut = ("val", *(["calibration"] if data.calibration else [])) if "train" in own else ()
+    return tuple(split for split in SPLITS if split in own or split in cut)
 
 
 def fetch_data(name: str, root: str | Path | None = None) -> Path:
@@ -136,13 +168,36 @@ def fetch_data(name: str, root: str | Path | None = None) -> Path:
         >>> fetch_data("digits").is_dir()  # a part of scikit-learn: nothing is downloaded
         True
     """
-    return _source(name, 0).fetch(Path(root).expanduser() if root is not None else None)
+    return named_source(name).fetch(Path(root).expanduser() if root is not None else None)
 
 
-def _source(name: str, seed: int) -> Source:
-    if name in DATASETS:
-        return DATASETS[name]
-    folder = Path(name).expanduser()
-    if name and folder.is_dir():
-        return folder_source(folder, seed)
-    raise ValueError(f"{unknown('data', name, DATASETS)}, or the path of an image folder")
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(unknown("split", split, SPLITS))
+
+
+def _read(
+    source: Source, name: str, split: str, root: Path | None, train_size: int | None, seed: int, *, calibration: bool
+) -> ImageSet:
+    cut = [part for part in ("val", "calibration") if part not in source.splits and (part == "val" or calibration)]
+    if split == "calibration" and split not in (*source.splits, *cut):
+        raise ValueError(f"{name} has no calibration split; ask for one with --calibration (calibration=True)")
+    asked = "train" if split in cut else split
+    pool = source.read(asked, root)
+    rows = np.arange(len(pool.labels))
+    if asked == "train":
+        size = len(rows) // 10 if source.val_size is None else source.val_size
+        for number, part in enumerate(cut):
+            groups = None if pool.groups is None else pool.groups[rows]
+            held = held_out_rows(pool.labels[rows], size, seed=number, class_names=pool.class_names, groups=groups)
+            if part == split:
+                rows = rows[held]
+                break
+            rows = np.delete(rows, held)
+    if split == "train" and train_size is not None:
+        if not 1 <= train_size <= len(rows):
+            raise ValueError(f"train_size={train_size}: {name} has 1 to {len(rows)} training images (val is cut off)")
+        rows = rows[stratified_rows(pool.labels[rows], train_size, seed=seed)]
+    if not len(rows):
+        raise ValueError(f"{name} {split} holds no images")
+    return ImageSet(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)

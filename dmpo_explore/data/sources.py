@@ -1,6 +1,6 @@
-"""Known data sets as arrays, verified: Fashion-MNIST, CIFAR, Flowers-102 and scikit-learn's digits.
+"""Known data sets as arrays, verified: Fashion-MNIST, CIFAR, Flowers-102, Caltech-101 and scikit-learn's digits.
 
-In: train, val or test, and the folder that holds the data. Out: a `Pool` of all images of that split as the source has
+In: a split, and the folder that holds the data. Out: a `Pool` of all images of that split as the source has
 them; `images.py` cuts the project's own splits from it.
 """
 
@@ -10,107 +10,19 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.files import cache_dir
-from ..utils.typing import Ints
-from .image_files import open_image
+from .caltech101 import CALTECH101
+from .source import ImageFiles, Pool, Source, data_dir, download, missing
+from .splits import stratified_rows
 
 BUNDLED = Path(__file__).parent / "bundled" / "fashion-mnist"
 SYSTEM_DATA = Path("/usr/share/datasets")  # where Debian's packages put data sets
-
-
-class Pixels(Protocol):
-    """Images by position: uint8 (H, W) or (H, W, 3)."""
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-class Pool(NamedTuple):
-    """All images of one split as the source has them."""
-
-    pixels: Pixels
-    labels: Ints
-    class_names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A known data set.
-
-    Args:
-        title, licence: in words.
-        read: (train, val or test; root or None) → `Pool`. Called with ``val`` only where ``has_val``.
-        fetch: root or None → the folder that holds the data afterwards.
-        val_size: images cut from train; None means 10 %.
-
-    Example:
-        >>> source = DATASETS["digits"]
-        >>> source.licence, source.has_val, len(source.read("test", None).labels)
-        ('CC BY 4.0', False, 359)
-    """
-
-    title: str
-    licence: str
-    read: Callable[[str, Path | None], Pool]
-    fetch: Callable[[Path | None], Path]
-    val_size: int | None = None
-    has_val: bool = False
-
-
-class ImageFiles:
-    """Image files by position, read one at a time: uint8 (H, W, 3)."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return open_image(self.paths[index])
-
-
-def stratified_rows(
-    labels: Ints, size: int, *, seed: int = 0, least: int = 0, class_names: tuple[str, ...] | None = None
-) -> Ints:
-    """Stratified sample: ``size`` rows, sorted, from every class in proportion (largest remainder).
-
-    The same seed gives the same rows on every machine.
-
-    Args:
-        labels: (n,) int64.
-        least: rows of every class at least.
-
-    Raises:
-        ValueError: more than there are, fewer than 1, or a class that would have none left after giving ``least``.
-
-    Example:
-        >>> stratified_rows(np.array([0, 0, 0, 0, 1, 1]), 3).tolist()
-        [1, 2, 5]
-    """
-    if not 1 <= size <= len(labels) and not least:
-        raise ValueError(f"cannot draw {size} images: there are {len(labels)}")
-    classes, counts = np.unique(labels, return_counts=True)
-    if least and counts.size and counts.min() <= least:
-        label = int(classes[counts.argmin()])
-        named = class_names[label] if class_names else label
-        raise ValueError(f"class {named!r} has {counts.min()} images; it needs at least {least + 1} to be divided")
-    exact = size * counts / max(len(labels), 1)
-    taken = np.maximum(np.floor(exact).astype(np.int64), least)
-    short = max(size - int(taken.sum()), 0)
-    taken[np.argsort(-(exact - np.floor(exact)), kind="stable")[:short]] += 1
-    order = np.random.RandomState(seed).permutation(len(labels))  # legacy on purpose: its stream never changes
-    rows = [order[labels[order] == label][:n] for label, n in zip(classes, taken, strict=True)]
-    return np.sort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
-
-
-def _data_dir(root: Path | None) -> Path:
-    return root if root is not None else cache_dir() / "data"
 
 
 def system_data() -> Path:
@@ -122,10 +34,6 @@ def system_data() -> Path:
     """
     own = os.environ.get("DMPO_EXPLORE_SYSTEM_DATA", "").strip()
     return Path(own).expanduser().absolute() if own else SYSTEM_DATA
-
-
-def _missing(name: str, where: str, more: str = "") -> FileNotFoundError:
-    return FileNotFoundError(f"{name} is not in {where}. Run `dmpo-explore fetch --data {name}`{more}")
 
 
 # -- Fashion-MNIST --
@@ -146,13 +54,13 @@ def _read_fashion(split: str, root: Path | None) -> Pool:
     part = "t10k" if split == "test" else "train"
     paths = [_find_fashion(f"{part}-{kind}", root) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     if paths[0] is None or paths[1] is None:
-        raise _missing("fashion-mnist", str(_data_dir(root) / "FashionMNIST" / "raw"), FASHION_ELSE)
+        raise missing("fashion-mnist", str(data_dir(root) / "FashionMNIST" / "raw"), FASHION_ELSE)
     return Pool(_read_idx(paths[0]), _read_idx(paths[1]).astype(np.int64), FASHION_NAMES)
 
 
 def _find_fashion(name: str, root: Path | None) -> Path | None:
-    """The first of: the caller's folder, the bundled test split, the cache, Debian's package; raw before .gz."""
-    folders = [root / "FashionMNIST" / "raw", root] if root is not None else []
+    """The first of: the caller's or the environment's folder, the bundled one, the cache, Debian's; raw first."""
+    folders = [data_dir(root) / "FashionMNIST" / "raw", data_dir(root)]
     folders += [BUNDLED, cache_dir() / "data" / "FashionMNIST" / "raw", system_data() / "fashion-mnist"]
     candidates = (folder / file for folder in folders for file in (name, f"{name}.gz"))
     return next((path for path in candidates if path.is_file()), None)
@@ -175,25 +83,13 @@ def _fetch_fashion(root: Path | None) -> Path:
     try:
         _read_fashion("train", root)
     except FileNotFoundError:
-        _download("fashion-mnist", "FashionMNIST", root, FASHION_ELSE, train=True)
+        download("fashion-mnist", "FashionMNIST", root, FASHION_ELSE, train=True)
         _read_fashion("train", root)
     path = _find_fashion("train-images-idx3-ubyte", root)
-    return path.parent if path is not None else _data_dir(root)
+    return path.parent if path is not None else data_dir(root)
 
 
 # -- sets that torchvision downloads --
-
-
-def _download(name: str, kind: str, root: Path | None, more: str = "", **options: bool) -> None:
-    from .torch_sources import download
-
-    folder = _data_dir(root)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        download(kind, folder, **options)
-    except (OSError, RuntimeError) as error:
-        advice = more or "; copy the files torchvision would download into that folder"
-        raise FileNotFoundError(f"{name} could not be downloaded into {folder} ({error}). Try again{advice}") from None
 
 
 def _cifar(kind: str) -> Source:
@@ -206,21 +102,21 @@ def _cifar(kind: str) -> Source:
         try:
             return Pool(*read_cifar(kind, folder, train=split == "train"))
         except RuntimeError:
-            raise _missing(name, str(folder)) from None
+            raise missing(name, str(folder)) from None
 
     def fetch(root: Path | None) -> Path:
-        _download(name, kind, root, train=True)
-        return _data_dir(root)
+        download(name, kind, root, train=True)
+        return data_dir(root)
 
     title = f"{kind[:5]}-{kind[5:]}: 50,000 + 10,000 colour images of 32x32, {kind[5:]} classes"
-    return Source(title, "not stated by its authors", lambda s, root: read(s, _data_dir(root)), fetch, val_size=5000)
+    return Source(title, "not stated by its authors", lambda s, root: read(s, data_dir(root)), fetch, val_size=5000)
 
 
 def _read_flowers(split: str, root: Path | None) -> Pool:
     """The published splits (1,020 / 1,020 / 6,149) from the files that torchvision unpacks."""
-    folder = _data_dir(root) / "flowers-102"
+    folder = data_dir(root) / "flowers-102"
     if not all((folder / file).exists() for file in ("imagelabels.mat", "setid.mat", "jpg")):
-        raise _missing("flowers102", str(folder))
+        raise missing("flowers102", str(folder))
     from scipy.io import loadmat
 
     from .torch_sources import flower_names
@@ -233,8 +129,8 @@ def _read_flowers(split: str, root: Path | None) -> Pool:
 
 
 def _fetch_flowers(root: Path | None) -> Path:
-    _download("flowers102", "Flowers102", root)
-    return _data_dir(root) / "flowers-102"
+    download("flowers102", "Flowers102", root)
+    return data_dir(root) / "flowers-102"
 
 
 # -- scikit-learn's digits --
@@ -269,9 +165,15 @@ DATASETS: dict[str, Source] = {
         "not stated by its authors",
         _read_flowers,
         _fetch_flowers,
-        has_val=True,
+        splits=("train", "val", "test"),
+        rule="train, val and test are the published ones",
     ),
     "digits": Source(
-        "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes", "CC BY 4.0", _read_digits, _fetch_digits
+        "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes",
+        "CC BY 4.0",
+        _read_digits,
+        _fetch_digits,
+        rule="a fixed fifth of every class is test",
     ),
+    "caltech101": CALTECH101,
 }

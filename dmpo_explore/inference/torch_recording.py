@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data.images import ImageSet, load_images
-from ..data.sources import ImageFiles
+from ..data.images import ImageSet
+from ..data.source import ImageFiles, VerifiedFiles
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
@@ -26,6 +26,7 @@ from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
 from ..records.writer import RecordWriter
 from ..runs.run import Run
+from ..runs.run_data import check_classes, check_images
 from ..runs.store import BUNDLED_RUNS
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
@@ -132,6 +133,7 @@ def record_run(
     keep_logits: bool = True,
     force: bool = False,
     progress: Progress | None = None,
+    on_check: Progress | None = None,
 ) -> ExitRecord:
     """Run all exits of a trained run on a split and write the record to the run's folder.
 
@@ -143,13 +145,15 @@ def record_run(
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
         force: replace the record of this split. progress: called with (images done, images in all) after each batch,
             and before the first one where a recording goes on; of several processes in the first one only.
+        on_check: called with (files hashed, files in all), before.
 
     Warns:
-        UserWarning: what was written is of other weights, images or settings; recording begins anew.
+        UserWarning: what was written is of other weights, images or settings; recording begins anew. Images were added.
 
     Raises:
         FileExistsError: there is a record of this split, or another process is recording it.
-        ValueError: a bundled run, which is not changed; or as `record_split`.
+        ValueError: a bundled run, which is not changed; images that are not the manifest's; or as `record_split`.
+        FileNotFoundError: the images have been moved, or have to be fetched.
         OSError: the disk is full; what is written stays, and the next call goes on.
 
     Example:
@@ -165,7 +169,9 @@ def record_run(
     target = run.path / "records" / split
     if target.exists() and not force:
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
-    images, processes = split_images(run.config, split), join_processes(device)
+    check_images(run, [split], on_check)
+    images, processes = run.split_images(split), join_processes(device)
+    check_classes(run, images)
     model = run.model(processes.device)
     flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
     meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
@@ -225,7 +231,7 @@ def run_facts(run: Run, images: ImageSet, model: DMPO, precision: str) -> dict[s
         "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
         "weights_sha256": sha256(run.path / WEIGHTS),
         "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "images_sha256": images_sha256(images),
+        "images_sha256": images.fingerprint if isinstance(images.pixels, VerifiedFiles) else images_sha256(images),
         "precision": precision,
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
         "torch": torch.__version__,
@@ -253,11 +259,6 @@ def images_sha256(images: ImageSet) -> str:
     return found.hexdigest()
 
 
-def split_images(config: Config, split: str) -> ImageSet:
-    data = config.data
-    return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
-
-
 def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops) -> RecordMeta:
     return RecordMeta(
         data=config.data.name,
@@ -271,4 +272,5 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
         model=config.model.backbone,
         image_size=config.model.image_size,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        images_sha256=images.fingerprint,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ..config import Config, DataConfig, TrainingConfig
+from ..config import Config, TrainingConfig
 from .progress import peak_memory
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def probe(config: Config) -> Config:
     """
     old, settings = config.data, config.training
     size = (STEPS + 1) * settings.batch_size
-    data = DataConfig(old.name, old.root, size if old.train_size is None else min(size, old.train_size))
+    data = replace(old, seed=0, train_size=size if old.train_size is None else min(size, old.train_size))
     steps = ("batch_size", "accumulation", "clip_norm", "coupling", "distill")
     kept = {part: getattr(settings, part) for part in (*steps, "flip", "crop_scale", "precision", "workers")}
     return Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE, **kept))
@@ -173,9 +173,9 @@ def _sizes(config: Config) -> dict[str, Any]:
 
 
 def _image_set(config: Config, split: str) -> ImageSet:
-    from ..data.images import load_images
+    from ..data.images import images_of
 
-    return load_images(config.data.name, split, root=config.data.root, seed=config.data.seed)
+    return images_of(replace(config.data, train_size=None), split)
 
 
 def _recording(config: Config, model: DMPO) -> float:

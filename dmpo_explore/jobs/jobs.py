@@ -29,7 +29,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ..config import Config
-from ..data.images import load_images
+from ..data.images import images_of
 from ..pretrained.weights import find_weights
 from ..runs.store import BUNDLED_RUNS, new_run_path, runs_root
 from ..utils.files import write_json, write_text
@@ -188,15 +188,14 @@ def check_ready(config: Config) -> None:
     """Check that data and weights are present.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_images` and `find_weights`; the message names the fix.
+        FileNotFoundError, ValueError: as `images_of` and `find_weights`; the message names the fix.
 
     Example:
         >>> import dmpo_explore as dx
         >>> check_ready(dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32)))
     """
-    data = config.data
     for split in ("train", *SPLITS):
-        load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
+        images_of(config.data, split)
     find_weights(config.model.backbone, config.model.weights)
 
 

@@ -39,6 +39,7 @@ class RecordMeta:
         flops: (K,) cumulative FLOPs of an image that exits at each exit, everything that ran counted; rising.
         reference_flops: FLOPs of the plain backbone with one linear predictor at the same image size.
         flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
+        images_sha256: which images the recorded split held (`ImageSet.fingerprint`); empty where that is not known.
 
     Example:
         >>> import dmpo_explore as dx
@@ -60,11 +61,14 @@ class RecordMeta:
     model: str = "unknown"
     image_size: int | None = None
     created: str = ""
+    images_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values without ``indices`` (they have a file of their own)."""
         values = {name: getattr(self, ATTRIBUTES.get(name, name)) for name in META_FIELDS}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        if not self.images_sha256:  # as in records of earlier versions
+            del plain["images_sha256"]
         return {"format_version": FORMAT_VERSION} | plain
 
     @classmethod

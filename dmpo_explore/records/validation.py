@@ -223,4 +223,5 @@ META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it m
     "model": (_TEXT, False),
     "image_size": (Kind("a whole number of pixels or null", lambda v: v is None or _whole(v, MOST_BLOCK)), False),
     "created": (_TEXT, False),
+    "images_sha256": (_TEXT, False),
 }

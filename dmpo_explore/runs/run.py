@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..config import Config, Preprocess
-from ..data.images import load_images
+from ..data.images import images_of
+from ..data.manifest import Manifest, read_manifest
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
@@ -135,7 +136,7 @@ class Run:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the C classes: from the weights' header, else from a record, else from the data.
+        """Names of the C classes: from the weights' header, the manifest, a record, or else from the data.
 
         Example:
             >>> import dmpo_explore as dx
@@ -144,9 +145,41 @@ class Run:
         """
         if lexists(self.path / WEIGHTS) and (names := read_class_names(self.path)):
             return names
+        if self.manifest is not None:
+            return self.manifest.class_names
         if self.splits():
             return self.record(self.splits()[0]).meta.class_names
-        return self._load_images("train").class_names
+        return self.split_images("train").class_names
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """Which images it was trained, validated and tested on; None in runs of earlier versions.
+
+        Raises:
+            ValueError: the file is damaged.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").manifest is None
+            True
+        """
+        return read_manifest(self.path)
+
+    def split_images(self, split: str) -> ImageSet:
+        """All images of ``split``, as the manifest lists them; without a manifest, as the data are divided now.
+
+        Raises:
+            FileNotFoundError: files are missing, or the data have to be fetched first.
+            ValueError: files were changed, or there is no such split.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> len(dx.load_run("demo").split_images("test"))
+            10000
+        """
+        if self.manifest is not None:
+            return self.manifest.images(self.config.data, split)
+        return images_of(self.config.data, split)
 
     def image_set(self, split: str) -> ImageSet:
         """The images of ``split`` with their labels; if it has a record, the record's images in the record's order.
@@ -160,14 +193,18 @@ class Run:
             >>> dx.load_run("demo").image_set("test")[0].shape
             (28, 28, 3)
         """
-        images = self._load_images(split)
+        images = self.split_images(split)
         if split not in self.splits():
             return images
         record = self.record(split)
+        if self.manifest is not None and record.meta.images_sha256 not in ("", images.fingerprint):
+            raise ValueError(f"the {split} record of run {self.name!r} is of other images than its manifest lists")
         if record.meta.indices is not None:
             images = images.at(record.meta.indices)
-        if not np.array_equal(images.labels, record.labels):
-            raise ValueError(f"{self.config.data.name} {split} is not what run {self.name!r} recorded: labels differ")
+        if images.class_names != record.meta.class_names or not np.array_equal(images.labels, record.labels):
+            raise ValueError(
+                f"{self.config.data.name} {split} is not what run {self.name!r} recorded: classes or labels differ"
+            )
         return images
 
     def preprocess(self) -> Preprocess:
@@ -226,10 +263,6 @@ class Run:
         from .torch_model import load_model
 
         return load_model(self.path, self.config, len(self.class_names), device, merge=merge)
-
-    def _load_images(self, split: str) -> ImageSet:
-        data = self.config.data
-        return load_images(data.name, split, root=data.root, train_size=data.train_size, seed=data.seed)
 
 
 def read_config(path: Path) -> Config:

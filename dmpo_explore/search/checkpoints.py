@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..config import Config
+from ..data.locations import located
+from ..data.manifest import Manifest, write_manifest
 from ..runs.store import load_run, runs_root
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
@@ -44,6 +47,11 @@ class Keeper:
     def __init__(self, study: optuna.Study, trial: optuna.Trial, number: int, config: Config, goal: Goal) -> None:
         self.study, self.trial, self.number, self.config, self.goal = study, trial, number, config, goal
         self.run = trial_name(study, number)
+        self.manifest: Manifest | None = None
+
+    def on_data(self, manifest: Manifest) -> None:
+        """Take the manifest of the trial's images, for the runs that are kept."""
+        self.manifest = manifest
 
     def __call__(self, model: DMPO, result: EpochResult) -> None:
         """Note first, keep second: what is noted but not kept is an epoch that will be trained again."""
@@ -70,7 +78,10 @@ class Keeper:
         from ..runs.torch_weights import save_weights
 
         with atomic_folder(runs_root() / kept_name(self.study, self.number, epoch)) as folder:
-            write_text(folder / "config.json", self.config.to_json() + "\n")
+            config = replace(self.config, data=located(self.config.data))
+            write_text(folder / "config.json", config.to_json() + "\n")
+            if self.manifest is not None:
+                write_manifest(folder, self.manifest)
             with atomic_file(folder / "history.csv") as temporary:
                 history.to_csv(temporary, index=False)
             save_weights(folder, model.trainable_state(), self.config.model, record.meta.class_names)

@@ -212,7 +212,7 @@ class _Worker:
             return  # it was killed behind its last epoch
         keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
         epochs = train_epochs(config, folder.name, resume=started, force=again and not started, device=self.device,
-                              on_step=self.on_step, on_epoch=keep)  # fmt: skip
+                              on_step=self.on_step, on_epoch=keep, on_data=keep.on_data)  # fmt: skip
         for result in epochs:
             now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
             now = replace(now, epochs={epoch: p for epoch, p in now.epochs.items() if epoch <= result.epoch})

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..config import Config
 from ..data.images import ImageSet
+from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
 from ..runs.store import new_run_path
@@ -58,6 +59,7 @@ class RunWriter:
     Args:
         path: the run folder. images: the training images.
         saved: the checkpoint to continue from, else None: a new folder is made after the first epoch.
+        manifest: of a new run.
         force: replace a run that is at ``path``.
     """
 
@@ -69,10 +71,11 @@ class RunWriter:
         images: ImageSet,
         saved: dict[str, Any] | None,
         *,
+        manifest: Manifest | None,
         force: bool,
     ) -> None:
         self.path, self.config, self.flops, self.images, self.force = path, config, flops, images, force
-        self.new = saved is None
+        self.manifest, self.new = manifest, saved is None
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
 
@@ -88,6 +91,8 @@ class RunWriter:
         new_run_path(self.path.name, force=self.force)  # raises where another process has made it meanwhile
         with atomic_folder(self.path) as folder:
             write_text(folder / "config.json", self.config.to_json() + "\n")
+            if self.manifest is not None:
+                write_manifest(folder, self.manifest)
             self._save(folder, checkpoint)
         self.new = False
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,16 +25,19 @@ from torch.utils.data import DataLoader
 from ..analysis.metrics import area
 from ..config import Config, TrainingConfig
 from ..data.images import ImageSet
+from ..data.locations import located
 from ..data.torch_loaders import make_loader
-from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split, split_images
+from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
 from ..runs.run import Run
 from ..runs.store import load_run, new_run_path
+from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint
 from .loop import EpochResult, StepHook, Validation, fit
+from .train_data import DataHook, training_images
 
 # errors of settings that cannot be trained, or not on this machine
 UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError)
@@ -46,6 +50,8 @@ def train(
     progress: Callable[[EpochResult], None] | None = None,
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
+    on_check: Progress | None = None,
+    on_data: DataHook | None = None,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
@@ -60,6 +66,8 @@ def train(
         on_step: called after every step with (steps done, steps of the epoch, loss).
         on_epoch: called with the model and the epoch's result before they are saved; it must change neither. The model
             computes in float32, whatever precision it is trained in.
+        on_check: called with (files hashed, files in all) before the first step, where the images are files.
+        on_data: called with the `Manifest` before the first step.
         resume: continue after the last finished epoch of ``name``; ``config`` must be the run's own.
         force: replace a run of that name (once the first epoch is finished).
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -88,7 +96,7 @@ def train(
     """
     run: Run | None = None
     for result in train_epochs(config, name, resume=resume, force=force, device=device, trackers=trackers,
-                               on_step=on_step, on_epoch=on_epoch):  # fmt: skip
+                               on_step=on_step, on_epoch=on_epoch, on_check=on_check, on_data=on_data):  # fmt: skip
         run = result.run
         if progress:
             progress(result)
@@ -106,6 +114,8 @@ def train_epochs(
     trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
+    on_check: Progress | None = None,
+    on_data: DataHook | None = None,
 ) -> Iterator[EpochResult]:
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
@@ -127,18 +137,16 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
+    config = replace(config, data=located(config.data))
     name = name or default_name(config)
     path, saved = _open(name, config, resume=resume, force=force)
-    images = split_images(config, "train")
+    manifest, images, val = training_images(config, Run(path) if saved else None, on_check=on_check, on_data=on_data)
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
-    model = build_model(config.model, len(images.class_names))
-    cost = measure_flops(model, build_reference(config.model, len(images.class_names)))
-    if saved:
-        model.load_trainable(saved["weights"])
+    model, cost = _build(config, len(images.class_names), saved)
     settings, loader = config.training, _training_loader(images, model, config.training)
-    validate = _Validator(_sample(split_images(config, "val"), settings.validation_size), config, model, cost)
-    writer = RunWriter(path, config, cost, images, saved, force=force)
+    validate = _Validator(_sample(val, settings.validation_size), config, model, cost)
+    writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     state = saved["state"] if saved else None
     epochs = fit(model, loader, settings, len(model.stages), validate=validate, accelerator=accelerator,
                  state=state, on_step=on_step)  # fmt: skip
@@ -158,6 +166,15 @@ def train_epochs(
             tracker.finish()
 
 
+def _build(config: Config, n_classes: int, saved: dict[str, Any] | None) -> tuple[DMPO, ModelFlops]:
+    """The model, with the checkpoint's weights where there is one, and its FLOPs."""
+    model = build_model(config.model, n_classes)
+    cost = measure_flops(model, build_reference(config.model, n_classes))
+    if saved:
+        model.load_trainable(saved["weights"])
+    return model, cost
+
+
 def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:
     return make_loader(
         images,
@@ -172,7 +189,8 @@ def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) ->
 
 def default_name(config: Config) -> str:
     """A run's name where none is given: data, predictor and the time."""
-    return f"{Path(config.data.name).name}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    data = re.sub(r"[^A-Za-z0-9_]+", "-", Path(config.data.name).stem).strip("-") or "images"
+    return f"{data}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 class _Validator:
@@ -207,7 +225,7 @@ def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path
         return new_run_path(name, force=force), None
     run = load_run(name)
     saved = read_checkpoint(run.path / "checkpoint.pt")
-    if run.config != config:
+    if replace(run.config, data=located(run.config.data)) != config:
         raise ValueError(
             f"run {name!r} was started with another config; resume it without changing {_differs(run, config)}"
         )

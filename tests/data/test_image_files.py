@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 from sent_pictures import PIXELS, REFUSED, TAKEN
 
-from dmpo_explore.data.image_files import SENT_FORMATS, SUFFIXES, find_images, open_image, read_image
+from dmpo_explore.data.image_files import SENT_FORMATS, find_images, image_suffixes, open_image, read_image
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 
@@ -95,7 +95,13 @@ def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> Non
     assert find_images(found) == found
     with pytest.raises(ValueError, match=r"folder\.png holds no images.*\.png"):
         find_images([tmp_path / "in" / "folder.png"])
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in SUFFIXES)
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in image_suffixes())
+
+
+def test_every_suffix_is_one_that_pillow_reads() -> None:
+    assert {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"} <= image_suffixes()
+    assert not {".h5", ".mpg", ".eps", ".pdf", ".txt", ""} & image_suffixes()
+    assert (".avif" in image_suffixes()) == features.check("avif")
 
 
 @pytest.mark.parametrize("name", TAKEN)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dmpo_explore.data import sources
-from dmpo_explore.data.images import DATASETS, SPLITS, ImageSet, fetch_data, load_images
+from dmpo_explore.data.images import DATASETS, ImageSet, fetch_data, load_images
+
+SPLITS = ("train", "val", "test")
 
 
 def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
@@ -193,6 +195,6 @@ def test_pictures_need_no_torch() -> None:
 
 
 def test_every_source_says_what_it_is() -> None:
-    assert sorted(DATASETS) == ["cifar10", "cifar100", "digits", "fashion-mnist", "flowers102"]
+    assert sorted(DATASETS) == ["caltech101", "cifar10", "cifar100", "digits", "fashion-mnist", "flowers102"]
     assert all(source.title and source.licence for source in DATASETS.values())
     assert DATASETS is sources.DATASETS

@@ -13,7 +13,7 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.training.train import train_epochs
 
 CONFIG = tiny_config(epochs=3, batch_size=25)
-FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "weights.safetensors"]
+FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "manifest.csv", "weights.safetensors"]
 
 
 def files(folder: Path) -> list[str]:

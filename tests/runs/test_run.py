@@ -16,6 +16,8 @@ from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import write_policies
 from dmpo_explore.runs.store import load_run
 
+DIGITS = tuple("0123456789")
+
 
 def test_records_by_split(mine: Path) -> None:
     assert load_run("mine").splits() == []
@@ -73,11 +75,15 @@ def test_pictures_are_the_records(mine: Path) -> None:
     run = load_run("mine")
     assert len(run.image_set("test")) == len(load_images("digits", "test"))
     pictures = load_images("digits", "test").subset([5, 2, 9])
-    record = record_from_logits(np.zeros((3, 2, 10)), pictures.labels, indices=pictures.indices, split="test")
+    record = record_from_logits(
+        np.zeros((3, 2, 10)), pictures.labels, indices=pictures.indices, split="test", class_names=DIGITS
+    )
     record.save(mine / "records" / "test")
     assert run.image_set("test").indices.tolist() == pictures.indices.tolist()
     np.testing.assert_array_equal(run.image_set("test")[1], load_images("digits", "test")[2])
-    other = record_from_logits(np.zeros((3, 2, 10)), (pictures.labels + 1) % 10, indices=pictures.indices)
+    other = record_from_logits(
+        np.zeros((3, 2, 10)), (pictures.labels + 1) % 10, indices=pictures.indices, class_names=DIGITS
+    )
     other.save(mine / "records" / "test", force=True)
     with pytest.raises(ValueError, match="digits test is not what run 'mine' recorded"):
         run.image_set("test")

@@ -12,8 +12,10 @@ import torch
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
-from dmpo_explore.data.images import ImageSet
-from dmpo_explore.inference import torch_recording
+from dmpo_explore.config import DataConfig
+from dmpo_explore.data import manifest
+from dmpo_explore.data.images import ImageSet, images_of
+from dmpo_explore.data.source import Source
 from dmpo_explore.models.dmpo import DMPO, evaluating
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.records.record import ExitRecord
@@ -108,8 +110,8 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, results = straight
-    val = train_module._sample(torch_recording.split_images(CONFIG, "val"), CONFIG.training.validation_size)
-    monkeypatch.setattr("dmpo_explore.data.images.load_images", None)
+    val = train_module._sample(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
+    monkeypatch.setattr("dmpo_explore.data.manifest.images_of", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
     loader = train_module.make_loader(val, model.preprocess, batch_size=60)
@@ -169,7 +171,7 @@ def test_frozen_weights_in_bf16_change_no_number(
 
 
 def test_validation_images_are_spread_over_the_classes() -> None:
-    val = torch_recording.split_images(CONFIG, "val")
+    val = images_of(CONFIG.data, "val")
     few = train_module._sample(val, 60)
     counts = np.bincount(few.labels, minlength=10)
     assert len(few) == 60 and counts.min() >= 5 and counts.max() <= 7
@@ -179,13 +181,13 @@ def test_validation_images_are_spread_over_the_classes() -> None:
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    load = torch_recording.load_images
+    load = manifest.images_of
 
-    def spy(name: str, split: str, **options: Any) -> ImageSet:
+    def spy(data: DataConfig, split: str, *source: Source) -> ImageSet:
         seen.append(split)
-        return load(name, split, **options)
+        return load(data, split, *source)
 
-    monkeypatch.setattr(torch_recording, "load_images", spy)
+    monkeypatch.setattr(manifest, "images_of", spy)
     stop_after(1)
     assert sorted(set(seen)) == ["train", "val"]
 

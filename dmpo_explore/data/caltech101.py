@@ -1,0 +1,46 @@
+"""Caltech-101 as a source: 8,677 photographs of 101 object classes, without the background class.
+
+Caltech 101 by Fei-Fei Li, Marco Andreeto, Marc'Aurelio Ranzato and Pietro Perona (CaltechDATA, 2022), CC BY 4.0.
+Ours: the split, 60/10/10/20 into train, val, calibration and test, seeded and stratified; the authors publish none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .image_folders import class_files
+from .source import ImageFiles, Pool, Source, data_dir, download, missing
+from .splits import divide
+
+BACKGROUND = "BACKGROUND_Google"
+SPLIT_SEED = 0
+
+
+def _folder(root: Path | None) -> Path:
+    return data_dir(root) / "caltech101" / "101_ObjectCategories"
+
+
+def _read(split: str, root: Path | None) -> Pool:
+    folder = _folder(root)
+    if not folder.is_dir():
+        raise missing("caltech101", str(folder), ", or name its parent's parent with DMPO_EXPLORE_DATA or --data-root")
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != BACKGROUND))
+    files, labels = class_files(folder, names)
+    rows = divide(labels, seed=SPLIT_SEED, calibration=True, class_names=names)[split]
+    return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
+
+
+def _fetch(root: Path | None) -> Path:
+    if not _folder(root).is_dir():
+        download("caltech101", "Caltech101", root)
+    return _folder(root)
+
+
+CALTECH101 = Source(
+    "Caltech-101: 8,677 colour photographs, 101 classes",
+    "CC BY 4.0",
+    _read,
+    _fetch,
+    splits=("train", "val", "calibration", "test"),
+    rule=f"60/10/10/20 % of every class into train, val, calibration and test, with seed {SPLIT_SEED}",
+)

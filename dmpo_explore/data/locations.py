@@ -1,0 +1,140 @@
+"""Where the images of a run lie: `DataConfig` → a source, absolute paths, and the same data in another place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..config import DataConfig
+from ..utils.registry import unknown
+from .image_folders import folder_source, split_source
+from .image_tables import TABLES, read_class_names, renamed, table_source
+from .source import Pool, Source, data_dir
+from .sources import DATASETS
+
+DIRS = {"train": "train_dir", "val": "val_dir", "calibration": "calibration_dir", "test": "test_dir"}
+
+
+def own_source(path: Path, seed: int = 0, *, calibration: bool = False) -> Source:
+    """The source of a folder or a table of one's own; raises as `folder_source` and `table_source`."""
+    if path.is_dir():
+        return folder_source(path, seed, calibration=calibration)
+    return table_source(path, seed, calibration=calibration)
+
+
+def open_source(data: DataConfig) -> Source:
+    """The source of a run's images.
+
+    Raises:
+        ValueError: an unknown name, or what is no folder or table of images. FileNotFoundError: a folder is not there.
+
+    Example:
+        >>> open_source(DataConfig("digits")).splits
+        ('train', 'test')
+    """
+    dirs = {split: Path(text) for split, key in DIRS.items() if (text := getattr(data, key)) is not None}
+    if dirs:
+        source = split_source({split: path.expanduser() for split, path in dirs.items()}, common_folder(data))
+    else:
+        source = named_source(data.name, data.seed, calibration=data.calibration)
+    if data.class_names is None:
+        return source
+    readable, path = read_class_names(data.class_names), data.class_names
+
+    def read(split: str, root: Path | None) -> Pool:
+        pool = source.read(split, root)
+        return pool._replace(class_names=renamed(pool.class_names, readable, path))
+
+    return replace(source, read=read)
+
+
+def named_source(name: str, seed: int = 0, *, calibration: bool = False) -> Source:
+    """The source that ``--data`` names: a key of `DATASETS`, a folder or a table; raises as `open_source`."""
+    if name in DATASETS:
+        return DATASETS[name]
+    path = Path(name).expanduser()
+    if name and (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
+        return own_source(path, seed, calibration=calibration)
+    raise ValueError(
+        f"{unknown('data', name, DATASETS)}, or the path of an image folder or of a table ({', '.join(TABLES)})"
+    )
+
+
+def is_own(data: DataConfig) -> bool:
+    """Whether the images are one's own: files in a folder, in several or in a table."""
+    return data.name not in DATASETS or any(getattr(data, key) is not None for key in DIRS.values())
+
+
+def common_folder(data: DataConfig) -> Path:
+    """What the folders of the splits have in common.
+
+    Raises:
+        ValueError: on different drives, or beside another ``--data``.
+    """
+    dirs = [str(_absolute(text)) for key in DIRS.values() if (text := getattr(data, key)) is not None]
+    try:
+        common = Path(os.path.commonpath(dirs))
+    except ValueError:
+        raise ValueError(f"the folders of the splits lie on different drives: {', '.join(dirs)}") from None
+    if data.name != DataConfig().name and _absolute(data.name) != common:
+        raise ValueError(f"give either data={data.name!r} or folders of splits (train_dir …), not both")
+    return common
+
+
+def base_folder(data: DataConfig) -> Path:
+    """Folder that the paths of a manifest are relative to: that of the images, of the table, or of known data sets."""
+    if not is_own(data):
+        return data_dir(Path(data.root).expanduser() if data.root is not None else None)
+    path = Path(data.name).expanduser()
+    return path.parent if path.suffix.lower() in TABLES and not path.is_dir() else path
+
+
+def located(data: DataConfig) -> DataConfig:
+    """The same data with absolute paths, so that they are found from any folder; raises as `common_folder`.
+
+    Example:
+        >>> located(DataConfig("digits")) == DataConfig("digits")
+        True
+        >>> Path(located(DataConfig(".")).name).is_absolute()
+        True
+    """
+    paths: dict[str, Any] = {
+        key: str(_absolute(text))
+        for key in ("root", "class_names", *DIRS.values())
+        if (text := getattr(data, key)) is not None
+    }
+    if is_own(data):
+        dirs = any(getattr(data, key) is not None for key in DIRS.values())
+        place = common_folder(data) if dirs else _absolute(data.name)
+        paths["name"] = str(place) if place.exists() else data.name  # what is not there is perhaps a misspelt name
+    return replace(data, **paths)
+
+
+def moved(data: DataConfig, place: str | Path) -> DataConfig:
+    """The same data in another place: a folder, a table, or the root of a known data set.
+
+    Raises:
+        FileNotFoundError: nothing is there. ValueError: it is of another kind.
+    """
+    new, old = _absolute(str(place)), base_folder(data)
+    if not new.exists():
+        raise FileNotFoundError(f"no folder {new}")
+    if not is_own(data):
+        if str(place) in DATASETS or not new.is_dir():
+            raise ValueError(f"the run was trained on {data.name}; give the folder that holds that data set")
+        return replace(data, root=str(new))
+    table = Path(data.name).suffix.lower() in TABLES and not Path(data.name).is_dir()
+    if table and new.is_dir():
+        new = new / Path(data.name).name
+    elif not table and not new.is_dir():
+        raise ValueError(f"{new} is no folder; the run was trained on images in a folder")
+    paths: dict[str, Any] = {
+        key: str(new / Path(text).relative_to(old)) for key in DIRS.values() if (text := getattr(data, key)) is not None
+    }
+    return replace(data, name=str(new), **paths)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).expanduser().resolve()

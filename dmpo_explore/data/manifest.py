@@ -1,0 +1,277 @@
+"""Manifest: which images a run was trained, validated and tested on, by the SHA-256 of their files.
+
+In: a `DataConfig`. Out: `Manifest`, kept in the run folder as ``manifest.csv`` (``manifest.csv.gz`` where it is large):
+a first line of JSON (format version, data, class names, rule of the split, number and fingerprint of each split), then
+a table with path, bytes, sha256, split and label. Known data sets of arrays verify their own files; of them there are
+fingerprints of positions and labels instead of rows.
+
+After a training its splits come from the manifest, and every image is compared with its hash when it is read
+(`VerifiedFiles`). `differences.py` compares whole splits with what a folder holds now.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import DataConfig
+from ..utils.files import atomic_file
+from ..utils.progress import Progress
+from .file_hashes import few, hash_files, listed_files, relative_path
+from .images import ImageSet, available_splits, images_of
+from .locations import base_folder, is_own, open_source
+from .source import ImageFiles, Source, VerifiedFiles
+from .splits import SPLITS
+
+FORMAT_VERSION = 1
+PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
+MOST_PLAIN = 20_000  # rows; a longer table is compressed
+COLUMNS = ["path", "bytes", "sha256", "split", "label"]
+OWN = "own"  # the data of a manifest of files that are the user's
+UNUSED = "unused"  # split of images that were there and not drawn
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One image file: its path (relative to the data's folder, with ``/``), size, SHA-256 and label."""
+
+    path: str
+    bytes: int
+    sha256: str
+    label: int
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The images of a run by split.
+
+    Args:
+        data: name of a known data set, or ``own``. class_names: label → name.
+        rule: how the images came into the splits.
+        counts, fingerprints: of each split (`ImageSet.fingerprint`).
+        files: split → rows, in the order of the split; empty where the images are no files.
+        unused: paths of files that were there and are in no split, as ``train_size`` left them out.
+
+    Example:
+        >>> manifest = make_manifest(DataConfig("digits", train_size=40))
+        >>> manifest.counts, len(manifest.fingerprints["val"])
+        ({'train': 40, 'val': 143}, 64)
+        >>> manifest.described()
+        '40 train, 143 val, 10 classes; a fixed fifth of every class is test; val is 10 % of train...'
+    """
+
+    data: str
+    class_names: tuple[str, ...]
+    rule: str
+    counts: dict[str, int]
+    fingerprints: dict[str, str]
+    files: dict[str, tuple[FileRow, ...]]
+    unused: tuple[str, ...] = ()
+
+    def images(self, data: DataConfig, split: str) -> ImageSet:
+        """The images of ``split`` as they were at the training, read from where ``data`` says they lie now.
+
+        Raises:
+            ValueError: there was no such split, or a known data set holds other images now.
+            FileNotFoundError: files are not there, or have another size (the first few are named).
+        """
+        if not self.files:
+            images = images_of(data, split)
+            if split in self.fingerprints and images.fingerprint != self.fingerprints[split]:
+                raise ValueError(
+                    f"{data.name} {split} is not what the run was trained with: its images or labels differ"
+                )
+            if images.class_names != self.class_names:
+                raise ValueError(f"{data.name} has other classes than the run was trained with")
+            return images
+        if split not in self.files:
+            raise ValueError(
+                f"the run's data had no split {split!r} when it was trained (it had {', '.join(self.files)})"
+            )
+        rows, folder = self.files[split], base_folder(data)
+        _require_files(rows, folder, split)
+        labels = np.asarray([row.label for row in rows], np.int64)
+        pixels = VerifiedFiles([folder / row.path for row in rows], [row.sha256 for row in rows])
+        return ImageSet(data.name, split, labels, self.class_names, np.arange(len(rows)), pixels)
+
+    def described(self) -> str:
+        """Counts and rule in one line."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        return f"{counts}, {len(self.class_names)} classes; {self.rule}"
+
+
+def make_manifest(data: DataConfig, progress: Progress | None = None) -> Manifest:
+    """Divide a run's images into its splits and hash their files.
+
+    Args:
+        progress: called with (files hashed, files in all).
+
+    Raises:
+        ValueError, FileNotFoundError: as `images_of`; a class without a training image.
+    """
+    own, source = is_own(data), open_source(data)
+    splits = available_splits(data, source)
+    if "train" not in splits:
+        raise FileNotFoundError(f"{data.name} has no training images (it has {', '.join(splits)})")
+    sets = {split: images_of(data, split, source) for split in splits if split != "test"}
+    train = sets["train"]
+    if own and data.train_size is None:
+        counts = np.bincount(train.labels, minlength=len(train.class_names))
+        if not counts.all():
+            raise ValueError(
+                f"class {train.class_names[int(counts.argmin())]!r} has no training image; add some, or remove it"
+            )
+    names, fingerprints = train.class_names, {split: images.fingerprint for split, images in sets.items()}
+    files: dict[str, tuple[FileRow, ...]] = {}
+    if isinstance(train.pixels, ImageFiles):
+        if "test" in splits:
+            sets["test"] = images_of(data, "test", source)
+        files = _hashed(sets, base_folder(data), progress)
+    known = {row.path for rows in files.values() for row in rows}
+    unused = [path for path in listed_files(data) if path not in known] if files else []
+    made = Manifest(OWN if own else data.name, names, _rule(data, source), {}, fingerprints, files, tuple(unused))
+    if files:
+        fingerprints = {split: made.images(data, split).fingerprint for split in files}
+    return replace(
+        made, counts={split: len(sets[split]) for split in SPLITS if split in sets}, fingerprints=fingerprints
+    )
+
+
+def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:
+    """Raise for files that are not there or have another size; their bytes are compared when they are read."""
+    absent, changed = [], []
+    for row in rows:
+        try:
+            size = os.stat(folder / row.path).st_size
+        except OSError:
+            absent.append(row.path)
+        else:
+            changed += [row.path] * (size != row.bytes)
+    if absent:
+        raise FileNotFoundError(
+            f"{len(absent):,} of {len(rows):,} {split} images are not in {folder} ({few(absent)}); restore them, or, "
+            "if they were moved, record the run with --data FOLDER"
+        )
+    if changed:
+        raise ValueError(
+            f"{len(changed):,} of {len(rows):,} {split} images in {folder} have been changed since the training "
+            f"({few(changed)}); restore them"
+        )
+
+
+def _rule(data: DataConfig, source: Source) -> str:
+    size = f"{source.val_size:,} images" if source.val_size else "10 %"
+    kept = ", whole groups" if source.grouped else ", equally from every class"
+    cut = [split for split in available_splits(data, source) if split not in source.splits]
+    rules = [source.rule, *(f"{split} is {size} of train{kept}" for split in cut)]
+    if data.train_size is not None:
+        rules.append(f"{data.train_size:,} training images drawn with seed {data.seed}")
+    return "; ".join(rules)
+
+
+def _hashed(sets: dict[str, ImageSet], folder: Path, progress: Progress | None) -> dict[str, tuple[FileRow, ...]]:
+    paths = {split: [images.pixels.paths[i] for i in images.indices] for split, images in sets.items()}  # type: ignore[attr-defined]
+    found = iter(hash_files([path for split in sets for path in paths[split]], progress))
+    return {
+        split: tuple(
+            FileRow(relative_path(path, folder), path.stat().st_size, next(found), int(label))
+            for path, label in zip(paths[split], sets[split].labels, strict=True)
+        )
+        for split in SPLITS
+        if split in sets
+    }
+
+
+# -- the file --
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into a run folder, whole or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_manifest(Path(folder), make_manifest(DataConfig("digits")))
+        ...     read_manifest(Path(folder)).counts
+        {'train': 1295, 'val': 143}
+    """
+    head = {key: getattr(manifest, key) for key in ("data", "class_names", "rule", "counts", "fingerprints")}
+    text = io.StringIO()
+    text.write(json.dumps({"format_version": FORMAT_VERSION} | head, ensure_ascii=False) + "\n")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for split, rows in manifest.files.items():
+        table.writerows((row.path, row.bytes, row.sha256, split, row.label) for row in rows)
+    table.writerows((path, "", "", UNUSED, "") for path in manifest.unused)
+    content = text.getvalue().encode(errors="surrogateescape")  # names of files that are no text
+    packed = sum(map(len, manifest.files.values())) > MOST_PLAIN
+    with atomic_file(folder / (PACKED if packed else PLAIN)) as temporary:
+        temporary.write_bytes(gzip.compress(content, mtime=0) if packed else content)
+
+
+def manifest_file(folder: Path) -> Path | None:
+    """The manifest's file in a run folder; None in those of earlier versions."""
+    return next((folder / name for name in (PLAIN, PACKED) if (folder / name).is_file()), None)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a run folder; None where there is none.
+
+    Raises:
+        ValueError: the file is damaged or of another format version; it is named.
+    """
+    path = manifest_file(folder)
+    if path is None:
+        return None
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.name == PACKED else path.read_bytes()
+        head, _, table = content.decode(errors="surrogateescape").partition("\n")
+        values = _checked_head(json.loads(head), path)
+        return Manifest(**values, **_read_rows(table, values))
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, csv.Error) as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path} is not a readable manifest: {text}") from None
+
+
+def _checked_head(values: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
+        version = values.get("format_version") if isinstance(values, dict) else None
+        raise ValueError(f"{path}: format_version={version!r}; this program reads version {FORMAT_VERSION}")
+    read = {key: values[key] for key in ("data", "class_names", "rule", "counts", "fingerprints")}
+    names = read["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in (*names, read["data"], read["rule"])):
+        raise ValueError("class_names must be a list of texts, data and rule a text")
+    if not isinstance(read["counts"], dict) or not isinstance(read["fingerprints"], dict):
+        raise ValueError("counts and fingerprints must be objects")
+    if read["counts"].keys() != read["fingerprints"].keys() or not read["counts"].keys() <= set(SPLITS):
+        raise ValueError(f"counts and fingerprints must name the same of the splits {', '.join(SPLITS)}")
+    return read | {"class_names": tuple(names)}
+
+
+def _read_rows(table: str, head: dict[str, Any]) -> dict[str, Any]:
+    """``files`` and ``unused`` of a `Manifest`."""
+    reader = csv.reader(io.StringIO(table, newline=""))
+    if next(reader, None) != COLUMNS:
+        raise ValueError(f"its second line must be {','.join(COLUMNS)}")
+    rows: dict[str, list[FileRow]] = {}
+    unused = []
+    for path, size, digest, split, label in reader:
+        if split == UNUSED:
+            unused.append(path)
+            continue
+        row = FileRow(path, int(size), digest, int(label))
+        if not 0 <= row.label < len(head["class_names"]) or len(digest) != 64:
+            raise ValueError(f"the row of {path} is damaged")
+        rows.setdefault(split, []).append(row)
+    if (rows or head["data"] == OWN) and {split: len(found) for split, found in rows.items()} != head["counts"]:
+        raise ValueError("its rows are not those that its first line counts")
+    return {"files": {split: tuple(found) for split, found in rows.items()}, "unused": tuple(unused)}

@@ -1,0 +1,119 @@
+"""Nouns of the data room: a source of images, and the pool of images that it gives for a split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..utils.files import cache_dir, sha256
+from ..utils.typing import Array, Ints
+from .image_files import open_image
+
+
+class Pixels(Protocol):
+    """Images by position: uint8 (H, W) or (H, W, 3)."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Pool(NamedTuple):
+    """All images of one split as the source has them; images of one of ``groups`` (n,) must stay in one split."""
+
+    pixels: Pixels
+    labels: Ints
+    class_names: tuple[str, ...]
+    groups: Array | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from: a known data set, a folder or a table of one's own.
+
+    Args:
+        title, licence: in words.
+        read: (one of ``splits``; root or None) → `Pool`.
+        fetch: root or None → the folder that holds the data afterwards.
+        val_size: images cut from train where there is no ``val``; None means 10 %.
+        splits: those that the source has itself; others are cut from train.
+        rule: how the images came into these splits, in words.
+        grouped: whether images have groups that must not be divided.
+
+    Example:
+        >>> from dmpo_explore.data import DATASETS
+        >>> source = DATASETS["digits"]
+        >>> source.licence, source.splits, len(source.read("test", None).labels)
+        ('CC BY 4.0', ('train', 'test'), 359)
+    """
+
+    title: str
+    licence: str
+    read: Callable[[str, Path | None], Pool]
+    fetch: Callable[[Path | None], Path]
+    val_size: int | None = None
+    splits: tuple[str, ...] = ("train", "test")
+    rule: str = "train and test are the published ones"
+    grouped: bool = False
+
+
+class ImageFiles:
+    """Image files by position, read one at a time: uint8 (H, W, 3)."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        return open_image(self.paths[index])
+
+
+class VerifiedFiles(ImageFiles):
+    """Image files whose bytes are compared with a known SHA-256 whenever one is read."""
+
+    def __init__(self, paths: list[Path], hashes: list[str]) -> None:
+        super().__init__(paths)
+        self.hashes = hashes
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        """Image ``index``; FileNotFoundError without its file, ValueError where that holds other bytes."""
+        path = self.paths[index]
+        try:
+            found = sha256(path)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no file {path}; restore it, or give the folder that holds it now") from None
+        if found != self.hashes[index]:
+            raise ValueError(f"{path} has been changed since the training (its SHA-256 differs); restore it")
+        return open_image(path)
+
+
+def data_dir(root: Path | None) -> Path:
+    """Folder of known data sets: ``root``, else the environment's ``DMPO_EXPLORE_DATA``, else the cache.
+
+    Example:
+        >>> data_dir(Path("elsewhere")).name
+        'elsewhere'
+    """
+    own = os.environ.get("DMPO_EXPLORE_DATA", "").strip()
+    return root if root is not None else Path(own).expanduser() if own else cache_dir() / "data"
+
+
+def missing(name: str, where: str, more: str = "") -> FileNotFoundError:
+    """The error of a known data set that has not been fetched."""
+    return FileNotFoundError(f"{name} is not in {where}. Run `dmpo-explore fetch --data {name}`{more}")
+
+
+def download(name: str, kind: str, root: Path | None, more: str = "", **options: bool) -> None:
+    """Let torchvision download a data set; FileNotFoundError that names the alternatives where it cannot."""
+    from .torch_sources import download as download_by_torchvision
+
+    folder = data_dir(root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        download_by_torchvision(kind, folder, **options)
+    except (OSError, RuntimeError, ImportError) as error:
+        advice = more or "; copy the files torchvision would download into that folder"
+        raise FileNotFoundError(f"{name} could not be downloaded into {folder} ({error}). Try again{advice}") from None

@@ -1,0 +1,115 @@
+"""A run's images against its manifest: checked before they are recorded, and pointed to where they were moved."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..config import DataConfig
+from ..data.differences import Differences, manifest_check
+from ..data.images import ImageSet
+from ..data.locations import base_folder, is_own, moved
+from ..data.splits import SPLITS
+from ..utils.files import write_text
+from ..utils.progress import Progress
+from .run import Run
+from .store import BUNDLED_RUNS
+
+
+def check_images(
+    run: Run, splits: Iterable[str] = SPLITS, progress: Progress | None = None, data: DataConfig | None = None
+) -> Differences:
+    """Check that the images of these splits are those of the training, by the SHA-256 of their files.
+
+    Files that were added are no error, they are in no split; a `UserWarning` says so, and that a run without a manifest
+    cannot be checked.
+
+    Args:
+        progress: called with (files hashed, files in all). data: where the images lie; default: where the run says.
+
+    Raises:
+        ValueError: images are missing, changed or renamed; they are named. FileNotFoundError: their folder is gone.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> check_images(dx.load_run("demo"), ["test"]).fits
+        True
+    """
+    data = data or run.config.data
+    if run.manifest is None:
+        if is_own(data):
+            warnings.warn(
+                f"run {run.name!r} was trained before manifests were kept: whether {data.name} is still divided as it "
+                "was then cannot be checked",
+                stacklevel=2,
+            )
+        return Differences()
+    try:
+        found = manifest_check(run.manifest, data, splits, progress)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}, where the images of run {run.name!r} lay; {_advice(run)}") from None
+    if not found.fits:
+        raise ValueError(
+            f"{base_folder(data)} is not what run {run.name!r} was trained on: {found.described()}. Restore the files; "
+            f"{_advice(run)}"
+        )
+    if found.added:
+        warnings.warn(
+            f"{base_folder(data)} has changed since run {run.name!r} was trained: {found.described()}; they are in no "
+            "split, the numbers are those of the original splits",
+            stacklevel=2,
+        )
+    return found
+
+
+def check_classes(run: Run, images: ImageSet) -> None:
+    """Check that images have the classes that a run was trained on, by name and in order.
+
+    Raises:
+        ValueError: they have not; classes that are gone and new ones are named.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> check_classes(dx.load_run("demo"), dx.load_images("digits", "test"))
+        Traceback (most recent call last):
+        ValueError: run 'demo' was trained on other classes than its data have now (10 classes then, 10 now; ...
+    """
+    trained, found = run.class_names, images.class_names
+    if trained == found:
+        return
+    gone, new = (", ".join(sorted({*one} - {*other})[:5]) for one, other in ((trained, found), (found, trained)))
+    parts = [f"{len(trained)} classes then, {len(found)} now"]
+    parts += [f"gone: {gone}"] * bool(gone) + [f"new: {new}"] * bool(new)
+    raise ValueError(
+        f"run {run.name!r} was trained on other classes than its data have now ({'; '.join(parts)}); rename them back"
+    )
+
+
+def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
+    """Point a run to where its images lie now, after all of them have been checked there.
+
+    Args:
+        place: a folder or table; for a known data set its root.
+        progress: called with (files hashed, files in all).
+
+    Returns:
+        The run with the changed config.json.
+
+    Raises:
+        ValueError: other images lie there, or the run is bundled. FileNotFoundError: nothing is there.
+    """
+    if run.path.parent == BUNDLED_RUNS.resolve():
+        raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and change that")
+    if place == run.config.data.name:
+        return run
+    config = replace(run.config, data=moved(run.config.data, place))
+    if config == run.config:
+        return run
+    check_images(run, progress=progress, data=config.data)
+    write_text(run.path / "config.json", config.to_json() + "\n")
+    return Run(run.path)
+
+
+def _advice(run: Run) -> str:
+    return f"if they were moved: dmpo-explore record {run.name} --data FOLDER"

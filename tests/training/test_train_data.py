@@ -1,0 +1,40 @@
+"""The images of a training: a new run's are divided and hashed, a resumed run's are those of its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from own_images_folder import fill, paint
+from tiny_training import CONFIG
+
+from dmpo_explore.config import DataConfig
+from dmpo_explore.data.manifest import Manifest, write_manifest
+from dmpo_explore.runs.run import Run
+from dmpo_explore.training.train import default_name
+from dmpo_explore.training.train_data import training_images
+
+
+def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
+    config = replace(CONFIG, data=DataConfig(str(fill(tmp_path / "own"))))
+    seen: list[Manifest] = []
+    hashed: list[tuple[int, int]] = []
+    new = training_images(config, on_data=seen.append, on_check=lambda *at: hashed.append(at))
+    assert seen == [new.manifest] and hashed == [(40, 40)] and (len(new.train), len(new.val)) == (32, 4)
+    assert new.manifest is not None
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    write_manifest(tmp_path / "run", new.manifest)
+    paint(tmp_path / "own" / "cat" / "more.png", 200)
+    with pytest.warns(UserWarning, match=r"1 added \(cat/more\.png\)"):
+        again = training_images(config, Run(tmp_path / "run"))
+    assert again.train.fingerprint == new.train.fingerprint and again.val.fingerprint == new.val.fingerprint
+    (tmp_path / "own" / new.manifest.files["train"][0].path).unlink()
+    with pytest.raises(ValueError, match="not what run 'run' was trained on: 1 missing"):
+        training_images(config, Run(tmp_path / "run"))
+
+
+def test_a_name_is_made_from_any_folder() -> None:
+    name = default_name(replace(CONFIG, data=DataConfig("/photos/My holiday (2024).csv")))
+    assert name.startswith("My-holiday-2024-covariance-")
