@@ -53,6 +53,12 @@ def manifest_check(
 
     Raises:
         FileNotFoundError: the folder is not there.
+
+    Example:
+        >>> from dmpo_explore.data import make_manifest
+        >>> digits = DataConfig("digits")
+        >>> manifest_check(make_manifest(digits), digits).fits
+        True
     """
     folder = base_folder(data)
     if not manifest.files:

@@ -23,7 +23,13 @@ class Pixels(Protocol):
 
 
 class Pool(NamedTuple):
-    """All images of one split as the source has them; images of one of ``groups`` (n,) must stay in one split."""
+    """All images of one split as the source has them; images of one of ``groups`` (n,) must stay in one split.
+
+    Example:
+        >>> pool = Pool(np.zeros((2, 8, 8), np.uint8), np.array([0, 1]), ("cat", "dog"))
+        >>> len(pool.labels), pool.groups
+        (2, None)
+    """
 
     pixels: Pixels
     labels: Ints

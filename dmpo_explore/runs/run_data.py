@@ -98,6 +98,12 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
 
     Raises:
         ValueError: other images lie there, or the run is bundled. FileNotFoundError: nothing is there.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> move_data(dx.load_run("demo"), "new-place")
+        Traceback (most recent call last):
+        ValueError: run 'demo' is bundled and stays as it is...
     """
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and change that")
