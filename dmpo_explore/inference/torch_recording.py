@@ -26,7 +26,7 @@ from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
 from ..records.writer import RecordWriter
 from ..runs.run import Run
-from ..runs.run_data import check_classes, check_images
+from ..runs.run_data import checked_images
 from ..runs.store import BUNDLED_RUNS
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
@@ -137,24 +137,22 @@ def record_run(
 ) -> ExitRecord:
     """Run all exits of a trained run on a split and write the record to the run's folder.
 
-    Batches are written as they come: memory does not grow with the images, and a recording that was stopped or killed
-    goes on behind what is written. Processes that torchrun has started share the batches; the files are the same.
-    Recording ``val`` also fits confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
+    Batches are written as they come: memory does not grow with the images, and a recording that was stopped goes on
+    behind what is written. Processes of torchrun share the batches; the files are the same. Recording ``val`` also fits
+    confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
-        force: replace the record of this split. progress: called with (images done, images in all) after each batch,
-            and before the first one where a recording goes on; of several processes in the first one only.
-        on_check: called with (files hashed, files in all), before.
+        force: replace the record of this split. on_check: called with (files hashed, files in all), before.
+        progress: called with (images done, images in all) after each batch, in the first process only.
 
     Warns:
-        UserWarning: what was written is of other weights, images or settings; recording begins anew. Images were added.
+        UserWarning: what was written is of other weights, images or settings, and begins anew; images were added.
 
     Raises:
-        FileExistsError: there is a record of this split, or another process is recording it.
+        FileExistsError: there is a record of this split, or another process records it.
         ValueError: a bundled run, which is not changed; images that are not the manifest's; or as `record_split`.
-        FileNotFoundError: the images have been moved, or have to be fetched.
-        OSError: the disk is full; what is written stays, and the next call goes on.
+        OSError: images were moved, or the disk is full; what is written stays, and the next call goes on.
 
     Example:
         >>> import dmpo_explore as dx
@@ -169,15 +167,12 @@ def record_run(
     target = run.path / "records" / split
     if target.exists() and not force:
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
-    check_images(run, [split], on_check)
-    images, processes = run.split_images(split), join_processes(device)
-    check_classes(run, images)
+    images, processes = checked_images(run, split, on_check), join_processes(device)
     model = run.model(processes.device)
     flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
     meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
-    writer = RecordWriter(
-        target, meta, len(images), batch_size=batch_size, made_from=made_from, keep_logits=keep_logits
-    )
+    how: dict[str, Any] = {"batch_size": batch_size, "made_from": made_from, "keep_logits": keep_logits}
+    writer = RecordWriter(target, meta, len(images), **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:
         if changed:
             warnings.warn(f"{target}: what was recorded has another {', '.join(changed)}; it begins anew", stacklevel=2)

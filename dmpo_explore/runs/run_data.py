@@ -86,6 +86,20 @@ def check_classes(run: Run, images: ImageSet) -> None:
     )
 
 
+def checked_images(run: Run, split: str, progress: Progress | None = None) -> ImageSet:
+    """The images of a split after `check_images` and `check_classes`; raises as these and `Run.split_images`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> len(checked_images(dx.load_run("demo"), "test"))
+        10000
+    """
+    check_images(run, [split], progress)
+    images = run.split_images(split)
+    check_classes(run, images)
+    return images
+
+
 def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
     """Point a run to where its images lie now, after all of them have been checked there.
 
