@@ -11,12 +11,10 @@ import pytest
 from listening import listen
 from made_up import HOSTILE, save_run
 from serving import serving
-from visiting import WATCH, Server, Visit
+from visiting import Server, Visit, new_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-LOUD = ("Failed to load resource", "ERR_ABORTED")  # what a browser says of a page that is left while it loads
 
 
 @pytest.fixture(scope="session")
@@ -64,16 +62,5 @@ def server(runs_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def visit(browser: Browser, server: Server) -> Iterator[Visit]:
     """A fresh browser profile on the app; afterwards: no error in the console, no exception shown or logged."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(120_000)
-    context.add_init_script(WATCH)
-    page = context.new_page()
-    visit = Visit(page, server)
-    page.on("pageerror", lambda error: visit.errors.append(str(error)))
-    page.on("console", lambda message: visit.errors.append(message.text) if message.type == "error" else None)
-    yield visit
-    shown = page.get_by_test_id("stException").all_inner_texts()
-    context.close()
-    errors = [error for error in visit.errors if not any(word in error for word in LOUD)]
-    assert not errors + shown
-    assert "Traceback" not in server.log.read_text(errors="replace")
+    with new_visit(browser, server) as visit:
+        yield visit

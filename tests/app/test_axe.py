@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from axe import violations
-from visiting import WATCH, Server, Visit
+from visiting import Server, Visit, new_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -21,9 +21,10 @@ PAGES = {
     "training": ("training?run=demo", ".js-plotly-plot"),
     "no such run": ("?run=nope", ".dx-gallery li"),
 }
+SCHEMES = ["light", pytest.param("dark", marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_have_no_serious_violation(visit: Visit, page: str, scheme: str) -> None:
     visit.page.emulate_media(color_scheme=scheme)
@@ -33,7 +34,7 @@ def test_pages_have_no_serious_violation(visit: Visit, page: str, scheme: str) -
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_an_opened_record_and_the_share_popover(visit: Visit, scheme: str) -> None:
     visit.page.emulate_media(color_scheme=scheme)
     page = visit.show("own-scores", "table")
@@ -49,13 +50,10 @@ def test_an_opened_record_and_the_share_popover(visit: Visit, scheme: str) -> No
 
 def test_axe_finds_what_is_wrong(browser: Browser, server: Server) -> None:
     """The check can fail: grey on grey and a picture without words."""
-    context = browser.new_context()
-    context.add_init_script(WATCH)
-    visit = Visit(context.new_page(), server)
-    visit.page.set_content(
-        "<html lang=en><title>t</title><main><h1>h</h1><p style='color:#aaa;background:#bbb'>some words</p>"
-        "<img src='data:,'></main>"
-    )
-    rules = {line.split()[0] for line in violations(visit)}
-    context.close()
+    with new_visit(browser, server) as visit:
+        visit.page.set_content(
+            "<html lang=en><title>t</title><main><h1>h</h1><p style='color:#aaa;background:#bbb'>some words</p>"
+            "<img src='data:,'></main>"
+        )
+        rules = {line.split()[0] for line in violations(visit)}
     assert rules == {"color-contrast", "image-alt"}

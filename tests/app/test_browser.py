@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from made_up import HOSTILE
 from playwright.sync_api import expect
-from visiting import WATCH, Visit
+from visiting import Visit, new_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -109,9 +108,7 @@ def test_a_target_a_shared_link_and_the_back_button(visit: Visit, browser: Brows
     visit.settle()
     assert visit.numbers() == before != after
 
-    with contextlib.closing(browser.new_context(viewport={"width": 1440, "height": 900})) as context:
-        context.add_init_script(WATCH)
-        other = Visit(context.new_page(), visit.server)
+    with new_visit(browser, visit.server) as other:
         other.open(link)
         assert other.numbers() == after
         expect(other.page.get_by_role("spinbutton", name="Max compute (%)")).to_have_value("70")
@@ -126,10 +123,11 @@ def test_the_explanation_is_one_click_away(visit: Visit) -> None:
 
 def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
     page = visit.open("?run=hostile&threshold=1.01&class=0&policy=" + HOSTILE.replace(" ", "%20"))
-    assert page.get_by_text("There is no policy").is_visible()
+    expect(page.get_by_text("There is no policy")).to_be_visible()
     assert HOSTILE in page.locator(".st-key-linked").inner_text()
     page.locator('[data-pick="class 1"]').click()
     expect(page.locator(".bars figcaption")).to_contain_text(HOSTILE)
+    visit.settle()  # the images of all classes are gone
     page.locator(".dx-gallery button").first.click()
     expect(page.locator(".dx-detail")).to_contain_text(HOSTILE)
     assert page.evaluate("() => window.hacked") is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from made_up import MAIN
 from serving import wait_for
-from visiting import WATCH, Server, Visit
+from visiting import Server, new_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -63,19 +63,13 @@ def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: B
         )
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        context.add_init_script(WATCH)
-        visit = Visit(context.new_page(), Server(f"http://127.0.0.1:{port}/", log))
-        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        page = visit.show("", ".dx-gallery li")
-        assert page.get_by_role("slider", name="Threshold").count() == 1
-        background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
-        assert background == "rgb(255, 255, 255)"
-        for path, selector in (("compare", ".dx-pairs li"), ("own-scores", "table")):
-            visit.show(path, selector)
-        assert page.get_by_test_id("stException").count() == 0 and not visit.errors
-        context.close()
+        with new_visit(browser, Server(f"http://127.0.0.1:{port}/", log)) as visit:
+            page = visit.show("", ".dx-gallery li")
+            assert page.get_by_role("slider", name="Threshold").count() == 1
+            background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+            assert background == "rgb(255, 255, 255)"
+            for path, selector in (("compare", ".dx-pairs li"), ("own-scores", "table")):
+                visit.show(path, selector)
     finally:
         os.killpg(process.pid, 15)  # the command and the server that it started
         process.wait(timeout=30)
-    assert "Traceback" not in log.read_text(errors="replace")

@@ -11,6 +11,14 @@ from visiting import Visit
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
 
+# While the script runs, Streamlit fades what it may draw anew: colours count when nothing is faded.
+UNFADED = """async () => {
+    const faded = element => getComputedStyle(element).opacity !== '1';
+    while ([...document.querySelectorAll('[data-testid=stElementContainer]')].some(faded))
+        await new Promise(done => setTimeout(done, 50));
+    return axe.run(document, {resultTypes: ['violations']});
+}"""
+
 # What Streamlit's own widgets bring: rule → CSS selectors of the elements that may have it. Everything else must not.
 PERMITTED: dict[str, tuple[str, ...]] = {}
 
@@ -18,7 +26,7 @@ PERMITTED: dict[str, tuple[str, ...]] = {}
 def violations(visit: Visit) -> list[str]:
     """Rule, impact and element of every serious or critical violation that is not permitted."""
     visit.page.evaluate(AXE.read_text(encoding="utf-8"))  # the page admits no inline script
-    found: dict[str, Any] = visit.page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    found: dict[str, Any] = visit.page.evaluate(UNFADED)
     lines = []
     for violation in found["violations"]:
         if violation["impact"] not in ("serious", "critical"):

@@ -18,14 +18,14 @@ from visiting import Server
 
 
 @contextmanager
-def serving(runs_root: Path, log: Path) -> Iterator[Server]:
-    """The app on any runs root, as long as the block lasts."""
+def serving(runs_root: Path, log: Path, **settings: str) -> Iterator[Server]:
+    """The app on any runs root, as long as the block lasts; ``settings`` are further variables of its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
     command = [sys.executable, "-m", "streamlit", "run", "app/server.py", *options, "--server.fileWatcherType=none"]
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"}
+    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"} | settings
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
     try:
@@ -33,10 +33,10 @@ def serving(runs_root: Path, log: Path) -> Iterator[Server]:
         yield Server(f"http://127.0.0.1:{port}/", log, runs_root)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
-def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:
+def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:

@@ -2,30 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.testing.v1 import AppTest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
-QUIET = """() => document.querySelector('[data-test-script-state=notRunning]') && window.lastReceived >= window.lastSent
+QUIET = """() => document.querySelector('[data-test-script-state=notRunning]')
+    && window.lastReceived >= window.lastSent && window.lastAsked <= window.lastBegun
+    && window.lastBegun <= window.lastFinished
     && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 600"""
-# What QUIET reads: when the page last changed, last asked the server and last heard from it. A page that has asked is
-# not quiet before the answer is there, however late a busy machine sends it.
-WATCH = """window.lastChange = performance.now();
-    window.lastSent = window.lastReceived = 0;
+# What QUIET reads: when the page last changed, sent and received something; when it last asked for a run of the script,
+# and when the server last began and finished one. A page that has asked is not quiet before the answer is whole,
+# however late a busy machine sends it.
+NUMBERS = {
+    "RUN": BackMsg.RERUN_SCRIPT_FIELD_NUMBER,
+    "CLOCK": ClientState.IS_AUTO_RERUN_FIELD_NUMBER,
+    "BEGUN": ForwardMsg.NEW_SESSION_FIELD_NUMBER,
+    "FINISHED": ForwardMsg.SCRIPT_FINISHED_FIELD_NUMBER,
+    "EARLY": ForwardMsg.FINISHED_EARLY_FOR_RERUN,
+}
+WATCH = (
+    f"""(() => {{
+    const {", ".join(f"{name} = {number}" for name, number in NUMBERS.items())};
+"""
+    """
+    window.lastChange = performance.now();
+    window.lastSent = window.lastReceived = window.lastAsked = window.lastBegun = window.lastFinished = 0;
     new MutationObserver(() => { window.lastChange = performance.now() })
         .observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
+    window.fieldsOf = data => {  // of a protobuf message: number → value
+        const bytes = new Uint8Array(data.buffer ?? data, data.byteOffset ?? 0, data.byteLength), found = new Map();
+        let at = 0;
+        const number = () => {
+            let value = 0, factor = 1, byte;
+            do { byte = bytes[at++]; value += (byte & 127) * factor; factor *= 128 } while (byte > 127);
+            return value;
+        };
+        while (at < bytes.length) {
+            const tag = number(), kind = tag % 8;
+            let value = null;
+            if (kind === 0) value = number();
+            else {
+                const length = kind === 2 ? number() : kind === 1 ? 8 : 4;
+                value = bytes.subarray(at, at += length);
+            }
+            found.set((tag - kind) / 8, value);
+        }
+        return found;
+    };
     window.WebSocket = class extends WebSocket {
         constructor(...all) {
             super(...all);
-            this.addEventListener("message", () => { window.lastReceived = window.lastChange = performance.now() });
+            this.addEventListener("message", event => {
+                window.lastReceived = window.lastChange = performance.now();
+                const fields = window.fieldsOf(event.data);
+                if (fields.has(BEGUN)) window.lastBegun = window.lastReceived;
+                if (fields.has(FINISHED) && fields.get(FINISHED) !== EARLY) window.lastFinished = window.lastReceived;
+            });
         }
-        send(data) { window.lastSent = performance.now(); super.send(data) }
-    }"""
+        send(data) {
+            const run = window.fieldsOf(data).get(RUN);
+            if (!(run && window.fieldsOf(run).get(CLOCK))) {  // not the clock of a fragment, which may be gone
+                window.lastSent = performance.now();
+                if (run) window.lastAsked = window.lastSent;
+            }
+            super.send(data);
+        }
+    }
+})()"""
+)
+PATIENCE = 240_000  # milliseconds: a busy machine is late, not wrong
+LOUD = ("Failed to load resource", "ERR_ABORTED")  # what a browser says of a page that is left while it loads
 
 
 @dataclass
@@ -53,9 +109,7 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until the app is idle, all of the page is there and nothing has changed on it for a while."""
-        for selector in ("[data-number=accuracy]", ".dx-heat", ".dx-shown, .stDataFrame"):
-            self.page.wait_for_selector(selector, timeout=120_000)
-        self.page.wait_for_function(QUIET, timeout=120_000)
+        self.settle_on("[data-number=accuracy]", ".dx-heat", ".dx-shown, .stDataFrame")
 
     def show(self, path: str, *selectors: str) -> Page:
         """Open any page, e.g. ``compare?runs=a,b``, and wait until ``selectors`` are there and it is drawn."""
@@ -66,8 +120,8 @@ class Visit:
     def settle_on(self, *selectors: str) -> None:
         """As `settle`, for a page that has ``selectors``."""
         for selector in selectors:
-            self.page.wait_for_selector(selector, timeout=120_000)
-        self.page.wait_for_function(QUIET, timeout=120_000)
+            self.page.wait_for_selector(selector, timeout=PATIENCE)
+        self.page.wait_for_function(QUIET, timeout=PATIENCE)
 
     def numbers(self) -> list[str]:
         """The texts of the four cards."""
@@ -76,6 +130,28 @@ class Visit:
     def images(self) -> list[str]:
         """What the pictures are, from first to last."""
         return list(self.page.eval_on_selector_all(".dx-gallery li", "all => all.map(item => item.title)"))
+
+
+@contextmanager
+def new_visit(browser: Browser, server: Server, **options: Any) -> Iterator[Visit]:
+    """A fresh browser profile on the app; ``options`` are those of `Browser.new_context`.
+
+    Afterwards: no error in the console, no exception shown or logged.
+    """
+    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
+    try:
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(WATCH)
+        visit = Visit(context.new_page(), server)
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visit.page.on("console", lambda said: visit.errors.append(said.text) if said.type == "error" else None)
+        yield visit
+        shown = visit.page.get_by_test_id("stException").all_inner_texts()
+    finally:
+        context.close()
+    errors = [error for error in visit.errors if not any(word in error for word in LOUD)]
+    assert not errors + shown
+    assert "Traceback" not in server.log.read_text(errors="replace")
 
 
 def opened(page: Path, timeout: float = 120, **parameters: str) -> AppTest:

@@ -11,7 +11,7 @@ import pytest
 from explore_page import expected
 from playwright.sync_api import Page, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from visiting import WATCH, Visit
+from visiting import Server, Visit, new_visit
 
 import dmpo_explore as dx
 
@@ -158,19 +158,16 @@ def test_a_click_on_the_curve_sets_the_threshold(visit: Visit, runs: Path) -> No
     assert abs(at - 0.6 * box["width"]) < 0.05 * box["width"]  # the point is where the click was
 
 
-def test_a_finger_moves_it(browser: Browser, visit: Visit) -> None:
-    context = browser.new_context(viewport={"width": 800, "height": 900}, has_touch=True)
-    context.add_init_script(WATCH)
-    other = Visit(context.new_page(), visit.server)
-    page = other.open("?run=four&threshold=0.5")
-    before = other.numbers()
-    box = page.locator(".track").bounding_box()
-    assert box
-    page.touchscreen.tap(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
-    expect(page.locator("[data-number=accuracy]")).not_to_have_text(before[0])
-    other.settle()
-    assert "threshold=0.5" not in page.url.split("&") and "threshold=" in page.url
-    context.close()
+def test_a_finger_moves_it(browser: Browser, server: Server) -> None:
+    with new_visit(browser, server, viewport={"width": 800, "height": 900}, has_touch=True) as visit:
+        page = visit.open("?run=four&threshold=0.5")
+        before = visit.numbers()
+        box = page.locator(".track").bounding_box()
+        assert box
+        page.touchscreen.tap(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
+        expect(page.locator("[data-number=accuracy]")).not_to_have_text(before[0])
+        visit.settle()
+        assert "threshold=0.5" not in page.url.split("&") and "threshold=" in page.url
 
 
 def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from dmpo_explore_app.services import models
 from made_up import HOSTILE, save_run
+from serving import serving
 from tiny import tiny_config
+from visiting import Server, Visit, new_visit
 
 import dmpo_explore as dx
 from dmpo_explore.utils.files import write_text
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +32,20 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             dx.record_run(run, split, device="cpu")
     save_run(root, "bare", images=60, class_name=HOSTILE)
     return root
+
+
+@pytest.fixture(scope="session")
+def trained_server(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app on `trained_root`."""
+    with serving(trained_root, tmp_path_factory.mktemp("trained-server") / "log.txt") as server:
+        yield server
+
+
+@pytest.fixture
+def trained(browser: Browser, trained_server: Server) -> Iterator[Visit]:
+    """A fresh browser profile on the trained run; afterwards: no error in the console, none shown, none logged."""
+    with new_visit(browser, trained_server) as visit:
+        yield visit
 
 
 @pytest.fixture

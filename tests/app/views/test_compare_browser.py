@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import re
@@ -14,7 +13,7 @@ import pytest
 from compare_page import expected
 from made_up import HOSTILE
 from playwright.sync_api import expect
-from visiting import WATCH, Visit
+from visiting import Visit, new_visit
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
@@ -46,12 +45,11 @@ def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
 
     page.go_back()
     expect(page.get_by_role("radio", name=re.compile("Only A correct"))).to_be_checked()
+    visit.settle_on("table")
     page.go_back()
     page.wait_for_function(f"text => {TABLE} === text", arg=before)
 
-    with contextlib.closing(browser.new_context(viewport={"width": 1440, "height": 900})) as context:
-        context.add_init_script(WATCH)
-        other = Visit(context.new_page(), visit.server)
+    with new_visit(browser, visit.server) as other:
         other.show(link, ".dx-pairs li", "table")
         assert other.page.get_by_test_id("stTable").first.inner_text() == after
         assert other.page.get_by_role("radio", name=re.compile("Only B correct")).is_checked()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,39 +10,19 @@ import pytest
 from axe import violations
 from playwright.sync_api import expect
 from sent_pictures import REFUSED, TAKEN
-from serving import serving
-from visiting import WATCH, Server, Visit
+from visiting import Visit, new_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
-@pytest.fixture(scope="session")
-def trained_server(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(trained_root, tmp_path_factory.mktemp("trained-server") / "log.txt") as server:
-        yield server
-
-
-@pytest.fixture
-def trained(browser: Browser, trained_server: Server) -> Iterator[Visit]:
-    """A page on the trained run; afterwards: no error in the console, none shown, none logged."""
-    with contextlib.closing(browser.new_context(viewport={"width": 1440, "height": 900})) as context:
-        context.set_default_timeout(120_000)
-        context.add_init_script(WATCH)
-        visit = Visit(context.new_page(), trained_server)
-        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        yield visit
-        assert not visit.errors + visit.page.get_by_test_id("stException").all_inner_texts()
-    assert "Traceback" not in trained_server.log.read_text(errors="replace")
-
-
-@pytest.mark.slow
 def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
     page = trained.open("?run=tiny&threshold=0.4")
     page.locator(".dx-gallery button").nth(3).click()
     link = page.get_by_role("link", name="Why there?")
     link.wait_for()
     page.wait_for_url("**image=*")
+    trained.settle()
     row = image_in(page.url)
     link.click()
     trained.settle_on(".dx-why", ".dx-near li")
@@ -79,10 +56,7 @@ def test_an_explanation_method_by_method_and_as_a_link(trained: Visit, browser: 
     page.wait_for_function("() => !document.querySelector('.dx-quality').innerText.includes('not checked')")
     trained.settle_on(".dx-quality")
     shown, link = page.locator(".dx-quality").inner_text(), page.url.removeprefix(trained.server.address)
-    with contextlib.closing(browser.new_context()) as context:
-        context.set_default_timeout(120_000)
-        context.add_init_script(WATCH)
-        other = Visit(context.new_page(), trained.server)
+    with new_visit(browser, trained.server) as other:
         other.show(link, ".dx-why", ".dx-quality")
         assert other.page.locator(".dx-quality").inner_text() == shown
 

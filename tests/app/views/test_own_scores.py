@@ -304,7 +304,7 @@ def test_a_reader_opens_a_folder(visit: Visit, tmp_path: Path) -> None:
     assert "labels.npy is missing" in page.get_by_role("alert").inner_text()
     assert name in page.locator(".stMain").inner_text()
     (folder / "kept").rename(folder / "labels.npy")
-    page.keyboard.press("Tab")
+    visit.settle_on("[role=alert]")
     page.locator("h1").click()
     page.keyboard.press("r")
     page.wait_for_selector("[data-testid=stMetric]")
