@@ -34,7 +34,8 @@ def test_pages_have_no_serious_violation(visit: Visit, page: str, scheme: str) -
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_opened_record_and_the_share_popover(visit: Visit, scheme: str) -> None:
     visit.page.emulate_media(color_scheme=scheme)
     page = visit.show("own-scores", "table")

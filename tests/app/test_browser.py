@@ -81,6 +81,7 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     assert visit.images() == everything and "exit=" not in page.url and "class=" not in page.url
 
 
+@pytest.mark.slow
 def test_pages_show_other_images(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.0&exit=1")
     first = visit.images()
@@ -114,6 +115,7 @@ def test_a_target_a_shared_link_and_the_back_button(visit: Visit, browser: Brows
         expect(other.page.get_by_role("spinbutton", name="Max compute (%)")).to_have_value("70")
 
 
+@pytest.mark.slow
 def test_the_explanation_is_one_click_away(visit: Visit) -> None:
     page = visit.open("?run=four")
     page.get_by_role("button", name="What is counted").click()
@@ -133,6 +135,7 @@ def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
     assert page.evaluate("() => window.hacked") is None
 
 
+@pytest.mark.slow
 def test_narrow_and_dark(visit: Visit, tmp_path: Path) -> None:
     visit.page.emulate_media(color_scheme="dark")
     visit.page.set_viewport_size({"width": 800, "height": 900})

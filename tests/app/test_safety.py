@@ -159,7 +159,14 @@ def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, 
         "own-scores?folder={}&own_folder={}",
     ],
 )
-@pytest.mark.parametrize("text", [HOSTILE, SCRIPT, "javascript:window.hacked=1"], ids=["img", "script", "url"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(HOSTILE, id="img"),
+        pytest.param(SCRIPT, id="script", marks=pytest.mark.slow),
+        pytest.param("javascript:window.hacked=1", id="url", marks=pytest.mark.slow),
+    ],
+)
 def test_parameters_and_names_are_text(visit: Visit, path: str, text: str) -> None:
     page = visit.show(path.replace("{}", quote(text)))
     page.wait_for_timeout(300)  # an image would have failed to load by now

@@ -158,6 +158,7 @@ def test_a_click_on_the_curve_sets_the_threshold(visit: Visit, runs: Path) -> No
     assert abs(at - 0.6 * box["width"]) < 0.05 * box["width"]  # the point is where the click was
 
 
+@pytest.mark.slow
 def test_a_finger_moves_it(browser: Browser, server: Server) -> None:
     with new_visit(browser, server, viewport={"width": 800, "height": 900}, has_touch=True) as visit:
         page = visit.open("?run=four&threshold=0.5")
@@ -170,6 +171,7 @@ def test_a_finger_moves_it(browser: Browser, server: Server) -> None:
         assert "threshold=0.5" not in page.url.split("&") and "threshold=" in page.url
 
 
+@pytest.mark.slow
 def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=four&threshold=0.6")
     page.get_by_role("radio", name="per exit").click()
@@ -194,6 +196,7 @@ def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
     assert shown(visit) == expected("four", "test", policy_of(page))
 
 
+@pytest.mark.slow
 def test_numbers_are_of_the_sliders_that_there_are(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=four&threshold=0.9,0.9,0.9")
     page.get_by_role("slider", name="Exit 3").press("PageDown")
@@ -209,6 +212,7 @@ def test_numbers_are_of_the_sliders_that_there_are(visit: Visit, runs: Path) -> 
     assert visit.numbers() == now
 
 
+@pytest.mark.slow
 def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
     for query, selector in (("0.5", ".thumb"), ("0.9,0.8,0.9", ".thumb"), ("0.9,0.8,0.9", ".curve svg.live")):
         page = visit.open(f"?run=four&threshold={query}")
@@ -227,6 +231,7 @@ def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
         assert visit.numbers() == before and page.url == url
 
 
+@pytest.mark.slow
 def test_going_back_to_the_bare_address_shows_the_first_view(visit: Visit) -> None:
     page = visit.open("?")
     first = visit.numbers()
@@ -242,6 +247,7 @@ def test_going_back_to_the_bare_address_shows_the_first_view(visit: Visit) -> No
     assert visit.numbers() == first
 
 
+@pytest.mark.slow
 def test_the_hint_comes_once(visit: Visit) -> None:
     page = visit.open("?run=four")
     hint = page.locator(".hint")
@@ -253,6 +259,7 @@ def test_the_hint_comes_once(visit: Visit) -> None:
     expect(page.locator(".hint")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_it_knows_light_from_dark(visit: Visit) -> None:
     visit.page.emulate_media(color_scheme="dark")
     page = visit.open("?run=four")

@@ -62,6 +62,7 @@ def evaluate_rows(visit: Visit, names: list[str], budget: float) -> list[dict[st
         return evaluate_runs(names, targets=dx.Target.flops(budget), against=names[-1])
 
 
+@pytest.mark.slow
 def test_files_arrive(visit: Visit) -> None:
     page = visit.show("compare?runs=four,six&against=six&compute=50", ".dx-pairs li", "table")
     page.get_by_role("button", name="Share").click()
@@ -79,6 +80,7 @@ def test_files_arrive(visit: Visit) -> None:
     assert b"Plotly.newPlot" in contents["Trade-off · HTML"]
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text_here_too(visit: Visit) -> None:
     page = visit.show("compare?runs=hostile,hostile2&compute=90&show=" + HOSTILE.replace(" ", "%20"), "table")
     page.wait_for_selector(".dx-pairs li")
@@ -87,6 +89,7 @@ def test_hostile_names_are_text_here_too(visit: Visit) -> None:
     assert page.evaluate("() => window.hacked") is None
 
 
+@pytest.mark.slow
 def test_coming_back_by_the_menu_finds_the_page_as_it_was(visit: Visit) -> None:
     page = visit.show("compare?runs=four,six&against=six&compute=77", ".dx-pairs li", "table")
     table = page.get_by_test_id("stTable").first.inner_text()

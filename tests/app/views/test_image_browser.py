@@ -15,6 +15,8 @@ from visiting import Visit, new_visit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.slow  # a model is trained and served
+
 
 def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
     page = trained.open("?run=tiny&threshold=0.4")
@@ -43,7 +45,6 @@ def image_in(address: str) -> str:
     return row
 
 
-@pytest.mark.slow
 def test_an_explanation_method_by_method_and_as_a_link(trained: Visit, browser: Browser) -> None:
     page = trained.show("image?run=tiny&threshold=0.4&image=3", ".dx-why", ".dx-near li")
     page.get_by_role("button", name="Explain every exit").click()
@@ -73,7 +74,6 @@ def test_maps_have_no_serious_violation(trained: Visit, scheme: str) -> None:
     assert not (found := violations(trained)), "\n".join(found)
 
 
-@pytest.mark.slow
 def test_eight_kinds_of_files(trained: Visit) -> None:
     page = trained.show("image?run=tiny&threshold=0.4", ".dx-why")
     page.get_by_role("radio", name="a file of yours").click()

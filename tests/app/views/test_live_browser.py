@@ -13,6 +13,8 @@ from visiting import Visit, new_visit
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+pytestmark = pytest.mark.slow  # a model is trained and served
+
 
 def state(page: Page) -> str:
     return page.locator(".dx-status").get_attribute("data-state") or ""
@@ -63,7 +65,6 @@ def test_started_threshold_moved_paused_and_stopped(trained: Visit) -> None:
     expect(page.get_by_text("only the last predictor")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_two_sessions_at_once_take_turns(trained: Visit, browser: Browser) -> None:
     path = "live?run=tiny&batch=8&count=endless"
     page = trained.show(path, ".st-key-begin button")
@@ -82,7 +83,7 @@ def test_two_sessions_at_once_take_turns(trained: Visit, browser: Browser) -> No
             assert agreed == of
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_finished_live_run_has_no_serious_violation_and_nothing_sticks_out(trained: Visit, scheme: str) -> None:
     trained.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page = trained.show("live?run=tiny&count=all", ".st-key-begin button")
