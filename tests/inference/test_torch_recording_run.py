@@ -168,7 +168,7 @@ def change_weights(run: Run) -> None:
 
 def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other settings, other weights, other images: a warning says what, and every batch is recorded."""
-    load = torch_recording.load_images
+    load = torch_recording.checked_images
 
     def darker(*args: Any, **options: Any) -> ImageSet:
         images = load(*args, **options)
@@ -187,7 +187,7 @@ def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeyp
         if how.pop("weights", False):
             change_weights(run)
         if how.pop("images", False):
-            monkeypatch.setattr(torch_recording, "load_images", darker)
+            monkeypatch.setattr(torch_recording, "checked_images", darker)
 
         def once(done: int, total: int, steps: list[int] = steps) -> None:
             steps.append(done)
@@ -196,7 +196,7 @@ def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeyp
         with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match=rf"records.test: .* has {text}"):
             record_run(run, "test", **how, progress=once)
         assert steps == [how["batch_size"]]
-    monkeypatch.setattr(torch_recording, "load_images", load)
+    monkeypatch.setattr(torch_recording, "checked_images", load)
     shutil.copy(trained / "weights.safetensors", run.path)
     with pytest.warns(UserWarning, match="it begins anew"):
         record_run(run, "test", **HOW)
