@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ def _image_set(stamp: Stamp) -> dx.data.ImageSet:
 
 
 def thumbnails(run: dx.Run, split: str) -> Callable[[int], str]:
-    """Row of the record → data URI of its image; raises as `Run.image_set`."""
+    """Row of the record → data URI of its image, or of `not_read`; raises as `Run.image_set`."""
     return _thumbnails(records.stamp(run, split))
 
 
@@ -43,10 +43,25 @@ def _thumbnails(stamp: Stamp) -> Callable[[int], str]:
     images = _image_set(stamp)
 
     @lru_cache(maxsize=4096)
-    def thumbnail(row: int) -> str:
+    def read(row: int) -> str:
         return data_uri(images[row])
 
+    def thumbnail(row: int) -> str:
+        try:
+            return read(row)
+        except (OSError, ValueError):  # gone or changed since it was recorded; *One image* says which and why
+            return not_read()
+
     return thumbnail
+
+
+@cache
+def not_read() -> str:
+    """A crossed grey tile in place of an image that cannot be read, or whose file is not the recorded one any more."""
+    tile = np.full((56, 56, 3), 225, np.uint8)
+    rows = np.arange(56)
+    tile[rows, rows] = tile[rows, 55 - rows] = (150, 60, 60)
+    return data_uri(tile)
 
 
 def data_uri(image: npt.NDArray[np.uint8]) -> str:
