@@ -37,6 +37,8 @@ MARK_OF_FIXTURE = {
     "browser": "browser",
 }
 
+os.fsync = lambda handle: None  # what tests write need not survive a power cut
+
 # Ctrl-C counts for the processes that tests start and stop, also where a shell ignores it: in its background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

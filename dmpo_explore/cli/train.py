@@ -103,11 +103,12 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
+    from ..runs.epochs import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run
     from ..training.train import train as train_run
 
     results: list[EpochResult] = []
-    first = len(load_run(name).history()) if resume else 0
+    first = (checkpoint_epoch(load_run(name).path / CHECKPOINT) or 0) if resume else 0
 
     def on_step(done: int, steps: int, loss: float) -> None:
         seen = f", val {percents(results[-1].accuracy)}" if results else ""

@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..records.record import ExitRecord, RecordMeta
 from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.run_data import checked_images
-from ..runs.store import BUNDLED_RUNS
+from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
 from ..utils.progress import Progress
@@ -162,11 +163,7 @@ def record_run(
         >>> dx.record_run(dx.load_run("my-run"), "test").n_images  # doctest: +SKIP
         10000
     """
-    if run.path.parent == BUNDLED_RUNS.resolve():
-        raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and record that")
-    target = run.path / "records" / split
-    if target.exists() and not force:
-        raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
+    target = _place(run, split, force)
     images, processes = checked_images(run, split, on_check), join_processes(device)
     model = run.model(processes.device)
     flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
@@ -183,6 +180,17 @@ def record_run(
             writer.finish(force=force)
     processes.wait()
     return ExitRecord.load(target)
+
+
+def _place(run: Run, split: str, force: bool) -> Path:
+    """The folder of a record to be written; what killed writers left there is removed."""
+    if run.path.parent == BUNDLED_RUNS.resolve():
+        raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and record that")
+    clear_runs(run.path)
+    target = run.path / "records" / split
+    if target.exists() and not force:
+        raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
+    return target
 
 
 def _write_missing(

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from ..config import Config
 from ..data.images import images_of
 from ..pretrained.weights import find_weights
-from ..runs.store import BUNDLED_RUNS, new_run_path, runs_root
+from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
 from ..utils.files import write_json, write_text
 from .estimate import Rates
 from .job import MODULE, Job, job_folder, list_jobs, load_job
@@ -266,6 +266,7 @@ def _locked() -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=20):
+            clear_runs()
             yield
     except Timeout:
         raise OSError(f"another process holds {folder / '.lock'}; try again") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from ..runs.epochs import finished_epochs
 from ..runs.run import Run
 from ..runs.store import runs_root
 from ..runs.weights_file import WEIGHTS
@@ -85,7 +86,7 @@ def job_status(job: Job) -> Status:
     process = process_of(job)  # first: files are read once it is known whether the process has ended
     run = Run(runs_root() / job.name)
     epochs = _planned(job)
-    epoch, recorded = _finished(run), _recorded(run)
+    epoch, recorded = finished_epochs(run.path), _recorded(run)
     progress = read_progress(job.folder / job.progress)
     memory = 0
     if process is not None:
@@ -100,13 +101,6 @@ def job_status(job: Job) -> Status:
 def _planned(job: Job) -> int:
     try:
         return job.config.training.epochs
-    except (OSError, ValueError):
-        return 0
-
-
-def _finished(run: Run) -> int:
-    try:
-        return len(run.history())
     except (OSError, ValueError):
         return 0
 

@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.registry import unknown
+from ..utils.replacing import read_whole
 from ..utils.typing import Array
 from . import validation
 from .arrays import open_array
 from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
-TRIES = 10  # readings of a folder that is replaced meanwhile
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,18 +184,7 @@ class ExitRecord:
             >>> ExitRecord.load(folder).n_images
             10000
         """
-        path = Path(path)
-        for _ in range(TRIES):
-            before = _state(path)
-            try:
-                record = _load(path)
-            except (OSError, ValueError):
-                if _state(path) == before:
-                    raise
-            else:
-                if _state(path) == before:
-                    return record
-        raise OSError(f"{path} was replaced {TRIES} times while it was read; read it again when that is done")
+        return read_whole(Path(path), _load)
 
     @staticmethod
     def problems(path: str | Path) -> list[str]:
@@ -235,15 +224,6 @@ def _load(path: Path) -> ExitRecord:
     record = ExitRecord(labels=labels, **arrays, logits=optional["logits.npy"], meta=meta)
     check_record(record, path, read_logits=False)
     return record
-
-
-def _state(path: Path) -> tuple[int, ...] | None:
-    """Which folder stands at ``path`` and which meta.json in it; None without them."""
-    try:
-        folder, meta = path.stat(), (path / "meta.json").stat()
-    except OSError:
-        return None
-    return folder.st_dev, folder.st_ino, meta.st_ino, meta.st_mtime_ns
 
 
 def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:

@@ -23,6 +23,7 @@ from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
 from ..utils.files import read_json
 from ..utils.reading import read_text
+from ..utils.replacing import moved_aside
 from ..utils.typing import Bools, Ints
 from .history import read_history
 from .weights_file import WEIGHTS, read_class_names
@@ -74,7 +75,11 @@ class Run:
             >>> "test" in dx.load_run("demo").splits()
             True
         """
-        return sorted(meta.parent.name for meta in self.path.glob("records/[!.]*/meta.json"))
+        return sorted({meta.parent.name for meta in self.path.glob("records/[!.]*/meta.json")} | self._replaced())
+
+    def _replaced(self) -> set[str]:
+        """Splits whose record is being replaced in two steps, see `utils.replacing`."""
+        return {name for name in moved_aside(self.path / "records") if not (self.path / "records" / name).exists()}
 
     def record(self, split: str) -> ExitRecord:
         """The `ExitRecord` of ``split``; imports no torch.

@@ -8,6 +8,7 @@ from os.path import lexists
 from pathlib import Path
 
 from ..utils.registry import unknown
+from ..utils.replacing import clear_leftovers, settle
 from .run import Run
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
@@ -31,6 +32,7 @@ def load_run(name_or_path: str | Path) -> Run:
     is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
     roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
     for folder in (root / name_or_path for root in roots):
+        settle(folder)
         if lexists(folder / "config.json"):
             run = Run(folder.resolve())
             _ = run.config
@@ -64,6 +66,22 @@ def runs_root() -> Path:
         'elsewhere'
     """
     return Path(os.environ.get("DMPO_EXPLORE_RUNS") or "runs")
+
+
+def clear_runs(*more: Path) -> None:
+    """Remove what killed writers left under the runs root and in ``more`` runs; put back what they moved aside.
+
+    Example:
+        >>> import tempfile
+        >>> from unittest.mock import patch
+        >>> with tempfile.TemporaryDirectory() as root, patch.dict(os.environ, {"DMPO_EXPLORE_RUNS": root}):
+        ...     clear_runs()
+    """
+    root = runs_root()
+    folders = [root, *root.glob("*"), *root.glob(".jobs/*"), *root.glob("*/records")]
+    for folder in (*folders, *more, *(run / "records" for run in more)):
+        if not folder.is_symlink():
+            clear_leftovers(folder)
 
 
 def new_run_path(name: str, force: bool = False) -> Path:

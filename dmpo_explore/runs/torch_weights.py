@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..config import ModelConfig
 from ..utils.files import atomic_file
-from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
+from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta, with_sorted_header
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], config: ModelConfig, class_names: Sequence[str] = ()) -> None:
-    """Write a run's trainable weights as safetensors, whole or not at all.
+    """Write a run's trainable weights as safetensors, whole or not at all; equal weights give equal bytes.
 
     Args:
         path: the run folder. state: `DMPO.trainable_state`. config: names the backbone, whose hash is noted.
@@ -33,8 +33,9 @@ def save_weights(path: Path, state: Mapping[str, Tensor], config: ModelConfig, c
     meta = {"backbone": config.backbone, "backbone_sha256": backbone_sha256(config)}
     if class_names:
         meta["class_names"] = json.dumps(list(class_names))
+    data = save({name: value.cpu().contiguous() for name, value in state.items()}, meta)
     with atomic_file(path / WEIGHTS) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in state.items()}, temporary, meta)
+        temporary.write_bytes(with_sorted_header(data))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -64,6 +64,22 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def with_sorted_header(data: bytes) -> bytes:
+    """A safetensors file's bytes with the keys of its header in order; the library shuffles those of the metadata.
+
+    Example:
+        >>> import numpy as np
+        >>> from safetensors.numpy import load, save
+        >>> data = [save({"scale": np.ones(2)}, {"a": "1", "b": "2"}) for _ in range(20)]
+        >>> len({with_sorted_header(file) for file in data}), load(with_sorted_header(data[0]))
+        (1, {'scale': array([1., 1.])})
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
 def backbone_sha256(config: ModelConfig) -> str:
     """SHA-256 of the backbone file: the published one (`SOURCES`) or one's own; empty for timm's hub and random.
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..runs.store import load_run, runs_root
+from ..runs.epochs import finished_epochs
+from ..runs.store import runs_root
 from ..utils.extras import extra_imports
 from .checkpoints import Keeper, tidy
 from .learning_curves import LearningCurve, all_points, can_extend
@@ -208,7 +209,7 @@ class _Worker:
         folder = runs_root() / trial_name(self.study, number)
         again = number != trial.number
         started = again and (folder / "checkpoint.pt").is_file()
-        if started and len(load_run(folder).history()) >= config.training.epochs:
+        if started and finished_epochs(folder) >= config.training.epochs:
             return  # it was killed behind its last epoch
         keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
         epochs = train_epochs(config, folder.name, resume=started, force=again and not started, device=self.device,

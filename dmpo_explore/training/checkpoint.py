@@ -1,4 +1,8 @@
-"""Checkpoints: a run folder written whole after every epoch, and ``checkpoint.pt`` read with weights_only=True."""
+"""Checkpoints: a run folder written after every epoch, and ``checkpoint.pt`` read with weights_only=True.
+
+One rename commits an epoch: that of ``checkpoint.pt``, which holds everything. weights.safetensors, card.md and, last,
+history.csv are made from it. After a kill between them `RunWriter.finish` makes them again, before training goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from ..data.images import ImageSet
 from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
+from ..runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epochs
 from ..runs.store import new_run_path
 from ..runs.torch_weights import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text
@@ -53,6 +58,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether a run's checkpoint holds an epoch that its other files do not hold yet."""
+    return checkpoint_epoch(folder / CHECKPOINT) != finished_epochs(folder)
+
+
 class RunWriter:
     """Writes a run folder after every epoch.
 
@@ -79,6 +89,11 @@ class RunWriter:
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
 
+    def finish(self, *, write: bool = True) -> None:
+        """Write what a kill left unwritten of the epochs that the checkpoint holds; ``write``: by this process."""
+        if write and not self.new and unfinished(self.path):
+            self._write_from_checkpoint(self.path)
+
     def write(self, model: DMPO, result: EpochResult, state: dict[str, Any]) -> None:
         """Save an epoch: its row of the history, the weights where they are the best so far, card and checkpoint."""
         self.history.append(result.row())
@@ -97,12 +112,15 @@ class RunWriter:
         self.new = False
 
     def _save(self, folder: Path, checkpoint: dict[str, Any]) -> None:
-        """The checkpoint is written last: the epochs it counts have everything else on disk."""
-        with atomic_file(folder / "history.csv") as temporary:
-            pd.DataFrame(self.history).to_csv(temporary, index=False)
+        with atomic_file(folder / CHECKPOINT) as temporary:
+            torch.save(checkpoint, temporary)
+        self._write_from_checkpoint(folder)
+
+    def _write_from_checkpoint(self, folder: Path) -> None:
+        """The history is written last: whoever counts its rows counts epochs of which everything is on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
         write_text(
             folder / "card.md", run_card(self.path.name, self.config, self.flops, self.history, len(self.images))
         )
-        with atomic_file(folder / "checkpoint.pt") as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_file(folder / "history.csv") as temporary:
+            pd.DataFrame(self.history).to_csv(temporary, index=False)

@@ -1,8 +1,8 @@
 """Training a run: config → model, loaders, loop → a run folder.
 
 `train` returns the `Run`; `train_epochs` is the iterator over `EpochResult` behind it. `record_run` adds the record of
-a split. The folder appears whole after the first epoch; after every epoch history.csv, weights.safetensors, card.md
-and, last, ``checkpoint.pt`` are replaced. So a kill at any moment loses at most the running epoch. The run's weights
+a split. The folder appears whole after the first epoch; after every epoch ``checkpoint.pt`` and then what is made from
+it are replaced (see `checkpoint`). So a kill at any moment loses at most the running epoch. The run's weights
 are those of the epoch with the largest area under the accuracy–FLOPs curve on validation images. Test is not read.
 """
 
@@ -31,11 +31,12 @@ from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
+from ..runs.epochs import CHECKPOINT
 from ..runs.run import Run
-from ..runs.store import load_run, new_run_path
+from ..runs.store import clear_runs, load_run, new_run_path
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
-from .checkpoint import RunWriter, read_checkpoint
+from .checkpoint import RunWriter, read_checkpoint, unfinished
 from .loop import EpochResult, StepHook, Validation, fit
 from .train_data import DataHook, training_images
 
@@ -100,8 +101,7 @@ def train(
         run = result.run
         if progress:
             progress(result)
-    assert run is not None  # `TrainingConfig` has at least one epoch, and a finished run is refused
-    return run
+    return run or load_run(name or "")  # no epoch was left, only files of the last one
 
 
 def train_epochs(
@@ -119,7 +119,8 @@ def train_epochs(
 ) -> Iterator[EpochResult]:
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
-    The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues.
+    The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; no
+    result comes where only files of the last epoch were missing.
 
     Arguments and errors are those of `train`.
 
@@ -138,8 +139,7 @@ def train_epochs(
         1 2 2 None
     """
     config = replace(config, data=located(config.data))
-    name = name or default_name(config)
-    path, saved = _open(name, config, resume=resume, force=force)
+    path, saved = _open(name or default_name(config), config, resume=resume, force=force)
     manifest, images, val = training_images(config, Run(path) if saved else None, on_check=on_check, on_data=on_data)
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
@@ -147,9 +147,9 @@ def train_epochs(
     settings, loader = config.training, _training_loader(images, model, config.training)
     validate = _Validator(_sample(val, settings.validation_size), config, model, cost)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
-    state = saved["state"] if saved else None
+    writer.finish(write=accelerator.is_main_process)
     epochs = fit(model, loader, settings, len(model.stages), validate=validate, accelerator=accelerator,
-                 state=state, on_step=on_step)  # fmt: skip
+                 state=saved and saved["state"], on_step=on_step)  # fmt: skip
     try:
         for result, state in epochs:
             if on_epoch:
@@ -220,16 +220,17 @@ def _sample(images: ImageSet, size: int) -> ImageSet:
 
 
 def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path, dict[str, Any] | None]:
-    """The run's path and, to resume, its checkpoint. Nothing is written."""
+    """The run's path and, to resume, its checkpoint. Nothing is written but what killed writers left is removed."""
+    clear_runs()
     if not resume:
         return new_run_path(name, force=force), None
     run = load_run(name)
-    saved = read_checkpoint(run.path / "checkpoint.pt")
+    saved = read_checkpoint(run.path / CHECKPOINT)
     if replace(run.config, data=located(run.config.data)) != config:
         raise ValueError(
             f"run {name!r} was started with another config; resume it without changing {_differs(run, config)}"
         )
-    if saved["state"]["epoch"] >= config.training.epochs:
+    if saved["state"]["epoch"] >= config.training.epochs and not unfinished(run.path):
         raise ValueError(f"run {name!r} is finished ({config.training.epochs} epochs); there is nothing to resume")
     return run.path, saved
 

@@ -1,6 +1,7 @@
 """Atomic files and folders, JSON, SHA-256, and the cache folder.
 
-A file or folder is written under a temporary name beside its place and renamed, so that it is whole or absent.
+A file or folder is written under a temporary name beside its place, brought to the disk and renamed, so that it is
+whole or absent, also after a kill or a power cut. `replacing` describes how folders are replaced on each system.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,51 +16,49 @@ from typing import Any
 
 import platformdirs
 
+from .disk import flush, flush_names, full_disk_named
 from .reading import read_text
+from .replacing import replace_folder, staged
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces ``path`` on success and is removed on an error.
 
+    Raises:
+        DiskFullError: the disk is full, whatever the library that writes says of it.
+
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
         >>> with atomic_file(path) as temporary:
         ...     _ = temporary.write_text("done")
         >>> path.read_text()
         'done'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
+        temporary.touch()
         yield temporary
         temporary.chmod(0o644)
+        flush(temporary)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        flush_names(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that replaces ``path`` on success and is removed on an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    old = temporary.with_suffix(".old")
-    try:
+    """A temporary folder beside ``path`` that replaces ``path`` on success and is removed on an error.
+
+    Raises:
+        DiskFullError: as in `atomic_file`.
+    """
+    with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
+        temporary.mkdir()
         yield temporary
         temporary.chmod(0o755)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        flush(temporary)
+        replace_folder(temporary, path)
+        flush_names(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,6 +74,7 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: NaN or infinity, which are not JSON.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "value.json"
         >>> write_json(path, {"exits": 4})
         >>> read_json(path)
@@ -108,6 +106,7 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal digits, read in pieces.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "empty"
         >>> path.touch()
         >>> sha256(path)[:16]

@@ -1,0 +1,51 @@
+"""Finished epochs of a run, counted without torch.
+
+``checkpoint.pt`` is what a training goes on from; it is written first, then the files made from it, history.csv last.
+An epoch counts once it is in both: then nothing of it is missing on disk.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from pathlib import Path
+
+from .run import Run
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def finished_epochs(folder: Path) -> int:
+    """Epochs of which a run folder holds everything; by the history alone where there is no readable checkpoint.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> finished_epochs(dx.load_run("demo").path) == len(dx.load_run("demo").history())
+        True
+    """
+    try:
+        rows = len(Run(folder).history())
+    except (OSError, ValueError):
+        rows = 0
+    saved = checkpoint_epoch(folder / CHECKPOINT)
+    return rows if saved is None else min(rows, saved)
+
+
+def checkpoint_epoch(path: Path) -> int | None:
+    """The epoch behind which a checkpoint was saved; None where there is none or it cannot be read.
+
+    Nothing is unpickled: it is the number behind the first name ``epoch`` in the list of the file's pickle operations.
+    """
+    named = False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(member) as stream:
+                for operation, value, _ in pickletools.genops(stream):
+                    if named and operation.name in ("BININT", "BININT1", "BININT2"):
+                        return int(str(value))
+                    if operation.name not in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):  # which stand behind every text
+                        named = value == "epoch"
+    except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile):
+        return None
+    return None

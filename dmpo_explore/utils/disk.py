@@ -1,0 +1,131 @@
+"""Disks: bytes brought to one, and the error of a full one.
+
+`flush` returns once a file or folder would survive a power cut, as far as the system's fsync goes (macOS's leaves the
+drive's own cache out; Windows has none for folders). `full_disk_named` turns what libraries raise on a full disk, each
+in its own way, into a `DiskFullError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL_TEXT = re.compile(r"no space left|disk is full|storagefull|quota ?exceeded", re.IGNORECASE)
+NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EISDIR}
+PROBE = 2**20  # bytes; a library that fails although so many still fit has another reason
+
+
+class DiskFullError(OSError):
+    """There is no room for a file; the message names it and its disk.
+
+    Example:
+        >>> str(DiskFullError(Path("/runs/first/checkpoint.pt")))
+        'the disk ... is full: /runs/first/checkpoint.pt was not written; make room and repeat the command'
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the disk {_disk(path)} is full: {path} was not written; make room and repeat the command")
+        self.errno, self.path = errno.ENOSPC, path
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Within it, any library's error of a full disk becomes a `DiskFullError` that names ``path``.
+
+    Some libraries do not say why a write failed (torch: RuntimeError, numpy: OSError without a number). Then room for
+    one more MiB beside ``path`` is tried; what fills the disk must still be there.
+
+    Example:
+        >>> with full_disk_named(Path("a.csv")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        dmpo_explore.utils.disk.DiskFullError: the disk ... is full: a.csv was not written; ...
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) and error.path == path:
+            raise
+        unsaid = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is None)
+        if is_full_disk(error) or (unsaid and not _has_room(path.parent)):
+            raise DiskFullError(path) from error
+        raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, says that a disk is full.
+
+    Example:
+        >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(ValueError("no"))
+        (True, False)
+    """
+    return any(getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)) for e in _causes(error))
+
+
+def flush(path: Path) -> None:
+    """Bring a file, or a folder with everything in it, to the disk.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "notes.txt").write_text("done")
+        >>> flush(folder)
+    """
+    if not path.is_dir():
+        _fsync(path, os.O_RDWR)  # Windows flushes what may be written only
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            flush(Path(folder, name))
+        flush_names(Path(folder))
+
+
+def flush_names(folder: Path) -> None:
+    """Bring a folder's list of names to the disk, which a rename has changed; nothing where that cannot be done."""
+    if os.name == "nt":
+        return
+    try:
+        _fsync(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+def _fsync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _has_room(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(PROBE))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error.errno not in FULL
+    return True
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _disk(path: Path) -> Path:
+    """The mount point of a path."""
+    place = path.absolute()
+    while not os.path.ismount(place) and place != place.parent:
+        place = place.parent
+    return place
