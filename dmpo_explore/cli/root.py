@@ -16,9 +16,11 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..utils.abbreviate import one_line
+from ..utils.disk import is_full_disk
 from .options import TARGET_PANEL
 from .output import say
 
+EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 COMMANDS = ("fetch", "train", "record", "evaluate", "predict", "export", "search", "policies", "runs", "app", "doctor")
 
@@ -37,8 +39,9 @@ class _Group(TyperGroup):
                 return super().invoke(ctx)
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
-        except (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError) as error:
-            if ctx.params.get("debug"):
+        except Exception as error:
+            expected = isinstance(error, EXPECTED) or is_full_disk(error)  # which a database says in an own type
+            if ctx.params.get("debug") or not expected:
                 raise
             say(f"error: {one_line(error, LONGEST_ERROR) or type(error).__name__}")
             raise typer.Exit(1) from None

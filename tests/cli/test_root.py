@@ -89,3 +89,21 @@ def test_a_warning_is_one_line_on_stderr(runs: Path) -> None:
     assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine"
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: ") and "test" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("(sqlite3.OperationalError) database or disk is full", True), ("?", False)]
+)
+def test_a_full_disk_is_one_line_in_any_type_of_error_and_a_bug_is_not(
+    text: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Foreign(Exception):
+        """As a database's driver raises it."""
+
+    def full(*_: object) -> None:
+        raise Foreign(text)
+
+    monkeypatch.setattr("dmpo_explore.cli.doctor.list_runs", full)
+    result = CliRunner().invoke(app, ["runs"])
+    assert result.exit_code == 1
+    assert (result.stderr == f"error: {text}\n") == expected and isinstance(result.exception, Foreign) != expected

