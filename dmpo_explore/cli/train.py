@@ -46,7 +46,8 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Continue this run after its last finished epoch.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Start from this config; options below change it.")
+        str | None,
+        typer.Option(metavar="FILE.json|RUN", help="Start from this config, or a run's; options below change it."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run of that name.")] = False,
     device: Device = "auto",
@@ -59,12 +60,11 @@ def train(
 ) -> None:
     """Train a run, see `HELP`."""
     from ..config import Config
-    from ..runs.run import read_config
 
     enable_ctrl_c(progress)
     if resume and (name or force or config):
         raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
-    base = _resumed(resume, settings) if resume else read_config(config) if config else Config()
+    base = _resumed(resume, settings) if resume else _config_of(config) if config else Config()
     chosen = config_from(base, settings)
     if estimate:
         _estimate(chosen, device, as_json)
@@ -85,6 +85,20 @@ def train(
     file.end()
     if is_main:
         print_result(answer, as_json, lines)
+
+
+def _config_of(place: str) -> Config:
+    """The config in a file, or of a run by name or folder; an error lists both ways."""
+    from ..runs.run import read_config
+    from ..runs.store import list_runs, load_run
+    from ..utils.registry import unknown
+
+    if Path(place).is_file():
+        return read_config(Path(place))
+    runs = list_runs()
+    if place in runs or (Path(place) / "config.json").is_file():
+        return load_run(place).config
+    raise FileNotFoundError(f"--config takes a file or a run: no file {place}, and {unknown('run', place, runs)}")
 
 
 def _resumed(name: str, settings: dict[str, Any]) -> Config:

@@ -115,6 +115,9 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
         FileNotFoundError: no such file.
         ValueError: it cannot be read as an image (truncated, another format or too large); the file is named.
 
+    Warns:
+        UserWarning: what Pillow warns of, e.g. damaged EXIF data; the file is named.
+
     Example:
         >>> import tempfile
         >>> from PIL import Image
@@ -130,13 +133,16 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
     known = sorted(FORMATS & set(Image.registered_extensions().values()))  # AVIF is not in every Pillow
     try:
         with Path(path).open("rb") as file:
-            return _decoded(file, known)
+            image, remarks = _decoded(file, known)
     except _Refused as error:
         raise ValueError(f"{path} {error}") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path} cannot be read as an image: not an image") from None
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
+    for remark in remarks:
+        warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=2)
+    return image
 
 
 def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -164,7 +170,7 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
         size = math.ceil(10 * len(data) / 2**20) / 10  # never the limit itself
         raise ValueError(f"{name} has {size:.1f} MB; at most {MOST_BYTES / 2**20:.0f} MB are taken")
     try:
-        return _decoded(io.BytesIO(data), [kind.upper() for kind in SENT_FORMATS])
+        return _decoded(io.BytesIO(data), [kind.upper() for kind in SENT_FORMATS])[0]
     except _Refused as error:
         raise ValueError(f"{name} {error}") from None
     except UnidentifiedImageError:
@@ -177,27 +183,29 @@ class _Refused(Exception):
     """The image is larger than what is accepted; the message goes on after the file's name."""
 
 
-def _decoded(file: IO[bytes], formats: list[str]) -> NDArray[np.uint8]:
-    """The image in ``file``; nothing is unpacked before `_check_size`."""
+def _decoded(file: IO[bytes], formats: list[str]) -> tuple[NDArray[np.uint8], list[str]]:
+    """The image in ``file`` and what Pillow warns of; nothing is unpacked before `_check_size`."""
     from PIL import Image
 
-    with _bombs_refused(), Image.open(file, formats=formats) as image:
+    with _bombs_refused() as seen, Image.open(file, formats=formats) as image:
         _check_size(image)
         if image.info.get("progressive") and (scans := _scans(file)) > MOST_SCANS:
             raise _Refused(f"is a progressive JPEG of {scans:,} scans; at most {MOST_SCANS} are taken")
-        return to_rgb(image)
+        decoded = to_rgb(image)
+    return decoded, list(dict.fromkeys(" ".join(str(warning.message).split()) for warning in seen))
 
 
 @contextmanager
-def _bombs_refused() -> Iterator[None]:
-    """Context in which Pillow's own limit is a `_Refused`, and its warnings, which name no file, are silent."""
+def _bombs_refused() -> Iterator[list[warnings.WarningMessage]]:
+    """Context in which Pillow's own limit is a `_Refused`; its warnings, which name no file, are collected."""
     from PIL import Image
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            yield
+            yield seen
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             found = re.search(r"\((\d+) pixels\)", str(error))
             raise _Refused(_too_large(f"{int(found[1]):,} pixels" if found else "far more pixels")) from None

@@ -128,12 +128,8 @@ def make_manifest(data: DataConfig, progress: Progress | None = None) -> Manifes
         raise FileNotFoundError(f"{data.name} has no training images (it has {', '.join(splits)})")
     sets = {split: images_of(data, split, source) for split in splits if split != "test"}
     train = sets["train"]
-    if own and data.train_size is None:
-        counts = np.bincount(train.labels, minlength=len(train.class_names))
-        if not counts.all():
-            raise ValueError(
-                f"class {train.class_names[int(counts.argmin())]!r} has no training image; add some, or remove it"
-            )
+    if own:
+        _require_training_images(train, data.train_size)
     names, fingerprints = train.class_names, {split: images.fingerprint for split, images in sets.items()}
     files: dict[str, tuple[FileRow, ...]] = {}
     if isinstance(train.pixels, ImageFiles):
@@ -148,6 +144,16 @@ def make_manifest(data: DataConfig, progress: Progress | None = None) -> Manifes
     return replace(
         made, counts={split: len(sets[split]) for split in SPLITS if split in sets}, fingerprints=fingerprints
     )
+
+
+def _require_training_images(train: ImageSet, size: int | None) -> None:
+    """Raise for a class without a training image: its output would never be trained."""
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    if empty := [name for name, count in zip(train.class_names, counts, strict=True) if not count]:
+        named = f"class {empty[0]!r} has" if len(empty) == 1 else f"the classes {few(empty)} have"
+        drawn = "" if size is None else f" among the {size:,} that are drawn (train_size)"
+        cure = "add some, or remove it" if size is None else "add some, draw more, or remove it"
+        raise ValueError(f"{named} no training image{drawn}; {cure}")
 
 
 def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:

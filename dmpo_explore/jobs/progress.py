@@ -7,6 +7,7 @@ The command line writes it (``--progress FILE``), `jobs` reads it.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ..utils.files import read_json, write_json
 
 EVERY = 0.5  # seconds between two writes
 DONE = "done"  # `Progress.what` of a finished command
+STATUS = Path("/proc/self/status")  # Linux: of this process
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,14 @@ def read_progress(path: Path) -> Progress | None:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has held at most (resident)."""
+    """Bytes that this process has held at most (resident).
+
+    Linux: VmHWM, which starts anew with a program; ``ru_maxrss`` goes on from the process that started it.
+    """
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    if STATUS.is_file() and (found := re.search(r"^VmHWM:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE)):
+        return int(found[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

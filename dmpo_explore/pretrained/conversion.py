@@ -51,11 +51,9 @@ def efficientnet_lite_pth_to_timm(path: Path) -> Arrays:
     """
     import torch
 
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes can trip the restricted unpickler anywhere
-        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-        raise ValueError(f"{path.name} is not a checkpoint of tensors: {reason}") from None
+    from ..utils.torch_reading import load_tensors
+
+    state = load_tensors(path, f"{path.name} is not a checkpoint of tensors")
     tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
     if not tensors or not all(isinstance(key, str) for key in state):
         raise ValueError(f"{path.name} is not a checkpoint of tensors: it holds no table of names and tensors")

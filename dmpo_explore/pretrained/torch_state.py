@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from ..utils.torch_reading import load_tensors
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -18,8 +18,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: truncated, not a weights file, or a pickle that holds more than tensors.
     """
-    values = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    return _only_tensors(values, path)
+    if path.suffix == ".safetensors":
+        return _only_tensors(_read_safetensors(path), path)
+    return _only_tensors(load_tensors(path, f"{path} cannot be read as tensors only"), path)
 
 
 def _read_safetensors(path: Path) -> object:
@@ -27,18 +28,6 @@ def _read_safetensors(path: Path) -> object:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a whole safetensors file (truncated, or of another kind): {error}") from None
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of foreign files; the error below names the cause
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes can trip the restricted unpickler anywhere
-        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-        raise ValueError(
-            f"{path} cannot be read as tensors only (truncated, of another kind, or a pickle with code in it): {reason}"
-        ) from None
 
 
 def _only_tensors(values: object, path: Path) -> dict[str, Tensor]:

@@ -6,8 +6,6 @@ history.csv are made from it. After a kill between them `RunWriter.finish` makes
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from ..runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epochs
 from ..runs.store import new_run_path
 from ..runs.torch_weights import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text
+from ..utils.torch_reading import load_tensors
 from .loop import EpochResult
 from .model_card import run_card
 
@@ -45,14 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: no file {path}; start again with --force")
-    broken = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except broken as error:
-        reason = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-        raise ValueError(f"{path} is not a readable checkpoint (truncated or foreign): {reason}") from None
+    saved = load_tensors(path, f"{path} is not a readable checkpoint")
     if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
         raise ValueError(f"{path} is not a checkpoint of a run")
     return saved

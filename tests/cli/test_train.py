@@ -30,6 +30,13 @@ def test_a_config_file_is_the_base_and_options_change_it(no_runs: Path, tmp_path
     assert load_run("new").config == expected != config
 
 
+def test_a_run_is_a_base_too(no_runs: Path) -> None:
+    for run in ("demo", str(load_run("demo").path)):  # by name and by folder
+        assert train_module._config_of(run) == load_run("demo").config
+    error = fails("train", "--config", "dem0", "--name", "new")
+    assert "no file dem0, and unknown run 'dem0'. Did you mean 'demo'? Valid: " in error and "demo-cnn" in error
+
+
 def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)

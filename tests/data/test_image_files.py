@@ -135,3 +135,17 @@ def test_damaged_bytes_are_a_picture_or_a_value_error(cut: int, at: int, byte: i
         assert str(error).startswith(name)
     else:
         assert picture.ndim == 3 and picture.dtype == np.uint8
+
+
+def test_a_warning_of_pillow_names_the_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "a description of some length", 6
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (4, 2)).save(path, exif=exif)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"Exif") + 20] = 0xFF  # the description is longer than the file now
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"photo\.jpg: Tag data larger than file") as seen:
+        assert open_image(path).shape == (4, 2, 3)  # the orientation is read all the same
+    assert len(seen) == 1
+    assert read_image(path.read_bytes(), "photo.jpg").shape == (4, 2, 3)  # of unknown origin: silent

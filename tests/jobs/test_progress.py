@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from calls import run_python
 
 from dmpo_explore.jobs import progress
-from dmpo_explore.jobs.progress import DONE, Progress, ProgressFile, peak_memory, read_progress
+from dmpo_explore.jobs.progress import DONE, STATUS, Progress, ProgressFile, peak_memory, read_progress
 
 
 @pytest.fixture
@@ -67,3 +68,17 @@ def test_memory_is_this_processs() -> None:
     block[::4096] = b"x" * len(block[::4096])
     assert 10 << 20 < before <= peak_memory() < 1 << 40
     assert isinstance(Progress("x", 1, 2, 1, 0.0, 0.0, before).memory, int)
+
+
+def test_memory_is_not_inherited_from_a_large_parent() -> None:
+    """`ru_maxrss` survives exec: a small program started by a large one would report the large one's peak."""
+    if not STATUS.is_file():
+        pytest.skip("without /proc only ru_maxrss is there")
+    child = "from dmpo_explore.jobs.progress import peak_memory; print(peak_memory())"
+    parent = (
+        "import os, sys; block = b'x' * (400 << 20); del block; "  # its peak stays
+        f"os.execv(sys.executable, [sys.executable, '-c', {child!r}])"
+    )
+    done = run_python("-c", parent)
+    assert done.returncode == 0, done.stderr
+    assert 5 << 20 < int(done.stdout) < 300 << 20
