@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..utils.abbreviate import one_line
-from ..utils.disk import is_full_disk
+from ..utils.disk import full_disk_cause
 from .options import TARGET_PANEL
 from .output import say
 
@@ -40,10 +40,12 @@ class _Group(TyperGroup):
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            expected = isinstance(error, EXPECTED) or is_full_disk(error)  # which a database says in an own type
-            if ctx.params.get("debug") or not expected:
+            full = full_disk_cause(error)  # which a database says in an own type
+            if ctx.params.get("debug") or not (full or isinstance(error, EXPECTED)):
                 raise
-            say(f"error: {one_line(error, LONGEST_ERROR) or type(error).__name__}")
+            # what hides a full disk, such as optuna's "Should not reach.", is not shown, nor is a statement in SQL
+            text = one_line(error, LONGEST_ERROR) if full in (None, error) else str(full).partition("\n")[0]
+            say(f"error: {text or type(error).__name__}")
             raise typer.Exit(1) from None
 
 

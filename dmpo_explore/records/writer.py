@@ -280,7 +280,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.strerror is None or error.filename is not None:  # it has a message of its own, or none
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
 

@@ -65,7 +65,24 @@ def is_full_disk(error: BaseException) -> bool:
         >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(ValueError("no"))
         (True, False)
     """
-    return any(getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)) for e in _causes(error))
+    return full_disk_cause(error) is not None
+
+
+def full_disk_cause(error: BaseException) -> BaseException | None:
+    """The error itself, or the first that caused it, which says that a disk is full; None where none does.
+
+    Example:
+        >>> try:
+        ...     try:
+        ...         raise OSError(errno.ENOSPC, "No space left on device")
+        ...     except OSError:
+        ...         raise RuntimeError("not written")
+        ... except RuntimeError as error:
+        ...     print(full_disk_cause(error))
+        [Errno 28] No space left on device
+    """
+    says = (e for e in _causes(error) if getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)))
+    return next(says, None)
 
 
 def flush(path: Path) -> None:

@@ -107,3 +107,15 @@ def test_a_full_disk_is_one_line_in_any_type_of_error_and_a_bug_is_not(
     result = CliRunner().invoke(app, ["runs"])
     assert result.exit_code == 1
     assert (result.stderr == f"error: {text}\n") == expected and isinstance(result.exception, Foreign) != expected
+
+
+def test_an_error_that_hides_a_full_disk_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        try:
+            raise RuntimeError("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT INTO trials]")
+        except RuntimeError:
+            raise AssertionError("Should not reach.") from None
+
+    monkeypatch.setattr("dmpo_explore.cli.doctor.list_runs", full)
+    result = CliRunner().invoke(app, ["runs"])
+    assert result.stderr == "error: (sqlite3.OperationalError) database or disk is full\n"

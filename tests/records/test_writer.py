@@ -17,6 +17,7 @@ from dmpo_explore.records import writer as writer_module
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.validation import SCORE_TYPES
 from dmpo_explore.records.writer import BATCHES, RecordWriter
+from dmpo_explore.utils.disk import DiskFullError
 
 B, K, C, SIZE = 20, 3, 5, 6  # four batches, the last one of 2 images
 RECORD = make_record(B, K, C)
@@ -257,6 +258,19 @@ def test_a_disk_without_room_for_a_lock_is_left_as_it_was(tmp_path: Path, monkey
             with pytest.raises(OSError, match=r"No space left on device: '.*val'"), made(tmp_path).begin():
                 pass
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_that_is_named_already_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *_: Any) -> None:
+        raise DiskFullError(path)
+
+    monkeypatch.setattr(writer_module, "write_json", full)
+    with (
+        pytest.raises(DiskFullError, match=r"the disk .* is full: .*state\.json was not written"),
+        made(tmp_path).begin(),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_fills_keeps_what_was_written(
