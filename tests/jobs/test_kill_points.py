@@ -7,11 +7,9 @@ files included.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from background import wait
 from tiny import tiny_config
 from typer.testing import CliRunner
 
+from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli.main import app
 from dmpo_explore.jobs.job import Job
@@ -30,29 +29,9 @@ from dmpo_explore.runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epoc
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import runs_root
 from dmpo_explore.runs.weights_file import WEIGHTS
-from dmpo_explore.utils import replacing
 
 REAL = subprocess.Popen
 CONFIG = tiny_config(60, epochs=2, batch_size=10, validation_size=40)  # of which the second epoch is the better one
-
-
-@dataclass(frozen=True)
-class Killed:
-    """A copy of the runs root as a kill leaves it: ``moment`` is before or after a rename to ``name``."""
-
-    moment: str
-    name: str
-    copy: Path
-
-    @property
-    def run(self) -> Path:
-        return self.copy / "mine"
-
-    def restore(self) -> Path:
-        """Put the copy at the runs root, which a job's file names; the run's folder."""
-        shutil.rmtree(runs_root())
-        shutil.copytree(self.copy, runs_root())
-        return runs_root() / "mine"
 
 
 class Gone:
@@ -72,30 +51,12 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Killed]]:
     place = tmp_path_factory.mktemp("job")
     root, moments = place / "runs", list[Killed]()
 
-    def copy(moment: str, name: str) -> None:
-        moments.append(Killed(moment, name, place / f"{len(moments)}"))
-        shutil.copytree(root, moments[-1].copy)
-
-    def watched(rename: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def wrapper(old: Any, new: Any) -> Any:
-            if Path(new).name.startswith("progress-"):
-                return rename(old, new)
-            copy("before", Path(new).name)
-            answer = rename(old, new)
-            copy("after", Path(new).name)
-            return answer
-
-        return wrapper
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(root))
         patch.setattr(subprocess, "Popen", Gone)
         job = jobs.start(CONFIG, "mine")
-        with patch.context() as watching:
-            watching.setattr(os, "replace", watched(os.replace))
-            watching.setattr(replacing, "exchange", watched(replacing.exchange))
+        with copied_at_renames(root, place, moments):
             perform(job)
-        copy("after", "everything")
         yield moments
 
 
@@ -140,7 +101,7 @@ def at(killed: list[Killed], moment: str, name: str) -> Killed:
 
 def go_on(moment: Killed) -> Path:
     """Resume the job of that moment to its end, as the app's button does; the run's folder."""
-    run = moment.restore()
+    run = moment.restore(runs_root())
     job = jobs.load_job("mine")
     assert jobs.job_status(job).state == jobs.FAILED and jobs.job_status(job).reason == PROCESS_GONE
     perform(jobs.resume("mine"))
@@ -160,7 +121,7 @@ def test_a_status_is_true_at_every_moment(killed: list[Killed]) -> None:
     """What counts as finished has the weights, history and records of the undisturbed job."""
     end = killed[-1]
     for moment in killed:
-        run = moment.restore()
+        run = moment.restore(runs_root())
         status, where = jobs.job_status(jobs.load_job("mine")), (moment.moment, moment.name)
         saved = checkpoint_epoch(run / CHECKPOINT) or 0
         assert status.epoch in (saved, saved - 1) and status.epoch == finished_epochs(run), where

@@ -1,0 +1,95 @@
+"""`dmpo-explore` commands in processes of their own that can be killed, without a second's wait for imports each.
+
+The processes are forked from a server that has imported what the commands need (Linux, macOS); Windows starts anew.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+CONTEXT = multiprocessing.get_context(METHOD)
+if METHOD == "forkserver":
+    modules = ("cli.main", "training.train", "inference.torch_recording", "inference.torch_export", "search.run")
+    others = ("sklearn.datasets", "array_api_compat.torch", "torch.profiler", "rich.console", "narwhals", "onnxruntime")
+    CONTEXT.set_forkserver_preload([*(f"dmpo_explore.{module}" for module in modules), *others])
+LONGEST = 300.0  # seconds that a command may take before it counts as failed
+
+# The smallest training, of a second or so: test_vit of timm with random weights on scikit-learn's digits.
+EPOCHS = 3
+TRAIN = (
+    "--data digits --train-size 100 --backbone test_vit --weights random --image-size 32 --exits 2 --rank 4 "
+    f"--bypass-width 8 --channels 8 --epochs {EPOCHS} --batch-size 20 --precision no --validation-size 60 "
+    "--predictor-lr 0.01 --device cpu"
+).split()
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: its exit status (negative: killed by that signal) and what it wrote to stderr."""
+
+    status: int | None
+    errors: str
+
+    @property
+    def names_full_disk(self) -> bool:
+        """Whether it failed as on a full disk it must: status 1, and one line for the error that says so."""
+        lines = [line for line in self.errors.splitlines() if line.startswith("error: ")]
+        named = len(lines) == 1 and any(words in lines[0] for words in ("is full", "No space left on device"))
+        return self.status == 1 and named and "Traceback" not in self.errors
+
+
+def start(arguments: Sequence[str | Path], runs: Path, log: Path) -> BaseProcess:
+    """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs``; stderr goes to ``log``."""
+    process = CONTEXT.Process(target=_perform, args=(list(map(str, arguments)), runs, log), daemon=True)
+    process.start()
+    return process
+
+
+def perform(
+    arguments: Sequence[str | Path],
+    runs: Path,
+    log: Path,
+    *,
+    kill_after: float | None = None,
+    meanwhile: Callable[[], bool] | None = None,
+) -> Done:
+    """Run a command to its end, or for ``kill_after`` seconds, when it is killed (SIGKILL).
+
+    Args:
+        meanwhile: called again and again while the command runs, until it is true.
+    """
+    log.unlink(missing_ok=True)
+    process = start(arguments, runs, log)
+    while meanwhile and process.is_alive() and not meanwhile():
+        time.sleep(0.001)
+    process.join(LONGEST if kill_after is None else kill_after)
+    if process.is_alive():
+        process.kill()
+    process.join()
+    errors = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return Done(process.exitcode, errors)
+
+
+def _perform(arguments: list[str], runs: Path, log: Path) -> None:
+    with log.open("wb") as errors, open(os.devnull, "wb") as nothing:
+        os.dup2(errors.fileno(), 2)
+        os.dup2(nothing.fileno(), 1)
+    os.environ["DMPO_EXPLORE_RUNS"] = str(runs)
+    import torch
+
+    from dmpo_explore.cli.main import app
+
+    torch.set_num_threads(1)
+    with suppress(RuntimeError):
+        torch.set_num_interop_threads(1)
+    sys.argv = ["dmpo-explore", *arguments]
+    app(arguments, prog_name="dmpo-explore")
