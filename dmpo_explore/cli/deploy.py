@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from ..utils.files import atomic_file
 from .evaluate import fit_typed
 from .options import target_options
 from .output import Bar, print_result, say
 from .root import Device, Json, RunName, app
+
+if TYPE_CHECKING:
+    from ..inference.torch_predict import Prediction
 
 
 @app.command()
@@ -26,28 +32,52 @@ def predict(
     """Classify images with early exits. CSV: file, label, exit (counted from 1), confidence.
 
     Without a target the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported
-    and the others go on; the exit status is then 1.
+    and the others go on; the exit status is then 1. Rows are written as they come; Ctrl-C keeps those that are done.
     """
     from ..data.image_files import find_images
     from ..runs.store import load_run
-    from ..utils.files import write_text
 
     opened, files = load_run(run), find_images(paths)
     fitted = fit_typed(opened, settings)
-    from ..inference.torch_predict import predict_files, to_csv
+    from ..inference.torch_predict import predict_files
 
-    rows = []
-    with Bar() as bar:
-        for row in predict_files(opened, files, fitted, device=device, batch_size=batch_size):
-            rows.append(row)
-            bar.to(len(rows), len(files), "images")
-    text = to_csv(rows)
-    write_text(output, text) if output else typer.echo(text, nl=False)
+    found = predict_files(opened, files, fitted, device=device, batch_size=batch_size)
+    if output is None:
+        rows, whole = _write(found, len(files), sys.stdout, hide=sys.stdout.isatty())
+    else:
+        with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            rows, whole = _write(found, len(files), file)
     failed = [row.error for row in rows if row.error]
     for error in failed:
         say(f"error: {error}")
+    if not whole:
+        place = f"those of {len(rows):,} are in {output}" if output else f"those of {len(rows):,} are written"
+        say(f"stopped; of {len(files):,} images {place}. The same command starts again from the first")
+        raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
+
+
+def _write(
+    found: Iterable[Prediction], total: int, file: TextIO, *, hide: bool = False
+) -> tuple[list[Prediction], bool]:
+    """Write predictions as they come; those written, and whether that is all: Ctrl-C ends with what there is.
+
+    Ctrl-C before the first row is passed on, so that an earlier file stays.
+    """
+    from ..inference.torch_predict import write_csv
+
+    rows: list[Prediction] = []
+    with Bar(hide=hide) as bar:
+        try:
+            for row in write_csv(found, file):
+                rows.append(row)
+                bar.to(len(rows), total, "images")
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            return rows, False
+    return rows, True
 
 
 @app.command()
@@ -71,7 +101,13 @@ def export(
     from ..inference.torch_export import export_run
 
     with Bar() as bar:
-        path = export_run(opened, out, fitted, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+        try:
+            path = export_run(opened, out, fitted, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+        except KeyboardInterrupt:
+            bar.clear()
+            kept = "the earlier export is kept" if out.exists() else f"{out} was not written"
+            say(f"stopped; {kept}, and the same command starts again")
+            raise typer.Exit(130) from None
     size = sum(file.stat().st_size for file in path.iterdir())
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB, {fitted.name} {fitted.thresholds}"])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..config import Config
-from .output import Bar, print_result
+from .output import Bar, print_result, say
 from .root import Json, app
 
 USUAL = Config()  # its backbone and data are fetched where nothing is named
@@ -28,9 +28,14 @@ def fetch(
     if not backbone and not data:
         backbone, data = [USUAL.model.backbone], [USUAL.data.name]
     found: dict[str, dict[str, str]] = {"weights": {}, "data": {}}
-    with Bar() as bar:
-        for name in backbone or ():
-            found["weights"][name] = str(fetch_weights(name, lambda what, done, total: bar.to(done, total, what)))
-    for name in data or ():
-        found["data"][name] = str(fetch_data(name, data_root))
+    try:
+        with Bar() as bar:
+            for name in backbone or ():
+                found["weights"][name] = str(fetch_weights(name, lambda what, done, total: bar.to(done, total, what)))
+        for name in data or ():
+            found["data"][name] = str(fetch_data(name, data_root))
+    except KeyboardInterrupt:
+        kept = ", ".join(name for kind in found.values() for name in kind) or "nothing yet"
+        say(f"stopped; fetched whole: {kept}. The same command fetches the rest")
+        raise typer.Exit(130) from None
     print_result(found, as_json, [f"{name}: {path}" for kind in found.values() for name, path in kind.items()])

@@ -39,6 +39,9 @@ class _Group(TyperGroup):
                 return super().invoke(ctx)
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
+        except KeyboardInterrupt:  # files are written whole or not at all
+            say("stopped; no file is half-written, and the same command starts again")
+            raise typer.Exit(130) from None
         except Exception as error:
             full = full_disk_cause(error)  # which a database says in an own type
             if ctx.params.get("debug") or not (full or isinstance(error, EXPECTED)):

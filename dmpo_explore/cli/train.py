@@ -34,6 +34,8 @@ calibration and test: every class alike, by `--data-seed`. Without a val, 10 % o
 
 The run keeps a manifest of all files with their SHA-256. Later commands take the splits from it, and stop where an
 image is missing or changed. `--resume RUN --data FOLDER` names the place that the images were moved to.
+
+Several GPUs, a process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
 """
 ESTIMATE = "Time a few steps, print how long training takes and how much memory, and stop."
 

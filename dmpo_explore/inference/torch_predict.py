@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor
@@ -82,7 +83,30 @@ def to_csv(predictions: Iterable[Prediction]) -> str:
         a.jpg,Bag,2,0.970000
     """
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "label", "exit", "confidence"])
-    table.writerows([p.path, p.label, p.exit + 1, f"{p.confidence:.6f}"] for p in predictions if not p.error)
+    for _ in write_csv(predictions, text):
+        pass
     return text.getvalue()
+
+
+def write_csv(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
+    """Write the rows of `to_csv` as they come; each prediction is passed on once its row is in ``file``, flushed.
+
+    Example:
+        >>> file = io.StringIO()
+        >>> for prediction in write_csv([Prediction(Path("a.jpg"), "Bag", exit=1, confidence=0.97)], file):
+        ...     print(file.getvalue(), end="")
+        file,label,exit,confidence
+        a.jpg,Bag,2,0.970000
+    """
+    table = csv.writer(file, lineterminator="\n")
+    head, begun = ["file", "label", "exit", "confidence"], False  # not before the first prediction: the model may fail
+    for p in predictions:
+        if not begun:
+            table.writerow(head)
+            begun = True
+        if not p.error:
+            table.writerow([p.path, p.label, p.exit + 1, f"{p.confidence:.6f}"])
+            file.flush()
+        yield p
+    if not begun:
+        table.writerow(head)

@@ -6,13 +6,16 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from calls import call, fails, listing
 
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_predict import Prediction
 from dmpo_explore.runs.store import load_run
 
 
@@ -39,6 +42,35 @@ def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, image_folde
     errors = done.stderr.splitlines()
     assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
     assert [name in line for name, line in zip(("b.png", "notes.txt", "none.png"), errors, strict=True)] == [True] * 3
+
+
+def test_ctrl_c_keeps_what_was_predicted(
+    runs: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*arguments: Any, **how: Any) -> Iterator[Prediction]:
+        for i in range(at):
+            yield Prediction(Path(f"{i}.png"), "7", exit=1, confidence=0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dmpo_explore.inference.torch_predict.predict_files", stopping)
+    out, at = tmp_path / "out.csv", 2
+    done = call("predict", "mine", image_folder, "-o", out, status=130)
+    assert out.read_text() == "file,label,exit,confidence\n0.png,7,2,0.500000\n1.png,7,2,0.500000\n"
+    assert "stopped; of 3 images those of 2 are in" in done.stderr and done.stdout == ""
+    assert call("predict", "mine", image_folder, status=130).stdout == out.read_text()
+    before, at = listing(tmp_path), 0  # before the first row: an earlier file stays, nothing is left behind
+    assert "stopped; no file is half-written" in call("predict", "mine", image_folder, "-o", out, status=130).stderr
+    assert listing(tmp_path) == before
+
+
+def test_ctrl_c_in_an_export_leaves_nothing(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: Any, **how: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dmpo_explore.inference.torch_export._export_stage", stop)
+    done = call("export", "mine", "--out", tmp_path / "out", status=130)
+    assert "out was not written, and the same command starts again" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: Path) -> None:

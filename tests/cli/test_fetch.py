@@ -33,3 +33,14 @@ def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "digits: " in call("fetch", "--data", "digits").stdout
     call("fetch", "--backbone", "one", "--backbone", "two")
     assert fetched == [("data", "digits"), ("weights", "one"), ("weights", "two")]
+
+
+def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def data(name: str, root: Path | None) -> Path:
+        if name == "two":
+            raise KeyboardInterrupt
+        return tmp_path
+
+    monkeypatch.setattr("dmpo_explore.data.images.fetch_data", data)
+    done = call("fetch", "--data", "one", "--data", "two", status=130)
+    assert done.stderr == "stopped; fetched whole: one. The same command fetches the rest\n" and done.stdout == ""
