@@ -144,7 +144,7 @@ def _export_stage(
         "inputs": ["images" if k == 0 else "state", "side"][: len(inputs)],
         "outputs": ["logits", "next_state", "next_side"][: len(outputs)],
     }
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.7 refuses a ladder's batch without upper bound
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
