@@ -46,7 +46,7 @@ def test_the_front_is_over_all_epochs_of_all_trials(finished: SearchFront) -> No
     assert set(zip(table["accuracy"], table["flops_fraction"], strict=True)) == best
     assert table["flops_fraction"].is_monotonic_increasing and table["accuracy"].is_monotonic_increasing
     volume = finished.epochs["hypervolume"]
-    assert volume.is_monotonic_increasing and volume.iloc[-1] == pytest.approx(finished.hypervolume)
+    assert volume.diff().min() > -1e-9 and volume.iloc[-1] == pytest.approx(finished.hypervolume)
     assert finished.trials == {"finished": 3, "stopped": 0, "running": 0, "waiting": 0, "failed": 0}
 
 

