@@ -51,6 +51,8 @@ def evaluate(
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import policy_table, table
 
+    if not protocol:
+        _caution(runs)
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     if all_policies or protocol:
@@ -73,12 +75,23 @@ def evaluate(
             say(f"{row['run']}: {row['note']}")
 
 
+def _caution(runs: list[str]) -> None:
+    """A line for every run whose val has too few images to fit thresholds on."""
+    from ..fitting.fit import few_images
+    from ..runs.store import load_run
+
+    for run in map(load_run, runs):
+        if "val" in run.splits() and (text := few_images(run.record("val").n_images)):
+            say(f"caution: run {run.name!r}: {text}")
+
+
 def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
     """The policy for the typed target, fitted on val; by default the cheapest that loses no accuracy there."""
     from ..analysis.evaluation import fit_run_policy
     from ..fitting.target import Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
+    _caution([str(run.path)])
     target = target_from(settings) or Target.accuracy_drop(0.0, **how)
     with warnings_said():
         fitted = fit_run_policy(run, settings["policy"], target)

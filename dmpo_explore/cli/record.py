@@ -92,6 +92,7 @@ def is_main_process() -> bool:
 
 def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
     """Record ``splits`` with a progress bar; one row for each. ``how``: arguments of `record_run`."""
+    from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
 
     rows: list[dict[str, Any]] = []
@@ -115,6 +116,8 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)
+            if name == "val" and (text := few_images(made.n_images)):
+                bar.write(f"caution: {text}")
             rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
     return rows
 

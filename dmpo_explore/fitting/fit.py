@@ -28,6 +28,7 @@ from .target_text import DELTA, EPSILON
 from .temperature import fit_temperatures
 
 NO_CERTIFICATE = "no threshold can be certified; with this policy no image exits early"
+FEW = 100  # images; with fewer, one image moves an accuracy by more than a point
 ON_TEST = (
     "this policy is fitted on a test record, so that accuracy and compute measured on test flatter it; fit it on val: "
     "fit_policy(run.record('val'), …)"
@@ -92,6 +93,21 @@ def fit_policy(
     if record.meta.split == "test" and target.kind in ("flops", "accuracy_drop", "shares"):
         warnings.warn(ON_TEST, UserWarning, stacklevel=2)
     return fitted
+
+
+def few_images(images: int) -> str:
+    """A caution where thresholds are fitted on fewer than `FEW` val images; else an empty text.
+
+    Example:
+        >>> few_images(1000), few_images(40)[:17]
+        ('', 'val has 40 images')
+    """
+    if images >= FEW:
+        return ""
+    return (
+        f"val has {images} images, and one of them is {100 / images:.1f} points of accuracy: thresholds fitted on so "
+        f"few depend much on which they are; {FEW} or more are better (add images, or divide with a larger val)"
+    )
 
 
 def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[float] | str | None) -> Policy:

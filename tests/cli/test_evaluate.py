@@ -197,3 +197,12 @@ def test_fitting_on_a_test_record_is_one_line_on_stderr(runs: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "fitted on a test record" in line and "warning:" in line]
     assert done.stderr.count("warning:") == 1
     assert "warning:" not in call("evaluate", "copied", "--threshold", 0.5).stderr
+
+
+def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "caution" not in call("evaluate", "mine", "--threshold", 0.5).stderr
+    monkeypatch.setattr("dmpo_explore.fitting.fit.FEW", 10_000)
+    images = load_run("mine").record("val").n_images
+    (line,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
+    assert line.startswith(f"caution: run 'mine': val has {images} images, and one of them is ")
+    assert "caution" not in call("evaluate", "mine", "--protocol", "anytime").stderr  # nothing is fitted

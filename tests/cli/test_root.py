@@ -34,7 +34,7 @@ def test_bad_names_elsewhere(runs: Path, tmp_path: Path) -> None:
     assert "unknown run 'nobody'" in fails("train", "--resume", "nobody")
     assert "unknown run 'mime'. Did you mean 'mine'? Valid: " in fails("evaluate", "mime")
     assert "is not a run folder" in fails("record", "../nowhere/x")
-    assert "unknown split 'tset'. Did you mean 'test'? Valid: test, train, val" in fails(
+    assert "unknown split 'tset'. Did you mean 'test'? Valid: calibration, test, train, val" in fails(
         "record", "mine", "--split", "tset"
     )
     assert "unknown device 'tpu'" in fails("record", "mine", "--force", "--device", "tpu")
