@@ -51,8 +51,6 @@ def evaluate(
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import policy_table, table
 
-    if not protocol:
-        _caution(runs)
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     if all_policies or protocol:
@@ -62,6 +60,7 @@ def evaluate(
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
+        _caution(runs)
         return
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
@@ -73,6 +72,8 @@ def evaluate(
     for row in rows:
         if row.get("note"):
             say(f"{row['run']}: {row['note']}")
+    if not protocol:
+        _caution(runs)
 
 
 def _caution(runs: list[str]) -> None:
@@ -91,12 +92,12 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
     from ..fitting.target import Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
-    _caution([str(run.path)])
     target = target_from(settings) or Target.accuracy_drop(0.0, **how)
     with warnings_said():
         fitted = fit_run_policy(run, settings["policy"], target)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
+    _caution([str(run.path)])
     return fitted
 
 
