@@ -25,7 +25,7 @@ def read_history(path: Path) -> pd.DataFrame:
     Example:
         >>> import dmpo_explore as dx
         >>> len(read_history(dx.load_run("demo").path / "history.csv"))
-        6
+        4
     """
     import pandas as pd
 
