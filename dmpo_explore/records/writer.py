@@ -27,10 +27,10 @@ from filelock import FileLock, Timeout
 from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.typing import Array
 from .arrays import open_array
+from .partial import BATCHES, LOCK, STATE, partial_folder
 from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
 from .validation import FILES, OPTIONAL
 
-STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 WRITTEN = 1 << 32  # flag of a written batch in batches.bin, above its 32 bits of checksum
 
 
@@ -78,7 +78,7 @@ class RecordWriter:
         RecordMeta.from_dict(meta.to_dict(), str(path / "meta.json"))
         self.path, self.meta, self.n_images, self.batch_size = path, meta, n_images, batch_size
         self.n_batches = math.ceil(n_images / batch_size)
-        self.folder = path.with_name(f".{path.name}.partial")
+        self.folder = partial_folder(path)
         sizes = n_images, len(meta.exit_blocks), len(meta.class_names)
         axes = {"labels.npy": 1, "logits.npy": 3}
         self.shapes = {file: sizes[: axes.get(file, 2)] for file in (*FILES, *["logits.npy"] * keep_logits)}

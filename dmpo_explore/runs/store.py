@@ -7,6 +7,7 @@ import re
 from os.path import lexists
 from pathlib import Path
 
+from ..records.partial import clear_recorded
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, settle
 from .run import Run
@@ -82,6 +83,7 @@ def clear_runs(*more: Path) -> None:
     for folder in (*folders, *more, *(run / "records" for run in more)):
         if not folder.is_symlink():
             clear_leftovers(folder)
+            clear_recorded(folder)
 
 
 def new_run_path(name: str, force: bool = False) -> Path:

@@ -14,9 +14,10 @@ import pytest
 from synthetic import make_meta, make_record
 
 from dmpo_explore.records import writer as writer_module
+from dmpo_explore.records.partial import BATCHES, clear_recorded
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.validation import SCORE_TYPES
-from dmpo_explore.records.writer import BATCHES, RecordWriter
+from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.utils.disk import DiskFullError
 
 B, K, C, SIZE = 20, 3, 5, 6  # four batches, the last one of 2 images
@@ -128,6 +129,22 @@ def test_a_kill_while_the_record_is_put_in_place(
         assert again.missing() == []
         again.finish(force=force)
     assert contents(tmp_path / "val") == saved
+
+
+def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(tmp_path: Path) -> None:
+    writer = made(tmp_path)
+    with writer.begin():
+        fill(writer, BATCHES_OF_IT)
+        writer.finish()
+        writer.finished = False  # as a kill right behind the rename leaves it
+    clear_recorded(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+
+    again = made(tmp_path, replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00")))
+    with again.begin():
+        fill(again, [0])
+    clear_recorded(tmp_path)  # the record in place is an earlier one: its successor can be continued
+    assert again.folder.is_dir() and again.n_written == SIZE
 
 
 def test_a_file_system_without_links(tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,37 @@
+"""The hidden folder of a recording that is not finished: its name, its files, and its end where a kill left it."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..utils.files import read_json
+
+STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
+
+
+def partial_folder(place: Path) -> Path:
+    """Where the record is written that will be at ``place``.
+
+    Example:
+        >>> partial_folder(Path("records/test")).name
+        '.test.partial'
+    """
+    return place.with_name(f".{place.name}.partial")
+
+
+def clear_recorded(records: Path) -> None:
+    """Remove the partial folders in ``records`` whose record is in its place: a kill came between the two.
+
+    Example:
+        >>> import tempfile
+        >>> clear_recorded(Path(tempfile.mkdtemp()))
+    """
+    for folder in records.glob(".*.partial"):
+        place = records / folder.name.removeprefix(".").removesuffix(".partial")
+        with suppress(OSError, ValueError, KeyError, TypeError, Timeout), FileLock(folder / LOCK, timeout=0):
+            if read_json(folder / STATE)["created"] == read_json(place / "meta.json")["created"]:
+                shutil.rmtree(folder)
