@@ -39,7 +39,7 @@ class RecordMeta:
         flops: (K,) cumulative FLOPs of an image that exits at each exit, everything that ran counted; rising.
         reference_flops: FLOPs of the plain backbone with one linear predictor at the same image size.
         flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
-        images_sha256: which images the recorded split held (`ImageSet.fingerprint`); empty where that is not known.
+        images_sha256: which images were recorded (`ImageSet.fingerprint`), or the split they are of; empty: not known.
 
     Example:
         >>> import dmpo_explore as dx

@@ -198,14 +198,15 @@ class Run:
             >>> dx.load_run("demo").image_set("test")[0].shape
             (28, 28, 3)
         """
-        images = self.split_images(split)
+        whole = images = self.split_images(split)
         if split not in self.splits():
             return images
         record = self.record(split)
-        if self.manifest is not None and record.meta.images_sha256 not in ("", images.fingerprint):
-            raise ValueError(f"the {split} record of run {self.name!r} is of other images than its manifest lists")
         if record.meta.indices is not None:
             images = images.at(record.meta.indices)
+        recorded = record.meta.images_sha256  # of these images, or of the split that they were chosen from
+        if self.manifest is not None and recorded not in ("", images.fingerprint, whole.fingerprint):
+            raise ValueError(f"the {split} record of run {self.name!r} is of other images than its manifest lists")
         if images.class_names != record.meta.class_names or not np.array_equal(images.labels, record.labels):
             raise ValueError(
                 f"{self.config.data.name} {split} is not what run {self.name!r} recorded: classes or labels differ"
