@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,12 @@ from dmpo_explore.training.train import train_epochs
 pytestmark = pytest.mark.usefixtures("runs")
 
 
+@pytest.fixture
+def run(straight: tuple[Run, list[EpochResult]], tmp_path: Path) -> Run:
+    """A trained run of the test's own, without records."""
+    return Run(shutil.copytree(straight[0].path, tmp_path / "straight"))
+
+
 @pytest.mark.slow
 def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -34,8 +41,7 @@ def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
     assert values == pytest.approx(dict(enumerate(load_run("run").history()["area"], start=1)))
 
 
-def test_recording_both_splits(straight: tuple[Run, list[EpochResult]]) -> None:
-    run, _ = straight
+def test_recording_both_splits(run: Run) -> None:
     steps: list[tuple[int, int]] = []
     val = record_run(run, "val", device="cpu", progress=lambda done, total: steps.append((done, total)), batch_size=50)
     test = record_run(run, "test", device="cpu", keep_logits=False)
@@ -58,9 +64,8 @@ def test_recording_both_splits(straight: tuple[Run, list[EpochResult]]) -> None:
         record_run(run, "tset", device="cpu")
 
 
-def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(straight: tuple[Run, list[EpochResult]]) -> None:
-    run, _ = straight
-    mine = fit_policy(record_run(run, "val", device="cpu", force=True), "entropy", threshold=0.5)
+def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(run: Run) -> None:
+    mine = fit_policy(record_run(run, "val", device="cpu"), "entropy", threshold=0.5)
     write_policies(run.path / "policies.json", {"mine": mine})
     record_run(run, "val", device="cpu", force=True)
     assert run.policies()["mine"] == mine and len(run.policies()) > 1
