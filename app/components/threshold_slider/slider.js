@@ -20,7 +20,8 @@ class ThresholdSlider {
     this.sent = 0; // number of the last message
     this.sentAt = -Infinity;
     this.places = [];
-    this.grip = null; // what is being moved: the number of a slider, or "line"
+    this.grip = null; // what a pointer moves: the number of a slider, or "line"
+    this.held = false; // a key that moves a slider is down
     const hint = this.find(".hint");
     hint.hidden = remembered();
     hint.querySelector("button").onclick = () => {
@@ -40,7 +41,7 @@ class ThresholdSlider {
     if (data.seq > this.sent) this.sent = data.seq;
     const same = this.places.length === data.sliders.length;
     if (!same) this.last = this.linePlace = undefined; // they belong to sliders that are gone
-    if (!same || (!waiting && this.grip === null)) this.places = data.sliders.map((slider) => slider.place);
+    if (!same || (!waiting && this.grip === null && !this.held)) this.places = data.sliders.map((slider) => slider.place);
     else this.places = data.sliders.map((slider, i) => samePlace(this.data.sliders[i], this.places[i], slider));
     this.data = data;
     this.send = send;
@@ -93,8 +94,7 @@ class ThresholdSlider {
     const box = element("div", { class: "slider" }, top, track, texts);
     track.addEventListener("pointerdown", (event) => this.grab(event, track, i, (x) => this.placeOn(track, i, x)));
     thumb.addEventListener("keydown", (event) => this.key(event, i));
-    thumb.addEventListener("keyup", () => this.commit());
-    thumb.addEventListener("blur", () => this.commit());
+    for (const kind of ["keyup", "blur"]) thumb.addEventListener(kind, () => this.release());
     return { box, value, fill, thumb };
   }
 
@@ -144,7 +144,13 @@ class ThresholdSlider {
     const place = event.key in steps ? now + steps[event.key] : aims[event.key];
     if (place === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
+    this.held = true;
     this.move(i, Math.min(last, Math.max(0, place)));
+  }
+
+  release() {
+    this.held = false;
+    this.commit();
   }
 
   move(grip, place) {

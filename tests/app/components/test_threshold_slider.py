@@ -112,6 +112,23 @@ def test_keys_move_it_and_its_numbers_are_the_librarys(visit: Visit, runs: Path,
     assert slider.evaluate("thumb => thumb.getRootNode().activeElement === thumb")  # keeps the focus when redrawn
 
 
+def test_an_answer_does_not_move_it_while_a_key_is_down(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=six&policy=confidence")
+    slider = page.get_by_role("slider", name="Threshold")
+    slider.press("Home")
+    before = address(page).get("threshold")
+    slider.press("ArrowRight")
+    page.keyboard.down("PageUp")
+    place = str(1 + round(int(slider.get_attribute("aria-valuemax") or 0) / 10))
+    expect(slider).to_have_attribute("aria-valuenow", place)
+    page.wait_for_function("old => new URL(location).searchParams.get('threshold') !== old", arg=before)
+    visit.settle()  # the answer to what came before
+    assert slider.get_attribute("aria-valuenow") == place
+    page.keyboard.up("PageUp")
+    visit.settle()
+    assert slider.get_attribute("aria-valuenow") == place
+
+
 def kinds_sent(page: Page) -> list[tuple[str, str]]:
     """Kind and label of every element that the server sends from now on."""
     found: list[tuple[str, str]] = []
