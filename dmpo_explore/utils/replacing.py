@@ -112,12 +112,17 @@ def read_whole(path: Path, read: Callable[[Path], T]) -> T:
         try:
             value = read(path)
         except (OSError, ValueError):
-            if path.name not in moved_aside(path.parent) and _version(path) == before:
+            if _is_still(path, before):
                 raise
         else:
             if _version(path) == before:
                 return value
     raise OSError(f"{path} was replaced while it was read, again and again; try later")
+
+
+def _is_still(path: Path, version: tuple[int, ...] | None) -> bool:
+    """Whether a folder has this version and is not being replaced; asked thrice, since it may have come and gone."""
+    return all(_version(path) == version and path.name not in moved_aside(path.parent) for _ in range(3))
 
 
 def settle(path: Path) -> None:
@@ -160,7 +165,9 @@ def _clear(part: Path, path: Path) -> None:
 
     old, lock = part.with_suffix(".old"), part.with_suffix(".lock")
     if not lock.exists():  # from an earlier version
-        written = max(place.lstat().st_ctime for place in (part, old) if os.path.lexists(place))
+        written = max((place.lstat().st_ctime for place in (part, old) if os.path.lexists(place)), default=None)
+        if written is None:
+            return  # its writer has ended meanwhile
         if time.time() - written < (WAIT if old.exists() and not path.exists() else UNKNOWN):
             return
     try:

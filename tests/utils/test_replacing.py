@@ -78,6 +78,19 @@ def test_no_read_fails_where_folders_are_replaced_in_two_steps(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["record"]
 
 
+def test_a_writer_that_ends_while_leftovers_are_cleared_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".record.abcd1234.part").mkdir()
+    seen = os.scandir(tmp_path)
+    entries = list(seen)
+    (tmp_path / ".record.abcd1234.part").rmdir()
+    monkeypatch.setattr(os, "scandir", lambda folder: iter(entries))
+    clear_leftovers(tmp_path)
+    monkeypatch.undo()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_is_never_absent_where_the_system_can_exchange(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
