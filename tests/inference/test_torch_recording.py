@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 import torch
 from spread_model import B, between, labels, made, pictures, policies, recorded
 
+from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.source import ImageFiles
 from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore.inference.torch_recording import images_sha256
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 
@@ -74,3 +79,17 @@ def test_logits_that_float16_cannot_hold_are_not_kept_as_infinite() -> None:
     with pytest.raises(ValueError, match=r"more than float16 holds; use keep_logits=False"):
         recorded(model)
     assert recorded(model, keep_logits=False).logits is None
+
+
+def test_images_in_files_are_told_apart_by_size_and_time(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        path.write_bytes(b"1234")
+    images = ImageSet("mine", "test", np.zeros(3, np.int64), ("a",), np.arange(3), ImageFiles(paths))
+    first = images_sha256(images)
+    assert images_sha256(images) == first
+    os.utime(paths[1], ns=(1, 1))
+    second = images_sha256(images)
+    paths[1].write_bytes(b"123456")
+    os.utime(paths[1], ns=(1, 1))
+    assert len({first, second, images_sha256(images), images_sha256(images.subset([0, 2]))}) == 4

@@ -20,10 +20,9 @@ import torch
 from tiny import tiny_config
 
 from dmpo_explore.data.images import ImageSet
-from dmpo_explore.data.sources import ImageFiles
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_processes import Processes, join_processes
-from dmpo_explore.inference.torch_recording import images_sha256, record_run, record_split
+from dmpo_explore.inference.torch_recording import record_run, record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import build_reference
 from dmpo_explore.models.flops import ModelFlops, measure_flops
@@ -201,20 +200,6 @@ def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeyp
     with pytest.warns(UserWarning, match="it begins anew"):
         record_run(run, "test", **HOW)
     assert files(run.path / "records" / "test") == files(trained / "records" / "test")
-
-
-def test_images_in_files_are_told_apart_by_size_and_time(tmp_path: Path) -> None:
-    paths = [tmp_path / f"{i}.png" for i in range(3)]
-    for path in paths:
-        path.write_bytes(b"1234")
-    images = ImageSet("mine", "test", np.zeros(3, np.int64), ("a",), np.arange(3), ImageFiles(paths))
-    first = images_sha256(images)
-    assert images_sha256(images) == first
-    os.utime(paths[1], ns=(1, 1))
-    second = images_sha256(images)
-    paths[1].write_bytes(b"123456")
-    os.utime(paths[1], ns=(1, 1))
-    assert len({first, second, images_sha256(images), images_sha256(images.subset([0, 2]))}) == 4
 
 
 def test_a_full_disk_leaves_no_record_and_the_next_call_goes_on(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import tracemalloc
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,36 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from synthetic import make_meta, make_record
+from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made
 
 from dmpo_explore.records import writer as writer_module
 from dmpo_explore.records.partial import BATCHES, clear_recorded
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.records.validation import SCORE_TYPES
 from dmpo_explore.records.writer import RecordWriter
-from dmpo_explore.utils.disk import DiskFullError
-
-B, K, C, SIZE = 20, 3, 5, 6  # four batches, the last one of 2 images
-RECORD = make_record(B, K, C)
-BATCHES_OF_IT = [0, 1, 2, 3]
-
-
-def made(folder: Path, record: ExitRecord = RECORD, **changes: Any) -> RecordWriter:
-    how: dict[str, Any] = {"batch_size": SIZE, "made_from": {"weights": "w", "shape": (1, 2)}} | changes
-    return RecordWriter(folder / "val", record.meta, record.n_images, **how)
-
-
-def arrays(writer: RecordWriter, batch: int, record: ExitRecord = RECORD) -> dict[str, Any]:
-    rows = record.subset(writer.rows(batch))
-    return {name: getattr(rows, name) for name in ("labels", "logits", *SCORE_TYPES)}
-
-
-def fill(writer: RecordWriter, batches: list[int], record: ExitRecord = RECORD) -> None:
-    for batch in batches:
-        writer.write(batch, arrays(writer, batch, record))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -238,58 +212,6 @@ def test_files_of_another_form_are_not_used(tmp_path: Path, file: str, how: str)
         assert changed == ["files"] and made(tmp_path).missing() == BATCHES_OF_IT
 
 
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with made(tmp_path).begin():
-        fill(made(tmp_path), [0])
-        with pytest.raises(FileExistsError, match=r"another process is recording .*val"), made(tmp_path).begin():
-            pass
-        assert made(tmp_path).missing() == [1, 2, 3]
-    with made(tmp_path).begin():
-        assert made(tmp_path).missing() == [1, 2, 3]
-
-
-def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), made(tmp_path).begin():
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_is_too_small_is_seen_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module.shutil, "disk_usage", lambda path: Namespace(free=1))
-    with (
-        pytest.raises(OSError, match=r"needs .* GB and 1e-09 GB are free.*val") as caught,
-        made(tmp_path).begin(),
-    ):
-        pass
-    assert caught.value.errno == errno.ENOSPC
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_without_room_for_a_lock_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for place, name in ((writer_module.FileLock, "acquire"), (RecordWriter, "_create")):
-        with monkeypatch.context() as patch:
-            patch.setattr(place, name, full)
-            with pytest.raises(OSError, match=r"No space left on device: '.*val'"), made(tmp_path).begin():
-                pass
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_that_is_named_already_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, *_: Any) -> None:
-        raise DiskFullError(path)
-
-    monkeypatch.setattr(writer_module, "write_json", full)
-    with (
-        pytest.raises(DiskFullError, match=r"the disk .* is full: .*state\.json was not written"),
-        made(tmp_path).begin(),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_disk_that_fills_keeps_what_was_written(
     tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,28 +267,3 @@ def test_what_is_no_batch_or_no_record_is_refused(tmp_path: Path) -> None:
         made(tmp_path, batch_size=0)
     with pytest.raises(ValueError, match="flops"):
         RecordWriter(tmp_path / "x", make_meta(B, K, C, flops=(3.0, 2.0, 1.0)), B, batch_size=2, made_from={})
-
-
-def peak(folder: Path, n_images: int) -> int:
-    """The most bytes that Python and numpy held at once."""
-    size, shape = 50, (50, 4, 250)
-    meta = make_meta(n_images, *shape[1:], indices=None)
-    writer = RecordWriter(folder / "val", meta, n_images, batch_size=size, made_from={})
-    values = {"labels": np.zeros(size, np.int64), "logits": np.zeros(shape, np.float16)}
-    values |= {name: np.zeros(shape[:2], kind) for name, kind in SCORE_TYPES.items()}
-    tracemalloc.start()
-    with writer.begin():
-        for batch in writer.missing():
-            writer.write(batch, values)
-            assert writer.n_written
-        writer.finish()
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return most
-
-
-def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
-    """2 MB of logits in the first case, 20 in the second."""
-    few, many = peak(tmp_path / "few", 1_000), peak(tmp_path / "many", 10_000)
-    assert many < few + 400_000
-    assert (tmp_path / "many" / "val" / "logits.npy").stat().st_size > 20_000_000

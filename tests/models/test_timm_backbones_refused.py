@@ -1,0 +1,75 @@
+"""Backbones, sizes and weights that are refused: what the error names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+
+from dmpo_explore.models.timm_backbones import create_backbone
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("vit_smal_patch14_dinov2", "vit_small_patch14_dinov2, vit_small_patch14_reg4_dinov2"),
+        ("deit_tinny", "deit_tiny_patch16_224"),
+        ("ViT_Tiny_Patch16_224", "vit_tiny_patch16_224"),
+        ("???", "vit_small_patch14_dinov2"),
+        ("tf_efficientnet_light0", "tf_efficientnet_lite0"),
+        ("swin_tiny_patch4_window7", "swin_tiny_patch4_window7_224"),
+    ],
+)
+def test_an_unknown_backbone_names_near_ones(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match="unknown backbone") as caught:
+        create_backbone(name, 32)
+    assert near in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("vit_base_patch16_xp_224", "a plain ViT has linear patches and standard blocks"),  # attention and MLP fused
+        ("vit_base_patch16_rpn_224", "a plain ViT has linear patches and standard blocks"),  # norms behind the branches
+        ("vit_tiny_r_s16_p8_224", "no rule that cuts timm's vision_transformer_hybrid"),  # convolutional stem
+        ("beit_base_patch16_224", "no rule that cuts timm's beit"),
+        ("swinv2_tiny_window8_256", "no rule that cuts timm's swin_transformer_v2"),
+        ("mobilenetv3_small_050", "no rule that cuts timm's mobilenetv3"),
+        ("efficientnet_cc_b0_4e", "no rule for blocks of kind CondConvResidual"),
+    ],
+)
+def test_a_backbone_without_a_rule_is_refused_and_the_missing_piece_named(name: str, missing: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"backbone '{name}' is not served: .*{missing}.*docs/backbones.md.*dx.Backbone"
+    ):
+        create_backbone(name, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit_small_patch14_dinov2", 72, r"image_size=72 is not a multiple of the patch .*\(14\); try 70 or 84"),
+        ("test_vit", 8, r"image_size=8 .*\(16\); try 16"),
+        ("test_vit", 0, r"image_size=0 .*try 16"),
+        ("swin_tiny_patch4_window7_224", 70, r"not a multiple of the patch .*\(4\); try 68 or 72"),
+        ("tf_efficientnet_lite0", 24, r"image_size=24 leaves no patch at the end of .* \(one is 32 px\); try 32"),
+        ("convnext_atto", 31, "try 32"),
+    ],
+)
+def test_an_image_size_that_patches_do_not_fill_is_refused(name: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        create_backbone(name, size)
+
+
+def test_a_hub_that_fails_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def offline(name: str, **arguments: Any) -> Any:
+        if arguments.get("pretrained"):
+            raise OSError("no connection\nand many more lines")
+        return create(name, **arguments)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(FileNotFoundError, match=r"weights of test_vit \(no connection\); use a local file .*random"):
+        create_backbone("test_vit", 32, pretrained=True)
