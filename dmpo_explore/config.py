@@ -104,6 +104,8 @@ class ModelConfig:
     predictor: Literal["covariance", "moment", "linear"] | str = option(
         "covariance", "Predictor of every exit but the last.", search=["linear", "covariance"]
     )
+    last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last or only exit.")
+    last_predictor: Literal["covariance", "moment", "linear"] | str = option("linear", "That exit's predictor.")
     channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
     normalisation: Literal["isqrt", "sqrt"] | str = option(
         "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root."

@@ -269,6 +269,7 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
         class_names=images.class_names,
         exit_blocks=model.exits,
         flops=flops.cumulative,
+        flops_trained=flops.as_trained if flops.as_trained != flops.cumulative else (),
         reference_flops=flops.reference,
         indices=images.indices,
         flops_convention=CONVENTION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -11,11 +12,13 @@ from ..config import ModelConfig
 from ..pretrained.weights import find_weights, is_hub
 from ..utils.registry import lookup
 from .backbone import Backbone, check_backbone
-from .bypass import BYPASSES, NoBypass
+from .bypass import BYPASSES
 from .dmpo import DMPO, Stage
-from .predictors import PREDICTORS, LinearPredictor, Predictor
+from .predictors import PREDICTORS, Predictor
 from .timm_backbones import create_backbone, split_backbone
 from .tuning import tune
+
+PLAIN: dict[str, Any] = {"bypass": "none", "predictor": "linear", "last_bypass": "none", "last_predictor": "linear"}
 
 
 def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
@@ -62,7 +65,7 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
     else:
         backbone = check_backbone(backbone, config.image_size)
     read = "cls" if backbone.class_token else "mean"
-    return _wire(backbone, replace(config, bypass="none", predictor="linear", read=read), n_classes)
+    return _wire(backbone, replace(config, **PLAIN, read=read), n_classes)
 
 
 def assemble(
@@ -80,21 +83,24 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
 
 
 def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
-    """The last exit has no bypass and a linear predictor; the others have what the config names."""
-    bypass, predictor = lookup(BYPASSES, config.bypass, "bypass"), lookup(PREDICTORS, config.predictor, "predictor")
+    """The last exit gets the config's ``last_bypass`` and ``last_predictor``, the others its bypass and predictor."""
     read, shapes = _read(config, backbone), backbone.shapes()
-    last = len(shapes) - 1
-    bypass.check(shapes[:last], read)
-    if last:
+    early = len(shapes) - 1
+    bypasses = [lookup(BYPASSES, config.bypass, "bypass")] * early
+    bypasses += [lookup(BYPASSES, config.last_bypass, "last_bypass")]
+    predictors = [lookup(PREDICTORS, config.predictor, "predictor")] * early
+    predictors += [lookup(PREDICTORS, config.last_predictor, "last_predictor")]
+    for kind in dict.fromkeys(bypasses):
+        kind.check([shape for shape, own in zip(shapes, bypasses, strict=True) if own is kind], read)
+    for predictor in dict.fromkeys(predictors):
         predictor.check(shapes, config)
     stages = []
     for k, shape in enumerate(shapes):
-        kind = bypass if k < last else NoBypass
         stage = Stage(
             backbone.trunks[k],
-            kind(shape.width, config.bypass_width, shape.grid, shape.prefix),
+            bypasses[k](shape.width, config.bypass_width, shape.grid, shape.prefix),
             backbone.norms[k].requires_grad_(config.train_norm),
-            _predictor(predictor if k < last else LinearPredictor, backbone, k, config, n_classes, read),
+            _predictor(predictors[k], backbone, k, config, n_classes, read),
             width=shape.width,
             grid=shape.grid,
             prefix=shape.prefix,

@@ -1,13 +1,16 @@
 """FLOPs and parameters of a model by component, and cumulative FLOPs per exit.
 
-Convention: 1 MAC = 2 FLOPs; matrix products, convolutions and attention are counted, element-wise work
-(norms, activations, softmax) is not. An exit's FLOPs include everything that ran before it: embedding,
-blocks, tuning, and *every* bypass and predictor already evaluated. Counted with torch's FlopCounterMode on the math
-attention backend (the fused CPU kernel would be counted as nothing).
+Convention: FLOPs as deployed, that is with what `merge` folds (LoRA, adapters beside an MLP, LayerScale) folded into
+the weights; FLOPs as trained stand beside them. 1 MAC = 2 FLOPs; matrix products, convolutions and attention are
+counted, element-wise work (norms, activations, softmax) is not. An exit's FLOPs include everything that ran before it:
+embedding, blocks, tuning that cannot be folded, and *every* bypass and predictor already evaluated. Counted with
+torch's FlopCounterMode on the math attention backend (the fused CPU kernel would be counted as nothing).
 """
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,26 +22,31 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .dmpo import DMPO, evaluating
+from .merging import merge
 
 CONVENTION = (
+    "as deployed: what merges (LoRA, LayerScale, adapters beside an MLP) is merged; "
     "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
-    "cumulative: embedding, blocks, tuning, every bypass and predictor evaluated so far"
+    "cumulative: embedding, blocks, tuning that does not merge, every bypass and predictor evaluated so far"
 )
 
 
 @dataclass(frozen=True)
 class ModelFlops:
-    """FLOPs for one image and numbers of parameters, by component.
+    """FLOPs for one image, as deployed, and numbers of parameters, by component.
 
     Args:
         embed: FLOPs of the embedding.
-        trunk, tuning, bypass, predictor: FLOPs of each of the K stages; ``trunk`` without its tuning.
+        trunk, tuning, bypass, predictor: FLOPs of each of the K stages; ``trunk`` without its tuning, ``tuning`` only
+            what cannot be merged.
         reference: FLOPs of the plain backbone with one linear predictor.
-        parameters: component → number of parameters; ``embed`` and ``trunk`` count frozen ones, ``tuning`` those of
-            either that train. All but ``trainable``, which counts what trains anywhere, add up to the whole.
+        parameters: of the model as it is given, component → number of parameters; ``embed`` and ``trunk`` count
+            frozen ones, ``tuning`` those of either that train. All but ``trainable``, which counts what trains
+            anywhere, add up to the whole.
+        as_trained: (K,) FLOPs up to each exit of the model as it is given: `cumulative` and the tuning that merges.
 
     Example:
-        >>> ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 94, {}).cumulative
+        >>> ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 94, {}, (62, 109)).cumulative
         (60, 105)
     """
 
@@ -49,15 +57,13 @@ class ModelFlops:
     predictor: tuple[int, ...]
     reference: int
     parameters: dict[str, int]
+    as_trained: tuple[int, ...]
 
     @property
     def cumulative(self) -> tuple[int, ...]:
         """(K,) FLOPs up to each exit, everything that ran before it included."""
-        total, sums = self.embed, []
-        for parts in zip(self.trunk, self.tuning, self.bypass, self.predictor, strict=True):
-            total += sum(parts)
-            sums.append(total)
-        return tuple(sums)
+        stages = zip(self.trunk, self.tuning, self.bypass, self.predictor, strict=True)
+        return _sums(self.embed, (sum(parts) for parts in stages))
 
 
 @contextmanager
@@ -80,10 +86,10 @@ def count_flops(function: Callable[..., object], *inputs: object) -> int:
 
 
 def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
-    """FLOPs of every component of a model for one image, in eval mode; every module's mode is restored.
+    """FLOPs of every component of a model for one image, in eval mode; model and modes stay as they are.
 
     Args:
-        model: merged or not; what it is, is counted.
+        model: merged or not. A merged copy of it is counted, the model itself for ``as_trained``.
         reference: the plain model of `build_reference`, with the same exits (one more behind the last block
             where the model is shorter): its trunks tell the tuning apart, its full depth is the reference.
 
@@ -97,10 +103,14 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
         >>> flops = measure_flops(dx.build_model(config, 3), build_reference(config, 3))
         >>> len(flops.cumulative), flops.cumulative[-1] > flops.cumulative[0]
         (2, True)
+        >>> flops.as_trained[0] > flops.cumulative[0]  # LoRA is not merged yet
+        True
     """
     if reference.exits[: model.n_exits] != model.exits:
         raise ValueError(f"the reference has exits {reference.exits}, the model {model.exits}; see build_reference")
-    embed, own = _stage_flops(model)
+    given_embed, given = _stage_flops(model)
+    deployed = copy.deepcopy(model)
+    embed, own = _stage_flops(deployed) if merge(deployed) else (given_embed, given)
     plain_embed, plain = _stage_flops(reference)
     trunk = tuple(stage.trunk for stage in plain)
     return ModelFlops(
@@ -111,6 +121,7 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
         predictor=tuple(stage.predictor for stage in own),
         reference=plain_embed + sum(trunk) + plain[-1].predictor,
         parameters=_parameters(model),
+        as_trained=_sums(given_embed, map(sum, given)),
     )
 
 
@@ -137,6 +148,11 @@ def _stage_flops(model: DMPO) -> tuple[int, list[_StageFlops]]:
                 stages.append(_StageFlops(trunk - before, bypass - trunk, predictor - bypass))
                 before = predictor
     return embed, stages
+
+
+def _sums(first: int, parts: Iterable[int]) -> tuple[int, ...]:
+    """Running totals of ``parts``, beginning with ``first``."""
+    return tuple(itertools.accumulate(parts, initial=first))[1:]
 
 
 def _parameters(model: DMPO) -> dict[str, int]:

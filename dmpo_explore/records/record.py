@@ -27,6 +27,12 @@ from .arrays import open_array
 from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
+LEFT_OUT = ("images_sha256", "flops_trained")  # keys that are not written where they are empty, as once
+DEPLOYED, TRAINED = "as deployed", "as trained"
+CONVENTION_OF_OLD = (  # of `flops_convention` in records of versions that counted unmerged tuning
+    "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
+    "cumulative: embedding, blocks, tuning, every bypass and predictor evaluated so far"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,7 @@ class RecordMeta:
         class_names: C names. exit_blocks: K block numbers, rising, counted from 1 (``exits`` in meta.json).
         flops: (K,) cumulative FLOPs of an image that exits at each exit, everything that ran counted; rising.
         reference_flops: FLOPs of the plain backbone with one linear predictor at the same image size.
+        flops_trained: (K,) FLOPs as trained, with the tuning unmerged; empty: they do not differ, or are not known.
         flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
         images_sha256: which images were recorded (`ImageSet.fingerprint`), or the split they are of; empty: not known.
 
@@ -62,13 +69,27 @@ class RecordMeta:
     image_size: int | None = None
     created: str = ""
     images_sha256: str = ""
+    flops_trained: tuple[float, ...] = ()
+
+    @property
+    def counted(self) -> str:
+        """Which model ``flops`` are of: ``as deployed``, its tuning merged, or ``as trained``, which earlier versions
+        counted; empty where the convention does not say.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").record("test").meta.counted
+            'as trained'
+        """
+        if self.flops_convention == CONVENTION_OF_OLD:
+            return TRAINED
+        return next((kind for kind in (DEPLOYED, TRAINED) if self.flops_convention.startswith(kind)), "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values without ``indices`` (they have a file of their own)."""
         values = {name: getattr(self, ATTRIBUTES.get(name, name)) for name in META_FIELDS}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        if not self.images_sha256:  # as in records of earlier versions
-            del plain["images_sha256"]
+        plain = {name: value for name, value in plain.items() if value or name not in LEFT_OUT}
         return {"format_version": FORMAT_VERSION} | plain
 
     @classmethod

@@ -175,9 +175,11 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
             yield ValueError(f"{where}: {name!r} is missing; it must be {kind.text}")
         if name in values and not kind.fits(values[name]):
             yield ValueError(f"{where}: {name}={short(values[name])} must be {kind.text}")
-    flops, exits = values.get("flops"), values.get("exits")
-    if isinstance(flops, list) and isinstance(exits, list) and len(flops) != len(exits):
-        yield ValueError(f"{where}: {len(flops)} flops for {len(exits)} exits")
+    exits = values.get("exits")
+    for name in ("flops", "flops_trained"):
+        flops = values.get(name)
+        if isinstance(flops, list) and isinstance(exits, list) and len(flops) != len(exits):
+            yield ValueError(f"{where}: {len(flops)} {name} for {len(exits)} exits")
 
 
 class Kind(NamedTuple):
@@ -224,4 +226,5 @@ META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it m
     "image_size": (Kind("a whole number of pixels or null", lambda v: v is None or _whole(v, MOST_BLOCK)), False),
     "created": (_TEXT, False),
     "images_sha256": (_TEXT, False),
+    "flops_trained": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), False),
 }

@@ -131,6 +131,8 @@ def registries() -> dict[str, Collection[str]]:
 
     return {
         "model.bypass": BYPASSES,
+        "model.last_bypass": BYPASSES,
+        "model.last_predictor": PREDICTORS,
         "model.normalisation": NORMALISATIONS,
         "model.predictor": PREDICTORS,
         "model.read": ["auto", *READS],

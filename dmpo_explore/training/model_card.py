@@ -21,8 +21,8 @@ def run_card(name: str, config: Config, cost: ModelFlops, history: Sequence[Row]
     best = max(history, key=lambda row: row["area"])
     seconds = sum(row["seconds"] for row in history)
     exits = [
-        f"| {k} | {best[f'accuracy_{k}']:.4f} | {flops / cost.reference:.4f} |"
-        for k, flops in enumerate(cost.cumulative, start=1)
+        f"| {k} | {best[f'accuracy_{k}']:.4f} | {flops / cost.reference:.4f} | {trained / cost.reference:.4f} |"
+        for k, (flops, trained) in enumerate(zip(cost.cumulative, cost.as_trained, strict=True), start=1)
     ]
     parts = [f"| {part} | {count:,} |" for part, count in cost.parameters.items()]
     return "\n".join(
@@ -35,8 +35,8 @@ def run_card(name: str, config: Config, cost: ModelFlops, history: Sequence[Row]
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
             "",
-            "| exit | validation accuracy | compute, share of the plain backbone |",
-            "|---|---|---|",
+            "| exit | validation accuracy | compute, share of the plain backbone | as trained |",
+            "|---|---|---|---|",
             *exits,
             "",
             f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image.",

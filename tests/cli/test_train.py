@@ -37,6 +37,19 @@ def test_a_run_is_a_base_too(no_runs: Path) -> None:
     assert "no file dem0, and unknown run 'dem0'. Did you mean 'demo'? Valid: " in error and "demo-cnn" in error
 
 
+def test_a_static_net_may_have_the_head_of_the_early_exits(no_runs: Path) -> None:
+    """One exit behind block 3 of 6, with bypass and covariance: trained, recorded, run."""
+    parts = {"last_bypass": "conv", "last_predictor": "covariance"}
+    call("train", *tiny_options(exits="3,", train_size=40, epochs=1, **parts), "--name", "static", "--device", "cpu")
+    call("record", "static", "--split", "test", "--device", "cpu")
+    run, model = load_run("static"), load_run("static").model("cpu")
+    record = run.record("test")
+    assert record.meta.exit_blocks == (3,) and record.flops_fraction[0] < 0.7 and model.exits == (3,)
+    assert type(model.stages[0].bypass).__name__ == "ConvBypass"
+    logits = model(run.inputs("test", slice(0, 8))).detach().numpy()
+    assert (logits[:, 0].argmax(axis=1) == record.prediction[:8, 0]).all()
+
+
 def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import CONVENTION, count_flops, measure_flops
+from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 # ViT-Ti/16 at 64 px: 16 patches, 1 class token, 12 blocks of width 192 with 3 heads and an MLP of 768
@@ -24,7 +25,7 @@ BLOCK = (
     + matmul(N, D, MLP)
     + matmul(N, MLP, D)
 )
-TUNING = {
+TUNING = {  # as trained; merged, LoRA costs nothing and a folded adapter its hidden units, which is the same as before
     "lora": matmul(N, D, R) + matmul(N, R, 3 * D),
     "lora-all": matmul(N, D, R) + matmul(N, R, 3 * D)
     + matmul(N, D, R) + matmul(N, R, D)
@@ -34,6 +35,7 @@ TUNING = {
     "none": 0,
     "full": 0,
 }  # fmt: skip
+DEPLOYED = TUNING | {"lora": 0, "lora-all": 0}
 BYPASS = {
     "conv": matmul(N, D, HIDDEN) + PATCHES * HIDDEN * 9 * 2 + matmul(N, HIDDEN, D),
     "mlp": matmul(1, D, HIDDEN) + matmul(1, HIDDEN, D),
@@ -74,19 +76,20 @@ def test_cost_equals_the_closed_form(tuning: str, bypass: str, predictor: str, r
     second = PREDICTOR[predictor] + (NEWTON_SCHULZ if normalisation == "isqrt" else 0)
     assert cost.embed == near(EMBED)
     assert cost.trunk == near(tuple(n * BLOCK for n in blocks))
-    assert cost.tuning == near(tuple(n * TUNING[tuning] for n in blocks))
+    assert cost.tuning == near(tuple(n * DEPLOYED[tuning] for n in blocks))
     assert cost.bypass == near((BYPASS[bypass], BYPASS[bypass], 0))  # the last exit is plain
     assert cost.predictor == near((LINEAR[read] + second, LINEAR[read] + second, LINEAR[read]))
-    total, expected = EMBED, []
-    for k, n in enumerate(blocks):
-        total += n * (BLOCK + TUNING[tuning]) + LINEAR[read] + (BYPASS[bypass] + second if k < 2 else 0)
-        expected.append(total)
-    assert cost.cumulative == near(tuple(expected))
+    for counted, each in ((cost.cumulative, DEPLOYED[tuning]), (cost.as_trained, TUNING[tuning])):
+        total, expected = EMBED, []
+        for k, n in enumerate(blocks):
+            total += n * (BLOCK + each) + LINEAR[read] + (BYPASS[bypass] + second if k < 2 else 0)
+            expected.append(total)
+        assert counted == near(tuple(expected))
     assert cost.reference == near(EMBED + 12 * BLOCK + LINEAR["cls"])
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.eval()(images)
-    assert cost.cumulative[-1] == near(counter.get_total_flops())
+    assert cost.as_trained[-1] == near(counter.get_total_flops())
 
 
 def test_vit_tiny_at_224_has_its_known_flops() -> None:
@@ -96,6 +99,17 @@ def test_vit_tiny_at_224_has_its_known_flops() -> None:
     head = matmul(1, D, 1000)
     assert cost.reference - head == pytest.approx(2.507e9, rel=0.001)
     assert cost.cumulative == (cost.reference,)
+
+
+def test_a_merged_model_costs_what_the_unmerged_one_costs_as_deployed() -> None:
+    """Counting changes neither the model nor its gradients' paths."""
+    model, cost = measured(tuning="lora-all")
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert any("lora" in name for name in names) and model.training
+    assert cost.as_trained[0] > cost.cumulative[0]
+    merge(model)
+    merged = measure_flops(model, build_reference(config(), C))
+    assert merged.cumulative == merged.as_trained == cost.cumulative
 
 
 def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
@@ -112,6 +126,7 @@ def test_leaving_pays_every_earlier_bypass_and_predictor() -> None:
 def test_really_leaving_costs_what_the_table_says() -> None:
     """The live engine on one image, stopped at each exit in turn."""
     model, cost = measured(bypass="ladder")
+    merge(model)
     image = torch.randn(1, 3, 64, 64)
     for k in range(3):
         thresholds = [1.01 if j < k else 0.0 for j in range(2)]
@@ -135,7 +150,7 @@ def test_the_reference_ignores_tuning_bypass_and_exits() -> None:
 def test_a_shortened_model_costs_its_blocks_only() -> None:
     _, cost = measured(exits=(2, 5), tuning="adapter", bypass="none", predictor="linear", read="cls")
     assert cost.trunk == near((2 * BLOCK, 3 * BLOCK))
-    assert cost.tuning == near((2 * TUNING["adapter"], 3 * TUNING["adapter"]))
+    assert cost.tuning == near((2 * DEPLOYED["adapter"], 3 * TUNING["adapter"]))
     assert cost.cumulative[-1] == near(EMBED + 5 * (BLOCK + TUNING["adapter"]) + 2 * LINEAR["cls"])
     assert cost.reference == near(EMBED + 12 * BLOCK + LINEAR["cls"])
 

@@ -8,7 +8,7 @@ from dmpo_explore.training.model_card import run_card
 
 
 def test_card_names_the_kept_epoch_and_costs() -> None:
-    cost = ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 90, {"trunk": 1234, "trainable": 56})
+    cost = ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 90, {"trunk": 1234, "trainable": 56}, (63, 111))
     history = [
         {"epoch": 1, "accuracy_1": 0.5, "accuracy_2": 0.6, "area": 0.55, "seconds": 10.0},
         {"epoch": 2, "accuracy_1": 0.7, "accuracy_2": 0.8, "area": 0.75, "seconds": 11.0},
@@ -18,6 +18,6 @@ def test_card_names_the_kept_epoch_and_costs() -> None:
     assert card.startswith("# mine\n")
     assert "2,000 training images of fashion-mnist, 3 epochs, 33 s" in card
     assert "Kept: epoch 2" in card and "(0.7500)" in card
-    assert "| 1 | 0.7000 | 0.6667 |" in card  # (10 + 40 + 1 + 5 + 4) / 90
-    assert "| 2 | 0.8000 | 1.1667 |" in card  # every earlier bypass and predictor counted
+    assert "| 1 | 0.7000 | 0.6667 | 0.7000 |" in card  # (10 + 40 + 1 + 5 + 4) / 90, and 63 / 90 as trained
+    assert "| 2 | 0.8000 | 1.1667 | 1.2333 |" in card  # every earlier bypass and predictor counted
     assert "| trunk | 1,234 |" in card and CONVENTION in card
