@@ -151,26 +151,17 @@ class TrainingConfig:
         "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
     ] | str = option("linear", "Schedule of the loss weights.", search=["uniform", "linear", "switch"])  # fmt: skip
     phase_ratio: float = option(
-        0.5,
-        "Share of the first phase (schedules switch and mixed).",
-        ge=0,
-        le=1,
-        search={"low": 0.2, "high": 0.8, "step": 0.1},
-    )
+        0.5, "Share of the first phase (schedules switch and mixed).",
+        ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1},
+    )  # fmt: skip
     tuning_lr: float = option(
-        2e-3,
-        "Peak learning rate of the tuning.",
-        label="… of the tuning",
-        gt=0,
-        search={"low": 5e-4, "high": 8e-3, "log": True},
-    )
+        2e-3, "Peak learning rate of the tuning.",
+        label="… of the tuning", gt=0, search={"low": 5e-4, "high": 8e-3, "log": True},
+    )  # fmt: skip
     predictor_lr: float = option(
-        2e-3,
-        "Peak learning rate of bypasses, norms and predictors.",
-        label="Learning rate",
-        gt=0,
-        search={"low": 5e-4, "high": 8e-3, "log": True},
-    )
+        2e-3, "Peak learning rate of bypasses, norms and predictors.",
+        label="Learning rate", gt=0, search={"low": 5e-4, "high": 8e-3, "log": True},
+    )  # fmt: skip
     weight_decay: float = option(0.05, "Weight decay of AdamW, on matrices only.", ge=0)
     warmup_epochs: float = option(0.5, "Epochs of linear warm-up.", ge=0, unit="epochs")
     clip_norm: float | None = option(
@@ -180,6 +171,12 @@ class TrainingConfig:
         "none", "Coupling of the losses (sigmoid: images that exit k classifies correctly count less at exit k+1)."
     )
     distill: float = option(0.0, "Share of an early exit's loss that is distilled from the last exit.", ge=0, le=1)
+    class_balance: Literal["none", "weights", "sampler"] = option(
+        "none", "Balance of classes of unequal size (weights: of the loss; sampler: rare classes are drawn more often)."
+    )
+    balance_beta: float = option(
+        1.0, "β of the balance: 1 weights a class by its inverse frequency, 0 not at all (Cui et al. 2019).", ge=0, le=1
+    )
     flip: bool = option(True, "Mirror half of the images; not for digits or text.", label="Mirror images")
     crop_scale: float = option(
         1.0, "Smallest share of an image's area that a random crop keeps; 1: no crops.", gt=0, le=1

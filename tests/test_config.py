@@ -98,6 +98,7 @@ def test_choices_are_the_registries_names() -> None:
     valid = registries() | {
         "data.name": DATASETS,
         "model.weights": KEYWORDS,
+        "training.class_balance": ("none", "weights", "sampler"),
         "training.precision": PRECISIONS,
         "training.frozen_precision": ("no", "bf16"),
     }
@@ -105,6 +106,7 @@ def test_choices_are_the_registries_names() -> None:
     assert found.keys() == valid.keys() | {"model.backbone"}
     assert {key: set(names) for key, names in valid.items()} == {key: found[key] for key in valid}
     assert [key for key, option in OPTIONS.items() if option.closed] == [
+        "training.class_balance",
         "training.precision",
         "training.frozen_precision",
     ]
@@ -228,6 +230,8 @@ def test_bad_model_values(arguments: dict[str, Any], message: str) -> None:
         ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
         ({"crop_scale": 0.0}, r"crop_scale=0.0 must lie in \(0, 1\]"),
         ({"crop_scale": 1.01}, "crop_scale=1.01"),
+        ({"class_balance": "weight"}, "unknown class_balance 'weight'. Did you mean 'weights'"),
+        ({"balance_beta": 1.5}, r"balance_beta=1.5 must lie in \[0, 1\]"),
         ({"precision": "bf-16"}, "unknown precision 'bf-16'. Did you mean 'bf16'"),
         ({"frozen_precision": "fp16"}, "unknown frozen_precision 'fp16'"),
         ({"frozen_precision": "bf16", "precision": "no"}, "frozen_precision='bf16' needs precision='bf16', not 'no'"),

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode, v2
 
 from ..config import Preprocess
@@ -85,6 +85,7 @@ def make_loader(
     *,
     batch_size: int,
     shuffle: bool = False,
+    sampler: Sampler[int] | None = None,
     flip: bool = False,
     crop_scale: float = 1.0,
     workers: int = 0,
@@ -92,6 +93,9 @@ def make_loader(
     """Batches of ``(B, 3, S, S)`` float32 and ``(B,)`` int64; the last one may be smaller.
 
     Order, mirroring and crops follow torch's global generator alone: ``torch.manual_seed`` before an epoch repeats it.
+
+    Args:
+        sampler: which images in which order, in place of ``shuffle``.
 
     Raises:
         ValueError: no images, or a batch size below 1.
@@ -109,5 +113,10 @@ def make_loader(
         raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
     dataset = ImageDataset(images, make_transform(preprocess, flip=flip, crop_scale=crop_scale))
     return DataLoader(
-        dataset, batch_size=batch_size, shuffle=shuffle, num_workers=workers, pin_memory=torch.cuda.is_available()
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle and sampler is None,
+        sampler=sampler,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
     )

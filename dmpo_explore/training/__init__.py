@@ -6,6 +6,8 @@ from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .checkpoint import read_checkpoint as read_checkpoint
+    from .class_balance import BalancedSampler as BalancedSampler
+    from .class_balance import class_weights as class_weights
     from .loop import EpochResult as EpochResult
     from .loop import Validation as Validation
     from .loop import fit as fit

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -111,8 +112,8 @@ class RunWriter:
     def _write_from_checkpoint(self, folder: Path) -> None:
         """The history is written last: whoever counts its rows counts epochs of which everything is on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
-        write_text(
-            folder / "card.md", run_card(self.path.name, self.config, self.flops, self.history, len(self.images))
-        )
+        counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
+        card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), counts)
+        write_text(folder / "card.md", card)
         with atomic_file(folder / "history.csv") as temporary:
             pd.DataFrame(self.history).to_csv(temporary, index=False)

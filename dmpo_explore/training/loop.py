@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,6 +102,7 @@ def fit(
     *,
     validate: Callable[[nn.Module], Validation],
     accelerator: Accelerator | None = None,
+    class_weights: Tensor | None = None,
     state: Mapping[str, Any] | None = None,
     on_step: StepHook | None = None,
 ) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
@@ -112,6 +114,7 @@ def fit(
     Args:
         loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
+        class_weights: (C,) of the loss, as `exit_losses`.
         state: of an earlier epoch, to continue after it. on_step: called after each batch.
 
     Raises:
@@ -128,15 +131,8 @@ def fit(
         1 2 True 1
     """
     accelerator = accelerator or make_accelerator(config)
-    optimizer = make_optimizer(model, config)
-    steps = math.ceil(len(loader) / config.accumulation)
-    warmup, total = config.warmup_epochs * steps, config.epochs * steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, total, warmup))
-    first, best = 0, -math.inf
-    if state:
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first, best = int(state["epoch"]), float(state["best"])
+    optimizer, schedule = _optimizer(model, config, math.ceil(len(loader) / config.accumulation), state)
+    first, best = (int(state["epoch"]), float(state["best"])) if state else (0, -math.inf)
     prepared, optimizer, loader = accelerator.prepare(PreparedForward(model), optimizer, loader)
     for epoch in range(first, config.epochs):
         start, rate = time.perf_counter(), float(max(schedule.get_last_lr()))
@@ -144,7 +140,9 @@ def fit(
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
-            loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, weights, epoch, on_step)
+            criterion = partial(weighted_loss, weights=weights, coupling=config.coupling, distill=config.distill,
+                                class_weights=class_weights)  # fmt: skip
+            loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, criterion, epoch, on_step)
             seen = _validate(validate, accelerator, model, n_exits)
         improved, best = seen.area > best, max(best, seen.area)
         result = EpochResult(
@@ -155,6 +153,19 @@ def fit(
         yield result, {"epoch": epoch + 1, "best": best, **states}
 
 
+def _optimizer(
+    model: nn.Module, config: TrainingConfig, steps: int, state: Mapping[str, Any] | None
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """The optimizer and the schedule of its rates, as ``state`` left them; ``steps`` are those of an epoch."""
+    optimizer = make_optimizer(model, config)
+    warmup, total = config.warmup_epochs * steps, config.epochs * steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, total, warmup))
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+    return optimizer, schedule
+
+
 def _epoch(
     model: nn.Module,
     loader: Any,
@@ -162,7 +173,7 @@ def _epoch(
     schedule: Any,
     accelerator: Accelerator,
     config: TrainingConfig,
-    weights: tuple[float, ...],
+    criterion: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     epoch: int,
     on_step: StepHook | None,
 ) -> tuple[float, tuple[float, ...]]:
@@ -173,12 +184,12 @@ def _epoch(
     micro-batch with images of its first one, so that all processes hold equally many; these count like the others.
     """
     model.train()
-    sums, images = torch.zeros(len(weights) + 1, device=accelerator.device), 0
+    sums, images = torch.zeros((), device=accelerator.device), 0
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
     for step, (inputs, labels) in enumerate(loader, start=1):
         first, seen = first or len(labels), seen + len(labels)
         with accelerator.accumulate(model):
-            loss, parts = weighted_loss(model(inputs), labels, weights, config.coupling, config.distill)
+            loss, parts = criterion(model(inputs), labels)
             _require_finite(loss, parts, epoch + 1, step)
             accelerator.backward(loss * (len(labels) / first))  # which divides by config.accumulation
             if accelerator.sync_gradients:
@@ -190,7 +201,7 @@ def _epoch(
             if accelerator.sync_gradients:
                 schedule.step()
                 first = seen = 0
-        sums += torch.cat([loss.detach()[None], parts.detach()]) * len(labels)
+        sums = sums + torch.cat([loss.detach()[None], parts.detach()]) * len(labels)
         images += len(labels)
         if on_step:
             on_step(step, len(loader), loss.item())

@@ -55,15 +55,24 @@ def distillation(logits: Tensor) -> Tensor:
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
 
 
-def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none", distill: float = 0.0) -> Tensor:
+def exit_losses(
+    logits: Tensor,
+    labels: Tensor,
+    coupling: str = "none",
+    distill: float = 0.0,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
 
     Args:
         distill: share α in [0, 1] of an early exit's loss that is `distillation`, the rest is ℓ_k.
+        class_weights: (C,). Factors of every image's loss, by its class. They multiply what coupling and distillation
+            give, so sigmoid coupling reads unweighted losses. The mean is over images, not over weights: micro-batches
+            and processes add up to the whole batch.
 
     Raises:
         ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside
-            0..C-1.
+            0..C-1; not one weight per class.
 
     Example:
         >>> [round(loss, 4) for loss in exit_losses(torch.zeros(4, 2, 10), torch.arange(4)).tolist()]
@@ -86,13 +95,22 @@ def exit_losses(logits: Tensor, labels: Tensor, coupling: str = "none", distill:
     if distill:
         early = torch.lerp(losses[:, :-1], distillation(logits), distill)
         losses = torch.cat((early, losses[:, -1:]), dim=1)
+    if class_weights is not None:
+        if class_weights.shape != logits.shape[2:]:
+            raise ValueError(f"{class_weights.numel()} class weights for {logits.shape[2]} classes")
+        losses = losses * class_weights.to(losses)[labels, None]
     return losses.mean(dim=0)
 
 
 def weighted_loss(
-    logits: Tensor, labels: Tensor, weights: Sequence[float], coupling: str = "none", distill: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    weights: Sequence[float],
+    coupling: str = "none",
+    distill: float = 0.0,
+    class_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) unweighted losses.
+    """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) losses without λ.
 
     Raises:
         ValueError: as `exit_losses`; not one weight per exit.
@@ -102,7 +120,7 @@ def weighted_loss(
         >>> round(loss.item(), 4), parts.shape
         (4.6052, torch.Size([2]))
     """
-    parts = exit_losses(logits, labels, coupling, distill)
+    parts = exit_losses(logits, labels, coupling, distill, class_weights)
     if len(weights) != len(parts):
         raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
     return (parts * parts.new_tensor(weights)).sum(), parts

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import Config
+from ..config import Config, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
 
 Row = dict[str, float]
 
 
-def run_card(name: str, config: Config, cost: ModelFlops, history: Sequence[Row], images: int) -> str:
+def run_card(
+    name: str, config: Config, cost: ModelFlops, history: Sequence[Row], images: int, class_counts: Sequence[int] = ()
+) -> str:
     """What was trained, on what, what came out on validation images, what it costs.
 
     Args:
         history: rows of `EpochResult.row`.
-        images: training images.
+        images: training images. class_counts: of each class, stated where the training balances them.
     """
     model, training = config.model, config.training
     best = max(history, key=lambda row: row["area"])
@@ -31,6 +33,7 @@ def run_card(name: str, config: Config, cost: ModelFlops, history: Sequence[Row]
             "",
             f"{model.backbone} at {model.image_size} px; tuning `{model.tuning}`, bypass `{model.bypass}`, "
             f"predictor `{model.predictor}`, schedule `{training.schedule}`, coupling `{training.coupling}`.",
+            *_balance(config.training, class_counts),
             f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
@@ -47,3 +50,10 @@ def run_card(name: str, config: Config, cost: ModelFlops, history: Sequence[Row]
             "",
         ]
     )
+
+
+def _balance(training: TrainingConfig, counts: Sequence[int]) -> list[str]:
+    if training.class_balance == "none":
+        return []
+    sizes = f" Classes have {min(counts):,} to {max(counts):,} training images." if counts else ""
+    return [f"Class balance `{training.class_balance}`, β {training.balance_beta:g}.{sizes}"]

@@ -37,6 +37,7 @@ from ..runs.store import clear_runs, load_run, new_run_path
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, unfinished
+from .class_balance import balanced_sampler, loss_class_weights
 from .loop import EpochResult, StepHook, Validation, fit
 from .train_data import DataHook, training_images
 
@@ -120,9 +121,7 @@ def train_epochs(
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
     The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; no
-    result comes where only files of the last epoch were missing.
-
-    Arguments and errors are those of `train`.
+    result comes where only files of the last epoch were missing. Arguments and errors are those of `train`.
 
     Example:
         Two exits of a tiny, untrained transformer, 40 images, the first of two epochs:
@@ -149,6 +148,7 @@ def train_epochs(
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.finish(write=accelerator.is_main_process)
     epochs = fit(model, loader, settings, len(model.stages), validate=validate, accelerator=accelerator,
+                 class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
                  state=saved and saved["state"], on_step=on_step)  # fmt: skip
     try:
         for result, state in epochs:
@@ -181,6 +181,7 @@ def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) ->
         model.preprocess,
         batch_size=settings.batch_size,
         shuffle=True,
+        sampler=balanced_sampler(images.labels, settings),
         flip=settings.flip,
         crop_scale=settings.crop_scale,
         workers=settings.workers,

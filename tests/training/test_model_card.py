@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmpo_explore.config import Config
+from dmpo_explore.config import Config, TrainingConfig
 from dmpo_explore.models.flops import CONVENTION, ModelFlops
 from dmpo_explore.training.model_card import run_card
 
@@ -14,7 +14,11 @@ def test_card_names_the_kept_epoch_and_costs() -> None:
         {"epoch": 2, "accuracy_1": 0.7, "accuracy_2": 0.8, "area": 0.75, "seconds": 11.0},
         {"epoch": 3, "accuracy_1": 0.6, "accuracy_2": 0.7, "area": 0.65, "seconds": 12.0},
     ]
-    card = run_card("mine", Config(), cost, history, images=2000)
+    card = run_card("mine", Config(), cost, history, 2000, [900, 1100])
+    assert "balance" not in card
+    balanced = Config(training=TrainingConfig(class_balance="weights", balance_beta=0.999))
+    stated = run_card("mine", balanced, cost, history, 2000, [900, 1100])
+    assert "Class balance `weights`, β 0.999. Classes have 900 to 1,100 training images." in stated
     assert card.startswith("# mine\n")
     assert "2,000 training images of fashion-mnist, 3 epochs, 33 s" in card
     assert "Kept: epoch 2" in card and "(0.7500)" in card
