@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .calibration import negative_log_likelihood as negative_log_likelihood
     from .calibration import probabilities as probabilities
     from .calibration import reliability_table as reliability_table
+    from .class_metrics import best_and_worst as best_and_worst
+    from .class_metrics import class_metrics as class_metrics
     from .decision_trace import DecisionTrace as DecisionTrace
     from .decision_trace import most_probable as most_probable
     from .decision_trace import trace_decision as trace_decision
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .evaluation import fit_run_policy as fit_run_policy
     from .evaluation import same_images as same_images
     from .metrics import area as area
+    from .metrics import balanced_accuracy as balanced_accuracy
     from .metrics import bootstrap_difference as bootstrap_difference
     from .metrics import summarise as summarise
     from .metrics import trade_off as trade_off
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from .outcome import apply as apply
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
+    from .tables import class_table as class_table
     from .tables import markdown as markdown
     from .tables import policy_table as policy_table
     from .tables import table as table

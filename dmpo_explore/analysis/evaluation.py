@@ -21,6 +21,7 @@ from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..runs.store import load_run
 from ..utils.registry import lookup
+from .class_metrics import class_metrics
 from .metrics import bootstrap_difference
 from .outcome import Outcome, apply
 
@@ -70,6 +71,7 @@ def evaluate_runs(
     against: str | None = None,
     per_exit: bool = False,
     calibrate: bool = False,
+    per_class: bool = False,
 ) -> list[Row]:
     """One row per run and target: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
@@ -78,6 +80,7 @@ def evaluate_runs(
         targets: one or several; without any `BUDGETS` as far as the run can meet them, and full depth. ``per_exit`` and
             ``calibrate`` are for these.
         against: a run to compare with under the same target; one with a single exit is taken at full depth.
+        per_class: add ``classes``, the rows of `class_metrics`; what a class without images has not is None.
 
     Returns:
         Rows that JSON can hold. ``target`` is `Target.to_dict`'s; ``against`` has ``difference``, ``low`` and ``high``
@@ -99,7 +102,7 @@ def evaluate_runs(
     rows = []
     for run in map(load_run, runs):
         chosen = given or default_targets(run.record("val"), per_exit=per_exit, calibrate=calibrate)
-        rows += [_row(run, policy, target, split, other, strict=bool(given)) for target in chosen]
+        rows += [_row(run, policy, target, split, other, strict=bool(given), per_class=per_class) for target in chosen]
     return rows
 
 
@@ -174,7 +177,9 @@ def _can_meet(target: Target, record: ExitRecord) -> bool:
     return target.kind != "flops" or bool(record.flops_fraction[0] <= target.value)
 
 
-def _row(run: Run, policy: str, target: Target, split: str, other: Run | None, *, strict: bool) -> Row:
+def _row(
+    run: Run, policy: str, target: Target, split: str, other: Run | None, *, strict: bool, per_class: bool = False
+) -> Row:
     record = run.record(split)
     fitted = fit_run_policy(run, policy, target)
     outcome = apply(fitted, record)
@@ -190,6 +195,9 @@ def _row(run: Run, policy: str, target: Target, split: str, other: Run | None, *
     if fitted.temperatures:
         row["temperatures"] = list(fitted.temperatures)
     row |= {key: fitted.fitted[key] for key in ("certificate", "note") if key in fitted.fitted}
+    if per_class:
+        table = class_metrics(outcome)
+        row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
     return row if other is None else row | {"against": _compare(outcome, other, policy, target, strict=strict)}
 
 

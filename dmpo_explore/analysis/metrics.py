@@ -16,7 +16,7 @@ from ..fitting.sweep import realised_flops, sweep
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
-from ..utils.typing import Bools
+from ..utils.typing import Bools, Floats
 
 
 def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
@@ -27,10 +27,11 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
 
     Returns:
         ``images``; ``accuracy``; ``full_accuracy`` (of the last exit); ``accuracy_drop`` (their difference);
-        ``flops_fraction`` (mean realised); ``mean_exit`` (counted from 1); K ``exit_shares`` and ``exit_accuracy`` (of
-        each exit on all images). Shares of images: ``changed`` (another prediction than the last exit's),
-        ``overthought`` (overthinking: incorrect, and an earlier exit is correct), ``too_early`` (early-exit error:
-        incorrect, and the last exit is correct).
+        ``balanced_accuracy`` (mean over classes, see `balanced_accuracy`); ``flops_fraction`` (mean realised);
+        ``mean_exit`` (counted from 1); K ``exit_shares``, ``exit_accuracy`` and ``exit_balanced_accuracy`` (of each
+        exit on all images). Shares of images: ``changed`` (another prediction than the last exit's), ``overthought``
+        (overthinking: incorrect, and an earlier exit is correct), ``too_early`` (early-exit error: incorrect, and the
+        last exit is correct).
 
     Raises:
         ValueError: exits of another length or outside the record's.
@@ -56,14 +57,42 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
         "accuracy": accuracy,
         "full_accuracy": full,
         "accuracy_drop": full - accuracy,
+        "balanced_accuracy": float(balanced_accuracy(correct, record.labels)),
         "flops_fraction": float(realised_flops(counts, record)),
         "mean_exit": float(exits.mean()) + 1,
         "exit_shares": (counts / record.n_images).tolist(),
         "exit_accuracy": every.mean(axis=0).tolist(),
+        "exit_balanced_accuracy": balanced_accuracy(every, record.labels).tolist(),
         "changed": float((prediction != record.prediction[:, -1]).mean()),
         "overthought": float(overthinking(record, exits).mean()),
         "too_early": float((~correct & every[:, -1]).mean()),
     }
+
+
+def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
+    """Mean over the classes that have images of the share of their images that is correct.
+
+    For two classes that of Brodersen et al. (2010); for more, as in scikit-learn, the mean recall.
+
+    Args:
+        correct: (B,) or (B, K) bool. labels: (B,) 0-based classes.
+
+    Returns:
+        A 0-d array, or (K,) one value per exit.
+
+    Raises:
+        ValueError: no images, or labels of another number of images.
+
+    Example:
+        >>> balanced_accuracy([True, True, True, False], [0, 0, 0, 1]).tolist()  # accuracy: 0.75
+        0.5
+    """
+    found, classes = np.asarray(correct, np.float64), np.asarray(labels)
+    if classes.shape != found.shape[:1] or not classes.size:
+        raise ValueError(f"labels {classes.shape} must be ({len(found)},), one per image, and at least one")
+    counts = np.bincount(classes)
+    weights = 1 / counts[classes] / (counts > 0).sum()
+    return np.asarray(weights @ found)
 
 
 def overthinking(record: ExitRecord, exits: npt.ArrayLike) -> Bools:

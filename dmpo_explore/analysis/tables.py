@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..fitting.target import Target
 from ..policies.catalogue import POLICIES
+from ..utils.abbreviate import abbreviated
+from .class_metrics import best_and_worst
 from .evaluation import PROTOCOLS
+
+ROUNDING = 1e-9  # difference of two accuracies that are the same
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """`evaluate_runs`'s rows as the lines of a Markdown table.
+
+    Balanced accuracy has a column where it is not the accuracy: where classes differ in size.
 
     Example:
         >>> import dmpo_explore as dx
@@ -21,14 +28,17 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         |------|--------|----------|---------|-----------|-----------------|-----------|
         | demo | 30 %   | 91.50 %  | 27.1 %  | 1.49      | 82 7 3 1 1 6    | 0.8086    |
     """
-    cells = [["run", "target", "accuracy", "compute", "mean exit", "exit shares (%)", "threshold"]]
+    balanced = any(abs(row.get("balanced_accuracy", row["accuracy"]) - row["accuracy"]) > ROUNDING for row in rows)
+    head = ["run", "target", "accuracy", *(["balanced"] if balanced else []), "compute", "mean exit"]
+    cells = [[*head, "exit shares (%)", "threshold"]]
     against = next((row["against"]["run"] for row in rows if row.get("against")), None)
     if against:
         cells[0].append(f"points above {against} [95 %]")
     for row in rows:
         shares = " ".join(f"{100 * share:.0f}" for share in row["exit_shares"])
-        accuracy, compute = f"{100 * row['accuracy']:.2f} %", f"{100 * row['flops_fraction']:.1f} %"
-        line = [row["run"], _describe(row["target"]), accuracy, compute, f"{row['mean_exit']:.2f}", shares]
+        accuracy, compute = percent(row["accuracy"]), percent(row["flops_fraction"], 1)
+        both = [accuracy, *([percent(row["balanced_accuracy"])] if balanced else [])]
+        line = [row["run"], describe(row["target"]), *both, compute, f"{row['mean_exit']:.2f}", shares]
         line.append(_threshold(row))
         if against:
             seen = row["against"]
@@ -54,7 +64,7 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         bound = "" if POLICIES[row["policy"]].deployable else " (bound)"
         name = ", ".join([row["policy"], *target.options()]) + bound
         column = target.without_options().describe()
-        cell = f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %"
+        cell = f"{percent(row['accuracy'])} at {percent(row['flops_fraction'], 1)}"
         columns[column] = None
         lines.setdefault((row["run"], name), {})[column] = cell
     cells = [["run", "policy", *columns]]
@@ -62,8 +72,64 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return markdown(cells)
 
 
-def _describe(target: Mapping[str, Any]) -> str:
-    """A row's target in a few words: one of `Target`, or a protocol's setting."""
+def class_table(row: Mapping[str, Any], n: int = 10) -> list[str]:
+    """Lines about the classes of one row of `evaluate_runs`, which has ``classes``: the ``n`` best and worst, or all.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> (row,) = dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30), per_class=True)
+        >>> for line in class_table(row, n=2)[-3:]:
+        ...     print(line)
+        |-------|--------|----------|---------|-----------|---------------------------|
+        | Shirt | 1,000  | 73.10 %  | 43.0 %  | 2.40      | 67 72 74 74 75 73         |
+        | Coat  | 1,000  | 86.80 %  | 34.3 %  | 1.91      | 83 84 85 87 87 88         |
+    """
+    classes = row["classes"]
+    best, worst = best_and_worst([math.nan if c["accuracy"] is None else c["accuracy"] for c in classes], n)
+    lines = [
+        f"{row['run']}, {describe(row['target'])}: accuracy {percent(row['accuracy'])}, balanced "
+        f"{percent(row['balanced_accuracy'])}, mean over {sum(c['images'] > 0 for c in classes):,} classes.",
+        f"At exits 1 to {len(row['exit_accuracy'])}: accuracy {_percents(row['exit_accuracy'], 2)} %, balanced "
+        f"{_percents(row['exit_balanced_accuracy'], 2)} %.",
+    ]
+    if not worst:
+        return [*lines, "", *_classes([classes[i] for i in best])]
+    for places, which in ((best, "highest"), (worst, "lowest")):
+        head = f"Of {len(classes):,} classes, the {len(places)} of the {which} accuracy:"
+        lines += ["", head, "", *_classes([classes[i] for i in places])]
+    return lines
+
+
+def _classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    cells = [["class", "images", "accuracy", "compute", "mean exit", "accuracy of each exit (%)"]]
+    for row in rows:
+        exits = [value for key, value in row.items() if key.startswith("accuracy_")]
+        numbers = [percent(row["accuracy"]), percent(row["flops_fraction"], 1), f"{row['mean_exit']:.2f}"]
+        cells.append([abbreviated(row["class"]), f"{row['images']:,}", *numbers, _percents(exits, 0)])
+    return markdown(cells)
+
+
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction in per cent.
+
+    Example:
+        >>> percent(0.915), percent(0.271, 1)
+        ('91.50 %', '27.1 %')
+    """
+    return f"{100 * fraction:.{digits}f} %"
+
+
+def _percents(fractions: Sequence[float], digits: int) -> str:
+    return " ".join(f"{100 * value:.{digits}f}" for value in fractions)
+
+
+def describe(target: Mapping[str, Any]) -> str:
+    """A row's target in a few words: one of `Target`, or a protocol's setting.
+
+    Example:
+        >>> describe({"flops": 0.3}), describe({"anytime": 2})
+        ('30 %', 'exit 2')
+    """
     if target.keys() <= PROTOCOLS.keys():
         ((protocol, setting),) = target.items()
         return f"exit {setting:g}" if protocol == "anytime" else f"{100 * setting:g} % go on"

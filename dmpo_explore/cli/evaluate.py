@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,23 +15,22 @@ if TYPE_CHECKING:
     from ..policies.base import Policy
     from ..runs.run import Run
 
+ALL_POLICIES = "Every policy, at 30, 50, 70 % compute and at a drop of 1 point."
+PROTOCOL = "anytime (a row per exit) or budgeted (a row per share of images that continue)."
+AGAINST = "Accuracy difference to this run, with a 95 % interval."
+PER_CLASS = "Write a line per class to this file, and print the best and the worst classes."
+
 
 @app.command()
 @target_options
 def evaluate(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs or their folders.")],
     flops: Flops = None,
-    all_policies: Annotated[
-        bool,
-        typer.Option("--all-policies", help="Every policy, at 30, 50, 70 % compute and at a drop of 1 point."),
-    ] = False,
-    protocol: Annotated[
-        str | None, typer.Option(help="anytime (a row per exit) or budgeted (a row per share of images that continue).")
-    ] = None,
+    all_policies: Annotated[bool, typer.Option("--all-policies", help=ALL_POLICIES)] = False,
+    protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
     split: Annotated[str, typer.Option(help="Split that is judged.")] = "test",
-    against: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Accuracy difference to this run, with a 95 % interval.")
-    ] = None,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
+    per_class: Annotated[Path | None, typer.Option(metavar="FILE.csv", help=PER_CLASS)] = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -43,18 +43,22 @@ def evaluate(
     --against compares on the same images by a paired bootstrap. The other run gets the same target, fitted on its own
     val record; a run with a single exit is taken as it is.
 
+    --per-class writes every class's images, accuracy, mean exit and compute, and prints the ten best and the ten worst.
+    Balanced accuracy, the mean over classes, has a column where classes differ in size.
+
     --risk is Learn-then-Test risk control: with probability 1 - delta over the validation images, new images like them
     have at most the risk epsilon. Where no threshold can be certified, no image exits early.
 
     With --json one row is an object, several are an array.
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
-    from ..analysis.tables import policy_table, table
+    from ..analysis.tables import class_table, policy_table, table
 
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     if all_policies or protocol:
-        beside = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "targets": targets}
+        beside = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "targets": targets,
+                  "--per-class": per_class}  # fmt: skip
         refuse_beside("--all-policies" if all_policies else "--protocol", beside)
     if all_policies:
         with warnings_said():
@@ -65,15 +69,30 @@ def evaluate(
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
     else:
-        how = {name: settings[name] for name in ("per_exit", "calibrate")}
+        how = {name: settings[name] for name in ("per_exit", "calibrate")} | {"per_class": per_class is not None}
         with warnings_said():
             rows = evaluate_runs(runs, settings["policy"], targets, split=split, against=against, **how)
-    print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows))
+    more = [line for row in rows for line in ("", *class_table(row))] if per_class else []
+    if per_class:
+        write_classes(per_class, rows)
+    print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
     for row in rows:
         if row.get("note"):
             say(f"{row['run']}: {row['note']}")
     if not protocol:
         _caution(runs)
+
+
+def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A CSV file with a line per run, target and class."""
+    import pandas as pd
+
+    from ..analysis.tables import describe
+    from ..utils.files import atomic_file
+
+    named = [{"run": row["run"], "target": describe(row["target"])} | line for row in rows for line in row["classes"]]
+    with atomic_file(path) as temporary:
+        pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _caution(runs: list[str]) -> None:

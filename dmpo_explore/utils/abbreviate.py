@@ -27,6 +27,16 @@ def short(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
+def abbreviated(name: str, longest: int = 40) -> str:
+    """A name in at most ``longest`` characters: the end of a longer one is an ellipsis.
+
+    Example:
+        >>> abbreviated("ankle boot"), abbreviated("black-footed albatross", 12)
+        ('ankle boot', 'black-foote…')
+    """
+    return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
+
+
 def is_text(value: str, most: int) -> bool:
     """Whether ``value`` has at most ``most`` characters and can be encoded (JSON may hold half a surrogate pair).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from dmpo_explore.analysis.evaluation import (
     fit_run_policy,
 )
 from dmpo_explore.analysis.metrics import bootstrap_difference, summarise
-from dmpo_explore.analysis.tables import _describe as describe
-from dmpo_explore.analysis.tables import policy_table, table
+from dmpo_explore.analysis.tables import class_table, describe, policy_table, table
 from dmpo_explore.config import Config
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.target import Target
@@ -136,10 +136,10 @@ def test_the_table_says_what_the_rows_say() -> None:
     lines = table(rows)
     assert len(lines) == 2 + len(rows) and len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0][:4] == ["run", "target", "accuracy", "compute"]
+    assert cells[0][:5] == ["run", "target", "accuracy", "balanced", "compute"]
     for row, line in zip(rows, cells[2:], strict=True):
         assert line[:3] == ["a", describe(row["target"]), f"{100 * row['accuracy']:.2f} %"]
-        assert line[3] == f"{100 * row['flops_fraction']:.1f} %"
+        assert line[3:5] == [f"{100 * row['balanced_accuracy']:.2f} %", f"{100 * row['flops_fraction']:.1f} %"]
     assert cells[-1][1] == "full" and cells[-1][-1] == "–"
     texts = [
         describe(t)
@@ -219,3 +219,17 @@ def test_protocols_are_msdnets() -> None:
     assert 1 - budgeted[3]["exit_shares"][0] == pytest.approx(0.3, abs=0.07)  # the share was set on val
     with pytest.raises(ValueError, match="unknown protocol 'batch'.*anytime, budgeted"):
         evaluate_protocol(["a"], "batch")
+
+
+def test_many_classes_are_shown_by_the_best_and_the_worst(root: Path) -> None:
+    for split, images in (("val", 400), ("test", 3000)):
+        make_record(images, 3, 101, split=split, with_logits=False).save(root / "many" / "records" / split)
+    (root / "many" / "config.json").write_text(Config().to_json())
+    (row,) = evaluate_runs(["many"], targets=Target.flops(0.5), per_class=True)
+    assert len(row["classes"]) == 101 and all(type(c["images"]) is int for c in row["classes"])
+    lines = class_table(row)
+    ranked = sorted(c["accuracy"] for c in row["classes"])
+    assert lines[0].startswith("many, 50 %: accuracy ") and "mean over 101 classes" in lines[0]
+    shown = [float(line.split("|")[3].strip(" %")) / 100 for line in lines if re.match(r"\| class \d", line)]
+    assert shown == pytest.approx([*ranked[:-11:-1], *ranked[:10]], abs=1e-4)
+    assert "balanced" in table([row])[0] and "balanced" not in table([row | {"balanced_accuracy": row["accuracy"]}])[0]

@@ -30,9 +30,11 @@ def test_summary_by_hand() -> None:
         "accuracy": 0.25,
         "full_accuracy": 0.5,
         "accuracy_drop": 0.25,
+        "balanced_accuracy": 0.25,
         "mean_exit": 2.0,
         "exit_shares": [0.5, 0.0, 0.5],
         "exit_accuracy": [0.5, 0.75, 0.5],
+        "exit_balanced_accuracy": [0.5, 0.75, 0.5],
         "changed": 0.25,  # image 2 says 1, its last exit 0
         "overthought": 0.5,  # images 3 and 4 were right at an earlier exit
         "too_early": 0.25,  # image 2 would have become right

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from calls import call, fails, listing
 from synthetic import make_record
@@ -206,3 +207,20 @@ def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) ->
     (line,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
     assert line.startswith(f"caution: run 'mine': val has {images} images, and one of them is ")
     assert "caution" not in call("evaluate", "mine", "--protocol", "anytime").stderr  # nothing is fitted
+
+
+def test_classes_in_a_file_and_the_best_and_worst_in_words(runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "classes.csv"
+    done = call("evaluate", "mine", "other", "--threshold", 0.5, "--per-class", file)
+    table = pd.read_csv(file)
+    record = load_run("mine").record("test")
+    assert len(table) == 20 and list(table)[:7] == ["run", "target", "class", "images", "accuracy", "mean_exit",
+                                                    "flops_fraction"]  # fmt: skip
+    assert table["images"][:10].tolist() == np.bincount(record.labels).tolist()
+    row = json.loads(call("evaluate", "mine", "--threshold", 0.5, "--per-class", file, "--json").stdout)
+    assert [c["accuracy"] for c in row["classes"]] == pytest.approx(table["accuracy"][:10].tolist())
+    assert row["balanced_accuracy"] == pytest.approx(table["accuracy"][:10].mean())
+    assert "| balanced |" in done.stdout.splitlines()[0] and f"{100 * row['balanced_accuracy']:.2f} %" in done.stdout
+    assert "mean over 10 classes" in done.stdout and "accuracy of each exit (%)" in done.stdout
+    usage = call("evaluate", "mine", "--all-policies", "--per-class", file, status=2).stderr
+    assert "leave out --per-class" in " ".join(usage.replace("│", " ").split())

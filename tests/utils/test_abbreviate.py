@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.utils.abbreviate import LONGEST, is_text, one_line, short
+from dmpo_explore.utils.abbreviate import LONGEST, abbreviated, is_text, one_line, short
 
 NESTED: list[Any] = []
 for _ in range(900):
@@ -35,6 +35,13 @@ def test_a_message_is_one_printable_line(text: str, longest: int) -> None:
 def test_a_long_message_keeps_begin_and_end() -> None:
     assert one_line("a\n\tb\x1b[31m") == "a b [31m"
     assert one_line("file.npy: " + "x" * 10**6 + " (at line 3)", 40) == "file.npy: xxxxxxxx … xxxxxxx (at line 3)"
+
+
+@given(st.text(), st.integers(2, 50))
+def test_a_long_name_ends_in_an_ellipsis(text: str, longest: int) -> None:
+    name = abbreviated(text, longest)
+    assert len(name) <= longest
+    assert name == text if len(text) <= longest else name.endswith("…") and text.startswith(name[:-1])
 
 
 def test_text_has_a_length_and_can_be_encoded() -> None:
