@@ -28,7 +28,8 @@ model = run.model()
 stage = model.stages[0]  # exit 1, behind two blocks
 image = run.inputs("test", [8])
 with torch.no_grad():
-    read, _ = stage.bypass(stage.trunk(model.embed(image)))
+    raw = stage.trunk(model.embed(image))
+    read, _ = stage.bypass(raw)
     normed = stage.norm(read)  # (1, 26, 384): a class token and 25 patch tokens
     reduced = stage.predictor.reduce(normed[:, stage.prefix :])  # (1, 25, 48)
 sigma = dx.models.covariance(reduced)
@@ -105,10 +106,11 @@ live(iterate, n=slider("iterations", 1, 15, 5))
 # %% [markdown]
 # ## Moment Probing, step by step
 #
-# The release's head does not take the covariance of all channels. It projects the tokens, splits them into four
-# *heads*, normalises each, and takes the **cross**-covariance of neighbouring heads; each column is scaled to unit
-# length. That gives three matrices, an image with three channels, and two small convolutions (stride 2) shrink it to
-# a vector. No bundled run has such a head, so its weights here are *random*: look at the shapes, not at the patterns.
+# The release's head does not take the covariance of all channels, and it reads the trunk itself, before bypass and
+# exit norm. It projects the tokens, splits them into four *heads*, normalises each, subtracts one number per head,
+# and takes the **cross** moments of neighbouring heads; each column is scaled to unit length. That gives three
+# matrices, an image with three channels, and two small convolutions (stride 2) shrink it to a vector. No bundled run
+# has such a head, so its weights here are *random*: look at the shapes, not at the patterns.
 #
 # **Predict.** A covariance is symmetric. Are these matrices?
 
@@ -116,7 +118,7 @@ live(iterate, n=slider("iterations", 1, 15, 5))
 torch.manual_seed(0)
 moment = dx.models.MomentPredictor(stage.width, 10, stage.grid, stage.prefix, read="both")
 with torch.no_grad():
-    projected = moment.project(normed[:, stage.prefix :])  # (1, 25, 256)
+    projected = moment.reduce(raw[:, stage.prefix :])  # (1, 25, 256)
     heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))  # (1, 25, 4, 64)
     moments = dx.models.cross_moments(heads)  # (1, 3, 64, 64)
     small = moment.convs(moments)  # (1, 3, 15, 15)

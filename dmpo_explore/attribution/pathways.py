@@ -72,9 +72,10 @@ def attribute_pathways(
     """Contributions of trunk tokens and of the bypass to each exit's logit.
 
     Every bypass returns x + b(x). An exit's logit is therefore f(x, b) = scale · predictor(norm(x + b)) of two inputs:
-    the trunk's tokens x and the bypass's addition b. Both are taken for the image, (x, b), and for the baseline image,
-    (x₀, b₀). Integrated gradients along the straight line between the two pairs give every token of either a share.
-    The sums over x and over b add up to f(x, b) − f(x₀, b₀), the logit difference, within the convergence delta.
+    the trunk's tokens x and the bypass's addition b (`moment` also reads x itself). Both are taken for the image, (x,
+    b), and for the baseline image, (x₀, b₀). Integrated gradients along the straight line between the two pairs give
+    every token of either a share. The sums over x and over b add up to f(x, b) − f(x₀, b₀), the logit difference,
+    within the convergence delta.
 
     The bypass computes b from x too (and, in a ladder, from earlier bypasses). So this attributes to pathways; it does
     not measure what the bypass could do without the trunk. An exit without a bypass has 0 there.
@@ -158,7 +159,7 @@ class _Predictor(nn.Module):
 
     def forward(self, x: Tensor, added: Tensor) -> Tensor:
         """(B,N,D), (B,N,D) → (B,C)."""
-        return self.stage.classify(x + added)
+        return self.stage.classify(x + added, x)
 
 
 @dataclass(frozen=True)

@@ -147,5 +147,5 @@ def read_out(model: DMPO, tokens: StageTokens, *, share: float = 1.0) -> Tensor:
     with evaluating(model), torch.no_grad():
         for trunk, read, stage in zip(tokens.trunk, tokens.read, model.stages, strict=True):
             mixed = torch.lerp(trunk, read, share).to(model.device)
-            logits.append(stage.classify(mixed).cpu())
+            logits.append(stage.classify(mixed, trunk.to(model.device)).cpu())
     return torch.stack(logits, dim=1)

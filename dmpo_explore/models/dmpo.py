@@ -51,7 +51,7 @@ class Stage(nn.Module):
         trunk: state → state: tokens (B,N,D), or a map.
         bypass: (tokens, side) → (tokens, side); what it makes is read by the predictor only.
         norm: the exit norm, per token.
-        predictor: tokens (B,N,D) → logits (B,C).
+        predictor: tokens (B,N,D) → logits (B,C); with ``reads_raw`` it also gets the trunk's own output, as tokens.
         width, grid, prefix: D, (rows, columns) of the patch tokens, number of prefix tokens.
         class_token: whether the first of these is a class token.
         layout: of the state: ``tokens``, ``channels_first`` (B,C,H,W) or ``channels_last`` (B,H,W,C).
@@ -82,15 +82,17 @@ class Stage(nn.Module):
         self.width, self.grid, self.prefix, self.layout = width, grid, prefix, layout
         self.class_token = class_token
         self.reads_side: bool = getattr(bypass, "reads_side", True)
+        self.reads_raw: bool = getattr(predictor, "reads_raw", False)
         self._to_tokens = lookup(LAYOUTS, layout, "layout")
 
     def tokens(self, state: Tensor) -> Tensor:
         """What this stage's trunk hands on, as tokens (B,N,D); the patches of a map row by row."""
         return self._to_tokens(state)
 
-    def classify(self, read: Tensor) -> Tensor:
-        """Tokens (B,N,D) behind the bypass → logits (B,C): exit norm, predictor, scale."""
-        logits: Tensor = self.predictor(self.norm(read)) * self.scale
+    def classify(self, read: Tensor, raw: Tensor) -> Tensor:
+        """Tokens (B,N,D) behind the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
+        inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
+        logits: Tensor = self.predictor(*inputs) * self.scale
         return logits
 
     def predict(self, state: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -103,8 +105,9 @@ class Stage(nn.Module):
         Returns:
             logits (B,C) and what this bypass hands on.
         """
-        read, side = self.bypass(self.tokens(state), side)
-        return self.classify(read), side
+        tokens = self.tokens(state)
+        read, side = self.bypass(tokens, side)
+        return self.classify(read, tokens), side
 
 
 class StageOutput:
@@ -148,7 +151,7 @@ class StageOutput:
     @cached_property
     def logits(self) -> Tensor:
         """(B,C): this exit's logits."""
-        return self.stage.classify(self.read)
+        return self.stage.classify(self.read, self.tokens)
 
     @cached_property
     def _bypassed(self) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Exit predictors: normalised tokens (B, N, D) → logits (B, C).
+"""Exit predictors: tokens (B, N, D), normalised and as the trunk gives them, → logits (B, C).
 
 `linear` reads tokens (first order); `moment` and `covariance` add second-order statistics of the patch tokens, the
 "high-order predictor" of DMPO (arXiv 2511.03245, abstract). `moment` follows the Moment Probing head of the authors'
@@ -10,6 +10,7 @@ Tokens are ordered as in timm: ``prefix`` tokens, the class token first, then th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +43,16 @@ class Predictor(nn.Module):
     """Base class of a predictor: normalised tokens (B, N, D) → logits (B, C).
 
     A new kind takes ``width, n_classes, grid, prefix, read`` and overrides `forward`. It overrides `at` if it reads
-    more of the config, and `check` if the config may not fit the backbone. It gets one line in `PREDICTORS`.
+    more of the config, and `check` if the config may not fit the backbone. It gets one line in `PREDICTORS`. With
+    ``reads_raw`` its `forward` gets the trunk's tokens as a second argument: before bypass and exit norm.
 
     Example:
         >>> predictor = PREDICTORS["linear"].at(ExitShape(8, (3, 3), 1, True), 5, ModelConfig(), "both")
         >>> tuple(predictor(torch.zeros(2, 10, 8)).shape)
         (2, 5)
     """
+
+    reads_raw: ClassVar[bool] = False
 
     @classmethod
     def at(cls, shape: ExitShape, n_classes: int, config: ModelConfig, read: str) -> Predictor:
@@ -158,19 +162,25 @@ class CovariancePredictor(Predictor):
 class MomentPredictor(Predictor):
     """The release's Moment Probing head: logits = (W1·read + W2·vec)/2.
 
-    Patch tokens are projected to ``channels``, split into ``heads`` of equal width, layer-normalised by one shared
-    norm; `cross_moments` of neighbouring heads pass Conv3x3 s2, GELU, Conv3x3 s2 (no bias, no padding) and are
-    flattened to vec (2,883 numbers at D=768, which has 512 channels).
-    Ours: ``channels`` defaults to the same share of D (two thirds); only W1 has a bias.
+    As in the release: vec is made of the trunk's own output, which no bypass and no exit norm has changed (``raw``). It
+    is projected to ``channels``, split into ``heads`` of equal width, layer-normalised by one shared norm;
+    `cross_moments` of neighbouring heads pass Conv3x3 s2, GELU, Conv3x3 s2 (no bias, no padding) and are flattened
+    (2,883 numbers at D=768, which has 512 channels). W1 reads the normalised class token.
+    Ours: ``channels`` defaults to the same share of D (two thirds); moments are taken over patch tokens alone; W1 may
+    read the patch mean too (``read``), and reads behind our bypass; only W1 has a bias.
 
     Raises:
         ValueError: as `LinearPredictor`; fewer than 2 heads; channels that the heads do not divide; heads narrower
             than 16 (two stride-2 convolutions need that much: D of at least 96 with 4 heads); fewer than 2 patches.
 
     Example:
+        >>> MomentPredictor.reads_raw
+        True
         >>> tuple(MomentPredictor(96, 5, grid=(3, 3), prefix=1)(torch.randn(2, 10, 96)).shape)
         (2, 5)
     """
+
+    reads_raw = True
 
     def __init__(
         self,
@@ -200,7 +210,7 @@ class MomentPredictor(Predictor):
         side = _halved(_halved(head_width))
         self.prefix, self.heads = prefix, heads
         self.first = LinearPredictor(width, n_classes, prefix, read)
-        self.project = nn.Linear(width, channels, bias=False)
+        self.reduce = nn.Linear(width, channels, bias=False)  # `project` in runs of versions with another `moment`
         self.norm = nn.LayerNorm(head_width)
         self.convs = nn.Sequential(
             nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),
@@ -209,18 +219,18 @@ class MomentPredictor(Predictor):
         )
         self.second = nn.Linear(pairs * side**2, n_classes, bias=False)
 
-    def statistics(self, x: Tensor) -> Tensor:
-        """(B, N, D) → (B, pairs · side²): what W2 reads."""
-        projected = self.project(x[:, self.prefix :])
-        heads = self.norm(projected.reshape(*projected.shape[:2], self.heads, -1))  # (B, h*w, heads, w)
-        with full_precision(x):
+    def statistics(self, raw: Tensor) -> Tensor:
+        """(B, N, D) → (B, pairs · side²): what W2 reads, of the trunk's output."""
+        reduced = self.reduce(raw[:, self.prefix :])
+        heads = self.norm(reduced.reshape(*reduced.shape[:2], self.heads, -1))  # (B, h*w, heads, w)
+        with full_precision(raw):
             moments = cross_moments(at_least_float32(heads))  # (B, pairs, w, w)
-        vector: Tensor = self.convs(moments.to(projected.dtype)).flatten(1)
+        vector: Tensor = self.convs(moments.to(reduced.dtype)).flatten(1)
         return vector
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) → (B, C)."""
-        logits: Tensor = (self.first(x) + self.second(self.statistics(x))) / 2
+    def forward(self, x: Tensor, raw: Tensor | None = None) -> Tensor:
+        """(B, N, D) normalised and (B, N, D) as the trunk gives them, by default the same, → (B, C)."""
+        logits: Tensor = (self.first(x) + self.second(self.statistics(x if raw is None else raw))) / 2
         return logits
 
 

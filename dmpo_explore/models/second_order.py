@@ -80,15 +80,19 @@ def upper_triangle(x: Tensor) -> Tensor:
 def cross_moments(heads: Tensor, eps: float = EPS) -> Tensor:
     """Normalised cross-covariances of neighbouring heads: (B, N, H, w) → (B, H-1, w, w).
 
-    The heads are centred over the N tokens; C_i = H_iᵀ H_{i+1} / N; each column is divided by its Euclidean length,
-    smoothed as √(‖·‖² + eps²) so that a zero column stays zero with finite gradients.
+    As in the release: from each head its mean over tokens *and* channels is subtracted, one scalar per sample and
+    head; C_i = H_iᵀ H_{i+1} / N; each column is divided by its Euclidean length. Ours: the length is smoothed as
+    √(‖·‖² + eps²), so that a zero column stays zero with finite gradients.
 
     Example:
         >>> tuple(cross_moments(torch.randn(2, 9, 4, 16)).shape)  # 4 heads, 16 wide
         (2, 3, 16, 16)
+        >>> one = torch.tensor([[1.0, 3.0], [5.0, 7.0]])  # 2 tokens of 2 channels; the scalar is 4
+        >>> cross_moments(one[None, :, None].repeat(1, 1, 2, 1))[0, 0].round(decimals=3).tolist()
+        [[0.928, 0.6], [0.371, 0.8]]
     """
     N = heads.shape[1]
-    centred = (heads - heads.mean(dim=1, keepdim=True)).transpose(1, 2)  # (B, H, N, w)
+    centred = (heads - heads.mean(dim=(1, 3), keepdim=True)).transpose(1, 2)  # (B, H, N, w)
     moments = centred[:, :-1].transpose(-1, -2) @ centred[:, 1:] / N  # (B, H-1, w, w)
     return moments * torch.rsqrt(moments.square().sum(dim=-2, keepdim=True) + eps**2)
 

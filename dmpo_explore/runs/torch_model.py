@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -34,10 +35,18 @@ def load_model(path: Path, config: Config, n_classes: int, device: str = "auto",
     try:
         model.load_trainable(state)
     except ValueError as error:
-        raise ValueError(f"{path / WEIGHTS}: {error}") from None
+        raise ValueError(f"{path / WEIGHTS}: {error}{_changed_moment(state)}") from None
     if merge:
         merge_tuning(model)
     return model.to(place).eval()
+
+
+def _changed_moment(state: Mapping[str, Tensor]) -> str:
+    """Why the weights of an early `moment` predictor do not fit; empty for others."""
+    old = any(".predictor.project." in name for name in state)
+    return (
+        "; its predictor is an earlier version's 'moment', which computed something else: train it anew" if old else ""
+    )
 
 
 def preprocess_of(config: ModelConfig) -> Preprocess:

@@ -84,40 +84,43 @@ def convolve(x: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.
 
 
 def test_moment_predictor_equals_numpy() -> None:
-    predictor, x = made(MomentPredictor), tokens()
+    """The release's formula, of the trunk's own tokens; the class token is read behind bypass and norm."""
+    predictor, x, raw = made(MomentPredictor), tokens(), 3 * tokens(1) + 1
     torch.nn.init.normal_(predictor.norm.weight)
     torch.nn.init.normal_(predictor.norm.bias)
     n, width = N - PREFIX, 16
-    h = (array(x)[:, PREFIX:] @ array(predictor.project.weight).T).reshape(B, n, 4, width)
+    h = (array(raw)[:, PREFIX:] @ array(predictor.reduce.weight).T).reshape(B, n, 4, width)
     h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5)
     h = h * array(predictor.norm.weight) + array(predictor.norm.bias)
-    h = h - h.mean(1, keepdims=True)
+    for sample in range(B):
+        for head in range(4):
+            h[sample, :, head] -= h[sample, :, head].sum() / (n * width)
     moments = np.stack([h[:, :, i].transpose(0, 2, 1) @ h[:, :, i + 1] / n for i in range(3)], axis=1)
     moments = moments / np.linalg.norm(moments, axis=2, keepdims=True)
     hidden = convolve(moments, array(predictor.convs[0].weight))
     hidden = hidden * 0.5 * (1 + np.vectorize(math.erf)(hidden / math.sqrt(2)))
     vector = convolve(hidden, array(predictor.convs[2].weight)).reshape(B, -1)
-    np.testing.assert_allclose(array(predictor.statistics(x)), vector, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(array(predictor.statistics(raw)), vector, rtol=1e-3, atol=1e-5)
     first = array(x)[:, 0] @ array(predictor.first.fc.weight).T + array(predictor.first.fc.bias)
     expected = (first + vector @ array(predictor.second.weight).T) / 2
-    np.testing.assert_allclose(array(predictor(x)), expected, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(array(predictor(x, raw)), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_moment_sizes_of_the_release() -> None:
     predictor = MomentPredictor(768, 100, (14, 14), 1)
-    assert predictor.project.out_features == 512 and predictor.norm.normalized_shape == (128,)
+    assert predictor.reduce.out_features == 512 and predictor.norm.normalized_shape == (128,)
     assert predictor.second.in_features == 2883
     assert predictor.statistics(torch.randn(1, 197, 768)).shape == (1, 2883)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in predictor.named_children()}
     assert parts == {
         "first": 768 * 100 + 100,
-        "project": 768 * 512,
+        "reduce": 768 * 512,
         "norm": 2 * 128,
         "convs": 2 * 3 * 3 * 9,
         "second": 2883 * 100,
     }
     block = 12 * 768**2 + 13 * 768  # a ViT-B block with biases and norms
-    assert 0.05 < (parts["project"] + parts["norm"] + parts["convs"]) / block < 0.065
+    assert 0.05 < (parts["reduce"] + parts["norm"] + parts["convs"]) / block < 0.065
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_moment_sizes_of_the_release() -> None:
 )
 def test_moment_sizes_follow_the_width(width: int, channels: int, vector: int) -> None:
     predictor = MomentPredictor(width, C, GRID, PREFIX)
-    assert predictor.project.out_features == channels and predictor.second.in_features == vector
+    assert predictor.reduce.out_features == channels and predictor.second.in_features == vector
     assert predictor(tokens(width=width)).shape == (B, C)
 
 

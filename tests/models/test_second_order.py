@@ -97,7 +97,7 @@ def test_upper_triangle_is_row_by_row() -> None:
 def test_cross_moments_equal_an_einsum() -> None:
     heads = torch.randn(B, 20, 4, 6, generator=torch.Generator().manual_seed(0))
     h = array(heads)
-    h = h - h.mean(axis=1, keepdims=True)
+    h = h - h.mean(axis=(1, 3), keepdims=True)  # one scalar per sample and head
     expected = np.stack([np.einsum("bnv,bnw->bvw", h[:, :, i], h[:, :, i + 1]) / 20 for i in range(3)], axis=1)
     expected /= np.sqrt(np.einsum("bivw,bivw->biw", expected, expected))[:, :, None, :]
     got = cross_moments(heads)

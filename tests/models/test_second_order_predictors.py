@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 from predictor_input import PREFIX, B, made, tokens
+from small_model import made as made_model
+from small_model import pictures
 from torch import Tensor
 from torch.nn import functional as F
 
+from dmpo_explore.inspection.tokens import read_out, stage_tokens
 from dmpo_explore.models.predictors import (
     CovariancePredictor,
     LinearPredictor,
@@ -116,3 +119,19 @@ def test_second_order_separates_what_the_means_cannot() -> None:
             optimizer.step()
         accuracy[name] = float((predictor(noise[64:]).argmax(1) == labels[64:]).float().mean())
     assert accuracy["covariance"] > 0.95 and accuracy["linear"] < 0.75
+
+
+@torch.no_grad()
+def test_moment_reads_the_trunk_before_bypass_and_norm() -> None:
+    """In the model, in the stage alone, and from stored tokens with the bypass switched off."""
+    model: Any = made_model(backbone="vit_tiny_patch16_224", exits=2, predictor="moment")
+    first, images = model.stages[0], pictures()
+    raw = first.trunk(model.embed(images))
+    read, _ = first.bypass(raw)
+    head, normed = first.predictor, first.norm(read)
+    expected = (head.first(normed) + head.second(head.statistics(raw))) / 2 * first.scale
+    torch.testing.assert_close(model(images)[:, 0], expected)
+    torch.testing.assert_close(first.predict(raw)[0], expected)
+    assert (model(images)[:, 0] - head(normed) * first.scale).abs().max() > 1e-3
+    off = (head.first(first.norm(raw)) + head.second(head.statistics(raw))) / 2 * first.scale
+    torch.testing.assert_close(read_out(model, stage_tokens(model, images), share=0.0)[:, 0], off, atol=1e-4, rtol=1e-4)
