@@ -14,6 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
+
+from dmpo_explore.runs.store import clear_runs
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
@@ -77,6 +80,12 @@ def perform(
     process.join()
     errors = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return Done(process.exitcode, errors)
+
+
+def clear(runs: Path) -> None:
+    """Do what training, recording and the app do when they start: leftovers of killed writers are removed."""
+    with patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(runs)):
+        clear_runs()
 
 
 def _perform(arguments: list[str], runs: Path, log: Path) -> None:

@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from dmpo_explore.utils import replacing
 
-from .commands import EPOCHS, TRAIN, perform
+from .commands import EPOCHS, TRAIN, clear, perform
 from .kills import NAME, next_command
 from .outcome import Outcome
 from .states import damaged, different
@@ -97,6 +97,7 @@ def run(seconds: float, seed: int = 0, least: int = 1) -> Outcome:
                 if (done := perform(command, root, place / "log")).status:
                     wrong.append(done.errors.strip()[-300:])
                     break
+            clear(root)
             if wrong := wrong or different(path, undisturbed, EPOCHS):
                 outcome.wrong(f"{moment.moment} {moment.name}: {'; '.join(wrong)}")
         outcome.note = f"of {len(order)} moments"

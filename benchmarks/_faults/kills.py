@@ -15,7 +15,7 @@ from pathlib import Path
 from dmpo_explore.runs.epochs import finished_epochs
 from dmpo_explore.runs.run import Run
 
-from .commands import EPOCHS, TRAIN, Done, perform
+from .commands import EPOCHS, TRAIN, Done, clear, perform
 from .outcome import Outcome
 from .states import SPLITS, damaged, different
 
@@ -77,6 +77,7 @@ def _round(place: Path, undisturbed: Path, kind: str, longest: float, chance: ra
             replaced = True
             continue
         _judge(path, undisturbed, kept, done, f"{kind}, kill {kill + 1}", outcome)
+    clear(root)
     if wrong := different(path, undisturbed, EPOCHS):
         outcome.wrong(f"{kind}, at the end: {'; '.join(wrong)}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..utils.files import read_json
+from ..utils.replacing import remove
 
 STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 
@@ -23,6 +24,22 @@ def partial_folder(place: Path) -> Path:
     return place.with_name(f".{place.name}.partial")
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove a partial folder, its state last: what a kill in here leaves is known by it, and is removed later.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> remove_partial(folder)
+        >>> folder.exists()
+        False
+    """
+    for path in folder.iterdir():
+        if path.name not in (STATE, LOCK):
+            remove(path)
+    shutil.rmtree(folder)
+
+
 def clear_recorded(records: Path) -> None:
     """Remove the partial folders in ``records`` whose record is in its place: a kill came between the two.
 
@@ -34,4 +51,4 @@ def clear_recorded(records: Path) -> None:
         place = records / folder.name.removeprefix(".").removesuffix(".partial")
         with suppress(OSError, ValueError, KeyError, TypeError, Timeout), FileLock(folder / LOCK, timeout=0):
             if read_json(folder / STATE)["created"] == read_json(place / "meta.json")["created"]:
-                shutil.rmtree(folder)
+                remove_partial(folder)

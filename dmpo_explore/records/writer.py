@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.typing import Array
 from .arrays import open_array
-from .partial import BATCHES, LOCK, STATE, partial_folder
+from .partial import BATCHES, LOCK, STATE, partial_folder, remove_partial
 from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
 from .validation import FILES, OPTIONAL
 
@@ -117,7 +117,8 @@ class RecordWriter:
             ours, unused = lock.is_locked, self.finished or not self.n_written
             lock.release()
             if ours and unused:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                with suppress(OSError):
+                    remove_partial(self.folder)
 
     def _acquire(self, lock: FileLock) -> None:
         try:

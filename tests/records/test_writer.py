@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from synthetic import make_meta, make_record
 from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made
 
 from dmpo_explore.records import writer as writer_module
-from dmpo_explore.records.partial import BATCHES, clear_recorded
+from dmpo_explore.records.partial import BATCHES, LOCK, STATE, clear_recorded
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter
 
@@ -105,12 +106,32 @@ def test_a_kill_while_the_record_is_put_in_place(
     assert contents(tmp_path / "val") == saved
 
 
-def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(tmp_path: Path) -> None:
+def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = made(tmp_path)
     with writer.begin():
         fill(writer, BATCHES_OF_IT)
         writer.finish()
         writer.finished = False  # as a kill right behind the rename leaves it
+    clear_recorded(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+
+    with writer.begin():  # as before, and a kill while it was being removed
+        fill(writer, BATCHES_OF_IT)
+        writer.finish(force=True)
+        writer.finished = False
+    whole = shutil.rmtree
+
+    def killed(path: Path, **options: Any) -> None:
+        if path == writer.folder:
+            raise Killed
+        whole(path, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", killed)
+        clear_recorded(tmp_path)
+    assert {path.name for path in writer.folder.iterdir()} == {STATE, LOCK}
     clear_recorded(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["val"]
 
