@@ -48,7 +48,8 @@ def section(answers: ImageAnswers) -> dict[str, go.Figure]:
 
 
 def _controls(answers: ImageAnswers) -> None:
-    names, predicted = answers.record.meta.class_names, answers.one.prediction[0]
+    names = dx.figures.unique_labels(answers.record.meta.class_names, 60)
+    predicted = answers.one.prediction[0]
 
     def words(target: str | int) -> str:
         if isinstance(target, int):

@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import comparison, selection
+from dmpo_explore_app.services import comparison, records, selection
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.services.images import shuffled
 from dmpo_explore_app.state import choices, compare, links, operating_point, targets
@@ -131,6 +131,8 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
             notes.append(f"{name} has no val record to fit on, so every image exits at its last exit: {fix}")
             if (drawn := comparison.policy_of_curve(side, policy)) != policy:
                 notes.append(f"Its curve is that of {drawn}: {policy} learns on val.")
+        elif text := dx.fitting.few_images(records.record(side.point.run, "val").n_images):
+            notes.append(f"Caution, {name}: {messages.escape_markdown(text, 400)}.")
     return notes
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from dmpo_explore_app.components import gallery
 from dmpo_explore_app.services.images import number_of
 
 import dmpo_explore as dx
@@ -38,14 +39,14 @@ def _tile(a: Named, b: Named, row: int, thumbnail: Callable[[int], str] | None, 
     if thumbnail is not None:
         shown = f'<img src="{html.escape(thumbnail(row))}" alt="{html.escape(label)}" width="72" height="72">'
     return (
-        f'<li title="{html.escape(title)}"><figure>{shown}<figcaption><strong>{html.escape(label)}</strong>'
+        f'<li title="{html.escape(title)}"><figure>{shown}<figcaption><strong>{gallery.short(label)}</strong>'
         f"{''.join(lines)}</figcaption></figure></li>"
     )
 
 
 def _line(letter: str, run: str, outcome: dx.Outcome, row: int, link: Link | None) -> str:
     record, correct = outcome.record, bool(outcome.correct[row])
-    predicted = html.escape(record.meta.class_names[outcome.prediction[row]])
+    predicted = gallery.short(record.meta.class_names[outcome.prediction[row]])
     where = f" · exit\N{NO-BREAK SPACE}{outcome.exits[row] + 1}" if record.n_exits > 1 else ""
     text = f"<b>{letter} {'✓' if correct else '✗'}</b> {predicted}{where}"
     if link is not None:

@@ -5,13 +5,13 @@ In: an `OperatingPoint` and a `Selection`. Out: the lower half of Explore.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.components import class_heat_map, gallery, widgets
 from dmpo_explore_app.services import selection
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
@@ -38,7 +38,7 @@ def draw(point: OperatingPoint, chosen: Selection) -> None:
             widgets.clickable(gallery.detail(outcome, chosen.image, thumbnail), "detail", filters.toggle)
             query = links.to_image(point, chosen.image)
             st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
-        heat_map(point, chosen)
+        class_heat_map.draw(point, chosen)
     with wide:
         if chosen.view == "table":
             as_table(outcome, rows, thumbnail)
@@ -62,7 +62,7 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
         st.selectbox(
             "Class",
             range(len(names) + 1),
-            format_func=lambda c: _class_name(names, c) if c else "every class",
+            format_func=("every class", *dx.figures.unique_labels(names, 60)).__getitem__,
             key=filters.CLASS,
             width=180,
             on_change=filters.first_page,
@@ -93,20 +93,6 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
             disabled=not chosen.narrowed,
             on_click=filters.clear,
         )
-
-
-def _class_name(names: Sequence[str], number: int) -> str:
-    """Class ``number`` (from 1) in a menu, which shows text as it is; a shared name gets the number added."""
-    name = names[number - 1]
-    short = name if len(name) <= 60 else f"{name[:59]}…"
-    return short if names.count(name) == 1 else f"{short} (class {number})"
-
-
-def heat_map(point: OperatingPoint, chosen: Selection) -> None:
-    """Classes by exits; a cell, a row's name or a column's number sets a filter."""
-    body = gallery.heat_map(point.outcome, (chosen.label, chosen.exit), chosen.image)
-    shown = f'<div class="dx-heat" data-threshold="{operating_point.text(point.policy)}">{body}</div>'
-    widgets.clickable(shown, "heat", filters.toggle)
 
 
 def as_images(point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: Selection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from dmpo_explore_app import messages
 from dmpo_explore_app.components import run_picker
 from dmpo_explore_app.services import record_folder, slider_data
 from dmpo_explore_app.state import choices, own_scores
@@ -49,6 +50,8 @@ def from_budget(record: dx.ExitRecord, name: str, val: Path) -> dx.Policy | None
     threshold = fitted.thresholds[0]
     end = {fitted.threshold_all: 0, fitted.threshold_none: 1}.get(threshold)
     st.caption(f":material/check_circle: Chosen on the second folder. {rule(name, f'{threshold:.4g}', end)}")
+    if text := dx.fitting.few_images(record_folder.record(record_folder.stamp(val)).n_images):
+        messages.notice(f"Caution: {messages.escape_markdown(text, 400)}.")
     return fitted
 
 

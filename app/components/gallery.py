@@ -16,6 +16,12 @@ from dmpo_explore_app.services.images import number_of
 import dmpo_explore as dx
 
 Ints = npt.NDArray[np.int64]
+LONGEST = 32  # characters of a class's name
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A class's name as HTML where there is little room; its whole is the title of what shows it."""
+    return html.escape(dx.figures.abbreviated(name, longest))
 
 
 def figures(
@@ -50,8 +56,8 @@ def _figure(
     if button:
         about = f'aria-label="{html.escape(title)}" aria-pressed="{str(picked).lower()}"'
         shown = f'<button type="button" data-pick="image {row}" {about}>{shown}</button>'
-    answer = f"<b>{'✓' if correct else '✗'}</b> {html.escape(predicted)}"
-    truth_line = "" if correct else f"<small>is {html.escape(label)}</small>"
+    answer = f"<b>{'✓' if correct else '✗'}</b> {short(predicted)}"
+    truth_line = "" if correct else f"<small>is {short(label)}</small>"
     return (
         f'<li class="{"correct" if correct else "incorrect"}" title="{html.escape(title)}"><figure>{shown}'
         f"<figcaption>{answer}{truth_line}</figcaption></figure></li>"
@@ -81,23 +87,27 @@ def detail(outcome: dx.Outcome, row: int, thumbnail: Callable[[int], str] | None
         correct = predicted == label
         lines.append(
             f'<tr class="{state}"><th scope="row">exit {k + 1}</th>'
-            f'<td class="{"correct" if correct else "incorrect"}"><b>{"✓" if correct else "✗"}</b> '
-            f"{html.escape(names[predicted])}</td>"
+            f'<td class="{"correct" if correct else "incorrect"}" title="{html.escape(names[predicted])}">'
+            f"<b>{'✓' if correct else '✗'}</b> {short(names[predicted])}</td>"
             f'<td><i class="dx-sure" style="--share: {confidence:.1%}"></i>{confidence:.1%}</td><td>{note}</td></tr>'
         )
     return (
-        f'<div class="dx-detail"><div>{_thumbnail(record, row, thumbnail)}</div><div><h3>{html.escape(names[label])}'
+        f'<div class="dx-detail"><div>{_thumbnail(record, row, thumbnail)}</div><div>'
+        f'<h3 title="{html.escape(names[label])}">{short(names[label], 60)}'
         f"<small>{html.escape(_name(record, row))}</small></h3>"
         '<table><thead><tr><th scope="col">exit</th><th scope="col">prediction</th><th scope="col">confidence</th>'
         f'<th scope="col"></th></tr></thead><tbody>{"".join(lines)}</tbody></table></div></div>'
     )
 
 
-def heat_map(outcome: dx.Outcome, chosen: tuple[int, int], image: int | None) -> str:
+def heat_map(
+    outcome: dx.Outcome, chosen: tuple[int, int], image: int | None, shown: Sequence[int | None] | None = None
+) -> str:
     """Where the images of each class exit, in per cent of the class; every cell is a button.
 
     Args:
         chosen: class and exit that are filtered for, from 1, or 0. image: the chosen row, whose cell is marked.
+        shown: the classes, 0-based, from top to bottom; None among them is a gap. By default all.
     """
     record, exits = outcome.record, outcome.exits
     classes, n_exits = len(record.meta.class_names), record.n_exits
@@ -109,9 +119,11 @@ def heat_map(outcome: dx.Outcome, chosen: tuple[int, int], image: int | None) ->
         f'<th scope="col">{_button(f"exit {k + 1}", str(k + 1), f"exit {k + 1}", chosen == (0, k + 1))}</th>'
         for k in range(n_exits)
     )
+    places, names = range(classes) if shown is None else shown, record.meta.class_names
+    gap = f'<tr><td colspan="{n_exits + 2}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
     rows = "".join(
-        _heat_row(name, c + 1, counts[c].tolist(), correct[c].tolist(), chosen, marked)
-        for c, name in enumerate(record.meta.class_names)
+        gap if c is None else _heat_row(names[c], c + 1, counts[c].tolist(), correct[c].tolist(), chosen, marked)
+        for c in places
     )
     return (
         '<table class="dx-heat-map"><caption>Share of each class that exits at exit …</caption>'
@@ -122,7 +134,7 @@ def heat_map(outcome: dx.Outcome, chosen: tuple[int, int], image: int | None) ->
 def _heat_row(
     name: str, number: int, counts: list[int], correct: list[int], chosen: tuple[int, int], marked: tuple[int, int]
 ) -> str:
-    total = max(1, sum(counts))
+    images, total = sum(counts), max(1, sum(counts))
     shown = "".join(
         f'<td style="--share: {n / total:.1%}"{" data-marked" if marked == (number, k) else ""}>'
         + _button(
@@ -134,8 +146,9 @@ def _heat_row(
         + "</td>"
         for k, (n, y) in enumerate(zip(counts, correct, strict=True), start=1)
     )
-    head = _button(f"class {number}", html.escape(name), f"class {name}", chosen == (number, 0))
-    return f'<tr><th scope="row">{head}</th>{shown}<td>{sum(correct) / total:.1%}</td></tr>'
+    head = _button(f"class {number}", short(name), f"class {name}: {images:,} images", chosen == (number, 0))
+    accuracy = f"{sum(correct) / total:.1%}" if images else "–"
+    return f'<tr><th scope="row">{head}</th>{shown}<td>{accuracy}</td></tr>'
 
 
 def _button(pick: str, shown: str, label: str, pressed: bool) -> str:

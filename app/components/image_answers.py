@@ -95,17 +95,14 @@ def _trace_figure(answers: ImageAnswers) -> go.Figure:
     meta, trace = answers.record.meta, answers.trace
     predicted = answers.one.prediction[0]
     marks = [" ✓" if label == answers.label else "" for label in predicted]
-    texts = [dx.figures.as_text(_short(meta.class_names[c])) + mark for c, mark in zip(predicted, marks, strict=True)]
+    short = [dx.figures.abbreviated(meta.class_names[c], LONGEST_NAME) for c in predicted]
+    texts = [dx.figures.as_text(name) + mark for name, mark in zip(short, marks, strict=True)]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]
     compared = None if trace.compares == "confidence" else trace.values
     confidence = answers.calibrated.confidence[0]
     return dx.figures.decision_trace_figure(
         confidence, texts, trace.exit, labels, trace.thresholds, compared, trace.compares
     )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _most_probable(answers: ImageAnswers) -> None:

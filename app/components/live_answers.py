@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app import messages
+from dmpo_explore_app.components import gallery
 from dmpo_explore_app.services import images
 
 import dmpo_explore as dx
@@ -28,7 +29,7 @@ def answers(
 
 def _answer(record: dx.ExitRecord, one: dx.inference.Answer, image: Link | None, link: Link | None, colour: str) -> str:
     names, label = record.meta.class_names, int(record.labels[one.row])
-    correct, is_ = one.label == label, html.escape(names[label])
+    correct, is_ = one.label == label, gallery.short(names[label])
     number = images.number_of(record, one.row)
     shown = f"<span>{number}</span>"
     if image is not None:
@@ -39,7 +40,7 @@ def _answer(record: dx.ExitRecord, one: dx.inference.Answer, image: Link | None,
     return (
         f'<li class="{"correct" if correct else "incorrect"}" title="{html.escape(title)}"><figure>{shown}<figcaption>'
         f'<i class="dx-dot" style="--exit: {colour}"></i>exit\N{NO-BREAK SPACE}{one.exit + 1}'
-        f"<small><b>{'✓' if correct else '✗'}</b> {html.escape(names[one.label])} {one.confidence:.0%}</small>"
+        f"<small><b>{'✓' if correct else '✗'}</b> {gallery.short(names[one.label])} {one.confidence:.0%}</small>"
         f"{'' if correct else f'<small>is {is_}</small>'}</figcaption></figure></li>"
     )
 

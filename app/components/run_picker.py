@@ -56,6 +56,8 @@ def choose(
         draw_choices(names, splits, offered)
         threshold_controls.toggle(point)
         controls(point)
+    if point.record.n_exits > 1:
+        threshold_controls.caution(run)
     return point
 
 

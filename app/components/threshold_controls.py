@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, operating_point, targets
+
+import dmpo_explore as dx
 
 HELP = (
     "One temperature per exit, fitted on **val**, makes each exit's confidence match its accuracy; the policy then "
@@ -65,6 +69,12 @@ def text_field(point: OperatingPoint) -> None:
     )
     with st.popover("From val", icon=":material/tune:", help="Fit the threshold on val to a target."):
         controls(point)
+
+
+def caution(run: dx.Run) -> None:
+    """A notice where val has too few images to fit thresholds on, in the words of the command line."""
+    if "val" in run.splits() and (text := dx.fitting.few_images(records.record(run, "val").n_images)):
+        messages.notice(f"Caution: {messages.escape_markdown(text, 400)}.")
 
 
 def source(point: OperatingPoint) -> str:

@@ -126,10 +126,10 @@ def interval(difference: float, low: float, high: float) -> str:
 def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
     """Accuracy by class, one column per run, sorted by how much the runs differ; classes without images are absent."""
     labels, names = np.asarray(sides[0].record.labels), sides[0].record.meta.class_names
-    counts = np.bincount(labels, minlength=len(names))
+    counts, labelled = np.bincount(labels, minlength=len(names)), dx.figures.unique_labels(names, 200)
     with np.errstate(invalid="ignore"):
         columns = {s.name: np.bincount(labels, s.outcome.correct, len(names)) / counts for s in sides}
-    frame = pd.DataFrame(columns, index=pd.Index(names, name="class"))[counts > 0]
+    frame = pd.DataFrame(columns, index=pd.Index(labelled, name="class"))[counts > 0]
     spread = frame.max(axis=1) - frame.min(axis=1)
     return frame.iloc[np.argsort(-spread.to_numpy(), kind="stable")]
 

@@ -36,11 +36,10 @@ def figures(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> Figure
     """Name → function that draws it: trade-off, exits, classes by exits."""
     record, outcome = point.record, point.outcome
     names = exit_names(record)
-    classes = [dx.figures.as_text(name) for name in record.meta.class_names]
     return {
         "trade-off": partial(_trade_off, point, tables),
         "exits": partial(dx.figures.exit_histogram_figure, outcome.exits, outcome.correct, names),
-        "classes": partial(dx.figures.class_exit_figure, record.labels, outcome.exits, classes, names),
+        "classes": partial(dx.figures.class_exit_figure, record.labels, outcome.exits, record.meta.class_names, names),
     }
 
 

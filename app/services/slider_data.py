@@ -113,7 +113,7 @@ def slider_data(
         "marked": 0 if image is None else int(point.outcome.exits[image]) + 1,
         "rule": rule(point.policy, record.n_exits),
         "ends": ends_in_words(point.policy.name),
-        "title": "Images by exit" if label is None else f"Images by exit: {record.meta.class_names[label]}",
+        "title": title(record, label),
         "axis": AXIS,
         "alt": f"Accuracy over compute of {', '.join(tables)}",
         "source": source,
@@ -195,6 +195,11 @@ def labels(stops: Sequence[float], first: str, last: str) -> list[str]:
         digits = next((d for d in range(3, 9) if all(f"{stop:.{d}f}" != f"{n:.{d}f}" for n in near)), 9)
         texts.append(f"{stop:g}" if float(stop).is_integer() or digits == 9 else f"{stop:.{digits}f}")
     return [first, *texts[1:-1], last]
+
+
+def title(record: dx.ExitRecord, label: int | None) -> str:
+    """Of the bars: the chosen class is named."""
+    return "Images by exit" + ("" if label is None else f": {dx.figures.abbreviated(record.meta.class_names[label])}")
 
 
 def ends_in_words(name: str) -> tuple[str, str]:

@@ -18,12 +18,12 @@ from dmpo_explore_app.components.threshold_slider import threshold_slider
 from dmpo_explore_app.services import exploration, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import beside, choices, filters, operating_point, url
+from dmpo_explore_app.state import beside, choices, class_rows, filters, operating_point, url
 
 import dmpo_explore as dx
 
 TITLE = "When may the model stop?"
-KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS)
+KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_rows.KEYS)
 WORKBENCH = "workbench"  # key of the fragment that draws the whole page
 PROBLEM = "This run cannot be shown."
 
@@ -87,7 +87,7 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
         exit_explorer.draw(point, selected)
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, list(others))
-        url.write(**parts, **filters.address(selected, point.record))
+        url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
 
 
 def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .attribution import insertion_deletion_figure as insertion_deletion_figure
     from .attribution import pathways_figure as pathways_figure
     from .compare import accuracy_difference_figure as accuracy_difference_figure
-    from .compare import as_text as as_text
     from .compare import class_accuracy_figure as class_accuracy_figure
     from .compare import mark_points as mark_points
     from .image import decision_trace_figure as decision_trace_figure
@@ -47,7 +46,10 @@ if TYPE_CHECKING:
     from .style import INCORRECT as INCORRECT
     from .style import MODEL_COLOURS as MODEL_COLOURS
     from .style import SYMBOLS as SYMBOLS
+    from .style import abbreviated as abbreviated
+    from .style import as_text as as_text
     from .style import exit_colours as exit_colours
+    from .style import unique_labels as unique_labels
     from .trade_off import class_exit_figure as class_exit_figure
     from .trade_off import confidence_figure as confidence_figure
     from .trade_off import exit_histogram_figure as exit_histogram_figure

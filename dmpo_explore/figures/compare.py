@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, WHITE, model_colour, model_line, new_figure, symbol, translucent
+from .style import GREY, WHITE, as_text, class_labels, model_colour, model_line, new_figure, symbol, translucent
 
 
 def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
@@ -29,7 +29,7 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
         ['a', 'b']
     """
     figure = new_figure(template, "accuracy", "")
-    names = [as_text(name) for name in accuracy.index]
+    names, whole = class_labels(list(accuracy.index)), [as_text(name) for name in accuracy.index]
     for name, (low, high) in zip(names, zip(accuracy.min(axis=1), accuracy.max(axis=1), strict=True), strict=True):
         line = {"color": GREY, "width": 2}
         figure.add_scatter(x=[low, high], y=[name, name], mode="lines", line=line, showlegend=False, hoverinfo="skip")
@@ -37,10 +37,11 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
         figure.add_scatter(
             x=accuracy[column],
             y=names,
+            text=whole,
             name=str(column),
             mode="markers",
             marker={"color": model_colour(i), "symbol": symbol(i), "size": 11},
-            hovertemplate="%{y}<br>%{fullData.name}: %{x:.1%}<extra></extra>",
+            hovertemplate="%{text}<br>%{fullData.name}: %{x:.1%}<extra></extra>",
         )
     return figure.update_xaxes(tickformat=".0%").update_yaxes(type="category", autorange="reversed")
 
@@ -113,14 +114,3 @@ def mark_points(figure: go.Figure, points: Mapping[str, tuple[float, float]], co
             hovertemplate="%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}<extra></extra>",
         )
     return figure
-
-
-def as_text(name: object) -> str:
-    """A name as Plotly shows it literally: Plotly reads a little HTML in labels.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> dx.figures.as_text("cats & <b>dogs</b>")
-        'cats &amp; &lt;b&gt;dogs&lt;/b&gt;'
-    """
-    return str(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
 from plotly.colors import sample_colorscale
+
+from ..utils.abbreviate import abbreviated as abbreviated
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 MODEL_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -42,6 +45,7 @@ MATRIX_SCALES: dict[str, Any] = {
     "image": "gray",
 }
 
+LONGEST_NAME = 32  # characters of a class's name on an axis
 COMPUTE = "compute (% of the plain backbone)"  # title of an axis of FLOPs fractions
 
 
@@ -125,3 +129,32 @@ def panels(template: str | None, rows: int, columns: int, titles: Sequence[str],
     )
     figure.update_annotations(font={"size": 13})
     return styled(figure).update_layout(legend={"y": 1.04 + 0.06 / rows})
+
+
+def as_text(name: object) -> str:
+    """A name as Plotly shows it literally: Plotly reads a little HTML in labels.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.as_text("cats & <b>dogs</b>")
+        'cats &amp; &lt;b&gt;dogs&lt;/b&gt;'
+    """
+    return str(name).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def unique_labels(names: Sequence[object], longest: int = LONGEST_NAME) -> list[str]:
+    """Names of classes as labels that differ: long ones are abbreviated, equal ones get their number, from 1.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.figures.unique_labels(["cat", "dog", "dog", "black-footed albatross"], longest=12)
+        ['cat', 'dog (class 2)', 'dog (class 3)', 'black-foote…']
+    """
+    labels = [abbreviated(str(name), longest) for name in names]
+    often = Counter(labels)
+    return [label if often[label] == 1 else f"{label} (class {c})" for c, label in enumerate(labels, start=1)]
+
+
+def class_labels(names: Sequence[object]) -> list[str]:
+    """`unique_labels` as Plotly shows them literally: categories of an axis."""
+    return [as_text(label) for label in unique_labels(names)]

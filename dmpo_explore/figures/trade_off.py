@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from ..utils.typing import Ints
 from .style import (
     COMPUTE,
     CORRECT,
@@ -22,11 +23,13 @@ from .style import (
     MODEL_COLOURS,
     SHARES,
     WHITE,
+    class_labels,
     model_colour,
     model_line,
     new_figure,
 )
 
+MOST_CLASSES = 24  # rows of a heat map by class
 _HOVER = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
 
 
@@ -143,8 +146,10 @@ def class_exit_figure(
 ) -> go.Figure:
     """Exit shares of each class as a heat map: a row per class, adding up to 1.
 
+    Of more than `MOST_CLASSES` classes, those that exit earliest and latest on average are drawn, from early to late.
+
     Args:
-        labels: (B,) true classes. exits: (B,) 0-based. class_names: C row labels. exit_labels: K column labels.
+        labels: (B,) true classes. exits: (B,) 0-based. class_names: C names. exit_labels: K column labels.
 
     Raises:
         ValueError: lengths that differ, or a class or an exit without a label.
@@ -162,10 +167,13 @@ def class_exit_figure(
     if labels.size and not (0 <= labels.min() <= labels.max() < size[0] and 0 <= exits.min() <= exits.max() < size[1]):
         raise ValueError(f"labels to {labels.max()} and exits to {exits.max()} but {size[0]} and {size[1]} names")
     counts = np.bincount(labels * size[1] + exits, minlength=size[0] * size[1]).reshape(size)
+    rows = _rows_drawn(counts)
+    names = class_labels(class_names)
+    counts = counts[rows]
     figure = new_figure(template, "", "").add_heatmap(
         z=counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),
         x=list(exit_labels),
-        y=list(class_names),
+        y=[names[row] for row in rows],
         customdata=counts,
         colorscale=SHARES,
         zmin=0,
@@ -176,7 +184,20 @@ def class_exit_figure(
         colorbar={"tickformat": ".0%"},
         hovertemplate="%{y}, %{x}: %{customdata:,} images, %{z:.1%}<extra></extra>",
     )
+    if len(rows) < len(names):
+        figure.update_layout(title=f"{len(rows)} of {len(names):,} classes: those that exit earliest and latest")
     return figure.update_xaxes(type="category").update_yaxes(type="category", autorange="reversed")
+
+
+def _rows_drawn(counts: Ints) -> Ints:
+    """The classes that `class_exit_figure` draws; counts (C, K)."""
+    if len(counts) <= MOST_CLASSES:
+        return np.arange(len(counts))
+    images = counts.sum(axis=1)
+    means = np.divide(counts @ np.arange(counts.shape[1]), images, out=np.full(len(counts), np.nan), where=images > 0)
+    order = np.argsort(means, kind="stable")[: int((images > 0).sum())]
+    half = MOST_CLASSES // 2
+    return order if len(order) <= MOST_CLASSES else np.concatenate([order[:half], order[-half:]])
 
 
 def confidence_figure(

@@ -94,3 +94,20 @@ def test_the_bound_is_level_from_its_best_point_on() -> None:
     figure = trade_off_figure({"mine": curve}, bound=bound)
     (drawn,) = (trace for trace in figure.data if trace.name == "oracle bound")
     assert tuple(drawn.y) == (0.8, 0.95, 0.95) and tuple(drawn.x) == (0.2, 0.5, 1.0)
+
+
+def test_of_many_classes_those_at_both_ends_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    labels, exits = rng.integers(100, size=5000), rng.integers(3, size=5000)
+    names = [f"class {c}" for c in range(101)]  # the last has no image
+    figure = class_exit_figure(labels, exits, names, LABELS)
+    means = np.array([exits[labels == c].mean() for c in range(100)])
+    order = np.argsort(means, kind="stable")
+    assert list(figure.data[0].y) == [names[c] for c in (*order[:12], *order[-12:])]
+    assert "24 of 101 classes" in figure.layout.title.text
+    assert figure.data[0].z.sum(axis=1) == pytest.approx(1)
+
+
+def test_names_of_classes_are_short_told_apart_and_text() -> None:
+    figure = class_exit_figure([0, 1, 2], [0, 0, 0], ["same", "same", "<b>" + "x" * 90], ["exit 1"])
+    assert list(figure.data[0].y) == ["same (class 1)", "same (class 2)", "&lt;b&gt;" + "x" * 28 + "…"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dmpo_explore_app.components import exit_explorer
 from dmpo_explore_app.state import filters
 from synthetic import make_record
+
+import dmpo_explore as dx
 
 RECORD = make_record(200, 4, 5, seed=2, with_logits=False, split="test")
 
@@ -54,7 +55,7 @@ def test_classes_that_share_a_name_are_addressed_by_number(state: dict[str, Any]
 
 def test_a_class_menu_shows_names_as_they_are_and_tells_them_apart() -> None:
     names = ("T-shirt/top", "same", "same", "x" * 90)
-    shown = [exit_explorer._class_name(names, number) for number in range(1, 5)]
+    shown = dx.figures.unique_labels(names, 60)
     assert shown[:3] == ["T-shirt/top", "same (class 2)", "same (class 3)"]
     assert len(shown[3]) == 60 and shown[3].endswith("…")
 

@@ -1,0 +1,63 @@
+"""Heat map of classes by exits; with many classes a search, an order, and both ends of it or pages.
+
+In: an `OperatingPoint` and a `Selection`. Out: widgets and HTML whose parts filter the images.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.messages import escape_markdown
+from dmpo_explore_app.services import class_rows
+from dmpo_explore_app.services.class_rows import ClassView
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.selection import Selection
+from dmpo_explore_app.state import class_rows as state
+from dmpo_explore_app.state import filters, operating_point
+
+ORDER_HELP = "  \n".join(f"**{name}**: {what}." for name, what in class_rows.ORDERS.items())
+
+
+def draw(point: OperatingPoint, chosen: Selection) -> None:
+    """The heat map; a cell, a row's name or a column's number sets a filter."""
+    outcome, view = point.outcome, state.validate()
+    names = outcome.record.meta.class_names
+    if many := len(names) > class_rows.FEW:
+        _controls(view)
+    else:
+        view = ClassView()
+    pinned = {chosen.label - 1} if chosen.label else set()
+    pinned |= set() if chosen.image is None else {int(outcome.record.labels[chosen.image])}
+    _, pages = class_rows.rows(outcome, view, pinned)
+    shown, _ = class_rows.rows(outcome, view, pinned, state.page(view, pages))
+    if many:
+        st.caption(_summary(names, view))
+    body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown)
+    text = operating_point.text(point.policy)
+    widgets.clickable(f'<div class="dx-heat" data-threshold="{text}">{body}</div>', "heat", filters.toggle)
+    if pages > 1:
+        st.pagination(pages, key=state.pager_key(view, pages))
+
+
+def _controls(view: ClassView) -> None:
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="class_rows"):
+        st.text_input(
+            "Find classes", key=state.FIND, placeholder="part of a name", max_chars=state.LONGEST, width=150,
+            persist_state="session",
+        )  # fmt: skip
+        st.selectbox(
+            "Order of classes", list(class_rows.ORDERS), key=state.ORDER, help=ORDER_HELP, width=150,
+            persist_state="session",
+        )  # fmt: skip
+        st.segmented_control(
+            "Show", list(class_rows.VIEWS), format_func=class_rows.VIEWS.__getitem__, key=state.VIEW, required=True,
+            label_visibility="collapsed", disabled=bool(view.find), persist_state="session",
+        )  # fmt: skip
+
+
+def _summary(names: tuple[str, ...], view: ClassView) -> str:
+    order = class_rows.ORDERS[view.order]
+    if not view.find:
+        return f"{len(names):,} classes, {order}."
+    count = len(class_rows.found(names, view.find))
+    return f"{count:,} of {len(names):,} classes contain “{escape_markdown(view.find)}”, {order}."

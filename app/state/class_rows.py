@@ -1,0 +1,38 @@
+"""Which of many classes Explore's heat map shows, as its widgets and the address set it."""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services.class_rows import ORDERS, VIEWS, ClassView
+
+FIND, ORDER, VIEW = KEYS = ("find", "order", "rows")  # of the address and of the state
+LONGEST = 60  # characters of a search
+
+
+def validate() -> ClassView:
+    """The values in the state, made valid; what was not gives a notice."""
+    state = st.session_state
+    state[FIND] = str(state.get(FIND) or "")[:LONGEST]
+    for key, options in ((ORDER, ORDERS), (VIEW, VIEWS)):
+        if (given := state.get(key)) not in options:
+            if given is not None:
+                notice(f"There is no {key} {escape_markdown(repr(given), 60)} here; showing {next(iter(options))}.")
+            state[key] = next(iter(options))
+    return ClassView(state[FIND], state[ORDER], state[VIEW])
+
+
+def address() -> dict[str, str]:
+    """What differs from the defaults, for the address."""
+    chosen = zip(KEYS, ClassView(*(st.session_state[key] for key in KEYS)), ClassView(), strict=True)
+    return {key: value for key, value, default in chosen if value != default}
+
+
+def pager_key(view: ClassView, pages: int) -> str:
+    """Key of the pagination widget: other classes begin at their first page."""
+    return f"classes page {view} {pages}"
+
+
+def page(view: ClassView, pages: int) -> int:
+    """The page on screen, from 0."""
+    return min(int(st.session_state.get(pager_key(view, pages), 1)), pages) - 1
