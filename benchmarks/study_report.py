@@ -189,7 +189,7 @@ def _gains_table(gains: pd.DataFrame) -> str:
 
 
 def summary_table(gains: pd.DataFrame) -> str:
-    """The core grid's parts and claims, as README shows them."""
+    """The core grid's parts and claims, as docs/results.md shows them."""
     return _gains_table(gains[(gains["grid"] == "core") & gains["kind"].isin(["part", "claim"])])
 
 

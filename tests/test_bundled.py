@@ -1,4 +1,4 @@
-"""The bundled runs: whole, small, as good as the README says, and live inference leaves where their records say."""
+"""The bundled runs: whole, small, as good as docs/results.md says, and live inference exits where their records do."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
 
 
 def test_the_headline() -> None:
-    """Thresholds from val, read on test: what the README claims of the demo against its two controls."""
+    """Thresholds from val, read on test: what docs/results.md claims of the demo against its two controls."""
     demo, naive, single = (str(BUNDLED_RUNS / name) for name in VIT_RUNS)
     (row,) = evaluate_runs([demo], targets=dx.Target.flops(0.30), against=single)
     assert row["flops_fraction"] <= 0.30

@@ -1,72 +1,115 @@
-"""The README is true: its session runs as printed, its table is what the command beside it prints."""
+"""README is short and true: its commands run, its session runs as printed, its table is what the command prints."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
-import torch
+from serving import wait_for
 from typer.testing import CliRunner
 
-from dmpo_explore.cli.root import app
+from dmpo_explore.cli.main import app
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.strip().splitlines()]
+COMMANDS = [line.partition("#")[0].strip() for line in SHELL]
+TINY = {
+    "fashion-mnist": "digits --backbone test_vit --weights random --image-size 32 --exits 2 --bypass none "
+    "--predictor linear",
+    "1000": "200",
+}
 
 
-def block(language: str, heading: str) -> str:
-    section = TEXT.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    found = re.search(rf"```{language}\n(.*?)```", section, re.S)
-    assert found, f"no {language} block under {heading!r}"
+def session() -> str:
+    found = re.search(r"```python\n(.*?)```", TEXT, re.S)
+    assert found
     return found[1]
 
 
-def test_the_session_has_eight_lines() -> None:
-    assert len(block("python", "Eight lines").strip().splitlines()) == 8
+def run_here(line: str) -> str:
+    """One ``dmpo-explore`` line in this process; what it prints."""
+    result = CliRunner().invoke(app, shlex.split(line)[1:])
+    assert result.exit_code == 0, (line, result.output)
+    return result.stdout
+
+
+def test_it_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 120
+    assert len(TEXT.split()) <= 900
+    assert len(re.findall(r"\d+(?:[.,]\d+)*", TEXT)) <= 60
+    assert len(session().strip().splitlines()) == 8
+    picture = ROOT / re.findall(r"!\[[^\]]*\]\(([^)]+)\)", TEXT)[0]
+    assert picture.stat().st_size <= 3_000_000
+
+
+def test_no_command_is_left_out_of_the_tests_below() -> None:
+    others = [line for line in COMMANDS if not line.startswith("dmpo-explore ")]
+    assert others == ["git clone <this repository> && cd dmpo-explore", "scripts/app", ". .venv/bin/activate"]
+    assert [line.split()[1] for line in COMMANDS if line not in others] == [
+        "fetch", "train", "record", "evaluate", "evaluate",
+    ]  # fmt: skip
+
+
+def test_the_commands_of_a_run_work_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As printed, but for the size: digits and a tiny backbone."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    for line in COMMANDS:
+        if re.search(r"\bmine\b", line):
+            for word, small in TINY.items():
+                line = line.replace(f" {word} ", f" {small} ")
+            printed = run_here(line.replace("--flops 0.3", "--flops 0.9"))
+    assert printed.startswith("| run ") and "| mine" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_commands_of_a_run_work_as_printed(
+    fetched_backbone: Path, fashion_train: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    printed = [run_here(line) for line in COMMANDS if line.startswith("dmpo-explore ")]
+    assert "| mine | 30 %" in printed[3]
+
+
+@pytest.mark.slow
+def test_clone_app_and_environment(tmp_path: Path) -> None:
+    """`git clone`, `scripts/app`, and the line that activates the environment."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    clone = COMMANDS[0].replace("<this repository>", shlex.quote(str(ROOT)))
+    assert subprocess.run(["sh", "-ec", f"{clone} && test -x scripts/app"], cwd=tmp_path, check=False).returncode == 0
+    activate = ["sh", "-ec", f"{COMMANDS[2]} && dmpo-explore --version"]
+    activated = subprocess.run(activate, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert activated.stdout.startswith("dmpo-explore ")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command, log = ["scripts/app", "--server.headless=true", f"--server.port={port}"], tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream)  # the script becomes the server
+    try:
+        wait_for(f"http://localhost:{port}/_stcore/health", process, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
 
 
 @pytest.mark.data
 def test_the_session_runs_as_printed(fetched_backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
-    exec(compile(block("python", "Eight lines"), str(README), "exec"), names)
+    exec(compile(session(), str(README), "exec"), names)
     printed = capsys.readouterr().out
     assert "'accuracy'" in printed and "flops_fraction" in printed and "InferenceResult(exit=array(" in printed
 
 
-@pytest.mark.data
-@pytest.mark.slow
-def test_what_looks_inside_runs_as_printed(fetched_backbone: Path) -> None:
-    names: dict[str, object] = {"torch": torch}
-    exec(compile(block("python", "Eight lines") + block("python", "Look inside"), str(README), "exec"), names)
-    assert len(names["maps"].attributions) == 6  # type: ignore[attr-defined]
-
-
 def test_the_table_is_what_the_command_prints() -> None:
-    tables = re.findall(r"<!-- table: (dmpo-explore .*?) -->\n(.*?)<!-- end of table -->", TEXT, re.S)
-    assert tables
-    for command, table in tables:
-        result = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert result.exit_code == 0, result.output
-        assert table.strip() == result.stdout.strip()
-    assert all(name in tables[0][1] for name in ("demo-naive", "demo-single", "30 %", "full"))
-
-
-def test_every_row_of_the_policies_is_the_commands() -> None:
-    """The table of all policies, cell by cell, against the machine-readable answer."""
-    mark = "<!-- table: dmpo-explore evaluate demo --all-policies -->\n"
-    assert mark in TEXT, "README has no table of policies"
-    table = TEXT.split(mark)[1].split("<!-- end of table -->")[0].strip().splitlines()
-    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    rows = json.loads(CliRunner().invoke(app, ["evaluate", "demo", "--all-policies", "--json"]).stdout)
-    answers = [f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %" for row in rows]
-    assert [cell for line in lines for cell in line[2:]] == answers
-    assert header[2:] == ["30 %", "50 %", "70 %", "drop 1 %"] and lines[-1][1] == "oracle (bound)"
-
-
-def test_every_command_of_the_readme_exists() -> None:
-    names = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
-    used = set(re.findall(r"dmpo-explore ([a-z]+)", TEXT))
-    assert used and used <= names
+    ((command, table),) = re.findall(r"<!-- table: (dmpo-explore .*?) -->\n(.*?)<!-- end of table -->", TEXT, re.S)
+    assert command in COMMANDS
+    assert table.strip() == run_here(command).strip()
+    assert len(table.strip().splitlines()) == 2 + 3

@@ -108,4 +108,4 @@ def test_locked_hands_pip_the_constraints(checkout: Path) -> None:
 
 def test_an_unknown_extra_is_refused(checkout: Path) -> None:
     done = setup(checkout, "--locked", "onxx")
-    assert done.returncode == 2 and "unknown extra 'onxx'. Valid: app, notebooks, dev" in done.stderr
+    assert done.returncode == 2 and "unknown extra 'onxx'. Valid: app, notebooks, docs, dev" in done.stderr

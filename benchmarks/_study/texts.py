@@ -84,8 +84,8 @@ BRACKETS = (
     "*Ahead*: the interval and all seeds lie above 0; *behind*: below; *preliminary*: seeds are missing."
 )
 HOW = (
-    "How arms are judged was fixed in [grids.py](grids.py) before the runs, but for those that a table's heading "
-    "names. By the *score*: test accuracy averaged over the budgets 30, 35, … 100 % of the plain backbone's "
+    "How arms are judged was fixed in [grids.py](_study/grids.py) before the runs, but for those that a table's "
+    "heading names. By the *score*: test accuracy averaged over the budgets 30, 35, … 100 % of the plain backbone's "
     "compute, which is the area under accuracy by budget. A budget is the compute that may be used *at most*. Under "
     "each the best threshold on val is taken. Many models are at their best far below it, so the compute *used* is "
     "shown beside. A part *helps* if the interval lies above 0 and all seeds agree; *not shown to help* is not the "

@@ -108,7 +108,7 @@ def load_images(
 
     Args:
         name: a key of `DATASETS`, or the path of an image folder (root/{train,val,test}/class/x.png or
-            root/class/x.png) or of a table (CSV or Parquet with columns path, label[, split][, group]).
+            root/class/x.png) or of a table (CSV or Parquet with columns path, label and perhaps split, group).
         split: train, val, test, or calibration where the data have one.
         root: where a known data set lies; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: draw so many of ``train``, equally from every class. Other splits do not depend on it.

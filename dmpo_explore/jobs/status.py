@@ -20,19 +20,13 @@ from .progress import DONE, Progress, read_progress
 SPLITS = ("val", "test")
 
 
-RUNNING, STOPPING, FINISHED, STOPPED, FAILED, DELETED = (
-    "running",
-    "stopping",
-    "finished",
-    "stopped",
-    "failed",
-    "deleted",
-)
-
-
+RUNNING = "running"
+STOPPING = "stopping"
+FINISHED = "finished"
+STOPPED = "stopped"
+FAILED = "failed"
+DELETED = "deleted"
 ACTIVE = (RUNNING, STOPPING)
-
-
 PROCESS_GONE = "the process ended without an error message: it was killed, memory ran out, or the machine was restarted"
 
 

@@ -1,0 +1,194 @@
+"""Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg from the bundled runs.
+
+The numbers in them are the library's: exit shares, FLOPs, trade-offs and loss weights. A test draws them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import dmpo_explore as dx
+from builder.pages import DOCS
+from builder.svg import WIDTH, Drawing
+from dmpo_explore.training import loss_weights
+
+BUDGET = 0.30
+
+
+def early_exit() -> Drawing:
+    """A chain of stages with exits; the threshold decides at each."""
+    d = Drawing("early-exit", 290, "A chain of four stages; after each an exit predicts and the image stops or goes on")
+    d.text(30, 75, "image")
+    width, gap = 118, 46
+    for k in range(4):
+        x = 80 + k * (width + gap)
+        last = k == 3
+        d.arrow((x - (gap - 4 if k else 28), 70), (x - 4, 70))
+        d.box(x, 40, width, 60, f"stage {k + 1}\nblocks", colour="blue")
+        d.arrow((x + width / 2, 100), (x + width / 2, 136))
+        d.box(x, 138, width, 52, f"exit {k + 1}\npredicts", colour="orange")
+        d.arrow((x + width / 2, 190), (x + width / 2, 238))
+        d.text(x + width / 2 + 8, 219, "takes the rest" if last else "confident?", small=True, anchor="start")
+        d.text(x + width / 2, 260, "label" if last else "yes: label", colour="orange")
+    for k in range(3):
+        d.text(80 + k * (width + gap) + width + gap / 2, 58, "no", small=True)
+    d.text(WIDTH / 2, 20, "What lies to the right of an image's exit is never computed", small=True)
+    return d
+
+
+def stage() -> Drawing:
+    """Trunk, bypass and predictor of one stage."""
+    d = Drawing(
+        "stage", 250, "One stage: the trunk goes on to the next stage; the bypass adds to what the predictor reads"
+    )
+    d.text(46, 65, "tokens")
+    d.arrow((78, 60), (122, 60))
+    d.box(124, 32, 150, 56, "trunk\nblocks of the backbone", colour="blue")
+    d.arrow((274, 60), (640, 60), colour="blue")
+    d.text(700, 65, "next stage")
+    d.text(455, 48, "representative: the bypass is not in it", small=True)
+    d.arrow((330, 60), (330, 128))
+    d.box(268, 130, 124, 56, "bypass\nadds to the tokens", colour="amber")
+    d.arrow((392, 158), (430, 158))
+    d.box(432, 130, 84, 56, "exit norm")
+    d.arrow((516, 158), (554, 158))
+    d.box(556, 130, 104, 56, "predictor", colour="orange")
+    d.arrow((660, 158), (690, 158))
+    d.text(722, 163, "label")
+    d.text(464, 216, "discriminative: this exit alone reads it", small=True)
+    return d
+
+
+def second_order() -> Drawing:
+    """From patch tokens to a covariance."""
+    d = Drawing(
+        "second-order", 210, "Patch tokens are reduced, their covariance is rooted, its upper triangle classified"
+    )
+    steps = [
+        ("patch tokens", "N × 384"), ("reduce", "N × 48"), ("covariance", "48 × 48"), ("matrix root", "5 iterations"),
+        ("triangle", "1,176 numbers"),
+    ]  # fmt: skip
+    for i, (name, size) in enumerate(steps):
+        x = 14 + i * 124
+        d.box(x, 40, 104, 60, f"{name}\n{size}", colour="orange" if i in (2, 3) else "line")
+        d.arrow((x + 104, 70), (x + 122, 70))
+    d.box(638, 40, 104, 112, "logits\nsum of both")
+    d.box(138, 124, 228, 52, "class token and mean\nfirst order", colour="blue")
+    d.arrow((66, 100), (66, 150), (134, 150))
+    d.arrow((366, 130), (634, 130), colour="blue")
+    d.text(376, 24, "How channels vary together over the patches", small=True)
+    return d
+
+
+def phases() -> Drawing:
+    """Loss weights of six exits over a training."""
+    d = Drawing("phases", 300, "Loss weights over the epochs: deep exits first, early exits later")
+    left, right, top, bottom, epochs, k = 60, 620, 40, 240, 100, 6
+    d.axes(left, top, right, bottom, "epoch (% of the training)", "loss weight")
+    rows = np.array([loss_weights("linear", e, epochs, k) for e in range(epochs)])
+    xs = left + (right - left) * np.arange(epochs) / (epochs - 1)
+    ys = bottom - (bottom - top) * rows / 2
+    for exit in range(k):
+        colour = "blue" if exit == k - 1 else "orange" if exit == 0 else "line"
+        ends = (float(ys[0, exit]), float(ys[-1, exit]))
+        d.line((xs[0], ends[0]), (xs[-1], ends[1]), colour=colour, width=2.6 if colour != "line" else 1.4)
+    d.text(right + 8, ys[-1, 0] + 4, "exit 1", anchor="start", colour="orange")
+    d.text(right + 8, ys[-1, k - 1] + 4, "exit 6, the last", anchor="start", colour="blue")
+    d.ticks(
+        [(left, "0"), ((left + right) / 2, "50"), (right, "100")], [(bottom, "0"), (140, "1"), (top, "2")], left, bottom
+    )
+    return d
+
+
+def record() -> Drawing:
+    """Run once, ask many."""
+    d = Drawing("record", 230, "Images run through the model once; everything else reads the record")
+    d.box(14, 70, 110, 62, "images\nof a split")
+    d.arrow((124, 101), (158, 101))
+    d.box(160, 70, 130, 62, "model\nruns once", colour="blue")
+    d.arrow((290, 101), (324, 101))
+    d.box(326, 58, 130, 86, "record\nimages × exits", colour="orange")
+    for i, (name, small) in enumerate(
+        (("policy", "any threshold"), ("tables", "accuracy, compute"), ("app", "slider, images"))
+    ):
+        y = 14 + i * 68
+        d.arrow((456, 101), (500, 101), (500, y + 27), (538, y + 27))
+        d.box(540, y, 200, 54, f"{name}\n{small}")
+    d.text(225, 164, "torch: minutes", small=True)
+    d.text(640, 224, "arrays only: milliseconds", small=True)
+    return d
+
+
+def flops() -> Drawing:
+    """Cumulative compute of the exits of `demo`."""
+    meta = dx.load_run("demo").record("test").meta
+    shares = np.asarray(meta.flops) / meta.reference_flops
+    d = Drawing("flops", 270, "Compute of an image that exits at each exit of demo, as a share of the plain backbone")
+    left, scale = 80, 520
+    for k, share in enumerate(shares):
+        y = 30 + 34 * k
+        d.text(left - 10, y + 16, f"exit {k + 1}", anchor="end")
+        d.bar(left, y, scale * share, 22, "blue" if k < len(shares) - 1 else "orange")
+        d.text(left + scale * share + 8, y + 16, f"{100 * share:.1f} %", anchor="start")
+    d.line((left + scale, 20), (left + scale, 236), dash="4 4")
+    d.text(left + scale, 256, "100 %: the plain backbone", small=True)
+    return d
+
+
+def exit_shares() -> Drawing:
+    """Shares of the test images of `demo` that stop at each exit."""
+    run = dx.load_run("demo")
+    policy = dx.fit_policy(run.record("val"), "confidence", flops=BUDGET)
+    outcome = dx.apply(policy, run.record("test"))
+    shares = np.bincount(outcome.exits, minlength=run.record("test").n_exits) / len(outcome.exits)
+    d = Drawing("exit-shares", 250, "Share of the test images that stop at each exit under a budget of 30 %")
+    for k, share in enumerate(shares):
+        y = 24 + 34 * k
+        d.text(70, y + 16, f"exit {k + 1}", anchor="end")
+        d.bar(80, y, max(2.0, 600 * share), 22)
+        d.text(80 + 600 * share + 8, y + 16, f"{100 * share:.0f} %", anchor="start")
+    d.text(380, 244, "of 10,000 test images of demo", small=True)
+    return d
+
+
+def trade_off() -> Drawing:
+    """Accuracy against compute of `demo` and `demo-naive`."""
+    d = Drawing("trade-off", 340, "Accuracy against compute for every threshold of demo and demo-naive")
+    left, right, top, bottom, low, high = 70, 600, 40, 280, 0.84, 0.92
+    d.axes(left, top, right, bottom, "compute (% of the plain backbone)", "accuracy (%)")
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + (right - left) * x / 1.1, bottom - (bottom - top) * (y - low) / (high - low)
+
+    for name, colour, dash in (("demo", "blue", ""), ("demo-naive", "orange", "7 4")):
+        curve = dx.trade_off(dx.load_run(name).record("test"), "confidence", points=60)
+        points = [place(x, y) for x, y in zip(curve["flops_fraction"], curve["accuracy"], strict=True) if y >= low]
+        d.line(*points, colour=colour, width=2.6, dash=dash)
+    d.text(right + 8, place(0, 0.917)[1], "demo: DMPO", anchor="start", colour="blue")
+    d.text(right + 8, place(0, 0.908)[1] + 4, "naive exits", anchor="start", colour="orange")
+    d.ticks(
+        [(place(x / 100, 0)[0], str(x)) for x in (0, 20, 40, 60, 80, 100)],
+        [(place(0, y / 100)[1], str(y)) for y in (84, 86, 88, 90, 92)],
+        left, bottom,
+    )  # fmt: skip
+    return d
+
+
+DIAGRAMS: tuple[Callable[[], Drawing], ...] = (
+    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off,
+)  # fmt: skip
+
+
+def main() -> None:
+    """Write all diagrams."""
+    for make in DIAGRAMS:
+        drawing = make()
+        path = DOCS / "assets" / f"{drawing.name}.svg"
+        path.write_text(drawing.to_svg(), encoding="utf-8")
+        print(path.relative_to(DOCS.parent))
+
+
+if __name__ == "__main__":
+    main()

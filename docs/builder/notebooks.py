@@ -1,0 +1,60 @@
+"""Render the notebooks as pages, with the outputs that are committed in them.
+
+In: notebooks/NN_name.ipynb. Out: ``notebooks/NN_name.md`` and their pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import nbformat
+
+from builder.pages import ROOT, sources, with_links
+
+NOTE = "*Shown with the outputs that are kept in the repository. `scripts/lab` opens it with sliders that move.*"
+
+
+def render(path: Path, page: str, folder: Path) -> str:
+    """One notebook as Markdown; its pictures are written into ``folder``."""
+    parts = []
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+        else:
+            parts.append(f"```python\n{cell.source}\n```")
+            parts += [_output(output, f"{cell.id}-{i}", page, folder) for i, output in enumerate(cell.outputs)]
+    title, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
+    return with_links(f"{title}\n\n{NOTE}\n{rest}\n", path.relative_to(ROOT).as_posix(), page, folder)
+
+
+def _output(output: nbformat.NotebookNode, name: str, page: str, folder: Path) -> str:
+    """One output, by the richest form that a page without scripts can show."""
+    if output.output_type == "stream":
+        return _text(output.text)
+    data = output.get("data", {})
+    if "image/png" in data:
+        place = folder / Path(page).with_suffix("") / f"{name}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(base64.b64decode(data["image/png"]))
+        return f"![Figure that the cell above draws]({place.relative_to((folder / page).parent).as_posix()})"
+    if "text/html" in data:
+        html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)
+        return re.sub(r"\n\s*", "", html)
+    return str(data["text/markdown"]) if "text/markdown" in data else _text(data.get("text/plain", ""))
+
+
+def _text(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```" if text.strip() else ""
+
+
+def write_notebooks(folder: Path) -> list[str]:
+    """Write the pages of all notebooks; their names."""
+    names = []
+    for source, page in sources().items():
+        if source.endswith(".ipynb"):
+            (folder / page).parent.mkdir(parents=True, exist_ok=True)
+            (folder / page).write_text(render(ROOT / source, page, folder), encoding="utf-8")
+            names.append(page)
+    return names

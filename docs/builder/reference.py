@@ -1,0 +1,248 @@
+"""Generate the reference: command line from the program, config fields from the dataclasses, API from docstrings.
+
+Out: Markdown files below ``reference/``. Nothing here is written twice: a new option, field or public name appears by
+itself, and the tests say which one does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import typer.main
+
+from dmpo_explore.cli.main import app
+from dmpo_explore.config import Config
+from dmpo_explore.utils.options import Option, options_of
+
+PACKAGES = (  # in the order of the work
+    "data", "pretrained", "models", "training", "runs", "records", "policies", "fitting", "analysis", "inference",
+    "attribution", "inspection", "figures", "search", "jobs",
+)  # fmt: skip
+COMMAND = "dmpo-explore"
+
+
+# -- command line --
+
+
+def cli_page() -> str:
+    """The page of the command line: every command with its help and its options, by panel."""
+    group = typer.main.get_command(app)
+    context = group.make_context(COMMAND, [], resilient_parsing=True)
+    names = group.list_commands(context)  # type: ignore[attr-defined]
+    lines = [
+        "# Command line",
+        "",
+        f"`{COMMAND} COMMAND --help` prints the same. Progress and errors go to stderr, answers to stdout; with "
+        "`--json` stdout is JSON and nothing else. Exit status: 0 done, 1 failed (one line says why), 2 wrong usage, "
+        "130 stopped by Ctrl-C.",
+        "",
+        "| command | does |",
+        "|---|---|",
+    ]
+    commands = {name: group.get_command(context, name) for name in names}  # type: ignore[attr-defined]
+    lines += [f"| [`{name}`](#{name}) | {_cell(_first_paragraph(found.help))} |" for name, found in commands.items()]
+    lines += ["", f"## `{COMMAND}` {{ #root }}", "", *_options_table(group.params)]
+    for name, found in commands.items():
+        lines += ["", f"## {name}", "", "```text", _usage(name, found), "```", "", _prose(found.help)]
+        for panel, params in _panels(found.params).items():
+            lines += ["", f"**{panel}**", "", *_options_table(params)]
+    return "\n".join(lines) + "\n"
+
+
+def _usage(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    shown = [p.metavar or p.name.upper() for p in arguments]
+    return " ".join([COMMAND, name, *shown, "[OPTIONS]"])
+
+
+def _panels(params: list[Any]) -> dict[str, list[Any]]:
+    panels: dict[str, list[Any]] = {}
+    for param in params:
+        if not getattr(param, "hidden", False):
+            usual = "Arguments" if param.param_type_name == "argument" else "Options"
+            panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(param)
+    return panels
+
+
+def _options_table(params: list[Any]) -> list[str]:
+    rows = ["| option | value | meaning |", "|---|---|---|"]
+    for param in params:
+        spelled = [*param.opts, *param.secondary_opts]
+        flag, value = getattr(param, "is_flag", False), f"`{param.metavar or _type_name(param)}`"
+        if param.param_type_name == "argument":
+            spelled, value = [param.metavar or param.name.upper()], ""
+        default = param.default
+        shown = "" if callable(default) or default in (None, False, True, (), []) or flag else f" Default: `{default}`."
+        help_text = _cell(param.help or "") + ("" if "Default:" in (param.help or "") else shown)
+        variable = getattr(param, "envvar", None)
+        rows.append(
+            f"| {_cell(', '.join(f'`{one}`' for one in spelled))} | {'' if flag else _cell(value)} | {help_text}"
+            f"{f' Environment: `{variable}`.' if variable else ''} |"
+        )
+    return rows
+
+
+def _type_name(param: Any) -> str:
+    """The type of an option in words; typer names it in one of two places, by its version."""
+    kind = param.type.name if hasattr(param, "type") else param.type_descriptor.annotation
+    (inner,) = typing.get_args(kind)[:1] or (kind,)
+    name = getattr(inner, "__name__", str(inner)).removesuffix(" range")
+    words = {"str": "text", "int": "integer", "float": "number", "Path": "path"}
+    return words.get(name, name) + (" (may be repeated)" if param.multiple else "")
+
+
+def _prose(text: str | None) -> str:
+    return inspect.cleandoc((text or "").replace("\b", "").replace("\f", ""))
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join(_prose(text).split("\n\n")[0].split())
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# -- config --
+
+
+def config_page() -> str:
+    """The page of the config: every field with its option, choices, bounds and default."""
+    lines = [
+        "# Config fields",
+        "",
+        "A run's `config.json` has three parts. Each field is also an option of `dmpo-explore train`, of `search`, and "
+        "of the app's training form. In Python: [`dx.Config`](api/config.md).",
+    ]
+    for part in dataclasses.fields(Config):
+        kind = type(getattr(Config(), part.name))
+        lines += [
+            "",
+            f"## {part.name}",
+            "",
+            f"[`dx.{kind.__name__}`](api/config.md): {_first_paragraph(kind.__doc__)}",
+            "",
+        ]
+        lines += ["| field | option | default | meaning |", "|---|---|---|---|"]
+        lines += [_field_row(found) for found in options_of(kind).values()]
+    return "\n".join(lines) + "\n"
+
+
+def _field_row(found: Option) -> str:
+    spelled = f"`--{found.spelling}`" + (f", `--no-{found.spelling}`" if isinstance(found.default, bool) else "")
+    default = f"`{found.shown_default}`" if found.shown_default else "none"
+    bounds = f" Must {found.bounds}." if found.bounds else ""
+    return f"| `{found.name}` | {spelled} | {default} | {_cell(found.described() + bounds)} |"
+
+
+# -- Python --
+
+
+def public_names(package: str) -> list[str]:
+    """The public names of ``dx.PACKAGE``, or of ``dx`` for an empty text, without modules."""
+    module = importlib.import_module(f"dmpo_explore.{package}".removesuffix("."))
+    return [name for name in module.__all__ if not isinstance(getattr(module, name), ModuleType)]
+
+
+def api_pages() -> dict[str, str]:
+    """File name → text of the pages of the API: one for each package, one for the config, and an index."""
+    pages = {f"{package}.md": _package_page(package) for package in PACKAGES}
+    names = [name for name in public_names("") if _home("", name) == "config"]
+    about = "Configuration of a run: frozen dataclasses with a JSON round trip. [Their fields](../config.md)."
+    pages["config.md"] = "\n".join(["# dx.Config", "", about, "", *(f"::: dmpo_explore.config.{n}\n" for n in names)])
+    pages["index.md"] = _index_page()
+    return pages
+
+
+def documented(package: str) -> list[str]:
+    """Dotted paths of what the page of ``package`` shows: its public names, and those of ``dx`` that it defines."""
+    own = [name for name in public_names(package) if _home(package, name) in (package, "")]
+    extra = [name for name in public_names("") if _home("", name) == package and name not in public_names(package)]
+    return [f"dmpo_explore.{package}.{name}" for name in own] + [_defined(name) for name in extra]
+
+
+def _package_page(package: str) -> str:
+    module = importlib.import_module(f"dmpo_explore.{package}")
+    lines = [f"# dx.{package}", "", _prose(module.__doc__).replace("`dx.figures`", "[`dx.figures`](figures.md)"), ""]
+    paths = documented(package)
+    lines += ["| name | is |", "|---|---|", *(f"| [`{p.rsplit('.')[-1]}`][{p}] | {_what(p)} |" for p in paths), ""]
+    return "\n".join(lines + [f"::: {path}\n" for path in paths])
+
+
+def _index_page() -> str:
+    lines = [
+        "# Python API",
+        "",
+        "```python",
+        "import dmpo_explore as dx",
+        "```",
+        "",
+        "Every name below is `dx.NAME`. What else a package offers is `dx.PACKAGE.NAME`. Names load on first use, and "
+        "reading a record never imports torch. All examples are run by the tests.",
+        "",
+        "Shapes: B images, K exits, N tokens, D width, C classes. Exits count from 0 in Python.",
+    ]
+    for package in ("config", *PACKAGES):
+        names = [name for name in public_names("") if _home("", name) == package]
+        title = importlib.import_module(f"dmpo_explore.{package}").__doc__ or ""
+        lines += ["", f"## [dx.{package}]({package}.md)", "", _first_paragraph(title)]
+        if names:
+            lines += ["", "| name | is |", "|---|---|"]
+            lines += [f"| [`dx.{name}`][{_shown(package, name)}] | {_what(_shown(package, name))} |" for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(package: str, name: str) -> str:
+    if package == "config":
+        return f"dmpo_explore.config.{name}"
+    return f"dmpo_explore.{package}.{name}" if name in public_names(package) else _defined(name)
+
+
+def _imports(package: str) -> Iterator[tuple[str, str]]:
+    """(module, name) of each line ``from .module import name as name`` of a package's ``__init__.py``."""
+    module = importlib.import_module(f"dmpo_explore.{package}".removesuffix("."))
+    text = Path(str(module.__file__)).read_text(encoding="utf-8")
+    for found in re.finditer(r"^    from (\.+[\w.]*) import (\w+) as \w+$", text, re.MULTILINE):
+        yield found[1], found[2]
+
+
+def _home(package: str, name: str) -> str:
+    """The package in which a public name is defined."""
+    where = next(module for module, found in _imports(package) if found == name)
+    path = importlib.util.resolve_name(where, f"dmpo_explore.{package}".removesuffix("."))
+    return path.removeprefix("dmpo_explore").removeprefix(".").split(".")[0]
+
+
+def _defined(name: str) -> str:
+    """The dotted path at which a name of ``dx`` is defined."""
+    where = next(module for module, found in _imports("") if found == name)
+    return f"dmpo_explore{where}.{name}"
+
+
+def _what(path: str) -> str:
+    """The first sentence of a name's docstring, or the type of a constant."""
+    module, _, name = path.rpartition(".")
+    value = getattr(importlib.import_module(module), name)
+    if not callable(value) or not (value.__doc__ or "").strip():
+        return f"constant, {type(value).__name__}"
+    first = _first_paragraph(value.__doc__)
+    found = re.match(r"(.*?\.)(\s|$)", first)
+    return _cell(found[1] if found else first)
+
+
+def write_reference(folder: Path) -> list[str]:
+    """Write all pages below ``folder/reference``; their names."""
+    written = {"reference/cli.md": cli_page(), "reference/config.md": config_page()}
+    written |= {f"reference/api/{name}": text for name, text in api_pages().items()}
+    for name, text in written.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return list(written)

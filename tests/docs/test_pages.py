@@ -1,0 +1,185 @@
+"""Pages that are written by hand: their Python runs, their commands exist, their tables are what the commands print."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+import dmpo_explore as dx
+from builder.llms import nav_pages, site_config
+from builder.pages import DOCS, ELSEWHERE, ROOT, relative, sources, with_links, write_pages
+from dmpo_explore.cli.main import app
+
+ELSEWHERE_TESTED = {"extending.md", "backbones.md", "your-images.md", "index.md"}
+NEEDS_WEIGHTS = {"export.md", "look-inside.md"}
+TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+WITH_CODE = [name for name, text in TEXTS.items() if "```python\n" in text and name not in ELSEWHERE_TESTED]
+RESULTS = TEXTS["results.md"]
+GROUP = typer.main.get_command(app)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXTS[name], re.DOTALL)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every ``dmpo-explore`` line in shell blocks of the pages, as (page, words)."""
+    lines = [(name, line) for name in TEXTS for block in blocks(name, "sh") for line in block.splitlines()]
+    split = [(name, shlex.split(line, comments=True)) for name, line in lines]
+    return [(name, words) for name, words in split if words[:1] == ["dmpo-explore"]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow, pytest.mark.data] if n in NEEDS_WEIGHTS else []) for n in WITH_CODE],
+)
+def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page"}
+    if name == "export.md":
+        (export,) = (words for page, words in commands() if page == name and words[1] == "export")
+        assert CliRunner().invoke(app, export[1:]).exit_code == 0
+    for code in blocks(name, "python"):
+        exec(compile(code, name, "exec"), names)
+
+
+def test_the_home_page_shows_readmes_session() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert blocks("index.md", "python") == re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+
+
+def test_every_command_and_option_that_a_page_names_exists() -> None:
+    context = GROUP.make_context("dmpo-explore", [], resilient_parsing=True)
+    known = {
+        name: {
+            spelled
+            for param in GROUP.get_command(context, name).params  # type: ignore[attr-defined]
+            for spelled in [*param.opts, *param.secondary_opts]
+        }
+        for name in GROUP.list_commands(context)  # type: ignore[attr-defined]
+    }
+    assert len(commands()) > 20
+    for page, words in commands():
+        assert words[1] in known or words[1].startswith("--"), (page, words)
+        options = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
+        assert options <= known[words[1]], (page, words)
+    spelled = set.union(*known.values()) | {"--help", "--version", "--debug"}
+    others = {  # of scripts and other programs
+        "--all", "--check", "--lowest", "--seeds", "--write", "--vectors", "--build-arg", "--nproc_per_node",
+        "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--serve", "--page",
+    }  # fmt: skip
+    for page, text in TEXTS.items():
+        named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))
+        assert named <= spelled | others, (page, named - spelled - others)
+
+
+def test_commands_on_bundled_runs_work() -> None:
+    lines = {shlex.join(words) for _, words in commands() if words[1] == "evaluate" and "demo" in words}
+    assert len(lines) >= 4
+    for line in sorted(lines):
+        result = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert result.exit_code == 0, (line, result.output)
+
+
+def test_the_tables_are_what_the_commands_print() -> None:
+    tables = re.findall(r"<!-- table: (dmpo-explore .*?) -->\n(.*?)<!-- end of table -->", RESULTS, re.DOTALL)
+    assert len(tables) == 3
+    for command, table in tables:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, result.output
+        assert table.strip() == result.stdout.strip()
+    assert all(name in tables[0][1] for name in ("demo-naive", "demo-single", "30 %", "full"))
+
+
+def test_every_row_of_the_policies_is_the_commands() -> None:
+    """The table of all policies, cell by cell, against the machine-readable answer."""
+    table = RESULTS.split("<!-- table: dmpo-explore evaluate demo --all-policies -->\n")[1].split("<!-- end")[0]
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+    rows = json.loads(CliRunner().invoke(app, ["evaluate", "demo", "--all-policies", "--json"]).stdout)
+    answers = [f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %" for row in rows]
+    assert [cell for line in lines for cell in line[2:]] == answers
+    assert header[2:] == ["30 %", "50 %", "70 %", "drop 1 %"] and lines[-1][1] == "oracle (bound)"
+
+
+def test_every_policy_and_extra_is_on_its_page() -> None:
+    listed = set(re.findall(r"`([a-z+]+)`", TEXTS["choose-a-policy.md"].split("## Which rule?")[1]))
+    assert set(dx.POLICIES) <= listed
+    extras = set(re.findall(r"^\| `(\w+)` \|", TEXTS["install.md"].split("## Extras")[1].split("## ")[0], re.MULTILINE))
+    assert extras == {"app", "notebooks", "onnx", "search", "docs", "dev"}
+
+
+def test_every_setting_of_the_environment_is_in_files() -> None:
+    code = [path for folder in ("dmpo_explore", "app") for path in (ROOT / folder).rglob("*.py")]
+    used = {name for path in code for name in re.findall(r"DMPO_EXPLORE_[A-Z_]+", path.read_text(encoding="utf-8"))}
+    assert used == set(re.findall(r"`(DMPO_EXPLORE_[A-Z_]+)`", TEXTS["file-formats.md"]))
+
+
+def test_files_of_a_record_are_the_librarys() -> None:
+    text = TEXTS["file-formats.md"]
+    for name in (*dx.records.FILES, *dx.records.OPTIONAL):
+        assert f"`{name}`" in text, name
+    keys = json.loads((dx.runs.BUNDLED_RUNS / "demo/records/test/meta.json").read_text(encoding="utf-8"))
+    assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    nav = [page for _, _, page in nav_pages(site_config()["nav"])]
+    assert len(nav) == len(set(nav))
+    assert {page for page in sources().values() if page not in nav} == set()
+    assert {page for page in nav if not page.startswith("reference/")} == set(sources().values())
+
+
+def test_every_page_says_where_to_go_next_or_is_an_end() -> None:
+    ends = {
+        "results.md", "limits.md", "paper-and-ours.md", "glossary.md", "file-formats.md", "reliability.md", "speed.md",
+        "index.md", "backbones.md", "extending.md", "your-images.md", "install.md", "the-app.md", "several-gpus.md",
+    }  # fmt: skip
+    assert [n for n, text in TEXTS.items() if n not in ends and not re.search("^## .*[Gg]o on", text, re.M)] == []
+
+
+# -- links and pictures --
+
+
+def test_links_lead_to_pages_pictures_come_along_and_code_stays(tmp_path: Path) -> None:
+    text = "[a](../SECURITY.md#limits) ![b](app.png) `[c](d.md)`\n```md\n[e](../SECURITY.md)\n```\n[f](https://x.org)"
+    changed = with_links(text, "docs/limits.md", "limits.md", tmp_path)
+    assert changed.startswith("[a](security.md#limits) ![b](app.png) `[c](d.md)`")
+    assert "[e](../SECURITY.md)" in changed and changed.endswith("[f](https://x.org)")
+    assert (tmp_path / "app.png").is_file()
+    assert relative("notebooks/index.md", "reference/api/models.md") == "../../notebooks/index.md"
+
+
+def test_a_link_into_the_repository_follows_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from builder import pages
+
+    for address, expected in (("", "NOTICE"), ("https://x.org/y", "[NOTICE](https://x.org/y/blob/main/NOTICE)")):
+        monkeypatch.setattr(pages, "repository", lambda address=address: address)
+        assert with_links("[NOTICE](../NOTICE)", "docs/limits.md", "limits.md", tmp_path) == expected
+
+
+def test_hand_written_pages_are_gathered_with_their_diagrams(tmp_path: Path) -> None:
+    names = write_pages(tmp_path)
+    assert {"index.md", "changelog.md", "study.md", "security.md"} <= set(names)
+    assert all((tmp_path / name).read_text(encoding="utf-8").count("# ") for name in names)
+    assert (tmp_path / "policy-results.md").read_text(encoding="utf-8").startswith("# ")
+    learn = (tmp_path / "early-exit.md").read_text(encoding="utf-8")
+    assert learn.count('<div class="dx-diagram"><svg') == 3 and "<style>" not in learn
+    assert (tmp_path / "assets/site.css").is_file() and (tmp_path / "app.webp").is_file()
+
+
+def test_files_elsewhere_that_are_pages_exist() -> None:
+    assert [path for path in ELSEWHERE if not (ROOT / path).is_file()] == []
+
+
+def test_links_of_the_pages_exist_in_the_repository() -> None:
+    """For readers on GitHub: but for pages that are generated, every link leads to a file."""
+    for name, text in TEXTS.items():
+        targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        here = [t for t in targets if "://" not in t and not t.startswith("reference/")]
+        assert [t for t in here if not (DOCS / t).exists()] == [], name

@@ -1,0 +1,120 @@
+"""The built site: strict, whole, and of this machine alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from builder.__main__ import build, gather
+from builder.check import problems, read
+from builder.llms import address, summary, write_llms
+from builder.notebooks import render
+from builder.pages import DOCS, ROOT
+from builder.reference import PACKAGES, documented
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built below build/ because its configuration leads from there to the sources."""
+    pytest.importorskip("zensical")
+    folder = ROOT / "build" / "test-docs"
+    shutil.rmtree(folder, ignore_errors=True)
+    assert build(folder) == []
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_every_public_name_has_signature_source_and_example(site: Path) -> None:
+    for package in PACKAGES:
+        text = (site / "reference/api" / package / "index.html").read_text(encoding="utf-8")
+        ids = read(site / "reference/api" / package / "index.html").ids
+        for path in documented(package):
+            assert path in ids, path
+        pieces = re.split(r'<h2 id="(dmpo_explore\.[\w.]+)" class="doc doc-heading"', text)
+        for path, body in zip(pieces[1::2], pieces[2::2], strict=True):
+            value = _value(path)
+            if callable(value) and str(getattr(value, "__module__", "")).startswith("dmpo_explore"):
+                assert "doc-signature" in body or isinstance(value, type), path
+                assert "Source code in" in body, path
+                assert "&gt;&gt;&gt;" in body, path
+
+
+def _value(path: str) -> object:
+    import importlib
+
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.mark.slow
+def test_learn_pages_show_their_diagrams_and_notebooks_their_figures(site: Path) -> None:
+    assert "<svg" in (site / "early-exit/index.html").read_text(encoding="utf-8")
+    assert (site / "notebooks/00_quickstart").is_dir()
+    assert len(list((site / "notebooks/00_quickstart").glob("*.png"))) >= 3
+    assert "- [Install](install/): You need Python" in (site / "llms.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
+    pytest.importorskip("zensical")
+    import subprocess
+    import sys
+
+    config = tmp_path / "zensical.toml"
+    for link, code in (("other.md", 0), ("missing.md", 1), ("other.md#missing", 1)):
+        (tmp_path / "pages").mkdir(exist_ok=True)
+        (tmp_path / "pages/index.md").write_text(f"# Home\n\n[there]({link})\n", encoding="utf-8")
+        (tmp_path / "pages/other.md").write_text("# Other\n", encoding="utf-8")
+        config.write_text(
+            '[project]\nsite_name = "x"\ndocs_dir = "pages"\nnav = ["index.md", "other.md"]\n', encoding="utf-8"
+        )
+        command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f", str(config)]
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == code, link
+
+
+def test_what_is_not_there_or_comes_from_elsewhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/index.html").write_text('<h1 id="top">a</h1>', encoding="utf-8")
+    (tmp_path / "index.html").write_text(
+        '<a href="a/#top">good</a><a href="a/#no">x</a><a href="b/">x</a><img src="c.png">'
+        '<script src="https://cdn.example.org/x.js"></script><a href="https://example.org">fine</a>',
+        encoding="utf-8",
+    )
+    found = sorted(problems(tmp_path))
+    assert found == [
+        "index.html loads https://cdn.example.org/x.js from another host",
+        "index.html: a/#no has no such heading",
+        "index.html: b/ is not there",
+        "index.html: c.png is not there",
+    ]
+
+
+def test_all_pages_of_the_navigation_are_gathered(tmp_path: Path) -> None:
+    from builder.llms import nav_pages, site_config
+
+    config = gather(tmp_path)
+    assert config.read_text(encoding="utf-8") == (DOCS / "zensical.toml").read_text(encoding="utf-8")
+    pages = {path.relative_to(tmp_path / "pages").as_posix() for path in (tmp_path / "pages").rglob("*.md")}
+    assert pages == {page for _, _, page in nav_pages(site_config()["nav"])}
+
+
+def test_a_notebook_is_shown_with_its_outputs(tmp_path: Path) -> None:
+    text = render(ROOT / "notebooks/00_quickstart.ipynb", "notebooks/00_quickstart.md", tmp_path)
+    assert text.startswith("# 0 · Quickstart\n\n*Shown with the outputs")
+    pictures = re.findall(r"!\[[^\]]+\]\((00_quickstart/[\w-]+\.png)\)", text)
+    assert len(pictures) >= 3 and all((tmp_path / "notebooks" / name).stat().st_size > 1000 for name in pictures)
+    assert ".ipynb" not in text and "<style" not in text
+
+
+def test_programs_get_every_page_with_its_first_sentence(tmp_path: Path) -> None:
+    pages = gather(tmp_path).parent / "pages"
+    write_llms(pages)
+    lines = (pages / "llms.txt").read_text(encoding="utf-8").splitlines()
+    entries = [line for line in lines if line.startswith("- [")]
+    odd = [line for line in entries if not re.fullmatch(r"- \[.+\]\([\w/.-]*\): \S.*", line)]
+    assert len(entries) > 50 and odd == []
+    assert address("reference/api/index.md") == "reference/api/" and address("install.md") == "install/"
+    assert summary("# T\n\n| a |\n\nOne [word](x.md). Two.") == ("T", "One word.")
