@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import html
 
+import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import class_table, widgets
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import image_answers, model_queries
+from dmpo_explore_app.services import image_answers, model_queries, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.state import image as image_state
 
 import dmpo_explore as dx
 
-SIDE = 144  # pixels of the images on top
+SIDE = 144  # pixels of the images on top; a click on one shows it large
+COARSE = 256  # images of fewer pixels are enlarged without smoothing
 LONGEST_NAME = 16  # letters of a class name in the chart
 
 
-def original(image: ChosenImage, record: dx.ExitRecord) -> None:
-    """The image at its own colours, its name and its class or size."""
-    name = image.name(record)
-    if image.upload is not None:
-        facts = "{} × {} pixels".format(*image.upload.size)
-    else:
-        facts = f"class {record.meta.class_names[record.labels[image.row or 0]]}"
+def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | None:
+    """The image at its own colours and aspect, its name, its class and size.
+
+    Returns:
+        width and height; None where the image cannot be read.
+    """
+    name, facts, size = image.name(record), [], None
+    if image.upload is None:
+        facts.append(f"class {record.meta.class_names[record.labels[image.row or 0]]}")
     try:
-        st.image(image.preview(), alt=name, width=SIDE)
+        pixels, size = image.preview_and_size()
     except (OSError, ValueError) as error:
         text = f"The image file is missing; the recorded answers are shown all the same. {escape_markdown(error, 500)}"
         st.info(text, icon=":material/hide_image:")
-    st.caption(f"**{escape_markdown(name, 80)}**  \n{escape_markdown(facts, 80)}")
+    else:
+        draw(pixels, name)
+        facts.append("{} × {} pixels".format(*size))
+        if max(size) > thumbnails.LONGEST_SHAPE * min(size):
+            facts.append("the middle is shown")
+    st.caption(f"**{escape_markdown(name, 80)}**  \n{escape_markdown(', '.join(facts), 120)}")
+    return size
 
 
-def model_input(image: ChosenImage) -> None:
-    """The resized input of the model, before colours are normalised."""
+def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:
+    """An image (H, W, 3) in its aspect within `SIDE` pixels; small ones sharp, all of them large on a click."""
+    height, width = pixels.shape[:2]
+    if coarse := max(height, width) < COARSE:
+        pixels = pixels.repeat(factor := -(-2 * SIDE // max(height, width)), axis=0).repeat(factor, axis=1)
+    with st.container(width=max(1, round(SIDE * min(1, width / height)))):
+        st.image(pixels, alt=alt, width="stretch", output_format="PNG" if coarse else "JPEG")
+
+
+def model_input(image: ChosenImage, size: tuple[int, int] | None) -> None:
+    """The resized input of the model, before colours are normalised, beside an image of this width and height."""
     try:
         with st.spinner("Preparing the image …"):
             pixels = model_queries.model_input(image)
@@ -44,8 +64,13 @@ def model_input(image: ChosenImage) -> None:
         if image.upload is not None:
             st.caption(f"The model's input cannot be shown. {escape_markdown(error, 300)}")
         return
-    st.image(pixels, alt="Input of the model", width=SIDE)
-    st.caption(f"**Input of the model**  \n{pixels.shape[1]} × {pixels.shape[0]} pixels, colours not normalised yet")
+    words = f"**Input of the model**  \n{pixels.shape[1]} × {pixels.shape[0]} pixels, colours not normalised yet"
+    if size == pixels.shape[1::-1] and np.array_equal(pixels, image.pixels()):
+        st.caption(f"{words}: the image itself")
+        return
+    draw(pixels, "Input of the model")
+    same = size is None or size[0] * pixels.shape[0] == size[1] * pixels.shape[1]
+    st.caption(words if same else f"{words}; not in the image's own aspect")
 
 
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers | None:

@@ -43,10 +43,10 @@ def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGen
     return row
 
 
-def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
-    """Row → data URI of its image; None, with a notice, if there are no images."""
+def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) -> Callable[[int], str] | None:
+    """Row → data URI of its image, of at most ``most`` pixels; None, with a notice, if there are no images."""
     try:
-        return thumbnails.thumbnails(run, split)
+        return thumbnails.thumbnails(run, split, most)
     except (OSError, ValueError) as error:
         text = f"The images of {escape_markdown(split)} are not here; their numbers are shown instead. "
         st.info(text + escape_markdown(error, 500), icon=":material/hide_image:")

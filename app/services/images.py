@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from dmpo_explore_app.services import model_queue, models, records, thumbnails
-from PIL import Image
 
 import dmpo_explore as dx
 
-PREVIEW = 480  # pixels of the longer side of an uploaded image's preview
+PREVIEW = 1400  # pixels of the longer side of what is shown of an image
 
 
 def shuffled(n_images: int) -> npt.NDArray[np.int64]:
@@ -29,8 +28,8 @@ class UploadedImage(NamedTuple):
     """Image file that a user uploaded; it stays in the memory of the session.
 
     Args:
-        data: the file's bytes. digest: their SHA-256. size: width and height in pixels. preview: (H, W, 3), at most
-            `PREVIEW` pixels.
+        data: the file's bytes. digest: their SHA-256. size: width and height in pixels. preview: as
+            `ChosenImage.preview`.
     """
 
     name: str
@@ -61,8 +60,15 @@ class ChosenImage(NamedTuple):
         return thumbnails.image_set(self.run, self.split)[self.row or 0]
 
     def preview(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 for display, perhaps smaller than `pixels`; raises as that does."""
-        return self.pixels() if self.upload is None else self.upload.preview
+        """(H, W, 3) uint8 for display, at most `PREVIEW` pixels, see `thumbnails.middle`; raises as `pixels`."""
+        return self.preview_and_size()[0]
+
+    def preview_and_size(self) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+        """`preview`, and width and height of the whole image; raises as `pixels`."""
+        if self.upload is not None:
+            return self.upload.preview, self.upload.size
+        pixels = self.pixels()
+        return _shown(pixels), (pixels.shape[1], pixels.shape[0])
 
     def name(self, record: dx.ExitRecord) -> str:
         """File name of an uploaded image, else split and number."""
@@ -73,7 +79,10 @@ def read_upload(name: str, data: bytes) -> UploadedImage:
     """Decode and check an uploaded file, one at a time in this process; raises as `dx.data.read_image`."""
     with model_queue.exclusive_use("an uploaded image"):
         pixels = dx.data.read_image(data, name)
-        small = Image.fromarray(pixels)
-        small.thumbnail((PREVIEW, PREVIEW))
+        preview = _shown(pixels)
     size = (pixels.shape[1], pixels.shape[0])
-    return UploadedImage(name, data, hashlib.sha256(data).hexdigest(), size, np.asarray(small))
+    return UploadedImage(name, data, hashlib.sha256(data).hexdigest(), size, preview)
+
+
+def _shown(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.asarray(thumbnails.smaller(pixels, PREVIEW).convert("RGB"))

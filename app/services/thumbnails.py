@@ -1,6 +1,9 @@
-"""The images of a record, small enough for a page.
+"""The images of a record, small enough for a page; of any shape, and never distorted.
 
 In: a run and a split. Out: uint8 images, and functions from row to data URI. Each data set is read once and kept.
+
+Images keep their aspect; pages put them into squares of a neutral colour. Of an image more than `LONGEST_SHAPE` times
+as long as wide the middle is shown: the whole would be a line.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ from PIL import Image
 
 import dmpo_explore as dx
 
-THUMBNAIL = 160  # pixels; larger images are made smaller, smaller ones stay as they are
+THUMBNAIL, LARGE = 160, 384  # pixels of the longer side; larger images are made smaller
+EXACT = 72  # up to so many pixels an image stays as it is, in PNG, and pages enlarge it without smoothing
+LONGEST_SHAPE = 5
 
 
 def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
@@ -33,18 +38,22 @@ def _image_set(stamp: Stamp) -> dx.data.ImageSet:
     return dx.load_run(path).image_set(split)
 
 
-def thumbnails(run: dx.Run, split: str) -> Callable[[int], str]:
-    """Row of the record → data URI of its image, or of `not_read`; raises as `Run.image_set`."""
-    return _thumbnails(records.stamp(run, split))
+def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:
+    """Row of the record → data URI of its image, or of `not_read`; raises as `Run.image_set`.
+
+    Args:
+        most: pixels of the longer side.
+    """
+    return _thumbnails(records.stamp(run, split), most)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _thumbnails(stamp: Stamp) -> Callable[[int], str]:
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _thumbnails(stamp: Stamp, most: int) -> Callable[[int], str]:
     images = _image_set(stamp)
 
-    @lru_cache(maxsize=4096)
+    @lru_cache(maxsize=4096 if most == THUMBNAIL else 64)
     def read(row: int) -> str:
-        return data_uri(images[row])
+        return data_uri(images[row], most)
 
     def thumbnail(row: int) -> str:
         try:
@@ -64,15 +73,28 @@ def not_read() -> str:
     return data_uri(tile)
 
 
-def data_uri(image: npt.NDArray[np.uint8]) -> str:
-    """uint8 (H, W, 3) → a data URI: PNG at its own size, or JPEG at `THUMBNAIL` pixels if it is larger.
+def middle(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The middle of an image (H, W, 3) that is more than `LONGEST_SHAPE` times as long as wide; others as they are."""
+    parts = []
+    for side, other in (image.shape[:2], image.shape[1::-1]):
+        kept = min(side, LONGEST_SHAPE * other)
+        parts.append(slice((side - kept) // 2, (side - kept) // 2 + kept))
+    return image[tuple(parts)]
 
-    An image without colour is written in grey.
-    """
-    grey = bool((image == image[..., :1]).all())  # a third of the bytes
-    drawn, stream = Image.fromarray(image[..., 0] if grey else image), io.BytesIO()
-    if max(drawn.size) > THUMBNAIL:
-        drawn.thumbnail((THUMBNAIL, THUMBNAIL))
+
+def smaller(image: npt.NDArray[np.uint8], most: int) -> Image.Image:
+    """`middle` of an image, its longer side at most ``most`` pixels; an image without colour in grey."""
+    part = middle(image)
+    grey = bool((part == part[..., :1]).all())  # a third of the bytes
+    drawn = Image.fromarray(np.ascontiguousarray(part[..., 0] if grey else part))
+    drawn.thumbnail((most, most))
+    return drawn
+
+
+def data_uri(image: npt.NDArray[np.uint8], most: int = THUMBNAIL) -> str:
+    """uint8 (H, W, 3) → a data URI of `smaller`: PNG up to `EXACT` pixels, else JPEG."""
+    drawn, stream = smaller(image, most), io.BytesIO()
+    if max(drawn.size) > EXACT:
         drawn.save(stream, "JPEG", quality=85)
         return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
     drawn.save(stream, "PNG")

@@ -74,7 +74,7 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
         left, right = st.columns([3, 9], gap="medium")
     with left, st.container(horizontal=True, gap="small"):
         with st.container(width=image_answers.SIDE):
-            image_answers.original(chosen, record)
+            size = image_answers.original(chosen, record)
         input_place = st.container(width=image_answers.SIDE)
     charts: dict[str, go.Figure] = {}
     with right:
@@ -83,7 +83,7 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
             similar_images.novelty_warning(answers)
             charts |= image_answers.decision(answers)
     with input_place:
-        image_answers.model_input(chosen)
+        image_answers.model_input(chosen, size)
     if answers is None:
         return
     with left:

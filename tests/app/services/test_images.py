@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dmpo_explore_app.services import images
-from sent_pictures import REFUSED, TAKEN
+from PIL import Image
+from sent_pictures import REFUSED, TAKEN, encoded
 from synthetic import make_record
 
 import dmpo_explore as dx
@@ -29,7 +30,13 @@ def test_an_upload_keeps_its_size_and_gets_a_small_preview(name: str) -> None:
     upload = images.read_upload(name, TAKEN[name])
     pixels = dx.data.read_image(TAKEN[name], name)
     assert upload.size == (pixels.shape[1], pixels.shape[0]) and upload.name == name
-    assert max(upload.preview.shape) <= images.PREVIEW and upload.preview.dtype == np.uint8
+    assert np.array_equal(upload.preview, pixels)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((3000, 2000), (1400, 933)), ((10, 200), (10, 50)), ((400, 1), (5, 1))])
+def test_a_preview_has_the_aspect_and_of_a_line_the_middle(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    upload = images.read_upload("any.png", encoded(Image.new("RGB", size, "red"), "PNG"))
+    assert upload.size == size and upload.preview.shape == (*shown[::-1], 3) and (upload.preview == [255, 0, 0]).all()
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -11,7 +11,7 @@ import pytest
 from dmpo_explore_app.services import models
 from one_image import address_of, bodies, opened, press, reason, said, tiny, uploaded
 from PIL import Image
-from sent_pictures import REFUSED, TAKEN
+from sent_pictures import REFUSED, TAKEN, encoded
 from visiting import checked
 
 import dmpo_explore as dx
@@ -74,6 +74,15 @@ def test_without_weights_a_sent_picture_is_shown_and_the_fix_is_named(trained_ru
     uploaded(app, "colour.png", TAKEN["colour.png"])
     assert "dmpo-explore fetch" in said(app) and "dx-why" not in bodies(app)
     assert any("12 × 9 pixels" in caption.value for caption in app.caption)
+
+
+def test_a_long_image_is_shown_by_its_middle_beside_what_the_model_sees(trained_runs: Path) -> None:
+    app = uploaded(opened(run="tiny", source="file"), "long.png", encoded(Image.new("RGB", (400, 20), "red"), "PNG"))
+    captions = [caption.value for caption in app.caption]
+    assert any("400 × 20 pixels\\, the middle is shown" in caption for caption in captions)
+    assert any("32 × 32 pixels" in caption and "not in the image's own aspect" in caption for caption in captions)
+    uploaded(app, "square.png", encoded(Image.new("RGB", (32, 32), "red"), "PNG"))
+    assert any("32 × 32 pixels" in caption.value and "the image itself" in caption.value for caption in app.caption)
 
 
 def test_the_camera_waits_for_its_button(trained_runs: Path) -> None:
