@@ -22,6 +22,7 @@ from .. import __version__
 from ..data.images import DATASETS, load_images
 from ..pretrained.sources import SOURCES
 from ..pretrained.weights import cached_weights
+from ..runs.outdated import outdated_splits
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
 from ..utils.abbreviate import one_line
 from ..utils.extras import missing_extra
@@ -37,13 +38,15 @@ def run_facts(name: str) -> dict[str, Any]:
     try:
         run = load_run(name)
         config, records = run.config, run.splits()
+        outdated = outdated_splits(run)
         epochs = len(run.history()) if lexists(run.path / "history.csv") else 0
     except (ValueError, OSError) as error:
         return {"run": name, "error": one_line(error), "facts": f"broken: {one_line(error)}"}
     model, planned = config.model, config.training.epochs
     bundled = run.path.parent == BUNDLED_RUNS.resolve()
     parts = [config.data.name, model.backbone, f"{model.bypass} + {model.predictor}", f"epoch {epochs}/{planned}"]
-    parts += [f"records: {' '.join(records) or 'none'}"] + (["bundled"] if bundled else [])
+    shown = [f"{split} (of earlier weights)" if split in outdated else split for split in records]
+    parts += [f"records: {' '.join(shown) or 'none'}"] + (["bundled"] if bundled else [])
     return {
         "run": name,
         "path": str(run.path),
@@ -55,6 +58,7 @@ def run_facts(name: str) -> dict[str, Any]:
         "epochs": epochs,
         "epochs_planned": planned,
         "records": records,
+        "outdated_records": outdated,
         "facts": one_line(", ".join(parts)),
     }
 

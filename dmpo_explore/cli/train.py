@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 TRACKER = "Write a log for e.g. tensorboard. May be repeated."
 HELP = """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on.
 
+`--resume RUN --epochs N` trains a run longer, finished or not, to N epochs in all. The further epochs take the learning
+rates and loss weights that a training of N epochs has there: the learning rate, which had come down, rises again, and a
+schedule of two phases may return to its first one. The best of all epochs is kept. Records of earlier weights are
+refused from then on; `dmpo-explore record RUN --force` makes them again.
+
 **Your own images** (`--data`): a folder with a folder per class. Or one with `train`, `test` and perhaps `val` and
 `calibration` (in any case, also `training`, `valid`, `validation`, `testing`), each with a folder per class. Or one
 folder for each split: `--train-dir`, `--val-dir`, `--calibration-dir`, `--test-dir`. Or a table (CSV or Parquet) with
@@ -45,7 +50,7 @@ ESTIMATE = "Time a few steps, print how long training takes and how much memory,
 def train(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: data, predictor and the time.")] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Continue this run after its last finished epoch.")
+        str | None, typer.Option(metavar="RUN", help="Continue this run, with --epochs N to N epochs in all.")
     ] = None,
     config: Annotated[
         str | None,
@@ -157,6 +162,8 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
+    from ..runs.outdated import outdated_splits
+
     history = run.history()
     best = history.iloc[int(history["area"].argmax())]
     answer = {
@@ -166,7 +173,8 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
         "area": float(best["area"]),
         "exit_accuracy": best.filter(like="accuracy_").tolist(),
     }
-    return answer, [str(run.path), f"next: dmpo-explore record {run.name}"]
+    again = " --force" * bool(outdated_splits(run))
+    return answer, [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
 
 
 def _estimate(config: Config, device: str, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,7 @@ def record_run(
     model = run.model(processes.device)
     flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
     meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
+    meta = replace(meta, weights_sha256=made_from["weights_sha256"])
     how: dict[str, Any] = {"batch_size": batch_size, "made_from": made_from, "keep_logits": keep_logits}
     writer = RecordWriter(target, meta, len(images), **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:

@@ -27,7 +27,11 @@ from .arrays import open_array
 from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
-LEFT_OUT = ("images_sha256", "flops_trained")  # keys that are not written where they are empty, as once
+LEFT_OUT = (
+    "images_sha256",
+    "flops_trained",
+    "weights_sha256",
+)  # keys that are not written where empty
 DEPLOYED, TRAINED = "as deployed", "as trained"
 CONVENTION_OF_OLD = (  # of `flops_convention` in records of versions that counted unmerged tuning
     "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
@@ -47,6 +51,7 @@ class RecordMeta:
         flops_trained: (K,) FLOPs as trained, with the tuning unmerged; empty: they do not differ, or are not known.
         flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
         images_sha256: which images were recorded (`ImageSet.fingerprint`), or the split they are of; empty: not known.
+        weights_sha256: of the run's weights file; empty: not known, or there is none.
 
     Example:
         >>> import dmpo_explore as dx
@@ -70,6 +75,7 @@ class RecordMeta:
     created: str = ""
     images_sha256: str = ""
     flops_trained: tuple[float, ...] = ()
+    weights_sha256: str = ""
 
     @property
     def counted(self) -> str:

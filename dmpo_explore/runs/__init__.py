@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .outdated import outdated_splits as outdated_splits
     from .run import Run as Run
     from .run import read_config as read_config
     from .run_data import check_images as check_images

@@ -26,7 +26,7 @@ from ..utils.reading import read_text
 from ..utils.replacing import moved_aside
 from ..utils.typing import Bools, Ints
 from .history import read_history
-from .weights_file import WEIGHTS, read_class_names
+from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class Run:
         """The `ExitRecord` of ``split``; imports no torch.
 
         Raises:
-            ValueError: there is none; or as `ExitRecord.load`.
+            ValueError: there is none, it is of earlier weights, or as `ExitRecord.load`.
 
         Example:
             >>> import dmpo_explore as dx
@@ -99,7 +99,13 @@ class Run:
                 f"run {self.name!r} has no record of split {split!r} (records: {has}); "
                 f"make it with `dmpo-explore record {self.name}`"
             )
-        return ExitRecord.load(self.path / "records" / split)
+        record = ExitRecord.load(self.path / "records" / split)
+        if of_other_weights(self.path, record.meta.weights_sha256):
+            raise ValueError(
+                f"the {split} record of run {self.name!r} is of earlier weights: the run was trained on since; make it "
+                f"again with `dmpo-explore record {self.name} --split {split} --force`"
+            )
+        return record
 
     def history(self) -> pd.DataFrame:
         """The learning curves: one row per epoch (epoch, lambda_k, loss_k, accuracy_k on val, area, …, k from 1).

@@ -12,6 +12,7 @@ from ..config import ModelConfig
 from ..pretrained.sources import SOURCES
 from ..pretrained.weights import find_weights
 from ..utils.abbreviate import is_text, one_line, short
+from ..utils.files import sha256
 from ..utils.reading import check_regular, named
 
 WEIGHTS = "weights.safetensors"
@@ -62,6 +63,17 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(n, str) and is_text(n, MOST_NAME) for n in names):
         raise ValueError(f"{path / WEIGHTS}: class_names={short(text)} in its header must be a JSON list of texts")
     return tuple(names)
+
+
+def of_other_weights(path: Path, weights_sha256: str) -> bool:
+    """Whether the run folder ``path`` has weights, and others than those of this SHA-256; False for an empty one.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> of_other_weights(dx.load_run("demo").path, ""), of_other_weights(dx.load_run("demo").path, "0" * 64)
+        (False, True)
+    """
+    return bool(weights_sha256) and lexists(path / WEIGHTS) and sha256(path / WEIGHTS) != weights_sha256
 
 
 def with_sorted_header(data: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Checkpoints: a run folder written after every epoch, and ``checkpoint.pt`` read with weights_only=True.
 
 One rename commits an epoch: that of ``checkpoint.pt``, which holds everything. weights.safetensors, card.md and, last,
-history.csv are made from it. After a kill between them `RunWriter.finish` makes them again, before training goes on.
+history.csv are made from it. After a kill between them `RunWriter.begin` makes them again, before training goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
 from ..runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epochs
+from ..runs.run import read_config
 from ..runs.store import new_run_path
 from ..runs.torch_weights import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text
@@ -81,39 +82,61 @@ class RunWriter:
         self.manifest, self.new = manifest, saved is None
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
+        self.saved = saved
+        # of each epoch: how many epochs were planned when it was trained
+        self.plans: list[int] = list(saved.get("plans", [])) if saved else []
 
-    def finish(self, *, write: bool = True) -> None:
-        """Write what a kill left unwritten of the epochs that the checkpoint holds; ``write``: by this process."""
-        if write and not self.new and unfinished(self.path):
+    def begin(self, *, write: bool = True) -> None:
+        """Write what a kill left unwritten of the checkpoint's epochs, and a new number of epochs into config.json.
+
+        Args:
+            write: this process writes the files.
+        """
+        if self.saved is None or not write:
+            return
+        before = read_config(self.path / "config.json")
+        if not self.plans:  # a checkpoint of earlier versions
+            self.plans = [before.training.epochs] * len(self.history)
+        if unfinished(self.path):
             self._write_from_checkpoint(self.path)
+        if before.training.epochs != self.config.training.epochs:
+            if "plans" not in self.saved:
+                self._write_checkpoint(self.path, self.saved | {"plans": self.plans})
+            write_text(self.path / "config.json", self.config.to_json() + "\n")
+        self.saved = None
 
     def write(self, model: DMPO, result: EpochResult, state: dict[str, Any]) -> None:
         """Save an epoch: its row of the history, the weights where they are the best so far, card and checkpoint."""
         self.history.append(result.row())
+        self.plans.append(result.epochs)
         weights = {key: value.cpu().clone() for key, value in model.trainable_state().items()}
         self.best = weights if result.best else self.best
-        checkpoint = {"state": state, "weights": weights, "best": self.best, "history": self.history}
+        values = {"state": state, "weights": weights, "best": self.best, "history": self.history, "plans": self.plans}
         if not self.new:
-            self._save(self.path, checkpoint)
+            self._save(self.path, values)
             return
         new_run_path(self.path.name, force=self.force)  # raises where another process has made it meanwhile
         with atomic_folder(self.path) as folder:
             write_text(folder / "config.json", self.config.to_json() + "\n")
             if self.manifest is not None:
                 write_manifest(folder, self.manifest)
-            self._save(folder, checkpoint)
+            self._save(folder, values)
         self.new = False
 
-    def _save(self, folder: Path, checkpoint: dict[str, Any]) -> None:
-        with atomic_file(folder / CHECKPOINT) as temporary:
-            torch.save(checkpoint, temporary)
+    def _save(self, folder: Path, values: dict[str, Any]) -> None:
+        self._write_checkpoint(folder, values)
         self._write_from_checkpoint(folder)
+
+    def _write_checkpoint(self, folder: Path, values: dict[str, Any]) -> None:
+        with atomic_file(folder / CHECKPOINT) as temporary:
+            torch.save(values, temporary)
 
     def _write_from_checkpoint(self, folder: Path) -> None:
         """The history is written last: whoever counts its rows counts epochs of which everything is on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
-        card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), counts)
+        more = {"class_counts": counts, "plans": self.plans}
+        card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
         write_text(folder / "card.md", card)
         with atomic_file(folder / "history.csv") as temporary:
             pd.DataFrame(self.history).to_csv(temporary, index=False)

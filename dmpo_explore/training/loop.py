@@ -3,6 +3,8 @@
 Data sets, files and run folders are handled elsewhere. Devices, precision and several processes are accelerate's.
 ``batch_size`` is one micro-batch over all processes; an optimizer step takes ``accumulation`` of them. Every epoch is
 seeded from (seed, epoch), so an epoch repeated after a kill is the same epoch: resuming is bit-equal on CPU.
+Learning rates and loss weights depend on the epoch and ``config.epochs`` alone: a training that goes on with more
+epochs takes those that a training of that length has there, whatever the epochs before were planned for.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ def fit(
         loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
         class_weights: (C,) of the loss, as `exit_losses`.
-        state: of an earlier epoch, to continue after it. on_step: called after each batch.
+        state: of an earlier epoch, to continue after it, perhaps with more epochs. on_step: called after each batch.
 
     Raises:
         FloatingPointError: the loss is not finite; the message names epoch, step and exit.
@@ -156,14 +158,16 @@ def fit(
 def _optimizer(
     model: nn.Module, config: TrainingConfig, steps: int, state: Mapping[str, Any] | None
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """The optimizer and the schedule of its rates, as ``state`` left them; ``steps`` are those of an epoch."""
+    """The optimizer and the schedule of its rates behind the steps of ``state``; ``steps`` are those of an epoch."""
     optimizer = make_optimizer(model, config)
     warmup, total = config.warmup_epochs * steps, config.epochs * steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, total, warmup))
+    done = 0
     if state:
         optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-    return optimizer, schedule
+        done = int(state["schedule"]["last_epoch"])
+    factor = partial(rate_factor, steps=total, warmup=warmup)
+    # made anew and not loaded: with more epochs than the steps before were planned for, the next rate is another one
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
 
 
 def _epoch(

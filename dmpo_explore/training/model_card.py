@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from ..config import Config, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
@@ -11,13 +12,20 @@ Row = dict[str, float]
 
 
 def run_card(
-    name: str, config: Config, cost: ModelFlops, history: Sequence[Row], images: int, class_counts: Sequence[int] = ()
+    name: str,
+    config: Config,
+    cost: ModelFlops,
+    history: Sequence[Row],
+    images: int,
+    class_counts: Sequence[int] = (),
+    plans: Sequence[int] = (),
 ) -> str:
     """What was trained, on what, what came out on validation images, what it costs.
 
     Args:
         history: rows of `EpochResult.row`.
         images: training images. class_counts: of each class, stated where the training balances them.
+        plans: of each epoch, how many epochs were planned when it was trained.
     """
     model, training = config.model, config.training
     best = max(history, key=lambda row: row["area"])
@@ -37,6 +45,7 @@ def run_card(
             f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
+            *_extended(plans),
             "",
             "| exit | validation accuracy | compute, share of the plain backbone | as trained |",
             "|---|---|---|---|",
@@ -57,3 +66,12 @@ def _balance(training: TrainingConfig, counts: Sequence[int]) -> list[str]:
         return []
     sizes = f" Classes have {min(counts):,} to {max(counts):,} training images." if counts else ""
     return [f"Class balance `{training.class_balance}`, β {training.balance_beta:g}.{sizes}"]
+
+
+def _extended(plans: Sequence[int]) -> list[str]:
+    """A sentence if the run was trained longer than planned at first."""
+    parts = [(planned, len(list(rows))) for planned, rows in groupby(plans)]
+    if len(parts) < 2:
+        return []
+    words = ", then ".join(f"{count} planned for {planned}" for planned, count in parts)
+    return [f"Trained longer than planned at first. Epochs, and the length that their schedules are made for: {words}."]

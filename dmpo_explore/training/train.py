@@ -8,7 +8,6 @@ are those of the epoch with the largest area under the accuracy–FLOPs curve on
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..analysis.metrics import area
-from ..config import Config, TrainingConfig
+from ..config import OPTIONS, Config, TrainingConfig
 from ..data.images import ImageSet
 from ..data.locations import located
 from ..data.torch_loaders import make_loader
@@ -70,13 +69,15 @@ def train(
             computes in float32, whatever precision it is trained in.
         on_check: called with (files hashed, files in all) before the first step, where the images are files.
         on_data: called with the `Manifest` before the first step.
-        resume: continue after the last finished epoch of ``name``; ``config`` must be the run's own.
+        resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
+            epochs: the further ones take the learning rates and loss weights that a training of that length has there.
         force: replace a run of that name (once the first epoch is finished).
         device: ``auto``, ``cpu`` or ``cuda``.
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
 
     Raises:
-        ValueError: a config that cannot be built, or another than the run's; a finished or broken run to resume.
+        ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or is
+            finished while ``config`` has no further epochs.
         FileNotFoundError: weights or data that have to be fetched first, or nothing to resume.
         FileExistsError: the run exists.
         FloatingPointError: the loss is not finite.
@@ -146,7 +147,7 @@ def train_epochs(
     settings, loader = config.training, _training_loader(images, model, config.training)
     validate = _Validator(_sample(val, settings.validation_size), config, model, cost)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
-    writer.finish(write=accelerator.is_main_process)
+    writer.begin(write=accelerator.is_main_process)
     epochs = fit(model, loader, settings, len(model.stages), validate=validate, accelerator=accelerator,
                  class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
                  state=saved and saved["state"], on_step=on_step)  # fmt: skip
@@ -227,21 +228,21 @@ def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path
         return new_run_path(name, force=force), None
     run = load_run(name)
     saved = read_checkpoint(run.path / CHECKPOINT)
-    if replace(run.config, data=located(run.config.data)) != config:
+    planned, done = run.config.training.epochs, int(saved["state"]["epoch"])
+    if changed := _differs(replace(run.config, data=located(run.config.data)), config):
+        raise ValueError(f"run {name!r} was started with another config; resume it without changing {changed}")
+    if config.training.epochs != planned and config.training.epochs <= done:
         raise ValueError(
-            f"run {name!r} was started with another config; resume it without changing {_differs(run, config)}"
+            f"run {name!r} has {done} finished epochs; epochs={config.training.epochs} counts these too, so give more"
         )
-    if saved["state"]["epoch"] >= config.training.epochs and not unfinished(run.path):
-        raise ValueError(f"run {name!r} is finished ({config.training.epochs} epochs); there is nothing to resume")
+    if done >= config.training.epochs and not unfinished(run.path):
+        raise ValueError(
+            f"run {name!r} is finished ({planned} epochs); to train it longer give more epochs in all (--epochs)"
+        )
     return run.path, saved
 
 
-def _differs(run: Run, config: Config) -> str:
-    parts = (("data", run.config.data, config.data), ("model", run.config.model, config.model),
-             ("training", run.config.training, config.training))  # fmt: skip
-    return ", ".join(
-        f"{part}.{f.name}"
-        for part, old, new in parts
-        for f in dataclasses.fields(old)
-        if getattr(old, f.name) != getattr(new, f.name)
-    )
+def _differs(before: Config, config: Config) -> str:
+    """Names of the options that differ, the number of epochs aside."""
+    keys = (key for key in OPTIONS if key != "training.epochs")
+    return ", ".join(key for key in keys if before.get(key) != config.get(key))

@@ -61,6 +61,8 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     assert "epoch 2/2" in done.stderr and "epoch 1/2" not in done.stderr
     assert load_run("half").history()["epoch"].tolist() == [1, 2]
     assert "is finished" in fails("train", "--resume", "half")
+    assert "epoch 3/3" in call("train", "--resume", "half", "--epochs", 3, "--device", "cpu").stderr
+    assert load_run("half").history()["epoch"].tolist() == [1, 2, 3] and load_run("half").config.training.epochs == 3
     call("train", *tiny_options(epochs=1), "--name", "half", "--force", "--device", "cpu")
     assert len(load_run("half").history()) == 1
 
