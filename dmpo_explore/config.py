@@ -17,23 +17,10 @@ from typing import Any, Literal
 
 from .utils.abbreviate import short
 from .utils.options import Option, check_options, option, options_of, read_options
+from .utils.preprocess import RESIZING
+from .utils.preprocess import Preprocess as Preprocess
 
 MOST_SEED = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """Preprocessing of an image for a backbone: timm's data config at ``image_size`` pixels.
-
-    Example:
-        >>> Preprocess(70, (0.5,), (0.5,)).interpolation
-        'bicubic'
-    """
-
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -87,6 +74,9 @@ class ModelConfig:
         "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
     )
     image_size: int = option(70, "Side of an image, a multiple of the patch size.", ge=1, unit="pixels")
+    resize: Literal["squash", "crop"] = option(
+        "squash", "Resizing to a square (squash: the whole image; crop: aspect kept, the centre, by timm's crop_pct)."
+    )
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
@@ -119,6 +109,11 @@ class ModelConfig:
         "Gradient equilibrium: rescale gradients where an exit branches off (Li et al. 2019).",
         label="Gradient equilibrium",
     )
+
+    @property
+    def resizing(self) -> str:
+        """How an image becomes a square, in words."""
+        return RESIZING[self.resize]
 
     def __post_init__(self) -> None:
         check_options(self)

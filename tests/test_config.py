@@ -27,6 +27,7 @@ from dmpo_explore.models.factory import build_model
 from dmpo_explore.pretrained.weights import KEYWORDS
 from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.search.domains import registries
+from dmpo_explore.utils.preprocess import RESIZING
 
 
 def test_default_round_trip() -> None:
@@ -97,6 +98,7 @@ def test_every_field_is_an_option_with_a_spelling_of_its_own() -> None:
 def test_choices_are_the_registries_names() -> None:
     valid = registries() | {
         "data.name": DATASETS,
+        "model.resize": RESIZING,
         "model.weights": KEYWORDS,
         "training.class_balance": ("none", "weights", "sampler"),
         "training.precision": PRECISIONS,
@@ -106,6 +108,7 @@ def test_choices_are_the_registries_names() -> None:
     assert found.keys() == valid.keys() | {"model.backbone"}
     assert {key: set(names) for key, names in valid.items()} == {key: found[key] for key in valid}
     assert [key for key, option in OPTIONS.items() if option.closed] == [
+        "model.resize",
         "training.class_balance",
         "training.precision",
         "training.frozen_precision",

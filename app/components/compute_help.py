@@ -43,7 +43,7 @@ def explain(point: OperatingPoint) -> None:
     explain_calibration(point)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
     st.caption(
-        f"Model: {escape_markdown(meta.model)} · {size} · "
+        f"Model: {escape_markdown(meta.model)} · {size}, images {point.run.config.model.resizing} · "
         f"recorded {escape_markdown(meta.created or 'at an unknown time')}"
     )
 

@@ -64,12 +64,14 @@ def model_input(image: ChosenImage, size: tuple[int, int] | None) -> None:
         if image.upload is not None:
             st.caption(f"The model's input cannot be shown. {escape_markdown(error, 300)}")
         return
-    words = f"**Input of the model**  \n{pixels.shape[1]} × {pixels.shape[0]} pixels, colours not normalised yet"
+    model = image.run.config.model
+    shape = f"{pixels.shape[1]} × {pixels.shape[0]} pixels, {model.resizing}"
+    words = f"**Input of the model**  \n{shape}; colours not normalised yet"
     if size == pixels.shape[1::-1] and np.array_equal(pixels, image.pixels()):
         st.caption(f"{words}: the image itself")
         return
     draw(pixels, "Input of the model")
-    same = size is None or size[0] * pixels.shape[0] == size[1] * pixels.shape[1]
+    same = size is None or size[0] * pixels.shape[0] == size[1] * pixels.shape[1] or model.resize == "crop"
     st.caption(words if same else f"{words}; not in the image's own aspect")
 
 

@@ -44,7 +44,8 @@ def run_facts(name: str) -> dict[str, Any]:
         return {"run": name, "error": one_line(error), "facts": f"broken: {one_line(error)}"}
     model, planned = config.model, config.training.epochs
     bundled = run.path.parent == BUNDLED_RUNS.resolve()
-    parts = [config.data.name, model.backbone, f"{model.bypass} + {model.predictor}", f"epoch {epochs}/{planned}"]
+    parts = [config.data.name, model.backbone, f"{model.image_size} px, {model.resizing}"]
+    parts += [f"{model.bypass} + {model.predictor}", f"epoch {epochs}/{planned}"]
     shown = [f"{split} (of earlier weights)" if split in outdated else split for split in records]
     parts += [f"records: {' '.join(shown) or 'none'}"] + (["bundled"] if bundled else [])
     return {
@@ -53,6 +54,8 @@ def run_facts(name: str) -> dict[str, Any]:
         "bundled": bundled,
         "data": config.data.name,
         "backbone": model.backbone,
+        "image_size": model.image_size,
+        "resize": model.resize,
         "bypass": model.bypass,
         "predictor": model.predictor,
         "epochs": epochs,

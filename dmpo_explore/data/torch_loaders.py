@@ -3,7 +3,8 @@
 In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
 ``(B,)`` int64.
 
-Ours: an image is resized to S x S whole, without a crop, with antialiasing; in training it may be cropped at random.
+Images are resized with antialiasing. Ours: to S x S whole, without a crop, unless the `Preprocess` says ``crop``; the
+random crops of a training are taken from the whole image.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode, v2
 
 from ..config import Preprocess
+from ..utils.preprocess import RESIZING
 from ..utils.registry import lookup
 from .images import ImageSet
 
@@ -29,7 +31,7 @@ INTERPOLATIONS = {
 
 
 def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: float = 1.0) -> Transform:
-    """uint8 (H, W, 3) → float32 (3, S, S): resized, perhaps mirrored, scaled to [0, 1], normalised.
+    """uint8 (H, W, 3) → float32 (3, S, S): resized to a square, perhaps mirrored, scaled to [0, 1], normalised.
 
     Torch's global generator decides what is mirrored and cropped.
 
@@ -38,21 +40,28 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
             crops.
 
     Raises:
-        ValueError: an interpolation that is not offered, a mean or std that has not three positive entries, or a
-            crop scale outside (0, 1].
+        ValueError: an interpolation or resizing that is not offered, a mean or std that has not three positive entries,
+            or a crop scale or crop_pct outside (0, 1].
 
     Example:
         >>> make_transform(Preprocess(32, (0.5,) * 3, (0.5,) * 3))(np.zeros((8, 8, 3), np.uint8)).shape
         torch.Size([3, 32, 32])
     """
     mode = lookup(INTERPOLATIONS, preprocess.interpolation, "interpolation")
+    lookup(RESIZING, preprocess.resize, "resizing")
     mean, std, size = list(preprocess.mean), list(preprocess.std), preprocess.image_size
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(f"mean={mean} and std={std} must have three entries each, the latter above 0")
-    if not 0 < crop_scale <= 1:
-        raise ValueError(f"crop_scale={crop_scale!r} must lie in (0, 1]")
-    whole: dict[str, Any] = {"size": (size, size), "interpolation": mode, "antialias": True}
-    steps: list[Any] = [v2.Resize(**whole) if crop_scale == 1 else v2.RandomResizedCrop(scale=(crop_scale, 1), **whole)]
+    for name, share in (("crop_scale", crop_scale), ("crop_pct", preprocess.crop_pct)):
+        if not 0 < share <= 1:
+            raise ValueError(f"{name}={share!r} must lie in (0, 1]")
+    how: dict[str, Any] = {"interpolation": mode, "antialias": True}
+    if crop_scale < 1:
+        steps: list[Any] = [v2.RandomResizedCrop((size, size), scale=(crop_scale, 1), **how)]
+    elif preprocess.resize == "squash":
+        steps = [v2.Resize((size, size), **how)]
+    else:
+        steps = [v2.Resize(preprocess.shorter_side, **how), v2.CenterCrop(size)]
     steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     chain = v2.Compose(steps)

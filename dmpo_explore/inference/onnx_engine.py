@@ -18,11 +18,13 @@ from ..policies.base import Policy
 from ..policies.catalogue import load_policy
 from ..utils.extras import extra_imports
 from ..utils.files import read_json
+from ..utils.preprocess import RESIZING, Preprocess
 from ..utils.progress import Progress
 from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
+SQUASHED = "whole picture, antialiased"  # what exports of earlier versions say
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
 Images = npt.NDArray[np.float32]
 
@@ -169,6 +171,11 @@ def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: lis
     size = preprocess.get("image_size")
     if type(size) is not int or size < 1:
         yield f"image_size={size!r} must be a whole number of pixels"
+    if preprocess.get("resize", "squash") not in (*RESIZING, SQUASHED):
+        yield f"resize={preprocess.get('resize')!r} must be one of {', '.join(RESIZING)}"
+    crop_pct = preprocess.get("crop_pct", 1.0)
+    if type(crop_pct) not in (int, float) or not 0 < crop_pct <= 1:
+        yield f"crop_pct={crop_pct!r} must be a number from 0 to 1, above 0"
     if preprocess.get("interpolation") not in INTERPOLATIONS:
         yield f"interpolation={preprocess.get('interpolation')!r} must be one of {', '.join(INTERPOLATIONS)}"
     for key in ("mean", "std"):
@@ -189,8 +196,12 @@ def _array(images: Any) -> Images:
 def _prepared(image: npt.NDArray[np.uint8], preprocess: dict[str, Any]) -> Images:
     from PIL import Image
 
-    size = (int(preprocess["image_size"]),) * 2
-    resized = Image.fromarray(image).resize(size, Image.Resampling[str(preprocess["interpolation"]).upper()])
-    values = np.asarray(resized, np.float32) / 255
+    size, kept = int(preprocess["image_size"]), preprocess.get("resize") == "crop"
+    facts = Preprocess(size, (), (), resize="crop" if kept else "squash", crop_pct=preprocess.get("crop_pct", 1.0))
+    height, width = facts.scaled(*image.shape[:2])
+    mode = Image.Resampling[str(preprocess["interpolation"]).upper()]
+    resized = np.asarray(Image.fromarray(image).resize((width, height), mode), np.float32)
+    top, left = round((height - size) / 2), round((width - size) / 2)  # as torchvision's CenterCrop
+    values = resized[top : top + size, left : left + size] / 255
     mean, std = (np.asarray(preprocess[name], np.float32) for name in ("mean", "std"))
     return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))

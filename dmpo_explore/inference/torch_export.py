@@ -23,6 +23,7 @@ from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_folder, write_json, write_text
+from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
 from .torch_engine import stage_function
@@ -101,7 +102,7 @@ def export_model(
                 progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
         write_json(folder / MODEL, _facts(model, class_names, graphs) | (facts or {}))
-        write_text(folder / README, _readme(graphs, class_names))
+        write_text(folder / README, _readme(graphs, class_names, model.preprocess))
         _check(model, folder)
     return out
 
@@ -161,10 +162,16 @@ def _facts(model: DMPO, class_names: Sequence[str], graphs: list[dict[str, Any]]
         "format_version": FORMAT_VERSION,
         "class_names": list(class_names),
         "exits": list(model.exits),
-        "preprocess": dataclasses.asdict(model.preprocess)
-        | {"resize": "whole picture, antialiased", "scale": "0 to 1"},
+        "preprocess": _preprocess_facts(model.preprocess),
         "stages": graphs,
     }
+
+
+def _preprocess_facts(preprocess: Preprocess) -> dict[str, Any]:
+    facts = dataclasses.asdict(preprocess)
+    if preprocess.resize == "squash":
+        del facts["crop_pct"]
+    return facts | {"resized": f"{preprocess.described()}, antialiased", "scale": "0 to 1"}
 
 
 def _noise(model: DMPO, n: int) -> Tensor:
@@ -184,12 +191,13 @@ def _check(model: DMPO, folder: Path) -> None:
             )
 
 
-def _readme(graphs: list[dict[str, Any]], class_names: Sequence[str]) -> str:
+def _readme(graphs: list[dict[str, Any]], class_names: Sequence[str], preprocess: Preprocess) -> str:
     rows = "\n".join(f"| `{g['file']}` | {', '.join(g['inputs'])} | {', '.join(g['outputs'])} |" for g in graphs)
     return f"""# An early-exit model, exported by dmpo-explore
 
 One ONNX graph per stage, for batches of any size. `policy.json` holds the exit policy, `model.json` names the
-{len(class_names)} classes and the preprocessing.
+{len(class_names)} classes and the preprocessing: {preprocess.described()}, antialiased; colours scaled to 0 to 1, minus
+`mean`, divided by `std`.
 
 | graph | reads | gives |
 |---|---|---|

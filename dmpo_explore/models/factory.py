@@ -108,8 +108,11 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
             layout=backbone.layout,
         )
         stages.append(stage)
-    assert backbone.preprocess is not None
-    return DMPO(backbone.embed, stages, backbone.exits, backbone.preprocess, equilibrium=config.equilibrium).train()
+    preprocess = backbone.preprocess
+    assert preprocess is not None
+    if config.resize != "squash":  # else as the backbone says
+        preprocess = replace(preprocess, resize=config.resize)
+    return DMPO(backbone.embed, stages, backbone.exits, preprocess, equilibrium=config.equilibrium).train()
 
 
 def _predictor(

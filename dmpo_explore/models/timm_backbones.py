@@ -91,7 +91,13 @@ def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, w
         class_token=parts.class_token,
         norms=norms,
         exits=ends,
-        preprocess=Preprocess(image_size, tuple(settings["mean"]), tuple(settings["std"]), settings["interpolation"]),
+        preprocess=Preprocess(
+            image_size,
+            tuple(settings["mean"]),
+            tuple(settings["std"]),
+            settings["interpolation"],
+            crop_pct=settings["crop_pct"],
+        ),
     )
 
 

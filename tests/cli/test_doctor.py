@@ -29,7 +29,8 @@ def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (folder / "config.json").write_text(Config().to_json())
     facts = run_facts("run")
     assert facts["epochs"] == 0 and facts["records"] == ["val"] and not facts["bundled"]
-    assert facts["facts"] == "fashion-mnist, vit_small_patch14_dinov2, conv + covariance, epoch 0/6, records: val"
+    words = "vit_small_patch14_dinov2, 70 px, squashed to a square, conv + covariance"
+    assert facts["facts"] == f"fashion-mnist, {words}, epoch 0/6, records: val" and facts["resize"] == "squash"
     (folder / "history.csv").write_text("epoch,area\n1,0.5\n2,0.6\n")
     monkeypatch.setattr(doctor, "BUNDLED_RUNS", tmp_path)
     assert run_facts("run")["epochs"] == 2 and run_facts("run")["facts"].endswith("records: val, bundled")
@@ -86,7 +87,7 @@ def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.M
         ["test", "val"],
     )
     (line,) = [line for line in call("runs").stdout.splitlines() if line.startswith("mine ")]
-    assert "digits, test_vit, conv + covariance, epoch 3/3, records: test val" in line
+    assert "digits, test_vit, 32 px, squashed to a square, conv + covariance, epoch 3/3, records: test val" in line
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     assert call("runs").stdout == "no runs yet\n" and json.loads(call("runs", "--json").stdout) == []

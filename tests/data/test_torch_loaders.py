@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from timm.data import create_transform
+from torchvision.transforms import v2
 
 from dmpo_explore.config import Preprocess
 from dmpo_explore.data.images import load_images
@@ -29,6 +33,26 @@ def test_resizing_equals_pillow_within_a_grey_level(size: int) -> None:
     wanted = np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
     difference = (out * 255).permute(1, 2, 0).numpy() - wanted.astype(np.float32)
     assert np.abs(difference).max() <= 1.01
+
+
+def timm_view(image: np.ndarray, size: int, crop_pct: float) -> np.ndarray:
+    how = {"interpolation": "bicubic", "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    chain = create_transform(size, crop_pct=crop_pct, crop_mode="center", **how)
+    return np.asarray(chain(Image.fromarray(image)).permute(1, 2, 0))
+
+
+@pytest.mark.parametrize("shape", [(40, 90), (91, 40), (50, 50), (20, 25)])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875])
+def test_a_centre_crop_is_timms(shape: tuple[int, int], crop_pct: float) -> None:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = np.stack([rows * 2, columns * 2, (rows + columns) % 200], axis=-1).astype(np.uint8)
+    pre = Preprocess(32, (0.0,) * 3, (1.0,) * 3, resize="crop", crop_pct=crop_pct)
+    out = make_transform(pre)(image).permute(1, 2, 0).numpy()
+    assert np.abs(out - timm_view(image, 32, crop_pct)).max() * 255 <= 2.01  # Pillow resizes there
+    chain = v2.Resize(pre.shorter_side)(torch.from_numpy(image).permute(2, 0, 1))
+    assert tuple(chain.shape[1:]) == pre.scaled(*shape)
+    if shape[0] == shape[1] and crop_pct == 1:
+        assert np.array_equal(out, make_transform(replace(pre, resize="squash"))(image).permute(1, 2, 0).numpy())
 
 
 def test_the_source_is_left_alone_and_may_be_read_only() -> None:
@@ -65,6 +89,10 @@ def test_crops_keep_at_least_the_share_that_was_asked_for() -> None:
 
 
 def test_transform_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"unknown resizing 'cut'. Valid: crop, squash"):
+        make_transform(Preprocess(8, MEAN, STD, resize="cut"))
+    with pytest.raises(ValueError, match="crop_pct=0 must lie in"):
+        make_transform(Preprocess(8, MEAN, STD, resize="crop", crop_pct=0))
     with pytest.raises(ValueError, match=r"unknown interpolation 'cubic'.*bicubic"):
         make_transform(Preprocess(8, MEAN, STD, "cubic"))
     with pytest.raises(ValueError, match="three entries"):

@@ -199,6 +199,8 @@ FACTS: dict[str, Any] = {
         ({"preprocess": {"mean": 1}}, "image_size=None"),
         ({"preprocess": FACTS["preprocess"] | {"image_size": True}}, "image_size=True"),
         ({"preprocess": FACTS["preprocess"] | {"interpolation": "psychic"}}, "interpolation='psychic'"),
+        ({"preprocess": FACTS["preprocess"] | {"resize": "cut"}}, "resize='cut' must be one of squash, crop"),
+        ({"preprocess": FACTS["preprocess"] | {"crop_pct": 0}}, "crop_pct=0 must be a number from 0 to 1"),
         ({"preprocess": FACTS["preprocess"] | {"mean": [1, 2]}}, "mean=.* must be three numbers"),
         ({"preprocess": FACTS["preprocess"] | {"std": [1, 0, 1]}}, "std=.* must be three numbers, above 0"),
     ],

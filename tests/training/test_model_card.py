@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmpo_explore.config import Config, TrainingConfig
+from dmpo_explore.config import Config, ModelConfig, TrainingConfig
 from dmpo_explore.models.flops import CONVENTION, ModelFlops
 from dmpo_explore.training.model_card import run_card
 
@@ -19,7 +19,9 @@ def test_card_names_the_kept_epoch_and_costs() -> None:
     balanced = Config(training=TrainingConfig(class_balance="weights", balance_beta=0.999))
     stated = run_card("mine", balanced, cost, history, 2000, [900, 1100])
     assert "Class balance `weights`, β 0.999. Classes have 900 to 1,100 training images." in stated
-    assert card.startswith("# mine\n")
+    assert card.startswith("# mine\n") and "at 70 px, images squashed to a square; tuning" in card
+    cropped = run_card("mine", Config(model=ModelConfig(resize="crop")), cost, history, 2000)
+    assert "at 70 px, images aspect kept, centre crop; tuning" in cropped
     assert "2,000 training images of fashion-mnist, 3 epochs, 33 s" in card
     assert "Kept: epoch 2" in card and "(0.7500)" in card
     assert "| 1 | 0.7000 | 0.6667 | 0.7000 |" in card  # (10 + 40 + 1 + 5 + 4) / 90, and 63 / 90 as trained
