@@ -20,12 +20,12 @@ BUDGET = 0.30
 def early_exit() -> Drawing:
     """A chain of stages with exits; the threshold decides at each."""
     d = Drawing("early-exit", 290, "A chain of four stages; after each an exit predicts and the image stops or goes on")
-    d.text(30, 75, "image")
+    d.text(26, 75, "image")
     width, gap = 118, 46
     for k in range(4):
         x = 80 + k * (width + gap)
         last = k == 3
-        d.arrow((x - (gap - 4 if k else 28), 70), (x - 4, 70))
+        d.arrow((x - (gap - 4 if k else 30), 70), (x - 4, 70))
         d.box(x, 40, width, 60, f"stage {k + 1}\nblocks", colour="blue")
         d.arrow((x + width / 2, 100), (x + width / 2, 136))
         d.box(x, 138, width, 52, f"exit {k + 1}\npredicts", colour="orange")

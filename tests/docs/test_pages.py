@@ -108,7 +108,7 @@ def test_every_row_of_the_policies_is_the_commands() -> None:
 
 
 def test_every_policy_and_extra_is_on_its_page() -> None:
-    listed = set(re.findall(r"`([a-z+]+)`", TEXTS["choose-a-policy.md"].split("## Which rule?")[1]))
+    listed = set(re.findall(r"`([a-z+ ]+)`", TEXTS["choose-a-policy.md"].split("## Which rule?")[1]))
     assert set(dx.POLICIES) <= listed
     extras = set(re.findall(r"^\| `(\w+)` \|", TEXTS["install.md"].split("## Extras")[1].split("## ")[0], re.MULTILINE))
     assert extras == {"app", "notebooks", "onnx", "search", "docs", "dev"}
