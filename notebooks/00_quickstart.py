@@ -8,6 +8,23 @@
 # **Time.** 10 minutes to read, half a minute to run.
 # **Before.** You know what a classifier and a softmax are. Nothing else.
 
+# %% [markdown] tags=["colab"]
+# [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/00_quickstart.ipynb)
+
+# %% tags=["install"]
+# Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
+import importlib.util
+import os
+import subprocess
+import sys
+
+if not importlib.util.find_spec("dmpo_explore"):
+    clone = ["git", "clone", "-q", "--depth=1", "https://github.com/-owner-/dmpo-explore", "dmpo-explore"]
+    subprocess.run(clone, check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
+    os.chdir("dmpo-explore/notebooks")
+    sys.path.insert(0, os.getcwd())
+
 # %% tags=["setup"]
 import numpy as np
 import pandas as pd

@@ -1,6 +1,6 @@
 """Execute notebooks: NAME.py → NAME.ipynb, with outputs that a page without a kernel can show.
 
-Use: python notebooks/build.py [--check] [NAME …], a name being a notebook's number, stem or file; default all.
+Use: python notebooks/build.py [--check | --address] [NAME …], a name being a number, stem or file; default all.
 With --check nothing is written: pairs must agree and every cell must run. What is written is reproducible: no widget
 state, no timing, ids by position, of a figure only its PNG. Warnings (anything on stderr) and files above 400 KB fail.
 """
@@ -19,6 +19,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+
+from address import repository, with_cells, with_outputs
 
 FOLDER = Path(__file__).resolve().parent
 MAX_BYTES, MAX_SECONDS = 400_000, 90
@@ -96,11 +98,32 @@ def build(path: Path, check: bool) -> str:
     if not check and len(text.encode()) > MAX_BYTES:
         raise RuntimeError(f"{target.name} would have {len(text.encode()):,} bytes; at most {MAX_BYTES:,} are allowed")
     if not check:
-        temporary = target.with_suffix(".part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
+        write(target, text)
     slow = f"  (more than {MAX_SECONDS} s)" if seconds > MAX_SECONDS else ""
     return f"{path.stem}: {seconds:.0f} s, {target.stat().st_size / 1000:.0f} KB{slow}"
+
+
+def renew_address(path: Path) -> str:
+    """Write the repository's address into one notebook, NAME.py and NAME.ipynb, without running it; a line about it.
+
+    Raises:
+        RuntimeError: the two do not fit together.
+    """
+    target = path.with_suffix(".ipynb")
+    write(path, with_cells(path.read_text(encoding="utf-8"), path.stem, repository()))
+    try:
+        notebook = with_outputs(read_script(path), nbformat.read(target, 4))
+    except ValueError as error:
+        raise RuntimeError(f"{target.name}: {error}") from None
+    write(target, nbformat.writes(notebook, 4) + "\n")
+    return f"{path.stem}: {repository()}"
+
+
+def write(target: Path, text: str) -> None:
+    """Replace a file at once."""
+    temporary = target.with_suffix(".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(target)
 
 
 def find(names: list[str]) -> list[Path]:
@@ -122,6 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/notebooks", description="Run notebooks and keep their outputs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="number, stem or file; default: all")
     parser.add_argument("--check", action="store_true", help="change nothing: pairs agree, every cell runs")
+    parser.add_argument("--address", action="store_true", help="run nothing: write the repository's address into them")
     options = parser.parse_args()
     failed = False
     try:
@@ -130,7 +154,7 @@ def main() -> int:
         parser.error(str(error))
     for script in scripts:
         try:
-            print(build(script, options.check), flush=True)
+            print(renew_address(script) if options.address else build(script, options.check), flush=True)
         except RuntimeError as error:
             failed = True
             print(f"{script.stem}: {error}", file=sys.stderr, flush=True)

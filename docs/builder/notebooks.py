@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from builder.pages import ROOT, sources, with_links
+from builder.pages import ROOT, repository, sources, with_links
 
 NOTE = "*Shown with the outputs that are kept in the repository. `scripts/lab` opens it with sliders that move.*"
 
@@ -20,6 +20,8 @@ def render(path: Path, page: str, folder: Path) -> str:
     """One notebook as Markdown; its pictures are written into ``folder``."""
     parts = []
     for cell in nbformat.read(path, 4).cells:
+        if skipped(cell):
+            continue
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         else:
@@ -27,6 +29,12 @@ def render(path: Path, page: str, folder: Path) -> str:
             parts += [_output(output, f"{cell.id}-{i}", page, folder) for i, output in enumerate(cell.outputs)]
     title, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
     return with_links(f"{title}\n\n{NOTE}\n{rest}\n", path.relative_to(ROOT).as_posix(), page, folder)
+
+
+def skipped(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell has no place on the site: the installation, and a link to Colab while there is no address."""
+    tags = cell.metadata.get("tags", [])
+    return "install" in tags or ("colab" in tags and not repository())
 
 
 def _output(output: nbformat.NotebookNode, name: str, page: str, folder: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from address import repository, with_cells, with_outputs
 from build import FOLDER, LIVE, MAX_BYTES, METADATA, find, read_script, same_cells
 from interactive import Numbers
 
@@ -70,6 +71,27 @@ def test_it_has_what_every_notebook_has(script: Path) -> None:
     assert {tag: tags.count(tag) for tag in ("live", "numbers", "exercise")} == {"live": 1, "numbers": 1, "exercise": 3}
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (FOLDER / link).exists()] == []
+
+
+@every_notebook
+def test_it_opens_in_colab_and_installs_what_is_missing(script: Path) -> None:
+    """By the address in pyproject.toml, and nothing else of the notebook changes with it."""
+    text = script.read_text(encoding="utf-8")
+    assert text == with_cells(text, script.stem, repository())
+    other = with_cells(text, script.stem, "https://github.com/me/mine")
+    assert other.count("me/mine") == 2 and with_cells(other, script.stem, repository()) == text
+    first = next(cell for cell in committed(script).cells if cell.cell_type == "code")
+    assert first.metadata.tags == ["install"] and first.outputs == []
+    exec(first.source, {})  # here it does nothing
+
+
+def test_outputs_are_kept_where_the_code_is_the_same() -> None:
+    notebook, fresh = committed(SCRIPTS[0]), read_script(SCRIPTS[0])
+    assert with_outputs(fresh, notebook) == notebook
+    changed = read_script(SCRIPTS[0])
+    changed.cells[-1].source, changed.cells[-1].cell_type = "print()", "code"
+    with pytest.raises(ValueError, match="code cells differ: run scripts/notebooks"):
+        with_outputs(changed, notebook)
 
 
 @pytest.mark.data
