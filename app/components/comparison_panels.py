@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import comparison, records, selection
+from dmpo_explore_app.services import class_rows, comparison, records, selection
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.services.images import shuffled
 from dmpo_explore_app.state import choices, compare, links, operating_point, targets
@@ -155,11 +155,25 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     frame = comparison.class_accuracy(sides)
     top = frame.head(CLASSES)
     if len(frame) > len(top):
-        st.caption(f"The {len(top)} of {len(frame)} classes on which the runs differ most.")
+        text = (
+            st.text_input(
+                "Find classes", key=compare.FIND, placeholder="part of a name", width=220, persist_state="session"
+            )
+            or ""
+        )
+        found = frame.iloc[class_rows.found(tuple(frame.index), text)]
+        top = top if found.empty else found.head(CLASSES)
+        st.caption(_which_classes(len(top), len(found), len(frame), text))
     figure = dx.figures.class_accuracy_figure(top, range(len(sides)))
     alt = f"Accuracy of each run on each class; they differ most on {top.index[0]}."
     widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
     return figure
+
+
+def _which_classes(shown: int, found: int, classes: int, text: str) -> str:
+    words = f" that contain “{messages.escape_markdown(text[:60])}”" if text.strip() else ""
+    none = "" if found else f"No class{words.replace('contain', 'contains')}. "
+    return f"{none}The {shown} of {found or classes:,} classes{words if found else ''} on which the runs differ most."
 
 
 def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:

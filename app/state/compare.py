@@ -11,8 +11,8 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.state import choices, url
 
-RUNS, AGAINST, COMPUTE, OTHER, SHOW = "runs", "against", "compute", "other", "show"
-KEYS = (RUNS, AGAINST, choices.SPLIT, choices.POLICY, COMPUTE, OTHER, SHOW)  # of the address and of the state
+RUNS, AGAINST, COMPUTE, OTHER, SHOW, FIND = "runs", "against", "compute", "other", "show", "find"
+KEYS = (RUNS, AGAINST, choices.SPLIT, choices.POLICY, COMPUTE, OTHER, SHOW, FIND)  # of the address and of the state
 MOST = 6  # runs
 USUAL_COMPUTE = 30  # per cent
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
@@ -75,5 +75,6 @@ def page() -> int:
 
 def write(runs: Sequence[str]) -> None:
     """Keep the choices in the address."""
-    kept = {key: str(st.session_state[key]) for key in KEYS if key != RUNS}
+    kept = {key: str(st.session_state[key]) for key in KEYS if key not in (RUNS, FIND)}
+    kept |= {FIND: text} if (text := st.session_state.get(FIND)) else {}
     url.write(**{RUNS: ",".join(runs)}, **kept)

@@ -94,6 +94,7 @@ def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:
     """Name → function that makes the table."""
     rows = np.arange(point.record.n_images)
     return {
+        "classes": partial(dx.analysis.class_metrics, point.outcome),
         "images": partial(exit_explorer.table, point.outcome, rows),
         "curve": partial(exploration.curve, point),
     }

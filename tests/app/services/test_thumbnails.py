@@ -77,7 +77,7 @@ def test_a_photograph_that_was_turned_stands_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [((1, 400), (1, 5)), ((400, 1), (5, 1)), ((1, 1), (1, 1)), ((900, 100), (160, 32))]
 )
-def test_of_a_line_the_middle_is_shown(size: tuple[int, int], expected: tuple[int, int], tmp_path: Path) -> None:
+def test_of_a_line_the_middle_is_shown(size: tuple[int, int], expected: tuple[int, int]) -> None:
     image = np.zeros((size[1], size[0], 3), np.uint8)
     h, w = (min(a, 5 * b) for a, b in (size[::-1], size))
     image[(size[1] - h) // 2 :, (size[0] - w) // 2 :][:h, :w] = 200  # what is left of it

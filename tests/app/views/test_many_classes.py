@@ -65,7 +65,11 @@ def test_names_are_short_and_their_wholes_are_titles() -> None:
 def test_compare_names_the_classes_that_differ_most() -> None:
     app = opened(MAIN.parent / "views" / "compare.py", runs="a101,b101")
     classes = len(set(dx.load_run("a101").record("test").labels.tolist()))
-    assert any(f"The 12 of {classes} classes" in caption.value for caption in app.caption)
+    assert any(f"The 12 of {classes} classes on which" in caption.value for caption in app.caption)
+    checked(app.text_input(key="find").set_value("BADGER golden").run())
+    assert any("The 1 of 1 classes that contain" in caption.value for caption in app.caption)
+    checked(app.text_input(key="find").set_value("zebra").run())
+    assert any(f"No class that contains “zebra”. The 12 of {classes}" in caption.value for caption in app.caption)
 
 
 def test_a_tiny_val_is_a_caution() -> None:
