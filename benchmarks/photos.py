@@ -1,8 +1,9 @@
-"""Research on photographs: train and measure trials on Caltech-101, on val only: `scripts/bench photos [TRIAL …]`.
+"""Research on photographs: trials on Caltech-101, read on val alone: `scripts/bench photos [--screen] [TRIAL …]`.
 
-In: trials of `_photos.trials.TRIALS` (default: all, in order) and seeds. Out: a run folder per trial and seed under
-``--root``; a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished
-trial. It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
+In: trials of `_photos.trials` (default: all, in order) and seeds. Out: a run folder per trial and seed under ``--root``;
+a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished trial
+(``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
+It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
 """
 
 from __future__ import annotations
@@ -12,43 +13,54 @@ import os
 import sys
 from pathlib import Path
 
-import pandas as pd
+import _photos.experimental  # noqa: F401  (adds bypasses)
+from _common.results import RESULTS
+from _photos.run import commit, keep, make_row, write_rows
+from _photos.screen import screen
+from _photos.tokens import cache_tokens
+from _photos.trials import BASE, SCREENS, TRIALS, Trial
+from _study.run import is_done
 
-from _common.results import RESULTS, write_table
-from _photos.run import run_trial
-from _photos.trials import TRIALS
-from dmpo_explore.utils.files import read_json
+BLOCKS = tuple(range(2, 13))
 
 
-def write_rows(results: Path, path: Path) -> pd.DataFrame:
-    """The rows of all finished trials as CSV, in the order of `TRIALS`, then by seed."""
-    order = {name: number for number, name in enumerate(TRIALS)}
-    rows = [read_json(file) for file in results.glob("*/row.json")]
-    rows.sort(key=lambda row: (order.get(row["trial"].rpartition("-s")[0], len(order)), row["trial"]))
-    table = pd.DataFrame(rows)
-    write_table(path.stem, table, path.parent)
-    return table
+def screened(folder: Path, result: Path, trial: Trial, seed: int) -> None:
+    """One screening's result folder."""
+    config = trial.config(seed)
+    if is_done(result, config):
+        return
+    cache_tokens(folder, BASE, BLOCKS)
+    row, correct = screen(folder, config, smoothing=trial.smoothing, average=trial.average)
+    row = {"run": result.name, "smoothing": trial.smoothing, "average": trial.average, **row, "commit": commit()}
+    keep(result, config, row, {f"exit {k + 1}": correct[:, k] for k in range(correct.shape[1])})
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=", ".join(TRIALS))
+    parser.add_argument("trials", nargs="*", metavar="TRIAL")
+    parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs")
+    parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")
     options = parser.parse_args(arguments)
-    if foreign := [name for name in options.trials if name not in TRIALS]:
-        parser.error(f"{foreign[0]} is no trial; there are {', '.join(TRIALS)}")
-    results = RESULTS / "photos"
+    known, title = (SCREENS, "photos-screen") if options.screen else (TRIALS, "photos")
+    if foreign := [name for name in options.trials if name not in known]:
+        parser.error(f"{foreign[0]} is no trial; there are {', '.join(known)}")
+    results = RESULTS / title
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
     options.root.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
+    order = [f"{name}-s{seed}" for name in known for seed in range(10)]
     for seed in options.seeds:
-        for name in options.trials or TRIALS:
-            run = f"{name}-s{seed}"
-            print(run_trial(options.root / run, results / run, TRIALS[name].config(seed), print), flush=True)
-            write_rows(results, RESULTS / "photos.csv")
-    print(write_rows(results, RESULTS / "photos.csv").to_string(index=False))
+        for name in options.trials or known:
+            run, trial = f"{name}-s{seed}", known[name]
+            if options.screen:
+                screened(options.root / "tokens", results / run, trial, seed)
+            else:
+                size = BASE.model.image_size
+                make_row(options.root / run, results / run, trial.config(seed), print, image_size=size)
+            table = write_rows(results, order, RESULTS / f"{title}.csv")
+            print(table[table["run"] == run].to_string(index=False), flush=True)
     return 0
 
 

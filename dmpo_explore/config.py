@@ -87,6 +87,10 @@ class ModelConfig:
         8, "Inner width of the tuning (the release: lora with 8).", ge=1, search={"low": 4, "high": 32, "log": True}
     )
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
+    merge: int = option(
+        0, "Token merging (ViTs): patch tokens merged away before each block; 0: none.", label="Tokens merged", ge=0
+    )
+    merge_from: int = option(3, "First block before which tokens are merged.", ge=1)
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
         "conv", "Bypass before every exit but the last.", search=["none", "conv"]
     )

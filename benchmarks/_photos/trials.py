@@ -1,4 +1,8 @@
-"""Trials on Caltech-101: what is tried, in order, each a named change of `BASE`."""
+"""Trials on Caltech-101, read on val: what is tried, in order, each a named change of `BASE`.
+
+`TRIALS` are trainings; `SCREENS` train the exits alone, on frozen tokens. A row of an earlier trial stays in the table
+when its code has gone.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +26,54 @@ class Trial:
     Args:
         question: what it answers.
         changes: fields of `BASE`'s three parts by name.
+        smoothing: of the labels (screening only).
+        average: decay of a moving average of the weights (screening only).
     """
 
     question: str
     changes: dict[str, Any] = field(default_factory=dict)
+    smoothing: float = 0.0
+    average: float = 0.0
 
     def config(self, seed: int) -> dx.Config:
         """Its config; ``seed`` is that of data and training alike."""
         return change(BASE, seed=seed, **self.changes)
 
 
+HEAD: dict[str, Any] = {"last_bypass": "conv", "last_predictor": "covariance"}
+MERGED: dict[str, Any] = {"merge": 4, "exits": (3, 5, 7, 9, 12)}
 TRIALS: dict[str, Trial] = {
     "single-linear": Trial("full model, linear head", {"exits": 1}),
+    "dmpo-merge-4": Trial("tokens merged, exits by cost", MERGED),
     "dmpo": Trial("the defaults"),
-    "single-linear-70": Trial("smaller image through all blocks", {"exits": 1, "image_size": 70}),
+    "single-head": Trial("full model, DMPO's head", HEAD | {"exits": 1}),
+    "single-head-merge-4": Trial("what merging costs a full model", HEAD | {"exits": 1, "merge": 4}),
+    "static-6": Trial("static net", HEAD | {"exits": (6,)}),
+    "static-8-merge-4": Trial("static net of merged tokens", HEAD | {"exits": (8,), "merge": 4}),
+    "single-head-70": Trial("smaller image through all blocks", HEAD | {"exits": 1, "image_size": 70}),
+    "static-4": Trial("static net", HEAD | {"exits": (4,)}),
+    "static-8": Trial("static net", HEAD | {"exits": (8,)}),
+    "naive": Trial("naive exits", NAIVE | {"read": "both", "equilibrium": True}),
     "dmpo-70": Trial("the defaults on a smaller image", {"image_size": 70}),
-    "naive": Trial("naive exits", NAIVE | {"equilibrium": True}),
+    "dmpo-merge-4-distilled": Trial("distillation from the last exit", MERGED | {"distill": 0.5}),
+    "dmpo-merge-4-crop": Trial("random resized crop", MERGED | {"crop_scale": 0.5}),
+    "dmpo-merge-4-batch-32": Trial("twice the steps", MERGED | {"batch_size": 32}),
+    "dmpo-merge-4-switch": Trial("a longer second phase", MERGED | {"schedule": "switch", "phase_ratio": 0.3}),
+    "dmpo-merge-6": Trial("more tokens merged", MERGED | {"merge": 6}),
 }
+
+FROZEN: dict[str, Any] = {"schedule": "uniform", "epochs": 8, "tuning": "none"}
+SCREENS: dict[str, Trial] = {
+    "conv-64": Trial("today's head", FROZEN),
+    "linear": Trial("naive head", FROZEN | NAIVE | {"read": "both"}),
+    "no-bypass": Trial("without bypass", FROZEN | {"bypass": "none"}),
+    "attention-192": Trial("two narrow transformer blocks over the patches", FROZEN | {"bypass": "attention", "bypass_width": 192}),
+    "conv-192": Trial("a wider bypass", FROZEN | {"bypass_width": 192}),
+    "smoothed": Trial("label smoothing 0.1", FROZEN, smoothing=0.1),
+    "averaged": Trial("moving average of the weights", FROZEN, average=0.99),
+    "channels-96": Trial("a wider covariance", FROZEN | {"channels": 96}),
+    "distilled": Trial("distillation from the last exit", FROZEN | {"distill": 0.5}),
+    "ladder": Trial("the previous bypass read too", FROZEN | {"bypass": "ladder"}),
+    "moment": Trial("the release's head", FROZEN | {"predictor": "moment"}),
+    "decay-0.3": Trial("more weight decay", FROZEN | {"weight_decay": 0.3}),
+}  # fmt: skip

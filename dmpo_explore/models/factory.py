@@ -16,6 +16,7 @@ from .bypass import BYPASSES
 from .dmpo import DMPO, Stage
 from .predictors import PREDICTORS, Predictor
 from .timm_backbones import create_backbone, split_backbone
+from .token_merging import merge_tokens
 from .tuning import tune
 
 PLAIN: dict[str, Any] = {"bypass": "none", "predictor": "linear", "last_bypass": "none", "last_predictor": "linear"}
@@ -78,6 +79,7 @@ def assemble(
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     """The tuner comes before the stages: peft freezes all that it finds."""
+    backbone = merge_tokens(backbone, config.merge, config.merge_from)
     tune(nn.ModuleList([backbone.embed, *backbone.trunks]), config.tuning, config.rank, config.dropout)
     return _wire(backbone, config, n_classes)
 

@@ -38,7 +38,7 @@ class ModelFlops:
     Args:
         embed: FLOPs of the embedding.
         trunk, tuning, bypass, predictor: FLOPs of each of the K stages; ``trunk`` without its tuning, ``tuning`` only
-            what cannot be merged.
+            what cannot be merged (0 where merged tokens make the trunk cheaper than the plain one).
         reference: FLOPs of the plain backbone with one linear predictor.
         parameters: of the model as it is given, component → number of parameters; ``embed`` and ``trunk`` count
             frozen ones, ``tuning`` those of either that train. All but ``trainable``, which counts what trains
@@ -112,14 +112,14 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
     deployed = copy.deepcopy(model)
     embed, own = _stage_flops(deployed) if merge(deployed) else (given_embed, given)
     plain_embed, plain = _stage_flops(reference)
-    trunk = tuple(stage.trunk for stage in plain)
+    trunk = tuple(min(mine.trunk, stage.trunk) for mine, stage in zip(own, plain, strict=False))
     return ModelFlops(
         embed=embed,
-        trunk=trunk[: len(own)],
-        tuning=tuple(stage.trunk - without for stage, without in zip(own, trunk, strict=False)),
+        trunk=trunk,
+        tuning=tuple(stage.trunk - without for stage, without in zip(own, trunk, strict=True)),
         bypass=tuple(stage.bypass for stage in own),
         predictor=tuple(stage.predictor for stage in own),
-        reference=plain_embed + sum(trunk) + plain[-1].predictor,
+        reference=plain_embed + sum(stage.trunk for stage in plain) + plain[-1].predictor,
         parameters=_parameters(model),
         as_trained=_sums(given_embed, map(sum, given)),
     )

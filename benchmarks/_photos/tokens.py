@@ -1,0 +1,61 @@
+"""Tokens of the frozen trunk, kept on disk: one forward pass, after which heads train without the trunk.
+
+In: a config. Out: per split, ``SIZE-SPLIT-bBLOCK.npy`` (n, N, D) float16 and ``SIZE-SPLIT-labels.npy``; of the training
+images also their mirror images (``train-flip``). What is there already is not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+import dmpo_explore as dx
+from dmpo_explore.data.images import images_of
+from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.utils.files import atomic_file
+
+PARTS = ("train", "train-flip", "val")
+
+
+def read_tokens(folder: Path, size: int, part: str, block: int) -> Tensor:
+    """(n, N, D) float16 behind a block."""
+    return torch.from_numpy(np.load(folder / f"{size}-{part}-b{block}.npy"))
+
+
+def read_labels(folder: Path, size: int, part: str) -> npt.NDArray[np.int64]:
+    """(n,) labels."""
+    labels: npt.NDArray[np.int64] = np.load(folder / f"{size}-{part}-labels.npy")
+    return labels
+
+
+def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int]) -> None:
+    """Write the tokens behind ``blocks`` that are missing."""
+    size = config.model.image_size
+    names = {part: [folder / f"{size}-{part}-b{block}.npy" for block in blocks] for part in PARTS}
+    missing = [part for part in PARTS if not all(name.is_file() for name in names[part])]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = replace(config.model, exits=tuple(blocks), tuning="none", bypass="none", predictor="linear", merge=0)
+    for part in missing:
+        images = images_of(config.data, part.removesuffix("-flip"))
+        model = dx.build_model(plain, len(images.class_names)).eval()
+        found: list[list[npt.NDArray[np.float16]]] = [[] for _ in blocks]
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            for batch, _ in make_loader(images, model.preprocess, batch_size=50):
+                for output in model.walk(batch.flip(-1) if part.endswith("-flip") else batch):
+                    found[output.k].append(output.state.half().numpy())
+        for name, arrays in zip(names[part], found, strict=True):
+            _save(name, np.concatenate(arrays))
+        _save(folder / f"{size}-{part}-labels.npy", images.labels)
+
+
+def _save(path: Path, array: npt.NDArray[np.float16] | npt.NDArray[np.int64]) -> None:
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)

@@ -1,0 +1,117 @@
+"""Research on photographs and the study's second edition, on digits: rows, budgets, frozen tokens, protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import make_record
+from tiny import tiny_config
+
+import dmpo_explore as dx
+import photos
+import second_study
+from _photos import protocol, run, screen, tokens
+from _photos.trials import SCREENS, TRIALS, Trial
+from dmpo_explore.data.images import images_of
+from dmpo_explore.data.torch_loaders import make_loader
+
+CONFIG = tiny_config(epochs=1, seed=0)
+CALIBRATED = replace(CONFIG, data=replace(CONFIG.data, calibration=True))
+
+
+def test_a_finished_row_is_never_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second_study, "STUDIES", {"tiny": protocol.Study({"dmpo": CALIBRATED}, 64)})
+    monkeypatch.setattr(second_study, "READY", ("tiny",))
+    monkeypatch.setattr(second_study, "RESULTS", tmp_path / "results")
+    options = ["tiny", "--seeds", "1", "--root", str(tmp_path / "runs")]
+    assert second_study.main([*options, "--list"]) == 0 and capsys.readouterr().out == "dmpo-s0\n"
+    assert second_study.main(options) == 0 and "epoch 1/1" in capsys.readouterr().out
+    table = (tmp_path / "results" / "second-tiny.csv").read_bytes()
+    assert second_study.main(options) == 0 and "epoch" not in capsys.readouterr().out
+    assert (tmp_path / "results" / "second-tiny.csv").read_bytes() == table
+    row = run.read_json(tmp_path / "results" / "second" / "tiny" / "dmpo-s0" / "row.json")
+    finished = dx.load_run(tmp_path / "runs" / "tiny" / "dmpo-s0")
+    assert row["read"] == "test" and row["exit_2"] == finished.record("test").correct[:, 1].mean()
+    assert row["val_exit_2"] == finished.record("val").correct[:, 1].mean()
+    assert row["gflops_2"] == finished.record("test").meta.flops[1] / 1e9 and row["full_share"] < 0.5  # of 64 pixels
+
+
+def test_a_study_without_a_recipe_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatched = [name for name in protocol.STUDIES if name not in protocol.READY]
+    for name in monkeypatched:
+        assert second_study.main([name]) == 1 and "is not final" in capsys.readouterr().err
+
+
+def test_budgets_are_shares_of_one_reference() -> None:
+    calibration, read = make_record(400, 3, 4, seed=1, split="calibration"), make_record(400, 3, 4, seed=2, split="val")
+    reference = 2 * read.meta.reference_flops  # as of an image with twice the compute
+    row, correct = run.measure(calibration, read, reference)
+    for budget in run.BUDGETS:
+        allowed = budget * reference / calibration.meta.reference_flops
+        assert (f"{budget:.0%}" in correct) == (calibration.flops_fraction[0] <= allowed)
+        if f"{budget:.0%}" in correct:
+            outcome = dx.apply(dx.fit_policy(calibration, flops=allowed), read)
+            assert row[f"accuracy_{budget:.0%}"] == outcome.summary()["accuracy"]
+            assert row[f"share_{budget:.0%}"] == pytest.approx(outcome.summary()["flops_fraction"] / 2)
+    assert run.at_budget(calibration, read, calibration.meta.flops[0] / 2) is None
+
+
+def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
+    model = replace(CONFIG.model, tuning="none", image_size=64, exits=(2, 4))
+    config = replace(CONFIG, model=model, data=replace(CONFIG.data, train_size=30))
+    tokens.cache_tokens(tmp_path, config, (2, 4))
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    tokens.cache_tokens(tmp_path, config, (2, 4))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    val, labels = images_of(config.data, "val"), tokens.read_labels(tmp_path, 64, "val")
+    built = dx.build_model(model, 10).eval()  # random weights differ from the cached ones: the same states are read
+    states = [tokens.read_tokens(tmp_path, 64, "val", block) for block in (2, 4)]
+    assert states[0].shape == (len(val), 17, 64) and labels.tolist() == val.labels.tolist()
+    images, _ = next(iter(make_loader(val, built.preprocess, batch_size=4)))
+    own = [output.state for output in built.walk(images)]
+    expected = np.stack([output.logits.detach().numpy() for output in built.walk(images)], axis=1)
+    np.testing.assert_allclose(screen.predict(built, own).detach().numpy(), expected, atol=0.1)  # bf16
+    row, correct = screen.screen(tmp_path, config, smoothing=0.1, average=0.5)
+    assert correct.shape == (len(val), 2) and row["exit_2"] == correct[:, 1].mean() and 0 < row["share_1"] < row["share_2"]
+
+
+def test_every_trial_and_arm_is_a_config() -> None:
+    assert all(trial.config(seed=3).training.seed == 3 for trial in (TRIALS | SCREENS).values())
+    with pytest.raises(ValueError, match="no field 'exit'"):
+        Trial("misspelt", {"exit": 3}).config(0)
+    with pytest.raises(SystemExit):
+        photos.main(["no-such-trial"])
+    for study in protocol.STUDIES.values():
+        assert all(config.data.calibration for config in study.arms.values())
+        plan = study.plan()
+        assert len(plan) == len(set(plan)) and all(plan.count((arm, 4)) == (arm in protocol.FIVE) for arm in study.arms)
+        assert set(protocol.FIVE) <= study.arms.keys() and plan[0][1] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", protocol.STUDIES)
+def test_the_matched_naive_arm_trains_as_many_weights_as_dmpo(name: str) -> None:
+    arms, classes = protocol.STUDIES[name].arms, {"fashion": 10, "caltech": 101}[name]
+
+    def trainable(arm: str) -> int:
+        model = dx.build_model(replace(arms[arm].model, weights="random"), classes)
+        return sum(weight.numel() for weight in model.trainable_state().values())
+
+    assert trainable("naive-matched") == pytest.approx(trainable("dmpo"), rel=0.05)
+
+
+def test_the_interval_resamples_seeds_and_images() -> None:
+    generator = np.random.default_rng(0)
+    images = generator.normal(0.1, 1, size=400)
+    same = np.stack([images] * 5)  # seeds that agree: the images' own error alone
+    mean, low, high = protocol.interval(same)
+    assert mean == pytest.approx(images.mean()) and (high - low) / 2 == pytest.approx(1.96 * images.std() / 20, rel=0.05)
+    shifted = same + np.array([-1, -0.5, 0, 0.5, 1])[:, None]
+    _, low, high = protocol.interval(shifted)
+    total = np.hypot(images.std() / 20, np.std([-1, -0.5, 0, 0.5, 1]) / 5**0.5)
+    assert (high - low) / 2 == pytest.approx(1.96 * total, rel=0.05)

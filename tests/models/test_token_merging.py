@@ -1,0 +1,114 @@
+"""Token merging: means of groups, the same groups found again, trunks that keep the grid, and what it saves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.models.factory import assemble, build_reference
+from dmpo_explore.models.flops import measure_flops
+from dmpo_explore.models.token_merging import Groups, MergedTrunk, match, token_counts
+
+N, D = 13, 6
+
+
+def tokens(batch: int = 3, seed: int = 0) -> Tensor:
+    return torch.randn(batch, N, D, generator=torch.Generator().manual_seed(seed))
+
+
+def config(**changes: Any) -> ModelConfig:
+    parts = {"image_size": 64, "exits": (2, 4), "rank": 4, "bypass_width": 8, "channels": 8} | changes
+    return ModelConfig("test_vit", "random", **parts)
+
+
+@pytest.mark.parametrize("drop", [0, 1, 4, N // 2])
+def test_the_most_similar_pairs_are_matched(drop: int) -> None:
+    x = tokens()
+    order, target = match(x, drop)
+    for b in range(len(x)):
+        pairs = sorted(
+            ((float(F.cosine_similarity(x[b, i], x[b, j], dim=0)), i, j) for i in range(0, N, 2) for j in range(1, N, 2)),
+            reverse=True,
+        )
+        best = {i: j for _, i, j in reversed(pairs)}  # of every even token, its most similar odd one
+        wanted = sorted(best, key=lambda i, b=b: -F.cosine_similarity(x[b, i], x[b, best[i]], dim=0).item())[:drop]
+        assert order[b, N - drop :].tolist() == wanted
+        assert (2 * target[b] + 1).tolist() == [best[i] for i in wanted]
+        assert sorted(order[b].tolist()) == list(range(N))
+
+
+@pytest.mark.parametrize("count", [N, N - 1, 7, 4, 1])
+def test_a_group_is_the_mean_of_its_patches(count: int) -> None:
+    x = tokens()
+    groups = Groups.single(x).merged(count)
+    assert groups.means.shape == (len(x), count, D)
+    for b in range(len(x)):
+        for k in range(count):
+            own = x[b][groups.source[b] == k]
+            assert len(own) == groups.sizes[b, k, 0]
+            torch.testing.assert_close(groups.means[b, k], own.mean(0))
+    torch.testing.assert_close(groups.patches().mean(1), x.mean(1))
+
+
+def test_groups_are_found_again_from_their_patches() -> None:
+    groups = Groups.single(tokens()).merged(5)
+    again = Groups.found(groups.patches(), 5)
+    torch.testing.assert_close(again.patches(), groups.patches())
+    assert [sorted(size) for size in again.sizes[..., 0].tolist()] == [sorted(s) for s in groups.sizes[..., 0].tolist()]
+
+
+def test_equal_patches_leave_no_empty_group() -> None:
+    """A black image has fewer different patches than groups."""
+    groups = Groups.found(torch.ones(2, N, D), 5)
+    assert groups.sizes.min() >= 1 and groups.sizes.sum() == 2 * N
+    torch.testing.assert_close(groups.merged(2).patches(), torch.ones(2, N, D))
+
+
+def test_a_trunk_cut_in_two_computes_what_the_whole_one_does() -> None:
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(D, D), nn.GELU()) for _ in range(4)]
+    whole = MergedTrunk(blocks, (12, 10, 8, 6), given=12, prefix=1)
+    first, second = MergedTrunk(blocks[:2], (12, 10), 12, 1), MergedTrunk(blocks[2:], (8, 6), 10, 1)
+    x = tokens()
+    torch.testing.assert_close(second(first(x)), whole(x))
+
+
+def test_without_merging_it_is_the_plain_trunk() -> None:
+    torch.manual_seed(0)
+    plain, same = assemble(config(), 3).eval(), assemble(config(merge=1, merge_from=9), 3).eval()
+    same.load_state_dict(_renamed(plain))
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(same(images), plain(images))
+
+
+def _renamed(model: nn.Module) -> dict[str, Tensor]:
+    return {key.replace(".trunk.", ".trunk.blocks."): value for key, value in model.state_dict().items()}
+
+
+def test_counts_fall_to_the_least_and_stay_there() -> None:
+    assert token_counts(49, 8, merge=10, start=3) == (49, 49, 39, 29, 19, 9, 8, 8)
+    assert token_counts(4, 3, merge=1, start=1) == (4, 4, 4)
+
+
+def test_merged_tokens_cost_less_and_train() -> None:
+    merged, plain = config(merge=3, merge_from=2), config()
+    model = assemble(merged, 3)
+    saved, full = (measure_flops(assemble(c, 3), build_reference(c, 3)) for c in (merged, plain))
+    assert saved.cumulative[-1] < 0.9 * full.cumulative[-1] and saved.reference == full.reference
+    assert min(saved.tuning) == 0 and saved.trunk[1] < full.trunk[1]
+    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    tuned = [p for name, p in model.named_parameters() if ".trunk." in name and p.requires_grad]
+    assert tuned and all(p.grad is not None and bool(p.grad.isfinite().all()) for p in tuned)
+    assert model.stages[1].grid == (4, 4)
+
+
+def test_maps_and_rising_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="merge=2: only a ViT's trunks"):
+        assemble(ModelConfig("resnet10t", "random", 64, exits=2, merge=2), 3)
+    with pytest.raises(ValueError, match=r"1 blocks cannot see \(9,\) of 4 patch tokens"):
+        MergedTrunk([nn.Identity()], (9,), given=4, prefix=1)
