@@ -1,8 +1,9 @@
 """Research on photographs: trials on Caltech-101, read on val alone: `scripts/bench photos [--screen] [TRIAL …]`.
 
-In: trials of `_photos.trials` (default: all, in order) and seeds. Out: a run folder per trial and seed under ``--root``;
-a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished trial
+In: trials of `_photos.trials` (default: all) and seeds. Out: a run folder per trial and seed under ``--root``;
+a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one
 (``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
+``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens.
 It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
 """
 
@@ -13,8 +14,11 @@ import os
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 import _photos.experimental  # noqa: F401  (adds bypasses)
-from _common.results import RESULTS
+from _common.results import RESULTS, write_table
+from _photos.probes import probe
 from _photos.run import commit, keep, make_row, write_rows
 from _photos.screen import screen
 from _photos.tokens import cache_tokens
@@ -35,14 +39,29 @@ def screened(folder: Path, result: Path, trial: Trial, seed: int) -> None:
     keep(result, config, row, {f"exit {k + 1}": correct[:, k] for k in range(correct.shape[1])})
 
 
+def probed(folder: Path, merges: list[int]) -> None:
+    """Write the probes' table, those of earlier calls kept."""
+    cache_tokens(folder, BASE, BLOCKS)
+    path = RESULTS / "photos-probes.csv"
+    for merge in merges:
+        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame({"merge": []})
+        if merge not in set(kept["merge"]):
+            table = pd.concat([kept, pd.DataFrame(probe(folder, BASE, merge))]).astype({"merge": int, "block": int})
+            write_table(path.stem, table.sort_values(["merge", "block"]), path.parent)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
     parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
+    parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")
     options = parser.parse_args(arguments)
+    if options.probe:
+        probed(options.root / "tokens", options.probe)
+        return 0
     known, title = (SCREENS, "photos-screen") if options.screen else (TRIALS, "photos")
     if foreign := [name for name in options.trials if name not in known]:
         parser.error(f"{foreign[0]} is no trial; there are {', '.join(known)}")

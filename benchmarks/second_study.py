@@ -1,4 +1,4 @@
-"""The study's second edition, arm by arm: `scripts/bench second_study fashion|caltech`; its protocol: `_photos.protocol`.
+"""The study's second edition, arm by arm: `scripts/bench second_study fashion|caltech`; see `_photos.protocol`.
 
 In: a study of `STUDIES`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/second/STUDY/RUN`` and a row per finished run in ``benchmarks/results/second-STUDY.csv``, to be
@@ -16,8 +16,8 @@ from pathlib import Path
 from _common.results import RESULTS
 from _photos.protocol import READY, STUDIES
 from _photos.run import make_row, write_rows
-from _study.run import is_done
 from _study.grids import change
+from _study.run import is_done
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,17 +5,17 @@ name: a result keeps its config, and one made with another is refused.
 
 Fixed beforehand:
 
-- Data. ``fashion``: 2,000 training images at 70 px, the shipped recipe. ``caltech``: 2,500 training images at 98 px, the
-  recipe that `trials` chose on val. Both cut val and calibration from the training split (``calibration=True``).
+- Data. ``fashion``: 2,000 training images at 70 px, the shipped recipe. ``caltech``: 2,500 training images at 98 px,
+  the recipe that `trials` chose on val. Both cut val and calibration from the training split (``calibration=True``).
 - What is read when. Val chooses the epoch that is kept (largest area) and chose the recipe. Calibration fits thresholds
   (confidence, one threshold, the best accuracy at no more than a given share of compute). Test is read once per run,
   when the run is finished, and chooses nothing.
-- Compute. GFLOPs as deployed (`dmpo_explore.models.flops`), everything that ran counted; as a share of the plain backbone
-  with a linear predictor at the study's image size, also for arms with smaller images.
+- Compute. GFLOPs as deployed (`dmpo_explore.models.flops`), everything that ran counted; as a share of the plain
+  backbone with a linear predictor at the study's image size, also for arms with smaller images.
 - Seeds. A seed draws the training images, initialises the parts and orders the batches. Five for `FIVE`, three for the
-  other arms; a seed of every arm before the next seed of any. More seeds may be added, to all arms of a comparison alike.
+  other arms; a seed of every arm before the next seed of any. More may be added, to all arms of a comparison alike.
 - The best single model is that of ``single`` and ``single-head`` with the larger mean accuracy on val. The strongest
-  naive arm is the one of ``naive`` and ``naive-equilibrium`` with the larger mean accuracy on val at 40 % of the compute.
+  naive arm is the one of ``naive`` and ``naive-equilibrium`` with the larger mean accuracy on val at 40 % compute.
 - Claims, in this order: (1) ``dmpo`` against every static arm at that arm's own compute (the budget is the arm's share;
   arms cheaper than the first exit are named and left out); (2) ``dmpo`` at 40 % is within 1 point, and at 30 % within 3
   points, of the best single model; (3) ``dmpo`` against the strongest naive arm and against ``naive-matched`` at 30 and

@@ -65,7 +65,8 @@ def train_exits(
     average: float = 0.0,
 ) -> tuple[dx.DMPO, float]:
     """Train on states behind every exit, of images and of their mirror images; the model to use and the last loss."""
-    optimizer, kept, loss = make_optimizer(model, settings), copy.deepcopy(model) if average else None, torch.zeros(())
+    optimizer, kept = make_optimizer(model, settings), copy.deepcopy(model) if average else None
+    order, loss = torch.arange(len(labels)), torch.zeros(())
     steps = -(-len(labels) // settings.batch_size)
     for step in range(settings.epochs * steps):
         epoch, within = divmod(step, steps)

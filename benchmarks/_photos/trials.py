@@ -67,7 +67,7 @@ SCREENS: dict[str, Trial] = {
     "conv-64": Trial("today's head", FROZEN),
     "linear": Trial("naive head", FROZEN | NAIVE | {"read": "both"}),
     "no-bypass": Trial("without bypass", FROZEN | {"bypass": "none"}),
-    "attention-192": Trial("two narrow transformer blocks over the patches", FROZEN | {"bypass": "attention", "bypass_width": 192}),
+    "attention-192": Trial("two narrow blocks over patches", FROZEN | {"bypass": "attention", "bypass_width": 192}),
     "conv-192": Trial("a wider bypass", FROZEN | {"bypass_width": 192}),
     "smoothed": Trial("label smoothing 0.1", FROZEN, smoothing=0.1),
     "averaged": Trial("moving average of the weights", FROZEN, average=0.99),

@@ -42,8 +42,7 @@ def test_a_finished_row_is_never_made_again(
 
 
 def test_a_study_without_a_recipe_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatched = [name for name in protocol.STUDIES if name not in protocol.READY]
-    for name in monkeypatched:
+    for name in protocol.STUDIES.keys() - protocol.READY:
         assert second_study.main([name]) == 1 and "is not final" in capsys.readouterr().err
 
 
@@ -77,7 +76,9 @@ def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
     expected = np.stack([output.logits.detach().numpy() for output in built.walk(images)], axis=1)
     np.testing.assert_allclose(screen.predict(built, own).detach().numpy(), expected, atol=0.1)  # bf16
     row, correct = screen.screen(tmp_path, config, smoothing=0.1, average=0.5)
-    assert correct.shape == (len(val), 2) and row["exit_2"] == correct[:, 1].mean() and 0 < row["share_1"] < row["share_2"]
+    assert (
+        correct.shape == (len(val), 2) and row["exit_2"] == correct[:, 1].mean() and 0 < row["share_1"] < row["share_2"]
+    )
 
 
 def test_every_trial_and_arm_is_a_config() -> None:
@@ -110,7 +111,9 @@ def test_the_interval_resamples_seeds_and_images() -> None:
     images = generator.normal(0.1, 1, size=400)
     same = np.stack([images] * 5)  # seeds that agree: the images' own error alone
     mean, low, high = protocol.interval(same)
-    assert mean == pytest.approx(images.mean()) and (high - low) / 2 == pytest.approx(1.96 * images.std() / 20, rel=0.05)
+    assert mean == pytest.approx(images.mean()) and (high - low) / 2 == pytest.approx(
+        1.96 * images.std() / 20, rel=0.05
+    )
     shifted = same + np.array([-1, -0.5, 0, 0.5, 1])[:, None]
     _, low, high = protocol.interval(shifted)
     total = np.hypot(images.std() / 20, np.std([-1, -0.5, 0, 0.5, 1]) / 5**0.5)

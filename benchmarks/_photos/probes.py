@@ -1,0 +1,62 @@
+"""What bounds an exit: ridge probes by block of the frozen trunk, with and without merged tokens.
+
+In: the tokens of `tokens` behind block 2. Out: a row per block: compute up to it (share of the plain backbone, no
+predictor) and accuracy on val of a ridge classifier on class token and patch mean, fitted on train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import RidgeClassifier
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+import dmpo_explore as dx
+from _photos.tokens import read_labels, read_tokens
+from dmpo_explore.models.factory import build_model, build_reference
+from dmpo_explore.models.flops import measure_flops
+
+START = 2
+ALPHAS = (1e3, 1e4)
+
+
+def probe(folder: Path, config: dx.Config, merge: int) -> list[dict[str, Any]]:
+    """Rows for the blocks behind `START`, ``merge`` tokens merged before each of them."""
+    size = config.model.image_size
+    labels = {part: read_labels(folder, size, part) for part in ("train", "val")}
+    n_classes = int(labels["train"].max()) + 1
+    blocks = tuple(range(START, 13))
+    plain = {"tuning": "none", "bypass": "none", "predictor": "linear", "merge": merge, "merge_from": START + 1}
+    own = replace(config.model, exits=blocks, **plain)  # type: ignore[arg-type]
+    model = build_model(own, n_classes).eval()
+    cost = measure_flops(model, build_reference(own, n_classes))
+    found = {part: _features(model, read_tokens(folder, size, part, START)) for part in labels}
+    rows, flops = [], cost.embed + cost.trunk[0]
+    for k, block in enumerate(blocks[1:], start=1):
+        flops += cost.trunk[k]
+        scaler = StandardScaler().fit(found["train"][k - 1])
+        train, val = (scaler.transform(found[part][k - 1]) for part in ("train", "val"))
+        fits = (RidgeClassifier(alpha).fit(train, labels["train"]) for alpha in ALPHAS)
+        accuracy = max(fit.score(val, labels["val"]) for fit in fits)
+        rows.append({"merge": merge, "block": block, "share": flops / cost.reference, "accuracy": accuracy})
+    return rows
+
+
+@torch.inference_mode()
+def _features(model: dx.DMPO, states: Tensor) -> list[npt.NDArray[np.float32]]:
+    """Class token and patch mean behind every stage but the first, (n, 2D) each."""
+    found: list[list[Tensor]] = [[] for _ in model.stages[1:]]
+    for batch in states.split(100):
+        state = batch.float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            for k, stage in enumerate(model.stages[1:]):
+                state = stage.trunk(state)
+                read = stage.norm(state.float())
+                found[k].append(torch.cat((read[:, 0], read[:, 1:].mean(dim=1)), dim=1).float())
+    return [torch.cat(parts).numpy() for parts in found]
