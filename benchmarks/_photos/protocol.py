@@ -101,7 +101,7 @@ def _calibrated(config: dx.Config) -> dx.Config:
 
 
 STUDIES: dict[str, Study] = {
-    "fashion": Study(arms(_calibrated(change(DEMO, **BETTER, rank=RANK)), (42, 56), 20), DEMO.model.image_size),
+    "fashion": Study(arms(_calibrated(change(DEMO, **BETTER, rank=RANK)), (42, 56), 14), DEMO.model.image_size),
     "caltech": Study(arms(change(BASE, **RECIPE), (56, 70, 84), 16), BASE.model.image_size),
 }
 

@@ -87,7 +87,8 @@ def at_budget(calibration: dx.ExitRecord, read: dx.ExitRecord, flops: float) -> 
     """Outcome of the threshold fitted to at most ``flops`` an image; None for one exit, or if exit 1 uses more."""
     if read.n_exits == 1 or calibration.meta.flops[0] > flops:
         return None
-    return dx.apply(dx.fit_policy(calibration, flops=flops / calibration.meta.reference_flops), read)
+    allowed = min(flops, calibration.meta.flops[-1]) / calibration.meta.reference_flops
+    return dx.apply(dx.fit_policy(calibration, flops=allowed), read)
 
 
 def keep(result: Path, config: dx.Config, row: dict[str, Any], correct: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def train_exits(
         if kept is not None:
             for old, new in zip(kept.parameters(), model.parameters(), strict=True):
                 old.data.lerp_(new.data, 1 - min(average, (1 + step) / (10 + step)))
-    return kept or model, float(loss)
+    return kept or model, loss.item()
 
 
 def predict(model: dx.DMPO, states: list[Tensor]) -> Tensor:

@@ -39,7 +39,7 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
     Read from the class token, or from the mean patch where there is none (registers are not read).
 
     Raises:
-        ValueError: a backbone whose attention does not see all tokens (windows, convolutions).
+        ValueError: a backbone whose attention does not see all tokens (windows, convolutions), or that merges tokens.
     """
     stage = view.model.stages[view.exit]
     if any(s.layout != "tokens" for s in view.model.stages):
@@ -50,6 +50,11 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
     maps = attention_maps(view, image)
     if not maps:
         raise ValueError("attention_rollout finds no attention (qkv, attn_drop) under this exit")
+    if len({attention.shape[-1] for attention in maps}) > 1:
+        raise ValueError(
+            "attention_rollout multiplies attention between the same tokens in all blocks; this model merges tokens on "
+            "the way (merge). Use 'integrated_gradients' or 'occlusion'"
+        )
     shares = rollout(maps)
     read = shares[0] if stage.class_token else shares[stage.prefix :].mean(0)
     patches: Array = read[stage.prefix :].reshape(stage.grid).float().cpu().numpy()

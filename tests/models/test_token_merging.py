@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import dmpo_explore as dx
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import measure_flops
@@ -104,6 +105,15 @@ def test_merged_tokens_cost_less_and_train() -> None:
     tuned = [p for name, p in model.named_parameters() if ".trunk." in name and p.requires_grad]
     assert tuned and all(p.grad is not None and bool(p.grad.isfinite().all()) for p in tuned)
     assert model.stages[1].grid == (4, 4)
+
+
+def test_heat_maps_keep_the_grid_and_rollout_is_refused() -> None:
+    model = assemble(config(merge=3, merge_from=2), 3).eval()
+    image = torch.randn(1, 3, 64, 64)
+    found = dx.attribute(model, image, exit=1, target=0, method="token_grad_cam")
+    assert found.tokens.shape == (4, 4)
+    with pytest.raises(ValueError, match="this model merges tokens"):
+        dx.attribute(model, image, exit=1, target=0, method="attention_rollout")
 
 
 def test_maps_and_rising_counts_are_refused() -> None:
