@@ -3,6 +3,7 @@
 In: trials of `_photos.trials` (default: all) and seeds. Out: a run folder per trial and seed under ``--root``;
 a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one
 (``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
+``--merged-after 0 4`` writes ``photos-merged.csv``: trained runs with tokens merged afterwards, nothing retrained.
 ``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens.
 It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
 """
@@ -17,8 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 import _photos.experimental  # noqa: F401  (adds bypasses)
+import dmpo_explore as dx
 from _common.results import RESULTS, write_table
-from _photos.probes import probe
+from _photos.probes import merged_after, probe
 from _photos.run import commit, keep, make_row, write_rows
 from _photos.screen import screen
 from _photos.tokens import cache_tokens
@@ -50,17 +52,36 @@ def probed(folder: Path, merges: list[int]) -> None:
             write_table(path.stem, table.sort_values(["merge", "block"]), path.parent)
 
 
+def merged(path: Path, merges: list[int], start: int) -> None:
+    """Write the table of trained runs with tokens merged afterwards, rows of earlier calls kept."""
+    table = RESULTS / "photos-merged.csv"
+    for merge in merges:
+        kept = pd.read_csv(table) if table.is_file() else pd.DataFrame({"run": [], "merge": [], "merge_from": []})
+        if not ((kept["run"] == path.name) & (kept["merge"] == merge) & (kept["merge_from"] == start)).any():
+            row = pd.DataFrame([merged_after(dx.load_run(path), merge, start)])
+            print(row.to_string(index=False), flush=True)
+            write_table(table.stem, pd.concat([kept, row]).astype({"merge": int, "merge_from": int}), table.parent)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
     parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
     parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
+    parser.add_argument(
+        "--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs, retraining none"
+    )
+    parser.add_argument("--from-block", type=int, default=3, help="first block before which --merged-after merges")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")
     options = parser.parse_args(arguments)
     if options.probe:
         probed(options.root / "tokens", options.probe)
+        return 0
+    if options.merged_after:
+        for name in options.trials:
+            merged(options.root / f"{name}-s{options.seeds[0]}", options.merged_after, options.from_block)
         return 0
     known, title = (SCREENS, "photos-screen") if options.screen else (TRIALS, "photos")
     if foreign := [name for name in options.trials if name not in known]:

@@ -1,7 +1,8 @@
-"""What bounds an exit: ridge probes by block of the frozen trunk, with and without merged tokens.
+"""What bounds an exit: ridge probes by block of the frozen trunk, and a trained run with tokens merged afterwards.
 
-In: the tokens of `tokens` behind block 2. Out: a row per block: compute up to it (share of the plain backbone, no
-predictor) and accuracy on val of a ridge classifier on class token and patch mean, fitted on train.
+In: the tokens of `tokens` behind block 2, or a trained run. Out of `probe`: a row per block: compute up to it (share of
+the plain backbone, no predictor) and accuracy on val of a ridge classifier on class token and patch mean, fitted on
+train. Out of `merged_after`: a row: compute and accuracy on val of the run's exits, tokens merged, nothing retrained.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch import Tensor
 
 import dmpo_explore as dx
 from _photos.tokens import read_labels, read_tokens
+from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
 
@@ -46,6 +49,25 @@ def probe(folder: Path, config: dx.Config, merge: int) -> list[dict[str, Any]]:
         accuracy = max(fit.score(val, labels["val"]) for fit in fits)
         rows.append({"merge": merge, "block": block, "share": flops / cost.reference, "accuracy": accuracy})
     return rows
+
+
+def merged_after(run: dx.Run, merge: int, start: int) -> dict[str, Any]:
+    """The run's exits on val, ``merge`` tokens merged before each block from ``start`` on."""
+    images = run.split_images("val")
+    config = replace(run.config.model, merge=merge, merge_from=start)
+    model = build_model(config, len(images.class_names)).eval()
+    model.load_trainable({name: torch.from_numpy(value) for name, value in dx.runs.read_weights(run.path).items()})
+    cost = measure_flops(model, build_reference(config, len(images.class_names)))
+    correct: list[npt.NDArray[np.bool_]] = []
+
+    def take(logits: Tensor, labels: npt.NDArray[Any]) -> None:
+        correct.append(logits.argmax(-1).numpy() == labels[:, None])
+
+    run_exits(model, make_loader(images, model.preprocess, batch_size=100), take, precision="bf16")
+    row: dict[str, Any] = {"run": run.name, "merge": merge, "merge_from": start}
+    for k, accuracy in enumerate(np.concatenate(correct).mean(axis=0), start=1):
+        row |= {f"share_{k}": cost.cumulative[k - 1] / cost.reference, f"exit_{k}": float(accuracy)}
+    return row
 
 
 @torch.inference_mode()

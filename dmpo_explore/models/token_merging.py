@@ -174,7 +174,7 @@ class Groups:
 
 
 class MergedTrunk(nn.Module):
-    """Blocks of a ViT on merged tokens, (B, N, D) → (B, N, D).
+    """Blocks of a ViT on merged tokens, (B, N, D) → (B, N, D); its weights have the names that they have without.
 
     Args:
         blocks: tokens → tokens.
@@ -194,16 +194,18 @@ class MergedTrunk(nn.Module):
 
     def __init__(self, blocks: Iterable[nn.Module], counts: Sequence[int], given: int, prefix: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        own = list(blocks)
+        for i, block in enumerate(own):
+            self.add_module(str(i), block)
         self.counts, self.given, self.prefix = tuple(counts), given, prefix
         steps = (given, *self.counts)
-        if len(self.blocks) != len(self.counts) or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
-            raise ValueError(f"{len(self.blocks)} blocks cannot see {self.counts} of {given} patch tokens")
+        if len(own) != len(self.counts) or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
+            raise ValueError(f"{len(own)} blocks cannot see {self.counts} of {given} patch tokens")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) → (B, N, D)."""
         head, groups = x[:, : self.prefix], Groups.found(x[:, self.prefix :], self.given)
-        for block, count in zip(self.blocks, self.counts, strict=True):
+        for block, count in zip(self.children(), self.counts, strict=True):
             groups = groups.merged(count)
             x = block(torch.cat((head, groups.means), dim=1))
             head, groups = x[:, : self.prefix], Groups(x[:, self.prefix :], groups.sizes, groups.source)

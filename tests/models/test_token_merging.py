@@ -16,6 +16,7 @@ from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.token_merging import Groups, MergedTrunk, match, token_counts
 
 N, D = 13, 6
+_LATE = {"merge": 1, "merge_from": 9}
 
 
 def tokens(batch: int = 3, seed: int = 0) -> Tensor:
@@ -33,9 +34,7 @@ def test_the_most_similar_pairs_are_matched(drop: int) -> None:
     order, target = match(x, drop)
     for b in range(len(x)):
         like = F.cosine_similarity(x[b, :, None], x[b, None], dim=-1)
-        best = {
-            i: 2 * int(like[i, 1::2].argmax()) + 1 for i in range(0, N, 2)
-        }
+        best = {i: 2 * int(like[i, 1::2].argmax()) + 1 for i in range(0, N, 2)}
         wanted = sorted(best, key=lambda i: -float(like[i, best[i]]))[:drop]
         assert order[b, N - drop :].tolist() == wanted
         assert (2 * target[b] + 1).tolist() == [best[i] for i in wanted]
@@ -78,16 +77,14 @@ def test_a_trunk_cut_in_two_computes_what_the_whole_one_does() -> None:
     torch.testing.assert_close(second(first(x)), whole(x))
 
 
-def test_without_merging_it_is_the_plain_trunk() -> None:
-    torch.manual_seed(0)
-    plain, same = assemble(config(), 3).eval(), assemble(config(merge=1, merge_from=9), 3).eval()
-    same.load_state_dict(_renamed(plain))
+def test_the_same_weights_serve_with_and_without_merging() -> None:
+    plain, same, merged = (assemble(config(**changes), 3).eval() for changes in ({}, _LATE, {"merge": 2}))
+    for model in (same, merged):
+        model.load_state_dict(plain.state_dict())
     images = torch.randn(2, 3, 64, 64)
-    torch.testing.assert_close(same(images), plain(images))
-
-
-def _renamed(model: nn.Module) -> dict[str, Tensor]:
-    return {key.replace(".trunk.", ".trunk.blocks."): value for key, value in model.state_dict().items()}
+    torch.testing.assert_close(same(images), plain(images))  # merges before block 9 of 4
+    torch.testing.assert_close(merged(images)[:, 0], plain(images)[:, 0])  # exit 1 is behind block 2
+    assert not torch.allclose(merged(images)[:, 1], plain(images)[:, 1])
 
 
 def test_counts_fall_to_the_least_and_stay_there() -> None:
