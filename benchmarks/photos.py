@@ -69,9 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
     parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
     parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
-    parser.add_argument(
-        "--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs, retraining none"
-    )
+    parser.add_argument("--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs")
     parser.add_argument("--from-block", type=int, default=3, help="first block before which --merged-after merges")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")

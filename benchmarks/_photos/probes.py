@@ -24,6 +24,7 @@ from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
+from dmpo_explore.runs.torch_weights import read_weights
 
 START = 2
 ALPHAS = (1e3, 1e4)
@@ -56,7 +57,7 @@ def merged_after(run: dx.Run, merge: int, start: int) -> dict[str, Any]:
     images = run.split_images("val")
     config = replace(run.config.model, merge=merge, merge_from=start)
     model = build_model(config, len(images.class_names)).eval()
-    model.load_trainable({name: torch.from_numpy(value) for name, value in dx.runs.read_weights(run.path).items()})
+    model.load_trainable(read_weights(run.path))
     cost = measure_flops(model, build_reference(config, len(images.class_names)))
     correct: list[npt.NDArray[np.bool_]] = []
 

@@ -3,7 +3,7 @@
 In: a trunk's blocks and how many patch tokens each of them sees. Out: a trunk, tokens (B,N,D) → tokens (B,N,D): behind
 the last block every patch gets the merged token that stands for it, so exits, heat maps and the next trunk keep
 the grid. A merged token is the mean of its patches. Prefix tokens are never merged.
-Which tokens are most similar is a discrete choice: rounding (another batch size, folded LoRA) may rarely decide it anew.
+Which tokens are most similar is a discrete choice: rounding (another batch size, folded LoRA) may rarely decide anew.
 Ours: the tokens themselves are compared in place of attention keys, between blocks in place of within them, and
 attention is not weighted by how many patches a token stands for. Merged tokens keep the order of their first patches.
 """

@@ -13,7 +13,7 @@ from tiny import tiny_config
 import dmpo_explore as dx
 import photos
 import second_study
-from _photos import protocol, run, screen, tokens
+from _photos import probes, protocol, run, screen, tokens
 from _photos.trials import SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
@@ -39,6 +39,8 @@ def test_a_finished_row_is_never_made_again(
     finished = dx.load_run(tmp_path / "runs" / "tiny" / "dmpo-s0")
     assert row["read"] == "test" and row["exit_2"] == finished.record("test").correct[:, 1].mean()
     assert row["val_exit_2"] == finished.record("val").correct[:, 1].mean()
+    after = [probes.merged_after(finished, merge, 1) for merge in (0, 1)]
+    assert after[0]["exit_2"] == row["val_exit_2"] and after[1]["share_2"] < after[0]["share_2"]
     assert row["gflops_2"] == finished.record("test").meta.flops[1] / 1e9 and row["full_share"] < 0.5  # of 64 pixels
 
 
