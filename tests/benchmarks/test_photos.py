@@ -18,7 +18,7 @@ from _photos.trials import SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
 
-CONFIG = tiny_config(epochs=1, seed=0)
+CONFIG = tiny_config(epochs=1, model={"image_size": 64})
 CALIBRATED = replace(CONFIG, data=replace(CONFIG.data, calibration=True))
 
 
@@ -26,7 +26,7 @@ def test_a_finished_row_is_never_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))  # which the command sets: restored afterwards
-    monkeypatch.setattr(second_study, "STUDIES", {"tiny": protocol.Study({"dmpo": CALIBRATED}, 64)})
+    monkeypatch.setattr(second_study, "STUDIES", {"tiny": protocol.Study({"dmpo": CALIBRATED}, 96)})
     monkeypatch.setattr(second_study, "READY", ("tiny",))
     monkeypatch.setattr(second_study, "RESULTS", tmp_path / "results")
     options = ["tiny", "--seeds", "1", "--root", str(tmp_path / "runs")]
@@ -40,8 +40,10 @@ def test_a_finished_row_is_never_made_again(
     assert row["read"] == "test" and row["exit_2"] == finished.record("test").correct[:, 1].mean()
     assert row["val_exit_2"] == finished.record("val").correct[:, 1].mean()
     after = [probes.merged_after(finished, merge, 1) for merge in (0, 1)]
-    assert after[0]["exit_2"] == row["val_exit_2"] and after[1]["share_2"] < after[0]["share_2"]
-    assert row["gflops_2"] == finished.record("test").meta.flops[1] / 1e9 and row["full_share"] < 0.5  # of 64 pixels
+    assert (
+        after[0]["exit_2"] == pytest.approx(row["val_exit_2"], abs=0.02) and after[1]["share_2"] < after[0]["share_2"]
+    )
+    assert row["gflops_2"] == finished.record("test").meta.flops[1] / 1e9 and row["full_share"] < 0.6  # of 96 pixels
 
 
 def test_a_study_without_a_recipe_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
