@@ -65,8 +65,9 @@ def run_card(
 def _balance(training: TrainingConfig, counts: Sequence[int]) -> list[str]:
     if training.class_balance == "none":
         return []
-    sizes = f" Classes have {min(counts):,} to {max(counts):,} training images." if counts else ""
-    return [f"Class balance `{training.class_balance}`, β {training.balance_beta:g}.{sizes}"]
+    low, high = (min(counts), max(counts)) if counts else (0, 0)
+    sizes = f"Classes have {low:,} to {high:,} training images." if low < high else f"Every class has {low:,} images."
+    return [f"Class balance `{training.class_balance}`, β {training.balance_beta:g}. {sizes}"]
 
 
 def _extended(plans: Sequence[int]) -> list[str]:

@@ -122,4 +122,4 @@ def test_a_training_balances_its_classes(balance: Any, monkeypatch: pytest.Monke
     assert isinstance(seen["sampler"], BalancedSampler) == (balance == "sampler")
     assert (seen["weights"] is not None) == (balance == "weights")
     assert last.run is not None and last.run.config.training.class_balance == balance
-    assert f"Class balance `{balance}`, β 1. Classes have 4 to 4" in (last.run.path / "card.md").read_text()
+    assert f"Class balance `{balance}`, β 1. Every class has 4 images." in (last.run.path / "card.md").read_text()
