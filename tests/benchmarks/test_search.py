@@ -85,16 +85,16 @@ def test_differences_are_paired_by_seed_and_read_off_the_curves() -> None:
     base = 0.5 + rng.normal(0, 0.1, size=(20, 1)) + np.zeros((20, bench.BUDGET))  # large noise, but the same for all
     ours = {OURS[0]: base + rng.normal(0, 0.001, base.shape), OURS[1]: base - 0.05}
     shares = dict.fromkeys(bench.WAYS, base - 0.02) | ours
-    found = bench.paired(shares).set_index(["way", "against"])
+    found = bench.paired(shares)
     assert set(found["epochs"]) == {*map(str, bench.READ_AT), "all"} and len(found) == 2 * 5 * 4
-    better = found.loc[OURS[0], "random, last epoch"]
+    better = found[(found["way"] == OURS[0]) & (found["against"] == "random, last epoch")]
     assert better["difference"].tolist() == pytest.approx([0.02] * 4, abs=0.002)
     assert (better["low"] > 0.018).all() and (better["low"] < better["difference"]).all()
-    assert found.loc[OURS[1], OURS[0]]["high"].max() < 0
+    assert found[(found["way"] == OURS[1]) & (found["against"] == OURS[0])]["high"].max() < 0
 
     curves = bench.mean_curves(shares)
     assert curves["epochs"].max() == bench.BUDGET and (curves["low"] <= curves["high"]).all()
-    text = page.verdict("Facts.", found.reset_index(), curves)
+    text = page.verdict("Facts.", found, curves)
     alike, counted = text.split("## Against methods that count last epochs only")
     assert text.startswith("Facts. ") and " 36 different intervals " in alike and "about 2 would" in alike
     assert f"- `{OURS[0]}` is ahead of random, every epoch (after 60 epochs); " in alike and "last epoch" not in alike

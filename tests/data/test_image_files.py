@@ -145,7 +145,8 @@ def test_a_warning_of_pillow_names_the_file(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(b"Exif") + 20] = 0xFF  # the description is longer than the file now
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"photo\.jpg: Tag data larger than file") as seen:
-        assert open_image(path).shape == (4, 2, 3)  # the orientation is read all the same
+    with pytest.warns(UserWarning, match=r"photo\.jpg: (Tag data larger|Truncated File)") as seen:
+        shape = open_image(path).shape
     assert len(seen) == 1
-    assert read_image(path.read_bytes(), "photo.jpg").shape == (4, 2, 3)  # of unknown origin: silent
+    assert shape in ((4, 2, 3), (2, 4, 3))  # Pillow before 12 drops the orientation with the description
+    assert read_image(path.read_bytes(), "photo.jpg").shape == shape  # of unknown origin: silent

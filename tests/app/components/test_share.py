@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -130,13 +131,17 @@ def test_files_hold_what_they_say(tmp_path: Path) -> None:
     loaded = dx.load_policy(tmp_path / "policy.json")
     assert loaded == policy and loaded.fitted == policy.fitted
     table = dx.trade_off(make_record())
-    pd.testing.assert_frame_equal(pd.read_csv(io.BytesIO(share.csv(table))), table, check_exact=True)
+    read = pd.read_csv(io.BytesIO(share.csv(table)))
+    pd.testing.assert_frame_equal(read, table, rtol=1e-15, atol=0)  # older pandas reads with the last bit wrong
 
 
 def test_a_figure_is_a_page_without_a_network() -> None:
     figure = trade_off_figure({"a": dx.trade_off(make_record())})
     page = share.figure_html(figure)
-    assert page.count("<script") >= 2 and 'src="http' not in page and "Plotly.newPlot" in page
+    scripts = re.findall(r"<script[^>]*>", page)
+    assert len(scripts) >= 2 and not any("src=" in script for script in scripts)
+    drawn = "Plotly.newPlot" in page  # not asserted in place: pytest would compare megabytes
+    assert drawn
     assert "#ffffff" in page and figure.layout.paper_bgcolor == "rgba(0,0,0,0)"  # the page's own stays as it is
 
 
