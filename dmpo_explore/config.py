@@ -49,6 +49,7 @@ class DataConfig:
     test_dir: str | None = option(None, "Folder of test images by class.")
     class_names: str | None = option(None, "CSV or JSON file of readable class names: class folder, name.")
     calibration: bool = option(False, "Cut off a calibration split (60/10/10/20).", label="Calibration split")
+    skip_broken: bool = option(False, "Leave out images that cannot be read.", label="Skip broken images")
 
     def __post_init__(self) -> None:
         check_options(self)

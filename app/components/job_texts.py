@@ -10,8 +10,8 @@ def headline(status: dx.jobs.Status) -> str:
     epochs, progress = f"{status.epoch} of {status.epochs} epochs", status.progress
     match status.state:
         case dx.jobs.RUNNING:
-            recording = progress is not None and progress.what.startswith("recording")
-            return f"{progress.what}, {epochs}" if recording and progress else f"training, {epochs} done"
+            beside = progress is not None and progress.what.startswith(("checking", "recording"))
+            return f"{progress.what}, {epochs}" if beside and progress else f"training, {epochs} done"
         case dx.jobs.STOPPING:
             return "stopping …"
         case dx.jobs.FINISHED:

@@ -48,6 +48,19 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with_options(command, [_option(key, found) for key, found in OPTIONS.items()])
 
 
+DATA_OPTIONS = (
+    "model.image_size",
+    "model.resize",
+    "training.batch_size",
+)  # what of a model and a training says how images are used
+
+
+def data_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command`` the options of `Config` that say which images are used and how, but ``--data``."""
+    keys = [key for key in OPTIONS if key.startswith("data.") and key != "data.name"]
+    return _with_options(command, [_option(key, OPTIONS[key]) for key in (*keys, *DATA_OPTIONS)])
+
+
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give ``command`` the options of `TARGET` in place of its ``**settings``; one that it has itself stays its own."""
     options = []
@@ -77,7 +90,7 @@ def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
 
 def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     """``part.name`` → value, of the options of `Config` that were typed; 0 stands for None where 0 is no value."""
-    typed = {key: settings[name] for key, name in CONFIG.items() if settings[name] is not None}
+    typed = {key: settings[name] for key, name in CONFIG.items() if settings.get(name) is not None}
     if "model.exits" in typed:
         try:
             typed["model.exits"] = parse_exits(typed["model.exits"])

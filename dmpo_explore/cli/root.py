@@ -22,7 +22,9 @@ from .output import say
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
-COMMANDS = ("fetch", "train", "record", "evaluate", "predict", "export", "search", "policies", "runs", "app", "doctor")
+COMMANDS = (
+    "fetch", "data", "train", "record", "evaluate", "predict", "export", "search", "policies", "runs", "app", "doctor",
+)  # fmt: skip
 
 
 class _Group(TyperGroup):

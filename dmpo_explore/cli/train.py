@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,15 +67,14 @@ def train(
     **settings: Any,
 ) -> None:
     """Train a run, see `HELP`."""
-    from ..config import Config
-
     enable_ctrl_c(progress)
     if resume and (name or force or config):
         raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
-    base = _resumed(resume, settings) if resume else _config_of(config) if config else Config()
+    base = _resumed(resume, settings) if resume else base_config(config)
     chosen = config_from(base, settings)
     if estimate:
-        _estimate(chosen, device, as_json)
+        answer, lines = estimate_lines(chosen, device)
+        print_result(answer, as_json, lines)
         return
     from ..training.train import default_name
 
@@ -94,12 +94,15 @@ def train(
         print_result(answer, as_json, lines)
 
 
-def _config_of(place: str) -> Config:
-    """The config in a file, or of a run by name or folder; an error lists both ways."""
+def base_config(place: str | None) -> Config:
+    """The config in a file, or of a run by name or folder, else the default; an error lists both ways."""
+    from ..config import Config
     from ..runs.run import read_config
     from ..runs.store import list_runs, load_run
     from ..utils.registry import unknown
 
+    if place is None:
+        return Config()
     if Path(place).is_file():
         return read_config(Path(place))
     runs = list_runs()
@@ -142,8 +145,10 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.write(epoch_line(results))
 
     def on_check(done: int, total: int) -> None:
-        bar.to(done, total, "hashing images")
-        file.to("hashing images", done, total)
+        bar.to(done, total, "checking images")
+        if done == total:
+            bar.clear()
+        file.to("checking images", done, total)
 
     def on_data(manifest: Manifest) -> None:
         bar.clear()
@@ -152,7 +157,9 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 
     hooks: dict[str, Any] = {"on_step": on_step, "progress": on_epoch, "on_check": on_check, "on_data": on_data}
     try:
-        return train_run(config, name, resume=resume, **hooks, **how)
+        with warnings.catch_warnings():  # of what is found in the images, each as it comes
+            warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
+            return train_run(config, name, resume=resume, **hooks, **how)
     except KeyboardInterrupt:
         bar.clear()
         kept = f"go on with: dmpo-explore train --resume {name}" if results or resume else "no epoch was finished"
@@ -177,8 +184,8 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     return answer, [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
 
 
-def _estimate(config: Config, device: str, as_json: bool) -> None:
-    """Time a few steps and print the expected duration and memory of the whole."""
+def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:
+    """Time a few steps: the expected duration and memory of the whole, as JSON values and as lines."""
     from ..jobs.estimate import estimate_training, measure_rates
 
     rates = measure_rates(config, device)
@@ -187,12 +194,8 @@ def _estimate(config: Config, device: str, as_json: bool) -> None:
               "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip
     low, high = map(clock, found.seconds)
     small, large = (size / 2**30 for size in found.memory)
-    print_result(
-        answer,
-        as_json,
-        [
-            f"{low} to {high} (minutes:seconds), of them {clock(found.recording)} to record val and test",
-            f"{small:.1f} to {large:.1f} GiB of memory",
-            f"from {len(rates.steps)} steps of {rates.batch_size} images on {rates.device}, as busy as it is now",
-        ],
-    )
+    return answer, [
+        f"{low} to {high} (minutes:seconds), of them {clock(found.recording)} to record val and test",
+        f"{small:.1f} to {large:.1f} GiB of memory",
+        f"from {len(rates.steps)} steps of {rates.batch_size} images on {rates.device}, as busy as it is now",
+    ]

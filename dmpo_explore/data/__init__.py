@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .check import DataCheck as DataCheck
+    from .check import check_data as check_data
+    from .check import training_plan as training_plan
     from .differences import Differences as Differences
     from .differences import manifest_check as manifest_check
+    from .findings import CHECKS as CHECKS
+    from .findings import Finding as Finding
     from .image_files import MOST_BYTES as MOST_BYTES
     from .image_files import SENT_FORMATS as SENT_FORMATS
     from .image_files import open_image as open_image

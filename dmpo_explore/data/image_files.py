@@ -126,23 +126,36 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
         ...     open_image(f"{folder}/grey.tiff").shape
         (2, 4, 3)
     """
-    from PIL import Image, UnidentifiedImageError
+    with read_errors(path), Path(path).open("rb") as file:
+        image, remarks = _decoded(file, known_formats())
+    for remark in remarks:
+        warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=2)
+    return image
+
+
+@cache
+def known_formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow knows, by its names: AVIF is not in every one."""
+    from PIL import Image
+
+    return sorted(FORMATS & set(Image.registered_extensions().values()))
+
+
+@contextmanager
+def read_errors(path: str | Path) -> Iterator[None]:
+    """Turn everything that Pillow raises for an image file into what `open_image` raises; the file is named."""
+    from PIL import UnidentifiedImageError
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"no file {path}")
-    known = sorted(FORMATS & set(Image.registered_extensions().values()))  # AVIF is not in every Pillow
     try:
-        with Path(path).open("rb") as file:
-            image, remarks = _decoded(file, known)
-    except _Refused as error:
-        raise ValueError(f"{path} {error}") from None
+        yield
+    except Refused as error:
+        raise ValueError(f"{path} {error}") from error
     except UnidentifiedImageError:
         raise ValueError(f"{path} cannot be read as an image: not an image") from None
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
-    for remark in remarks:
-        warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=2)
-    return image
 
 
 def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -171,7 +184,7 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise ValueError(f"{name} has {size:.1f} MB; at most {MOST_BYTES / 2**20:.0f} MB are taken")
     try:
         return _decoded(io.BytesIO(data), [kind.upper() for kind in SENT_FORMATS])[0]
-    except _Refused as error:
+    except Refused as error:
         raise ValueError(f"{name} {error}") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name} is {_kind(data)}") from None
@@ -179,25 +192,32 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise ValueError(f"{name} is damaged and cannot be read as an image: {error}") from None
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The image is larger than what is accepted; the message goes on after the file's name."""
 
 
 def _decoded(file: IO[bytes], formats: list[str]) -> tuple[NDArray[np.uint8], list[str]]:
-    """The image in ``file`` and what Pillow warns of; nothing is unpacked before `_check_size`."""
-    from PIL import Image
-
-    with _bombs_refused() as seen, Image.open(file, formats=formats) as image:
-        _check_size(image)
-        if image.info.get("progressive") and (scans := _scans(file)) > MOST_SCANS:
-            raise _Refused(f"is a progressive JPEG of {scans:,} scans; at most {MOST_SCANS} are taken")
+    """The image in ``file`` and what Pillow warns of."""
+    with _bombs_refused() as seen, opened(file, formats) as image:
         decoded = to_rgb(image)
     return decoded, list(dict.fromkeys(" ".join(str(warning.message).split()) for warning in seen))
 
 
 @contextmanager
+def opened(file: IO[bytes], formats: list[str]) -> Iterator[Image]:
+    """An image whose header alone has been read; `Refused` if it is too large, before anything is unpacked."""
+    from PIL import Image
+
+    with Image.open(file, formats=formats) as image:
+        _check_size(image)
+        if image.info.get("progressive") and (scans := _scans(file)) > MOST_SCANS:
+            raise Refused(f"is a progressive JPEG of {scans:,} scans; at most {MOST_SCANS} are taken")
+        yield image
+
+
+@contextmanager
 def _bombs_refused() -> Iterator[list[warnings.WarningMessage]]:
-    """Context in which Pillow's own limit is a `_Refused`; its warnings, which name no file, are collected."""
+    """Context in which Pillow's own limit is a `Refused`; its warnings, which name no file, are collected."""
     from PIL import Image
 
     with warnings.catch_warnings(record=True) as seen:
@@ -208,19 +228,19 @@ def _bombs_refused() -> Iterator[list[warnings.WarningMessage]]:
             yield seen
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             found = re.search(r"\((\d+) pixels\)", str(error))
-            raise _Refused(_too_large(f"{int(found[1]):,} pixels" if found else "far more pixels")) from None
+            raise Refused(_too_large(f"{int(found[1]):,} pixels" if found else "far more pixels")) from None
 
 
 def _check_size(image: Image) -> None:
-    """Raise `_Refused` if the image, or a tile of a TIFF, is larger than the limits."""
+    """Raise `Refused` if the image, or a tile of a TIFF, is larger than the limits."""
     (width, height), most = image.size, MOST_PIXELS_OF.get(image.format or "", MOST_PIXELS)
     if width * height > most or max(width, height) > MOST_SIDE:
-        raise _Refused(_too_large(f"{width:,} x {height:,} pixels", most))
+        raise Refused(_too_large(f"{width:,} x {height:,} pixels", most))
     if image.format == "TIFF":
         tags = getattr(image, "tag_v2", {})
         wide, high = (tags.get(tag, 0) for tag in (322, 323))  # TileWidth, TileLength
         if isinstance(wide, int) and isinstance(high, int) and wide * high > MOST_PIXELS:
-            raise _Refused(_too_large(f"tiles of {wide:,} x {high:,} pixels"))
+            raise Refused(_too_large(f"tiles of {wide:,} x {high:,} pixels"))
 
 
 def _too_large(found: str, most: int = MOST_PIXELS) -> str:

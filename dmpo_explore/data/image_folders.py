@@ -54,10 +54,13 @@ def split_source(parts: Mapping[str, Path], folder: Path) -> Source:
     def read(split: str, root: Path | None) -> Pool:
         if split not in parts:
             raise FileNotFoundError(f"{folder} has no folder {split!r} (it has {', '.join(parts)})")
+        inside = class_folders(parts[split])
         names = class_folders(parts.get("train", parts[split]))
-        if extra := set(class_folders(parts[split])) - set(names):
+        if extra := {*inside} - {*names}:
+            more = f", and so are {len(extra) - 1} more" if len(extra) > 1 else ""
             raise ValueError(
-                f"{parts[split] / min(extra)} is a class that train does not have ({', '.join(names[:20])})"
+                f"{parts[split] / min(extra)} is a class that train does not have ({', '.join(names[:20])}){more}; "
+                "add it to train, or remove it"
             )
         files, labels = class_files(parts[split], names)
         return Pool(ImageFiles(files), labels, names)

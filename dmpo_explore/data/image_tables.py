@@ -30,7 +30,7 @@ def table_source(path: Path, seed: int, *, calibration: bool = False) -> Source:
         FileNotFoundError: no such table, or images that are not there.
         ImportError: a Parquet file, and no pyarrow.
     """
-    columns = _read_columns(path)
+    columns = read_columns(path)
     files = [path.parent / name for name in columns["path"]]
     names, labels = _classes(columns["label"])
     groups = np.asarray(columns["group"]) if "group" in columns else None
@@ -58,7 +58,7 @@ def table_source(path: Path, seed: int, *, calibration: bool = False) -> Source:
 
 def table_paths(path: Path) -> list[Path]:
     """The image files that a table lists; raises as `table_source`."""
-    return [path.parent / name for name in _read_columns(path)["path"]]
+    return [path.parent / name for name in read_columns(path)["path"]]
 
 
 def read_class_names(path: str | Path) -> dict[str, str]:
@@ -93,7 +93,7 @@ def renamed(class_names: tuple[str, ...], readable: Mapping[str, str], path: str
     return names
 
 
-def _read_columns(path: Path) -> dict[str, list[str]]:
+def read_columns(path: Path) -> dict[str, list[str]]:
     if path.suffix.lower() == ".parquet":
         columns = _parquet_columns(path)
     else:

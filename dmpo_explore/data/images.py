@@ -157,6 +157,22 @@ def available_splits(data: DataConfig, source: Source | None = None) -> tuple[st
     return tuple(split for split in SPLITS if split in own or split in cut)
 
 
+def split_rule(data: DataConfig, source: Source) -> str:
+    """How the images of a run come into its splits, in words.
+
+    Example:
+        >>> split_rule(DataConfig("digits"), open_source(DataConfig("digits")))
+        'a fixed fifth of every class is test; val is 10 % of train, equally from every class'
+    """
+    size = f"{source.val_size:,} images" if source.val_size else "10 %"
+    kept = ", whole groups" if source.grouped else ", equally from every class"
+    cut = [split for split in available_splits(data, source) if split not in source.splits]
+    rules = [source.rule, *(f"{split} is {size} of train{kept}" for split in cut)]
+    if data.train_size is not None:
+        rules.append(f"{data.train_size:,} training images drawn with seed {data.seed}")
+    return "; ".join(rules)
+
+
 def fetch_data(name: str, root: str | Path | None = None) -> Path:
     """Make a data set's training images present and return the folder that holds them; what is there already is kept.
 

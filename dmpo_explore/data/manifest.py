@@ -17,7 +17,7 @@ import io
 import json
 import os
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ import numpy as np
 from ..config import DataConfig
 from ..utils.files import atomic_file
 from ..utils.progress import Progress
+from .check import DataCheck, check_data
 from .file_hashes import few, hash_files, listed_files, relative_path
-from .images import ImageSet, available_splits, images_of
+from .findings import untrained_classes
+from .images import ImageSet, available_splits, images_of, split_rule
 from .locations import base_folder, is_own, open_source
-from .source import ImageFiles, Source, VerifiedFiles
+from .source import ImageFiles, VerifiedFiles, without_files
 from .splits import SPLITS
 
 FORMAT_VERSION = 1
@@ -59,7 +61,8 @@ class Manifest:
         rule: how the images came into the splits.
         counts, fingerprints: of each split (`ImageSet.fingerprint`).
         files: split → rows, in the order of the split; empty where the images are no files.
-        unused: paths of files that were there and are in no split, as ``train_size`` left them out.
+        unused: paths of files that were there and are in no split, as ``train_size`` or ``skip_broken`` left them out.
+        left_out: those that ``skip_broken`` left out → why.
 
     Example:
         >>> manifest = make_manifest(DataConfig("digits", train_size=40))
@@ -76,6 +79,7 @@ class Manifest:
     fingerprints: dict[str, str]
     files: dict[str, tuple[FileRow, ...]]
     unused: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def images(self, data: DataConfig, split: str) -> ImageSet:
         """The images of ``split`` as they were at the training, read from where ``data`` says they lie now.
@@ -106,14 +110,16 @@ class Manifest:
     def described(self) -> str:
         """Counts and rule in one line."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
-        return f"{counts}, {len(self.class_names)} classes; {self.rule}"
+        out = f"; {len(self.left_out):,} left out as broken ({few([*self.left_out])})" if self.left_out else ""
+        return f"{counts}, {len(self.class_names)} classes; {self.rule}{out}"
 
 
-def make_manifest(data: DataConfig, progress: Progress | None = None) -> Manifest:
+def make_manifest(data: DataConfig, progress: Progress | None = None, check: DataCheck | None = None) -> Manifest:
     """Divide a run's images into its splits and hash their files.
 
     Args:
         progress: called with (files hashed, files in all).
+        check: of these data, whose hashes are taken; without one, ``skip_broken`` makes one.
 
     Raises:
         ValueError, FileNotFoundError: as `images_of`; a class without a training image.
@@ -123,37 +129,32 @@ def make_manifest(data: DataConfig, progress: Progress | None = None) -> Manifes
         {'train': 1295, 'val': 143}
     """
     own, source = is_own(data), open_source(data)
+    if check is None and data.skip_broken:
+        check = check_data(data, progress, quick=True)
+    left_out, known = ({}, {}) if check is None else (check.left_out, check.hashes)
+    source = without_files(source, [base_folder(data) / path for path in left_out])
     splits = available_splits(data, source)
     if "train" not in splits:
         raise FileNotFoundError(f"{data.name} has no training images (it has {', '.join(splits)})")
     sets = {split: images_of(data, split, source) for split in splits if split != "test"}
     train = sets["train"]
-    if own:
-        _require_training_images(train, data.train_size)
+    if own and (text := untrained_classes(train, data.train_size)):
+        raise ValueError(text)
     names, fingerprints = train.class_names, {split: images.fingerprint for split, images in sets.items()}
     files: dict[str, tuple[FileRow, ...]] = {}
     if isinstance(train.pixels, ImageFiles):
         if "test" in splits:
             sets["test"] = images_of(data, "test", source)
-        files = _hashed(sets, base_folder(data), progress)
-    known = {row.path for rows in files.values() for row in rows}
-    unused = [path for path in listed_files(data) if path not in known] if files else []
-    made = Manifest(OWN if own else data.name, names, _rule(data, source), {}, fingerprints, files, tuple(unused))
+        files = _hashed(sets, base_folder(data), known, progress)
+    used = {row.path for rows in files.values() for row in rows}
+    unused = tuple(path for path in listed_files(data) if path not in used) if files else ()
+    name, rule = OWN if own else data.name, split_rule(data, source)
+    made = Manifest(name, names, rule, {}, fingerprints, files, unused, dict(left_out))
     if files:
         fingerprints = {split: made.images(data, split).fingerprint for split in files}
     return replace(
         made, counts={split: len(sets[split]) for split in SPLITS if split in sets}, fingerprints=fingerprints
     )
-
-
-def _require_training_images(train: ImageSet, size: int | None) -> None:
-    """Raise for a class without a training image: its output would never be trained."""
-    counts = np.bincount(train.labels, minlength=len(train.class_names))
-    if empty := [name for name, count in zip(train.class_names, counts, strict=True) if not count]:
-        named = f"class {empty[0]!r} has" if len(empty) == 1 else f"the classes {few(empty)} have"
-        drawn = "" if size is None else f" among the {size:,} that are drawn (train_size)"
-        cure = "add some, or remove it" if size is None else "add some, draw more, or remove it"
-        raise ValueError(f"{named} no training image{drawn}; {cure}")
 
 
 def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:
@@ -178,22 +179,17 @@ def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:
         )
 
 
-def _rule(data: DataConfig, source: Source) -> str:
-    size = f"{source.val_size:,} images" if source.val_size else "10 %"
-    kept = ", whole groups" if source.grouped else ", equally from every class"
-    cut = [split for split in available_splits(data, source) if split not in source.splits]
-    rules = [source.rule, *(f"{split} is {size} of train{kept}" for split in cut)]
-    if data.train_size is not None:
-        rules.append(f"{data.train_size:,} training images drawn with seed {data.seed}")
-    return "; ".join(rules)
-
-
-def _hashed(sets: dict[str, ImageSet], folder: Path, progress: Progress | None) -> dict[str, tuple[FileRow, ...]]:
+def _hashed(
+    sets: dict[str, ImageSet], folder: Path, known: dict[str, str], progress: Progress | None
+) -> dict[str, tuple[FileRow, ...]]:
+    """Rows of every split; files without a known hash are hashed."""
     paths = {split: [images.pixels.paths[i] for i in images.indices] for split, images in sets.items()}  # type: ignore[attr-defined]
-    found = iter(hash_files([path for split in sets for path in paths[split]], progress))
+    names = {path: relative_path(path, folder) for inside in paths.values() for path in inside}
+    new = [path for path, name in names.items() if not known.get(name)]
+    hashes = dict(zip(new, hash_files(new, progress), strict=True))
     return {
         split: tuple(
-            FileRow(relative_path(path, folder), path.stat().st_size, next(found), int(label))
+            FileRow(names[path], path.stat().st_size, hashes.get(path) or known[names[path]], int(label))
             for path, label in zip(paths[split], sets[split].labels, strict=True)
         )
         for split in SPLITS
@@ -215,6 +211,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         {'train': 1295, 'val': 143}
     """
     head = {key: getattr(manifest, key) for key in ("data", "class_names", "rule", "counts", "fingerprints")}
+    head |= {"left_out": manifest.left_out} if manifest.left_out else {}
     text = io.StringIO()
     text.write(json.dumps({"format_version": FORMAT_VERSION} | head, ensure_ascii=False) + "\n")
     table = csv.writer(text, lineterminator="\n")
@@ -268,7 +265,10 @@ def _checked_head(values: Any, path: Path) -> dict[str, Any]:
         raise ValueError("counts and fingerprints must be objects")
     if read["counts"].keys() != read["fingerprints"].keys() or not read["counts"].keys() <= set(SPLITS):
         raise ValueError(f"counts and fingerprints must name the same of the splits {', '.join(SPLITS)}")
-    return read | {"class_names": tuple(names)}
+    left_out = values.get("left_out", {})
+    if not isinstance(left_out, dict) or not all(isinstance(why, str) for why in left_out.values()):
+        raise ValueError("left_out must be an object of texts, path: reason")
+    return read | {"class_names": tuple(names), "left_out": left_out}
 
 
 def _read_rows(table: str, head: dict[str, Any]) -> dict[str, Any]:

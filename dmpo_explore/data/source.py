@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -94,6 +94,28 @@ class VerifiedFiles(ImageFiles):
         if found != self.hashes[index]:
             raise ValueError(f"{path} has been changed since the training (its SHA-256 differs); restore it")
         return open_image(path)
+
+
+def without_files(source: Source, paths: Collection[Path]) -> Source:
+    """``source`` without these files: they are taken from its splits before val is cut off and images are drawn.
+
+    Example:
+        >>> from dmpo_explore.data import DATASETS
+        >>> len(without_files(DATASETS["digits"], []).read("test", None).labels)
+        359
+    """
+    gone = {*paths}
+
+    def read(split: str, root: Path | None) -> Pool:
+        pool = source.read(split, root)
+        if not gone or not isinstance(pool.pixels, ImageFiles):
+            return pool
+        kept = [row for row, path in enumerate(pool.pixels.paths) if path not in gone]
+        groups = None if pool.groups is None else pool.groups[kept]
+        files = ImageFiles([pool.pixels.paths[row] for row in kept])
+        return Pool(files, pool.labels[kept], pool.class_names, groups)
+
+    return replace(source, read=read)
 
 
 def data_dir(root: Path | None) -> Path:

@@ -23,6 +23,7 @@ from .progress import peak_memory
 
 if TYPE_CHECKING:
     from ..data.images import ImageSet
+    from ..data.manifest import Manifest
     from ..models.dmpo import DMPO
     from ..training.loop import EpochResult
 
@@ -145,6 +146,7 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
     sizes, short = _sizes(config), probe(config)
     short = replace(short, data=replace(short.data, train_size=min(short.data.train_size or 1, sizes["train"])))
     ends: list[float] = []
+    manifests: list[Manifest] = []
     found: dict[str, Any] = {}
 
     def on_epoch(model: DMPO, result: EpochResult) -> None:
@@ -154,7 +156,7 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
         found["steps"] = tuple(steps[1:] or steps)
         found["start"] = _age() - result.seconds
         found["validation"] = (now - ends[-1]) / min(SAMPLE, sizes["val"])
-        found["recording"] = _recording(config, model)
+        found["recording"] = _recording(manifests[0].images(short.data, "val"), model)
         found.update(_place(model))
         raise _Enough
 
@@ -163,27 +165,24 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
 
     with suppress(_Enough):
         name = f"estimate-{time.time_ns()}"
-        for _ in train_epochs(short, name, device=device, on_step=on_step, on_epoch=on_epoch):
+        for _ in train_epochs(short, name, device=device, on_step=on_step, on_epoch=on_epoch,
+                              on_data=manifests.append):  # fmt: skip
             pass
     return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found, **sizes)
 
 
 def _sizes(config: Config) -> dict[str, Any]:
-    return {split: len(_image_set(config, split)) for split in ("train", "val", "test")}
-
-
-def _image_set(config: Config, split: str) -> ImageSet:
     from ..data.images import images_of
 
-    return images_of(replace(config.data, train_size=None), split)
+    data = replace(config.data, train_size=None)
+    return {split: len(images_of(data, split)) for split in ("train", "val", "test")}
 
 
-def _recording(config: Config, model: DMPO) -> float:
+def _recording(images: ImageSet, model: DMPO) -> float:
     """Seconds per image in float32, as records are made."""
     from ..data.torch_loaders import make_loader
     from ..inference.torch_recording import run_exits
 
-    images = _image_set(config, "val")
     loader = make_loader(images.subset(slice(SAMPLE)), model.preprocess, batch_size=SAMPLE)
     start = time.perf_counter()
     run_exits(model, loader, lambda logits, labels: None)

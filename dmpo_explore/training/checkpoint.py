@@ -6,6 +6,9 @@ history.csv are made from it. After a kill between them `RunWriter.begin` makes 
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
         raise ValueError(f"{path} is not a checkpoint of a run")
     return saved
+
+
+def require_room(root: Path, model: DMPO) -> None:
+    """Check that the runs root's disk has room for a run's files.
+
+    Ours: its checkpoint holds the trained weights, the best ones and two moments of each weight; while it is replaced
+    there are two of it, and of the weights file.
+
+    Raises:
+        OSError: it has not, with both sizes; ENOSPC.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32), 10)
+        >>> require_room(Path(), model)
+    """
+    weights = sum(value.numel() * value.element_size() for value in model.trainable_state().values())
+    place = root.absolute()
+    while not place.exists():
+        place = place.parent
+    needed, free = 2 * 5 * weights, shutil.disk_usage(place).free
+    if needed > free:
+        sizes = f"a run needs about {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; make room"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(place))
 
 
 def unfinished(folder: Path) -> bool:

@@ -32,10 +32,10 @@ from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
 from ..runs.epochs import CHECKPOINT
 from ..runs.run import Run
-from ..runs.store import clear_runs, load_run, new_run_path
+from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
-from .checkpoint import RunWriter, read_checkpoint, unfinished
+from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .class_balance import balanced_sampler, loss_class_weights
 from .loop import EpochResult, StepHook, Validation, fit
 from .train_data import DataHook, training_images
@@ -67,7 +67,7 @@ def train(
         on_step: called after every step with (steps done, steps of the epoch, loss).
         on_epoch: called with the model and the epoch's result before they are saved; it must change neither. The model
             computes in float32, whatever precision it is trained in.
-        on_check: called with (files hashed, files in all) before the first step, where the images are files.
+        on_check: called with (files checked, files in all) before the first step, where the images are files.
         on_data: called with the `Manifest` before the first step.
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
             epochs: the further ones take the learning rates and loss weights that a training of that length has there.
@@ -76,10 +76,11 @@ def train(
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
 
     Raises:
-        ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or is
-            finished while ``config`` has no further epochs.
+        ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or has no
+            epochs left; or all that keeps it from starting, such as broken images and a runs root that is not writable.
         FileNotFoundError: weights or data that have to be fetched first, or nothing to resume.
         FileExistsError: the run exists.
+        OSError: the disk has not enough room.
         FloatingPointError: the loss is not finite.
         ImportError: a tracker that is not installed.
 
@@ -139,11 +140,12 @@ def train_epochs(
         1 2 2 None
     """
     config = replace(config, data=located(config.data))
-    path, saved = _open(name or default_name(config), config, resume=resume, force=force)
-    manifest, images, val = training_images(config, Run(path) if saved else None, on_check=on_check, on_data=on_data)
+    path, saved = _open(name := name or default_name(config), config, resume=resume)
+    how: dict[str, Any] = {"name": name, "force": force, "on_check": on_check, "on_data": on_data}
+    manifest, images, val = training_images(config, Run(path) if saved else None, **how)
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
-    model, cost = _build(config, len(images.class_names), saved)
+    model, cost = _build(config, len(images.class_names), saved, path.parent)
     settings, loader = config.training, _training_loader(images, model, config.training)
     validate = _Validator(_sample(val, settings.validation_size), config, model, cost)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
@@ -167,9 +169,10 @@ def train_epochs(
             tracker.finish()
 
 
-def _build(config: Config, n_classes: int, saved: dict[str, Any] | None) -> tuple[DMPO, ModelFlops]:
-    """The model, with the checkpoint's weights where there is one, and its FLOPs."""
+def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: Path) -> tuple[DMPO, ModelFlops]:
+    """The model, with the checkpoint's weights where there is one, and its FLOPs; ``root`` must have room for it."""
     model = build_model(config.model, n_classes)
+    require_room(root, model)
     cost = measure_flops(model, build_reference(config.model, n_classes))
     if saved:
         model.load_trainable(saved["weights"])
@@ -221,11 +224,11 @@ def _sample(images: ImageSet, size: int) -> ImageSet:
     return images.subset(np.sort(order[np.linspace(0, len(order) - 1, size).astype(int)]))
 
 
-def _open(name: str, config: Config, *, resume: bool, force: bool) -> tuple[Path, dict[str, Any] | None]:
+def _open(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:
     """The run's path and, to resume, its checkpoint. Nothing is written but what killed writers left is removed."""
     clear_runs()
     if not resume:
-        return new_run_path(name, force=force), None
+        return runs_root() / name, None
     run = load_run(name)
     saved = read_checkpoint(run.path / CHECKPOINT)
     planned, done = run.config.training.epochs, int(saved["state"]["epoch"])

@@ -1,13 +1,17 @@
-"""Images of a training: divided and hashed for a new run, those of its manifest to resume one."""
+"""Images of a training: checked, divided and hashed for a new run, those of its manifest to resume one."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ..config import Config
+from ..data.check import check_data
 from ..data.images import ImageSet
+from ..data.locations import is_own
 from ..data.manifest import Manifest, make_manifest
+from ..runs.ready import place_finding, start_findings
 from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images
 from ..utils.progress import Progress
@@ -24,15 +28,21 @@ class TrainingImages(NamedTuple):
 
 
 def training_images(
-    config: Config, run: Run | None = None, *, on_check: Progress | None = None, on_data: DataHook | None = None
-) -> TrainingImages:
-    """The images that ``config`` trains on; those of ``run``'s manifest where that is resumed.
+    config: Config, run: Run | None = None, *, name: str | None = None, force: bool = False,
+    on_check: Progress | None = None, on_data: DataHook | None = None,
+) -> TrainingImages:  # fmt: skip
+    """The images that ``config`` trains on, checked; those of ``run``'s manifest where that is resumed.
 
     Args:
-        on_check: called with (files hashed, files in all). on_data: called with the manifest.
+        name, force: of a new run; whether it can be written is checked too.
+        on_check: called with (files checked, files in all). on_data: called with the manifest.
 
     Raises:
-        ValueError, FileNotFoundError: as `make_manifest`, and as `check_images` for a run.
+        ValueError, OSError: all that keeps the training from starting, in one error (`DataCheck.require`); for a run as
+            `check_images`.
+
+    Warns:
+        UserWarning: what else has been found in images of one's own, such as leakage.
 
     Example:
         >>> import dmpo_explore as dx
@@ -41,10 +51,16 @@ def training_images(
         (40, 143, 40)
     """
     if run is None:
-        manifest = make_manifest(config.data, on_check)
+        found = check_data(config.data, on_check, quick=True)
+        found.require([] if name is None else start_findings(config, name, force=force))
+        for finding in found.findings if is_own(config.data) else ():
+            warnings.warn(finding.text, stacklevel=1)
+        manifest = make_manifest(config.data, check=found)
         if on_data:
             on_data(manifest)
         return TrainingImages(manifest, manifest.images(config.data, "train"), manifest.images(config.data, "val"))
+    if place := place_finding():
+        raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
     if run.manifest is not None and on_data:
         on_data(run.manifest)

@@ -121,15 +121,33 @@ def _fsync(path: Path, mode: int) -> None:
         os.close(handle)
 
 
+def write_error(folder: Path) -> OSError | None:
+    """Why no file of 1 MiB can be written into a folder, or where it would be made; None where one can.
+
+    Example:
+        >>> write_error(Path(tempfile.mkdtemp()) / "new") is None
+        True
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return _probed(place)
+
+
 def _has_room(folder: Path) -> bool:
+    error = _probed(folder)
+    return error is None or error.errno not in FULL
+
+
+def _probed(folder: Path) -> OSError | None:
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(bytes(PROBE))
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        return error.errno not in FULL
-    return True
+        return error
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

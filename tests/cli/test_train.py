@@ -32,7 +32,7 @@ def test_a_config_file_is_the_base_and_options_change_it(no_runs: Path, tmp_path
 
 def test_a_run_is_a_base_too(no_runs: Path) -> None:
     for run in ("demo", str(load_run("demo").path)):  # by name and by folder
-        assert train_module._config_of(run) == load_run("demo").config
+        assert train_module.base_config(run) == load_run("demo").config
     error = fails("train", "--config", "dem0", "--name", "new")
     assert "no file dem0, and unknown run 'dem0'. Did you mean 'demo'? Valid: " in error and "demo-cnn" in error
 

@@ -1,0 +1,132 @@
+"""`dmpo-explore data`: what lies in a folder or a data set, what is wrong with it, what a training would do with it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import data_options, typed_values
+from .output import Bar, print_result, say
+from .root import Json, app
+from .train import base_config, estimate_lines
+
+if TYPE_CHECKING:
+    from ..data.check import DataCheck
+
+SHEET = "Write a PNG file with a few images of every class."
+MOST_CLASSES = 30  # more are abbreviated to the largest and the smallest
+ENDS = 10
+IMAGES = 4  # of a class on the contact sheet
+MOST_PLACES = 10
+
+
+@app.command()
+@data_options
+def data(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE.json|RUN", help="The training to check for; options below change it.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--contact-sheet", metavar="FILE.png", help=SHEET)] = None,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Show every class and every place.")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Time a few steps of a training too.")] = False,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Check images before a training: counts, sizes, broken and duplicate files, leakage, imbalance.
+
+    Every file is read once; nothing is changed. `train` makes the same check before its first step. Exit status 0 if a
+    training would start, 1 if not.
+    """
+    from ..data.check import check_data, training_plan
+    from ..data.contact_sheet import write_contact_sheet
+
+    typed = typed_values(settings)
+    if path is None and config is None and not any(key.endswith("_dir") for key in typed):
+        raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
+    chosen = base_config(config).updated(typed | ({} if path is None else {"data.name": path}))
+    with Bar(lines=True) as bar:
+        found = check_data(
+            chosen.data,
+            lambda done, total: bar.to(done, total, "checking images"),
+            thumbnails=IMAGES if sheet else 0,
+        )
+    plan = training_plan(found, chosen)
+    answer, lines = found.to_dict() | {"plan": plan}, report(found, plan, all_classes)
+    if sheet and any(found.thumbnails.values()):
+        write_contact_sheet(sheet, found)
+        answer["contact_sheet"] = str(sheet)
+        lines += ["", f"contact sheet: {sheet}"]
+    if estimate and found.ready:
+        answer["estimate"], timed = estimate_lines(chosen, "auto")
+        lines += ["", *timed]
+    print_result(answer, as_json, lines)
+    if not found.ready:
+        say("error: a training would not start on these images; mend what stops it")
+        raise typer.Exit(1)
+
+
+def report(found: DataCheck, plan: dict[str, str], all_classes: bool = False) -> list[str]:
+    """A check as lines of text: counts, sizes, findings, and what a training does."""
+    from ..analysis.tables import markdown
+
+    lines = [f"{found.data.name}: {found.n_images:,} images, {len(found.class_names):,} classes", ""]
+    if not found.n_images:
+        return [*lines, *_findings(found, all_classes)]
+    lines += [*_counts(found, all_classes), ""]
+    if sizes := found.sizes():
+        cells = [["", "width x height", "aspect"]]
+        aspects = (f"{sizes.aspect[0]:.2f} at least", f"{sizes.aspect[1]:.2f}", f"{sizes.aspect[2]:.2f} at most")
+        named = zip(("smallest", "median", "largest"), sizes[:3], aspects, strict=True)
+        lines += markdown([*cells, *([name, f"{w:,} x {h:,}", aspect] for name, (w, h), aspect in named)])
+        formats = ", ".join(f"{count:,} {name}" for name, count in found.formats.items())
+        lines += ["", f"formats: {formats}; {max(found.bytes / 1e6, 0.1):,.1f} MB"]
+    if found.imbalance is not None:
+        ratio = "a class has none" if math.isinf(found.imbalance) else f"{found.imbalance:.1f}"
+        lines += [f"largest class / smallest class of train: {ratio}"]
+    return [*lines, "", *_findings(found, all_classes), "", "a training:", *_plan(plan)]
+
+
+def _counts(found: DataCheck, all_classes: bool) -> list[str]:
+    """Images of every class and split; of many classes the largest and the smallest."""
+    import numpy as np
+
+    from ..analysis.tables import markdown
+    from ..utils.abbreviate import abbreviated
+
+    splits, C = [*found.counts], len(found.class_names)
+    total = np.sum([*found.counts.values()], axis=0)
+    cells = [["class", *splits, "all"]]
+    rows = [
+        [abbreviated(name), *(f"{found.counts[split][c]:,}" for split in splits), f"{total[c]:,}"]
+        for c, name in enumerate(found.class_names)
+    ]
+    if C > MOST_CLASSES and not all_classes:
+        order = sorted(range(C), key=lambda c: -int(total[c]))
+        left = [f"… {C - 2 * ENDS:,} more (--all-classes)", *[""] * (len(splits) + 1)]
+        rows = [*(rows[c] for c in order[:ENDS]), left, *(rows[c] for c in order[-ENDS:])]
+    sums = [f"{int(found.counts[split].sum()):,}" for split in splits]
+    return markdown([*cells, *rows, ["all", *sums, f"{found.n_images:,}"]])
+
+
+def _findings(found: DataCheck, all_places: bool) -> list[str]:
+    if not found.findings:
+        return ["findings: none"]
+    lines = []
+    for finding in found.findings:
+        lines.append(f"{'STOPS' if finding.stops else 'note'}: {finding.text}")
+        most = len(finding.places) if all_places else MOST_PLACES
+        if len(finding.places) > 1:
+            lines += [f"    {place}" for place in finding.places[:most]]
+            more = len(finding.places) - most
+            lines += [f"    … {more:,} more (--all-classes)"] * (more > 0)
+    return lines
+
+
+def _plan(plan: dict[str, str]) -> list[str]:
+    return [f"  {name}: {text}" for name, text in plan.items()]

@@ -1,0 +1,246 @@
+"""Findings of the data check: what would stop a training, and what a reader should know before one.
+
+In: `Facts`. Out: `Finding`s, by one function for each kind (`CHECKS`). Ours: a class is called much larger than another
+from ten times as many training images on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+
+from .facts import NO_SPLIT, Facts
+from .file_hashes import few
+from .images import ImageSet
+from .looks import Look
+
+IMBALANCE = 10.0  # largest class / smallest class of train, from which on it is a finding
+SKIP = "or leave out what is broken with --skip-broken (skip_broken=True)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check has found.
+
+    Args:
+        check: a key of `CHECKS`, or another check's name. text: what it is and what to do, in one line.
+        stops: whether a training cannot start. places: the images or classes it is about, all of them.
+        error: kind of exception that it would be.
+
+    Example:
+        >>> Finding("imbalance", "class 'cat' has 30 times as many images as 'dog'").stops
+        False
+    """
+
+    check: str
+    text: str
+    stops: bool = False
+    places: tuple[str, ...] = ()
+    error: type[Exception] = field(default=ValueError, repr=False)
+
+
+def find_all(facts: Facts) -> tuple[Finding, ...]:
+    """All findings: first what stops a training, then the others, in the order of `CHECKS`.
+
+    Example:
+        >>> from dmpo_explore.config import DataConfig
+        >>> from dmpo_explore.data.facts import gather_facts
+        >>> find_all(gather_facts(DataConfig("digits")))
+        ()
+    """
+    found = [finding for check in CHECKS.values() for finding in check(facts)]
+    return tuple(sorted(found, key=lambda finding: not finding.stops))
+
+
+# -- what can stop a training --
+
+
+def _splits(facts: Facts) -> Iterator[Finding]:
+    """What cannot be opened or divided, and splits that are missing."""
+    for error in facts.errors:
+        yield Finding("splits", " ".join(str(error).split()), stops=True, error=_kind(error))
+    name = facts.data.name
+    if not facts.splits:
+        return
+    if "train" not in facts.splits:
+        has = ", ".join(facts.splits)
+        yield Finding("splits", f"{name} has no training images (it has {has})", True, error=FileNotFoundError)
+    elif "test" not in facts.splits:
+        has = ", ".join(split for split in facts.splits if split in facts.sets)
+        cure = "add some (a folder test, --test-dir), or give the folder of train alone, which is divided 80/10/10"
+        yield Finding("splits", f"{name} has no test images (it has {has}); {cure}", True, error=FileNotFoundError)
+
+
+def _classes(facts: Facts) -> Iterator[Finding]:
+    """Classes without a training image, which no training can learn; and those that another split lacks."""
+    train = facts.sets.get("train")
+    if train is None:
+        return
+    if facts.own and (text := untrained_classes(train, facts.data.train_size)):
+        yield Finding("classes", text, stops=True)
+    for split, images in facts.sets.items():
+        n_images = np.bincount(images.labels, minlength=len(train.class_names))
+        absent = tuple(name for name, count in zip(train.class_names, n_images, strict=True) if not count)
+        if absent and split != "train":
+            several = f"{len(absent):,} classes have" if len(absent) > 1 else "a class has"
+            yield Finding("classes", f"{several} no {split} image ({few(absent)})", places=absent)
+
+
+def untrained_classes(train: ImageSet, size: int | None) -> str:
+    """Which classes have no training image, as their outputs would never be trained; empty where all have one.
+
+    Args:
+        size: the number of training images that are drawn, if that was asked for.
+    """
+    n_images = np.bincount(train.labels, minlength=len(train.class_names))
+    empty = [name for name, count in zip(train.class_names, n_images, strict=True) if not count]
+    if not empty:
+        return ""
+    named = f"class {empty[0]!r} has" if len(empty) == 1 else f"the classes {few(empty)} have"
+    drawn = "" if size is None else f" among the {size:,} that are drawn (train_size)"
+    cure = "add some, or remove it" if size is None else "add some, draw more, or remove it"
+    return f"{named} no training image{drawn}; {cure}"
+
+
+def _broken(facts: Facts) -> Iterator[Finding]:
+    """Files that cannot be decoded."""
+    bad = {path: look for path, look in _looked(facts) if look.problem and not look.too_large}
+    if not bad:
+        return
+    first, *others = (look.problem for look in bad.values())
+    names = [*bad]
+    text = first if not others else f"{len(bad):,} images cannot be read: {first}; also {few(names[1:])}"
+    yield Finding("broken", f"{text}. Replace or remove {_it(bad)}, {SKIP}", True, tuple(bad))
+
+
+def _too_large(facts: Facts) -> Iterator[Finding]:
+    """Images of more pixels than are taken."""
+    large = {path: look for path, look in _looked(facts) if look.too_large}
+    if not large:
+        return
+    first, *others = (look.problem for look in large.values())
+    names = [*large]
+    text = first if not others else f"{len(large):,} images are too large: {first}; also {few(names[1:])}"
+    yield Finding("too large", f"{text}. Shrink or remove {_it(large)}, {SKIP}", True, tuple(large))
+
+
+# -- what a reader should know --
+
+
+def _left_out(facts: Facts) -> Iterator[Finding]:
+    """Broken files that were left out, as that was asked for."""
+    if facts.left_out:
+        names = tuple(facts.left_out)
+        count = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
+        yield Finding("left out", f"{count} left out as broken or too large: {few(names)}", places=names)
+
+
+def _leakage(facts: Facts) -> Iterator[Finding]:
+    """The same bytes in two splits: what is tested was trained on."""
+    groups = [rows for rows in _same_bytes(facts) if len({facts.split[row] for row in rows} - {NO_SPLIT}) > 1]
+    if groups:
+        known = [rows for rows in groups if "train" in {facts.split[row] for row in rows}]
+        more = f", {len(known):,} of them in train" if known else ""
+        text = f"leakage: {_images(groups)} in more than one split, the same bytes{more} ({_first(facts, groups)})"
+        yield Finding("leakage", f"{text}; keep one of each", places=_equal(facts, groups))
+
+
+def _conflicts(facts: Facts) -> Iterator[Finding]:
+    """The same bytes in two classes: one of the labels is wrong."""
+    groups = [rows for rows in _same_bytes(facts) if len({int(facts.labels[row]) for row in rows}) > 1]
+    if groups:
+        text = f"{_images(groups)} in more than one class, the same bytes ({_first(facts, groups)}); one label is wrong"
+        yield Finding("conflicting labels", text, places=_equal(facts, groups))
+
+
+def _duplicates(facts: Facts) -> Iterator[Finding]:
+    """The same bytes twice in one class of one split."""
+    groups = [
+        rows
+        for rows in _same_bytes(facts)
+        if len({facts.split[row] for row in rows}) == 1 and len({int(facts.labels[row]) for row in rows}) == 1
+    ]
+    if groups:
+        text = f"duplicates: {_images(groups)} more than once in a class, the same bytes ({_first(facts, groups)})"
+        yield Finding("duplicates", text, places=_equal(facts, groups))
+
+
+def _imbalance(facts: Facts) -> Iterator[Finding]:
+    """Classes of very different size."""
+    counts = facts.counts().get("train", np.zeros(0, np.int64))
+    there = np.flatnonzero(counts)
+    if len(there) < 2:
+        return
+    most, least = there[counts[there].argmax()], there[counts[there].argmin()]
+    if counts[most] >= IMBALANCE * counts[least]:
+        names = facts.class_names[most], facts.class_names[least]
+        ratio = f"{counts[most] / counts[least]:.0f} times as many training images as"
+        text = f"imbalance: class {names[0]!r} ({counts[most]:,}) has {ratio} {names[1]!r} ({counts[least]:,})"
+        yield Finding("imbalance", text)
+
+
+def _unused(facts: Facts) -> Iterator[Finding]:
+    """Files that no training reads: no images by their suffix, or beside the class folders."""
+    if facts.unused:
+        names = tuple(facts.unused)
+        count = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
+        text = f"{count} not used: of no format that is read, or in no class folder ({few(names)})"
+        yield Finding("unused", text, places=names)
+
+
+CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
+    "splits": _splits,
+    "classes": _classes,
+    "broken": _broken,
+    "too large": _too_large,
+    "left out": _left_out,
+    "leakage": _leakage,
+    "conflicting labels": _conflicts,
+    "duplicates": _duplicates,
+    "imbalance": _imbalance,
+    "unused": _unused,
+}
+
+
+def _looked(facts: Facts) -> list[tuple[str, Look]]:
+    """Paths with their looks, by path."""
+    return sorted(zip(facts.paths, facts.looks, strict=bool(facts.looks)), key=lambda pair: pair[0])
+
+
+def _same_bytes(facts: Facts) -> list[list[int]]:
+    """Rows of images with equal hashes, two or more each."""
+    hashes = [look.sha256 for look in facts.looks]
+    rows = sorted((row for row, digest in enumerate(hashes) if digest), key=hashes.__getitem__)
+    groups = [[*group] for _, group in groupby(rows, hashes.__getitem__)]
+    return sorted(group for group in groups if len(group) > 1)
+
+
+def _images(groups: list[list[int]]) -> str:
+    return "1 image stands" if len(groups) == 1 else f"{len(groups):,} images stand"
+
+
+def _equal(facts: Facts, groups: list[list[int]]) -> tuple[str, ...]:
+    return tuple(" = ".join(_place(facts, row) for row in rows) for rows in groups)
+
+
+def _first(facts: Facts, groups: list[list[int]]) -> str:
+    return f"first {' = '.join(_place(facts, row) for row in groups[0][:3])}"
+
+
+def _place(facts: Facts, row: int) -> str:
+    """An image's name, with its split where the path does not say it."""
+    path, split = facts.paths[row], facts.split[row]
+    return path if path.lower().startswith(split) else f"{path} [{split}]"
+
+
+def _it(found: dict[str, Look]) -> str:
+    return "it" if len(found) == 1 else "them"
+
+
+def _kind(error: Exception) -> type[Exception]:
+    """The built-in class of an error."""
+    kinds = (FileNotFoundError, OSError, ImportError, ValueError)
+    return next(kind for kind in kinds if isinstance(error, kind))

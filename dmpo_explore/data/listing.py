@@ -1,0 +1,93 @@
+"""What lies in one's own data, without a rule that could fail: every image with its class and split; what is not used.
+
+In: a `DataConfig`. Out: `Listing`. `source` refuses what cannot be trained; here everything is listed, so that a check
+can name all that is wrong at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..config import DataConfig
+from .image_files import is_image_file
+from .image_tables import TABLES, read_columns
+from .locations import DIRS, base_folder
+from .splits import split_of
+
+
+class Listed(NamedTuple):
+    """An image file, its class by folder or table, and its split; empty where nothing says it."""
+
+    path: Path
+    label: str
+    split: str
+
+
+class Listing(NamedTuple):
+    """All images of one's own data, all class folders (split, class), and files that are in no class or no images."""
+
+    images: list[Listed]
+    classes: list[tuple[str, str]]
+    unused: list[Path]
+
+
+def list_data(data: DataConfig) -> Listing:
+    """List a folder, the folders of splits, or a table; empty where there is nothing to read.
+
+    Example:
+        >>> list_data(DataConfig("nowhere")).images
+        []
+    """
+    found = Listing([], [], [])
+    table = Path(data.name).expanduser()
+    dirs = {split: text for split, key in DIRS.items() if (text := getattr(data, key)) is not None}
+    if dirs:
+        for split, text in dirs.items():
+            _list_classes(Path(text).expanduser(), split, found)
+    elif table.suffix.lower() in TABLES and not table.is_dir():
+        _list_table(table, found)
+    else:
+        _list_classes(base_folder(data), "", found)
+    return found
+
+
+def _list_table(path: Path, found: Listing) -> None:
+    try:
+        columns = read_columns(path)
+    except (OSError, ValueError, ImportError):
+        return  # opening it says why
+    splits = [split_of(text) or "" for text in columns.get("split", [""] * len(columns["path"]))]
+    for name, label, split in zip(columns["path"], columns["label"], splits, strict=True):
+        found.images.append(Listed(path.parent / name, label, split))
+    found.classes.extend(dict.fromkeys((image.split, image.label) for image in found.images))
+
+
+def _list_classes(folder: Path, split: str, found: Listing) -> None:
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            found.unused.extend([entry] * is_image_file(entry))
+        elif not split and (named := split_of(entry.name)):
+            _list_classes(entry, named, found)
+        else:
+            found.classes.append((split, entry.name))
+            for path in _files(entry):
+                if is_image_file(path):
+                    found.images.append(Listed(path, entry.name, split))
+                else:
+                    found.unused.append(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(top, name) for name in sorted(files) if not name.startswith("."))

@@ -1,0 +1,59 @@
+"""Whether a training can start here: its name, the folder of runs, room on its disk, and pre-trained weights.
+
+In: a `Config` and a name. Out: `Finding`s, to be named together with those of the data check. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+from ..config import Config
+from ..data.findings import Finding
+from ..pretrained.weights import find_weights
+from ..utils.disk import is_full_disk, write_error
+from .store import new_run_path, runs_root
+
+CHECKED = (OSError, ValueError)
+
+
+def start_findings(config: Config, name: str, *, force: bool = False) -> list[Finding]:
+    """What keeps a new run of this name from being started, apart from its images.
+
+    Args:
+        force: a run of that name may be replaced.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
+        >>> start_findings(config, "mine"), [finding.check for finding in start_findings(config, "not a name")]
+        ([], ['name'])
+    """
+    found = []
+    try:
+        new_run_path(name, force)
+    except CHECKED as error:
+        found.append(_finding("name", error))
+    if finding := place_finding():
+        found.append(finding)
+    try:
+        find_weights(config.model.backbone, config.model.weights)
+    except CHECKED as error:
+        found.append(_finding("weights", error))
+    return found
+
+
+def place_finding() -> Finding | None:
+    """Why no file can be written under the runs root; None where one can.
+
+    Example:
+        >>> place_finding() is None
+        True
+    """
+    root = runs_root()
+    if (error := write_error(root)) is None:
+        return None
+    why = "its disk is full; make room" if is_full_disk(error) else f"{error.strerror or error}; choose another one"
+    text = f"runs are written to {root.absolute()} (DMPO_EXPLORE_RUNS), where nothing can be written: {why}"
+    return Finding("runs root", text, stops=True, error=OSError)
+
+
+def _finding(check: str, error: Exception) -> Finding:
+    return Finding(check, str(error), stops=True, error=type(error))
