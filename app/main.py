@@ -15,6 +15,7 @@ pages = [
     st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
     st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"),
     st.Page("views/live.py", title="Live", icon=":material/speed:"),
+    st.Page("views/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
     st.Page("views/training.py", title="Training", icon=":material/model_training:"),
     st.Page("views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"),
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .images import fetch_data as fetch_data
     from .images import images_of as images_of
     from .images import load_images as load_images
+    from .listing import data_stamp as data_stamp
     from .locations import open_source as open_source
     from .manifest import Manifest as Manifest
     from .manifest import make_manifest as make_manifest

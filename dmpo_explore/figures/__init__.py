@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .compare import accuracy_difference_figure as accuracy_difference_figure
     from .compare import class_accuracy_figure as class_accuracy_figure
     from .compare import mark_points as mark_points
+    from .data import class_counts_figure as class_counts_figure
     from .image import decision_trace_figure as decision_trace_figure
     from .inspection import cka_figure as cka_figure
     from .inspection import depth_figure as depth_figure

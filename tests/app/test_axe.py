@@ -18,6 +18,7 @@ PAGES = {
     "one image": ("image?run=four&image=5", ".dx-near li"),
     "one image of yours": ("image?run=four&source=file", ".stFileUploader"),
     "own scores": ("own-scores", "table"),
+    "data": ("data?data=digits", ".dx-contact li"),
     "training": ("training?run=demo", ".js-plotly-plot"),
     "no such run": ("?run=nope", ".dx-gallery li"),
 }

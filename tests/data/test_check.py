@@ -230,4 +230,10 @@ def test_a_listing_has_no_rule_that_fails(tmp_path: Path) -> None:
     found = listing.list_data(DataConfig(str(own)))
     assert ("test", "zebra") in found.classes and len(found.images) == 43
     assert {path.name for path in found.unused} == {"IMG_1.heic", "beside.png"}
+    before = listing.data_stamp(DataConfig(str(own)))
+    assert before == listing.data_stamp(DataConfig(str(own)))
+    draw(own / "train" / "dog" / "00.jpg", 30)
+    assert before != (after := listing.data_stamp(DataConfig(str(own))))
+    (own / "train" / "empty").mkdir()
+    assert listing.data_stamp(DataConfig(str(own))) not in (before, after)
     assert {*findings.CHECKS} > {"leakage", "broken", "splits"}

@@ -1,0 +1,121 @@
+"""Parts of Data: what stops a training, what to know, counts by class, a contact sheet, what a training does.
+
+In: a `dx.data.DataCheck`. Out: elements of the page. Names of classes and files are data: they are escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import shlex
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+from dmpo_explore_app import access, messages
+from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.services import class_rows, data_check
+from dmpo_explore_app.services.class_rows import ClassView
+from dmpo_explore_app.state import data_check as state
+
+import dmpo_explore as dx
+
+MOST_PLACES = 200
+ORDER_HELP = "  \n".join(f"**{name}**: {what}." for name, what in data_check.ORDERS.items())
+
+
+def verdict(found: dx.data.DataCheck) -> None:
+    """Whether a training would start, and every finding with its files."""
+    if found.ready:
+        st.success("A training would start on these images.", icon=":material/check_circle:")
+    for finding in found.findings:
+        show, icon = (st.error, ":material/block:") if finding.stops else (st.warning, ":material/info:")
+        kind = "Stops a training" if finding.stops else finding.check.capitalize()
+        show(f"**{kind}**  \n{messages.escape_markdown(finding.text, 700)}", icon=icon)
+        if len(finding.places) > 1:
+            with st.expander(f"All {len(finding.places):,}: {finding.check}"):
+                lines = [access.without_paths(place) for place in finding.places[:MOST_PLACES]]
+                more = len(finding.places) - len(lines)
+                st.text("\n".join(lines + [f"… {more:,} more"] * (more > 0)))
+
+
+def numbers(found: dx.data.DataCheck) -> None:
+    """Images, classes, imbalance and sizes as cards."""
+    sizes, ratio = found.sizes(), found.imbalance
+    splits = ", ".join(f"{int(counts.sum()):,} {split}" for split, counts in found.counts.items())
+    with st.grid(4, min_column_width=180, gap="xsmall"):
+        st.metric("Images", f"{found.n_images:,}", border=True, help=splits)
+        st.metric("Classes", f"{len(found.class_names):,}", border=True)
+        shown = "–" if ratio is None else "∞" if math.isinf(ratio) else f"{ratio:.1f}"
+        st.metric("Imbalance", shown, border=True, help="Training images of the largest class over the smallest's.")
+        size = f"{sizes.median[0]:,} × {sizes.median[1]:,}" if sizes else "–"
+        st.metric("Median size", size, border=True, help="Width × height in pixels.")
+    facts = [splits]
+    if sizes:
+        ends = [f"{width:,} × {height:,}" for width, height in (sizes.smallest, sizes.largest)]
+        facts += [
+            f"from {ends[0]} to {ends[1]} pixels",
+            f"width / height {sizes.aspect[0]:.2f} to {sizes.aspect[2]:.2f}",
+        ]
+    facts += [", ".join(f"{count:,} {name}" for name, count in found.formats.items())]
+    st.caption(" · ".join(messages.escape_markdown(fact) for fact in facts if fact))
+
+
+def choose_classes(found: dx.data.DataCheck) -> ClassView:
+    """A search and an order; with many classes both ends or all."""
+    view = state.view()
+    if len(found.class_names) <= class_rows.FEW:
+        return ClassView(order="number", view="all")
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="data_classes"):
+        st.text_input(
+            "Find classes", key=state.FIND, placeholder="part of a name", max_chars=state.LONGEST, width=180,
+            persist_state="session",
+        )  # fmt: skip
+        st.selectbox(
+            "Order of classes", list(data_check.ORDERS), key=state.ORDER, help=ORDER_HELP, width=180,
+            persist_state="session",
+        )  # fmt: skip
+        st.segmented_control(
+            "Show", list(class_rows.VIEWS), format_func=class_rows.VIEWS.__getitem__, key=state.VIEW, required=True,
+            label_visibility="collapsed", disabled=bool(view.find), persist_state="session",
+        )  # fmt: skip
+    return view
+
+
+def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
+    """A bar for each class, and the numbers as a table."""
+    names = [found.class_names[c] for c in rows]
+    by_split = {split: values[list(rows)] for split, values in found.counts.items()}
+    figure = dx.figures.class_counts_figure(by_split, names)
+    text = f"Images of {len(rows)} of {len(found.class_names)} classes by split; the table has the numbers."
+    widgets.chart(figure, "data counts", 110 + 22 * len(rows), text)
+    table = pd.DataFrame({"class": names} | by_split | {"all": sum(by_split.values())})
+    with st.expander("As a table", icon=":material/table:"):
+        st.dataframe(table, hide_index=True, key="data table")
+
+
+def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
+    """A few images of every class."""
+    items = []
+    for c in rows:
+        name = html.escape(found.class_names[c])
+        images = "".join(f'<img src="{html.escape(uri)}" alt="{name}" width="72" height="72">'
+                         for uri in data_check.sheet(found, c))  # fmt: skip
+        total = sum(int(values[c]) for values in found.counts.values())
+        items.append(
+            f'<li title="{name}"><figure><div class="dx-sheet">{images}</div><figcaption>'
+            f"{gallery.short(found.class_names[c])}<small>{total:,} images</small></figcaption></figure></li>"
+        )
+    st.html(f'<ul class="dx-gallery dx-contact">{"".join(items)}</ul>')
+
+
+def plan(found: dx.data.DataCheck) -> None:
+    """What a training with the usual settings does with these images, and its command."""
+    config = dx.Config(found.data)
+    shown = dx.data.training_plan(found, config)
+    table = pd.DataFrame({"": [*shown], "a training": [access.without_paths(text) for text in shown.values()]})
+    st.table(table, hide_index=True, alt="What a training does with these images.")
+    command = ["dmpo-explore", "train", *config.to_arguments(), "--name", "mine", "--record"]
+    if access.is_private():
+        st.caption("In a terminal; *Training* has a form with the same options:")
+        st.code(shlex.join(command), language="sh", wrap_lines=True)

@@ -1,0 +1,73 @@
+"""Checks of images: made once for a state of their files and kept; which of many classes are shown.
+
+In: a `dx.DataConfig`. Out: `dx.data.DataCheck`, which is not to be changed. A check reads every file, so one runs at a
+time. Folders are opened for browsers on the app's own machine only; others may look at known data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import streamlit as st
+from dmpo_explore_app import access
+from dmpo_explore_app.services import class_rows, model_queue, models, record_folder, thumbnails
+
+import dmpo_explore as dx
+
+IMAGES = 4  # of every class on the contact sheet
+ORDERS = {
+    "most images": "those with the most images first",
+    "fewest images": "those with the fewest images first",
+    "name": "from A to Z",
+    "number": "as the data number them",
+}
+
+
+def place(text: str) -> str:
+    """The folder or table that a reader typed, absolute.
+
+    Raises:
+        ValueError: nothing was typed, it is no path, or the request comes from another machine.
+    """
+    access.check_private("Folders of images are opened")
+    if not text.strip():
+        raise ValueError("Say where the folder or table of images lies.")
+    return str(record_folder.find(text))
+
+
+def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.DataCheck:
+    """`dx.data.check_data` with thumbnails, anew where a file has changed; nothing is raised but for a full queue."""
+    key = (data, dx.data.data_stamp(data))
+    found = _kept().get(key)
+    if found is None:
+        with model_queue.exclusive_use("a check of images"):
+            found = dx.data.check_data(data, progress, thumbnails=IMAGES)
+        _kept().keep(key, found)
+    checked: dx.data.DataCheck = found
+    return checked
+
+
+@st.cache_resource(show_spinner=False)
+def _kept() -> models.Kept:
+    return models.Kept(6)
+
+
+def rows(found: dx.data.DataCheck, view: class_rows.ClassView) -> list[int]:
+    """Classes in an order: those that contain a text, or both ends of many."""
+    total = np.sum([*found.counts.values()], axis=0)
+    names = found.class_names
+    keys: dict[str, Callable[[int], object]] = {
+        "most images": lambda c: -int(total[c]),
+        "fewest images": lambda c: int(total[c]),
+        "name": lambda c: names[c].casefold(),
+        "number": lambda c: c,
+    }
+    order = sorted(class_rows.found(names, view.find).tolist(), key=keys[view.order])  # type: ignore[arg-type]
+    many = view.view == "ends" and not view.find and len(order) > 2 * class_rows.ENDS
+    return [*order[: class_rows.ENDS], *order[-class_rows.ENDS :]] if many else order
+
+
+def sheet(found: dx.data.DataCheck, label: int) -> list[str]:
+    """A few images of a class as data URIs."""
+    return [thumbnails.data_uri(image) for image in found.thumbnails.get(found.class_names[label], [])]

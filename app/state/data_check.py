@@ -1,0 +1,58 @@
+"""Choices of the page Data. A known data set is in the address; a folder is not: a link names no folder."""
+
+from __future__ import annotations
+
+import streamlit as st
+from dmpo_explore_app.services import class_rows, data_check
+from dmpo_explore_app.state import choices
+
+import dmpo_explore as dx
+
+DATA, PLACE, CALIBRATION = "data", "data_place", "data_calibration"
+FIND, ORDER, VIEW = "data_find", "data_order", "data_rows"
+KEYS = (DATA,)  # of the address and of the state
+FOLDER = "a folder of mine"
+DEFAULT = "digits"
+LONGEST = 60  # characters of a search
+
+
+def offered(private: bool) -> list[str]:
+    """What can be checked: known data sets, and on this machine a folder."""
+    return [*dx.data.DATASETS, *([FOLDER] if private else [])]
+
+
+def validate(private: bool) -> str:
+    """The chosen data set or `FOLDER`; what is not offered gives a notice."""
+    return choices.validate(DATA, offered(private), DEFAULT, "data set")
+
+
+def config() -> dx.DataConfig:
+    """The data that are chosen.
+
+    Raises:
+        ValueError: no folder is typed, or none may be opened.
+    """
+    name = str(st.session_state[DATA])
+    if name == FOLDER:
+        name = data_check.place(str(st.session_state.get(PLACE) or ""))
+    return dx.DataConfig(name, calibration=bool(st.session_state.get(CALIBRATION)))
+
+
+def view() -> class_rows.ClassView:
+    """Which classes are shown, and in which order."""
+    state = st.session_state
+    state[FIND] = str(state.get(FIND) or "")[:LONGEST]
+    state.setdefault(ORDER, next(iter(data_check.ORDERS)))
+    state.setdefault(VIEW, "ends")
+    return class_rows.ClassView(state[FIND], state[ORDER], state[VIEW])
+
+
+def typed() -> bool:
+    """Whether a folder has been typed."""
+    return bool(str(st.session_state.get(PLACE) or "").strip())
+
+
+def address() -> dict[str, str]:
+    """The known data set that is shown; a folder is left out."""
+    chosen = str(st.session_state[DATA])
+    return {} if chosen == FOLDER else {DATA: chosen}

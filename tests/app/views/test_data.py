@@ -1,0 +1,112 @@
+"""Data: known data sets and own folders are checked; other machines open no folder; many classes stay readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import visiting
+from dirty_folder import BROKEN, clean_folder, dirty_folder, draw
+from dmpo_explore_app.services import class_rows, data_check
+from dmpo_explore_app.state import data_check as state
+from listening import listen
+from made_up import HOSTILE, MAIN
+from streamlit.testing.v1 import AppTest
+from visiting import checked
+
+import dmpo_explore as dx
+
+VIEW = MAIN.parent / "views" / "data.py"
+
+
+def opened(place: Path | None = None, **parameters: str) -> AppTest:
+    app = visiting.opened(VIEW, **parameters)
+    if place is not None:
+        checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run())
+        checked(app.text_input(key=state.PLACE).set_value(str(place)).run())
+    return app
+
+
+def texts(app: AppTest) -> str:
+    found = [*app.warning, *app.error, *app.info, *app.caption, *app.success, *app.markdown, *app.text]
+    return "\n".join(element.value for element in found).replace("\\", "")
+
+
+def cards(app: AppTest) -> list[str]:
+    return [metric.value for metric in app.metric]
+
+
+def test_a_known_data_set_is_shown_and_in_the_address() -> None:
+    app = opened(data="digits")
+    assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "A training would start" in texts(app)
+    assert "1,295 train, 143 val, 359 test" in texts(app)
+    assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
+    checked(app.checkbox(key=state.CALIBRATION).check().run())
+    assert "143 calibration" in texts(app)
+    assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
+
+
+def test_a_dirty_folder_has_all_its_findings(tmp_path: Path) -> None:
+    own = dirty_folder(tmp_path / "own")
+    app = opened(own)
+    assert len(app.error) == 3 and len(app.warning) == 4 and not app.success
+    assert "3 images cannot be read" in texts(app) and "leakage: 1 image stands in more than one split" in texts(app)
+    assert "\n".join(BROKEN) in [text.value for text in app.text] and cards(app)[:2] == ["43", "4"]
+    assert cards(app)[2] == "∞" and "data" not in app.query_params  # a folder is never in the address
+    for path in BROKEN:
+        (own / path).unlink()
+    assert len(checked(app.run()).error) == 2  # looked at anew
+
+
+def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -> None:
+    app = visiting.opened(VIEW)
+    assert "Type where your images lie" in texts(checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run()))
+    app = opened(clean_folder(tmp_path / "own"))
+    assert "A training would start" in texts(app) and not app.error and not app.warning
+    assert cards(app)[:2] == ["39", "3"]
+    app = opened(tmp_path / "nowhere")
+    assert "unknown data" in texts(app) and not app.metric
+
+
+def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = clean_folder(tmp_path / "own")
+    listen(monkeypatch, "0.0.0.0", "*")
+    app = opened(data="digits")
+    assert state.FOLDER not in app.selectbox(key=state.DATA).options and not app.text_input
+    assert len(app.metric) == 4 and "known data sets only" in texts(app)
+    app = AppTest.from_file(str(VIEW), default_timeout=60)
+    app.session_state[state.PLACE] = str(own)
+    app.session_state[state.DATA] = state.FOLDER
+    checked(app.run())
+    assert str(tmp_path) not in texts(app) and cards(app)[0] == "1,797"  # what is not offered gives the default
+    with pytest.raises(ValueError, match="only by a browser on the app's own machine"):
+        data_check.place(str(own))
+    assert "a folder of mine" in texts(opened(data=state.FOLDER))  # by the address either
+    app = AppTest.from_file(str(VIEW), default_timeout=60)
+    app.query_params[state.PLACE] = str(own)
+    assert cards(checked(app.run()))[0] == "1,797"
+
+
+def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path) -> None:
+    for c in range(30):
+        for i in range(5 + c // 3):
+            draw(tmp_path / "own" / f"class {c:02d}" / f"{i}.png")
+    found = dx.data.check_data(dx.DataConfig(str(tmp_path / "own")))
+    ends = data_check.rows(found, class_rows.ClassView(order="fewest images"))
+    assert len(ends) == 20 and ends[:3] == [0, 1, 2] and ends[-1] == 29
+    assert data_check.rows(found, class_rows.ClassView("CLASS 29", "name", "ends")) == [29]
+    assert data_check.rows(found, class_rows.ClassView("class", "name", "ends")) == [*range(30)]
+    assert len(data_check.rows(found, class_rows.ClassView("", "number", "all"))) == 30
+    app = opened(tmp_path / "own")
+    assert len(app.dataframe[0].value) == 20
+    checked(app.text_input(key=state.FIND).set_value("class 29").run())
+    assert app.dataframe[0].value["class"].tolist() == ["class 29"]
+
+
+def test_names_are_shown_literally(tmp_path: Path) -> None:
+    name = HOSTILE.replace("/", "_")
+    for folder in (name, "b"):
+        for i in range(6):
+            draw(tmp_path / "own" / folder / f"{i}.png")
+    app = opened(tmp_path / "own")
+    assert "<script" not in str([html.proto.body for html in app.get("html")]).lower() and not app.exception
