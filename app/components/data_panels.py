@@ -102,9 +102,10 @@ def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
         images = "".join(f'<img src="{html.escape(uri)}" alt="{name}" width="72" height="72">'
                          for uri in data_check.sheet(found, c))  # fmt: skip
         total = sum(int(values[c]) for values in found.counts.values())
+        count = "1 image" if total == 1 else f"{total:,} images"
         items.append(
             f'<li title="{name}"><figure><div class="dx-sheet">{images}</div><figcaption>'
-            f"{gallery.short(found.class_names[c])}<small>{total:,} images</small></figcaption></figure></li>"
+            f"{gallery.short(found.class_names[c])}<small>{count}</small></figcaption></figure></li>"
         )
     st.html(f'<ul class="dx-gallery dx-contact">{"".join(items)}</ul>')
 

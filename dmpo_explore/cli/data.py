@@ -119,7 +119,7 @@ def _findings(found: DataCheck, all_places: bool) -> list[str]:
         return ["findings: none"]
     lines = []
     for finding in found.findings:
-        lines.append(f"{'STOPS' if finding.stops else 'note'}: {finding.text}")
+        lines.append(f"{'STOPS' if finding.stops else 'note'} ({finding.check}): {finding.text}")
         most = len(finding.places) if all_places else MOST_PLACES
         if len(finding.places) > 1:
             lines += [f"    {place}" for place in finding.places[:most]]

@@ -144,7 +144,7 @@ def _leakage(facts: Facts) -> Iterator[Finding]:
     if groups:
         known = [rows for rows in groups if "train" in {facts.split[row] for row in rows}]
         more = f", {len(known):,} of them in train" if known else ""
-        text = f"leakage: {_images(groups)} in more than one split, the same bytes{more} ({_first(facts, groups)})"
+        text = f"{_images(groups)} in more than one split, the same bytes{more} ({_first(facts, groups)})"
         yield Finding("leakage", f"{text}; keep one of each", places=_equal(facts, groups))
 
 
@@ -164,7 +164,7 @@ def _duplicates(facts: Facts) -> Iterator[Finding]:
         if len({facts.split[row] for row in rows}) == 1 and len({int(facts.labels[row]) for row in rows}) == 1
     ]
     if groups:
-        text = f"duplicates: {_images(groups)} more than once in a class, the same bytes ({_first(facts, groups)})"
+        text = f"{_images(groups)} more than once in a class, the same bytes ({_first(facts, groups)})"
         yield Finding("duplicates", text, places=_equal(facts, groups))
 
 
@@ -178,7 +178,7 @@ def _imbalance(facts: Facts) -> Iterator[Finding]:
     if counts[most] >= IMBALANCE * counts[least]:
         names = facts.class_names[most], facts.class_names[least]
         ratio = f"{counts[most] / counts[least]:.0f} times as many training images as"
-        text = f"imbalance: class {names[0]!r} ({counts[most]:,}) has {ratio} {names[1]!r} ({counts[least]:,})"
+        text = f"class {names[0]!r} ({counts[most]:,}) has {ratio} {names[1]!r} ({counts[least]:,})"
         yield Finding("imbalance", text)
 
 

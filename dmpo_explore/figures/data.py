@@ -34,7 +34,9 @@ def class_counts_figure(
         (['train', 'test'], [8, 3])
     """
     labels = class_labels(class_names)
-    figure = new_figure(template, "images", "").update_layout(barmode="stack", bargap=0.25)
+    figure = new_figure(template, "images", "").update_layout(
+        barmode="stack", bargap=0.25, legend={"traceorder": "normal"}
+    )
     for i, (split, values) in enumerate(counts.items()):
         x = np.asarray(values)
         if x.shape != (len(labels),):

@@ -54,7 +54,7 @@ def training_images(
         found = check_data(config.data, on_check, quick=True)
         found.require([] if name is None else start_findings(config, name, force=force))
         for finding in found.findings if is_own(config.data) else ():
-            warnings.warn(finding.text, stacklevel=1)
+            warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
         manifest = make_manifest(config.data, check=found)
         if on_data:
             on_data(manifest)

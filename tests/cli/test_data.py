@@ -19,9 +19,12 @@ def test_a_dirty_folder_is_shown_whole_and_fails(tmp_path: Path) -> None:
     own = dirty_folder(tmp_path / "own")
     done = call("data", own, "--contact-sheet", tmp_path / "sheet.png", status=1)
     assert done.stderr.splitlines()[-1].startswith("error: a training would not start")
-    assert "| cat   | 8     | 2   | 3    | 13  |" in done.stdout and "STOPS: 3 images cannot be read: " in done.stdout
+    assert (
+        "| cat   | 8     | 2   | 3    | 13  |" in done.stdout
+        and "STOPS (broken): 3 images cannot be read: " in done.stdout
+    )
     assert all(f"    {path}" in done.stdout.splitlines() for path in BROKEN)
-    assert "note: leakage: 1 image stands in more than one split" in done.stdout
+    assert "note (leakage): 1 image stands in more than one split" in done.stdout
     assert "images per epoch: 27 in 1 step of 64" in done.stdout
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 400
