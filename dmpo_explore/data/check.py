@@ -49,7 +49,7 @@ class DataCheck:
     Example:
         >>> found = check_data(DataConfig("digits"))
         >>> found.ready, found.n_images, found.imbalance, found.sizes().median
-        (True, 1797, 1.05..., (8, 8))
+        (True, 1797, 1.048, (8, 8))
     """
 
     data: DataConfig

@@ -27,7 +27,7 @@ def contact_sheet(check: DataCheck) -> NDArray[np.uint8]:
         >>> from dmpo_explore.config import DataConfig
         >>> from dmpo_explore.data import check_data
         >>> contact_sheet(check_data(DataConfig("digits"), thumbnails=4)).shape
-        (372, 1212, 3)
+        (488, 1212, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 

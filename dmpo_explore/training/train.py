@@ -79,8 +79,7 @@ def train(
         ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or has no
             epochs left; or all that keeps it from starting, such as broken images and a runs root that is not writable.
         FileNotFoundError: weights or data that have to be fetched first, or nothing to resume.
-        FileExistsError: the run exists.
-        OSError: the disk has not enough room.
+        FileExistsError: the run exists. OSError: the disk has not enough room.
         FloatingPointError: the loss is not finite.
         ImportError: a tracker that is not installed.
 
