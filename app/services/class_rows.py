@@ -66,8 +66,9 @@ def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) 
     order = ordered(outcome, found(names, view.find), view.order).tolist()
     pages = max(1, -(-len(order) // PAGE))
     shown: list[int | None]
-    if view.view == "ends" and not view.find and len(order) > 2 * ENDS:
-        some = [c for c in order if view.order == "number" or np.any(outcome.record.labels == c)]
+    if view.view == "ends" and not view.find:
+        counts = np.bincount(outcome.record.labels, minlength=len(names))
+        some = [c for c in order if counts[c]] if view.order in ("accuracy", "mean exit", "images") else order
         shown, pages = [*some[:ENDS], None, *some[max(ENDS, len(some) - ENDS) :]], 1
     else:
         shown = [*order[page * PAGE : (page + 1) * PAGE]]
