@@ -36,7 +36,11 @@ class DataConfig:
     """
 
     name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits"] | str = option(
-        "fashion-mnist", "Data set.", label="Data", flag="data", other="a folder or a table (.csv, .parquet) of images"
+        "fashion-mnist",
+        "Data set.",
+        label="Data",
+        flag="data",
+        other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",
     )
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(
@@ -47,6 +51,8 @@ class DataConfig:
     val_dir: str | None = option(None, "Folder of validation images by class; default: 10 % of train.")
     calibration_dir: str | None = option(None, "Folder of calibration images by class.")
     test_dir: str | None = option(None, "Folder of test images by class.")
+    image_key: str | None = option(None, "Field of the images in hfds/… and wds/…; default: the only one.")
+    label_key: str | None = option(None, "Field of the classes there; default: the only one.")
     class_names: str | None = option(None, "CSV or JSON file of readable class names: class folder, name.")
     calibration: bool = option(False, "Cut off a calibration split (60/10/10/20).", label="Calibration split")
     skip_broken: bool = option(False, "Leave out images that cannot be read.", label="Skip broken images")

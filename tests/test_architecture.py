@@ -52,15 +52,18 @@ ONLY_IN = {
     "accelerate": ("training/*", "inference/torch_processes.py"),
     "anywidget": (),
     "captum": ("attribution/*",),
+    "datasets": ("data/torch_hugging_face.py",),
     "IPython": (),
     "ipywidgets": (),
     "optuna": ("search/*",),
     "peft": ("models/*",),
     "plotly": ("figures/*",),
     "streamlit": (),
-    "timm": ("models/*",),
+    "tensorflow_datasets": ("data/torch_readers.py",),
+    "timm": ("models/*", "data/torch_create.py"),
     "tqdm": ("cli/*",),
     "typer": ("cli/*",),
+    "webdataset": ("data/torch_readers.py",),
 }
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 LIGHT = [file for file in FILES if not any(fnmatch(file, rule) for rule in TORCH) and not file.endswith("__main__.py")]

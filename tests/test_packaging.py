@@ -81,7 +81,8 @@ def _imported() -> set[str]:
 def test_dependencies_are_those_that_are_imported() -> None:
     third_party = {DISTRIBUTION.get(n, n) for n in _imported() - set(sys.stdlib_module_names) - {"__future__"}}
     declared = _names(PROJECT["project"]["dependencies"])
-    assert third_party - declared == {"onnxruntime", "optuna"}  # of the extras onnx and search
+    # of the extras onnx, search, hf and wds; and TensorFlow Datasets, which no extra brings
+    assert third_party - declared == {"onnxruntime", "optuna", "datasets", "webdataset", "tensorflow_datasets"}
     assert declared - third_party == {"pip"}  # weights.py runs it
 
 

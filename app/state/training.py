@@ -15,7 +15,8 @@ NAME, PRESET, FOLDER_PATH = "train name", "train start", "train folder"  # keys 
 _BASE = "train base"
 FOLDER = "a folder of mine"  # the choice of a data set that is none of the known ones
 DIRS = ("data.train_dir", "data.val_dir", "data.calibration_dir", "data.test_dir")
-LEFT_OUT = ("data.root", "data.seed", "data.class_names", *DIRS, "training.workers")  # they stay as they are
+KEYS = ("data.image_key", "data.label_key")
+LEFT_OUT = ("data.root", "data.seed", "data.class_names", *KEYS, *DIRS, "training.workers")  # they stay as they are
 MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data whose images must not be mirrored
 
@@ -72,7 +73,7 @@ def read() -> dx.Config:
     if values["data.name"] == FOLDER:
         values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
     if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
-        values |= dict.fromkeys((*DIRS, "data.class_names"))
+        values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names"))
     zeros = {option: None for option in values if dx.OPTIONS[option].zero_is_none and not values[option]}
     config: dx.Config = base.updated(values | zeros)
     return config
@@ -115,4 +116,6 @@ def _exits(text: str) -> int | list[int]:
 def _folder(text: str) -> str:
     if not text.strip():
         raise ValueError("Say where the folder of images lies.")
+    if dx.data.reader_name(text.strip()):
+        return text.strip()
     return str(record_folder.find(text))

@@ -25,12 +25,12 @@ from ..pretrained.weights import cached_weights
 from ..runs.outdated import outdated_splits
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
 from ..utils.abbreviate import one_line
-from ..utils.extras import missing_extra
+from ..utils.extras import EXTRAS, install_hint, missing_extra
 from ..utils.files import cache_dir
 from .output import print_result
 from .root import Json, app
 
-PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pandas", "plotly", "streamlit")
+PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pandas", "plotly", *EXTRAS)
 
 
 def run_facts(name: str) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _installed(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return f"not installed{install_hint(package)}"
 
 
 def _cached(backbone: str) -> str:

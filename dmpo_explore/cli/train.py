@@ -35,6 +35,9 @@ folder for each split: `--train-dir`, `--val-dir`, `--calibration-dir`, `--test-
 the columns path, label and, if you like, split and group; paths are relative to the table, and images of one group stay
 in one split.
 
+Or timm's name of a data set: `hfds/FOLDER` or `hfds/NAME` (needs `dmpo-explore[hf]`), `wds/FOLDER` of tar shards (needs
+`dmpo-explore[wds]`), `torch/NAME`, `tfds/NAME`.
+
 What has no splits is divided 80/10/10 into train, val and test, with `--calibration` 60/10/10/20 into train, val,
 calibration and test: every class alike, by `--data-seed`. Without a val, 10 % of train become it.
 

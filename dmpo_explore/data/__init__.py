@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .manifest import Manifest as Manifest
     from .manifest import make_manifest as make_manifest
     from .manifest import read_manifest as read_manifest
+    from .reader_names import READERS as READERS
+    from .reader_names import reader_name as reader_name
     from .source import Pool as Pool
     from .source import Source as Source
     from .sources import DATASETS as DATASETS

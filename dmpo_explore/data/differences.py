@@ -9,8 +9,10 @@ from pathlib import Path
 from ..config import DataConfig
 from ..utils.progress import Progress
 from .file_hashes import few, hash_files, listed_files
-from .locations import base_folder
-from .manifest import FileRow, Manifest
+from .locations import base_folder, open_source
+from .manifest import Manifest
+from .manifest_rows import FileRow, compare, stored_names
+from .reader_names import reader_name
 from .splits import SPLITS
 
 
@@ -63,6 +65,8 @@ def manifest_check(
     folder = base_folder(data)
     if not manifest.files:
         return Differences()
+    if reader_name(data.name):
+        return _stored_check(manifest, data, splits, progress)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     rows = [row for split in splits for row in manifest.files.get(split, ())]
@@ -76,6 +80,17 @@ def manifest_check(
         tuple(row.path for row in missing if row.path not in renamed), tuple(changed), tuple(renamed.items()),
         tuple(path for path in added if path not in new),
     )  # fmt: skip
+
+
+def _stored_check(
+    manifest: Manifest, data: DataConfig, splits: Iterable[str], progress: Progress | None
+) -> Differences:
+    """`manifest_check` of images that are no files, by their names."""
+    source = open_source(data)
+    rows = [row for split in splits for row in manifest.files.get(split, ())]
+    missing, changed = compare(source, rows, progress)
+    known = {row.path for rows in manifest.files.values() for row in rows} | {*manifest.unused}
+    return Differences(missing, changed, added=tuple(name for name in stored_names(source) if name not in known))
 
 
 def _added(manifest: Manifest, data: DataConfig) -> list[str]:

@@ -13,6 +13,7 @@ from ..utils.progress import Progress
 from .image_files import images_in
 from .image_tables import TABLES, table_paths
 from .locations import DIRS, base_folder, is_own
+from .reader_names import reader_name
 
 
 def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
@@ -46,11 +47,11 @@ def relative_path(path: Path, folder: Path) -> str:
 
 
 def listed_files(data: DataConfig) -> list[str]:
-    """The image files that one's own data hold now, as `relative_path`; of a known data set none.
+    """The image files that one's own data hold now, as `relative_path`; of a known data set and of timm's none.
 
     Those in the data's folders, or those of the table. A table that is gone or damaged lists none.
     """
-    if not is_own(data):
+    if not is_own(data) or reader_name(data.name):
         return []
     folder, path = base_folder(data), Path(data.name)
     if path.suffix.lower() in TABLES and not path.is_dir():

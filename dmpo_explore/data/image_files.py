@@ -158,6 +158,32 @@ def read_errors(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
 
 
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file: uint8 (H, W, 3), as `open_image` does.
+
+    Raises:
+        ValueError: they cannot be read as an image; ``name`` is named.
+
+    Example:
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (4, 2)).save(file, "TIFF")
+        >>> decode_image(file.getvalue(), "train/0").shape
+        (2, 4, 3)
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    known = sorted(FORMATS & set(Image.registered_extensions().values()))
+    try:
+        return _decoded(io.BytesIO(data), known)[0]
+    except _Refused as error:
+        raise ValueError(f"{name} {error}") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} cannot be read as an image: not an image") from None
+    except Exception as error:  # foreign bytes can trip a decoder anywhere
+        raise ValueError(f"{name} cannot be read as an image: {error}") from None
+
+
 def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode an image given as bytes: uint8 (H, W, 3), RGB, upright. Nothing is written.
 

@@ -26,6 +26,7 @@ from .locations import named_source, open_source
 from .source import ImageFiles, Pixels, Source, VerifiedFiles
 from .sources import DATASETS
 from .splits import SPLITS, held_out_rows, stratified_rows
+from .stored_images import ChosenImages, VerifiedImages
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "available_splits", "fetch_data", "images_of", "load_images"]
 
@@ -79,9 +80,9 @@ class ImageSet:
         Two sets with equal fingerprints hold the same images, wherever the files lie.
         """
         labels = np.ascontiguousarray(self.labels, np.int64).tobytes()
-        if isinstance(self.pixels, VerifiedFiles):
+        if isinstance(self.pixels, VerifiedFiles | VerifiedImages):
             which = "".join(self.pixels.hashes[i] for i in self.indices).encode()
-        elif isinstance(self.pixels, ImageFiles):
+        elif isinstance(self.pixels, ImageFiles | ChosenImages):
             return ""
         else:
             source = "test" if self.split == "test" else "train"
@@ -108,7 +109,8 @@ def load_images(
 
     Args:
         name: a key of `DATASETS`, or the path of an image folder (root/{train,val,test}/class/x.png or
-            root/class/x.png) or of a table (CSV or Parquet with columns path, label and perhaps split, group).
+            root/class/x.png) or of a table (CSV or Parquet with columns path, label and perhaps split, group), or
+            timm's name of a data set (``torch/``, ``hfds/``, ``wds/``, ``tfds/``).
         split: train, val, test, or calibration where the data have one.
         root: where a known data set lies; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: draw so many of ``train``, equally from every class. Other splits do not depend on it.
@@ -126,7 +128,7 @@ def load_images(
     """
     _check_split(split)
     where = Path(root).expanduser() if root is not None else None
-    return _read(named_source(name, seed), name, split, where, train_size, seed, calibration=False)
+    return _read(named_source(name, seed, root=where), name, split, where, train_size, seed, calibration=False)
 
 
 def images_of(data: DataConfig, split: str, source: Source | None = None) -> ImageSet:
@@ -184,7 +186,8 @@ def fetch_data(name: str, root: str | Path | None = None) -> Path:
         >>> fetch_data("digits").is_dir()  # a part of scikit-learn: nothing is downloaded
         True
     """
-    return named_source(name).fetch(Path(root).expanduser() if root is not None else None)
+    where = Path(root).expanduser() if root is not None else None
+    return named_source(name, root=where).fetch(where)
 
 
 def _check_split(split: str) -> None:

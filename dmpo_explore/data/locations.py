@@ -11,6 +11,8 @@ from ..config import DataConfig
 from ..utils.registry import unknown
 from .image_folders import folder_source, split_source
 from .image_tables import TABLES, read_class_names, renamed, table_source
+from .reader_names import READERS, ReaderName, reader_name
+from .reader_source import reader_source
 from .source import Pool, Source, data_dir
 from .sources import DATASETS
 
@@ -38,7 +40,9 @@ def open_source(data: DataConfig) -> Source:
     if dirs:
         source = split_source({split: path.expanduser() for split, path in dirs.items()}, common_folder(data))
     else:
-        source = named_source(data.name, data.seed, calibration=data.calibration)
+        root = Path(data.root).expanduser() if data.root is not None else None
+        keys = {"image_key": data.image_key, "label_key": data.label_key}
+        source = named_source(data.name, data.seed, calibration=data.calibration, root=root, **keys)
     if data.class_names is None:
         return source
     readable, path = read_class_names(data.class_names), data.class_names
@@ -50,15 +54,24 @@ def open_source(data: DataConfig) -> Source:
     return replace(source, read=read)
 
 
-def named_source(name: str, seed: int = 0, *, calibration: bool = False) -> Source:
-    """The source that ``--data`` names: a key of `DATASETS`, a folder or a table; raises as `open_source`."""
+def named_source(
+    name: str, seed: int = 0, *, calibration: bool = False, root: Path | None = None, **keys: str | None
+) -> Source:
+    """The source that ``--data`` names: a key of `DATASETS`, a folder, a table, or timm's name of a data set.
+
+    Args:
+        root, keys: of what timm opens, see `reader_source`. Raises as `open_source`.
+    """
     if name in DATASETS:
         return DATASETS[name]
+    if found := reader_name(name):
+        return reader_source(found, seed, root=root, calibration=calibration, **keys)
     path = Path(name).expanduser()
     if name and (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
         return own_source(path, seed, calibration=calibration)
     raise ValueError(
-        f"{unknown('data', name, DATASETS)}, or the path of an image folder or of a table ({', '.join(TABLES)})"
+        f"{unknown('data', name, DATASETS)}, or the path of an image folder or of a table ({', '.join(TABLES)}), "
+        f"or timm's {', '.join(f'{reader}/…' for reader in READERS)}"
     )
 
 
@@ -85,6 +98,8 @@ def common_folder(data: DataConfig) -> Path:
 
 def base_folder(data: DataConfig) -> Path:
     """Folder that the paths of a manifest are relative to: that of the images, of the table, or of known data sets."""
+    if found := reader_name(data.name):
+        return found.folder or Path(data.name)
     if not is_own(data):
         return data_dir(Path(data.root).expanduser() if data.root is not None else None)
     path = Path(data.name).expanduser()
@@ -105,7 +120,9 @@ def located(data: DataConfig) -> DataConfig:
         for key in ("root", "class_names", *DIRS.values())
         if (text := getattr(data, key)) is not None
     }
-    if is_own(data):
+    if found := reader_name(data.name):
+        paths["name"] = str(ReaderName(found.reader, str(found.folder.resolve()))) if found.folder else data.name
+    elif is_own(data):
         dirs = any(getattr(data, key) is not None for key in DIRS.values())
         place = common_folder(data) if dirs else _absolute(data.name)
         paths["name"] = str(place) if place.exists() else data.name  # what is not there is perhaps a misspelt name
@@ -118,9 +135,15 @@ def moved(data: DataConfig, place: str | Path) -> DataConfig:
     Raises:
         FileNotFoundError: nothing is there. ValueError: it is of another kind.
     """
-    new, old = _absolute(str(place)), base_folder(data)
+    found = reader_name(data.name)
+    new, old = _absolute(str(place).removeprefix(f"{found.reader}/" if found else "")), base_folder(data)
     if not new.exists():
         raise FileNotFoundError(f"no folder {new}")
+    if found:
+        named = replace(data, name=str(ReaderName(found.reader, str(new)))) if found.folder else None
+        if not new.is_dir():
+            raise ValueError(f"{new} is no folder; the run was trained on {data.name}")
+        return named or replace(data, root=str(new))
     if not is_own(data):
         if str(place) in DATASETS or not new.is_dir():
             raise ValueError(f"the run was trained on {data.name}; give the folder that holds that data set")

@@ -31,8 +31,11 @@ from .file_hashes import few, hash_files, listed_files, relative_path
 from .findings import untrained_classes
 from .images import ImageSet, available_splits, images_of, split_rule
 from .locations import base_folder, is_own, open_source
-from .source import ImageFiles, VerifiedFiles, without_files
+from .manifest_rows import FileRow, stored_names, stored_rows, verified_images
+from .reader_names import reader_name
+from .source import ImageFiles, Pixels, VerifiedFiles, without_files
 from .splits import SPLITS
+from .stored_images import ChosenImages
 
 FORMAT_VERSION = 1
 PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
@@ -40,16 +43,6 @@ MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
 OWN = "own"  # the data of a manifest of files that are the user's
 UNUSED = "unused"  # split of images that were there and not drawn
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """One image file: its path (relative to the data's folder, with ``/``), size, SHA-256 and label."""
-
-    path: str
-    bytes: int
-    sha256: str
-    label: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +95,12 @@ class Manifest:
                 f"the run's data had no split {split!r} when it was trained (it had {', '.join(self.files)})"
             )
         rows, folder = self.files[split], base_folder(data)
-        _require_files(rows, folder, split)
         labels = np.asarray([row.label for row in rows], np.int64)
-        pixels = VerifiedFiles([folder / row.path for row in rows], [row.sha256 for row in rows])
+        if reader_name(data.name):
+            pixels: Pixels = verified_images(open_source(data), rows, data.name)
+        else:
+            _require_files(rows, folder, split)
+            pixels = VerifiedFiles([folder / row.path for row in rows], [row.sha256 for row in rows])
         return ImageSet(data.name, split, labels, self.class_names, np.arange(len(rows)), pixels)
 
     def described(self) -> str:
@@ -142,12 +138,16 @@ def make_manifest(data: DataConfig, progress: Progress | None = None, check: Dat
         raise ValueError(text)
     names, fingerprints = train.class_names, {split: images.fingerprint for split, images in sets.items()}
     files: dict[str, tuple[FileRow, ...]] = {}
-    if isinstance(train.pixels, ImageFiles):
+    if isinstance(train.pixels, ImageFiles | ChosenImages):
         if "test" in splits:
             sets["test"] = images_of(data, "test", source)
-        files = _hashed(sets, base_folder(data), known, progress)
+        if source.stored is None:
+            files = _hashed(sets, base_folder(data), known, progress)
+        else:
+            files = stored_rows(sets, progress)
     used = {row.path for rows in files.values() for row in rows}
-    unused = tuple(path for path in listed_files(data) if path not in used) if files else ()
+    there = (listed_files(data) if source.stored is None else stored_names(source)) if files else []
+    unused = tuple(path for path in there if path not in used)
     name, rule = OWN if own else data.name, split_rule(data, source)
     made = Manifest(name, names, rule, {}, fingerprints, files, unused, dict(left_out))
     if files:

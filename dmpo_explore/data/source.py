@@ -49,6 +49,7 @@ class Source:
         splits: those that the source has itself; others are cut from train.
         rule: how the images came into these splits, in words.
         grouped: whether images have groups that must not be divided.
+        parts, stored: of a data set that timm opens, the parts that are splits, and part → all its images.
 
     Example:
         >>> from dmpo_explore.data import DATASETS
@@ -65,6 +66,8 @@ class Source:
     splits: tuple[str, ...] = ("train", "test")
     rule: str = "train and test are the published ones"
     grouped: bool = False
+    parts: tuple[str, ...] = ()
+    stored: Callable[[str], Pool] | None = None
 
 
 class ImageFiles:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..config import Config
 from ..data.images import ImageSet
 from ..data.source import ImageFiles, VerifiedFiles
+from ..data.stored_images import VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
@@ -37,6 +38,7 @@ from ..utils.typing import Array
 from .torch_engine import autocast, eval_mode
 from .torch_processes import Processes, join_processes
 
+VERIFIED = (VerifiedFiles, VerifiedImages)
 Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 
@@ -236,7 +238,7 @@ def run_facts(run: Run, images: ImageSet, model: DMPO, precision: str) -> dict[s
         "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
         "weights_sha256": sha256(run.path / WEIGHTS),
         "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "images_sha256": images.fingerprint if isinstance(images.pixels, VerifiedFiles) else images_sha256(images),
+        "images_sha256": images.fingerprint if isinstance(images.pixels, VERIFIED) else images_sha256(images),
         "precision": precision,
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
         "torch": torch.__version__,

@@ -9,6 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+EXTRAS = {"streamlit": "app", "datasets": "hf", "webdataset": "wds"}  # package → the extra that brings it
+
+
+def install_hint(package: str) -> str:
+    """How to install an optional package, after a colon; empty for one that no extra brings.
+
+    Example:
+        >>> install_hint("datasets"), install_hint("numpy")
+        (': pip install "dmpo-explore[hf]"', '')
+    """
+    return f': pip install "dmpo-explore[{EXTRAS[package]}]"' if package in EXTRAS else ""
+
 
 def missing_extra(what: str, package: str, extra: str) -> ImportError:
     """The error for an optional package that is not installed; the caller raises it.

@@ -77,7 +77,7 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     optional = {re.split(r"[\[>]", line)[0].replace("-", "_") for lines in EXTRAS.values() for line in lines}
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "dmpo_explore").rglob("*.py")}
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
-    assert {name for _, name, _ in found if name in optional} == {"onnxruntime", "optuna"}
+    assert {name for _, name, _ in found if name in optional} == {"onnxruntime", "optuna", "datasets", "webdataset"}
     assert [(file, name) for file, name, inside in found if name in optional and not inside] == []
 
 
@@ -85,4 +85,4 @@ def test_every_extra_that_is_named_exists() -> None:
     folders = [ROOT / name for name in ("dmpo_explore", "app", "notebooks", "benchmarks")]
     texts = [path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py")]
     named = {extra for text in texts for extra in NAMED.findall(text)}
-    assert {"app", "notebooks", "onnx", "search"} <= named <= set(EXTRAS)
+    assert {"app", "hf", "notebooks", "onnx", "search", "wds"} <= named <= set(EXTRAS)

@@ -1,0 +1,77 @@
+"""A part of a data set that timm has opened: images by position, targets, class names; and where bytes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .stored_images import StoredImages, pack
+from .tar_shards import Sample
+
+
+@dataclass(frozen=True)
+class OpenedPart:
+    """One part of a data set: its images, the target of each, and class names where the reader gives them."""
+
+    images: StoredImages
+    targets: Sequence[Any]
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the fields of image and class are called; None: the only field of their kind."""
+
+    image: str | None = None
+    label: str | None = None
+
+
+def numbered(part: str, count: int) -> list[str]:
+    """Names of images that have none: the part and the position."""
+    return [f"{part}/{position}" for position in range(count)]
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """Position → bytes of a file."""
+
+    paths: Sequence[Path]
+
+    def __call__(self, position: int) -> bytes:
+        return self.paths[position].read_bytes()
+
+
+@dataclass(frozen=True)
+class ArrayContent:
+    """Position → `pack`ed pixels of a data set of Pillow's images and targets."""
+
+    images: Any
+
+    def __call__(self, position: int) -> bytes:
+        return pack(np.asarray(self.images[position][0].convert("RGB"), np.uint8))
+
+
+@dataclass(frozen=True)
+class TableContent:
+    """Position → bytes of an encoded image in a table of datasets, or of the file that it names."""
+
+    table: Any
+    field: str
+
+    def __call__(self, position: int) -> bytes:
+        image = self.table[position][self.field]
+        return bytes(image["bytes"]) if image.get("bytes") else Path(image["path"]).read_bytes()
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """Position → bytes of an image in a shard."""
+
+    samples: Sequence[Sample]
+
+    def __call__(self, position: int) -> bytes:
+        return self.samples[position].image.read()

@@ -1,0 +1,138 @@
+"""Data sets that timm opens as a `Source`: parts become splits, targets become labels; nothing is loaded before use.
+
+In: a `ReaderName`. Out: a `Source`, whose images are `StoredImages`. A part is a split by its name (`split_of`); a data
+set with nothing but a train part is divided as an undivided folder is. The classes are those of train.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..utils.typing import Ints
+from .opened_part import Keys, OpenedPart
+from .reader_names import READERS, ReaderName
+from .source import Pool, Source, data_dir
+from .splits import divide, split_of
+from .stored_images import ChosenImages, StoredImages
+
+
+def reader_source(
+    name: ReaderName,
+    seed: int = 0,
+    *,
+    root: Path | None = None,
+    calibration: bool = False,
+    image_key: str | None = None,
+    label_key: str | None = None,
+) -> Source:
+    """A data set that timm opens, as a `Source`.
+
+    Args:
+        root: folder of published data sets; default: `data_dir`. seed, calibration: of a data set without splits.
+        image_key, label_key: what the fields of image and class are called, where the reader cannot tell.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such data set, or two parts are the same split.
+        ImportError: a package is missing; the message says how to install it.
+    """
+    from . import torch_readers
+
+    place = data_dir(root) if name.reader == "torch" else root  # the others have a cache of their own
+    keys = Keys(image_key, label_key)
+    parts = torch_readers.part_names(name, place)
+    part_of = _splits(name, parts)
+
+    @cache
+    def opened(part: str) -> OpenedPart:
+        return torch_readers.open_part(name, part, place, keys)
+
+    @cache
+    def stored(part: str) -> Pool:
+        first, found = opened(part_of["train"]), opened(part)
+        names = first.class_names or _class_names(first.targets)
+        return Pool(found.images, _labels(name, part, found, names, first), names)
+
+    undivided = len(part_of) == 1
+
+    @cache
+    def divided() -> dict[str, Ints]:
+        pool = stored(part_of["train"])
+        return divide(pool.labels, seed=seed, calibration=calibration, class_names=pool.class_names)
+
+    own = tuple(part_of) if not undivided else ("train", "val", *(["calibration"] if calibration else []), "test")
+
+    def read(split: str, _: Path | None) -> Pool:
+        if split not in own:
+            raise FileNotFoundError(f"{name} has no {split!r} (it has {', '.join(parts)})")
+        pool = stored(part_of["train" if undivided else split])
+        rows = divided()[split] if undivided else np.arange(len(pool.labels))
+        assert isinstance(pool.pixels, StoredImages)
+        return Pool(ChosenImages(pool.pixels, rows), pool.labels[rows], pool.class_names)
+
+    def fetch(_: Path | None) -> Path:
+        torch_readers.download(name, place)
+        return name.folder or data_dir(root)
+
+    rule = _rule(part_of, own, seed, calibration=calibration)
+    title = f"{name} ({READERS[name.reader]})"
+    return Source(title, "its authors'", read, fetch, None, own, rule, parts=tuple(part_of.values()), stored=stored)
+
+
+def _rule(part_of: dict[str, str], own: tuple[str, ...], seed: int, *, calibration: bool) -> str:
+    if len(part_of) > 1:
+        return ", ".join(f"{split} is its {part}" for split, part in part_of.items())
+    shares = "60/10/10/20" if calibration else "80/10/10"
+    return f"{shares} % of every class into {', '.join(own)}, with seed {seed}"
+
+
+def _splits(name: ReaderName, parts: tuple[str, ...]) -> dict[str, str]:
+    """Split → the part that it is; parts of other names are left out."""
+    found: dict[str, str] = {}
+    for part in parts:
+        split = split_of(part)
+        if split in found:
+            raise ValueError(f"{name} has two parts for the split {split}: {found[split]} and {part}")
+        if split is not None:
+            found[split] = part
+    if "train" not in found:
+        raise ValueError(f"{name} has no part 'train' (it has {', '.join(parts) or 'none'})")
+    return {split: found[split] for split in ("train", "val", "calibration", "test") if split in found}
+
+
+def _class_names(targets: Any) -> tuple[str, ...]:
+    """Names of classes that the reader does not name: the numbers from 0 on, or the texts, sorted."""
+    if all(_is_number(target) for target in targets):
+        return tuple(str(label) for label in range(max(map(int, targets), default=-1) + 1))
+    return tuple(sorted({str(target) for target in targets}))
+
+
+def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ...], train: OpenedPart) -> Ints:
+    """(n,) labels by the classes of train; ValueError for another class."""
+    if several := next((target for target in found.targets if isinstance(target, list | tuple)), None):
+        raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
+    own = found.class_names
+    if own and own != train.class_names:  # numbered for itself
+        targets: list[Any] = [own[int(target)] if 0 <= int(target) < len(own) else target for target in found.targets]
+    else:
+        targets = list(found.targets)
+    numbers = {text: label for label, text in enumerate(names)}
+    labels = np.asarray(
+        [int(target) if _is_number(target) else numbers.get(str(target), -1) for target in targets], np.int64
+    )
+    bad = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if len(bad):
+        first = found.images.names[int(bad[0])]
+        hidden = "; its labels are not published" if set(labels.tolist()) == {-1} else ""
+        raise ValueError(
+            f"{name}: {len(bad):,} images of {part} have a class that train does not have, first "
+            f"{targets[int(bad[0])]!r} of {first}{hidden}"
+        )
+    return labels
+
+
+def _is_number(target: Any) -> bool:
+    return isinstance(target, int | np.integer) and not isinstance(target, bool)
