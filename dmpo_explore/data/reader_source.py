@@ -1,7 +1,8 @@
 """Data sets that timm opens as a `Source`: parts become splits, targets become labels; nothing is loaded before use.
 
 In: a `ReaderName`. Out: a `Source`, whose images are `StoredImages`. A part is a split by its name (`split_of`); a data
-set with nothing but a train part is divided as an undivided folder is. The classes are those of train.
+set with nothing but a train part is divided as an undivided folder is. Ours: where there are train and val and no test,
+as in ImageNet, that val is test, and val is cut from train. The classes are those of train.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _rule(part_of: dict[str, str], own: tuple[str, ...], seed: int, *, calibrati
 
 
 def _splits(name: ReaderName, parts: tuple[str, ...]) -> dict[str, str]:
-    """Split → the part that it is; parts of other names are left out."""
+    """Split → the part that it is; parts of other names are left out, and without a test part val is test."""
     found: dict[str, str] = {}
     for part in parts:
         split = split_of(part)
@@ -100,6 +101,8 @@ def _splits(name: ReaderName, parts: tuple[str, ...]) -> dict[str, str]:
             found[split] = part
     if "train" not in found:
         raise ValueError(f"{name} has no part 'train' (it has {', '.join(parts) or 'none'})")
+    if "test" not in found and "val" in found:
+        found["test"] = found.pop("val")
     return {split: found[split] for split in ("train", "val", "calibration", "test") if split in found}
 
 

@@ -75,6 +75,14 @@ def test_two_shards_without_splits_are_divided(tmp_path: Path) -> None:
     assert drawn.counts["train"] == 10 and len(drawn.unused) == 22
 
 
+def test_without_a_test_part_val_is_test(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", 0, 40)
+    shard(tmp_path / "val-0.tar", 40, 6)
+    manifest = make_manifest(DataConfig(f"wds/{tmp_path}"))
+    assert manifest.counts == {"train": 36, "val": 4, "test": 6}
+    assert manifest.rule.startswith("train is its train, test is its val; val is 10 % of train")
+
+
 def test_what_has_changed_is_named(tmp_path: Path) -> None:
     folder = two_shards(tmp_path / "shards")
     data = DataConfig(f"wds/{folder}")
