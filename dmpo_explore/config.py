@@ -81,9 +81,7 @@ class ModelConfig:
         "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
     )
     image_size: int = option(70, "Side of an image, a multiple of the patch size.", ge=1, unit="pixels")
-    resize: Literal["squash", "crop"] = option(
-        "squash", "Resizing to a square (squash: the whole image; crop: aspect kept, the centre, by timm's crop_pct)."
-    )
+    resize: Literal["squash", "crop"] = option("squash", "Resizing to a square (crop: aspect kept, the centre).")
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
@@ -170,9 +168,7 @@ class TrainingConfig:
     )  # fmt: skip
     weight_decay: float = option(0.05, "Weight decay of AdamW, on matrices only.", ge=0)
     warmup_epochs: float = option(0.5, "Epochs of linear warm-up.", ge=0, unit="epochs")
-    clip_norm: float | None = option(
-        1.0, "Largest norm of the gradient; 0: no clipping.", label="Largest gradient norm", gt=0
-    )
+    clip_norm: float | None = option(1.0, "Largest gradient norm; 0: no clipping.", label="Largest gradient norm", gt=0)
     coupling: Literal["none", "sigmoid"] | str = option(
         "none", "Coupling of the losses (sigmoid: images that exit k classifies correctly count less at exit k+1)."
     )

@@ -16,13 +16,16 @@ from ..config import DataConfig
 from ..utils.progress import Progress
 from ..utils.typing import Ints
 from .file_hashes import relative_path
+from .image_files import Refused
 from .image_tables import read_class_names
 from .images import ImageSet, available_splits, images_of, split_rule
 from .listing import Listing, list_data
 from .locations import base_folder, is_own, open_source
 from .looks import Look, look_at_all, shrunk
+from .reader_names import reader_name
 from .source import ImageFiles, Source, without_files
 from .splits import SPLITS
+from .stored_images import ChosenImages
 
 ERRORS = (OSError, ValueError, ImportError)
 NO_SPLIT = "undivided"  # split of images that no rule could divide
@@ -91,7 +94,7 @@ def gather_facts(
         sets, errors = _read_sets(whole, source, splits)
     except ERRORS as error:
         source, splits, sets, errors, rule = None, (), {}, [error], ""
-    listing = list_data(data) if is_own(data) else Listing([], [], [])
+    listing = list_data(data) if is_own(data) and not reader_name(data.name) else Listing([], [], [])
     read = _Reader(data, sets, listing, loose=bool(errors))
     looks, small = read.look(progress, thumbnails, quick)
     bad: dict[Path, Look] = {}
@@ -151,6 +154,8 @@ class _Reader:
         """(n,) names of the images: relative paths, or split and number."""
         if self.files:
             return [relative_path(path, folder) for path in self.files]
+        if self.stored:
+            return [images.pixels.name(int(i)) for images in self.sets.values() for i in images.indices]  # type: ignore[attr-defined]
         return [f"{split} image {i}" for split, images in self.sets.items() for i in images.indices]
 
     def look(
@@ -161,9 +166,44 @@ class _Reader:
         if self.files:
             looks = look_at_all(self.files, progress, [self.files[row] for row in rows])
             return looks, {row: image for row in rows if (image := looks[row].thumbnail) is not None}
+        if self.stored:
+            return self._look_at_stored(progress, rows)
         every = [(images, i) for images in self.sets.values() for i in range(len(images))]
         small = {row: shrunk(every[row][0][every[row][1]]) for row in rows}
         return ([] if quick else [_look_at_pixels(images, i) for images, i in every]), small
+
+    @property
+    def stored(self) -> bool:
+        """Whether the images are those of a data set that timm opened."""
+        return any(isinstance(images.pixels, ChosenImages) for images in self.sets.values())
+
+    def _look_at_stored(
+        self, progress: Progress | None, wanted: list[int]
+    ) -> tuple[list[Look], dict[int, NDArray[np.uint8]]]:
+        looks, small, total = list[Look](), dict[int, NDArray[np.uint8]](), len(self.split)
+        for images in self.sets.values():
+            for i, index in enumerate(images.indices):
+                looks.append(_look_at_one(images, i, int(index)))
+                if len(looks) - 1 in wanted and not looks[-1].problem:
+                    small[len(looks) - 1] = shrunk(images[i])
+                if progress and (len(looks) % 100 == 0 or len(looks) == total):
+                    progress(len(looks), total)
+        return looks, small
+
+
+def _look_at_one(images: ImageSet, i: int, index: int) -> Look:
+    """A look at an image that is no file."""
+    assert isinstance(images.pixels, ChosenImages)
+    try:
+        noted = images.pixels.look(index)
+    except (OSError, ValueError) as error:
+        return Look("", 0, problem=str(error))
+    try:
+        height, width = images[i].shape[:2]
+    except (OSError, ValueError) as error:
+        large = isinstance(error.__cause__, Refused)
+        return Look(noted.sha256, noted.bytes, problem=" ".join(str(error).split()), too_large=large)
+    return Look(noted.sha256, noted.bytes, width, height, "encoded")
 
 
 def _readable(data: DataConfig) -> dict[str, str]:

@@ -16,6 +16,7 @@ from .facts import NO_SPLIT, Facts
 from .file_hashes import few
 from .images import ImageSet
 from .looks import Look
+from .reader_names import reader_name
 
 IMBALANCE = 10.0  # largest class / smallest class of train, from which on it is a finding
 SKIP = "or leave out what is broken with --skip-broken (skip_broken=True)"
@@ -113,7 +114,7 @@ def _broken(facts: Facts) -> Iterator[Finding]:
     first, *others = (look.problem for look in bad.values())
     names = [*bad]
     text = first if not others else f"{len(bad):,} images cannot be read: {first}; also {few(names[1:])}"
-    yield Finding("broken", f"{text}. Replace or remove {_it(bad)}, {SKIP}", True, tuple(bad))
+    yield Finding("broken", f"{text}. Replace or remove {_it(bad)}{_skip(facts)}", True, tuple(bad))
 
 
 def _too_large(facts: Facts) -> Iterator[Finding]:
@@ -124,7 +125,7 @@ def _too_large(facts: Facts) -> Iterator[Finding]:
     first, *others = (look.problem for look in large.values())
     names = [*large]
     text = first if not others else f"{len(large):,} images are too large: {first}; also {few(names[1:])}"
-    yield Finding("too large", f"{text}. Shrink or remove {_it(large)}, {SKIP}", True, tuple(large))
+    yield Finding("too large", f"{text}. Shrink or remove {_it(large)}{_skip(facts)}", True, tuple(large))
 
 
 # -- what a reader should know --
@@ -234,6 +235,11 @@ def _place(facts: Facts, row: int) -> str:
     """An image's name, with its split where the path does not say it."""
     path, split = facts.paths[row], facts.split[row]
     return path if path.lower().startswith(split) else f"{path} [{split}]"
+
+
+def _skip(facts: Facts) -> str:
+    """The other way out, for files alone."""
+    return "" if reader_name(facts.data.name) else f", {SKIP}"
 
 
 def _it(found: dict[str, Look]) -> str:

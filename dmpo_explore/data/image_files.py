@@ -171,13 +171,12 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         >>> decode_image(file.getvalue(), "train/0").shape
         (2, 4, 3)
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
-    known = sorted(FORMATS & set(Image.registered_extensions().values()))
     try:
-        return _decoded(io.BytesIO(data), known)[0]
-    except _Refused as error:
-        raise ValueError(f"{name} {error}") from None
+        return _decoded(io.BytesIO(data), known_formats())[0]
+    except Refused as error:
+        raise ValueError(f"{name} {error}") from error
     except UnidentifiedImageError:
         raise ValueError(f"{name} cannot be read as an image: not an image") from None
     except Exception as error:  # foreign bytes can trip a decoder anywhere

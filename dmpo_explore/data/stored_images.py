@@ -62,6 +62,10 @@ class ChosenImages:
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
         return self.part[int(self.rows[index])]
 
+    def name(self, index: int) -> str:
+        """The image's name."""
+        return self.part.names[int(self.rows[index])]
+
     def look(self, index: int) -> Look:
         """As `StoredImages.look`."""
         return self.part.look(int(self.rows[index]))

@@ -72,8 +72,7 @@ def train(
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
             epochs: the further ones take the learning rates and loss weights that a training of that length has there.
         force: replace a run of that name (once the first epoch is finished).
-        device: ``auto``, ``cpu`` or ``cuda``.
-        trackers: accelerate's, e.g. ``("tensorboard",)``; they write into the run folder.
+        device: ``auto``, ``cpu`` or ``cuda``. trackers: accelerate's, e.g. ``("tensorboard",)``; logs are in the run.
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or has no

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from own_images_folder import fill
-from reader_data import coloured, planted_mnist, saved_tables, shard, split_shards, table, two_shards
+from reader_data import add, coloured, encoded, planted_mnist, saved_tables, shard, split_shards, table, two_shards
 from timm.data import create_dataset
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import torch_create, torch_hugging_face, torch_readers
+from dmpo_explore.data.check import check_data
 from dmpo_explore.data.differences import manifest_check
 from dmpo_explore.data.images import available_splits, fetch_data, images_of, load_images
 from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
@@ -243,3 +245,23 @@ def test_fetching_downloads_published_ones_only(tmp_path: Path, monkeypatch: pyt
     assert asked[0]["download"] is True and {options["split"] for options in asked} == {"train", "test"}
     with pytest.raises(FileNotFoundError, match="cannot be opened in"):
         torch_create.create(ReaderName("torch", "kmnist"), "train", tmp_path)
+
+
+def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
+    folder = split_shards(tmp_path / "shards")
+    found = check_data(DataConfig(f"wds/{folder}"), quick=True, thumbnails=1)
+    assert found.ready and not found.findings
+    assert found.formats == {"encoded": 28} and set(found.thumbnails) == {"0", "1"}
+    assert {split: int(counts.sum()) for split, counts in found.counts.items()} == {"train": 20, "val": 4, "test": 4}
+    with tarfile.open(folder / "test-0000.tar", "a") as archive:
+        add(archive, "twin.png", encoded(3))
+        add(archive, "twin.cls", b"1")
+        add(archive, "broken.png", encoded(9)[:45])
+        add(archive, "broken.cls", b"1")
+    found = check_data(DataConfig(f"wds/{folder}"), quick=True)
+    assert [finding.check for finding in found.findings] == ["broken", "leakage"]
+    assert found.findings[0].places == ("test/test-0000.tar/broken.png",)
+    assert "--skip-broken" not in found.findings[0].text
+    assert found.findings[1].places == ("train/train-0000.tar/0003.png = test/test-0000.tar/twin.png",)
+    with pytest.raises(ValueError, match="test/test-0000.tar/broken.png cannot be read as an image"):
+        found.require()

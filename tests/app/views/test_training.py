@@ -189,6 +189,8 @@ def test_a_folder_of_ones_own(root: Path, tmp_path: Path) -> None:
     assert "Say where the folder" in texts(app)
     checked(app.text_input(key="train folder").set_value(str(tmp_path / "nothing")).run())
     assert "unknown data" in texts(app)
+    checked(app.text_input(key="train folder").set_value(f"wds/{tmp_path / 'nothing'}").run())
+    assert "no folder" in texts(app) and "of tar shards" in texts(app)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "", None])
