@@ -25,7 +25,7 @@ ORDERS = {
 
 
 def place(text: str) -> str:
-    """The folder or table that a reader typed, absolute.
+    """The folder or table that a reader typed, absolute; timm's name of a data set as it was typed.
 
     Raises:
         ValueError: nothing was typed, it is no path, or the request comes from another machine.
@@ -33,7 +33,7 @@ def place(text: str) -> str:
     access.check_private("Folders of images are opened")
     if not text.strip():
         raise ValueError("Say where the folder or table of images lies.")
-    return str(record_folder.find(text))
+    return text.strip() if dx.data.reader_name(text.strip()) else str(record_folder.find(text))
 
 
 def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.DataCheck:

@@ -47,7 +47,8 @@ def choose() -> str:
                 width=420,
                 persist_state="session",
                 help="One subfolder per class, or train/ and test/ with one per class; or a table (.csv, .parquet) "
-                "with columns path, label and perhaps split and group. Press Enter.",
+                "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER, torch/NAME. "
+                "Press Enter.",
             )
         st.checkbox("Calibration split", key=state.CALIBRATION, persist_state="session", help="Cut one off too.")
     if not access.is_private():

@@ -22,7 +22,6 @@ from .images import ImageSet, available_splits, images_of, split_rule
 from .listing import Listing, list_data
 from .locations import base_folder, is_own, open_source
 from .looks import Look, look_at_all, shrunk
-from .reader_names import reader_name
 from .source import ImageFiles, Source, without_files
 from .splits import SPLITS
 from .stored_images import ChosenImages
@@ -94,7 +93,7 @@ def gather_facts(
         sets, errors = _read_sets(whole, source, splits)
     except ERRORS as error:
         source, splits, sets, errors, rule = None, (), {}, [error], ""
-    listing = list_data(data) if is_own(data) and not reader_name(data.name) else Listing([], [], [])
+    listing = list_data(data) if is_own(data) else Listing([], [], [])
     read = _Reader(data, sets, listing, loose=bool(errors))
     looks, small = read.look(progress, thumbnails, quick)
     bad: dict[Path, Look] = {}

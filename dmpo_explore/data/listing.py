@@ -16,6 +16,7 @@ from ..config import DataConfig
 from .image_files import is_image_file
 from .image_tables import TABLES, read_columns
 from .locations import DIRS, base_folder, is_own
+from .reader_names import reader_name
 from .splits import split_of
 
 
@@ -36,13 +37,15 @@ class Listing(NamedTuple):
 
 
 def list_data(data: DataConfig) -> Listing:
-    """List a folder, the folders of splits, or a table; empty where there is nothing to read.
+    """List a folder, the folders of splits, or a table; empty where there is nothing to read, or timm reads it.
 
     Example:
         >>> list_data(DataConfig("nowhere")).images
         []
     """
     found = Listing([], [], [])
+    if reader_name(data.name):
+        return found
     table = Path(data.name).expanduser()
     dirs = {split: text for split, key in DIRS.items() if (text := getattr(data, key)) is not None}
     if dirs:
@@ -68,6 +71,7 @@ def data_stamp(data: DataConfig) -> str:
         return ""
     found, digest = list_data(data), hashlib.sha256()
     more = [Path(text).expanduser() for text in (data.name, data.class_names) if text]
+    more += _reader_files(data)
     for path in (*more, *(image.path for image in found.images), *found.unused):
         try:
             status = path.stat()
@@ -78,6 +82,15 @@ def data_stamp(data: DataConfig) -> str:
     for split, name in found.classes:
         digest.update(f"{split}/{name}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _reader_files(data: DataConfig) -> list[Path]:
+    """All files below the folder that timm's name of a data set stands for."""
+    found = reader_name(data.name)
+    if found is None:
+        return []
+    folder = found.folder or (None if data.root is None else Path(data.root).expanduser())
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder is not None else []
 
 
 def _list_table(path: Path, found: Listing) -> None:

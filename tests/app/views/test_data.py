@@ -11,6 +11,7 @@ from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.state import data_check as state
 from listening import listen
 from made_up import HOSTILE, MAIN
+from reader_data import shard, split_shards
 from streamlit.testing.v1 import AppTest
 from visiting import checked
 
@@ -44,6 +45,16 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     checked(app.checkbox(key=state.CALIBRATION).check().run())
     assert "143 calibration" in texts(app)
     assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
+
+
+def test_tar_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:
+    folder = split_shards(tmp_path / "shards")
+    app = visiting.opened(VIEW)
+    checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run())
+    checked(app.text_input(key=state.PLACE).set_value(f"wds/{folder}").run())
+    assert cards(app) == ["28", "2", "1.0", "9 × 7"] and "A training would start" in texts(app)
+    shard(folder / "train-0001.tar", 40, 2)
+    assert cards(checked(app.run()))[0] == "30"
 
 
 def test_a_dirty_folder_has_all_its_findings(tmp_path: Path) -> None:
