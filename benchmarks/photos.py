@@ -46,10 +46,12 @@ def probed(folder: Path, merges: list[int]) -> None:
     cache_tokens(folder, BASE, BLOCKS)
     path = RESULTS / "photos-probes.csv"
     for merge in merges:
-        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame({"merge": []})
-        if merge not in set(kept["merge"]):
-            table = pd.concat([kept, pd.DataFrame(probe(folder, BASE, merge))]).astype({"merge": int, "block": int})
-            write_table(path.stem, table.sort_values(["merge", "block"]), path.parent)
+        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame({"merge": [], "once": []})
+        for once in (False, True) if merge else (False,):
+            if not ((kept["merge"] == merge) & (kept["once"] == once)).any():
+                kept = pd.concat([kept, pd.DataFrame(probe(folder, BASE, merge, once))])
+                kept = kept.astype({"merge": int, "block": int, "once": bool}).sort_values(["merge", "once", "block"])
+                write_table(path.stem, kept, path.parent)
 
 
 def merged(path: Path, merges: list[int], start: int) -> None:

@@ -22,16 +22,22 @@ import dmpo_explore as dx
 from _photos.tokens import read_labels, read_tokens
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import run_exits
+from dmpo_explore.models.dmpo import Stage
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
+from dmpo_explore.models.token_merging import Groups, MergedTrunk
 from dmpo_explore.runs.torch_weights import read_weights
 
 START = 2
 ALPHAS = (1e3, 1e4)
 
 
-def probe(folder: Path, config: dx.Config, merge: int) -> list[dict[str, Any]]:
-    """Rows for the blocks behind `START`, ``merge`` tokens merged before each of them."""
+def probe(folder: Path, config: dx.Config, merge: int, once: bool = False) -> list[dict[str, Any]]:
+    """Rows for the blocks behind `START`, ``merge`` tokens merged before each of them.
+
+    Args:
+        once: the patch mean counts every merged token once, not as often as it has patches.
+    """
     size = config.model.image_size
     labels = {part: read_labels(folder, size, part) for part in ("train", "val")}
     n_classes = int(labels["train"].max()) + 1
@@ -40,7 +46,7 @@ def probe(folder: Path, config: dx.Config, merge: int) -> list[dict[str, Any]]:
     own = replace(config.model, exits=blocks, **plain)  # type: ignore[arg-type]
     model = build_model(own, n_classes).eval()
     cost = measure_flops(model, build_reference(own, n_classes))
-    found = {part: _features(model, read_tokens(folder, size, part, START)) for part in labels}
+    found = {part: _features(model, read_tokens(folder, size, part, START), once) for part in labels}
     rows, flops = [], cost.embed + cost.trunk[0]
     for k, block in enumerate(blocks[1:], start=1):
         flops += cost.trunk[k]
@@ -48,7 +54,8 @@ def probe(folder: Path, config: dx.Config, merge: int) -> list[dict[str, Any]]:
         train, val = (scaler.transform(found[part][k - 1]) for part in ("train", "val"))
         fits = (RidgeClassifier(alpha).fit(train, labels["train"]) for alpha in ALPHAS)
         accuracy = max(fit.score(val, labels["val"]) for fit in fits)
-        rows.append({"merge": merge, "block": block, "share": flops / cost.reference, "accuracy": accuracy})
+        row = {"merge": merge, "once": once, "block": block}
+        rows.append(row | {"share": flops / cost.reference, "accuracy": accuracy})
     return rows
 
 
@@ -71,8 +78,16 @@ def merged_after(run: dx.Run, merge: int, start: int) -> dict[str, Any]:
     return row
 
 
+def distinct(stage: Stage, state: Tensor) -> Tensor:
+    """The prefix and every merged token once: (B, N, D) → (B, prefix + n, D)."""
+    if not isinstance(stage.trunk, MergedTrunk):
+        return state
+    groups = Groups.found(state[:, stage.prefix :], stage.trunk.counts[-1])
+    return torch.cat((state[:, : stage.prefix], groups.means), dim=1)
+
+
 @torch.inference_mode()
-def _features(model: dx.DMPO, states: Tensor) -> list[npt.NDArray[np.float32]]:
+def _features(model: dx.DMPO, states: Tensor, once: bool) -> list[npt.NDArray[np.float32]]:
     """Class token and patch mean behind every stage but the first, (n, 2D) each."""
     found: list[list[Tensor]] = [[] for _ in model.stages[1:]]
     for batch in states.split(100):
@@ -80,6 +95,6 @@ def _features(model: dx.DMPO, states: Tensor) -> list[npt.NDArray[np.float32]]:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             for k, stage in enumerate(model.stages[1:]):
                 state = stage.trunk(state)
-                read = stage.norm(state.float())
+                read = stage.norm(distinct(stage, state.float()) if once else state.float())
                 found[k].append(torch.cat((read[:, 0], read[:, 1:].mean(dim=1)), dim=1).float())
     return [torch.cat(parts).numpy() for parts in found]
