@@ -22,10 +22,9 @@ import dmpo_explore as dx
 from _photos.tokens import read_labels, read_tokens
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import run_exits
-from dmpo_explore.models.dmpo import Stage
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
-from dmpo_explore.models.token_merging import Groups, MergedTrunk
+from dmpo_explore.models.token_merging import MergedTrunk
 from dmpo_explore.runs.torch_weights import read_weights
 
 START = 2
@@ -78,14 +77,6 @@ def merged_after(run: dx.Run, merge: int, start: int) -> dict[str, Any]:
     return row
 
 
-def distinct(stage: Stage, state: Tensor) -> Tensor:
-    """The prefix and every merged token once: (B, N, D) → (B, prefix + n, D)."""
-    if not isinstance(stage.trunk, MergedTrunk):
-        return state
-    groups = Groups.found(state[:, stage.prefix :], stage.trunk.counts[-1])
-    return torch.cat((state[:, : stage.prefix], groups.means), dim=1)
-
-
 @torch.inference_mode()
 def _features(model: dx.DMPO, states: Tensor, once: bool) -> list[npt.NDArray[np.float32]]:
     """Class token and patch mean behind every stage but the first, (n, 2D) each."""
@@ -95,6 +86,9 @@ def _features(model: dx.DMPO, states: Tensor, once: bool) -> list[npt.NDArray[np
         with torch.autocast("cpu", dtype=torch.bfloat16):
             for k, stage in enumerate(model.stages[1:]):
                 state = stage.trunk(state)
-                read = stage.norm(distinct(stage, state.float()) if once else state.float())
+                tokens = state.float()
+                if once and isinstance(stage.trunk, MergedTrunk):
+                    tokens = stage.trunk.once(tokens, tokens)
+                read = stage.norm(tokens)
                 found[k].append(torch.cat((read[:, 0], read[:, 1:].mean(dim=1)), dim=1).float())
     return [torch.cat(parts).numpy() for parts in found]

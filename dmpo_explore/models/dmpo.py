@@ -21,6 +21,7 @@ from ..config import Preprocess
 from ..utils.registry import lookup
 from .backbone import LAYOUTS
 from .image_check import check_images
+from .token_merging import MergedTrunk
 
 
 def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:
@@ -91,6 +92,8 @@ class Stage(nn.Module):
 
     def classify(self, read: Tensor, raw: Tensor) -> Tensor:
         """Tokens (B,N,D) behind the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
+        if isinstance(self.trunk, MergedTrunk):  # every merged token counts once, however many patches it stands for
+            read, raw = self.trunk.once(read, raw), self.trunk.once(raw, raw)
         inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
         logits: Tensor = self.predictor(*inputs) * self.scale
         return logits

@@ -2,7 +2,7 @@
 
 In: a trunk's blocks and how many patch tokens each of them sees. Out: a trunk, tokens (B,N,D) → tokens (B,N,D): behind
 the last block every patch gets the merged token that stands for it, so exits, heat maps and the next trunk keep
-the grid. A merged token is the mean of its patches. Prefix tokens are never merged.
+the grid; a predictor reads every merged token once. It is the mean of its patches. Prefix tokens are never merged.
 Which tokens are most similar is a discrete choice: rounding (another batch size, folded LoRA) may rarely decide anew.
 Ours: the tokens themselves are compared in place of attention keys, between blocks in place of within them, and
 attention is not weighted by how many patches a token stands for. Merged tokens keep the order of their first patches.
@@ -130,7 +130,7 @@ class Groups:
 
         Equal tokens belong together. Where there are fewer, some stay apart that could be one.
         """
-        B, N, D = patches.shape
+        B, N, _ = patches.shape
         if count == N:
             return cls.single(patches)
         like = _cosines(patches)
@@ -139,8 +139,8 @@ class Groups:
         near = like.gather(2, chosen[:, None].expand(-1, N, -1)).argmax(dim=-1)
         source = near.scatter(1, chosen, torch.arange(count, device=patches.device).expand(B, -1))
         sizes = patches.new_zeros(B, count, 1).scatter_add(1, source[..., None], patches.new_ones(B, N, 1))
-        sums = patches.new_zeros(B, count, D).scatter_add(1, source[..., None].expand(-1, -1, D), patches)
-        return cls(sums / sizes, sizes, source)
+        groups = cls(patches[:, :count], sizes, source)
+        return cls(groups.averages(patches), sizes, source)
 
     def merged(self, count: int) -> Groups:
         """At most ``count`` groups, by as many rounds of `match` as that takes."""
@@ -167,6 +167,14 @@ class Groups:
         order = own.int().argmax(dim=-1).argsort(dim=-1)
         means, sizes = (x.gather(1, order[..., None].expand(-1, -1, x.shape[-1])) for x in (self.means, self.sizes))
         return Groups(means, sizes, order.argsort(dim=-1).gather(1, self.source))
+
+    def averages(self, patches: Tensor) -> Tensor:
+        """(B, N, D) → (B, n, D): the mean over the patches of each group."""
+        B, _, D = patches.shape
+        sums = patches.new_zeros(B, self.sizes.shape[1], D).scatter_add(
+            1, self.source[..., None].expand(-1, -1, D), patches
+        )
+        return sums / self.sizes.to(sums.dtype)
 
     def patches(self) -> Tensor:
         """(B, N, D): every patch the token that stands for it."""
@@ -201,6 +209,14 @@ class MergedTrunk(nn.Module):
         steps = (given, *self.counts)
         if len(own) != len(self.counts) or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
             raise ValueError(f"{len(own)} blocks cannot see {self.counts} of {given} patch tokens")
+
+    def once(self, x: Tensor, raw: Tensor) -> Tensor:
+        """Every merged token of this trunk's output ``raw`` once, as the mean of ``x`` over its patches.
+
+        (B, N, D), (B, N, D) → (B, prefix + n, D).
+        """
+        groups = Groups.found(raw[:, self.prefix :], self.counts[-1])
+        return torch.cat((x[:, : self.prefix], groups.averages(x[:, self.prefix :])), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) → (B, N, D)."""

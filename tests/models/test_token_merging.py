@@ -87,6 +87,24 @@ def test_the_same_weights_serve_with_and_without_merging() -> None:
     assert not torch.allclose(merged(images)[:, 1], plain(images)[:, 1])
 
 
+def test_a_predictor_reads_every_merged_token_once() -> None:
+    model = assemble(config(merge=3, merge_from=2, bypass="none", predictor="linear", read="mean"), 3).eval()
+    seen: list[Tensor] = []
+    stage = model.stages[1]
+    stage.predictor.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    *_, last = model.walk(torch.randn(2, 3, 64, 64))
+    _ = last.logits
+    tokens = last.tokens
+    assert tokens.shape[1] == 17 and seen[0].shape[1] == 1 + 8
+    for b in range(2):
+        distinct = torch.stack([row for i, row in enumerate(tokens[b, 1:]) if not _among(row, tokens[b, 1 : 1 + i])])
+        torch.testing.assert_close(seen[0][b, 1:], stage.norm(distinct))
+
+
+def _among(row: Tensor, earlier: Tensor) -> bool:
+    return any(torch.equal(row, other) for other in earlier)
+
+
 def test_counts_fall_to_the_least_and_stay_there() -> None:
     assert token_counts(49, 8, merge=10, start=3) == (49, 49, 39, 29, 19, 9, 8, 8)
     assert token_counts(4, 3, merge=1, start=1) == (4, 4, 4)
