@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic import make_record
 from tiny import tiny_config
@@ -109,6 +110,21 @@ def test_the_matched_naive_arm_trains_as_many_weights_as_dmpo(name: str) -> None
         return sum(weight.numel() for weight in model.trainable_state().values())
 
     assert trainable("naive-matched") == pytest.approx(trainable("dmpo"), rel=0.05)
+
+
+def test_the_document_states_the_committed_rows() -> None:
+    folder, text = Path(photos.RESULTS), (Path(photos.RESULTS).parent / "PHOTOS.md").read_text(encoding="utf-8")
+    for _, table in pd.read_csv(folder / "photos-probes.csv").groupby(["merge", "once"]):
+        assert len(table) == 10 and f"| {' '.join(f'{100 * value:.1f}' for value in table['accuracy'])} |" in text
+    for row in pd.read_csv(folder / "photos-merged.csv").itertuples():
+        assert f"| {row.merge} | {100 * row.share_1:.1f} | {100 * row.exit_1:.1f} |" in text
+    kept = pd.read_csv(folder / "photos.csv").set_index("run")
+    for file in (folder / "photos").glob("*/row.json"):
+        row = run.read_json(file)
+        assert kept.loc[row["run"], "exit_1"] == pytest.approx(row["exit_1"], rel=1e-5)
+        assert f"{100 * row['exit_1']:.1f}" in text
+        with np.load(file.parent / "outcomes.npz") as outcomes:
+            assert outcomes["exit 1"].mean() == row["exit_1"]
 
 
 def test_the_interval_resamples_seeds_and_images() -> None:
