@@ -24,12 +24,23 @@ def _package(name: ReaderName) -> Any:
 
 
 def hugging_face_parts(name: ReaderName) -> tuple[str, ...]:
+    """Names of the splits; raises as `torch_readers.part_names`."""
     datasets = _package(name)
-    if saved := _saved(name):
-        found = datasets.load_from_disk(str(saved))
-        return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
     with _opening(name):
+        if saved := _saved(name):
+            found = datasets.load_from_disk(str(saved))
+            return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
         return tuple(map(str, datasets.get_dataset_split_names(_path(name))))
+
+
+def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
+    """Download a data set of the hub, or look whether a folder can be read; raises as `hugging_face_parts`."""
+    datasets = _package(name)
+    if _saved(name):
+        hugging_face_parts(name)
+        return
+    with _opening(name):
+        datasets.load_dataset(_path(name), cache_dir=path_text(root))
 
 
 @contextmanager
@@ -46,9 +57,11 @@ def _opening(name: ReaderName) -> Iterator[None]:
 
 
 def open_hugging_face(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
+    """One of `hugging_face_parts`; raises as `torch_readers.open_part`."""
     datasets = _package(name)
     if saved := _saved(name):
-        found = datasets.load_from_disk(str(saved))
+        with _opening(name):
+            found = datasets.load_from_disk(str(saved))
         table = found[part] if isinstance(found, datasets.DatasetDict) else found
         image, label = _fields(name, table.features, keys)
         table = table.cast_column(image, datasets.Image(decode=False))

@@ -24,7 +24,7 @@ from .reader_names import ReaderName
 from .stored_images import StoredImages, pack, unpack
 from .tar_shards import read_samples, shards_of
 from .torch_create import create, in_folder, path_text
-from .torch_hugging_face import hugging_face_parts, open_hugging_face
+from .torch_hugging_face import fetch_hugging_face, hugging_face_parts, open_hugging_face
 
 MOST_BYTES = 4 * 2**30  # of images that can only be read in order, and are kept in memory
 TORCH = {  # timm's names of torchvision's data sets → their parts
@@ -78,6 +78,9 @@ def download(name: ReaderName, root: Path | None) -> None:
             root.mkdir(parents=True, exist_ok=True)
         if name.reader in ("torch", "tfds"):
             create(name, part_names(name, root)[0], root, download=True)
+        if name.reader == "hfds":
+            fetch_hugging_face(name, root)  # whose fields need not be known for that
+            return
         for part in part_names(name, root):
             open_part(name, part, root, Keys())
     except (OSError, RuntimeError) as error:

@@ -180,6 +180,11 @@ def test_tables_of_datasets(tmp_path: Path) -> None:
     read = DataConfig(f"hfds/{tmp_path / 'parquet'}", root=str(tmp_path / "cache"))
     manifest = make_manifest(read)
     assert manifest.class_names == ("even", "odd") and manifest.counts == {"train": 16, "val": 4, "test": 4}
+    assert fetch_data(read.name, tmp_path / "cache") == tmp_path / "parquet"
+    assert fetch_data(named.name) == tmp_path / "named"
+    (tmp_path / "named" / "train" / "state.json").write_text("{")
+    with pytest.raises(FileNotFoundError, match="hfds/.*named cannot be opened"):
+        images_of(named, "train")
     with pytest.raises(FileNotFoundError, match="hfds/no-such-set cannot be opened.*Give a folder"):
         torch_hugging_face.hugging_face_parts(ReaderName("hfds", "no-such-set"))
     two = table(range(4)).add_column("second", [0, 1, 0, 1])
