@@ -1,14 +1,14 @@
 """Gain of every exit policy over one confidence threshold at equal compute. `scripts/bench policies [RUN …]`
 
-In: runs with val and test records. Out: ``benchmarks/results/policies.csv``, ``policies.png`` and, also on stdout, the
-verdict as ``policies.md``. Every policy is fitted on a resample of val (drawn with replacement) for every budget and
-judged on a resample of test, against the confidence threshold at the compute that the policy used there, read off
-the curve of the same resample. 20 such pairs give a mean and, as the resamples carry the sampling error of val and
-of test, a 95 % interval from their spread (Student's t). ``val`` rows, for choices that must not look at test: the same
-with val cut into halves, one to fit on and one to judge.
+In: runs with calibration (or val) and test records. Out: ``benchmarks/results/policies.csv``, ``policies.png`` and,
+also on stdout, the verdict as ``policies.md``. Every policy is fitted on a resample of calibration (drawn with
+replacement) for every budget and judged on a resample of test, against the confidence threshold at the compute that
+the policy used there, read off the curve of the same resample. 20 such pairs give a mean and, as the resamples carry
+the sampling error of calibration and of test, a 95 % interval from their spread (Student's t). ``val`` rows, for
+choices that must not look at test: the same with that split cut into halves, one to fit on and one to judge.
 
-`--vectors` prints what a threshold per exit gains by five-fold cross-validation on val, and how long fitting 50,000
-images at 12 exits takes.
+`--vectors` prints what a threshold per exit gains by five-fold cross-validation on calibration, and how long fitting
+50,000 images at 12 exits takes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def pairs(run: dx.Run, judged: str, resamples: int) -> Iterator[tuple[dx.ExitRecord, dx.ExitRecord]]:
     """Records to fit on and to judge, seed after seed."""
-    val = run.record("val")
+    val = run.record(run.fitting_split)
     for seed in range(resamples):
         rng = np.random.default_rng(seed)
         if judged == "val":
@@ -102,7 +102,7 @@ def vectors(runs: list[str]) -> list[str]:
     for run in map(dx.load_run, runs):
         for name in (REFERENCE, "gate"):
             for budget in BUDGETS:
-                r = dx.fitting.cross_validated_gain(run.record("val"), name, flops=budget)
+                r = dx.fitting.cross_validated_gain(run.record(run.fitting_split), name, flops=budget)
                 single = f"{100 * r['single']:.2f} % at {100 * r['single_flops']:.1f} %"
                 vector = f"{100 * r['vector']:.2f} % at {100 * r['vector_flops']:.1f} %"
                 lines.append(

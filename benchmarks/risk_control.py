@@ -1,9 +1,9 @@
 """Learn-then-Test risk control: violations of the bound, and the compute used. `scripts/bench risk_control [RUN]`
 
-In: a run's val and test records. Out: ``benchmarks/results/risk_control.csv``, a figure beside it, the table on stdout.
-All images of both records are the population here, so that every threshold's true risk is known. From it calibration
-sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`fitting.risk_control`), whose true
-risk is then compared with ε. Beside it the plug-in threshold: the one with the least compute before the
+In: a run's calibration and test records. Out: ``benchmarks/results/risk_control.csv``, a figure beside it, the table
+on stdout. All images of both records are the population here, so that every threshold's true risk is known. From it
+calibration sets are drawn with replacement, 1,000 of each size; each certifies a threshold (`fitting.risk_control`),
+whose true risk is then compared with ε. Beside it the plug-in threshold: the one with the least compute before the
 first whose risk on the same images exceeds ε.
 """
 
@@ -28,13 +28,13 @@ RISK_NAMES = {"too_early": "early-exit error"}  # as shown
 
 
 def pooled(run: dx.Run) -> dx.ExitRecord:
-    """The images of val and test as one record, without logits."""
-    val, test = run.record("val"), run.record("test")
+    """The images of calibration (val where a run has none) and test as one record, without logits."""
+    held_out, test = run.record(run.fitting_split), run.record("test")
     arrays = {
-        name: np.concatenate([getattr(val, name), getattr(test, name)])
+        name: np.concatenate([getattr(held_out, name), getattr(test, name)])
         for name in ("labels", "prediction", "confidence", "entropy", "margin")
     }
-    return dx.ExitRecord(**arrays, meta=replace(val.meta, split="val and test", indices=None))
+    return dx.ExitRecord(**arrays, meta=replace(held_out.meta, split=f"{held_out.meta.split} and test", indices=None))
 
 
 def losses(

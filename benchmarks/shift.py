@@ -3,7 +3,7 @@
 In: a run with weights (the backbone fetched) and its test images. Out: ``benchmarks/results/shift.csv``,
 ``shift.png`` and a summary on stdout. The first 1,000 test images are corrupted by noise, blur, contrast, rotation in
 five strengths each; the model runs over all 20,000 once (about 7 minutes on one CPU thread), and its records are kept
-in ``runs/shift/RUN``, so that an interrupted command resumes. Policies are fitted on clean val images.
+in ``runs/shift/RUN``, so that an interrupted command resumes. Policies are fitted on clean calibration images.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     passes = tqdm(
         records(run, options.folder or Path("runs/shift") / run.name, options.images), total=total, disable=None
     )
-    table = dx.analysis.shift_table(passes, policies(run.record("val")))
+    table = dx.analysis.shift_table(passes, policies(run.record(run.fitting_split)))
     write_table("shift", table, RESULTS)
     print("\n".join(summary(table)))
     write_figure("shift", dx.figures.shift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser

@@ -1,9 +1,9 @@
 """Measured speed-up of early exit against the speed-up expected from FLOPs. `scripts/bench speed [--write]`
 
-In: a run with val and test records (its backbone is fetched if it is missing). Out: tables on stdout; with ``--write``
-``benchmarks/results/speed.json``, and ``docs/speed.md`` from it. All arms process the same test images, in turn within
-one run (`_common.timing`). Thresholds are fitted on val so that they use 30, 50, 70 and 100 % of the plain model's
-compute.
+In: a run with calibration (or val) and test records (its backbone is fetched if it is missing). Out: tables on stdout;
+with ``--write`` ``benchmarks/results/speed.json``, and ``docs/speed.md`` from it. All arms process the same test
+images, in turn within one run (`_common.timing`). Thresholds are fitted on calibration so that they use 30, 50, 70 and
+100 % of the plain model's compute.
 
 *Efficiency* is the measured speed-up over the full plain model (in bf16 for arms in bf16, else eager in float32)
 divided by the speed-up expected from FLOPs on the same images. At 1, all saved compute is saved time. Close other

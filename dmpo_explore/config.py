@@ -54,7 +54,9 @@ class DataConfig:
     image_key: str | None = option(None, "Field of the images in hfds/… and wds/…; default: the only one.")
     label_key: str | None = option(None, "Field of the classes there; default: the only one.")
     class_names: str | None = option(None, "CSV or JSON file of readable class names: class folder, name.")
-    calibration: bool = option(False, "Cut off a calibration split (60/10/10/20).", label="Calibration split")
+    calibration: bool | None = option(
+        None, "Cut off a calibration split; default: if large enough.", label="Calibration split"
+    )
     skip_broken: bool = option(False, "Leave out images that cannot be read.", label="Skip broken images")
 
     def __post_init__(self) -> None:
@@ -114,9 +116,7 @@ class ModelConfig:
     )
     train_norm: bool = option(True, "Train the exit norms (the release: frozen).", label="Train the exit norms")
     equilibrium: bool = option(
-        False,
-        "Gradient equilibrium: rescale gradients where an exit branches off (Li et al. 2019).",
-        label="Gradient equilibrium",
+        False, "Gradient equilibrium: rescale gradients at every exit (Li et al. 2019).", label="Gradient equilibrium"
     )
 
     @property

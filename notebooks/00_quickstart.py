@@ -34,7 +34,7 @@ from exercises.quickstart import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
 run = dx.load_run("demo")  # a trained model that comes with the project
-record, val = run.record("test"), run.record("val")
+record, calibration = run.record("test"), run.record("calibration")
 images, names = run.image_set("test"), record.meta.class_names
 names_of = np.array(names).take  # labels → their names
 
@@ -69,7 +69,7 @@ dx.figures.exit_predictions_figure(
 
 # %% tags=["live"]
 def exit_of(image, threshold):
-    exit = dx.fit_policy(val, threshold=threshold).exits(record)[image]
+    exit = dx.fit_policy(calibration, threshold=threshold).exits(record)[image]
     shown = images[image], names_of(record.prediction[image]), record.confidence[image], record.correct[image]
     line = f"Image {image} shows: {names[record.labels[image]]}. With threshold {threshold:.2f} it exits at"
     text = f"{line} exit {exit + 1}, after {record.flops_fraction[exit]:.0%} of the plain backbone's FLOPs."
@@ -82,12 +82,12 @@ live(exit_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 
 # ## Ten thousand images
 #
 # One image proves nothing. Which threshold is a good one? We set a target, *at most 30 % of the plain backbone's
-# compute*, and fit the threshold on 5,000 validation images. Then, and only then, we look at the test images.
+# compute*, and fit the threshold on 5,000 calibration images. Then, and only then, we look at the test images.
 #
 # **Predict.** What share of them will exit at exit 1? How many points of accuracy will be lost?
 
 # %%
-policy = dx.fit_policy(val, flops=0.30)
+policy = dx.fit_policy(calibration, flops=0.30)
 exits = policy.exits(record)
 correct = dx.apply(policy, record).correct
 dx.figures.exit_histogram_figure(exits, correct, [f"exit {k + 1}" for k in range(record.n_exits)])
@@ -107,13 +107,14 @@ numbers(
 )
 
 # %% [markdown]
-# Little more than a quarter of the compute, and as many correct predictions as at the last exit. The first exits of
-# this model were trained to be good; [04](04_phase_schedule.ipynb) shows how.
+# A quarter of the compute, and all but as many correct predictions as at the last exit. The first exits of this model
+# were trained to be good; [04](04_phase_schedule.ipynb) shows how.
 #
 # ## And it really stops
 #
-# So far we simulated: every exit had been recorded in advance. `dx.infer` runs the early-exit loop: block by block, and
-# an image is removed from the batch as soon as it exits. (The first time, this cell fetches 90 MB of backbone weights.)
+# So far we simulated: every exit had been recorded in advance. `dx.infer` runs the early-exit loop: block by block,
+# and an image is removed from the batch as soon as it exits. (The first time, this cell fetches 90 MB of backbone
+# weights.)
 #
 # **Predict.** Will each image exit where the simulation says?
 
@@ -144,8 +145,8 @@ answer_2 = ...
 check_2(answer_2)
 
 # %% [markdown]
-# **3.** Find a threshold with which, **on val**, the model uses at most 22 % of the compute with an accuracy of at
-# least 91.5 %. `dx.trade_off(val)` may help.
+# **3.** Find a threshold with which, **on calibration**, the model uses at most 22 % of the compute with an accuracy
+# of at least 91.5 %. `dx.trade_off(calibration)` may help.
 
 # %% tags=["exercise"]
 answer_3 = ...

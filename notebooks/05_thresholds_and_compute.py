@@ -34,7 +34,7 @@ from exercises.thresholds_and_compute import check_1, check_2, check_3
 from interactive import choice, live, numbers, slider
 
 demo, naive = dx.load_run("demo"), dx.load_run("demo-naive")
-val, test = demo.record("val"), demo.record("test")
+calibration, test = demo.record("calibration"), demo.record("test")
 curves = {name: dx.trade_off(test, name) for name in ("confidence", "entropy", "margin", "patience")}
 
 # %% [markdown]
@@ -56,15 +56,15 @@ dx.figures.trade_off_figure(curves | {name: dx.trade_off(test, name) for name in
 #
 # ## From a target to a threshold
 #
-# A threshold is not a target. A target is *at most 30 % of the compute*. So the threshold is fitted on val, the most
-# accurate one within the budget there, and applied to test, once. The dot is the result on test.
+# A threshold is not a target. A target is *at most 30 % of the compute*. So the threshold is fitted on calibration,
+# the most accurate one within the budget there, and applied to test, once. The dot is the result on test.
 #
 # **Predict.** Raise the budget from 20 % to 100 %. Will the dot follow to the right end of the curve?
 
 
 # %% tags=["live"]
 def fitted(policy, budget):
-    chosen = dx.fit_policy(val, policy, flops=budget)
+    chosen = dx.fit_policy(calibration, policy, flops=budget)
     seen = dx.summarise(test, chosen.exits(test))
     line = f"{policy}, at most {budget:.0%}: threshold {chosen.thresholds[0]:.4g}, used {seen['flops_fraction']:.1%},"
     return dx.figures.trade_off_figure({policy: curves[policy]}, seen), f"{line} accuracy {seen['accuracy']:.2%}"
@@ -73,22 +73,23 @@ def fitted(policy, budget):
 live(fitted, budget=slider("budget", 0.18, 1.1, 0.3, 0.01), policy=choice("policy", list(curves)))
 
 # %% [markdown]
-# It stops early: on val more compute brought nothing, so the fit does not use it. A budget is a constraint: compute
-# *may* be used.
+# It stops early: on calibration more compute brought nothing, so the fit does not use it. A budget is a constraint:
+# compute *may* be used.
 #
 # ## Planned and used compute
 #
-# Papers often plan: *60 % of the images exit at exit 1, 20 % at exit 2, …*, and report the compute of the plan.
-# What the model then uses on other images is another number. Below, five plans; each is turned into thresholds on val.
+# Papers often plan: *60 % of the images exit at exit 1, 20 % at exit 2, …*, and report the compute of the plan. What
+# the model then uses on other images is another number. Below, five plans; each is turned into thresholds on
+# calibration.
 #
-# **Predict.** Which line stays on the diagonal: thresholds fitted on `demo`'s own validation images, or thresholds
+# **Predict.** Which line stays on the diagonal: thresholds fitted on `demo`'s own calibration images, or thresholds
 # fitted on those of `demo-naive`, a model of the same shape, and borrowed?
 
 
 # %%
 def planned(share, source):
     shares = np.array([(1 - share) ** k * share for k in range(5)] + [(1 - share) ** 5])
-    borrowed = dx.fit_policy(source.record("val"), shares=shares)
+    borrowed = dx.fit_policy(source.record("calibration"), shares=shares)
     return {"nominal": shares @ test.flops_fraction, "realised": dx.apply(borrowed, test).flops_fraction.mean()}
 
 
@@ -104,23 +105,26 @@ dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tab
 #
 # With six exits there are five thresholds to set, and one value for all of them is a restriction.
 #
-# **Predict.** How much does that freedom gain: on val, where it was fitted, and on test?
+# **Predict.** How much does that freedom gain: on calibration, where it was fitted, and on test?
 
 
 # %%
 def gained(budget):
-    policies = {"one": dx.fit_policy(val, flops=budget), "five": dx.fit_policy(val, flops=budget, per_exit=True)}
+    policies = {
+        "one": dx.fit_policy(calibration, flops=budget),
+        "five": dx.fit_policy(calibration, flops=budget, per_exit=True),
+    }
     pairs = [(where, kind) for where in records for kind in policies]
     exits = {(where, kind): policies[kind].exits(records[where]) for where, kind in pairs}
     return {f"{w}, {kind}": dx.summarise(records[w], exits[w, kind])["accuracy"] for w, kind in pairs}
 
 
-records, budgets = {"val": val, "test": test}, (0.22, 0.26, 0.3, 0.4)
+records, budgets = {"calibration": calibration, "test": test}, (0.22, 0.26, 0.3, 0.4)
 pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, name="budget")).round(4)
 
 # %% [markdown]
-# On val it cannot lose, for one threshold is a special case of five. The last two columns count: at the small budgets
-# a part of the gain is still there on images that the thresholds were not fitted on, from 30 % on nothing is.
+# On calibration it cannot lose, for one threshold is a special case of five. The last two columns count: on test
+# a third of the gain or more is left, but there the five thresholds also spend more compute than the one.
 #
 # ## Is an exit's confidence its accuracy?
 #
@@ -130,7 +134,7 @@ pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, nam
 # **Predict.** Which exit will lie farthest from its diagonal? On which side?
 
 # %%
-temperatures = dx.fitting.fit_temperatures(val)
+temperatures = dx.fitting.fit_temperatures(calibration)
 after = dx.fitting.tempered_record(test, temperatures)
 both = {
     "as trained": dx.analysis.reliability_table(test, 10),
@@ -139,8 +143,8 @@ both = {
 dx.figures.reliability_figure(both).update_layout(height=560)
 
 # %% [markdown]
-# A *temperature* divides the logits of an exit before the softmax; it is fitted on val, one per exit, and changes no
-# prediction, only its confidence. The calibration error is the mean distance from the diagonal:
+# A *temperature* divides the logits of an exit before the softmax; it is fitted on calibration, one per exit, and
+# changes no prediction, only its confidence. The calibration error is the mean distance from the diagonal:
 
 # %%
 errors = {"as trained": dx.analysis.calibration_error(test), "with temperature": dx.analysis.calibration_error(after)}
@@ -162,7 +166,7 @@ dx.figures.flips_figure(test.correct)
 # prediction that is lost later is called *overthinking*. The oracle avoids it; that is where its lead comes from:
 
 # %% tags=["numbers"]
-seen = dx.summarise(test, dx.fit_policy(val, flops=0.3).exits(test))
+seen = dx.summarise(test, dx.fit_policy(calibration, flops=0.3).exits(test))
 numbers(
     accuracy_at_30_percent=seen["accuracy"],
     compute_used=seen["flops_fraction"],
@@ -176,7 +180,7 @@ numbers(
 # ## Try it: three exercises
 #
 # **1.** A user runs `demo-naive` with `entropy` and accepts a drop of at most half a point against its last exit, with
-# as little compute as possible. Fit that on val. Which share of the compute does it use on test?
+# as little compute as possible. Fit that on calibration. Which share of the compute does it use on test?
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -205,7 +209,8 @@ check_3(answer_3)
 # - *That the oracle can be reached.* It picks among six predictions by the label; some of its hits are chance.
 # - *That temperatures improve the trade-off.* They calibrate confidence; whether the correct images exit early is
 #   another matter.
-# - *That val represents every future image.* All of this holds for images drawn like val. Under distribution shift, for
-#   example blur, both accuracy and compute change: `scripts/bench` lists benchmarks that measure it.
+# - *That calibration represents every future image.* All of this holds for images drawn like calibration. Under
+#   distribution shift, for example blur, both accuracy and compute change: `scripts/bench` lists benchmarks that
+#   measure it.
 #
 # Next: [06 · Where each exit looks](06_where_each_exit_looks.ipynb).

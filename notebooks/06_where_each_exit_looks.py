@@ -34,7 +34,7 @@ from exercises.where_each_exit_looks import check_1, check_2, check_3
 from interactive import live, numbers, slider
 
 run = dx.load_run("demo")  # a trained model that comes with the project
-record, val = run.record("test"), run.record("val")
+record, calibration = run.record("test"), run.record("calibration")
 names = record.meta.class_names
 exit_names = [f"exit {k + 1}" for k in range(record.n_exits)]
 dx.fetch_weights(run.config.model.backbone)
@@ -45,8 +45,8 @@ pixels, x = run.image_set("test")[image], run.inputs("test", [image])[0]
 # %% [markdown]
 # ## One sandal, six maps
 #
-# Image 290 is a sandal for which the first exit is incorrect. We attribute, at all six exits, the class that the *last*
-# one predicts. *Integrated gradients* goes from a black image to the image in 64 steps and adds up how the
+# Image 290 is a sandal for which the first exit is incorrect. We attribute, at all six exits, the class that the
+# *last* one predicts. *Integrated gradients* goes from a black image to the image in 64 steps and adds up how the
 # class's logit changes with every pixel: the sum over all pixels is the whole logit difference.
 #
 # **Predict.** Will the first exit, two blocks deep, use the same places as the last one, twelve blocks deep?
@@ -69,9 +69,9 @@ table |= {"delta": [a.delta for a in maps.attributions], "steps": [a.steps for a
 pd.DataFrame(table, index=exit_names).round(2)
 
 # %% [markdown]
-# *Delta* is the error of the sum; above 5 % of the difference the library takes more steps by itself, and warns if that
-# does not help. Now what each exit *adds* to the one before it. Logits have another scale at every exit, so we compare
-# *shares*: each map divided by the sum of its sizes.
+# *Delta* is the error of the sum; above 5 % of the difference the library takes more steps by itself, and warns if
+# that does not help. Now what each exit *adds* to the one before it. Logits have another scale at every exit, so we
+# compare *shares*: each map divided by the sum of its sizes.
 #
 # **Predict.** Between which two neighbours will the map change most?
 
@@ -109,8 +109,8 @@ live(strongest, exit=slider("exit", 1, record.n_exits, 1), patches=slider("patch
 # %% [markdown]
 # ## Can the map be trusted?
 #
-# Show the patches one after another, the most important first: the class's probability should rise early (*insertion*).
-# Hide them in the same order: it should fall early (*deletion*). A random order is the baseline.
+# Show the patches one after another, the most important first: the class's probability should rise early
+# (*insertion*). Hide them in the same order: it should fall early (*deletion*). A random order is the baseline.
 #
 # **Predict.** Which map will do better at the last exit: hiding patches, or the plain gradient (*saliency*)?
 
@@ -154,8 +154,8 @@ for refused in ({"method": "layer_grad_cam"}, {"method": "deep_lift"}, {"method"
 # ## Through the trunk or through the bypass?
 #
 # An exit reads the trunk's tokens *plus* what its bypass adds. Integrated gradients over those two inputs splits the
-# same logit difference into two parts. The diamonds are the difference itself: the bars add up to it, within the delta.
-# A bar below zero is evidence against the class.
+# same logit difference into two parts. The diamonds are the difference itself: the bars add up to it, within the
+# delta. A bar below zero is evidence against the class.
 #
 # **Predict.** At which exits will the bypass matter most? The last one has none.
 
@@ -166,11 +166,11 @@ dx.figures.pathways_figure(paths.trunk, paths.bypass, exit_names, paths.differen
 # %% [markdown]
 # ## Which images exit early, and why
 #
-# Under a policy fitted on val, some classes exit at exit 1 nearly always, others less often. Look at the shares, then
-# at two images: one that exits at the last exit and one that exits at exit 1.
+# Under a policy fitted on calibration, some classes exit at exit 1 nearly always, others less often. Look at the
+# shares, then at two images: one that exits at the last exit and one that exits at exit 1.
 
 # %%
-policy = dx.fit_policy(val, flops=0.30)
+policy = dx.fit_policy(calibration, flops=0.30)
 exits = policy.exits(record)
 early = pd.Series(exits == 0).groupby(record.labels).mean().rename(index=dict(enumerate(names))).sort_values()
 early.rename("share exiting at exit 1").to_frame().round(2)

@@ -28,7 +28,7 @@ def bundled(name: str) -> dx.Run:
 def test_bundled_runs_and_pictures_stay_small() -> None:
     folders = BUNDLED_RUNS, BUNDLED
     total = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
-    assert total <= 18e6, f"{total / 1e6:.1f} MB"
+    assert total <= 20.5e6, f"{total / 1e6:.1f} MB"
     cnn = sum(path.stat().st_size for name in CNN_RUNS for path in (BUNDLED_RUNS / name).rglob("*") if path.is_file())
     assert cnn <= 4e6, f"{cnn / 1e6:.1f} MB"
     assert sorted(path.name for path in BUNDLED_RUNS.iterdir()) == sorted(RUNS)
@@ -37,14 +37,48 @@ def test_bundled_runs_and_pictures_stay_small() -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_bundled_run_is_whole(name: str) -> None:
     run = bundled(name)
-    assert run.splits() == ["test", "val"]
-    assert (run.record("val").n_images, run.record("test").n_images) == (5_000, 10_000)
+    assert run.splits() == ["calibration", "test", "val"] and run.fitting_split == "calibration"
+    assert [run.record(split).n_images for split in ("val", "calibration", "test")] == [5_000, 5_000, 10_000]
+    policies = run.policies().values()
+    assert all(policy.fitted["split"] == "calibration" for policy in policies)
+    assert len(policies) == (0 if name.endswith("single") else 3)
     assert len(run.history()) == run.config.training.epochs
     busy = name in CNN_RUNS  # trained on one thread of a machine that a dozen other processes kept busy
     assert run.history()["seconds"].sum() <= (25 if busy else 12) * 60
     assert run.card().startswith(f"# {name}\n")
     assert (run.path / "weights.safetensors").is_file() and not (run.path / "checkpoint.pt").exists()
     assert len(run.image_set("test")) == 10_000
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_record_counts_flops_as_deployed(name: str) -> None:
+    """By the command that counted them, for every split; as trained beside, where LoRA was unmerged."""
+    run = bundled(name)
+    flops = dx.inference.run_flops(run)
+    for split in run.splits():
+        meta = run.record(split).meta
+        assert meta.counted == "as deployed" and meta.flops == flops.cumulative
+        assert meta.flops_trained == flops.as_trained and meta.reference_flops == flops.reference
+        assert all(trained > deployed for trained, deployed in zip(meta.flops_trained, meta.flops, strict=True))
+    assert (
+        f"| {flops.cumulative[0] / flops.reference:.4f} | {flops.as_trained[0] / flops.reference:.4f} |" in run.card()
+    )
+    for policy in run.policies().values():
+        (target, value), fraction = next(iter(policy.fitted["target"].items())), run.record("calibration")
+        assert target == "flops" and dx.apply(policy, fraction).summary()["flops_fraction"] <= value
+
+
+@pytest.mark.data
+def test_calibration_images_were_in_no_training_and_no_val(fashion_train: object) -> None:
+    """The same 5,000 for every run: equally many of every class, from the published training images."""
+    seen = [bundled(name).record("calibration") for name in RUNS]
+    for name, record in zip(RUNS, seen, strict=True):
+        run, indices = bundled(name), record.meta.indices
+        assert indices is not None and np.array_equal(indices, seen[0].meta.indices)
+        assert np.array_equal(indices, run.split_images("calibration").indices)
+        assert not set(indices) & set(run.split_images("train").indices)
+        assert not set(indices) & set(run.record("val").meta.indices)  # type: ignore[arg-type]
+        assert np.bincount(record.labels).tolist() == [500] * 10
 
 
 def test_controls_differ_from_the_demo_only_where_they_should() -> None:
@@ -69,19 +103,19 @@ def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
 
 
 def test_the_headline() -> None:
-    """Thresholds from val, read on test: what docs/results.md claims of the demo against its two controls."""
+    """Thresholds from calibration, read on test: what docs/results.md claims of the demo against its two controls."""
     demo, naive, single = (str(BUNDLED_RUNS / name) for name in VIT_RUNS)
     (row,) = evaluate_runs([demo], targets=dx.Target.flops(0.30), against=single)
     assert row["flops_fraction"] <= 0.30
-    assert row["against"]["difference"] > 0 and row["against"]["low"] > -0.0025  # above; not told apart
-    val = bundled("demo").record("val")
-    spent = dx.summarise(val, dx.fit_policy(val, flops=0.30).exits(val))
-    (control,) = evaluate_runs([naive], targets=dx.Target.flops(spent["flops_fraction"]))  # what the demo spends on val
-    assert round((row["accuracy"] - control["accuracy"]) * row["images"]) == 223  # not the 500 that were aimed at
+    assert abs(row["against"]["difference"]) < 0.001 and row["against"]["low"] > -0.0045  # not told apart
+    held_out = bundled("demo").record("calibration")
+    spent = dx.summarise(held_out, dx.fit_policy(held_out, flops=0.30).exits(held_out))
+    (control,) = evaluate_runs([naive], targets=dx.Target.flops(spent["flops_fraction"]))  # what the demo spends there
+    assert round((row["accuracy"] - control["accuracy"]) * row["images"]) == 277  # not the 500 that were aimed at
     (wide,) = evaluate_runs(
         [demo], targets=dx.Target.flops(0.30), against=naive
     )  # naive exits may spend more: the gap is smaller
-    assert 0.017 <= wide["against"]["difference"] < 0.0175 and wide["against"]["low"] > 0.01
+    assert 0.0125 <= wide["against"]["difference"] < 0.013 and wide["against"]["low"] > 0.008
     (scarce,) = evaluate_runs([demo], targets=dx.Target.flops(0.20), against=naive)
     assert 0.040 <= scarce["against"]["difference"] < 0.0405
 

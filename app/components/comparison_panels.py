@@ -87,7 +87,7 @@ def budget_slider(low: int, high: int) -> float:
         key=compare.COMPUTE,
         format="%d%%",
         help="Share of the plain backbone's compute, everything that runs counted. Each run gets its most accurate "
-        "threshold on **val** within this budget.",
+        "threshold on **calibration** (**val** where it has none) within this budget.",
         persist_state="session",
     )
     return float(percent / 100)
@@ -119,8 +119,10 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
 def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
     """What the reader of the table must know, as Markdown."""
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
-    notes = [f"{images}; thresholds fitted on val; intervals by a paired bootstrap over images."]
-    if split == "val":
+    fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.budget is not None))
+    fits = f"thresholds fitted on {fitted_on}; " if fitted_on else ""
+    notes = [f"{images}; {fits}intervals by a paired bootstrap over images."]
+    if split in fitted_on.split():
         notes = [f"{images}, on which the thresholds were fitted too: test shows their result on other images."]
     for side in sides:
         name = messages.escape_markdown(side.name)
@@ -128,10 +130,14 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
             notes.append(f"{name} has a single exit: no threshold is fitted.")
         elif side.budget is None:
             fix = f"`dmpo-explore record {side.name} --split val`"
-            notes.append(f"{name} has no val record to fit on, so every image exits at its last exit: {fix}")
+            notes.append(
+                f"{name} has no calibration or val record to fit on, so every image exits at its last exit: {fix}"
+            )
             if (drawn := comparison.policy_of_curve(side, policy)) != policy:
-                notes.append(f"Its curve is that of {drawn}: {policy} learns on val.")
-        elif text := dx.fitting.few_images(records.record(side.point.run, "val").n_images):
+                notes.append(f"Its curve is that of {drawn}: {policy} learns on these.")
+        elif text := dx.fitting.few_images(
+            records.record(side.point.run, side.point.run.fitting_split).n_images, side.point.run.fitting_split
+        ):
             notes.append(f"Caution, {name}: {messages.escape_markdown(text, 400)}.")
     return notes
 

@@ -26,20 +26,27 @@ def popover(point: OperatingPoint) -> None:
 def explain(point: OperatingPoint) -> None:
     """FLOPs, thresholds, the exits in a table, and temperatures where there can be any."""
     record = point.record
-    meta = record.meta
+    meta, split = record.meta, point.run.fitting_split
+    fitted_on = "calibration, whose images chose nothing" if split == "calibration" else "val, which chose the epoch"
+    if meta.counted == "as trained":
+        st.caption(
+            "These FLOPs were counted by an earlier version, with the tuning unmerged; "
+            f"`dmpo-explore record {escape_markdown(point.run.name)} --recount` counts them as deployed."
+        )
     st.markdown(
         f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
-        "costs everything that has run so far: embedding, blocks, tuning, and every bypass and predictor up to there. "
+        "costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
         "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
         f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full "
         "depth may therefore exceed 100%.\n\n"
-        "**Thresholds** for a target (max compute, max accuracy drop, max early-exit error) are fitted on val, "
-        "images held out from training, and applied unchanged to test. Moving the slider while looking at test is for "
-        "exploring; a number to report comes from val.\n\n"
+        f"**Thresholds** for a target (max compute, max accuracy drop, max early-exit error) are fitted on "
+        f"{fitted_on}, and applied unchanged to test. Moving the slider while looking at test is for exploring; "
+        "a number to report comes from a fit.\n\n"
         "**The oracle bound** uses the labels: no choice of exits is correct more often for its compute. It shows how "
         "much room is left and is not for use."
     )
     st.table(exits(record), hide_index=True, width="content")
+    explain_failure_prediction(record)
     explain_calibration(point)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
     st.caption(
@@ -51,15 +58,37 @@ def explain(point: OperatingPoint) -> None:
 def exits(record: dx.ExitRecord) -> pd.DataFrame:
     """One row per exit, as text: its block, the compute up to there, its accuracy over all images."""
     meta, accuracy = record.meta, record.correct.mean(axis=0)
+    as_trained = [flops / meta.reference_flops for flops in meta.flops_trained]
     return pd.DataFrame(
         {
             "exit": [str(k) for k in range(1, record.n_exits + 1)],
             "after block": [str(block) for block in meta.exit_blocks],
             "GFLOPs": [f"{flops / 1e9:.3g}" for flops in meta.flops],
             "share of the plain backbone": [f"{share:.1%}" for share in record.flops_fraction],
+            **({"as trained": [f"{share:.1%}" for share in as_trained]} if as_trained else {}),
             "accuracy if all exit here": [f"{share:.2%}" for share in accuracy],
         }
     )
+
+
+def explain_failure_prediction(record: dx.ExitRecord) -> None:
+    """Early-exit failure prediction in words, and of every exit but the last beside its calibration error."""
+    if record.n_exits == 1:
+        return
+    st.markdown(
+        "**Early-exit failure prediction** (EEFP, [arXiv 2508.21495](https://arxiv.org/abs/2508.21495)): how well the "
+        "confidence of an exit tells images that may exit there (it is correct, or no later exit is) from the others. "
+        "1: some threshold stops exactly these; ½: the confidence tells nothing. An exit may be well calibrated and "
+        "still stop the wrong images:"
+    )
+    table = dx.analysis.failure_prediction_table(record)
+    shown = {
+        "exit": table["exit"].astype(str).tolist(),
+        "may exit": [f"{share:.1%}" for share in table["may_exit"]],
+        "EEFP": [f"{area:.3f}" for area in table["eefp"]],
+        "calibration error": [f"{error:.2%}" for error in table["ece"]],
+    }
+    st.table(pd.DataFrame(shown), hide_index=True, width="content")
 
 
 def explain_calibration(point: OperatingPoint) -> None:
@@ -69,9 +98,9 @@ def explain_calibration(point: OperatingPoint) -> None:
         return
     temperatures = policy.temperatures or policies.base(run, split, policy.name, True).temperatures
     st.markdown(
-        "**Calibrated** divides each exit's logits by a temperature fitted on val (least negative log-likelihood) "
-        "before the policy reads them, so that of the predictions with 80% confidence about 80% are correct. The "
-        f"expected calibration error on {escape_markdown(split)}, the mean distance between the two:"
+        f"**Calibrated** divides each exit's logits by a temperature fitted on {run.fitting_split} (least negative "
+        "log-likelihood) before the policy reads them, so that of the predictions with 80% confidence about 80% are "
+        f"correct. The expected calibration error on {escape_markdown(split)}, the mean distance between the two:"
     )
     st.table(errors(point.record, temperatures), hide_index=True, width="content")
 

@@ -18,7 +18,10 @@ from dmpo_explore_app.state.choices import RULES
 import dmpo_explore as dx
 
 RUN_HELP = "A trained model and the outputs of its exits for every image."
-SPLIT_HELP = "**val** is for choosing thresholds, **test** for measuring their result."
+SPLIT_HELP = (
+    "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
+    "their result."
+)
 POLICY_HELP = "What decides whether an image exits.  \n" + "  \n".join(
     f"**{name}**: {dx.POLICIES[name].summary}." for name in RULES
 )

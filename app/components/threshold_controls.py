@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.services import records
+from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, operating_point, targets
 
 import dmpo_explore as dx
 
 HELP = (
-    "One temperature per exit, fitted on **val**, makes each exit's confidence match its accuracy; the policy then "
-    "reads those scores. Predictions stay the same, exits may change."
+    "One temperature per exit, fitted on **calibration** (**val** where there is none), makes each exit's confidence "
+    "match its accuracy; the policy then reads those scores. Predictions stay the same, exits may change."
 )
 
 
@@ -56,7 +56,7 @@ def controls(point: OperatingPoint) -> None:
 
 
 def text_field(point: OperatingPoint) -> None:
-    """The threshold as text, and a popover that fits it on val."""
+    """The threshold as text, and a popover that fits it."""
     if point.record.n_exits == 1:
         return
     st.text_input(
@@ -67,31 +67,36 @@ def text_field(point: OperatingPoint) -> None:
         persist_state="session",
         help="One number, or one for every exit but the last, separated by commas. Explore has a slider for it.",
     )
-    with st.popover("From val", icon=":material/tune:", help="Fit the threshold on val to a target."):
+    split = point.run.fitting_split
+    with st.popover(f"From {split}", icon=":material/tune:", help=f"Fit the threshold on {split} to a target."):
         controls(point)
 
 
 def caution(run: dx.Run) -> None:
-    """A notice where val has too few images to fit thresholds on, in the words of the command line."""
-    if "val" in run.splits() and (text := dx.fitting.few_images(records.record(run, "val").n_images)):
+    """A notice where there are too few images to fit thresholds on, in the words of the command line."""
+    split = run.fitting_split
+    if split in run.splits() and (text := dx.fitting.few_images(records.record(run, split).n_images, split)):
         messages.notice(f"Caution: {messages.escape_markdown(text, 400)}.")
 
 
 def source(point: OperatingPoint) -> str:
     """One line of plain text: where the thresholds come from."""
     run, split, policy = point
-    if "val" not in run.splits():
+    if not policies.can_fit(run):
         return f"Record val to have thresholds chosen: dmpo-explore record {run.name} --split val"
     try:
         fitted = operating_point.fitted(run, policy.name)
     except (OSError, ValueError):
         fitted = None
     if fitted is None:
-        return f"Set by hand, looking at {split}{'; temperatures from val' if policy.temperatures else ''}."
+        return (
+            f"Set by hand, looking at {split}{f'; temperatures from {run.fitting_split}' * bool(policy.temperatures)}."
+        )
     if note := fitted.fitted.get("note"):
-        return f"On val {note}."
-    there = OperatingPoint(run, "val", fitted).outcome.summary()
+        return f"On {run.fitting_split} {note}."
+    there = OperatingPoint(run, run.fitting_split, fitted).outcome.summary()
     certified = " (certified with 95% confidence)" if "certificate" in fitted.fitted else ""
     result = f"{there['accuracy']:.2%} at {there['flops_fraction']:.1%} compute"
     too = ", temperatures too" if fitted.temperatures else ""
-    return f"Chosen on val{too}{certified}: {result} there. The numbers show {split}."
+    caution = " Val chose the epoch too." if run.fitting_split == "val" else ""
+    return f"Chosen on {run.fitting_split}{too}{certified}: {result} there.{caution} The numbers show {split}."

@@ -120,6 +120,9 @@ def _widget(option: str) -> None:
         now = state.value(option)
         own = () if now in choices(option) or now is None else (now,)  # of the config that the form began with
         st.selectbox(label, (*choices(option), *own), **shared)
+    elif bool in found.kinds and found.optional:
+        answers = {True: "yes", False: "no"}
+        st.selectbox(label, list(answers), None, answers.__getitem__, placeholder="if large enough", **shared)
     elif bool in found.kinds:
         st.checkbox(label, **shared)
     elif tuple in found.kinds:

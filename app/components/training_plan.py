@@ -84,6 +84,6 @@ def show_estimate(found: dx.jobs.Estimate, rates: dx.jobs.Rates) -> None:
     st.caption(
         f"From {len(rates.steps)} steps of {rates.batch_size} images ({job_texts.step_range(rates.steps)} each) and "
         f"one validation on {place}{gpu}, as busy as it was then. "
-        f"{job_texts.duration(found.recording)} of the time are for recording val and test. Memory: from the measured "
+        f"{job_texts.duration(found.recording)} of the time are for recording its splits. Memory: from the measured "
         "peak to a quarter more."
     )

@@ -9,34 +9,42 @@ from dmpo_explore_app.services import record_folder
 
 import dmpo_explore as dx
 
+FITTING = ("calibration", "val")  # splits that policies of a run are fitted on
+
 
 def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
     """A program that prints the summary of ``policy``'s outcome on the run's record."""
     load = f"run = dx.load_run({reference(run)!r})\nrecord = run.record({split!r})"
-    return program(load, policy, 'run.record("val")', target_of(policy))
+    return program(load, policy, fitting_record(run), target_of(policy))
+
+
+def fitting_record(run: dx.Run) -> str:
+    """The expression for the record that a run's policies are fitted on."""
+    return f'run.record("{run.fitting_split}")'
 
 
 def folder_code(record: Path, policy: dx.Policy, val: Path | None = None) -> str:
     """The same for record folders that belong to no run; ``val`` is the one that the policy was fitted on."""
     load = f"record = dx.ExitRecord.load({record_folder.code_of(record)})"
-    target = target_of(policy, policy.fitted.get("split")) if val else None  # that folder's split may have any name
+    target = target_of(policy, (policy.fitted.get("split"),)) if val else None  # its split may have any name
     return program(load, policy, f"dx.ExitRecord.load({record_folder.code_of(val)})" if val else "", target)
 
 
-def program(load: str, policy: dx.Policy, val: str, target: dx.Target | None) -> str:
+def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | None) -> str:
     """The program.
 
     Args:
-        load: lines that make ``record``. val: expression for the record that the policy was fitted on; empty: none.
+        load: lines that make ``record``. held_out: expression for the record that it was fitted on; empty: none.
         target: what it was fitted to there; None: thresholds were set by hand.
     """
-    if target is not None and val:
-        fit = f"dx.fit_policy({val}, {policy.name!r}, {target.to_code()})  # fitted on val"
+    split = policy.fitted.get("split")
+    if target is not None and held_out:
+        fit = f"dx.fit_policy({held_out}, {policy.name!r}, {target.to_code()})  # fitted on {split}"
     elif is_bare(policy):
         fit = f"dx.fit_policy(record, {policy.name!r}, {_by_hand(policy).to_code()})  # set by hand"
-    elif is_calibrated(policy) and val:
+    elif is_calibrated(policy) and held_out:
         arguments = _by_hand(policy).to_code()
-        fit = f"dx.fit_policy({val}, {policy.name!r}, {arguments})  # set by hand; temperatures fitted on val"
+        fit = f"dx.fit_policy({held_out}, {policy.name!r}, {arguments})  # set by hand; temperatures fitted on {split}"
     else:
         fit = f"dx.policy_from_dict({policy.to_dict()!r})"
     return f"import dmpo_explore as dx\n\n{load}\npolicy = {fit}\nprint(dx.apply(policy, record).summary())"
@@ -53,10 +61,10 @@ def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
     return f"dmpo-explore evaluate {quoted(run)} --policy {policy.name} {options} --split {shlex.quote(split)}"
 
 
-def target_of(policy: dx.Policy, split: str | None = "val") -> dx.Target | None:
-    """The target that ``policy`` was fitted to on ``split``; None for thresholds set by hand or fitted elsewhere."""
+def target_of(policy: dx.Policy, splits: tuple[str | None, ...] = FITTING) -> dx.Target | None:
+    """The target that ``policy`` was fitted to on one of ``splits``; None for thresholds set by hand."""
     values = policy.fitted.get("target")
-    if not values or policy.fitted.get("split") != split:
+    if not values or policy.fitted.get("split") not in splits:
         return None
     target = dx.Target.from_dict(values)
     by_hand = target.kind in ("threshold", "full_depth") or bool(policy.temperatures) != target.calibrate
@@ -73,10 +81,10 @@ def is_bare(policy: dx.Policy) -> bool:
 
 
 def is_calibrated(policy: dx.Policy) -> bool:
-    """Whether the policy consists of thresholds and of temperatures that were fitted on val (see `policies.base`)."""
+    """Whether the policy consists of thresholds and of temperatures that were fitted too (see `policies.base`)."""
     target = policy.fitted.get("target", {})
-    fitted_on_val = policy.fitted.get("split") == "val" and target.get("temperatures") == "fit"
-    return bool(policy.temperatures) and fitted_on_val and not policy.learned
+    fitted = policy.fitted.get("split") in FITTING and target.get("temperatures") == "fit"
+    return bool(policy.temperatures) and fitted and not policy.learned
 
 
 def reference(run: dx.Run) -> str:

@@ -1,7 +1,7 @@
 """Several runs on the same images under one compute budget: their numbers, their figures, the code for them.
 
-In: runs and their records. Out: tables, figures and text; nothing is drawn here. Thresholds are fitted on val; a run
-with a single exit, or without val, is compared at full depth.
+In: runs and their records. Out: tables, figures and text; nothing is drawn here. Thresholds are fitted on calibration
+(val where a run has none); a run with a single exit, or without either, is compared at full depth.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ class Side(NamedTuple):
 
 
 def side(run: dx.Run, split: str, policy: str, budget: float) -> Side:
-    """The run under the budget; one with a single exit, or without a val record to fit on, at full depth."""
-    if records.record(run, split).n_exits == 1 or "val" not in run.splits():
+    """The run under the budget; one with a single exit, or without a record to fit on, at full depth."""
+    if records.record(run, split).n_exits == 1 or not policies.can_fit(run):
         return Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), None)
-    target = dx.Target.flops(budget).capped(records.record(run, "val"))  # no run may spend more than its full depth
+    target = dx.Target.flops(budget).capped(
+        records.record(run, run.fitting_split)
+    )  # no run may spend more than its full depth
     return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), budget)
 
 
@@ -143,7 +145,7 @@ def disagreements(a: Side, b: Side) -> Mapping[str, np.ndarray]:
 
 
 def policy_of_curve(side: Side, policy: str) -> str:
-    """The policy whose curve is drawn: ``policy``, unless it learns on a val record that the run does not have."""
+    """The policy whose curve is drawn: ``policy``, unless it learns on a record that the run does not have."""
     return policy if side.budget is not None or not dx.POLICIES[policy].learns else AT_DEPTH
 
 
@@ -192,7 +194,7 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
     name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if learns else repr(policy)
     return (
         "import dmpo_explore as dx\n\n"
-        f"targets = {{  # fitted on val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
+        f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
         "for name, target in targets.items():\n"
         "    run = dx.load_run(name)\n"
         f"    policy = dx.fit_run_policy(run, {name}, target)\n"
@@ -220,6 +222,6 @@ def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> 
     lines += [
         f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {split}"
         for side in sides
-        if side.record.n_exits == 1 and "val" in side.point.run.splits()
+        if side.record.n_exits == 1 and policies.can_fit(side.point.run)
     ]
     return "\n".join(lines)

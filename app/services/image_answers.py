@@ -104,7 +104,11 @@ def python_code(answers: ImageAnswers, question: Question) -> str:
     """Program that prints the exit taken and makes the attribution maps."""
     image = answers.image
     load = f"run = dx.load_run({code_export.reference(image.run)!r})\nrecord = run.record({image.split!r})"
-    lines = [code_export.program(load, answers.policy, 'run.record("val")', code_export.target_of(answers.policy))]
+    lines = [
+        code_export.program(
+            load, answers.policy, code_export.fitting_record(image.run), code_export.target_of(answers.policy)
+        )
+    ]
     if image.upload is None:
         lines += [
             f"print(policy.exits(record)[{image.row}] + 1, record.confidence[{image.row}])\n",

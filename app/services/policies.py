@@ -1,4 +1,4 @@
-"""Policies fitted on val, their trade-off curves and their outcomes, each computed once and kept.
+"""Policies fitted on calibration (or val), their trade-off curves and their outcomes, each computed once and kept.
 
 In: a run, a split, a policy's name and target. Out: fitted `dx.Policy`s, tables of `dx.trade_off`, `dx.Outcome`s. One
 noun joins them: an `OperatingPoint` is a run, a split and a policy with its thresholds.
@@ -49,17 +49,17 @@ class Untuned(NamedTuple):
 
     learned_on: Stamp
     policy: str
-    calibrated: bool  # with a temperature per exit, fitted on val
+    calibrated: bool  # with a temperature per exit, fitted on the same record
 
 
 def untuned(run: dx.Run, split: str, policy: str, calibrated: bool) -> Untuned:
-    """The key of a policy: it is learned on val, or where nothing is learned it belongs to the record itself."""
+    """The key of a policy: learned on `Run.fitting_split`, or where nothing is learned it belongs to the record."""
     learns = calibrated or dx.POLICIES[policy].learns
-    return Untuned(records.stamp(run, "val" if learns else split), policy, calibrated)
+    return Untuned(records.stamp(run, run.fitting_split if learns else split), policy, calibrated)
 
 
 def base(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> dx.Policy:
-    """The policy with everything that it learns on val and a placeholder threshold; raises as `dx.fit_policy`."""
+    """The policy with everything that it learns and a placeholder threshold; raises as `dx.fit_policy`."""
     return base_at(untuned(run, split, policy, calibrated))
 
 
@@ -85,11 +85,16 @@ def trade_off_at(stamp: Stamp, start: Untuned) -> pd.DataFrame:
 
 
 def fitted(run: dx.Run, policy: str, target: dx.Target) -> dx.Policy:
-    """The policy fitted to ``target`` on the run's val record; raises as `dx.fit_policy`."""
-    return _fitted(records.stamp(run, "val"), policy, target)
+    """The policy fitted to ``target`` on the record of `Run.fitting_split`; raises as `dx.fit_policy`."""
+    return _fitted(records.stamp(run, run.fitting_split), policy, target)
 
 
-@st.cache_resource(max_entries=1024, show_spinner="Choosing the threshold on val …")
+def can_fit(run: dx.Run) -> bool:
+    """Whether the run has a record to fit on."""
+    return run.fitting_split in run.splits()
+
+
+@st.cache_resource(max_entries=1024, show_spinner="Choosing the threshold …")
 def _fitted(stamp: Stamp, policy: str, target: dx.Target) -> dx.Policy:
     return dx.fit_policy(records.record_at(stamp), policy, target=target)
 

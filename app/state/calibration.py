@@ -1,8 +1,8 @@
-"""The choice "Calibrated": temperature scaling, one temperature per exit fitted on val, before the policy reads scores.
+"""The choice "Calibrated": temperature scaling, one temperature per exit, fitted before the policy reads scores.
 
 In: a run, a split, a policy's name, ``st.session_state`` (``calibrated``, perhaps "1" from the address). Out: whether
-it is on, and why it cannot be. It is offered only where it could change exits: with logits on val and on the split on
-screen, for a policy that reads more than the prediction.
+it is on, and why it cannot be. It is offered only where it could change exits: with logits on the fitting split and on
+the one on screen, for a policy that reads more than the prediction.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def unavailable_reason(run: dx.Run, split: str, name: str) -> str:
         return "a single exit has nothing to choose"
     if set(dx.POLICIES[name].reads) <= {"prediction"}:
         return f"{escape_markdown(name)} reads no score that they change"
-    if "val" not in run.splits():
-        return "they are fitted on val, which is not recorded"
-    bare = next((of for of in ("val", split) if records.record(run, of).logits is None), None)
+    if not policies.can_fit(run):
+        return "they are fitted on calibration or val, and neither is recorded"
+    bare = next((of for of in (run.fitting_split, split) if records.record(run, of).logits is None), None)
     return f"they need logits, and the record of {escape_markdown(bare)} has none" if bare else ""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services.policies import can_fit
 
 import dmpo_explore as dx
 
@@ -42,6 +43,6 @@ def validate_policy(offered: Sequence[str] = tuple(RULES)) -> str:
 
 
 def policies(run: dx.Run) -> list[str]:
-    """Policies that this run can have: those that learn need its val record."""
-    has_val = "val" in run.splits()
-    return [name for name in RULES if has_val or not dx.POLICIES[name].learns]
+    """Policies that this run can have: those that learn need its calibration or val record."""
+    can_learn = can_fit(run)
+    return [name for name in RULES if can_learn or not dx.POLICIES[name].learns]

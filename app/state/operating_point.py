@@ -1,4 +1,4 @@
-"""The operating point: thresholds set by hand, one for all exits or one each, or fitted on val to a target.
+"""The operating point: thresholds set by hand, one for all exits or one each, or fitted to a target.
 
 In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. The
 thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
@@ -48,7 +48,7 @@ def per_exit_possible(run: dx.Run, split: str, name: str) -> bool:
 
 
 def fitted(run: dx.Run, name: str) -> dx.Policy | None:
-    """The policy fitted on val to the target that is set; raises OSError or ValueError where it cannot be met."""
+    """The policy fitted to the target that is set; raises OSError or ValueError where it cannot be met."""
     wanted = targets.chosen()
     return None if wanted is None else policies.fitted(run, name, wanted)
 

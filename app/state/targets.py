@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
-from dmpo_explore_app.services import records
+from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.state import calibration
 
 import dmpo_explore as dx
@@ -41,14 +41,15 @@ TARGETS = {  # key of the address and of the widget → field
     "budget": TargetField(
         "flops",
         "Max compute (%)",
-        "The most accurate thresholds on **val** whose mean compute there is at most this share of the plain "
-        "backbone's. The numbers show their result on the split on screen.",
+        "The most accurate thresholds on **calibration** (**val** where there is none) whose mean compute there is at "
+        "most this share of the plain backbone's. The numbers show their result on the split on screen.",
         1.0,
     ),
     "drop": TargetField(
         "accuracy_drop",
         "Max accuracy drop",
-        "The cheapest thresholds on **val** that lose at most so many points of accuracy there against the last exit. "
+        "The cheapest thresholds on **calibration** (**val** where there is none) that lose at most so many points of "
+        "accuracy there against the last exit. "
         "The numbers show their result on the split on screen.",
         0.1,
     ),
@@ -64,10 +65,10 @@ TARGETS = {  # key of the address and of the widget → field
 
 
 def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
-    """Targets that can be fitted on the run's val record, with their least and greatest value."""
-    if "val" not in run.splits():
+    """Targets that can be fitted on a record of the run, with their least and greatest value."""
+    if not policies.can_fit(run):
         return {}
-    costs = 100 * records.record(run, "val").flops_fraction
+    costs = 100 * records.record(run, run.fitting_split).flops_fraction
     found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
     if not per_exit() and dx.POLICIES[name].deployable:
         found["risk"] = (0.01, 100.0)

@@ -1,7 +1,8 @@
 """Compare: several runs on the same images, at the same compute.
 
 In: runs (bundled and under the runs root). Out: curves of `dx.trade_off`, accuracy at one budget with paired intervals
-(`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree. Thresholds are fitted on val.
+(`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree. Thresholds are fitted on
+calibration or val.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def page() -> None:
     """Title, choices, and what they show."""
     top = widgets.title_row("Which model gives more for the same compute?", "small")
     st.markdown(
-        "Every run gets **the same budget**, its thresholds are fitted on val, and the predictions are compared "
+        "Every run gets **the same budget**, its thresholds are fitted on calibration (val where it has none), "
+        "and the predictions are compared "
         "image by image."
     )
     names = dx.list_runs()

@@ -59,7 +59,7 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
 def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[str, Any]:
     """Rows of every batch size: arm, budget, rates, latencies, expected and measured speed-up, efficiency."""
     record, rows = bench.run.record("test"), []
-    val = bench.run.record("val")
+    val = bench.run.record(bench.run.fitting_split)
     policies = {f"{100 * b:.0f} %": use_budget(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
     policies[NO_EARLY_EXIT] = bench.threshold_none
     images, bench.images = bench.images, bench.images[:CHECKED]

@@ -107,7 +107,7 @@ def measure_memory(bench: Bench, rounds: int, progress: Progress) -> dict[str, A
 
 def peak_mib(bench: Bench, arm: str) -> float:
     """Peak memory of one arm of `MEMORY` in this process, MiB; the fresh process of `measure_memory` calls it."""
-    val = bench.run.record("val")
+    val = bench.run.record(bench.run.fitting_split)
     policy = use_budget(val, max(0.3, float(val.flops_fraction[0])))
     _ = bench.plain, bench.model  # loaded before the measurement starts
     arms: tuple[Callable[[], Any], ...] = (

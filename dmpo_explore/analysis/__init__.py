@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .calibration import calibration_error as calibration_error
     from .calibration import calibration_table as calibration_table
     from .calibration import expected_error as expected_error
+    from .calibration import failure_prediction_table as failure_prediction_table
     from .calibration import negative_log_likelihood as negative_log_likelihood
     from .calibration import probabilities as probabilities
     from .calibration import reliability_table as reliability_table
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .evaluation import evaluate_runs as evaluate_runs
     from .evaluation import fit_run_policy as fit_run_policy
     from .evaluation import same_images as same_images
+    from .failure_prediction import failure_prediction as failure_prediction
+    from .failure_prediction import failure_prediction_curves as failure_prediction_curves
     from .metrics import area as area
     from .metrics import balanced_accuracy as balanced_accuracy
     from .metrics import bootstrap_difference as bootstrap_difference

@@ -2,7 +2,8 @@
 
 In: an `ExitRecord`, with logits where temperatures or whole probabilities are needed. Out: numbers (K,), tables. The
 expected calibration error and one temperature per exit are those of Guo et al. (2017). The adaptive error is Nguyen and
-O'Connor's (2015). The Brier score is the multi-class sum of squares.
+O'Connor's (2015). The Brier score is the multi-class sum of squares. Early-exit failure prediction stands beside them
+(`failure_prediction`): calibration does not tell whether the right images stop.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import pandas as pd
 from scipy.special import softmax
 
 from ..fitting.temperature import checked_logits, tempered_record
+from ..policies.learned import gate_target
 from ..records.record import ExitRecord
 from ..utils.typing import Array
+from .failure_prediction import failure_prediction
 
 
 def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
@@ -129,7 +132,8 @@ def calibration_table(record: ExitRecord, temperatures: Sequence[float]) -> pd.D
 
     Returns:
         Two rows per exit: ``exit`` (counted from 1), ``when`` (before, after), ``temperature``, ``accuracy``,
-        ``confidence`` (means), ``ece``, ``adaptive_ece``, ``brier``, ``nll``.
+        ``confidence`` (means), ``ece``, ``adaptive_ece``, ``brier``, ``nll``, ``eefp`` (`failure_prediction`; NaN at
+        the last exit).
 
     Example:
         >>> import dmpo_explore as dx
@@ -150,9 +154,37 @@ def calibration_table(record: ExitRecord, temperatures: Sequence[float]) -> pd.D
             "adaptive_ece": adaptive_calibration_error(seen),
             "brier": brier_score(record, values),
             "nll": negative_log_likelihood(record, values),
+            "eefp": [*failure_prediction(seen), np.nan],
         }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def failure_prediction_table(record: ExitRecord) -> pd.DataFrame:
+    """EEFP beside the expected calibration error: a row per exit but the last.
+
+    Returns:
+        ``exit`` (counted from 1), ``accuracy``, ``may_exit`` (share of the images that may exit there), ``eefp`` of the
+        confidence, ``eefp_entropy``, ``eefp_margin``, and ``ece``.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> table = failure_prediction_table(dx.load_run("demo").record("test"))
+        >>> table["exit"].tolist(), bool((table["may_exit"] >= table["accuracy"]).all())
+        ([1, 2, 3, 4, 5], True)
+    """
+    early = record.n_exits - 1
+    return pd.DataFrame(
+        {
+            "exit": np.arange(1, early + 1),
+            "accuracy": record.correct[:, :early].mean(axis=0),
+            "may_exit": gate_target(record).mean(axis=0),
+            "eefp": failure_prediction(record),
+            "eefp_entropy": failure_prediction(record, "entropy"),
+            "eefp_margin": failure_prediction(record, "margin"),
+            "ece": calibration_error(record)[:early],
+        }
+    )
 
 
 def _wide_bins(confidence: Array, bins: int) -> Array:

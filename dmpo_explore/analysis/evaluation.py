@@ -1,4 +1,4 @@
-"""Evaluation of runs: policies fitted on val, judged on test, one row of numbers per run and target.
+"""Evaluation of runs: policies fitted on calibration (or val), judged on test, one row of numbers per run and target.
 
 In: names of runs and targets, or a protocol, or all policies. Out: plain rows; `tables` writes them as Markdown.
 Another run is compared on the same images by a paired bootstrap. The protocols are MSDNet's (Huang et al. 2018):
@@ -7,6 +7,7 @@ anytime, each exit as if the model ended there, and budgeted, a share of the ima
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,9 @@ from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..runs.store import load_run
 from ..utils.registry import lookup
+from .calibration import calibration_error
 from .class_metrics import class_metrics
+from .failure_prediction import failure_prediction
 from .metrics import bootstrap_difference
 from .outcome import Outcome, apply
 
@@ -34,28 +37,28 @@ Row = dict[str, Any]
 
 
 def fit_run_policy(run: Run, policy: str = "confidence", target: Target | None = None) -> Policy:
-    """The policy fitted to ``target`` on the run's val record.
+    """The policy fitted to ``target`` on the run's calibration record, or on val where that is not recorded.
 
     Full depth and given thresholds need no record, unless something has to be learned or calibrated.
 
     Args:
-        policy: one of `POLICIES`. target: by default the cheapest threshold that loses no accuracy on val.
+        policy: one of `POLICIES`. target: by default the cheapest threshold that loses no accuracy there.
 
     Raises:
-        ValueError: as `fit_policy`, the run named; no val record.
+        ValueError: as `fit_policy`, the run named; no such record.
 
     Example:
         >>> import dmpo_explore as dx
         >>> policy = dx.fit_run_policy(dx.load_run("demo"), "confidence", dx.Target.flops(0.30))
         >>> policy.fitted["split"], policy.fitted["target"]
-        ('val', {'flops': 0.3})
+        ('calibration', {'flops': 0.3})
     """
     kind, target = lookup(POLICIES, policy, "policy"), target or Target.accuracy_drop(0.0)
     free = not (kind.learns or target.calibrate)
     if target.kind == "full_depth" or (target.kind == "threshold" and free):
         value: Any = kind.threshold_none if target.kind == "full_depth" else target.value
         return kind(value if isinstance(value, tuple) else (value,), {"target": target.to_dict()})
-    record = run.record("val")
+    record = run.record(run.fitting_split)
     try:
         return fit_policy(record, policy, target=target)
     except ValueError as error:
@@ -83,8 +86,9 @@ def evaluate_runs(
         per_class: add ``classes``, the rows of `class_metrics`; what a class without images has not is None.
 
     Returns:
-        Rows that JSON can hold. ``target`` is `Target.to_dict`'s; ``against`` has ``difference``, ``low`` and ``high``
-        of the accuracies (95 %), or is None where the other run cannot meet a default budget.
+        Rows that JSON can hold. ``target`` is `Target.to_dict`'s, ``fitted_on`` the split of its fit, if any;
+        ``against`` has ``difference``, ``low`` and ``high`` of the accuracies (95 %), or is None where the other run
+        cannot meet a default budget.
 
     Raises:
         ValueError: unknown names, a target that cannot be met, records of other images.
@@ -93,15 +97,15 @@ def evaluate_runs(
         >>> import dmpo_explore as dx
         >>> (row,) = dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30), against="demo-single")
         >>> round(row["accuracy"], 4), round(row["flops_fraction"], 3), row["target"]
-        (0.915, 0.271, {'flops': 0.3})
+        (0.9133, 0.242, {'flops': 0.3})
         >>> round(row["against"]["difference"], 4)
-        0.0016
+        -0.0001
     """
     other = load_run(against) if against else None
     given = [targets] if isinstance(targets, Target) else list(targets or ())
     rows = []
     for run in map(load_run, runs):
-        chosen = given or default_targets(run.record("val"), per_exit=per_exit, calibrate=calibrate)
+        chosen = given or default_targets(run.record(run.fitting_split), per_exit=per_exit, calibrate=calibrate)
         rows += [_row(run, policy, target, split, other, strict=bool(given), per_class=per_class) for target in chosen]
     return rows
 
@@ -109,7 +113,7 @@ def evaluate_runs(
 def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
     """Every policy, and its `VARIANTS`, under each of `TARGETS`: rows as of `evaluate_runs`.
 
-    What needs logits is left out where val or ``split`` has none; a budget that a run cannot meet is left out too.
+    What needs logits is left out where they were not recorded; a budget that a run cannot meet is left out too.
 
     Example:
         >>> import dmpo_explore as dx
@@ -119,11 +123,11 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
     """
     rows = []
     for run in map(load_run, runs):
-        val, record = run.record("val"), run.record(split)
-        logits = val.logits is not None and record.logits is not None
+        held_out, record = run.record(run.fitting_split), run.record(split)
+        logits = held_out.logits is not None and record.logits is not None
         found = [(name, how) for name in POLICIES for how in ({}, *VARIANTS.get(name, ()))]
         found = [(name, how) for name, how in found if logits or "calibrate" not in how]
-        met = [target for target in TARGETS if _can_meet(target, val)]
+        met = [target for target in TARGETS if _can_meet(target, held_out)]
         rows += [_row(run, name, replace(t, **how), split, None, strict=True) for name, how in found for t in met]
     return rows
 
@@ -131,7 +135,8 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
 def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test") -> list[Row]:
     """MSDNet's curves: ``anytime``, a row per exit, or ``budgeted``, a row per share that goes on (0, 10, … 100 %).
 
-    Rows are those of `evaluate_runs` with ``{protocol: setting}`` as their ``target``.
+    Rows are those of `evaluate_runs` with ``{protocol: setting}`` as their ``target``. Those of an exit have its
+    expected calibration error ``ece`` and early-exit failure prediction ``eefp`` (None at the last exit) as well.
 
     Example:
         >>> import dmpo_explore as dx
@@ -144,12 +149,18 @@ def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test"
         settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
         for setting in map(float, settings):
             row = _row(run, policy, Target.threshold(setting), split, None, strict=True)
-            rows.append(row | {"target": {protocol: setting}})
+            scores = _exit_scores(run.record(split), int(setting) - 1) if protocol == "anytime" else {}
+            rows.append(row | {"target": {protocol: setting}} | scores)
     return rows
 
 
+def _exit_scores(record: ExitRecord, exit: int) -> Row:
+    eefp = [*failure_prediction(record).tolist(), math.nan][exit]
+    return {"ece": float(calibration_error(record)[exit]), "eefp": None if math.isnan(eefp) else eefp}
+
+
 def default_targets(record: ExitRecord, *, per_exit: bool = False, calibrate: bool = False) -> list[Target]:
-    """Compute budgets from `BUDGETS` that a val record can meet, and full depth."""
+    """Compute budgets from `BUDGETS` that a record can meet, and full depth."""
     budgets = [] if record.n_exits == 1 else [budget for budget in BUDGETS if record.flops_fraction[0] <= budget]
     return [*(Target.flops(b, per_exit=per_exit, calibrate=calibrate) for b in budgets), Target.full_depth()]
 
@@ -190,6 +201,7 @@ def _row(
         "policy": policy,
         "target": target.to_dict(),
         "threshold": fitted.thresholds[0] if len(fitted.thresholds) == 1 else list(fitted.thresholds),
+        "fitted_on": fitted.fitted.get("split"),
         **outcome.summary(),
     }
     if fitted.temperatures:

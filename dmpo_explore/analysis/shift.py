@@ -41,9 +41,9 @@ def shift_table(
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
-        >>> policy = dx.fit_policy(run.record("val"), flops=0.30)
+        >>> policy = dx.fit_policy(run.record("calibration"), flops=0.30)
         >>> shift_table([("none", 0, run.record("test"))], {"30 %": policy})["accuracy"].round(4).tolist()
-        [0.915]
+        [0.9133]
     """
     rows = []
     for corruption, strength, record in records:

@@ -18,7 +18,8 @@ ROUNDING = 1e-9  # difference of two accuracies that are the same
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """`evaluate_runs`'s rows as the lines of a Markdown table.
 
-    Balanced accuracy has a column where it is not the accuracy: where classes differ in size.
+    Balanced accuracy has a column where it is not the accuracy: where classes differ in size. So have the calibration
+    error and the early-exit failure prediction of rows of single exits.
 
     Example:
         >>> import dmpo_explore as dx
@@ -26,11 +27,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ...     print(line)
         | run  | target | accuracy | compute | mean exit | exit shares (%) | threshold |
         |------|--------|----------|---------|-----------|-----------------|-----------|
-        | demo | 30 %   | 91.50 %  | 27.1 %  | 1.49      | 82 7 3 1 1 6    | 0.8086    |
+        | demo | 30 %   | 91.33 %  | 24.2 %  | 1.36      | 85 7 3 1 1 4    | 0.755     |
     """
     balanced = any(abs(row.get("balanced_accuracy", row["accuracy"]) - row["accuracy"]) > ROUNDING for row in rows)
     head = ["run", "target", "accuracy", *(["balanced"] if balanced else []), "compute", "mean exit"]
-    cells = [[*head, "exit shares (%)", "threshold"]]
+    scored = any("ece" in row for row in rows)  # an exit each
+    cells = [[*head, "exit shares (%)", "threshold", *(["ECE", "EEFP"] if scored else [])]]
     against = next((row["against"]["run"] for row in rows if row.get("against")), None)
     if against:
         cells[0].append(f"points above {against} [95 %]")
@@ -40,6 +42,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         both = [accuracy, *([percent(row["balanced_accuracy"])] if balanced else [])]
         line = [row["run"], describe(row["target"]), *both, compute, f"{row['mean_exit']:.2f}", shares]
         line.append(_threshold(row))
+        if scored:
+            line += [percent(row["ece"]), "–" if row["eefp"] is None else f"{row['eefp']:.3f}"]
         if against:
             seen = row["against"]
             numbers = [100 * seen[key] for key in ("difference", "low", "high")] if seen else []
@@ -55,7 +59,7 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         >>> import dmpo_explore as dx
         >>> lines = policy_table(dx.analysis.evaluate_policies(["demo-cnn"]))
         >>> [cell.strip() for cell in lines[2].split("|")[1:4]]
-        ['demo-cnn', 'confidence', '87.81 % at 29.6 %']
+        ['demo-cnn', 'confidence', '89.62 % at 29.9 %']
     """
     lines: dict[tuple[str, str], dict[str, str]] = {}
     columns: dict[str, None] = {}
@@ -81,8 +85,8 @@ def class_table(row: Mapping[str, Any], n: int = 10) -> list[str]:
         >>> for line in class_table(row, n=2)[-3:]:
         ...     print(line)
         |-------|--------|----------|---------|-----------|---------------------------|
-        | Shirt | 1,000  | 73.10 %  | 43.0 %  | 2.40      | 67 72 74 74 75 73         |
-        | Coat  | 1,000  | 86.80 %  | 34.3 %  | 1.91      | 83 84 85 87 87 88         |
+        | Shirt | 1,000  | 71.70 %  | 35.7 %  | 2.04      | 67 72 74 74 75 73         |
+        | Coat  | 1,000  | 87.30 %  | 28.6 %  | 1.62      | 83 84 85 87 87 88         |
     """
     classes = row["classes"]
     best, worst = best_and_worst([math.nan if c["accuracy"] is None else c["accuracy"] for c in classes], n)

@@ -70,7 +70,7 @@ class SliderCounts:
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
-        >>> found = slider_counts(run.record("test"), dx.fit_policy(run.record("val"), threshold=0.9))
+        >>> found = slider_counts(run.record("test"), dx.fit_policy(run.record("calibration"), threshold=0.9))
         >>> len(found.sliders), found.thresholds
         (1, (0.9,))
     """
@@ -116,7 +116,7 @@ def slider_counts(
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
-        >>> policy = dx.fit_policy(run.record("val"), "confidence", flops=0.30)
+        >>> policy = dx.fit_policy(run.record("calibration"), "confidence", flops=0.30)
         >>> seen = slider_counts(run.record("test"), policy)
         >>> (slider,) = seen.sliders
         >>> slider.thresholds[slider.position] == policy.thresholds[0]
@@ -124,7 +124,7 @@ def slider_counts(
         >>> slider.counts.shape == (len(slider.thresholds), 2 * 6)
         True
         >>> int(slider.counts[slider.position, ::2].sum())  # correct, of 10,000 images
-        9150
+        9133
         >>> moved = slider_counts(run.record("test"), dx.fit_policy(run.record("val"), threshold=0.9), earlier=seen)
         >>> moved.thresholds
         (0.9,)

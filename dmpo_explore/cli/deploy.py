@@ -31,8 +31,8 @@ def predict(
 ) -> None:
     """Classify images with early exits. CSV: file, label, exit (counted from 1), confidence.
 
-    Without a target the policy is the cheapest that loses no accuracy on val. A file that cannot be read is reported
-    and the others go on; the exit status is then 1. Rows are written as they come; Ctrl-C keeps those that are done.
+    Without a target the policy is the cheapest that loses no accuracy on calibration. A file that cannot be read is
+    reported and the others go on; the exit status is then 1. Rows are written as they come; Ctrl-C keeps those done.
     """
     from ..data.image_files import find_images
     from ..runs.store import load_run
@@ -91,8 +91,8 @@ def export(
 ) -> None:
     """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
 
-    Without a target the policy is the cheapest that loses no accuracy on val. `dx.OnnxEngine(DIR)` runs it; the README
-    in the folder describes the graphs for other engines.
+    Without a target the policy is the cheapest that loses no accuracy on calibration. `dx.OnnxEngine(DIR)` runs it; the
+    README in the folder describes the graphs for other engines.
     """
     from ..runs.store import load_run
 

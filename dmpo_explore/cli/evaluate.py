@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ALL_POLICIES = "Every policy, at 30, 50, 70 % compute and at a drop of 1 point."
 PROTOCOL = "anytime (a row per exit) or budgeted (a row per share of images that continue)."
+ON_VAL = "it has no calibration record, so thresholds are fitted on val, which chose the epoch too"
 AGAINST = "Accuracy difference to this run, with a 95 % interval."
 PER_CLASS = "Write a line per class to this file, and print the best and the worst classes."
 
@@ -34,19 +35,20 @@ def evaluate(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Fit a policy on val and judge it on test: accuracy, compute, exit shares.
+    """Fit a policy on calibration (val where a run has none) and judge it on test: accuracy, compute, exit shares.
 
-    Compute is a fraction of the plain backbone's FLOPs; tuning, bypasses and predictors count, so full depth may exceed
-    100 %. --flops is a ceiling: the threshold is the most accurate one on val among those that stay below. Without a
-    target the budgets are 30, 50, 70 and 100 %, as far as the run can meet them, and full depth.
+    Compute is a fraction of the plain backbone's FLOPs; bypasses and predictors count, so full depth may exceed 100 %.
+    Tuning is merged as far as it can be. --flops is a ceiling: the threshold is the most accurate one on calibration
+    among those that stay below. Without a target the budgets are 30, 50, 70 and 100 %, as far as the run can meet them,
+    and full depth.
 
     --against compares on the same images by a paired bootstrap. The other run gets the same target, fitted on its own
-    val record; a run with a single exit is taken as it is.
+    calibration record; a run with a single exit is taken as it is.
 
     --per-class writes every class's images, accuracy, mean exit and compute, and prints the ten best and the ten worst.
     Balanced accuracy, the mean over classes, has a column where classes differ in size.
 
-    --risk is Learn-then-Test risk control: with probability 1 - delta over the validation images, new images like them
+    --risk is Learn-then-Test risk control: with probability 1 - delta over the calibration images, new images like them
     have at most the risk epsilon. Where no threshold can be certified, no image exits early.
 
     With --json one row is an object, several are an array.
@@ -96,17 +98,34 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _caution(runs: list[str]) -> None:
-    """A line for every run whose val has too few images to fit thresholds on."""
-    from ..fitting.fit import few_images
+    """Lines on runs whose thresholds or FLOPs ask for caution."""
     from ..runs.store import load_run
 
     for run in map(load_run, runs):
-        if "val" in run.splits() and (text := few_images(run.record("val").n_images)):
+        for text in _cautions(run):
             say(f"caution: run {run.name!r}: {text}")
 
 
+def _cautions(run: Run) -> list[str]:
+    """Too few images to fit on, images that chose the epoch too, FLOPs as earlier versions counted them."""
+    from ..fitting.fit import few_images
+
+    split, found = run.fitting_split, list[str]()
+    if split not in run.splits():
+        return found
+    record = run.record(split)
+    if record.n_exits > 1:
+        found += [text] if (text := few_images(record.n_images, split)) else []
+        found += [ON_VAL] if split == "val" else []
+    if record.meta.counted == "as trained" and run.config.model.tuning not in ("none", "full"):
+        found.append(
+            f"FLOPs are counted as trained; `dmpo-explore record {run.name} --recount` counts them as deployed"
+        )
+    return found
+
+
 def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
-    """The policy for the typed target, fitted on val; by default the cheapest that loses no accuracy there."""
+    """The policy for the typed target, fitted on calibration; by default the cheapest that loses no accuracy there."""
     from ..analysis.evaluation import fit_run_policy
     from ..fitting.target import Target
 

@@ -27,7 +27,7 @@ CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items(
 TARGET_PANEL = "Policy options"
 TARGET: dict[str, tuple[Any, Any, str]] = {
     "policy": (str, "confidence", "Exit policy: confidence, entropy, margin … (see `policies`)."),
-    "flops": (float | None, None, "Compute budget on val, e.g. 0.3."),
+    "flops": (float | None, None, "Compute budget on calibration, e.g. 0.3."),
     "accuracy_drop": (float | None, None, "Accuracy that may be lost against the last exit, e.g. 0.01."),
     "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2."),
     "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
@@ -37,9 +37,9 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
         "Risk control: too_early (incorrect where the last exit is correct) or disagreement with it.",
     ),
     "epsilon": (float, EPSILON, "With --risk: at most this risk …"),
-    "delta": (float, DELTA, "With --risk: … but for this chance over the validation images."),
+    "delta": (float, DELTA, "With --risk: … but for this chance over the calibration images."),
     "per_exit": (bool, False, "With --flops or --accuracy-drop: a threshold of its own for every exit."),
-    "calibrate": (bool, False, "Fit a temperature per exit on val first (the record must have logits)."),
+    "calibrate": (bool, False, "Fit a temperature per exit first (the record must have logits)."),
 }
 
 

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress import ProgressFile
+from ..utils.files import write_text
+from .options import refuse_beside
 from .output import Bar, percents, print_result, say, warnings_said
 from .root import Device, Json, ProgressPath, RunName, app
 
 if TYPE_CHECKING:
     from ..runs.run import Run
+
+RECOUNT = "Only count the FLOPs of its records anew, as deployed, and fit policies.json anew; no image is read."
 
 
 @app.command()
@@ -32,6 +36,7 @@ def record(
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 250,
     logits: Annotated[bool, typer.Option(help="Keep the logits too.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace a record.")] = False,
+    recount: Annotated[bool, typer.Option("--recount", help=RECOUNT)] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
@@ -42,15 +47,21 @@ def record(
     Several processes share the work, a GPU each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli record RUN`.
 
     The splits are those of the training, by the run's manifest: images that were added since are in none, and an image
-    that is missing, renamed or changed is an error that names it. With --data, splits that have a record keep it.
+    that is missing, renamed or changed is an error that names it. With --data, splits that have a record keep it. A
+    known data set has a calibration split in hindsight: of images that --train-size left out (`--split calibration`).
     """
+    from ..runs.run_data import default_splits
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
     opened, file = load_run(run), ProgressFile(progress if is_main_process() else None)
+    if recount:
+        refuse_beside("--recount", {"--split": split, "--data": data, "--force": force})
+        _recount(opened, as_json)
+        return
     how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
     with warnings_said():
-        splits = split or default_splits(opened)
+        splits = split or list(default_splits(opened.path))
         if data is not None:
             opened = _moved(opened, data)
             say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
@@ -66,10 +77,19 @@ def record(
         print_result(answer, as_json, list(map(record_line, answer)))
 
 
-def default_splits(run: Run) -> list[str]:
-    """The splits that are recorded where none is named: val and test, and calibration where the run has one."""
-    calibrated = run.manifest is not None and "calibration" in run.manifest.counts
-    return ["val", *(["calibration"] if calibrated else []), "test"]
+def _recount(run: Run, as_json: bool) -> None:
+    """Count the FLOPs of a run's records anew and print them."""
+    from ..inference.torch_recount import recount_run, run_flops
+    from ..training.model_card import recount_card
+
+    rows: list[dict[str, Any]] = [
+        {"split": split, "flops": list(meta.flops), "reference_flops": meta.reference_flops, "counted": meta.counted}
+        for split, meta in recount_run(run).items()
+    ]
+    if card := run.card():
+        write_text(run.path / "card.md", recount_card(card, run_flops(run)))
+    shares = {row["split"]: [flops / row["reference_flops"] for flops in row["flops"]] for row in rows}
+    print_result(rows, as_json, [f"{split}: compute of the exits {percents(shares[split])}" for split in shares])
 
 
 def _moved(run: Run, place: str) -> Run:
@@ -94,6 +114,7 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
     """Record ``splits`` with a progress bar; one row for each. ``how``: arguments of `record_run`."""
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
+    from ..runs.run_data import fits_policies
 
     rows: list[dict[str, Any]] = []
     with Bar(hide=not is_main_process(), lines=True) as bar:
@@ -116,7 +137,7 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)
-            if name == "val" and (text := few_images(made.n_images)):
+            if fits_policies(run, name) and (text := few_images(made.n_images, name)):
                 bar.write(f"caution: {text}")
             rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
     return rows

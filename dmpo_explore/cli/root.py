@@ -67,7 +67,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (see 
 Flops = Annotated[
     list[float] | None,
     typer.Option(
-        help="Compute budget on val as a fraction of the plain backbone's FLOPs, e.g. 0.3. May be repeated.",
+        help="Compute budget on calibration as a fraction of the plain backbone's FLOPs, e.g. 0.3. May be repeated.",
         rich_help_panel=TARGET_PANEL,
     ),
 ]

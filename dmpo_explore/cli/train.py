@@ -12,7 +12,7 @@ import typer
 from ..jobs.progress import ProgressFile
 from .options import config_from, config_options
 from .output import Bar, clock, epoch_line, percents, print_result, say, warnings_said
-from .record import default_splits, enable_ctrl_c, is_main_process, record_line, record_splits
+from .record import enable_ctrl_c, is_main_process, record_line, record_splits
 from .root import Device, Json, ProgressPath, app
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ in one split.
 Or timm's name of a data set: `hfds/FOLDER` or `hfds/NAME` (needs `dmpo-explore[hf]`), `wds/FOLDER` of tar shards (needs
 `dmpo-explore[wds]`), `torch/NAME`, `tfds/NAME`.
 
-What has no splits is divided 80/10/10 into train, val and test, with `--calibration` 60/10/10/20 into train, val,
-calibration and test: every class alike, by `--data-seed`. Without a val, 10 % of train become it.
+What has no splits is divided 60/10/10/20 into train, val, calibration and test: every class alike, by `--data-seed`.
+Without a val, 10 % of train become it; without a calibration split another 10 %. val chooses the epoch, thresholds are
+fitted on calibration, whose images chose nothing. There is none where it would get fewer than 200 images, or a class
+has fewer than 7 (the division is 80/10/10 then), or with `--no-calibration`; `--calibration` asks for it all the same.
 
 The run keeps a manifest of all files with their SHA-256. Later commands take the splits from it, and stop where an
 image is missing or changed. `--resume RUN --data FOLDER` names the place that the images were moved to.
@@ -63,7 +65,7 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace a run of that name.")] = False,
     device: Device = "auto",
     tracker: Annotated[list[str] | None, typer.Option(help=TRACKER)] = None,
-    and_record: Annotated[bool, typer.Option("--record", help="Record val and test after the last epoch.")] = False,
+    and_record: Annotated[bool, typer.Option("--record", help="Record its splits after the last epoch.")] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help=ESTIMATE)] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
@@ -79,6 +81,7 @@ def train(
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
+    from ..runs.run_data import default_splits
     from ..training.train import default_name
 
     is_main = is_main_process()
@@ -88,7 +91,7 @@ def train(
         run = _train(chosen, name, bar, file, resume=resume is not None, **how)
     answer, lines = _summary(run)
     if and_record:
-        splits = default_splits(run)  # one that is there already is of older weights
+        splits = list(default_splits(run.path))  # one that is there already is of older weights
         with warnings_said():
             answer["records"] = record_splits(run, splits, file, device=device, force=True)
         lines = [lines[0], *map(record_line, answer["records"])]
@@ -198,7 +201,7 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
     low, high = map(clock, found.seconds)
     small, large = (size / 2**30 for size in found.memory)
     return answer, [
-        f"{low} to {high} (minutes:seconds), of them {clock(found.recording)} to record val and test",
+        f"{low} to {high} (minutes:seconds), of them {clock(found.recording)} to record its splits",
         f"{small:.1f} to {large:.1f} GiB of memory",
         f"from {len(rates.steps)} steps of {rates.batch_size} images on {rates.device}, as busy as it is now",
     ]

@@ -7,6 +7,7 @@ folders, or one folder for each split. Out: a `Source`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +16,14 @@ import numpy as np
 from ..utils.typing import Ints
 from .image_files import image_suffixes, images_in
 from .source import ImageFiles, Pool, Source
-from .splits import divide, split_of
+from .splits import cuts_calibration, divide, split_of
 
 
-def folder_source(folder: Path, seed: int, *, calibration: bool = False) -> Source:
+def folder_source(folder: Path, seed: int, *, calibration: bool | None = False) -> Source:
     """A folder of images by class as a `Source`: {train,val,calibration,test}/class/x.png, or class/x.png.
 
-    The latter is divided with ``seed``, 80/10/10 into train, val and test, or 60/10/10/20 with ``calibration``.
+    The latter is divided with ``seed``, 80/10/10 into train, val and test, or 60/10/10/20 with ``calibration`` (None:
+    if there are enough images, see `cuts_calibration`).
 
     Raises:
         ValueError: two folders for one split, or split folders beside class folders.
@@ -37,13 +39,19 @@ def folder_source(folder: Path, seed: int, *, calibration: bool = False) -> Sour
         names = class_folders(folder)
         return names, *class_files(folder, names)
 
+    calibrated = bool(calibration)
+    if calibration is None:
+        with suppress(OSError, ValueError):  # which `read` raises
+            labels = found()[2]
+            calibrated = cuts_calibration(None, len(labels) // 10, labels)
+
     def read(split: str, root: Path | None) -> Pool:
         names, files, labels = found()
-        rows = divide(labels, seed=seed, calibration=calibration, class_names=names)[split]
+        rows = divide(labels, seed=seed, calibration=calibrated, class_names=names)[split]
         return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
 
-    own = ("train", "val", "calibration", "test") if calibration else ("train", "val", "test")
-    shares = "60/10/10/20" if calibration else "80/10/10"
+    own = ("train", "val", "calibration", "test") if calibrated else ("train", "val", "test")
+    shares = "60/10/10/20" if calibrated else "80/10/10"
     rule = f"{shares} % of every class into {', '.join(own)}, with seed {seed}"
     return Source(f"images in {folder}", "yours", read, lambda root: folder, splits=own, rule=rule)
 

@@ -16,12 +16,12 @@ import numpy as np
 from ..utils.files import read_json
 from ..utils.typing import Array, Ints
 from .source import ImageFiles, Pool, Source
-from .splits import SPLITS, divide, split_of
+from .splits import SPLITS, cuts_calibration, divide, split_of
 
 TABLES = (".csv", ".parquet")
 
 
-def table_source(path: Path, seed: int, *, calibration: bool = False) -> Source:
+def table_source(path: Path, seed: int, *, calibration: bool | None = False) -> Source:
     """A table of images as a `Source`; without a column ``split`` it is divided as an undivided folder is.
 
     Raises:
@@ -40,8 +40,9 @@ def table_source(path: Path, seed: int, *, calibration: bool = False) -> Source:
         rule = f"as the table says ({', '.join(rows)})"
         _check_splits(path, rows, names, labels, groups)
     else:
-        rows = divide(labels, seed=seed, calibration=calibration, class_names=names, groups=groups)
-        shares = "60/10/10/20" if calibration else "80/10/10"
+        calibrated = cuts_calibration(calibration, len(labels) // 10, labels, groups)
+        rows = divide(labels, seed=seed, calibration=calibrated, class_names=names, groups=groups)
+        shares = "60/10/10/20" if calibrated else "80/10/10"
         rule = f"{shares} % of every class into {', '.join(rows)}{by_group}, with seed {seed}"
 
     def read(split: str, root: Path | None) -> Pool:

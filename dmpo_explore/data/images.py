@@ -4,8 +4,9 @@ In: a known data set, or a folder or table of one's own images. Out: `ImageSet`,
 their labels and their position in the source, so that a record can name its images.
 
 Ours: ``val`` is cut from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
-Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. Data that come with a ``val`` keep it. An image's
-position counts in the source split it was cut from.
+Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. So is ``calibration``, of the same size, from what is
+left (`splits.cuts_calibration`). A run that had none has one in hindsight: of the images that its ``train_size`` left
+unused. Data that come with these splits keep them. An image's position counts in the source split it was cut from.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from ..config import DataConfig
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from .locations import named_source, open_source
-from .source import ImageFiles, Pixels, Source, VerifiedFiles
+from .source import ImageFiles, Pixels, Pool, Source, VerifiedFiles
 from .sources import DATASETS
-from .splits import SPLITS, held_out_rows, stratified_rows
+from .splits import SPLITS, cuts_calibration, held_out_rows, stratified_rows
 from .stored_images import ChosenImages, VerifiedImages
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "available_splits", "fetch_data", "images_of", "load_images"]
@@ -103,7 +104,13 @@ class ImageSet:
 
 
 def load_images(
-    name: str, split: str, *, root: str | Path | None = None, train_size: int | None = None, seed: int = 0
+    name: str,
+    split: str,
+    *,
+    root: str | Path | None = None,
+    train_size: int | None = None,
+    seed: int = 0,
+    calibration: bool | None = False,
 ) -> ImageSet:
     """The images of one split. Downloads nothing (see `fetch_data`).
 
@@ -115,6 +122,7 @@ def load_images(
         root: where a known data set lies; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: draw so many of ``train``, equally from every class. Other splits do not depend on it.
         seed: of that draw, and of the 80/10/10 split of images that have none.
+        calibration: cut off a calibration split; None: where there are enough images, as `train` does.
 
     Raises:
         ValueError: unknown name or split, an empty split, a class too small to be divided, or files that are not what
@@ -126,9 +134,9 @@ def load_images(
         >>> len(digits), digits[0].shape, digits.class_names[:3]
         (40, (8, 8, 3), ('0', '1', '2'))
     """
-    _check_split(split)
     where = Path(root).expanduser() if root is not None else None
-    return _read(named_source(name, seed, root=where), name, split, where, train_size, seed, calibration=False)
+    data = DataConfig(name, None if where is None else str(where), train_size, seed, calibration=calibration)
+    return images_of(data, split, named_source(name, seed, calibration=calibration, root=where))
 
 
 def images_of(data: DataConfig, split: str, source: Source | None = None) -> ImageSet:
@@ -142,9 +150,14 @@ def images_of(data: DataConfig, split: str, source: Source | None = None) -> Ima
         40
     """
     _check_split(split)
-    root = Path(data.root).expanduser() if data.root is not None else None
     source = source or open_source(data)
-    return _read(source, data.name, split, root, data.train_size, data.seed, calibration=data.calibration)
+    pool = source.read(
+        "train" if split in cut_splits(data, source) or _is_spare(data, source, split) else split, _root(data)
+    )
+    rows = _rows(pool, data, source, split)
+    if not len(rows):
+        raise ValueError(f"{data.name} {split} holds no images")
+    return ImageSet(data.name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
 
 
 def available_splits(data: DataConfig, source: Source | None = None) -> tuple[str, ...]:
@@ -154,9 +167,29 @@ def available_splits(data: DataConfig, source: Source | None = None) -> tuple[st
         >>> available_splits(DataConfig("digits")), available_splits(DataConfig("digits", calibration=True))
         (('train', 'val', 'test'), ('train', 'val', 'calibration', 'test'))
     """
-    own = (source or open_source(data)).splits
-    cut = ("val", *(["calibration"] if data.calibration else [])) if "train" in own else ()
-    return tuple(split for split in SPLITS if split in own or split in cut)
+    source = source or open_source(data)
+    cut = cut_splits(data, source)
+    return tuple(split for split in SPLITS if split in source.splits or split in cut)
+
+
+def cut_splits(data: DataConfig, source: Source) -> tuple[str, ...]:
+    """The splits that are cut from train before training images are drawn, in this order.
+
+    Example:
+        >>> cut_splits(DataConfig("fashion-mnist"), open_source(DataConfig("fashion-mnist")))
+        ('val', 'calibration')
+    """
+    if "train" not in source.splits:
+        return ()
+    cut = [] if "val" in source.splits else ["val"]
+    wanted = data.calibration
+    if "calibration" not in source.splits and wanted is not False:
+        known = wanted or source.val_size is not None
+        pool = None if known else source.read("train", _root(data))
+        size = source.val_size or (len(pool.labels) // 10 if pool else 0)
+        if known or (pool and cuts_calibration(None, size, pool.labels, pool.groups)):
+            cut.append("calibration")
+    return tuple(cut)
 
 
 def split_rule(data: DataConfig, source: Source) -> str:
@@ -168,7 +201,7 @@ def split_rule(data: DataConfig, source: Source) -> str:
     """
     size = f"{source.val_size:,} images" if source.val_size else "10 %"
     kept = ", whole groups" if source.grouped else ", equally from every class"
-    cut = [split for split in available_splits(data, source) if split not in source.splits]
+    cut = cut_splits(data, source)
     rules = [source.rule, *(f"{split} is {size} of train{kept}" for split in cut)]
     if data.train_size is not None:
         rules.append(f"{data.train_size:,} training images drawn with seed {data.seed}")
@@ -195,28 +228,47 @@ def _check_split(split: str) -> None:
         raise ValueError(unknown("split", split, SPLITS))
 
 
-def _read(
-    source: Source, name: str, split: str, root: Path | None, train_size: int | None, seed: int, *, calibration: bool
-) -> ImageSet:
-    cut = [part for part in ("val", "calibration") if part not in source.splits and (part == "val" or calibration)]
-    if split == "calibration" and split not in (*source.splits, *cut):
-        raise ValueError(f"{name} has no calibration split; ask for one with --calibration (calibration=True)")
-    asked = "train" if split in cut else split
-    pool = source.read(asked, root)
-    rows = np.arange(len(pool.labels))
-    if asked == "train":
-        size = len(rows) // 10 if source.val_size is None else source.val_size
-        for number, part in enumerate(cut):
-            groups = None if pool.groups is None else pool.groups[rows]
-            held = held_out_rows(pool.labels[rows], size, seed=number, class_names=pool.class_names, groups=groups)
-            if part == split:
-                rows = rows[held]
-                break
-            rows = np.delete(rows, held)
-    if split == "train" and train_size is not None:
-        if not 1 <= train_size <= len(rows):
-            raise ValueError(f"train_size={train_size}: {name} has 1 to {len(rows)} training images (val is cut off)")
-        rows = rows[stratified_rows(pool.labels[rows], train_size, seed=seed)]
-    if not len(rows):
-        raise ValueError(f"{name} {split} holds no images")
-    return ImageSet(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
+def _root(data: DataConfig) -> Path | None:
+    return Path(data.root).expanduser() if data.root is not None else None
+
+
+def _is_spare(data: DataConfig, source: Source, split: str) -> bool:
+    """Whether ``split`` is a calibration split in hindsight, of images that the training did not use."""
+    return split == "calibration" and split not in (*source.splits, *cut_splits(data, source))
+
+
+def _rows(pool: Pool, data: DataConfig, source: Source, split: str) -> Ints:
+    """The rows of ``pool`` (of train, or of a split that the source has itself) that are ``split``."""
+    cut, rows = cut_splits(data, source), np.arange(len(pool.labels))
+    spare = _is_spare(data, source, split)
+    if split not in (*cut, "train") and not spare:
+        return rows
+    size = source.val_size or len(rows) // 10
+    for number, part in enumerate(cut):
+        held = _held_out(pool, rows, size, number)
+        if part == split:
+            return held
+        rows = np.setdiff1d(rows, held)
+    drawn = rows
+    if data.train_size is not None:
+        if not 1 <= data.train_size <= len(rows):
+            raise ValueError(
+                f"train_size={data.train_size}: {data.name} has 1 to {len(rows)} training images "
+                f"({' and '.join(cut) or 'nothing'} {'are' if len(cut) > 1 else 'is'} cut off)"
+            )
+        drawn = rows[stratified_rows(pool.labels[rows], data.train_size, seed=data.seed)]
+    if not spare:
+        return drawn
+    unused = np.setdiff1d(rows, drawn)
+    if len(unused) < size:
+        raise ValueError(
+            f"{data.name} has no calibration split: it was trained without one, and {len(unused):,} images that it did "
+            f"not use are fewer than {size:,}; train with --calibration (calibration=True)"
+        )
+    return _held_out(pool, unused, size, 1)
+
+
+def _held_out(pool: Pool, rows: Ints, size: int, seed: int) -> Ints:
+    """About ``size`` of ``rows``, equally from every class, whole groups."""
+    groups = None if pool.groups is None else pool.groups[rows]
+    return rows[held_out_rows(pool.labels[rows], size, seed=seed, class_names=pool.class_names, groups=groups)]

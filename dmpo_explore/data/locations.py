@@ -19,7 +19,7 @@ from .sources import DATASETS
 DIRS = {"train": "train_dir", "val": "val_dir", "calibration": "calibration_dir", "test": "test_dir"}
 
 
-def own_source(path: Path, seed: int = 0, *, calibration: bool = False) -> Source:
+def own_source(path: Path, seed: int = 0, *, calibration: bool | None = False) -> Source:
     """The source of a folder or a table of one's own; raises as `folder_source` and `table_source`."""
     if path.is_dir():
         return folder_source(path, seed, calibration=calibration)
@@ -55,7 +55,7 @@ def open_source(data: DataConfig) -> Source:
 
 
 def named_source(
-    name: str, seed: int = 0, *, calibration: bool = False, root: Path | None = None, **keys: str | None
+    name: str, seed: int = 0, *, calibration: bool | None = False, root: Path | None = None, **keys: str | None
 ) -> Source:
     """The source that ``--data`` names: a key of `DATASETS`, a folder, a table, or timm's name of a data set.
 
@@ -65,7 +65,7 @@ def named_source(
     if name in DATASETS:
         return DATASETS[name]
     if found := reader_name(name):
-        return reader_source(found, seed, root=root, calibration=calibration, **keys)
+        return reader_source(found, seed, root=root, calibration=bool(calibration), **keys)
     path = Path(name).expanduser()
     if name and (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
         return own_source(path, seed, calibration=calibration)

@@ -31,6 +31,7 @@ from .file_hashes import few, hash_files, listed_files, relative_path
 from .findings import untrained_classes
 from .images import ImageSet, available_splits, images_of, split_rule
 from .locations import base_folder, is_own, open_source
+from .manifest_head import PACKED, PLAIN, manifest_file
 from .manifest_rows import FileRow, stored_names, stored_rows, verified_images
 from .reader_names import reader_name
 from .source import ImageFiles, Pixels, VerifiedFiles, without_files
@@ -38,7 +39,6 @@ from .splits import SPLITS
 from .stored_images import ChosenImages
 
 FORMAT_VERSION = 1
-PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
 MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
 OWN = "own"  # the data of a manifest of files that are the user's
@@ -223,11 +223,6 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     packed = sum(map(len, manifest.files.values())) > MOST_PLAIN
     with atomic_file(folder / (PACKED if packed else PLAIN)) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if packed else content)
-
-
-def manifest_file(folder: Path) -> Path | None:
-    """The manifest's file in a run folder; None in those of earlier versions."""
-    return next((folder / name for name in (PLAIN, PACKED) if (folder / name).is_file()), None)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -19,6 +19,9 @@ ALIASES = {
 }  # fmt: skip
 SHARES = {"train": 8, "val": 1, "test": 1}  # tenths of an undivided data set
 SHARES_CALIBRATED = {"train": 6, "val": 1, "calibration": 1, "test": 2}
+LEAST_CALIBRATION = 200  # images that a calibration split has by default, or there is none: with as many, the standard
+# error of an accuracy of 90 % is two points
+LEAST_OF_A_CLASS = 7  # images of every class, so that each split gets some
 
 
 def split_of(name: str) -> str | None:
@@ -29,6 +32,27 @@ def split_of(name: str) -> str | None:
         ('train', 'val', None)
     """
     return ALIASES.get(name.strip().lower())
+
+
+def cuts_calibration(wanted: bool | None, size: int, labels: Ints, groups: Array | None = None) -> bool:
+    """Whether a calibration split is cut off: as ``wanted``; where that is None, if the data are large enough.
+
+    They are if the split gets at least 200 images (``size``, without groups), every class has 7 images, and there are
+    ten groups where images have groups.
+
+    Args:
+        size: images that the split would get. labels: (n,) int64, of the images that it is cut from. groups: (n,).
+
+    Example:
+        >>> labels = np.repeat([0, 1], 1000)
+        >>> cuts_calibration(None, 200, labels), cuts_calibration(None, 199, labels), cuts_calibration(True, 10, labels)
+        (True, False, True)
+    """
+    if wanted is not None or not len(labels):
+        return bool(wanted)
+    enough_groups = groups is None or len(np.unique(groups)) >= 10
+    counts = np.bincount(labels)
+    return size >= LEAST_CALIBRATION and int(counts[counts > 0].min()) >= LEAST_OF_A_CLASS and enough_groups
 
 
 def stratified_rows(
@@ -86,7 +110,7 @@ def divide(
     if groups is not None:
         return _divide_groups(labels, groups, shares, seed)
     if calibration:
-        _require_images(*np.unique(labels, return_counts=True), 7, class_names)
+        _require_images(*np.unique(labels, return_counts=True), LEAST_OF_A_CLASS, class_names)
         tenth = len(labels) // 10
         test = stratified_rows(labels, 2 * tenth, seed=seed, least=2)
         rest = np.setdiff1d(np.arange(len(labels)), test)

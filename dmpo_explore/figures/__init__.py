@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .method import flips_figure as flips_figure
     from .method import nominal_figure as nominal_figure
     from .method import schedule_figure as schedule_figure
+    from .reliability import failure_prediction_figure as failure_prediction_figure
     from .reliability import policy_gain_figure as policy_gain_figure
     from .reliability import reliability_figure as reliability_figure
     from .reliability import risk_control_figure as risk_control_figure

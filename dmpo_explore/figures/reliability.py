@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, MODEL_COLOURS, model_colour, model_line, panels, symbol
+from .style import GREY, MODEL_COLOURS, model_colour, model_line, new_figure, panels, symbol
 
 _PANELS = {  # of `shift_figure`: column of the table → title of the axis, format of the numbers
     "accuracy": ("accuracy", ".0%"),
@@ -72,6 +72,40 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
     figure.update_xaxes(range=[0, 1.03], tickformat=".0%").update_yaxes(range=[0, 1.03], tickformat=".0%")
     last = {"row": -(-len(exits) // columns)}
     return figure.update_xaxes(title="confidence", **last).update_yaxes(title="accuracy", col=1)
+
+
+def failure_prediction_figure(
+    curves: pd.DataFrame, areas: Sequence[float] | None = None, template: str | None = None
+) -> go.Figure:
+    """Early-exit failure prediction (arXiv 2508.21495): a ROC curve per exit; on the diagonal the score tells nothing.
+
+    Args:
+        curves: `failure_prediction_curves`: ``exit`` (from 1), ``stopped``, ``exits``.
+        areas: EEFP of each of these exits, for the legend.
+
+    Raises:
+        ValueError: no curve.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> curves = dx.analysis.failure_prediction_curves(record)
+        >>> figure = dx.figures.failure_prediction_figure(curves, dx.analysis.failure_prediction(record))
+        >>> len(figure.data)  # the diagonal, and an exit each
+        6
+    """
+    if curves.empty:
+        raise ValueError("curves is empty: a model with a single exit has nothing to predict")
+    figure = new_figure(template, "images that may not exit here, and do", "images that may exit here, and do")
+    grey = {"color": GREY, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=grey, showlegend=False, hoverinfo="skip")
+    for i, (exit, seen) in enumerate(curves.groupby("exit")):
+        name = f"exit {exit}" if areas is None else f"exit {exit}: {areas[i]:.3f}"
+        figure.add_scatter(
+            x=seen["stopped"], y=seen["exits"], name=name, mode="lines", line=model_line(i, 2),
+            hovertemplate=f"exit {exit}<br>%{{y:.1%}} of those that may<br>%{{x:.1%}} of the others<extra></extra>",
+        )  # fmt: skip
+    return figure.update_xaxes(range=[0, 1], tickformat=".0%").update_yaxes(range=[0, 1.01], tickformat=".0%")
 
 
 def policy_gain_figure(

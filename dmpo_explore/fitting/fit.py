@@ -1,9 +1,9 @@
 """Fitting of a policy: a held-out record and a target in, a frozen policy out.
 
-In: an `ExitRecord` (of ``val``) and a `Target`: compute budget, accuracy drop, exit shares, risk or thresholds. Out: a
-`Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al. 2018); the release uses
-it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see `ranking`). Where very many
-scores tie, a budget is kept but not used up.
+In: an `ExitRecord` (of ``calibration``, or ``val``) and a `Target`: compute budget, accuracy drop, exit shares, risk
+or thresholds. Out: a `Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al.
+2018); the release uses it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see
+`ranking`). Where very many scores tie, a budget is kept but not used up.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .temperature import fit_temperatures
 NO_CERTIFICATE = "no threshold can be certified; with this policy no image exits early"
 FEW = 100  # images; with fewer, one image moves an accuracy by more than a point
 ON_TEST = (
-    "this policy is fitted on a test record, so that accuracy and compute measured on test flatter it; fit it on val: "
-    "fit_policy(run.record('val'), …)"
+    "this policy is fitted on a test record, so that accuracy and compute measured on test flatter it; fit it on "
+    "calibration: fit_policy(run.record('calibration'), …), or on val where there is none"
 )
 
 
@@ -53,7 +53,8 @@ def fit_policy(
     """A policy whose thresholds are chosen on a held-out record to meet a target.
 
     Args:
-        record: to fit on, of ``val``. policy: one of `POLICIES`.
+        record: to fit on, of ``calibration``, whose images chose nothing else; of ``val`` where a run has none (see
+            `Run.fitting_split`). policy: one of `POLICIES`.
         target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, shares, threshold, or risk with
             epsilon and delta (see `certify`; what else is to be fitted takes half the record, and ``fitted["note"]``
             says so where nothing can be certified and no image exits early).
@@ -68,10 +69,10 @@ def fit_policy(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> val = dx.load_run("demo").record("val")
-        >>> dx.fit_policy(val, "confidence", flops=0.30) == dx.fit_policy(val, target=dx.Target.flops(0.30))
+        >>> record = dx.load_run("demo").record("calibration")
+        >>> dx.fit_policy(record, "confidence", flops=0.30) == dx.fit_policy(record, target=dx.Target.flops(0.30))
         True
-        >>> dx.fit_policy(val, "patience", accuracy_drop=0.01).thresholds
+        >>> dx.fit_policy(record, "patience", accuracy_drop=0.01).thresholds
         (1,)
     """
     kind = lookup(POLICIES, policy, "policy")
@@ -95,8 +96,8 @@ def fit_policy(
     return fitted
 
 
-def few_images(images: int) -> str:
-    """A caution where thresholds are fitted on fewer than `FEW` val images; else an empty text.
+def few_images(images: int, split: str = "val") -> str:
+    """A caution where thresholds are fitted on fewer than `FEW` images of a split; else an empty text.
 
     Example:
         >>> few_images(1000), few_images(40)[:17]
@@ -105,8 +106,8 @@ def few_images(images: int) -> str:
     if images >= FEW:
         return ""
     return (
-        f"val has {images} images, and one of them is {100 / images:.1f} points of accuracy: thresholds fitted on so "
-        f"few depend much on which they are; {FEW} or more are better (add images, or divide with a larger val)"
+        f"{split} has {images} images, and one of them is {100 / images:.1f} points of accuracy: thresholds fitted on "
+        f"so few depend much on which they are; {FEW} or more are better (add images, or divide with a larger {split})"
     )
 
 
@@ -186,7 +187,10 @@ def _temperatures(record: ExitRecord, given: Sequence[float] | str | None) -> tu
         if given != "fit":
             raise ValueError(f"temperatures={given!r} must be {record.n_exits} numbers or 'fit'")
         if record.meta.split == "test":
-            raise ValueError("temperatures='fit' on a test record: nothing is fitted on test; use fit_policy(val, …)")
+            raise ValueError(
+                "temperatures='fit' on a test record: nothing is fitted on test; use "
+                "fit_policy(run.record('calibration'), …)"
+            )
         return fit_temperatures(record)
     if len(given) != record.n_exits:
         raise ValueError(f"{len(given)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")

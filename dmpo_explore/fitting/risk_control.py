@@ -103,7 +103,8 @@ def certify(
     """Learn-then-Test risk control: the cheapest threshold whose risk is at most ε with confidence 1 − δ.
 
     Args:
-        record: calibration images. What the policy learned and its temperatures must come from other images.
+        record: of ``calibration``: images that chose nothing else. What the policy learned and its temperatures must
+            come from other images.
         risk: one of `RISKS`.
 
     Raises:
@@ -111,14 +112,17 @@ def certify(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> val = dx.load_run("demo").record("val")
-        >>> found = certify(val, dx.POLICIES["confidence"]((0.5,)), "too_early", epsilon=0.02)
+        >>> record = dx.load_run("demo").record("calibration")
+        >>> found = certify(record, dx.POLICIES["confidence"]((0.5,)), "too_early", epsilon=0.02)
         >>> found.certified, found.risk < 0.02, found.p_value <= 0.05
         (True, True, True)
     """
     loss = lookup(RISKS, risk, "risk")
     if record.meta.split == "test":
-        raise ValueError("a threshold is certified on val and only applied to test; use certify(val, …)")
+        raise ValueError(
+            "a threshold is certified on calibration and only applied to test; use "
+            "certify(run.record('calibration'), …)"
+        )
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")

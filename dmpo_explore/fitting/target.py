@@ -187,11 +187,11 @@ class Target:
             >>> Target.flops(1.9).check(dx.load_run("demo").record("val"))
             Traceback (most recent call last):
             ...
-            ValueError: flops=1.9 is above this run's full depth, which costs 1.055; use Target.full_depth()
+            ValueError: flops=1.9 is above this run's full depth, which costs 1.028; use Target.full_depth()
             >>> Target.flops(7).check(dx.load_run("demo").record("val"))
             Traceback (most recent call last):
             ...
-            ValueError: flops=7 is above this run's full depth, which costs 1.055; did you mean 0.07?
+            ValueError: flops=7 is above this run's full depth, which costs 1.028; did you mean 0.07?
         """
         if self.kind == "flops" and self.value > _most(record) + 1e-9:
             hint = f"did you mean {self.value / 100:g}?" if self.value >= PERCENT else "use Target.full_depth()"

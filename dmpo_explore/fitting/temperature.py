@@ -18,7 +18,7 @@ RANGE = (0.02, 50.0)  # of temperatures
 
 
 def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
-    """K temperatures in `RANGE`, each with the least mean negative log-likelihood on ``record`` (of val).
+    """K temperatures in `RANGE`, each with the least mean negative log-likelihood on ``record`` (of calibration).
 
     The likelihood is concave in 1/T, so there is one optimum. It is the root of the slope, found to six digits.
 

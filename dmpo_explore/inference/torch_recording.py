@@ -29,7 +29,7 @@ from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
 from ..records.writer import RecordWriter
 from ..runs.run import Run
-from ..runs.run_data import checked_images
+from ..runs.run_data import checked_images, fits_policies
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
@@ -142,8 +142,8 @@ def record_run(
     """Run all exits of a trained run on a split and write the record to the run's folder.
 
     Batches are written as they come: memory does not grow with the images, and a recording that was stopped goes on
-    behind what is written. Processes of torchrun share the batches; the files are the same. Recording ``val`` also fits
-    confidence policies at 30, 50 and 70 % compute into policies.json, beside those there.
+    behind what is written. Processes of torchrun share the batches; the files are the same. Recording ``calibration``
+    (``val`` of a run without it) also fits confidence policies at 30, 50 and 70 % compute into policies.json.
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
@@ -179,8 +179,8 @@ def record_run(
             warnings.warn(f"{target}: what was recorded has another {', '.join(changed)}; it begins anew", stacklevel=2)
         _write_missing(writer, model, images, processes, precision, progress)
         if processes.is_main:
-            if split == "val":
-                _fit_policies(run, writer.record())
+            if fits_policies(run, split):
+                fit_policies(run, writer.record())
             writer.finish(force=force)
     processes.wait()
     return ExitRecord.load(target)
@@ -225,7 +225,7 @@ def _write_missing(
     processes.wait()
 
 
-def _fit_policies(run: Run, record: ExitRecord) -> None:
+def fit_policies(run: Run, record: ExitRecord) -> None:
     """Add confidence policies, fitted to `BUDGETS`, to the run's policies.json."""
     cheapest = record.flops_fraction[0]
     fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
@@ -266,6 +266,11 @@ def images_sha256(images: ImageSet) -> str:
     return found.hexdigest()
 
 
+def trained_flops(flops: ModelFlops) -> tuple[int, ...]:
+    """FLOPs as trained for a record; empty where they are those as deployed."""
+    return flops.as_trained if flops.as_trained != flops.cumulative else ()
+
+
 def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops) -> RecordMeta:
     return RecordMeta(
         data=config.data.name,
@@ -273,7 +278,7 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
         class_names=images.class_names,
         exit_blocks=model.exits,
         flops=flops.cumulative,
-        flops_trained=flops.as_trained if flops.as_trained != flops.cumulative else (),
+        flops_trained=trained_flops(flops),
         reference_flops=flops.reference,
         indices=images.indices,
         flops_convention=CONVENTION,

@@ -39,7 +39,7 @@ class Rates:
     Args:
         steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
         start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
-        device: in words. train, val, test: images there are.
+        device: in words. train, val, test, calibration: images there are.
 
     Example:
         >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
@@ -59,6 +59,7 @@ class Rates:
     train: int
     val: int
     test: int
+    calibration: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Rates:
@@ -72,7 +73,7 @@ class Estimate:
 
     Args:
         training: lowest and highest, in seconds.
-        recording: seconds for the records of val and test afterwards.
+        recording: seconds for the records of val, calibration and test afterwards.
         memory: lowest and highest, in bytes.
 
     Example:
@@ -92,7 +93,7 @@ class Estimate:
 
 
 def estimate_training(config: Config, rates: Rates) -> Estimate:
-    """Duration and memory of a training at the ``rates`` of its `probe`, val and test recorded afterwards.
+    """Duration and memory of a training at the ``rates`` of its `probe`, its splits recorded afterwards.
 
     Example:
         50 steps of 20 images, 0.2 to 0.3 s each, behind 5 s until the first step; 100 validation images in 1 s:
@@ -109,9 +110,8 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
     steps = settings.epochs * math.ceil(images / settings.batch_size)
     fixed = rates.start + settings.epochs * min(settings.validation_size, rates.val) * rates.validation
     training = (fixed + steps * min(rates.steps), fixed + steps * max(rates.steps))
-    return Estimate(
-        training, (rates.val + rates.test) * rates.recording, (rates.memory, round(rates.memory * MORE_MEMORY))
-    )
+    recorded = rates.val + rates.calibration + rates.test
+    return Estimate(training, recorded * rates.recording, (rates.memory, round(rates.memory * MORE_MEMORY)))
 
 
 def probe(config: Config) -> Config:
@@ -172,10 +172,10 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
 
 
 def _sizes(config: Config) -> dict[str, Any]:
-    from ..data.images import images_of
+    from ..data.images import available_splits, images_of
 
     data = replace(config.data, train_size=None)
-    return {split: len(images_of(data, split)) for split in ("train", "val", "test")}
+    return {split: len(images_of(data, split)) for split in available_splits(data)}
 
 
 def _recording(images: ImageSet, model: DMPO) -> float:

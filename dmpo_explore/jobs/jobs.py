@@ -31,12 +31,13 @@ from filelock import FileLock, Timeout
 from ..config import Config
 from ..data.images import images_of
 from ..pretrained.weights import find_weights
+from ..runs.run_data import default_splits
 from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
 from ..utils.files import write_json, write_text
 from .estimate import Rates
 from .job import MODULE, Job, job_folder, list_jobs, load_job
 from .process import KIND, child_environment, detached, process_of, stop_signals
-from .status import PROCESS_GONE, SPLITS, error_line, job_status
+from .status import PROCESS_GONE, error_line, job_status
 
 MOST_AT_ONCE = 4  # jobs of one runs root
 
@@ -100,7 +101,7 @@ def resume(name: str, *, beside: bool = False) -> Job:
         elif now.epoch < now.epochs:
             command = ["train", f"--resume={name}", "--record"]
         else:
-            missing = [f"--split={split}" for split in SPLITS if split not in now.recorded]
+            missing = [f"--split={split}" for split in default_splits(runs_root() / name) if split not in now.recorded]
             command = ["record", "--force", *missing, "--", name]
         return _launch(name, command)
 
@@ -194,7 +195,7 @@ def check_ready(config: Config) -> None:
         >>> import dmpo_explore as dx
         >>> check_ready(dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32)))
     """
-    for split in ("train", *SPLITS):
+    for split in ("train", "val", "test"):
         images_of(config.data, split)
     find_weights(config.model.backbone, config.model.weights)
 

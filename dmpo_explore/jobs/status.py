@@ -11,14 +11,12 @@ import psutil
 
 from ..runs.epochs import finished_epochs
 from ..runs.run import Run
+from ..runs.run_data import default_splits
 from ..runs.store import runs_root
 from ..runs.weights_file import WEIGHTS
 from .job import Job, log_tail
 from .process import process_of
 from .progress import DONE, Progress, read_progress
-
-SPLITS = ("val", "test")
-
 
 RUNNING = "running"
 STOPPING = "stopping"
@@ -88,7 +86,8 @@ def job_status(job: Job) -> Status:
             memory = process.memory_info().rss
     state, reason = STOPPING if job.stop_asked else RUNNING, ""
     if process is None:
-        state, reason = _ended(job, complete=0 < epochs <= epoch and recorded == SPLITS, progress=progress, run=run)
+        complete = 0 < epochs <= epoch and recorded == default_splits(run.path)
+        state, reason = _ended(job, complete=complete, progress=progress, run=run)
     return Status(state, reason, epoch, epochs, recorded, progress, memory)
 
 
@@ -102,7 +101,8 @@ def _planned(job: Job) -> int:
 def _recorded(run: Run) -> tuple[str, ...]:
     """Splits whose record was made after the weights were written for the last time."""
     weights = _written(run.path / WEIGHTS)
-    return tuple(split for split in SPLITS if 0 < weights <= _written(run.path / "records" / split / "meta.json"))
+    metas = {split: run.path / "records" / split / "meta.json" for split in default_splits(run.path)}
+    return tuple(split for split, meta in metas.items() if 0 < weights <= _written(meta))
 
 
 def _written(path: Path) -> int:

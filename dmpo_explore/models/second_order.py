@@ -88,8 +88,8 @@ def cross_moments(heads: Tensor, eps: float = EPS) -> Tensor:
         >>> tuple(cross_moments(torch.randn(2, 9, 4, 16)).shape)  # 4 heads, 16 wide
         (2, 3, 16, 16)
         >>> one = torch.tensor([[1.0, 3.0], [5.0, 7.0]])  # 2 tokens of 2 channels; the scalar is 4
-        >>> cross_moments(one[None, :, None].repeat(1, 1, 2, 1))[0, 0].round(decimals=3).tolist()
-        [[0.928, 0.6], [0.371, 0.8]]
+        >>> cross_moments(one[None, :, None].repeat(1, 1, 2, 1))[0, 0].mul(1000).round().tolist()
+        [[857.0, 514.0], [514.0, 857.0]]
     """
     N = heads.shape[1]
     centred = (heads - heads.mean(dim=(1, 3), keepdim=True)).transpose(1, 2)  # (B, H, N, w)

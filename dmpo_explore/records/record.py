@@ -85,7 +85,7 @@ class RecordMeta:
         Example:
             >>> import dmpo_explore as dx
             >>> dx.load_run("demo").record("test").meta.counted
-            'as trained'
+            'as deployed'
         """
         if self.flops_convention == CONVENTION_OF_OLD:
             return TRAINED

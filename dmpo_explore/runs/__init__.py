@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .run import Run as Run
     from .run import read_config as read_config
     from .run_data import check_images as check_images
+    from .run_data import default_splits as default_splits
     from .run_data import move_data as move_data
     from .store import BUNDLED_RUNS as BUNDLED_RUNS
     from .store import list_runs as list_runs

@@ -107,6 +107,11 @@ class Run:
             )
         return record
 
+    @property
+    def fitting_split(self) -> str:
+        """The split to fit on: ``calibration`` where that is recorded, else ``val``, which chose the epoch too."""
+        return "calibration" if "calibration" in self.splits() else "val"
+
     def history(self) -> pd.DataFrame:
         """The learning curves: one row per epoch (epoch, lambda_k, loss_k, accuracy_k on val, area, …, k from 1).
 
@@ -286,6 +291,9 @@ def read_config(path: Path) -> Config:
         (2, 4, 6, 8, 10, 12)
     """
     try:
-        return Config.from_dict(read_json(path))
+        values = read_json(path)
+        if isinstance(values, dict) and isinstance(data := values.get("data"), dict):
+            data.setdefault("calibration", False)  # of versions that knew no such split
+        return Config.from_dict(values)
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None

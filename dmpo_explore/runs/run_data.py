@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from ..config import DataConfig
 from ..data.differences import Differences, manifest_check
 from ..data.images import ImageSet
 from ..data.locations import base_folder, is_own, moved
+from ..data.manifest_head import manifest_splits
 from ..data.splits import SPLITS
 from ..utils.files import write_text
 from ..utils.progress import Progress
@@ -129,6 +131,29 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
     check_images(run, progress=progress, data=config.data)
     write_text(run.path / "config.json", config.to_json() + "\n")
     return Run(run.path)
+
+
+def default_splits(folder: Path) -> tuple[str, ...]:
+    """The splits of a run folder that are recorded where none is named: val, calibration if it was cut off, and test.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> default_splits(dx.load_run("demo").path)
+        ('val', 'test')
+    """
+    return ("val", "calibration", "test") if "calibration" in manifest_splits(folder) else ("val", "test")
+
+
+def fits_policies(run: Run, split: str) -> bool:
+    """Whether the policies of a run are fitted when ``split`` is recorded: calibration, or val of a run without it.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> [fits_policies(dx.load_run("demo"), split) for split in ("val", "calibration", "test")]
+        [False, True, False]
+    """
+    has_calibration = "calibration" in (*default_splits(run.path), *run.splits())
+    return split == "calibration" or (split == "val" and not has_calibration)
 
 
 def _advice(run: Run) -> str:

@@ -30,10 +30,7 @@ def run_card(
     model, training = config.model, config.training
     best = max(history, key=lambda row: row["area"])
     seconds = sum(row["seconds"] for row in history)
-    exits = [
-        f"| {k} | {best[f'accuracy_{k}']:.4f} | {flops / cost.reference:.4f} | {trained / cost.reference:.4f} |"
-        for k, (flops, trained) in enumerate(zip(cost.cumulative, cost.as_trained, strict=True), start=1)
-    ]
+    exits = [f"{best[f'accuracy_{k}']:.4f}" for k in range(1, len(cost.cumulative) + 1)]
     parts = [f"| {part} | {count:,} |" for part, count in cost.parameters.items()]
     return "\n".join(
         [
@@ -48,11 +45,9 @@ def run_card(
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
             *_extended(plans),
             "",
-            "| exit | validation accuracy | compute, share of the plain backbone | as trained |",
-            "|---|---|---|---|",
-            *exits,
+            *_exit_table(exits, cost),
             "",
-            f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image.",
+            _counted(cost),
             "",
             "| part | parameters |",
             "|---|---|",
@@ -77,3 +72,39 @@ def _extended(plans: Sequence[int]) -> list[str]:
         return []
     words = ", then ".join(f"{count} planned for {planned}" for planned, count in parts)
     return [f"Trained longer than planned at first. Epochs, and the length that their schedules are made for: {words}."]
+
+
+def recount_card(card: str, cost: ModelFlops) -> str:
+    """A card with other FLOPs; everything else stays, and all of it where it holds no table of exits.
+
+    Example:
+        >>> from dmpo_explore.models.flops import ModelFlops
+        >>> cost = ModelFlops(10, (40,), (0,), (0,), (4,), 60, {}, (57,))
+        >>> card = "# mine\\n| exit | validation accuracy | compute |\\n|---|---|---|\\n| 1 | 0.9000 | 0.9500 |\\n"
+        >>> recount_card(card, cost).splitlines()[-1]
+        '| 1 | 0.9000 | 0.9000 | 0.9500 |'
+    """
+    lines = card.splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("| exit |")), None)
+    if start is None:
+        return card
+    old = lines[start + 2 : start + 2 + len(cost.cumulative)]
+    lines[start : start + 2 + len(old)] = _exit_table([row.split("|")[2].strip() for row in old], cost)
+    lines = [_counted(cost) if "The plain backbone:" in line else line for line in lines]
+    return "\n".join(lines) + "\n"
+
+
+def _exit_table(accuracies: Sequence[str], cost: ModelFlops) -> list[str]:
+    shares = zip(accuracies, cost.cumulative, cost.as_trained, strict=True)
+    return [
+        "| exit | validation accuracy | compute, share of the plain backbone | as trained |",
+        "|---|---|---|---|",
+        *(
+            f"| {k} | {accuracy} | {flops / cost.reference:.4f} | {trained / cost.reference:.4f} |"
+            for k, (accuracy, flops, trained) in enumerate(shares, start=1)
+        ),
+    ]
+
+
+def _counted(cost: ModelFlops) -> str:
+    return f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image."

@@ -195,6 +195,8 @@ def _value(found: Option, value: Any, path: str) -> Any:
         raise ValueError(f"{path}={short(value)} is too large a number")
     if whole and float in found.kinds:
         return float(value)
+    if value is None and found.optional:
+        return None
     if isinstance(value, bool) != (bool in found.kinds) or not isinstance(value, found.kinds):
         raise ValueError(f"{path}={short(value)} has the wrong type; expected {found.type_name}")
     if isinstance(value, str) and not is_text(value, MOST_TEXT):

@@ -140,7 +140,7 @@ def flops() -> Drawing:
 def exit_shares() -> Drawing:
     """Shares of the test images of `demo` that stop at each exit."""
     run = dx.load_run("demo")
-    policy = dx.fit_policy(run.record("val"), "confidence", flops=BUDGET)
+    policy = dx.fit_policy(run.record("calibration"), "confidence", flops=BUDGET)
     outcome = dx.apply(policy, run.record("test"))
     shares = np.bincount(outcome.exits, minlength=run.record("test").n_exits) / len(outcome.exits)
     d = Drawing("exit-shares", 250, "Share of the test images that stop at each exit under a budget of 30 %")

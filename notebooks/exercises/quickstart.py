@@ -10,7 +10,7 @@ from exercises import exercise
 def check_1(answer: int) -> str:
     """These images use more compute than the plain backbone: every early exit was computed in vain."""
     run = dx.load_run("demo")
-    exits = dx.fit_policy(run.record("val"), flops=0.30).exits(run.record("test"))
+    exits = dx.fit_policy(run.record("calibration"), flops=0.30).exits(run.record("test"))
     return "" if int(answer) == (exits == exits.max()).sum() else "count where `exits` has its largest value."
 
 
@@ -24,10 +24,14 @@ def check_2(answer: int) -> str:
 @exercise
 def check_3(answer: float) -> str:
     """Several thresholds do it: there is a plateau."""
-    val = dx.load_run("demo").record("val")
+    val = dx.load_run("demo").record("calibration")
     seen = dx.summarise(val, dx.fit_policy(val, threshold=float(answer)).exits(val))
     fine = seen["flops_fraction"] <= 0.22 and seen["accuracy"] >= 0.915
-    return "" if fine else f"on val that is {seen['accuracy']:.2%} correct at {seen['flops_fraction']:.1%} compute."
+    return (
+        ""
+        if fine
+        else f"on calibration that is {seen['accuracy']:.2%} correct at {seen['flops_fraction']:.1%} compute."
+    )
 
 
 def _word(correct: bool) -> str:

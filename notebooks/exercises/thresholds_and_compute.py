@@ -14,9 +14,13 @@ def check_1(answer: float) -> str:
     """A strict target takes most of the savings from a model with weak early exits."""
     naive = dx.load_run("demo-naive")
     test = naive.record("test")
-    exits = dx.fit_policy(naive.record("val"), "entropy", accuracy_drop=0.005).exits(test)
+    exits = dx.fit_policy(naive.record("calibration"), "entropy", accuracy_drop=0.005).exits(test)
     used = dx.summarise(test, exits)["flops_fraction"]
-    return "" if abs(float(answer) - used) < 2e-3 else "fit on its val, apply to its test, and read `flops_fraction`."
+    return (
+        ""
+        if abs(float(answer) - used) < 2e-3
+        else "fit on its calibration record, apply to its test, and read `flops_fraction`."
+    )
 
 
 @exercise
@@ -24,7 +28,7 @@ def check_2(answer: float) -> str:
     """Compute without a gain; no policy can detect it without the labels."""
     demo = dx.load_run("demo")
     test = demo.record("test")
-    wasted = test.correct[:, 0] & (dx.fit_policy(demo.record("val"), flops=0.3).exits(test) > 0)
+    wasted = test.correct[:, 0] & (dx.fit_policy(demo.record("calibration"), flops=0.3).exits(test) > 0)
     return "" if abs(float(answer) - wasted.mean()) < 1e-3 else "both at once: correct at exit 1, and an exit after it."
 
 

@@ -201,12 +201,15 @@ def test_fitting_on_a_test_record_is_one_line_on_stderr(runs: Path) -> None:
 
 
 def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "caution" not in call("evaluate", "mine", "--threshold", 0.5).stderr
+    (chose,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
+    assert chose.startswith("caution: run 'mine': it has no calibration record, so thresholds are fitted on val, which")
     monkeypatch.setattr("dmpo_explore.fitting.fit.FEW", 10_000)
     images = load_run("mine").record("val").n_images
-    (line,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
+    line, again = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
+    assert again == chose
     assert line.startswith(f"caution: run 'mine': val has {images} images, and one of them is ")
-    assert "caution" not in call("evaluate", "mine", "--protocol", "anytime").stderr  # nothing is fitted
+    done = call("evaluate", "mine", "--protocol", "anytime")
+    assert "caution" not in done.stderr and "| ECE" in done.stdout and "| EEFP" in done.stdout  # nothing is fitted
 
 
 def test_classes_in_a_file_and_the_best_and_worst_in_words(runs: Path, tmp_path: Path) -> None:

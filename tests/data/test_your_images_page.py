@@ -21,7 +21,13 @@ def test_its_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_its_options_columns_and_numbers_are_the_programs() -> None:
-    spellings = {found.spelling for found in OPTIONS.values()} | {"resume", "against", "per-class"}
+    spellings = {found.spelling for found in OPTIONS.values()} | {
+        "no-calibration",
+        "split",
+        "resume",
+        "against",
+        "per-class",
+    }
     named = set(re.findall(r"--([a-z][a-z-]+)", PAGE))
     assert named <= spellings
     assert {key for key in spellings if key.endswith(("-dir", "class-names", "calibration"))} <= named

@@ -72,7 +72,7 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
     spelled = set.union(*known.values()) | {"--help", "--version", "--debug"}
     others = {  # of scripts and other programs
         "--all", "--check", "--lowest", "--seeds", "--write", "--vectors", "--build-arg", "--nproc_per_node",
-        "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--serve", "--page",
+        "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--measure", "--serve", "--page",
     }  # fmt: skip
     for page, text in TEXTS.items():
         named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))

@@ -33,14 +33,14 @@ def test_nothing_is_learned_on_test(name: str) -> None:
 @pytest.mark.parametrize("target", [{"flops": 0.5, "temperatures": "fit"}, {"risk": "too_early"}])
 def test_nothing_is_fitted_or_certified_on_test(target: dict[str, Any]) -> None:
     logits = np.random.default_rng(0).normal(size=(40, 4, 5))
-    with pytest.raises(ValueError, match=r"test.*val"):
+    with pytest.raises(ValueError, match=r"test.*calibration"):
         fit_policy(record_from_logits(logits, np.arange(40) % 5, split="test"), **target)
 
 
 @pytest.mark.parametrize("target", [{"flops": 0.5}, {"accuracy_drop": 0.01}, {"shares": (0.5, 0.2, 0.2, 0.1)}])
 def test_fitting_on_test_warns(target: dict[str, Any]) -> None:
     record = make_record(200, 4, 5, split="test")
-    with pytest.warns(UserWarning, match=r"fitted on a test record.*fit it on val") as seen:
+    with pytest.warns(UserWarning, match=r"fitted on a test record.*fit it on calibration") as seen:
         fit_policy(record, **target)
     assert [Path(warning.filename).name for warning in seen] == [Path(__file__).name]  # where it was called
 

@@ -100,5 +100,7 @@ def test_the_bound_is_kept(risk: str) -> None:
 
 
 def test_nothing_is_certified_on_test() -> None:
-    with pytest.raises(ValueError, match=r"certified on val and only applied to test; use certify\(val"):
+    with pytest.raises(
+        ValueError, match=r"certified on calibration and only applied to test; use certify\(run.record\('calibration'\)"
+    ):
         certify(make_record(20, 4, 5, split="test"), ConfidencePolicy((0.5,)))

@@ -58,7 +58,7 @@ def test_without_val_all_images_exit_at_the_last_exit(tmp_path: Path, monkeypatc
     app = start(runs="with,without", compute="50")
     full = dx.load_run("without").record("test")
     assert shown(app)[1][1:3] == [f"{full.correct[:, -1].mean():.2%}", f"{full.flops_fraction[-1]:.1%}"]
-    assert "without has no val record to fit on" in texts(app)
+    assert "without has no calibration or val record to fit on" in texts(app)
     assert "dmpo-explore record without --split val" in texts(app)
     lines = printed(code(app, "python")).splitlines()
     assert {line.split()[0]: f"{float(line.split()[1]):.2%}" for line in lines} == {r[0]: r[1] for r in shown(app)}
@@ -74,7 +74,7 @@ def test_without_val_a_rule_that_learns_does_not_break_the_page(
     shutil.rmtree(tmp_path / "without/records/val")
     app = start(runs="with,without", compute="50", policy=policy)
     assert not app.error and len(shown(app)) == 2 and len(app.get("plotly_chart")) == 3
-    assert f"Its curve is that of confidence: {policy} learns on val." in texts(app)
+    assert f"Its curve is that of confidence: {policy} learns on these." in texts(app)
 
 
 def test_different_backbones_are_not_offered_and_said_when_asked_for(

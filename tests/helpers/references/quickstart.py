@@ -6,7 +6,7 @@ import numpy as np
 
 import dmpo_explore as dx
 
-RECORD, VAL = dx.load_run("demo").record("test"), dx.load_run("demo").record("val")
+RECORD, VAL = dx.load_run("demo").record("test"), dx.load_run("demo").record("calibration")
 POLICY = dx.fit_policy(VAL, flops=0.30)
 EXITS = POLICY.exits(RECORD)
 CURVE = dx.trade_off(VAL, points=None)

@@ -9,9 +9,9 @@ import numpy as np
 import dmpo_explore as dx
 
 DEMO, NAIVE = dx.load_run("demo"), dx.load_run("demo-naive")
-VAL, TEST = DEMO.record("val"), DEMO.record("test")
+VAL, TEST = DEMO.record("calibration"), DEMO.record("test")
 EXITS = dx.fit_policy(VAL, flops=0.3).exits(TEST)
-CAREFUL = dx.fit_policy(NAIVE.record("val"), "entropy", accuracy_drop=0.005)
+CAREFUL = dx.fit_policy(NAIVE.record("calibration"), "entropy", accuracy_drop=0.005)
 
 
 def first_confident(confidence: Any, threshold: float) -> int:
@@ -26,7 +26,7 @@ ANSWERS = {
     3: first_confident,
 }
 INCORRECT = {
-    1: float(dx.apply(CAREFUL, NAIVE.record("val")).flops_fraction.mean()) + 0.01,
+    1: float(dx.apply(CAREFUL, NAIVE.record("calibration")).flops_fraction.mean()) + 0.01,
     2: float((EXITS > 0).mean()),
     3: lambda confidence, threshold: int(np.argmax(confidence)),
 }

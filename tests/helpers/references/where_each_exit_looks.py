@@ -21,7 +21,7 @@ def _maps() -> tuple[np.ndarray, float]:
 def _shares() -> tuple[np.ndarray, list[float]]:
     run = dx.load_run("demo")
     record = run.record("test")
-    exits = dx.fit_policy(run.record("val"), flops=0.30).exits(record)
+    exits = dx.fit_policy(run.record("calibration"), flops=0.30).exits(record)
     return exits, [float((exits[record.labels == c] == 0).mean()) for c in range(len(record.meta.class_names))]
 
 

@@ -1,0 +1,95 @@
+"""Early-exit failure prediction (EEFP): how well a score tells the images that may exit at an exit from the others.
+
+In: an `ExitRecord`. Out: a number per exit, and curves. EEFP is of "Failure Prediction Is a Better Performance
+Proxy for Early-Exit Networks Than Calibration" (Kubaty et al. 2025, arXiv 2508.21495): calibration ignores the order of
+the images, so that a calibrated exit may still stop the wrong ones. An image may exit at an exit where this is correct
+already, or where no later exit is correct either; the gate of `policies.learned` learns this target. Ours: the area
+under the ROC curve over all images, whether a policy would have let them come so far or not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..policies.learned import gate_target
+from ..records.record import ExitRecord
+
+POINTS = 200  # of a curve, at most
+FALLS = ("entropy",)  # scores that are low where an exit is sure
+
+
+def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDArray[np.float64]:
+    """(K−1,) EEFP of every exit but the last: area under the ROC curve of a score for "may exit here".
+
+    1: some threshold stops exactly the images that may exit; ½: the score tells nothing; NaN where all images may exit,
+    or none.
+
+    Args:
+        score: ``confidence``, ``margin`` or ``entropy``, which counts downwards.
+
+    Raises:
+        ValueError: another score.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> found = failure_prediction(dx.load_run("demo").record("test"))
+        >>> found.shape, bool((found > 0.8).all())
+        ((5,), True)
+    """
+    target, values = gate_target(record), _rising(record, score)
+    return np.array([_area(target[:, k], values[:, k]) for k in range(target.shape[1])])
+
+
+def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> pd.DataFrame:
+    """ROC curves of "may exit here", an exit after another.
+
+    Returns:
+        Rows of ``exit`` (counted from 1), ``stopped`` (share of the images that may not exit and do, the lower the
+        better) and ``exits`` (share of those that may exit and do), from threshold to threshold.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> curves = failure_prediction_curves(dx.load_run("demo").record("test"))
+        >>> first = curves[curves["exit"] == 1]
+        >>> first[["stopped", "exits"]].iloc[-1].tolist()
+        [1.0, 1.0]
+    """
+    target, values, parts = gate_target(record), _rising(record, score), []
+    for k in range(target.shape[1]):
+        wrong, right = _roc(target[:, k], values[:, k])
+        rows = np.unique(np.linspace(0, len(wrong) - 1, POINTS).round().astype(int))
+        parts.append(pd.DataFrame({"exit": k + 1, "stopped": wrong[rows], "exits": right[rows]}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["exit", "stopped", "exits"])
+
+
+def _rising(record: ExitRecord, score: str) -> npt.NDArray[np.float64]:
+    """(B, K) scores, the higher the surer."""
+    if score not in ("confidence", "margin", "entropy"):
+        raise ValueError(f"score={score!r} must be confidence, margin or entropy")
+    values = np.asarray(record.score(score), np.float64)
+    return -values if score in FALLS else values
+
+
+def _area(target: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> float:
+    """Probability that an image that may exit scores above one that may not; ties count half."""
+    from scipy.stats import rankdata
+
+    yes = int(target.sum())
+    no = len(target) - yes
+    if not yes or not no:
+        return float("nan")
+    return float((rankdata(values)[target].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def _roc(
+    target: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Shares of the images that may not exit and of those that may, above every threshold, falling; equal scores pass
+    together."""
+    order = np.argsort(-values, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)  # of runs of equal scores
+    hits = np.concatenate(([0], np.cumsum(target[order])[ends]))
+    passed = np.concatenate(([0], ends + 1))
+    return (passed - hits) / max((~target).sum(), 1), hits / max(target.sum(), 1)

@@ -1,0 +1,98 @@
+"""Counting anew: the FLOPs of a run's records as deployed, and the policies and the card that follow from them.
+
+In: a run, as of an earlier version that counted FLOPs as trained. Out: its records' meta.json, policies.json and
+card.md, written anew; scores, labels and the history stay. No image is read and no weights are needed: FLOPs depend on
+shapes alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..fitting.fit import fit_policy
+from ..fitting.target import Target
+from ..models.factory import build_model, build_reference
+from ..models.flops import CONVENTION, ModelFlops, measure_flops
+from ..policies.base import Policy
+from ..policies.catalogue import write_policies
+from ..records.record import ExitRecord, RecordMeta
+from ..runs.run import Run
+from ..runs.store import BUNDLED_RUNS
+from ..utils.files import write_json
+from .torch_recording import fit_policies, trained_flops
+
+
+def recount_run(run: Run) -> dict[str, RecordMeta]:
+    """Count the FLOPs of a run's records anew, as deployed, and fit its saved policies anew.
+
+    Policies are fitted on `Run.fitting_split`; those whose thresholds were given stay.
+
+    Returns:
+        split → the record's facts, as they are written now.
+
+    Raises:
+        ValueError: a bundled run, which is not changed; a run without records, or a record of other exits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> recount_run(dx.load_run("demo"))
+        Traceback (most recent call last):
+        ValueError: run 'demo' is bundled and stays as it is...
+    """
+    if run.path.parent == BUNDLED_RUNS.resolve():
+        raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and count that")
+    if not run.splits():
+        raise ValueError(f"run {run.name!r} has no record; make one with `dmpo-explore record {run.name}`")
+    flops, found = run_flops(run), {split: run.record(split).meta for split in run.splits()}
+    for split, meta in found.items():
+        if len(meta.flops) != len(flops.cumulative):
+            raise ValueError(
+                f"the {split} record of run {run.name!r} has {len(meta.flops)} exits, its model {len(flops.cumulative)}"
+            )
+        found[split] = recounted(meta, flops)
+        write_json(run.path / "records" / split / "meta.json", found[split].to_dict())
+    if run.fitting_split in found:
+        _refit(run, run.record(run.fitting_split))
+    return found
+
+
+def run_flops(run: Run) -> ModelFlops:
+    """FLOPs of a run's model, from its config alone.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo-cnn")
+        >>> run_flops(run).cumulative == run.record("test").meta.flops
+        True
+    """
+    config, n_classes = run.config.model, len(run.class_names)
+    return measure_flops(build_model(replace(config, weights="random"), n_classes), build_reference(config, n_classes))
+
+
+def recounted(meta: RecordMeta, flops: ModelFlops) -> RecordMeta:
+    """The facts of a record with these FLOPs."""
+    return replace(
+        meta,
+        flops=flops.cumulative,
+        flops_trained=trained_flops(flops),
+        reference_flops=flops.reference,
+        flops_convention=CONVENTION,
+    )
+
+
+def _refit(run: Run, record: ExitRecord) -> None:
+    """Fit the saved policies anew, on ``record``, and those that every run has."""
+    kept = {name: _fitted_anew(policy, record) for name, policy in run.policies().items()}
+    write_policies(run.path / "policies.json", kept)
+    fit_policies(run, record)
+
+
+def _fitted_anew(policy: Policy, record: ExitRecord) -> Policy:
+    values = policy.fitted.get("target")
+    target = Target.from_dict(values) if values else None
+    if target is None or target.kind in ("threshold", "full_depth"):
+        return policy
+    try:
+        return fit_policy(record, policy.name, target=target)
+    except ValueError:  # a target that cannot be met any more
+        return policy
