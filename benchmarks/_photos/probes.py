@@ -25,7 +25,6 @@ from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.token_merging import MergedTrunk
-from dmpo_explore.runs.torch_weights import read_weights
 
 START = 2
 ALPHAS = (1e3, 1e4)
@@ -63,7 +62,7 @@ def merged_after(run: dx.Run, merge: int, start: int) -> dict[str, Any]:
     images = run.split_images("val")
     config = replace(run.config.model, merge=merge, merge_from=start)
     model = build_model(config, len(images.class_names)).eval()
-    model.load_trainable(read_weights(run.path))
+    model.load_state_dict(run.model("cpu").state_dict())  # the frozen weights too: they may be random
     cost = measure_flops(model, build_reference(config, len(images.class_names)))
     correct: list[npt.NDArray[np.bool_]] = []
 
