@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -67,14 +68,23 @@ def test_the_commands_of_a_run_work_in_their_order(tmp_path: Path, monkeypatch: 
     assert printed.startswith("| run ") and "| mine" in printed
 
 
-@pytest.mark.slow
 @pytest.mark.data
-def test_the_commands_of_a_run_work_as_printed(
-    fetched_backbone: Path, fashion_train: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    printed = [run_here(line) for line in COMMANDS if line.startswith("dmpo-explore ")]
-    assert "| mine | 30 %" in printed[3]
+def test_fetch_works_as_printed(fetched_backbone: Path, fashion_train: object) -> None:
+    (fetch,) = (line for line in COMMANDS if line == "dmpo-explore fetch")
+    assert run_here(fetch)
+
+
+if os.environ.get("DMPO_EXPLORE_ALL_IMAGES"):  # minutes: 15,000 images are recorded
+
+    @pytest.mark.slow
+    @pytest.mark.data
+    @pytest.mark.timeout(3600)
+    def test_the_commands_of_a_run_work_as_printed(
+        fetched_backbone: Path, fashion_train: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+        printed = [run_here(line) for line in COMMANDS if line.startswith("dmpo-explore ")]
+        assert "| mine | 30 %" in printed[3]
 
 
 @pytest.mark.slow
@@ -82,7 +92,10 @@ def test_clone_app_and_environment(tmp_path: Path) -> None:
     """`git clone`, `scripts/app`, and the line that activates the environment."""
     if not (ROOT / ".git").exists():
         pytest.skip("no git checkout")
-    clone = COMMANDS[0].replace("<this repository>", shlex.quote(str(ROOT)))
+    repository = tmp_path / "from" / "dmpo-explore"  # a clone's folder is named after it
+    repository.parent.mkdir()
+    repository.symlink_to(ROOT)
+    clone = COMMANDS[0].replace("<this repository>", shlex.quote(str(repository)))
     assert subprocess.run(["sh", "-ec", f"{clone} && test -x scripts/app"], cwd=tmp_path, check=False).returncode == 0
     activate = ["sh", "-ec", f"{COMMANDS[2]} && dmpo-explore --version"]
     activated = subprocess.run(activate, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,6 +1,7 @@
 """Griffe extension: what this project's docstrings and classes need to be shown whole.
 
 - The docstring section ``Example:``, which the tests run, is what Griffe calls ``Examples:``.
+- One line of ``Args:`` may define several names, ``a: first. b: second.``; each gets an entry of its own.
 - A dataclass or NamedTuple has no ``__init__`` of its own: its signature is that of its fields, its source the class's.
 """
 
@@ -23,12 +24,40 @@ class WholeDocstrings(griffe.Extension):
 
     def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
         """Called when the package is loaded, and after Griffe's own extension has made dataclasses' ``__init__``."""
+        for found in described(pkg):
+            names = {member.name for member in found.members.values() if isinstance(member, griffe.Attribute)}
+            if isinstance(found, griffe.Function):
+                names = {parameter.name for parameter in found.parameters}
+            if found.docstring:
+                found.docstring.value = one_name_a_line(found.docstring.value, names)
         for found in classes(pkg):
             if "NamedTuple" in {str(base) for base in found.bases}:
                 found.set_member("__init__", fields_init(found))
             init = found.members.get("__init__")
             if isinstance(init, griffe.Function) and not init.source:
                 init.lineno, init.endlineno = found.lineno, found.endlineno
+
+
+def one_name_a_line(text: str, names: set[str]) -> str:
+    """A docstring whose ``Args:`` section begins a line at every one of ``names``."""
+    section = re.search(r"^Args:\n((?: +.*\n?|\n)*)", text, re.MULTILINE)
+    if not section:
+        return text
+
+    def split(found: re.Match[str]) -> str:
+        return f"{found[1]}\n    {found[2]}: " if set(found[2].split(", ")) <= names else found[0]
+
+    lines = re.sub(r"([.;)])\s+((?:\w+, )*\w+): ", split, section[1])
+    return text[: section.start(1)] + lines + text[section.end(1) :]
+
+
+def described(parent: griffe.Module | griffe.Class) -> Iterator[griffe.Class | griffe.Function]:
+    """Every class, function and method of a package."""
+    for member in parent.members.values():
+        if isinstance(member, griffe.Class | griffe.Function):
+            yield member
+        if isinstance(member, griffe.Module | griffe.Class):
+            yield from described(member)
 
 
 def classes(module: griffe.Module) -> Iterator[griffe.Class]:

@@ -20,6 +20,7 @@ ELSEWHERE = {  # repository path → page; everything in docs/ keeps its name
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
     "SECURITY.md": "security.md",
+    "benchmarks/PHOTOS.md": "photographs.md",
     "benchmarks/RESULTS.md": "study.md",
     "benchmarks/results/policies.md": "policy-results.md",
     "benchmarks/results/search.md": "search-results.md",
