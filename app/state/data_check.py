@@ -35,7 +35,7 @@ def config() -> dx.DataConfig:
     name = str(st.session_state[DATA])
     if name == FOLDER:
         name = data_check.place(str(st.session_state.get(PLACE) or ""))
-    return dx.DataConfig(name, calibration=bool(st.session_state.get(CALIBRATION)))
+    return dx.DataConfig(name, calibration=True if st.session_state.get(CALIBRATION) else None)
 
 
 def view() -> class_rows.ClassView:

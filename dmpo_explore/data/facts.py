@@ -6,6 +6,7 @@ In: a `DataConfig`. Out: `Facts`. Errors of opening and reading are collected, n
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -168,7 +169,10 @@ class _Reader:
         if self.stored:
             return self._look_at_stored(progress, rows)
         every = [(images, i) for images in self.sets.values() for i in range(len(images))]
-        small = {row: shrunk(every[row][0][every[row][1]]) for row in rows}
+        small = {}
+        for row in rows:
+            with suppress(*ERRORS):  # the look names it
+                small[row] = shrunk(every[row][0][every[row][1]])
         return ([] if quick else [_look_at_pixels(images, i) for images, i in every]), small
 
     @property
@@ -213,7 +217,10 @@ def _readable(data: DataConfig) -> dict[str, str]:
 
 
 def _look_at_pixels(images: ImageSet, i: int) -> Look:
-    pixels = np.ascontiguousarray(images[i])
+    try:
+        pixels = np.ascontiguousarray(images[i])
+    except ERRORS as error:
+        return Look("", 0, problem=f"{images.split} image {i}: {' '.join(str(error).split())}")
     return Look(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels.nbytes, pixels.shape[1], pixels.shape[0], "arrays")
 
 

@@ -21,6 +21,7 @@ from dmpo_explore.data import facts, findings, listing, looks
 from dmpo_explore.data.check import DataCheck, check_data, training_plan
 from dmpo_explore.data.image_files import open_image
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
+from dmpo_explore.data.sources import DATASETS
 
 
 def kinds(found: DataCheck) -> list[str]:
@@ -130,6 +131,20 @@ def test_what_stops_a_training_has_its_own_kind_of_error(
     assert found.n_images and not found.ready  # what is there is counted nevertheless
 
 
+def test_an_image_of_a_reader_that_cannot_be_read_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        def __getitem__(self, index: int) -> np.ndarray:
+            if index == 7:
+                raise ValueError("shard 3 is damaged")
+            return np.full((4, 4, 3), index % 251, np.uint8)
+
+    source = DATASETS["digits"]
+    broken = replace(source, read=lambda split, root: source.read(split, root)._replace(pixels=Reader()))
+    monkeypatch.setitem(DATASETS, "digits", broken)
+    found = check_data(DataConfig("digits"), thumbnails=2)
+    assert not found.ready and "shard 3 is damaged" in found.findings[0].text and found.thumbnails
+
+
 def test_what_cannot_be_divided_is_counted_and_checked(tmp_path: Path) -> None:
     draw(tmp_path / "own" / "cat" / "1.png").write_bytes(b"broken")
     found = check_data(DataConfig(str(fill(tmp_path / "own", ("dog",), 3))))
@@ -139,7 +154,7 @@ def test_what_cannot_be_divided_is_counted_and_checked(tmp_path: Path) -> None:
 def test_what_is_nowhere_is_a_finding() -> None:
     assert "unknown data 'nowhere'" in check_data(DataConfig("nowhere")).findings[0].text
     found = check_data(DataConfig(train_dir="nowhere", test_dir="either"))
-    assert [finding.text for finding in found.findings] == ["no folder nowhere", "no folder either"]
+    assert found.findings[0].text == "no folder nowhere" and not found.ready
 
 
 def test_unequal_classes_and_missing_ones_are_notes(tmp_path: Path) -> None:
