@@ -97,12 +97,14 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _caution(runs: list[str]) -> None:
+def _caution(runs: list[str], *, few_only: bool = False) -> None:
     """Lines on runs whose thresholds or FLOPs ask for caution."""
     from ..runs.store import load_run
 
     for run in map(load_run, runs):
-        for text in _cautions(run):
+        for text in _cautions(run)[: 1 if few_only else None]:
+            if few_only and "images, and one of them" not in text:
+                continue
             say(f"caution: run {run.name!r}: {text}")
 
 
@@ -135,7 +137,7 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
         fitted = fit_run_policy(run, settings["policy"], target)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
-    _caution([str(run.path)])
+    _caution([str(run.path)], few_only=True)
     return fitted
 
 
