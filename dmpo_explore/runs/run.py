@@ -102,7 +102,7 @@ class Run:
         record = ExitRecord.load(self.path / "records" / split)
         if of_other_weights(self.path, record.meta.weights_sha256):
             raise ValueError(
-                f"the {split} record of run {self.name!r} is of earlier weights: the run was trained on since; make it "
+                f"the {split} record of run {self.name!r} is of earlier weights: {WEIGHTS} has changed since; make it "
                 f"again with `dmpo-explore record {self.name} --split {split} --force`"
             )
         return record

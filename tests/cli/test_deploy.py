@@ -114,4 +114,4 @@ def test_broken_weights_of_a_run(runs: Path, image_folder: Path) -> None:
             assert "weights.safetensors" in fails(*command)
         assert listing(runs) == before
     shutil.copy(runs / "other" / "weights.safetensors", runs / "mine" / "weights.safetensors")
-    assert "not this model's" in fails("predict", "mine", image_folder, "--threshold", 0.5)
+    assert "not this model's" in fails("record", "mine", "--force")
