@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-import _photos.experimental  # noqa: F401  (adds bypasses)
 import dmpo_explore as dx
 from _common.results import RESULTS, write_table
+from _photos.experimental import offered
 from _photos.probes import merged_after, probe
 from _photos.run import commit, keep, make_row, write_rows
 from _photos.screen import screen
@@ -65,6 +65,7 @@ def merged(path: Path, merges: list[int], start: int) -> None:
             write_table(table.stem, pd.concat([kept, row]).astype({"merge": int, "merge_from": int}), table.parent)
 
 
+@offered()
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,6 +1,6 @@
 """Links to the app's pages that hold what no page expects, and what becomes of each.
 
-In: nothing. Out: `LINKS`, 240 of them, and `run`, counts of pages that were drawn and that failed. No browser and no
+In: nothing. Out: `LINKS`, 280 of them, and `run`, counts of pages that were drawn and that failed. No browser and no
 server: Streamlit's AppTest draws the pages. `scripts/bench faults` prints the counts.
 """
 
@@ -22,6 +22,7 @@ PAGES = {
     "compare.py": {"runs": "demo,demo-single"},
     "image.py": {"run": "demo"},
     "live.py": {"run": "demo"},
+    "data.py": {"data": "digits"},
     "training.py": {"run": "demo"},
     "own_scores.py": {},
 }
@@ -29,7 +30,7 @@ NAMES = (
     "run", "runs", "split", "policy", "threshold", "exit", "label", "answers", "sort", "view", "image", "source",
     "method", "target", "baseline", "compute", "against", "other", "show", "beside", "calibrated", "budget",
     "flops", "accuracy_drop", "shares", "risk", "epsilon", "delta", "batch", "engine", "images", "kind", "page",
-    "own_folder", "folder",
+    "own_folder", "folder", "data", "data_place",
 )  # fmt: skip
 VALUES = [
     *(

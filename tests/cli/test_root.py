@@ -70,7 +70,8 @@ print(json.dumps(seen))
 
 def test_exit_status_and_streams(runs: Path) -> None:
     done = run_python("-m", "dmpo_explore.cli", "evaluate", "mine", "--json", "--flops", "0.9")
-    assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine" and done.stderr == ""
+    assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine"
+    assert done.stderr.startswith("caution: run 'mine': ") and done.stderr.count("\n") == 1
     done = run_python("-m", "dmpo_explore.cli", "evaluate", "nobody")
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("error: unknown run 'nobody'")
     assert done.stderr.count("\n") == 1
@@ -87,8 +88,8 @@ def test_a_warning_is_one_line_on_stderr(runs: Path) -> None:
     shutil.copytree(runs / "mine" / "records" / "test", runs / "mine" / "records" / "val")  # its meta.json says test
     done = run_python("-m", "dmpo_explore.cli", "evaluate", "mine", "--flops", "0.9", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine"
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("warning: ") and "test" in line
+    warning, caution = done.stderr.splitlines()
+    assert warning.startswith("warning: ") and "test" in warning and caution.startswith("caution: ")
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_the_explanation_shows_the_error_of_every_exit_before_and_after(root: Pa
     app.session_state["explained"] = True
     checked(app.run())
     record, temperatures = dx.load_run("full").record("val"), fit(threshold=0.5).temperatures
-    shown = app.table[1].value
+    shown = app.table[2].value
     assert shown["temperature"].tolist() == [f"{t:.3f}" for t in temperatures]
     for column, seen in (("error before", record), ("error after", tempered_record(record, temperatures))):
         assert shown[column].tolist() == [f"{error:.2%}" for error in calibration_error(seen)]

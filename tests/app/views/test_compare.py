@@ -100,8 +100,8 @@ def test_a_wrong_link_is_said_and_the_rest_is_shown(runs: Path, address: dict[st
         assert len(shown(app)) >= 2 and len(app.get("plotly_chart")) == 3
 
 
-def test_on_val_the_reader_is_warned(runs: Path) -> None:
-    app = start(runs="demo,demo-naive", split="val", compute="50")
+def test_on_calibration_the_reader_is_warned(runs: Path) -> None:
+    app = start(runs="demo,demo-naive", split="calibration", compute="50")
     assert "on which the thresholds were fitted too" in texts(app)
 
 
