@@ -31,7 +31,7 @@ def run(seconds: float, seed: int = 0, least: int = 2) -> Outcome:
         place = Path(folder)
         undisturbed, longest = _undisturbed(place)
         end, rounds = time.monotonic() + seconds, 0
-        while rounds < least or time.monotonic() < end:
+        while outcome.trials < least or time.monotonic() < end:  # a command may end before its kill
             kind = ("train", "record", "replace")[rounds % 3]
             _round(place, undisturbed, kind, longest[kind], chance, outcome)
             rounds += 1

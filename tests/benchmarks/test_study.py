@@ -84,7 +84,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     first = worker(tmp_path, epochs=6)
     try:
         end = time.monotonic() + 90
-        while not list(tmp_path.glob("core/*/checkpoint.pt")) and time.monotonic() < end and first.poll() is None:
+        while not list(tmp_path.glob("core/[!.]*/checkpoint.pt")) and time.monotonic() < end and first.poll() is None:
             time.sleep(0.05)  # it has finished an epoch of its first run
     finally:
         first.send_signal(signal.SIGKILL)
