@@ -37,11 +37,16 @@ def export_run(
 ) -> Path:
     """Export a trained run with its tuning merged; raises as `export_model` and `Run.model`.
 
+    Raises:
+        ValueError: a run that merges tokens; ONNX has no stable sort.
+
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
         >>> export_run(run, "demo-onnx", run.policies()["confidence-30%"])  # doctest: +SKIP
     """
+    if run.config.model.merge:
+        raise ValueError(f"run {run.name!r} merges tokens (merge={run.config.model.merge}), which is not exported yet")
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}
     if run.splits():
         meta = run.record(run.splits()[0]).meta

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from small_model import C, K, made, pictures
+from tiny import tiny_config
 
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.inference.onnx_engine import OnnxEngine, read_facts
@@ -22,6 +23,7 @@ from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.utils.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -211,3 +213,12 @@ def test_facts_are_checked_and_lead_nowhere_else(tmp_path: Path, changes: dict[s
     (tmp_path / "model.json").write_text(json.dumps(FACTS | changes))
     with pytest.raises(ValueError, match=f"model.json: .*{message}"):
         OnnxEngine(tmp_path)
+
+
+def test_a_run_that_merges_tokens_is_refused(tmp_path: Path) -> None:
+    from dmpo_explore.inference.torch_export import export_run
+
+    write_text(tmp_path / "run" / "config.json", tiny_config(model={"merge": 2}).to_json())
+    with pytest.raises(ValueError, match="run 'run' merges tokens"):
+        export_run(load_run(tmp_path / "run"), tmp_path / "out", ConfidencePolicy((0.9,)))
+    assert not (tmp_path / "out").exists()
