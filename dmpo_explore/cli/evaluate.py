@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +67,7 @@ def evaluate(
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
-        _caution(runs)
+        _caution_all(runs)
         return
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
@@ -82,7 +83,7 @@ def evaluate(
         if row.get("note"):
             say(f"{row['run']}: {row['note']}")
     if not protocol:
-        _caution(runs)
+        _caution_all(runs)
 
 
 def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -97,28 +98,34 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _caution(runs: list[str], *, few_only: bool = False) -> None:
-    """Lines on runs whose thresholds or FLOPs ask for caution."""
+def _caution(run: Run, texts: Iterable[str]) -> None:
+    for text in texts:
+        say(f"caution: run {run.name!r}: {text}")
+
+
+def _caution_all(runs: list[str]) -> None:
     from ..runs.store import load_run
 
     for run in map(load_run, runs):
-        for text in _cautions(run)[: 1 if few_only else None]:
-            if few_only and "images, and one of them" not in text:
-                continue
-            say(f"caution: run {run.name!r}: {text}")
+        _caution(run, _cautions(run))
+
+
+def _few(run: Run) -> list[str]:
+    """A caution about too few images to fit on, where there is a record and something to fit."""
+    from ..fitting.fit import few_images
+
+    if run.fitting_split not in run.splits() or (record := run.record(run.fitting_split)).n_exits == 1:
+        return []
+    return [text] if (text := few_images(record.n_images, run.fitting_split)) else []
 
 
 def _cautions(run: Run) -> list[str]:
     """Too few images to fit on, images that chose the epoch too, FLOPs as earlier versions counted them."""
-    from ..fitting.fit import few_images
-
-    split, found = run.fitting_split, list[str]()
-    if split not in run.splits():
-        return found
-    record = run.record(split)
-    if record.n_exits > 1:
-        found += [text] if (text := few_images(record.n_images, split)) else []
-        found += [ON_VAL] if split == "val" else []
+    if (split := run.fitting_split) not in run.splits():
+        return []
+    record, found = run.record(split), _few(run)
+    if record.n_exits > 1 and split == "val":
+        found.append(ON_VAL)
     if record.meta.counted == "as trained" and run.config.model.tuning not in ("none", "full"):
         found.append(
             f"FLOPs are counted as trained; `dmpo-explore record {run.name} --recount` counts them as deployed"
@@ -137,7 +144,7 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
         fitted = fit_run_policy(run, settings["policy"], target)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
-    _caution([str(run.path)], few_only=True)
+    _caution(run, _few(run))
     return fitted
 
 
