@@ -109,23 +109,25 @@ def untrained_classes(train: ImageSet, size: int | None) -> str:
 def _broken(facts: Facts) -> Iterator[Finding]:
     """Files that cannot be decoded."""
     bad = {path: look for path, look in _looked(facts) if look.problem and not look.too_large}
-    if not bad:
-        return
-    first, *others = (look.problem for look in bad.values())
-    names = [*bad]
-    text = first if not others else f"{len(bad):,} images cannot be read: {first}; also {few(names[1:])}"
-    yield Finding("broken", f"{text}. Replace or remove {_it(bad)}{_skip(facts)}", True, tuple(bad))
+    return _unreadable(facts, "broken", bad, "cannot be read", "Replace")
 
 
 def _too_large(facts: Facts) -> Iterator[Finding]:
     """Images of more pixels than are taken."""
     large = {path: look for path, look in _looked(facts) if look.too_large}
-    if not large:
+    return _unreadable(facts, "too large", large, "are too large", "Shrink")
+
+
+def _unreadable(facts: Facts, check: str, found: dict[str, Look], state: str, cure: str) -> Iterator[Finding]:
+    """The finding about all images of ``found``, if there are any; the first one's problem in full."""
+    if not found:
         return
-    first, *others = (look.problem for look in large.values())
-    names = [*large]
-    text = first if not others else f"{len(large):,} images are too large: {first}; also {few(names[1:])}"
-    yield Finding("too large", f"{text}. Shrink or remove {_it(large)}{_skip(facts)}", True, tuple(large))
+    first, *others = found
+    text = found[first].problem
+    if others:
+        text = f"{len(found):,} images {state}: {text}; also {few(others)}"
+    them = "them" if others else "it"
+    yield Finding(check, f"{text}. {cure} or remove {them}{_skip(facts)}", stops=True, places=tuple(found))
 
 
 # -- what a reader should know --
@@ -240,10 +242,6 @@ def _place(facts: Facts, row: int) -> str:
 def _skip(facts: Facts) -> str:
     """The other way out, for files alone."""
     return "" if reader_name(facts.data.name) else f", {SKIP}"
-
-
-def _it(found: dict[str, Look]) -> str:
-    return "it" if len(found) == 1 else "them"
 
 
 def _kind(error: Exception) -> type[Exception]:
