@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from dmpo_explore_app.components import app_header
+
+import dmpo_explore as dx
 
 HERE = Path(__file__).parent
 
@@ -19,4 +22,7 @@ pages = [
     st.Page("views/training.py", title="Training", icon=":material/model_training:"),
     st.Page("views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"),
 ]
-st.navigation(pages, position="top").run()
+page, runs = st.navigation(pages, position="top"), dx.list_runs()
+app_header.begin(runs)
+page.run()
+app_header.finish(runs)

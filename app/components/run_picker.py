@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import threshold_controls
+from dmpo_explore_app.components import app_header, threshold_controls
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, choices, operating_point
 from dmpo_explore_app.state.choices import RULES
@@ -55,6 +55,7 @@ def choose(
             f"Run {messages.escape_markdown(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it."
         )
         return None
+    app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
         draw_choices(names, splits, offered)
         threshold_controls.toggle(point)

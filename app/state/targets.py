@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
-from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services import policies, records, run_facts
 from dmpo_explore_app.state import calibration
 
 import dmpo_explore as dx
 
 THRESHOLD, KIND = "threshold", "kind"  # thresholds as text, which is in the address too; one for all exits or one each
 KINDS = ("one", "per exit")
-FIRST_BUDGET = 30.0
+FIRST_BUDGET = 100 * run_facts.USUAL_BUDGET
 
 
 class TargetField(NamedTuple):

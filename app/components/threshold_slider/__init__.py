@@ -21,7 +21,7 @@ from dmpo_explore_app.state import filters, operating_point
 from dmpo_explore_app.state.events import event
 
 HERE = Path(__file__).parent
-PARTS = ("numbers.js", "curve.js", "bars.js", "slider.js")  # one module, in this order
+PARTS = ("numbers.js", "curve.js", "bars.js", "network.js", "slider.js")  # one module, in this order
 
 
 def _read(name: str) -> str:

@@ -183,6 +183,7 @@ class ThresholdSlider {
   show() {
     const { data } = this, [row, some] = this.rows();
     const now = numbersOf(row, data.costs);
+    fillNetwork(row);
     this.curve?.move(now);
     const sum = (k) => some[2 * k] + some[2 * k + 1];
     const highest = Math.max(...data.costs.map((_, k) => sum(k)));
