@@ -49,13 +49,9 @@ def section(answers: ImageAnswers) -> dict[str, go.Figure]:
 
 def _controls(answers: ImageAnswers) -> None:
     names = dx.figures.unique_labels(answers.record.meta.class_names, 60)
-    predicted = answers.one.prediction[0]
 
-    def words(target: str | int) -> str:
-        if isinstance(target, int):
-            return names[target - 1]
-        exit, which = (-1, "last exit") if target == state.LAST else (answers.exit, "exit taken")
-        return f"{names[predicted[exit]]}, predicted by the {which}"
+    def words(target: str | int) -> str:  # the same for every image: a browser keeps a choice by its words
+        return names[target - 1] if isinstance(target, int) else state.TARGETS[target]
 
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="explain"):
         st.selectbox("Method", list(METHODS), format_func=_title, key=state.METHOD, width=230, persist_state="session")

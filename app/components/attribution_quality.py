@@ -57,7 +57,7 @@ def table(maps: dx.ExitComparison, qualities: Sequence[dx.attribution.Quality] |
         quality = qualities[k] if qualities else None
         cells = [
             f"{attribution.logit:.2f}",
-            f"{attribution.difference:+.2f}",
+            messages.signed(attribution.difference),
             _delta(attribution),
             *_perturbation(quality),
         ]
@@ -71,7 +71,7 @@ def _delta(attribution: dx.Attribution) -> str:
         return "not defined"
     good = dx.attribution.within_bound(attribution.delta, attribution.difference)
     steps = f"{attribution.steps} steps" if attribution.steps else ""
-    size = f"{attribution.delta:+.3f}" if abs(attribution.delta) >= 0.0005 else "below 0.001"
+    size = messages.signed(attribution.delta, 3) if abs(attribution.delta) >= 0.0005 else "below 0.001"
     return f"{size} {_badge('adds up' if good else 'too large', good)} <small>{steps}</small>"
 
 

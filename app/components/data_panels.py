@@ -31,7 +31,7 @@ def verdict(found: dx.data.DataCheck) -> None:
     for finding in found.findings:
         show, icon = (st.error, ":material/block:") if finding.stops else (st.warning, ":material/info:")
         kind = "Stops a training" if finding.stops else finding.check.capitalize()
-        show(f"**{kind}**  \n{messages.escape_markdown(finding.text, 700)}", icon=icon)
+        show(f"**{kind}**  \n{messages.with_code(finding.text, 700)}", icon=icon)
         if len(finding.places) > 1:
             with st.expander(f"All {len(finding.places):,}: {finding.check}"):
                 lines = [access.without_paths(place) for place in finding.places[:MOST_PLACES]]

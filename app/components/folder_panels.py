@@ -26,7 +26,7 @@ def report(folder: Path) -> bool:
     if not problems:
         return True
     count = "One thing keeps" if len(problems) == 1 else f"{len(problems)} things keep"
-    lines = [f"- {messages.escape_markdown(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
+    lines = [f"- {messages.with_code(problem.replace(f'{folder}/', ''), 300)}" for problem in problems]
     st.error("\n".join([f"**{count} this folder from being a record**", "", *lines]), icon=":material/rule_folder:")
     name = messages.escape_markdown(record_folder.name_of(folder))
     st.caption(f"Looked at {name}. Mend it and press R: the folder is read again.")
@@ -46,7 +46,7 @@ def val_record(text: str, folder: Path) -> Path | None:
     path = record_folder.find(text)
     problems = record_folder.problems(record_folder.stamp(path))
     if problems:
-        first = messages.escape_markdown(problems[0], 300)
+        first = messages.with_code(problems[0], 300)
         messages.notice(f"The second folder is not a record ({len(problems)} to mend): {first}")
         return None
     ours, theirs = (record_folder.record(record_folder.stamp(p)).meta for p in (folder, path))

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import class_table, widgets
-from dmpo_explore_app.messages import escape_markdown
+from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import image_answers, model_queries, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
@@ -35,7 +35,7 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | Non
     try:
         pixels, size = image.preview_and_size()
     except (OSError, ValueError) as error:
-        text = f"The image file is missing; the recorded answers are shown all the same. {escape_markdown(error, 500)}"
+        text = f"The image file is missing; the recorded answers are shown all the same. {with_code(error)}"
         st.info(text, icon=":material/hide_image:")
     else:
         draw(pixels, name)
@@ -62,7 +62,7 @@ def model_input(image: ChosenImage, size: tuple[int, int] | None) -> None:
             pixels = model_queries.model_input(image)
     except model_queries.UNAVAILABLE as error:
         if image.upload is not None:
-            st.caption(f"The model's input cannot be shown. {escape_markdown(error, 300)}")
+            st.caption(f"The model's input cannot be shown. {with_code(error, 300)}")
         return
     model = image.run.config.model
     shape = f"{pixels.shape[1]} × {pixels.shape[0]} pixels, {model.resizing}"
@@ -96,7 +96,7 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
 def unavailable(error: Exception) -> None:
     """Notice that the model cannot be queried: the reason and the remedy."""
     messages.notice(
-        f"The model is not available, so only recorded images have answers. {escape_markdown(error, 500)}  \n"
+        f"The model is not available, so only recorded images have answers. {with_code(error)}  \n"
         "`dmpo-explore fetch` gets the weights of the bundled runs' backbone."
     )
 
@@ -121,7 +121,7 @@ def decision(answers: ImageAnswers) -> dict[str, go.Figure]:
 def _trace_figure(answers: ImageAnswers) -> go.Figure:
     meta, trace = answers.record.meta, answers.trace
     predicted = answers.one.prediction[0]
-    marks = [" ✓" if label == answers.label else "" for label in predicted]
+    marks = ["" if answers.label is None else " ✓" if label == answers.label else " ✗" for label in predicted]
     short = [dx.figures.abbreviated(meta.class_names[c], LONGEST_NAME) for c in predicted]
     texts = [dx.figures.as_text(name) + mark for name, mark in zip(short, marks, strict=True)]
     labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
-from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.messages import notice, with_code
 from dmpo_explore_app.services import images
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.state import image as state
@@ -77,4 +77,4 @@ def _upload_widgets() -> None:
         st.button("Turn the camera on", icon=":material/photo_camera:", on_click=state.turn_camera_on)
         st.caption("The browser asks for permission first. Nothing is recorded; the button takes one photo.")
     if source != "record" and (reason := state.refusal()):
-        notice(f"That image cannot be used: {escape_markdown(reason, 300)}.")
+        notice(f"That image cannot be used: {with_code(reason, 300)}.")

@@ -31,7 +31,7 @@ Found = list[tuple[dx.jobs.Job, dx.jobs.Status]]
 def panel() -> None:
     """An error of the last button, and a card for every job."""
     if text := state.take_error():
-        st.error(messages.escape_markdown(text, 500), icon=":material/error:")
+        st.error(messages.with_code(text), icon=":material/error:")
     found = _jobs()
     if not found:
         return
@@ -76,7 +76,7 @@ def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
         st.progress(0.0, text="Starting: loading libraries, images and weights …")
     if status.state == dx.jobs.FAILED:
         reason = status.reason if access.is_private() else "It failed; its log is on the app's own machine."
-        st.error(messages.escape_markdown(reason, 500), icon=":material/error:")
+        st.error(messages.with_code(reason), icon=":material/error:")
     if status.state == dx.jobs.DELETED:
         messages.notice("Its run is missing: the folder was removed or renamed.")
     if access.is_private():

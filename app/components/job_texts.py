@@ -10,8 +10,9 @@ def headline(status: dx.jobs.Status) -> str:
     epochs, progress = f"{status.epoch} of {status.epochs} epochs", status.progress
     match status.state:
         case dx.jobs.RUNNING:
-            beside = progress is not None and progress.what.startswith(("checking", "recording"))
-            return f"{progress.what}, {epochs}" if beside and progress else f"training, {epochs} done"
+            if progress is not None and _beside(progress):
+                return f"{progress.what}, {epochs}"
+            return f"trained, {epochs}" if _trained(status) else f"training, {epochs} done"
         case dx.jobs.STOPPING:
             return "stopping …"
         case dx.jobs.FINISHED:
@@ -24,8 +25,18 @@ def headline(status: dx.jobs.Status) -> str:
             return "its run is missing"
 
 
+def _beside(progress: dx.jobs.Progress) -> bool:
+    return progress.what.startswith(("checking", "recording"))
+
+
+def _trained(status: dx.jobs.Status) -> bool:
+    return 0 < status.epochs <= status.epoch
+
+
 def progress_text(status: dx.jobs.Status, progress: dx.jobs.Progress, rates: dx.jobs.Rates | None) -> str:
     """Steps done, loss, time per step, time left and memory; ``rates``: what was measured before the start."""
+    if _trained(status) and not _beside(progress):
+        return "All epochs are done; its splits are recorded next." if progress.epochs else "Finishing …"
     parts = [f"{progress.done:,} of {progress.total:,} {'steps' if progress.epochs else 'images'}"]
     if progress.epochs:
         parts[0] = f"epoch {progress.epoch} of {progress.epochs}, {parts[0]}"
@@ -50,11 +61,16 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def counted(number: int, what: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def step_time(seconds: float) -> str:
     """Time of a step: ``52 ms``, ``1.3 s``."""
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def step_range(steps: tuple[float, ...]) -> str:
-    """Shortest to longest time of a step."""
-    return f"{step_time(min(steps))} to {step_time(max(steps))}"
+    """Shortest to longest time of a step; one time where both are shown alike."""
+    return " to ".join(dict.fromkeys((step_time(min(steps)), step_time(max(steps)))))

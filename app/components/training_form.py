@@ -76,7 +76,7 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
 
 def warn(error: Exception) -> None:
     """Show what is wrong with the form; the library's errors name the fix."""
-    st.warning(messages.escape_markdown(error, 500), icon=":material/edit:")
+    st.warning(messages.with_code(error), icon=":material/edit:")
 
 
 def choices(option: str) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ def show_estimate(found: dx.jobs.Estimate, rates: dx.jobs.Rates) -> None:
     place = messages.escape_markdown(rates.device)
     gpu = f", {rates.device_memory / 2**30:.1f} GiB of it the GPU's" if rates.device_memory else ""
     st.caption(
-        f"From {len(rates.steps)} steps of {rates.batch_size} images ({job_texts.step_range(rates.steps)} each) and "
+        f"From {job_texts.counted(len(rates.steps), 'step')} of {job_texts.counted(rates.batch_size, 'image')} "
+        f"({job_texts.step_range(rates.steps)}{' each' if len(rates.steps) > 1 else ''}) and "
         f"one validation on {place}{gpu}, as busy as it was then. "
         f"{job_texts.duration(found.recording)} of the time are for recording its splits. Memory: from the measured "
         "peak to a quarter more."

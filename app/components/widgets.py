@@ -13,7 +13,7 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components.clickable import clickable as clickable_html
-from dmpo_explore_app.messages import escape_markdown
+from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import thumbnails
 from streamlit.delta_generator import DeltaGenerator
 
@@ -49,7 +49,7 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
         return thumbnails.thumbnails(run, split, most)
     except (OSError, ValueError) as error:
         text = f"The images of {escape_markdown(split)} are not here; their numbers are shown instead. "
-        st.info(text + escape_markdown(error, 500), icon=":material/hide_image:")
+        st.info(text + with_code(error), icon=":material/hide_image:")
         return None
 
 

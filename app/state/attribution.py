@@ -12,7 +12,8 @@ import dmpo_explore as dx
 
 METHOD, TARGET, BASELINE = ADDRESS = ("method", "target", "baseline")  # of the address and of the state
 DEFAULT_METHOD, DEFAULT_BASELINE = "integrated_gradients", "black"
-LAST, HERE = "last", "here"  # targets: the prediction of the last exit, that of the exit taken
+LAST, HERE = "last", "here"
+TARGETS = {LAST: "the last exit's prediction", HERE: "the prediction of the exit taken"}
 _MAPS_REQUESTED, _CHECK_REQUESTED = "_maps_requested", "_check_requested"
 
 Request = tuple[object, ...]

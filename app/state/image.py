@@ -16,6 +16,7 @@ ADDRESS = (IMAGE, SOURCE)
 ROW, FILE, PHOTO, QUERY = "row", "file", "photo", "query the model"  # of widgets
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
 _UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
+_UPLOAD_FROM = "_upload_from"  # the widget that received the upload
 
 
 def validate_source() -> str:
@@ -74,6 +75,8 @@ def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None
     source, row = validate_source(), validate_row(record)
     if source == "record":
         return ChosenImage(run, split, row)
+    if st.session_state.get(_UPLOAD_FROM) != {"file": FILE, "camera": PHOTO}[source]:  # of the other widget, now empty
+        _forget_upload()
     upload: UploadedImage | None = st.session_state.get(_UPLOAD)
     return None if upload is None else ChosenImage(run, split, None, upload)
 
@@ -81,13 +84,18 @@ def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None
 def receive_upload(key: str) -> None:
     """Read what the widget ``key`` holds now: a file, a photo, or nothing after it was removed."""
     state, file = st.session_state, st.session_state.get(key)
-    state[_UPLOAD], state[_REFUSAL] = None, ""
+    _forget_upload()
+    state[_UPLOAD_FROM] = key
     if file is None:
         return
     try:
         state[_UPLOAD] = read_upload(file.name, file.getvalue())
     except ValueError as error:
         state[_REFUSAL] = str(error)
+
+
+def _forget_upload() -> None:
+    st.session_state[_UPLOAD], st.session_state[_REFUSAL] = None, ""
 
 
 def refusal() -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import streamlit as st
-from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.messages import notice, with_code
 from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, choices, targets, url
@@ -116,7 +116,7 @@ def _parsed(base: dx.Policy, given: object, n_exits: int, tell: bool) -> dx.Poli
         policy.check(n_exits)
     except ValueError as error:
         if tell:
-            notice(f"These thresholds cannot be used; showing the usual one. {escape_markdown(error)}")
+            notice(f"These thresholds cannot be used; showing the usual one. {with_code(error)}")
         return None
     return policy
 
@@ -126,7 +126,7 @@ def _fitted_or_none(run: dx.Run, name: str) -> dx.Policy | None:
     try:
         return fitted(run, name)
     except (OSError, ValueError) as error:
-        notice(f"The target cannot be met. {escape_markdown(error)}")
+        notice(f"The target cannot be met. {with_code(error)}")
         targets.clear()
         return None
 

@@ -74,14 +74,16 @@ def array_problems(
     Args:
         arrays: file → array, those that could be read. path: the folder, for messages.
         n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and what depends
-            on C is left out. read_logits: check every value of the logits, see `logits_problems`; else their form.
+            on C is left out. B is the length of most files: four score files that agree are not blamed for labels.
+        read_logits: check every value of the logits, see `logits_problems`; else their form.
     """
     labels = arrays.get("labels.npy")
     if labels is not None and (labels.ndim != 1 or not labels.size):
         yield ValueError(f"{path / 'labels.npy'}: shape {labels.shape} must be (B,) with at least one image")
         labels = None
     scores = [array.shape for file, array in arrays.items() if file.startswith("scores/") and array.ndim == 2]
-    n_images = labels.shape[0] if labels is not None else _most([shape[0] for shape in scores])
+    lengths = [shape[0] for shape in scores] + ([labels.shape[0]] if labels is not None else [])
+    n_images = _most(lengths, labels.shape[0] if labels is not None else None)
     n_exits = n_exits or _most([shape[1] for shape in scores])
     for file, array in arrays.items():
         if labels is None and file == "labels.npy":
@@ -149,8 +151,9 @@ def logits_problems(logits: Array, where: object) -> Iterator[ValueError]:
             return
 
 
-def _most(sizes: list[int]) -> int | None:
-    return max(set(sizes), key=lambda size: (sizes.count(size), size)) if sizes else None
+def _most(sizes: list[int], first: int | None = None) -> int | None:
+    """The most frequent size; of equally frequent ones ``first``, else the largest."""
+    return max(set(sizes), key=lambda size: (sizes.count(size), size == first, size)) if sizes else None
 
 
 def _length(values: Any, key: str) -> int | None:

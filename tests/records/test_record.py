@@ -179,7 +179,7 @@ def test_a_broken_array_is_named(folder: Path, break_it: Callable[[Path], None])
     ("file", "array", "message"),
     [
         ("labels.npy", np.zeros((8, 1), np.int64), r"labels\.npy: shape \(8, 1\)"),
-        ("labels.npy", np.zeros(7, np.int64), r"prediction\.npy: shape \(8, 3\) must be \(7, 3\)"),
+        ("labels.npy", np.zeros(7, np.int64), r"labels\.npy: shape \(7,\) must be \(8,\)"),
         ("labels.npy", np.zeros(8, np.int32), r"labels\.npy: type int32 must be int64"),
         ("labels.npy", np.full(8, 5), r"labels\.npy: 5 at image 0 .* 5 classes, 0 to 4"),
         ("labels.npy", np.full(8, -1), r"labels\.npy: -1 at image 0"),

@@ -72,6 +72,17 @@ def test_the_first_problem_is_what_load_raises(folder: Path) -> None:
     assert str(raised.value) == problems(folder)[0]
 
 
+def test_the_file_of_another_length_is_blamed_alone(folder: Path) -> None:
+    labels = np.load(folder / "labels.npy")
+    np.save(folder / "labels.npy", labels[:7])
+    (problem,) = problems(folder)
+    assert "labels.npy: shape (7,) must be (8,)" in problem
+    np.save(folder / "labels.npy", labels)
+    np.save(folder / "scores/margin.npy", np.zeros((7, 3), np.float32))
+    (problem,) = problems(folder)
+    assert "margin.npy: shape (7, 3) must be (8, 3)" in problem
+
+
 def test_sizes_come_from_the_arrays_when_meta_is_broken(folder: Path) -> None:
     (folder / "meta.json").write_text("{")
     assert len(problems(folder)) == 1  # nothing else is wrong, as far as can be seen

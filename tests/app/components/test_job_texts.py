@@ -12,6 +12,8 @@ def test_durations() -> None:
     texts = [job_texts.duration(seconds) for seconds in (3, 89, 90, 5000, 5460)]
     assert texts == ["3 s", "89 s", "2 min", "83 min", "1 h 31 min"]
     assert job_texts.step_range((0.0123, 1.26)) == "12 ms to 1.3 s"
+    assert job_texts.step_range((20.44,)) == "20.4 s" == job_texts.step_range((20.41, 20.44))
+    assert [job_texts.counted(number, "step") for number in (1, 2)] == ["1 step", "2 steps"]
 
 
 def test_progress() -> None:
@@ -39,3 +41,16 @@ def test_progress() -> None:
 )
 def test_a_headline_for_every_state(state: str, epoch: int, text: str) -> None:
     assert job_texts.headline(dx.jobs.Status(state, "", epoch, 4, (), None, 0)) == text
+
+
+def test_after_the_last_epoch_it_trains_no_more() -> None:
+    def texts(what: str, done: int, total: int, epochs: int = 0) -> tuple[str, str]:
+        progress = dx.jobs.Progress(what, done, total, 0, 0.0, 1.0, 1 << 30, epochs, epochs)
+        status = dx.jobs.Status(dx.jobs.RUNNING, "", 3, 3, (), progress, 0)
+        return job_texts.headline(status), job_texts.progress_text(status, progress, None)
+
+    assert texts("done", 1, 1) == ("trained, 3 of 3 epochs", "Finishing …")  # not "training … 1 of 1 images"
+    headline, text = texts("training", 30, 30, epochs=3)
+    assert headline == "trained, 3 of 3 epochs" and "recorded next" in text
+    headline, text = texts("recording val", 20, 50)
+    assert headline == "recording val, 3 of 3 epochs" and text.startswith("20 of 50 images")

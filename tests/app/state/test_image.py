@@ -66,6 +66,20 @@ def test_an_upload_comes_and_goes(state: dict[str, Any]) -> None:
     assert image.chosen(run, "test", RECORD) is None and not image.refusal()
 
 
+def test_the_camera_does_not_keep_the_file(state: dict[str, Any]) -> None:
+    run = dx.load_run("demo")
+    state |= {image.SOURCE: "file", image.FILE: Upload("colour.png", TAKEN["colour.png"])}
+    image.receive_upload(image.FILE)
+    assert image.chosen(run, "test", RECORD) is not None
+    state[image.SOURCE] = "camera"
+    assert image.chosen(run, "test", RECORD) is None
+    state[image.PHOTO] = Upload("text.png", REFUSED["text.png"][0])
+    image.receive_upload(image.PHOTO)
+    assert image.refusal()
+    state[image.SOURCE] = "file"  # its widget is drawn anew, and empty
+    assert image.chosen(run, "test", RECORD) is None and not image.refusal()
+
+
 def test_a_refused_upload_has_a_reason(state: dict[str, Any]) -> None:
     data, reason = REFUSED["text.png"]
     state |= {image.SOURCE: "file", image.FILE: Upload("text.png", data)}

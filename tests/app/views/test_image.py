@@ -39,6 +39,18 @@ def test_a_recorded_image_says_what_the_record_knows(trained_runs: Path, policy:
         assert not app.error and "cannot" not in said(app)
 
 
+def test_every_exit_is_marked_and_a_target_keeps_its_words(trained_runs: Path) -> None:
+    _, record = tiny()
+    rows = [int(np.flatnonzero(record.correct[:, 0] == correct)[0]) for correct in (True, False)]
+    found = [opened(run="tiny", image=str(row)) for row in rows]
+    for app, row in zip(found, rows, strict=True):
+        figure = app.get("plotly_chart")[0].proto.spec
+        assert figure.count(r"\u2717") == int((~record.correct[row]).sum())  # ✗
+        assert figure.count(r"\u2713") == int(record.correct[row].sum())  # ✓
+    targets = [app.selectbox(key="target").options for app in found]
+    assert targets[0] == targets[1]  # a browser keeps a choice by its words: with an image's class it would be lost
+
+
 def test_no_model_is_loaded_for_what_the_record_knows(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "model", None)
     assert "Exits at" in (text := reason(opened(run="tiny", image="3"))) or "last exit" in text

@@ -83,6 +83,7 @@ def test_eight_kinds_of_files(trained: Visit) -> None:
     for name, (data, why) in kinds.items():
         mime = "image/jpeg" if "jp" in name else "image/webp" if "webp" in name else "image/png"
         page.locator("input[type=file]").set_input_files({"name": name, "mimeType": mime, "buffer": data})
+        assert not page.get_by_text("There is no class").count()
         if why:
             page.get_by_role("alert").filter(has_text=why).wait_for()
             expect(page.locator(".dx-why")).to_have_count(0)

@@ -88,6 +88,10 @@ def test_a_long_image_is_shown_by_its_middle_beside_what_the_model_sees(trained_
 def test_the_camera_waits_for_its_button(trained_runs: Path) -> None:
     app = opened(run="tiny", source="camera")
     assert not app.get("camera_input")
+    uploaded(checked(app.segmented_control(key="source").set_value("file").run()), "colour.png", TAKEN["colour.png"])
+    assert "dx-why" in bodies(app)
+    checked(app.segmented_control(key="source").set_value("camera").run())
+    assert "dx-why" not in bodies(app)  # the file is not the camera's
     press(app, "Turn the camera on")
     (camera,) = app.get("camera_input")
     photo = io.BytesIO()
