@@ -61,7 +61,7 @@ def _gains(path: Path, grid: str) -> None:
         gains = gains[gains["grid"] == grid]
         if len(gains):
             alt = "Points of test accuracy gained, with 95 % intervals: " + "; ".join(
-                f"{row.question} {messages.signed(row.points)}" for row in gains.itertuples()
+                f"{row.question} {messages.signed(float(str(row.points)))}" for row in gains.itertuples()
             )
             widgets.chart(dx.figures.gains_figure(gains), f"gains {grid}", 110 + 34 * len(gains), alt)
     except FileNotFoundError:
