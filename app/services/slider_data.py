@@ -50,12 +50,22 @@ class Curve(TypedDict):
     dash: str
 
 
+class Sample(TypedDict):
+    """How many tiles the mosaic has, of how many images, and what can be chosen."""
+
+    amount: int
+    of: int
+    amounts: list[int]
+
+
 class SliderData(TypedDict):
     """Everything that is drawn.
 
     ``seq``: number of the last ``moved`` event that Python has handled. ``line``: the single threshold, which the curve
     moves. ``exit``, ``marked``: the chosen bar and that of the chosen image, from 1, or 0. ``source``: where the
-    thresholds come from. ``compact``: only the slider and its numbers, without hint, curve and bars.
+    thresholds come from. ``compact``: only the slider and its numbers, without hint, curve and mosaic. ``pictures``,
+    ``exits``: keys of what the mosaic is drawn from (`mosaic.Pictures`, `mosaic.Exits`). ``answers``, ``image``: the
+    chosen kind of answer, and the chosen row or -1.
     """
 
     seq: int
@@ -76,6 +86,11 @@ class SliderData(TypedDict):
     alt: str
     source: str
     compact: NotRequired[bool]
+    pictures: NotRequired[str]
+    exits: NotRequired[str]
+    sample: NotRequired[Sample]
+    answers: NotRequired[str]
+    image: NotRequired[int]
 
 
 def slider_data(

@@ -29,11 +29,12 @@ LONGEST_SHAPE = 5
 
 def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
     """The images of the record; raises as `Run.image_set`."""
-    return _image_set(records.stamp(run, split))
+    return image_set_at(records.stamp(run, split))
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the images …")
-def _image_set(stamp: Stamp) -> dx.data.ImageSet:
+def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
+    """`image_set` by its key."""
     path, split, *_ = stamp
     return dx.load_run(path).image_set(split)
 
@@ -49,7 +50,7 @@ def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int]
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _thumbnails(stamp: Stamp, most: int) -> Callable[[int], str]:
-    images = _image_set(stamp)
+    images = image_set_at(stamp)
 
     @lru_cache(maxsize=4096 if most == THUMBNAIL else 64)
     def read(row: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services.mosaic import AMOUNTS, USUAL
 from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
 
 import dmpo_explore as dx
@@ -32,6 +33,7 @@ OLD_LINKS = {  # what links of earlier versions may hold
     "most sure": "most confident",
     "pictures": "images",
 }
+_AMOUNT = "_mosaic_amount"  # how many tiles the mosaic has
 _PAGES, _TURN = "_pages", "_page_turn"  # number of pages; how often other images began at their first page
 
 
@@ -96,6 +98,20 @@ def clear() -> None:
     """No filter is set and no image is chosen."""
     st.session_state.update({EXIT: 0, CLASS: 0, ANSWER: "all", IMAGE: None})
     first_page()
+
+
+# -- tiles of the mosaic --
+
+
+def amount() -> int:
+    """How many images the mosaic shows at most."""
+    return int(st.session_state.get(_AMOUNT, USUAL))
+
+
+def choose_amount(wanted: object) -> None:
+    """The reader chose another number of tiles; what is not among `AMOUNTS` is not used."""
+    if wanted in AMOUNTS:
+        st.session_state[_AMOUNT] = wanted
 
 
 # -- pages and rows of the table --

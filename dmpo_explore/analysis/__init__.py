@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from .outcome import apply as apply
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
+    from .slider_exits import exit_limits as exit_limits
+    from .slider_exits import exits_at as exits_at
     from .tables import class_table as class_table
     from .tables import markdown as markdown
     from .tables import policy_table as policy_table

@@ -212,8 +212,8 @@ def single(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> C
 
 def each(record: ExitRecord, policy: Policy, stops: Sequence[Sequence[float]]) -> list[Counts]:
     """For every exit but the last (G, 2K): its stops while the other exits keep ``policy``'s thresholds."""
-    values, incorrect = _leaning(record, policy), ~record.correct
-    exiting = values >= _levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
+    values, incorrect = leaning_values(record, policy), ~record.correct
+    exiting = values >= comparison_levels(policy, [policy.threshold(k) for k in range(record.n_exits - 1)])
     nexts = np.full(record.n_images, record.n_exits - 1)  # exit of an image that does not exit at this one
     after = []
     for exit in reversed(range(exiting.shape[1])):
@@ -222,7 +222,7 @@ def each(record: ExitRecord, policy: Policy, stops: Sequence[Sequence[float]]) -
     columns, staying, found = 2 * record.n_exits, np.arange(record.n_images), []
     fixed = np.zeros(columns, np.int64)
     for exit, later in zip(range(exiting.shape[1]), reversed(after), strict=True):
-        levels = _levels(policy, stops[exit])
+        levels = comparison_levels(policy, stops[exit])
         order = np.argsort(levels)
         bucket = np.searchsorted(levels[order], values[staying, exit], side="right")  # exits at stop g if g < bucket
         size = (len(levels) + 1, columns)
@@ -254,11 +254,12 @@ def positions_of_exits(record: ExitRecord, policy: Policy) -> list[list[float]]:
     return found
 
 
-def _leaning(record: ExitRecord, policy: Policy) -> Array:
-    """(B, K−1) float64: the higher, the sooner an image exits. `_levels` of thresholds compare as the policy does."""
+def leaning_values(record: ExitRecord, policy: Policy) -> Array:
+    """(B, K−1) float64: the higher, the sooner an image exits; to be compared with `comparison_levels`."""
     return np.asarray(policy.values(record).astype(np.float64) * (-1 if policy.falling else 1))
 
 
-def _levels(policy: Policy, thresholds: Sequence[float]) -> Array:
+def comparison_levels(policy: Policy, thresholds: Sequence[float]) -> Array:
+    """Thresholds on the scale of `leaning_values`: an image exits at values of at least its level."""
     sign = -1 if policy.falling else 1
     return np.asarray(thresholds, np.float32).astype(np.float64) * sign

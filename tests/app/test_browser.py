@@ -25,11 +25,10 @@ def test_pictures_are_really_drawn(visit: Visit) -> None:
 def test_a_big_screen_shows_slider_and_curves_without_scrolling(visit: Visit, tmp_path: Path) -> None:
     page = visit.open("?run=four&threshold=0.8")
     assert page.evaluate("() => [innerWidth, innerHeight, scrollY]") == [1440, 900, 0]
-    for selector in (".hint", ".track", ".cards", ".curve", ".bars", ".dx-heat", ".dx-shown"):
+    for selector in (".hint", ".track", ".cards", ".curve", ".mosaic"):
         box = page.locator(selector).bounding_box()
         assert box and box["y"] >= 0 and box["x"] + box["width"] <= 1440
-        whole = selector not in (".dx-heat", ".dx-shown")  # of these the beginning shows
-        assert box["y"] + (box["height"] if whole else 40) <= 900
+        assert box["y"] + box["height"] <= 900
     bottoms = page.eval_on_selector_all(".st-key-choices > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
     assert len(bottoms) >= 7 and max(bottoms) - min(bottoms) < 2  # all choices in one row
     page.screenshot(path=tmp_path / "explore.png")
@@ -40,19 +39,20 @@ def test_a_big_screen_shows_slider_and_curves_without_scrolling(visit: Visit, tm
 def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
     everything = visit.images()
-    page.locator(".bar").nth(1).click()
+    page.locator(".head").nth(1).click()
     page.wait_for_url("**exit=2**")
     visit.settle()
-    assert page.locator(".bar[aria-pressed=true]").get_attribute("data-pick") == "2"
+    assert page.locator(".head[aria-pressed=true]").get_attribute("data-pick") == "2"
     assert page.locator(".dx-exit").count() == 1 and "Exit 2" in page.locator(".dx-exit").inner_text()
 
     page.locator('[data-pick="cell 3 1"]').click()
     page.wait_for_url("**class=Pullover**")
     visit.settle()
-    assert "exit=1" in page.url and page.locator(".bars figcaption").inner_text().startswith("Images by exit: Pullover")
+    assert "exit=1" in page.url
+    assert page.locator(".mosaic figcaption").inner_text().startswith("Images by exit: Pullover")
     label = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
     exiting = int(label.split("(")[1].split(" ")[0])
-    assert page.locator(".bar .total").first.text_content() == str(exiting)  # the bars are the class's now
+    assert page.locator(".head .count").first.text_content() == str(exiting)  # the piles are the class's now
     assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
 
     page.locator(".dx-gallery button").nth(2).click()
@@ -60,7 +60,7 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     visit.settle()
     detail = page.locator(".dx-detail")
     assert "Pullover" in detail.inner_text() and detail.locator("tbody tr").count() == 4
-    assert page.locator(".dx-heat td[data-marked]").count() == page.locator(".mark").count() == 1
+    assert page.locator(".dx-heat td[data-marked]").count() == page.locator(".head.marked").count() == 1
 
     page.get_by_role("radio", name="table").click()
     page.wait_for_selector(".stDataFrame canvas")
@@ -128,7 +128,7 @@ def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
     expect(page.get_by_text("There is no policy")).to_be_visible()
     assert HOSTILE[:31] + "…" in page.locator(".st-key-linked").inner_text()
     page.locator('[data-pick="class 1"]').click()
-    expect(page.locator(".bars figcaption")).to_contain_text(HOSTILE)
+    expect(page.locator(".mosaic figcaption")).to_contain_text(HOSTILE)
     visit.settle()  # the images of all classes are gone
     page.locator(".dx-gallery button").first.click()
     expect(page.locator(".dx-detail")).to_contain_text(HOSTILE)

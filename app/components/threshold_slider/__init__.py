@@ -1,8 +1,9 @@
-"""The threshold slider with its numbers, curve and bars: a component of plain JavaScript, SVG and CSS.
+"""The threshold slider with its numbers, curve and mosaic: a component of plain JavaScript, SVG, canvas and CSS.
 
-In: `SliderData`, the counts of every stop of every slider. While a thumb moves the browser redraws from it; nothing is
-sent. Out: two events, after which the page asks Python for the rest: ``moved`` {seq, threshold: text} when the thumb is
-released or the curve is clicked, and ``picked`` {exit: 1..K} when a bar is clicked. They go straight to the state.
+In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the mosaic's images and
+exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two events, after which the page asks
+Python for the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is clicked, and ``picked``
+{exit: 1..K}, {image: row} or {amount: tiles} from the mosaic. They go straight to the state.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from dmpo_explore_app.state import filters, operating_point
 from dmpo_explore_app.state.events import event
 
 HERE = Path(__file__).parent
-PARTS = ("numbers.js", "curve.js", "bars.js", "network.js", "slider.js")  # one module, in this order
+PARTS = (
+    "numbers.js",
+    "curve.js",
+    "supply.js",
+    "piles.js",
+    "tiles.js",
+    "mosaic_parts.js",
+    "mosaic.js",
+    "network.js",
+    "slider.js",
+)  # one module, in this order
 
 
 def _read(name: str) -> str:
@@ -64,5 +75,9 @@ def _moved(page: str) -> None:
 
 def _picked() -> None:
     picked = event(operating_point.SLIDER, "picked")
-    if isinstance(picked, dict):
-        filters.toggle(f"exit {picked.get('exit')}")
+    if not isinstance(picked, dict):
+        return
+    if "amount" in picked:
+        filters.choose_amount(picked["amount"])
+    kind = "image" if "image" in picked else "exit"
+    filters.toggle(f"{kind} {picked.get(kind)}")

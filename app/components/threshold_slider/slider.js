@@ -1,5 +1,5 @@
-// The threshold slider: sliders, numbers, curve and bars. While a thumb moves everything here is redrawn from counts that
-// came once; nothing is sent. A release sends `moved` with the thresholds, a click on a bar sends `picked` with the exit.
+// The threshold slider: sliders, numbers, curve and mosaic. While a thumb moves everything here is redrawn from what came
+// once; nothing is sent. A release sends `moved` with the thresholds, a click in the mosaic sends `picked`.
 
 const HINT = "dmpo-explore-hint";
 const ECHO = 4000; // ms after which the page's place of a thumb is used although no answer to the last message came
@@ -22,6 +22,7 @@ class ThresholdSlider {
     this.places = [];
     this.grip = null; // what a pointer moves: the number of a slider, or "line"
     this.held = false; // a key that moves a slider is down
+    this.mosaic = new Mosaic(this.find(".mosaic"), (what) => this.pick(what));
     const hint = this.find(".hint");
     hint.hidden = remembered();
     hint.querySelector("button").onclick = () => {
@@ -47,14 +48,10 @@ class ThresholdSlider {
     this.send = send;
     this.buildSliders();
     this.find(".from").textContent = data.source;
-    this.find(".bars figcaption").replaceChildren(
-      element("b", {}, data.title),
-      element("span", { class: "key" }, element("i", { class: "swatch correct" }), "correct"),
-      element("span", { class: "key" }, element("i", { class: "swatch incorrect" }), "incorrect"),
-    );
     drawLegend(this.find(".curve figcaption"), data);
     this.root.classList.toggle("dark", isDark(this.root));
     this.root.classList.toggle("compact", Boolean(data.compact));
+    if (!data.compact) this.mosaic.receive(data);
     this.draw();
   }
 
@@ -63,12 +60,9 @@ class ThresholdSlider {
     if (!this.data) return;
     if (this.data.compact) return void this.show();
     const size = (part) => this.find(`${part} .plot`).getBoundingClientRect();
-    const { width, height } = size(".curve"), bars = size(".bars");
+    const { width, height } = size(".curve");
     if (!width) return;
-    const focused = this.root.getRootNode().activeElement?.getAttribute("data-pick");
     this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
-    this.bars = drawBars(this.find(".bars .plot"), this.data, bars.width, bars.height, (exit) => this.pick(exit));
-    if (focused) this.find(`[data-pick="${focused}"]`)?.focus();
     this.listenToCurve();
     this.show();
   }
@@ -185,9 +179,8 @@ class ThresholdSlider {
     const now = numbersOf(row, data.costs);
     fillNetwork(row);
     this.curve?.move(now);
-    const sum = (k) => some[2 * k] + some[2 * k + 1];
-    const highest = Math.max(...data.costs.map((_, k) => sum(k)));
-    this.bars?.move(some, highest);
+    const line = this.linePlace !== undefined && data.sliders.length > 1;
+    if (!data.compact) this.mosaic.place(line ? [this.linePlace] : this.places, line, some);
     const state = `accuracy ${percent(now.accuracy, 2)}, compute ${percent(now.compute, 1)}`;
     this.sliders.forEach(({ value, fill, thumb }, i) => {
       const { labels } = data.sliders[i], place = this.places[i], last = labels.length - 1;
@@ -255,12 +248,13 @@ class ThresholdSlider {
     return undefined;
   }
 
-  pick(exit) {
-    this.send("picked", { exit });
+  pick(what) {
+    this.send("picked", what);
   }
 
   close() {
     this.observer.disconnect();
+    this.mosaic.close();
     cancelAnimationFrame(this.waiting);
   }
 }

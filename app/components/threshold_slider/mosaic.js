@@ -1,0 +1,228 @@
+// The mosaic: images as tiles in piles, one for each exit. While the slider moves, tiles whose exit changes fly to their
+// new pile; nothing is sent. A click on a tile sends `picked` with the image, one on a heading with the exit.
+
+const STEP = 95; // ms in which a tile covers about two thirds of its way
+const LEAST = { wide: 88, narrow: 44 }; // css pixels of a pile's heading
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+class Mosaic {
+  constructor(figure, pick) {
+    this.figure = figure;
+    this.pick = pick;
+    this.canvas = figure.querySelector("canvas");
+    this.heads = figure.querySelector(".heads");
+    this.preview = new Preview(figure);
+    this.frames = 0;
+    this.canvas.mosaic = this; // measured by benchmarks/app.py
+    this.arrived = () => this.data && this.place(...this.now);
+    supplies.waiting.add(this.arrived);
+    listenToTiles(this);
+  }
+
+  close() {
+    supplies.waiting.delete(this.arrived);
+    cancelAnimationFrame(this.waiting);
+  }
+
+  // `data`: the slider's. Headings are made anew, tiles only where other ones came.
+  receive(data) {
+    this.data = data;
+    drawCaption(this);
+    const focused = this.figure.getRootNode().activeElement?.getAttribute("data-pick");
+    this.heads.replaceChildren(...drawHeads(this));
+    if (focused) this.heads.querySelector(`[data-pick="${focused}"]`)?.focus();
+    if (this.headX?.length === data.blocks.length) this.placeHeads();
+  }
+
+  // The size that there is.
+  resize() {
+    const { width, height } = this.canvas.parentElement.getBoundingClientRect(), unit = devicePixelRatio || 1;
+    if (!width || !this.data) return;
+    this.figure.classList.toggle("narrow", width < 560);
+    const head = this.heads.getBoundingClientRect().height;
+    const size = [Math.round(width * unit), Math.round((height - head) * unit)];
+    if (this.size?.join() === size.join()) return;
+    this.size = size;
+    this.unit = unit;
+    [this.canvas.width, this.canvas.height] = size;
+    this.canvas.style.height = `${size[1] / unit}px`;
+    this.made = null;
+  }
+
+  // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `some`: exact counts.
+  place(places, line, some) {
+    this.now = [places, line, some];
+    const { data } = this, pictures = supplied(data.pictures), exits = supplied(data.exits);
+    this.resize();
+    if (!this.size) return;
+    const ready = pictures && exits && pictures.n_exits === data.costs.length;
+    if (ready) this.arrange(pictures, exits, places, line);
+    this.showHeads(some, ready);
+    this.start();
+  }
+
+  arrange(pictures, exits, places, line) {
+    const K = pictures.n_exits, images = pictures.labels.length;
+    if (this.pictures !== pictures || !this.made) this.build(pictures);
+    if (this.exitOf?.length !== images) this.exitOf = new Uint8Array(images);
+    exitsAt(exits, places, line, images, K, this.exitOf);
+    this.classes(pictures);
+    const { rows } = pictures, now = (this.tileExit ??= new Uint8Array(rows.length)), yes = this.tileYes;
+    for (let i = 0; i < rows.length; i++) {
+      now[i] = this.exitOf[rows[i]];
+      yes[i] = pictures.answers[rows[i] * K + now[i]] === pictures.labels[rows[i]] ? 1 : 0;
+    }
+    const first = this.piles.exit[0] === 255;
+    this.piles.update(now, yes, (i) => {
+      this.rate[i] = 0.7 + 0.6 * ((i * 0.618) % 1); // in flight each has its own speed
+      this.flies[i] = first ? 0 : 1;
+    });
+    this.aim();
+    if (first || calm.matches) this.jump();
+  }
+
+  // Where the classes of all images exit, for the table beside the gallery.
+  classes(pictures) {
+    if (this.table) showClasses(classTable(pictures, this.exitOf), pictures);
+    this.table = true; // the first is Python's own
+  }
+
+  // Other tiles, or another size: pixels and piles anew.
+  build(pictures) {
+    const n = pictures.rows.length, K = pictures.n_exits, [width, height] = this.size;
+    this.least = (LEAST[width / this.unit < 560 ? "narrow" : "wide"]) * this.unit;
+    this.gap = 10 * this.unit;
+    const side = tileSide(n, K, width, height, this.least, Math.round(40 * this.unit));
+    const style = getComputedStyle(this.figure);
+    const states = ["--incorrect", "--correct"].map((name) => hexColour(style.getPropertyValue(name)));
+    const root = this.figure.closest(".threshold-slider");
+    const look = { unit: this.unit, dark: isDark(root), states, ground: rgb(getComputedStyle(root).backgroundColor) };
+    const made = (this.made = { atlas: new Atlas(n, side, look), rows: Math.floor(height / side) });
+    made.columns = Math.max(1, Math.floor((this.least - this.gap) / side));
+    this.image = new ImageData(width, height);
+    this.pixels = new Uint32Array(this.image.data.buffer);
+    const fill = (sheet) => {
+      if (this.made !== made) return;
+      made.atlas.fill(n, look, sheet, pictures.columns, Array.from(pictures.rows, (row) => pictures.labels[row]));
+      this.start(true);
+    };
+    if (pictures.sheet) scaledSheet(pictures, made.atlas.inner).then(fill, () => fill(null));
+    else fill(null);
+    if (this.pictures === pictures && this.piles) return void this.aim();
+    this.pictures = pictures;
+    this.piles = new Piles(n, K);
+    for (const name of ["x", "y", "toX", "toY", "rate"]) this[name] = new Float32Array(n);
+    this.flies = new Uint8Array(n);
+    this.tileYes = new Uint8Array(n);
+    this.tileExit = null;
+    this.headX = null;
+  }
+
+  // Where every tile is to stand.
+  aim() {
+    const { piles, made, toX, toY } = this, { rows, atlas } = made, [width, height] = this.size, side = atlas.side;
+    this.places = pilePlaces(piles.sizes, side, rows, width, this.least, this.gap);
+    const { lefts, widths } = this.places, last = lefts.length - 1;
+    for (let i = 0; i < toX.length; i++) {
+      const k = piles.exit[i], [column, row] = slotPlace(piles.slot[i], rows, made.columns);
+      toX[i] = k === last && k > 0 ? width - (column + 1) * side : lefts[k] + column * side;
+      toY[i] = height - (row + 1) * side;
+    }
+    this.headTo = lefts.map((left, k) => (k === last && k > 0 ? width - widths[k] : left));
+  }
+
+  jump() {
+    this.x.set(this.toX);
+    this.y.set(this.toY);
+    this.flies.fill(0);
+    this.headX = [...this.headTo];
+  }
+
+  start(paint = false) {
+    this.dirty ||= paint;
+    if (this.waiting) return;
+    this.before = performance.now();
+    this.waiting = requestAnimationFrame((now) => this.frame(now));
+  }
+
+  frame(now) {
+    this.waiting = 0;
+    if (!this.made || !this.size) return;
+    const moving = this.step(Math.min(50, Math.max(4, now - this.before)));
+    this.before = now;
+    if (moving || this.dirty || this.faded !== this.fading()) this.paint();
+    this.dirty = false;
+    this.frames += 1;
+    if (moving) this.waiting = requestAnimationFrame((later) => this.frame(later));
+  }
+
+  // Everything goes a part of its way; whether something still moves.
+  step(passed) {
+    const { x, y, toX, toY, rate, flies } = this, calmly = 1 - Math.exp(-passed / STEP);
+    let moving = false;
+    for (let i = 0; i < x.length; i++) {
+      const dx = toX[i] - x[i], dy = toY[i] - y[i];
+      if (dx === 0 && dy === 0) continue;
+      moving = true;
+      if (Math.abs(dx) < 0.6 && Math.abs(dy) < 0.6) {
+        x[i] = toX[i];
+        y[i] = toY[i];
+        flies[i] = 0;
+        continue;
+      }
+      const part = flies[i] ? 1 - Math.exp((-passed * rate[i]) / STEP) : calmly;
+      x[i] += dx * part;
+      y[i] += dy * part;
+    }
+    this.headX ??= [...this.headTo];
+    this.headTo.forEach((to, k) => {
+      if (k === this.headTo.length - 1) this.headX[k] = to; // its right edge stays
+      const way = to - this.headX[k];
+      if (way === 0) return;
+      moving = true;
+      this.headX[k] = Math.abs(way) < 0.6 ? to : this.headX[k] + way * calmly;
+    });
+    return moving;
+  }
+
+  fading() {
+    return `${this.data.exit} ${this.data.answers} ${this.data.image}`;
+  }
+
+  paint() {
+    const { x, y, flies, made, pixels, piles } = this, [width, height] = this.size, { atlas } = made;
+    const faded = fadedTiles(this);
+    this.faded = this.fading();
+    pixels.fill(0);
+    for (let flight = 0; flight < 2; flight++) {
+      for (let i = 0; i < x.length; i++) {
+        if (flies[i] !== flight) continue;
+        atlas.draw(pixels, width, height, i, Math.round(x[i]), Math.round(y[i]), piles.yes[i] + 2 * faded[i]);
+      }
+    }
+    const context = (this.context ??= this.canvas.getContext("2d", { willReadFrequently: true }));
+    context.putImageData(this.image, 0, 0);
+    ring(this, context, this.pictures.rows.indexOf(this.data.image), 2.5);
+    ring(this, context, this.over ?? -1, 1.5);
+    this.placeHeads();
+  }
+
+  placeHeads() {
+    for (const [k, head] of [...this.heads.children].entries()) {
+      head.style.transform = `translateX(${(this.headX[k] / this.unit).toFixed(1)}px)`;
+    }
+  }
+
+  showHeads(some, ready) {
+    const { data } = this;
+    [...this.heads.children].forEach((head, k) => {
+      const [yes, no] = [some[2 * k], some[2 * k + 1]], all = yes + no;
+      const [, count, correct] = head.children;
+      count.textContent = whole(all);
+      correct.firstChild.textContent = all ? percent(yes / all, all < 1000 ? 0 : 1) : "–";
+      const words = `exit ${k + 1}, after block ${data.blocks[k]}: ${whole(all)} images exit here, ${whole(yes)} correct`;
+      head.setAttribute("aria-label", words);
+      if (ready && this.places) head.style.width = `${this.places.widths[k] / this.unit}px`;
+    });
+  }
+}

@@ -1,0 +1,25 @@
+"""Hands the browser arrays that stay while the slider moves: a component that draws nothing.
+
+In: `mosaic.Pictures`, `mosaic.Exits`. Streamlit sends an element that did not change as a reference to the earlier one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from dmpo_explore_app.services import mosaic
+
+HERE = Path(__file__).parent
+RECEIVE = "export default function ({ data }) { supply(data); }"
+
+_component = st.components.v2.component(
+    "dmpo_explore.supplies", js=f"{(HERE / 'supply.js').read_text(encoding='utf-8')}\n{RECEIVE}"
+)
+
+
+def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits) -> None:
+    """Both, each an element of its own: one changes with the run, the other with the policy too."""
+    with st.container(key="supplies"):
+        _component(key="supply_pictures", data=pictures)
+        _component(key="supply_exits", data=exits)

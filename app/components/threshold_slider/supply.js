@@ -1,0 +1,33 @@
+// Arrays that came once and stay while the slider moves: one component supplies them, the slider reads them by their key.
+
+const supplies = (globalThis[Symbol.for("dmpo_explore.supplies")] ??= { kept: new Map(), waiting: new Set() });
+
+const supply = (data) => {
+  supplies.kept.delete(data.key);
+  supplies.kept.set(data.key, data);
+  while (supplies.kept.size > 12) supplies.kept.delete(supplies.kept.keys().next().value);
+  for (const arrived of supplies.waiting) arrived();
+};
+
+// Little-endian numbers in base64 → a typed array of `kind`.
+const unpacked = (text, kind) => {
+  const bytes = atob(text), buffer = new Uint8Array(bytes.length);
+  for (let i = 0; i < bytes.length; i++) buffer[i] = bytes.charCodeAt(i);
+  return new kind(buffer.buffer);
+};
+
+const unpackedOnce = new WeakMap();
+
+// `Pictures` or `Exits` of services/mosaic.py with their arrays.
+const supplied = (key) => {
+  const data = supplies.kept.get(key);
+  if (!data || unpackedOnce.has(data)) return data && unpackedOnce.get(data);
+  const kinds = { rows: Uint32Array, numbers: Uint32Array, labels: Uint16Array, answers: Uint16Array, confidence: Uint16Array };
+  const limits = data.bytes === 2 ? Uint16Array : Uint8Array;
+  const all = { ...kinds, limits, line: limits, exits: Uint8Array };
+  const found = Object.fromEntries(
+    Object.entries(data).map(([name, value]) => [name, name in all ? unpacked(value, all[name]) : value]),
+  );
+  unpackedOnce.set(data, found);
+  return found;
+};

@@ -1,0 +1,152 @@
+"""What the mosaic draws: images as tiles, where each of them exits at every position of the sliders, and its answers.
+
+In: an `OperatingPoint`, a chosen class, how many tiles. Out: two plain dictionaries for JavaScript. `Pictures` belong
+to run and split, `Exits` to the policy too: both stay the same while the slider moves, so that they are sent once.
+Arrays are little-endian, in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import replace
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+from dmpo_explore_app.services import policies, records, slider_data, sprite_sheet
+from dmpo_explore_app.services.images import number_of
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.records import Stamp
+
+import dmpo_explore as dx
+
+AMOUNTS = (500, 1000, 2000, 10_000)  # tiles, as the reader may choose
+USUAL = 1000  # tiles of which one can see what they show
+LARGEST = 1_500_000  # limits of a record up to which every image's are sent, for the classes' table
+
+
+class Pictures(TypedDict):
+    """Tiles and answers: ``rows`` (n,) u32 of the record; ``labels`` (B,) u16; ``answers`` (B, K) u16 classes;
+    ``confidence`` (n, K) u16, of 65,535; ``numbers`` (n,) u32 as the data number them. ``of``: images that were drawn
+    from. ``sheet`` is empty where the images are not here."""
+
+    key: str
+    rows: str
+    numbers: str
+    labels: str
+    answers: str
+    confidence: str
+    of: int
+    names: list[str]
+    split: str
+    n_exits: int
+    sheet: str
+    side: int
+    columns: int
+
+
+class Exits(TypedDict):
+    """``limits`` of the sliders and ``line`` of the single threshold, (B, K−1) u8 or u16 as `dx.analysis.exit_limits`;
+    or ``exits`` (G, B) u8 where no limit tells them."""
+
+    key: str
+    limits: str
+    line: str
+    exits: str
+    bytes: int
+
+
+def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None) -> npt.NDArray[np.int64]:
+    """``amount`` rows drawn at random, seed 0, from every class in proportion; so is every beginning of them.
+
+    Args:
+        label: draw from this class only.
+    """
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(labels))
+    if label is not None:
+        return np.asarray(order[labels[order] == label][:amount])
+    among = np.empty(len(labels))  # an image's place among those of its class, from 0 to 1
+    for found in np.unique(labels):
+        own = order[labels[order] == found]
+        among[own] = (np.arange(len(own)) + rng.random()) / len(own)
+    return np.asarray(np.argsort(among, kind="stable")[:amount])
+
+
+def pictures(point: OperatingPoint, amount: int, label: int | None = None) -> Pictures:
+    """Tiles and answers of the record as the policy reads it."""
+    return _pictures(records.stamp(point.run, point.split), point.policy.temperatures, amount, label)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None) -> Pictures:
+    record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
+    rows = sample(record.labels, amount, label)
+    try:
+        drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist()))
+    except (OSError, ValueError):  # the images are not here: the gallery says why
+        drawn = sprite_sheet.Sheet("", 1, 1)
+    key = hashlib.sha256(repr((stamp, temperatures, amount, label, bool(drawn.uri))).encode()).hexdigest()[:16]
+    return {
+        "key": key,
+        "rows": packed(rows, np.uint32),
+        "numbers": packed(np.array([number_of(record, int(row)) for row in rows]), np.uint32),
+        "labels": packed(record.labels, np.uint16),
+        "answers": packed(record.prediction, np.uint16),
+        "confidence": packed(np.round(np.clip(record.confidence[rows], 0, 1) * 65_535), np.uint16),
+        "of": int(record.n_images if label is None else (record.labels == label).sum()),
+        "names": list(record.meta.class_names),
+        "split": record.meta.split,
+        "n_exits": record.n_exits,
+        "sheet": drawn.uri,
+        "side": drawn.side,
+        "columns": drawn.columns,
+    }
+
+
+def exits(point: OperatingPoint, label: int | None = None) -> Exits:
+    """Where every image exits, at the positions of `slider_data.counts`."""
+    run, split, policy = point
+    found = slider_data.counts(point, label)
+    sliders = tuple(slider.thresholds for slider in found.sliders) or (found.single.thresholds,)
+    start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
+    return _exits(records.stamp(run, split), start, sliders, found.single.thresholds)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _exits(
+    stamp: Stamp, start: policies.Untuned, sliders: tuple[tuple[float, ...], ...], single: tuple[float, ...]
+) -> Exits:
+    policy = policies.base_at(start)
+    record = records.calibrated_at(stamp, policy.temperatures) if policy.temperatures else records.record_at(stamp)
+    policy = replace(policy, temperatures=())
+    limits = dx.analysis.exit_limits(record, policy, sliders)
+    line = limits if len(sliders) == 1 else dx.analysis.exit_limits(record, policy, [single])
+    table = dx.analysis.exits_at(record, policy, single) if limits is None or line is None else None
+    kind = np.uint8 if max(map(len, (*sliders, single))) < 256 else np.uint16
+    empty = np.zeros(0)
+    parts = [packed(empty if part is None else part, kind) for part in (limits, None if line is limits else line)]
+    parts.append(packed(empty if table is None else table, np.uint8))
+    key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+    return {"key": key, "limits": parts[0], "line": parts[1], "exits": parts[2], "bytes": np.dtype(kind).itemsize}
+
+
+def with_mosaic(
+    data: slider_data.SliderData, shown: Pictures, limits: Exits, amount: int, answers: str, image: int | None
+) -> slider_data.SliderData:
+    """The slider's data with what its mosaic is drawn from and which of it is chosen."""
+    return {
+        **data,
+        "pictures": shown["key"],
+        "exits": limits["key"],
+        "sample": {"amount": amount, "of": shown["of"], "amounts": list(AMOUNTS)},
+        "answers": answers,
+        "image": -1 if image is None else image,
+    }
+
+
+def packed(numbers: npt.ArrayLike, kind: type[np.unsignedinteger]) -> str:
+    """Numbers as base64 of their little-endian bytes."""
+    return base64.b64encode(np.ascontiguousarray(numbers).astype(np.dtype(kind).newbyteorder("<")).tobytes()).decode()

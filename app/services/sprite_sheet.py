@@ -1,0 +1,55 @@
+"""Many small images in one picture: the tiles of the mosaic.
+
+In: a run, a split, rows of its record. Out: a data URI of one picture, the tiles row by row, read and written once for
+each choice of rows. An image that is not square is cut to its middle square, never distorted.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import NamedTuple
+
+import numpy as np
+import streamlit as st
+from dmpo_explore_app.services import records, thumbnails
+from dmpo_explore_app.services.records import Stamp
+from PIL import Image, ImageOps
+
+import dmpo_explore as dx
+
+LARGE, SMALL = 32, 16  # pixels of a tile's side, for few and for many tiles
+FEW = 2500
+Rows = tuple[int, ...]
+
+
+class Sheet(NamedTuple):
+    """A picture of square tiles: its data URI, pixels of a tile's side, tiles in a row."""
+
+    uri: str
+    side: int
+    columns: int
+
+
+def sheet(run: dx.Run, split: str, rows: Rows) -> Sheet:
+    """The sheet of these images, in their order; raises as `Run.image_set`."""
+    return sheet_at(records.stamp(run, split), rows)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Drawing the images small …")
+def sheet_at(stamp: Stamp, rows: Rows) -> Sheet:
+    """`sheet` by its key."""
+    images, side = thumbnails.image_set_at(stamp), LARGE if len(rows) <= FEW else SMALL
+    columns = max(1, round(len(rows) ** 0.5))
+    lines = -(-len(rows) // columns)
+    picture = Image.new("RGB", (columns * side, lines * side), (128, 128, 128))
+    for place, row in enumerate(rows):
+        try:
+            tile = Image.fromarray(np.ascontiguousarray(images[row]))
+        except (OSError, ValueError):  # gone or changed since it was recorded: a grey tile
+            continue
+        corner = (place % columns * side, place // columns * side)
+        picture.paste(ImageOps.fit(tile, (side, side), Image.Resampling.BOX), corner)
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=75, method=0)
+    return Sheet("data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode(), side, columns)

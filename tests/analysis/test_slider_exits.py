@@ -1,0 +1,51 @@
+"""Where each image exits at every position of the sliders, as the policy itself decides it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+import dmpo_explore as dx
+from dmpo_explore.analysis import slider_exits, threshold_counts
+from dmpo_explore.policies.catalogue import POLICIES
+
+DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
+
+
+def policy_of(name: str, n_exits: int) -> dx.Policy:
+    val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
+    return dx.fit_policy(val, name, threshold=POLICIES[name].threshold_all)
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+@pytest.mark.parametrize("n_exits", [1, 2, 5])
+def test_a_limit_tells_the_exit_at_every_position(name: str, n_exits: int) -> None:
+    record = make_record(80, n_exits, 5, seed=n_exits, with_logits=False, split="test")
+    policy = policy_of(name, n_exits)
+    stops = threshold_counts.slider_counts(record, policy).single.thresholds
+    limits, wanted = slider_exits.exit_limits(record, policy, [stops]), slider_exits.exits_at(record, policy, stops)
+    if limits is None:
+        assert (np.diff(wanted.astype(int), axis=0) < 0).any()
+        return
+    for place, exits in enumerate(wanted):
+        assert (place >= limits).sum(axis=1).tolist() == exits.tolist()
+
+
+@pytest.mark.parametrize("name", ["confidence", "entropy", "margin"])
+def test_limits_of_a_slider_for_every_exit(name: str) -> None:
+    record = make_record(80, 4, 5, seed=1, with_logits=False, split="test")
+    policy = policy_of(name, 4)
+    policy = replace(policy, thresholds=policy.thresholds * 3)
+    sliders = threshold_counts.slider_counts(record, policy).sliders
+    limits = slider_exits.exit_limits(record, policy, [slider.thresholds for slider in sliders])
+    assert limits is not None
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        places = [int(rng.integers(len(slider.thresholds))) for slider in sliders]
+        own = replace(policy, thresholds=tuple(s.thresholds[p] for s, p in zip(sliders, places, strict=True)))
+        stays = np.asarray(places) >= limits
+        exits = np.where(stays.all(axis=1), 3, np.argmin(stays, axis=1))
+        assert exits.tolist() == own.exits(record).tolist()

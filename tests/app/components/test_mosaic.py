@@ -1,0 +1,138 @@
+"""The mosaic as its reader uses it, in Chromium: tiles move with the slider, and the library's numbers with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from dmpo_explore_app.components.threshold_slider import HERE
+from playwright.sync_api import Page, expect
+from visiting import Visit
+
+import dmpo_explore as dx
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+TILES = """({mosaic: m}) => {
+    return {rows: [...m.pictures.rows], exits: [...m.piles.exit], yes: [...m.piles.yes], x: [...m.x], toX: [...m.toX],
+            y: [...m.y], toY: [...m.toY], frames: m.frames} }"""
+RESTS = """({mosaic: m}) => {
+    return m.piles && m.x.every((x, i) => x === m.toX[i] && m.y[i] === m.toY[i]) }"""
+
+
+def tiles(page: Page) -> dict[str, Any]:
+    return dict(page.locator(".field > canvas").evaluate(TILES))
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait until ``condition`` of the mosaic's canvas holds."""
+    page.wait_for_function(condition, arg=page.locator(".field > canvas").element_handle())
+
+
+def counts(page: Page) -> list[int]:
+    return [int(text.replace(",", "")) for text in page.locator(".head .count").all_inner_texts()]
+
+
+def test_tiles_flow_with_the_thumb_and_say_what_the_library_says(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.5")
+    until(page, RESTS)
+    record, before = dx.load_run("four").record("test"), tiles(page)
+    box, thumb = page.locator(".track").bounding_box(), page.locator(".thumb").bounding_box()
+    assert box and thumb
+    y = thumb["y"] + thumb["height"] / 2
+    page.mouse.move(thumb["x"] + thumb["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], y, steps=3)
+    until(page, f"({{mosaic}}) => mosaic.frames > {before['frames']} + 2")
+    until(page, RESTS)  # the pointer is still down
+    label = page.locator(".threshold-slider").get_attribute("data-threshold") or ""
+    exits = dx.fit_policy(record, threshold=float(label)).exits(record)
+    correct = record.prediction[np.arange(record.n_images), exits] == record.labels
+    now = tiles(page)
+    assert now["exits"] == exits[now["rows"]].tolist() != before["exits"]
+    assert now["yes"] == correct[now["rows"]].astype(int).tolist()
+    assert counts(page) == np.bincount(exits, minlength=4).tolist()
+    assert len(set(zip(now["x"], now["y"], strict=True))) == len(now["x"])  # each has a place of its own
+    cell = page.locator('[data-pick="cell 3 1"]')
+    own = record.labels == 2
+    assert cell.inner_text() == f"{(exits[own] == 0).mean():.0%}"
+    accuracy = page.locator('tr:has([data-pick="cell 3 1"]) td').last
+    assert accuracy.inner_text() == f"{correct[own].mean():.1%}"
+    page.mouse.up()
+    visit.settle()
+    assert tiles(page)["exits"] == now["exits"]  # the answer changes nothing
+    assert accuracy.inner_text() == f"{correct[own].mean():.1%}"
+
+
+def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    until(page, RESTS)
+    found, canvas = tiles(page), page.locator(".field > canvas")
+    canvas.hover(position={"x": found["x"][7] + 3, "y": found["y"][7] + 3})
+    expect(page.locator(".preview")).to_contain_text("confidence")
+    canvas.click(position={"x": found["x"][7] + 3, "y": found["y"][7] + 3})
+    page.wait_for_url(f"**image={found['rows'][7]}**")
+    expect(page.locator(".dx-detail")).to_be_visible()
+    visit.settle()
+    canvas.press("ArrowRight")
+    expect(page.locator(".words-of-tile")).to_contain_text("predicts")
+    page.get_by_role("combobox", name="Images in the mosaic").select_option("500")
+    expect(page.locator(".drawn")).to_have_text("500 of 600 images shown, drawn by class at random, seed 0")
+    visit.settle()
+    assert len(tiles(page)["rows"]) == 500
+
+
+@pytest.mark.slow
+def test_a_release_sends_no_images_again(visit: Visit, runs: Path) -> None:
+    sizes: list[int] = []
+    visit.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: sizes.append(len(data))))
+    page = visit.open("?run=four&threshold=0.5")
+    assert max(sizes) > 60_000  # the images came
+    page.get_by_role("slider").press("PageUp")
+    visit.settle()
+    sizes.clear()
+    before = page.url
+    page.get_by_role("slider").press("PageUp")
+    page.wait_for_url(lambda now: now != before)
+    visit.settle()
+    sheet = page.locator(".field > canvas").evaluate("({mosaic}) => mosaic.pictures.sheet.length")
+    assert max(sizes) < sheet
+
+
+@pytest.mark.slow
+def test_without_motion_tiles_are_there_at_once(visit: Visit) -> None:
+    visit.page.emulate_media(reduced_motion="reduce")
+    page = visit.open("?run=four&threshold=0.5")
+    before = tiles(page)
+    page.get_by_role("slider").press("PageUp")
+    until(page, f"({{mosaic}}) => mosaic.frames > {before['frames']}")
+    now = tiles(page)
+    assert now["x"] == now["toX"] and now["exits"] != before["exits"]
+
+
+def test_only_tiles_that_change_their_pile_or_lie_beyond_its_end_move(browser: Browser) -> None:
+    code = (HERE / "piles.js").read_text(encoding="utf-8")
+    rng = np.random.default_rng(0)
+    exits = rng.integers(0, 4, 300)
+    other = np.where(rng.random(300) < 0.1, np.minimum(exits + 1, 3), exits)
+    page = browser.new_page()
+    found = page.evaluate(
+        f"""([a, b]) => {{ {code}
+        const piles = new Piles(a.length, 4), yes = new Uint8Array(a.length).fill(1), moved = [];
+        piles.update(Uint8Array.from(a), yes, () => {{}});
+        const before = [...piles.slot];
+        piles.update(Uint8Array.from(b), yes, (i) => moved.push(i));
+        return {{before, after: [...piles.slot], moved}} }}""",
+        [exits.tolist(), other.tolist()],
+    )
+    page.close()
+    before, after = np.array(found["before"]), np.array(found["after"])
+    assert found["moved"] == np.flatnonzero(exits != other).tolist()
+    sizes = np.bincount(other, minlength=4)
+    stays = (exits == other) & (before < sizes[other])
+    assert (before[stays] == after[stays]).all()
+    for exit in range(4):
+        assert sorted(after[other == exit].tolist()) == list(range(sizes[exit]))  # no gap

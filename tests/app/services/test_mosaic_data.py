@@ -1,0 +1,71 @@
+"""What the mosaic is drawn from: a sample by class, arrays in base64, exits that the policy itself decides."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from dmpo_explore_app.services import mosaic, slider_data, sprite_sheet
+from dmpo_explore_app.services.policies import OperatingPoint
+
+import dmpo_explore as dx
+
+
+def numbers(text: str, kind: str) -> npt.NDArray[np.int64]:
+    return np.frombuffer(base64.b64decode(text), np.dtype(kind).newbyteorder("<")).astype(np.int64)
+
+
+def test_every_beginning_of_the_sample_has_the_classes_in_proportion() -> None:
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    rows = mosaic.sample(labels, 500)
+    assert len(set(rows.tolist())) == 500 and mosaic.sample(labels, 500).tolist() == rows.tolist()
+    for size in (100, 200, 500):
+        assert np.abs(np.bincount(labels[rows[:size]]) - size * np.array([0.6, 0.3, 0.1])).max() <= 3
+    assert mosaic.sample(labels, 5000).size == 1000
+    assert (labels[mosaic.sample(labels, 50, label=2)] == 2).all()
+
+
+@pytest.mark.parametrize("name", ["confidence", "patience", "budgeted"])
+def test_exits_are_the_policys(runs: Path, name: str) -> None:
+    run = dx.load_run("six")
+    record = run.record("test")
+    policy = dx.fit_policy(run.record("val"), name, flops=0.6)
+    point = OperatingPoint(run, "test", policy)
+    found, (slider,) = mosaic.exits(point), slider_data.counts(point, None).sliders
+    if found["exits"]:
+        exits = numbers(found["exits"], "u1").reshape(-1, record.n_images)[slider.position]
+    else:
+        limits = numbers(found["limits"], f"u{found['bytes']}").reshape(record.n_images, -1)
+        exits = (slider.position >= limits).sum(axis=1)
+    assert exits.tolist() == policy.exits(record).tolist()
+
+
+def test_pictures_hold_the_records_answers_and_stay_while_the_threshold_moves(runs: Path) -> None:
+    run = dx.load_run("four")
+    record = run.record("test")
+    one, other = (OperatingPoint(run, "test", dx.fit_policy(record, threshold=t)) for t in (0.5, 0.9))
+    found = mosaic.pictures(one, 100)
+    assert found is mosaic.pictures(other, 100) and found["sheet"].startswith("data:image/webp;base64,")
+    rows = numbers(found["rows"], "u4")
+    assert numbers(found["labels"], "u2").tolist() == record.labels.tolist()
+    assert numbers(found["answers"], "u2").tolist() == record.prediction.ravel().tolist()
+    shown = numbers(found["confidence"], "u2").reshape(100, 4) / 65_535
+    assert np.abs(shown - record.confidence[rows]).max() < 1e-4
+    assert found["of"] == 600 and found["numbers"] and len(found["names"]) == 10
+    assert mosaic.pictures(one, 100, label=3)["of"] == (record.labels == 3).sum()
+
+
+def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:
+    run = dx.load_run("four")
+    images = run.image_set("test")
+    found = sprite_sheet.sheet(run, "test", (5, 0, 9))
+    assert (found.side, found.columns) == (sprite_sheet.LARGE, 2)
+    pixels = dx.data.read_image(base64.b64decode(found.uri.split(",")[1]), "sheet")
+    assert pixels.shape == (64, 64, 3)
+    for place, row in enumerate((5, 0, 9)):
+        top, left = divmod(place, 2)
+        tile = pixels[32 * top : 32 * top + 32, 32 * left : 32 * left + 32].mean()
+        assert abs(float(tile) - float(images[row].mean())) < 6
