@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..policies.base import Policy
-from ..policies.scalar import ScorePolicy
 from ..records.record import ExitRecord
 from .threshold_counts import comparison_levels, leaning_values
 
@@ -44,7 +43,7 @@ def exit_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence
     """
     if record.n_exits == 1:
         return np.zeros((record.n_images, 0), np.int64)
-    if isinstance(policy, ScorePolicy) and all(_falls(policy, stops) for stops in positions):
+    if policy.per_exit_thresholds and all(_falls(policy, stops) for stops in positions):
         return _score_limits(record, policy, positions)
     if len(positions) > 1:
         return None
