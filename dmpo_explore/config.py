@@ -52,10 +52,10 @@ class DataConfig:
     calibration_dir: str | None = option(None, "Folder of calibration images by class.")
     test_dir: str | None = option(None, "Folder of test images by class.")
     image_key: str | None = option(None, "Field of the images in hfds/… and wds/…; default: the only one.")
-    label_key: str | None = option(None, "Field of the classes there; default: the only one.")
-    class_names: str | None = option(None, "CSV or JSON file of readable class names: class folder, name.")
+    label_key: str | None = option(None, "Field of the classes in hfds/… and wds/…; default: the only one.")
+    class_names: str | None = option(None, "CSV or JSON file that gives class folders readable names.")
     calibration: bool | None = option(
-        None, "Cut off a calibration split; default: if large enough.", label="Calibration split"
+        None, "Set a calibration split aside; default: where it is large enough.", label="Calibration split"
     )
     skip_broken: bool = option(False, "Leave out images that cannot be read.", label="Skip broken images")
 
@@ -83,7 +83,7 @@ class ModelConfig:
         "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
     )
     image_size: int = option(70, "Side of an image, a multiple of the patch size.", ge=1, unit="pixels")
-    resize: Literal["squash", "crop"] = option("squash", "Resizing to a square (crop: aspect kept, the centre).")
+    resize: Literal["squash", "crop"] = option("squash", "Resizing to a square (crop: aspect ratio kept, centre crop).")
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
@@ -105,8 +105,8 @@ class ModelConfig:
     predictor: Literal["covariance", "moment", "linear"] | str = option(
         "covariance", "Predictor of every exit but the last.", search=["linear", "covariance"]
     )
-    last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last or only exit.")
-    last_predictor: Literal["covariance", "moment", "linear"] | str = option("linear", "That exit's predictor.")
+    last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last exit.")
+    last_predictor: Literal["covariance", "moment", "linear"] | str = option("linear", "Predictor of the last exit.")
     channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
     normalisation: Literal["isqrt", "sqrt"] | str = option(
         "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root."
@@ -149,7 +149,7 @@ class TrainingConfig:
     """
 
     epochs: int = option(6, "Epochs.", ge=1)
-    batch_size: int = option(64, "Images of a step, over all processes.", ge=1, unit="images")
+    batch_size: int = option(64, "Images per step, over all processes.", ge=1, unit="images")
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
         "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
@@ -185,11 +185,11 @@ class TrainingConfig:
     )
     precision: Literal["bf16", "no", "fp16"] = option("bf16", "Precision of autocast (no: float32).")
     frozen_precision: Literal["no", "bf16"] = option(
-        "no", "Precision of frozen weights in memory (bf16: the same numbers under autocast, half the memory)."
+        "no", "Precision of frozen weights in memory (bf16: half the memory, the same numbers under autocast)."
     )
     validation_size: int = option(1000, "Validation images evaluated after every epoch.", ge=1, unit="images")
     workers: int = option(0, "Processes that load images.", ge=0)
-    seed: int = option(0, "Seed of everything else.", ge=0, le=MOST_SEED)
+    seed: int = option(0, "Seed of the training: initial weights, order of images, augmentation.", ge=0, le=MOST_SEED)
 
     def __post_init__(self) -> None:
         check_options(self)

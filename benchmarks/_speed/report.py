@@ -19,17 +19,18 @@ AIMS = {  # (batch, arms) → least efficiency at 30 % and 50 %
 
 INTRO = """# How much time early exit saves
 
-Early exit saves compute. How much time that saves depends on how the images arrive. This page is written by
-`{command}` ({minutes} minutes on {cpu}, {threads} threads, {device}; torch {torch}, onnxruntime {onnxruntime}). Run it
-on your machine for your numbers. Run `{run}`, {size} px, {rounds} rounds with all arms in turn. Numbers are medians, in
+*For practitioners.* Early exit saves compute. The time it saves depends on how the images arrive;
+[what to expect](#what-to-expect) is at the end of the page. The numbers come from
+`{command}` ({minutes} minutes on {cpu}, {threads} threads, {device}; torch {torch}, onnxruntime {onnxruntime}). Repeat
+it on your machine. Run `{run}`, {size} px, {rounds} rounds with all arms in turn. Numbers are medians, in
 brackets the lowest and highest round. {load}
 
-*Expected* is the speed-up from FLOPs on the same images, everything counted that ran. *Measured* is the speed-up over
-the full plain model (timm's, LayerScale folded as in ours). *Efficiency* is measured over expected: at 1, all saved
-compute is saved time. Arms in bf16 are compared with the plain model in bf16. All others are compared with the plain
-model in float32, as timm runs it; their numbers include what a compiler or onnxruntime gains or loses. *Budget* is the
-share of the plain model's compute that the threshold was fitted to; "no early exit" is the threshold that no image
-reaches before the last exit.
+*Expected* is the speed-up from FLOPs on the same images; everything that ran is counted. *Measured* is the speed-up
+over the full plain model (timm's, LayerScale folded as in ours). *Efficiency* is measured over expected: at 1, all
+saved compute is saved time. Arms in bf16 are compared with the plain model in bf16. All others are compared with the
+plain model in float32, as timm runs it; their numbers include what a compiler or onnxruntime gains or loses.
+*Budget* is the share of the plain model's compute that the threshold was fitted to.
+With "no early exit" all images go to the last exit.
 """
 
 ADVICE = """## What to expect
@@ -38,13 +39,13 @@ ADVICE = """## What to expect
   costs dozens of small operations, each with a fixed overhead. `dmpo-explore export` and `dx.OnnxEngine` nearly remove
   that overhead: use them on a CPU.
 - **Batches** (`dx.infer`) are compacted after every exit. Deep stages then process few images, and small batches use
-  a machine badly. For a data set use `dx.stream(…, refill=True)`, continuous batching: remaining images wait until a
-  batch is full again.
+  a machine inefficiently. For a data set use `dx.stream(…, refill=True)`, continuous batching: remaining images are
+  collected until a batch is full again.
 - **Merge the tuning** (`run.model(merge=True)`): the same predictions with fewer products.
 
 ## When it does not pay
 
-- When no image exits early: the early exits' compute is spent in vain. See the rows "no early exit".
+- When no image exits early: the compute of the early exits is lost. See the rows "no early exit".
 - When a model cut at a fixed depth is accurate enough: it has no exits to evaluate and no policy. Compare the row of
   half the plain model, and the accuracy of your run's middle exits (`dmpo-explore evaluate`).
 - When all predictions of a batch are needed at once: its hardest image sets the latency. Early exit then saves
@@ -63,7 +64,7 @@ MISSES = """Reasons for the aims that are missed here, by the profile below and 
   onnxruntime ours are ahead.
 - **Twice earlyon's batched mode.** Its batch runs until its hardest image exits, nearly always to the end. The ratio is
   therefore about our measured speed-up, which the expected speed-up bounds.
-- **torch.compile** gains little or nothing for one image and is timed nowhere else on a CPU, because compiling takes
+- **torch.compile** gains little or nothing for one image. On a CPU it is not timed for batches, because compiling takes
   minutes. It remains an argument (`steps=dx.inference.compiled(model)`) for GPUs, where it has not been measured yet.
 """
 

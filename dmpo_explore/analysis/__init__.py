@@ -1,4 +1,4 @@
-"""Analysis: what a policy is worth on a record, calibration, decision traces, novelty, shift."""
+"""Analysis: metrics of a policy on a record, calibration, decision traces, novelty, shift."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Agreement of two outcomes on the same images: which images are correct in both, in one, in none."""
+"""Agreement of two outcomes on the same images: which images are correct in both, in one or in neither."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Masks = dict[str, Bools]
 def parts(a: Outcome, b: Outcome) -> Masks:
     """Kind of disagreement → (B,) mask: correct in ``a`` only, in ``b`` only, incorrect in both and different.
 
-    No image is of two kinds, and every image with two different predictions is of one.
+    The kinds do not overlap, and every image with two different predictions has one of them.
 
     Example:
         >>> import dmpo_explore as dx

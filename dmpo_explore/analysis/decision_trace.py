@@ -1,8 +1,8 @@
 """Decision trace: what a policy compares at every exit for one image, and where the image exits.
 
 In: a record, a fitted policy, a row. Out: a `DecisionTrace` with values, thresholds and one sentence; and the most
-probable classes of every exit's logits. The decision is the policy's own `decide`, with the state that it has for that
-row, so that a trace ends where `Policy.exits` does.
+probable classes of every exit's logits. The decision is made by `Policy.decide` with the
+policy's state for that row, so a trace ends at the exit of `Policy.exits`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DecisionTrace:
     """One image's comparisons at K exits.
 
     Args:
-        policy: that decides. exit: where the image exits, 0-based.
+        policy: the policy that decides. exit: where the image exits, 0-based.
         values: (K−1,) float64, compared at every exit but the last, whether the image gets there or not.
         thresholds: (K−1,) float64, what they are compared with.
         reached: (K−1,) bool, whether it would exit there if it got there.
@@ -48,7 +48,7 @@ class DecisionTrace:
         return self.policy.compares
 
     def sentence(self) -> str:
-        """Where the image exits and why, one plain sentence; exits counted from 1."""
+        """The exit of the image and the reason, in one sentence; exits counted from 1."""
         if not self.values.size:
             return "There is a single exit, so every image exits there."
         if self.exit < self.values.size:
@@ -76,7 +76,7 @@ class DecisionTrace:
         return np.asarray((self.values - self.thresholds) * (1 if self.policy.falling else -1))
 
     def formatted(self, exit: int) -> tuple[str, str]:
-        """Value and threshold at ``exit`` (0-based) as text, with as many digits as tell them apart."""
+        """Value and threshold at ``exit`` (0-based) as text, with enough digits to distinguish them."""
         pair = float(self.values[exit]), float(self.thresholds[exit])
         texts = [[self.policy.format_value(number, digits) for number in pair] for digits in range(1, 6)]
         value, threshold = next((two for two in texts if two[0] != two[1]), texts[0])

@@ -1,8 +1,8 @@
-"""Evaluation of runs: policies fitted on calibration (or val), judged on test, one row of numbers per run and target.
+"""Evaluation of runs: policies fitted on calibration (or val) and evaluated on test, a row of numbers per run.
 
 In: names of runs and targets, or a protocol, or all policies. Out: plain rows; `tables` writes them as Markdown.
 Another run is compared on the same images by a paired bootstrap. The protocols are MSDNet's (Huang et al. 2018):
-anytime, each exit as if the model ended there, and budgeted, a share of the images going on at every exit.
+anytime, each exit as if the model ended there, and budgeted, a share of the images continues at every exit.
 """
 
 from __future__ import annotations
@@ -79,11 +79,12 @@ def evaluate_runs(
     """One row per run and target: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
     Args:
-        runs: names or folders. policy: one of `POLICIES`. split: the record that is judged.
-        targets: one or several; without any `BUDGETS` as far as the run can meet them, and full depth. ``per_exit`` and
-            ``calibrate`` are for these.
-        against: a run to compare with under the same target; one with a single exit is taken at full depth.
-        per_class: add ``classes``, the rows of `class_metrics`; what a class without images has not is None.
+        runs: names or folders. policy: one of `POLICIES`. split: the record to evaluate on.
+        targets: one or several; without any: `BUDGETS` as far as the run can meet them, and full depth. ``per_exit``
+            and ``calibrate`` are for these.
+        against: a run to compare with under the same target; one with a single exit is compared at full depth.
+        per_class: add ``classes``, the rows of `class_metrics`; values that a class without images does not have are
+            None.
 
     Returns:
         Rows that JSON can hold. ``target`` is `Target.to_dict`'s, ``fitted_on`` the split of its fit, if any;
@@ -113,7 +114,7 @@ def evaluate_runs(
 def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
     """Every policy, and its `VARIANTS`, under each of `TARGETS`: rows as of `evaluate_runs`.
 
-    What needs logits is left out where they were not recorded; a budget that a run cannot meet is left out too.
+    Rows that need logits are left out where none were recorded, and so are budgets that a run cannot meet.
 
     Example:
         >>> import dmpo_explore as dx
@@ -133,7 +134,7 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
 
 
 def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test") -> list[Row]:
-    """MSDNet's curves: ``anytime``, a row per exit, or ``budgeted``, a row per share that goes on (0, 10, … 100 %).
+    """MSDNet's curves: ``anytime``, a row per exit, or ``budgeted``, a row per share that continues (0, 10, … 100 %).
 
     Rows are those of `evaluate_runs` with ``{protocol: setting}`` as their ``target``. Those of an exit have its
     expected calibration error ``ece`` and early-exit failure prediction ``eefp`` (None at the last exit) as well.
@@ -168,7 +169,7 @@ def default_targets(record: ExitRecord, *, per_exit: bool = False, calibrate: bo
 def same_images(record: ExitRecord, other: ExitRecord) -> bool:
     """Whether two records are of the same images in the same order.
 
-    Their files' hashes decide where both were recorded, wherever the files lie; else labels, data and indices.
+    The hashes of their files are compared if both records have them, else labels, data and indices.
 
     Example:
         >>> import dmpo_explore as dx

@@ -1,10 +1,10 @@
-"""Early-exit failure prediction (EEFP): how well a score tells the images that may exit at an exit from the others.
+"""Early-exit failure prediction (EEFP): how well a score separates the images that may exit at an exit from the others.
 
 In: an `ExitRecord`. Out: a number per exit, and curves. EEFP is of "Failure Prediction Is a Better Performance
 Proxy for Early-Exit Networks Than Calibration" (Kubaty et al. 2025, arXiv 2508.21495): calibration ignores the order of
-the images, so that a calibrated exit may still stop the wrong ones. An image may exit at an exit where this is correct
-already, or where no later exit is correct either; the gate of `policies.learned` learns this target. Ours: the area
-under the ROC curve over all images, whether a policy would have let them come so far or not.
+the images, so that a calibrated exit may still stop unsuitable ones. An image may exit at an exit that is correct, or
+if no later exit is correct either; the gate of `policies.learned` learns this target. Ours: the area
+under the ROC curve over all images, whether a policy would let them reach the exit or not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ FALLS = ("entropy",)  # scores that are low where an exit is sure
 def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDArray[np.float64]:
     """(K−1,) EEFP of every exit but the last: area under the ROC curve of a score for "may exit here".
 
-    1: some threshold stops exactly the images that may exit; ½: the score tells nothing; NaN where all images may exit,
-    or none.
+    1: some threshold stops exactly the images that may exit; ½: the score does not separate them; NaN where all images
+    may exit, or none.
 
     Args:
-        score: ``confidence``, ``margin`` or ``entropy``, which counts downwards.
+        score: ``confidence``, ``margin`` or ``entropy``; lower entropies count as higher scores.
 
     Raises:
         ValueError: another score.
@@ -43,7 +43,7 @@ def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDA
 
 
 def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> pd.DataFrame:
-    """ROC curves of "may exit here", an exit after another.
+    """ROC curves of "may exit here", one per exit.
 
     Returns:
         Rows of ``exit`` (counted from 1), ``stopped`` (share of the images that may not exit and do, the lower the

@@ -114,8 +114,8 @@ def trade_off(record: ExitRecord, policy: str | Policy = "confidence", points: i
 
     Args:
         policy: one of `POLICIES`, or a policy that is fitted already. Its temperatures and what it learned are kept
-            while its threshold moves. A name of a policy that ``learns`` is for val only, see `sweep`.
-        points: at most so many rows, evenly spread over FLOPs, both ends kept; None for every distinct setting.
+            while its threshold moves. The name of a policy that ``learns`` is refused on test, see `sweep`.
+        points: the largest number of rows, evenly spread over FLOPs, both ends kept; None for every distinct setting.
 
     Returns:
         ``threshold``, ``accuracy``, ``flops_fraction``, ``mean_exit`` (counted from 1), sorted by ``flops_fraction``.
@@ -153,8 +153,8 @@ def area(record: ExitRecord, policy: str = "confidence") -> float:
     """Area under the accuracy–FLOPs curve (trapezoids over every distinct setting), divided by its width.
 
     It is the mean accuracy over budgets spread evenly from "all exit at exit 1" to "none exits early", in [0, 1]. Ours.
-    Compare it between epochs of one model: other exits or FLOPs make another range of budgets. With one exit it is the
-    accuracy.
+    Compare it between epochs of one model only: other exits or FLOPs have another range of budgets. With one exit it is
+    the accuracy.
 
     Example:
         >>> import dmpo_explore as dx

@@ -1,9 +1,9 @@
-"""Novelty: a kNN out-of-distribution score, and the nearest images of a record, from the answers of all exits.
+"""Novelty: a kNN out-of-distribution score, and the nearest images of a record, from the logits or scores of all exits.
 
 In: an `ExitRecord` as reference, and a record of a single image. Out: rows of the reference, nearest first, and the
-share of reference images whose k-nearest-neighbour distance is smaller. Ours, and limited to what the exits predict: an
-odd image that every exit takes for a clear trouser has trousers as neighbours (benchmarks/novelty.py measures how
-often).
+share of reference images whose k-nearest-neighbour distance is smaller. Ours. It depends only on the exits'
+predictions: an unusual image that every exit classifies confidently as trouser has trousers as neighbours
+(benchmarks/novelty.py measures how often).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class NoveltyDetector:
-    """The answers of K exits about B reference images, as points between which distances are measured.
+    """A kNN novelty detector: the outputs of K exits for B reference images, as points with Euclidean distances.
 
     Args:
         by: ``logits``: all of them, centred, each exit in units of its own spread. ``scores``, where the record keeps
@@ -47,7 +47,7 @@ class NoveltyDetector:
     scale: Floats
 
     def distances(self, image: ExitRecord) -> Floats:
-        """(B,) Euclidean distance of every image to the only one of ``image``.
+        """(B,) Euclidean distance of every reference image to the image of the one-image record ``image``.
 
         Raises:
             ValueError: a record of several images or of another number of exits or classes, or one without logits
@@ -64,7 +64,7 @@ class NoveltyDetector:
     def score(self, image: ExitRecord, without: int | None = None) -> float:
         """Novelty score: share of reference images nearer to their neighbours than ``image``, from 0 to 1 (novel).
 
-        Compared is the mean distance to the `NEIGHBOURS` nearest others, of at most `SAMPLE` reference images that are
+        The mean distance to the `NEIGHBOURS` nearest others is compared with that of at most `SAMPLE` reference images,
         drawn once. NaN where the reference has too few images.
         """
         if not self.reference_distances.size:
@@ -109,7 +109,7 @@ def novelty_detector(record: ExitRecord, *, logits: bool = True) -> NoveltyDetec
     """A kNN novelty detector with the images of ``record`` as reference.
 
     Args:
-        logits: compare by logits, if the record keeps any and they are not too many (`LARGEST`); else by scores.
+        logits: compare by logits, if the record has any and at most `LARGEST` of them; else by scores.
 
     Example:
         >>> import dmpo_explore as dx

@@ -1,7 +1,8 @@
 """Distribution shift: fitted policies on corrupted images.
 
-In: policies fitted on val and records of corrupted images (`torch_corruptions` makes them). Out: a table: accuracy,
-realised FLOPs, calibration and whether a certified risk is exceeded, by corruption and strength. No torch.
+In: policies fitted on calibration or val, and records of corrupted images (`torch_corruptions` makes them). Out: a
+table: accuracy, realised FLOPs, calibration and whether a certified risk is exceeded, by corruption and strength. No
+torch.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def shift_table(
 
     Args:
         records: corruption, strength (0: none) and record, as `record_corrupted` yields them.
-        policies: name → fitted on val. Of one fitted with ``risk`` the certified risk is tested.
+        policies: name → fitted policy. For one fitted with ``risk`` the certified risk is tested.
 
     Returns:
         ``corruption``, ``strength``, ``policy``, ``images``, ``accuracy``, ``full_accuracy``, ``flops_fraction``,

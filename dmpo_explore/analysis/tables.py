@@ -18,8 +18,8 @@ ROUNDING = 1e-9  # difference of two accuracies that are the same
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """`evaluate_runs`'s rows as the lines of a Markdown table.
 
-    Balanced accuracy has a column where it is not the accuracy: where classes differ in size. So have the calibration
-    error and the early-exit failure prediction of rows of single exits.
+    Balanced accuracy gets a column where classes differ in size. Calibration error and early-exit failure prediction
+    get columns in rows of single exits.
 
     Example:
         >>> import dmpo_explore as dx
@@ -77,7 +77,7 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def class_table(row: Mapping[str, Any], n: int = 10) -> list[str]:
-    """Lines about the classes of one row of `evaluate_runs`, which has ``classes``: the ``n`` best and worst, or all.
+    """Tables of the classes of one row of `evaluate_runs` with ``classes``: the ``n`` best and worst, or all.
 
     Example:
         >>> import dmpo_explore as dx
@@ -99,7 +99,7 @@ def class_table(row: Mapping[str, Any], n: int = 10) -> list[str]:
     if not worst:
         return [*lines, "", *_classes([classes[i] for i in best])]
     for places, which in ((best, "highest"), (worst, "lowest")):
-        head = f"Of {len(classes):,} classes, the {len(places)} of the {which} accuracy:"
+        head = f"Of {len(classes):,} classes, the {len(places)} with the {which} accuracy:"
         lines += ["", head, "", *_classes([classes[i] for i in places])]
     return lines
 
@@ -136,7 +136,7 @@ def describe(target: Mapping[str, Any]) -> str:
     """
     if target.keys() <= PROTOCOLS.keys():
         ((protocol, setting),) = target.items()
-        return f"exit {setting:g}" if protocol == "anytime" else f"{100 * setting:g} % go on"
+        return f"exit {setting:g}" if protocol == "anytime" else f"{100 * setting:g} % continue"
     return Target.from_dict(target).describe()
 
 

@@ -1,4 +1,4 @@
-"""Threshold sliders as numbers: for every position, how many images exit where, correct and incorrect.
+"""Threshold sliders as numbers: for every position, the number of images that exit correct and incorrect at every exit.
 
 In: a record, a policy (fitted on val where it learns) and thresholds. Out: `SliderCounts`. Counts are (G, 2K) integers
 for G positions, correct and incorrect at exit 1, correct and incorrect at exit 2, …: what `Policy.exits` gives for
@@ -27,7 +27,7 @@ STOPS = 80  # positions of a slider for one exit
 
 @dataclass(frozen=True, eq=False)
 class Slider:
-    """One threshold slider: its positions, and what the policy does at each of them.
+    """One threshold slider: its positions, and the exit counts at each of them.
 
     Args:
         thresholds: G positions, from "all images exit" to "no image exits".
@@ -59,7 +59,7 @@ class SliderCounts:
     """All numbers of the threshold sliders of one policy on one record.
 
     Args:
-        sliders: what is moved: one slider for one threshold, one per exit but the last for several thresholds, none
+        sliders: one slider for one threshold, one per exit but the last for several thresholds, none
             for a record with a single exit.
         single: one threshold for all exits, the positions of the accuracy–FLOPs curve; it is ``sliders[0]`` where that
             is the only one.
@@ -83,7 +83,7 @@ class SliderCounts:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Where the sliders stand."""
+        """The thresholds at the sliders' positions."""
         return tuple(slider.thresholds[slider.position] for slider in self.sliders)
 
 
@@ -95,19 +95,19 @@ def slider_counts(
     points: int = 200,
     earlier: SliderCounts | None = None,
 ) -> SliderCounts:
-    """What the policy would do at every position of its threshold sliders.
+    """Exit counts of the policy at every position of its threshold sliders.
 
     Positions of a single threshold come from `trade_off`: evenly spread over FLOPs, from "all images exit at exit 1" to
     "no image exits early". Positions of one exit's threshold are evenly spread over the images. The policy's own
     thresholds are positions too.
 
     Args:
-        policy: with one threshold, or with one per exit but the last. What it learned comes from val. Where the record
-            is that of `tempered_record` already, take the policy without temperatures.
+        policy: with one threshold, or with one per exit but the last. If it learns, it has been fitted on another
+            record. If the record is already one of `tempered_record`, pass the policy without temperatures.
         label: a class, 0-based, whose images are counted separately too.
-        points: at most so many positions of a single threshold.
+        points: the largest number of positions of a single threshold.
         earlier: the result for the same record and policy with other thresholds or for another class. Its positions
-            are used again, so that moving a threshold costs one pass over the record.
+            are used again, so that moving a threshold takes one pass over the record.
 
     Raises:
         ValueError: thresholds or what was learned do not fit the record; several thresholds of a policy that does not
@@ -157,7 +157,7 @@ def _rule(record: ExitRecord, policy: Policy, part: ExitRecord | None, points: i
 
 
 def _with_own(record: ExitRecord, policy: Policy, part: ExitRecord | None, rule: Slider) -> Slider:
-    """``rule`` with the policy's threshold among its positions; one that does the same gives its place to it."""
+    """``rule`` with the policy's threshold among its positions; a position with equal counts is replaced by it."""
     own, row = policy.thresholds[0], counts_of(record, policy.exits(record))
     flops = _mean_flops(np.vstack([rule.counts, row]), record)
     place = int(np.searchsorted(flops[:-1], flops[-1]))
@@ -195,7 +195,7 @@ def _with_value(positions: Sequence[float], value: float) -> tuple[list[float], 
 
 
 def _mean_flops(counts: Counts, record: ExitRecord) -> Floats:
-    """(G,) what positions are ordered by, rounded so that float noise decides nothing."""
+    """(G,) what positions are ordered by, rounded so that float noise does not change the order."""
     answered = counts.reshape(len(counts), -1, 2).sum(axis=2)
     return np.asarray(np.round(answered @ record.flops_fraction, 9))
 

@@ -1,8 +1,8 @@
 """Attribution of an exit's logit: a heat map over the image, for one exit or for several on one scale.
 
 In: a `DMPO`, one preprocessed image, an exit (0-based), a class. Out: `Attribution`, or an `ExitComparison` of exits.
-Methods are listed in `catalogue.METHODS`; those that mislead here in ``REFUSED``, with the reason. The model is left as
-it was: mode, gradients, attention settings.
+Methods are listed in `catalogue.METHODS`, misleading ones in ``REFUSED`` with the reason. The state of the model (mode,
+gradients, attention settings) is restored.
 """
 
 from __future__ import annotations
@@ -51,21 +51,22 @@ def attribute(
         exit: 0-based.
         target: class; default: this exit's prediction.
         method: a key of ``METHODS``.
-        baseline: input that stands for the absence of evidence: ``black`` (default; blind to what is black), ``mean``,
-            ``blur``, or pixels (3,S,S); for `gradient_shap` also a stack (M,3,S,S) to draw from. See `make_baseline`.
+        baseline: input that stands for the absence of evidence: ``black`` (default; black parts of an image get no
+            attribution), ``mean``, ``blur``, or pixels (3,S,S); for `gradient_shap` also a stack (M,3,S,S) to draw
+            from. See `make_baseline`.
         steps: of a path integral, at least 50, and doubled at most twice while the delta is above the bound; samples of
             `gradient_shap`.
         layer: for token methods: block number (from 1; 0 is the embedding), default the deepest under the exit on whose
             patch tokens the logit depends.
         seed: of `gradient_shap`.
-        batch: rows that one forward pass may hold.
+        batch: largest number of rows of a forward pass.
         cache: True for the user's cache, or a folder; default: no cache.
         progress: called with (rows done, rows expected); the last call has both equal.
 
     Warns:
-        UserWarning: |delta| above 5 % of |difference|, which counts as at least 1 logit here. Covariance predictors
-            with the signed square root have steep gradients along the path, so this happens; more steps help slowly.
-            Also where a map could not be written to the cache.
+        UserWarning: |delta| above 5 % of |difference|, where a difference below 1 logit counts as 1. It occurs with
+            covariance predictors with the signed square root, whose gradients are steep along the path; more steps
+            reduce it slowly. Also if a map could not be written to the cache.
 
     Raises:
         ValueError: an unknown or refused method (with the reason), exit, class or layer, too few steps, a wrong image.
@@ -102,8 +103,8 @@ def compare_exits(
 
     Args:
         target: class; default: the prediction of the last of the compared exits.
-        exits: 0-based, rising; default: all. No stage behind the last of them runs.
-        others: as `attribute`, which it also warns and raises like.
+        exits: 0-based, rising; default: all. Stages after the last of them do not run.
+        others: as `attribute`; so are warnings.
 
     Raises:
         ValueError: no exit, or exits that do not rise or repeat; else as `attribute`.
@@ -142,12 +143,12 @@ def _check(
     seed: int,
     batch: int,
 ) -> tuple[Query, Tensor]:
-    """Check all arguments; the query and the exit's logits (2,C) for image and baseline."""
+    """The query of checked arguments, and the exit's logits (2,C) for image and baseline."""
     if method in REFUSED:
         raise ValueError(f"method={method!r} is refused: {REFUSED[method]}")
     lookup(METHODS, method, "method")
     if steps < FEWEST_STEPS:
-        raise ValueError(f"steps={steps}: at least {FEWEST_STEPS}, for fewer have given maps of the wrong sign")
+        raise ValueError(f"steps={steps} must be at least {FEWEST_STEPS}; with fewer, maps of the wrong sign occurred")
     if batch < 1:
         raise ValueError(f"batch={batch} must be at least 1")
     if layer is not None and method not in ("layer_integrated_gradients", "token_grad_cam"):
@@ -155,7 +156,7 @@ def _check(
     view, pixels = ExitView(model, exit), one_image(model, image)
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1 and method != "gradient_shap":
-        raise ValueError(f"a stack of {len(nothing)} baselines is for gradient_shap; {method} takes one")
+        raise ValueError(f"a stack of {len(nothing)} baselines fits gradient_shap only; {method} takes one baseline")
     with undisturbed(model), torch.no_grad():
         logits = torch.stack((view(pixels)[0], view(nothing).mean(0)))
     C = logits.shape[1]

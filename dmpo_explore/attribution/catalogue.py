@@ -1,7 +1,7 @@
 """Catalogue of attribution methods: a line for each, and the methods that are refused.
 
-A new method is a function `Query` → `HeatMap` and one line in `METHODS`. `REFUSED` holds methods that mislead on these
-models, each with the reason.
+A new method is a function `Query` → `HeatMap` and one line in `METHODS`. `REFUSED` lists methods that give misleading
+maps of these models, each with the reason.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Method:
     Args:
         explain: the method. unit: of the values. rows: number of images that run through the model, for progress.
         additive: whether the values add up to the logit difference within the convergence delta.
-        is_attribution: False where neither class nor predictor enter.
+        is_attribution: False if the map depends on neither class nor predictor.
     """
 
     explain: Callable[[Query], HeatMap]
@@ -76,14 +76,14 @@ METHODS: dict[str, Method] = {
 }
 
 _DEEP_LIFT = (
-    "DeepLift's rules cover layers that act on one number at a time; it runs on these models and is wrong, for "
-    "LayerNorm, attention's products and softmax, and covariances mix numbers. Use 'integrated_gradients'"
+    "DeepLift's rules cover layers that act on one number at a time. LayerNorm, attention, softmax and covariances "
+    "combine numbers, so its maps of these models are incorrect. Use 'integrated_gradients'"
 )
 REFUSED: dict[str, str] = {
     "deep_lift": _DEEP_LIFT,
     "deep_lift_shap": _DEEP_LIFT,
     "lrp": "layer-wise relevance propagation has no rule for LayerNorm, GELU and attention and stops at the first of "
     "them. Use 'integrated_gradients'",
-    "layer_grad_cam": "LayerGradCam takes dimension 1 for channels, which is the tokens here: it averages the gradient "
-    "over channels and collapses the tokens, so that no map is left. Use 'token_grad_cam'",
+    "layer_grad_cam": "LayerGradCam takes dimension 1 as channels, but here it holds the tokens: the tokens are "
+    "averaged away and no map remains. Use 'token_grad_cam'",
 }

@@ -1,7 +1,7 @@
-"""One exit as a function of the image, and the model left as it was found.
+"""One exit as a function of the image; the state of the model is restored.
 
 In: a `DMPO`, an exit (0-based), an image. Out: `ExitView`, a module images (B,3,S,S) → logits (B,C) of that exit.
-Stages behind the exit do not run. Mode, gradients and hooks of the model are restored (`undisturbed`).
+Stages after the exit do not run. Mode, gradients and hooks of the model are restored (`undisturbed`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..models.dmpo import DMPO, evaluating
 
 
 class ExitView(nn.Module):
-    """Images (B,3,S,S) → logits (B,C) of exit ``exit`` (0-based); stages behind it do not run.
+    """Images (B,3,S,S) → logits (B,C) of exit ``exit`` (0-based); stages after it do not run.
 
     Its logits are those of ``model(images)[:, exit]``: the same stages, stopped early. ``on_rows`` is called with the
     number of rows after each call.
@@ -37,7 +37,7 @@ class ExitView(nn.Module):
 
 
 def exit_logits(model: DMPO, images: Tensor, exits: Sequence[int]) -> Tensor:
-    """Images (B,3,S,S) → logits (B,E,C) of rising exits (0-based); stages behind the last of them do not run."""
+    """Images (B,3,S,S) → logits (B,E,C) of rising exits (0-based); stages after the last of them do not run."""
     found = []
     for output in model.walk(images):
         if output.k in exits:

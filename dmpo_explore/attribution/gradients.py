@@ -49,8 +49,8 @@ def integrate_exits(
 
     Args:
         image, baseline: (1,3,S,S), preprocessed. target: class. steps: of the integral.
-        batch: steps that one forward pass holds. on_rows: called with the number of rows after each pass.
-        exits: 0-based, rising; default: all. Stages behind the last of them do not run.
+        batch: steps per forward pass. on_rows: called with the number of rows after each pass.
+        exits: 0-based, rising; default: all. Stages after the last of them do not run.
 
     Returns:
         For each exit the attributions (1,3,S,S) and the convergence delta.

@@ -53,13 +53,13 @@ def layers(model: DMPO, exit: int) -> list[Layer]:
 
 
 def readable_layer(view: ExitView, image: Tensor, target: int, block: int | None = None) -> Layer:
-    """The layer behind a block, by default the deepest under the exit on whose patch tokens the logit depends.
+    """The layer after a block, by default the deepest under the exit on whose patch tokens the logit depends.
 
     Args:
         image: (1,3,S,S). target: class of the logit. block: its number, counted from 1; 0 is the embedding.
 
     Raises:
-        ValueError: no such layer, one behind the exit, or one whose patch tokens have a gradient of exactly 0.
+        ValueError: no such layer, one after the exit, or one whose patch tokens have a gradient of exactly 0.
     """
     found, end = layers(view.model, view.exit), view.model.exits[view.exit]
     if block is not None:

@@ -1,4 +1,4 @@
-"""Pathway attribution: how much of an exit's logit comes through the trunk and how much through the bypass.
+"""Pathway attribution: the contributions of trunk and bypass to an exit's logit.
 
 In: a `DMPO`, an image, a class. Out: `PathwayAttribution`: two contributions per exit, which add up to the logit
 difference, with token maps of both. Ours, by integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365) over the
@@ -77,8 +77,8 @@ def attribute_pathways(
     every token of either a share. The sums over x and over b add up to f(x, b) − f(x₀, b₀), the logit difference,
     within the convergence delta.
 
-    The bypass computes b from x too (and, in a ladder, from earlier bypasses). So this attributes to pathways; it does
-    not measure what the bypass could do without the trunk. An exit without a bypass has 0 there.
+    The bypass computes b from x too (and, in a ladder, from earlier bypasses). So this attributes to pathways. It does
+    not measure the bypass without the trunk. An exit without a bypass has 0 there.
 
     Args:
         image: (3,S,S) or (1,3,S,S), preprocessed. target: class; default: the prediction of the last of ``exits``.
@@ -103,11 +103,11 @@ def attribute_pathways(
     """
     chosen = rising_exits(model, exits)
     if steps < FEWEST_STEPS:
-        raise ValueError(f"steps={steps}: at least {FEWEST_STEPS}, for fewer have given maps of the wrong sign")
+        raise ValueError(f"steps={steps} must be at least {FEWEST_STEPS}; with fewer, maps of the wrong sign occurred")
     pixels = one_image(model, image)
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1:
-        raise ValueError(f"a stack of {len(nothing)} baselines; attribute_pathways takes one")
+        raise ValueError(f"a stack of {len(nothing)} baselines; attribute_pathways takes one baseline")
     found = []
     with undisturbed(model):
         inputs = _inputs(model, torch.cat((pixels, nothing)), chosen)

@@ -1,4 +1,4 @@
-"""What an attribution method gets and what it returns.
+"""Input and output of an attribution method.
 
 In: a `Query`: exit, image, baseline, class and settings. Out: a `HeatMap`: values in pixels and on the token grid.
 """
@@ -29,9 +29,10 @@ class Query:
 
     Args:
         view: the exit. image: (1,3,S,S). baseline: (1,3,S,S), or a stack for `gradient_shap`. target: class.
-        steps: of a path integral, or samples. batch: rows that one forward pass may hold. layer: block number or None.
+        steps: of a path integral, or samples. batch: largest number of rows of a forward pass. layer: block number or
+            None.
         seed: of `gradient_shap`.
-        precomputed: gives the result of `gradients.integrate` where it was computed together with other exits.
+        precomputed: function that returns the result of `gradients.integrate`, if computed together with other exits.
     """
 
     view: ExitView
@@ -99,7 +100,7 @@ def token_map(
 
 
 def within_bound(delta: float, difference: float) -> bool:
-    """Whether a convergence delta is at most `DELTA_BOUND` (5 %) of a logit difference, which counts as 1 at least.
+    """Whether a convergence delta is at most `DELTA_BOUND` (5 %) of a logit difference, which is taken as at least 1.
 
     Example:
         >>> import dmpo_explore as dx

@@ -75,7 +75,7 @@ class Attribution:
 
         Args:
             samples: random masks for infidelity. perturbations: noisy copies for max-sensitivity. Each of them computes
-                the map anew, which takes most of the time; 0 leaves it out (NaN).
+                the map again, which takes most of the time; 0 leaves it out (NaN).
             radius: of the noise, in preprocessed units. orders: random orders to compare with.
             progress: called with (parts done, 4).
 
@@ -145,7 +145,7 @@ class ExitComparison:
 
     @property
     def shares(self) -> Array:
-        """(K,S,S): every map divided by the sum of its absolute values, so that only places are compared."""
+        """(K,S,S): every map divided by the sum of its absolute values, so that only locations are compared."""
         heat = self.heat.astype(np.float64)
         total = np.abs(heat).sum(axis=(1, 2), keepdims=True)
         shares: Array = np.divide(heat, total, out=np.zeros_like(heat), where=total > 0)
@@ -154,7 +154,7 @@ class ExitComparison:
     def differences(self, *, shares: bool = False) -> Array:
         """(K-1,S,S): each exit's map minus that of the exit before, of values or of `shares`.
 
-        Logits have another scale at every exit, so compare places with ``shares``.
+        Logits have another scale at every exit, so compare locations with ``shares``.
         """
         changes: Array = np.diff(self.shares if shares else self.heat, axis=0)
         return changes

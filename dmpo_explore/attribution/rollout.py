@@ -1,8 +1,8 @@
 """Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): attention multiplied over the blocks.
 
 In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares of the patches in what the exit reads.
-R = Π_l (mean over heads of A_l + I) / 2, where I stands for the residual. Values, MLPs, bypass, predictor and class do
-not enter, so it is no attribution.
+R = Π_l (mean over heads of A_l + I) / 2, where I stands for the residual. It does not depend on values, MLPs, bypass,
+predictor and class, so it is not an attribution.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
     Read from the class token, or from the mean patch where there is none (registers are not read).
 
     Raises:
-        ValueError: a backbone whose attention does not see all tokens (windows, convolutions), or that merges tokens.
+        ValueError: a backbone whose attention does not cover all tokens (windows, convolutions), or that merges tokens.
     """
     stage = view.model.stages[view.exit]
     if any(s.layout != "tokens" for s in view.model.stages):

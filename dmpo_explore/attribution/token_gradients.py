@@ -13,7 +13,7 @@ from .query import HeatMap, Query, refine, token_map
 
 
 def layer_integrated_gradients(query: Query) -> HeatMap:
-    """Integrated gradients from the baseline's tokens to the image's tokens behind a block, by Captum.
+    """Integrated gradients from the baseline's tokens to the image's tokens after a block, by Captum.
 
     Steps are doubled as in `gradients.integrated_gradients`.
     """

@@ -30,18 +30,21 @@ def data(
         str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")
     ] = None,
     config: Annotated[
-        str | None, typer.Option(metavar="FILE.json|RUN", help="The training to check for; options below change it.")
+        str | None,
+        typer.Option(metavar="FILE.json|RUN", help="Config of the planned training; the options below change it."),
     ] = None,
     sheet: Annotated[Path | None, typer.Option("--contact-sheet", metavar="FILE.png", help=SHEET)] = None,
-    all_classes: Annotated[bool, typer.Option("--all-classes", help="Show every class and every place.")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Time a few steps of a training too.")] = False,
+    all_classes: Annotated[
+        bool, typer.Option("--all-classes", help="Show every class and every affected file.")
+    ] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Also time a few training steps.")] = False,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
     """Check images before a training: counts, sizes, broken and duplicate files, leakage, imbalance.
 
-    Every file is read once; nothing is changed. `train` makes the same check before its first step. Exit status 0 if a
-    training would start, 1 if not.
+    Every file is read once, no file is changed. `train` makes the same check before its first step. The exit status is
+    0 if a training can start, else 1.
     """
     from ..data.check import check_data, training_plan
     from ..data.contact_sheet import write_contact_sheet
@@ -67,7 +70,7 @@ def data(
         lines += ["", *timed]
     print_result(answer, as_json, lines)
     if not found.ready:
-        say("error: a training would not start on these images; mend what stops it")
+        say("error: a training cannot start on these images; correct the findings marked STOPS")
         raise typer.Exit(1)
 
 
@@ -87,7 +90,7 @@ def report(found: DataCheck, plan: dict[str, str], all_classes: bool = False) ->
         formats = ", ".join(f"{count:,} {name}" for name, count in found.formats.items())
         lines += ["", f"formats: {formats}; {max(found.bytes / 1e6, 0.1):,.1f} MB"]
     if found.imbalance is not None:
-        ratio = "a class has none" if math.isinf(found.imbalance) else f"{found.imbalance:.1f}"
+        ratio = "infinite (a class has no image)" if math.isinf(found.imbalance) else f"{found.imbalance:.1f}"
         lines += [f"largest class / smallest class of train: {ratio}"]
     return [*lines, "", *_findings(found, all_classes), "", "a training:", *_plan(plan)]
 

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 @target_options
 def predict(
     run: RunName,
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Images, or folders of images.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Image files, or folders of images.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file; default: stdout.")] = None,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 64,
     **settings: Any,
 ) -> None:
-    """Classify images with early exits. CSV: file, label, exit (counted from 1), confidence.
+    """Classify images with early exits; writes CSV: file, label, exit (counted from 1), confidence.
 
-    Without a target the policy is the cheapest that loses no accuracy on calibration. A file that cannot be read is
-    reported and the others go on; the exit status is then 1. Rows are written as they come; Ctrl-C keeps those done.
+    Without a target the policy is the cheapest one that loses no accuracy on calibration. A file that cannot be read is
+    reported, the other files are classified, and the exit status is 1. Rows are written as they are computed; Ctrl-C
+    keeps the rows written so far.
     """
     from ..data.image_files import find_images
     from ..runs.store import load_run
@@ -51,8 +52,8 @@ def predict(
     for error in failed:
         say(f"error: {error}")
     if not whole:
-        place = f"those of {len(rows):,} are in {output}" if output else f"those of {len(rows):,} are written"
-        say(f"stopped; of {len(files):,} images {place}. The same command starts again from the first")
+        place = f" to {output}" if output else ""
+        say(f"stopped; {len(rows):,} of {len(files):,} rows are written{place}. The same command starts again")
         raise typer.Exit(130)
     if failed:
         raise typer.Exit(1)
@@ -84,15 +85,15 @@ def _write(
 @target_options
 def export(
     run: RunName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an export.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the export.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
     """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
 
-    Without a target the policy is the cheapest that loses no accuracy on calibration. `dx.OnnxEngine(DIR)` runs it; the
-    README in the folder describes the graphs for other engines.
+    Without a target the policy is the cheapest one that loses no accuracy on calibration. `dx.OnnxEngine(DIR)` runs the
+    export. The README in DIR describes the graphs for other engines.
     """
     from ..runs.store import load_run
 
@@ -106,7 +107,7 @@ def export(
         except KeyboardInterrupt:
             bar.clear()
             kept = "the earlier export is kept" if out.exists() else f"{out} was not written"
-            say(f"stopped; {kept}, and the same command starts again")
+            say(f"stopped; {kept}. Repeat the command to export")
             raise typer.Exit(130) from None
     size = sum(file.stat().st_size for file in path.iterdir())
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}

@@ -134,23 +134,27 @@ def _present(data: str) -> str:
 def runs(as_json: Json = False) -> None:
     """List runs: bundled ones and those in ./runs (or $DMPO_EXPLORE_RUNS)."""
     rows = [run_facts(name) for name in list_runs()]
-    print_result(rows, as_json, [f"{row['run']:<20}  {row['facts']}" for row in rows] or ["no runs yet"])
+    print_result(
+        rows,
+        as_json,
+        [f"{row['run']:<20}  {row['facts']}" for row in rows] or ["no runs yet; make one with `dmpo-explore train`"],
+    )
 
 
 @app.command("app")
 def app_command(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: Streamlit's, 8501.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: Streamlit's, 8501.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine only.")] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name that browsers may use, e.g. a proxy's; may be repeated."),
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
-    """Start the app.
+    """Start the app in a browser; Ctrl-C ends it.
 
-    By default only browsers on this machine reach it. With --host or --allow-host nobody may start trainings or open
-    folders in it; see SECURITY.md for a proxy with a login.
+    By default only browsers on this machine can open it. With --host or --allow-host, trainings cannot be started and
+    folders cannot be opened in it; see SECURITY.md for a proxy with a login.
     """
     options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
     options += [f"--server.port={port}"] if port else []
@@ -177,7 +181,7 @@ def _run_app(command: list[str]) -> int:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Show versions, the device, and which weights, data and runs are present."""
+    """Show versions, the device, and which weights, data sets and runs are present."""
     facts = diagnose()
     plain = {key: value for key, value in facts.items() if not isinstance(value, dict)}
     lines = [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in plain.items()]

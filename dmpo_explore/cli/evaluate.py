@@ -1,4 +1,4 @@
-"""`dmpo-explore evaluate` and `policies`: fitted exit policies judged on recorded splits, as a table."""
+"""`dmpo-explore evaluate` and `policies`: exit policies evaluated on recorded splits, as a table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ..policies.base import Policy
     from ..runs.run import Run
 
-ALL_POLICIES = "Every policy, at 30, 50, 70 % compute and at a drop of 1 point."
-PROTOCOL = "anytime (a row per exit) or budgeted (a row per share of images that continue)."
-ON_VAL = "it has no calibration record, so thresholds are fitted on val, which chose the epoch too"
-AGAINST = "Accuracy difference to this run, with a 95 % interval."
-PER_CLASS = "Write a line per class to this file, and print the best and the worst classes."
+ALL_POLICIES = "Evaluate every policy, at 30, 50 and 70 % compute and at an accuracy drop of 1 point."
+PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per share of images that continue)."
+ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
+AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
+PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
 
 
 @app.command()
@@ -30,29 +30,30 @@ def evaluate(
     flops: Flops = None,
     all_policies: Annotated[bool, typer.Option("--all-policies", help=ALL_POLICIES)] = False,
     protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
-    split: Annotated[str, typer.Option(help="Split that is judged.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     against: Annotated[str | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
     per_class: Annotated[Path | None, typer.Option(metavar="FILE.csv", help=PER_CLASS)] = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Fit a policy on calibration (val where a run has none) and judge it on test: accuracy, compute, exit shares.
+    """Fit an exit policy and evaluate it on test: accuracy, compute, exit shares.
 
-    Compute is a fraction of the plain backbone's FLOPs; bypasses and predictors count, so full depth may exceed 100 %.
-    Tuning is merged as far as it can be. --flops is a ceiling: the threshold is the most accurate one on calibration
-    among those that stay below. Without a target the budgets are 30, 50, 70 and 100 %, as far as the run can meet them,
-    and full depth.
+    The policy is fitted on calibration, or on val if a run has no calibration split. Compute is a fraction of the plain
+    backbone's FLOPs, as deployed (tuning merged). Bypasses and predictors count, so full depth may exceed 100 %.
 
-    --against compares on the same images by a paired bootstrap. The other run gets the same target, fitted on its own
-    calibration record; a run with a single exit is taken as it is.
+    --flops is an upper bound: of the thresholds that meet it on calibration, the most accurate is taken. Without a
+    target the table has the budgets 30, 50, 70 and 100 %, as far as the run can meet them, and full depth.
 
-    --per-class writes every class's images, accuracy, mean exit and compute, and prints the ten best and the ten worst.
-    Balanced accuracy, the mean over classes, has a column where classes differ in size.
+    --against compares two runs on the same images by a paired bootstrap. The other run gets the same target, fitted on
+    its own calibration record. A run with a single exit is compared at full depth.
 
-    --risk is Learn-then-Test risk control: with probability 1 - delta over the calibration images, new images like them
-    have at most the risk epsilon. Where no threshold can be certified, no image exits early.
+    --per-class writes images, accuracy, mean exit and compute of every class, and prints the ten best and the ten worst
+    classes. Balanced accuracy, the mean over classes, gets a column where classes differ in size.
 
-    With --json one row is an object, several are an array.
+    --risk is Learn-then-Test risk control: with probability 1 - delta over the draw of the calibration images, the risk
+    on new images of the same distribution is at most epsilon. If no threshold can be certified, no image exits early.
+
+    With --json, one row is an object and several rows are an array.
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import class_table, policy_table, table

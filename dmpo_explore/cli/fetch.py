@@ -21,7 +21,10 @@ def fetch(
     data_root: Annotated[Path | None, typer.Option(help="Folder for the data; default: the cache.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Download weights and data for training into the cache; default: the default backbone and data set."""
+    """Download pre-trained weights and training data into the cache.
+
+    Without options: the default backbone and the default data set. Next: `dmpo-explore train`.
+    """
     from ..data.images import fetch_data
     from ..pretrained.weights import fetch_weights
 
@@ -36,6 +39,6 @@ def fetch(
             found["data"][name] = str(fetch_data(name, data_root))
     except KeyboardInterrupt:
         kept = ", ".join(name for kind in found.values() for name in kind) or "nothing yet"
-        say(f"stopped; fetched whole: {kept}. The same command fetches the rest")
+        say(f"stopped; completely fetched: {kept}. Repeat the command to fetch the rest")
         raise typer.Exit(130) from None
     print_result(found, as_json, [f"{name}: {path}" for kind in found.values() for name, path in kind.items()])

@@ -27,19 +27,27 @@ CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items(
 TARGET_PANEL = "Policy options"
 TARGET: dict[str, tuple[Any, Any, str]] = {
     "policy": (str, "confidence", "Exit policy: confidence, entropy, margin … (see `policies`)."),
-    "flops": (float | None, None, "Compute budget on calibration, e.g. 0.3."),
-    "accuracy_drop": (float | None, None, "Accuracy that may be lost against the last exit, e.g. 0.01."),
+    "flops": (
+        float | None,
+        None,
+        "Compute budget on calibration as a fraction of the plain backbone's FLOPs, e.g. 0.3.",
+    ),
+    "accuracy_drop": (float | None, None, "Largest accuracy loss against the last exit, as a fraction, e.g. 0.01."),
     "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2."),
     "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
     "risk": (
         str | None,
         None,
-        "Risk control: too_early (incorrect where the last exit is correct) or disagreement with it.",
+        "Risk control: too_early (incorrect where the last exit is correct) or disagreement with the last exit.",
     ),
-    "epsilon": (float, EPSILON, "With --risk: at most this risk …"),
-    "delta": (float, DELTA, "With --risk: … but for this chance over the calibration images."),
-    "per_exit": (bool, False, "With --flops or --accuracy-drop: a threshold of its own for every exit."),
-    "calibrate": (bool, False, "Fit a temperature per exit first (the record must have logits)."),
+    "epsilon": (float, EPSILON, "With --risk: the largest risk."),
+    "delta": (
+        float,
+        DELTA,
+        "With --risk: probability, over the draw of the calibration images, that the risk is larger.",
+    ),
+    "per_exit": (bool, False, "With --flops or --accuracy-drop: fit one threshold per exit."),
+    "calibrate": (bool, False, "First fit one temperature per exit; the record must have logits."),
 }
 
 
@@ -105,7 +113,7 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} must be numbers with commas between, e.g. 0.9,0.8", param_hint=option
+            f"{text!r} must be numbers separated by commas, e.g. 0.9,0.8", param_hint=option
         ) from None
 
 

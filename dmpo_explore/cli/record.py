@@ -19,7 +19,7 @@ from .root import Device, Json, ProgressPath, RunName, app
 if TYPE_CHECKING:
     from ..runs.run import Run
 
-RECOUNT = "Only count the FLOPs of its records anew, as deployed, and fit policies.json anew; no image is read."
+RECOUNT = "Only count the FLOPs of existing records again, as deployed, and fit policies.json again."
 
 
 @app.command()
@@ -29,26 +29,31 @@ def record(
         list[str] | None, typer.Option(help="train, val, calibration or test; default: all but train.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Where its images lie now, if they were moved; they are checked there first.")
+        str | None, typer.Option(help="New folder of the run's images, if they were moved; they are checked first.")
     ] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 250,
-    logits: Annotated[bool, typer.Option(help="Keep the logits too.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace a record.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 250,
+    logits: Annotated[bool, typer.Option(help="Also keep the logits; temperatures need them.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing records.")] = False,
     recount: Annotated[bool, typer.Option("--recount", help=RECOUNT)] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
-    """Run every exit of a run over a split and keep the scores, which all evaluations read.
+    """Run every exit of a run over a split and keep the scores.
 
-    Batches are written as they come. After Ctrl-C or a kill the same command goes on behind what is written.
+    All evaluations read these scores; the model does not run again. Next: `dmpo-explore evaluate RUN`.
 
-    Several processes share the work, a GPU each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli record RUN`.
+    Batches are written as they are computed. After Ctrl-C or a kill, the same command continues after the last written
+    batch.
 
-    The splits are those of the training, by the run's manifest: images that were added since are in none, and an image
-    that is missing, renamed or changed is an error that names it. With --data, splits that have a record keep it. A
-    known data set has a calibration split in hindsight: of images that --train-size left out (`--split calibration`).
+    Several processes share the work, one GPU each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli record RUN`.
+
+    The splits are those of the training, from the run's manifest. Images that were added later belong to no split. A
+    missing, renamed or changed image is an error that names the file. With --data, existing records are kept.
+
+    A run on a known data set that was trained without a calibration split can get one afterwards, from the images that
+    --train-size left out: `--split calibration`.
     """
     from ..runs.run_data import default_splits
     from ..runs.store import load_run
@@ -133,7 +138,7 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
             except KeyboardInterrupt:
                 bar.clear()
                 if is_main_process():
-                    say(f"stopped; go on with: {command_of(run.name, splits[len(rows) :], **how)}")
+                    say(f"stopped; continue with: {command_of(run.name, splits[len(rows) :], **how)}")
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)

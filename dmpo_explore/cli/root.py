@@ -42,7 +42,7 @@ class _Group(TyperGroup):
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:  # files are written whole or not at all
-            say("stopped; no file is half-written, and the same command starts again")
+            say("stopped; no file is half-written. Repeat the command to start again")
             raise typer.Exit(130) from None
         except Exception as error:
             full = full_disk_cause(error)  # which a database says in an own type
@@ -61,7 +61,8 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
 ProgressPath = Annotated[
-    Path | None, typer.Option("--progress", metavar="FILE.json", help="Write the progress to this file meanwhile.")
+    Path | None,
+    typer.Option("--progress", metavar="FILE.json", help="Write the progress to this file while the command runs."),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (see `dmpo-explore runs`) or its folder.")]
 Flops = Annotated[
@@ -85,8 +86,12 @@ def _main(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="DMPO_EXPLORE_DEBUG", help="Show a traceback when something fails.")
+        bool, typer.Option("--debug", envvar="DMPO_EXPLORE_DEBUG", help="Show the traceback of an error.")
     ] = False,
 ) -> None:
-    """Early-exit vision models by DMPO: train, record the scores of every exit once, evaluate any exit policy."""
+    """Early-exit vision models by DMPO: train, record the scores of every exit once, evaluate any exit policy.
+
+    First steps: `dmpo-explore app` opens the app on the bundled runs. Or train a run of your own: `fetch`, `train`,
+    `record`, `evaluate`.
+    """
     del version, debug  # the latter is read by _Group

@@ -28,7 +28,7 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
     typed = typed_values(settings)
     if resume:
         if file or typed:
-            raise typer.BadParameter("goes on with the study's own space; leave out --space and settings",
+            raise typer.BadParameter("a resumed study keeps its space; leave out --space and settings",
                                      param_hint="--resume")  # fmt: skip
         return None
     from ..search.space import default_space, read_space
@@ -50,7 +50,7 @@ class SearchProgress:
         self.bar.write(step_line(step))
 
     def tick(self, done: int, steps: int, loss: float) -> None:
-        """Move the bar: by the time that has passed or by the trials that are over."""
+        """Move the bar by the elapsed time or by the finished trials."""
         if self.minutes is not None:
             seconds = min(int(time.monotonic() - self.start), int(60 * self.minutes))
             self.bar.to(max(seconds, 1), max(int(60 * self.minutes), 1), f"{self.text}, loss {loss:.3f}")
@@ -102,38 +102,46 @@ def front_lines(front: SearchFront) -> list[str]:
 @app.command()
 @config_options
 def search(
-    name: Annotated[str | None, typer.Option(help="Name of the study, and of its runs; default: by the time.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="STUDY", help="Continue this study, or join others.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study and of its runs; default: the time.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Continue this study, or add a worker to it.")
+    ] = None,
     front: Annotated[str | None, typer.Option(metavar="STUDY", help="Only show the front of this study.")] = None,
     space: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Search space; options typed below are fixed.")
+        Path | None, typer.Option(metavar="FILE.toml", help="Search space; settings given as options are fixed.")
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="End after this many trials of all workers.")] = None,
     minutes: Annotated[float | None, typer.Option(help="End after this many minutes.")] = None,
     storage: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Database of all workers; default: a file in the runs root."),
+        typer.Option(metavar="URL", help="Database that all workers share; default: a file in the folder of runs."),
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front to this file.")] = None,
-    search_seed: Annotated[int | None, typer.Option(min=0, help="Seed that makes the proposals repeatable.")] = None,
-    stopping: Annotated[bool, typer.Option(help="End trials that cannot extend the front any more.")] = False,
-    patience: Annotated[int, typer.Option(min=1, help="Seconds after which a silent worker's trial is freed.")] = 300,
+    search_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the proposed settings.")] = None,
+    stopping: Annotated[bool, typer.Option(help="Stop a trial early once it cannot extend the front.")] = False,
+    patience: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds without a sign of a worker after which another one may take over its trial."),
+    ] = 300,
     device: Device = "auto",
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Search training settings for high accuracy on val at low compute. The Pareto front is a set of runs.
+    """Search training settings for high accuracy on val at low compute.
 
-    Every epoch of every trial is a candidate. Several workers may search together: start one, then others with
-    --resume STUDY. Ctrl-C or a kill loses at most the running epoch.
+    The answer is a Pareto front: a set of runs. Every epoch of every trial is a candidate. Without --trials or
+    --minutes no search starts. Several workers may search together: start one, then others with --resume STUDY. Ctrl-C
+    or a kill loses at most the current epoch.
     """
     from ..search.run import run_search
     from ..search.study import load_front
 
     if front and (name or resume or space or trials or minutes):
-        raise typer.BadParameter("only shows a study; leave out options of a search", param_hint="--front")
+        raise typer.BadParameter(
+            "only shows a study; leave out --name, --resume, --space, --trials and --minutes", param_hint="--front"
+        )
     if resume and name:
-        raise typer.BadParameter("goes on with the study's own name", param_hint="--resume")
+        raise typer.BadParameter("a resumed study keeps its name; leave out --name", param_hint="--resume")
     if front:
         found = load_front(front, storage)
     else:
@@ -147,7 +155,7 @@ def search(
                                    patience=patience, progress=shown.step, on_step=shown.tick)  # fmt: skip
             except KeyboardInterrupt:
                 bar.clear()
-                say(f"stopped; go on with: dmpo-explore search --resume {study}")
+                say(f"stopped; continue with: dmpo-explore search --resume {study}")
                 raise typer.Exit(130) from None
     if figure:
         draw_front(found, figure)

@@ -21,34 +21,43 @@ if TYPE_CHECKING:
     from ..runs.run import Run
     from ..training.loop import EpochResult
 
-TRACKER = "Write a log for e.g. tensorboard. May be repeated."
-HELP = """Train a run. Ctrl-C or a kill loses at most the running epoch; `--resume RUN` goes on.
+TRACKER = "Also write a log for this tracker, e.g. tensorboard. May be repeated."
+HELP = """Train a run and keep its best epoch.
 
-`--resume RUN --epochs N` trains a run longer, finished or not, to N epochs in all. The further epochs take the learning
-rates and loss weights that a training of N epochs has there: the learning rate, which had come down, rises again, and a
-schedule of two phases may return to its first one. The best of all epochs is kept. Records of earlier weights are
-refused from then on; `dmpo-explore record RUN --force` makes them again.
+Next: `dmpo-explore record RUN`. Ctrl-C or a kill loses at most the current epoch; `--resume RUN` continues.
 
-**Your own images** (`--data`): a folder with a folder per class. Or one with `train`, `test` and perhaps `val` and
-`calibration` (in any case, also `training`, `valid`, `validation`, `testing`), each with a folder per class. Or one
-folder for each split: `--train-dir`, `--val-dir`, `--calibration-dir`, `--test-dir`. Or a table (CSV or Parquet) with
-the columns path, label and, if you like, split and group; paths are relative to the table, and images of one group stay
-in one split.
+**Train longer.** `--resume RUN --epochs N` trains a run, finished or not, to N epochs in all. The further epochs use
+the learning rates and loss weights of a training of N epochs. The learning rate therefore rises again, and a schedule
+of two phases may return to its first phase. The best of all epochs is kept. Records of earlier weights are then
+refused; `dmpo-explore record RUN --force` replaces them.
 
-Or timm's name of a data set: `hfds/FOLDER` or `hfds/NAME` (needs `dmpo-explore[hf]`), `wds/FOLDER` of tar shards (needs
+**Your own images** (`--data`) are one of these:
+
+- a folder with one subfolder per class;
+
+- a folder with `train`, `test` and optionally `val` and `calibration`, each with one subfolder per class. Upper and
+lower case are equal; `training`, `valid`, `validation` and `testing` are accepted too;
+
+- a CSV or Parquet table with the columns path and label, and optionally split and group. Paths are relative to the
+table. Images of one group stay in one split;
+
+- timm's name of a data set: `hfds/FOLDER` or `hfds/NAME` (needs `dmpo-explore[hf]`), `wds/FOLDER` of tar shards (needs
 `dmpo-explore[wds]`), `torch/NAME`, `tfds/NAME`.
 
-What has no splits is divided 60/10/10/20 into train, val, calibration and test: every class alike, by `--data-seed`.
-Without a val, 10 % of train become it; without a calibration split another 10 %. val chooses the epoch, thresholds are
-fitted on calibration, whose images chose nothing. There is none where it would get fewer than 200 images, or a class
-has fewer than 7 (the division is 80/10/10 then), or with `--no-calibration`; `--calibration` asks for it all the same.
+In place of `--data`, name one folder per split: `--train-dir`, `--val-dir`, `--calibration-dir`, `--test-dir`.
 
-The run keeps a manifest of all files with their SHA-256. Later commands take the splits from it, and stop where an
-image is missing or changed. `--resume RUN --data FOLDER` names the place that the images were moved to.
+**Splits.** Images without splits are divided 60/10/10/20 into train, val, calibration and test: every class alike, by
+`--data-seed`. If val is missing, 10 % of train become val; if calibration is missing, another 10 % become calibration.
+val chooses the epoch. Thresholds are fitted on calibration, which is used for nothing else. No calibration split is
+made with `--no-calibration`, where it would have fewer than 200 images, or where a class has fewer than 7 images; the
+division is then 80/10/10. `--calibration` makes one in any case.
 
-Several GPUs, a process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
+**Manifest.** The run keeps a list of all files with their SHA-256. Later commands take the splits from it, and stop
+where an image is missing or changed. If the images were moved, name the new place: `--resume RUN --data FOLDER`.
+
+**Several GPUs**, one process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
 """
-ESTIMATE = "Time a few steps, print how long training takes and how much memory, and stop."
+ESTIMATE = "Time a few steps, print the expected duration and memory of the training, and stop."
 
 
 @app.command(help=HELP)
@@ -56,16 +65,21 @@ ESTIMATE = "Time a few steps, print how long training takes and how much memory,
 def train(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: data, predictor and the time.")] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Continue this run, with --epochs N to N epochs in all.")
+        str | None, typer.Option(metavar="RUN", help="Continue this run; with --epochs N, to N epochs in all.")
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="FILE.json|RUN", help="Start from this config, or a run's; options below change it."),
+        typer.Option(
+            metavar="FILE.json|RUN",
+            help="Start from this config file, or from a run's config; the options below change it.",
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a run of that name.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run of that name.")] = False,
     device: Device = "auto",
     tracker: Annotated[list[str] | None, typer.Option(help=TRACKER)] = None,
-    and_record: Annotated[bool, typer.Option("--record", help="Record its splits after the last epoch.")] = False,
+    and_record: Annotated[
+        bool, typer.Option("--record", help="Record val, calibration and test after the last epoch.")
+    ] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help=ESTIMATE)] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
@@ -74,7 +88,9 @@ def train(
     """Train a run, see `HELP`."""
     enable_ctrl_c(progress)
     if resume and (name or force or config):
-        raise typer.BadParameter("goes on with the run's own name and config", param_hint="--resume")
+        raise typer.BadParameter(
+            "a resumed run keeps its name and config; leave out --name, --force and --config", param_hint="--resume"
+        )
     base = _resumed(resume, settings) if resume else base_config(config)
     chosen = config_from(base, settings)
     if estimate:
@@ -168,7 +184,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
             return train_run(config, name, resume=resume, **hooks, **how)
     except KeyboardInterrupt:
         bar.clear()
-        kept = f"go on with: dmpo-explore train --resume {name}" if results or resume else "no epoch was finished"
+        kept = f"continue with: dmpo-explore train --resume {name}" if results or resume else "no epoch was finished"
         say(f"stopped; {kept}")
         raise typer.Exit(130) from None
 
@@ -191,7 +207,7 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
 
 
 def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:
-    """Time a few steps: the expected duration and memory of the whole, as JSON values and as lines."""
+    """The expected duration and memory of a training from a few timed steps, as JSON values and as lines."""
     from ..jobs.estimate import estimate_training, measure_rates
 
     rates = measure_rates(config, device)
@@ -201,7 +217,7 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
     low, high = map(clock, found.seconds)
     small, large = (size / 2**30 for size in found.memory)
     return answer, [
-        f"{low} to {high} (minutes:seconds), of them {clock(found.recording)} to record its splits",
+        f"{low} to {high} (minutes:seconds), {clock(found.recording)} of it to record its splits",
         f"{small:.1f} to {large:.1f} GiB of memory",
-        f"from {len(rates.steps)} steps of {rates.batch_size} images on {rates.device}, as busy as it is now",
+        f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",
     ]

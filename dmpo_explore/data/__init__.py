@@ -1,4 +1,4 @@
-"""Images: known data sets, folders of one's own, files; loaders and corruptions for torch."""
+"""Images: known data sets, the user's folders, files; loaders and corruptions for torch."""
 
 from typing import TYPE_CHECKING
 

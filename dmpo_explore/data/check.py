@@ -1,4 +1,4 @@
-"""The data check: what lies in a data set or a folder of one's own, what is wrong, what a training does with it.
+"""The data check: counts, sizes, formats and findings of the images of a data set, and the plan of a training on them.
 
 In: a `DataConfig`. Out: `DataCheck`: counts by split and class, sizes, formats, findings. Every file is read once.
 The same check runs before every training (`require`).
@@ -36,12 +36,12 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DataCheck:
-    """What a check of images has found.
+    """The result of a check of images.
 
     Args:
-        data: what was checked. rule: how it is divided, in words; empty where it cannot be opened.
+        data: the checked data. rule: how they are divided, in words; empty if they cannot be opened.
         class_names: label → name. counts: split → (C,) images of every class.
-        findings: what stops a training first.
+        findings: those that stop a training first.
         formats: format → files. bytes: of all files. widths, heights: (n,) of all images that could be read.
         hashes: file → SHA-256. left_out: broken files that ``skip_broken`` leaves out → why.
         thumbnails: class name → small images uint8 (h, w, 3).
@@ -77,14 +77,14 @@ class DataCheck:
 
     @property
     def imbalance(self) -> float | None:
-        """Training images of the largest class over those of the smallest; infinite if that has none, None without."""
+        """Training images of the largest class over those of the smallest; infinite if that has none; None without."""
         counts = self.counts.get("train")
         if counts is None or not counts.any():
             return None
         return float(counts.max() / counts.min()) if counts.min() else math.inf
 
     def sizes(self) -> Sizes | None:
-        """Sizes of all images that could be read; None where there are none, or they were not looked at."""
+        """Sizes of all images that could be read; None if there are none, or they were only counted."""
         if not len(self.widths):
             return None
         area, aspect = self.widths * self.heights, self.widths / self.heights
@@ -93,7 +93,7 @@ class DataCheck:
         return Sizes(ends[0], middle, ends[1], (float(aspect.min()), float(np.median(aspect)), float(aspect.max())))
 
     def require(self, more: Sequence[Finding] = ()) -> None:
-        """Raise one error that names everything which keeps a training from starting.
+        """Raise one error that lists all findings that stop a training.
 
         Args:
             more: findings of other checks.
@@ -110,7 +110,7 @@ class DataCheck:
         if len(stopping) == 1:
             raise stopping[0].error(stopping[0].text)
         parts = " ".join(f"({i}) {finding.text}." for i, finding in enumerate(stopping, start=1))
-        raise ValueError(f"{len(stopping)} things keep this training from starting: {parts}")
+        raise ValueError(f"{len(stopping)} findings stop this training: {parts}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of everything but thumbnails and hashes."""
@@ -134,12 +134,14 @@ class DataCheck:
 def check_data(
     data: DataConfig, progress: Progress | None = None, *, thumbnails: int = 0, quick: bool = False
 ) -> DataCheck:
-    """Check the images of a run before it is trained: every file is hashed and decoded once. Nothing is raised.
+    """Check the images of a run before it is trained: every file is hashed and decoded once.
+
+    Problems become findings, not errors.
 
     Args:
         progress: called with (images seen, images in all).
-        thumbnails: so many small images of every class are kept.
-        quick: count the images of known data sets of arrays, and do not look at them: they are verified already.
+        thumbnails: number of small images that are kept of every class.
+        quick: only count the images of known data sets of arrays, which are verified already.
 
     Example:
         >>> found = check_data(DataConfig("digits"))
@@ -170,7 +172,7 @@ def check_data(
 
 
 def training_plan(check: DataCheck, config: Config) -> dict[str, str]:
-    """What a training with ``config`` does with the checked images, in words: name → text.
+    """The plan of a training with ``config`` on the checked images, in words: name → text.
 
     Example:
         >>> plan = training_plan(check_data(DataConfig("digits")), Config(DataConfig("digits")))

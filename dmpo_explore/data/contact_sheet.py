@@ -1,4 +1,4 @@
-"""A contact sheet: a few small images of every class on one picture, with the class's name above them.
+"""A contact sheet: a few small images of every class on one sheet, with the class's name above them.
 
 In: a `DataCheck` with thumbnails. Out: uint8 (H, W, 3), or a PNG file.
 """

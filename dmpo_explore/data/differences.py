@@ -1,4 +1,4 @@
-"""Differences: what has been added, renamed, changed or removed since a manifest was made."""
+"""Differences: files that were added, renamed, changed or removed since a manifest was made."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Differences:
 
     @property
     def fits(self) -> bool:
-        """Whether every image of the manifest is where it was; further files do not matter."""
+        """Whether every image of the manifest is unchanged and in its place; added files are allowed."""
         return not (self.missing or self.changed or self.renamed)
 
     def described(self) -> str:
-        """What is missing, changed, renamed and added: how many, and the first three of each."""
+        """The missing, changed, renamed and added files: their numbers, and the first three of each."""
         renamed = tuple(f"{old} is now {new}" for old, new in self.renamed)
         parts = {"missing": self.missing, "changed": self.changed, "renamed": renamed, "added": self.added}
         return ", ".join(f"{len(names):,} {what} ({few(names)})" for what, names in parts.items() if names)
@@ -48,13 +48,13 @@ class Differences:
 def manifest_check(
     manifest: Manifest, data: DataConfig, splits: Iterable[str] = SPLITS, progress: Progress | None = None
 ) -> Differences:
-    """Compare the files of these splits with the manifest, byte by byte (SHA-256).
+    """Compare the files of these splits with the manifest by their SHA-256.
 
     Args:
         progress: called with (files hashed, files in all).
 
     Raises:
-        FileNotFoundError: the folder is not there.
+        FileNotFoundError: the folder is missing.
 
     Example:
         >>> from dmpo_explore.data import make_manifest

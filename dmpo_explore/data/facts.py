@@ -1,4 +1,4 @@
-"""What is known of a run's images before anything is judged: every image with split, class and one look at its file.
+"""Facts about a run's images, before the findings: every image with its split, class, hash, size and format.
 
 In: a `DataConfig`. Out: `Facts`. Errors of opening and reading are collected, not raised.
 """
@@ -33,16 +33,16 @@ NO_SPLIT = "undivided"  # split of images that no rule could divide
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A run's images as they lie there.
+    """Facts about all images of a run.
 
     Args:
-        data: where they lie. rule: how they are divided; empty where they cannot be opened.
-        class_names: those of training first, then others that were found.
-        splits: those that there are. sets: those that can be read, with the images that a training would use.
+        data: the run's data. rule: how they are divided; empty if they cannot be opened.
+        class_names: those of train first, then others that were found.
+        splits: all splits. sets: the readable splits, with the images that a training would use.
         paths, split, labels: (n,) of every image: path relative to the folder, split, class as a number.
-        looks: (n,) of every image; empty for arrays that were not looked at.
+        looks: (n,) of every image; empty for arrays that were only counted.
         errors: why the source cannot be opened or a split not be read. left_out: broken files, path → why.
-        unused: files in the folder that no class holds, or that are no images.
+        unused: files in the folder that belong to no class, or are no images.
         thumbnails: row → a small image (h, w, 3).
     """
 
@@ -76,11 +76,11 @@ class Facts:
 def gather_facts(
     data: DataConfig, progress: Progress | None = None, *, thumbnails: int = 0, quick: bool = False
 ) -> Facts:
-    """Look at all images that a training on ``data`` would use.
+    """Facts about all images that a training on ``data`` would use.
 
     Args:
-        progress: called with (images seen, images in all).
-        thumbnails: so many of every class. quick: do not look at images that are known as arrays.
+        progress: called with (images read, images in all).
+        thumbnails: number per class. quick: only count the images of known data sets of arrays.
 
     Example:
         >>> facts = gather_facts(DataConfig("digits"), quick=True)

@@ -1,4 +1,4 @@
-"""Hashes and lists of image files: what is in the folders of a run's data, and the SHA-256 of every file."""
+"""Hashes and lists of image files: the files in the folders of a run's data, and the SHA-256 of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .reader_names import reader_name
 
 
 def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
-    """SHA-256 of every file, several at a time; empty for one that is not there.
+    """SHA-256 of every file, several at a time; empty for a missing one.
 
     Example:
         >>> hash_files([Path("nowhere")])
@@ -40,16 +40,16 @@ def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[
 
 
 def relative_path(path: Path, folder: Path) -> str:
-    """``path`` from ``folder`` on, or as it is where it lies elsewhere."""
+    """``path`` relative to ``folder``, or unchanged if it is outside."""
     full, base = os.path.abspath(path), os.path.abspath(folder)
     inside = full.startswith(os.path.join(base, ""))
     return Path(os.path.relpath(full, base) if inside else full).as_posix()
 
 
 def listed_files(data: DataConfig) -> list[str]:
-    """The image files that one's own data hold now, as `relative_path`; of a known data set and of timm's none.
+    """The image files of the user's data, as `relative_path`; none for known data sets and those of timm.
 
-    Those in the data's folders, or those of the table. A table that is gone or damaged lists none.
+    They are the files in the data's folders, or those of the table. A missing or damaged table lists none.
     """
     if not is_own(data) or reader_name(data.name):
         return []

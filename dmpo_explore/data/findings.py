@@ -1,6 +1,6 @@
-"""Findings of the data check: what would stop a training, and what a reader should know before one.
+"""Findings of the data check: problems that stop a training, and notes.
 
-In: `Facts`. Out: `Finding`s, by one function for each kind (`CHECKS`). Ours: a class is called much larger than another
+In: `Facts`. Out: `Finding`s, by one function for each kind (`CHECKS`). Ours: a class counts as much larger than another
 from ten times as many training images on.
 """
 
@@ -24,12 +24,12 @@ SKIP = "or leave out what is broken with --skip-broken (skip_broken=True)"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check has found.
+    """One finding of a data check.
 
     Args:
-        check: a key of `CHECKS`, or another check's name. text: what it is and what to do, in one line.
+        check: a key of `CHECKS`, or another check's name. text: the problem and its remedy, in one line.
         stops: whether a training cannot start. places: the images or classes it is about, all of them.
-        error: kind of exception that it would be.
+        error: kind of exception to raise for it.
 
     Example:
         >>> Finding("imbalance", "class 'cat' has 30 times as many images as 'dog'").stops
@@ -44,7 +44,7 @@ class Finding:
 
 
 def find_all(facts: Facts) -> tuple[Finding, ...]:
-    """All findings: first what stops a training, then the others, in the order of `CHECKS`.
+    """All findings: those that stop a training first, then the others, in the order of `CHECKS`.
 
     Example:
         >>> from dmpo_explore.config import DataConfig
@@ -71,12 +71,12 @@ def _splits(facts: Facts) -> Iterator[Finding]:
         yield Finding("splits", f"{name} has no training images (it has {has})", True, error=FileNotFoundError)
     elif "test" not in facts.splits:
         has = ", ".join(split for split in facts.splits if split in facts.sets)
-        cure = "add some (a folder test, --test-dir), or give the folder of train alone, which is divided 80/10/10"
+        cure = "add some (a folder test, --test-dir), or give only the folder of train, which is then divided 80/10/10"
         yield Finding("splits", f"{name} has no test images (it has {has}); {cure}", True, error=FileNotFoundError)
 
 
 def _classes(facts: Facts) -> Iterator[Finding]:
-    """Classes without a training image, which no training can learn; and those that another split lacks."""
+    """Classes without a training image, which cannot be learned; and those that another split lacks."""
     train = facts.sets.get("train")
     if train is None:
         return
@@ -91,17 +91,17 @@ def _classes(facts: Facts) -> Iterator[Finding]:
 
 
 def untrained_classes(train: ImageSet, size: int | None) -> str:
-    """Which classes have no training image, as their outputs would never be trained; empty where all have one.
+    """Text about the classes without a training image, whose outputs would not be trained; empty if there are none.
 
     Args:
-        size: the number of training images that are drawn, if that was asked for.
+        size: the number of training images to draw, or None for all.
     """
     n_images = np.bincount(train.labels, minlength=len(train.class_names))
     empty = [name for name, count in zip(train.class_names, n_images, strict=True) if not count]
     if not empty:
         return ""
     named = f"class {empty[0]!r} has" if len(empty) == 1 else f"the classes {few(empty)} have"
-    drawn = "" if size is None else f" among the {size:,} that are drawn (train_size)"
+    drawn = "" if size is None else f" among the {size:,} drawn ones (train_size)"
     cure = "add some, or remove it" if size is None else "add some, draw more, or remove it"
     return f"{named} no training image{drawn}; {cure}"
 
@@ -113,7 +113,7 @@ def _broken(facts: Facts) -> Iterator[Finding]:
 
 
 def _too_large(facts: Facts) -> Iterator[Finding]:
-    """Images of more pixels than are taken."""
+    """Images with more pixels than the limit."""
     large = {path: look for path, look in _looked(facts) if look.too_large}
     return _unreadable(facts, "too large", large, "are too large", "Shrink")
 
@@ -130,11 +130,11 @@ def _unreadable(facts: Facts, check: str, found: dict[str, Look], state: str, cu
     yield Finding(check, f"{text}. {cure} or remove {them}{_skip(facts)}", stops=True, places=tuple(found))
 
 
-# -- what a reader should know --
+# -- notes --
 
 
 def _left_out(facts: Facts) -> Iterator[Finding]:
-    """Broken files that were left out, as that was asked for."""
+    """Broken files that `skip_broken` left out."""
     if facts.left_out:
         names = tuple(facts.left_out)
         count = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
@@ -142,32 +142,34 @@ def _left_out(facts: Facts) -> Iterator[Finding]:
 
 
 def _leakage(facts: Facts) -> Iterator[Finding]:
-    """The same bytes in two splits: what is tested was trained on."""
+    """Equal files in two splits: the model is tested on training images."""
     groups = [rows for rows in _same_bytes(facts) if len({facts.split[row] for row in rows} - {NO_SPLIT}) > 1]
     if groups:
         known = [rows for rows in groups if "train" in {facts.split[row] for row in rows}]
         more = f", {len(known):,} of them in train" if known else ""
-        text = f"{_images(groups)} in more than one split, the same bytes{more} ({_first(facts, groups)})"
+        text = f"{_images(groups)} in more than one split, with equal bytes{more} ({_first(facts, groups)})"
         yield Finding("leakage", f"{text}; keep one of each", places=_equal(facts, groups))
 
 
 def _conflicts(facts: Facts) -> Iterator[Finding]:
-    """The same bytes in two classes: one of the labels is wrong."""
+    """Equal files in two classes: one of the labels is incorrect."""
     groups = [rows for rows in _same_bytes(facts) if len({int(facts.labels[row]) for row in rows}) > 1]
     if groups:
-        text = f"{_images(groups)} in more than one class, the same bytes ({_first(facts, groups)}); one label is wrong"
+        text = (
+            f"{_images(groups)} in more than one class, with equal bytes ({_first(facts, groups)}); correct the label"
+        )
         yield Finding("conflicting labels", text, places=_equal(facts, groups))
 
 
 def _duplicates(facts: Facts) -> Iterator[Finding]:
-    """The same bytes twice in one class of one split."""
+    """Equal files in one class of one split."""
     groups = [
         rows
         for rows in _same_bytes(facts)
         if len({facts.split[row] for row in rows}) == 1 and len({int(facts.labels[row]) for row in rows}) == 1
     ]
     if groups:
-        text = f"{_images(groups)} more than once in a class, the same bytes ({_first(facts, groups)})"
+        text = f"{_images(groups)} more than once in a class, with equal bytes ({_first(facts, groups)})"
         yield Finding("duplicates", text, places=_equal(facts, groups))
 
 
@@ -190,7 +192,7 @@ def _unused(facts: Facts) -> Iterator[Finding]:
     if facts.unused:
         names = tuple(facts.unused)
         count = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
-        text = f"{count} not used: of no format that is read, or in no class folder ({few(names)})"
+        text = f"{count} not used: of an unknown format, or outside the class folders ({few(names)})"
         yield Finding("unused", text, places=names)
 
 
@@ -222,7 +224,7 @@ def _same_bytes(facts: Facts) -> list[list[int]]:
 
 
 def _images(groups: list[list[int]]) -> str:
-    return "1 image stands" if len(groups) == 1 else f"{len(groups):,} images stand"
+    return "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
 
 
 def _equal(facts: Facts, groups: list[list[int]]) -> tuple[str, ...]:

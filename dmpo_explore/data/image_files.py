@@ -1,6 +1,6 @@
 """Image files: found by suffix, read from disk or from bytes → uint8 (H, W, 3).
 
-No torch. Ours: of an animation the first image is taken; `pixels` says how colours become RGB. A format is recognised
+No torch. Ours: of an animation the first image is taken; `pixels` converts colours to RGB. A format is recognised
 by the content. The size is read from the header and compared with `MOST_PIXELS` and `MOST_SIDE` before anything is
 decoded, so that no file needs more than about 300 MB. Bytes of unknown origin are checked more strictly: few formats,
 and a limit on the bytes.
@@ -64,7 +64,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether the name ends as an image's does and does not begin with a dot."""
+    """Whether the name has an image suffix and does not begin with a dot."""
     return path.suffix.lower() in image_suffixes() and not path.name.startswith(".")
 
 
@@ -91,7 +91,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder and in its folders, by suffix, sorted; nothing hidden.
+    """The image files in a folder and its subfolders, by suffix, sorted; hidden ones are left out.
 
     Example:
         >>> import tempfile
@@ -108,7 +108,7 @@ def images_in(folder: Path) -> list[Path]:
 def open_image(path: str | Path) -> NDArray[np.uint8]:
     """Read an image file: uint8 (H, W, 3), RGB, upright.
 
-    Ours: the formats `FORMATS`, whatever the suffix says, of at most 25 megapixels (WebP: 18) and 20,000 pixels a
+    Ours: the formats `FORMATS`, recognised by the content, of at most 25 megapixels (WebP: 18) and 20,000 pixels a
     side.
 
     Raises:
@@ -116,7 +116,7 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
         ValueError: it cannot be read as an image (truncated, another format or too large); the file is named.
 
     Warns:
-        UserWarning: what Pillow warns of, e.g. damaged EXIF data; the file is named.
+        UserWarning: a warning of Pillow, e.g. about damaged EXIF data; the file is named.
 
     Example:
         >>> import tempfile
@@ -143,7 +143,7 @@ def known_formats() -> list[str]:
 
 @contextmanager
 def read_errors(path: str | Path) -> Iterator[None]:
-    """Turn everything that Pillow raises for an image file into what `open_image` raises; the file is named."""
+    """Turn Pillow's errors for an image file into those of `open_image`, which name the file."""
     from PIL import UnidentifiedImageError
 
     if not Path(path).is_file():
@@ -184,14 +184,14 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode an image given as bytes: uint8 (H, W, 3), RGB, upright. Nothing is written.
+    """Decode an image given as bytes: uint8 (H, W, 3), RGB, upright. No file is written.
 
-    Ours: PNG, JPEG, WebP and BMP, whatever the name says, of at most 10 MB, 25 megapixels (WebP: 18) and 20,000 pixels
-    a side.
+    Ours: PNG, JPEG, WebP and BMP, recognised by the content, of at most 10 MB, 25 megapixels (WebP: 18) and 20,000
+    pixels a side.
 
     Raises:
-        ValueError: too large, another format, no image at all, or a damaged one; the message names the file, what is
-            wrong and what is accepted.
+        ValueError: too large, another format, no image at all, or a damaged one; the message names the file, the
+            problem and what is accepted.
 
     Example:
         >>> from PIL import Image
@@ -218,7 +218,7 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 class Refused(Exception):
-    """The image is larger than what is accepted; the message goes on after the file's name."""
+    """The image is larger than what is accepted; the message continues after the file's name."""
 
 
 def _decoded(file: IO[bytes], formats: list[str]) -> tuple[NDArray[np.uint8], list[str]]:
@@ -285,7 +285,7 @@ def _scans(file: IO[bytes]) -> int:
 
 
 def _kind(data: bytes) -> str:
-    """What bytes that are none of `SENT_FORMATS` are, as far as a glance tells, and what would do."""
+    """Text about bytes of another format than `SENT_FORMATS`: what they seem to be, and which formats are accepted."""
     *most, last = SENT_FORMATS
     start, advice = data[:2000], f"save it as {', '.join(most)} or {last}"
     for place, magic, words in _OTHERS:

@@ -1,4 +1,4 @@
-"""Folders of one's own images as a data source: a folder per class, divided into splits or not.
+"""Folders of the user's images as a data source: one folder per class, with or without splits.
 
 In: a folder with class folders, one with split folders (train, val, calibration, test, in any case) that hold class
 folders, or one folder for each split. Out: a `Source`.
@@ -57,7 +57,7 @@ def folder_source(folder: Path, seed: int, *, calibration: bool | None = False) 
 
 
 def split_source(parts: Mapping[str, Path], folder: Path) -> Source:
-    """A `Source` of one folder of class folders for each split; ``folder`` is what they have in common."""
+    """A `Source` of one folder of class folders for each split; ``folder`` is their common parent."""
 
     def read(split: str, root: Path | None) -> Pool:
         if split not in parts:

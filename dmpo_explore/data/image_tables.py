@@ -1,4 +1,4 @@
-"""Tables of one's own images as a data source: a CSV or Parquet file with columns path, label[, split][, group].
+"""Tables of the user's images as a data source: a CSV or Parquet file with columns path, label[, split][, group].
 
 In: the file; paths are relative to its folder, or absolute. Out: a `Source`. Images of one group stay in one split.
 Also: the map from class names to readable ones.
@@ -25,10 +25,10 @@ def table_source(path: Path, seed: int, *, calibration: bool | None = False) -> 
     """A table of images as a `Source`; without a column ``split`` it is divided as an undivided folder is.
 
     Raises:
-        ValueError: not such a table: a column or an entry is missing, a split is unknown, a path stands there twice, a
+        ValueError: another table: a column or an entry is missing, a split is unknown, a path is listed twice, a
             class is not in train, or a group is in two splits.
-        FileNotFoundError: no such table, or images that are not there.
-        ImportError: a Parquet file, and no pyarrow.
+        FileNotFoundError: no such table, or missing images.
+        ImportError: a Parquet file without pyarrow installed.
     """
     columns = read_columns(path)
     files = [path.parent / name for name in columns["path"]]
@@ -50,7 +50,7 @@ def table_source(path: Path, seed: int, *, calibration: bool | None = False) -> 
             raise FileNotFoundError(f"{path} has no images of the split {split!r} (it has {', '.join(rows)})")
         inside = [files[row] for row in rows[split]]
         if absent := [file for file in inside if not file.is_file()]:
-            raise FileNotFoundError(f"{path}: {len(absent)} of its images are not there, first {absent[0]}")
+            raise FileNotFoundError(f"{path}: {len(absent)} of its images are missing, first {absent[0]}")
         return Pool(ImageFiles(inside), labels[rows[split]], names, None if groups is None else groups[rows[split]])
 
     return Source(f"images of {path}", "yours", read, lambda root: path.parent, splits=tuple(rows), rule=rule,
@@ -158,7 +158,7 @@ def _classes(labels: list[str]) -> tuple[tuple[str, ...], Ints]:
 def _given_splits(path: Path, entries: list[str]) -> dict[str, Ints]:
     known = {entry: split_of(entry) for entry in set(entries)}
     if unknown := sorted(entry for entry, split in known.items() if split is None):
-        raise ValueError(f"{path}: {unknown[0]!r} is no split; use {', '.join(SPLITS)}")
+        raise ValueError(f"{path}: {unknown[0]!r} is not a split; use {', '.join(SPLITS)}")
     splits = np.asarray([known[entry] for entry in entries])
     return {split: np.flatnonzero(splits == split) for split in SPLITS if (splits == split).any()}
 

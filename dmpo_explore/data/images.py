@@ -1,12 +1,12 @@
 """Name and split → images: arrays only, no torch at import.
 
-In: a known data set, or a folder or table of one's own images. Out: `ImageSet`, which gives uint8 (H, W, 3) images,
+In: a known data set, or a folder or table of the user's images. Out: `ImageSet`, which returns uint8 (H, W, 3) images,
 their labels and their position in the source, so that a record can name its images.
 
-Ours: ``val`` is cut from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
+Ours: ``val`` is taken from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
 Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. So is ``calibration``, of the same size, from what is
-left (`splits.cuts_calibration`). A run that had none has one in hindsight: of the images that its ``train_size`` left
-unused. Data that come with these splits keep them. An image's position counts in the source split it was cut from.
+left (`splits.cuts_calibration`). A run without one can get one afterwards: of the images that its ``train_size`` left
+unused. Data that come with these splits keep them. An image's position is that in the source split it was taken from.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class ImageSet:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of which images these are, in order, and of their labels; empty where files have not been hashed.
+        """SHA-256 of these images, in order, and of their labels; empty if their files have not been hashed.
 
-        Two sets with equal fingerprints hold the same images, wherever the files lie.
+        Two sets with equal fingerprints hold the same images, in whatever folder.
         """
         labels = np.ascontiguousarray(self.labels, np.int64).tobytes()
         if isinstance(self.pixels, VerifiedFiles | VerifiedImages):
@@ -116,18 +116,17 @@ def load_images(
 
     Args:
         name: a key of `DATASETS`, or the path of an image folder (root/{train,val,test}/class/x.png or
-            root/class/x.png) or of a table (CSV or Parquet with columns path, label and perhaps split, group), or
+            root/class/x.png) or of a table (CSV or Parquet with columns path, label, optionally split, group), or
             timm's name of a data set (``torch/``, ``hfds/``, ``wds/``, ``tfds/``).
         split: train, val, test, or calibration where the data have one.
-        root: where a known data set lies; default: ``DMPO_EXPLORE_DATA`` or the cache.
-        train_size: draw so many of ``train``, equally from every class. Other splits do not depend on it.
+        root: folder of a known data set; default: ``DMPO_EXPLORE_DATA`` or the cache.
+        train_size: number of images to draw from ``train``, equally from every class. Other splits do not depend on it.
         seed: of that draw, and of the 80/10/10 split of images that have none.
-        calibration: cut off a calibration split; None: where there are enough images, as `train` does.
+        calibration: make a calibration split; None: if there are enough images, as `train` does.
 
     Raises:
-        ValueError: unknown name or split, an empty split, a class too small to be divided, or files that are not what
-            they should be.
-        FileNotFoundError: the data are not there; the message says how to get them.
+        ValueError: unknown name or split, an empty split, a class too small to be divided, or damaged files.
+        FileNotFoundError: the data are missing; the message names the remedy.
 
     Example:
         >>> digits = load_images("digits", "train", train_size=40)
@@ -161,7 +160,7 @@ def images_of(data: DataConfig, split: str, source: Source | None = None) -> Ima
 
 
 def available_splits(data: DataConfig, source: Source | None = None) -> tuple[str, ...]:
-    """The splits that a run's data have, those included that are cut from train; raises as `open_source`.
+    """The splits that a run's data have, including those taken from train; raises as `open_source`.
 
     Example:
         >>> available_splits(DataConfig("digits")), available_splits(DataConfig("digits", calibration=True))
@@ -173,7 +172,7 @@ def available_splits(data: DataConfig, source: Source | None = None) -> tuple[st
 
 
 def cut_splits(data: DataConfig, source: Source) -> tuple[str, ...]:
-    """The splits that are cut from train before training images are drawn, in this order.
+    """The splits that are taken from train before training images are drawn, in this order.
 
     Example:
         >>> cut_splits(DataConfig("fashion-mnist"), open_source(DataConfig("fashion-mnist")))
@@ -193,7 +192,7 @@ def cut_splits(data: DataConfig, source: Source) -> tuple[str, ...]:
 
 
 def split_rule(data: DataConfig, source: Source) -> str:
-    """How the images of a run come into its splits, in words.
+    """The rule by which the images of a run are divided into splits, in words.
 
     Example:
         >>> split_rule(DataConfig("digits"), open_source(DataConfig("digits")))
@@ -209,7 +208,7 @@ def split_rule(data: DataConfig, source: Source) -> str:
 
 
 def fetch_data(name: str, root: str | Path | None = None) -> Path:
-    """Make a data set's training images present and return the folder that holds them; what is there already is kept.
+    """Download a data set's training images unless they are present, and return the folder that holds them.
 
     Raises:
         ValueError: unknown name.
@@ -233,7 +232,7 @@ def _root(data: DataConfig) -> Path | None:
 
 
 def _is_spare(data: DataConfig, source: Source, split: str) -> bool:
-    """Whether ``split`` is a calibration split in hindsight, of images that the training did not use."""
+    """Whether ``split`` is a calibration split made afterwards, of images that the training did not use."""
     return split == "calibration" and split not in (*source.splits, *cut_splits(data, source))
 
 

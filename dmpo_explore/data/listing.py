@@ -1,7 +1,7 @@
-"""What lies in one's own data, without a rule that could fail: every image with its class and split; what is not used.
+"""A list of all files of the user's data: every image with its class and split, and the files that are not used.
 
-In: a `DataConfig`. Out: `Listing`. `source` refuses what cannot be trained; here everything is listed, so that a check
-can name all that is wrong at once.
+In: a `DataConfig`. Out: `Listing`. `source` refuses data that cannot be trained on; here everything is listed, so that
+a check can report all problems at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .splits import split_of
 
 
 class Listed(NamedTuple):
-    """An image file, its class by folder or table, and its split; empty where nothing says it."""
+    """An image file, its class by folder or table, and its split; empty if unknown."""
 
     path: Path
     label: str
@@ -29,7 +29,7 @@ class Listed(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """All images of one's own data, all class folders (split, class), and files that are in no class or no images."""
+    """All images of the user's data, all class folders (split, class), and files without a class or image format."""
 
     images: list[Listed]
     classes: list[tuple[str, str]]
@@ -37,7 +37,7 @@ class Listing(NamedTuple):
 
 
 def list_data(data: DataConfig) -> Listing:
-    """List a folder, the folders of splits, or a table; empty where there is nothing to read, or timm reads it.
+    """List a folder, the folders of splits, or a table; empty if there is no such file or folder, or if timm reads it.
 
     Example:
         >>> list_data(DataConfig("nowhere")).images
@@ -59,7 +59,7 @@ def list_data(data: DataConfig) -> Listing:
 
 
 def data_stamp(data: DataConfig) -> str:
-    """SHA-256 of names, sizes and times of change of all files of one's own data: equal while nothing has changed.
+    """SHA-256 of names, sizes and times of change of all files of the user's data: equal while no file changes.
 
     Empty for known data sets, which are verified whenever they are read.
 

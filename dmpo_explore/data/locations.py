@@ -1,4 +1,4 @@
-"""Where the images of a run lie: `DataConfig` → a source, absolute paths, and the same data in another place."""
+"""Location of a run's images: `DataConfig` → a source, absolute paths, and the same data in another folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DIRS = {"train": "train_dir", "val": "val_dir", "calibration": "calibration_dir"
 
 
 def own_source(path: Path, seed: int = 0, *, calibration: bool | None = False) -> Source:
-    """The source of a folder or a table of one's own; raises as `folder_source` and `table_source`."""
+    """The source of a folder or a table of the user's; raises as `folder_source` and `table_source`."""
     if path.is_dir():
         return folder_source(path, seed, calibration=calibration)
     return table_source(path, seed, calibration=calibration)
@@ -30,7 +30,7 @@ def open_source(data: DataConfig) -> Source:
     """The source of a run's images.
 
     Raises:
-        ValueError: an unknown name, or what is no folder or table of images. FileNotFoundError: a folder is not there.
+        ValueError: an unknown name, or neither a folder nor a table of images. FileNotFoundError: a folder is missing.
 
     Example:
         >>> open_source(DataConfig("digits")).splits
@@ -76,12 +76,12 @@ def named_source(
 
 
 def is_own(data: DataConfig) -> bool:
-    """Whether the images are one's own: files in a folder, in several or in a table."""
+    """Whether the images are the user's files: in one folder, in several, or in a table."""
     return data.name not in DATASETS or any(getattr(data, key) is not None for key in DIRS.values())
 
 
 def common_folder(data: DataConfig) -> Path:
-    """What the folders of the splits have in common.
+    """The common parent of the folders of the splits.
 
     Raises:
         ValueError: on different drives, or beside another ``--data``.
@@ -130,10 +130,10 @@ def located(data: DataConfig) -> DataConfig:
 
 
 def moved(data: DataConfig, place: str | Path) -> DataConfig:
-    """The same data in another place: a folder, a table, or the root of a known data set.
+    """The same data in another location: a folder, a table, or the root of a known data set.
 
     Raises:
-        FileNotFoundError: nothing is there. ValueError: it is of another kind.
+        FileNotFoundError: no such file or folder. ValueError: it is of another kind.
     """
     found = reader_name(data.name)
     new, old = _absolute(str(place).removeprefix(f"{found.reader}/" if found else "")), base_folder(data)

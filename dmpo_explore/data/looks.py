@@ -1,8 +1,8 @@
-"""One look at every image file: its SHA-256, size and format, whether it can be decoded, perhaps a thumbnail.
+"""Inspection of image files: SHA-256, size and format of each, whether it can be decoded, optionally a thumbnail.
 
 In: paths. Out: a `Look` each. A file is hashed and decoded once, several at a time: Pillow decodes without Python's
-lock. Ours: a JPEG is decoded at an eighth of its size, which reads all of its bytes and takes half the time. What has
-been seen is kept for this process, by path, size and time of change: a search trains on the same images many times.
+lock. Ours: a JPEG is decoded at an eighth of its size, which reads all of its bytes and takes half the time. Results
+are cached in this process, by path, size and time of change: a search trains on the same images many times.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ THREADS = min(8, (os.cpu_count() or 1) + 2)
 
 @dataclass(frozen=True)
 class Look:
-    """What one look at an image file shows.
+    """The result of inspecting one image file.
 
     Args:
         sha256: of its bytes; empty without a file. bytes: its size.
         width, height: in pixels, upright; 0 where the header cannot be read.
         format: Pillow's name of it, by the content; empty where none fits.
-        problem: why it cannot be read, as `open_image` says it; empty where it can. too_large: that is the reason.
-        thumbnail: uint8 (h, w, 3), at most `THUMBNAIL` pixels a side, where one was wanted.
+        problem: why it cannot be read, the text of `open_image`; empty if it can. too_large: whether its size is the
+            reason.
+        thumbnail: uint8 (h, w, 3), at most `THUMBNAIL` pixels a side, if requested.
     """
 
     sha256: str
@@ -51,7 +52,7 @@ class Look:
 
 
 def look_at(path: Path, thumbnail: bool = False) -> Look:
-    """Hash and decode one image file; nothing is raised, a `Look` has the problem.
+    """Hash and decode one image file; a problem is a field of the `Look`, not an error.
 
     Example:
         >>> look_at(Path("nowhere.png")).problem
@@ -78,8 +79,8 @@ def look_at_all(
     """`look_at` for every path, several at a time, in their order.
 
     Args:
-        progress: called with (files seen, files in all), for at most every hundredth file and the last.
-        thumbnails: of which files thumbnails are wanted.
+        progress: called with (files read, files in all), for at most every hundredth file and the last.
+        thumbnails: the files to make thumbnails of.
 
     Example:
         >>> [look.sha256 for look in look_at_all([Path("nowhere.png")])]

@@ -1,4 +1,4 @@
-"""Manifest: which images a run was trained, validated and tested on, by the SHA-256 of their files.
+"""Manifest: the list of the images that a run was trained, validated and tested on, with the SHA-256 of their files.
 
 In: a `DataConfig`. Out: `Manifest`, kept in the run folder as ``manifest.csv`` (``manifest.csv.gz`` where it is large):
 a first line of JSON (format version, data, class names, rule of the split, number and fingerprint of each split), then
@@ -6,7 +6,7 @@ a table with path, bytes, sha256, split and label. Known data sets of arrays ver
 fingerprints of positions and labels instead of rows.
 
 After a training its splits come from the manifest, and every image is compared with its hash when it is read
-(`VerifiedFiles`). `differences.py` compares whole splits with what a folder holds now.
+(`VerifiedFiles`). `differences.py` compares whole splits with the present files of a folder.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Manifest:
         rule: how the images came into the splits.
         counts, fingerprints: of each split (`ImageSet.fingerprint`).
         files: split → rows, in the order of the split; empty where the images are no files.
-        unused: paths of files that were there and are in no split, as ``train_size`` or ``skip_broken`` left them out.
+        unused: paths of files in no split, because ``train_size`` or ``skip_broken`` left them out.
         left_out: those that ``skip_broken`` left out → why.
 
     Example:
@@ -75,11 +75,11 @@ class Manifest:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def images(self, data: DataConfig, split: str) -> ImageSet:
-        """The images of ``split`` as they were at the training, read from where ``data`` says they lie now.
+        """The images of ``split`` as they were at the training, read from the location in ``data``.
 
         Raises:
             ValueError: there was no such split, or a known data set holds other images now.
-            FileNotFoundError: files are not there, or have another size (the first few are named).
+            FileNotFoundError: files are missing, or have another size (the first few are named).
         """
         if not self.files:
             images = images_of(data, split)
@@ -158,7 +158,7 @@ def make_manifest(data: DataConfig, progress: Progress | None = None, check: Dat
 
 
 def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:
-    """Raise for files that are not there or have another size; their bytes are compared when they are read."""
+    """Raise for files that are missing or have another size; their bytes are compared when they are read."""
     absent, changed = [], []
     for row in rows:
         try:

@@ -1,4 +1,4 @@
-"""Where a run's manifest lies, and which splits it lists: the first line alone, so that looking often costs little."""
+"""File of a run's manifest, and its splits: only the first line is read, so that frequent reading is cheap."""
 
 from __future__ import annotations
 

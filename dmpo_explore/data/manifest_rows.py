@@ -1,7 +1,7 @@
-"""Rows of a manifest, and those of images that are no files: made, found again, and compared.
+"""Rows of a manifest, also for images that are not files of their own: made, found again, and compared.
 
-In: a `Source` that timm opened, and what a manifest noted of its images. Out: `VerifiedImages`, or what is missing,
-changed and added.
+In: a `Source` that timm opened, and the manifest's rows of its images. Out: `VerifiedImages`, or the missing, changed
+and added images.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def stored_names(source: Source) -> list[str]:
 
 
 def verified_images(source: Source, rows: Sequence[FileRow], what: str) -> VerifiedImages:
-    """The images that were noted, compared with their hash whenever one is read.
+    """The images of the manifest, compared with their hash whenever one is read.
 
     Args:
         what: name of the data, for messages.
 
     Raises:
-        FileNotFoundError: images are not there any more. ValueError: they have another label now.
+        FileNotFoundError: images are missing. ValueError: they have another label now.
     """
     places = _found(source, rows)
     if lost := [row.path for row in rows if row.path not in places]:

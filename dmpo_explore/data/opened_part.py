@@ -1,4 +1,4 @@
-"""A part of a data set that timm has opened: images by position, targets, class names; and where bytes come from."""
+"""A part of a data set that timm has opened: images by position, targets, class names; and their bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OpenedPart:
 
 @dataclass(frozen=True)
 class Keys:
-    """What the fields of image and class are called; None: the only field of their kind."""
+    """Names of the fields of image and class; None: the only field of their kind."""
 
     image: str | None = None
     label: str | None = None

@@ -14,7 +14,7 @@ READERS = {
 
 
 class ReaderName(NamedTuple):
-    """A data set's name in two parts: timm's reader, a key of `READERS`, and what it is called there.
+    """A data set's name in two parts: timm's reader, a key of `READERS`, and the name for that reader.
 
     Example:
         >>> name = reader_name("hfds/beans")

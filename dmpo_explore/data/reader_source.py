@@ -34,7 +34,7 @@ def reader_source(
 
     Args:
         root: folder of published data sets; default: `data_dir`. seed, calibration: of a data set without splits.
-        image_key, label_key: what the fields of image and class are called, where the reader cannot tell.
+        image_key, label_key: names of the fields of image and class, if the reader cannot infer them.
 
     Raises:
         FileNotFoundError, ValueError: there is no such data set, or two parts are the same split.

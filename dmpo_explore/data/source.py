@@ -1,4 +1,4 @@
-"""Nouns of the data room: a source of images, and the pool of images that it gives for a split."""
+"""Source of images, and the pool of all its images of a split."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Pool(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Where images come from: a known data set, a folder or a table of one's own.
+    """A source of images: a known data set, or a folder or table of the user's.
 
     Args:
         title, licence: in words.
         read: (one of ``splits``; root or None) → `Pool`.
         fetch: root or None → the folder that holds the data afterwards.
-        val_size: images cut from train where there is no ``val``; None means 10 %.
-        splits: those that the source has itself; others are cut from train.
+        val_size: images taken from train if there is no ``val``; None means 10 %.
+        splits: those of the source itself; others are taken from train.
         rule: how the images came into these splits, in words.
         grouped: whether images have groups that must not be divided.
         parts, stored: of a data set that timm opens, the parts that are splits, and part → all its images.

@@ -1,7 +1,7 @@
 """Splits: their names, and the rules by which images are divided into them.
 
 In: labels and, where there are any, groups. Out: rows. All rules are seeded and stratified: every class is divided in
-the same proportion. Images of one group (one patient, one video …) never stand in two splits.
+the same proportion. Images of one group (one patient, one video …) are never in two splits.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def split_of(name: str) -> str | None:
 
 
 def cuts_calibration(wanted: bool | None, size: int, labels: Ints, groups: Array | None = None) -> bool:
-    """Whether a calibration split is cut off: as ``wanted``; where that is None, if the data are large enough.
+    """Whether a calibration split is made: as ``wanted``; if that is None, whether the data are large enough.
 
-    They are if the split gets at least 200 images (``size``, without groups), every class has 7 images, and there are
-    ten groups where images have groups.
+    They are large enough if the split gets at least 200 images (``size``, without groups), every class has 7 images,
+    and there are ten groups where images have groups.
 
     Args:
-        size: images that the split would get. labels: (n,) int64, of the images that it is cut from. groups: (n,).
+        size: images that the split would get. labels: (n,) int64, of the images that it is taken from. groups: (n,).
 
     Example:
         >>> labels = np.repeat([0, 1], 1000)
@@ -67,7 +67,7 @@ def stratified_rows(
         least: rows of every class at least.
 
     Raises:
-        ValueError: more than there are, fewer than 1, or a class that would have none left after giving ``least``.
+        ValueError: more than there are, fewer than 1, or a class that would have none left after ``least`` are taken.
 
     Example:
         >>> stratified_rows(np.array([0, 0, 0, 0, 1, 1]), 3).tolist()
@@ -93,7 +93,7 @@ def divide(
 ) -> dict[str, Ints]:  # fmt: skip
     """Rows of each split of an undivided data set: 80/10/10, or 60/10/10/20 with a calibration split.
 
-    Each held-out split gets images of every class, unless groups decide.
+    Each held-out split gets images of every class, unless there are groups.
 
     Args:
         labels: (n,) int64. groups: (n,), None without groups.
@@ -128,7 +128,7 @@ def divide(
 def held_out_rows(
     labels: Ints, size: int, *, seed: int = 0, class_names: tuple[str, ...] | None = None, groups: Array | None = None
 ) -> Ints:
-    """Rows that are cut from a training split: about ``size``, at least 2 of every class; whole groups where given.
+    """Rows that are taken from a training split: about ``size``, at least 2 of every class; whole groups where given.
 
     Raises:
         ValueError: a class that is too small, or a single group.
@@ -155,7 +155,7 @@ def _divide_groups(labels: Ints, groups: Array, shares: dict[str, int], seed: in
 
 
 def _folds(labels: Ints, groups: Array, n_folds: int, least: int, seed: int) -> Ints:
-    """(n,) fold of every row, by scikit-learn's StratifiedGroupKFold; a group stands in one fold."""
+    """(n,) fold of every row, by scikit-learn's StratifiedGroupKFold; a group is in one fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_groups = len(np.unique(groups))

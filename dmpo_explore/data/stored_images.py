@@ -1,4 +1,4 @@
-"""Images that are no files of their own: in tar shards, in tables of datasets, in arrays. Each has a name and bytes."""
+"""Images that are not files of their own: in tar shards, tables of datasets, or arrays. Each has a name and bytes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class StoredImages:
 
 
 class Look(NamedTuple):
-    """What a manifest notes of an image."""
+    """The manifest's entry of an image: name, size, SHA-256."""
 
     name: str
     bytes: int

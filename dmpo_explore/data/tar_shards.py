@@ -1,8 +1,8 @@
 """Tar shards as webdataset writes them, read by position: samples by key, with their image and their class.
 
-In: uncompressed tar files. Out: `Sample`s, in the order of the files. A sample is what stands together under one key:
+In: uncompressed tar files. Out: `Sample`s, in the order of the files. A sample is the group of files with one key:
 ``0001.jpg`` and ``0001.cls``, or a ``.json`` with the class in a field. The offsets come from the tar headers, so that
-nothing is unpacked and no image is read before it is needed.
+no file is unpacked and no image is read before it is needed.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def read_samples(
         label_key: field of the samples' ``.json`` that holds the class; default: the file ``.cls``.
 
     Raises:
-        FileNotFoundError: a shard is not there. ValueError: no tar file, or a sample without image or class.
+        FileNotFoundError: a shard is missing. ValueError: no tar file, or a sample without image or class.
     """
     return [
         _sample(key, files, folder, image_key, label_key) for shard in shards for key, files in _grouped(folder / shard)

@@ -12,7 +12,7 @@ from .reader_names import ReaderName
 
 
 def create(name: ReaderName, part: str, root: Path | None, **options: Any) -> Any:
-    """timm's data set; what it raises for data that are not there is a FileNotFoundError."""
+    """timm's data set; its errors for missing data become a FileNotFoundError."""
     import timm.data
 
     try:

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face: by timm those of a hub and folders that ``datasets`` reads, by itself what that saved."""
+"""Data sets of Hugging Face: of a hub and of folders that ``datasets`` reads, by timm; saved ones, by ``datasets``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def hugging_face_parts(name: ReaderName) -> tuple[str, ...]:
 
 
 def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
-    """Download a data set of the hub, or look whether a folder can be read; raises as `hugging_face_parts`."""
+    """Download a data set of the hub, or check that a folder can be read; raises as `hugging_face_parts`."""
     datasets = _package(name)
     if _saved(name):
         hugging_face_parts(name)
@@ -45,7 +45,7 @@ def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
 
 @contextmanager
 def _opening(name: ReaderName) -> Iterator[None]:
-    """Context in which what ``datasets`` and its hub raise becomes FileNotFoundError: these are of many kinds."""
+    """Context that turns the many kinds of errors of ``datasets`` and its hub into FileNotFoundError."""
     try:
         yield
     except Exception as error:

@@ -3,7 +3,7 @@
 In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
 ``(B,)`` int64.
 
-Images are resized with antialiasing. Ours: to S x S whole, without a crop, unless the `Preprocess` says ``crop``; the
+Images are resized with antialiasing. Ours: the whole image to S x S, without a crop, unless ``resize`` is ``crop``; the
 random crops of a training are taken from the whole image.
 """
 
@@ -33,7 +33,7 @@ INTERPOLATIONS = {
 def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: float = 1.0) -> Transform:
     """uint8 (H, W, 3) → float32 (3, S, S): resized to a square, perhaps mirrored, scaled to [0, 1], normalised.
 
-    Torch's global generator decides what is mirrored and cropped.
+    Mirroring and cropping draw from torch's global generator.
 
     Args:
         crop_scale: the smallest area of a random crop with an aspect from 3:4 to 4:3, as a share of the image; 1: no
@@ -101,7 +101,8 @@ def make_loader(
 ) -> DataLoader[tuple[Tensor, int]]:
     """Batches of ``(B, 3, S, S)`` float32 and ``(B,)`` int64; the last one may be smaller.
 
-    Order, mirroring and crops follow torch's global generator alone: ``torch.manual_seed`` before an epoch repeats it.
+    Order, mirroring and crops depend only on torch's global generator: ``torch.manual_seed`` before an epoch repeats
+    it.
 
     Args:
         sampler: which images in which order, in place of ``shuffle``.

@@ -153,7 +153,7 @@ def _open_in_order(name: ReaderName, part: str, root: Path | None, keys: Keys) -
 
 @contextmanager
 def _tensorflow_datasets(name: ReaderName) -> Iterator[None]:
-    """Raise ImportError first where a package is missing: timm would print instead."""
+    """Raise ImportError if a package is missing; timm would only print a message."""
     if lacking := [package for package in ("tensorflow", "tensorflow_datasets") if find_spec(package) is None]:
         raise ImportError(
             f"{name} needs {lacking[0].replace('_', '-')}, which is not installed: pip install tensorflow "

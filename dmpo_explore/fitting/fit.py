@@ -27,11 +27,11 @@ from .target import Target
 from .target_text import DELTA, EPSILON
 from .temperature import fit_temperatures
 
-NO_CERTIFICATE = "no threshold can be certified; with this policy no image exits early"
+NO_CERTIFICATE = "no threshold can be certified, so no image exits early"
 FEW = 100  # images; with fewer, one image moves an accuracy by more than a point
 ON_TEST = (
-    "this policy is fitted on a test record, so that accuracy and compute measured on test flatter it; fit it on "
-    "calibration: fit_policy(run.record('calibration'), …), or on val where there is none"
+    "this policy is fitted on a test record, so its accuracy and compute on test are too optimistic; fit it on "
+    "calibration: fit_policy(run.record('calibration'), …), or on val if there is no calibration record"
 )
 
 
@@ -81,14 +81,14 @@ def fit_policy(
     if target is None:
         target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
     elif per_exit or any(value is not None for value in short.values()):
-        raise ValueError("give a target, or its short form (flops=, accuracy_drop= …), not both")
+        raise ValueError("give either target= or its short form (flops=, accuracy_drop= …), not both")
     if target.calibrate or temperatures == "fit":
         temperatures = "fit"
         target = target if target.kind == "full_depth" else replace(target, calibrate=True)
     target.check(record)
     if target.per_exit and not kind.per_exit_thresholds:
         fits = ", ".join(name for name, other in POLICIES.items() if other.per_exit_thresholds)
-        raise ValueError(f"per_exit=True goes with one of {fits}; got {policy}")
+        raise ValueError(f"per_exit=True needs one of the policies {fits}; got {policy}")
     fitted = _fit(record, policy, target, temperatures)
     fitted.check(record.n_exits)
     if record.meta.split == "test" and target.kind in ("flops", "accuracy_drop", "shares"):
@@ -106,8 +106,8 @@ def few_images(images: int, split: str = "val") -> str:
     if images >= FEW:
         return ""
     return (
-        f"{split} has {images} images, and one of them is {100 / images:.1f} points of accuracy: thresholds fitted on "
-        f"so few depend much on which they are; {FEW} or more are better (add images, or divide with a larger {split})"
+        f"{split} has {images} images, and one image is {100 / images:.1f} points of accuracy: the fitted thresholds "
+        f"depend strongly on the choice of images. Use {FEW} or more (add images, or divide with a larger {split})"
     )
 
 
@@ -175,7 +175,7 @@ def _floats(values: Any) -> list[float]:
 def _halves(record: ExitRecord) -> tuple[ExitRecord, ExitRecord]:
     order = np.random.default_rng(0).permutation(record.n_images)
     if record.n_images < 2:
-        raise ValueError("one image cannot be halved; risk control of what has to be learned too needs more")
+        raise ValueError("risk control of a policy that learns needs at least 2 images: half to learn, half to certify")
     middle = record.n_images // 2
     return record.subset(np.sort(order[:middle])), record.subset(np.sort(order[middle:]))
 
@@ -216,7 +216,7 @@ def _fit_flops(swept: Sweep, budget: float) -> float:
     affordable = swept.flops_fraction <= budget * (1 + 1e-12)
     if not affordable.any():
         cheapest = float(swept.flops_fraction.min())
-        raise ValueError(f"flops={budget:g} cannot be met: exit 1 alone costs {cheapest:.4f} already")
+        raise ValueError(f"flops={budget:g} cannot be met: exit 1 alone costs {cheapest:.4f}")
     return float(swept.thresholds[np.argmax(np.where(affordable, swept.correct, -1))])
 
 

@@ -63,9 +63,9 @@ class Target:
         if self.kind not in KINDS:
             raise ValueError(unknown("target", self.kind, KINDS))
         if self.per_exit and self.kind not in ("flops", "accuracy_drop"):
-            raise ValueError(f"per_exit=True goes with flops or accuracy_drop, not with {self.kind}")
+            raise ValueError(f"per_exit=True needs the target flops or accuracy_drop, not {self.kind}")
         if self.calibrate and self.kind == "full_depth":
-            raise ValueError("calibrate=True goes with anything but full_depth, where every image exits at the last")
+            raise ValueError("calibrate=True does not fit full_depth, where every image goes to the last exit")
         for name in ("epsilon", "delta"):
             value = getattr(self, name)
             if not (is_number(value) and 0 < value < 1):

@@ -206,7 +206,7 @@ def stream_early_exit(
         if not refill:
             _drain(queues, run, len(images))
     if not n_started:
-        raise ValueError("no images came")
+        raise ValueError("images is empty; give at least one image")
     _drain(queues, run, batch_size or 1)
     return loop.result()
 

@@ -24,7 +24,7 @@ from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_ear
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
-SQUASHED = "whole picture, antialiased"  # what exports of earlier versions say
+SQUASHED = "whole picture, antialiased"  # the text in exports of earlier versions
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
 Images = npt.NDArray[np.float32]
 

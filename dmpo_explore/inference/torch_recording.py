@@ -176,7 +176,9 @@ def record_run(
     writer = RecordWriter(target, meta, len(images), **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:
         if changed:
-            warnings.warn(f"{target}: what was recorded has another {', '.join(changed)}; it begins anew", stacklevel=2)
+            warnings.warn(
+                f"{target}: what was recorded has another {', '.join(changed)}; recording starts again", stacklevel=2
+            )
         _write_missing(writer, model, images, processes, precision, progress)
         if processes.is_main:
             if fits_policies(run, split):

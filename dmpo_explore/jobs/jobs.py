@@ -162,7 +162,7 @@ def forget(name: str) -> None:
     with _locked():
         job = load_job(name)
         if process_of(job) is not None:
-            raise FileExistsError(f"{name!r} runs; stop it first")
+            raise FileExistsError(f"{name!r} is running; stop it first")
         shutil.rmtree(job.folder)
 
 
@@ -276,9 +276,11 @@ def _locked() -> Iterator[None]:
 def _refuse_second(name: str, beside: bool) -> None:
     running = [job.name for job in list_jobs() if process_of(job) is not None]
     if name in running:
-        raise FileExistsError(f"{name!r} runs already")
+        raise FileExistsError(f"{name!r} is already running")
     if len(running) >= MOST_AT_ONCE:
-        raise FileExistsError(f"{len(running)} trainings run already ({', '.join(running)}); wait for one, or stop it")
+        raise FileExistsError(
+            f"{len(running)} trainings are already running ({', '.join(running)}); wait for one, or stop it"
+        )
     if running and not beside:
         raise FileExistsError(
             f"{running[0]!r} is being trained; wait for it, stop it, or start beside it (beside=True)"

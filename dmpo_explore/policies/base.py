@@ -205,8 +205,8 @@ class Policy:
             return self
         if record.meta.split == "test":
             raise ValueError(
-                f"policy {self.name!r} learns from the record, and nothing is learned on test; fit it on val and hand "
-                "that policy in: fit_policy(val, …)"
+                f"policy {self.name!r} must not learn from a test record; fit it on a calibration or val record, "
+                "with fit_policy(record, …), and use that policy"
             )
         return replace(self, learned=self._learn(record))
 

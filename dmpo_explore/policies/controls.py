@@ -30,9 +30,9 @@ class RandomPolicy(ScorePolicy):
 
     name = "random"
     reads = ("prediction",)
-    rule = "Exit at every exit with a probability of **{}**, whatever the image, else at the last."
-    summary = "chance: a control that reads nothing"
-    compares = "draw"
+    rule = "Exit at every exit with a probability of **{}**, for every image alike, else at the last."
+    summary = "random numbers: a control that reads no score"
+    compares = "random number"
     falling = True
     threshold_all, threshold_none = 1.0, 0.0
 
@@ -62,7 +62,7 @@ class FixedPolicy(CountPolicy):
 
     name = "fixed"
     reads = ("prediction",)
-    rule = "Exit at exit **{}**, whatever the image, or at the last if there are fewer."
+    rule = "Exit at exit **{}**, for every image alike, or at the last if there are fewer."
     summary = "the number of the exit: a control, as if the model ended there"
     compares = "exit number"
     threshold_all = 1
@@ -88,8 +88,8 @@ class OraclePolicy(CountPolicy):
 
     name = "oracle"
     reads = ("prediction",)
-    rule = "Exit at the first correct exit up to exit **{}**, else at exit 1: it reads the labels, so it is a bound."
-    summary = "the labels: a bound that no model can reach, not for use"
+    rule = "Exit at the first correct exit up to exit **{}**, else at exit 1; reads the labels: an upper bound."
+    summary = "the labels: an upper bound for comparison, not deployable"
     compares = "exit number"
     deployable = False
     threshold_all = 1
@@ -106,7 +106,7 @@ class OraclePolicy(CountPolicy):
     def exits(self, record: ExitRecord) -> Ints:
         """(B,) exit of every image, 0-based."""
         if len(self.thresholds) > 1:
-            raise ValueError("policy 'oracle' takes one threshold: the last exit that it may choose, counted from 1")
+            raise ValueError("policy 'oracle' takes one threshold: the last exit to choose from, counted from 1")
         if self.thresholds[0] > record.n_exits:
             return np.full(record.n_images, record.n_exits - 1, np.int64)
         return np.asarray(np.argmax(record.correct[:, : int(self.thresholds[0])], axis=1), np.int64)

@@ -57,7 +57,7 @@ def learn_gate(features: npt.ArrayLike, target: npt.ArrayLike) -> tuple[float, .
 
     x, y = np.asarray(features, np.float64), np.asarray(target, bool)
     if y.all() or not y.any():
-        return (*([0.0] * x.shape[1]), 20.0 if y.all() else -20.0)  # nothing to tell apart
+        return (*([0.0] * x.shape[1]), 20.0 if y.all() else -20.0)  # one class only: no regression
     mean, spread = x.mean(axis=0), x.std(axis=0)
     spread[spread < 1e-9] = 1.0
     fitted = LogisticRegression(C=STRENGTH, max_iter=1000).fit((x - mean) / spread, y)
@@ -89,9 +89,9 @@ class GatePolicy(ScorePolicy):
 
     name = "gate"
     reads = ("prediction", "confidence", "entropy", "margin")
-    rule = "Exit where no later exit gains with a learned probability of at least **{}**, else at the last."
-    summary = "a logistic regression per exit on its scores and those of the exit before"
-    compares = "probability that no later exit gains"
+    rule = "Exit where the learned probability that no later exit is better is at least **{}**, else at the last."
+    summary = "a logistic regression per exit, on its scores and those of the exit before"
+    compares = "probability that no later exit is better"
     learns = True
 
     def start(self, n: int, like: Any) -> State:
@@ -145,8 +145,10 @@ class BudgetedPolicy(Policy):
 
     name = "budgeted"
     reads = ("confidence",)
-    rule = "Exit unless among the least confident **{}** of the images that reached this exit on val, else at the last."
-    summary = "confidence, with a level per exit at which a fixed share of the images goes on"
+    rule = (
+        "Exit unless among the least confident **{}** (a share) of the images that reach this exit, else at the last."
+    )
+    summary = "confidence, with a threshold per exit at which a fixed share of the images continues"
     compares = "confidence"
     learns = True
     threshold_none = 1.0
@@ -216,6 +218,6 @@ class BudgetedPolicy(Policy):
 
 def _unlearned(name: str, n_exits: int) -> str:
     return (
-        f"policy {name!r} has not learned what it needs for {n_exits} exits; make it with fit_policy on a val record "
-        "(a threshold alone says too little)"
+        f"policy {name!r} has not been fitted for {n_exits} exits; make it with fit_policy on a calibration or val "
+        "record (a threshold alone is not enough)"
     )

@@ -28,7 +28,7 @@ class ConfidencePolicy(ScorePolicy):
     name = "confidence"
     reads = ("confidence",)
     rule = "Exit at the first exit whose confidence is at least **{}**, else at the last."
-    summary = "the probability of the best class"
+    summary = "the largest class probability"
     compares = "confidence"
 
 
@@ -42,9 +42,9 @@ class MarginPolicy(ScorePolicy):
 
     name = "margin"
     reads = ("margin",)
-    rule = "Exit at the first exit whose best class leads by at least **{}**, else at the last."
-    summary = "best class minus second best"
-    compares = "lead of the best class"
+    rule = "Exit at the first exit whose margin is at least **{}**, else at the last."
+    summary = "the largest class probability less the second largest"
+    compares = "margin"
 
 
 class EntropyPolicy(ScorePolicy):
@@ -58,11 +58,11 @@ class EntropyPolicy(ScorePolicy):
     name = "entropy"
     reads = ("entropy",)
     rule = "Exit at the first exit with an entropy of at most **{}** nats, else at the last."
-    summary = "how spread out the probabilities are"
+    summary = "the entropy of the probabilities, in nats"
     compares = "entropy"
     unit = "nats"
     falling = True
-    threshold_all = 20.0  # no entropy gets there: ln C of half a billion classes
+    threshold_all = 20.0  # above every entropy: ln C of half a billion classes
     threshold_none = -0.01
 
     @classmethod
@@ -90,9 +90,9 @@ class PatiencePolicy(CountPolicy):
 
     name = "patience"
     reads = ("prediction",)
-    rule = "Exit once **{}** exits in a row repeat the answer before them, else at the last."
-    summary = "how often the answer was repeated"
-    compares = "repeated answers"
+    rule = "Exit once **{}** exits in a row repeat the prediction before them, else at the last."
+    summary = "the number of exits in a row with the same prediction"
+    compares = "repeated predictions"
 
     def start(self, n: int, like: Any) -> State:
         """How many exits in a row agreed (n,) and the last prediction (n,)."""
@@ -120,8 +120,8 @@ class PatienceConfidencePolicy(ScorePolicy):
 
     name = "patience+confidence"
     reads = ("prediction", "confidence")
-    rule = "Exit once confidence reaches **{}**, where every repeated answer halves the doubt, else at the last."
-    summary = "confidence and how often the answer was repeated"
+    rule = "Exit once 1 − (1 − confidence) / 2^r reaches **{}** after r repeated predictions, else at the last."
+    summary = "confidence and the number of repeated predictions"
     compares = "certainty"
 
     start = PatiencePolicy.start

@@ -42,8 +42,8 @@ def check_images(
     if run.manifest is None:
         if is_own(data):
             warnings.warn(
-                f"run {run.name!r} was trained before manifests were kept: whether {data.name} is still divided as it "
-                "was then cannot be checked",
+                f"run {run.name!r} has no manifest (an earlier version trained it): whether {data.name} still has the "
+                "same splits cannot be checked",
                 stacklevel=2,
             )
         return Differences()
@@ -59,7 +59,7 @@ def check_images(
     if found.added:
         warnings.warn(
             f"{base_folder(data)} has changed since run {run.name!r} was trained: {found.described()}; they are in no "
-            "split, the numbers are those of the original splits",
+            "split; all numbers are those of the original splits",
             stacklevel=2,
         )
     return found

@@ -148,7 +148,7 @@ def open_study(
             storage=_storage(storage, patience, make=True), study_name=name, directions=directions
         )
     except optuna.exceptions.DuplicatedStudyError:
-        raise ValueError(f"study {name!r} exists; go on with it (--resume {name}) or choose another name") from None
+        raise ValueError(f"study {name!r} exists; continue it (--resume {name}) or choose another name") from None
     study.set_user_attr("space", wanted.to_dict())
     return study
 

@@ -234,11 +234,11 @@ def _open(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, A
         raise ValueError(f"run {name!r} was started with another config; resume it without changing {changed}")
     if config.training.epochs != planned and config.training.epochs <= done:
         raise ValueError(
-            f"run {name!r} has {done} finished epochs; epochs={config.training.epochs} counts these too, so give more"
+            f"run {name!r} has {done} finished epochs; epochs={config.training.epochs} includes them, so give more"
         )
     if done >= config.training.epochs and not unfinished(run.path):
         raise ValueError(
-            f"run {name!r} is finished ({planned} epochs); to train it longer give more epochs in all (--epochs)"
+            f"run {name!r} is finished ({planned} epochs); to train it longer, give a larger number (--epochs)"
         )
     return run.path, saved
 

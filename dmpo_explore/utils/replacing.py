@@ -117,7 +117,7 @@ def read_whole(path: Path, read: Callable[[Path], T]) -> T:
         else:
             if _version(path) == before:
                 return value
-    raise OSError(f"{path} was replaced while it was read, again and again; try later")
+    raise OSError(f"{path} was repeatedly replaced while it was read; try again later")
 
 
 def _is_still(path: Path, version: tuple[int, ...] | None) -> bool:

@@ -1,7 +1,7 @@
 """Generate the reference: command line from the program, config fields from the dataclasses, API from docstrings.
 
 Out: Markdown files below ``reference/``. Nothing here is written twice: a new option, field or public name appears by
-itself, and the tests say which one does not.
+itself, and a test names one that does not.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def cli_page() -> str:
     lines = [
         "# Command line",
         "",
-        f"`{COMMAND} COMMAND --help` prints the same. Progress and errors go to stderr, answers to stdout; with "
-        "`--json` stdout is JSON and nothing else. Exit status: 0 done, 1 failed (one line says why), 2 wrong usage, "
+        f"`{COMMAND} COMMAND --help` prints the same. Results go to stdout, progress and errors to stderr; with "
+        "`--json` stdout is JSON only. Exit status: 0 done, 1 failed (one line gives the reason), 2 wrong usage, "
         "130 stopped by Ctrl-C.",
         "",
         "| command | does |",
@@ -185,7 +185,7 @@ def _index_page() -> str:
         "import dmpo_explore as dx",
         "```",
         "",
-        "Every name below is `dx.NAME`. What else a package offers is `dx.PACKAGE.NAME`. Names load on first use, and "
+        "Every name below is `dx.NAME`. Other names of a package are `dx.PACKAGE.NAME`. Names load on first use, and "
         "reading a record never imports torch. All examples are run by the tests.",
         "",
         "Shapes: B images, K exits, N tokens, D width, C classes. Exits count from 0 in Python.",

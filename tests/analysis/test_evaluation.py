@@ -156,7 +156,7 @@ def test_the_table_says_what_the_rows_say() -> None:
         "early-exit error ≤ 2 %",
         "30 %, per exit, calibrated",
         "exit 2",
-        "30 % go on",
+        "30 % continue",
     ]
 
 

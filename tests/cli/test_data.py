@@ -18,13 +18,13 @@ from dmpo_explore.runs.store import load_run
 def test_a_dirty_folder_is_shown_whole_and_fails(tmp_path: Path) -> None:
     own = dirty_folder(tmp_path / "own")
     done = call("data", own, "--contact-sheet", tmp_path / "sheet.png", status=1)
-    assert done.stderr.splitlines()[-1].startswith("error: a training would not start")
+    assert done.stderr.splitlines()[-1].startswith("error: a training cannot start")
     assert (
         "| cat   | 8     | 2   | 3    | 13  |" in done.stdout
         and "STOPS (broken): 3 images cannot be read: " in done.stdout
     )
     assert all(f"    {path}" in done.stdout.splitlines() for path in BROKEN)
-    assert "note (leakage): 1 image stands in more than one split" in done.stdout
+    assert "note (leakage): 1 image is in more than one split" in done.stdout
     assert "images per epoch: 27 in 1 step of 64" in done.stdout
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 400
@@ -59,7 +59,7 @@ def test_ctrl_c_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("dmpo_explore.data.check.gather_facts", pressed)
     done = call("data", tmp_path, status=130)
-    assert done.stderr.splitlines() == ["stopped; no file is half-written, and the same command starts again"]
+    assert done.stderr.splitlines() == ["stopped; no file is half-written. Repeat the command to start again"]
 
 
 def test_a_training_fails_before_its_first_step_with_all_findings(tmp_path: Path, no_runs: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_training_fails_before_its_first_step_with_all_findings(tmp_path: Path
     (no_runs / "taken").mkdir()
     (no_runs / "taken" / "config.json").write_text("{}")
     line = fails("train", *tiny_options(data=own, train_size=20, weights=tmp_path / "none.pt"), "--name", "taken")
-    for text in ("5 things keep this training from starting: (1) run 'taken' exists", "(2) no weights file", "zebra",
+    for text in ("5 findings stop this training: (1) run 'taken' exists", "(2) no weights file", "zebra",
                  "images cannot be read", "(5) ", "huge.png has 6,000 x 5,000 pixels"):  # fmt: skip
         assert text in line
     assert [path.name for path in no_runs.iterdir()] == ["taken"]
@@ -90,4 +90,4 @@ def test_what_is_skipped_is_listed_and_stays_out(tmp_path: Path, no_runs: Path) 
     assert "warning" not in again.stderr and "val: 6 images" in again.stdout
     (own / BROKEN[0]).write_bytes((own / "train" / "cat" / "05.jpg").read_bytes())  # mended: in no split
     call("record", "mine", "--split", "val", "--force", "--device", "cpu")
-    assert "to train it longer give more epochs" in fails("train", "--resume", "mine")
+    assert "to train it longer, give a larger number" in fails("train", "--resume", "mine")

@@ -56,7 +56,7 @@ def test_ctrl_c_keeps_what_was_predicted(
     out, at = tmp_path / "out.csv", 2
     done = call("predict", "mine", image_folder, "-o", out, status=130)
     assert out.read_text() == "file,label,exit,confidence\n0.png,7,2,0.500000\n1.png,7,2,0.500000\n"
-    assert "stopped; of 3 images those of 2 are in" in done.stderr and done.stdout == ""
+    assert "stopped; 2 of 3 rows are written to" in done.stderr and done.stdout == ""
     assert call("predict", "mine", image_folder, status=130).stdout == out.read_text()
     before, at = listing(tmp_path), 0  # before the first row: an earlier file stays, nothing is left behind
     assert "stopped; no file is half-written" in call("predict", "mine", image_folder, "-o", out, status=130).stderr
@@ -69,7 +69,7 @@ def test_ctrl_c_in_an_export_leaves_nothing(runs: Path, tmp_path: Path, monkeypa
 
     monkeypatch.setattr("dmpo_explore.inference.torch_export._export_stage", stop)
     done = call("export", "mine", "--out", tmp_path / "out", status=130)
-    assert "out was not written, and the same command starts again" in done.stderr
+    assert "out was not written. Repeat the command to export" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 

@@ -90,7 +90,10 @@ def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.M
     assert "digits, test_vit, 32 px, squashed to a square, conv + covariance, epoch 3/3, records: test val" in line
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
-    assert call("runs").stdout == "no runs yet\n" and json.loads(call("runs", "--json").stdout) == []
+    assert (
+        call("runs").stdout == "no runs yet; make one with `dmpo-explore train`\n"
+        and json.loads(call("runs", "--json").stdout) == []
+    )
 
 
 def test_doctor(runs: Path) -> None:

@@ -75,7 +75,7 @@ def test_against_another_run(runs: Path) -> None:
         (["--flops", "x"], "--flops"),
         (["--accuracy-drop", 2], "accuracy_drop=2.0 must be a fraction from 0 to 1"),
         (["--shares", "0.5,0.1"], "that sum to 1"),
-        (["--shares", "a,b"], "must be numbers with commas"),
+        (["--shares", "a,b"], "must be numbers separated by commas"),
         (["--threshold", "0.5,0.5,0.5"], "3 thresholds; 2 exits need 1"),
         (["--threshold", "7"], "must be a number from"),
         (["--threshold", "1.5", "--policy", "patience"], "must be a whole number"),
@@ -121,7 +121,7 @@ def test_risk_control_temperatures_and_thresholds_per_exit(runs: Path) -> None:
     done = call("evaluate", "mine", "--risk", "too_early", "--epsilon", 0.001, "--json")
     row = json.loads(done.stdout)
     assert row["certificate"]["certified"] is False and row["mean_exit"] == 2
-    assert "mine: no threshold can be certified; with this policy no image exits early" in done.stderr
+    assert "mine: no threshold can be certified, so no image exits early" in done.stderr
     row = json.loads(call("evaluate", "mine", "--accuracy-drop", 0.5, "--per-exit", "--calibrate", "--json").stdout)
     assert len(row["temperatures"]) == 2 and row["target"]["per_exit"] is True
     assert "unknown risk 'harm'" in call("evaluate", "mine", "--risk", "harm", status=1).stderr
@@ -202,12 +202,12 @@ def test_fitting_on_a_test_record_is_one_line_on_stderr(runs: Path) -> None:
 
 def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (chose,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
-    assert chose.startswith("caution: run 'mine': it has no calibration record, so thresholds are fitted on val, which")
+    assert chose.startswith("caution: run 'mine': it has no calibration record; thresholds are fitted on val, which")
     monkeypatch.setattr("dmpo_explore.fitting.fit.FEW", 10_000)
     images = load_run("mine").record("val").n_images
     line, again = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
     assert again == chose
-    assert line.startswith(f"caution: run 'mine': val has {images} images, and one of them is ")
+    assert line.startswith(f"caution: run 'mine': val has {images} images, and one image is ")
     done = call("evaluate", "mine", "--protocol", "anytime")
     assert "caution" not in done.stderr and "| ECE" in done.stdout and "| EEFP" in done.stdout  # nothing is fitted
 

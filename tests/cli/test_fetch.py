@@ -43,4 +43,6 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
     monkeypatch.setattr("dmpo_explore.data.images.fetch_data", data)
     done = call("fetch", "--data", "one", "--data", "two", status=130)
-    assert done.stderr == "stopped; fetched whole: one. The same command fetches the rest\n" and done.stdout == ""
+    assert (
+        done.stderr == "stopped; completely fetched: one. Repeat the command to fetch the rest\n" and done.stdout == ""
+    )

@@ -132,5 +132,5 @@ def test_what_is_typed_reaches_the_target(typed: str, target: Target | None) -> 
 
 def test_numbers() -> None:
     assert (numbers(None, "--x"), numbers("0.5", "--x"), numbers("1, 2e-1", "--x")) == (None, [0.5], [1.0, 0.2])
-    with pytest.raises(typer.BadParameter, match="must be numbers with commas"):
+    with pytest.raises(typer.BadParameter, match="must be numbers separated by commas"):
         numbers("0.5,x", "--x")

@@ -69,7 +69,7 @@ def test_ctrl_c_says_how_to_go_on(runs: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(RecordWriter, "write", stopped)
         done = call("record", "mine", *options, status=130)
-    before, command = done.stderr.splitlines()[-1].split(" go on with: dmpo-explore ")
+    before, command = done.stderr.splitlines()[-1].split(" continue with: dmpo-explore ")
     assert before == "stopped;" and done.stdout == ""
     words = ["record", "mine", "--split", "test", "--device", "cpu", "--batch-size", "50", "--no-logits", "--force"]
     assert command.split() == words
@@ -101,5 +101,5 @@ def test_another_recording_is_said_to_begin_anew(runs: Path, monkeypatch: pytest
         call(*words, status=130)
     (line,) = call(*words, "--batch-size", "50").stderr.splitlines()
     assert line.startswith("warning: ") and line.endswith(
-        "records/test: what was recorded has another batch_size; it begins anew"
+        "records/test: what was recorded has another batch_size; recording starts again"
     )

@@ -88,15 +88,15 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(run_module, "run_search", interrupted)
     stopped = call("--name", "s", "--minutes", 1, "--stopping", status=130)
-    assert stopped.stderr == "stopped; go on with: dmpo-explore search --resume s\n" and stopped.stdout == ""
+    assert stopped.stderr == "stopped; continue with: dmpo-explore search --resume s\n" and stopped.stdout == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
         (["--front", "s", "--trials", "3"], 2, "only shows a study"),
-        (["--resume", "s", "--name", "t"], 2, "goes on with the study's own name"),
-        (["--resume", "s", "--trials", "3", "--rank", "8"], 2, "goes on with the study's own space"),
+        (["--resume", "s", "--name", "t"], 2, "a resumed study keeps its name"),
+        (["--resume", "s", "--trials", "3", "--rank", "8"], 2, "a resumed study keeps its space"),
         (["--name", "s"], 1, "error: a search needs an end"),
         (["--front", "s"], 1, "error: there is no search yet"),
         (["--space", "missing.toml", "--trials", "1"], 1, "error: no file missing.toml"),

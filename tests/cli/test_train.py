@@ -56,7 +56,7 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     running.close()
     assert "'half' exists" in fails("train", *tiny_options(), "--name", "half")
     assert "another config" in fails("train", "--resume", "half", "--rank", 5)
-    assert "goes on with the run's own name" in fails("train", "--resume", "half", "--name", "x")
+    assert "a resumed run keeps its name" in fails("train", "--resume", "half", "--name", "x")
     done = call("train", "--resume", "half", "--device", "cpu")
     assert "epoch 2/2" in done.stderr and "epoch 1/2" not in done.stderr
     assert load_run("half").history()["epoch"].tolist() == [1, 2]
@@ -99,7 +99,7 @@ def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch
         return line(results)
 
     monkeypatch.setattr(train_module, "epoch_line", stop)
-    for at, hint in ((1, "go on with: dmpo-explore train --resume new"), (0, "")):
+    for at, hint in ((1, "continue with: dmpo-explore train --resume new"), (0, "")):
         result = call("train", *tiny_options(), "--name", "new", "--force", "--device", "cpu", status=130 if at else 0)
         assert hint in result.stderr
     monkeypatch.setattr("dmpo_explore.training.train.fit", lambda *a, **o: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -213,7 +213,7 @@ def test_ctrl_c_in_a_training(no_runs: Path) -> None:
             break
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130 and out == ""
-    assert error.splitlines()[-1] == "stopped; go on with: dmpo-explore train --resume new"
+    assert error.splitlines()[-1] == "stopped; continue with: dmpo-explore train --resume new"
     assert len(load_run("new").history()) >= 2
     assert not [p for p in (no_runs / "new").iterdir() if p.name.startswith(".")]
 

@@ -54,7 +54,7 @@ def test_everything_that_is_wrong_is_found_at_once(dirty: Path) -> None:
     assert found.counts["test"].tolist() == [3, 3, 3, 1] and found.imbalance == np.inf
     assert found.formats == {"JPEG": 39, "not readable": 3, "PNG": 1}
     assert seen[-1] == (43, 43) and found.bytes == sum(p.stat().st_size for p in dirty.rglob("*.*g"))
-    with pytest.raises(ValueError, match=r"^3 things keep this training from starting: \(1\) .*\(2\) 3 images.*\(3\)"):
+    with pytest.raises(ValueError, match=r"^3 findings stop this training: \(1\) .*\(2\) 3 images.*\(3\)"):
         found.require()
     sizes = found.sizes()
     assert sizes is not None and sizes.smallest == (12, 9) and sizes.largest == (21, 9)
@@ -76,7 +76,7 @@ def test_broken_images_can_be_left_out_and_the_manifest_says_so(dirty: Path, tmp
     assert not used & {*found.left_out} and "4 left out as broken (train/cat/01.jpg" in made.described()
     assert made.images(data, "train")[0].shape[2] == 3
     assert made.fingerprints == make_manifest(data).fingerprints  # which checks by itself
-    with pytest.raises(ValueError, match=r"2 things.*01\.jpg.*huge\.png"):
+    with pytest.raises(ValueError, match=r"2 findings.*01\.jpg.*huge\.png"):
         check_data(replace(data, skip_broken=False, train_size=None)).require()
 
 

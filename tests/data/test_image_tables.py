@@ -94,7 +94,7 @@ def test_val_is_cut_from_train_by_groups(table: Path) -> None:
         ("path,label\na.png,cat\na.png,dog", "lists a.png twice"),
         ("path,label\na.png,", "image 1 has no label"),
         ("path,label\na.png", "line 2: 1 entries for 2 columns"),
-        ("path,label,split\na.png,cat,dev", "'dev' is no split; use train, val, calibration, test"),
+        ("path,label,split\na.png,cat,dev", "'dev' is not a split; use train, val, calibration, test"),
         ("path,label,split\na.png,cat,train\nb.png,dog,test", "no image of class 'dog' is in train"),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_bad_table_is_one_clear_error(tmp_path: Path, text: str, message: str)
 def test_missing_images_and_foreign_files_are_named(table: Path) -> None:
     columns(table, "path", "label", "split").to_csv(table, index=False)
     (table.parent / "images" / "cat" / "03.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of its images are not there, first .*cat/03\.png"):
+    with pytest.raises(FileNotFoundError, match=r"1 of its images are missing, first .*cat/03\.png"):
         load_images(str(table), "train")
     (table.parent / "list.parquet").write_bytes(b"no table")
     with pytest.raises((ValueError, ImportError), match=r"list\.parquet"):

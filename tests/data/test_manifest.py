@@ -116,7 +116,7 @@ def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "own" / "train" / "empty").mkdir()
     with pytest.raises(ValueError, match="class 'empty' has no training image"):
         make_manifest(DataConfig(str(tmp_path / "own")))
-    with pytest.raises(ValueError, match=r"'empty' has no training image among the 6 that are drawn \(train_size\)"):
+    with pytest.raises(ValueError, match=r"'empty' has no training image among the 6 drawn ones \(train_size\)"):
         make_manifest(DataConfig(str(tmp_path / "own"), train_size=6))
     (tmp_path / "own" / "train" / "void").mkdir()
     with pytest.raises(ValueError, match="the classes empty, void have no training image"):

@@ -181,7 +181,7 @@ def test_the_policy_says_where_it_comes_from() -> None:
         ({"risk": "too_late"}, "unknown risk 'too_late'.*disagreement, too_early"),
         ({"risk": "too_early", "epsilon": 1.0}, "epsilon=1.0 must lie between 0 and 1"),
         ({"risk": "too_early", "delta": 0}, "delta=0 must lie between 0 and 1"),
-        ({"threshold": 0.5, "per_exit": True}, "per_exit=True goes with flops or accuracy_drop"),
+        ({"threshold": 0.5, "per_exit": True}, "per_exit=True needs the target flops or accuracy_drop"),
         ({"flops": 0.5, "temperatures": "hot"}, "temperatures='hot' must be 3 numbers or 'fit'"),
         ({"flops": 0.5, "temperatures": (1.0, 2.0)}, "2 temperatures for 3 exits"),
     ],

@@ -214,7 +214,7 @@ def test_wrong_policies_are_refused() -> None:
 
 def test_a_stream_needs_images_and_a_batch_size() -> None:
     steps = Steps()
-    with pytest.raises(ValueError, match="no images came"):
+    with pytest.raises(ValueError, match="images is empty"):
         stream_early_exit(list(steps), [], ConfidencePolicy((0.5,)))
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         stream_early_exit(list(steps), [steps.images()], ConfidencePolicy((0.5,)), refill=True, batch_size=0)

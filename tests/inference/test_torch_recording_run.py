@@ -175,7 +175,7 @@ def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeyp
 
     cases: list[tuple[dict[str, Any], str]] = [
         ({"precision": "bf16", "batch_size": 90, "keep_logits": False}, "another batch_size, keep_logits, precision;"),
-        ({"batch_size": 90}, "another keep_logits, precision; it begins anew"),
+        ({"batch_size": 90}, "another keep_logits, precision; recording starts again"),
         ({"batch_size": 90, "weights": True}, "another weights_sha256;"),
         ({"batch_size": 90, "images": True}, "another images_sha256;"),
     ]
@@ -197,7 +197,7 @@ def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeyp
         assert steps == [how["batch_size"]]
     monkeypatch.setattr(torch_recording, "checked_images", load)
     shutil.copy(trained / "weights.safetensors", run.path)
-    with pytest.warns(UserWarning, match="it begins anew"):
+    with pytest.warns(UserWarning, match="recording starts again"):
         record_run(run, "test", **HOW)
     assert files(run.path / "records" / "test") == files(trained / "records" / "test")
 

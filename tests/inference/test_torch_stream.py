@@ -52,7 +52,7 @@ def test_a_stream_takes_loaders_and_bare_images() -> None:
     assert totals == {B, 0}
     with pytest.raises(ValueError, match="this model expects"):
         stream(model, [torch.zeros(2, 3, 9, 9)], policy)
-    with pytest.raises(ValueError, match="no images came"):
+    with pytest.raises(ValueError, match="images is empty"):
         stream(model, [], policy)
 
 

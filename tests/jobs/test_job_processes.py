@@ -56,7 +56,7 @@ def test_one_at_a_time_unless_asked(root: Path, tmp_path: Path, monkeypatch: pyt
     for thread in threads:
         thread.join()
     (first,) = [outcome for outcome in outcomes if isinstance(outcome, jobs.Job)]
-    with pytest.raises(FileExistsError, match="runs already"):
+    with pytest.raises(FileExistsError, match="is already running"):
         jobs.start(CONFIG, first.name, beside=True)
     second = jobs.start(CONFIG, "second", beside=True)
     assert [job.name for job in jobs.list_jobs()] == ["second", first.name]

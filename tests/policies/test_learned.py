@@ -93,12 +93,10 @@ def test_a_gate_tells_apart_what_it_learned() -> None:
 def test_what_has_to_learn_says_so(name: str) -> None:
     kind = POLICIES[name]
     assert kind.learns and not POLICIES["confidence"].learns
-    with pytest.raises(
-        ValueError, match=f"{name!r} has not learned what it needs for 4 exits; make it with fit_policy"
-    ):
+    with pytest.raises(ValueError, match=f"{name!r} has not been fitted for 4 exits; make it with fit_policy"):
         kind((0.5,)).exits(make_record(10, 4, 3))
     ready = ready_policy(name, 0.5, 3, 3)
-    with pytest.raises(ValueError, match="has not learned what it needs for 4 exits"):
+    with pytest.raises(ValueError, match="has not been fitted for 4 exits"):
         ready.exits(make_record(10, 4, 3))
     assert policy_from_dict(json.loads(json.dumps(ready.to_dict()))) == ready
 

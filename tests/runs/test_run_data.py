@@ -140,7 +140,7 @@ def test_a_renamed_class_is_one_error(own: Path, run: Run) -> None:
 def test_without_a_manifest_classes_are_compared_by_name(own: Path, run: Run) -> None:
     (run.path / "manifest.csv").unlink()
     old = Run(run.path)
-    with pytest.warns(UserWarning, match="trained before manifests were kept: .* cannot be checked"):
+    with pytest.warns(UserWarning, match="has no manifest .* cannot be checked"):
         check_images(old)
     assert old.class_names == ("cat", "dog")
     fill(own, ("zebra",))

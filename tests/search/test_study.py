@@ -127,7 +127,7 @@ def test_names_of_studies_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no search yet: no file .*searches.db"):
         load_study("s", None)
     begin()
-    with pytest.raises(ValueError, match="study 's' exists; go on with it"):
+    with pytest.raises(ValueError, match="study 's' exists; continue it"):
         begin()
     with pytest.raises(ValueError, match="was begun with another space"):
         open_study("s", SearchSpace.from_dict({"space": {"rank": [4, 8]}}), None, resume=True, patience=60)

@@ -56,9 +56,9 @@ def test_a_finished_run_is_trained_longer(straight: tuple[Run, list[EpochResult]
     assert "planned" not in straight[0].card()
     best = int(history["area"].argmax())
     assert f"Kept: epoch {best + 1}," in run.card()
-    with pytest.raises(ValueError, match=r"is finished \(5 epochs\); to train it longer give more epochs in all"):
+    with pytest.raises(ValueError, match=r"is finished \(5 epochs\); to train it longer, give a larger number"):
         train(longer, "run", resume=True, device="cpu")
-    with pytest.raises(ValueError, match=r"has 5 finished epochs; epochs=4 counts these too"):
+    with pytest.raises(ValueError, match=r"has 5 finished epochs; epochs=4 includes them, so give more"):
         train(planned_for(4), "run", resume=True, device="cpu")
 
 

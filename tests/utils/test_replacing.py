@@ -232,5 +232,5 @@ def test_an_error_of_a_reader_is_raised_and_endless_replacing_ends(tmp_path: Pat
     make(tmp_path / "record", "old")
     with pytest.raises(FileNotFoundError):
         read_whole(tmp_path / "record", lambda path: (path / "c").read_text())
-    with pytest.raises(OSError, match="again and again"):
+    with pytest.raises(OSError, match="repeatedly replaced"):
         read_whole(tmp_path / "record", lambda path: files.write_text(path / "c", "x"))

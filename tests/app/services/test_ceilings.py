@@ -38,7 +38,7 @@ def test_only_so_many_trainings_run_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     running = [SimpleNamespace(name=f"job{n}") for n in range(jobs.MOST_AT_ONCE)]
     monkeypatch.setattr(jobs, "list_jobs", lambda: running)
     monkeypatch.setattr(jobs, "process_of", lambda job: object())
-    with pytest.raises(FileExistsError, match="4 trainings run already.*job0, job1, job2, job3"):
+    with pytest.raises(FileExistsError, match="4 trainings are already running.*job0, job1, job2, job3"):
         jobs._refuse_second("another", beside=True)
     running.pop()
     jobs._refuse_second("another", beside=True)

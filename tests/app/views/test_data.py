@@ -61,7 +61,7 @@ def test_a_dirty_folder_has_all_its_findings(tmp_path: Path) -> None:
     own = dirty_folder(tmp_path / "own")
     app = opened(own)
     assert len(app.error) == 3 and len(app.warning) == 4 and not app.success
-    assert "3 images cannot be read" in texts(app) and "1 image stands in more than one split" in texts(app)
+    assert "3 images cannot be read" in texts(app) and "1 image is in more than one split" in texts(app)
     assert "\n".join(BROKEN) in [text.value for text in app.text] and cards(app)[:2] == ["43", "4"]
     assert cards(app)[2] == "∞" and "data" not in app.query_params  # a folder is never in the address
     for path in BROKEN:
