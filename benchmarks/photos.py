@@ -4,7 +4,8 @@ In: trials of `_photos.trials` (default: all) and seeds. Out: a run folder per t
 a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one
 (``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
 ``--merged-after 0 4`` writes ``photos-merged.csv``: trained runs with tokens merged afterwards, nothing retrained.
-``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens.
+``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens;
+of images of ``--image-size`` pixels.
 It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
 """
 
@@ -20,11 +21,12 @@ import pandas as pd
 import dmpo_explore as dx
 from _common.results import RESULTS, write_table
 from _photos.experimental import offered
-from _photos.probes import merged_after, probe
-from _photos.run import commit, keep, make_row, write_rows
+from _photos.probes import START, merged_after, probe
+from _photos.run import commit, keep, make_row, reference_flops, write_rows
 from _photos.screen import screen
 from _photos.tokens import cache_tokens
 from _photos.trials import BASE, SCREENS, TRIALS, Trial
+from _study.grids import change
 from _study.run import is_done
 
 BLOCKS = tuple(range(2, 13))
@@ -41,17 +43,19 @@ def screened(folder: Path, result: Path, trial: Trial, seed: int) -> None:
     keep(result, config, row, {f"exit {k + 1}": correct[:, k] for k in range(correct.shape[1])})
 
 
-def probed(folder: Path, merges: list[int]) -> None:
+def probed(folder: Path, merges: list[int], size: int) -> None:
     """Write the probes' table, those of earlier calls kept."""
-    cache_tokens(folder, BASE, BLOCKS)
-    path = RESULTS / "photos-probes.csv"
+    config = change(BASE, image_size=size)
+    cache_tokens(folder, config, (START,), ("train", "val"))
+    reference = reference_flops(config, BASE.model.image_size, 101)
+    path, key = RESULTS / "photos-probes.csv", ["image_size", "merge", "once"]
     for merge in merges:
-        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame({"merge": [], "once": []})
+        kept = pd.read_csv(path) if path.is_file() else pd.DataFrame({name: [] for name in key})
         for once in (False, True) if merge else (False,):
-            if not ((kept["merge"] == merge) & (kept["once"] == once)).any():
-                kept = pd.concat([kept, pd.DataFrame(probe(folder, BASE, merge, once))])
-                kept = kept.astype({"merge": int, "block": int, "once": bool}).sort_values(["merge", "once", "block"])
-                write_table(path.stem, kept, path.parent)
+            if not (kept[key] == [size, merge, once]).all(axis=1).any():
+                kept = pd.concat([kept, pd.DataFrame(probe(folder, config, merge, once, reference))])
+                kept = kept.astype({"image_size": int, "merge": int, "block": int, "once": bool})
+                write_table(path.stem, kept.sort_values([*key, "block"]), path.parent)
 
 
 def merged(path: Path, merges: list[int], start: int) -> None:
@@ -72,13 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
     parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
     parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
+    parser.add_argument("--image-size", type=int, default=BASE.model.image_size, help="of --probe")
     parser.add_argument("--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs")
     parser.add_argument("--from-block", type=int, default=3, help="first block before which --merged-after merges")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")
     options = parser.parse_args(arguments)
     if options.probe:
-        probed(options.root / "tokens", options.probe)
+        probed(options.root / "tokens", options.probe, options.image_size)
         return 0
     if options.merged_after:
         for name in options.trials:

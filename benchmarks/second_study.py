@@ -1,4 +1,4 @@
-"""The study's second edition, arm by arm: `scripts/bench second_study fashion|caltech`; see `_photos.protocol`.
+"""The study's second edition, arm by arm: `scripts/bench second_study STUDY`; its protocol: `_photos.protocol`.
 
 In: a study of `STUDIES`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/second/STUDY/RUN`` and a row per finished run in ``benchmarks/results/second-STUDY.csv``, to be

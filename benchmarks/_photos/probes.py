@@ -30,11 +30,14 @@ START = 2
 ALPHAS = (1e3, 1e4)
 
 
-def probe(folder: Path, config: dx.Config, merge: int, once: bool = False) -> list[dict[str, Any]]:
+def probe(
+    folder: Path, config: dx.Config, merge: int, once: bool = False, reference: float | None = None
+) -> list[dict[str, Any]]:
     """Rows for the blocks behind `START`, ``merge`` tokens merged before each of them.
 
     Args:
         once: the patch mean counts every merged token once, not as often as it has patches.
+        reference: FLOPs that are the whole; default: those of the plain backbone at the config's image size.
     """
     size = config.model.image_size
     labels = {part: read_labels(folder, size, part) for part in ("train", "val")}
@@ -52,8 +55,8 @@ def probe(folder: Path, config: dx.Config, merge: int, once: bool = False) -> li
         train, val = (scaler.transform(found[part][k - 1]) for part in ("train", "val"))
         fits = (RidgeClassifier(alpha).fit(train, labels["train"]) for alpha in ALPHAS)
         accuracy = max(fit.score(val, labels["val"]) for fit in fits)
-        row = {"merge": merge, "once": once, "block": block}
-        rows.append(row | {"share": flops / cost.reference, "accuracy": accuracy})
+        row = {"image_size": size, "merge": merge, "once": once, "block": block}
+        rows.append(row | {"share": flops / (reference or cost.reference), "accuracy": accuracy})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Protocol of the study's second edition, written before its runs: Fashion-MNIST and Caltech-101.
+"""Protocol of the study's second edition, written before its runs: Fashion-MNIST (ViT and CNN) and Caltech-101.
 
 In: nothing. Out: `STUDIES`, name → `Study` (arms, seeds, data). An arm that is changed after its first run gets a new
 name: a result keeps its config, and one made with another is refused.
@@ -6,7 +6,8 @@ name: a result keeps its config, and one made with another is refused.
 Fixed beforehand:
 
 - Data. ``fashion``: 2,000 training images at 70 px, the shipped recipe. ``caltech``: 2,500 training images at 98 px,
-  the recipe that `trials` chose on val. Both cut val and calibration from the training split (``calibration=True``).
+  the recipe that `trials` chose on val. ``fashion-cnn``: the headline arms of EfficientNet-Lite0, 10,000 training
+  images at 64 px, the shipped recipe. All cut val and calibration from the training split (``calibration=True``).
 - What is read when. Val chooses the epoch that is kept (largest area) and chose the recipe. Calibration fits thresholds
   (confidence, one threshold, the best accuracy at no more than a given share of compute). Test is read once per run,
   when the run is finished, and chooses nothing.
@@ -20,6 +21,8 @@ Fixed beforehand:
   arms cheaper than the first exit are named and left out); (2) ``dmpo`` at 40 % is within 1 point, and at 30 % within 3
   points, of the best single model; (3) ``dmpo`` against the strongest naive arm and against ``naive-matched`` at 30 and
   40 %; (4) each part: leave-one-out and add-one-in at 30 and 40 %.
+  ``fashion-cnn`` has no static arms and no ``naive-matched``: of its claims (2) and the first half of (3) are read, its
+  best single model is ``single``, its naive arms are ``naive-mean`` and ``naive-equilibrium``.
 - Intervals. 95 %, of the paired difference, by `interval`: seeds and test images are resampled together, 10,000 times.
   A part earns its place if its interval lies above 0; "within 1 point" holds if the interval lies above -1. With fewer
   seeds than planned a number is called preliminary.
@@ -38,11 +41,11 @@ import numpy.typing as npt
 
 import dmpo_explore as dx
 from _photos.trials import BASE
-from _study.grids import BETTER, DEMO, NAIVE, RANK, change
+from _study.grids import BETTER, CNN, DEMO, GRIDS, NAIVE, RANK, change
 
 FIVE = ("single", "single-head", "static-6", "naive", "naive-equilibrium", "dmpo")
 RECIPE: dict[str, Any] = {}  # of caltech, changes of `BASE`: open
-READY = ("fashion",)
+READY = ("fashion", "fashion-cnn")
 RESAMPLES = 10_000
 
 
@@ -102,6 +105,7 @@ def _calibrated(config: dx.Config) -> dx.Config:
 
 STUDIES: dict[str, Study] = {
     "fashion": Study(arms(_calibrated(change(DEMO, **BETTER, rank=RANK)), (42, 56), 14), DEMO.model.image_size),
+    "fashion-cnn": Study({name: _calibrated(config) for name, config in GRIDS["cnn"].items()}, CNN.model.image_size),
     "caltech": Study(arms(change(BASE, **RECIPE), (56, 70, 84), 16), BASE.model.image_size),
 }
 

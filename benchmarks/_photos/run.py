@@ -51,9 +51,10 @@ def make_row(
             progress(f"{run.name}: recording {split}")
             dx.record_run(run, split, precision="bf16", keep_logits=False, device="cpu")
     seen = run.record(read)
-    row, correct = measure(run.record("calibration"), seen, reference_flops(config, image_size, seen))
+    reference = reference_flops(config, image_size, len(seen.meta.class_names))
+    row, correct = measure(run.record("calibration"), seen, reference)
     if read != "val":
-        chosen, _ = measure(run.record("calibration"), run.record("val"), reference_flops(config, image_size, seen))
+        chosen, _ = measure(run.record("calibration"), run.record("val"), reference)
         row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}
     history = run.history()
     row |= {"last_loss": float(history["loss"].iloc[-1]), "kept_epoch": int(history["area"].idxmax()) + 1}
@@ -61,9 +62,9 @@ def make_row(
     return keep(result, config, {"run": path.name, "read": read, **row, "commit": commit()}, correct)
 
 
-def reference_flops(config: dx.Config, image_size: int, record: dx.ExitRecord) -> float:
+def reference_flops(config: dx.Config, image_size: int, n_classes: int) -> float:
     """FLOPs of the plain backbone with a linear predictor at ``image_size`` pixels."""
-    reference = build_reference(replace(config.model, image_size=image_size, exits=1), len(record.meta.class_names))
+    reference = build_reference(replace(config.model, image_size=image_size, exits=1), n_classes)
     return float(measure_flops(reference, reference).reference)
 
 

@@ -34,11 +34,11 @@ def read_labels(folder: Path, size: int, part: str) -> npt.NDArray[np.int64]:
     return labels
 
 
-def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int]) -> None:
+def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: Sequence[str] = PARTS) -> None:
     """Write the tokens behind ``blocks`` that are missing."""
     size = config.model.image_size
-    names = {part: [folder / f"{size}-{part}-b{block}.npy" for block in blocks] for part in PARTS}
-    missing = [part for part in PARTS if not all(name.is_file() for name in names[part])]
+    names = {part: [folder / f"{size}-{part}-b{block}.npy" for block in blocks] for part in parts}
+    missing = [part for part in parts if not all(name.is_file() for name in names[part])]
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)

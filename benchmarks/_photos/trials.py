@@ -42,6 +42,8 @@ class Trial:
 
 HEAD: dict[str, Any] = {"last_bypass": "conv", "last_predictor": "covariance"}
 MERGED: dict[str, Any] = {"merge": 4, "exits": (3, 5, 7, 9, 12)}
+SMALL: dict[str, Any] = {"exits": (4, 6, 8, 10, 12)}
+TINY: dict[str, Any] = SMALL | {"image_size": 56}
 TRIALS: dict[str, Trial] = {
     "single-linear": Trial("full model, linear head", {"exits": 1}),
     "dmpo-merge-4": Trial("tokens merged, exits by cost", MERGED),
@@ -54,7 +56,14 @@ TRIALS: dict[str, Trial] = {
     "static-4": Trial("static net", HEAD | {"exits": (4,)}),
     "static-8": Trial("static net", HEAD | {"exits": (8,)}),
     "naive": Trial("naive exits", NAIVE | {"read": "both", "equilibrium": True}),
-    "dmpo-70": Trial("the defaults on a smaller image", {"image_size": 70}),
+    "dmpo-70": Trial("smaller image, every block", SMALL | {"image_size": 70}),
+    "dmpo-56": Trial("the same, smaller still; the screen of recipes", TINY),
+    "dmpo-56-crop": Trial("random resized crop", TINY | {"crop_scale": 0.5}),
+    "dmpo-56-long": Trial("twice the epochs", TINY | {"epochs": 12}),
+    "dmpo-56-full": Trial("every weight of the trunk", TINY | {"tuning": "full", "tuning_lr": 1e-4}),
+    "dmpo-56-wide": Trial("wider bypass and covariance", TINY | {"bypass_width": 192, "channels": 96}),
+    "dmpo-56-distilled": Trial("distillation from the last exit", TINY | {"distill": 0.5}),
+    "dmpo-84-merge-3": Trial("smaller image, merged, every block", SMALL | {"image_size": 84, "merge": 3}),
     "dmpo-merge-4-distilled": Trial("distillation from the last exit", MERGED | {"distill": 0.5}),
     "dmpo-merge-4-crop": Trial("random resized crop", MERGED | {"crop_scale": 0.5}),
     "dmpo-merge-4-batch-32": Trial("twice the steps", MERGED | {"batch_size": 32}),

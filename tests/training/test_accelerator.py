@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import nn
 from two_exits import CONFIG, make_model
 
+import dmpo_explore as dx
 from dmpo_explore.training.accelerator import PreparedForward, frozen_in, make_accelerator
 
 
@@ -41,6 +42,17 @@ def test_what_is_prepared_is_not_the_model() -> None:
     inputs = torch.randn(4, 6)
     assert torch.equal(model(inputs), make_model()(inputs))
     assert not torch.equal(model(inputs), prepared(inputs)) and prepared(inputs).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("size", "kernel"), [(32, "math"), (176, "flash")])  # 5 and 122 tokens
+def test_short_attention_is_trained_step_by_step_on_a_cpu(size: int, kernel: str) -> None:
+    model = dx.build_model(dx.ModelConfig("test_vit", "random", size, exits=(1,)), 3)
+    images = torch.randn(1, 3, size, size)
+    expected = model(images)
+    with torch.profiler.profile() as seen:
+        logits = PreparedForward(model)(images)
+    assert [name for name in ("math", "flash") if any(name in event.key for event in seen.key_averages())] == [kernel]
+    torch.testing.assert_close(logits, expected)
 
 
 def test_frozen_weights_come_back_as_they_were() -> None:
