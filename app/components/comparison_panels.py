@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import class_rows, comparison, records, selection
+from dmpo_explore_app.services import class_rows, comparison, records, run_facts, selection
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.services.images import shuffled
 from dmpo_explore_app.state import choices, compare, links, operating_point, targets
@@ -66,19 +66,17 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
     return found
 
 
-def warn_of_backbones(runs: Sequence[dx.Run], split: str) -> None:
-    """A notice where the same share of compute is not the same compute."""
-    gflops = comparison.reference_gflops(runs, split)
-    if len(set(gflops.values())) > 1:
-        each = ", ".join(f"{messages.escape_markdown(name)} {number:.3g}" for name, number in gflops.items())
-        messages.notice(
-            "These runs have different backbones, and a share of compute is of the run's own: the same budget is not "
-            f"the same compute. GFLOPs of the plain backbones: {each}."
-        )
+BUDGET_HELP = (
+    "everything that runs counted. Each run gets its most accurate threshold on **calibration** (**val** where it has "
+    "none) within this budget."
+)
 
 
-def budget_slider(low: int, high: int) -> float:
-    """One budget for all, as a fraction of compute."""
+def budget(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
+    """One budget for all: a share of the plain backbone's compute, or GFLOPs where the backbones differ."""
+    if comparison.mixed(runs, split):
+        return _budget_in_gflops(runs, split)
+    low, high = comparison.budget_range(runs, split)
     compare.validate_compute(low, high)
     percent = st.slider(
         "Max compute (%)",
@@ -86,11 +84,27 @@ def budget_slider(low: int, high: int) -> float:
         high,
         key=compare.COMPUTE,
         format="%d%%",
-        help="Share of the plain backbone's compute, everything that runs counted. Each run gets its most accurate "
-        "threshold on **calibration** (**val** where it has none) within this budget.",
+        help=f"Share of the plain backbone's compute, {BUDGET_HELP}",
         persist_state="session",
     )
-    return float(percent / 100)
+    return comparison.Budget(percent / 100)
+
+
+def _budget_in_gflops(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
+    stops, gflops = comparison.gflops_stops(runs, split), comparison.reference_gflops(runs, split)
+    compare.validate_gflops(stops, max(gflops.values()))
+    value = st.select_slider(
+        "Max compute (GFLOPs)",
+        stops,
+        key=compare.GFLOPS,
+        format_func=lambda stop: f"{stop:.3g}",
+        help=f"Mean GFLOPs of an image, {BUDGET_HELP} 1 MAC is 2 FLOPs.",
+        persist_state="session",
+    )
+    models = {run_facts.backbone(records.record(run, split).meta.model): gflops[run.name] for run in runs}
+    each = ", ".join(f"{messages.escape_markdown(name)} {number:.3g}" for name, number in models.items())
+    st.caption(f"In GFLOPs, because the backbones differ. Without exits: {each}.")
+    return comparison.Budget(float(value), gflops=True)
 
 
 # -- numbers --
@@ -100,13 +114,14 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
     """The table as text, and remarks on it."""
     rows = comparison.table(sides, base)
     differences = rows[["run", "difference", "low", "high"]].to_numpy().tolist()
-    mixed = len({side.record.meta.reference_flops for side in sides}) > 1
+    compute = {"compute": [f"{value:.1%}" for value in rows["compute"]]}
+    if comparison.mixed([side.point.run for side in sides], split):
+        compute = {"GFLOPs": [f"{value / 1e9:.3g}" for value in rows["flops"]], "of its backbone": compute["compute"]}
     shown = pd.DataFrame(
         {
             "run": [messages.escape_markdown(name) for name in rows["run"]],
             "accuracy": [f"{value:.2%}" for value in rows["accuracy"]],
-            "compute": [f"{value:.1%}" for value in rows["compute"]],
-            **({"GFLOPs": [f"{value / 1e9:.3g}" for value in rows["flops"]]} if mixed else {}),
+            **compute,
             f"points above {messages.escape_markdown(base.name)} [95%]": [
                 "–" if name == base.name else comparison.interval(*numbers) for name, *numbers in differences
             ],
@@ -128,6 +143,10 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
         name = messages.escape_markdown(side.name)
         if side.record.n_exits == 1:
             notes.append(f"{name} has a single exit: no threshold is fitted.")
+        elif side.least is not None:
+            notes.append(
+                f"{name} cannot meet this budget: its exit 1, where all images exit, needs {side.least:.3g} GFLOPs."
+            )
         elif side.budget is None:
             fix = f"`dmpo-explore record {side.name} --split val`"
             notes.append(
@@ -148,8 +167,12 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
 def curves(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
     """Accuracy over compute of every run, and the operating point of each."""
     st.header("Accuracy over compute", anchor=False)
-    numbers = ((side.name, side.outcome.summary()) for side in sides)
-    now = "; ".join(f"{name} {s['accuracy']:.1%} at {s['flops_fraction']:.1%}" for name, s in numbers)
+    mixed = comparison.mixed([side.point.run for side in sides], split)
+    numbers = comparison.table(sides, sides[0])[["run", "accuracy", "compute", "flops"]].to_numpy().tolist()
+    now = "; ".join(
+        f"{name} {accuracy:.1%} at {f'{flops / 1e9:.3g} GFLOPs' if mixed else f'{compute:.1%}'}"
+        for name, accuracy, compute, flops in numbers
+    )
     figure = comparison.curves_figure(sides, split, policy)
     widgets.chart(figure, "compare curves", 400, f"Accuracy over compute. Now: {now}.")
     return figure
@@ -170,7 +193,7 @@ def classes(sides: Sequence[Side]) -> go.Figure:
         found = frame.iloc[class_rows.found(tuple(frame.index), text)]
         top = top if found.empty else found.head(CLASSES)
         st.caption(_which_classes(len(top), len(found), len(frame), text))
-    figure = dx.figures.class_accuracy_figure(top, range(len(sides)))
+    figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {top.index[0]}."
     widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
     return figure

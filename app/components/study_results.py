@@ -61,7 +61,8 @@ def _gains(path: Path, grid: str) -> None:
         gains = gains[gains["grid"] == grid]
         if len(gains):
             alt = "Points of test accuracy gained, with 95 % intervals: " + "; ".join(
-                f"{row.question} {messages.signed(float(str(row.points)))}" for row in gains.itertuples()
+                f"{question} {messages.signed(points)}"
+                for question, points in gains[["question", "points"]].to_numpy().tolist()
             )
             widgets.chart(dx.figures.gains_figure(gains), f"gains {grid}", 110 + 34 * len(gains), alt)
     except FileNotFoundError:

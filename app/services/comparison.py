@@ -12,21 +12,35 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import code_export, policies, records
+from dmpo_explore_app.services import code_export, policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
 
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
+ROUNDING = 1e-9  # of a mean of equal numbers, relative
+STOPS = 60  # budgets in GFLOPs
 FIRST = 3  # runs compared unless others are chosen
+
+
+class Budget(NamedTuple):
+    """Compute that every run may spend on an image in the mean."""
+
+    value: float
+    gflops: bool = False  # the unit: GFLOPs, or the share of a run's plain backbone
+
+    def share(self, record: dx.ExitRecord) -> float:
+        """The budget as a share of the record's plain backbone."""
+        return self.value * 1e9 / record.meta.reference_flops if self.gflops else self.value
 
 
 class Side(NamedTuple):
     """One run under one budget."""
 
     point: OperatingPoint
-    budget: float | None  # None: every image exits at the last exit
+    budget: float | None  # share of compute; None: every image exits at the last exit
+    least: float | None = None  # GFLOPs of exit 1 where the budget is below them: every image exits there
 
     @property
     def name(self) -> str:
@@ -44,14 +58,19 @@ class Side(NamedTuple):
         return self.point.outcome
 
 
-def side(run: dx.Run, split: str, policy: str, budget: float) -> Side:
-    """The run under the budget; one with a single exit, or without a record to fit on, at full depth."""
-    if records.record(run, split).n_exits == 1 or not policies.can_fit(run):
+def side(run: dx.Run, split: str, policy: str, budget: Budget) -> Side:
+    """The run under the budget; one with a single exit, or without a record to fit on, at full depth.
+
+    No run spends more than its full depth; where exit 1 costs more than the budget, every image exits there.
+    """
+    record = records.record(run, split)
+    if record.n_exits == 1 or not policies.can_fit(run):
         return Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), None)
-    target = dx.Target.flops(budget).capped(
-        records.record(run, run.fitting_split)
-    )  # no run may spend more than its full depth
-    return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), budget)
+    share, cheapest = budget.share(record), float(record.flops_fraction[0])
+    least = cheapest * record.meta.reference_flops / 1e9 if share < cheapest else None
+    share = max(share, cheapest * (1 + ROUNDING))
+    target = dx.Target.flops(share).capped(records.record(run, run.fitting_split))
+    return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), share, least)
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:
@@ -96,6 +115,26 @@ def budget_range(runs: Sequence[dx.Run], split: str) -> tuple[int, int]:
     costs = [record.flops_fraction for record in found if record.n_exits > 1] or [np.array([0.0, 1.0])]
     low = int(np.ceil(100 * max(float(cost[0]) for cost in costs) + 1e-9))
     return low, max(int(np.ceil(100 * max(float(cost[-1]) for cost in costs))), low + 1)
+
+
+def mixed(runs: Sequence[dx.Run], split: str) -> bool:
+    """Whether the runs have different backbones: the same share of compute is not the same compute."""
+    return len(set(reference_gflops(runs, split).values())) > 1
+
+
+def gflops_stops(runs: Sequence[dx.Run], split: str) -> list[float]:
+    """Budgets in GFLOPs from the cheapest exit to the dearest full depth, evenly on a logarithmic scale."""
+    found = [np.asarray(records.record(run, split).meta.flops) / 1e9 for run in runs]
+    costs = [cost for cost in found if len(cost) > 1] or found
+    low, high = min(float(cost[0]) for cost in costs), max(float(cost[-1]) for cost in costs)
+    inner = [float(f"{stop:.3g}") for stop in np.geomspace(low, max(high, 1.01 * low), STOPS)]
+    return sorted({_upwards(low), *(stop for stop in inner if low < stop < high), _upwards(high)})
+
+
+def _upwards(number: float) -> float:
+    """The next number of three digits that is not smaller."""
+    unit = 10.0 ** (np.floor(np.log10(number)) - 2)
+    return float(f"{np.ceil(number / unit - 1e-9) * unit:.3g}")
 
 
 # -- numbers --
@@ -156,28 +195,40 @@ def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
     several = [side for side in sides if side.record.n_exits > 1]
     lines = {s.name: policies.trade_off(s.point.run, split, policy_of_curve(s, policy)) for s in several}
     singles = {name: point for name, point in points.items() if name not in lines}
-    figure = dx.figures.trade_off_figure(lines, None, singles)
-    return dx.figures.mark_points(figure, {name: points[name] for name in lines}, range(len(lines)))
+    numbers = run_numbers(sides)
+    figure = run_styles.coloured(dx.figures.trade_off_figure(lines, None, singles), numbers)
+    figure = dx.figures.mark_points(figure, {n: points[n] for n in lines}, [numbers[n] for n in lines])
+    references = reference_gflops([side.point.run for side in sides], split)
+    return dx.figures.in_gflops(figure, references) if len(set(references.values())) > 1 else figure
+
+
+def run_numbers(sides: Sequence[Side]) -> dict[str, int]:
+    """Name → number of the run's colour, see `run_styles`."""
+    names = [side.name for side in sides]
+    return dict(zip(names, run_styles.places(names), strict=True))
 
 
 def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
     """`dx.figures.accuracy_difference_figure` on budgets that all runs can meet; None if no run has a budget."""
-    costs = [side.record.flops_fraction for side in sides if side.budget is not None]
-    if not costs:
+    found_records = [side.record for side in sides if side.budget is not None]
+    if not found_records:
         return None
+    gflops = mixed([side.point.run for side in sides], split)
+    costs = [np.asarray(r.meta.flops) / 1e9 if gflops else r.flops_fraction for r in found_records]
     low, high = max(float(c[0]) for c in costs), max(float(c[-1]) for c in costs)
-    budgets = np.geomspace(low + 1e-6, max(high, low + 1e-3), CURVE).tolist()
-    chosen = [(i, side) for i, side in enumerate(sides) if side is not base]
-    tables = {side.name: difference_table(side, base, split, policy, budgets) for _, side in chosen}
-    return dx.figures.accuracy_difference_figure(tables, [i for i, _ in chosen], base.name)
+    budgets = [Budget(float(b), gflops) for b in np.geomspace(low * (1 + 1e-6), max(high, 1.01 * low), CURVE)]
+    others, numbers = [side for side in sides if side is not base], run_numbers(sides)
+    tables = {side.name: difference_table(side, base, split, policy, budgets) for side in others}
+    colours = [numbers[side.name] for side in others]
+    return dx.figures.accuracy_difference_figure(tables, colours, base.name, gflops=gflops)
 
 
-def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[float]) -> pd.DataFrame:
+def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Budget]) -> pd.DataFrame:
     """One row per budget: the difference in accuracy with its interval; runs at full depth stay there."""
     rows = []
     for budget in budgets:
         a, b = (s if s.budget is None else side(s.point.run, split, policy, budget) for s in (one, base))
-        rows.append((budget, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
+        rows.append((budget.value, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])
 
 
@@ -215,7 +266,13 @@ def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> 
     """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own."""
     free = [side for side in sides if side.budget is not None]
     against, lines = code_export.quoted(base.point.run), []
-    if free and (base.budget is not None or base.record.n_exits == 1):
+    if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share
+        lines += [
+            f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --policy {policy} "
+            f"--flops {side.point.policy.fitted['target']['flops']!r} --split {split}"
+            for side in free
+        ]
+    elif free and (base.budget is not None or base.record.n_exits == 1):
         names = " ".join(code_export.quoted(side.point.run) for side in free)
         options = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {against}"
         lines.append(f"dmpo-explore evaluate {names} {options}")

@@ -10,7 +10,7 @@ from functools import partial
 
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import policies
+from dmpo_explore_app.services import policies, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -58,13 +58,6 @@ def _trade_off(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> go.
 
 
 def coloured(figure: go.Figure, names: Sequence[str]) -> go.Figure:
-    """Every run in the colour and dash that the page's curve gives it: those of its place among ``names``."""
-    for trace in figure.data:
-        if trace.name in names:
-            place = names.index(trace.name)
-            colour = dx.figures.MODEL_COLOURS[place % len(dx.figures.MODEL_COLOURS)]
-            if trace.mode == "markers":
-                trace.marker.color = colour
-            else:
-                trace.line.update(color=colour, dash=dx.figures.DASHES[place % len(dx.figures.DASHES)])
-    return figure
+    """Every run in its own colour and dash, see `run_styles`; the operating point in that of the first of ``names``."""
+    numbers = dict(zip(names, run_styles.places(names), strict=True))
+    return run_styles.coloured(figure, numbers | {"operating point": numbers[names[0]]})

@@ -13,7 +13,7 @@ from typing import NotRequired, TypedDict
 
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services import policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -178,16 +178,16 @@ def _line(slider: dx.analysis.Slider) -> Line:
 
 
 def curves(tables: Mapping[str, pd.DataFrame]) -> list[Curve]:
-    """A line for every table of `dx.trade_off`, in the colours of `dx.figures`."""
+    """A line for every table of `dx.trade_off`, in the colour that its run has everywhere."""
     return [
         {
             "name": name,
             "x": table["flops_fraction"].tolist(),
             "y": table["accuracy"].tolist(),
-            "colour": dx.figures.MODEL_COLOURS[i % len(dx.figures.MODEL_COLOURS)],
-            "dash": dx.figures.DASHES[i % len(dx.figures.DASHES)],
+            "colour": run_styles.colour(number),
+            "dash": run_styles.dash(number),
         }
-        for i, (name, table) in enumerate(tables.items())
+        for (name, table), number in zip(tables.items(), run_styles.places([*tables]), strict=True)
     ]
 
 

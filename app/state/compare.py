@@ -5,6 +5,7 @@ In: ``st.session_state`` (perhaps filled from the address). Out: valid choices; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import streamlit as st
@@ -12,7 +13,8 @@ from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.state import choices, url
 
 RUNS, AGAINST, COMPUTE, OTHER, SHOW, FIND = "runs", "against", "compute", "other", "show", "find"
-KEYS = (RUNS, AGAINST, choices.SPLIT, choices.POLICY, COMPUTE, OTHER, SHOW, FIND)  # of the address and of the state
+GFLOPS = "gflops"  # the budget where backbones differ
+KEYS = (RUNS, AGAINST, choices.SPLIT, choices.POLICY, COMPUTE, GFLOPS, OTHER, SHOW, FIND)  # of the address and state
 MOST = 6  # runs
 USUAL_COMPUTE = 30  # per cent
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
@@ -57,6 +59,19 @@ def validate_compute(low: int, high: int) -> None:
     st.session_state[COMPUTE] = min(max(value, low), high)
 
 
+def validate_gflops(stops: Sequence[float], backbone: float) -> None:
+    """The compute budget in GFLOPs: the nearest of ``stops``; at first the usual share of ``backbone``."""
+    given, usual = st.session_state.get(GFLOPS), USUAL_COMPUTE / 100 * backbone
+    try:
+        value = usual if given is None else float(given)
+        if not 0 < value < math.inf:
+            raise ValueError
+    except ValueError:
+        notice(f"The link's compute {escape_markdown(repr(given), 40)} must be a number of GFLOPs above 0.")
+        value = usual
+    st.session_state[GFLOPS] = min(stops, key=lambda stop: abs(math.log(stop / value)))
+
+
 def validate_images(others: Sequence[str]) -> tuple[str, str]:
     """The run whose images are compared with the base run's, and which of them are shown."""
     other = choices.validate(OTHER, others, others[0], "other run among these,")
@@ -75,6 +90,5 @@ def page() -> int:
 
 def write(runs: Sequence[str]) -> None:
     """Keep the choices in the address."""
-    kept = {key: str(st.session_state[key]) for key in KEYS if key not in (RUNS, FIND)}
-    kept |= {FIND: text} if (text := st.session_state.get(FIND)) else {}
+    kept = {key: str(value) for key in KEYS if key != RUNS and (value := st.session_state.get(key)) not in (None, "")}
     url.write(**{RUNS: ",".join(runs)}, **kept)

@@ -65,12 +65,11 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
 def show(runs: Sequence[dx.Run], split: str, policy: str, top: DeltaGenerator) -> None:
     """Budget, numbers and curves; then classes and budgets; then images."""
     names = [run.name for run in runs]
-    comparison_panels.warn_of_backbones(runs, split)
     against = compare.validate_against(names)
     with st.container(key="halves"):
         left, right = st.columns([5, 7], gap="medium")
     with left:
-        budget = comparison_panels.budget_slider(*comparison.budget_range(runs, split))
+        budget = comparison_panels.budget(runs, split)
         st.selectbox("Compare with", names, key=compare.AGAINST, persist_state="session")
     sides = comparison.in_order([comparison.side(run, split, policy, budget) for run in runs])
     base = next(side for side in sides if side.name == against)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .attribution import pathways_figure as pathways_figure
     from .compare import accuracy_difference_figure as accuracy_difference_figure
     from .compare import class_accuracy_figure as class_accuracy_figure
+    from .compare import in_gflops as in_gflops
     from .compare import mark_points as mark_points
     from .data import class_counts_figure as class_counts_figure
     from .image import decision_trace_figure as decision_trace_figure

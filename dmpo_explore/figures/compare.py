@@ -7,11 +7,14 @@ one colour and one symbol a model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from .style import GREY, WHITE, as_text, class_labels, model_colour, model_line, new_figure, symbol, translucent
+
+GFLOPS_AXIS: dict[str, Any] = {"type": "log", "tickformat": "~g", "dtick": "D2"}  # ticks at 1, 2, 5, 10 …
 
 
 def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
@@ -47,13 +50,18 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
 
 
 def accuracy_difference_figure(
-    differences: Mapping[str, pd.DataFrame], colours: Sequence[int], against: str, template: str | None = None
+    differences: Mapping[str, pd.DataFrame],
+    colours: Sequence[int],
+    against: str,
+    template: str | None = None,
+    gflops: bool = False,
 ) -> go.Figure:
     """Difference of accuracy to a reference model at equal compute budgets, with a 95 % interval as a band.
 
     Args:
         differences: model → table of ``budget``, ``difference``, ``low``, ``high`` (fractions).
         colours: number of each model's colour and symbol in the palette. against: name of the reference.
+        gflops: budgets are GFLOPs, on a logarithmic axis, for models of different backbones.
 
     Example:
         >>> import dmpo_explore as dx, pandas as pd
@@ -62,7 +70,8 @@ def accuracy_difference_figure(
         >>> figure.data[-1].y.tolist(), figure.layout.yaxis.title.text
         ([2.0], 'points above plain')
     """
-    figure = new_figure(template, "compute budget (% of the plain backbone)", f"points above {against}")
+    unit, place = ("GFLOPs", "%{x:.3g} GFLOPs") if gflops else ("% of the plain backbone", "%{x:.0%}")
+    figure = new_figure(template, f"compute budget ({unit})", f"points above {against}")
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
     for (name, table), i in zip(differences.items(), colours, strict=True):
         x, low, high = (table[column].tolist() for column in ("budget", "low", "high"))
@@ -84,10 +93,30 @@ def accuracy_difference_figure(
             mode="lines+markers",
             line=model_line(i, 2),
             marker={"symbol": symbol(i), "size": 5},
-            hovertemplate="%{fullData.name} at %{x:.0%}: %{y:+.2f} points"
+            hovertemplate="%{fullData.name} at " + place + ": %{y:+.2f} points"
             "<br>95%: %{customdata[0]:+.2f} to %{customdata[1]:+.2f}<extra></extra>",
         )
-    return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat="+.0f")
+    return figure.update_xaxes(**(GFLOPS_AXIS if gflops else {"tickformat": ".0%"})).update_yaxes(tickformat="+.2~f")
+
+
+def in_gflops(figure: go.Figure, gflops: Mapping[str, float]) -> go.Figure:
+    """Turn a `trade_off_figure`'s axis of FLOPs fractions into one of GFLOPs, logarithmic; the figure is returned.
+
+    Args:
+        gflops: name → GFLOPs of the plain backbone, to which that model's fractions are relative. Other traces stay.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.trade_off_figure({}, singles={"vit": (1.0, 0.91), "cnn": (1.0, 0.9)})
+        >>> figure = dx.figures.in_gflops(figure, {"vit": 1.13, "cnn": 0.06})
+        >>> [list(trace.x) for trace in figure.data], figure.layout.xaxis.type
+        ([[1.13], [0.06]], 'log')
+    """
+    for trace in figure.data:
+        if trace.name in gflops:
+            trace.x = [float(x) * gflops[trace.name] for x in trace.x]
+            trace.hovertemplate = trace.hovertemplate.replace("compute %{x:.1%}", "%{x:.3g} GFLOPs")
+    return figure.update_xaxes(**GFLOPS_AXIS, title="compute (GFLOPs, mean of an image)")
 
 
 def mark_points(figure: go.Figure, points: Mapping[str, tuple[float, float]], colours: Sequence[int]) -> go.Figure:

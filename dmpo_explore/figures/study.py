@@ -65,7 +65,6 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
     figure = new_figure(template, "realised compute (% of the plain backbone)", "test accuracy")
     hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     for i, (arm, row) in enumerate(arms.iterrows()):
-        turn = i + i // len(MODEL_COLOURS)  # a colour comes back with another dash
         single = row["exits"] == 1
         x = [row["full_flops"]] if single else row.reindex([f"flops_{budget:.0%}" for budget in budgets])
         y = [row["last_exit"]] if single else row.reindex([f"accuracy_{budget:.0%}" for budget in budgets])
@@ -74,8 +73,8 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
             y=list(y),
             name=str(arm),
             mode="markers" if single else "lines+markers",
-            line={"color": model_colour(i), "dash": dash(turn), "width": 2},
-            marker={"symbol": symbol(turn), "size": 11 if single else 8},
+            line={"color": model_colour(i), "dash": dash(i), "width": 2},
+            marker={"symbol": symbol(i), "size": 11 if single else 8},
             customdata=["full depth"] if single else [f"at most {budget:.0%}" for budget in budgets],
             hovertemplate=hover + "<br>%{customdata}<extra></extra>",
         )

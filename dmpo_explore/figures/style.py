@@ -2,8 +2,9 @@
 
 In: numbers, names and images. Out: values and keyword dictionaries for Plotly; no other file here defines a colour.
 Colours are safe for colour-blind readers and never alone. Exits take the middle of viridis, from pale to dark, and a
-symbol each. Models take the Okabe-Ito palette and a dash each. Correct is blue, incorrect hatched orange.
-Backgrounds are transparent and words mid-grey, for light and dark pages; a ``template`` is the caller's choice.
+symbol each. Models take the Okabe-Ito palette, then five more colours, and a dash each. Correct is blue, incorrect
+hatched orange. Backgrounds are transparent and words mid-grey, for light and dark pages; a ``template`` is the caller's
+choice.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from plotly.colors import sample_colorscale
 from ..utils.abbreviate import abbreviated as abbreviated
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
-MODEL_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MODEL_COLOURS = (
+    BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9",  # Okabe and Ito
+    "#8059B8", "#B2334D", "#8A6239", "#2A8C9E", "#7D8512",
+)  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page

@@ -8,7 +8,13 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
-from dmpo_explore.figures.compare import accuracy_difference_figure, as_text, class_accuracy_figure, mark_points
+from dmpo_explore.figures.compare import (
+    accuracy_difference_figure,
+    as_text,
+    class_accuracy_figure,
+    in_gflops,
+    mark_points,
+)
 from dmpo_explore.figures.style import MODEL_COLOURS
 from dmpo_explore.figures.trade_off import trade_off_figure
 
@@ -55,3 +61,16 @@ def test_points_lie_where_the_models_stand() -> None:
 def test_names_are_text() -> None:
     assert as_text("<b>a & b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
     assert as_text(3) == "3"
+
+
+def test_fractions_of_two_backbones_become_gflops() -> None:
+    lines = {"vit": trade_off(make_record(40, 3, 4), "confidence")}
+    before = trade_off_figure(lines, singles={"cnn": (1.0, 0.9)})
+    shares = [list(trace.x) for trace in before.data]
+    figure = in_gflops(before, {"vit": 2.0, "cnn": 0.5})
+    assert list(figure.data[0].x) == [2 * x for x in shares[0]] and list(figure.data[1].x) == [0.5]
+    assert "GFLOPs" in figure.layout.xaxis.title.text and "%{x:.3g} GFLOPs" in figure.data[0].hovertemplate
+    table = pd.DataFrame({"budget": [0.05], "difference": [0.02], "low": [0.01], "high": [0.03]})
+    figure = accuracy_difference_figure({"a": table}, [0], "b", gflops=True)
+    assert figure.layout.xaxis.type == "log" and "GFLOPs" in figure.layout.xaxis.title.text
+    assert "%{x:.3g} GFLOPs" in figure.data[-1].hovertemplate

@@ -33,7 +33,9 @@ def test_exit_colours_darken(n_exits: int) -> None:
 def test_palettes_repeat_after_their_end() -> None:
     n = len(MODEL_COLOURS)
     assert [model_colour(i) for i in range(n)] == list(MODEL_COLOURS)
-    assert (model_colour(n), dash(n), symbol(n)) == (model_colour(0), dash(0), symbol(0))
+    assert (model_colour(n), dash(6), symbol(6)) == (model_colour(0), dash(0), symbol(0))
+    looks = {(model_colour(i), dash(i), symbol(i)) for i in range(6 * n)}
+    assert len(looks) == 6 * n  # a colour that comes again has another dash
     assert model_line(1, 2) == {"color": MODEL_COLOURS[1], "dash": dash(1), "width": 2}
     assert translucent("#0072B2") == "rgba(0,114,178,0.18)"
 

@@ -45,6 +45,6 @@ def expected(rows: list[dict[str, Any]]) -> list[list[str]]:
     for row in rows:
         a = row["against"]
         numbers = [100 * a[key] for key in ("difference", "low", "high")]
-        difference = "–" if a["run"] == row["run"] else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers)
+        difference = "–" if a["run"] == row["run"] else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers).replace("-", "−")
         lines.append([row["run"], f"{row['accuracy']:.2%}", f"{row['flops_fraction']:.1%}", difference])
     return lines

@@ -141,7 +141,7 @@ def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch:
 
 
 def sides(*names: str, budget: float = 0.5) -> list[comparison.Side]:
-    return [comparison.side(dx.load_run(name), "test", "confidence", budget) for name in names]
+    return [comparison.side(dx.load_run(name), "test", "confidence", comparison.Budget(budget)) for name in names]
 
 
 def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
@@ -159,7 +159,9 @@ def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
 
 def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
     both = sides("four", "six")
-    table = comparison.difference_table(both[0], both[1], "test", "confidence", [0.5, 0.9])
+    table = comparison.difference_table(
+        both[0], both[1], "test", "confidence", [comparison.Budget(b) for b in (0.5, 0.9)]
+    )
     row = comparison.table(both, both[1]).iloc[0]
     assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
 
@@ -173,7 +175,7 @@ def test_texts_in_tiles_are_text(runs: Path) -> None:
 
 def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = dx.load_run("four")
-    first = comparison.side(run, "test", "confidence", 0.5)
+    first = comparison.side(run, "test", "confidence", comparison.Budget(0.5))
     monkeypatch.setattr("dmpo_explore.fit_policy", None)
-    again = comparison.side(run, "test", "confidence", 0.5)
+    again = comparison.side(run, "test", "confidence", comparison.Budget(0.5))
     assert again.point.policy is first.point.policy and again.outcome is first.outcome

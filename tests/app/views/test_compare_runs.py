@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from compare_page import code, expected, shown, start, texts
 from explore_page import checked
@@ -77,24 +78,38 @@ def test_without_val_a_rule_that_learns_does_not_break_the_page(
     assert f"Its curve is that of confidence: {policy} learns on these." in texts(app)
 
 
-def test_different_backbones_are_not_offered_and_said_when_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_different_backbones_are_compared_in_gflops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     for seed, name in enumerate(("a", "b", "c")):
         save_run(tmp_path, name, images=60, seed=seed)
     for meta in (tmp_path / "b").glob("records/*/meta.json"):
         there = json.loads(meta.read_text())
-        meta.write_text(json.dumps(there | {"reference_flops": 2 * there["reference_flops"]}))
+        flops = [20 * value for value in there["flops"]]
+        meta.write_text(json.dumps(there | {"reference_flops": 20 * there["reference_flops"], "flops": flops}))
     app = start()
-    assert app.session_state["runs"] == ["a", "c"] and "different backbones" not in texts(app)
+    assert app.session_state["runs"] == ["a", "c"] and "backbones differ" not in texts(app)
     assert list(app.table[0].value.columns)[:3] == ["run", "accuracy", "compute"] and len(shown(app)[0]) == 4
-    app = start(runs="a,b", compute="60")
-    assert "These runs have different backbones" in texts(app)
-    table, meta_of_b = app.table[0].value, dx.load_run("b").record("test").meta
-    share = float(table["compute"].iloc[1].rstrip("%")) / 100
-    assert float(table["GFLOPs"].iloc[1]) == pytest.approx(share * meta_of_b.reference_flops / 1e9, rel=0.01)
+
+    metas = [dx.load_run(name).record("test").meta for name in "ab"]
+    budget = 0.6 * metas[0].reference_flops / 1e9  # a's; exit 1 of b needs more
+    app = start(runs="a,b", gflops=str(budget), against="b")
+    assert "backbones differ" in texts(app) and not app.warning and not app.slider
+    stop = app.select_slider(key="gflops").value
+    assert abs(stop / budget - 1) < 0.05 and app.query_params["gflops"] == str(stop)
+    table = app.table[0].value
+    assert list(table.columns)[:4] == ["run", "accuracy", "GFLOPs", "of its backbone"]
+    for name, meta, row in zip("ab", metas, table.to_dict("records"), strict=True):
+        run, share = dx.load_run(name), stop * 1e9 / meta.reference_flops
+        record = run.record("test")
+        exits = np.zeros(60, int) if name == "b" else dx.fit_policy(run.record("val"), flops=share).exits(record)
+        expected_here = dx.summarise(record, exits)
+        assert row["accuracy"] == f"{expected_here['accuracy']:.2%}"
+        assert row["GFLOPs"] == f"{expected_here['flops_fraction'] * meta.reference_flops / 1e9:.3g}"
+    assert "b cannot meet this budget" in texts(app) and "a cannot" not in texts(app)
+    lines = code(app, "sh").splitlines()
+    assert [f"{answered(line)['accuracy']:.2%}" for line in lines] == table["accuracy"].tolist()
+    assert "must be a number of GFLOPs" in texts(start(runs="a,b", gflops="lots"))
 
 
 def test_runs_that_break_or_go_meanwhile_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

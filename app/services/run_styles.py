@@ -1,0 +1,80 @@
+"""One colour, dash and symbol for every run, the same on every page and whatever runs stand beside it.
+
+In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers. Every other run
+takes a number by its name; where an earlier run has it, the next free one. So a new run changes no other's colour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+import dmpo_explore as dx
+
+FIXED = {"demo": 0, "demo-naive": 1, "demo-single": 2, "demo-cnn": 3, "demo-cnn-single": 4}
+OTHERS = len(dx.figures.MODEL_COLOURS) - len(FIXED)  # colours for all other runs
+
+
+def places(names: Sequence[str]) -> list[int]:
+    """Number in the palette of each of ``names``."""
+    known = _places()
+    return [known.get(name, _wanted(name)) for name in names]
+
+
+def place(name: str) -> int:
+    """Number in the palette of one run."""
+    return places([name])[0]
+
+
+def _places() -> dict[str, int]:
+    """Name → number, of all runs that are there: bundled ones, then the others by age."""
+    found, taken = dict(FIXED), set[int]()
+    root = dx.runs.runs_root()
+    for name in sorted(set(dx.list_runs()) - set(FIXED), key=lambda name: (_age(root / name), name)):
+        if len(taken) % OTHERS == 0:
+            taken = set()  # all colours are given: they come again, with another dash
+        number = _wanted(name)
+        while number in taken:
+            number = len(FIXED) + (number + 1 - len(FIXED)) % OTHERS
+        taken.add(number)
+        found[name] = number + len(dx.figures.MODEL_COLOURS) * ((len(found) - len(FIXED)) // OTHERS)
+    return found
+
+
+def _wanted(name: str) -> int:
+    """The number that a run has where no earlier one has it."""
+    if name in FIXED:
+        return FIXED[name]
+    return len(FIXED) + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % OTHERS
+
+
+def _age(folder: Path) -> float:
+    try:
+        return (folder / "config.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def colour(number: int) -> str:
+    """The colour of a number."""
+    return dx.figures.MODEL_COLOURS[number % len(dx.figures.MODEL_COLOURS)]
+
+
+def dash(number: int) -> str:
+    """The dash of a number."""
+    return dx.figures.DASHES[number % len(dx.figures.DASHES)]
+
+
+def coloured(figure: go.Figure, numbers: Mapping[str, int]) -> go.Figure:
+    """``figure``, whose traces that bear the name of a run have its colour and dash."""
+    for trace in figure.data:
+        if trace.name in numbers:
+            number = numbers[trace.name]
+            if trace.mode == "markers":
+                trace.marker.color = colour(number)
+            else:
+                trace.line.update(color=colour(number), dash=dash(number))
+    return figure
