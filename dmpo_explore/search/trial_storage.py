@@ -23,6 +23,7 @@ with extra_imports("search", "search"):
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import FrozenTrial, TrialState
+    from sqlalchemy import NullPool, make_url
 
 
 LOCKED = 60  # seconds to wait for other workers that write into an SQLite file
@@ -32,6 +33,9 @@ State = TrialState
 
 def open_storage(url: str, patience: int = 300) -> RDBStorage:
     """A storage in which a trial whose worker gives no sign of life for ``patience`` seconds goes back to the queue.
+
+    Every read or write opens a connection and closes it again, unless the database is in memory (``sqlite://``): that
+    one lasts until ``storage.engine.dispose()``.
 
     Raises:
         ValueError: a URL that no database answers to.
@@ -48,10 +52,13 @@ def open_storage(url: str, patience: int = 300) -> RDBStorage:
 
 
 def _connect(url: str, patience: int) -> RDBStorage:
+    options: dict[str, Any] = {"connect_args": {"timeout": LOCKED}} if url.startswith("sqlite") else {}
+    if make_url(url).database not in (None, "", ":memory:"):
+        options["poolclass"] = NullPool
     with _experimental():
         return RDBStorage(
             url,
-            engine_kwargs={"connect_args": {"timeout": LOCKED}} if url.startswith("sqlite") else None,
+            engine_kwargs=options,
             heartbeat_interval=min(30, max(1, patience // 5)),
             grace_period=patience,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),

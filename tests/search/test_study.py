@@ -22,7 +22,7 @@ from dmpo_explore.search.study import (
     settings_text,
     storage_file,
 )
-from dmpo_explore.search.trial_storage import EPOCH, State
+from dmpo_explore.search.trial_storage import EPOCH, State, open_storage
 
 pytestmark = [
     pytest.mark.usefixtures("runs"),
@@ -138,7 +138,7 @@ def test_names_of_studies_are_checked(tmp_path: Path) -> None:
     for name in ("../x", "", ".x", "x" * 81):
         with pytest.raises(ValueError, match="study name .* must be 1 to 80"):
             begin(name)
-    optuna.create_study(storage=f"sqlite:///{storage_file()}", study_name="foreign")
+    optuna.create_study(storage=open_storage(f"sqlite:///{storage_file()}"), study_name="foreign")
     with pytest.raises(ValueError, match=r"study 'foreign' in .*searches.db is not a search"):
         load_front("foreign")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +43,28 @@ SPACE = SearchSpace.from_dict(
     }
 )
 
+Make = Callable[..., optuna.Study]
+
 
 def entry(*accuracies: float, seconds: float = 1.0) -> dict[str, Any]:
     flops = [0.2 + 0.1 * i for i in range(len(accuracies))]
     return {"accuracy": list(accuracies), "flops_fraction": flops, "threshold": [0.5] * len(flops), "seconds": seconds}
 
 
-def make_study(url: str = "sqlite://", seed: int | None = 0, patience: int = 60) -> optuna.Study:
-    return optuna.create_study(
-        directions=["maximize", "minimize"],
-        storage=open_storage(url, patience),
-        sampler=LearningCurveSampler(SPACE, seed),
-    )
+@pytest.fixture
+def make_study() -> Iterator[Make]:
+    """URL, seed and patience → a study; those in memory are closed behind the test."""
+    opened = list[RDBStorage]()
+
+    def make(url: str = "sqlite://", seed: int | None = 0, patience: int = 60) -> optuna.Study:
+        opened.append(open_storage(url, patience))
+        return optuna.create_study(
+            directions=["maximize", "minimize"], storage=opened[-1], sampler=LearningCurveSampler(SPACE, seed)
+        )
+
+    yield make
+    for storage in opened:
+        storage.engine.dispose()
 
 
 def ask(study: optuna.Study, *epochs: dict[str, Any]) -> optuna.Trial:
@@ -63,7 +76,7 @@ def ask(study: optuna.Study, *epochs: dict[str, Any]) -> optuna.Trial:
     return trial
 
 
-def test_settings_lie_in_the_space_and_are_repeatable() -> None:
+def test_settings_lie_in_the_space_and_are_repeatable(make_study: Make) -> None:
     drawn = [[ask(study).params for _ in range(STARTUP)] for study in (make_study(), make_study(), make_study(seed=1))]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len({tuple(p.values()) for p in drawn[0]}) == STARTUP
@@ -73,12 +86,12 @@ def test_settings_lie_in_the_space_and_are_repeatable() -> None:
         SPACE.config(params)
 
 
-def test_report_raises_so_epochs_are_user_attributes() -> None:
+def test_report_raises_so_epochs_are_user_attributes(make_study: Make) -> None:
     with pytest.raises(NotImplementedError, match="multi-objective"):
         make_study().ask().report(0.5, 1)
 
 
-def test_trials_are_read_back_as_read_curves() -> None:
+def test_trials_are_read_back_as_read_curves(make_study: Make) -> None:
     study = make_study()
     ask(study, entry(0.5, 0.6), entry(0.7, seconds=2.5))
     study.tell(ask(study), state=State.PRUNED)  # without an epoch it is no trajectory
@@ -89,7 +102,7 @@ def test_trials_are_read_back_as_read_curves() -> None:
     assert list(epochs_of(study.get_trials()[0])) == [1, 2]
 
 
-def test_a_trial_that_is_given_back_is_the_same_trial() -> None:
+def test_a_trial_that_is_given_back_is_the_same_trial(make_study: Make) -> None:
     study = make_study()
     first = ask(study, entry(0.5))
     study.tell(first, state=State.FAIL)
@@ -106,7 +119,7 @@ def test_a_trial_that_is_given_back_is_the_same_trial() -> None:
     assert study.ask().number == 2 and identity(study.get_trials()[2]) == 0
 
 
-def test_what_has_ended_or_is_with_another_is_not_given_back() -> None:
+def test_what_has_ended_or_is_with_another_is_not_given_back(make_study: Make) -> None:
     study = make_study()
     for state, values in ((State.COMPLETE, (0.5, 0.2)), (State.PRUNED, None), (State.FAIL, None)):
         study.tell(ask(study, entry(0.5)), values, state=state)
@@ -137,7 +150,23 @@ def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 1000 * LOCKED
 
 
-def test_a_silent_workers_trial_goes_back_to_the_queue(tmp_path: Path) -> None:
+def test_no_connection_stays_open(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(f"sqlite:///{tmp_path / 'a.db'}")
+    study.tell(ask(study, entry(0.5)), (0.5, 0.2))
+    (tmp_path / "text.db").write_text("no database, but a file of the length that a database's header has " * 9)
+    with pytest.raises(ValueError, match="file is not a database"):
+        open_storage(f"sqlite:///{tmp_path / 'text.db'}")
+    assert not [c for c in gc.get_objects() if isinstance(c, sqlite3.Connection) and is_open(c)]
+
+
+def is_open(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.total_changes >= 0
+    except sqlite3.ProgrammingError:  # closed
+        return False
+
+
+def test_a_silent_workers_trial_goes_back_to_the_queue(make_study: Make, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     study = make_study(url, patience=1)
     storage = study._storage
@@ -156,7 +185,7 @@ def test_a_bad_url_is_named(tmp_path: Path) -> None:
             open_storage(url)
 
 
-def test_later_settings_are_proposed_from_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_settings_are_proposed_from_what_was_seen(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study()
     asked: list[int] = []
     monkeypatch.setattr(sampler, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
@@ -166,7 +195,7 @@ def test_later_settings_are_proposed_from_what_was_seen(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_a_proposal_follows_what_extends_the_front() -> None:
+def test_a_proposal_follows_what_extends_the_front(make_study: Make) -> None:
     rng = np.random.default_rng(0)
     study = make_study()
     for _ in range(30):
