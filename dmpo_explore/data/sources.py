@@ -138,14 +138,22 @@ def _fetch_flowers(root: Path | None) -> Path:
 
 def _read_digits(split: str, root: Path | None) -> Pool:
     """1,797 grey images of 8x8 with 16 levels; a fixed fifth is ``test``. Positions count in each part."""
+    return _digits("test" if split == "test" else "train")
+
+
+@lru_cache(maxsize=2)
+def _digits(part: str) -> Pool:
+    """A part of the digits, unpacked once a process: a training asks 25 times for it; read-only."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
     test = stratified_rows(labels, len(labels) // 5)
-    rows = test if split == "test" else np.setdiff1d(np.arange(len(labels)), test)
-    return Pool(pixels[rows], labels[rows], tuple(str(name) for name in bunch.target_names))
+    rows = test if part == "test" else np.setdiff1d(np.arange(len(labels)), test)
+    pixels, labels = pixels[rows], labels[rows]
+    pixels.flags.writeable = labels.flags.writeable = False
+    return Pool(pixels, labels, tuple(str(name) for name in bunch.target_names))
 
 
 def _fetch_digits(root: Path | None) -> Path:
