@@ -22,8 +22,7 @@ from ..data.stored_images import VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
-from ..models.factory import build_reference
-from ..models.flops import CONVENTION, ModelFlops, measure_flops
+from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
 from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
@@ -169,7 +168,7 @@ def record_run(
     target = _place(run, split, force)
     images, processes = checked_images(run, split, on_check), join_processes(device)
     model = run.model(processes.device)
-    flops = measure_flops(model, build_reference(run.config.model, len(images.class_names)))
+    flops = config_flops(run.config.model, len(images.class_names))
     meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
     meta = replace(meta, weights_sha256=made_from["weights_sha256"])
     how: dict[str, Any] = {"batch_size": batch_size, "made_from": made_from, "keep_logits": keep_logits}

@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from ..fitting.fit import fit_policy
 from ..fitting.target import Target
-from ..models.factory import build_model, build_reference
-from ..models.flops import CONVENTION, ModelFlops, measure_flops
+from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.base import Policy
 from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta
@@ -65,8 +64,7 @@ def run_flops(run: Run) -> ModelFlops:
         >>> run_flops(run).cumulative == run.record("test").meta.flops
         True
     """
-    config, n_classes = run.config.model, len(run.class_names)
-    return measure_flops(build_model(replace(config, weights="random"), n_classes), build_reference(config, n_classes))
+    return config_flops(run.config.model, len(run.class_names))
 
 
 def recounted(meta: RecordMeta, flops: ModelFlops) -> RecordMeta:

@@ -13,7 +13,8 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..config import ModelConfig
+from ..utils.torch_seeding import seeded
 from .dmpo import DMPO, evaluating
+from .factory import build_model, build_reference
 from .merging import merge
 
 CONVENTION = (
@@ -123,6 +127,21 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
         parameters=_parameters(model),
         as_trained=_sums(given_embed, map(sum, given)),
     )
+
+
+@lru_cache(maxsize=32)
+def config_flops(config: ModelConfig, n_classes: int) -> ModelFlops:
+    """`measure_flops` of the model of a config, counted once a process. Shapes are enough: no weights are read.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> demo = dx.load_run("demo-cnn")
+        >>> config_flops(demo.config.model, 10).cumulative == demo.record("test").meta.flops
+        True
+    """
+    with seeded(0):
+        model = build_model(replace(config, weights="random"), n_classes)
+        return measure_flops(model, build_reference(config, n_classes))
 
 
 class _StageFlops(NamedTuple):

@@ -15,7 +15,7 @@ import difflib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -124,13 +124,36 @@ def _sizes(parts: Parts, trunks: Sequence[nn.Module], image_size: int) -> tuple[
 # -- what does not fit --
 
 
+class _Needs(NamedTuple):
+    """What a backbone asks of an image's side: whole steps and at least so many pixels; and its fixed arguments."""
+
+    step: int
+    least: int
+    fixed: dict[str, Any]
+
+
+_seen: dict[str, _Needs] = {}
+
+
 def _options(name: str, image_size: int) -> dict[str, Any]:
-    """Arguments that give timm's model this image size; refuses what is not served. Builds it without memory to see."""
+    """Arguments that give timm's model this image size; refuses what is not served."""
+    needs = _seen.get(name) or _look(name)
+    _check_size(name, image_size, step=needs.step, least=needs.least)
+    return {"img_size": image_size, **needs.fixed} if needs.step > 1 else {}
+
+
+def _look(name: str) -> _Needs:
+    """Build timm's model without memory to see what it needs; ValueError for one that is not served.
+
+    Seen once a process, but for those that draw random numbers all the same (EfficientNet): the random weights of
+    runs that were trained depend on these.
+    """
     served = [module for family in FAMILIES.values() for module in family.modules]
     if not timm.is_model(name):
         names = [known for module in dict.fromkeys(served) for known in timm.list_models(module=module)]
         near = difflib.get_close_matches(name.lower(), names, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
         raise ValueError(f"unknown backbone {name!r}. Near: {', '.join(near)}. Families: {', '.join(FAMILIES)} of timm")
+    before = torch.get_rng_state()
     model: Any = timm.create_model(name, num_classes=0, device="meta") if is_model_in_modules(name, served) else None
     family = FAMILIES.get(type(model).__name__)
     kind = timm.model_entrypoint(name).__module__.rpartition(".")[2]
@@ -141,9 +164,10 @@ def _options(name: str, image_size: int) -> dict[str, Any]:
             "bring another one cut by hand as dx.Backbone(embed, trunks, widths, grids)"
         )
     patch = max(model.patch_embed.patch_size) if hasattr(model, "patch_embed") else 1
-    _check_size(name, image_size, step=patch, least=model.feature_info[-1]["reduction"])
-    fixed = family.options if family else {}
-    return {"img_size": image_size, **fixed} if patch > 1 else {}
+    needs = _Needs(patch, model.feature_info[-1]["reduction"], dict(family.options) if family else {})
+    if torch.equal(before, torch.get_rng_state()):
+        _seen[name] = needs
+    return needs
 
 
 def _check_size(name: str, image_size: int, *, step: int, least: int) -> None:

@@ -24,8 +24,6 @@ from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_processes import Processes, join_processes
 from dmpo_explore.inference.torch_recording import record_run, record_split
 from dmpo_explore.models.dmpo import DMPO
-from dmpo_explore.models.factory import build_reference
-from dmpo_explore.models.flops import ModelFlops, measure_flops
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.run import Run
@@ -42,11 +40,6 @@ def model_of(path: Path) -> DMPO:
     return load_model(path, load_run(path).config, 10, "cpu")
 
 
-@cache
-def flops_of(path: Path) -> ModelFlops:
-    return measure_flops(model_of(path), build_reference(load_run(path).config.model, 10))
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an undisturbed record of test."""
@@ -59,8 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The run without a record; its model is made and its FLOPs are counted once."""
-    monkeypatch.setattr(torch_recording, "measure_flops", lambda *_: flops_of(trained))
+    """The run without a record; its model is made once."""
     monkeypatch.setattr(Run, "model", lambda self, device: model_of(trained))
     shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("records"))
     return load_run(tmp_path / "run")

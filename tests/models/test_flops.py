@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.factory import assemble, build_reference
-from dmpo_explore.models.flops import CONVENTION, count_flops, measure_flops
+from dmpo_explore.models.flops import CONVENTION, config_flops, count_flops, measure_flops
 from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
@@ -206,3 +206,10 @@ def test_a_reference_with_other_exits_is_refused() -> None:
     model = assemble(config(), C)
     with pytest.raises(ValueError, match=r"the reference has exits \(6, 12\), the model \(3, 6, 12\)"):
         measure_flops(model, build_reference(config(exits=2), C))
+
+
+def test_a_configs_flops_are_its_models_and_no_random_number_is_used() -> None:
+    before = torch.get_rng_state()
+    found = config_flops(config(weights="nowhere.safetensors"), C)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found == measured()[1]

@@ -100,6 +100,15 @@ def test_position_table_of_the_right_size_is_kept() -> None:
     assert torch.equal(loaded.pos_embed, whole.pos_embed)
 
 
+@pytest.mark.parametrize("name", ["test_vit", "tf_efficientnet_lite0"])  # the latter draws while it is looked at
+def test_equal_seeds_give_equal_weights_each_time(name: str) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        states.append(create_backbone(name, 64).state_dict())
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+
+
 def test_a_new_vit_is_frozen_in_eval_mode_and_without_classifier() -> None:
     vit: Any = create_backbone("test_vit", 32)
     assert not vit.training

@@ -156,7 +156,7 @@ def test_no_connection_stays_open(make_study: Make, tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database, but a file of the length that a database's header has " * 9)
     with pytest.raises(ValueError, match="file is not a database"):
         open_storage(f"sqlite:///{tmp_path / 'text.db'}")
-    assert not [c for c in gc.get_objects() if isinstance(c, sqlite3.Connection) and is_open(c)]
+    assert not [c for c in gc.get_objects() if type(c) is sqlite3.Connection and is_open(c)]
 
 
 def is_open(connection: sqlite3.Connection) -> bool:
