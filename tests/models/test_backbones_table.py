@@ -37,6 +37,12 @@ ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", DOCUMENT, flags=re.M)
 ]
 CHECKED = {name: (row, int(blocks)) for row in ROWS for name, blocks in re.findall(r"`(\w+)` \((\d+)\)", row[4])}
+LARGE = {
+    name for name in CHECKED if not name.startswith("test_") and len(re.findall(r"`(\w+)` \(", CHECKED[name][0][4])) > 1
+}
+QUICK = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in CHECKED
+]  # some of every family
 C, BATCH = 5, 6
 SMALL = 32  # pixels; hierarchical ones shrink 32 times, so they get twice as many
 
@@ -99,7 +105,7 @@ def threshold_between(values: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("exits", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
-@pytest.mark.parametrize("name", CHECKED)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_backbone_of_the_table_goes_the_whole_way(name: str, exits: int, tmp_path: Path) -> None:
     settings, images = config(name, exits), pictures(name)
     model = made(settings)
