@@ -1,7 +1,7 @@
 """Exits of single images at every position of threshold sliders, in a form that is small enough for a browser.
 
 In: a record, a policy and the positions of its sliders (`slider_counts`). Out: (B, K−1) limits: an image exits at the
-first exit whose slider stands below the image's limit, else at the last one.
+first exit whose slider is below the image's limit, else at the last one.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Limits = npt.NDArray[np.int64]
 
 
 def exit_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence[float]]) -> Limits | None:
-    """For every image and exit but the last, how many positions of a slider let the image exit there or before.
+    """For every image and exit but the last, the number of slider positions at which the image exits there or before.
 
     With one slider, image b at position g exits at the first exit k with ``g < limits[b, k]``. With a slider for every
-    exit, at the first k with ``g[k] < limits[b, k]``: what the other sliders do is not counted.
+    exit, at the first k with ``g[k] < limits[b, k]``: the other sliders do not matter.
 
     Args:
         policy: without temperatures; where it has some, ``record`` is that of `tempered_record`.
         positions: thresholds of the one slider or of each exit's, from "all images exit" to "no image exits".
 
     Returns:
-        (B, K−1) int64; None where some image exits earlier at a later position, so that no limit tells its exits.
+        (B, K−1) int64; None where some image exits earlier at a later position, so that no limit describes its exits.
 
     Example:
         >>> import dmpo_explore as dx

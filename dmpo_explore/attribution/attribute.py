@@ -257,7 +257,7 @@ def _together(
 
 
 def _rising(progress: Progress | None) -> Progress | None:
-    """A progress that never falls, whatever the order of its parts."""
+    """A progress that never decreases, for any order of its parts."""
     if progress is None:
         return None
     best = 0

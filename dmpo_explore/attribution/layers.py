@@ -30,7 +30,7 @@ class Layer:
     @property
     def name(self) -> str:
         """In words."""
-        return f"behind block {self.block}" if self.block else "the embedding"
+        return f"after block {self.block}" if self.block else "the embedding"
 
 
 def layers(model: DMPO, exit: int) -> list[Layer]:
@@ -65,7 +65,7 @@ def readable_layer(view: ExitView, image: Tensor, target: int, block: int | None
     if block is not None:
         if block > end:
             raise ValueError(
-                f"layer={block} lies behind exit {view.exit + 1} (after block {end}), which never reads it: every "
+                f"layer={block} is after exit {view.exit + 1} (after block {end}), which does not read it: every "
                 f"attribution there is 0. Use a layer up to {end}"
             )
         found = [place for place in found if place.block == block]

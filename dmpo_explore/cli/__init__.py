@@ -1,4 +1,4 @@
-"""The command line `dmpo-explore`; it may import everything, and it alone prints."""
+"""The command line `dmpo-explore`; it may import every package, and only it prints."""
 
 from .main import app, main
 

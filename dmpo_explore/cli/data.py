@@ -1,4 +1,4 @@
-"""`dmpo-explore data`: what lies in a folder or a data set, what is wrong with it, what a training would do with it."""
+"""`dmpo-explore data`: counts, findings and the plan of a training for a folder or data set."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def data(
 
 
 def report(found: DataCheck, plan: dict[str, str], all_classes: bool = False) -> list[str]:
-    """A check as lines of text: counts, sizes, findings, and what a training does."""
+    """A check as lines of text: counts, sizes, findings, and the plan of a training."""
     from ..analysis.tables import markdown
 
     lines = [f"{found.data.name}: {found.n_images:,} images, {len(found.class_names):,} classes", ""]

@@ -62,7 +62,7 @@ def predict(
 def _write(
     found: Iterable[Prediction], total: int, file: TextIO, *, hide: bool = False
 ) -> tuple[list[Prediction], bool]:
-    """Write predictions as they come; those written, and whether that is all: Ctrl-C ends with what there is.
+    """Write predictions as they are computed; returns those written, and whether they are all (not after Ctrl-C).
 
     Ctrl-C before the first row is passed on, so that an earlier file stays.
     """

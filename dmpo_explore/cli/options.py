@@ -60,11 +60,11 @@ DATA_OPTIONS = (
     "model.image_size",
     "model.resize",
     "training.batch_size",
-)  # what of a model and a training says how images are used
+)  # options of model and training that the data check reads
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` the options of `Config` that say which images are used and how, but ``--data``."""
+    """Give ``command`` the options of `Config` that choose images and their preprocessing, except ``--data``."""
     keys = [key for key in OPTIONS if key.startswith("data.") and key != "data.name"]
     return _with_options(command, [_option(key, OPTIONS[key]) for key in (*keys, *DATA_OPTIONS)])
 
@@ -97,7 +97,7 @@ def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``part.name`` → value, of the options of `Config` that were typed; 0 stands for None where 0 is no value."""
+    """``part.name`` → value, of the options of `Config` that were typed; 0 means None where 0 is not valid."""
     typed = {key: settings[name] for key, name in CONFIG.items() if settings.get(name) is not None}
     if "model.exits" in typed:
         try:

@@ -1,4 +1,4 @@
-"""How the command line shows things: results on stdout, progress and errors on stderr."""
+"""Output of the command line: results on stdout, progress and errors on stderr."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MINUTE = 60.0  # seconds between two lines of a `Bar` without a terminal
 
 
 class Bar:
-    """A progress bar with the time left, on stderr; hidden where that is no terminal.
+    """A progress bar with the time left, on stderr; hidden if that is not a terminal.
 
     Args:
-        hide: write nothing at all. lines: where stderr is no terminal, write a line every minute instead of the bar.
+        hide: no output. lines: where stderr is no terminal, write a line every minute instead of the bar.
     """
 
     def __init__(self, *, hide: bool = False, lines: bool = False) -> None:
@@ -90,7 +90,7 @@ class Bar:
 
 
 def epoch_line(results: Sequence[EpochResult]) -> str:
-    """The last of ``results`` in words, with the time that the epochs still to come will take."""
+    """The last of ``results`` in words, with the expected time of the remaining epochs."""
     now = results[-1]
     left = sum(result.seconds for result in results) / len(results) * (now.epochs - now.epoch)
     ending = f", {clock(left)} left" if left else ""
@@ -124,7 +124,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Within it, a warning meant for users (`UserWarning`) is one line on stderr, said once."""
+    """Context in which every `UserWarning` is one line on stderr, each printed once."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always", UserWarning)
         yield

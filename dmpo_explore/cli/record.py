@@ -83,7 +83,7 @@ def record(
 
 
 def _recount(run: Run, as_json: bool) -> None:
-    """Count the FLOPs of a run's records anew and print them."""
+    """Count the FLOPs of a run's records again and print them."""
     from ..inference.torch_recount import recount_run, run_flops
     from ..training.model_card import recount_card
 

@@ -1,6 +1,6 @@
 """The command group `dmpo-explore`: errors, warnings, and the arguments that several commands share.
 
-stdout carries the answer (with ``--json`` nothing but JSON), stderr progress, warnings and errors. Exit status: 0 done,
+stdout has the result (with ``--json`` only JSON), stderr progress, warnings and errors. Exit status: 0 done,
 1 failed (one line on stderr), 2 wrong usage, 130 stopped by Ctrl-C. A command imports what it needs when it runs, so
 that help, ``runs``, ``policies`` and ``evaluate`` are quick and load no torch.
 """
@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 class _Group(TyperGroup):
-    """Turns the library's errors and warnings into one line each; --debug shows where errors come from."""
+    """Turns the library's errors and warnings into one line each; --debug shows their tracebacks."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order in which a newcomer uses them."""
@@ -45,7 +45,7 @@ class _Group(TyperGroup):
             say("stopped; no file is half-written. Repeat the command to start again")
             raise typer.Exit(130) from None
         except Exception as error:
-            full = full_disk_cause(error)  # which a database says in an own type
+            full = full_disk_cause(error)  # a database has an error type of its own
             if ctx.params.get("debug") or not (full or isinstance(error, EXPECTED)):
                 raise
             # what hides a full disk, such as optuna's "Should not reach.", is not shown, nor is a statement in SQL

@@ -134,7 +134,7 @@ def base_config(place: str | None) -> Config:
 
 
 def _resumed(name: str, settings: dict[str, Any]) -> Config:
-    """The config of the run to resume; a typed ``--data`` is where its images lie now."""
+    """The config of the run to resume; a typed ``--data`` is the new location of its images."""
     from ..runs.run_data import move_data
     from ..runs.store import load_run
 

@@ -33,7 +33,9 @@ def contact_sheet(check: DataCheck) -> NDArray[np.uint8]:
 
     blocks = {name: check.thumbnails[name] for name in check.class_names if check.thumbnails.get(name)}
     if not blocks:
-        raise ValueError("there are no images for a contact sheet; check with thumbnails=4, or mend what is broken")
+        raise ValueError(
+            "there are no images for a contact sheet; check with thumbnails=4, or replace the broken images"
+        )
     cell = THUMBNAIL + GAP
     wide = max(map(len, blocks.values())) * cell + GAP
     columns = min(len(blocks), max(1, WIDTH // wide))

@@ -213,7 +213,7 @@ def _readable(data: DataConfig) -> dict[str, str]:
     try:
         return {} if data.class_names is None else read_class_names(data.class_names)
     except ERRORS:
-        return {}  # opening the source says why
+        return {}  # opening the source gives the reason
 
 
 def _look_at_pixels(images: ImageSet, i: int) -> Look:

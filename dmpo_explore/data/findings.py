@@ -236,7 +236,7 @@ def _first(facts: Facts, groups: list[list[int]]) -> str:
 
 
 def _place(facts: Facts, row: int) -> str:
-    """An image's name, with its split where the path does not say it."""
+    """An image's name, with its split unless that is in the path."""
     path, split = facts.paths[row], facts.split[row]
     return path if path.lower().startswith(split) else f"{path} [{split}]"
 

@@ -135,7 +135,7 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
 
 @cache
 def known_formats() -> list[str]:
-    """Those of `FORMATS` that this Pillow knows, by its names: AVIF is not in every one."""
+    """Those of `FORMATS` that the installed Pillow reads: not every one reads AVIF."""
     from PIL import Image
 
     return sorted(FORMATS & set(Image.registered_extensions().values()))

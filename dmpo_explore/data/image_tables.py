@@ -37,7 +37,7 @@ def table_source(path: Path, seed: int, *, calibration: bool | None = False) -> 
     by_group = ", whole groups" if groups is not None else ""
     if "split" in columns:
         rows = _given_splits(path, columns["split"])
-        rule = f"as the table says ({', '.join(rows)})"
+        rule = f"given in the table ({', '.join(rows)})"
         _check_splits(path, rows, names, labels, groups)
     else:
         calibrated = cuts_calibration(calibration, len(labels) // 10, labels, groups)

@@ -85,7 +85,7 @@ def data_stamp(data: DataConfig) -> str:
 
 
 def _reader_files(data: DataConfig) -> list[Path]:
-    """All files below the folder that timm's name of a data set stands for."""
+    """All files below the folder of timm's name of a data set."""
     found = reader_name(data.name)
     if found is None:
         return []
@@ -97,7 +97,7 @@ def _list_table(path: Path, found: Listing) -> None:
     try:
         columns = read_columns(path)
     except (OSError, ValueError, ImportError):
-        return  # opening it says why
+        return  # opening it gives the reason
     splits = [split_of(text) or "" for text in columns.get("split", [""] * len(columns["path"]))]
     for name, label, split in zip(columns["path"], columns["label"], splits, strict=True):
         found.images.append(Listed(path.parent / name, label, split))

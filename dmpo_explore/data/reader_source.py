@@ -38,7 +38,7 @@ def reader_source(
 
     Raises:
         FileNotFoundError, ValueError: there is no such data set, or two parts are the same split.
-        ImportError: a package is missing; the message says how to install it.
+        ImportError: a package is missing; the message has the command that installs it.
     """
     from . import torch_readers
 

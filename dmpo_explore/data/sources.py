@@ -143,7 +143,7 @@ def _read_digits(split: str, root: Path | None) -> Pool:
 
 @lru_cache(maxsize=2)
 def _digits(part: str) -> Pool:
-    """A part of the digits, unpacked once a process: a training asks 25 times for it; read-only."""
+    """A part of the digits, unpacked once a process, since a training uses it 25 times; read-only."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -224,7 +224,7 @@ def pathways_figure(
 
 
 def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column: int, i: int) -> None:
-    """One map over the image, its first row on top; the panel is square whatever the grid."""
+    """One map over the image, its first row on top; the panel is square for any grid."""
     rows, columns = heat.shape
     axis = "" if i == 0 else str(i + 1)
     figure.add_layout_image(

@@ -1,7 +1,7 @@
 """Decision trace of one image: confidence, prediction and threshold at every exit.
 
 In: arrays (K,) of one image and the thresholds of a policy. Out: `plotly.graph_objects.Figure`, never shown here.
-Exits that run are filled, those behind the image's exit are open; thresholds are short bars.
+Exits that run are filled, those after the image's exit are open; thresholds are short bars.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _line(
     row: int | None,
     above: npt.NDArray[np.float64] | None = None,
 ) -> None:
-    """Values by exit: filled up to the image's exit, which is larger, and open behind it.
+    """Values by exit: filled up to the image's exit, which is larger, and open after it.
 
     Args:
         above: bars that texts must not overlap: text goes below a point that lies just under one.

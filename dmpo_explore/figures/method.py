@@ -29,14 +29,14 @@ def exit_predictions_figure(
     threshold: float | None = None,
     template: str | None = None,
 ) -> go.Figure:
-    """One image with every exit's prediction and confidence; exits behind the one that it exits at are faint.
+    """One image with every exit's prediction and confidence; exits after the image's exit are faint.
 
     Args:
         pixels: (H, W, 3) uint8. answers: K labels in words. confidence: (K,). correct: (K,) bool.
         exit: 0-based, where the image exits. threshold: drawn as a line, if given.
 
     Raises:
-        ValueError: lengths that differ or an exit that is not there.
+        ValueError: lengths that differ or an exit that does not exist.
 
     Example:
         >>> import dmpo_explore as dx, numpy as np

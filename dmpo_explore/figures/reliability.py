@@ -77,7 +77,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
 def failure_prediction_figure(
     curves: pd.DataFrame, areas: Sequence[float] | None = None, template: str | None = None
 ) -> go.Figure:
-    """Early-exit failure prediction (arXiv 2508.21495): a ROC curve per exit; on the diagonal the score tells nothing.
+    """Early-exit failure prediction (arXiv 2508.21495): a ROC curve per exit; the diagonal is chance.
 
     Args:
         curves: `failure_prediction_curves`: ``exit`` (from 1), ``stopped``, ``exits``.

@@ -1,10 +1,10 @@
 """Style of all figures: colours, colour scales, symbols, line dashes and layout.
 
 In: numbers, names and images. Out: values and keyword dictionaries for Plotly; no other file here defines a colour.
-Colours are safe for colour-blind readers and never alone. Exits take the middle of viridis, from pale to dark, and a
-symbol each. Models take the Okabe-Ito palette, then five more colours, and a dash each. Correct is blue, incorrect
-hatched orange. Backgrounds are transparent and words mid-grey, for light and dark pages; a ``template`` is the caller's
-choice.
+Colours are safe for colour-blind readers and are never the only distinction. Exits take the middle of viridis, from
+pale to dark, and a symbol each. Models take the Okabe-Ito palette, then five more colours, and a dash each. Correct is
+blue, incorrect hatched orange. Backgrounds are transparent and words mid-grey, for light and dark pages; a ``template``
+is the caller's choice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Accuracy against compute, and where the images of a split exit.
+"""Accuracy against compute, and the exits of a split's images.
 
 In: tables of `dx.trade_off`, arrays (B,) or (B,K) of a record. Out: `plotly.graph_objects.Figure`, never shown here.
 """

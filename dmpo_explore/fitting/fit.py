@@ -2,8 +2,8 @@
 
 In: an `ExitRecord` (of ``calibration``, or ``val``) and a `Target`: compute budget, accuracy drop, exit shares, risk
 or thresholds. Out: a `Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al.
-2018); the release uses it on training data. Ours: budgets are realised FLOPs; thresholds keep away from scores (see
-`ranking`). Where very many scores tie, a budget is kept but not used up.
+2018); the release uses it on training data. Ours: budgets are realised FLOPs; thresholds lie between scores (see
+`ranking`). If very many scores are tied, a budget is met but not used up.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ def fit_policy(
     """A policy whose thresholds are chosen on a held-out record to meet a target.
 
     Args:
-        record: to fit on, of ``calibration``, whose images chose nothing else; of ``val`` where a run has none (see
-            `Run.fitting_split`). policy: one of `POLICIES`.
+        record: to fit on: of ``calibration``, whose images are used for nothing else, or of ``val`` if a run has none
+            (see `Run.fitting_split`). policy: one of `POLICIES`.
         target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, shares, threshold, or risk with
-            epsilon and delta (see `certify`; what else is to be fitted takes half the record, and ``fitted["note"]``
-            says so where nothing can be certified and no image exits early).
+            epsilon and delta (see `certify`). With risk, a policy that learns or has temperatures is fitted on half of
+            the record. If no threshold can be certified, no image exits early, and ``fitted["note"]`` states it.
         per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
         temperatures: K numbers, or ``"fit"`` to fit them here (see `fit_temperatures`); the record must have logits.
 
-    Ties in accuracy go to the cheaper setting; scores closer than `TIE` exit together. A record of ``test`` warns.
+    Of settings with equal accuracy the cheaper one is taken; scores closer than `TIE` exit together. A record of
+    ``test`` gives a warning.
 
     Raises:
         ValueError: unknown policy or risk, not exactly one target, one that cannot be met, temperatures without
@@ -138,7 +139,8 @@ def cross_validated_gain(
     """Cross-validated gain of a threshold per exit over a single one, on images that neither was fitted on.
 
     Args:
-        record: of ``val``. bound: ``flops`` or ``accuracy_drop``. folds: each is measured by what the others fitted.
+        record: of ``calibration`` or ``val``. bound: ``flops`` or ``accuracy_drop``. folds: each is measured with the
+            thresholds fitted on the others.
 
     Returns:
         ``single`` and ``vector`` (accuracies), ``single_flops`` and ``vector_flops`` (mean realised fractions), and

@@ -1,11 +1,11 @@
 """Threshold per exit: coordinate search for K−1 thresholds under a compute budget or an accuracy floor.
 
 In: values (B, K−1) to compare with thresholds, correct predictions (B, K), FLOPs (K,). Out: K−1 thresholds that do at
-least as well on these images as any single one. Ours: coordinate search on the sorted values. With a price λ per unit
+least as well on these images as any single one. Ours: coordinate search on the sorted values. With a weight λ per unit
 of compute, the best cut at one exit, the others held, is the best prefix of its ranking, so that a pass over the exits
 from the last to the first never lowers accuracy − λ · FLOPs. λ is bisected to the target, from the best single
 threshold on, and a last pass moves single cuts within the target itself. K−1 numbers overfit more than one does:
-`fitting.cross_validated_gain` measures what is left of the gain on images that were not fitted on.
+`fitting.cross_validated_gain` measures the gain on images that were not fitted on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BISECTIONS, PASSES = 14, 12
 
 
 class Found(NamedTuple):
-    """Cuts (K−1,): how many of each exit's ranking exit if they get there; correct predictions and mean FLOPs."""
+    """Cuts (K−1,): how many of each exit's ranking exit if they reach it; correct predictions and mean FLOPs."""
 
     cuts: Array
     correct: int
@@ -41,7 +41,8 @@ class Ranking:
 
     Args:
         order: (K−1, B) images, the first to exit first. place: (B, K−1) their places there.
-        ends: per exit, cuts that part no ties. right: (B, K) whether correct. flops: (K,) of exiting at each exit.
+        ends: per exit, cuts that do not divide ties. right: (B, K) whether correct. flops: (K,) of exiting at each
+            exit.
     """
 
     order: Array
@@ -120,7 +121,7 @@ def best_cuts(ranking: Ranking, start: Array, key: Key) -> Found:
 
 
 def priced(ranking: Ranking, start: Array, price: float) -> Found:
-    """Passes of `one_pass` until accuracy − price · FLOPs stands still."""
+    """Passes of `one_pass` until accuracy − price · FLOPs no longer changes."""
     cuts, last = start, -np.inf
     for _ in range(PASSES):
         cuts = one_pass(ranking, cuts, price)
@@ -169,6 +170,6 @@ def one_cut_each(ranking: Ranking, cuts: Array, key: Key) -> Found:
 
 
 def _come(ranking: Ranking, cuts: Array) -> Array:
-    """(B, K−1): whether an image gets to each exit."""
+    """(B, K−1): whether an image reaches each exit."""
     gone = np.logical_or.accumulate(ranking.place < cuts, axis=1)
     return np.column_stack([np.ones(len(gone), bool), ~gone[:, :-1]])

@@ -3,7 +3,7 @@
 In: a held-out record, a policy, a risk, ε and δ. Out: a `Certificate`. Learn then Test (Angelopoulos et al. 2021) with
 fixed-sequence testing: thresholds of a grid that depends on no image are tested from the strictest on, each by a
 Hoeffding–Bentkus p-value of "the risk exceeds ε", until one cannot be rejected at level δ. The bound holds for new
-images drawn like the calibration images; under a distribution shift it does not. The risks are those of "Fast yet
+images of the calibration images' distribution; under a distribution shift it does not. The risks are those of "Fast yet
 safe" (Jazbec et al. 2024): early-exit error (the last exit correct, the early one not), or disagreement of the two.
 """
 
@@ -103,8 +103,8 @@ def certify(
     """Learn-then-Test risk control: the cheapest threshold whose risk is at most ε with confidence 1 − δ.
 
     Args:
-        record: of ``calibration``: images that chose nothing else. What the policy learned and its temperatures must
-            come from other images.
+        record: of ``calibration``: images that are used for nothing else. Anything that the policy learned, and its
+            temperatures, must come from other images.
         risk: one of `RISKS`.
 
     Raises:

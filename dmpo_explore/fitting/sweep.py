@@ -1,4 +1,4 @@
-"""Sweep of one threshold over a record: every outcome that it can have.
+"""Sweep of one threshold over a record: every distinct outcome.
 
 In: an `ExitRecord` and a policy (a name, or one fitted on val). Out: a `Sweep`: thresholds, exit counts, correct
 predictions and FLOPs, from the cheapest setting to the most expensive.

@@ -39,7 +39,7 @@ class Target:
         calibrate: fit one temperature per exit too; the record must have logits. Not for ``full_depth``.
 
     Raises:
-        ValueError: an unknown kind or risk, or a value out of range. The message says what is valid.
+        ValueError: an unknown kind or risk, or a value out of range. The message lists the valid ones.
 
     Example:
         >>> Target.flops(0.3).describe()
@@ -127,7 +127,7 @@ class Target:
     ) -> Target:
         """The target of `fit_policy`'s short form: exactly one of the first five.
 
-        ``epsilon`` and ``delta`` count with ``risk`` only.
+        ``epsilon`` and ``delta`` are used with ``risk`` only.
 
         Raises:
             ValueError: none or several of the five, or a value out of range.
@@ -178,9 +178,9 @@ class Target:
         return replace(self, per_exit=False, calibrate=False)
 
     def check(self, record: ExitRecord) -> None:
-        """Raise ValueError if the target cannot be meant for ``record``.
+        """Raise ValueError if the target does not fit ``record``.
 
-        So is a compute fraction above the record's own full depth and above 1, and shares that are not one per exit.
+        These are a compute fraction above both the record's full depth and 1, and shares that are not one per exit.
 
         Example:
             >>> import dmpo_explore as dx
@@ -201,7 +201,7 @@ class Target:
             raise ValueError(shares_text(self.value, record.n_exits))
 
     def capped(self, record: ExitRecord) -> Target:
-        """The same target with a compute budget of at most the record's full depth; for runs that are compared."""
+        """The same target with a compute budget of at most the record's full depth, for comparing runs."""
         return replace(self, value=min(self.value, _most(record))) if self.kind == "flops" else self
 
     # -- written and read --
@@ -251,7 +251,7 @@ class Target:
     def from_query(cls, query: Mapping[str, str]) -> Target | None:
         """Read `to_query`'s values; None if there is no target in ``query``.
 
-        Other keys are ignored. ``threshold`` beside another target is that target's solution and is ignored too.
+        Other keys are ignored. ``threshold`` together with another target is that target's solution and is ignored too.
 
         Raises:
             ValueError: several targets, or a value that is not valid.

@@ -1,6 +1,6 @@
-"""What the value of each kind of target must be.
+"""Checks of a target's value, one for each kind.
 
-In: a value as it was given. Out: the value as `Target` keeps it, or a ValueError that names the valid values.
+In: a value as given. Out: the value as `Target` keeps it, or a ValueError that names the valid values.
 """
 
 from __future__ import annotations

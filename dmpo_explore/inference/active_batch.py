@@ -1,4 +1,4 @@
-"""Batch compaction and queues: the images that have not exited yet, with what belongs to each of them.
+"""Batch compaction and queues: the images that have not exited yet, with state, side and memory of each.
 
 In: images or states with one row per image, numpy or torch. Out: the same rows selected, joined or queued in order.
 """

@@ -1,11 +1,11 @@
-"""Live run: early-exit inference on a recorded split, batch by batch, beside the full model on the same batches.
+"""Live run: early-exit inference on a recorded split, batch by batch, compared with the full model on the same batches.
 
 In: two arms (`open_arms` makes them from a run's model), the record, a policy that may be exchanged at any time.
 Out: `LiveRun.look`, the live statistics so far. The work runs in a thread of its own. The thread ends when it is
 stopped, at the end of the images, at an error (kept), or when `LiveRun.look` has not been called for a while.
 
 Ours: the full model is the same model without its other exits. A call is timed from images in memory to labels on the
-host. The arms take turns in coming first. The first calls, and those after a pause, are not counted.
+host. The arms alternate in running first. The first calls, and those after a pause, are not counted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Look:
 
     Args:
         state: ready, warming up, running or paused; at the end done, stopped, failed, or left (`look` not called).
-        images: how many it will answer; None: until it is stopped. error: of a failed run.
+        images: how many it will classify; None: until it is stopped. error: of a failed run.
 
     Example:
         >>> import dmpo_explore as dx
@@ -80,16 +80,16 @@ class Look:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs, or can go on."""
+        """Whether it runs, or can continue."""
         return self.state in ALIVE
 
 
 class LiveRun:
-    """Early-exit inference beside the full model on recorded images, in a thread of its own.
+    """Early-exit inference and the full model on the same recorded images, in a thread of its own.
 
     Args:
         record: of the images, in the record's order. policy: fitted, for as many exits.
-        images: how many to answer, in a fixed mixed order; None: again and again until it is stopped.
+        images: how many to classify, in a fixed mixed order; None: repeatedly until it is stopped.
         queue: makes a context in which a call runs, e.g. a lock shared with other users of the model.
         clock: seconds, rising. idle: seconds without a call of `look` after which it ends.
 
@@ -167,7 +167,7 @@ class LiveRun:
             self._policy = policy
 
     def look(self) -> Look:
-        """State and statistics now; a run that is not looked at for ``idle`` seconds ends."""
+        """State and statistics now; a run ends ``idle`` seconds after the last call of this method."""
         with self._changed:
             self._looked = self._clock()
             return Look(self._state(), self._stats.count(), self.images, self._error)
@@ -212,7 +212,7 @@ class LiveRun:
         return end
 
     def _interrupted(self) -> str:
-        """Wait while paused; the state in which it ends, or an empty text if it goes on."""
+        """Wait while paused; the state in which it ends, or an empty text if it continues."""
         with self._changed:
             while True:
                 if self._stopped:

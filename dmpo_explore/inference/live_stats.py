@@ -1,6 +1,6 @@
 """Live statistics: speed, exits, accuracy, and agreement with the record, of the calls of a live run.
 
-In: a record, and one `Call` after another. Out: `Count`, plain numbers. A new policy begins a new stretch: speed,
+In: a record, and one `Call` after another. Out: `Count`, plain numbers. A new policy starts a new stretch: speed,
 exits and accuracy are counted within it. Agreement is counted over all calls, each against the policy that decided it.
 Memory is bounded: the last calls for quantiles and charts, the last answers, the first disagreements.
 """
@@ -27,7 +27,7 @@ class Call:
     """One call of either arm on the same n images.
 
     Args:
-        rows: (n,) rows of the record. policy: it decided the exits. early: result of the early-exit arm.
+        rows: (n,) rows of the record. policy: the one that decided the exits. early: result of the early-exit arm.
         full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
 
     Example:
@@ -135,7 +135,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Point:
-    """After a call: images answered since the start, (K,) exit shares of the stretch so far, images per second.
+    """After a call: images classified since the start, (K,) exit shares of the stretch so far, images per second.
 
     Example:
         >>> Point(answered=64, shares=(0.75, 0.25), early=120.0, full=60.0).shares
@@ -153,10 +153,10 @@ class Count:
     """All live statistics at one moment.
 
     Args:
-        images: answered since the start. agreed: of them with the record's exit and label. full_agreed: of them with
+        images: classified since the start. agreed: of them with the record's exit and label. full_agreed: of them with
             the record's last label from the full model.
         measured: the stretch under ``policy``; None before its first call.
-        last: newest first. moves: images answered when a policy came, and which.
+        last: newest first. moves: changes of the policy: images classified before each, and the policy.
 
     Example:
         >>> import dmpo_explore as dx
@@ -191,7 +191,7 @@ class _Stretch:
 
 
 class LiveStats:
-    """Live statistics of calls, one call after another; not for several threads at once.
+    """Live statistics of calls, one call after another; not thread-safe.
 
     Args:
         record: the one that the calls' rows refer to.

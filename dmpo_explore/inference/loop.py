@@ -1,10 +1,10 @@
-"""Early-exit loop: runs K steps on a batch and drops every image at the exit where its policy lets it go.
+"""Early-exit loop: runs K steps on a batch and drops every image at its exit.
 
 In: K steps, (x, side) → (x, logits, side), where x is the images, then states, images as dimension 0; a policy.
 Out: `InferenceResult`. The torch engine and the ONNX engine bring their own steps and share this loop.
-It works on numpy and torch alike. After each exit the batch is compacted: only images that go on are kept.
+It works on numpy and torch alike. After each exit the batch is compacted: only the remaining images are kept.
 `stream_early_exit` can refill deep stages (continuous batching). Where the logits are on another device, an exit costs
-one transfer (which images exit, and whether their logits are finite); labels and confidences come over at the end.
+one transfer (which images exit, and whether their logits are finite); labels and confidences are moved at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Step = Callable[[Any, Any], tuple[Any, Any, Any]]  # x, side → x, logits (b, C
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """Exits and predictions of B images, in the order in which they came.
+    """Exits and predictions of B images, in input order.
 
     Args:
         exit: (B,) int64, 0-based exit. label: (B,) int64, class predicted there.
@@ -70,7 +70,7 @@ class EarlyExitLoop:
         return ActiveBatch(np.arange(first, first + len(x)), x)
 
     def run(self, k: int, batch: ActiveBatch) -> ActiveBatch | None:
-        """Run stage ``k``; the images that go on come back, None if all have exited.
+        """Run stage ``k``; returns the remaining images, None if all have exited.
 
         Raises:
             ValueError: NaN or infinite logits.
@@ -93,7 +93,7 @@ class EarlyExitLoop:
         return active.take(*going_on)
 
     def result(self) -> InferenceResult:
-        """Exits and predictions of all images, in the order in which they came."""
+        """Exits and predictions of all images, in input order."""
         rows = np.concatenate([rows for rows, *_ in self._exited])
         exits = np.concatenate([np.full(len(rows), k) for rows, k, *_ in self._exited])
         label, confidence = (_host(_concat([one[i] for one in self._exited])) for i in (2, 3))
@@ -140,7 +140,7 @@ class EarlyExitLoop:
 
 
 def run_early_exit(steps: Sequence[Step], images: Any, policy: Policy) -> InferenceResult:
-    """Run one batch; every image stops at the exit where ``policy`` lets it go. Raises as `EarlyExitLoop`.
+    """Run one batch; every image stops at its exit by ``policy``. Raises as `EarlyExitLoop`.
 
     Example:
         >>> import numpy as np
@@ -167,8 +167,9 @@ def stream_early_exit(
 
     Args:
         batches: images only.
-        refill: continuous batching: images that go on are queued before the next stage until ``batch_size`` of them
-            are there; the fullest queue runs first. At most (K−1)·(batch_size−1) images and one batch are queued.
+        refill: continuous batching: the remaining images are queued before the next stage until there are
+            ``batch_size`` of them; the fullest queue runs first. At most (K−1)·(batch_size−1) images and one batch are
+            queued.
         batch_size: of the stages after the first; default: that of the first batch.
         progress: called with (images that have exited, ``total``).
 
@@ -226,12 +227,12 @@ def _drain(queues: Sequence[Queue], run: Callable[[int, ActiveBatch], None], siz
 
 
 def _positions(flags: Bools, exiting: Any) -> tuple[tuple[Ints, Any], tuple[Ints, Any]]:
-    """Of exiting images and of those that go on: positions on the host, and on ``exiting``'s device (no transfer)."""
+    """Of exiting images and of the remaining ones: positions on the host, and on ``exiting``'s device (no transfer)."""
     gone, going_on = np.flatnonzero(flags), np.flatnonzero(~flags)
     if isinstance(exiting, np.ndarray):
         return (gone, None), (going_on, None)
     xp = array_namespace(exiting)
-    order = xp.argsort(xp.astype(exiting, xp.int8), stable=True)  # those that go on first
+    order = xp.argsort(xp.astype(exiting, xp.int8), stable=True)  # the remaining ones first
     return (gone, order[len(going_on) :]), (going_on, order[: len(going_on)])
 
 

@@ -44,7 +44,7 @@ class OnnxEngine:
 
     Raises:
         FileNotFoundError: no export there, or a file of it is missing.
-        ValueError: a file is not what it claims; it is named.
+        ValueError: an invalid file; it is named.
         ImportError: onnxruntime is not installed.
 
     Example:
@@ -112,7 +112,7 @@ class OnnxEngine:
     def prepare(self, images: Iterable[str | Path | npt.NDArray[np.uint8]]) -> Images:
         """Image files or uint8 (H,W,3) arrays → (B,3,S,S) float32.
 
-        Pillow resizes here, torchvision where the model was trained: values differ by a grey level now and then.
+        Images are resized by Pillow, in training by torchvision: values may differ by one grey level.
 
         Raises:
             FileNotFoundError, ValueError: as `open_image`; no images.
@@ -151,7 +151,7 @@ def _session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Contents of the model.json at ``path``; FileNotFoundError, or ValueError naming the file and what is wrong."""
+    """Contents of the model.json at ``path``; FileNotFoundError, or ValueError naming the file and the problem."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} is not an export: no file {path}; make one with `dmpo-explore export`")
     facts = read_json(path)

@@ -116,7 +116,7 @@ class _Buffers:
 def record_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
     """Warm up on a stream of its own, capture, and return the replay (torch's notes on CUDA graphs)."""
     cached = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)  # else the graph would read casts that are freed behind it
+    torch.set_autocast_cache_enabled(False)  # else the graph would read casts that are freed after it
     try:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -133,7 +133,7 @@ def record_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
 
 
 def _dynamic(function: Step) -> Step:
-    """Tell the compiler that the number of images varies; a single image gets code of its own."""
+    """Declare a varying number of images to the compiler; a single image gets code of its own."""
 
     def step(x: Tensor, side: Tensor | None) -> Outputs:
         for tensor in (x, side):

@@ -1,4 +1,4 @@
-"""Records of corrupted images: every corruption at every strength, made once."""
+"""Records of corrupted images: every corruption at every strength, each made once."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def record_corrupted(
     """Record the model on every corruption and strength; records that exist in ``folder`` are not made again.
 
     Args:
-        folder: gets a record ``NAME-STRENGTH`` each, with logits, and beside it a JSON file with what it was made
-            from (`made_from`). rows: which images of the split's record.
+        folder: gets a record ``NAME-STRENGTH`` each, with logits, and a JSON file with its origin
+            (`made_from`). rows: which images of the split's record.
 
     Yields:
         corruption, strength and record, as they come.
 
     Raises:
         ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
-            records that do not say what they were made from.
+            records without that file.
 
     Example:
         >>> import dmpo_explore as dx
@@ -70,7 +70,7 @@ def record_corrupted(
 
 
 def made_from(run: Run, images: ImageSet, name: str, strength: int) -> dict[str, Any]:
-    """What a record of corrupted images depends on, as JSON values."""
+    """Everything that a record of corrupted images depends on, as JSON values."""
     return {
         "weights_sha256": sha256(run.path / WEIGHTS),
         "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
@@ -84,6 +84,6 @@ def _check_kept(path: Path, facts: dict[str, Any]) -> None:
     file = path.with_name(f"{path.name}.json")
     kept = read_json(file) if file.is_file() else None
     if not isinstance(kept, dict):
-        raise ValueError(f"{path} does not say what it was made from ({file.name} is missing); remove it")
+        raise ValueError(f"{path} has no record of what it was made from ({file.name} is missing); remove it")
     if other := [key for key, value in facts.items() if kept.get(key) != value]:
         raise ValueError(f"{path} was made from another {', '.join(other)}; choose another folder, or remove it")

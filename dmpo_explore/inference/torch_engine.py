@@ -27,7 +27,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16,
 def infer(
     model: DMPO, images: Tensor, policy: Policy, *, precision: str = "no", steps: Sequence[Step] | None = None
 ) -> InferenceResult:
-    """Early-exit inference on a batch: every image stops at the exit where ``policy`` lets it go.
+    """Early-exit inference on a batch: every image stops at its exit by ``policy``.
 
     No dropout: a model in train mode is in eval mode for the call.
 
@@ -64,13 +64,13 @@ def stream(
 
     Args:
         loader: batches of images (b,3,S,S), or of (images, …).
-        refill: continuous batching: images that go on are queued before the next stage until ``batch_size`` of them
-            are there, so that deep stages see full batches. The fullest queue runs first. At most
+        refill: continuous batching: the remaining images are queued before the next stage until there are
+            ``batch_size`` of them, so that deep stages run on full batches. The fullest queue runs first. At most
             (K−1)·(batch_size−1) images and one batch are queued.
         batch_size: of the stages after the first; default: that of the first batch.
         progress: called with (images that have exited, images in all, 0 if unknown) after each stage.
 
-    Other arguments and errors: as `infer`; ValueError too where no images come.
+    Other arguments and errors: as `infer`; ValueError too for a loader without images.
 
     Example:
         >>> import torch

@@ -69,10 +69,10 @@ def export_model(
         progress: called with (stages done, K).
 
     Raises:
-        FileExistsError: ``out`` exists (with ``force``: and is no export, so it is not ours to replace).
+        FileExistsError: ``out`` exists (with ``force``: and is not an export).
         ValueError: a policy for another number of exits or one that needs labels, or a model in train mode.
         ImportError: the extra ``onnx`` is not installed.
-        RuntimeError: a graph's logits differ from its stage's; nothing is kept then.
+        RuntimeError: a graph's logits differ from its stage's; no file is kept then.
 
     Example:
         See `OnnxEngine`.
@@ -141,7 +141,7 @@ class _Stage(nn.Module):
 def _export_stage(
     model: DMPO, k: int, x: Tensor, side: Tensor | None, path: Path
 ) -> tuple[dict[str, Any], Tensor, Tensor | None]:
-    """Write one graph; what it is called in model.json, and what the next stage reads."""
+    """Write one graph; returns its entry of model.json, and the next stage's inputs."""
     stage = _Stage(model, k).eval()
     inputs = (x,) if side is None else (x, side)
     outputs = stage(*inputs)

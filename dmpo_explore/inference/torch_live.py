@@ -27,8 +27,8 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
     """Early-exit arm and full-model arm of ``model``, fastest with its tuning merged.
 
     Args:
-        engine: ``infer`` answers a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages see
-            fuller batches. The full model answers as many images, batch by batch.
+        engine: ``infer`` classifies a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages
+            run on fuller batches. The full model classifies the same images, batch by batch.
 
     Raises:
         ValueError: unknown engine, a batch size below 1, or what `Run.image_set` raises; FileNotFoundError as there.
@@ -75,7 +75,7 @@ def to_the_end(model: DMPO, images: Tensor) -> Ints:
 
 
 def load_average() -> float | None:
-    """The system's load average: processes that ran or waited in the last minute; None where it is not known.
+    """The system's load average: processes that ran or waited in the last minute; None if unknown.
 
     Example:
         >>> load = load_average()

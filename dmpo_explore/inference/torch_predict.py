@@ -1,7 +1,7 @@
 """Early-exit prediction of image files.
 
 In: a trained `Run`, files or folders, a `Policy`. Out: one `Prediction` per file, as they come; a file that cannot be
-read carries its error and the others go on.
+read has an error, and the others are classified.
 """
 
 from __future__ import annotations

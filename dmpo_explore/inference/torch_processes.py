@@ -37,7 +37,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """The first process, which prepares and finishes what all share."""
+        """The first process, which prepares and finishes the common work."""
         return self.index == 0
 
     def share(self, work: Sequence[T]) -> list[T]:
@@ -45,7 +45,7 @@ class Processes:
         return list(work[self.index :: self.count])
 
     def wait(self) -> None:
-        """Return once all processes have come here."""
+        """Return once all processes have called this."""
         if self.count > 1:
             PartialState().wait_for_everyone()
 
@@ -67,5 +67,5 @@ def join_processes(device: str = "auto") -> Processes:
 
 
 def on_cpu(device: str) -> bool:
-    """Whether models run on the CPU; accelerate does not see torchrun's processes there unless it is told."""
+    """Whether models run on the CPU; accelerate does not find torchrun's processes there by itself."""
     return device == "cpu" or not torch.cuda.is_available()

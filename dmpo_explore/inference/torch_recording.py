@@ -140,9 +140,10 @@ def record_run(
 ) -> ExitRecord:
     """Run all exits of a trained run on a split and write the record to the run's folder.
 
-    Batches are written as they come: memory does not grow with the images, and a recording that was stopped goes on
-    behind what is written. Processes of torchrun share the batches; the files are the same. Recording ``calibration``
-    (``val`` of a run without it) also fits confidence policies at 30, 50 and 70 % compute into policies.json.
+    Batches are written as they are computed: memory does not grow with the images, and a stopped recording continues
+    after the last written batch. Processes of torchrun share the batches; the files are the same. Recording
+    ``calibration`` (``val`` of a run without it) also fits confidence policies at 30, 50 and 70 % compute into
+    policies.json.
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
@@ -150,12 +151,12 @@ def record_run(
         progress: called with (images done, images in all) after each batch, in the first process only.
 
     Warns:
-        UserWarning: what was written is of other weights, images or settings, and begins anew; images were added.
+        UserWarning: an unfinished record of other weights, images or settings is started again; images were added.
 
     Raises:
         FileExistsError: there is a record of this split, or another process records it.
         ValueError: a bundled run, which is not changed; images that are not the manifest's; or as `record_split`.
-        OSError: images were moved, or the disk is full; what is written stays, and the next call goes on.
+        OSError: images were moved, or the disk is full; what is written is kept, and the next call continues.
 
     Example:
         >>> import dmpo_explore as dx
@@ -188,7 +189,7 @@ def record_run(
 
 
 def _place(run: Run, split: str, force: bool) -> Path:
-    """The folder of a record to be written; what killed writers left there is removed."""
+    """The folder of a record to be written; leftovers of killed writers are removed."""
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and record that")
     clear_runs(run.path)
@@ -213,7 +214,7 @@ def _write_missing(
 
     processes.wait()  # for the first one to begin
     missing = writer.missing()
-    processes.wait()  # nobody writes before all have looked
+    processes.wait()  # no process writes before all have checked
     if len(missing) < writer.n_batches:
         report()
     share = processes.share(missing)
@@ -234,7 +235,7 @@ def fit_policies(run: Run, record: ExitRecord) -> None:
 
 
 def run_facts(run: Run, images: ImageSet, model: DMPO, precision: str) -> dict[str, Any]:
-    """What the scores of a run on ``images`` depend on, as JSON values."""
+    """Everything that the scores of a run on ``images`` depend on, as JSON values."""
     return {
         "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
         "weights_sha256": sha256(run.path / WEIGHTS),

@@ -1,7 +1,7 @@
-"""Counting anew: the FLOPs of a run's records as deployed, and the policies and the card that follow from them.
+"""Recount: the FLOPs of a run's records as deployed, and the policies and the card that depend on them.
 
 In: a run, as of an earlier version that counted FLOPs as trained. Out: its records' meta.json, policies.json and
-card.md, written anew; scores, labels and the history stay. No image is read and no weights are needed: FLOPs depend on
+card.md, written again; scores, labels and the history stay. No image is read and no weights are needed: FLOPs depend on
 shapes alone.
 """
 
@@ -22,9 +22,9 @@ from .torch_recording import fit_policies, trained_flops
 
 
 def recount_run(run: Run) -> dict[str, RecordMeta]:
-    """Count the FLOPs of a run's records anew, as deployed, and fit its saved policies anew.
+    """Count the FLOPs of a run's records again, as deployed, and fit its saved policies again.
 
-    Policies are fitted on `Run.fitting_split`; those whose thresholds were given stay.
+    Policies are fitted on `Run.fitting_split`; those with given thresholds stay.
 
     Returns:
         split → the record's facts, as they are written now.
@@ -79,7 +79,7 @@ def recounted(meta: RecordMeta, flops: ModelFlops) -> RecordMeta:
 
 
 def _refit(run: Run, record: ExitRecord) -> None:
-    """Fit the saved policies anew, on ``record``, and those that every run has."""
+    """Fit the saved policies again, on ``record``, and those that every run has."""
     kept = {name: _fitted_anew(policy, record) for name, policy in run.policies().items()}
     write_policies(run.path / "policies.json", kept)
     fit_policies(run, record)

@@ -1,10 +1,10 @@
 """Gradient conflict: cosine between the gradients of an early exit's loss and of the last exit's loss.
 
-In: a `DMPO`, images (B,3,S,S), labels (B,). Out: one row per early exit. The model stays as it is: no ``.grad``
-changes, dropout is off and every module's mode comes back, so it can run within a training loop.
-Two gradients conflict where their cosine is negative (Yu et al. 2020, arXiv 2001.06782). Ours: over the tuned weights
-that an early exit shares with the last, since the rest of the backbone is frozen. Losses enter unweighted: neither
-their weights λ nor gradient equilibrium count.
+In: a `DMPO`, images (B,3,S,S), labels (B,). Out: one row per early exit. The state of the model is restored: no
+``.grad`` changes, dropout is off and every module's mode is restored, so it can run within a training loop. Two
+gradients conflict where their cosine is negative (Yu et al. 2020, arXiv 2001.06782). Ours: over the tuned weights that
+an early exit shares with the last, since the rest of the backbone is frozen. Losses enter unweighted: neither their
+weights λ nor gradient equilibrium count.
 """
 
 from __future__ import annotations

@@ -140,11 +140,11 @@ def probe_stages(
     sources: Sequence[str] = SOURCES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Ridge probes at every stage, on trunk tokens and on what the predictor reads; half of the images are held out.
+    """Ridge probes at every stage, on trunk tokens and on the predictor's input; half of the images are held out.
 
     Args:
         tokens: `stage_tokens` of ``images`` (B,3,S,S). labels: (B,).
-        sources: of ``trunk`` and ``read``, those that are wanted. seed: which half fits.
+        sources: of ``trunk`` and ``read``, those to probe. seed: of the choice of the fitted half.
 
     Returns:
         ``exit`` (from 1), ``source`` (trunk, read), ``low_level`` (R² of a patch's grey mean, from its own token) and

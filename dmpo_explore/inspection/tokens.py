@@ -1,6 +1,6 @@
-"""Tokens of every stage: those of its trunk and those that its predictor reads.
+"""Tokens of every stage: the output of its trunk and the input of its predictor.
 
-In: a `DMPO` and images (B,3,S,S). Out: `StageTokens` (CPU, float32); logits of them with more or less of the bypass;
+In: a `DMPO` and images (B,3,S,S). Out: `StageTokens` (CPU, float32); logits of them with a scaled bypass;
 the same trunk cut at other blocks. The model itself does not change.
 """
 

@@ -1,10 +1,10 @@
-"""How long a training would take and how much memory: measured on its own first steps.
+"""Estimate of a training's duration and memory, from its first steps.
 
-In: a config. Out: `Rates`, timed by `measure_rates` on the real thing (data, model, precision, optimiser, one
-validation, one recording) without leaving a file, and from them an `Estimate` for any number of images and epochs.
+In: a config. Out: `Rates`, timed by `measure_rates` on the real data, model, precision and optimiser (with one
+validation and one recording) without leaving a file, and from them an `Estimate` for any number of images and epochs.
 
-Ours: the range of time goes from the quickest to the slowest timed step, that of memory from the peak that was seen to
-a quarter more. Both hold for the machine as busy as it was.
+Ours: the range of time goes from the fastest to the slowest timed step, that of memory from the measured peak to a
+quarter more. Both hold under the machine's load at that time.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from ..models.dmpo import DMPO
     from ..training.loop import EpochResult
 
-STEPS = 6  # timed, behind a first one that warms up
+STEPS = 6  # timed, after a first one for warm-up
 SAMPLE = 250  # validation images that are timed
 MORE_MEMORY = 1.25
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What was measured.
+    """Measured speed and memory of a training.
 
     Args:
         steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
         start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
-        device: in words. train, val, test, calibration: images there are.
+        device: in words. train, val, test, calibration: numbers of images.
 
     Example:
         >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
@@ -96,7 +96,7 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
     """Duration and memory of a training at the ``rates`` of its `probe`, its splits recorded afterwards.
 
     Example:
-        50 steps of 20 images, 0.2 to 0.3 s each, behind 5 s until the first step; 100 validation images in 1 s:
+        50 steps of 20 images, 0.2 to 0.3 s each, after 5 s until the first step; 100 validation images in 1 s:
 
         >>> import dmpo_explore as dx
         >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
@@ -132,11 +132,11 @@ def probe(config: Config) -> Config:
 
 
 class _Enough(Exception):
-    """Everything has been timed."""
+    """Signal that everything has been timed."""
 
 
 def measure_rates(config: Config, device: str = "auto") -> Rates:
-    """Train `probe` of the config until its epoch would be saved. Nothing is written.
+    """Train `probe` of the config until its epoch would be saved. No file is written.
 
     Raises:
         As `dmpo_explore.train`.

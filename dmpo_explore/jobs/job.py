@@ -44,7 +44,7 @@ class Job:
 
     @property
     def config(self) -> Config:
-        """The config that it trains; raises as `read_config`."""
+        """The config of its training; raises as `read_config`."""
         return read_config(self.folder / "config.json")
 
     def log(self, most: int = 20_000) -> str:

@@ -4,9 +4,9 @@ In: a config and a name. Out: ``.jobs/NAME/`` under the runs root (config.json, 
 the run that `dmpo-explore train --record` makes. A job's status is read from these files and its process, so
 any process can read it, also after a restart.
 
-A process is identified by its number and its whole command line, which contains a random word: another process with a
-recycled number is never mistaken for it. User input never becomes an option: the config is passed as a file, the name
-behind ``--name=``.
+A process is identified by its number and its whole command line, which contains a random word: another process with the
+same number later is never taken for it. User input never becomes an option: the config is passed as a file, the name
+after ``--name=``.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def start(config: Config, name: str, *, beside: bool = False) -> Job:
     """Train a new run in the background and record val and test.
 
     Args:
-        beside: although another job runs.
+        beside: start although another job runs.
 
     Raises:
-        ValueError: a name that no run may have, or that of a bundled run.
+        ValueError: an invalid run name, or that of a bundled run.
         FileExistsError: there is such a run, or another job runs.
         OSError: it cannot be started.
 
@@ -107,7 +107,7 @@ def resume(name: str, *, beside: bool = False) -> Job:
 
 
 def stop(name: str, grace: float = 10.0) -> None:
-    """Stop a job and wait until its process has ended; its finished epochs stay.
+    """Stop a job and wait until its process has ended; its finished epochs are kept.
 
     Sends an interrupt (Ctrl-C); after ``grace`` seconds a termination, after as many more a kill.
 

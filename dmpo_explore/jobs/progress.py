@@ -53,7 +53,7 @@ class Progress:
 
     @property
     def seconds_each(self) -> float | None:
-        """Seconds for one of what is counted, all pauses between included; None before two have been reported."""
+        """Seconds per step or image, pauses included; None before two have been reported."""
         return (self.now - self.began) / (self.done - self.first) if self.done > self.first else None
 
     @property
@@ -63,7 +63,7 @@ class Progress:
 
 
 class ProgressFile:
-    """Keeps ``path`` up to date, at most every `EVERY` seconds; does nothing without a path."""
+    """Progress file at ``path``, written at most every `EVERY` seconds; without a path no file is written."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class ProgressFile:
 
 
 def read_progress(path: Path) -> Progress | None:
-    """The progress in a file; None if there is none or it holds something else."""
+    """The progress in a file; None if there is none or it is invalid."""
     try:
         return Progress(**read_json(path))
     except (OSError, ValueError, TypeError):
@@ -98,9 +98,9 @@ def read_progress(path: Path) -> Progress | None:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has held at most (resident).
+    """Peak resident memory of this process in bytes.
 
-    Linux: VmHWM, which starts anew with a program; ``ru_maxrss`` goes on from the process that started it.
+    Linux: VmHWM, which starts from 0 with a program; ``ru_maxrss`` includes that of the process that started it.
     """
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)

@@ -36,7 +36,7 @@ class Status:
     """Status of a background training.
 
     Args:
-        state: running, stopping, finished, stopped, failed, or deleted (its run is gone).
+        state: running, stopping, finished, stopped, failed, or deleted (its run was removed).
         reason: why it failed. epoch, epochs: finished and planned. recorded: splits recorded with the present weights.
         progress: the last that was written. memory: bytes that the process holds, 0 if it does not run.
 
@@ -114,7 +114,7 @@ def _written(path: Path) -> int:
 
 
 def _ended(job: Job, *, complete: bool, progress: Progress | None, run: Run) -> tuple[str, str]:
-    """State and reason of a job whose process is gone."""
+    """State and reason of a job whose process has ended."""
     if complete:
         return FINISHED, ""
     if progress is not None and progress.what == DONE and not (run.path / "config.json").is_file():

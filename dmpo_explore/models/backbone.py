@@ -1,6 +1,6 @@
 """A backbone cut into an embedding and K trunks: images (B,3,S,S) → state → … → state.
 
-The state that trunks hand on keeps the backbone's own layout; `LAYOUTS` reads it as tokens (B,N,D), N = prefix + h·w,
+The state between trunks keeps the backbone's own layout; `LAYOUTS` reads it as tokens (B,N,D), N = prefix + h·w,
 the patches row by row. Images are dimension 0 in every layout. Blocks are counted from 1.
 """
 
@@ -57,9 +57,9 @@ class ExitShape(NamedTuple):
 
 @dataclass
 class Backbone:
-    """A backbone cut into an embedding and K trunks; your own `nn.Module` comes this way too (docs/backbones.md).
+    """A backbone cut into an embedding and K trunks, also of your own `nn.Module` (docs/backbones.md).
 
-    It shares no module with anything else. ``build_model(config, n_classes, backbone=…)`` makes a `DMPO` of it.
+    It shares no module with another object. ``build_model(config, n_classes, backbone=…)`` makes a `DMPO` of it.
 
     Args:
         embed: images (B,3,S,S) → the first state.
@@ -119,7 +119,7 @@ class Backbone:
 
 
 def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:
-    """Block numbers of the exits; a single number K stands for K equal parts of ``depth`` blocks.
+    """Block numbers of the exits; a single number K means K equal parts of ``depth`` blocks.
 
     Raises:
         ValueError: more exits than blocks, block numbers that do not rise, or one outside 1 to ``depth``.
@@ -139,7 +139,7 @@ def check_backbone(backbone: Backbone, image_size: int) -> Backbone:
     """The backbone, frozen and in eval mode, its preprocess filled in.
 
     Raises:
-        ValueError: two black images pass it in other shapes than it declares, or it wants another image size.
+        ValueError: two black images give other shapes than it declares, or its preprocess has another image size.
     """
     side = image_size
     preprocess = backbone.preprocess or Preprocess(side, (0.5,) * 3, (0.5,) * 3)

@@ -1,6 +1,6 @@
 """Bypasses: side paths between trunk and predictor, tokens (B, N, D) → tokens (B, N, D).
 
-The trunk never reads a bypass back, so it can stay representative while the bypass makes its exit's features
+The trunk never reads a bypass, so it can stay representative while the bypass makes its exit's features
 discriminative (DMPO, arXiv 2511.03245: the idea is in the abstract, the module's shape is not public).
 `mlp` follows the authors' release; `conv` (default) and `ladder` are ours. Tokens are ordered as in timm: ``prefix``
 tokens (class, distillation, registers), then the patches of ``grid`` = (h, w) row by row, N = prefix + h*w.
@@ -43,8 +43,8 @@ def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: 
 class Bypass(nn.Module):
     """Base class of a bypass; on its own it is the identity (``none``).
 
-    A new kind overrides `forward`, sets ``reads_side`` if it uses what the previous exit's bypass handed on, and
-    overrides `check` if it cannot serve every backbone. It gets one line in `BYPASSES`.
+    A new kind overrides `forward`, sets ``reads_side`` if it uses the previous exit's bypass, and
+    overrides `check` if it does not fit every backbone. It gets one line in `BYPASSES`.
 
     Example:
         >>> tokens = torch.randn(2, 10, 8)  # a class token and 3 x 3 patches
@@ -74,10 +74,10 @@ class Bypass(nn.Module):
 
     @classmethod
     def check(cls, exits: Sequence[ExitShape], read: str) -> None:
-        """Raise ValueError if this kind cannot serve these early exits, whose linear predictors read ``read``."""
+        """Raise ValueError if this kind does not fit these early exits, whose linear predictors read ``read``."""
 
     def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) → (B, N, D) and what the next exit's bypass may read: None except for ``ladder``."""
+        """(B, N, D) → (B, N, D) and the side input of the next exit's bypass: None except for ``ladder``."""
         return x, None
 
 
@@ -93,7 +93,8 @@ class NoBypass(Bypass):
 class MLPBypass(Bypass):
     """x + Up(GELU(Down(LN x))) on the prefix tokens, on all tokens where there are none (release shape).
 
-    Ours: the zero-initialised way back up to D and the residual; the release hands the narrow vector on.
+    Ours: the zero-initialised projection back to D and the residual; in the release the predictor reads the narrow
+    vector.
 
     Example:
         >>> tokens = torch.randn(2, 10, 8)
@@ -187,7 +188,9 @@ class LadderBypass(ConvBypass):
         """
         hidden = self.hidden_map(x)
         if side is None:
-            side = torch.zeros_like(hidden)  # the gate stays in the graph: distributed training wants all in use
+            side = torch.zeros_like(
+                hidden
+            )  # the gate stays in the graph: distributed training needs gradients of all weights
         if side.shape != hidden.shape:
             raise ValueError(
                 f"ladder: the previous hidden map is {tuple(side.shape)}, this one {tuple(hidden.shape)}; "

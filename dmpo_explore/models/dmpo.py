@@ -2,7 +2,7 @@
 
 `DMPO` receives finished parts and wires them. `DMPO.walk` is the only loop over the stages.
 The trunk never reads the bypass's output (abstract of arXiv 2511.03245), so its features can stay representative.
-Between trunks goes a *state* in the backbone's own layout (tokens, or a feature map); exits read it as tokens.
+Trunks pass a *state* in the backbone's own layout (tokens, or a feature map); exits read it as tokens.
 In every layout the images are dimension 0.
 """
 
@@ -25,9 +25,10 @@ from .token_merging import MergedTrunk
 
 
 def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:
-    """Gradient equilibrium (Li et al. 2019, arXiv 1908.06294): ``state`` twice, for the exit here and for the way on.
+    """Gradient equilibrium (Li et al. 2019, arXiv 1908.06294): ``state`` twice, for the exit and for the next stage.
 
-    Backwards the exit's gradient counts 1/n and that of the n-1 deeper ones together (n-1)/n, n = ``exits_left``.
+    In the backward pass the exit's gradient is scaled by 1/n and that of the n-1 deeper ones together by (n-1)/n,
+    n = ``exits_left``.
     """
     share, still = 1 / exits_left, state.detach()
     return torch.lerp(still, state, share), torch.lerp(still, state, 1 - share)
@@ -46,11 +47,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Stage(nn.Module):
-    """One stage: a piece of the trunk and the exit after it.
+    """One stage: a part of the trunk and the exit after it.
 
     Args:
         trunk: state → state: tokens (B,N,D), or a map.
-        bypass: (tokens, side) → (tokens, side); what it makes is read by the predictor only.
+        bypass: (tokens, side) → (tokens, side); its output is read by the predictor only.
         norm: the exit norm, per token.
         predictor: tokens (B,N,D) → logits (B,C); with ``reads_raw`` it also gets the trunk's own output, as tokens.
         width, grid, prefix: D, (rows, columns) of the patch tokens, number of prefix tokens.
@@ -87,26 +88,26 @@ class Stage(nn.Module):
         self._to_tokens = lookup(LAYOUTS, layout, "layout")
 
     def tokens(self, state: Tensor) -> Tensor:
-        """What this stage's trunk hands on, as tokens (B,N,D); the patches of a map row by row."""
+        """This stage's trunk output as tokens (B,N,D); the patches of a map row by row."""
         return self._to_tokens(state)
 
     def classify(self, read: Tensor, raw: Tensor) -> Tensor:
-        """Tokens (B,N,D) behind the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
-        if isinstance(self.trunk, MergedTrunk):  # every merged token counts once, however many patches it stands for
+        """Tokens (B,N,D) after the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
+        if isinstance(self.trunk, MergedTrunk):  # every merged token counts once, for any number of patches
             read, raw = self.trunk.once(read, raw), self.trunk.once(raw, raw)
         inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
         logits: Tensor = self.predictor(*inputs) * self.scale
         return logits
 
     def predict(self, state: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The exit alone.
+        """Logits of the exit, from the trunk's output.
 
         Args:
             state: this stage's trunk output.
-            side: what the previous stage's bypass handed on, else None.
+            side: the side output of the previous stage's bypass, else None.
 
         Returns:
-            logits (B,C) and what this bypass hands on.
+            logits (B,C) and the side output of this bypass.
         """
         tokens = self.tokens(state)
         read, side = self.bypass(tokens, side)
@@ -114,12 +115,12 @@ class Stage(nn.Module):
 
 
 class StageOutput:
-    """Result of one stage for a batch; what its exit computes is computed when it is first read.
+    """Result of one stage for a batch; its exit is computed on first use.
 
     Attributes:
         k: the stage, counted from 0.
         stage: the module itself.
-        state: what the trunk hands on to the next stage, in the backbone's layout.
+        state: the trunk's output for the next stage, in the backbone's layout.
 
     Example:
         >>> import torch
@@ -148,7 +149,7 @@ class StageOutput:
 
     @property
     def side(self) -> Tensor | None:
-        """What this stage's bypass hands on to the next one; None except for ``ladder``."""
+        """The side output of this stage's bypass for the next one; None except for ``ladder``."""
         return self._bypassed[1]
 
     @cached_property
@@ -171,7 +172,7 @@ class DMPO(nn.Module):
     Args:
         embed: images (B,3,S,S) → the first state.
         stages: K of them, in order.
-        exits: block number behind which each exit sits.
+        exits: block number that each exit follows.
         preprocess: the input it expects.
         equilibrium: rescale gradients at every exit (`branch`) while training.
 
@@ -205,7 +206,7 @@ class DMPO(nn.Module):
         return torch.stack([output.logits for output in self.walk(images)], dim=1)  # (B, K, C)
 
     def walk(self, images: Tensor) -> Iterator[StageOutput]:
-        """Run the stages one after another, from the first; a caller that stops early leaves the others unrun.
+        """Run the stages one after another, from the first; if a caller stops early, the others do not run.
 
         A stage's trunk runs when the stage is reached. Its exit runs when ``read``, ``side`` or ``logits`` is read.
 
@@ -260,8 +261,8 @@ class DMPO(nn.Module):
         return len(self.stages)
 
     def train(self, mode: bool = True) -> Self:
-        """As `nn.Module.train`, but the backbone's batch norms stay in eval mode: their statistics are those that it
-        was pre-trained with, and no run keeps others."""
+        """As `nn.Module.train`, but the backbone's batch norms stay in eval mode: their statistics are those of the
+        pre-training."""
         super().train(mode)
         for part in (self.embed, *(stage.trunk for stage in self.stages)):
             for module in part.modules():
@@ -275,14 +276,14 @@ class DMPO(nn.Module):
         return next(self.parameters()).device
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """The weights that train, by name: all that a run has to keep."""
+        """The trainable weights by name: all that a run stores."""
         return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
 
     def load_trainable(self, state: Mapping[str, Tensor]) -> None:
-        """Put `trainable_state` back.
+        """Load a `trainable_state`.
 
         Raises:
-            ValueError: a name or shape that is not this model's; nothing is loaded then.
+            ValueError: a name or shape that is not this model's; no weight is loaded then.
         """
         own = self.trainable_state()
         missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

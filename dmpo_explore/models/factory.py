@@ -23,7 +23,7 @@ PLAIN: dict[str, Any] = {"bypass": "none", "predictor": "linear", "last_bypass":
 
 
 def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
-    """A new model, in train mode, its backbone frozen but for the tuning.
+    """A new model, in train mode, its backbone frozen except for the tuning.
 
     Args:
         n_classes: C, at least 2.
@@ -52,8 +52,9 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
 def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
     """The reference model of FLOPs fractions: the plain backbone, every block, linear predictors, no tuning, no bypass.
 
-    It has the exits of ``config`` and one behind the last block, random weights, and reads the class token
-    (the patch mean where there is none). Of a ``backbone`` that you cut yourself it has the exits; it is consumed.
+    It has the exits of ``config`` and one after the last block, random weights, and reads the class token
+    (the patch mean where there is none). For a ``backbone`` that you cut yourself it has that backbone's exits; the
+    backbone is consumed.
 
     Example:
         >>> import dmpo_explore as dx
@@ -72,13 +73,13 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
 def assemble(
     config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
 ) -> DMPO:
-    """`build_model` on weights in hand: a timm state dict, timm's hub, or neither (random)."""
+    """`build_model` with given weights: a timm state dict, timm's hub, or neither (random)."""
     model = create_backbone(config.backbone, config.image_size, state, pretrained=pretrained)
     return _tuned(split_backbone(model, config.exits, config.image_size), config, n_classes)
 
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
-    """The tuner comes before the stages: peft freezes all that it finds."""
+    """The tuning is added before the stages are built, because peft freezes every module it finds."""
     backbone = merge_tokens(backbone, config.merge, config.merge_from)
     tune(nn.ModuleList([backbone.embed, *backbone.trunks]), config.tuning, config.rank, config.dropout)
     return _wire(backbone, config, n_classes)
@@ -112,7 +113,7 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
         stages.append(stage)
     preprocess = backbone.preprocess
     assert preprocess is not None
-    if config.resize != "squash":  # else as the backbone says
+    if config.resize != "squash":  # else as the backbone's config
         preprocess = replace(preprocess, resize=config.resize)
     return DMPO(backbone.embed, stages, backbone.exits, preprocess, equilibrium=config.equilibrium).train()
 
@@ -123,7 +124,7 @@ def _predictor(
     try:
         return kind.at(backbone.shapes()[k], n_classes, config, read)
     except ValueError as error:
-        raise ValueError(f"exit {k + 1}, behind block {backbone.exits[k]}: {error}") from None
+        raise ValueError(f"exit {k + 1}, after block {backbone.exits[k]}: {error}") from None
 
 
 def _read(config: ModelConfig, backbone: Backbone) -> str:

@@ -1,9 +1,9 @@
 """FLOPs and parameters of a model by component, and cumulative FLOPs per exit.
 
-Convention: FLOPs as deployed, that is with what `merge` folds (LoRA, adapters beside an MLP, LayerScale) folded into
-the weights; FLOPs as trained stand beside them. 1 MAC = 2 FLOPs; matrix products, convolutions and attention are
+Convention: FLOPs as deployed, that is with LoRA, adapters beside an MLP and LayerScale merged into
+the weights (`merge`); FLOPs as trained are given too. 1 MAC = 2 FLOPs; matrix products, convolutions and attention are
 counted, element-wise work (norms, activations, softmax) is not. An exit's FLOPs include everything that ran before it:
-embedding, blocks, tuning that cannot be folded, and *every* bypass and predictor already evaluated. Counted with
+embedding, blocks, tuning that cannot be merged, and *every* bypass and predictor already evaluated. Counted with
 torch's FlopCounterMode on the math attention backend (the fused CPU kernel would be counted as nothing).
 """
 
@@ -45,8 +45,8 @@ class ModelFlops:
             what cannot be merged (0 where merged tokens make the trunk cheaper than the plain one).
         reference: FLOPs of the plain backbone with one linear predictor.
         parameters: of the model as it is given, component → number of parameters; ``embed`` and ``trunk`` count
-            frozen ones, ``tuning`` those of either that train. All but ``trainable``, which counts what trains
-            anywhere, add up to the whole.
+            frozen ones, ``tuning`` their trainable ones. ``trainable`` counts all trainable ones; the others add up to
+            the whole.
         as_trained: (K,) FLOPs up to each exit of the model as it is given: `cumulative` and the tuning that merges.
 
     Example:
@@ -94,8 +94,8 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
 
     Args:
         model: merged or not. A merged copy of it is counted, the model itself for ``as_trained``.
-        reference: the plain model of `build_reference`, with the same exits (one more behind the last block
-            where the model is shorter): its trunks tell the tuning apart, its full depth is the reference.
+        reference: the plain model of `build_reference`, with the same exits (one more after the last block
+            if the model is shorter): its trunks separate the tuning, its full depth is the reference.
 
     Raises:
         ValueError: the reference has other exits.

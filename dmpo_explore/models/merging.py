@@ -1,9 +1,9 @@
-"""Tuning folded into the weights, for inference: the same outputs with fewer products.
+"""Tuning merged into the weights, for inference: the same outputs with fewer products.
 
-In: a trained model. Out: the same object, changed in place; it trains no more. LoRA is added to the weight it tunes
-(Hu et al. 2021). Ours: a parallel adapter becomes rank more hidden units of the MLP beside it, since both pass the same
-GELU; a LayerScale is multiplied into the linear layer before it. What has no such twin (adapters around convolutions)
-stays as it is.
+In: a trained model. Out: the same object, changed in place; it can no longer be trained. LoRA is added to the weight it
+tunes (Hu et al. 2021). Ours: a parallel adapter becomes rank more hidden units of the MLP beside it, since both pass
+the same GELU; a LayerScale is multiplied into the linear layer before it. Adapters around convolutions have no such
+equivalent and stay as they are.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .tuning import ParallelAdapter, merge_lora
 
 @torch.no_grad()
 def merge(model: nn.Module) -> int:
-    """Fold what can be folded, in place; nothing in ``model`` needs a gradient afterwards.
+    """Merge the tuning where possible, in place; no weight of ``model`` needs a gradient afterwards.
 
     Returns:
-        How many layers were folded.
+        Number of merged layers.
 
     Example:
         >>> import dmpo_explore as dx
@@ -61,7 +61,7 @@ def fold_scale(layer: nn.Linear, gamma: Tensor) -> nn.Linear:
 
 
 def _fold_scales(block: Any) -> int:
-    """The LayerScales of a ViT block: ls1 behind attn.proj, ls2 behind mlp.fc2."""
+    """The LayerScales of a ViT block: ls1 after attn.proj, ls2 after mlp.fc2."""
     folded = 0
     for part, layer, scale in (("attn", "proj", "ls1"), ("mlp", "fc2", "ls2")):
         owner, gamma = getattr(block, part, None), _gamma(getattr(block, scale, None))

@@ -100,7 +100,7 @@ class LinearPredictor(Predictor):
 class CovariancePredictor(Predictor):
     """logits = W1·read + W2·triu(normalised covariance of the patch tokens reduced to ``channels``).  Ours.
 
-    The reduction has no bias (a covariance would not see it), nor has W2 (W1 has one).
+    The reduction has no bias (a covariance does not depend on it), nor has W2 (W1 has one).
 
     Raises:
         ValueError: as `LinearPredictor`; unknown ``normalisation``; channels below 1 or above D; fewer than 2 patches.
@@ -162,12 +162,12 @@ class CovariancePredictor(Predictor):
 class MomentPredictor(Predictor):
     """The release's Moment Probing head: logits = (W1·read + W2·vec)/2.
 
-    As in the release: vec is made of the trunk's own output, which no bypass and no exit norm has changed (``raw``). It
+    As in the release: vec is made of the trunk's own output, before bypass and exit norm (``raw``). It
     is projected to ``channels``, split into ``heads`` of equal width, layer-normalised by one shared norm;
     `cross_moments` of neighbouring heads pass Conv3x3 s2, GELU, Conv3x3 s2 (no bias, no padding) and are flattened
     (2,883 numbers at D=768, which has 512 channels). W1 reads the normalised class token.
-    Ours: ``channels`` defaults to the same share of D (two thirds); moments are taken over patch tokens alone; W1 may
-    read the patch mean too (``read``), and reads behind our bypass; only W1 has a bias.
+    Ours: ``channels`` defaults to the same share of D (two thirds); moments are taken over patch tokens only; W1 may
+    read the patch mean too (``read``), and reads the bypass's output; only W1 has a bias.
 
     Raises:
         ValueError: as `LinearPredictor`; fewer than 2 heads; channels that the heads do not divide; heads narrower

@@ -101,11 +101,11 @@ NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sqrt": signed_sqrt, "i
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """A context without autocast on ``x``'s device; nothing at all where autocast is off (kinder to export)."""
+    """A context without autocast on ``x``'s device; a no-op if autocast is off, which helps the export."""
     kind = x.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32, or as it is when it is wider."""
+    """``x`` in float32, or unchanged if its type is wider."""
     return x if x.dtype == torch.float64 else x.float()

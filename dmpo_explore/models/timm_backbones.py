@@ -1,9 +1,9 @@
 """timm model → embedding and K trunks: images (B,3,S,S) → state, state → state.
 
-Which families are served (`timm_families`) and what cannot be cut: docs/backbones.md.
-The state keeps the backbone's own layout: tokens (B,N,D) or a map. Blocks are counted from 1 over all stages; what
-shrinks a map belongs to the block that needs it. What stands between the last block and the pooling (EfficientNet's
-conv_head) belongs to the last trunk; what stands behind the pooling is the classifier's and is left out.
+Supported families (`timm_families`) and backbones that cannot be cut: docs/backbones.md.
+The state keeps the backbone's own layout: tokens (B,N,D) or a map. Blocks are counted from 1 over all stages; a layer
+that reduces the map belongs to the block after it. Layers between the last block and the pooling (EfficientNet's
+conv_head) belong to the last trunk; layers after the pooling belong to the classifier and are left out.
 Where the given weights hold a table of positions of another size, it is resampled by timm's antialiased bicubic
 `resample_abs_pos_embed` or, for Swin, `resize_rel_pos_bias_table` (those that timm itself uses for its hub weights).
 """
@@ -62,7 +62,7 @@ def create_backbone(
 def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, whole: bool = False) -> Backbone:
     """Cut a model of `create_backbone` after the blocks ``exits`` (or into that many equal parts).
 
-    The model is consumed. Blocks behind the last exit are dropped, or with ``whole`` they get an exit of their own.
+    The model is consumed. Blocks after the last exit are dropped, or with ``whole`` they get an exit of their own.
     """
     parts = FAMILIES[type(model).__name__].cut(model)
     depth = len(parts.blocks)
@@ -109,7 +109,7 @@ def _exit_norm(final: Any, width: int) -> nn.Module:
 
 @torch.no_grad()
 def _sizes(parts: Parts, trunks: Sequence[nn.Module], image_size: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Widths and grids after each trunk; those of maps are seen on a black image."""
+    """Widths and grids after each trunk; those of maps are measured on a black image."""
     if parts.tokens:
         return [parts.tokens[0]] * len(trunks), [parts.tokens[1]] * len(trunks)
     like = next(parts.embed.parameters())
@@ -125,7 +125,7 @@ def _sizes(parts: Parts, trunks: Sequence[nn.Module], image_size: int) -> tuple[
 
 
 class _Needs(NamedTuple):
-    """What a backbone asks of an image's side: whole steps and at least so many pixels; and its fixed arguments."""
+    """A backbone's requirements: step and least number of pixels of an image's side, and its fixed arguments."""
 
     step: int
     least: int
@@ -136,17 +136,17 @@ _seen: dict[str, _Needs] = {}
 
 
 def _options(name: str, image_size: int) -> dict[str, Any]:
-    """Arguments that give timm's model this image size; refuses what is not served."""
+    """Arguments that give timm's model this image size; refuses unsupported models."""
     needs = _seen.get(name) or _look(name)
     _check_size(name, image_size, step=needs.step, least=needs.least)
     return {"img_size": image_size, **needs.fixed} if needs.step > 1 else {}
 
 
 def _look(name: str) -> _Needs:
-    """Build timm's model without memory to see what it needs; ValueError for one that is not served.
+    """Requirements of timm's model, built without memory; ValueError for an unsupported one.
 
-    Seen once a process, but for those that draw random numbers all the same (EfficientNet): the random weights of
-    runs that were trained depend on these.
+    Built once a process, except for models that draw random numbers here too (EfficientNet): the random weights of
+    earlier runs depend on these.
     """
     served = [module for family in FAMILIES.values() for module in family.modules]
     if not timm.is_model(name):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Parts:
-    """A timm model taken apart: ``blocks`` of one or more modules, ``tail`` behind the last of them, and the final
+    """A timm model taken apart: ``blocks`` of one or more modules, ``tail`` after the last of them, and the final
     ``norm`` over tokens, None where batch norms do its work. ``tokens`` is (D, grid) where the state is tokens."""
 
     embed: nn.Module
@@ -58,7 +58,7 @@ def _cut_swin(model: Any) -> Parts:
 
 
 def _cut_convnext(model: Any) -> Parts:
-    """Its final norm sits behind the pooling; as an exit norm it works on every token instead (ours)."""
+    """Its final norm follows the pooling; as an exit norm it works on every token instead (ours)."""
     norm = model.head.norm if isinstance(model.norm_pre, nn.Identity) else model.norm_pre
     return Parts(model.stem, _staged(model.stages), [], _over_tokens(norm), "channels_first")
 
@@ -80,9 +80,9 @@ class Family:
     """Rule for one of timm's model classes.
 
     Args:
-        modules: timm's modules that hold such models, to name near ones.
+        modules: timm's modules that hold such models, to suggest near names.
         cut: takes a model apart.
-        lacks: what of a model cannot be cut, in words; empty where there is nothing.
+        lacks: the parts of a model that cannot be cut, in words; empty if it can be cut.
         options: more arguments of `timm.create_model`, where the image size is one.
     """
 

@@ -1,11 +1,11 @@
-"""Token merging (ToMe, Bolya et al. 2023, arXiv 2210.09461): a ViT's similar patch tokens become one, block by block.
+"""Token merging (ToMe, Bolya et al. 2023, arXiv 2210.09461): similar patch tokens become one, block by block.
 
-In: a trunk's blocks and how many patch tokens each of them sees. Out: a trunk, tokens (B,N,D) → tokens (B,N,D): behind
-the last block every patch gets the merged token that stands for it, so exits, heat maps and the next trunk keep
-the grid; a predictor reads every merged token once. It is the mean of its patches. Prefix tokens are never merged.
-Which tokens are most similar is a discrete choice: rounding (another batch size, folded LoRA) may rarely decide anew.
-Ours: the tokens themselves are compared in place of attention keys, between blocks in place of within them, and
-attention is not weighted by how many patches a token stands for. Merged tokens keep the order of their first patches.
+In: a trunk's blocks and the number of patch tokens of each. Out: a trunk, tokens (B,N,D) → tokens (B,N,D): after
+the last block every patch gets its merged token, so exits, heat maps and the next trunk keep
+the grid; a predictor reads every merged token once. A merged token is the mean of its patches. Prefix tokens are never
+merged. Which tokens are most similar is a discrete choice: rounding (another batch size, merged LoRA) may rarely change
+it. Ours: the tokens themselves are compared in place of attention keys, between blocks in place of within them, and
+attention is not weighted by the number of patches of a token. Merged tokens keep the order of their first patches.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ LEAST = 8  # patch tokens that merging always leaves
 
 
 def token_counts(n: int, blocks: int, merge: int, start: int, least: int = LEAST) -> tuple[int, ...]:
-    """Patch tokens that each block sees: ``merge`` fewer before every block from ``start`` (counted from 1) on.
+    """Number of patch tokens of each block: ``merge`` fewer before every block from ``start`` (counted from 1) on.
 
     Args:
-        n: patches of the image. least: where merging ends.
+        n: patches of the image. least: number at which merging ends.
 
     Example:
         >>> token_counts(49, blocks=6, merge=4, start=3)
@@ -38,7 +38,7 @@ def token_counts(n: int, blocks: int, merge: int, start: int, least: int = LEAST
 
 
 def merge_tokens(backbone: Backbone, merge: int, start: int) -> Backbone:
-    """The backbone with trunks that merge tokens as `token_counts` says; with ``merge=0`` as it is.
+    """The backbone with trunks that merge tokens by `token_counts`; with ``merge=0`` the backbone itself.
 
     Raises:
         ValueError: trunks that are no sequences of blocks on tokens, as a ViT's.
@@ -67,10 +67,10 @@ def merge_tokens(backbone: Backbone, merge: int, start: int) -> Backbone:
 
 
 def match(patches: Tensor, drop: int) -> tuple[Tensor, Tensor]:
-    """Bipartite soft matching: which tokens are merged into which.
+    """Bipartite soft matching: the pairs of tokens that are merged.
 
-    Tokens at even positions each look for the most similar one (cosine) at an odd position; the ``drop`` most similar
-    pairs are merged.
+    Each token at an even position is paired with the most similar one (cosine) at an odd position; the ``drop`` most
+    similar pairs are merged.
 
     Args:
         patches: (B, n, D). drop: at most n // 2.
@@ -95,18 +95,18 @@ def match(patches: Tensor, drop: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _cosines(x: Tensor) -> Tensor:
-    """(B, n, D) → (B, n, n), in float32 also under autocast: equal tokens have to be seen as such."""
+    """(B, n, D) → (B, n, n), in float32 also under autocast: equal tokens must have a cosine of 1."""
     with full_precision(x):
         unit = F.normalize(x.float(), dim=-1)
         return unit @ unit.transpose(1, 2)
 
 
 class Groups:
-    """Patch tokens and the patches that each stands for, in the order of the groups' first patches.
+    """Patch tokens and the patches of each, in the order of the groups' first patches.
 
     Args:
-        means: (B, n, D) the tokens. sizes: (B, n, 1) how many patches each stands for. source: (B, N) the token that
-            stands for a patch.
+        means: (B, n, D) the tokens. sizes: (B, n, 1) number of patches of each. source: (B, N) the token of
+            each patch.
 
     Example:
         >>> tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 3.0]]])
@@ -128,7 +128,7 @@ class Groups:
     def found(cls, patches: Tensor, count: int) -> Groups:
         """The groups of an earlier trunk: patches (B, N, D) of at most ``count`` different tokens.
 
-        Equal tokens belong together. Where there are fewer, some stay apart that could be one.
+        Equal tokens belong together. If there are fewer, some equal tokens stay separate.
         """
         B, N, _ = patches.shape
         if count == N:
@@ -177,16 +177,16 @@ class Groups:
         return sums / self.sizes.to(sums.dtype)
 
     def patches(self) -> Tensor:
-        """(B, N, D): every patch the token that stands for it."""
+        """(B, N, D): the token of every patch."""
         return self.means.gather(1, self.source[..., None].expand(-1, -1, self.means.shape[-1]))
 
 
 class MergedTrunk(nn.Module):
-    """Blocks of a ViT on merged tokens, (B, N, D) → (B, N, D); its weights have the names that they have without.
+    """Blocks of a ViT on merged tokens, (B, N, D) → (B, N, D); its weights have the same names as without merging.
 
     Args:
         blocks: tokens → tokens.
-        counts: patch tokens that each block sees, never rising.
+        counts: patch tokens of each block, never rising.
         given: different patch tokens in the input, at least the first count.
         prefix: tokens before the patches.
 

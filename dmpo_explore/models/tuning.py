@@ -1,10 +1,10 @@
 """Parameter-efficient tuning: a frozen backbone gets a few trainable weights inside its blocks.
 
-In place, on embedding and trunks before they become stages. The only file that knows peft. The release tunes LoRA r=8
+In place, on embedding and trunks before they become stages. The only file that imports peft. The release tunes LoRA r=8
 on the fused qkv of every ViT block without alpha scaling. Ours: the layers that stand for qkv in other families
 (`LORA_LAYERS`); the parallel adapter of AdaptFormer (Chen et al. 2022, arXiv 2205.13535), which peft does not have,
 with its output added beside the MLP's LayerScale; beside a block of convolutions an adapter after Conv-Adapter (Chen et
-al. 2022, arXiv 2208.07463). What a block gets is seen from the names of its layers.
+al. 2022, arXiv 2208.07463). The names of a block's layers decide its kind of tuning.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
     found = [(name, block) for name, block in backbone.named_modules() if name and _kind(block)]
     if not found:
         raise ValueError(
-            "tuning='adapter' finds no block that it knows (attention and mlp, ConvNeXt's, or convolutions named as "
-            f"timm's: {', '.join(LAST_CONVS)}); use tuning='none' or 'full'"
+            "tuning='adapter' finds no block of a supported kind (attention and mlp, ConvNeXt's, or "
+            f"convolutions named as timm's: {', '.join(LAST_CONVS)}); use tuning='none' or 'full'"
         )
     for name, block in found:
         if _kind(block) == "convolutions":
@@ -121,7 +121,7 @@ def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
 
 
 def none(backbone: nn.Module, rank: int, dropout: float) -> None:
-    """Nothing: only what looks aside is trained."""
+    """No tuning: only bypasses, norms and predictors are trained."""
 
 
 def full(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -144,7 +144,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
     Args:
         kind: a key of ``TUNINGS``.
         rank: inner width of LoRA or adapter.
-        dropout: before LoRA's or behind the adapter's inner layer.
+        dropout: before LoRA's or after the adapter's inner layer.
 
     Raises:
         ValueError: unknown kind, or one that finds no layers for it in this backbone.
@@ -154,9 +154,9 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> int:
-    """Fold LoRA into the weights it tunes, in place: the same outputs, without its extra products.
+    """Merge LoRA into the weights it tunes, in place: the same outputs, without its extra products.
 
-    What was merged trains no more. Adapters, which are not linear, stay.
+    Merged layers can no longer be trained. Adapters, which are not linear, stay.
 
     Returns:
         How many layers were merged.
@@ -196,7 +196,7 @@ def _matrices(backbone: nn.Module, layers: str) -> list[str]:
 
 
 def _kind(block: nn.Module) -> str:
-    """What an adapter sees in a module: ``mlp`` (with attention), ``convnext``, ``convolutions``, or nothing."""
+    """Kind of a module for an adapter: ``mlp`` (with attention), ``convnext``, ``convolutions``, or nothing."""
     has = {name for name, _ in block.named_children()}
     if {"attn", "norm2", "mlp"} <= has:
         return "mlp"

@@ -1,4 +1,4 @@
-"""Exit policies: scores of the exits seen so far in, exit or go on out; numpy and torch alike."""
+"""Exit policies: scores of the exits so far in, exit or continue out; numpy and torch alike."""
 
 from typing import TYPE_CHECKING
 

@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """An exit policy: a frozen rule with its thresholds, that compares one value per exit with a threshold.
+    """An exit policy: a frozen rule with thresholds that compares one value per exit with a threshold.
 
     Thresholds are kept as the shortest decimal of a float32 and compared in float32, so that numpy and torch, CPU and
     GPU decide alike. `ScorePolicy` and `CountPolicy` are the usual bases of a new policy.
@@ -48,10 +48,10 @@ class Policy:
         thresholds: one for all exits, or one per exit but the last; at the last exit all images exit.
         fitted: JSON values that describe what it was fitted on; not part of comparisons.
         temperatures: K positive numbers by which each exit's logits are divided before they are scored, or none.
-        learned: rows of numbers that a policy which ``learns`` took from val.
+        learned: rows of numbers that a policy which ``learns`` has learned from a held-out record.
 
     Raises:
-        ValueError: no threshold, or one that the policy cannot take.
+        ValueError: no threshold, or an invalid one.
 
     Example:
         >>> from dmpo_explore.policies import ConfidencePolicy
@@ -70,7 +70,7 @@ class Policy:
 
     name: ClassVar[str]
     reads: ClassVar[tuple[str, ...]]  # scores that it needs, of `SCORES`
-    rule: ClassVar[str]  # one sentence, {} stands for the threshold
+    rule: ClassVar[str]  # one sentence, with {} for the threshold
     summary: ClassVar[str]  # what decides
     compares: ClassVar[str]  # the value that is compared with the threshold, in words
     unit: ClassVar[str] = "%"  # of that value: "%", "nats", or "" for a plain number
@@ -89,7 +89,7 @@ class Policy:
         object.__setattr__(self, "learned", tuple(tuple(map(float, row)) for row in self.learned))
 
     def _clean(self, threshold: Any) -> float:
-        """The threshold as it is kept; raises ValueError for one that the policy cannot take."""
+        """The threshold as it is stored; raises ValueError for an invalid one."""
         raise NotImplementedError
 
     # -- deciding --
@@ -105,14 +105,14 @@ class Policy:
         return scores[self.reads[0]], state
 
     def level(self, exit: int) -> float:
-        """The number that `value` is compared with at ``exit``: the threshold, unless a policy looks it up."""
+        """The number that `value` is compared with at ``exit``: the threshold, unless a policy overrides it."""
         return self.threshold(exit)
 
     def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
         """Whether each of b images exits at ``exit`` (0-based).
 
         Args:
-            exit: at the last one all images exit, whatever is returned here.
+            exit: at the last one all images exit in any case.
             scores: name → (b,) array, numpy or torch, this exit's only; at least those in ``reads``.
             state: of these b images, from `start` or the previous exit.
 
@@ -124,7 +124,7 @@ class Policy:
         return (value <= level if self.falling else value >= level), state
 
     def threshold(self, exit: int) -> float:
-        """The threshold at ``exit`` (0-based); behind the last of several, `threshold_all`."""
+        """The threshold at ``exit`` (0-based); after the last of several, `threshold_all`."""
         if len(self.thresholds) == 1:
             return self.thresholds[0]
         return self.thresholds[exit] if exit < len(self.thresholds) else self.threshold_all
@@ -172,7 +172,7 @@ class Policy:
         return found | ({"prediction": record.prediction} if "prediction" in self.reads else {})
 
     def values(self, record: ExitRecord) -> Array:
-        """(B, K−1) what is compared at every exit but the last."""
+        """(B, K−1) values that are compared at every exit but the last."""
         columns, state, found = self.columns(record), self.start(record.n_images, record.labels), []
         for exit in range(record.n_exits - 1):
             seen = {name: column[:, exit] for name, column in columns.items()}
@@ -196,7 +196,7 @@ class Policy:
     # -- fitting --
 
     def learn(self, record: ExitRecord) -> Policy:
-        """The policy with what it learns from ``record`` (of val); itself if it ``learns`` nothing.
+        """The policy fitted to ``record``; the policy itself unless it ``learns``.
 
         Raises:
             ValueError: it learns, and ``record`` is of ``test``.
@@ -211,12 +211,12 @@ class Policy:
         return replace(self, learned=self._learn(record))
 
     def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
-        """What ``learned`` is to hold, rows of numbers; for policies that ``learn``."""
+        """The rows of ``learned``; for policies that ``learn``."""
         raise NotImplementedError(f"policy {self.name!r} learns, so it needs a method _learn(record)")
 
     @classmethod
     def settings(cls, n_exits: int) -> Sequence[float] | None:
-        """All useful thresholds, the cheapest first, where they are a few known ones; None for real numbers."""
+        """All useful thresholds, the cheapest first, if there are only a few; None for real numbers."""
         del n_exits
         return None
 
@@ -242,7 +242,7 @@ class Policy:
         return replace(self, thresholds=tuple(thresholds))
 
     def with_shares(self, record: ExitRecord, shares: Sequence[float]) -> Policy:
-        """Thresholds at which floor(B · share) of ``record``'s images exit at each exit, or those that are left.
+        """Thresholds at which floor(B · share) of ``record``'s images exit at each exit, or the remaining ones.
 
         Raises:
             ValueError: a policy whose value does not rank images.
@@ -285,7 +285,7 @@ def _positive(temperature: Any) -> float:
 
 
 def not_deployable(name: str) -> str:
-    """The error text where a bound that reads the labels would have to decide about images."""
+    """The error text for a bound that reads the labels, which cannot decide about images."""
     return (
         f"policy {name!r} reads the labels: it is a bound for records and cannot decide about images; use another one, "
         "e.g. confidence"

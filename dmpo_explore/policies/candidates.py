@@ -1,4 +1,4 @@
-"""Candidate thresholds of a policy, and how many images each lets exit where, correct and incorrect.
+"""Candidate thresholds of a policy, and the exit counts of each, correct and incorrect.
 
 In: an `ExitRecord`, exits or values to compare. Out: `Candidates`, counts (K, 2) or (G, K, 2). Vectorised over images.
 """
@@ -16,7 +16,7 @@ from ..utils.typing import Array, Ints
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """G single thresholds and what each does on a record.
+    """G single thresholds with their exit counts on a record.
 
     Args:
         thresholds: (G,). exit_counts: (G, K) int64, images that exit at each exit. correct: (G,) int64.

@@ -1,8 +1,8 @@
 """The catalogue of exit policies, and their JSON files.
 
-`POLICIES` is the one list: `fit_policy`, command line, app and documents read it. A new policy is one line here. Those
-that are not ``deployable`` read the labels and serve as a bound. Those that ``learn`` need more from val than a
-threshold: make them with `fit_policy` on val and apply the policy that you get elsewhere.
+`POLICIES` is the only list: `fit_policy`, command line, app and documents read it. A new policy is one line here.
+Policies that are not ``deployable`` read the labels and are bounds. Policies that ``learn`` need more than a threshold:
+make them with `fit_policy` on a held-out record.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned")
 
 
 def policy_from_dict(values: Any, where: str = "policy") -> Policy:
-    """Read `Policy.to_dict`'s values; raises ValueError naming ``where`` and what is wrong.
+    """Read `Policy.to_dict`'s values; raises ValueError naming ``where`` and the problem.
 
     Example:
         >>> policy_from_dict({"policy": "confidence", "thresholds": [0.9]}).thresholds
@@ -112,7 +112,7 @@ def _numbers(values: Any) -> bool:
 
 
 def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...] = ()) -> Policy:
-    """Policy ``name`` with what it learns from ``record`` (of val) and a threshold still to be chosen.
+    """Policy ``name`` after learning from ``record`` (held out), with a threshold still to be chosen.
 
     Raises:
         ValueError: unknown policy, or ``record`` is of ``test`` and the policy would learn from it.

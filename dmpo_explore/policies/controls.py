@@ -42,7 +42,7 @@ class RandomPolicy(ScorePolicy):
         return [float(t) for t in np.linspace(0, 1, 501)]
 
     def start(self, n: int, like: Any) -> State:
-        """The row of every image (n,); in a live batch its place there."""
+        """The row of every image (n,); in a live batch its position there."""
         xp = array_namespace(like)
         return (xp.arange(n, dtype=xp.int64, device=device(like)),)
 
@@ -75,7 +75,7 @@ class FixedPolicy(CountPolicy):
 class OraclePolicy(CountPolicy):
     """Exit at the first correct exit up to ``threshold``, and at exit 1 where none of these is correct: a bound.
 
-    For its mean FLOPs no choice of exits is correct more often, since it pays for the cheapest gains first. At a
+    No choice of exits with the same mean FLOPs is correct more often, since the cheapest gains come first. At a
     threshold above K no image exits early. It reads the labels, so it runs on records only.
 
     Example:

@@ -1,8 +1,8 @@
 """Policies that learn from a held-out record: a gate (logistic regression) per exit, and budgeted batch classification.
 
-In: one exit's scores and those of the exit before, numpy or torch. Out: the value that is compared, and what is learned
-on val. The gate follows JEI-DNN (Regol et al. 2024): a logistic regression per exit on detached scores with a
-cost-aware target. Ours: the target is 1 where no later exit is correct or this one is already (with 0-1 loss, the price
+In: one exit's scores and those of the exit before, numpy or torch. Out: the compared value, and the learned
+numbers. The gate follows JEI-DNN (Regol et al. 2024): a logistic regression per exit on detached scores with a
+cost-aware target. Ours: the target is 1 where this exit is correct or no later exit is (with 0-1 loss, the weight
 of compute cancels out of JEI-DNN's target as long as reaching the last exit costs less than an error), and the
 features. Budgeted batch classification is MSDNet's (Huang et al. 2018).
 """
@@ -51,7 +51,7 @@ def learn_gate(features: npt.ArrayLike, target: npt.ArrayLike) -> tuple[float, .
     """Weights and intercept of one exit's logistic regression.
 
     Args:
-        features: (B, F). target: (B,) bool, whether exiting here loses nothing.
+        features: (B, F). target: (B,) bool, whether exiting here loses no accuracy.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -73,7 +73,7 @@ def gate_target(record: ExitRecord) -> Bools:
 
 
 class GatePolicy(ScorePolicy):
-    """Exit where a logistic regression gives a probability ≥ threshold that no later exit gains.
+    """Exit where a logistic regression gives a probability ≥ threshold that no later exit is better.
 
     ``learned``: one row per exit but the last, weights of `FEATURES` and the intercept.
 
@@ -128,12 +128,12 @@ class GatePolicy(ScorePolicy):
 
 
 class BudgetedPolicy(Policy):
-    """Budgeted batch classification (MSDNet): a fixed share of the images goes on at every exit, the least confident.
+    """Budgeted batch classification (MSDNet): a fixed share of the images continues at every exit, the least confident.
 
-    ``thresholds``: the share that goes on, one for all exits (then geometrically fewer reach each) or one per exit.
-    ``learned``: the confidences that do so on val. For one share, rows of a share and K−1 confidences, rising in the
-    share, between which confidences are interpolated; for K−1 shares, one row of K−1 confidences. Ours: shares are not
-    normalised over the exits, the last takes the rest.
+    ``thresholds``: the share that continues, one for all exits (then geometrically fewer reach each) or one per exit.
+    ``learned``: the confidences with these shares on the record it is fitted on. For one share, rows of a share and K−1
+    confidences, rising in the share, between which confidences are interpolated; for K−1 shares, one row of K−1
+    confidences. Ours: shares are not normalised over the exits, the last takes the rest.
 
     Example:
         >>> import dmpo_explore as dx

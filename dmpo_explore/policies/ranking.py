@@ -24,7 +24,7 @@ def share_thresholds(record: ExitRecord, policy: Policy, wanted: Callable[[int, 
     """K−1 thresholds of ``policy`` at which given numbers of images exit, exit by exit, the highest in the ranking.
 
     Args:
-        wanted: (exit, images still there) → how many of them should exit. Ties (`TIE`) exit together.
+        wanted: (exit, images that reach it) → how many of them should exit. Ties (`TIE`) exit together.
     """
     ranking = leaning(record, policy)
     staying, thresholds = np.ones(record.n_images, bool), []
@@ -45,7 +45,7 @@ def share_thresholds(record: ExitRecord, policy: Policy, wanted: Callable[[int, 
 
 
 def floor_shares(record: ExitRecord, shares: Sequence[float]) -> Callable[[int, int], int]:
-    """``wanted`` of `share_thresholds`: floor(B · share) images at each exit, or those that are left."""
+    """``wanted`` of `share_thresholds`: floor(B · share) images at each exit, or the remaining ones."""
     return lambda exit, staying: min(staying, int(record.n_images * shares[exit] + 1e-9))
 
 

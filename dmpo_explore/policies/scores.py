@@ -21,8 +21,8 @@ def scores(logits: Any, reads: Sequence[str] = SCORES) -> dict[str, Any]:
     """Scores of each row of logits.
 
     Args:
-        logits: (..., C), C ≥ 1, numpy or torch; computed in float32 whatever the type.
-        reads: which of `SCORES` are wanted; ``prediction`` is always there.
+        logits: (..., C), C ≥ 1, numpy or torch; computed in float32.
+        reads: which of `SCORES` to compute; ``prediction`` is always included.
 
     Returns:
         Name → array (...,): int32 ``prediction``; float32 ``confidence`` in [1/C, 1], ``entropy`` in [0, ln C] (nats),

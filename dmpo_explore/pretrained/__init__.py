@@ -1,4 +1,4 @@
-"""Pre-trained backbones: where their weights come from, how they are verified and converted."""
+"""Pre-trained backbones: sources, verification and conversion of their weights."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The tensors of a safetensors file as one hash, and a check against it that is done once for each state of a file."""
+"""The tensors of a safetensors file as one hash, and a check against it, once for each state of a file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _checked: dict[tuple[str, int, int, int, int], str] = {}  # path, device, inode,
 def content_sha256(path: Path) -> str:
     """SHA-256 over names, types, shapes and bytes of a safetensors file's tensors, in the order of their names.
 
-    The layout of the header, which changes with the library's version, does not count. The hash of a file that has not
-    changed since is remembered.
+    The layout of the header, which changes with the library's version, does not count. The hash of an
+    unchanged file is cached.
 
     Raises:
-        ValueError: no whole safetensors file.
+        ValueError: not a whole safetensors file.
 
     Example:
         >>> import tempfile
@@ -36,7 +36,7 @@ def content_sha256(path: Path) -> str:
 
 
 def hash_tensors(path: Path) -> str:
-    """`content_sha256`, read anew."""
+    """`content_sha256` without the cache."""
     found = hashlib.sha256()
     try:
         with path.open("rb") as stream:

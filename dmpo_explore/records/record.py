@@ -48,10 +48,10 @@ class RecordMeta:
         class_names: C names. exit_blocks: K block numbers, rising, counted from 1 (``exits`` in meta.json).
         flops: (K,) cumulative FLOPs of an image that exits at each exit, everything that ran counted; rising.
         reference_flops: FLOPs of the plain backbone with one linear predictor at the same image size.
-        flops_trained: (K,) FLOPs as trained, with the tuning unmerged; empty: they do not differ, or are not known.
+        flops_trained: (K,) FLOPs as trained, with the tuning unmerged; empty: equal, or unknown.
         flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
-        images_sha256: which images were recorded (`ImageSet.fingerprint`), or the split they are of; empty: not known.
-        weights_sha256: of the run's weights file; empty: not known, or there is none.
+        images_sha256: the recorded images (`ImageSet.fingerprint`), or their split; empty: unknown.
+        weights_sha256: of the run's weights file; empty: unknown, or none.
 
     Example:
         >>> import dmpo_explore as dx
@@ -80,7 +80,7 @@ class RecordMeta:
     @property
     def counted(self) -> str:
         """Which model ``flops`` are of: ``as deployed``, its tuning merged, or ``as trained``, which earlier versions
-        counted; empty where the convention does not say.
+        counted; empty if the convention does not state it.
 
         Example:
             >>> import dmpo_explore as dx
@@ -198,7 +198,7 @@ class ExitRecord:
     def load(cls, path: str | Path) -> ExitRecord:
         """The record in folder ``path``, checked; large arrays are memory-mapped, logits are checked on use.
 
-        The files of a record that is replaced meanwhile are never mixed: it is the old one or the new one.
+        A record that is replaced meanwhile is read as the old one or the new one, never as a mixture.
 
         Raises:
             FileNotFoundError: no such folder, or a file is missing from it (named). OSError: a file cannot be read.
@@ -254,7 +254,7 @@ def _load(path: Path) -> ExitRecord:
 
 
 def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:
-    """Raise the first problem of a record's arrays; ``path`` is its folder, for messages."""
+    """Raise an error for the first problem of a record's arrays; ``path`` is its folder, for messages."""
     arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
     more = {"logits.npy": record.logits, "indices.npy": record.meta.indices}
     arrays |= {file: array for file, array in more.items() if array is not None}

@@ -62,7 +62,7 @@ def problems(path: str | Path) -> list[str]:
 
 
 def no_folder(path: Path) -> str:
-    """The error text where a record folder is not there, or is a file."""
+    """The error text for a missing record folder, or a file in its place."""
     return f"{path} is a file, not a record folder" if path.is_file() else f"no record folder {path}"
 
 
@@ -73,8 +73,8 @@ def array_problems(
 
     Args:
         arrays: file → array, those that could be read. path: the folder, for messages.
-        n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and what depends
-            on C is left out. B is the length of most files: four score files that agree are not blamed for labels.
+        n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and checks that
+            need C are left out. B is the length of most files: four score files that agree are not blamed for labels.
         read_logits: check every value of the logits, see `logits_problems`; else their form.
     """
     labels = arrays.get("labels.npy")
@@ -157,7 +157,7 @@ def _most(sizes: list[int], first: int | None = None) -> int | None:
 
 
 def _length(values: Any, key: str) -> int | None:
-    """How many classes or exits, if that entry of meta.json is in order."""
+    """Number of classes or exits, if that entry of meta.json is valid."""
     entry = values.get(key) if isinstance(values, dict) else None
     return len(entry) if isinstance(entry, list) and META_FIELDS[key][0].fits(entry) else None
 

@@ -3,7 +3,7 @@
 In: the scores of one batch after another, in any order, from one process or several. Out: the record's folder, put in
 its place once every batch is there. Until then a hidden folder beside that place holds the arrays at their full size,
 state.json (what they are made from) and batches.bin (which batches are written, each with a checksum of its bytes).
-Arrays are written with plain writes, not through a memory map: on a full disk the former raise, the latter kill.
+Arrays are written with plain writes, not through a memory map: on a full disk a map would end the process.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class RecordWriter:
 
     Args:
         path: folder of the record to be.
-        meta: its facts; an earlier, unfinished recording that is continued passes on its date.
+        meta: its facts; the date is that of an unfinished recording that is continued.
         n_images: B. batch_size: images of a batch; the last one may have fewer.
-        made_from: what the scores depend on, as JSON values. Rows that were made from anything else are not used.
+        made_from: everything that the scores depend on, as JSON values. Rows with other values are not used.
         keep_logits: the record gets logits.
 
     Raises:
-        ValueError: facts that make no record, or a number below 1.
+        ValueError: invalid facts, or a number below 1.
 
     Example:
         >>> import tempfile
@@ -92,15 +92,15 @@ class RecordWriter:
 
     @contextmanager
     def begin(self) -> Iterator[list[str]]:
-        """Hold the partial folder, for one process at a time; what is written there of the same record is kept.
+        """Hold the partial folder, for one process at a time; batches of the same record are kept.
 
         Yields:
-            What the rows found there are made from and this record is not (names in ``made_from`` and meta.json): these
-            rows are gone. Empty where nothing was found, or where the recording is continued.
+            Names in ``made_from`` and meta.json that differ from those of the rows found there, which are then removed.
+            Empty if there were no rows, or if the recording is continued.
 
         Raises:
             FileExistsError: another process is recording it.
-            OSError: the disk has not enough room, ENOSPC; or another error of the file system.
+            OSError: not enough disk space, ENOSPC; or another error of the file system.
         """
         lock = FileLock(self.folder / LOCK)
         try:
@@ -152,7 +152,7 @@ class RecordWriter:
 
         Raises:
             ValueError: an array of another shape or type.
-            OSError: it cannot be written, ENOSPC on a full disk. The batches written before stay.
+            OSError: it cannot be written, ENOSPC on a full disk. Batches written before are kept.
         """
         rows, total = self.rows(batch), 0
         for file, shape in self.shapes.items():
@@ -166,7 +166,7 @@ class RecordWriter:
         self._write_at(BATCHES, 8 * batch, np.uint64(WRITTEN | total).tobytes())
 
     def record(self) -> ExitRecord:
-        """The record as it lies in the partial folder, memory-mapped and checked, every batch written.
+        """The record in the partial folder, memory-mapped and checked; every batch must be written.
 
         Raises:
             ValueError: batches are missing, or as `ExitRecord.load`.
@@ -197,7 +197,7 @@ class RecordWriter:
         self.finished = True
 
     def _changed(self) -> list[str] | None:
-        """Names of what differs from the state on disk, empty: nothing does; None: there is no state."""
+        """Names of the values that differ from the state on disk, empty if none; None: there is no state."""
         if not (self.folder / STATE).is_file():
             return None
         try:
@@ -235,7 +235,7 @@ class RecordWriter:
         write_json(self.folder / STATE, {"created": self.meta.created, "made_from": _plain(self.state)})
 
     def _drop_damaged(self) -> None:
-        """A batch whose bytes do not give its checksum is missing: power was cut, or a file was changed."""
+        """Mark batches with a wrong checksum as missing: after a power cut, or if a file was changed."""
         sums = self._sums()
         for batch in map(int, np.flatnonzero(sums)):
             if int(sums[batch]) != WRITTEN | self._sum(batch):
@@ -277,7 +277,7 @@ class RecordWriter:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Within it, an error of the file system that names no file, as a full disk gives, names ``path``."""
+    """Context in which an error of the file system without a file's name, as of a full disk, names ``path``."""
     try:
         yield
     except OSError as error:
@@ -287,7 +287,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from JSON: tuples are lists."""
+    """The value after a round trip through JSON: tuples are lists."""
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

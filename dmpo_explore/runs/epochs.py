@@ -1,7 +1,7 @@
 """Finished epochs of a run, counted without torch.
 
-``checkpoint.pt`` is what a training goes on from; it is written first, then the files made from it, history.csv last.
-An epoch counts once it is in both: then nothing of it is missing on disk.
+A training continues from ``checkpoint.pt``; it is written first, then the files made from it, history.csv last.
+An epoch counts once it is in both: then all of its files are on disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def finished_epochs(folder: Path) -> int:
-    """Epochs of which a run folder holds everything; by the history alone where there is no readable checkpoint.
+    """Number of complete epochs in a run folder; by the history alone if there is no readable checkpoint.
 
     Example:
         >>> import dmpo_explore as dx
@@ -32,9 +32,9 @@ def finished_epochs(folder: Path) -> int:
 
 
 def checkpoint_epoch(path: Path) -> int | None:
-    """The epoch behind which a checkpoint was saved; None where there is none or it cannot be read.
+    """The epoch after which a checkpoint was saved; None if there is none or it cannot be read.
 
-    Nothing is unpickled: it is the number behind the first name ``epoch`` in the list of the file's pickle operations.
+    Nothing is unpickled: it is the number after the first name ``epoch`` in the list of the file's pickle operations.
     """
     named = False
     try:
@@ -44,7 +44,7 @@ def checkpoint_epoch(path: Path) -> int | None:
                 for operation, value, _ in pickletools.genops(stream):
                     if named and operation.name in ("BININT", "BININT1", "BININT2"):
                         return int(str(value))
-                    if operation.name not in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):  # which stand behind every text
+                    if operation.name not in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):  # which follow every text
                         named = value == "epoch"
     except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile):
         return None

@@ -1,4 +1,4 @@
-"""Outdated records: those that were made before the run was trained on; no torch."""
+"""Outdated records: those made before the run was trained longer; no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .weights_file import of_other_weights
 def outdated_splits(run: Run) -> list[str]:
     """Splits whose record is of earlier weights than the run has now; `Run.record` refuses to open it.
 
-    Records of earlier versions do not say which weights they are of, and are never among these.
+    Records of earlier versions do not name their weights, and are never among these.
 
     Example:
         >>> import dmpo_explore as dx
@@ -23,5 +23,5 @@ def outdated_splits(run: Run) -> list[str]:
 def _weights_sha256(run: Run, split: str) -> str:
     try:
         return str(read_json(run.path / "records" / split / "meta.json").get("weights_sha256", ""))
-    except (OSError, ValueError, AttributeError):  # a broken record, which says so itself
+    except (OSError, ValueError, AttributeError):  # a broken record, which has an error of its own
         return ""

@@ -1,6 +1,6 @@
-"""Whether a training can start here: its name, the folder of runs, room on its disk, and pre-trained weights.
+"""Checks before a training: its name, the folder of runs, disk space, and pre-trained weights.
 
-In: a `Config` and a name. Out: `Finding`s, to be named together with those of the data check. Nothing is left behind.
+In: a `Config` and a name. Out: `Finding`s, to be named together with those of the data check. No file is left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CHECKED = (OSError, ValueError)
 
 
 def start_findings(config: Config, name: str, *, force: bool = False) -> list[Finding]:
-    """What keeps a new run of this name from being started, apart from its images.
+    """Findings that stop a new run of this name, apart from its images.
 
     Args:
         force: a run of that name may be replaced.
@@ -41,7 +41,7 @@ def start_findings(config: Config, name: str, *, force: bool = False) -> list[Fi
 
 
 def place_finding() -> Finding | None:
-    """Why no file can be written under the runs root; None where one can.
+    """The finding if no file can be written under the runs root; else None.
 
     Example:
         >>> place_finding() is None

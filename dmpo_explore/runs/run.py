@@ -109,14 +109,14 @@ class Run:
 
     @property
     def fitting_split(self) -> str:
-        """The split to fit on: ``calibration`` where that is recorded, else ``val``, which chose the epoch too."""
+        """The split to fit on: ``calibration`` if it is recorded, else ``val``, which also chose the epoch."""
         return "calibration" if "calibration" in self.splits() else "val"
 
     def history(self) -> pd.DataFrame:
         """The learning curves: one row per epoch (epoch, lambda_k, loss_k, accuracy_k on val, area, …, k from 1).
 
         Raises:
-            FileNotFoundError: no epoch has been finished. ValueError: history.csv is no such table.
+            FileNotFoundError: no epoch has been finished. ValueError: history.csv is not such a table.
 
         Example:
             >>> import dmpo_explore as dx
@@ -169,7 +169,7 @@ class Run:
 
     @cached_property
     def manifest(self) -> Manifest | None:
-        """Which images it was trained, validated and tested on; None in runs of earlier versions.
+        """The list of its training, validation and test images; None in runs of earlier versions.
 
         Raises:
             ValueError: the file is damaged.
@@ -263,7 +263,7 @@ class Run:
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` …
-            merge: fold its tuning into the weights (`models.merging.merge`): the same outputs sooner, but it can no
+            merge: merge its tuning into the weights (`models.merging.merge`): the same outputs faster, but it can no
                 longer be trained.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A run's images against its manifest: checked before they are recorded, and pointed to where they were moved."""
+"""A run's images against its manifest: checked before they are recorded, and found again after they were moved."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def check_images(
 ) -> Differences:
     """Check that the images of these splits are those of the training, by the SHA-256 of their files.
 
-    Files that were added are no error, they are in no split; a `UserWarning` says so, and that a run without a manifest
+    Added files are no error; they are in no split. A `UserWarning` reports them, and runs without a manifest, which
     cannot be checked.
 
     Args:
-        progress: called with (files hashed, files in all). data: where the images lie; default: where the run says.
+        progress: called with (files hashed, files in all). data: location of the images; default: the run's.
 
     Raises:
-        ValueError: images are missing, changed or renamed; they are named. FileNotFoundError: their folder is gone.
+        ValueError: images are missing, changed or renamed; they are named. FileNotFoundError: their folder is missing.
 
     Example:
         >>> import dmpo_explore as dx
@@ -69,7 +69,7 @@ def check_classes(run: Run, images: ImageSet) -> None:
     """Check that images have the classes that a run was trained on, by name and in order.
 
     Raises:
-        ValueError: they have not; classes that are gone and new ones are named.
+        ValueError: other classes; missing and new ones are named.
 
     Example:
         >>> import dmpo_explore as dx
@@ -103,7 +103,7 @@ def checked_images(run: Run, split: str, progress: Progress | None = None) -> Im
 
 
 def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
-    """Point a run to where its images lie now, after all of them have been checked there.
+    """Set the folder of a run's moved images, after all of them have been checked there.
 
     Args:
         place: a folder or table; for a known data set its root.
@@ -113,7 +113,7 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
         The run with the changed config.json.
 
     Raises:
-        ValueError: other images lie there, or the run is bundled. FileNotFoundError: nothing is there.
+        ValueError: the folder holds other images, or the run is bundled. FileNotFoundError: no such folder.
 
     Example:
         >>> import dmpo_explore as dx
@@ -134,7 +134,7 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
 
 
 def default_splits(folder: Path) -> tuple[str, ...]:
-    """The splits of a run folder that are recorded where none is named: val, calibration if it was cut off, and test.
+    """The splits of a run folder that are recorded by default: val, calibration if there is one, and test.
 
     Example:
         >>> import dmpo_explore as dx

@@ -17,9 +17,9 @@ RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def load_run(name_or_path: str | Path) -> Run:
-    """Open a run; reads nothing but its config.
+    """Open a run; reads only its config.
 
-    A name is looked for under `runs_root`, then among the bundled runs; anything else is the path of a run folder.
+    A name is searched under `runs_root`, then among the bundled runs; other texts are paths of run folders.
 
     Raises:
         ValueError: an unknown name (the valid ones are listed) or a broken config.json.
@@ -70,7 +70,7 @@ def runs_root() -> Path:
 
 
 def clear_runs(*more: Path) -> None:
-    """Remove what killed writers left under the runs root and in ``more`` runs; put back what they moved aside.
+    """Remove leftovers of killed writers under the runs root and in ``more`` runs; restore what they moved aside.
 
     Example:
         >>> import tempfile
@@ -87,7 +87,7 @@ def clear_runs(*more: Path) -> None:
 
 
 def new_run_path(name: str, force: bool = False) -> Path:
-    """Folder for a new run; nothing is created.
+    """Folder for a new run; it is not created.
 
     Raises:
         ValueError: a name with anything but letters, digits, ``.``, ``_``, ``-``, or with a leading dot.

@@ -45,7 +45,7 @@ def _changed_moment(state: Mapping[str, Tensor]) -> str:
     """Why the weights of an early `moment` predictor do not fit; empty for others."""
     old = any(".predictor.project." in name for name in state)
     return (
-        "; its predictor is an earlier version's 'moment', which computed something else: train it anew" if old else ""
+        "; its predictor is an earlier version's 'moment', which computed other values: train it again" if old else ""
     )
 
 

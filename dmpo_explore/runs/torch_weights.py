@@ -19,8 +19,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor], config: ModelConfig, c
     """Write a run's trainable weights as safetensors, whole or not at all; equal weights give equal bytes.
 
     Args:
-        path: the run folder. state: `DMPO.trainable_state`. config: names the backbone, whose hash is noted.
-        class_names: noted too if given, so that the run opens without its data.
+        path: the run folder. state: `DMPO.trainable_state`. config: names the backbone, whose hash is stored.
+        class_names: stored too if given, so that the run opens without its data.
 
     Example:
         >>> import tempfile

@@ -32,7 +32,7 @@ def read_weights_meta(path: Path) -> dict[str, str]:
     """
     file = path / WEIGHTS
     if not lexists(file):
-        raise FileNotFoundError(f"run {path.name!r} has no weights yet: no file {file}; train it (--resume goes on)")
+        raise FileNotFoundError(f"run {path.name!r} has no weights yet: no file {file}; train it (--resume continues)")
     check_regular(file)
     try:
         with safe_open(file, framework="numpy") as stream:
@@ -93,7 +93,7 @@ def with_sorted_header(data: bytes) -> bytes:
 
 
 def backbone_sha256(config: ModelConfig) -> str:
-    """SHA-256 of the backbone file: the published one (`SOURCES`) or one's own; empty for timm's hub and random.
+    """SHA-256 of the backbone file: the published one (`SOURCES`) or the user's; empty for timm's hub and random.
 
     Example:
         >>> import dmpo_explore as dx

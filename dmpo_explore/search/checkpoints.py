@@ -1,4 +1,4 @@
-"""Every epoch of a trial: its points into the study, and, if it extends the front, its weights into a run of its own.
+"""Epochs of a trial: their points are stored in the study, and weights that extend the front in a run of their own.
 
 In: model and result after an epoch (``on_epoch`` of `dmpo_explore.train_epochs`). Out: a user attribute of the trial,
 and run folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and val record, of the epochs on the front.
@@ -38,10 +38,10 @@ MARK = "search.json"  # in a run folder that a search keeps: study, trial, epoch
 
 
 class Keeper:
-    """Behind every epoch: note its points; if it extends the front, keep it as a run.
+    """Callback after every epoch: store its points; if it extends the front, keep it as a run.
 
     Args:
-        trial: the running attempt. number: the trial's. config: its. goal: the study's.
+        trial: the running attempt. number: of the trial. config: of the trial. goal: of the study.
     """
 
     def __init__(self, study: optuna.Study, trial: optuna.Trial, number: int, config: Config, goal: Goal) -> None:
@@ -54,7 +54,7 @@ class Keeper:
         self.manifest = manifest
 
     def __call__(self, model: DMPO, result: EpochResult) -> None:
-        """Note first, keep second: what is noted but not kept is an epoch that will be trained again."""
+        """Store the points, then keep the run: an epoch stored without its run will be trained again."""
         history = [] if result.epoch == 1 else load_run(runs_root() / self.run).history().to_dict("records")
         rows = pd.DataFrame([*history, result.row()])
         assert result.record is not None  # a search trains in one process
@@ -92,7 +92,7 @@ class Keeper:
 
 
 def tidy(study: optuna.Study) -> None:
-    """Remove runs of this study whose epoch is off the front now, unless more than the search was put there."""
+    """Remove runs of this study whose epoch is no longer on the front, unless they hold files that others added."""
     name = study.study_name
     kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
     front = set(read_front(study).table["run"])

@@ -18,7 +18,7 @@ import numpy as np
 from ..config import OPTIONS, Config
 from ..utils.registry import unknown
 
-# All trials are judged on the same images, against the compute of the same plain backbone.
+# All trials are compared on the same images, against the compute of the same plain backbone.
 SHARED = ("model.backbone", "model.weights", "model.image_size", "training.validation_size")
 
 
@@ -38,7 +38,7 @@ class Choice:
         return [json.dumps(value) if isinstance(value, tuple) else value for value in self.values]
 
     def value(self, label: Any) -> Any:
-        """The value that a label stands for."""
+        """The value of a label."""
         return self.values[self.labels().index(label)]
 
     def draw(self, rng: np.random.Generator) -> Any:
@@ -71,7 +71,7 @@ class Range:
     whole: bool = False
 
     def value(self, label: Any) -> Any:
-        """The number that a label stands for: itself."""
+        """The number of a label: the label itself."""
         return int(label) if self.whole else float(label)
 
     def draw(self, rng: np.random.Generator) -> Any:
@@ -96,7 +96,7 @@ def read_domain(key: str, value: Any, base: Config) -> Choice | Range:
     """The domain of option ``key``; its values must be valid in the config ``base``.
 
     Raises:
-        ValueError: an option that all trials must share, or values that are no domain; key and value are named.
+        ValueError: an option that all trials must share, or values that do not make a domain; key and value are named.
     """
     if key in SHARED or key.startswith("data."):
         raise ValueError(f"{key} cannot be tried: all trials must share it, or they cannot be compared; fix it instead")
@@ -121,7 +121,7 @@ def updated(config: Config, settings: Mapping[str, Any], where: str) -> Config:
 
 
 def registries() -> dict[str, Collection[str]]:
-    """Every name that may stand for a part, those that were added to a registry included: ``part.name`` → names."""
+    """All valid names of parts, including those added to a registry: ``part.name`` → names."""
     from ..models.bypass import BYPASSES
     from ..models.predictors import PREDICTORS, READS
     from ..models.second_order import NORMALISATIONS

@@ -24,10 +24,10 @@ TIMES = 10  # levels of training time, where that is an objective
 
 @dataclass(frozen=True)
 class Goal:
-    """What is sought: high accuracy, low compute and, with ``max_seconds``, short training; what costs more is no use.
+    """The goal of a search: high accuracy, low compute and, with ``max_seconds``, short training, within limits.
 
     Args:
-        max_flops: the largest FLOPs fraction that is of interest. max_seconds: of training; None: time does not count.
+        max_flops: the largest FLOPs fraction. max_seconds: the longest training; None: time does not count.
 
     Raises:
         ValueError: a limit that is not a finite number above 0.
@@ -51,7 +51,7 @@ class Goal:
 
     @property
     def reference(self) -> Array:
-        """(2,) or (3,) costs against which hypervolume is measured: minus accuracy 0, and the limits."""
+        """(2,) or (3,) reference costs of the hypervolume: minus accuracy 0, and the limits."""
         return np.array([0.0, *self.to_dict().values()])
 
     @property
@@ -72,7 +72,7 @@ class Goal:
         return np.asarray(table * np.array([-1.0, 1.0, 1.0])[: len(self.reference)])
 
     def front(self, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """(P,) which points lie within the limits and are beaten by no other; of equal ones the first."""
+        """(P,) which points are within the limits and not dominated; of equal ones the first."""
         costs = self.costs(points)
         inside = (costs[:, 1:] <= self.reference[1:] * (1 + 1e-12)).all(axis=1)
         mask = np.zeros(len(costs), bool)
@@ -84,7 +84,7 @@ class Goal:
         return hypervolume(self.costs(points), self.reference)
 
     def values(self, points: npt.ArrayLike) -> tuple[float, ...]:
-        """Objectives of the point that stands for all: the largest hypervolume of its own; else the reference."""
+        """Objectives of the representative point, which has the largest hypervolume of its own; else the reference."""
         costs = np.concatenate([self.costs(points), self.reference[None]])
         best = costs[int(np.argmax((self.reference - costs).clip(min=0).prod(axis=1)))]
         return (0.0 - float(best[0]), *best[1:].tolist())
@@ -107,14 +107,14 @@ class Goal:
 
 
 def operating_points(record: ExitRecord, goal: Goal) -> pd.DataFrame:
-    """The points that an epoch offers: what `fit_policy` would choose at each of ``goal.budgets`` on its val record.
+    """The operating points of an epoch: those of `fit_policy` at each of ``goal.budgets`` on its val record.
 
     One confidence threshold each, with the accuracy and the realised FLOPs fraction on the same record; the cheapest
-    setting (all leave at exit 1) is one of them. Few points rather than every threshold, so that noise of single
-    images does not make a front of hundreds. Empty if exit 1 already costs more than ``goal.max_flops``.
+    setting (all images exit at exit 1) is one of them. These are few points in place of every threshold, so that noise
+    of single images does not make a front of hundreds. Empty if exit 1 already costs more than ``goal.max_flops``.
 
     Returns:
-        ``threshold``, ``accuracy``, ``flops_fraction``; rising, none beaten by another.
+        ``threshold``, ``accuracy``, ``flops_fraction``; rising, none dominated by another.
 
     Example:
         >>> import dmpo_explore as dx

@@ -4,10 +4,10 @@ In: `LearningCurve`s, the operating points of every epoch of every trial. Out: w
 the front (`can_extend`), and which of some candidates is expected to extend it most (`best_candidate`).
 
 From arXiv 2405.15303 (Wang, Fan and Ng, UAI 2025): the epoch is a decision of its own, so every epoch of a trial is a
-candidate; a setting is judged by what its whole predicted trajectory would add to the hypervolume; a trial is ended
-when its predicted trajectory adds nothing. Ours: that an epoch is a curve of operating points, so that the expected
-improvement is taken budget by budget; and the rule that stops, from error ratios which past trials have shown rather
-than from the process (`surrogate`). Known to us are the paper's abstract and summaries of it, not its code.
+candidate; a setting is rated by the hypervolume that its whole predicted trajectory would add; a trial is stopped
+when its predicted trajectory adds none. Ours: that an epoch is a curve of operating points, so that the expected
+improvement is taken budget by budget; and the stopping rule, from error ratios of past trials in place of the process
+(`surrogate`). We have read the paper's abstract and summaries of it, not its code.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LearningCurve:
     """The operating points of one trial, epoch by epoch.
 
     Args:
-        trial: its number. params: its settings. planned: epochs it was meant to have.
+        trial: its number. params: its settings. planned: number of planned epochs.
         epochs: epoch, from 1 → points (P, 3): accuracy, FLOPs fraction, training seconds so far.
 
     Example:
@@ -50,7 +50,7 @@ class LearningCurve:
 
     @property
     def last(self) -> int:
-        """The last epoch seen; 0 if none."""
+        """The last finished epoch; 0 if none."""
         return max(self.epochs, default=0)
 
     def points(self, first: int = 1, last: int | None = None) -> Array:
@@ -76,9 +76,9 @@ def can_extend(now: LearningCurve, others: Sequence[LearningCurve], goal: Goal) 
     """Whether later epochs of ``now`` may still add to the front of all trials.
 
     At every budget its error so far is multiplied by the smallest ratio (error later / error so far) of all other
-    trials, from the same share of their training on. If even so it stays at or below the front everywhere, it cannot:
-    it would have to improve more than any of them did. That is a rule of thumb without a probability, as budgets are
-    looked at one by one, and trials that run or were stopped count with what they have shown so far.
+    trials, from the same share of their training on. If it then stays at or below the front everywhere, it cannot:
+    it would have to improve more than any of them did. This is a heuristic without a probability: budgets are compared
+    one by one, and running or stopped trials count with their epochs so far.
     True while fewer than `ENOUGH` trials have gone further.
 
     Example:
@@ -107,12 +107,12 @@ def can_extend(now: LearningCurve, others: Sequence[LearningCurve], goal: Goal) 
 
 
 def _best(points: Array, goal: Goal) -> Array:
-    """(G,): the best accuracy at each budget, however long it took."""
+    """(G,): the best accuracy at each budget, for any training time."""
     return attained(points, Goal(goal.max_flops))[:, 0]
 
 
 def _ratio(other: LearningCurve, now: LearningCurve, goal: Goal) -> Array | None:
-    """(G,): error of ``other`` as far as it went, over its error at the share of training that ``now`` has had."""
+    """(G,): error of ``other`` as far as it went, over its error at the same share of training as ``now``."""
     epoch = max(1, now.last * other.planned // now.planned)
     if other.last <= epoch:
         return None
@@ -128,7 +128,7 @@ def best_candidate(
 
     A Gaussian process predicts from (settings, epoch) the best accuracy at every budget, and the seconds. At every
     budget a candidate counts with the largest expected improvement on the front among its epochs (those that are
-    expected to be in time). If none is expected to add anything, one is drawn.
+    expected to be in time). If no candidate is expected to add hypervolume, one is drawn.
 
     Args:
         known: (trials, F) encoded settings of ``curves``. candidates: (C, F). planned: (C,) epochs.
@@ -148,9 +148,9 @@ def best_candidate(
 
 
 def _followed(curve: LearningCurve) -> list[tuple[int, Array]]:
-    """Its epochs and their points; where it has not come to its end, it is taken to end as well as it was.
+    """Its epochs and their points; all points of an unfinished trial count as those of its last epoch.
 
-    Otherwise a stopped trial's later epochs would stay unknown, and its settings be proposed again and again.
+    Otherwise a stopped trial's later epochs would stay unknown, and its settings would be proposed repeatedly.
     """
     epochs = sorted(curve.epochs.items())
     return epochs if curve.last >= curve.planned else [*epochs, (curve.planned, curve.points())]

@@ -1,9 +1,9 @@
 """Pareto fronts and hypervolumes of operating points, on arrays.
 
-In: points (P, 3): accuracy, FLOPs fraction, training seconds. Out: the points that no other beats, and the volume they
-dominate up to a stated reference. Ours: which points of a record stand for an epoch (`operating_points`), and the
+In: points (P, 3): accuracy, FLOPs fraction, training seconds. Out: the points that no other dominates, and the volume
+they dominate up to a stated reference. Ours: which points of a record represent an epoch (`operating_points`), and the
 reference: accuracy 0 and ``max_flops``. With ``max_flops`` 1 the hypervolume is the accuracy averaged over all budgets
-from nothing to the plain backbone's compute, a budget that nothing can meet counting 0.
+from 0 to the plain backbone's compute, where a budget that no setting can meet counts 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def non_dominated(costs: npt.ArrayLike) -> npt.NDArray[np.bool_]:
 def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Volume between ``costs`` (P, D), smaller is better, and ``reference`` (D,); sliced along the last objective.
 
-    Rows that are not below the reference in every objective add nothing. O(P log P) for two objectives.
+    Rows that are not below the reference in every objective add no volume. O(P log P) for two objectives.
 
     Example:
         >>> hypervolume([[1, 3], [2, 2]], [4, 4])

@@ -4,8 +4,8 @@ In: a `SearchSpace`. Out: run folders ``STUDY-TRIAL-eEPOCH``, one for every epoc
 Every epoch of every trial is a candidate. Trials that cannot extend the front any more can be stopped (`can_extend`,
 after arXiv 2405.15303). Trials are stored by optuna, and workers may share them: a worker trains a trial in the run
 folder ``STUDY-TRIAL``, and another one continues from its last epoch if the heartbeat ends. All numbers are of at most
-``validation_size`` images of val and, being the best of many, a little too good. Test is not read here:
-``dmpo-explore record RUN --force`` reads it, and records all of val anew, in float32.
+``validation_size`` images of val and, as the best of many, a little too high. Test is not read here:
+``dmpo-explore record RUN --force`` reads it, and records all of val again, in float32.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FAILURES = 5  # in a row, and the space is not worth going on with
 
 @dataclass(frozen=True)
 class SearchStep:
-    """What has just happened: ``what`` is ``epoch``, ``finished``, ``stopped`` or ``failed``.
+    """One event of a search: ``what`` is ``epoch``, ``finished``, ``stopped`` or ``failed``.
 
     ``trials`` counts those finished or stopped so far. ``front``: (accuracy, FLOPs fraction) of its points, rising;
     ``hypervolume``: that of the front. ``note`` is the reason of a failure.
@@ -76,15 +76,15 @@ def run_search(
 ) -> SearchFront:
     """Search until there are ``trials`` or ``minutes`` have passed; returns the front.
 
-    Ctrl-C, a kill or the end of ``minutes`` loses at most the running epoch: ``resume`` goes on with that trial.
+    Ctrl-C, a kill or the end of ``minutes`` loses at most the current epoch: ``resume`` continues that trial.
 
     Args:
         study: its name, which its runs' names begin with. space: None: `default_space`, or the study's own to resume.
-        resume: go on with this study, or join its workers. trials: finished or stopped ones in the whole study.
-        minutes: of this worker; looked at after every epoch.
-        storage: URL of a database that all workers see; default: SQLite in the runs root.
-        seed: makes one worker's proposals repeatable. patience: seconds until a silent worker's trial is given away.
-        stopping: end trials that cannot extend the front; it gained nothing where we measured it.
+        resume: continue this study, or add a worker to it. trials: finished or stopped ones in the whole study.
+        minutes: of this worker; checked after every epoch.
+        storage: URL of a database that all workers share; default: SQLite in the runs root.
+        seed: of one worker's proposals. patience: seconds without a heartbeat until a trial goes back to the queue.
+        stopping: stop trials that cannot extend the front; it gave no gain in our measurement.
         progress: called after every epoch and trial. on_step: of `dmpo_explore.train`.
 
     Raises:
@@ -133,7 +133,7 @@ class _Untrainable(Exception):
 
 
 class _Worker:
-    """Takes trials, trains them, keeps their epochs."""
+    """A worker of a search: trains trials and keeps their epochs."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _Worker:
         return self.end is None or time.monotonic() < self.end
 
     def open_places(self, trials: int | None) -> bool:
-        """Whether a trial is left to take."""
+        """Whether another trial may start."""
         free_stale_trials(self.study)
         states = [t.state for t in self.study.get_trials(deepcopy=False)]
         taken = sum(s in (State.COMPLETE, State.PRUNED, State.RUNNING) for s in states)
@@ -189,7 +189,7 @@ class _Worker:
         tidy(self.study)
 
     def train(self, trial: optuna.Trial) -> tuple[float, ...]:
-        """Train one trial, or go on with it; its values are those of the point that stands for it."""
+        """Train one trial, or continue it; its values are those of its representative point."""
         from ..training.train import UNTRAINABLE
 
         number = identity(self._stored(trial.number))
@@ -201,7 +201,7 @@ class _Worker:
             raise _Untrainable from error
 
     def _epochs(self, trial: optuna.Trial, number: int) -> None:
-        """Train until the last epoch; TrialPruned behind the one from which on the front is out of reach."""
+        """Train until the last epoch; TrialPruned after an epoch if the front can no longer be extended."""
         from ..training.train import train_epochs
 
         config = self.space.config(suggest(trial, self.space))
@@ -227,7 +227,7 @@ class _Worker:
                 raise _TimeIsUp
 
     def _ended(self, attempt: int) -> None:
-        """Behind a trial whose end is stored: tell it; what was needed to go on with it is removed."""
+        """After a trial's end is stored: report it, and remove the files that were needed to continue it."""
         ended = self._stored(attempt)
         number, note = identity(ended), str(ended.user_attrs.get("error", ""))
         shutil.rmtree(runs_root() / trial_name(self.study, number), ignore_errors=True)

@@ -42,7 +42,7 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> Params:
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """The space in optuna's words."""
+    """The space as optuna's distributions."""
     return {key: _distribution(domain) for key, domain in space.domains.items()}
 
 
@@ -55,13 +55,13 @@ def _distribution(domain: Choice | Range) -> BaseDistribution:
 
 
 class LearningCurveSampler(BaseSampler):
-    """Proposes the settings whose predicted learning curve is expected to extend the front most, per epoch.
+    """Sampler of the settings whose predicted learning curve is expected to extend the front most, per epoch.
 
     The first `STARTUP` trials are drawn. Later ones are the best of `DRAWN` settings from all of the space and of
     `NEAR` that differ in one or two from settings on the front (`best_candidate`).
 
     Args:
-        seed: makes the proposals repeatable, given the trials before; None: they differ between workers.
+        seed: of the proposals, which also depend on the trials before; None: they differ between workers.
     """
 
     def __init__(self, space: SearchSpace, seed: int | None = None) -> None:
@@ -90,7 +90,7 @@ class LearningCurveSampler(BaseSampler):
 
 
 def propose(space: SearchSpace, known: Sequence[LearningCurve], rng: np.random.Generator) -> Params:
-    """The most promising of some candidates, given what trials did so far."""
+    """The candidate with the largest expected gain, given the trials so far."""
     candidates = [space.draw(rng) for _ in range(DRAWN)]
     candidates += [_near(space, parent.params, rng) for parent in _parents(known, space.goal, rng)]
     planned = [space.epochs(params) for params in candidates]
@@ -107,6 +107,6 @@ def _parents(known: Sequence[LearningCurve], goal: Goal, rng: np.random.Generato
 
 
 def _near(space: SearchSpace, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-    """``params`` with one or two settings drawn anew."""
+    """``params`` with one or two settings drawn again."""
     changed = rng.choice(list(space.domains), size=min(int(rng.integers(1, 3)), len(space.domains)), replace=False)
     return dict(params) | {key: space.domains[key].draw(rng) for key in changed.tolist()}

@@ -3,7 +3,7 @@
 In: a TOML file or the same as a dictionary. Out: a `SearchSpace`, for `dmpo_explore.run_search`. A key is the name of
 an option of `Config`, or ``part.name`` (``training.seed``) where two parts have it. ``[fixed]`` holds the options that
 all trials share; ``[space]`` those that are tried, as a list of values or a range ``{low, high, log, step}``;
-``[goal]`` the limits (`Goal`). The default space is said on the fields of `Config`.
+``[goal]`` the limits (`Goal`). The default space is part of the fields of `Config`.
 
     [fixed]
     train_size = 1000
@@ -59,11 +59,12 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, values: Any, base: Config | None = None) -> SearchSpace:
-        """Read ``{"fixed": …, "space": …, "goal": …}``; what is not fixed has the value of ``base``.
+        """Read ``{"fixed": …, "space": …, "goal": …}``; other options have the value of ``base``.
 
         Raises:
             ValueError: a key that is no option, a value of the wrong type or out of range, an unknown name of a part,
-                an option that all trials must share, or an empty space. The message names key, value and what is valid.
+                an option that all trials must share, or an empty space. The message names key, value and the valid
+                values.
         """
         if not isinstance(values, dict):
             raise ValueError(f"a search space must be a table, not {type(values).__name__}")
@@ -85,7 +86,7 @@ class SearchSpace:
         return {"fixed": json.loads(self.base.to_json()), "space": space, "goal": self.goal.to_dict()}
 
     def fix(self, settings: Mapping[str, Any]) -> SearchSpace:
-        """The space with these settings (``part.name`` → value) no longer tried but fixed."""
+        """The space with these settings (``part.name`` → value) fixed in place of searched."""
         rest = {key: domain for key, domain in self.domains.items() if key not in settings}
         if not rest:
             raise ValueError(f"nothing is left to try: {', '.join(self.domains)} are all fixed")

@@ -1,7 +1,7 @@
 """A study: the trials of one search in optuna's storage, and the front over all their epochs.
 
 In: a study's name, and the URL of its storage (default: one SQLite file in the runs root). Out: an `optuna.Study` that
-carries its space, or a `SearchFront`. Nothing is trained here and no torch is imported.
+carries its space, or a `SearchFront`. No model is trained here and no torch is imported.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def read_front(study: optuna.Study) -> SearchFront:
 def open_study(
     name: str, space: SearchSpace | None, storage: str | None, *, resume: bool, patience: int
 ) -> optuna.Study:
-    """A new study, or one to go on with, whose silent workers' trials are given away after ``patience`` seconds.
+    """A new or continued study; trials without a heartbeat for ``patience`` seconds go back to the queue.
 
     Raises:
         ValueError: a bad name, one that is taken, another space than the study's; see `load_study` too.
@@ -154,7 +154,7 @@ def open_study(
 
 
 def load_study(name: str, url: str | None, patience: int = 300) -> optuna.Study:
-    """A study that is there; ValueError (naming those there are) if it is not, or is no search."""
+    """An existing study; ValueError (listing the existing ones) for another name, or a study of another program."""
     storage = _storage(url, patience, make=False)
     names = optuna.get_all_study_names(storage)
     if name not in names:

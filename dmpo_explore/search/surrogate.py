@@ -1,9 +1,9 @@
-"""A Gaussian process over (settings, epoch): from what trials did, what others would do and how sure that is.
+"""Surrogate: a Gaussian process over (settings, epoch) that predicts the learning curves of untried settings.
 
-In: encoded settings (N, F), epochs (N,), answers (N, A). Out: means and standard deviations (M, A) elsewhere. That
-settings and epochs share one process is the idea of arXiv 2405.15303; kernel and fitting are ours: one kernel for all
-answers, half of it common to all settings (the usual course of training), half of it falling with their distance; its
-lengths and noise are those of a small grid that make the answers most likely. Arrays only.
+In: encoded settings (N, F), epochs (N,), answers (N, A). Out: means and standard deviations (M, A) at other points.
+That settings and epochs share one process is the idea of arXiv 2405.15303; kernel and fitting are ours: one kernel for
+all answers, half of it common to all settings (the usual course of training), half of it falling with their distance;
+its lengths and noise are those of a small grid that make the answers most likely. Arrays only.
 """
 
 from __future__ import annotations

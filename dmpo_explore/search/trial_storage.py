@@ -1,8 +1,8 @@
 """Trials in optuna's storage, which processes and machines share.
 
 In: a storage's URL. Out: an `optuna.Study` in which the trials of workers without a heartbeat return to the queue, and
-its trials as `LearningCurve`s. Needs optuna (the extra ``search``). Its ``trial.report`` raises where there are several
-objectives: the points of every epoch are stored in user attributes.
+its trials as `LearningCurve`s. Needs optuna (the extra ``search``). Its ``trial.report`` raises for several
+objectives, so the points of every epoch are stored in user attributes.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ State = TrialState
 
 
 def open_storage(url: str, patience: int = 300) -> RDBStorage:
-    """A storage in which a trial whose worker gives no sign of life for ``patience`` seconds goes back to the queue.
+    """A storage in which a trial without a heartbeat for ``patience`` seconds goes back to the queue.
 
     Every read or write opens a connection and closes it again, unless the database is in memory (``sqlite://``): that
     one lasts until ``storage.engine.dispose()``.
 
     Raises:
-        ValueError: a URL that no database answers to.
+        ValueError: a URL without a database.
     """
     try:
         try:
@@ -66,15 +66,15 @@ def _connect(url: str, patience: int) -> RDBStorage:
 
 
 def free_stale_trials(study: optuna.Study) -> None:
-    """Give back what silent workers held."""
+    """Put trials without a heartbeat back into the queue."""
     with _experimental():
         optuna.storages.fail_stale_trials(study)
 
 
 def give_back(study: optuna.Study, attempt: int) -> None:
-    """Put an interrupted trial back into the queue, as if its worker had fallen silent.
+    """Put an interrupted trial back into the queue, as without a heartbeat.
 
-    Nothing happens to one that came to its end, or that was given back already.
+    A trial that has ended, or that is in the queue already, is not changed.
     """
     found = study.get_trials()  # copies: optuna writes into them
     trial = found[attempt]
@@ -85,14 +85,14 @@ def give_back(study: optuna.Study, attempt: int) -> None:
 
 @contextmanager
 def _experimental() -> Iterator[None]:
-    """Without optuna's warning that heartbeats are experimental, its word for them since 2021."""
+    """Context without optuna's warning that heartbeats are experimental."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 
 def identity(trial: FrozenTrial) -> int:
-    """A trial's number; that of its first attempt if it was given back."""
+    """A trial's number; that of its first attempt if it was put back."""
     number: int = trial.system_attrs.get("failed_trial", trial.number)
     return number
 
@@ -103,7 +103,7 @@ def latest(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
 
 
 def epochs_of(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
-    """Epoch → what was noted of it: ``accuracy``, ``flops_fraction``, ``threshold`` (lists), ``seconds``, …"""
+    """Epoch → its stored values: ``accuracy``, ``flops_fraction``, ``threshold`` (lists), ``seconds``, …"""
     return {int(key[len(EPOCH) :]): value for key, value in sorted(trial.user_attrs.items()) if key.startswith(EPOCH)}
 
 

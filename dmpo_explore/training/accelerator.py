@@ -67,8 +67,8 @@ def make_accelerator(
 class PreparedForward(nn.Module):
     """A model as accelerate may wrap it: accelerate replaces the ``forward`` of this module, never the model's own.
 
-    Under mixed precision, accelerate patches the ``forward`` of what it prepares, for good. Behind this wrapper the
-    model stays plain: called by anybody else, it computes in the type of its weights.
+    Under mixed precision, accelerate permanently patches the ``forward`` of a prepared module. Inside this wrapper the
+    model stays unpatched: other callers get the type of its weights.
 
     On a CPU, attention over at most `SHORT` tokens is computed step by step: torch's fused kernel has a slow backward
     pass there, above all in bfloat16.
@@ -90,7 +90,7 @@ class PreparedForward(nn.Module):
 
 
 def device_use(device: torch.device) -> tuple[str, int]:
-    """A device's name, and the bytes of GPU memory that this process has used at most; 0 on a CPU."""
+    """A device's name, and the peak GPU memory of this process in bytes; 0 on a CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
     return f"CPU, {torch.get_num_threads()} threads", 0
@@ -98,13 +98,13 @@ def device_use(device: torch.device) -> tuple[str, int]:
 
 @contextmanager
 def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; afterwards as they were.
+    """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; restored afterwards.
 
     Under autocast to ``dtype`` no number changes: autocast would cast these weights at every step, and it leaves norms,
     LayerScales and position tables as they are. Without autocast the model cannot be called inside.
 
     Args:
-        dtype: None changes nothing.
+        dtype: None for no change.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2).requires_grad_(False)

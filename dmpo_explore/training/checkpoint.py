@@ -1,7 +1,7 @@
 """Checkpoints: a run folder written after every epoch, and ``checkpoint.pt`` read with weights_only=True.
 
 One rename commits an epoch: that of ``checkpoint.pt``, which holds everything. weights.safetensors, card.md and, last,
-history.csv are made from it. After a kill between them `RunWriter.begin` makes them again, before training goes on.
+history.csv are made from it. After a kill between them `RunWriter.begin` makes them again, before training continues.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def require_room(root: Path, model: DMPO) -> None:
-    """Check that the runs root's disk has room for a run's files.
+    """Check that the runs root's disk has space for a run's files.
 
     Ours: its checkpoint holds the trained weights, the best ones and two moments of each weight; while it is replaced
     there are two of it, and of the weights file.
 
     Raises:
-        OSError: it has not, with both sizes; ENOSPC.
+        OSError: not enough space, with both sizes; ENOSPC.
 
     Example:
         >>> import dmpo_explore as dx
@@ -85,7 +85,7 @@ def unfinished(folder: Path) -> bool:
 
 
 class RunWriter:
-    """Writes a run folder after every epoch.
+    """Writer of a run folder after every epoch.
 
     Args:
         path: the run folder. images: the training images.
@@ -114,7 +114,7 @@ class RunWriter:
         self.plans: list[int] = list(saved.get("plans", [])) if saved else []
 
     def begin(self, *, write: bool = True) -> None:
-        """Write what a kill left unwritten of the checkpoint's epochs, and a new number of epochs into config.json.
+        """Write files of the checkpoint's epochs that a kill left out, and a new number of epochs into config.json.
 
         Args:
             write: this process writes the files.
@@ -159,7 +159,7 @@ class RunWriter:
             torch.save(values, temporary)
 
     def _write_from_checkpoint(self, folder: Path) -> None:
-        """The history is written last: whoever counts its rows counts epochs of which everything is on disk."""
+        """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
         more = {"class_counts": counts, "plans": self.plans}

@@ -22,7 +22,7 @@ from ..utils.typing import Floats, Ints
 def class_weights(counts: npt.ArrayLike, beta: float = 1.0) -> Floats:
     """Weight of each class: the inverse of its effective number of images, (1 − β) / (1 − β^n), scaled.
 
-    At β = 1 this is the limit 1 / n, the inverse frequency; at β = 0 all classes weigh the same.
+    At β = 1 this is the limit 1 / n, the inverse frequency; at β = 0 all classes have the same weight.
 
     Ours: scaled so that the mean weight over the training images is 1 (Cui et al.: over the classes), which at β = 1 is
     scikit-learn's ``balanced``. The loss keeps its size, so learning rates keep their meaning.
@@ -68,10 +68,10 @@ def loss_class_weights(labels: Ints, n_classes: int, config: TrainingConfig) -> 
 
 
 class BalancedSampler(Sampler[int]):
-    """Draws as many images as there are, with replacement, each in proportion to the weight of its class.
+    """Sampler that draws as many images as there are, with replacement, each in proportion to the weight of its class.
 
-    With β = 1 every class that has an image is expected equally often. The draw follows from the seed and the epoch
-    alone, whatever has been drawn before: it is the same in every process and after a resumption.
+    With β = 1 every class that has an image is expected equally often. The draw depends only on the seed and the
+    epoch: it is the same in every process and after a resumption.
 
     Args:
         labels: (n,) of the training images. beta: β of `class_weights`. seed: of the draws.
@@ -102,7 +102,7 @@ class BalancedSampler(Sampler[int]):
 
 
 def balanced_sampler(labels: Ints, config: TrainingConfig) -> BalancedSampler | None:
-    """The sampler of a training; None where ``config`` asks for none.
+    """The sampler of a training; None unless ``config`` has one.
 
     Example:
         >>> balanced_sampler(np.array([0, 0, 1]), TrainingConfig()) is None

@@ -3,8 +3,8 @@
 Data sets, files and run folders are handled elsewhere. Devices, precision and several processes are accelerate's.
 ``batch_size`` is one micro-batch over all processes; an optimizer step takes ``accumulation`` of them. Every epoch is
 seeded from (seed, epoch), so an epoch repeated after a kill is the same epoch: resuming is bit-equal on CPU.
-Learning rates and loss weights depend on the epoch and ``config.epochs`` alone: a training that goes on with more
-epochs takes those that a training of that length has there, whatever the epochs before were planned for.
+Learning rates and loss weights depend only on the epoch and ``config.epochs``: a training that continues with more
+epochs takes those of a training of that length.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class EpochResult:
     ``epoch`` counts from 1; ``weights``, ``losses`` and ``accuracy`` are (K,), one value per exit; ``learning_rate`` is
     the largest one at the epoch's start.
 
-    ``best`` is true where the area on val beats every earlier epoch. The last result of `dmpo_explore.train_epochs`
-    carries the ``run``. ``record`` is the `ExitRecord` of the validation images (None in all but the main process).
+    ``best`` is true if the area on val is larger than in every earlier epoch. The last result of
+    `dmpo_explore.train_epochs` carries the ``run``. ``record`` is the `ExitRecord` of the validation images (None in
+    all but the main process).
 
     Example:
         >>> epoch = EpochResult(1, 3, (1.0, 1.0), (0.9, 0.6), 1.5, (0.7, 0.8), 0.7, 1e-3, seconds=2.0, best=True)
@@ -158,7 +159,7 @@ def fit(
 def _optimizer(
     model: nn.Module, config: TrainingConfig, steps: int, state: Mapping[str, Any] | None
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """The optimizer and the schedule of its rates behind the steps of ``state``; ``steps`` are those of an epoch."""
+    """The optimizer and the schedule of its rates after the steps of ``state``; ``steps`` are those of an epoch."""
     optimizer = make_optimizer(model, config)
     warmup, total = config.warmup_epochs * steps, config.epochs * steps
     done = 0
@@ -166,7 +167,7 @@ def _optimizer(
         optimizer.load_state_dict(state["optimizer"])
         done = int(state["schedule"]["last_epoch"])
     factor = partial(rate_factor, steps=total, warmup=warmup)
-    # made anew and not loaded: with more epochs than the steps before were planned for, the next rate is another one
+    # made again and not loaded: with more epochs than the steps before were planned for, the next rate is another one
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
 
 

@@ -1,8 +1,8 @@
 """Losses: logits (B, K, C) and labels (B,) in, one loss per exit (K,) and their weighted sum out.
 
-L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, or the release's coupled form (DMPO, arXiv 2511.03245), in which what the
-previous exit already gets right counts less at the next one. Either may be blended with distillation from the last exit
-(Zhang et al. 2019, "Be Your Own Teacher").
+L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, or the release's coupled form (DMPO, arXiv 2511.03245), in which images
+that the previous exit classifies correctly count less at the next one. Either may be blended with distillation from the
+last exit (Zhang et al. 2019, "Be Your Own Teacher").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def uncoupled(losses: Tensor) -> Tensor:
-    """(B, K) → (B, K) unchanged: every exit for itself."""
+    """(B, K) → (B, K) unchanged: the exits are independent."""
     return losses
 
 
@@ -66,9 +66,9 @@ def exit_losses(
 
     Args:
         distill: share α in [0, 1] of an early exit's loss that is `distillation`, the rest is ℓ_k.
-        class_weights: (C,). Factors of every image's loss, by its class. They multiply what coupling and distillation
-            give, so sigmoid coupling reads unweighted losses. The mean is over images, not over weights: micro-batches
-            and processes add up to the whole batch.
+        class_weights: (C,). Factors of every image's loss, by its class. They multiply the result of coupling and
+            distillation, so sigmoid coupling reads unweighted losses. The mean is over images, not over weights:
+            micro-batches and processes add up to the whole batch.
 
     Raises:
         ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside

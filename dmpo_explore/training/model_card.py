@@ -20,7 +20,7 @@ def run_card(
     class_counts: Sequence[int] = (),
     plans: Sequence[int] = (),
 ) -> str:
-    """What was trained, on what, what came out on validation images, what it costs.
+    """Model card: data, settings, accuracy on validation images, and FLOPs, as Markdown.
 
     Args:
         history: rows of `EpochResult.row`.
@@ -75,7 +75,7 @@ def _extended(plans: Sequence[int]) -> list[str]:
 
 
 def recount_card(card: str, cost: ModelFlops) -> str:
-    """A card with other FLOPs; everything else stays, and all of it where it holds no table of exits.
+    """A card with other FLOPs; the rest is unchanged, and so is a card without a table of exits.
 
     Example:
         >>> from dmpo_explore.models.flops import ModelFlops

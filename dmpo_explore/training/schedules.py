@@ -1,7 +1,8 @@
 """Loss weights: an epoch in, one weight λ_k per exit out (METHOD of DMPO, arXiv 2511.03245: two-phase optimisation).
 
-First the deep predictors dominate while early stages feed them, later the weight moves to the early predictors.
-`linear` is the release's cross-over from START to END (four exits); everything else uses the same two end points.
+First the deep predictors dominate while the early stages learn features for them. Later the weight moves to the early
+predictors.
+`linear` is the release's cross-over from START to END (four exits); the other schedules use the same two end points.
 `mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of
 `switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch.
 """

@@ -1,9 +1,9 @@
 """Training a run: config → model, loaders, loop → a run folder.
 
 `train` returns the `Run`; `train_epochs` is the iterator over `EpochResult` behind it. `record_run` adds the record of
-a split. The folder appears whole after the first epoch; after every epoch ``checkpoint.pt`` and then what is made from
-it are replaced (see `checkpoint`). So a kill at any moment loses at most the running epoch. The run's weights
-are those of the epoch with the largest area under the accuracy–FLOPs curve on validation images. Test is not read.
+a split. The folder appears whole after the first epoch; after every epoch ``checkpoint.pt`` and then the files made
+from it are replaced (see `checkpoint`). So a kill at any moment loses at most the current epoch. The run's weights are
+those of the epoch with the largest area under the accuracy–FLOPs curve on validation images. Test is not read.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def train(
         progress: called with every epoch's result once it is saved.
         on_step: called after every step with (steps done, steps of the epoch, loss).
         on_epoch: called with the model and the epoch's result before they are saved; it must change neither. The model
-            computes in float32, whatever precision it is trained in.
+            computes in float32, also if it is trained in another precision.
         on_check: called with (files checked, files in all) before the first step, where the images are files.
         on_data: called with the `Manifest` before the first step.
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
@@ -76,9 +76,9 @@ def train(
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or has no
-            epochs left; or all that keeps it from starting, such as broken images and a runs root that is not writable.
+            epochs left; or all findings that stop it, such as broken images and a runs root that is not writable.
         FileNotFoundError: weights or data that have to be fetched first, or nothing to resume.
-        FileExistsError: the run exists. OSError: the disk has not enough room.
+        FileExistsError: the run exists. OSError: not enough disk space.
         FloatingPointError: the loss is not finite.
         ImportError: a tracker that is not installed.
 
@@ -120,8 +120,8 @@ def train_epochs(
 ) -> Iterator[EpochResult]:
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
-    The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; no
-    result comes where only files of the last epoch were missing. Arguments and errors are those of `train`.
+    The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; there
+    is no result if only files of the last epoch were missing. Arguments and errors are those of `train`.
 
     Example:
         Two exits of a tiny, untrained transformer, 40 images, the first of two epochs:
@@ -168,7 +168,7 @@ def train_epochs(
 
 
 def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: Path) -> tuple[DMPO, ModelFlops]:
-    """The model, with the checkpoint's weights where there is one, and its FLOPs; ``root`` must have room for it."""
+    """The model, with the checkpoint's weights where there is one, and its FLOPs; ``root`` must have space for it."""
     model = build_model(config.model, n_classes)
     require_room(root, model)
     cost = measure_flops(model, build_reference(config.model, n_classes))
@@ -191,7 +191,7 @@ def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) ->
 
 
 def default_name(config: Config) -> str:
-    """A run's name where none is given: data, predictor and the time."""
+    """The default name of a run: data, predictor and the time."""
     data = re.sub(r"[^A-Za-z0-9_]+", "-", Path(config.data.name).stem).strip("-") or "images"
     return f"{data}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
@@ -223,7 +223,7 @@ def _sample(images: ImageSet, size: int) -> ImageSet:
 
 
 def _open(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:
-    """The run's path and, to resume, its checkpoint. Nothing is written but what killed writers left is removed."""
+    """The run's path and, to resume, its checkpoint. Only leftovers of killed writers are removed."""
     clear_runs()
     if not resume:
         return runs_root() / name, None

@@ -31,18 +31,18 @@ def training_images(
     config: Config, run: Run | None = None, *, name: str | None = None, force: bool = False,
     on_check: Progress | None = None, on_data: DataHook | None = None,
 ) -> TrainingImages:  # fmt: skip
-    """The images that ``config`` trains on, checked; those of ``run``'s manifest where that is resumed.
+    """The images that ``config`` trains on, checked; those of ``run``'s manifest if it is resumed.
 
     Args:
         name, force: of a new run; whether it can be written is checked too.
         on_check: called with (files checked, files in all). on_data: called with the manifest.
 
     Raises:
-        ValueError, OSError: all that keeps the training from starting, in one error (`DataCheck.require`); for a run as
+        ValueError, OSError: all findings that stop the training, in one error (`DataCheck.require`); for a run as
             `check_images`.
 
     Warns:
-        UserWarning: what else has been found in images of one's own, such as leakage.
+        UserWarning: other findings in the user's images, such as leakage.
 
     Example:
         >>> import dmpo_explore as dx

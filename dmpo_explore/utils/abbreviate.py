@@ -48,7 +48,7 @@ def is_text(value: str, most: int) -> bool:
 
 
 def one_line(message: object, longest: int = MESSAGE) -> str:
-    """A message on one line without control characters; a long one loses its middle.
+    """A message on one line without control characters; the middle of a long one is left out.
 
     Example:
         >>> one_line("first\\nsecond")

@@ -20,7 +20,7 @@ def at_exits(values: npt.ArrayLike, exits: npt.ArrayLike) -> Array:
 
     Raises:
         ValueError: exits of another number of images.
-        IndexError: an exit that is not there.
+        IndexError: an exit that does not exist.
 
     Example:
         >>> confidence = [[0.5, 0.9], [0.8, 0.95]]

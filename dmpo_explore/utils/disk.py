@@ -1,8 +1,8 @@
-"""Disks: bytes brought to one, and the error of a full one.
+"""Disks: flushing of files, and the error of a full disk.
 
 `flush` returns once a file or folder would survive a power cut, as far as the system's fsync goes (macOS's leaves the
-drive's own cache out; Windows has none for folders). `full_disk_named` turns what libraries raise on a full disk, each
-in its own way, into a `DiskFullError`.
+drive's own cache out; Windows has none for folders). `full_disk_named` turns the different errors of libraries on a
+full disk into a `DiskFullError`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROBE = 2**20  # bytes; a library that fails although so many still fit has anot
 
 
 class DiskFullError(OSError):
-    """There is no room for a file; the message names it and its disk.
+    """Not enough disk space for a file; the message names it and its disk.
 
     Example:
         >>> str(DiskFullError(Path("/runs/first/checkpoint.pt")))
@@ -36,10 +36,10 @@ class DiskFullError(OSError):
 
 @contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Within it, any library's error of a full disk becomes a `DiskFullError` that names ``path``.
+    """Context in which any library's error of a full disk becomes a `DiskFullError` that names ``path``.
 
-    Some libraries do not say why a write failed (torch: RuntimeError, numpy: OSError without a number). Then room for
-    one more MiB beside ``path`` is tried; what fills the disk must still be there.
+    Some libraries do not report why a write failed (torch: RuntimeError, numpy: OSError without a number). Then writing
+    one more MiB beside ``path`` is tried, while the disk is still full.
 
     Example:
         >>> with full_disk_named(Path("a.csv")):
@@ -59,7 +59,7 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, says that a disk is full.
+    """Whether an error, or one that caused it, reports a full disk.
 
     Example:
         >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(ValueError("no"))
@@ -69,7 +69,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def full_disk_cause(error: BaseException) -> BaseException | None:
-    """The error itself, or the first that caused it, which says that a disk is full; None where none does.
+    """The error itself, or the first that caused it, that reports a full disk; None if none does.
 
     Example:
         >>> try:
@@ -81,12 +81,12 @@ def full_disk_cause(error: BaseException) -> BaseException | None:
         ...     print(full_disk_cause(error))
         [Errno 28] No space left on device
     """
-    says = (e for e in _causes(error) if getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)))
-    return next(says, None)
+    full = (e for e in _causes(error) if getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)))
+    return next(full, None)
 
 
 def flush(path: Path) -> None:
-    """Bring a file, or a folder with everything in it, to the disk.
+    """Flush a file, or a folder with its content, to the disk.
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
@@ -103,7 +103,7 @@ def flush(path: Path) -> None:
 
 
 def flush_names(folder: Path) -> None:
-    """Bring a folder's list of names to the disk, which a rename has changed; nothing where that cannot be done."""
+    """Flush a folder's list of names to the disk after a rename; no effect where the system cannot."""
     if os.name == "nt":
         return
     try:
@@ -122,7 +122,7 @@ def _fsync(path: Path, mode: int) -> None:
 
 
 def write_error(folder: Path) -> OSError | None:
-    """Why no file of 1 MiB can be written into a folder, or where it would be made; None where one can.
+    """Why no file of 1 MiB can be written into a folder, or into its nearest existing parent; None if one can.
 
     Example:
         >>> write_error(Path(tempfile.mkdtemp()) / "new") is None

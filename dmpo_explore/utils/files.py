@@ -1,6 +1,6 @@
 """Atomic files and folders, JSON, SHA-256, and the cache folder.
 
-A file or folder is written under a temporary name beside its place, brought to the disk and renamed, so that it is
+A file or folder is written under a temporary name in the same folder, flushed to the disk and renamed, so that it is
 whole or absent, also after a kill or a power cut. `replacing` describes how folders are replaced on each system.
 """
 
@@ -26,7 +26,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces ``path`` on success and is removed on an error.
 
     Raises:
-        DiskFullError: the disk is full, whatever the library that writes says of it.
+        DiskFullError: the disk is full, with any library's error.
 
     Example:
         >>> import tempfile

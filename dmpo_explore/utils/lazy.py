@@ -14,7 +14,7 @@ import lazy_loader
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` for the imports that stand in ``file`` under ``if TYPE_CHECKING:``.
+    """``__getattr__``, ``__dir__`` and ``__all__`` for the imports in ``file`` under ``if TYPE_CHECKING:``.
 
     Args:
         package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``.

@@ -23,7 +23,7 @@ MOST_TEXT, MOST_ITEMS, MOST_NUMBER = 4096, 1000, 2**63 - 1  # of a value that is
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One field of a config: what it means and what it may hold.
+    """One field of a config: its help, type, choices and bounds.
 
     Args:
         name, default, help: of the field; help is one short sentence.
@@ -61,7 +61,7 @@ class Option:
 
     @property
     def zero_is_none(self) -> bool:
-        """Whether 0, which lies outside the bounds, is typed for None."""
+        """Whether a typed 0, which is outside the bounds, means None."""
         return self.optional and self.gt == 0
 
     @property
@@ -84,7 +84,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """What the bounds demand: ``be at least 1``, ``lie in [0, 1)``, or nothing."""
+        """The bounds in words: ``be at least 1``, ``lie in [0, 1)``, or an empty text."""
         low = self.ge if self.gt is None else self.gt
         high = self.le if self.lt is None else self.lt
         if low is not None and high is not None:
@@ -101,7 +101,7 @@ class Option:
         return f"{self.help.removesuffix('.')}: {', '.join(most)}{' or ' if most else ''}{last}."
 
     def check(self, value: Any) -> None:
-        """Raise ValueError, naming field, value and what is valid, for a value out of range."""
+        """Raise ValueError, naming field, value and the valid values, for a value out of range."""
         if self.closed and value not in self.choices:
             raise ValueError(unknown(self.name, value, self.choices))
         if not self.bounds or value is None or isinstance(value, str | tuple | list):

@@ -16,7 +16,7 @@ class Preprocess:
     Args:
         image_size: S, side of the model's input. mean, std: of the colours, scaled to [0, 1].
         interpolation: of the resizing, with antialiasing.
-        resize: ``squash``: the whole image to S x S pixels, whatever its aspect. ``crop``: its shorter side to
+        resize: ``squash``: the whole image to S x S pixels, aspect not kept. ``crop``: its shorter side to
             S / ``crop_pct`` pixels, the aspect kept, and the S x S pixels at the centre.
         crop_pct: share of the shorter side that the crop keeps; not read where images are squashed.
 
@@ -51,7 +51,7 @@ class Preprocess:
         return (side, int(side * width / short)) if height == short else (int(side * height / short), side)
 
     def described(self) -> str:
-        """What happens to an image, in words.
+        """The resizing in words.
 
         Example:
             >>> Preprocess(70, (0.5,), (0.5,), resize="crop", crop_pct=0.875).described()

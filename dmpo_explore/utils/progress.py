@@ -1,4 +1,4 @@
-"""Type of progress callbacks: done and total, in whatever is counted."""
+"""Type of progress callbacks: done and total, of steps, images or bytes."""
 
 from __future__ import annotations
 

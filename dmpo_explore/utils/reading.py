@@ -1,4 +1,4 @@
-"""Reading of small text files that may have been edited or broken: bounded in size, and errors name the file.
+"""Reading of small text files that may be damaged: bounded in size, with errors that name the file.
 
 In: the path of a regular file. Out: its text. A folder, a pipe or a device is refused before it is opened.
 """
@@ -63,7 +63,7 @@ def check_regular(path: Path) -> None:
 
 
 def named(error: OSError, path: Path) -> OSError:
-    """``error`` with the name of the file in it; too many open files are called that.
+    """``error`` with the name of the file in it; too many open files are reported as such.
 
     Example:
         >>> str(named(OSError(errno.EACCES, "Permission denied"), Path("labels.npy")))

@@ -1,4 +1,4 @@
-"""Folders replaced as a whole: never absent for a reader, never a mixture, and nothing left of a killed writer.
+"""Folders replaced as a whole: never absent or mixed for a reader, without leftovers of a killed writer.
 
 In: a finished folder under a temporary name beside its place. `replace_folder` puts it there.
 
@@ -6,10 +6,10 @@ In: a finished folder under a temporary name beside its place. `replace_folder` 
   new one, also after a kill.
 - Elsewhere (Windows, NFS, FAT) the old folder is first renamed to ``.NAME.TOKEN.old``. Readers wait out the moment
   between (`settle`); after a kill in it, the next reader or writer puts the old folder back. Windows refuses to rename
-  a folder of which a file is open, such as a record in use: then nothing is replaced.
+  a folder of which a file is open, such as a record in use: then the old one is kept.
 
 A writer holds the lock ``.NAME.TOKEN.lock`` as long as its ``.NAME.TOKEN.part`` exists; the system releases it when
-the writer is killed. So `clear_leftovers` knows what is left over from what is being written.
+the writer is killed. So `clear_leftovers` can distinguish leftovers from folders that are being written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(?:part|old|lock)")
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A free temporary name beside ``path``, locked while it is in use; what is there afterwards is removed."""
+    """A free temporary name beside ``path``, locked while it is in use; anything there afterwards is removed."""
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def replace_folder(temporary: Path, path: Path) -> None:
 
 
 def exchange(a: Path, b: Path) -> bool:
-    """Let two folders change places in one step; False, and nothing done, where the system cannot.
+    """Let two folders change places in one step; False, without a change, if the system cannot.
 
     Example:
         >>> import tempfile
@@ -121,12 +121,12 @@ def read_whole(path: Path, read: Callable[[Path], T]) -> T:
 
 
 def _is_still(path: Path, version: tuple[int, ...] | None) -> bool:
-    """Whether a folder has this version and is not being replaced; asked thrice, since it may have come and gone."""
+    """Whether a folder has this version and is not being replaced; checked three times."""
     return all(_version(path) == version and path.name not in moved_aside(path.parent) for _ in range(3))
 
 
 def settle(path: Path) -> None:
-    """Return once ``path`` is there, if it is being replaced in two steps; what a kill left between them is mended."""
+    """Return once ``path`` exists, if it is being replaced in two steps; restores the old folder after a kill."""
     end = time.monotonic() + WAIT
     while not path.exists() and path.name in moved_aside(path.parent) and time.monotonic() < end:
         clear_leftovers(path.parent)
@@ -141,7 +141,7 @@ def moved_aside(folder: Path) -> set[str]:
 def clear_leftovers(folder: Path) -> None:
     """Remove from ``folder`` what killed writers left; an old version whose place is empty is put back.
 
-    What a living writer holds stays. Errors are passed over: whoever may only read changes nothing.
+    Folders of running writers are kept. Errors are ignored, as without the right to write.
     """
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
@@ -153,7 +153,7 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, link or folder; nothing where there is none."""
+    """Remove a file, link or folder, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -182,7 +182,7 @@ def _clear(part: Path, path: Path) -> None:
 
 
 def _version(path: Path) -> tuple[int, ...] | None:
-    """What changes when another folder comes to this place; the number alone may be used again."""
+    """Values that change when another folder is put here; the inode alone may be used again."""
     try:
         found = path.stat()
     except OSError:

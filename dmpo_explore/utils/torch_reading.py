@@ -1,7 +1,7 @@
-"""Files of PyTorch, read as tensors only: nothing in them is run.
+"""Files of PyTorch, read as tensors only: no code in them is run.
 
-In: a path. Out: what the file holds. torch's own errors advise to load with ``weights_only=False``, which would run
-code from the file; they are not passed on.
+In: a path. Out: what the file holds. torch's own errors recommend ``weights_only=False``, which would run
+code from the file; they are replaced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Types that all packages share: arrays by what is in them."""
+"""Types that all packages share: arrays by element type."""
 
 from __future__ import annotations
 

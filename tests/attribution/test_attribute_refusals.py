@@ -19,7 +19,7 @@ from dmpo_explore.attribution.catalogue import REFUSED
         ("deep_lift", "LayerNorm"),
         ("deep_lift_shap", "LayerNorm"),
         ("lrp", "no rule for LayerNorm"),
-        ("layer_grad_cam", "collapses the tokens"),
+        ("layer_grad_cam", "the tokens are averaged away"),
     ],
 )
 def test_misleading_methods_are_refused_with_the_reason(method: str, reason: str) -> None:
@@ -37,12 +37,12 @@ def test_misleading_methods_are_refused_with_the_reason(method: str, reason: str
         ({"exit": -1}, "exit=-1"),
         ({"target": C}, f"target={C}.*classes 0 to {C - 1}"),
         ({"method": "gradcam"}, "unknown method 'gradcam'.*integrated_gradients"),
-        ({"steps": 16}, "steps=16: at least 50"),
+        ({"steps": 16}, "steps=16 must be at least 50"),
         ({"batch": 0}, "batch=0"),
         ({"baseline": "white"}, "unknown baseline 'white'.*black, blur, mean"),
         ({"baseline": torch.zeros(2, 3, 32, 32)}, "stack of 2 baselines"),
         ({"layer": 2}, "layer=2 is for layer_integrated_gradients"),
-        ({"layer": 3, "method": "token_grad_cam"}, "layer=3 lies behind exit 1"),
+        ({"layer": 3, "method": "token_grad_cam"}, "layer=3 is after exit 1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -12,6 +12,6 @@ def test_layers_are_blocks_deepest_first() -> None:
     found = layers(model, 1)
     assert [place.block for place in found] == [4, 3, 2, 1, 0]
     assert [place.stage for place in found] == [1, 1, 0, 0, 0]
-    assert (found[0].name, found[-1].name) == ("behind block 4", "the embedding")
+    assert (found[0].name, found[-1].name) == ("after block 4", "the embedding")
     assert found[-1].module is model.embed
     assert [place.block for place in layers(made(backbone="test_convnext", exits=2), 1)] == [9, 4]

@@ -70,7 +70,7 @@ def test_the_model_is_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 10}, "steps=10: at least 50"),
+        ({"steps": 10}, "steps=10 must be at least 50"),
         ({"exits": []}, "must rise without repeats and hold at least one"),
         ({"exits": [1, 0]}, r"exits=\[1, 0\] must rise"),
         ({"exits": [1, 1]}, r"exits=\[1, 1\] must rise"),

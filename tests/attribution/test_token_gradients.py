@@ -34,7 +34,7 @@ def test_tokens_equal_captum_by_hand() -> None:
     expected = by_captum.attribute(x, baselines=torch.zeros_like(x), **path)[0].sum(-1).detach()
     np.testing.assert_allclose(found.tokens.ravel(), expected[1:], atol=1e-5)
     np.testing.assert_allclose(found.prefix, expected[:1], atol=1e-5)
-    assert found.layer == "behind block 4"
+    assert found.layer == "after block 4"
 
 
 def test_token_grad_cam_is_gradient_times_activation_per_token() -> None:
@@ -54,9 +54,9 @@ def test_patches_under_a_class_token_predictor_have_no_gradient_so_an_earlier_bl
     assert readable_layer(ExitView(model, EXIT), x, TARGET).block == 3
     for name in ("token_grad_cam", "layer_integrated_gradients"):
         found = attribute(model, x[0], EXIT, TARGET, name)
-        assert found.layer == "behind block 3"
+        assert found.layer == "after block 3"
         assert np.abs(found.tokens).min() > 0
-        with pytest.raises(ValueError, match="reads no patch token behind block 4: the gradient there is exactly 0"):
+        with pytest.raises(ValueError, match="reads no patch token after block 4: the gradient there is exactly 0"):
             attribute(model, x[0], EXIT, TARGET, name, layer=4)
 
 
@@ -68,12 +68,12 @@ def test_a_layer_behind_the_exit_would_give_zeros_silently() -> None:
         x.clone().requires_grad_(), target=(0, TARGET)
     )
     assert not found.abs().any()
-    with pytest.raises(ValueError, match="layer=5 lies behind exit 1"):
+    with pytest.raises(ValueError, match="layer=5 is after exit 1"):
         attribute(model, x[0], 0, TARGET, "layer_integrated_gradients", layer=5)
 
 
 def test_an_earlier_layer_has_its_own_map() -> None:
     x = pictures(1)
     maps = [token_grad_cam(Query(ExitView(smooth(), EXIT), x, x * 0, TARGET, layer=block)) for block in (2, 4)]
-    assert [found.layer for found in maps] == ["behind block 2", "behind block 4"]
+    assert [found.layer for found in maps] == ["after block 2", "after block 4"]
     assert not np.allclose(maps[0].tokens, maps[1].tokens)

@@ -55,7 +55,7 @@ def test_its_splits_are_taken_as_they_are(table: Path) -> None:
     assert {split: len(load_images(str(table), split)) for split in ("train", "val", "test")} == {
         "train": 16, "val": 16, "test": 8,
     }  # fmt: skip
-    assert table_source(table, 0).rule == "as the table says (train, val, test)"
+    assert table_source(table, 0).rule == "given in the table (train, val, test)"
 
 
 def test_no_group_is_in_two_splits(table: Path) -> None:

@@ -80,6 +80,6 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         patch.setitem(CORRUPTIONS, "noise", (CORRUPTIONS["noise"][0], (0.05, 0.1, 0.2, 0.3, 0.4)))
         refused("another value")
     (tmp_path / "noise-1.json").unlink()
-    refused(r"does not say what it was made from \(noise-1.json is missing\)")
+    refused(r"has no record of what it was made from \(noise-1.json is missing\)")
     assert len(made) == 21
     assert make_meta(4).flops_convention == first[0][2].meta.flops_convention

@@ -224,7 +224,7 @@ def test_narrow_stages_get_a_covariance_of_their_width() -> None:
     [
         ({"read": "cls"}, "read='cls': test_efficientnet has no class token; use 'mean'"),
         ({"read": "both"}, "read='both': test_efficientnet has no class token"),
-        ({"predictor": "moment"}, "exit 1, behind block 1: moment predictor: heads are 2 wide .*trunk width 16"),
+        ({"predictor": "moment"}, "exit 1, after block 1: moment predictor: heads are 2 wide .*trunk width 16"),
         ({"bypass": "ladder"}, r"'ladder' hands its map .*\[\(32, 32\), \(16, 16\)\]; use bypass='conv'"),
         ({"channels": 300}, "channels=300 must lie between 1 and the trunk's width 256"),
         ({"exits": 6}, "5 blocks"),
