@@ -65,16 +65,17 @@ class Study:
         return [(arm, s) for s in range(seeds) for arm in self.arms if s < 3 or arm in FIVE]
 
 
-def arms(base: dx.Config, sizes: tuple[int, ...], matched_rank: int) -> dict[str, dx.Config]:
+def arms(base: dx.Config, full: int, sizes: tuple[int, ...], matched_rank: int) -> dict[str, dx.Config]:
     """All arms of a study.
 
     Args:
-        base: of ``dmpo``. sizes: smaller images for the full net. matched_rank: of the naive arm's tuning with as many
-            trainable weights as ``dmpo``.
+        base: of ``dmpo``. full: image size of the single models and static nets. sizes: smaller ones for the full net.
+        matched_rank: of the naive arm's tuning with as many trainable weights as ``dmpo``.
     """
-    head: dict[str, Any] = {"last_bypass": base.model.bypass, "last_predictor": base.model.predictor, "merge": 0}
+    plain: dict[str, Any] = {"image_size": full, "merge": 0}
+    head = plain | {"last_bypass": base.model.bypass, "last_predictor": base.model.predictor}
     changes: dict[str, dict[str, Any]] = {
-        "single": {"exits": 1, "merge": 0},
+        "single": plain | {"exits": 1},
         "single-head": head | {"exits": 1},
         "static-4": head | {"exits": (4,)},
         "static-6": head | {"exits": (6,)},
@@ -91,8 +92,11 @@ def arms(base: dx.Config, sizes: tuple[int, ...], matched_rank: int) -> dict[str
         "naive-second-order": NAIVE | {"predictor": base.model.predictor},
         "naive-schedule": NAIVE | {"read": "both", "schedule": base.training.schedule},
     }
+    if (own := base.model.image_size) != full:  # what a smaller image does alone
+        changes |= {f"static-{block}-{own}": head | {"exits": (block,), "image_size": own} for block in (6, 8)}
+        changes[f"dmpo-{full}"] = {"image_size": full}
     if base.model.merge:  # what merged tokens do alone
-        merge = {"merge": base.model.merge, "merge_from": base.model.merge_from}
+        merge = {name: getattr(base.model, name) for name in ("merge", "merge_from", "image_size")}
         changes["single-head-merged"] = head | merge | {"exits": 1}
         changes["static-8-merged"] = head | merge | {"exits": (8,)}
         changes["dmpo-no-merging"] = {"merge": 0}
@@ -104,9 +108,9 @@ def _calibrated(config: dx.Config) -> dx.Config:
 
 
 STUDIES: dict[str, Study] = {
-    "fashion": Study(arms(_calibrated(change(DEMO, **BETTER, rank=RANK)), (42, 56), 14), DEMO.model.image_size),
+    "fashion": Study(arms(_calibrated(change(DEMO, **BETTER, rank=RANK)), 70, (42, 56), 14), 70),
     "fashion-cnn": Study({name: _calibrated(config) for name, config in GRIDS["cnn"].items()}, CNN.model.image_size),
-    "caltech": Study(arms(change(BASE, **RECIPE), (56, 70, 84), 16), BASE.model.image_size),
+    "caltech": Study(arms(change(BASE, **RECIPE), 98, (56, 70, 84), 16), 98),
 }
 
 

@@ -43,6 +43,7 @@ class Trial:
 HEAD: dict[str, Any] = {"last_bypass": "conv", "last_predictor": "covariance"}
 MERGED: dict[str, Any] = {"merge": 4, "exits": (3, 5, 7, 9, 12)}
 SMALL: dict[str, Any] = {"exits": (4, 6, 8, 10, 12)}
+LARGER: dict[str, Any] = {"image_size": 84, "exits": (3, 4, 5, 6, 8, 12)}
 TINY: dict[str, Any] = SMALL | {"image_size": 56}
 TRIALS: dict[str, Trial] = {
     "single-linear": Trial("full model, linear head", {"exits": 1}),
@@ -57,6 +58,10 @@ TRIALS: dict[str, Trial] = {
     "static-8": Trial("static net", HEAD | {"exits": (8,)}),
     "naive": Trial("naive exits", NAIVE | {"read": "both", "equilibrium": True}),
     "dmpo-70": Trial("smaller image, every block", SMALL | {"image_size": 70}),
+    "dmpo-70-crop": Trial("against overfitting: mild crops", SMALL | {"image_size": 70, "crop_scale": 0.7}),
+    "dmpo-84": Trial("a larger image, exits by cost", LARGER),
+    "dmpo-84-crop": Trial("the same, mild crops", LARGER | {"crop_scale": 0.7}),
+    "dmpo-84-long": Trial("the same, twice the epochs", LARGER | {"crop_scale": 0.7, "epochs": 12}),
     "dmpo-56": Trial("the same, smaller still; the screen of recipes", TINY),
     "dmpo-56-crop": Trial("random resized crop", TINY | {"crop_scale": 0.5}),
     "dmpo-56-long": Trial("twice the epochs", TINY | {"epochs": 12}),
