@@ -141,7 +141,7 @@ def describe(target: Mapping[str, Any]) -> str:
 
 
 def _threshold(row: Mapping[str, Any]) -> str:
-    if "full_depth" in row["target"]:
+    if row["target"].keys() & {"full_depth", "anytime", "budgeted"}:  # none, or it is the target itself
         return "–"
     if not row.get("certificate", {"certified": True})["certified"]:
         return "none certified"

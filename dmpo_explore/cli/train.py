@@ -103,7 +103,7 @@ def train(
     is_main = is_main_process()
     file = ProgressFile(progress if is_main else None)
     name, how = resume or name or default_name(chosen), {"force": force, "device": device, "trackers": tracker or ()}
-    with Bar(hide=not is_main) as bar:
+    with Bar(hide=not is_main, lines=True) as bar:
         run = _train(chosen, name, bar, file, resume=resume is not None, **how)
     answer, lines = _summary(run)
     if and_record:
@@ -210,7 +210,8 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
     """The expected duration and memory of a training from a few timed steps, as JSON values and as lines."""
     from ..jobs.estimate import estimate_training, measure_rates
 
-    rates = measure_rates(config, device)
+    with Bar(lines=True) as bar:
+        rates = measure_rates(config, device, lambda done, steps: bar.to(done, steps, "timing steps"))
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
               "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip

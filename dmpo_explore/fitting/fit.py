@@ -108,7 +108,7 @@ def few_images(images: int, split: str = "val") -> str:
         return ""
     return (
         f"{split} has {images} images, and one image is {100 / images:.1f} points of accuracy: the fitted thresholds "
-        f"depend strongly on the choice of images. Use {FEW} or more (add images, or divide with a larger {split})"
+        f"depend strongly on the choice of images. Use {FEW} or more (add images, or divide them yourself)"
     )
 
 

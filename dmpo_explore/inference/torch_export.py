@@ -29,7 +29,8 @@ from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, 
 from .torch_engine import stage_function
 
 TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
-README = "README.md"
+README, REQUIREMENTS = "README.md", "requirements.txt"
+WITHOUT_TORCH = ("array-api-compat", "lazy-loader", "numpy", "onnxruntime", "pillow", "platformdirs")  # of `OnnxEngine`
 
 
 def export_run(
@@ -47,6 +48,8 @@ def export_run(
     """
     if run.config.model.merge:
         raise ValueError(f"run {run.name!r} merges tokens (merge={run.config.model.merge}), which is not exported yet")
+    _check_place(Path(out), force=force)  # both before the weights are read
+    _check_extra()
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}
     if run.splits():
         meta = run.record(run.splits()[0]).meta
@@ -84,20 +87,13 @@ def export_model(
         ValueError: a model in train mode is not exported: call model.eval() first
     """
     out = Path(out)
-    if out.exists() and not force:
-        raise FileExistsError(
-            f"{out} exists; choose another folder or replace the export in it with --force (force=True)"
-        )
-    if out.exists():
-        _check_replaceable(out)
+    _check_place(out, force=force)
     policy.check(model.n_exits)
     if not policy.deployable:
         raise ValueError(not_deployable(policy.name))
     if model.training:
         raise ValueError("a model in train mode is not exported: call model.eval() first")
-    with extra_imports("the export to ONNX", "onnx"):
-        for package in ("onnxscript", "onnxruntime"):  # the exporter's, and the engine's that checks the graphs
-            import_module(package)
+    _check_extra()
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
         for k in range(model.n_exits):
@@ -107,18 +103,31 @@ def export_model(
                 progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
         write_json(folder / MODEL, _facts(model, class_names, graphs) | (facts or {}))
+        write_text(folder / REQUIREMENTS, "\n".join(WITHOUT_TORCH) + "\n")
         write_text(folder / README, _readme(graphs, class_names, model.preprocess))
         _check(model, folder)
     return out
 
 
-def _check_replaceable(out: Path) -> None:
-    """Raise FileExistsError unless the folder is an export and holds nothing else."""
+def _check_extra() -> None:
+    with extra_imports("the export to ONNX", "onnx"):
+        for package in ("onnxscript", "onnxruntime"):  # the exporter's, and the engine's that checks the graphs
+            import_module(package)
+
+
+def _check_place(out: Path, *, force: bool) -> None:
+    """Raise FileExistsError unless ``out`` is free, or with ``force`` an export that holds nothing else."""
+    if not out.exists():
+        return
+    if not force:
+        raise FileExistsError(
+            f"{out} exists; choose another folder or replace the export in it with --force (force=True)"
+        )
     try:
         stages = len(read_facts(out / MODEL)["stages"])
     except (OSError, ValueError) as error:
         raise FileExistsError(f"{out} exists and is not an export; it is not replaced ({error})") from None
-    known = {MODEL, POLICY, README, *map(stage_file, range(stages))}
+    known = {MODEL, POLICY, README, REQUIREMENTS, *map(stage_file, range(stages))}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise FileExistsError(f"{out} holds more than an export ({', '.join(foreign[:3])}); it is not replaced")
 
@@ -208,8 +217,16 @@ One ONNX graph per stage, for batches of any size. `policy.json` holds the exit 
 |---|---|---|
 {rows}
 
+To run it without torch, install the package alone and then what the engine uses. `dmpo-explore` stands for its wheel
+or a clone of its repository.
+
+```sh
+pip install --no-deps dmpo-explore
+pip install -r requirements.txt
+```
+
 ```python
-import dmpo_explore as dx                      # pip install "dmpo-explore[onnx]"; torch is not imported
+import dmpo_explore as dx
 engine = dx.OnnxEngine("this folder")
 images = engine.prepare(["a.jpg", "b.jpg"])    # (B, 3, S, S) float32
 out = engine.infer(images)                     # out.exit (0-based), out.label, out.confidence

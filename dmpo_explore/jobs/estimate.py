@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from ..config import Config, TrainingConfig
+from ..utils.progress import Progress
 from .progress import peak_memory
 
 if TYPE_CHECKING:
@@ -135,8 +136,11 @@ class _Enough(Exception):
     """Signal that everything has been timed."""
 
 
-def measure_rates(config: Config, device: str = "auto") -> Rates:
+def measure_rates(config: Config, device: str = "auto", progress: Progress | None = None) -> Rates:
     """Train `probe` of the config until its epoch would be saved. No file is written.
+
+    Args:
+        progress: called with (steps done, steps).
 
     Raises:
         As `dmpo_explore.train`.
@@ -162,6 +166,8 @@ def measure_rates(config: Config, device: str = "auto") -> Rates:
 
     def on_step(done: int, steps: int, loss: float) -> None:
         ends.append(time.perf_counter())
+        if progress:
+            progress(done, steps)
 
     with suppress(_Enough):
         name = f"estimate-{time.time_ns()}"

@@ -96,12 +96,12 @@ class ChannelScale(nn.Module):
 def lora(backbone: nn.Module, rank: int, dropout: float) -> None:
     """LoRA on the fused qkv (the release's), elsewhere on the family's row of `LORA_LAYERS`."""
     found = [layers for layers in LORA_LAYERS.values() if _matrices(backbone, layers)]
-    _lora(backbone, found[0] if found else LORA_ALL_LAYERS, rank, dropout)
+    _lora(backbone, "lora", found[0] if found else LORA_ALL_LAYERS, rank, dropout)
 
 
 def lora_all(backbone: nn.Module, rank: int, dropout: float) -> None:
     """LoRA on qkv, the attention's projection and both MLP layers; on every convolution but depthwise ones."""
-    _lora(backbone, LORA_ALL_LAYERS, rank, dropout)
+    _lora(backbone, "lora-all", LORA_ALL_LAYERS, rank, dropout)
 
 
 def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -170,11 +170,11 @@ def merge_lora(model: nn.Module) -> int:
     return len(layers)
 
 
-def _lora(backbone: nn.Module, layers: str, rank: int, dropout: float) -> None:
+def _lora(backbone: nn.Module, kind: str, layers: str, rank: int, dropout: float) -> None:
     names = _matrices(backbone, layers)
     if not names:
         raise ValueError(
-            f"tuning='lora' finds none of its layers in this backbone (names ending in {layers}); "
+            f"tuning='{kind}' finds no layer in this backbone whose name ends in {layers}; "
             "use tuning='none', 'full' or 'adapter'"
         )
     settings = LoraConfig(

@@ -213,6 +213,9 @@ def test_protocols_are_msdnets() -> None:
     assert [row["accuracy"] for row in anytime] == pytest.approx(record.correct.mean(axis=0).tolist())
     assert [row["flops_fraction"] for row in anytime] == pytest.approx(record.flops_fraction.tolist())
     assert [row["target"] for row in anytime] == [{"anytime": k} for k in (1, 2, 3, 4)]
+    head, _, *lines = table(anytime)
+    column = head.split("|").index(" threshold ")
+    assert {line.split("|")[column].strip() for line in lines} == {"–"}  # an exit is no threshold
     budgeted = evaluate_protocol(["a"], "budgeted")
     assert len(budgeted) == 11 and {row["policy"] for row in budgeted} == {"budgeted"} == {PROTOCOLS["budgeted"]}
     assert [row["flops_fraction"] for row in budgeted] == sorted(row["flops_fraction"] for row in budgeted)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from PIL import Image
 from typer.testing import CliRunner
 
 import dmpo_explore as dx
@@ -42,10 +43,13 @@ def commands() -> list[tuple[str, list[str]]]:
 )
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "page"}
+    names: dict[str, object] = {"__photo_": "page"}
     if name == "export.md":
         (export,) = (words for page, words in commands() if page == name and words[1] == "export")
         assert CliRunner().invoke(app, export[1:]).exit_code == 0
+        for photo in ("cat/a.jpg", "dog/c.jpg"):
+            (tmp_path / "photos" / photo).parent.mkdir(parents=True)
+            Image.new("RGB", (40, 30)).save(tmp_path / "photos" / photo)
     for code in blocks(name, "python"):
         exec(compile(code, name, "exec"), names)
 

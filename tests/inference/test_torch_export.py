@@ -15,9 +15,11 @@ from small_model import C, K, made, pictures
 
 from dmpo_explore.inference import torch_export
 from dmpo_explore.inference.onnx_engine import OnnxEngine
-from dmpo_explore.inference.torch_export import export_model
+from dmpo_explore.inference.torch_export import export_model, export_run
 from dmpo_explore.policies.catalogue import load_policy
 from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.utils.files import read_json
 
 CLASSES = tuple("abcde")
@@ -33,7 +35,9 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     )  # fmt: skip
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]  # nothing temporary is left
     graphs = [f"stage-{k}.onnx" for k in range(1, K + 1)]
-    assert sorted(p.name for p in path.iterdir()) == sorted([*graphs, "README.md", "model.json", "policy.json"])
+    assert sorted(p.name for p in path.iterdir()) == sorted(
+        [*graphs, "README.md", "model.json", "policy.json", "requirements.txt"]
+    )
     facts = read_json(path / "model.json")
     assert [stage["file"] for stage in facts["stages"]] == graphs
     assert [stage["inputs"] for stage in facts["stages"]] == [["images"], ["state", "side"], ["state", "side"]]
@@ -132,4 +136,7 @@ def test_a_missing_extra_is_named_before_anything_is_written(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf'export to ONNX needs {package}, .*"dmpo-explore\[onnx\]"'):
         export_model(made(), tmp_path / "out", POLICY, CLASSES)
+    with pytest.raises(ImportError, match=package), monkeypatch.context() as patch:
+        patch.setattr(Run, "model", lambda *_, **__: pytest.fail("the weights were read first"))
+        export_run(load_run("demo"), tmp_path / "out", POLICY)
     assert list(tmp_path.iterdir()) == []

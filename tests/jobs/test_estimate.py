@@ -56,7 +56,10 @@ def test_only_what_changes_the_rate_asks_for_another_measurement() -> None:
 @pytest.mark.parametrize("train_size", [None, 15])
 def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | None) -> None:
     config = tiny_config()
-    rates = measure_rates(replace(config, data=replace(config.data, train_size=train_size)), "cpu")
+    seen: list[tuple[int, int]] = []
+    config = replace(config, data=replace(config.data, train_size=train_size))
+    rates = measure_rates(config, "cpu", lambda *done: seen.append(done))
+    assert seen == [(step, len(seen)) for step in range(1, len(seen) + 1)]  # none in silence
     assert len(rates.steps) == (STEPS if train_size is None else 1)
     assert all(0 < seconds < 60 for seconds in (*rates.steps, rates.validation, rates.recording))
     assert (rates.train, rates.val, rates.test) == (1295, 143, 359) and rates.batch_size == 20

@@ -199,14 +199,18 @@ def test_the_command_line_goes_end_to_end_on_digits(
     assert list(record.flops_fraction) == sorted(record.flops_fraction)
 
 
-def test_the_example_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    found = re.search(r"```python\n(.*?)```", DOCUMENT, re.S)
-    assert found
-    assert len([line for line in found[1].splitlines() if line.strip()]) <= 20
+def test_the_example_runs_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a module of one's own to a record and a fitted policy."""
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names: dict[str, Any] = {}
-    exec(compile(found[1], "docs/backbones.md", "exec"), names)
+    for code in re.findall(r"```python\n(.*?)```", DOCUMENT, re.S):
+        assert len([line for line in code.splitlines() if line.strip()]) <= 20
+        exec(compile(code, "docs/backbones.md", "exec"), names)
     exits = [int(number) for number in re.findall(r"\d+", capsys.readouterr().out)]
     assert len(exits) == 64 and set(exits) <= {0, 1, 2}
     assert names["loss"].item() < 3 * np.log(10)  # three exits learnt something about random pictures
     assert names["model"].exits == (1, 2, 3)
+    assert ExitRecord.load(tmp_path / "my-records" / "val").n_images == 64
