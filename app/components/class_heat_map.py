@@ -6,7 +6,7 @@ In: an `OperatingPoint` and a `Selection`. Out: widgets and HTML whose parts fil
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.components import class_controls, gallery, widgets
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import class_rows
 from dmpo_explore_app.services.class_rows import ClassView
@@ -14,8 +14,6 @@ from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Selection
 from dmpo_explore_app.state import class_rows as state
 from dmpo_explore_app.state import filters, operating_point
-
-ORDER_HELP = "  \n".join(f"**{name}**: {what}." for name, what in class_rows.ORDERS.items())
 
 
 def draw(point: OperatingPoint, chosen: Selection) -> None:
@@ -40,19 +38,14 @@ def draw(point: OperatingPoint, chosen: Selection) -> None:
 
 
 def _controls(view: ClassView) -> None:
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="class_rows"):
-        st.text_input(
-            "Find classes", key=state.FIND, placeholder="part of a name", max_chars=state.LONGEST, width=150,
-            persist_state="session",
-        )  # fmt: skip
-        st.selectbox(
-            "Order of classes", list(class_rows.ORDERS), key=state.ORDER, help=ORDER_HELP, width=150,
-            persist_state="session",
-        )  # fmt: skip
-        st.segmented_control(
-            "Show", list(class_rows.VIEWS), format_func=class_rows.VIEWS.__getitem__, key=state.VIEW, required=True,
-            label_visibility="collapsed", disabled=bool(view.find), persist_state="session",
-        )  # fmt: skip
+    class_controls.draw(
+        "class_rows",
+        *state.KEYS,
+        class_rows.ORDERS,
+        longest=state.LONGEST,
+        searching=bool(view.find),
+        width=150,
+    )
 
 
 def _summary(names: tuple[str, ...], view: ClassView) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.components import class_controls, gallery, widgets
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.state import data_check as state
@@ -21,7 +21,6 @@ from dmpo_explore_app.state import data_check as state
 import dmpo_explore as dx
 
 MOST_PLACES = 200
-ORDER_HELP = "  \n".join(f"**{name}**: {what}." for name, what in data_check.ORDERS.items())
 
 
 def verdict(found: dx.data.DataCheck) -> None:
@@ -66,19 +65,16 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
     view = state.view()
     if len(found.class_names) <= class_rows.FEW:
         return ClassView(order="number", view="all")
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="data_classes"):
-        st.text_input(
-            "Find classes", key=state.FIND, placeholder="part of a name", max_chars=state.LONGEST, width=180,
-            persist_state="session",
-        )  # fmt: skip
-        st.selectbox(
-            "Order of classes", list(data_check.ORDERS), key=state.ORDER, help=ORDER_HELP, width=180,
-            persist_state="session",
-        )  # fmt: skip
-        st.segmented_control(
-            "Show", list(class_rows.VIEWS), format_func=class_rows.VIEWS.__getitem__, key=state.VIEW, required=True,
-            label_visibility="collapsed", disabled=bool(view.find), persist_state="session",
-        )  # fmt: skip
+    class_controls.draw(
+        "data_classes",
+        state.FIND,
+        state.ORDER,
+        state.VIEW,
+        data_check.ORDERS,
+        longest=state.LONGEST,
+        searching=bool(view.find),
+        width=180,
+    )
     return view
 
 

@@ -6,11 +6,11 @@ buttons, because a log names folders of the app's machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import job_texts
+from dmpo_explore_app.components import job_texts, learning_curves
 from dmpo_explore_app.state import jobs as state
 
 import dmpo_explore as dx
@@ -28,8 +28,8 @@ ICONS = {
 Found = list[tuple[dx.jobs.Job, dx.jobs.Status]]
 
 
-def panel() -> None:
-    """An error of the last button, and a card for every job."""
+def panel(names: Sequence[str]) -> None:
+    """An error of the last button, and a card for every job; ``names``: of all runs."""
     if text := state.take_error():
         st.error(messages.with_code(text), icon=":material/error:")
     found = _jobs()
@@ -37,6 +37,8 @@ def panel() -> None:
         return
     running = any(status.active for _, status in found)
     state.keep_snapshot(_snapshot(found))
+    by_age = sorted(found, key=lambda pair: pair[0].began)
+    state.show_ended({job.name: status.active for job, status in by_age}, names)
     st.header("Background trainings", anchor=False)
     st.fragment(_cards, run_every=REFRESH if running else None)()
 
@@ -74,6 +76,8 @@ def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
         st.progress(min(1.0, progress.done / max(1, progress.total)), text=text)
     elif status.state == dx.jobs.RUNNING:
         st.progress(0.0, text="Starting: loading libraries, images and weights …")
+    if status.active and status.epoch:
+        learning_curves.live(job.name)
     if status.state == dx.jobs.FAILED:
         reason = status.reason if access.is_private() else "It failed; its log is on the app's own machine."
         st.error(messages.with_code(reason), icon=":material/error:")

@@ -33,6 +33,16 @@ def curves(run: dx.Run, facts: DeltaGenerator, top: DeltaGenerator) -> None:
         share.popover(f"{run.name}-training", {}, {"epochs": lambda: history}, {"curves": lambda: figure}, lambda: code)
 
 
+def live(name: str) -> None:
+    """The curves of a training so far; nothing where they cannot be read at this moment."""
+    try:
+        history = dx.load_run(name).history()
+        figure = dx.figures.history_figure(history)
+    except (OSError, ValueError):
+        return  # it is being written
+    widgets.chart(figure, f"live {name}", 240, _alternative(history))
+
+
 def described(run: dx.Run, history: pd.DataFrame) -> str:
     """Data, model, schedule and duration of a training, in a line of Markdown."""
     config = run.config

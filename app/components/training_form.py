@@ -18,48 +18,51 @@ import dmpo_explore as dx
 
 MAIN = (
     "data.name", "data.train_size", "training.epochs", "model.exits", "model.bypass", "model.predictor",
-    "training.schedule", "model.tuning", "training.predictor_lr", "training.tuning_lr", "training.batch_size",
-    "training.flip",
 )  # fmt: skip
 ADVANCED = tuple(option for option in dx.OPTIONS if option not in (*MAIN, *state.LEFT_OUT))
-SMALLEST, LARGEST, MOST_EPOCHS = 1e-6, 10**6, 10_000  # typed here; the schedule is drawn for every epoch
+TOY, OWN = "toy, in seconds", "my own images"
+ABOUT = {
+    TOY: "200 handwritten digits, a tiny untrained ViT and two exits: the whole way to *Explore* in seconds, with low "
+    "accuracy. Nothing is fetched.",
+    "DMPO on Fashion-MNIST": "The method of this app, on 1,000 images of clothes: minutes on a CPU.",
+    OWN: "The same method on a folder with one subfolder per class. The page *Data* checks it first.",
+    "naive exits": "Early exits without bypass and second-order statistics: what DMPO is compared with.",
+    "single exit": "The plain model: what early exits are compared with.",
+}
 
 
 def presets() -> dict[str, dx.Config]:
-    """Configs that the form may begin with: DMPO, plain early exits, a single exit and a toy."""
+    """Configs that the form may begin with: a toy, DMPO, the reader's own images, plain early exits, a single exit."""
     data = dx.DataConfig("fashion-mnist", train_size=1000)
     training = dx.TrainingConfig(epochs=3)
     naive = dx.ModelConfig(bypass="none", predictor="linear")
     toy = dx.ModelConfig("test_vit", "random", 32, exits=2, rank=4, bypass_width=8, channels=8)
     quick = dx.TrainingConfig(batch_size=20, precision="no", predictor_lr=1e-2, flip=False)
-    return {
-        "DMPO": dx.Config(data, dx.ModelConfig(), training),
-        "naive exits": dx.Config(data, naive, replace(training, schedule="uniform")),
-        "single exit": dx.Config(data, dx.ModelConfig(exits=1), training),
-        "toy, in seconds": dx.Config(dx.DataConfig("digits", train_size=200), toy, quick),
-    }
+    configs = (
+        dx.Config(dx.DataConfig("digits", train_size=200), toy, quick),
+        dx.Config(data, dx.ModelConfig(), training),
+        dx.Config(dx.DataConfig(state.FOLDER), dx.ModelConfig(), training),
+        dx.Config(data, naive, replace(training, schedule="uniform")),
+        dx.Config(data, dx.ModelConfig(exits=1), training),
+    )
+    return dict(zip(ABOUT, configs, strict=True))
 
 
 def draw(beside: Mapping[str, dx.Config]) -> None:
     """All widgets; ``beside`` are further configs that the form may begin with, name → config."""
     offered = presets() | dict(beside)
-    state.begin_with(*next(iter(offered.items())))
+    state.begin_with(offered)
     state.propose_name()
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
-        st.selectbox(
-            "Begin with",
-            list(
-                dict.fromkeys([*offered, state.preset()])
-            ),  # the beginning stays on offer, though another run is shown
-            key=state.PRESET,
-            width=240,
-            on_change=_begin,
-            args=(offered,),
-            help="Fills the fields below; change what you like.",
-            persist_state="session",
-        )
-    _widgets(MAIN)
+    st.pills(
+        "Start from",
+        list(dict.fromkeys([*offered, state.preset()])),  # the start stays on offer, though another run is shown
+        key=state.PRESET,
+        required=True,
+        on_change=_begin,
+        args=(offered,),
+        persist_state="session",
+    )
+    st.caption(ABOUT.get(state.preset(), "The settings of that run. Change what you like."))
     if state.value("data.name") == state.FOLDER:
         st.text_input(
             "Folder or table of images",
@@ -69,8 +72,11 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER, torch/NAME.",
             persist_state="session",
         )
-    with st.expander("Advanced", icon=":material/settings:"):
-        for part in ("data.", "model.", "training."):
+    _widgets(MAIN, columns=3)
+    st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
+    with st.expander(f"{len(ADVANCED)} more settings", icon=":material/settings:"):
+        for part, title in (("data.", "Data"), ("model.", "Model"), ("training.", "Training")):
+            st.subheader(title, anchor=False)
             _widgets([option for option in ADVANCED if option.startswith(part)])
 
 
@@ -79,33 +85,13 @@ def warn(error: Exception) -> None:
     st.warning(messages.with_code(error), icon=":material/edit:")
 
 
-def choices(option: str) -> tuple[str, ...]:
-    """The names that an option's selectbox offers."""
-    return (*dx.OPTIONS[option].choices, *([state.FOLDER] if option == "data.name" else []))
-
-
-def bounds(option: str) -> tuple[float, float | None]:
-    """The smallest and the largest number that can be typed for an option; None: unbounded."""
-    found = dx.OPTIONS[option]
-    whole = int in found.kinds
-    if found.lt is not None:
-        most: float | None = found.lt - 0.01
-    else:
-        most = found.le if found.le is not None else LARGEST if whole else None
-    if option == "training.epochs":
-        most = MOST_EPOCHS
-    if found.gt is not None and not found.zero_is_none:
-        return found.gt + SMALLEST, most
-    return found.ge or 0, most
-
-
 def _begin(offered: Mapping[str, dx.Config]) -> None:
     if (config := offered.get(state.preset())) is not None:
         state.fill(config)
 
 
-def _widgets(options: Sequence[str]) -> None:
-    with st.grid(4, min_column_width=140, gap="small", vertical_alignment="bottom"):
+def _widgets(options: Sequence[str], columns: int = 4) -> None:
+    with st.grid(columns, min_column_width=140, gap="small", vertical_alignment="bottom"):
         for option in options:
             _widget(option)
 
@@ -118,8 +104,8 @@ def _widget(option: str) -> None:
         shared["on_change"] = state.follow_data
     if found.choices:
         now = state.value(option)
-        own = () if now in choices(option) or now is None else (now,)  # of the config that the form began with
-        st.selectbox(label, (*choices(option), *own), **shared)
+        own = () if now in state.choices(option) or now is None else (now,)  # of the config that the form began with
+        st.selectbox(label, (*state.choices(option), *own), **shared)
     elif bool in found.kinds and found.optional:
         answers = {True: "yes", False: "no"}
         st.selectbox(label, list(answers), None, answers.__getitem__, placeholder="if large enough", **shared)
@@ -128,7 +114,7 @@ def _widget(option: str) -> None:
     elif tuple in found.kinds:
         st.text_input(label, max_chars=100, **shared)
     else:
-        least, most = bounds(option)
+        least, most = state.bounds(option)
         if int not in found.kinds:
             shared |= {"step": 0.0005 if "_lr" in found.name else 0.05, "format": "%g"}
         elif found.optional:

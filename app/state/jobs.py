@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ import dmpo_explore as dx
 
 Snapshot = tuple[tuple[str, str, int, tuple[str, ...]], ...]  # of every job: name, state, epochs, recorded splits
 _RATES, _RATES_OF = "_rates", "_rates_of"
-_FOLLOWED, _STARTED = "_followed_job", "_started_job"
+_FOLLOWED, _STARTED = "_followed_jobs", "_started_job"
 _SNAPSHOT, _ERROR = "_jobs_snapshot", "_job_error"
 RUN = "run"  # of the address and of the state
 BESIDE = "train beside"
@@ -44,9 +44,10 @@ def rates_before(name: str) -> dx.jobs.Rates | None:
 
 
 def follow_started(name: str, config: dx.Config) -> None:
-    """Remember a job that was just started: it is announced, and its run is shown after the first epoch."""
+    """Remember a job that was just started: it is announced, and its run is shown when it has ended."""
     st.session_state.setdefault(_RATES_OF, {})[name] = rates_of(config)
-    st.session_state[_FOLLOWED] = st.session_state[_STARTED] = name
+    st.session_state[_STARTED] = name
+    _followed().add(name)
 
 
 def take_started() -> str:
@@ -54,12 +55,24 @@ def take_started() -> str:
     return str(st.session_state.pop(_STARTED, ""))
 
 
-def show_followed(names: Sequence[str]) -> None:
-    """Show the run of the followed job as soon as it is one of the runs ``names``."""
-    name = st.session_state.get(_FOLLOWED)
-    if isinstance(name, str) and name in names:
-        show_run(name)
-        del st.session_state[_FOLLOWED]
+def show_ended(active: Mapping[str, bool], names: Sequence[str]) -> None:
+    """Show the run of a job that ended since this session saw it run; on a first visit that of the newest job.
+
+    Args:
+        active: name of each job → whether it runs, the newest last. names: of all runs.
+    """
+    first = st.session_state.get(RUN) is None
+    for name, runs in active.items():
+        if runs:
+            _followed().add(name)
+        elif name in names and (first or name in _followed()):
+            _followed().discard(name)
+            show_run(name)
+
+
+def _followed() -> set[str]:
+    found: set[str] = st.session_state.setdefault(_FOLLOWED, set())
+    return found
 
 
 def keep_snapshot(snapshot: Snapshot) -> None:

@@ -6,17 +6,25 @@ checked config and a name. Options without a widget keep the values of the confi
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
+
 import streamlit as st
+from dmpo_explore_app.messages import escape_markdown, notice, with_code
 from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.state import url
 
 import dmpo_explore as dx
 
 NAME, PRESET, FOLDER_PATH = "train name", "train start", "train folder"  # keys of widgets
-_BASE = "train base"
+BEGIN, RUN_NAME, FORM = ADDRESS = ("begin", "name", "form")  # of the address
+_BASE, _FIRST, _LINK, _PROPOSED = "train base", "_train_first", "_train_link", "_train_proposed"
 FOLDER = "a folder of mine"  # the choice of a data set that is none of the known ones
 DIRS = ("data.train_dir", "data.val_dir", "data.calibration_dir", "data.test_dir")
 KEYS = ("data.image_key", "data.label_key")
 LEFT_OUT = ("data.root", "data.seed", "data.class_names", *KEYS, *DIRS, "training.workers")  # they stay as they are
+SMALLEST, LARGEST, MOST_EPOCHS = 1e-6, 10**6, 10_000  # typed here; the schedule is drawn for every epoch
 MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data whose images must not be mirrored
 
@@ -24,6 +32,26 @@ UPRIGHT = ("digits",)  # data whose images must not be mirrored
 def key(option: str) -> str:
     """The key of an option's widget; ``option`` is ``part.name``."""
     return f"train {option}"
+
+
+def choices(option: str) -> tuple[str, ...]:
+    """The names that an option's selectbox offers."""
+    return (*dx.OPTIONS[option].choices, *([FOLDER] if option == "data.name" else []))
+
+
+def bounds(option: str) -> tuple[float, float | None]:
+    """The smallest and the largest number that can be typed for an option; None: unbounded."""
+    found = dx.OPTIONS[option]
+    whole = int in found.kinds
+    if found.lt is not None:
+        most: float | None = found.lt - 0.01
+    else:
+        most = found.le if found.le is not None else LARGEST if whole else None
+    if option == "training.epochs":
+        most = MOST_EPOCHS
+    if found.gt is not None and not found.zero_is_none:
+        return found.gt + SMALLEST, most
+    return found.ge or 0, most
 
 
 def begun() -> bool:
@@ -36,11 +64,79 @@ def preset() -> str:
     return str(st.session_state.get(PRESET) or "")
 
 
-def begin_with(name: str, config: dx.Config) -> None:
-    """Let the widgets show the config of this name, unless they have values."""
+def begin_with(offered: Mapping[str, dx.Config]) -> None:
+    """Let the widgets show what the address says, or at first the first config of ``offered``, name → config."""
+    state, first = st.session_state, next(iter(offered))
+    state[_FIRST] = first
+    given = state.pop(_LINK, None)
+    if given is None:
+        if not begun():
+            fill(offered[first])
+        state.setdefault(PRESET, first)
+        return
+    start = given[BEGIN] or first
+    if start not in offered:
+        notice(f"There is no start {escape_markdown(repr(start), 60)} here; showing {first}.")
+        start, given = first, dict.fromkeys(given)
+    state[PRESET] = start
+    try:
+        fill(offered[start].updated(_changes(given[FORM] or "{}")))
+    except ValueError as error:
+        notice(f"The link's settings cannot be used. {with_code(error, 300)}")
+        fill(offered[start])
+    state[_BASE] = offered[start]
+    if given[RUN_NAME]:
+        state[NAME] = given[RUN_NAME]
+
+
+def follow_link() -> None:
+    """Take over the form of the address, which `url.follow` has put into the state: `begin_with` reads it."""
+    given = {part: st.session_state.get(part) for part in ADDRESS}
+    if any(given.values()):
+        st.session_state[_LINK] = given
+
+
+def address() -> dict[str, str]:
+    """Query parameters of the form: its start, a name that was typed, and what differs from the start.
+
+    A folder is left out, as is a form that cannot be read.
+    """
     if not begun():
-        fill(config)
-    st.session_state.setdefault(PRESET, name)
+        return {}
+    state, parts = st.session_state, {}
+    try:
+        base, config = state[_BASE], read(folder=False)
+    except ValueError:
+        return {}
+    changed = {option: config.get(option) for option in dx.OPTIONS if option not in LEFT_OUT}
+    changed = {option: value for option, value in changed.items() if value != base.get(option)}
+    text = json.dumps(changed, separators=(",", ":"))
+    if changed and len(text) <= url.LONGEST:
+        parts[FORM] = text
+    if name() not in ("", state.get(_PROPOSED)):
+        parts[RUN_NAME] = name()
+    if parts or preset() != state.get(_FIRST):
+        parts[BEGIN] = preset()
+    return parts
+
+
+def _changes(text: str) -> dict[str, object]:
+    """Options and values of an address: numbers, switches, and names that the form offers; never a path.
+
+    Raises:
+        ValueError: something else.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict) or set(found) - (set(dx.OPTIONS) - set(LEFT_OUT)):
+        raise ValueError("they are not options of this form")
+    for option, value in found.items():
+        if isinstance(value, str) and value not in choices(option):
+            raise ValueError(f"{option} has no choice {value!r}")
+        if isinstance(value, int | float) and not isinstance(value, bool) and option != "model.exits":
+            least, most = bounds(option)
+            if not least <= value <= (math.inf if most is None else most):
+                raise ValueError(f"{option} cannot be {value!r} in this form")
+    return found
 
 
 def value(option: str) -> object:
@@ -58,11 +154,14 @@ def fill(config: dx.Config) -> None:
         st.session_state[key(option)] = 0.0 if found.zero_is_none and value is None else value
     if config.data.name not in dx.data.DATASETS:
         st.session_state[key("data.name")] = FOLDER
-        st.session_state[FOLDER_PATH] = config.data.name
+        st.session_state[FOLDER_PATH] = "" if config.data.name == FOLDER else config.data.name
 
 
-def read() -> dx.Config:
+def read(folder: bool = True) -> dx.Config:
     """The config of the widgets' values.
+
+    Args:
+        folder: read the folder of images too; else `FOLDER` stands for it.
 
     Raises:
         ValueError: a value out of range; the message names it.
@@ -70,7 +169,7 @@ def read() -> dx.Config:
     state, base = st.session_state, st.session_state[_BASE]
     values = {option: state.get(key(option), base.get(option)) for option in dx.OPTIONS if option not in LEFT_OUT}
     values["model.exits"] = _exits(str(values["model.exits"]))
-    if values["data.name"] == FOLDER:
+    if values["data.name"] == FOLDER and folder:
         values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
     if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
         values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names"))
@@ -95,7 +194,7 @@ def propose_name(stem: str = "mine") -> None:
         return
     taken = {*dx.list_runs(), *(job.name for job in dx.jobs.list_jobs())}
     names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
-    st.session_state[NAME] = next(found for found in names if found not in taken)
+    st.session_state[NAME] = st.session_state[_PROPOSED] = next(found for found in names if found not in taken)
 
 
 def follow_data() -> None:

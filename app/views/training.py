@@ -19,7 +19,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
-KEYS = (state.RUN,)  # of the address and of the state
+KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 
 def page() -> None:
@@ -29,10 +29,10 @@ def page() -> None:
     if name := state.take_started():
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
         st.toast(text, icon=":material/check:")
-    job_cards.panel()
     names = dx.list_runs()
-    url.follow(KEYS)
-    state.show_followed(names)
+    if url.follow(KEYS):
+        form_state.follow_link()
+    job_cards.panel(names)
     if names:
         curves(names, top)
     form(names)
@@ -49,8 +49,6 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
         learning_curves.curves(run, facts, top)
     except (OSError, ValueError) as error:
         messages.problem(f"The training curves of {messages.escape_markdown(name)} cannot be shown.", error)
-        return
-    url.write(run=run.name)
 
 
 def form(names: Sequence[str]) -> None:
@@ -62,6 +60,7 @@ def form(names: Sequence[str]) -> None:
             "`dmpo-explore train --data fashion-mnist --train-size 1000 --epochs 3 --name mine --record`.",
             icon=":material/lock:",
         )
+        url.write(run=state.shown_run())
         return
     st.fragment(_form)(tuple(names))
 
@@ -71,6 +70,7 @@ def _form(names: Sequence[str]) -> None:
         left, right = st.columns([7, 5], gap="medium")
     with left, st.container(border=True):
         training_form.draw(_shown_config(names))
+    url.write(run=state.shown_run(), **form_state.address())
     with right:
         name = form_state.name()
         try:

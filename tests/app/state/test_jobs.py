@@ -28,18 +28,32 @@ def test_a_measurement_counts_for_configs_with_the_same_steps(state: dict[str, A
     assert jobs.rates_of(replace(CONFIG, training=replace(CONFIG.training, batch_size=40))) is None
 
 
-def test_a_started_job_is_announced_once_and_shown_when_its_run_is_there(state: dict[str, Any]) -> None:
+def test_a_started_job_is_announced_once(state: dict[str, Any]) -> None:
     jobs.keep_rates(CONFIG, RATES)
     jobs.follow_started("mine", CONFIG)
     assert (jobs.take_started(), jobs.take_started()) == ("mine", "")
     assert jobs.rates_before("mine") == RATES and jobs.rates_before("other") is None
-    jobs.show_followed(["demo"])
-    assert jobs.shown_run() == "None"
-    jobs.show_followed(["demo", "mine"])
+
+
+def test_the_run_of_a_job_that_ended_is_shown_once(state: dict[str, Any]) -> None:
+    jobs.show_run("demo")
+    jobs.show_ended({"old": False, "mine": True}, ["demo", "old"])  # one that this session did not see
+    assert jobs.shown_run() == "demo"
+    jobs.show_ended({"mine": False}, ["demo"])  # it ended without a run
+    assert jobs.shown_run() == "demo"
+    jobs.show_ended({"mine": False}, ["demo", "mine"])
     assert jobs.shown_run() == "mine"
     jobs.show_run("demo")
-    jobs.show_followed(["demo", "mine"])
+    jobs.show_ended({"mine": False}, ["demo", "mine"])
     assert jobs.shown_run() == "demo"
+    jobs.follow_started("fast", CONFIG)  # it ended before the page saw it run
+    jobs.show_ended({"fast": False}, ["demo", "fast"])
+    assert jobs.shown_run() == "fast"
+
+
+def test_after_a_reload_the_newest_training_is_shown(state: dict[str, Any]) -> None:
+    jobs.show_ended({"first": False, "second": False, "third": True}, ["demo", "first", "second", "third"])
+    assert jobs.shown_run() == "second"
 
 
 def test_the_page_is_outdated_by_a_change_or_an_error(state: dict[str, Any]) -> None:

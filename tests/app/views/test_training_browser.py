@@ -52,8 +52,7 @@ MINUTES = 900_000  # milliseconds
 @pytest.mark.slow
 def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> None:
     page = trainer.show("training", ".js-plotly-plot")
-    page.get_by_role("combobox", name=re.compile("Begin with")).click()
-    page.get_by_role("option", name="toy, in seconds").click()
+    assert page.get_by_role("radio", name="toy, in seconds").is_checked()
     expect(page.locator(".stMain").get_by_text("--data digits").first).to_be_visible()
     trainer.settle_on(".js-plotly-plot")
     type_in(page, "Name of the run", "toy", then="--name toy")
@@ -64,6 +63,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
     expect(stop).to_be_visible()
     page.reload()
     expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 40"))).to_be_visible(timeout=MINUTES)
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)  # the training's, the shown run's, the plan
     stop.click()
     expect(page.get_by_text(re.compile(r"stopped, \d+ of 40 epochs kept"))).to_be_visible()
     kept = len(load_run("toy").history())
@@ -73,6 +73,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
     trainer.settle_on(".js-plotly-plot")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("trained and recorded, 40 of 40 epochs")).to_be_visible(timeout=MINUTES)
+    expect(page.get_by_role("combobox", name="Run")).to_have_value("toy")  # its curves, not demo's
     assert load_run("toy").history()["epoch"].tolist() == list(range(1, 41))
     trainer.settle_on(".js-plotly-plot")
     page.get_by_role("button", name="Open in Explore").click()

@@ -1,0 +1,43 @@
+"""Which of many classes a page shows: a search, an order, and both ends of it or all.
+
+In: keys of the widgets, the orders on offer. Out: the widgets in a row; their values are in the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+from dmpo_explore_app.services import class_rows
+
+
+def draw(
+    row: str, find: str, order: str, view: str, orders: Mapping[str, str], *, longest: int, searching: bool, width: int
+) -> None:
+    """The three widgets.
+
+    Args:
+        row: key of the row. find, order, view: keys of the widgets. orders: name → what it is, in words.
+        longest: characters of a search. searching: whether there is one: what is found is shown whole. width: pixels.
+    """
+    words = "  \n".join(f"**{name}**: {what}." for name, what in orders.items())
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key=row):
+        st.text_input(
+            "Find classes",
+            key=find,
+            placeholder="part of a name",
+            max_chars=longest,
+            width=width,
+            persist_state="session",
+        )
+        st.selectbox("Order of classes", list(orders), key=order, help=words, width=width, persist_state="session")
+        st.segmented_control(
+            "Show",
+            list(class_rows.VIEWS),
+            format_func=class_rows.VIEWS.__getitem__,
+            key=view,
+            required=True,
+            label_visibility="collapsed",
+            disabled=searching,
+            persist_state="session",
+        )
