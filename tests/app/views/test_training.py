@@ -16,7 +16,6 @@ from dmpo_explore_app.components import training_form
 from dmpo_explore_app.state import training as form_state
 from listening import listen
 from made_up import HOSTILE, MAIN, save_run
-from one_image import address_of
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from visiting import checked
@@ -150,43 +149,6 @@ def test_the_command_says_the_same(root: Path) -> None:
     assert typed[:4] == ["dmpo-explore", "train", "--data", "digits"] and "--train-size" not in typed
     assert typed[typed.index("--exits") + 1] == "2,6" and "--no-flip" in typed
     assert typed[-3:] == ["--name", "mine", "--record"]
-
-
-def test_the_form_survives_a_reload(root: Path) -> None:
-    app = opened()
-    assert dict(app.query_params) == {} and app.text_input(key="train name").value == "mine"
-    app = begin_with(app, "naive exits", epochs=7, exits="2,6", train_size=None)
-    checked(app.text_input(key="train name").set_value("again").run())
-    typed, address = command(app), address_of(app)
-    assert set(address) == {"run", "begin", "name", "form"} and "training.epochs" in address["form"]
-    again = opened(**address)  # another session
-    assert command(again) == typed and again.pills(key="train start").value == "naive exits"
-    assert again.number_input(key="train training.epochs").value == 7
-    checked(again.number_input(key="train training.epochs").set_value(3).run())  # the start's own
-    assert "training.epochs" not in address_of(again)["form"]
-
-
-@pytest.mark.parametrize(
-    ("form", "said"),
-    [
-        ("[1]", "not options of this form"),
-        ("{", "cannot be used"),
-        ('{"data.root":"/etc"}', "not options of this form"),
-        ('{"model.weights":"/etc/passwd"}', "has no choice '/etc/passwd'"),
-        ('{"data.name":"/etc"}', "has no choice"),
-        ('{"training.epochs":1e9}', "cannot be 1000000000.0"),
-        ('{"training.epochs":-1}', "cannot be -1"),
-        ('{"model.exits":"x"}', "has no choice"),
-        ('{"model.exits":[6,3]}', "rising"),
-        ('{"training.predictor_lr":[1]}', "predictor_lr"),
-    ],
-)
-def test_a_link_fills_in_only_what_the_form_offers(root: Path, form: str, said: str) -> None:
-    app = opened(form=form)
-    assert said in texts(app) and app.pills(key="train start").value == training_form.TOY
-    assert command(app)[:4] == ["dmpo-explore", "train", "--data", "digits"]
-    if form == "[1]":
-        assert "There is no start '../x' here" in texts(opened(begin="../x", form=form))
 
 
 def test_what_cannot_be_is_said_and_cannot_be_started(root: Path) -> None:

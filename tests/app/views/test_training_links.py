@@ -1,0 +1,74 @@
+"""The address of Training: the form survives a reload, and a link fills in only what the form offers."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+import visiting
+from dmpo_explore_app.components import training_form
+from made_up import MAIN
+from one_image import address_of, said
+from streamlit.testing.v1 import AppTest
+from visiting import checked
+
+from dmpo_explore import jobs
+
+VIEW = MAIN.parent / "views" / "training.py"
+
+
+@pytest.fixture
+def empty_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs root without runs, on a machine where every weight and data set is."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(jobs, "check_ready", lambda config: None)
+    return tmp_path
+
+
+def opened(**parameters: str) -> AppTest:
+    return visiting.opened(VIEW, **parameters)
+
+
+def command(app: AppTest) -> list[str]:
+    return next(shlex.split(block.value) for block in app.code if block.value.startswith("dmpo-explore train"))
+
+
+def test_the_form_survives_a_reload(empty_root: Path) -> None:
+    app = opened()
+    assert dict(app.query_params) == {} and app.text_input(key="train name").value == "mine"
+    checked(app.pills(key="train start").set_value("naive exits").run())
+    app.number_input(key="train training.epochs").set_value(7)
+    app.number_input(key="train data.train_size").set_value(None)
+    app.text_input(key="train model.exits").set_value("2,6")
+    checked(app.text_input(key="train name").set_value("again").run())
+    typed, address = command(app), address_of(app)
+    assert set(address) == {"run", "begin", "name", "form"} and "training.epochs" in address["form"]
+    again = opened(**address)  # another session
+    assert command(again) == typed and again.pills(key="train start").value == "naive exits"
+    assert again.number_input(key="train training.epochs").value == 7
+    checked(again.number_input(key="train training.epochs").set_value(3).run())  # the start's own
+    assert "training.epochs" not in address_of(again)["form"]
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("[1]", "not options of this form"),
+        ("{", "cannot be used"),
+        ('{"data.root":"/etc"}', "not options of this form"),
+        ('{"model.weights":"/etc/passwd"}', "has no choice '/etc/passwd'"),
+        ('{"data.name":"/etc"}', "has no choice"),
+        ('{"training.epochs":1e9}', "cannot be 1000000000.0"),
+        ('{"training.epochs":-1}', "cannot be -1"),
+        ('{"model.exits":"x"}', "has no choice"),
+        ('{"model.exits":[6,3]}', "rising"),
+        ('{"training.predictor_lr":[1]}', "predictor_lr"),
+    ],
+)
+def test_a_link_fills_in_only_what_the_form_offers(empty_root: Path, form: str, why: str) -> None:
+    app = opened(form=form)
+    assert why in said(app) and app.pills(key="train start").value == training_form.TOY
+    assert command(app)[:4] == ["dmpo-explore", "train", "--data", "digits"]
+    if form == "[1]":
+        assert "There is no start '../x' here" in said(opened(begin="../x", form=form))
