@@ -145,3 +145,13 @@ def test_a_small_folder_says_which_class_is_too_small(tmp_path: Path) -> None:
             Image.new("L", (2, 2)).save(tmp_path / label / f"{i}.png")
     with pytest.raises(ValueError, match="class 'few' has 4 images; it needs at least 5 to be divided"):
         load_images(str(tmp_path), "test")
+
+
+def test_the_digits_are_unpacked_once_and_cannot_be_changed() -> None:
+    read = sources.DATASETS["digits"].read
+    pool = read("train", None)
+    assert read("train", None) is pool is not read("test", None)
+    with pytest.raises(ValueError, match="read-only"):
+        pool.labels[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        pool.pixels[0] = 1  # type: ignore[index]
