@@ -15,6 +15,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from coroutines import result_of
 from made_up import MAIN, save_run
 from serving import wait_for
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -108,7 +109,7 @@ async def _page(port: int, host: str, origin: str | None, page: str, query: str)
 
 def drawn(port: int, host: str, *, origin: str | None = "same", page: str = "", query: str = "") -> bytes:
     """As `_page`; ``same``: the origin is the host."""
-    return asyncio.run(_page(port, host, f"http://{host}" if origin == "same" else origin, page, query))
+    return result_of(_page(port, host, f"http://{host}" if origin == "same" else origin, page, query))
 
 
 def refused(port: int, host: str, origin: str | None = "same") -> int:
