@@ -164,7 +164,7 @@ BROKEN = [
     Broken("labels as a pickle", LABELS, write("records/test/labels.npy", pickle.dumps(Trap()))),
     Broken("labels as a structure", LABELS, array("labels.npy", lambda a: a.view([(f"x{i}", "i1") for i in range(8)]))),
     Broken("no labels", LABELS, array("labels.npy", lambda a: a[:0])),
-    Broken("fewer labels", "prediction.npy", array("labels.npy", lambda a: a[:-1])),
+    Broken("fewer labels", "labels.npy", array("labels.npy", lambda a: a[:-1])),
     Broken("labels of 800 GB, sparse", LABELS, sparse_labels(10**11)),
     Broken("labels of 2^62 images", LABELS, header("labels.npy", described(shape=f"({2**62},)"))),
     Broken("labels of -1 images", LABELS, header("labels.npy", described(shape="(-1,)"))),
