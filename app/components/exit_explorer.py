@@ -51,25 +51,17 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
     """The widgets of the selection, whose values are validated."""
     names, blocks = record.meta.class_names, record.meta.exit_blocks
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="filters"):
-        st.selectbox(
+        st.pills(
             "Exits at",
             range(record.n_exits + 1),
-            format_func=lambda k: f"exit {k}, block {blocks[k - 1]}" if k else "any exit",
+            format_func=lambda k: f"exit {k}" if k else "any exit",
             key=filters.EXIT,
-            width=170,
+            required=True,
             on_change=filters.first_page,
             persist_state="session",
+            help="  \n".join(f"**exit {k}**: after block {block}." for k, block in enumerate(blocks, start=1)),
         )
-        st.selectbox(
-            "Class",
-            range(len(names) + 1),
-            format_func=("every class", *dx.figures.unique_labels(names, 60)).__getitem__,
-            key=filters.CLASS,
-            width=180,
-            on_change=filters.first_page,
-            persist_state="session",
-        )
-        st.segmented_control(
+        st.pills(
             "Prediction",
             list(selection.ANSWERS),
             key=filters.ANSWER,
@@ -79,16 +71,25 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
             help="  \n".join(f"**{name}**: {what}." for name, what in selection.ANSWERS.items()),
         )
         st.selectbox(
+            "Class",
+            range(len(names) + 1),
+            format_func=("every class", *dx.figures.unique_labels(names, 60)).__getitem__,
+            key=filters.CLASS,
+            width=160,
+            on_change=filters.first_page,
+            persist_state="session",
+        )
+        st.selectbox(
             "Order",
             selection.SORTS,
             key=filters.SORT,
-            width=140,
+            width=150,
             on_change=filters.first_page,
             persist_state="session",
         )
         st.segmented_control("As", selection.VIEWS, key=filters.VIEW, required=True, persist_state="session")
         st.button(
-            "Show all again",
+            "Clear filters",
             icon=":material/filter_alt_off:",
             key=filters.CLEAR,
             disabled=not chosen.narrowed,
@@ -107,13 +108,15 @@ def as_images(point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: S
     colours, parts, exits = dx.figures.exit_colours(record.n_exits), [], outcome.exits[rows]
     for exit in shown:
         own = rows[exits == exit]
+        here = own[page * size : (page + 1) * size]
+        if page and not here.size:
+            continue  # what it has is on earlier pages
         accuracy = float(outcome.correct[own].mean()) if own.size else 0.0
         parts.append(gallery.exit_header(record, exit, own.size, totals[exit], accuracy, colours[exit]))
-        here = own[page * size : (page + 1) * size]
         if here.size:
             parts.append(gallery.figures(record, exit, here, thumbnail, chosen.image, buttons=True))
         else:
-            parts.append(f'<p class="dx-none">{"No more on this page." if own.size else "No images."}</p>')
+            parts.append('<p class="dx-none">No images.</p>')
     text = operating_point.text(point.policy)
     body = f'<div class="dx-shown" data-threshold="{text}">{"".join(parts)}</div>'
     widgets.clickable(body, "pictures", filters.toggle)

@@ -12,7 +12,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import app_header, threshold_controls
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import calibration, choices, operating_point
+from dmpo_explore_app.state import calibration, choices, operating_point, panels
 from dmpo_explore_app.state.choices import RULES
 
 import dmpo_explore as dx
@@ -57,8 +57,8 @@ def choose(
         return None
     app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
-        draw_choices(names, splits, offered)
-        threshold_controls.toggle(point)
+        run_and_split(names, splits)
+        policy(point, offered)
         controls(point)
     if point.record.n_exits > 1:
         threshold_controls.caution(run)
@@ -67,12 +67,43 @@ def choose(
 
 def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[str]) -> None:
     """The validated choices, in the row that is open."""
-    st.selectbox("Run", names, key=choices.RUN, width=150, help=RUN_HELP, persist_state="session")
+    run_and_split(names, splits)
     if splits:
-        split_and_policy(splits, offered)
+        choose_policy(offered)
+
+
+def run_and_split(names: Sequence[str], splits: Sequence[str]) -> None:
+    """Run and, where it has records, split; in the row that is open."""
+    st.selectbox("Run", names, key=choices.RUN, width=190, help=RUN_HELP, persist_state="session")
+    if splits:
+        choose_split(splits)
+
+
+def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
+    """A popover with everything about the exit policy but its targets; baselines on request."""
+    name = point.policy.name
+    with st.popover(f"Policy: {messages.escape_markdown(name)}", icon=":material/rule:", key=panels.POLICY):
+        found = [other for other in offered if other not in choices.BASELINES or other == name or choices.baselines()]
+        choose_policy(found)
+        st.caption(f"{dx.POLICIES[name].summary}.")
+        threshold_controls.toggle(point)
+        threshold_controls.kind(point)
+        if len(found) < len(offered) or choices.baselines():
+            text = f"Offer baselines too: {', '.join(choices.BASELINES)}"
+            st.checkbox(text, key=choices.WITH_BASELINES, persist_state="session")
 
 
 def split_and_policy(splits: Sequence[str], offered: Sequence[str]) -> None:
     """The two choices that pages share; they are kept on the way to another page."""
+    choose_split(splits)
+    choose_policy(offered)
+
+
+def choose_split(splits: Sequence[str]) -> None:
+    """The validated split."""
     st.segmented_control("Split", splits, key=choices.SPLIT, required=True, help=SPLIT_HELP, persist_state="session")
-    st.selectbox("Exit policy", offered, key=choices.POLICY, width=150, help=POLICY_HELP, persist_state="session")
+
+
+def choose_policy(offered: Sequence[str]) -> None:
+    """The validated policy."""
+    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=POLICY_HELP, persist_state="session")

@@ -6,7 +6,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import calibration, operating_point, targets
+from dmpo_explore_app.state import calibration, operating_point, panels, targets
 
 import dmpo_explore as dx
 
@@ -22,11 +22,9 @@ def toggle(point: OperatingPoint) -> None:
         st.toggle("Calibrated", key=calibration.KEY, help=HELP, persist_state="session")
 
 
-def controls(point: OperatingPoint) -> None:
-    """Kind of thresholds and targets, as `operating_point.validate` left them; in the row that is open."""
+def kind(point: OperatingPoint) -> None:
+    """One threshold or one per exit, as `operating_point.validate` left it."""
     run, name = point.run, point.policy.name
-    if point.record.n_exits == 1:
-        return
     if operating_point.per_exit_possible(run, point.split, name):
         st.segmented_control(
             "Thresholds",
@@ -36,27 +34,37 @@ def controls(point: OperatingPoint) -> None:
             persist_state="session",
             help="One threshold for all exits, or one of its own for every exit but the last.",
         )
-    for key, (low, high) in targets.offers(run, name).items():
-        field = targets.TARGETS[key]
-        st.number_input(
-            field.label,
-            low,
-            high,
-            None,
-            field.step,
-            "%g",
-            key=key,
-            help=field.help,
-            on_change=targets.changed,
-            args=(key,),
-            placeholder="any",
-            width=160,
-            persist_state="session",
-        )
+
+
+def controls(point: OperatingPoint) -> None:
+    """A popover with the targets, as `operating_point.validate` left them; its button says which one is set."""
+    offered = targets.offers(point.run, point.policy.name)
+    if point.record.n_exits == 1 or not offered:
+        return
+    split = point.run.fitting_split
+    words = f"Fit the thresholds on {split} to a target. The slider clears it."
+    with st.popover(targets.in_words() or "Targets", icon=":material/target:", key=panels.TARGETS, help=words):
+        for key, (low, high) in offered.items():
+            field = targets.TARGETS[key]
+            st.number_input(
+                field.label,
+                low,
+                high,
+                None,
+                field.step,
+                "%g",
+                key=key,
+                help=field.help,
+                on_change=targets.changed,
+                args=(key,),
+                placeholder="any",
+                width=220,
+                persist_state="session",
+            )
 
 
 def text_field(point: OperatingPoint) -> None:
-    """The threshold as text, and a popover that fits it."""
+    """The threshold as text, and the targets."""
     if point.record.n_exits == 1:
         return
     st.text_input(
@@ -67,9 +75,7 @@ def text_field(point: OperatingPoint) -> None:
         persist_state="session",
         help="One number, or one for every exit but the last, separated by commas. Explore has a slider for it.",
     )
-    split = point.run.fitting_split
-    with st.popover(f"From {split}", icon=":material/tune:", help=f"Fit the threshold on {split} to a target."):
-        controls(point)
+    controls(point)
 
 
 def caution(run: dx.Run) -> None:
@@ -77,6 +83,12 @@ def caution(run: dx.Run) -> None:
     split = run.fitting_split
     if split in run.splits() and (text := dx.fitting.few_images(records.record(run, split).n_images, split)):
         messages.notice(f"Caution: {messages.escape_markdown(text, 400)}.")
+
+
+def by_hand(point: OperatingPoint) -> str:
+    """The same for thresholds that the reader sets."""
+    run, split, policy = point
+    return f"Set by hand, looking at {split}{f'; temperatures from {run.fitting_split}' * bool(policy.temperatures)}."
 
 
 def source(point: OperatingPoint) -> str:
@@ -89,9 +101,7 @@ def source(point: OperatingPoint) -> str:
     except (OSError, ValueError):
         fitted = None
     if fitted is None:
-        return (
-            f"Set by hand, looking at {split}{f'; temperatures from {run.fitting_split}' * bool(policy.temperatures)}."
-        )
+        return by_hand(point)
     if note := fitted.fitted.get("note"):
         return f"On {run.fitting_split} {note}."
     there = OperatingPoint(run, run.fitting_split, fitted).outcome.summary()

@@ -58,14 +58,21 @@ class Sample(TypedDict):
     amounts: list[int]
 
 
+class OneClass(TypedDict):
+    """The chosen class: its name, and what it has at the last exit."""
+
+    name: str
+    full: dict[str, float]
+
+
 class SliderData(TypedDict):
     """Everything that is drawn.
 
     ``seq``: number of the last ``moved`` event that Python has handled. ``line``: the single threshold, which the curve
-    moves. ``exit``, ``marked``: the chosen bar and that of the chosen image, from 1, or 0. ``source``: where the
-    thresholds come from. ``compact``: only the slider and its numbers, without hint, curve and mosaic. ``pictures``,
-    ``exits``: keys of what the mosaic is drawn from (`mosaic.Pictures`, `mosaic.Exits`). ``answers``, ``image``: the
-    chosen kind of answer, and the chosen row or -1.
+    moves. ``exit``, ``marked``: the chosen exit and that of the chosen image, from 1, or 0. ``one``: the chosen class.
+    ``source``: where the thresholds come from, ``by_hand``: the same while they are moved. ``compact``: only the slider
+    and its numbers, without hint, curve and mosaic. ``pictures``, ``exits``: keys of what the mosaic is drawn from
+    (`mosaic.Pictures`, `mosaic.Exits`). ``answers``, ``image``: the chosen kind of answer, and the chosen row or -1.
     """
 
     seq: int
@@ -84,7 +91,9 @@ class SliderData(TypedDict):
     title: str
     axis: str
     alt: str
+    one: OneClass | None
     source: str
+    by_hand: str
     compact: NotRequired[bool]
     pictures: NotRequired[str]
     exits: NotRequired[str]
@@ -102,6 +111,7 @@ def slider_data(
     image: int | None = None,
     label: int | None = None,
     source: str = "",
+    by_hand: str = "",
     compact: bool = False,
 ) -> SliderData:
     """Everything that the slider draws.
@@ -131,9 +141,18 @@ def slider_data(
         "title": title(record, label),
         "axis": AXIS,
         "alt": f"Accuracy over compute of {', '.join(tables)}",
+        "one": _one_class(record, label),
         "source": source,
+        "by_hand": by_hand or source,
         "compact": compact,
     }
+
+
+def _one_class(record: dx.ExitRecord, label: int | None) -> OneClass | None:
+    if label is None or not (own := record.labels == label).any():
+        return None
+    full = {"accuracy": float(record.correct[own, -1].mean()), "compute": float(record.flops_fraction[-1])}
+    return {"name": dx.figures.abbreviated(record.meta.class_names[label]), "full": full}
 
 
 def counts(point: OperatingPoint, label: int | None) -> dx.analysis.SliderCounts:

@@ -12,6 +12,8 @@ import dmpo_explore as dx
 
 RUN, SPLIT, POLICY = KEYS = ("run", "split", "policy")  # of the address and of the state
 DEFAULT_RUN = "demo"
+BASELINES = ("random", "fixed")  # policies that only serve comparison
+WITH_BASELINES = "with_baselines"  # key of their checkbox
 
 RULES = {name: kind.rule for name, kind in dx.POLICIES.items() if kind.deployable}
 
@@ -40,6 +42,11 @@ def validate_split(splits: Sequence[str]) -> str:
 def validate_policy(offered: Sequence[str] = tuple(RULES)) -> str:
     """The chosen policy's name."""
     return validate(POLICY, offered, "confidence", "policy")
+
+
+def baselines() -> bool:
+    """Whether the baselines are offered too."""
+    return st.session_state.get(WITH_BASELINES) is True
 
 
 def policies(run: dx.Run) -> list[str]:

@@ -3,3 +3,5 @@
 SHARE = "share"
 EXPLAINED = "explained"
 STUDY = "study"
+POLICY = "policy_panel"
+TARGETS = "targets_panel"

@@ -26,6 +26,7 @@ class TargetField(NamedTuple):
 
     kind: str
     label: str
+    words: str
     help: str
     step: float
 
@@ -41,6 +42,7 @@ TARGETS = {  # key of the address and of the widget → field
     "budget": TargetField(
         "flops",
         "Max compute (%)",
+        "compute ≤ {:g}%",
         "The most accurate thresholds on **calibration** (**val** where there is none) whose mean compute there is at "
         "most this share of the plain backbone's. The numbers show their result on the split on screen.",
         1.0,
@@ -48,6 +50,7 @@ TARGETS = {  # key of the address and of the widget → field
     "drop": TargetField(
         "accuracy_drop",
         "Max accuracy drop",
+        "accuracy drop ≤ {:g}",
         "The cheapest thresholds on **calibration** (**val** where there is none) that lose at most so many points of "
         "accuracy there against the last exit. "
         "The numbers show their result on the split on screen.",
@@ -56,6 +59,7 @@ TARGETS = {  # key of the address and of the widget → field
     "risk": TargetField(
         "risk",
         "Max early-exit error (%)",
+        "early-exit error ≤ {:g}%",
         "Risk control (Learn then Test): the cheapest threshold whose early-exit error is at most this share of all "
         "images with 95% confidence. An early-exit error is an image that is incorrect where it exits although the "
         "last exit is correct.",
@@ -88,6 +92,12 @@ def chosen() -> dx.Target | None:
             each = per_exit() and field.kind != "risk"
             return field.target(value, per_exit=each, calibrate=calibration.on())
     return None
+
+
+def in_words() -> str:
+    """The target that is set, shortly; empty where none is."""
+    values = ((field.words, st.session_state.get(key)) for key, field in TARGETS.items())
+    return next((words.format(value) for words, value in values if value is not None), "")
 
 
 def clear() -> None:

@@ -15,12 +15,12 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import threshold_slider
-from dmpo_explore_app.components.threshold_slider.supplies import supplies
+from dmpo_explore_app.components.threshold_slider.supplies import drawn, supplies
 from dmpo_explore_app.services import exploration, mosaic, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Selection
 from dmpo_explore_app.services.slider_data import SliderData, slider_data
-from dmpo_explore_app.state import beside, choices, class_rows, filters, operating_point, url
+from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, url
 
 import dmpo_explore as dx
 
@@ -44,6 +44,7 @@ def page() -> None:
 @st.fragment(key=WORKBENCH)
 def workbench(names: Sequence[str]) -> None:
     """Title, choices, and what follows the slider; a choice draws only this anew."""
+    events.before_drawing()
     with messages.problems(PROBLEM):
         top = widgets.title_row(TITLE)
         point = run_picker.choose(names)
@@ -72,6 +73,7 @@ def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
 @st.fragment
 def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
     """Slider, numbers and curves, then the images by exit; a release of the slider draws only this anew."""
+    number = events.drawing()
     with messages.problems(PROBLEM):
         point = operating_point.current(run, split)
         selected = filters.validate(point.record)
@@ -84,12 +86,15 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
             image=selected.image,
             label=selected.label - 1 if selected.label else None,
             source=threshold_controls.source(point),
+            by_hand=threshold_controls.by_hand(point),
         )
         threshold_slider(point, with_mosaic(point, data, selected), exploration.figures(point, tables), WORKBENCH)
         exit_explorer.draw(point, selected)
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
+        if widgets.live():
+            drawn(number)
 
 
 def with_mosaic(point: OperatingPoint, data: SliderData, selected: Selection) -> SliderData:

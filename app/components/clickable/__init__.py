@@ -1,7 +1,7 @@
 """HTML whose parts can be clicked: a component around HTML that the page writes.
 
-In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``. Out: the event ``picked`` with
-that value. Its looks are in style.css.
+In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``. Out: the event ``picked``
+{what: that value, of: drawing of the page}. Its looks are in style.css.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
-from dmpo_explore_app.state.events import event
+from dmpo_explore_app.state.events import event, handle
 
 _component = st.components.v2.component(
     "dmpo_explore.clickable",
@@ -24,7 +24,7 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
 
     def picked() -> None:
         value = event(key, "picked")
-        if isinstance(value, str):
-            on_picked(value)
+        if isinstance(value, dict) and isinstance(what := value.get("what"), str):
+            handle(value, lambda: on_picked(what))
 
     _component(key=key, data=body, on_picked_change=picked)

@@ -1,6 +1,8 @@
-// Shows HTML that Python wrote (every text in it escaped there). Clicking what carries data-pick sends its value.
+// Shows HTML that Python wrote (every text in it escaped there). Clicking what carries data-pick sends its value, and
+// which drawing of the page it was clicked on, where the page counts them (threshold_slider/supply.js).
 
 const places = new WeakMap();
+const drawing = () => globalThis[Symbol.for("dmpo_explore.supplies")]?.drawing;
 
 export default function ({ data, parentElement, setTriggerValue }) {
   let place = places.get(parentElement);
@@ -9,7 +11,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     places.set(parentElement, place);
     place.addEventListener("click", (event) => {
       const target = event.target.closest("[data-pick]");
-      if (target) place.send("picked", target.dataset.pick);
+      if (target) place.send("picked", { what: target.dataset.pick, of: drawing() });
     });
   }
   place.send = setTriggerValue;

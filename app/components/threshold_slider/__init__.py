@@ -19,7 +19,7 @@ from dmpo_explore_app.components.threshold_slider import native
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import filters, operating_point
-from dmpo_explore_app.state.events import event
+from dmpo_explore_app.state.events import event, handle
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -68,9 +68,9 @@ def threshold_slider(
 
 def _moved(page: str) -> None:
     moved = event(operating_point.SLIDER, "moved")
-    if isinstance(moved, dict) and isinstance(moved.get("threshold"), str):
+    if isinstance(moved, dict) and isinstance(threshold := moved.get("threshold"), str):
         number = moved["seq"] if isinstance(moved.get("seq"), int) else 0
-        operating_point.released(moved["threshold"], number, page)
+        handle(moved, partial(operating_point.released, threshold, number, page))
 
 
 def _picked() -> None:
@@ -80,4 +80,4 @@ def _picked() -> None:
     if "amount" in picked:
         filters.choose_amount(picked["amount"])
     kind = "image" if "image" in picked else "exit"
-    filters.toggle(f"{kind} {picked.get(kind)}")
+    handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))

@@ -3,7 +3,7 @@
 const DASHES = { solid: "", dash: "8 5", dot: "2 4", dashdot: "8 4 2 4", longdash: "14 6", longdashdot: "14 5 2 5" };
 
 const drawCurve = (plot, data, width, height) => {
-  const box = { left: 52, right: width - 14, top: 10, bottom: height - 40 };
+  const box = { left: 60, right: width - 14, top: 10, bottom: height - 40 };
   const lines = [...data.curves, ...(data.bound ? [data.bound] : [])];
   const xs = lines.flatMap((line) => line.x), ys = lines.flatMap((line) => line.y);
   const pad = (low, high) => [low - 0.04 * (high - low || 0.1), high + 0.06 * (high - low || 0.1)];
@@ -21,6 +21,8 @@ const drawCurve = (plot, data, width, height) => {
     svg.append(element("text", { x: x(value), y: box.bottom + 16, class: "middle" }, percent(value, 0)));
   }
   svg.append(element("text", { x: (box.left + box.right) / 2, y: height - 6, class: "middle" }, data.axis));
+  const middle = (box.top + box.bottom) / 2;
+  svg.append(element("text", { x: 12, y: middle, class: "middle", transform: `rotate(-90 12 ${middle})` }, "accuracy"));
   for (const line of [...lines].reverse()) {
     const dots = line.x.map((value, i) => [x(value), y(line.y[i])]);
     const look = `stroke: ${line.colour}; fill: ${line.colour}`;
@@ -69,5 +71,5 @@ const drawLegend = (caption, data) => {
     );
     return element("span", { class: "key" }, swatch, line.name);
   });
-  caption.replaceChildren(element("b", {}, "Accuracy over compute"), ...items);
+  caption.replaceChildren(element("b", {}, data.one ? "Accuracy over compute, all classes" : "Accuracy over compute"), ...items);
 };

@@ -24,7 +24,6 @@ class ThresholdSlider {
     this.held = false; // a key that moves a slider is down
     this.mosaic = new Mosaic(this.find(".mosaic"), (what) => this.pick(what));
     const hint = this.find(".hint");
-    hint.hidden = remembered();
     hint.querySelector("button").onclick = () => {
       hint.hidden = true;
       try {
@@ -47,7 +46,7 @@ class ThresholdSlider {
     this.data = data;
     this.send = send;
     this.buildSliders();
-    this.find(".from").textContent = data.source;
+    this.find(".hint").hidden = remembered() || !data.sliders.length; // a single exit has nothing to drag
     drawLegend(this.find(".curve figcaption"), data);
     this.root.classList.toggle("dark", isDark(this.root));
     this.root.classList.toggle("compact", Boolean(data.compact));
@@ -193,12 +192,16 @@ class ThresholdSlider {
       thumb.setAttribute("aria-valuetext", `threshold ${labels[place]}, ${state}`);
     });
     this.showRule();
-    this.cards(now);
+    this.cards(now, some);
     this.root.dataset.threshold = this.thresholds();
     this.root.classList.toggle("moving", this.grip !== null);
   }
 
+  // The rule, and where the thresholds come from: by hand as soon as they are others than Python's.
   showRule() {
+    const moved = this.thresholds() !== this.data.threshold;
+    this.find(".from").textContent = moved ? this.data.by_hand : this.data.source;
+    document.documentElement.classList.toggle("dx-moved", moved);
     const { rule, sliders, ends } = this.data, place = this.places[0];
     let words = [rule];
     if (sliders.length === 1) {
@@ -211,9 +214,12 @@ class ThresholdSlider {
     this.find(".rule").replaceChildren(...words);
   }
 
-  cards(now) {
-    const { full, costs } = this.data;
+  // Four numbers, of the chosen class where one is chosen; then the numbers of all stand above them.
+  cards(all, some) {
+    const { costs, one } = this.data, now = one ? numbersOf(some, costs) : all, full = one ? one.full : this.data.full;
     const versus = points(now.accuracy - full.accuracy);
+    const words = `Only ${one?.name}. All classes: ${percent(all.accuracy, 2)} at ${percent(all.compute, 1)} compute.`;
+    this.find(".of").textContent = one ? words : "";
     const facts = [
       ["accuracy", "Accuracy", percent(now.accuracy, 2), `${versus} the last exit`],
       ["compute", "Compute saved", percent(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
@@ -243,13 +249,13 @@ class ThresholdSlider {
     this.lastSent = thresholds;
     this.sent += 1;
     this.sentAt = performance.now();
-    this.send("moved", { seq: this.sent, threshold: thresholds });
+    this.send("moved", { seq: this.sent, threshold: thresholds, of: supplies.drawing });
     this.root.classList.remove("moving");
     return undefined;
   }
 
   pick(what) {
-    this.send("picked", what);
+    this.send("picked", { ...what, of: supplies.drawing });
   }
 
   close() {

@@ -18,6 +18,12 @@ _component = st.components.v2.component(
 )
 
 
+def drawn(number: int) -> None:
+    """At the end of a page: the browser has drawn all of it; its events will carry this number."""
+    with st.container(key="supplies_end"):
+        _component(key="supply_drawing", data={"drawing": number})
+
+
 def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits) -> None:
     """Both, each an element of its own: one changes with the run, the other with the policy too."""
     with st.container(key="supplies"):

@@ -3,6 +3,7 @@
 const supplies = (globalThis[Symbol.for("dmpo_explore.supplies")] ??= { kept: new Map(), waiting: new Set() });
 
 const supply = (data) => {
+  if (data.drawing) return void (supplies.drawing = data.drawing); // the page is drawn up to here
   supplies.kept.delete(data.key);
   supplies.kept.set(data.key, data);
   while (supplies.kept.size > 12) supplies.kept.delete(supplies.kept.keys().next().value);

@@ -46,7 +46,7 @@ def test_everything_narrows_and_one_click_clears(runs: Path) -> None:
     app = start(run="four", threshold="0.8")
     everything = bodies(app)
     assert app.button(key="clear").disabled
-    checked(app.selectbox(key="exit").set_value(2).run())
+    checked(app.button_group(key="exit").set_value(2).run())
     assert len(bodies(app)) == 1 and "Exit 2" in bodies(app)[0]
     checked(app.selectbox(key="class").set_value(3).run())
     name = dx.load_run("four").record("test").meta.class_names[2]
@@ -96,3 +96,20 @@ def test_without_pictures_their_numbers_are_shown(runs: Path, tmp_path: Path, mo
     assert any("images of val are not here" in info.value for info in app.info)
     assert len(app.metric) == 4
     assert "<span>" in "".join(bodies(app)) and "<img" not in "".join(bodies(app))
+
+
+def test_a_late_page_shows_only_exits_that_have_images_on_it(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")
+    pages = app.session_state["_pages"]
+    app.session_state[f"page of {pages}, 0"] = pages
+    checked(app.run())
+    assert 0 < len(bodies(app)) < 4
+    assert all("<img " in body for body in bodies(app))
+
+
+def test_baselines_are_offered_on_request(runs: Path) -> None:
+    app = start(run="four")
+    assert not {"random", "fixed"} & set(app.selectbox(key="policy").options)
+    checked(app.checkbox(key="with_baselines").check().run())
+    assert {"random", "fixed"} <= set(app.selectbox(key="policy").options)
+    assert "fixed" in start(run="four", policy="fixed").selectbox(key="policy").options
