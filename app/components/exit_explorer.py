@@ -54,7 +54,7 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
         st.pills(
             "Exits at",
             range(record.n_exits + 1),
-            format_func=lambda k: f"exit {k}" if k else "any exit",
+            format_func=lambda k: str(k) if k else "any",
             key=filters.EXIT,
             required=True,
             on_change=filters.first_page,

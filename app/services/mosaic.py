@@ -24,7 +24,7 @@ import dmpo_explore as dx
 
 AMOUNTS = (500, 1000, 2000, 10_000)  # tiles, as the reader may choose
 USUAL = 1000  # tiles of which one can see what they show
-LARGEST = 1_500_000  # limits of a record up to which every image's are sent, for the classes' table
+BINS = 48  # of the histograms of scores
 
 
 class Pictures(TypedDict):
@@ -47,15 +47,29 @@ class Pictures(TypedDict):
     columns: int
 
 
+class Score(TypedDict):
+    """What is compared at every exit: its name, where the first bin begins and the last ends, whether images exit at
+    low values, and whether its threshold is what the sliders move."""
+
+    name: str
+    low: float
+    high: float
+    falling: bool
+    moves: bool
+
+
 class Exits(TypedDict):
     """``limits`` of the sliders and ``line`` of the single threshold, (B, K−1) u8 or u16 as `dx.analysis.exit_limits`;
-    or ``exits`` (G, B) u8 where no limit tells them."""
+    or ``exits`` (G, B) u8 where no limit tells them. ``scores`` (B, K−1) u8: the bin of `Score`, of ``bins``."""
 
     key: str
     limits: str
     line: str
     exits: str
     bytes: int
+    scores: str
+    bins: int
+    score: Score
 
 
 def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None) -> npt.NDArray[np.int64]:
@@ -129,8 +143,34 @@ def _exits(
     empty = np.zeros(0)
     parts = [packed(empty if part is None else part, kind) for part in (limits, None if line is limits else line)]
     parts.append(packed(empty if table is None else table, np.uint8))
-    key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-    return {"key": key, "limits": parts[0], "line": parts[1], "exits": parts[2], "bytes": np.dtype(kind).itemsize}
+    key = hashlib.sha256("|".join((policy.name, *parts)).encode()).hexdigest()[:16]
+    binned, score = scores(record, policy)
+    found: Exits = {
+        "key": key,
+        "limits": parts[0],
+        "line": parts[1],
+        "exits": parts[2],
+        "bytes": np.dtype(kind).itemsize,
+        "scores": packed(binned, np.uint8),
+        "bins": BINS,
+        "score": score,
+    }
+    return found
+
+
+def scores(record: dx.ExitRecord, policy: dx.Policy) -> tuple[npt.NDArray[np.int64], Score]:
+    """(B, K−1) the bin of every image's score at every exit but the last; confidence where the policy compares none."""
+    moves = policy.per_exit_thresholds
+    values = (policy.values(record) if moves else record.confidence[:, :-1]).astype(np.float64)
+    low, high = (0.0, 1.0) if values.size and values.min() >= 0 and values.max() <= 1 else _ends(values)
+    binned = np.clip(((values - low) / (high - low) * BINS).astype(np.int64), 0, BINS - 1)
+    name = str(policy.compares) if moves else "confidence"
+    return binned, {"name": name, "low": low, "high": high, "falling": policy.falling and moves, "moves": moves}
+
+
+def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    return min(0.0, low), high if high > low else low + 1
 
 
 def with_mosaic(

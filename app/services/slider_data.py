@@ -59,9 +59,10 @@ class Sample(TypedDict):
 
 
 class OneClass(TypedDict):
-    """The chosen class: its name, and what it has at the last exit."""
+    """The chosen class: its name, its number from 0, and what it has at the last exit."""
 
     name: str
+    label: int
     full: dict[str, float]
 
 
@@ -152,7 +153,7 @@ def _one_class(record: dx.ExitRecord, label: int | None) -> OneClass | None:
     if label is None or not (own := record.labels == label).any():
         return None
     full = {"accuracy": float(record.correct[own, -1].mean()), "compute": float(record.flops_fraction[-1])}
-    return {"name": dx.figures.abbreviated(record.meta.class_names[label]), "full": full}
+    return {"name": dx.figures.abbreviated(record.meta.class_names[label]), "label": label, "full": full}
 
 
 def counts(point: OperatingPoint, label: int | None) -> dx.analysis.SliderCounts:

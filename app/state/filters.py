@@ -94,6 +94,16 @@ def toggle(what: str) -> None:
         first_page()
 
 
+def choose_answer(answer: object, label: object) -> None:
+    """A cell of the confusion matrix: a kind of answer of one class (from 1); a second click undoes it."""
+    state = st.session_state
+    if answer not in ANSWERS or not isinstance(label, int):
+        return
+    again = (state.get(ANSWER), state.get(CLASS)) == (answer, label)
+    state.update({ANSWER: "all", CLASS: 0} if again else {ANSWER: answer, CLASS: label})
+    first_page()
+
+
 def clear() -> None:
     """No filter is set and no image is chosen."""
     st.session_state.update({EXIT: 0, CLASS: 0, ANSWER: "all", IMAGE: None})

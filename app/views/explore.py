@@ -15,11 +15,10 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import threshold_slider
-from dmpo_explore_app.components.threshold_slider.supplies import drawn, supplies
+from dmpo_explore_app.components.threshold_slider.supplies import supplies
 from dmpo_explore_app.services import exploration, mosaic, records
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.services.selection import Selection
-from dmpo_explore_app.services.slider_data import SliderData, slider_data
+from dmpo_explore_app.services.slider_data import slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, url
 
 import dmpo_explore as dx
@@ -88,22 +87,16 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
         )
-        threshold_slider(point, with_mosaic(point, data, selected), exploration.figures(point, tables), WORKBENCH)
+        label, amount = selected.label - 1 if selected.label else None, filters.amount()
+        pictures, exits = mosaic.pictures(point, amount, label), mosaic.exits(point, label)
+        data = mosaic.with_mosaic(data, pictures, exits, amount, selected.answers, selected.image)
+        threshold_slider(point, data, exploration.figures(point, tables), WORKBENCH)
         exit_explorer.draw(point, selected)
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
         if widgets.live():
-            drawn(number)
-
-
-def with_mosaic(point: OperatingPoint, data: SliderData, selected: Selection) -> SliderData:
-    """The slider's data with the mosaic; its images and exits are handed to the browser first."""
-    label, amount = selected.label - 1 if selected.label else None, filters.amount()
-    pictures, exits = mosaic.pictures(point, amount, label), mosaic.exits(point, label)
-    if widgets.live():
-        supplies(pictures, exits)
-    return mosaic.with_mosaic(data, pictures, exits, amount, selected.answers, selected.image)
+            supplies(pictures, exits, number)
 
 
 def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:

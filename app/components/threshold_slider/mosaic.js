@@ -14,13 +14,10 @@ class Mosaic {
     this.preview = new Preview(figure);
     this.frames = 0;
     this.canvas.mosaic = this; // measured by benchmarks/app.py
-    this.arrived = () => this.data && this.place(...this.now);
-    supplies.waiting.add(this.arrived);
     listenToTiles(this);
   }
 
   close() {
-    supplies.waiting.delete(this.arrived);
     cancelAnimationFrame(this.waiting);
   }
 
@@ -51,7 +48,6 @@ class Mosaic {
 
   // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `some`: exact counts.
   place(places, line, some) {
-    this.now = [places, line, some];
     const { data } = this, pictures = supplied(data.pictures), exits = supplied(data.exits);
     this.resize();
     if (!this.size) return;

@@ -54,6 +54,13 @@ const nearest = (values, wanted) => {
   return best;
 };
 
+// Where a stop is now that others may have come or gone.
+const samePlace = (old, place, slider) => {
+  const found = slider.stops.indexOf(old.stops[place]);
+  if (found >= 0) return found;
+  return Math.round((place / Math.max(1, old.stops.length - 1)) * (slider.stops.length - 1));
+};
+
 // Elements, with attributes and text; never HTML.
 const element = (name, attributes = {}, ...inside) => {
   const svg = ["svg", "g", "path", "circle", "rect", "line", "text", "defs", "pattern", "title"].includes(name);

@@ -23,6 +23,8 @@ class ThresholdSlider {
     this.grip = null; // what a pointer moves: the number of a slider, or "line"
     this.held = false; // a key that moves a slider is down
     this.mosaic = new Mosaic(this.find(".mosaic"), (what) => this.pick(what));
+    this.scores = new Scores(this.find(".scores"), this);
+    this.confusion = new Confusion(this.find(".confusion"), (what) => this.pick(what));
     const hint = this.find(".hint");
     hint.querySelector("button").onclick = () => {
       hint.hidden = true;
@@ -30,6 +32,8 @@ class ThresholdSlider {
         localStorage.setItem(HINT, "seen");
       } catch {} // private windows: it comes back next time
     };
+    this.arrived = () => this.data && this.show();
+    supplies.waiting.add(this.arrived);
     this.onResize = () => this.draw();
     this.observer = new ResizeObserver(() => requestAnimationFrame(this.onResize));
     this.observer.observe(root);
@@ -180,6 +184,7 @@ class ThresholdSlider {
     this.curve?.move(now);
     const line = this.linePlace !== undefined && data.sliders.length > 1;
     if (!data.compact) this.mosaic.place(line ? [this.linePlace] : this.places, line, some);
+    if (!data.compact) this.details();
     const state = `accuracy ${percent(now.accuracy, 2)}, compute ${percent(now.compute, 1)}`;
     this.sliders.forEach(({ value, fill, thumb }, i) => {
       const { labels } = data.sliders[i], place = this.places[i], last = labels.length - 1;
@@ -195,6 +200,15 @@ class ThresholdSlider {
     this.cards(now, some);
     this.root.dataset.threshold = this.thresholds();
     this.root.classList.toggle("moving", this.grip !== null);
+  }
+
+  // Histograms and confusion matrix, from the exits that the mosaic found.
+  details() {
+    const { pictures, exitOf } = this.mosaic, exits = supplied(this.data.exits);
+    for (const part of [this.scores, this.confusion]) part.figure.hidden = !exitOf || !exits;
+    if (!exitOf || !exits) return;
+    this.scores.show(pictures, exits, exitOf, this.thresholds().split(","), this.data.one?.label ?? -1);
+    this.confusion.show(pictures, exitOf, this.data);
   }
 
   // The rule, and where the thresholds come from: by hand as soon as they are others than Python's.
@@ -260,22 +274,11 @@ class ThresholdSlider {
 
   close() {
     this.observer.disconnect();
+    supplies.waiting.delete(this.arrived);
     this.mosaic.close();
     cancelAnimationFrame(this.waiting);
   }
 }
-
-// Where a stop is now that others may have come or gone.
-const samePlace = (old, place, slider) => {
-  const found = slider.stops.indexOf(old.stops[place]);
-  if (found >= 0) return found;
-  return Math.round((place / Math.max(1, old.stops.length - 1)) * (slider.stops.length - 1));
-};
-
-const isDark = (root) => {
-  const [r, g, b] = (getComputedStyle(root).backgroundColor.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
-  return 0.299 * r + 0.587 * g + 0.114 * b < 128;
-};
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".threshold-slider");

@@ -1,6 +1,7 @@
 """Hands the browser arrays that stay while the slider moves: a component that draws nothing.
 
-In: `mosaic.Pictures`, `mosaic.Exits`. Streamlit sends an element that did not change as a reference to the earlier one.
+In: `mosaic.Pictures`, `mosaic.Exits`, the number of a drawing. Streamlit sends an element that did not change as a
+reference to the earlier one.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ _component = st.components.v2.component(
 )
 
 
-def drawn(number: int) -> None:
-    """At the end of a page: the browser has drawn all of it; its events will carry this number."""
-    with st.container(key="supplies_end"):
-        _component(key="supply_drawing", data={"drawing": number})
+def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits, drawing: int) -> None:
+    """At the end of a page: each an element of its own, as one changes with the run, the other with the policy too.
 
-
-def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits) -> None:
-    """Both, each an element of its own: one changes with the run, the other with the policy too."""
+    Args:
+        drawing: number of the page's drawing, which the browser has made when this arrives; its events will carry it.
+    """
     with st.container(key="supplies"):
         _component(key="supply_pictures", data=pictures)
         _component(key="supply_exits", data=exits)
+        _component(key="supply_drawing", data={"drawing": drawing})

@@ -4,6 +4,11 @@ const rgb = (text) => (text.match(/[\d.]+/g) ?? [0, 0, 0]).slice(0, 3).map(Numbe
 
 const packedColour = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0; // little-endian RGBA
 
+const isDark = (root) => {
+  const [r, g, b] = (getComputedStyle(root).backgroundColor.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
+  return 0.299 * r + 0.587 * g + 0.114 * b < 128;
+};
+
 const rgbOf = (packed) => [packed & 255, (packed >> 8) & 255, (packed >> 16) & 255];
 
 const mixed = (a, b, share) => a.map((v, i) => Math.round(v + (b[i] - v) * share));

@@ -136,3 +136,29 @@ def test_only_tiles_that_change_their_pile_or_lie_beyond_its_end_move(browser: B
     assert (before[stays] == after[stays]).all()
     for exit in range(4):
         assert sorted(after[other == exit].tolist()) == list(range(sizes[exit]))  # no gap
+
+
+def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    record = dx.load_run("four").record("test")
+    outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
+    reach = [f"{(outcome.exits >= k).sum():,} get here" for k in range(3)]
+    titles = page.locator(".histogram .title").all_inner_texts()
+    assert len(titles) == 3 and all(text.endswith(end) for text, end in zip(titles, reach, strict=True))
+    cells = [int(text or 0) for text in page.locator(".matrix tbody td").all_inner_texts()]
+    wanted = np.zeros((10, 10), int)
+    np.add.at(wanted, (record.labels, outcome.prediction), 1)
+    assert cells == wanted.ravel().tolist()
+
+    before = page.url
+    plot = page.locator(".histogram svg").nth(1)
+    plot.click(position={"x": 0.5 * plot.evaluate("svg => svg.getBoundingClientRect().width"), "y": 60})
+    page.wait_for_url(lambda url: url != before)
+    visit.settle()
+    threshold = float((page.locator(".threshold-slider").get_attribute("data-threshold") or "").split(",")[0])
+    assert abs(threshold - 0.5) < 0.05
+
+    page.locator(".matrix tbody td").nth(1).click()  # the first class, taken for another
+    page.wait_for_url("**answers=incorrect**")
+    visit.settle()
+    assert "class=" in page.url

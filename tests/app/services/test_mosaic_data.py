@@ -69,3 +69,14 @@ def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:
         top, left = divmod(place, 2)
         tile = pixels[32 * top : 32 * top + 32, 32 * left : 32 * left + 32].mean()
         assert abs(float(tile) - float(images[row].mean())) < 6
+
+
+@pytest.mark.parametrize(("name", "moves"), [("confidence", True), ("entropy", True), ("patience", False)])
+def test_scores_fall_into_the_bins_that_their_ends_say(runs: Path, name: str, moves: bool) -> None:
+    record = dx.load_run("six").record("test")
+    policy = dx.fit_policy(record, name, threshold=dx.POLICIES[name].threshold_all)
+    binned, score = mosaic.scores(record, policy)
+    values = policy.values(record) if moves else record.confidence[:, :-1]
+    edges = np.linspace(score["low"], score["high"], mosaic.BINS + 1)
+    assert score["moves"] == moves and score["falling"] == (name == "entropy")
+    assert (values >= edges[binned] - 1e-6).all() and (values <= edges[binned + 1] + 1e-6).all()

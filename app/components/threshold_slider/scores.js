@@ -1,0 +1,114 @@
+// Histograms of the score at every exit, of the images that get there: correct above the line, incorrect below it. The
+// threshold stands in each and can be dragged there; what lies beyond it exits.
+
+const HIGH = 104; // pixels of a histogram
+const BAND = { left: 4, right: 8, top: 16, bottom: 18 };
+
+// (exits − 1, bins, 2) images that reach an exit, by bin of their score and by whether its answer is incorrect.
+const scoreCounts = (pictures, exits, exitOf, label) => {
+  const { labels, answers, n_exits: K } = pictures, { scores, bins } = exits, counts = new Uint32Array((K - 1) * bins * 2);
+  for (let i = 0; i < labels.length; i++) {
+    if (label >= 0 && labels[i] !== label) continue;
+    const until = Math.min(exitOf[i], K - 2);
+    for (let k = 0; k <= until; k++) {
+      const wrong = answers[i * K + k] === labels[i] ? 0 : 1;
+      counts[(k * bins + scores[i * (K - 1) + k]) * 2 + wrong] += 1;
+    }
+  }
+  return counts;
+};
+
+class Scores {
+  constructor(figure, slider) {
+    this.figure = figure;
+    this.slider = slider;
+    this.plots = figure.querySelector(".histograms");
+  }
+
+  // The frames, at the width that there is; anew for another run, policy or size.
+  build(pictures, exits) {
+    const wide = this.plots.getBoundingClientRect().width, key = `${exits.key} ${wide} ${this.slider.data.sliders.length}`;
+    if (this.key === key || !wide) return;
+    this.key = key;
+    const { score, bins } = exits, { blocks } = this.slider.data;
+    this.drawn = Array.from({ length: pictures.n_exits - 1 }, (_, k) => {
+      const svg = element("svg", { height: HIGH, role: "img" });
+      const correct = element("path", { class: "correct" }), incorrect = element("path", { class: "incorrect" });
+      const shade = element("rect", { class: "shade", y: BAND.top - 4 }), mark = element("line", { class: "mark-line" });
+      const base = element("line", { class: "base" }), grip = element("circle", { class: "grip", r: 5 });
+      const low = element("text", { class: "tick" }, trimmed(score.low));
+      const high = element("text", { class: "tick end" }, trimmed(score.high));
+      svg.append(shade, correct, incorrect, base, low, high, ...(score.moves ? [mark, grip] : []));
+      const reach = element("span", {});
+      const title = element("span", { class: "title" }, element("b", {}, `Exit ${k + 1}`), ` block ${blocks[k]} · `, reach);
+      const box = element("div", { class: "histogram" }, title, svg);
+      if (score.moves) this.listen(svg, k);
+      return { box, svg, correct, incorrect, shade, mark, grip, base, low, high, reach };
+    });
+    this.bins = bins;
+    this.score = score;
+    this.plots.replaceChildren(...this.drawn.map((one) => one.box));
+    this.figure.querySelector(".of-score").textContent = score.name;
+  }
+
+  listen(svg, k) {
+    const grip = this.slider.data.sliders.length > 1 ? k : 0;
+    const placeAt = (x) => {
+      const { left, width } = svg.getBoundingClientRect(), { low, high } = this.score;
+      const share = (x - left - BAND.left) / (width - BAND.left - BAND.right);
+      const stops = this.slider.data.sliders[grip].stops.map(Number);
+      return nearest(stops, low + share * (high - low));
+    };
+    svg.classList.add("live");
+    svg.addEventListener("pointerdown", (event) => this.slider.grab(event, svg, grip, placeAt));
+  }
+
+  // `thresholds`: one, or one for each exit.
+  show(pictures, exits, exitOf, thresholds, label) {
+    this.figure.hidden = !exits.bins || pictures.n_exits < 2;
+    if (this.figure.hidden) return;
+    this.build(pictures, exits);
+    if (!this.drawn) return;
+    const { bins } = this, counts = scoreCounts(pictures, exits, exitOf, label);
+    this.drawn.forEach((one, k) => {
+      const part = counts.subarray(k * bins * 2, (k + 1) * bins * 2), width = one.svg.getBoundingClientRect().width;
+      const inner = width - BAND.left - BAND.right, step = inner / bins, high = HIGH - BAND.top - BAND.bottom;
+      const line = BAND.top + high * 0.62; // incorrect ones are fewer
+      const most = Math.sqrt(part.reduce((highest, n) => Math.max(highest, n), 1)), paths = ["", ""];
+      let images = 0;
+      for (let bin = 0; bin < bins; bin++) {
+        for (let wrong = 0; wrong < 2; wrong++) {
+          const n = part[bin * 2 + wrong];
+          images += n;
+          if (!n) continue;
+          const tall = (Math.sqrt(n) / most) * high * 0.6, x = BAND.left + bin * step;
+          const y = wrong ? line + 0.5 : line - tall;
+          paths[wrong] += `M${x.toFixed(1)} ${y.toFixed(1)}h${Math.max(0.5, step - 0.75).toFixed(2)}v${tall.toFixed(1)}H${x.toFixed(1)}z`;
+        }
+      }
+      one.correct.setAttribute("d", paths[0]);
+      one.incorrect.setAttribute("d", paths[1]);
+      place(one.base, { x1: BAND.left, x2: width - BAND.right, y1: line, y2: line });
+      place(one.low, { x: BAND.left, y: HIGH - 2 });
+      place(one.high, { x: width - BAND.right, y: HIGH - 2 });
+      one.reach.textContent = `${whole(images)} get here`;
+      one.svg.setAttribute("aria-label", `exit ${k + 1}: ${this.score.name} of ${whole(images)} images that get here`);
+      if (this.score.moves) this.mark(one, Number(thresholds[k] ?? thresholds[0]), inner, high);
+    });
+  }
+
+  mark(one, threshold, inner, high) {
+    const { low, high: top, falling } = this.score, share = Math.min(1, Math.max(0, (threshold - low) / (top - low)));
+    const x = BAND.left + share * inner;
+    place(one.mark, { x1: x, x2: x, y1: BAND.top - 6, y2: BAND.top + high });
+    place(one.grip, { cx: x, cy: BAND.top - 6 });
+    const [from, to] = falling ? [BAND.left, x] : [x, BAND.left + inner];
+    place(one.shade, { x: from, width: Math.max(0, to - from), height: high + 4 });
+  }
+}
+
+const place = (made, attributes) => {
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+};
+
+const trimmed = (value) => String(Number(value.toFixed(2)));
