@@ -157,7 +157,7 @@ def test_letting_go_sends_only_what_follows_the_slider(visit: Visit, runs: Path)
         visit.settle()
         expect(page.get_by_role("button", name="Targets")).to_be_visible()
         assert (("number_input", "Max compute (%)") in sent) == lit == (("selectbox", "Run") in sent)
-        assert [kind for kind, _ in sent].count("bidi_component") == 4  # the images are not among them
+        assert [kind for kind, _ in sent].count("bidi_component") == 5  # the images are not among them
         assert shown(visit) == expected("four", "test", policy_of(page)) and "budget" not in address(page)
 
 
