@@ -74,6 +74,19 @@ def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
     return answers
 
 
+def patch_components(image: ChosenImage) -> list[dx.inspection.PatchComponents]:
+    """Principal components of the patch tokens that every exit's predictor reads; raises as `exit_answers`."""
+    key, kept = ("patches", *image.key), _answers_about(image)
+    if (known := kept.get(key)) is not None:
+        return cast("list[dx.inspection.PatchComponents]", known)
+    with model_queue.exclusive_use("the tokens of one image"):
+        model = models.model(image.run)
+        tokens = dx.stage_tokens(model, _transformed(image, model.preprocess)[None])
+        found: list[dx.inspection.PatchComponents] = dx.inspection.patch_components(tokens)
+    kept.keep(key, found)
+    return found
+
+
 def attribution_maps(image: ChosenImage, question: Question, progress: Progress) -> dx.ExitComparison:
     """`dx.compare_exits` for all exits; warnings about convergence deltas are silenced because the page shows them.
 

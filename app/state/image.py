@@ -13,9 +13,10 @@ import dmpo_explore as dx
 
 IMAGE, SOURCE = "image", "source"  # of the address and of the state
 ADDRESS = (IMAGE, SOURCE)
-ROW, FILE, PHOTO, QUERY = "row", "file", "photo", "query the model"  # of widgets
+ROW, FILE, PHOTO, QUERY, TOKENS = "row", "file", "photo", "query the model", "show tokens"  # of widgets
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
 _UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
+_TOKENS_SHOWN = "_tokens_shown"
 _UPLOAD_FROM = "_upload_from"  # the widget that received the upload
 
 
@@ -121,6 +122,16 @@ def with_model() -> bool:
 def use_model() -> None:
     """Let the model answer where the record holds no logits."""
     st.session_state[_WITH_MODEL] = True
+
+
+def tokens_shown() -> bool:
+    """Whether the patch tokens of every exit are shown."""
+    return bool(st.session_state.get(_TOKENS_SHOWN))
+
+
+def show_tokens() -> None:
+    """Show the patch tokens of every exit, of this image and of those that follow."""
+    st.session_state[_TOKENS_SHOWN] = True
 
 
 def address(image: ChosenImage | None) -> dict[str, str]:

@@ -20,6 +20,7 @@ from dmpo_explore_app.components import (
     share,
     similar_images,
     threshold_controls,
+    token_pca,
     widgets,
 )
 from dmpo_explore_app.components.progress import waiting_notice
@@ -89,7 +90,7 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
     with left:
         similar_images.novelty_note(answers)
     similar_images.similar_images(answers)
-    charts |= attribution_panel.section(answers)
+    charts |= token_pca.section(answers) | attribution_panel.section(answers)
     with top:
         share_popover(answers, charts)
 

@@ -73,6 +73,42 @@ def matrix_figure(
     return figure.update_xaxes(visible=False).update_yaxes(visible=False)
 
 
+def token_colours_figure(
+    colours: Sequence[npt.NDArray[np.uint8]],
+    labels: Sequence[str],
+    image: npt.NDArray[np.uint8],
+    template: str | None = None,
+) -> go.Figure:
+    """Patch tokens as colours beside the image: a panel for the model's input and one for each exit.
+
+    Args:
+        colours: K of (h, w, 3), such as `inspection.PatchComponents.rgb`. labels: K titles. image: (H, W, 3).
+
+    Raises:
+        ValueError: another number of labels, or something that is no image.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> patches = np.zeros((5, 5, 3), np.uint8)
+        >>> figure = dx.figures.token_colours_figure([patches], ["exit 1"], np.zeros((70, 70, 3), np.uint8))
+        >>> [np.shape(trace.z) for trace in figure.data]
+        [(70, 70, 3), (5, 5, 3)]
+    """
+    panels = [np.asarray(image), *map(np.asarray, colours)]
+    if len(colours) != len(labels) or any(panel.ndim != 3 or panel.shape[2] != 3 for panel in panels):
+        raise ValueError(f"{len(labels)} labels and {[panel.shape for panel in panels]} must be K and K+1 of (h, w, 3)")
+    width = min(len(panels), 7)
+    titles = ["input", *labels]
+    figure = new_figure(template, "", "")
+    figure.set_subplots(-(-len(panels) // width), width, subplot_titles=titles, horizontal_spacing=0.01)
+    for i, panel in enumerate(panels):
+        place = {"row": i // width + 1, "col": i % width + 1}
+        figure.add_image(z=panel, hoverinfo="skip", **place)
+    figure.update_annotations(font={"size": 13})
+    figure.update_yaxes(constrain="domain", visible=False).update_xaxes(constrain="domain", visible=False)
+    return figure.update_layout(margin={"l": 10, "r": 10, "t": 40, "b": 10})
+
+
 def cka_figure(
     matrix: npt.ArrayLike, rows: Sequence[str], columns: Sequence[str], template: str | None = None
 ) -> go.Figure:

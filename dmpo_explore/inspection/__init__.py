@@ -1,4 +1,4 @@
-"""Inspection: tokens of every stage, CKA similarity, linear probes, gradient conflict.
+"""Inspection: tokens of every stage, CKA similarity, principal components of patches, linear probes, gradient conflict.
 
 Functions take a `DMPO` or its tokens and return tables and arrays; `dx.figures` draws them.
 """
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from .cka import cka_matrix as cka_matrix
     from .cka import linear_cka as linear_cka
     from .gradients import gradient_conflict as gradient_conflict
+    from .pca import PatchComponents as PatchComponents
+    from .pca import patch_components as patch_components
+    from .pca import principal_components as principal_components
     from .probes import half_of as half_of
     from .probes import patch_means as patch_means
     from .probes import probe_stages as probe_stages

@@ -17,6 +17,7 @@ from dmpo_explore.figures.inspection import (
     predictor_compute_figure,
     probe_figure,
     spectrum_figure,
+    token_colours_figure,
 )
 from dmpo_explore.figures.style import MATRIX_SCALES
 
@@ -136,3 +137,12 @@ def test_wrong_arguments_are_refused() -> None:
         depth_figure({"a": [1, 2, 3]}, "y", x=["one"])
     with pytest.raises(ValueError, match="spectrum 'a' has no eigenvalue above 0"):
         spectrum_figure({"a": [0.0, -1.0]})
+
+
+def test_tokens_as_colours_stand_beside_the_image() -> None:
+    image, patches = np.zeros((8, 8, 3), np.uint8), np.full((2, 2, 3), 7, np.uint8)
+    figure = token_colours_figure([patches] * 7, [f"exit {k}" for k in range(7)], image)
+    assert np.array_equal(figure.data[0].z, image) and np.array_equal(figure.data[7].z, patches)
+    assert [a.text for a in figure.layout.annotations] == ["input", *(f"exit {k}" for k in range(7))]
+    with pytest.raises(ValueError, match="1 labels"):
+        token_colours_figure([patches, patches], ["exit 1"], image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -190,3 +191,16 @@ def test_the_shared_code_says_what_the_page_says(trained_runs: Path) -> None:
     lines = printed(code.replace("run.model()", "run.model('cpu')")).splitlines()
     policy = dx.fit_policy(run.record("val"), threshold=0.4)
     assert lines[1].startswith(f"{policy.exits(record)[3] + 1} [")
+
+
+def test_what_each_exit_sees_is_the_librarys(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = press(opened(run="tiny", image="5"), "Show the patch tokens")
+    run, _ = tiny()
+    tokens = dx.stage_tokens(run.model("cpu"), run.inputs("test", [5]))
+    found = dx.inspection.patch_components(tokens)
+    shares = "; ".join(f"Exit {k} {one.shares.sum():.0%}" for k, one in enumerate(found, start=1))
+    assert any(shares in caption.value for caption in app.caption)
+    spec = json.loads(app.get("plotly_chart")[1].proto.spec)
+    assert len(spec["data"]) == 1 + len(found) == 4
+    bare = press(opened(run="bare", image="5"), "Show the patch tokens")
+    assert any("The patch tokens cannot be shown here" in error.value for error in bare.error)
