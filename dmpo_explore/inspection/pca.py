@@ -39,7 +39,8 @@ class PatchComponents:
         """(h, w, 3) uint8: each component over its largest absolute value; 128 stands for the mean patch."""
         largest = np.abs(self.scores).max(axis=(0, 1))
         scaled = np.divide(self.scores, largest, out=np.zeros_like(self.scores), where=largest > 0)
-        return np.rint(127.5 + 127.5 * scaled).astype(np.uint8)
+        shown: npt.NDArray[np.uint8] = np.rint(127.5 + 127.5 * scaled).astype(np.uint8)
+        return shown
 
 
 def principal_components(tokens: npt.ArrayLike, n: int = COLOURS) -> tuple[Floats, Floats]:
@@ -100,7 +101,8 @@ def patch_components(tokens: StageTokens, image: int = 0, source: str = "read") 
 def _resized(scores: Floats, height: int, width: int) -> Floats:
     """The nearest cells of another grid."""
     rows, columns = (np.arange(n) * size // n for n, size in ((height, scores.shape[0]), (width, scores.shape[1])))
-    return scores[rows][:, columns]
+    resized: Floats = scores[rows][:, columns]
+    return resized
 
 
 def _matched(before: Floats, now: Floats) -> tuple[list[int], Floats]:
