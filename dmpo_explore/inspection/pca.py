@@ -54,7 +54,7 @@ def principal_components(tokens: npt.ArrayLike, n: int = COLOURS) -> tuple[Float
 
     Example:
         >>> scores, shares = principal_components([[0.0, 1.0], [0.0, 2.0], [0.0, 6.0]], n=1)
-        >>> scores[:, 0].tolist(), shares.tolist()
+        >>> scores[:, 0].round(6).tolist(), shares.tolist()
         ([-2.0, -1.0, 3.0], [1.0])
     """
     values = np.asarray(tokens, np.float64)
