@@ -4,6 +4,7 @@ In: trials of `_photos.trials` (default: all) and seeds. Out: a run folder per t
 a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one
 (``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
 ``--merged-after 0 4`` writes ``photos-merged.csv``: trained runs with tokens merged afterwards, nothing retrained.
+``--ensembled 0 0.5 learned`` writes ``photos-ensembled.csv``: trained runs whose exits also read earlier answers.
 ``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens;
 of images of ``--image-size`` pixels.
 It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
@@ -16,10 +17,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_table
+from _photos.ensembles import ensembled
 from _photos.experimental import offered
 from _photos.probes import START, merged_after, probe
 from _photos.run import commit, keep, make_row, reference_flops, write_rows
@@ -69,6 +72,17 @@ def merged(path: Path, merges: list[int], start: int) -> None:
             write_table(table.stem, pd.concat([kept, row]).astype({"merge": int, "merge_from": int}), table.parent)
 
 
+def ensembles(path: Path, kinds: list[str]) -> None:
+    """Write the table of trained runs whose exits also read earlier ones; the run's earlier rows are replaced."""
+    table, run = RESULTS / "photos-ensembled.csv", dx.load_run(path)
+    reference = reference_flops(run.config, BASE.model.image_size, len(run.record("val").meta.class_names))
+    with np.load(RESULTS / "photos" / "single-linear-s0" / "outcomes.npz") as outcomes:
+        rows = pd.DataFrame(ensembled(run, kinds, reference, outcomes["exit 1"]))
+    print(rows.to_string(index=False), flush=True)
+    kept = pd.read_csv(table) if table.is_file() else pd.DataFrame({"run": []})
+    write_table(table.stem, pd.concat([kept[kept["run"] != run.name], rows]), table.parent)
+
+
 @offered()
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
@@ -78,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
     parser.add_argument("--image-size", type=int, default=BASE.model.image_size, help="of --probe")
     parser.add_argument("--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs")
+    parser.add_argument("--ensembled", nargs="+", metavar="WEIGHTS", help="of finished runs: decays, or learned")
     parser.add_argument("--from-block", type=int, default=3, help="first block before which --merged-after merges")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")
@@ -88,6 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.merged_after:
         for name in options.trials:
             merged(options.root / f"{name}-s{options.seeds[0]}", options.merged_after, options.from_block)
+        return 0
+    if options.ensembled:
+        for name in options.trials:
+            ensembles(options.root / f"{name}-s{options.seeds[0]}", options.ensembled)
         return 0
     known, title = (SCREENS, "photos-screen") if options.screen else (TRIALS, "photos")
     if foreign := [name for name in options.trials if name not in known]:

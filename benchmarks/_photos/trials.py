@@ -54,6 +54,7 @@ TRIALS: dict[str, Trial] = {
     "static-6": Trial("static net", HEAD | {"exits": (6,)}),
     "static-8-merge-4": Trial("static net of merged tokens", HEAD | {"exits": (8,), "merge": 4}),
     "single-head-70": Trial("smaller image through all blocks", HEAD | {"exits": 1, "image_size": 70}),
+    "single-head-56": Trial("smaller still through all blocks", HEAD | {"exits": 1, "image_size": 56}),
     "static-4": Trial("static net", HEAD | {"exits": (4,)}),
     "static-8": Trial("static net", HEAD | {"exits": (8,)}),
     "naive": Trial("naive exits", NAIVE | {"read": "both", "equilibrium": True}),

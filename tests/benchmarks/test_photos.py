@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from synthetic import make_record
 from tiny import tiny_config
+from torch.nn import functional as F
 
 import dmpo_explore as dx
 import photos
 import second_study
-from _photos import probes, protocol, run, screen, tokens
+from _photos import ensembles, probes, protocol, run, screen, tokens
 from _photos.trials import SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
@@ -44,7 +46,30 @@ def test_a_finished_row_is_never_made_again(
     assert (
         after[0]["exit_2"] == pytest.approx(row["val_exit_2"], abs=0.02) and after[1]["share_2"] < after[0]["share_2"]
     )
+    plain, mixed = ensembles.ensembled(
+        finished, ["0", "0.5"], run.reference_flops(CALIBRATED, 96, 10), finished.record("val").correct[:, 1]
+    )
+    assert plain["low_50%"] <= plain["difference_50%"] <= plain["high_50%"]
+    assert plain["exit_1"] == mixed["exit_1"] and plain["exit_2"] == pytest.approx(row["val_exit_2"], abs=0.02)
     assert row["gflops_2"] == finished.record("test").meta.flops[1] / 1e9 and row["full_share"] < 0.6  # of 96 pixels
+
+
+def test_exits_read_the_log_probabilities_of_earlier_ones() -> None:
+    record = make_record(300, 3, 5)
+    own = torch.from_numpy(np.asarray(record.logits, np.float32)).log_softmax(-1)
+    mixed = ensembles.combined(record, ensembles.decayed(3, 0.5))
+    last = ((4 * own[:, 2] + 2 * own[:, 1] + own[:, 0]) / 7).softmax(-1)
+    np.testing.assert_allclose(mixed.confidence[:, 2], last.amax(-1), rtol=1e-5)
+    assert torch.equal(ensembles.decayed(3, 0.0), torch.eye(3))
+    labels = torch.from_numpy(record.labels)
+    weights = ensembles.learned(own, labels)
+    assert weights.triu(1).eq(0).all()
+
+    def loss(weights: torch.Tensor) -> torch.Tensor:
+        said = torch.einsum("kj,bjc->bck", weights, own)
+        return F.cross_entropy(said, labels[:, None].expand(-1, 3), reduction="none").mean(0)
+
+    assert all((loss(weights) <= loss(ensembles.decayed(3, decay))).all() for decay in (0.0, 0.5, 1.0))
 
 
 def test_a_study_without_a_recipe_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +144,9 @@ def test_the_document_states_the_committed_rows() -> None:
         assert len(table) == 10 and f"| {' '.join(f'{100 * value:.1f}' for value in table['accuracy'])} |" in text
     for row in pd.read_csv(folder / "photos-merged.csv").itertuples():
         assert f"| {row.merge} | {100 * row.share_1:.1f} | {100 * row.exit_1:.1f} |" in text
+    for _, mixed in pd.read_csv(folder / "photos-ensembled.csv", dtype={"weights": str}).iterrows():
+        budgets = (f"{100 * mixed[f'accuracy_{b}%']:.1f} ({100 * mixed[f'share_{b}%']:.1f})" for b in (30, 40, 50))
+        assert f"| {mixed['weights']} | {' | '.join(budgets)} |" in text
     kept = pd.read_csv(folder / "photos.csv").set_index("run")
     for file in (folder / "photos").glob("*/row.json"):
         row = run.read_json(file)
