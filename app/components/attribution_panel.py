@@ -11,10 +11,10 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import attribution_quality
+from dmpo_explore_app.components import attribution_quality, fetch_offer
 from dmpo_explore_app.components.progress import progress_bar
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import model_queries
+from dmpo_explore_app.services import downloads, model_queries
 from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
@@ -103,7 +103,11 @@ def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
             return model_queries.attribution_maps(image, question, progress)
     except model_queries.UNAVAILABLE as error:
         state.request_maps(None)
-        messages.problem(f"{title} is not available here.", error)
+        wanted = downloads.missing_weights_of(image.run)
+        if wanted is None:
+            messages.problem(f"{title} is not available here.", error)
+        else:
+            fetch_offer.offer(wanted, f"{title} needs the model. The answers above are recorded.", " maps")
         return None
 
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import class_table, widgets
+from dmpo_explore_app.components import class_table, fetch_offer, widgets
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import image_answers, model_queries, thumbnails
+from dmpo_explore_app.services import downloads, image_answers, model_queries, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.state import image as image_state
@@ -83,22 +83,23 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
             if image.row is None or not image_state.with_model():
                 return answers
     except model_queries.UNAVAILABLE as error:
-        unavailable(error)
+        unavailable(error, image.run)
         return None
     try:
         with st.spinner("The model is answering …"):
             return image_answers.with_logits(answers)
     except model_queries.UNAVAILABLE as error:
-        unavailable(error)
+        unavailable(error, image.run)
         return answers
 
 
-def unavailable(error: Exception) -> None:
-    """Notice that the model cannot be queried: the reason and the remedy."""
-    messages.notice(
-        f"The model is not available, so only recorded images have answers. {with_code(error)}  \n"
-        "`dmpo-explore fetch` gets the weights of the bundled runs' backbone."
-    )
+def unavailable(error: Exception, run: dx.Run) -> None:
+    """What is shown without a model; weights that can be fetched are offered, else the reason is named."""
+    wanted = downloads.missing_weights_of(run)
+    if wanted is not None:
+        fetch_offer.offer(wanted, "Recorded images have their recorded answers; files and attribution need the model.")
+        return
+    messages.notice(f"The model is not available, so only recorded images have answers. {with_code(error)}")
 
 
 def decision(answers: ImageAnswers) -> dict[str, go.Figure]:

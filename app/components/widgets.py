@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 import streamlit as st
+from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import thumbnails
+from dmpo_explore_app.services import downloads, thumbnails
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -48,8 +49,12 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
     try:
         return thumbnails.thumbnails(run, split, most)
     except (OSError, ValueError) as error:
-        text = f"The images of {escape_markdown(split)} are not here; their numbers are shown instead. "
-        st.info(text + with_code(error), icon=":material/hide_image:")
+        wanted = downloads.missing_images(run.record(split).meta.data, split)
+        if wanted is not None:
+            fetch_offer.offer(wanted, f"The numbers of {split} are shown without its images.")
+        else:
+            text = f"The images of {escape_markdown(split)} are not here; their numbers are shown instead. "
+            st.info(text + with_code(error), icon=":material/hide_image:")
         return None
 
 

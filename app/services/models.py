@@ -90,16 +90,10 @@ def _preprocess(model: str, _run: dx.Run) -> dx.Preprocess:
 
 
 def check_ready(config: dx.Config) -> None:
-    """`dx.jobs.check_ready`, looked up again after some seconds; raises as that does."""
-    problem = _not_ready(config.data, config.model.backbone, config.model.weights)
-    if problem:
-        raise ValueError(problem)
+    """`dx.jobs.check_ready`; what is present is looked up again after some seconds, what is missing at once."""
+    _ready(config.data, config.model.backbone, config.model.weights)
 
 
 @st.cache_data(max_entries=64, ttl=10, show_spinner="Looking for images and weights …")
-def _not_ready(data: dx.DataConfig, backbone: str, weights: str) -> str:
-    try:
-        dx.jobs.check_ready(dx.Config(data, dx.ModelConfig(backbone, weights)))
-    except (OSError, ValueError) as error:
-        return str(error)
-    return ""
+def _ready(data: dx.DataConfig, backbone: str, weights: str) -> None:
+    dx.jobs.check_ready(dx.Config(data, dx.ModelConfig(backbone, weights)))  # an error is not kept

@@ -66,7 +66,7 @@ def prepare_model(run: dx.Run) -> None:
     try:
         models.model(run)
     except model_queries.UNAVAILABLE as error:
-        image_answers.unavailable(error)
+        image_answers.unavailable(error, run)
 
 
 def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: DeltaGenerator) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import job_cards, learning_curves, training_form, training_plan
-from dmpo_explore_app.services import models
+from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan
+from dmpo_explore_app.services import downloads, models
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state import jobs as state
 from dmpo_explore_app.state import training as form_state
@@ -72,14 +72,17 @@ def _form(names: Sequence[str]) -> None:
         training_form.draw(_shown_config(names))
     url.write(run=state.shown_run(), **form_state.address())
     with right:
-        name = form_state.name()
+        name, config = form_state.name(), None
         try:
             config = form_state.read()
             dx.jobs.check_name(name)
             models.check_ready(config)
             training_plan.planned(config)
         except (OSError, ValueError) as error:
-            training_form.warn(error)
+            wanted = [] if config is None else downloads.missing(config)
+            fetch_offer.offers(wanted, "A training needs it; the form and the curves do not.")
+            if not wanted:
+                training_form.warn(error)
             return
         with st.container(border=True):
             training_plan.start_controls(config, name)

@@ -43,4 +43,5 @@ CALTECH101 = Source(
     _fetch,
     splits=("train", "val", "calibration", "test"),
     rule=f"60/10/10/20 % of every class into train, val, calibration and test, with seed {SPLIT_SEED}",
+    download_bytes=137_414_764,
 )

@@ -49,6 +49,7 @@ class Source:
         splits: those of the source itself; others are taken from train.
         rule: how the images came into these splits, in words.
         grouped: whether images have groups that must not be divided.
+        download_bytes: of what `fetch` downloads, about; 0: nothing, or not known.
         parts, stored: of a data set that timm opens, the parts that are splits, and part → all its images.
 
     Example:
@@ -68,6 +69,7 @@ class Source:
     grouped: bool = False
     parts: tuple[str, ...] = ()
     stored: Callable[[str], Pool] | None = None
+    download_bytes: int = 0
 
 
 class ImageFiles:

@@ -92,7 +92,7 @@ def _fetch_fashion(root: Path | None) -> Path:
 # -- sets that torchvision downloads --
 
 
-def _cifar(kind: str) -> Source:
+def _cifar(kind: str, n_bytes: int) -> Source:
     name = kind.lower()
 
     @lru_cache(maxsize=2)
@@ -109,7 +109,8 @@ def _cifar(kind: str) -> Source:
         return data_dir(root)
 
     title = f"{kind[:5]}-{kind[5:]}: 50,000 + 10,000 colour images of 32x32, {kind[5:]} classes"
-    return Source(title, "not stated by its authors", lambda s, root: read(s, data_dir(root)), fetch, val_size=5000)
+    return Source(title, "not stated by its authors", lambda s, root: read(s, data_dir(root)), fetch, val_size=5000,
+                  download_bytes=n_bytes)  # fmt: skip
 
 
 def _read_flowers(split: str, root: Path | None) -> Pool:
@@ -164,10 +165,15 @@ def _fetch_digits(root: Path | None) -> Path:
 
 DATASETS: dict[str, Source] = {
     "fashion-mnist": Source(
-        "Fashion-MNIST: 60,000 + 10,000 grey images of 28x28, 10 classes", "MIT", _read_fashion, _fetch_fashion, 5000
+        "Fashion-MNIST: 60,000 + 10,000 grey images of 28x28, 10 classes",
+        "MIT",
+        _read_fashion,
+        _fetch_fashion,
+        5000,
+        download_bytes=30_878_645,
     ),
-    "cifar10": _cifar("CIFAR10"),
-    "cifar100": _cifar("CIFAR100"),
+    "cifar10": _cifar("CIFAR10", 170_498_071),
+    "cifar100": _cifar("CIFAR100", 169_001_437),
     "flowers102": Source(
         "Oxford Flowers-102: colour photographs, 102 classes",
         "not stated by its authors",
@@ -175,6 +181,7 @@ DATASETS: dict[str, Source] = {
         _fetch_flowers,
         splits=("train", "val", "test"),
         rule="train, val and test are the published ones",
+        download_bytes=344_878_000,
     ),
     "digits": Source(
         "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes",

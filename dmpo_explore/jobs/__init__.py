@@ -1,10 +1,18 @@
-"""Jobs: trainings in the background, their status, progress and estimated duration."""
+"""Jobs: trainings and downloads in the background, their status, progress and estimated duration."""
 
 from typing import TYPE_CHECKING
 
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .downloads import Download as Download
+    from .downloads import DownloadStatus as DownloadStatus
+    from .downloads import Fetchable as Fetchable
+    from .downloads import download_status as download_status
+    from .downloads import fetchable as fetchable
+    from .downloads import find_download as find_download
+    from .downloads import start_download as start_download
+    from .downloads import stop_download as stop_download
     from .estimate import Estimate as Estimate
     from .estimate import Rates as Rates
     from .estimate import estimate_training as estimate_training

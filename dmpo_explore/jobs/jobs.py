@@ -25,7 +25,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from ..config import Config
@@ -36,7 +35,7 @@ from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
 from ..utils.files import write_json, write_text
 from .estimate import Rates
 from .job import MODULE, Job, job_folder, list_jobs, load_job
-from .process import KIND, child_environment, detached, process_of, stop_signals
+from .process import KIND, child_environment, detached, end_process, process_of
 from .status import PROCESS_GONE, error_line, job_status
 
 MOST_AT_ONCE = 4  # jobs of one runs root
@@ -129,17 +128,7 @@ def stop(name: str, grace: float = 10.0) -> None:
         if process_of(job) is None:
             return
         _write(replace(job, stop_asked=True))
-    for kind in stop_signals():
-        end = time.monotonic() + grace
-        if (process := process_of(job)) is not None:
-            try:
-                process.send_signal(kind)
-            except psutil.NoSuchProcess:
-                return
-        while time.monotonic() < end:
-            if process_of(job) is None:
-                return
-            time.sleep(0.05)
+    end_process(job, grace)
 
 
 def forget(name: str) -> None:

@@ -9,14 +9,22 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from ..runs.store import runs_root
-from .job import Job
 
 KIND = ["nice", "-n", "10"] if shutil.which("nice") else []  # a lower priority than the app's
+
+
+class Started(Protocol):
+    """A process that was started: its number and its command line without the interpreter."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def arguments(self) -> tuple[str, ...]: ...
 
 
 def child_environment() -> dict[str, str]:
@@ -38,8 +46,8 @@ def stop_signals() -> tuple[int, ...]:
     return (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-def process_of(job: Job) -> psutil.Process | None:
-    """The job's process, if it runs; None also for a process that may not be inspected."""
+def process_of(job: Started) -> psutil.Process | None:
+    """A job's process, if it runs; None also for a process that may not be inspected."""
     with suppress(psutil.Error):
         process = psutil.Process(job.pid)
         for _ in range(20):
@@ -50,3 +58,18 @@ def process_of(job: Job) -> psutil.Process | None:
         if tuple(line[-len(job.arguments) :]) == job.arguments:
             return process
     return None
+
+
+def end_process(job: Started, grace: float) -> None:
+    """Interrupt a job's process; after ``grace`` seconds terminate it, after as many more kill it."""
+    for kind in stop_signals():
+        end = time.monotonic() + grace
+        if (process := process_of(job)) is not None:
+            try:
+                process.send_signal(kind)
+            except psutil.NoSuchProcess:
+                return
+        while time.monotonic() < end:
+            if process_of(job) is None:
+                return
+            time.sleep(0.05)
