@@ -18,7 +18,7 @@ from dmpo_explore_app.state import app_header as state
 import dmpo_explore as dx
 
 NAME = "DMPO explore"
-LINE = "Early exit: a network that answers as soon as it is confident enough."
+LINE = "Early-exit explorer: a network that answers as soon as it is confident enough."
 BETWEEN = "\N{NO-BREAK SPACE}· "  # a line ends behind the dot
 SHOWN_EXITS = 12  # more exits have no room for their shares
 

@@ -45,7 +45,7 @@ def _answer(record: dx.ExitRecord, one: dx.inference.Answer, image: Link | None,
     )
 
 
-def disagreements(look: dx.inference.Look, record: dx.ExitRecord) -> None:
+def disagreements(look: dx.inference.Look, record: dx.ExitRecord, precision: str = "no") -> None:
     """Warning with every image whose exit or prediction is not the recorded one, and its distance to the threshold."""
     count = look.count
     if not count.disagreements:
@@ -57,6 +57,8 @@ def disagreements(look: dx.inference.Look, record: dx.ExitRecord) -> None:
             "Their scores are so close to the threshold that rounding decides: other batch sizes, merged tuning or "
             "another processor change a score by some millionths."
         )
+    elif precision != "no":
+        text += f"The live run computes in {precision}, the record is in float32: such differences are expected."
     else:
         text += (
             "Not all of them are so close to the threshold that rounding could decide: was the record made with these "

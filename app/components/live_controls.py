@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.services import live_session
+from dmpo_explore_app.components import fetch_offer
+from dmpo_explore_app.services import downloads, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.state import live as state
 
 import dmpo_explore as dx
 
 ENGINE_HELP = (
-    "**infer** answers one batch after another; images that exit are dropped, so deep stages see smaller batches.  \n"
-    "**stream with refill** takes {} batches at a time; the images that remain wait until a batch is full again."
+    "**torch** answers one batch after another; images that exit are dropped, so deep stages see smaller batches.  \n"
+    "**torch, refill** takes {} batches at a time; the images that remain wait until a batch is full again.  \n"
+    "**ONNX** runs the exported stages with onnxruntime on the CPU; the first start exports them."
 )
 MEASURED_HELP = (
     "**Two arms** answer the same images, call by call, and alternate in coming first, so that a disturbance of the "
     "machine affects both. One exits where the threshold allows. The other, the full model, has the same weights and "
     "runs every block, but only the last predictor: the model without early exits.\n\n"
-    "**A call** is timed from resized images in memory to answers on the host. Both arms run in float32 with the "
-    "tuning merged into the weights where that is possible.\n\n"
+    "**A call** is timed from resized images in memory to answers on the host. Both arms run in the chosen "
+    "precision, with the tuning merged into the weights where that is possible. With ONNX the full model runs the "
+    "predictors of all exits too.\n\n"
     "**Expected from FLOPs** is the ratio of FLOPs: those of the plain backbone over the mean of the exits taken, "
     "everything that ran counted. Measured is the ratio of seconds. Small batches, short layers and the work between "
     "the stages keep it below the expected one.\n\n"
     "**Latency** is that of a call: half of the calls take at most p50, 95% at most p95. A call ends when all of its "
     "images are answered; smaller ones at the end do not count for it. The spread of the speed-up lies between the "
-    "lowest and the highest tenth of the calls.\n\n"
-    "**Agreement**: every exit and answer is compared with the record, under the threshold of its call. When the "
-    "threshold moves, speed, exits and accuracy are counted anew; agreement continues."
+    "lowest and the highest tenth of the calls. The histogram counts images: from the begin of their call until their "
+    "exit's stage ended.\n\n"
+    "**Matches recorded exits**: every exit and answer is compared with the record, under the threshold of its call. "
+    "When the threshold moves, speed, exits and accuracy are counted anew; the comparison continues."
 )
 
 
@@ -56,6 +62,9 @@ def controls(record: dx.ExitRecord, session: LiveSession | None, *, available: b
 
 def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
     names = {"all": f"all {record.n_images:,}", "endless": "until stopped"}
+    with st.popover("Settings", icon=":material/tune:", key=state.MORE, on_change="rerun", disabled=disabled) as box:
+        if box.open:
+            _engine(disabled=disabled)
     st.selectbox("Batch size", state.BATCHES, key=state.BATCH, width=120, disabled=disabled, persist_state="session")
     st.selectbox(
         "Images",
@@ -67,16 +76,26 @@ def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
         disabled=disabled,
         persist_state="session",
     )
+
+
+def _engine(*, disabled: bool) -> None:
+    options: dict[str, Any] = {"required": True, "disabled": disabled, "persist_state": "session"}
     st.segmented_control(
         "Engine",
-        list(state.ENGINES),
+        live_session.engines(),
         format_func=state.ENGINES.__getitem__,
         key=state.ENGINE,
-        required=True,
         help=ENGINE_HELP.format(dx.inference.ENGINES["stream"]),
-        disabled=disabled,
-        persist_state="session",
+        **options,
     )
+    names = state.PRECISIONS if state.engine() != "onnx" else {"no": state.PRECISIONS["no"]}
+    text = "**bf16**: autocast to bfloat16; some images then exit elsewhere than recorded."
+    st.segmented_control(
+        "Precision", list(names), format_func=names.__getitem__, key=state.PRECISION, help=text, **options
+    )
+    if live_session.has_gpu():
+        devices = state.DEVICES
+        st.segmented_control("Device", list(devices), format_func=devices.__getitem__, key=state.DEVICE, **options)
 
 
 def measurement_help() -> None:
@@ -84,6 +103,15 @@ def measurement_help() -> None:
     with st.popover("How it is measured", icon=":material/help:", key=state.HELP, on_change="rerun") as box:
         if box.open:
             st.markdown(MEASURED_HELP)
+
+
+def unavailable(run: dx.Run, reason: Exception) -> None:
+    """Why no live run can be started here; weights that can be fetched are offered."""
+    wanted = downloads.missing_weights_of(run)
+    if wanted is None:
+        messages.notice(f"There is no live run of this model here. {messages.escape_markdown(reason, 500)}")
+    else:
+        fetch_offer.offer(wanted, "A live run needs the model. The numbers above are recorded.")
 
 
 def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> LiveSession | None:

@@ -5,13 +5,20 @@ Limits of the measurement (warm-up, load of the machine, disagreements with the 
 
 from __future__ import annotations
 
+import html
 import os
+from pathlib import Path
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import live_answers, widgets
+from dmpo_explore_app.components import live_answers, share, widgets
 from dmpo_explore_app.components.live_answers import Link
+from dmpo_explore_app.components.race import race
+from dmpo_explore_app.services import live_export
+from dmpo_explore_app.services import race as live_race
 from dmpo_explore_app.services.live_session import LiveSession
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.state.live import PRECISIONS
 
 import dmpo_explore as dx
 
@@ -25,6 +32,7 @@ STATES = {
     "failed": "Failed",
     "left": "Ended: no page has shown it for a minute",
 }
+GIB = 2**30
 BUSY = 0.5  # load average above which other programs are at work
 
 
@@ -41,13 +49,40 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
         messages.problem("The live run failed.", look.error)
     measured = look.count.measured
     if measured is not None:
-        st.html(cards(look, measured))
-        live_answers.disagreements(look, record)
+        headline(
+            f"{measured.speed_up:.2f}×",
+            "Measured speed-up",
+            f"expected from FLOPs {measured.expected_speed_up:.2f}×",
+            f"from call to call {measured.low:.2f} to {measured.high:.2f}×",
+            live_race.measured(record, look, measured, image),
+        )
+        st.html(cards(session, look, measured))
+        live_answers.disagreements(look, record, session.settings.precision)
         charts(look, measured)
+        files(session, measured)
         gallery = live_answers.answers(record, look.count.last, image, None if look.alive else link)
         st.html(f"<h3>The last images, newest first</h3>{gallery}")
     notes(session, look)
     return look
+
+
+def preview(point: OperatingPoint, image: Link | None) -> None:
+    """The race before anything is measured: the record's exits, speeds expected from FLOPs, marked as such."""
+    data = live_race.expected(point, image)
+    headline(f"{data['speed_up']:.2f}×", "Expected from FLOPs", "not measured yet", "exits as recorded", data)
+
+
+def headline(value: str, title: str, versus: str, more: str, data: live_race.RaceData) -> None:
+    """A large speed-up beside the race."""
+    with st.container(key="halves"):
+        left, right = st.columns([3, 9], gap="medium", vertical_alignment="center")
+    key = "speed-up" if data["measured"] else "expected"
+    left.html(
+        f'<dl class="dx-headline"><dt>{title}</dt><dd class="dx-value" data-live="{key}">{value}</dd>'
+        f"<dd>{versus}</dd><dd>{more}</dd></dl>"
+    )
+    with right:
+        race(data, "race")
 
 
 def status(look: dx.inference.Look) -> str:
@@ -64,15 +99,15 @@ def status(look: dx.inference.Look) -> str:
     return f'<div class="dx-status" data-state="{look.state}"><p>{" · ".join(facts)}</p>{bar}</div>'
 
 
-def cards(look: dx.inference.Look, m: dx.inference.Measured) -> str:
-    """Five numbers, each with its reference, as HTML."""
+def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measured) -> str:
+    """Five numbers, each with its reference, as HTML; with a GPU its memory and power too."""
     count, early, full = look.count, m.early, m.full
     shown = {
-        "speed-up": (
-            "Measured speed-up",
-            f"{m.speed_up:.2f}×",
-            f"expected from FLOPs {m.expected_speed_up:.2f}×",
-            f"from call to call {m.low:.2f} to {m.high:.2f}×",
+        "time": (
+            "Time per image",
+            live_race.per_image(early),
+            f"full model {live_race.per_image(full)}",
+            f"batches of {session.settings.batch_size}, {PRECISIONS[session.settings.precision]}",
         ),
         "rate": ("Images per second", _rate(early.rate), f"full model {_rate(full.rate)}", "inside calls"),
         "latency": (
@@ -82,7 +117,7 @@ def cards(look: dx.inference.Look, m: dx.inference.Measured) -> str:
             f"full model {_time(full.p50)}, p95 {_time(full.p95)}",
         ),
         "agreed": (
-            "Exits as recorded",
+            "Matches recorded exits",
             f"{count.agreed:,} of {count.images:,}",
             f"full model as recorded: {count.full_agreed:,}",
             "since the start",
@@ -94,6 +129,10 @@ def cards(look: dx.inference.Look, m: dx.inference.Measured) -> str:
             f"the same {early.images:,} images",
         ),
     }
+    if session.settings.engine != "onnx" and session.settings.device != "cpu" and (gpu := dx.inference.gpu_use()):
+        power = "power not told by NVML" if gpu.watts is None else f"{gpu.watts:.0f} W now"
+        memory = f"of {gpu.total / GIB:.0f} GiB, all programs"
+        shown["gpu"] = (html.escape(gpu.name), f"{gpu.used / GIB:.1f} GiB", memory, power)
     cells = (
         f'<div><dt>{name}</dt><dd class="dx-value" data-live="{key}">{value}</dd><dd>{versus}</dd><dd>{more}</dd></div>'
         for key, (name, value, versus, more) in shown.items()
@@ -102,19 +141,36 @@ def cards(look: dx.inference.Look, m: dx.inference.Measured) -> str:
 
 
 def charts(look: dx.inference.Look, m: dx.inference.Measured) -> None:
-    """Exit shares over images, and the speed of every call."""
+    """Latency by exit, exit shares over images, and the speed of every call."""
     timeline = look.count.timeline
     moves = [(answered, thresholds(policy)) for answered, policy in look.count.moves]
     with st.container(key="charts"):
-        left, right = st.columns(2, gap="medium")
+        first, left, right = st.columns(3, gap="medium") if m.latency else (None, *st.columns(2, gap="medium"))
+    if first is not None:
+        with first:
+            st.markdown("**Latency by exit**, images")
+            means = ", ".join(f"exit {k} {_time(o.mean)}" for k, o in enumerate(m.latency, 1) if o.images)
+            alt = f"Mean latency: {means}; a call of the full model {_time(m.full.p50)}."
+            figure = dx.figures.latency_figure(m.latency, m.full.p50).update_layout(
+                showlegend=False
+            )  # the race has one
+            widgets.chart(figure, "live latency", 240, alt)
     with left:
-        st.markdown("**Exits taken** under this threshold, over images")
+        st.markdown("**Exit shares** under this threshold")
         alt = "Exit shares: " + ", ".join(f"exit {k} {n:,}" for k, n in enumerate(m.exits, start=1)) + "."
         widgets.chart(dx.figures.exit_shares_figure(timeline, moves), "live shares", 240, alt)
     with right:
         st.markdown("**Images per second**, call by call")
         alt = f"Images per second: early exits {_rate(m.early.rate)}, full model {_rate(m.full.rate)}."
         widgets.chart(dx.figures.speed_figure(timeline, moves), "live speed", 240, alt)
+
+
+def files(session: LiveSession, m: dx.inference.Measured) -> None:
+    """The results as files."""
+    name = "-".join(["live", Path(session.record_key[0]).name, session.record_key[1]])
+    with st.container(horizontal=True, gap="small"):
+        share.button(name, "results", "json", lambda: live_export.as_json(session))
+        share.button(name, "by exit", "csv", lambda: share.csv(live_export.table(m)))
 
 
 def thresholds(policy: dx.Policy) -> str:

@@ -82,13 +82,13 @@ def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures
     st.markdown("**As files**")
     with st.container(horizontal=True, gap="small"):
         for title, policy in policies.items():
-            _button(name, title, "json", policy_json(policy))
+            button(name, title, "json", policy_json(policy))
         for title, table in tables.items():
-            _button(name, title, "csv", lambda table=table: csv(table()))  # type: ignore[misc]
+            button(name, title, "csv", lambda table=table: csv(table()))  # type: ignore[misc]
         for title, figure in figures.items():
-            _button(name, title, "html", lambda figure=figure: figure_html(figure()))  # type: ignore[misc]
+            button(name, title, "html", lambda figure=figure: figure_html(figure()))  # type: ignore[misc]
             if can_draw():
-                _button(name, title, "png", lambda figure=figure: figure_png(figure()))  # type: ignore[misc]
+                button(name, title, "png", lambda figure=figure: figure_png(figure()))  # type: ignore[misc]
     if figures and not can_draw():
         st.caption("For a PNG open the HTML file and press its camera.")
 
@@ -137,7 +137,8 @@ def file_name(name: str, title: str, suffix: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", f"{Path(name).name}-{title}").strip("-.")[:120] + f".{suffix}"
 
 
-def _button(name: str, title: str, suffix: str, data: str | Callable[[], bytes | str]) -> None:
+def button(name: str, title: str, suffix: str, data: str | Callable[[], bytes | str]) -> None:
+    """A button that downloads a file of this kind; ``data``: its contents, or a function that makes them."""
     mime = {"json": "application/json", "csv": "text/csv", "html": "text/html", "png": "image/png"}[suffix]
     label = f"{title[:1].upper()}{title[1:]} · {suffix.upper()}"
     icon = {"json": ":material/data_object:", "csv": ":material/table:"}.get(suffix, ":material/image:")

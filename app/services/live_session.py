@@ -6,10 +6,16 @@ seconds.
 
 from __future__ import annotations
 
+import secrets
 import threading
+import time
 import weakref
-from dataclasses import dataclass
+from collections import OrderedDict
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 
+from dmpo_explore_app import access
 from dmpo_explore_app.services import model_queue, models, records
 
 import dmpo_explore as dx
@@ -18,8 +24,22 @@ PURPOSE = "a live run"  # in the model queue
 MOST_AT_ONCE = 4  # live runs at work on this server
 STOP_WAIT = 10.0  # seconds for the current call when a live run is stopped
 
+MOST_KEPT = 8  # live runs that a reloaded page finds again
+
 _ALL: weakref.WeakSet[dx.inference.LiveRun] = weakref.WeakSet()  # of all sessions of this server
+_KEPT: OrderedDict[str, LiveSession] = OrderedDict()  # by token, the newest last
 _GUARD = threading.Lock()
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """Settings of a live run: images of a batch and in all (None: until stopped), engine, precision, device."""
+
+    batch_size: int
+    n_images: int | None
+    engine: str = "infer"
+    precision: str = "no"
+    device: str = "auto"
 
 
 @dataclass
@@ -28,13 +48,18 @@ class LiveSession:
 
     Args:
         record_key: folder of the run, and split. load: load average before the start, None where unknown.
-        others: largest number of live runs of other sessions at work at the same time.
+        others: largest number of live runs of other sessions at work at the same time. device: in words. began: when
+            it was made, in seconds since 1970. token: under which a reloaded page finds it.
     """
 
     live: dx.inference.LiveRun
     record_key: tuple[str, str]
     load: float | None
+    settings: LiveSettings
     others: int = 0
+    device: str = field(default_factory=dx.inference.describe_device)
+    began: float = field(default_factory=time.time)
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def look(self) -> dx.inference.Look:
         """`LiveRun.look`; also updates ``others``."""
@@ -50,13 +75,8 @@ class LiveSession:
         self.live.stop(STOP_WAIT)
 
 
-def open_session(
-    run: dx.Run, split: str, policy: dx.Policy, *, batch_size: int, n_images: int | None, engine: str
-) -> LiveSession:
+def open_session(run: dx.Run, split: str, policy: dx.Policy, settings: LiveSettings) -> LiveSession:
     """A live run that is not started yet.
-
-    Args:
-        n_images: None runs until it is stopped.
 
     Raises:
         OSError, ValueError, RuntimeError: as `Run.model` and `dx.inference.open_arms`; or too many are at work.
@@ -66,14 +86,33 @@ def open_session(
     if others >= MOST_AT_ONCE:
         raise ValueError(f"{others} live runs are at work on this server; try again when one has ended")
     load = dx.inference.load_average()
-    model = models.model(run, merge=True)
-    arms = dx.inference.open_arms(run, split, model, batch_size, engine)
+    engine, precision = settings.engine, settings.precision
+    model = models.model(run, "cpu" if engine == "onnx" else settings.device, merge=True)
+    with model_queue.exclusive_use("a model that is being exported") if engine == "onnx" else nullcontext():
+        arms = dx.inference.open_arms(run, split, model, settings.batch_size, engine, precision=precision)
     record, queue = records.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
-    live = dx.inference.LiveRun(arms, record, policy, images=n_images, queue=queue)
+    live = dx.inference.LiveRun(arms, record, policy, images=settings.n_images, queue=queue)
     with _GUARD:
         others = sum(one.working for one in _ALL)  # again: loading takes time
         _ALL.add(live)
-    return LiveSession(live, record_key(run, split), load, others)
+    session = LiveSession(live, record_key(run, split), load, settings, others)
+    with _GUARD:
+        _KEPT[session.token] = session
+        while len(_KEPT) > MOST_KEPT:
+            _KEPT.popitem(last=False)
+    return session
+
+
+def kept(token: str) -> LiveSession | None:
+    """The live run with this token, at work or ended; None if it is gone."""
+    with _GUARD:
+        return _KEPT.get(token)
+
+
+def engines() -> list[str]:
+    """The engines of `dx.inference.ENGINES` that can be chosen; ONNX, which writes an export, for private sessions."""
+    onnx = access.is_private() and all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))
+    return [name for name in dx.inference.ENGINES if name != "onnx" or onnx]
 
 
 def record_key(run: dx.Run, split: str) -> tuple[str, str]:
@@ -89,3 +128,8 @@ def unavailable_reason(run: dx.Run) -> Exception | None:
     except (OSError, ValueError) as error:
         return error
     return None
+
+
+def has_gpu() -> bool:
+    """Whether `Run.model` has a GPU to choose; imports torch."""
+    return dx.inference.gpu_use() is not None

@@ -1,19 +1,30 @@
-"""Session state of the page Live: batch size, number of images, engine, and the session's live run."""
+"""Session state of the page Live: the settings of a live run, and the session's live run, also after a reload."""
 
 from __future__ import annotations
 
 import streamlit as st
 from dmpo_explore_app.services import live_session
-from dmpo_explore_app.services.live_session import LiveSession
+from dmpo_explore_app.services.live_session import LiveSession, LiveSettings
 from dmpo_explore_app.state import choices
 
 import dmpo_explore as dx
 
-BATCH, COUNT, ENGINE = ADDRESS = ("batch", "count", "engine")  # of the address and of the state
+BATCH, COUNT, ENGINE, PRECISION, DEVICE = SETTINGS = ("batch", "count", "engine", "precision", "device")
+TOKEN = "live"  # of the session's live run: a reloaded page finds it again
+ADDRESS = (*SETTINGS, TOKEN)  # of the address and of the state
 BATCHES, DEFAULT_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
 COUNTS, DEFAULT_COUNT = ("200", "1000", "all", "endless"), "1000"
-ENGINES, DEFAULT_ENGINE = {"infer": "infer", "stream": "stream with refill"}, "infer"
-BEGIN, RESUME, PAUSE, STOP, HELP = "begin", "resume", "pause", "stop", "measured"  # of buttons and of the popover
+ENGINES, DEFAULT_ENGINE = {"infer": "torch", "stream": "torch, refill", "onnx": "ONNX"}, "infer"
+PRECISIONS, DEFAULT_PRECISION = {"no": "float32", "bf16": "bf16"}, "no"
+DEVICES, DEFAULT_DEVICE = {"auto": "GPU", "cpu": "CPU"}, "auto"  # offered where there is a GPU
+DEFAULTS = {
+    BATCH: DEFAULT_BATCH,
+    COUNT: DEFAULT_COUNT,
+    ENGINE: DEFAULT_ENGINE,
+    PRECISION: DEFAULT_PRECISION,
+    DEVICE: DEFAULT_DEVICE,
+}
+BEGIN, RESUME, PAUSE, STOP, HELP, MORE = "begin", "resume", "pause", "stop", "measured", "live_settings"
 _SESSION, _START = "_live", "_start_live"
 
 
@@ -22,7 +33,18 @@ def validate(record: dx.ExitRecord) -> None:
     counts = counts_for(record)
     choices.validate(BATCH, BATCHES, DEFAULT_BATCH, "batch size")
     choices.validate(COUNT, counts, DEFAULT_COUNT if DEFAULT_COUNT in counts else "all", "number of images")
-    choices.validate(ENGINE, tuple(ENGINES), DEFAULT_ENGINE, "engine")
+    choices.validate(ENGINE, live_session.engines(), DEFAULT_ENGINE, "engine")
+    precisions = tuple(PRECISIONS) if st.session_state[ENGINE] != "onnx" else (DEFAULT_PRECISION,)
+    choices.validate(PRECISION, precisions, DEFAULT_PRECISION, "precision")
+    choices.validate(DEVICE, tuple(DEVICES), DEFAULT_DEVICE, "device")
+    token = st.session_state.get(TOKEN)
+    if current() is None and isinstance(token, str) and (found := live_session.kept(token)) is not None:
+        st.session_state[_SESSION] = found
+
+
+def engine() -> str:
+    """The chosen engine."""
+    return str(st.session_state[ENGINE])
 
 
 def counts_for(record: dx.ExitRecord) -> list[str]:
@@ -38,8 +60,9 @@ def n_images(record: dx.ExitRecord) -> int | None:
 
 def address() -> dict[str, str]:
     """Query parameters of the choices that differ from the defaults."""
-    default = {BATCH: DEFAULT_BATCH, COUNT: DEFAULT_COUNT, ENGINE: DEFAULT_ENGINE}
-    return {key: str(st.session_state[key]) for key in ADDRESS if st.session_state[key] != default[key]}
+    state, session = st.session_state, current()
+    chosen = {key: str(state[key]) for key, default in DEFAULTS.items() if state[key] != default}
+    return chosen | ({} if session is None else {TOKEN: session.token})
 
 
 def request_start() -> None:
@@ -66,9 +89,8 @@ def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> 
     """
     end()
     state, count = st.session_state, n_images(record)
-    session = live_session.open_session(
-        run, split, policy, batch_size=int(state[BATCH]), n_images=count, engine=str(state[ENGINE])
-    )
+    settings = LiveSettings(int(state[BATCH]), count, *(str(state[key]) for key in (ENGINE, PRECISION, DEVICE)))
+    session = live_session.open_session(run, split, policy, settings)
     state[_SESSION] = session
     session.live.start()
     return session
@@ -80,3 +102,4 @@ def end() -> None:
     if session is not None:
         session.stop()
         del st.session_state[_SESSION]
+    st.session_state.pop(TOKEN, None)

@@ -55,7 +55,7 @@ def workbench(names: Sequence[str]) -> None:
 
 def threshold(point: OperatingPoint) -> None:
     """The threshold slider and the recorded outcome of its threshold."""
-    source = f"{threshold_controls.source(point)} They are recorded; those of this machine are below."
+    source = f"{threshold_controls.source(point)} These four numbers are the record's; this machine's are below."
     tables = {point.run.name: exploration.curve(point)}
     seq = operating_point.last_event()
     threshold_slider(point, slider_data(point, tables, seq=seq, source=source, compact=True))
@@ -71,20 +71,19 @@ def measured(point: OperatingPoint) -> None:
         if live.take_start_request() and reason is None:
             session = live_controls.start(point.run, point.split, point.policy, point.record)
         if reason is not None:
-            messages.problem("There is no live run of this model here.", reason)
+            live_controls.unavailable(point.run, reason)
     alive = session is not None and session.live.look().alive
     if session is not None and alive:
         session.live.use(point.policy)
     with row:
         live_controls.controls(point.record, session, available=reason is None)
+    image = widgets.thumbnail_source(point.run, point.split)
     if session is not None:
-        image = widgets.thumbnail_source(point.run, point.split)
         st.fragment(watch, run_every=REFRESH if alive else None)(session, point, image, alive)
-    elif reason is None:
-        st.caption(
-            "Start, and the engine answers these images on this machine, each exiting where the threshold allows; the "
-            "full model answers the same images in turn. Move the threshold while it runs."
-        )
+        return
+    live_panel.preview(point, image)
+    if reason is None:
+        st.caption("**Start** measures both on this machine, on the same images in turn. Move the threshold meanwhile.")
 
 
 def watch(session: LiveSession, point: OperatingPoint, image: Callable[[int], str] | None, alive: bool) -> None:

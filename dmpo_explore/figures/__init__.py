@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .inspection import spectrum_figure as spectrum_figure
     from .inspection import token_colours_figure as token_colours_figure
     from .live import exit_shares_figure as exit_shares_figure
+    from .live import latency_figure as latency_figure
     from .live import speed_figure as speed_figure
     from .method import exit_predictions_figure as exit_predictions_figure
     from .method import flips_figure as flips_figure

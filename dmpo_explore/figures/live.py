@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from ..utils.typing import Floats
 from .style import GREY, exit_colours, model_line, new_figure, symbol
 
 if TYPE_CHECKING:
-    from ..inference.live_stats import Point
+    from ..inference.live_measures import Latency, Point
 
 _NAMED_FROM = 0.04  # share of the height from which a band has room for its name
+_NAME_HEIGHT = 0.075  # share of the height that a name takes
+_BINS = 40  # of the latency histogram
 _NAME_WIDTH = 0.12  # share of the width that the name of a change takes
 _X = "images classified"
 
@@ -34,7 +37,7 @@ def exit_shares_figure(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live_stats import Point
+        >>> from dmpo_explore.inference.live_measures import Point
         >>> figure = dx.figures.exit_shares_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
         >>> list(figure.layout.yaxis.ticktext)
         ['exit 1 · 60%', 'exit 2 · 40%']
@@ -56,11 +59,11 @@ def exit_shares_figure(
             hovertemplate="%{fullData.name}: %{y:.1%}<extra></extra>",
         )
     last = shares[-1]
-    named = np.flatnonzero(last >= _NAMED_FROM)
-    middles = (np.cumsum(last) - last / 2)[named].tolist()
+    middles = np.cumsum(last) - last / 2
+    named = _apart(middles, last)
     texts = [f"exit {k + 1} · {last[k]:.0%}" for k in named]
     figure.update_layout(margin={"l": 10})  # the axis is on the right
-    figure.update_yaxes(range=[0, 1], side="right", tickvals=middles, ticktext=texts, showgrid=False)
+    figure.update_yaxes(range=[0, 1], side="right", tickvals=middles[named].tolist(), ticktext=texts, showgrid=False)
     return _marked(figure, timeline, moves, named=True)
 
 
@@ -75,7 +78,7 @@ def speed_figure(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live_stats import Point
+        >>> from dmpo_explore.inference.live_measures import Point
         >>> figure = dx.figures.speed_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
         >>> {trace.name: list(trace.y) for trace in figure.data}
         {'early exit': [100.0], 'full model': [40.0]}
@@ -94,6 +97,40 @@ def speed_figure(
     return _marked(figure.update_yaxes(rangemode="tozero", tickformat=","), timeline, moves)
 
 
+def latency_figure(latency: Sequence[Latency], full_s: float | None = None, template: str | None = None) -> go.Figure:
+    """Histogram of the images' latency, stacked by exit: from the begin of their call until their exit's stage ended.
+
+    Args:
+        latency: of each exit. full_s: seconds of a call of the full model, drawn as a line.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.inference.live_measures import Latency
+        >>> figure = dx.figures.latency_figure([Latency((0.01, 0.02), (3, 1)), Latency((0.04,), (2,))])
+        >>> [sum(bars.y) for bars in figure.data]
+        [4, 2]
+    """
+    figure = new_figure(template, "latency (ms)", "images")
+    seconds = [second for one in latency for second in one.seconds] + ([full_s] if full_s else [])
+    if not seconds:
+        return figure
+    edges = np.linspace(0, 1000 * max(seconds) * 1.02, _BINS + 1)
+    for k, (one, colour) in enumerate(zip(latency, exit_colours(len(latency)), strict=True), start=1):
+        images, _ = np.histogram(np.multiply(one.seconds, 1000.0), edges, weights=np.asarray(one.images, np.int64))
+        figure.add_bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=images.astype(np.int64),
+            name=f"exit {k}",
+            width=float(edges[1]),
+            marker={"color": colour, "line": {"width": 0}},
+            hovertemplate="%{fullData.name}: %{y:,} images around %{x:.1f} ms<extra></extra>",
+        )
+    if full_s:
+        line = {"color": GREY, "width": 1.5, "dash": "dot"}
+        figure.add_vline(x=1000 * full_s, line=line, annotation_text="full model", annotation_position="top left")
+    return figure.update_layout(barmode="stack", bargap=0).update_xaxes(range=[0, float(edges[-1])])
+
+
 def _marked(
     figure: go.Figure, timeline: Sequence[Point], moves: Sequence[tuple[int, str]], *, named: bool = False
 ) -> go.Figure:
@@ -107,4 +144,14 @@ def _marked(
         free = answered - _NAME_WIDTH * (last - first) if room else free
         line = {"color": GREY, "width": 1.5, "dash": "dot"}
         figure.add_vline(x=answered, line=line, annotation_text=text if room else None, annotation_position="top")
-    return figure.update_xaxes(tickformat=",")
+    whole = first == last or 2 * first <= last  # nothing before the first call was dropped: the axis begins at 0
+    return figure.update_xaxes(tickformat=",", range=[0, last] if last and whole else None)
+
+
+def _apart(middles: Floats, shares: Floats) -> list[int]:
+    """Bands whose names do not meet: of two that would, the larger band keeps its name."""
+    kept: list[int] = []
+    for k in np.argsort(-shares, kind="stable").tolist():
+        if shares[k] >= _NAMED_FROM and all(abs(middles[k] - middles[one]) >= _NAME_HEIGHT for one in kept):
+            kept.append(k)
+    return sorted(kept)

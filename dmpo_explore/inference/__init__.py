@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from .live import Arms as Arms
     from .live import LiveRun as LiveRun
     from .live import Look as Look
-    from .live_stats import Answer as Answer
-    from .live_stats import Call as Call
-    from .live_stats import Count as Count
-    from .live_stats import Disagreement as Disagreement
+    from .live_measures import Answer as Answer
+    from .live_measures import Call as Call
+    from .live_measures import Count as Count
+    from .live_measures import Disagreement as Disagreement
+    from .live_measures import Latency as Latency
+    from .live_measures import Measured as Measured
+    from .live_measures import Point as Point
+    from .live_measures import Speed as Speed
     from .live_stats import LiveStats as LiveStats
-    from .live_stats import Measured as Measured
-    from .live_stats import Point as Point
-    from .live_stats import Speed as Speed
     from .loop import InferenceResult as InferenceResult
     from .loop import run_early_exit as run_early_exit
     from .loop import stream_early_exit as stream_early_exit
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from .torch_compile import compiled as compiled
     from .torch_compile import graphed as graphed
     from .torch_corrupted import record_corrupted as record_corrupted
+    from .torch_device import GpuUse as GpuUse
     from .torch_device import describe_device as describe_device
     from .torch_device import device_facts as device_facts
+    from .torch_device import gpu_use as gpu_use
     from .torch_engine import infer as infer
     from .torch_engine import stream as stream
     from .torch_export import export_model as export_model

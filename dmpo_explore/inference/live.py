@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ import numpy as np
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
-from .live_stats import Call, Count, LiveStats
+from .live_measures import Call, Count
+from .live_stats import LiveStats
 from .loop import InferenceResult
 
 WARM_UP = 2  # calls of either arm that are not counted, at the start and after every pause
@@ -37,6 +38,8 @@ class Arms:
 
     Args:
         inputs: rows (n,) of the record → the images that both arms take. size: rows of a call.
+        stage_ends: filled by every call of ``early`` with the times (`time.perf_counter`) at which its stages ended, in
+            order; empty where that is not known.
         early: early-exit inference with a policy. full: (n,) labels of the last exit.
 
     Example:
@@ -56,6 +59,7 @@ class Arms:
     early: Callable[[Any, Policy], InferenceResult]
     full: Callable[[Any], Ints]
     size: int
+    stage_ends: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -231,14 +235,16 @@ class LiveRun:
     def _call(self, rows: Ints, *, full_first: bool) -> Call:
         policy, inputs = self._policy, self._arms.inputs(rows)
         if full_first:
-            full, full_s = self._timed(lambda: self._arms.full(inputs))
-        early, early_s = self._timed(lambda: self._arms.early(inputs, policy))
+            full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
+        early, early_s, start = self._timed(lambda: self._arms.early(inputs, policy))
+        stages = tuple(end - start for end in self._arms.stage_ends)
         if not full_first:
-            full, full_s = self._timed(lambda: self._arms.full(inputs))
-        return Call(rows, policy, early, full, early_s, full_s)
+            full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
+        return Call(rows, policy, early, full, early_s, full_s, stages)
 
-    def _timed(self, function: Callable[[], Any]) -> tuple[Any, float]:
+    def _timed(self, function: Callable[[], Any]) -> tuple[Any, float, float]:
+        """Result, seconds, and when it began."""
         with self._queue():
             start = self._clock()
             result = function()
-            return result, self._clock() - start
+            return result, self._clock() - start, start

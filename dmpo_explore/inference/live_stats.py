@@ -16,164 +16,10 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
 from ..utils.typing import Ints
-from .loop import InferenceResult
+from .live_measures import Answer, Call, Count, Disagreement, Latency, Measured, Point, Speed
 
 WINDOW = 2000  # calls that quantiles are taken of
 CALLS, SHOWN = 300, 32  # calls of the timeline; answers, disagreements and moves that are kept
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of either arm on the same n images.
-
-    Args:
-        rows: (n,) rows of the record. policy: the one that decided the exits. early: result of the early-exit arm.
-        full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
-
-    Example:
-        >>> import numpy as np
-        >>> import dmpo_explore as dx
-        >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
-        >>> outcome = dx.apply(policy, record.subset(rows := np.arange(100)))
-        >>> early = InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
-        >>> call = Call(rows, policy, early, record.prediction[rows, -1], early_s=0.5, full_s=1.0)
-        >>> len(call.rows), call.early.exit.shape, call.full.shape
-        (100, (100,), (100,))
-    """
-
-    rows: Ints
-    policy: Policy
-    early: InferenceResult
-    full: Ints
-    early_s: float
-    full_s: float
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Speed of one arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call.
-
-    Example:
-        >>> Speed(images=100, seconds=2.0, p50=0.02, p95=0.03).rate
-        50.0
-    """
-
-    images: int
-    seconds: float
-    p50: float
-    p95: float
-
-    @property
-    def rate(self) -> float:
-        """Images per second."""
-        return self.images / self.seconds
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Measurements of a stretch: the calls since the policy was last exchanged.
-
-    Args:
-        speed_up: seconds of the full arm over those of the early one, for the same images.
-        low, high: 10 % and 90 % quantiles of that ratio from call to call.
-        expected_speed_up: the same ratio of FLOPs: the plain backbone's over those of the exits taken.
-        exits: (K,) images that exited there. accuracy, full_accuracy: shares of correct labels of either arm.
-
-    Example:
-        >>> arms = Speed(100, 0.5, 0.5, 0.5), Speed(100, 1.0, 1.0, 1.0)
-        >>> measured = Measured(1, *arms, 2.0, 2.0, 2.0, 2.5, exits=(80, 20), accuracy=0.9, full_accuracy=0.91)
-        >>> measured.early.rate, measured.full.rate, measured.speed_up
-        (200.0, 100.0, 2.0)
-    """
-
-    calls: int
-    early: Speed
-    full: Speed
-    speed_up: float
-    low: float
-    high: float
-    expected_speed_up: float
-    exits: tuple[int, ...]
-    accuracy: float
-    full_accuracy: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Result for one image: row of the record, 0-based exit, label, confidence there.
-
-    Example:
-        >>> Answer(row=7, exit=1, label=3, confidence=0.98).exit
-        1
-    """
-
-    row: int
-    exit: int
-    label: int
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """An image whose exit or label differs from its record; exits are 0-based.
-
-    ``distance``: of the recorded score to the threshold at the first exit where the two differ; None where the policy
-    compares no score there.
-
-    Example:
-        >>> Disagreement(row=7, exit=0, recorded_exit=1, label=3, recorded_label=3, distance=1e-7).recorded_exit
-        1
-    """
-
-    row: int
-    exit: int
-    recorded_exit: int
-    label: int
-    recorded_label: int
-    distance: float | None
-
-
-@dataclass(frozen=True)
-class Point:
-    """After a call: images classified since the start, (K,) exit shares of the stretch so far, images per second.
-
-    Example:
-        >>> Point(answered=64, shares=(0.75, 0.25), early=120.0, full=60.0).shares
-        (0.75, 0.25)
-    """
-
-    answered: int
-    shares: tuple[float, ...]
-    early: float
-    full: float
-
-
-@dataclass(frozen=True)
-class Count:
-    """All live statistics at one moment.
-
-    Args:
-        images: classified since the start. agreed: of them with the record's exit and label. full_agreed: of them with
-            the record's last label from the full model.
-        measured: the stretch under ``policy``; None before its first call.
-        last: newest first. moves: changes of the policy: images classified before each, and the policy.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> count = LiveStats(dx.load_run("demo").record("test")).count()
-        >>> count.images, count.measured
-        (0, None)
-    """
-
-    policy: Policy | None
-    images: int
-    agreed: int
-    full_agreed: int
-    measured: Measured | None
-    disagreements: tuple[Disagreement, ...]
-    last: tuple[Answer, ...]
-    timeline: tuple[Point, ...]
-    moves: tuple[tuple[int, Policy], ...]
 
 
 @dataclass
@@ -188,6 +34,10 @@ class _Stretch:
     early_s: float = 0.0
     full_s: float = 0.0
     times: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # both arms', images
+    latency: list[deque[tuple[float, int]]] = field(default_factory=list)  # of each exit: seconds, images
+
+    def __post_init__(self) -> None:
+        self.latency = [deque(maxlen=WINDOW) for _ in self.exits]
 
 
 class LiveStats:
@@ -199,7 +49,7 @@ class LiveStats:
     Example:
         >>> import numpy as np
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live_stats import Call
+        >>> from dmpo_explore.inference.live_measures import Call
         >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
         >>> rows = np.arange(100)
         >>> outcome = dx.apply(policy, record.subset(rows))
@@ -264,7 +114,11 @@ class LiveStats:
 
     def _measure(self, call: Call, part: ExitRecord) -> None:
         stretch, n = self._stretch, part.n_images
-        stretch.exits += np.bincount(call.early.exit, minlength=part.n_exits)
+        here = np.bincount(call.early.exit, minlength=part.n_exits)
+        stretch.exits += here
+        for k, (seconds, images) in enumerate(zip(call.stage_s, here.tolist(), strict=False)):
+            if images:
+                stretch.latency[k].append((seconds, images))
         stretch.calls += 1
         stretch.images += n
         stretch.correct += int((call.early.label == part.labels).sum())
@@ -292,7 +146,12 @@ class LiveStats:
             exits=tuple(stretch.exits.tolist()),
             accuracy=stretch.correct / stretch.images,
             full_accuracy=stretch.full_correct / stretch.images,
+            latency=tuple(Latency(*_columns(one)) for one in stretch.latency) if any(stretch.latency) else (),
         )
+
+
+def _columns(pairs: deque[tuple[float, int]]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    return tuple(seconds for seconds, _ in pairs), tuple(images for _, images in pairs)
 
 
 def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float:

@@ -26,6 +26,36 @@ def device_facts() -> DeviceFacts:
     return DeviceFacts(name, torch.get_num_threads())
 
 
+class GpuUse(NamedTuple):
+    """Use of the GPU now: bytes in use and in all, and watts, None where the driver's library does not tell them."""
+
+    name: str
+    used: int
+    total: int
+    watts: float | None
+
+
+def gpu_use() -> GpuUse | None:
+    """Name, memory and power of the GPU that `Run.model` uses; None without one.
+
+    Watts come from NVML through torch and need the package ``nvidia-ml-py``; without it they are None.
+
+    Example:
+        >>> gpu_use()  # doctest: +SKIP
+        GpuUse(name='NVIDIA H100', used=2147483648, total=85899345920, watts=312.0)
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, total = torch.cuda.mem_get_info()
+    try:
+        watts: float | None = torch.cuda.power_draw() / 1000
+    except Exception:  # without NVML, permission or a sensor torch raises each one's own
+        watts = None
+    return GpuUse(torch.cuda.get_device_name(), total - free, total, watts)
+
+
 def describe_device() -> str:
     """One line: the GPU's name and memory, or the threads that torch uses of the CPU's cores.
 

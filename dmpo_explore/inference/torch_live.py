@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..policies.base import Policy
+from ..policies.catalogue import POLICIES
+from ..runs.weights_file import WEIGHTS
+from ..utils.files import cache_dir, sha256
 from ..utils.registry import lookup
 from ..utils.typing import Ints
 from .live import Arms
-from .loop import InferenceResult
+from .loop import InferenceResult, Step
+from .onnx_engine import MODEL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,18 +27,23 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 
-ENGINES = {"infer": 1, "stream": 4}  # name → batches in a call
+ENGINES = {"infer": 1, "stream": 4, "onnx": 1}  # name → batches in a call
 
 
-def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = "infer") -> Arms:
+def open_arms(
+    run: Run, split: str, model: DMPO, batch_size: int, engine: str = "infer", *, precision: str = "no"
+) -> Arms:
     """Early-exit arm and full-model arm of ``model``, fastest with its tuning merged.
 
     Args:
         engine: ``infer`` classifies a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages
-            run on fuller batches. The full model classifies the same images, batch by batch.
+            run on fuller batches. The full model classifies the same images, batch by batch. ``onnx`` classifies a
+            batch with onnxruntime on the CPU (`OnnxEngine`); its full model runs the predictors of all exits too.
+        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast, of both arms; of ``onnx`` float32 alone.
 
     Raises:
-        ValueError: unknown engine, a batch size below 1, or what `Run.image_set` raises; FileNotFoundError as there.
+        ValueError: unknown engine or precision, a batch size below 1, or what `Run.image_set` raises;
+            FileNotFoundError as there. With ``onnx`` as `export_run`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -41,9 +53,10 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
     import torch
 
     from ..data.torch_loaders import make_transform
-    from .torch_engine import infer, stream
+    from .torch_engine import PRECISIONS
 
     batches = lookup(ENGINES, engine, "engine")
+    lookup(PRECISIONS, precision, "precision")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
@@ -51,15 +64,92 @@ def open_arms(run: Run, split: str, model: DMPO, batch_size: int, engine: str = 
     def inputs(rows: Ints) -> Tensor:
         return torch.stack([transform(image_set[row]) for row in rows.tolist()])
 
+    if engine == "onnx":
+        if precision != "no":
+            raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') only")
+        return _onnx_arms(run, inputs, batch_size)
+    return _torch_arms(model, inputs, batch_size, batches, precision)
+
+
+def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, batches: int, precision: str) -> Arms:
+    import torch
+
+    from .torch_engine import autocast, infer, plain_steps, stream
+
+    ends: list[float] = []
+    wait = torch.cuda.synchronize if model.device.type == "cuda" else None
+    steps = timed_steps(plain_steps(model), ends, wait) if batches == 1 else plain_steps(model)
+
     def early(images: Tensor, policy: Policy) -> InferenceResult:
-        if engine == "infer":
-            return infer(model, images, policy)
-        return stream(model, torch.split(images, batch_size), policy, refill=True)
+        ends.clear()
+        if batches == 1:
+            return infer(model, images, policy, precision=precision, steps=steps)
+        parts = torch.split(images, batch_size)
+        return stream(model, parts, policy, refill=True, precision=precision, steps=steps)
 
     def full(images: Tensor) -> Ints:
-        return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
+        with autocast(model.device, precision):
+            return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
 
-    return Arms(inputs, early, full, batches * batch_size)
+    return Arms(inputs, early, full, batches * batch_size, ends)
+
+
+def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int) -> Arms:
+    from .onnx_engine import OnnxEngine
+
+    engine = OnnxEngine(exported(run))
+
+    def early(images: Tensor, policy: Policy) -> InferenceResult:
+        return engine.infer(images.numpy(), policy)
+
+    def full(images: Tensor) -> Ints:
+        return np.asarray(engine.all_logits(images.numpy())[:, -1].argmax(-1))
+
+    return Arms(inputs, early, full, batch_size)
+
+
+def exported(run: Run) -> Path:
+    """The folder in the cache with the run's export, made now if its weights have none; raises as `export_run`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> exported(dx.load_run("demo")).name  # doctest: +SKIP
+        'demo-4f2c…'
+    """
+    from .torch_export import export_run
+
+    folder = cache_dir() / "exports" / f"{run.name}-{sha256(run.path / WEIGHTS)[:16]}"
+    if not (folder / MODEL).is_file():
+        policy = POLICIES["confidence"]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        export_run(run, folder, policy((policy.threshold_none,)))
+    return folder
+
+
+def timed_steps(steps: Sequence[Step], ends: list[float], wait: Callable[[], object] | None = None) -> list[Step]:
+    """``steps`` that also append the time at which each of them ended to ``ends``.
+
+    Args:
+        wait: called before the clock is read, for a device that works on its own.
+
+    Example:
+        >>> ends = []
+        >>> step, = timed_steps([lambda x, side: (x, 2 * x, side)], ends)
+        >>> step(3, None), len(ends)
+        ((3, 6, None), 1)
+    """
+
+    def timed(step: Step) -> Step:
+        def run(x: Any, side: Any) -> tuple[Any, Any, Any]:
+            result = step(x, side)
+            if wait is not None:
+                wait()
+            ends.append(time.perf_counter())
+            return result
+
+        return run
+
+    return [timed(step) for step in steps]
 
 
 def to_the_end(model: DMPO, images: Tensor) -> Ints:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from synthetic import make_record, ready_policy
 
-from dmpo_explore.inference.live_stats import CALLS, SHOWN, Call, LiveStats
+from dmpo_explore.inference.live_measures import Call, Latency
+from dmpo_explore.inference.live_stats import CALLS, SHOWN, LiveStats
 from dmpo_explore.inference.loop import InferenceResult
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -163,3 +164,18 @@ def test_a_single_exit_has_nothing_to_gain() -> None:
     stats.add(made(range(30), nobody, 2.0, 2.0, record))
     m = stats.count().measured
     assert m is not None and m.exits == (30,) and m.speed_up == 1.0 and stats.count().agreed == 30
+
+
+def test_latency_is_that_of_the_stage_where_images_exit() -> None:
+    stats, exits = LiveStats(RECORD), POLICY.exits(RECORD)
+    stats.add(replace(made(range(100)), stage_s=(0.1, 0.2, 0.3, 0.4)))
+    stats.add(replace(made(range(100, 200)), stage_s=(0.5, 0.6, 0.7, 0.8)))
+    m = stats.count().measured
+    assert m is not None and [sum(one.images) for one in m.latency] == list(m.exits)
+    first = (exits[:100] == 0).sum(), (exits[100:] == 0).sum()
+    assert m.latency[0] == Latency((0.1, 0.5), (int(first[0]), int(first[1])))
+    assert m.latency[0].mean == pytest.approx((0.1 * first[0] + 0.5 * first[1]) / sum(first))
+    without = LiveStats(RECORD)
+    without.add(made(range(50)))
+    measured = without.count().measured
+    assert measured is not None and measured.latency == ()

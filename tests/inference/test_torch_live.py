@@ -59,7 +59,7 @@ def clear_of(record: Any, share: float) -> ConfidencePolicy:
     return ConfidencePolicy((float(ranked[widest] + ranked[widest + 1]) / 2,))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["infer", "stream"])
 def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(real: Any, engine: str) -> None:
     policies = [clear_of(real.record, share) for share in (0.3, 0.7)]
     arms = open_arms(real.run, "test", real.model, 8, engine)
@@ -73,6 +73,9 @@ def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(rea
     count = ended(live).count
     assert count.agreed == count.full_agreed == count.images > 40 and not count.disagreements
     assert count.policy == policies[1] and count.measured is not None
+    latency = count.measured.latency
+    assert [sum(one.images) for one in latency] == (list(count.measured.exits) if engine == "infer" else [])
+    assert all(0 < s <= count.measured.early.seconds for one in latency for s in one.seconds)
     assert count.measured.speed_up > 0 and count.measured.early.p95 >= count.measured.early.p50 > 0
 
 
@@ -104,8 +107,12 @@ def _noting(asked: list[int], k: int, forward: Any) -> Any:
 
 
 def test_arms_refuse_what_is_not_there(real: Any) -> None:
-    with pytest.raises(ValueError, match="unknown engine 'onnx'"):
-        open_arms(real.run, "test", real.model, 8, "onnx")
+    with pytest.raises(ValueError, match="unknown engine 'tpu'"):
+        open_arms(real.run, "test", real.model, 8, "tpu")
+    with pytest.raises(ValueError, match="unknown precision 'int8'"):
+        open_arms(real.run, "test", real.model, 8, precision="int8")
+    with pytest.raises(ValueError, match="precision='bf16': the engine 'onnx' runs in float32"):
+        open_arms(real.run, "test", real.model, 8, "onnx", precision="bf16")
     with pytest.raises(ValueError, match="batch_size=0"):
         open_arms(real.run, "test", real.model, 0)
 

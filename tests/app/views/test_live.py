@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import visiting
-from dmpo_explore_app.services import live_session
+from dmpo_explore_app.services import live_export, live_session
 from dmpo_explore_app.state import live as live_state
 from made_up import HOSTILE, MAIN
 from streamlit.testing.v1 import AppTest
@@ -93,7 +94,8 @@ def test_before_the_start_it_says_what_is_promised_and_on_which_device(root: Pat
     assert cards(app)["Compute saved"][0] == f"{1 - summary['flops_fraction']:.1%}"
     assert re.search(r"CPU, \d+ thread|GiB", said(app))
     assert "Start" in labels(app) and not app.button(key="begin").disabled
-    assert not measured(app)
+    expected = f"{1 / summary['flops_fraction']:.2f}× | not measured yet"
+    assert measured(app) == {"expected": expected} and "expected from FLOPs" in bodies(app)
 
 
 @pytest.mark.parametrize("engine", ["infer", "stream"])
@@ -129,6 +131,31 @@ def test_the_threshold_moves_while_it_runs(root: Path) -> None:
     assert look.state == "stopped" and look.count.agreed == look.count.images > 20
     assert look.count.measured is not None and look.count.measured.exits[:2] == (0, 0)
     assert "Start again" in labels(app) and not app.selectbox(key="batch").disabled
+
+
+def test_a_reload_finds_it_again_and_its_results_are_files(root: Path) -> None:
+    app = until(started(run="tiny", threshold="0.5", batch="32", count="all"), ended)
+    token = app.session_state[live_state._SESSION].token
+    assert token in str(app.query_params["live"])
+    again = opened(run="tiny", threshold="0.5", live=token)  # a new session
+    assert live_of(again) is live_of(app) and measured(again) == measured(app)
+    session = again.session_state[live_state._SESSION]
+    found = json.loads(live_export.as_json(session))
+    counted = session.live.look().count.measured
+    assert found["measured"]["speed_up"] == counted.speed_up and found["settings"]["batch_size"] == 32
+    assert [row["images"] for row in found["measured"]["latency"]] == list(counted.exits)
+    assert found["matching_recorded_exits"] == IMAGES and found["run"] == "tiny"
+    assert "live" not in opened(run="tiny", live="0123456789abcdef").query_params  # one that is gone
+
+
+@pytest.mark.slow
+def test_onnx_and_bf16_answer_too(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
+    app = until(started(run="tiny", threshold="0.5", batch="32", count="all", engine="onnx"), ended)
+    assert measured(app)["agreed"].startswith(f"{IMAGES} of {IMAGES}")
+    app = until(started(run="tiny", threshold="0.5", batch="32", count="all", precision="bf16"), ended)
+    look = live_of(app).look()
+    assert look.error is None and look.count.images == IMAGES and "bf16" in bodies(app)
 
 
 def test_it_pauses_and_goes_on(root: Path) -> None:
@@ -179,7 +206,7 @@ def test_a_run_without_weights_is_a_notice(root: Path) -> None:
 def test_a_backbone_that_is_not_fetched_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.pretrained.weights.cached_weights", lambda backbone: root / "nothing.safetensors")
     app = opened(run="demo")
-    assert "Run `dmpo-explore fetch --backbone vit_small_patch14_dinov2`" in said(app)
+    assert "`dmpo-explore fetch --backbone vit_small_patch14_dinov2`" in said(app) and not app.error
     assert app.button(key="begin").disabled
 
 

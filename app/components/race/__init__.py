@@ -1,0 +1,30 @@
+"""The race: images run through the early-exit model and the full model; a component of a canvas and plain JavaScript.
+
+In: `RaceData`. Out: nothing. The images move for a while after new data have come, and stand still where the reader
+prefers reduced motion; the numbers beside it are HTML.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import streamlit as st
+from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services.race import RaceData
+
+HERE = Path(__file__).parent
+_component = st.components.v2.component(
+    "dmpo_explore.race",
+    html='<figure class="race"><canvas role="img"></canvas></figure>',
+    css=(HERE / "race.css").read_text(encoding="utf-8"),
+    js=(HERE / "race.js").read_text(encoding="utf-8"),
+)
+
+
+def race(data: RaceData, key: str) -> None:
+    """Draw the race; where components are not used (`widgets.live`) its words."""
+    if widgets.live():
+        _component(key=key, data=data)
+    else:
+        st.html(f'<p class="dx-race">{html.escape(" / ".join([*data["lanes"], data["alt"]]))}</p>')

@@ -1,0 +1,111 @@
+"""The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them.
+
+In: an `OperatingPoint`, perhaps the measurements of a live run. Out: `RaceData`, plain values for the component. Before
+anything is measured the speeds are those expected from FLOPs, and the data say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypedDict
+
+import numpy as np
+from dmpo_explore_app.services.policies import OperatingPoint
+
+import dmpo_explore as dx
+
+SHOWN = 32  # images that run in the lanes
+SEED = 0  # of the images that run before anything is measured: those that a live run answers first
+
+
+class Runner(TypedDict):
+    """An image: data URI, or "" without one; exit, from 0; whether the early-exit model's and the full one's
+    predictions are correct."""
+
+    src: str
+    exit: int
+    correct: bool
+    full: bool
+
+
+class RaceData(TypedDict):
+    """Everything that is drawn.
+
+    ``measured``: whether speeds are measured, else expected from FLOPs. ``running``: images keep coming.
+    ``gates``: (K,) where each exit stands, as a share of the way. ``counts``: (K,) images that exited there.
+    ``speed_up``: of the upper lane. ``lanes``: a text for each lane. ``alt``: all of it in words.
+    """
+
+    measured: bool
+    running: bool
+    gates: list[float]
+    colours: list[str]
+    counts: list[int]
+    speed_up: float
+    runners: list[Runner]
+    lanes: list[str]
+    alt: str
+
+
+def expected(point: OperatingPoint, image: Callable[[int], str] | None) -> RaceData:
+    """The race of the record: exits as recorded, speeds expected from FLOPs; nothing is measured."""
+    outcome, record = point.outcome, point.record
+    rows = np.random.default_rng(SEED).permutation(record.n_images)[:SHOWN]
+    answers = [(int(row), int(outcome.exits[row]), bool(outcome.correct[row])) for row in rows]
+    share = outcome.summary()["flops_fraction"]
+    lanes = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Full model · 100% of the backbone's FLOPs"]
+    counts = np.bincount(outcome.exits, minlength=record.n_exits).tolist()
+    return _data(record, answers, image, counts, 1 / share, lanes, measured=False, running=False)
+
+
+def measured(
+    record: dx.ExitRecord, look: dx.inference.Look, m: dx.inference.Measured, image: Callable[[int], str] | None
+) -> RaceData:
+    """The race of a live run: its last answers, exits and measured speeds."""
+    answers = [(one.row, one.exit, one.label == int(record.labels[one.row])) for one in look.count.last[:SHOWN]]
+    lanes = [
+        f"{name} · {per_image(speed)} an image · {speed.rate:,.0f} images/s"
+        for name, speed in (("Early exits", m.early), ("Full model", m.full))
+    ]
+    running = look.state == "running"
+    return _data(record, answers, image, list(m.exits), m.speed_up, lanes, measured=True, running=running)
+
+
+def per_image(speed: dx.inference.Speed) -> str:
+    """Mean time of an image inside calls."""
+    return f"{1000 * speed.seconds / speed.images:.3g} ms"
+
+
+def _data(
+    record: dx.ExitRecord,
+    answers: Sequence[tuple[int, int, bool]],
+    image: Callable[[int], str] | None,
+    counts: list[int],
+    speed_up: float,
+    lanes: list[str],
+    *,
+    measured: bool,
+    running: bool,
+) -> RaceData:
+    whole = record.correct[:, -1]
+    runners: list[Runner] = [
+        {"src": image(row) if image else "", "exit": exit, "correct": correct, "full": bool(whole[row])}
+        for row, exit, correct in answers
+    ]
+    how = "measured" if measured else "expected from FLOPs"
+    total = max(1, sum(counts))
+    shares = ", ".join(f"exit {k} {n / total:.0%}" for k, n in enumerate(counts, start=1))
+    alt = f"Two lanes: with early exits images are answered {speed_up:.2f} times as fast, {how}. They exit at {shares}."
+    gates = (record.flops_fraction / record.flops_fraction[-1]).tolist()
+    colours = dx.figures.exit_colours(record.n_exits)
+    return {
+        "measured": measured,
+        "running": running,
+        "gates": gates,
+        "colours": colours,
+        "counts": counts,
+        "speed_up": speed_up,
+        "runners": runners,
+        "lanes": lanes,
+        "alt": alt,
+    }
