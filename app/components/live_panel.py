@@ -130,7 +130,7 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
         ),
     }
     if session.settings.engine != "onnx" and session.settings.device != "cpu" and (gpu := dx.inference.gpu_use()):
-        power = "power not told by NVML" if gpu.watts is None else f"{gpu.watts:.0f} W now"
+        power = "" if gpu.watts is None else f"{gpu.watts:.0f} W now"  # NVML does not tell it everywhere
         memory = f"of {gpu.total / GIB:.0f} GiB, all programs"
         shown["gpu"] = (html.escape(gpu.name), f"{gpu.used / GIB:.1f} GiB", memory, power)
     cells = (
@@ -151,9 +151,8 @@ def charts(look: dx.inference.Look, m: dx.inference.Measured) -> None:
             st.markdown("**Latency by exit**, images")
             means = ", ".join(f"exit {k} {_time(o.mean)}" for k, o in enumerate(m.latency, 1) if o.images)
             alt = f"Mean latency: {means}; a call of the full model {_time(m.full.p50)}."
-            figure = dx.figures.latency_figure(m.latency, m.full.p50).update_layout(
-                showlegend=False
-            )  # the race has one
+            figure = dx.figures.latency_figure(m.latency, m.full.p50)
+            figure.update_layout(showlegend=False)  # the race names the exits
             widgets.chart(figure, "live latency", 240, alt)
     with left:
         st.markdown("**Exit shares** under this threshold")
