@@ -59,7 +59,8 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
         st.html(cards(session, look, measured))
         live_answers.disagreements(look, record, session.settings.precision)
         charts(look, measured)
-        files(session, measured)
+        if look.state not in ("warming up", "running"):  # else they would change every second
+            files(session, measured)
         gallery = live_answers.answers(record, look.count.last, image, None if look.alive else link)
         st.html(f"<h3>The last images, newest first</h3>{gallery}")
     notes(session, look)
@@ -168,7 +169,7 @@ def files(session: LiveSession, m: dx.inference.Measured) -> None:
     """The results as files."""
     name = "-".join(["live", Path(session.record_key[0]).name, session.record_key[1]])
     with st.container(horizontal=True, gap="small"):
-        share.button(name, "results", "json", lambda: live_export.as_json(session))
+        share.button(name, "results", "json", live_export.as_json(session))  # not later: it depends on who asks
         share.button(name, "by exit", "csv", lambda: share.csv(live_export.table(m)))
 
 

@@ -18,9 +18,10 @@ def as_json(session: LiveSession) -> str:
     """Settings, device, policy and measurements; to other machines without paths."""
     look = session.live.look()
     count, path_and_split = look.count, session.record_key
-    measured = None if count.measured is None else asdict(count.measured)
-    if measured is not None:
-        measured["latency"] = table(count.measured).to_dict("records") if count.measured else []
+    measured = None
+    if (m := count.measured) is not None:
+        arms = {"early": asdict(m.early), "full": asdict(m.full)}
+        measured = {name: value for name, value in vars(m).items() if name != "latency"} | arms | {"by_exit": rows(m)}
     found = {
         "run": dx.load_run(path_and_split[0]).name,
         "split": path_and_split[1],
@@ -41,8 +42,14 @@ def as_json(session: LiveSession) -> str:
 
 
 def table(measured: dx.inference.Measured) -> pd.DataFrame:
-    """A row for each exit: images, share, and latency in ms (mean, p50, p95), empty where stages are not timed."""
-    rows = []
+    """`rows` as a table; a latency that is not known is empty."""
+    return pd.DataFrame(rows(measured))
+
+
+def rows(measured: dx.inference.Measured) -> list[dict[str, float | int | None]]:
+    """Of each exit: images, share, and latency in ms (mean, p50, p95), None without images or where stages are not
+    timed."""
+    found = []
     for k, images in enumerate(measured.exits):
         row: dict[str, float | int | None] = {"exit": k + 1, "images": images, "share": images / sum(measured.exits)}
         row |= dict.fromkeys(("latency_mean_ms", "latency_p50_ms", "latency_p95_ms"))
@@ -50,5 +57,5 @@ def table(measured: dx.inference.Measured) -> pd.DataFrame:
             each = 1000 * np.repeat(one.seconds, one.images)
             p50, p95 = np.quantile(each, (0.5, 0.95)).tolist()
             row |= {"latency_mean_ms": float(each.mean()), "latency_p50_ms": p50, "latency_p95_ms": p95}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        found.append(row)
+    return found

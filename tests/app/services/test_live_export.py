@@ -16,3 +16,4 @@ def test_a_row_for_each_exit() -> None:
     assert table["images"].tolist() == [4, 0] and table["share"].tolist() == [1.0, 0.0]
     assert np.isclose(table["latency_mean_ms"][0], 12.5) and np.isclose(table["latency_p50_ms"][0], 10.0)
     assert table["latency_mean_ms"].isna().tolist() == [False, True]
+    assert live_export.rows(m)[1]["latency_p95_ms"] is None  # NaN is no JSON

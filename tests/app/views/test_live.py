@@ -143,7 +143,7 @@ def test_a_reload_finds_it_again_and_its_results_are_files(root: Path) -> None:
     found = json.loads(live_export.as_json(session))
     counted = session.live.look().count.measured
     assert found["measured"]["speed_up"] == counted.speed_up and found["settings"]["batch_size"] == 32
-    assert [row["images"] for row in found["measured"]["latency"]] == list(counted.exits)
+    assert [row["images"] for row in found["measured"]["by_exit"]] == list(counted.exits)
     assert found["matching_recorded_exits"] == IMAGES and found["run"] == "tiny"
     assert "live" not in opened(run="tiny", live="0123456789abcdef").query_params  # one that is gone
 
