@@ -107,7 +107,7 @@ def latency_figure(latency: Sequence[Latency], full_s: float | None = None, temp
         >>> import dmpo_explore as dx
         >>> from dmpo_explore.inference.live_measures import Latency
         >>> figure = dx.figures.latency_figure([Latency((0.01, 0.02), (3, 1)), Latency((0.04,), (2,))])
-        >>> [sum(bars.y) for bars in figure.data]
+        >>> [int(sum(bars.y)) for bars in figure.data]
         [4, 2]
     """
     figure = new_figure(template, "latency (ms)", "images")

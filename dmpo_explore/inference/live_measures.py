@@ -173,7 +173,7 @@ class Count:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> count = LiveStats(dx.load_run("demo").record("test")).count()
+        >>> count = dx.inference.LiveStats(dx.load_run("demo").record("test")).count()
         >>> count.images, count.measured
         (0, None)
     """
