@@ -7,6 +7,8 @@
 # read what that saves on 10,000 images.
 # **Time.** 10 minutes to read, half a minute to run.
 # **Before.** You know what a classifier and a softmax are. Nothing else.
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: its exit](network/exit.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/00_quickstart.ipynb)

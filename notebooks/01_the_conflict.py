@@ -8,6 +8,8 @@
 # **Time.** 20 minutes to read, about a minute to run.
 #
 # **Before.** [00](00_quickstart.ipynb). The backbone's weights are needed (`dmpo-explore fetch`).
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: its trunk](network/trunk.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/01_the_conflict.ipynb)

@@ -9,6 +9,8 @@
 # **Time.** 20 minutes to read, less than a minute to run.
 #
 # **Before.** [01](01_the_conflict.ipynb) for probes. A little linear algebra: covariance, eigenvalues.
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: its predictor](network/predictor.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/03_second_order_heads.ipynb)

@@ -7,6 +7,8 @@
 # with both and with either in under a minute.
 # **Time.** 15 minutes to read, a minute to run.
 # **Before.** [00](00_quickstart.ipynb); [01](01_the_conflict.ipynb) shows the conflict that this is an answer to.
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: all of it](network/all.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/04_phase_schedule.ipynb)

@@ -7,6 +7,8 @@
 # confidence can be trusted at each exit.
 # **Time.** 20 minutes to read, half a minute to run.
 # **Before.** [00](00_quickstart.ipynb).
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: its exit](network/exit.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/05_thresholds_and_compute.ipynb)

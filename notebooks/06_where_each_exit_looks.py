@@ -7,6 +7,8 @@
 # trusted; two of them cannot.
 # **Time.** 20 minutes to read, one and a half minutes to run.
 # **Before.** [00](00_quickstart.ipynb); what a bypass is: [02](02_bypass_decomposition.ipynb).
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: all of it](network/all.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/06_where_each_exit_looks.ipynb)

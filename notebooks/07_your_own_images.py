@@ -7,6 +7,8 @@
 # on the command line.
 # **Time.** 10 minutes to read, a minute to run.
 # **Before.** [00](00_quickstart.ipynb).
+#
+# ![One stage of the network: trunk, bypass, predictor and exit; today: all of it](network/all.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/07_your_own_images.ipynb)

@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from address import repository, with_cells, with_outputs
 
 FOLDER = Path(__file__).resolve().parent
-MAX_BYTES, MAX_SECONDS = 400_000, 90
+MAX_BYTES, MAX_SECONDS = 400_000, 180
 LIVE = ("application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json")  # needs a kernel or scripts
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -32,11 +32,12 @@ METADATA = {
 
 
 def read_script(path: Path) -> NotebookNode:
-    """A py:percent file as a notebook without outputs, ids by position."""
+    """A py:percent file as a notebook without outputs, ids by position; JupyterLab opens solutions collapsed."""
     script = jupytext.read(path, fmt="py:percent")
     cells = []
     for i, cell in enumerate(script.cells):
-        keep = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        tags = cell.metadata.get("tags", [])
+        keep = ({"tags": tags} if tags else {}) | ({"jupyter": {"source_hidden": True}} if "solution" in tags else {})
         make = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         cells.append(make(cell.source, id=f"cell-{i:02d}", metadata=keep))
     return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)

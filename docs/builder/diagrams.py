@@ -1,16 +1,16 @@
-"""Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg from the bundled runs.
+"""Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg and notebooks/network/*.svg.
 
 The numbers in them are the library's: exit shares, FLOPs, trade-offs and loss weights. A test draws them anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 import dmpo_explore as dx
-from builder.pages import DOCS
+from builder.pages import DOCS, ROOT
 from builder.svg import WIDTH, Drawing
 from dmpo_explore.training import loss_weights
 
@@ -38,26 +38,27 @@ def early_exit() -> Drawing:
     return d
 
 
-def stage() -> Drawing:
-    """Trunk, bypass and predictor of one stage."""
+def stage(name: str = "stage", today: Sequence[str] = ()) -> Drawing:
+    """Trunk, bypass, predictor and exit of one stage, some of them marked: those that a notebook is about."""
     d = Drawing(
-        "stage", 250, "One stage: the trunk goes on to the next stage; the bypass adds to what the predictor reads"
-    )
+        name, 250, "One stage: the trunk goes on to the next stage; the bypass adds to what the predictor reads"
+        + (f". Today: {', '.join(today)}" if today else "")
+    )  # fmt: skip
     d.text(46, 65, "tokens")
     d.arrow((78, 60), (122, 60))
-    d.box(124, 32, 150, 56, "trunk\nblocks of the backbone", colour="blue")
+    d.box(124, 32, 150, 56, "trunk\nbackbone blocks", colour="blue", today="trunk" in today)
     d.arrow((274, 60), (640, 60), colour="blue")
     d.text(700, 65, "next stage")
     d.text(455, 48, "representative: the bypass is not in it", small=True)
     d.arrow((330, 60), (330, 128))
-    d.box(268, 130, 124, 56, "bypass\nadds to the tokens", colour="amber")
-    d.arrow((392, 158), (430, 158))
-    d.box(432, 130, 84, 56, "exit norm")
-    d.arrow((516, 158), (554, 158))
-    d.box(556, 130, 104, 56, "predictor", colour="orange")
-    d.arrow((660, 158), (690, 158))
-    d.text(722, 163, "label")
-    d.text(464, 216, "discriminative: this exit alone reads it", small=True)
+    d.box(268, 130, 124, 56, "bypass\nadds to the tokens", colour="amber", today="bypass" in today)
+    d.arrow((392, 158), (422, 158))
+    d.box(424, 130, 84, 56, "exit norm")
+    d.arrow((508, 158), (534, 158))
+    d.box(536, 130, 104, 56, "predictor", colour="orange", today="predictor" in today)
+    d.arrow((640, 158), (666, 158))
+    d.box(668, 130, 84, 56, "exit\nif confident", today="exit" in today)
+    d.text(464, 226, "discriminative: this exit alone reads it", small=True)
     return d
 
 
@@ -179,15 +180,23 @@ def trade_off() -> Drawing:
 DIAGRAMS: tuple[Callable[[], Drawing], ...] = (
     early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off,
 )  # fmt: skip
+PARTS = ("trunk", "bypass", "predictor", "exit")
+NETWORK = ROOT / "notebooks" / "network"  # the stage in the notebooks' openings, with the part of the day marked
+
+
+def network() -> list[Drawing]:
+    """The stage with each of its parts marked, and with all of them."""
+    return [stage(part, [part]) for part in PARTS] + [stage("all", PARTS)]
 
 
 def main() -> None:
     """Write all diagrams."""
-    for make in DIAGRAMS:
-        drawing = make()
-        path = DOCS / "assets" / f"{drawing.name}.svg"
+    drawings = [(DOCS / "assets", make()) for make in DIAGRAMS] + [(NETWORK, drawing) for drawing in network()]
+    for folder, drawing in drawings:
+        path = folder / f"{drawing.name}.svg"
+        path.parent.mkdir(exist_ok=True)
         path.write_text(drawing.to_svg(), encoding="utf-8")
-        print(path.relative_to(DOCS.parent))
+        print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,16 @@ class Drawing:
         self.name, self.height, self.label = name, height, label
         self.shapes: list[str] = []
 
-    def box(self, x: float, y: float, width: float, height: float, text: str = "", colour: str = "line") -> None:
-        """A rounded box with its text, which may have several lines, in the middle."""
-        paint = f'fill="{COLOURS["panel"]}" stroke="{COLOURS[colour]}" stroke-width="1.5"'
-        self.shapes.append(f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="8" {paint}/>')
+    def box(
+        self, x: float, y: float, width: float, height: float, text: str = "", colour: str = "line", today: bool = False
+    ) -> None:
+        """A rounded box with its text, which may have several lines, in the middle; ``today`` marks it."""
+        paint = f'fill="{COLOURS["panel"]}" stroke="{COLOURS[colour]}" stroke-width="{4 if today else 1.5}"'
+        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="8"'
+        self.shapes.append(f"<rect {place} {paint}/>")
+        if today:
+            self.shapes.append(f'<rect {place} fill="{COLOURS[colour]}" fill-opacity="0.2"/>')
+            self.text(x + width / 2, y + height + 18, "today", small=True, colour="ink" if colour == "line" else colour)
         lines = text.split("\n") if text else []
         for i, line in enumerate(lines):
             middle = y + height / 2 + 18 * (i - (len(lines) - 1) / 2) + 5

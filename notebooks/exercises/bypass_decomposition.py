@@ -11,6 +11,29 @@ from exercises import exercise
 
 
 @exercise
+def check_build(answer: type[Any]) -> str:
+    """With the same weights it gives what the library's `ConvBypass` gives, to 1e-6."""
+    import torch
+
+    theirs, ours = dx.models.ConvBypass(8, 3, (2, 4), 1).double(), answer(8, 3, (2, 4))
+    names = {name: tuple(weight.shape) for name, weight in theirs.named_parameters()}
+    found = {name: tuple(getattr(weight, "shape", ())) for name, weight in ours.named_parameters()}
+    if wrong := sorted(name for name in names | found if names.get(name) != found.get(name)):
+        return f"weights {', '.join(wrong)} differ: four layers norm, down, conv, up; shapes {names}"
+    ours = ours.double()
+    tokens = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    if not torch.equal(ours(tokens), tokens):
+        return "at the start it must be the identity: set weight and bias of `up` to zero"
+    for i, weight in enumerate(theirs.parameters()):
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(i))
+    ours.load_state_dict(theirs.state_dict())
+    result, expected = ours(tokens), theirs(tokens)[0]
+    if not torch.allclose(result[:, 0], expected[:, 0], atol=1e-6, rtol=0):
+        return "the class token differs: it skips the convolution, but not GELU and `up`"
+    return "" if torch.allclose(result, expected, atol=1e-6, rtol=0) else "patches differ: token 1 + 4·row + column"
+
+
+@exercise
 def check_1(answer: Callable[[int, int], int]) -> str:
     """Nearly all of it is in the two linear layers, so it grows with width × hidden width."""
 

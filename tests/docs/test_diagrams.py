@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from builder.diagrams import DIAGRAMS
+from builder.diagrams import DIAGRAMS, NETWORK, PARTS, network, stage
 from builder.pages import DOCS
 from builder.svg import WIDTH, Drawing
 
@@ -25,6 +25,18 @@ def test_a_diagram_is_what_the_library_gives(make: Callable[[], Drawing]) -> Non
     assert texts and all(
         0 <= float(t.get("x", "-1")) <= WIDTH and 0 < float(t.get("y", "-1")) <= drawing.height for t in texts
     )
+
+
+def test_every_notebook_opens_with_the_network_and_marks_a_part_of_it() -> None:
+    drawings = {drawing.name: drawing for drawing in network()}
+    scripts = sorted(NETWORK.parent.glob("[0-9]*.py"))
+    opened = [re.findall(r"\(network/(\w+)\.svg\)", s.read_text(encoding="utf-8").split("\n# %%")[0]) for s in scripts]
+    assert [len(found) for found in opened] == [1] * len(scripts)
+    assert {found[0] for found in opened} == set(drawings) == {path.stem for path in NETWORK.glob("*.svg")}
+    for name, drawing in drawings.items():
+        assert (NETWORK / f"{name}.svg").read_text(encoding="utf-8") == drawing.to_svg()
+        assert drawing.to_svg().count(">today<") == (len(PARTS) if name == "all" else 1)
+    assert ">today<" not in stage().to_svg()
 
 
 def test_every_diagram_is_on_a_page_and_no_other() -> None:

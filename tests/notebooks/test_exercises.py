@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional
 
-from build import find
+from build import find, read_script
 from exercises import Verdict, exercise
 
 CASES = [(script.stem[3:], number) for script in find([]) for number in (1, 2, 3)]
@@ -36,6 +40,45 @@ def test_the_reference_is_correct_and_a_plausible_answer_is_not(
     assert repr(verdict).startswith("✔ Correct.")
     verdict = check(reference.INCORRECT[number])
     assert not verdict and "cannot be checked" not in repr(verdict)
+
+
+BUILT = ["bypass_decomposition"]
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_built_part_is_compared_with_the_librarys(name: str) -> None:
+    check = importlib.import_module(f"exercises.{name}").check_build
+    reference = importlib.import_module(f"references.{name}")
+    assert [bool(check(answer)) for answer in (..., None, object, nn.Identity)] == [False] * 4
+    assert check(reference.BUILD), check(reference.BUILD)
+    verdict = check(reference.BUILD_INCORRECT)
+    assert not verdict and "cannot be checked" not in repr(verdict)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_empty_cell_fails_and_the_solution_passes(name: str) -> None:
+    """The cells tagged ``build`` as a student finds them: the one with the dots, then the solution."""
+    check = importlib.import_module(f"exercises.{name}").check_build
+    script = next(script for script in find([]) if script.stem[3:] == name)
+    cells = [cell.source for cell in read_script(script).cells if "build" in cell.metadata.get("tags", [])]
+    space: dict[str, Any] = {"nn": nn, "torch": torch, "F": functional, "check_build": check}
+    exec(cells[0], space)
+    part = next(value for value in space.values() if isinstance(value, type) and value.__module__ == "builtins")
+    assert not check(part)
+    exec(cells[1], space)
+    assert check(space["Solution"]) and space[part.__name__] is space["Solution"]
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_solutions_shown_in_collapsed_blocks_are_correct(name: str, fetched_backbone: object) -> None:
+    script = next(script for script in find([]) if script.stem[3:] == name)
+    text = "\n".join(cell.source for cell in read_script(script).cells if cell.cell_type == "markdown")
+    blocks = re.findall(r"<summary>Solution (\d)</summary>\n\n```python\n(.*?)```\n\n</details>", text, re.DOTALL)
+    assert [number for number, _ in blocks] == ["1", "2", "3"]
+    for number, source in blocks:
+        space: dict[str, Any] = {"torch": torch}
+        exec(source, space)
+        assert check_of(name, int(number))(space[f"answer_{number}"]), number
 
 
 def test_a_check_shows_its_verdict() -> None:

@@ -58,3 +58,25 @@ def numbers() -> dict[str, float | int]:
 
 ANSWERS = {1: parameters, 2: stretch, 3: 2}
 INCORRECT = {1: without_biases, 2: rotate, 3: 6}
+
+
+class WithClassToken(dx.models.ConvBypass):
+    """The library's weights; every token passes the convolution but its class token is mixed into the patches."""
+
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int]) -> None:
+        super().__init__(width, hidden, grid, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, N, D) → (B, N, D)."""
+        return x + self.up(self.hidden_map(x + x[:, :1]))
+
+
+class Built(WithClassToken):
+    """As the notebook asks for it."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, N, D) → (B, N, D)."""
+        return x + self.up(self.hidden_map(x))
+
+
+BUILD, BUILD_INCORRECT = Built, WithClassToken
