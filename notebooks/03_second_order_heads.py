@@ -3,12 +3,14 @@
 #
 # What do early predictors gain from *how features vary together* over an image, and how much compute does it take?
 #
-# **Goal.** Follow one image from mean pooling to covariance, see Newton–Schulz compute a matrix square root and Moment
-# Probing build its matrices, and compare compute with gain.
+# **Goal.** See what a covariance tells that a mean cannot, write a covariance head with Newton–Schulz, train it with
+# and without bypass, and compare compute with gain.
 #
-# **Time.** 20 minutes to read, less than a minute to run.
+# **Time.** 45 minutes to read and write, about two minutes to run.
 #
-# **Before.** [01](01_the_conflict.ipynb) for probes. A little linear algebra: covariance, eigenvalues.
+# **Before.** [02](02_bypass_decomposition.ipynb) for the bypass, [01](01_the_conflict.ipynb) for probes. A little
+# linear algebra: covariance, eigenvalues. Words are in the [glossary](../docs/glossary.md); the method is
+# [DMPO](https://arxiv.org/abs/2511.03245).
 #
 # ![One stage of the network: trunk, bypass, predictor and exit; today: its predictor](network/predictor.svg)
 
@@ -33,10 +35,13 @@ if not importlib.util.find_spec("dmpo_explore"):
 from dataclasses import replace
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
+from torch import nn
 
 import dmpo_explore as dx
-from exercises.second_order_heads import check_1, check_2, check_3
+import on_tokens
+from exercises.second_order_heads import check_1, check_2, check_3, check_build
 from interactive import live, numbers, slider
 
 run = dx.load_run("demo")
@@ -58,6 +63,41 @@ sigma = dx.models.covariance(reduced)
 # authors' release; `covariance`, this run's predictor, is ours, with the signed square root ([Lin et al.
 # 2015](https://arxiv.org/abs/1504.07889)) or, as here, the matrix square root of iSQRT-COV ([Li et al.
 # 2018](https://arxiv.org/abs/1712.01034)).
+#
+# ## Two clouds with the same mean
+#
+# Think of one image as a cloud: a point per patch, an axis per channel. A mean head sees the centre of the cloud alone.
+#
+# **Predict.** Move the slider. What changes in the mean of the second cloud, and what in its covariance?
+
+# %% tags=["setup"]
+white = torch.randn(2, 150, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+white = white - white.mean(dim=1, keepdim=True)
+white = white @ torch.linalg.inv(torch.linalg.cholesky(dx.models.covariance(white))).mT  # mean 0, Σ = I, exactly
+marks = [{"color": dx.figures.MODEL_COLOURS[i], "symbol": dx.figures.SYMBOLS[i], "opacity": 0.6} for i in range(2)]
+
+
+# %% tags=["live"]
+def clouds(correlation):
+    mix = torch.linalg.cholesky(torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64))
+    dots = [dot("first cloud", white[0], marks[0]), dot("second cloud", white[1] @ mix.T, marks[1])]
+    return square(dots), f"both means are (0, 0); covariance of the two channels: 0.00 and {correlation:.2f}"
+
+
+def dot(name, points, mark):
+    return go.Scatter(x=points[:, 0], y=points[:, 1], name=name, mode="markers", marker=mark)
+
+
+def square(dots):
+    figure = dx.figures.depth_figure({}, "channel 2").add_traces(dots).update_layout(height=460, width=520)
+    return figure.update_xaxes(range=[-4, 4], title="channel 1").update_yaxes(range=[-4, 4])
+
+
+live(clouds, correlation=slider("correlation", -0.95, 0.95, 0.8, 0.05))
+
+# %% [markdown]
+# The means stay where they are, and so do the variances of each channel: nothing linear in the mean tells the two
+# clouds apart at any correlation. One number does, the entry of the covariance off its diagonal.
 #
 # ## From a mean to a covariance
 #
@@ -83,6 +123,37 @@ dx.figures.matrix_figure(
 # %% [markdown]
 # Neither: both are invariant to *where* a patch is. The covariance keeps which features occur together. A
 # few channels of large variance dominate Σ (left); the signed square root (right) evens that out, entry by entry.
+#
+# **See it.** Shuffle the 25 patch tokens of this image and compute both again, from the trunk's tokens and from those
+# behind the bypass, whose 3 × 3 convolution looks at neighbours.
+#
+# **Predict.** Which of the four numbers are zero?
+
+# %%
+shuffled = raw.clone()
+shuffled[:, 1:] = raw[:, 1:][:, torch.randperm(25, generator=torch.Generator().manual_seed(0))]
+
+
+def statistics(tokens):
+    with torch.no_grad():
+        channels = stage.predictor.reduce(stage.norm(tokens)[:, stage.prefix :])
+    return {"mean": channels.mean(dim=1), "covariance": dx.models.covariance(channels)}
+
+
+def change(before, after):
+    both = statistics(before), statistics(after)
+    return {name: float((both[1][name] - both[0][name]).norm() / both[0][name].norm()) for name in both[0]}
+
+
+changes = {"trunk": change(raw, shuffled)}
+with torch.no_grad():
+    changes["behind the bypass"] = change(stage.bypass(raw)[0], stage.bypass(shuffled)[0])
+pd.DataFrame(changes).T.round(3)
+
+# %% [markdown]
+# On the trunk's tokens both statistics ignore the order; with the bypass in front neither does. So the two parts use
+# different things: the covariance *which features occur together in the image*, the bypass *which are neighbours*. (The
+# trunk is no bag of patches either: its two blocks had attention and positions before this.)
 #
 # ## The matrix square root, by multiplications only
 #
@@ -123,21 +194,160 @@ def iterate(n):
 live(iterate, n=slider("iterations", 1, 15, 5))
 
 # %% [markdown]
+# ## Build it
+#
+# Write the head: `logits = first(mean) + second(triangle(√Σ))`. Σ is the covariance of the patch tokens reduced to
+# `channels`, over the N patches of one image and divided by N. Its root takes five Newton–Schulz iterations; add 1e-6
+# to the trace, so that Σ = 0 gives 0 and not 0/0. The triangle is the diagonal and what is above it, row by row.
+#
+# Replace the dots. The cell below the hints has a solution; if yours passes, the rest of the notebook trains *yours*.
+
+
+# %% tags=["build"]
+class CovarianceHead(nn.Module):
+    def __init__(self, width, channels, n_classes):
+        super().__init__()
+        self.first = ...
+        self.reduce = ...  # no bias: a covariance would not see it
+        self.second = ...  # no bias: `first` has one
+
+    def root(self, sigma, iterations=5):
+        return ...
+
+    def forward(self, x):  # (B, 1 + N, width), the class token first
+        return ...
+
+
+check_build(CovarianceHead)
+
+# %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `patches.mT @ patches` multiplies a batch of matrices. The trace of a batch is `sigma.diagonal(dim1=1,
+# dim2=2).sum(1)`; give it two more axes, `[:, None, None]`, to divide by it. `second` reads channels · (channels + 1) /
+# 2 numbers.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# Start from y = Σ / trace and z = I. Compute `step = (3 * eye - z @ y) / 2` once per iteration, then y = y @ step and
+# z = step @ z. Return y · √trace. `rows, columns = torch.triu_indices(d, d)` picks the triangle: `x[:, rows, columns]`.
+#
+# </details>
+
+
+# %% tags=["build", "solution"]
+class Solution(nn.Module):
+    def __init__(self, width, channels, n_classes):
+        super().__init__()
+        self.first = nn.Linear(width, n_classes)
+        self.reduce = nn.Linear(width, channels, bias=False)
+        self.second = nn.Linear(channels * (channels + 1) // 2, n_classes, bias=False)
+
+    def root(self, sigma, iterations=5):
+        trace = sigma.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None] + 1e-6
+        eye = torch.eye(sigma.shape[1], dtype=sigma.dtype)
+        y, z = sigma / trace, eye
+        for _ in range(iterations):
+            step = (3 * eye - z @ y) / 2
+            y, z = y @ step, step @ z
+        return y * trace.sqrt()
+
+    def forward(self, x):
+        patches = x[:, 1:]
+        reduced = self.reduce(patches)  # (B, N, channels)
+        centred = reduced - reduced.mean(dim=1, keepdim=True)
+        sigma = centred.mT @ centred / centred.shape[1]  # (B, channels, channels)
+        rows, columns = torch.triu_indices(sigma.shape[1], sigma.shape[1])
+        return self.first(patches.mean(dim=1)) + self.second(self.root(sigma)[:, rows, columns])
+
+
+CovarianceHead = CovarianceHead if check_build(CovarianceHead) else Solution
+check_build(CovarianceHead)
+
+# %% [markdown]
+# **Test it** with the library's weights beside the library's head.
+
+# %%
+torch.manual_seed(0)
+theirs = dx.models.CovariancePredictor(384, 10, (5, 5), 1, "mean", 48, "isqrt").double()
+ours = CovarianceHead(384, 48, 10).double()
+ours.load_state_dict({name.replace("first.fc", "first"): weight for name, weight in theirs.state_dict().items()})
+x = torch.randn(2, 26, 384, dtype=torch.float64)
+difference = float((ours(x) - theirs(x)).detach().abs().max())
+assert difference < 1e-6
+print("largest difference is below 1e-6")
+
+# %% [markdown]
+# ## Train it, with and without bypass
+#
+# As in [02](02_bypass_decomposition.ipynb): the untuned backbone's frozen tokens behind block 2, 1,500 bundled images
+# to train on, 1,500 to test on, three seeds. The mean head without bypass gets 20 epochs instead of 6, as it needs
+# them.
+#
+# **Predict.** In 02 the bypass gained several points over the mean head. What does it gain over the covariance head?
+
+# %%
+untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
+frozen = on_tokens.freeze(run, untuned)
+bypasses = {"without bypass": dx.models.NoBypass, "with bypass": dx.models.ConvBypass}
+heads = {
+    "mean": lambda: dx.models.LinearPredictor(384, 10, prefix=1, read="mean"),
+    "covariance": lambda: CovarianceHead(384, 48, 10),
+}
+
+# %%
+hits = {}
+for bypass, head in [(bypass, head) for bypass in bypasses for head in heads]:
+    epochs = 20 if (bypass, head) == ("without bypass", "mean") else 6
+    make = lambda b=bypass, h=head: on_tokens.Exit(bypasses[b](384, 64, (5, 5), 1), heads[h]())  # noqa: E731
+    hits[bypass, head] = on_tokens.correct(make, frozen, epochs=epochs)
+table = pd.Series({names: 100 * hit.mean() for names, hit in hits.items()}).unstack(sort=False)
+table.round(1)
+
+# %%
+neither, covariance = hits["without bypass", "mean"], hits["without bypass", "covariance"]
+bypass, both = hits["with bypass", "mean"], hits["with bypass", "covariance"]
+ahead = [
+    on_tokens.gain("bypass, added to the mean head", bypass, neither),
+    on_tokens.gain("bypass, added to the covariance head", both, covariance),
+    on_tokens.gain("covariance, added without bypass", covariance, neither),
+    on_tokens.gain("covariance, added behind the bypass", both, bypass),
+    on_tokens.gain("both, added to the mean head", both, neither),
+]
+assert (covariance.mean(axis=1) > neither.mean(axis=1)).all()
+dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
+
+# %% [markdown]
+# Each part alone wins seven or eight points. On top of the other, the covariance wins about one, and the bypass nothing
+# that its three seeds agree on. They are **substitutes**: both give the exit something non-linear in the patches before
+# they are averaged, and whichever comes second finds most of that done.
+#
+# That matters wherever parts are judged by **leave-one-out**, taking one away from the whole (lines two and four). Each
+# of the two looks nearly worthless there: the two losses sum to about one point, and without both parts eight are lost
+# (the last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its gains of
+# the bypass and of second order say what a part adds to a model that has the other, not what it is worth alone.
+#
 # ## Moment Probing, step by step
 #
 # The release's head does not take the covariance of all channels, and it reads the trunk itself, before bypass and
 # exit norm. It projects the tokens, splits them into four *heads*, normalises each, subtracts one number per head,
 # and takes the **cross** moments of neighbouring heads; each column is scaled to unit length. That gives three
-# matrices, an image with three channels, and two small convolutions (stride 2) shrink it to a vector. No bundled run
-# has such a head, so its weights here are *random*: look at the shapes, not at the patterns.
+# matrices, an image with three channels, and two small convolutions (stride 2) shrink it to a vector. Train one
+# (once, on the same tokens, without bypass) and look at the image of above in it.
 #
 # **Predict.** A covariance is symmetric. Are these matrices?
 
 # %%
 torch.manual_seed(0)
-moment = dx.models.MomentPredictor(stage.width, 10, stage.grid, stage.prefix, read="both")
+head = dx.models.MomentPredictor(384, 10, (5, 5), 1, read="mean")
+probing = on_tokens.Exit(dx.models.NoBypass(384, 64, (5, 5), 1), head)
+on_tokens.train_exit(probing, frozen)
+moment = probing.predictor
 with torch.no_grad():
-    projected = moment.reduce(raw[:, stage.prefix :])  # (1, 25, 256)
+    plain = untuned.stages[0].trunk(untuned.embed(image))
+    projected = moment.reduce(plain[:, stage.prefix :])  # (1, 25, 256)
     heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))  # (1, 25, 4, 64)
     moments = dx.models.cross_moments(heads)  # (1, 3, 64, 64)
     small = moment.convs(moments)  # (1, 3, 15, 15)
@@ -145,6 +355,16 @@ dx.figures.matrix_figure({f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] 
 
 # %%
 dx.figures.matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}).update_layout(height=300)
+
+# %% [markdown]
+# Its test accuracy, beside the first training of the covariance head and of the mean head:
+
+# %%
+tokens, labels = frozen.half(test=True)
+with torch.no_grad():
+    right = (probing(tokens).argmax(dim=1) == labels).numpy()
+accuracies = {"Moment Probing": right, "covariance": covariance[0], "mean": neither[0]}
+pd.Series({name: 100 * hit.mean() for name, hit in accuracies.items()}, name="accuracy, one training").round(1)
 
 # %% [markdown]
 # Three different sets of channels meet, so nothing is symmetric: `moments` has 3 · 64² = 12,288 numbers, the vector
@@ -161,7 +381,7 @@ kinds = {
     "linear": dx.models.LinearPredictor(stage.width, 10, stage.prefix, "both"),
     "covariance, signed root": dx.models.CovariancePredictor(*shape, normalisation="sqrt"),
     "covariance, Newton–Schulz": dx.models.CovariancePredictor(*shape, normalisation="isqrt"),
-    "moment": moment,
+    "moment": dx.models.MomentPredictor(*shape, read="both"),
 }
 compute = pd.DataFrame(
     {
@@ -184,7 +404,6 @@ compute
 
 # %%
 images, labels = run.inputs("test", range(300)), run.record("test").labels[:300]
-untuned = dx.build_model(replace(config, tuning="none", bypass="none", predictor="linear"), 10)
 tokens = dx.stage_tokens(untuned, images)
 
 
@@ -219,7 +438,7 @@ dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=found))
 
 # %% [markdown]
 # (The linear predictor's FLOPs are for class token and mean, its probe reads the mean alone; the covariance predictors
-# read class token and mean as well. No point for `moment`: random convolutions say nothing about a trained one.)
+# read class token and mean as well. No point for `moment`: its convolutions are trained, those of a probe are not.)
 
 # %% tags=["numbers"]
 five = dx.models.newton_schulz(sigma.double(), 5)[0]
@@ -262,11 +481,55 @@ answer_1 = ...
 check_1(answer_1)
 
 # %% [markdown]
-# **2.** Write the covariance of tokens: a function from a tensor (N, d) to (d, d), over the N tokens, divided by N.
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# d channels have a triangle of d · (d + 1) / 2 entries.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# 10 · d · (d + 1) / 2 ≤ 10,000: try d near √2,000.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 1</summary>
+#
+# ```python
+# answer_1 = 44  # 10 · 44 · 45 / 2 = 9,900
+# ```
+#
+# </details>
+
+# %% [markdown]
+# **2.** Give two clouds, a pair of tensors (N, 2) and (M, 2), that have the same mean and the same variance in each
+# channel, and yet another covariance.
 
 # %% tags=["exercise"]
 answer_2 = ...
 check_2(answer_2)
+
+# %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# Put four points at the corners of a square: what are its variances and its covariance?
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# Now use only two opposite corners.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 2</summary>
+#
+# ```python
+# square = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+# answer_2 = square, square[:2]
+# ```
+#
+# </details>
 
 # %% [markdown]
 # **3.** Why divide by the trace? Give a symmetric 2 × 2 tensor with positive eigenvalues for which the iteration from
@@ -277,12 +540,35 @@ answer_3 = ...
 check_3(answer_3)
 
 # %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# Try it with a 1 × 1 matrix, a number λ: y = λ, z = 1. When is |y| larger after a step than before?
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# The first factor is (3 − λ)/2. Between 3 and 5 it is negative and small enough: y lands on −√λ. Go further.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 3</summary>
+#
+# ```python
+# answer_3 = torch.diag(torch.tensor([9.0, 1.0]))
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## What you cannot conclude
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
 # - That the signed root and Newton–Schulz differ, in either direction: 150 images test them, so about ± 3 % each.
-# - That Moment Probing is better or worse than our covariance: none was trained here.
+# - That Moment Probing is better or worse than our covariance: one training, with a recipe chosen for ours.
+# - That bypass and covariance are substitutes everywhere: here both read *frozen* tokens of one depth, 25 patches, one
+#   data set. Where the trunk is trained along, the parts also shape what they read.
 # - Anything about speed: FLOPs leave out what is done element by element, and Newton–Schulz is many small products.
 #
 # Next: [04 · Two phases](04_phase_schedule.ipynb)

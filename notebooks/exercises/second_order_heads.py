@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import dmpo_explore as dx
 from exercises import exercise
+
+
+@exercise
+def check_build(answer: type[Any]) -> str:
+    """With the same weights it gives what the library's `CovariancePredictor` gives, to 1e-6."""
+    import torch
+
+    theirs, ours = dx.models.CovariancePredictor(8, 3, (3, 3), 1, "mean", 4, "isqrt").double(), answer(8, 4, 3)
+    weights = {name.replace("first.fc", "first"): weight.detach() for name, weight in theirs.named_parameters()}
+    found = {name: tuple(getattr(weight, "shape", ())) for name, weight in ours.named_parameters()}
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if found != shapes:
+        return f"at width 8, 4 channels and 3 classes the weights are {shapes}, not {found}"
+    ours = ours.double()
+    tokens = 3 * torch.randn(2, 10, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
+    ours.load_state_dict({name: 0 * weight if "second" in name else weight for name, weight in weights.items()})
+    if not torch.allclose(ours(tokens), theirs.first(tokens), atol=1e-6, rtol=0):
+        return "the first-order part differs: `first` reads the mean over the patches, without the class token"
+    ours.load_state_dict(weights)
+    if torch.allclose(ours(tokens), theirs(tokens), atol=1e-6, rtol=0):
+        return ""
+    return "the second-order part differs: patches alone, centred, over N; 5 iterations; times √tr; triangle by rows"
 
 
 @exercise
@@ -21,18 +42,20 @@ def check_1(answer: int) -> str:
 
 
 @exercise
-def check_2(answer: Callable[[Any], Any]) -> str:
-    """The same as `dx.models.covariance`, which does it for B images at once."""
+def check_2(answer: tuple[Any, Any]) -> str:
+    """The mean of each channel and its variance are first-order and diagonal; only the covariance tells them apart."""
     import torch
 
-    tokens = torch.randn(25, 6, generator=torch.Generator().manual_seed(0)) + 2
-    result = answer(tokens)
-    if result.shape != (6, 6):
-        return f"a shape of {tuple(result.shape)}; 6 channels have a covariance of (6, 6)"
-    if torch.allclose(result, tokens.T @ tokens / 25, atol=1e-5):
-        return "that is the second moment around 0; a covariance is taken around the mean"
+    one, other = (torch.as_tensor(cloud, dtype=torch.float64) for cloud in answer)
+    if one.ndim != 2 or other.ndim != 2 or one.shape[1] != 2 or other.shape[1] != 2:
+        return "two clouds of shape (N, 2)"
+    (a, b), means = (dx.models.covariance(cloud[None])[0] for cloud in (one, other)), (one.mean(0), other.mean(0))
+    if not torch.allclose(*means, atol=1e-6):
+        return "their means differ"
+    if not torch.allclose(a.diagonal(), b.diagonal(), atol=1e-6):
+        return "their variances differ: the entries on the diagonal must be the same"
     return (
-        "" if torch.allclose(result, dx.models.covariance(tokens[None])[0], atol=1e-5) else "mind the divisor: N tokens"
+        "" if abs(float(a[0, 1] - b[0, 1])) > 0.1 * float(a.diagonal().mean()) else "their covariance is the same, too"
     )
 
 
@@ -48,5 +71,8 @@ def check_3(answer: Any) -> str:
     for _ in range(30):
         step = (three - z @ y) / 2
         y, z = y @ step, step @ z
-    converged = bool(torch.isfinite(y).all()) and torch.allclose(y @ y, sigma, rtol=1e-3)
-    return "the iteration converges to the root there; how large may an eigenvalue be?" if converged else ""
+    if bool(torch.isfinite(y).all()) and torch.allclose(y @ y, sigma, rtol=1e-3):
+        positive = bool((torch.linalg.eigvalsh((y + y.T) / 2) > 0).all())
+        wrong_root = "it converges, but to −√λ, a root that is not positive: go further, until it diverges"
+        return "the iteration converges to √Σ there; how large may an eigenvalue be?" if positive else wrong_root
+    return ""

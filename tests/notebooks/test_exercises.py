@@ -42,7 +42,7 @@ def test_the_reference_is_correct_and_a_plausible_answer_is_not(
     assert not verdict and "cannot be checked" not in repr(verdict)
 
 
-BUILT = ["bypass_decomposition"]
+BUILT = ["bypass_decomposition", "second_order_heads"]
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -79,6 +79,11 @@ def test_solutions_shown_in_collapsed_blocks_are_correct(name: str, fetched_back
         space: dict[str, Any] = {"torch": torch}
         exec(source, space)
         assert check_of(name, int(number))(space[f"answer_{number}"]), number
+
+
+def test_a_negative_root_is_not_taken_for_the_root_nor_for_divergence() -> None:
+    verdict = check_of("second_order_heads", 3)(importlib.import_module("references.second_order_heads").NEGATIVE_ROOT)
+    assert not verdict and "to −√λ" in repr(verdict)
 
 
 def test_a_check_shows_its_verdict() -> None:

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import dmpo_explore as dx
 
 TOLERANCE = 1e-3  # the covariance follows rounding, which differs between machines
 
 
-def centred(tokens: Tensor) -> Tensor:
-    """Around the mean, divided by N."""
-    away = tokens - tokens.mean(dim=0)
-    return away.T @ away / len(tokens)
+class Built(nn.Module):
+    """The covariance head as the notebook asks for it."""
+
+    divisor_less = 0
+
+    def __init__(self, width: int, channels: int, n_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, n_classes)
+        self.reduce = nn.Linear(width, channels, bias=False)
+        self.second = nn.Linear(channels * (channels + 1) // 2, n_classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, C)."""
+        patches = x[:, 1:]
+        n = patches.shape[1]
+        sigma = dx.models.covariance(self.reduce(patches)) * n / (n - self.divisor_less)
+        logits: Tensor = self.first(patches.mean(dim=1))
+        return logits + self.second(dx.models.upper_triangle(dx.models.newton_schulz(sigma)))
 
 
-def by_one_less(tokens: Tensor) -> Tensor:
+class ByOneLess(Built):
     """torch's divisor is N - 1."""
-    return torch.cov(tokens.T)
+
+    divisor_less = 1
 
 
 def numbers() -> dict[str, float | int]:
@@ -47,5 +62,9 @@ def numbers() -> dict[str, float | int]:
     }
 
 
-ANSWERS = {1: 44, 2: centred, 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
-INCORRECT = {1: 45, 2: by_one_less, 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
+SQUARE = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+RISING, LARGER = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), 2 * SQUARE
+NEGATIVE_ROOT = torch.tensor([[4.5, 0.0], [0.0, 1.0]])  # the iteration converges to -√4.5
+ANSWERS = {1: 44, 2: (SQUARE, RISING), 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
+INCORRECT = {1: 45, 2: (SQUARE, LARGER), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
+BUILD, BUILD_INCORRECT = Built, ByOneLess
