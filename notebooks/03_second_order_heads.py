@@ -326,8 +326,8 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 #
 # That matters wherever parts are judged by **leave-one-out**, taking one away from the whole (lines two and four). Each
 # of the two looks nearly worthless there: the two losses sum to about one point, and without both parts eight are lost
-# (the last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its gains of
-# the bypass and of second order say what a part adds to a model that has the other, not what it is worth alone.
+# (the last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its gains
+# of the bypass and of second order say what a part adds to a model that has the other, not what it is worth alone.
 #
 # ## Moment Probing, step by step
 #
