@@ -89,7 +89,7 @@ def dot(name, points, mark):
 
 
 def square(dots):
-    figure = dx.figures.depth_figure({}, "channel 2").add_traces(dots).update_layout(height=460, width=520)
+    figure = dx.figures.depth_figure({}, "channel 2").add_traces(dots).update_layout(height=460, width=640)
     return figure.update_xaxes(range=[-4, 4], title="channel 1").update_yaxes(range=[-4, 4])
 
 
