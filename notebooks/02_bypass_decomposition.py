@@ -55,10 +55,7 @@ tokens = dx.stage_tokens(model, images)
 
 # %% [markdown]
 # `tokens.trunk[k]` is what the trunk passes on behind exit k + 1; the next stage reads it. `tokens.read[k]` is trunk
-# *plus* bypass, which the predictor reads and no later stage receives:
-#
-#     stage:   tokens ── blocks ──┬──────────────────────────→ next stage        (representative)
-#                                 └─ bypass ─ norm ─ predictor → logits          (discriminative)
+# *plus* bypass, which the predictor reads and no later stage receives.
 #
 # That the trunk does not read the bypass back is the paper's idea (its abstract); the shapes below are ours, but for
 # `mlp`, which follows the authors' release.
