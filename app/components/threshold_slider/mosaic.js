@@ -31,7 +31,7 @@ class Mosaic {
     if (this.headX?.length === data.blocks.length) this.placeHeads();
   }
 
-  // The size that there is.
+  // The size that there is. Read when it may have changed, not while the slider moves: reading makes the browser lay out.
   resize() {
     const { width, height } = this.canvas.parentElement.getBoundingClientRect(), unit = devicePixelRatio || 1;
     if (!width || !this.data) return;
@@ -49,7 +49,7 @@ class Mosaic {
   // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `some`: exact counts.
   place(places, line, some) {
     const { data } = this, pictures = supplied(data.pictures), exits = supplied(data.exits);
-    this.resize();
+    if (!this.size) this.resize();
     if (!this.size) return;
     const ready = pictures && exits && pictures.n_exits === data.costs.length;
     if (ready) this.arrange(pictures, exits, places, line);

@@ -34,7 +34,8 @@ const points = (x) => {
   return Number(text) === 0 ? "as good as" : (x > 0 ? "+" : "−") + text + " points vs";
 };
 
-const whole = (n) => n.toLocaleString("en-US");
+const wholes = new Intl.NumberFormat("en-US"); // toLocaleString makes one at every call
+const whole = (n) => wholes.format(n);
 
 // Round numbers between two bounds, at most `most` or so.
 const ticks = (low, high, most) => {

@@ -25,10 +25,16 @@ class Scores {
     this.plots = figure.querySelector(".histograms");
   }
 
-  // The frames, at the width that there is; anew for another run, policy or size.
+  // The width that there is, read as rarely as the mosaic's size.
+  measure() {
+    this.wide = this.plots.getBoundingClientRect().width;
+  }
+
+  // The frames; anew for another run, policy or width.
   build(pictures, exits) {
-    const wide = this.plots.getBoundingClientRect().width, key = `${exits.key} ${wide} ${this.slider.data.sliders.length}`;
-    if (this.key === key || !wide) return;
+    if (!this.wide) this.measure(); // hidden until now
+    const key = `${exits.key} ${this.wide} ${this.slider.data.sliders.length}`;
+    if (this.key === key || !this.wide) return;
     this.key = key;
     const { score, bins } = exits, { blocks } = this.slider.data;
     this.drawn = Array.from({ length: pictures.n_exits - 1 }, (_, k) => {
@@ -48,6 +54,7 @@ class Scores {
     this.bins = bins;
     this.score = score;
     this.plots.replaceChildren(...this.drawn.map((one) => one.box));
+    for (const one of this.drawn) one.width = one.svg.getBoundingClientRect().width;
     this.figure.querySelector(".of-score").textContent = score.name;
   }
 
@@ -71,7 +78,7 @@ class Scores {
     if (!this.drawn) return;
     const { bins } = this, counts = scoreCounts(pictures, exits, exitOf, label);
     this.drawn.forEach((one, k) => {
-      const part = counts.subarray(k * bins * 2, (k + 1) * bins * 2), width = one.svg.getBoundingClientRect().width;
+      const part = counts.subarray(k * bins * 2, (k + 1) * bins * 2), { width } = one;
       const inner = width - BAND.left - BAND.right, step = inner / bins, high = HIGH - BAND.top - BAND.bottom;
       const line = BAND.top + high * 0.62; // incorrect ones are fewer
       const most = Math.sqrt(part.reduce((highest, n) => Math.max(highest, n), 1)), paths = ["", ""];
@@ -91,8 +98,8 @@ class Scores {
       place(one.base, { x1: BAND.left, x2: width - BAND.right, y1: line, y2: line });
       place(one.low, { x: BAND.left, y: HIGH - 2 });
       place(one.high, { x: width - BAND.right, y: HIGH - 2 });
-      one.reach.textContent = `${whole(images)} get here`;
-      one.svg.setAttribute("aria-label", `exit ${k + 1}: ${this.score.name} of ${whole(images)} images that get here`);
+      one.reach.textContent = `${whole(images)} reach it`;
+      one.svg.setAttribute("aria-label", `exit ${k + 1}: ${this.score.name} of ${whole(images)} images that reach it`);
       if (this.score.moves) this.mark(one, Number(thresholds[k] ?? thresholds[0]), inner, high);
     });
   }

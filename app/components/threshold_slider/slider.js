@@ -67,6 +67,8 @@ class ThresholdSlider {
     if (!width) return;
     this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
     this.listenToCurve();
+    this.mosaic.resize();
+    this.scores.measure();
     this.show();
   }
 

@@ -142,7 +142,7 @@ def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit:
     page = visit.open("?run=four&threshold=0.8")
     record = dx.load_run("four").record("test")
     outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
-    reach = [f"{(outcome.exits >= k).sum():,} get here" for k in range(3)]
+    reach = [f"{(outcome.exits >= k).sum():,} reach it" for k in range(3)]
     titles = page.locator(".histogram .title").all_inner_texts()
     assert len(titles) == 3 and all(text.endswith(end) for text, end in zip(titles, reach, strict=True))
     cells = [int(text or 0) for text in page.locator(".matrix tbody td").all_inner_texts()]
