@@ -56,7 +56,7 @@ def table(maps: dx.ExitComparison, qualities: Sequence[dx.attribution.Quality] |
     for k, (attribution, label) in enumerate(zip(maps.attributions, labels, strict=True)):
         quality = qualities[k] if qualities else None
         cells = [
-            f"{attribution.logit:.2f}",
+            messages.signed(attribution.logit).removeprefix("+"),
             messages.signed(attribution.difference),
             _delta(attribution),
             *_perturbation(quality),

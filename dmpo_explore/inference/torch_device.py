@@ -27,7 +27,12 @@ def device_facts() -> DeviceFacts:
 
 
 class GpuUse(NamedTuple):
-    """Use of the GPU now: bytes in use and in all, and watts, None where the driver's library does not tell them."""
+    """Use of the GPU now: bytes in use and in all, and watts, None where they cannot be read.
+
+    Example:
+        >>> GpuUse("NVIDIA H100", 2 * 2**30, 80 * 2**30, 312.0).used / 2**30
+        2.0
+    """
 
     name: str
     used: int

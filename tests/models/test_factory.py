@@ -257,7 +257,7 @@ def test_a_backbone_of_ones_own(tuning: str) -> None:
 
 @pytest.mark.parametrize("tuning", ["lora", "lora-all", "adapter"])
 def test_tuning_that_finds_nothing_in_a_backbone_of_ones_own_says_so(tuning: str) -> None:
-    with pytest.raises(ValueError, match="tuning='(lora|adapter)' finds no.* use tuning='none'"):
+    with pytest.raises(ValueError, match="tuning='(lora|lora-all|adapter)' finds no.* use tuning='none'"):
         build_model(small(tuning=tuning), C, backbone=own_backbone())
 
 

@@ -39,6 +39,7 @@ class Confusion {
         cell.firstChild.textContent = count ? whole(count) : "";
         cell.style.setProperty("--share", `${Math.round((100 * count) / (images || 1))}%`);
         cell.title = `${names[row]} predicted as ${names[column]}: ${whole(count)} of ${whole(images)} images`;
+        cell.firstChild.setAttribute("aria-label", cell.title);
       }
     }
     return undefined;

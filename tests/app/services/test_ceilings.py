@@ -27,7 +27,7 @@ def test_only_so_many_live_runs_are_at_work(monkeypatch: pytest.MonkeyPatch) -> 
     run = dx.load_run("demo")
     policy = dx.fit_policy(run.record("test"), threshold=0.9)
     with pytest.raises(ValueError, match="4 live runs are at work on this server"):
-        live_session.open_session(run, "test", policy, batch_size=1, n_images=None, engine="torch")
+        live_session.open_session(run, "test", policy, live_session.LiveSettings(batch_size=1, n_images=None))
 
 
 class _Working:

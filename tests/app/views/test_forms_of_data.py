@@ -93,7 +93,7 @@ def test_from_the_command_to_the_page(form: str, tmp_path: Path, monkeypatch: py
 
 
 def test_all_documented_forms_are_here() -> None:
-    section = PAGE.partition("forms\n")[2].partition("\n\n- ")[0]
+    section = PAGE.partition("forms of data\n")[2].partition("\n\n- ")[0]
     rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 6
     assert all(

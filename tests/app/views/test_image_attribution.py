@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore_app import messages
 from dmpo_explore_app.services import images, model_queries, models
 from one_image import bodies, opened, press, said, tiny
 from visiting import checked
@@ -26,7 +27,8 @@ def test_maps_and_their_quality_are_the_librarys(trained_runs: Path) -> None:
     assert found is not None and np.allclose(found.heat, expected.heat, atol=1e-6)
     for one, there in zip(found.attributions, expected.attributions, strict=True):
         assert one.delta == pytest.approx(there.delta, abs=1e-4)
-        assert all(text in bodies(app) for text in (f"{there.logit:.2f}", f"{there.difference:+.2f}"))
+        numbers = (messages.signed(there.logit).removeprefix("+"), messages.signed(there.difference))
+        assert all(text in bodies(app) for text in numbers)
     assert len(app.get("plotly_chart")) == 3 and "not checked" in bodies(app)
     press(app, "Check them by hiding parts")
     quality = expected.attributions[0].quality(perturbations=0, orders=4)
