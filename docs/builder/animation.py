@@ -1,4 +1,4 @@
-"""Draw docs/app.webp: the threshold of *Explore* is dragged, and numbers, curve, bars and images follow.
+"""Draw docs/app.webp: the threshold of *Explore* is dragged, and numbers, curve, mosaic and histograms follow.
 
 python -m builder.animation [FILE] starts the app on the bundled run `demo` and moves its slider in headless Chromium,
 as a reader would. Needs the extra dev and Chromium; PYTHONPATH=docs:benchmarks.
