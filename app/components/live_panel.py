@@ -169,7 +169,7 @@ def files(session: LiveSession, m: dx.inference.Measured) -> None:
     """The results as files."""
     name = "-".join(["live", Path(session.record_key[0]).name, session.record_key[1]])
     with st.container(horizontal=True, gap="small"):
-        share.button(name, "results", "json", live_export.as_json(session))  # not later: it depends on who asks
+        share.button(name, "results", "json", live_export.as_json(session))  # not later: paths depend on the request
         share.button(name, "by exit", "csv", lambda: share.csv(live_export.table(m)))
 
 

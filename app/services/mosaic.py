@@ -15,7 +15,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.services import policies, records, slider_data, sprite_sheet
+from dmpo_explore_app.services import policies, records, slider_data, sprite_sheet, thumbnails
 from dmpo_explore_app.services.images import number_of
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
@@ -91,18 +91,23 @@ def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None)
 
 def pictures(point: OperatingPoint, amount: int, label: int | None = None) -> Pictures:
     """Tiles and answers of the record as the policy reads it."""
-    return _pictures(records.stamp(point.run, point.split), point.policy.temperatures, amount, label)
+    stamp = records.stamp(point.run, point.split)
+    try:
+        thumbnails.image_set_at(stamp)
+    except (OSError, ValueError):  # the reason stands in the gallery
+        here = False
+    else:
+        here = True
+    return _pictures(stamp, point.policy.temperatures, amount, label, here)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None) -> Pictures:
+def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None, here: bool) -> Pictures:
+    """`pictures` by its key; ``here``: whether there are images, which may be fetched later."""
     record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
     rows = sample(record.labels, amount, label)
-    try:
-        drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist()))
-    except (OSError, ValueError):  # the images are not here: the gallery says why
-        drawn = sprite_sheet.Sheet("", 1, 1)
-    key = hashlib.sha256(repr((stamp, temperatures, amount, label, bool(drawn.uri))).encode()).hexdigest()[:16]
+    drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist())) if here else sprite_sheet.Sheet("", 1, 1)
+    key = hashlib.sha256(repr((stamp, temperatures, amount, label, here)).encode()).hexdigest()[:16]
     return {
         "key": key,
         "rows": packed(rows, np.uint32),

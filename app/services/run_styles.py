@@ -24,11 +24,6 @@ def places(names: Sequence[str]) -> list[int]:
     return [known.get(name, _wanted(name)) for name in names]
 
 
-def place(name: str) -> int:
-    """Number in the palette of one run."""
-    return places([name])[0]
-
-
 def _places() -> dict[str, int]:
     """Name → number, of all runs that are there: bundled ones, then the others by age."""
     found, taken = dict(FIXED), set[int]()

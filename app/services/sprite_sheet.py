@@ -12,11 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
-from dmpo_explore_app.services import records, thumbnails
+from dmpo_explore_app.services import thumbnails
 from dmpo_explore_app.services.records import Stamp
 from PIL import Image, ImageOps
-
-import dmpo_explore as dx
 
 LARGE, SMALL = 32, 16  # pixels of a tile's side, for few and for many tiles
 FEW = 2500
@@ -31,14 +29,9 @@ class Sheet(NamedTuple):
     columns: int
 
 
-def sheet(run: dx.Run, split: str, rows: Rows) -> Sheet:
-    """The sheet of these images, in their order; raises as `Run.image_set`."""
-    return sheet_at(records.stamp(run, split), rows)
-
-
 @st.cache_resource(max_entries=24, show_spinner="Drawing the images small …")
 def sheet_at(stamp: Stamp, rows: Rows) -> Sheet:
-    """`sheet` by its key."""
+    """The sheet of these images of a record, in their order; raises as `Run.image_set`."""
     images, side = thumbnails.image_set_at(stamp), LARGE if len(rows) <= FEW else SMALL
     columns = max(1, round(len(rows) ** 0.5))
     lines = -(-len(rows) // columns)

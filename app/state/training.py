@@ -65,7 +65,7 @@ def preset() -> str:
 
 
 def begin_with(offered: Mapping[str, dx.Config]) -> None:
-    """Let the widgets show what the address says, or at first the first config of ``offered``, name → config."""
+    """Give the widgets the values of the address, or at first the first config of ``offered``, name → config."""
     state, first = st.session_state, next(iter(offered))
     state[_FIRST] = first
     given = state.pop(_LINK, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from dmpo_explore_app.services import mosaic, slider_data, sprite_sheet
+from dmpo_explore_app.services import mosaic, records, slider_data, sprite_sheet, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -43,6 +43,20 @@ def test_exits_are_the_policys(runs: Path, name: str) -> None:
     assert exits.tolist() == policy.exits(record).tolist()
 
 
+def test_images_that_were_fetched_meanwhile_are_drawn(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = dx.load_run("four")
+    point = OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5))
+
+    def missing(_: records.Stamp) -> dx.data.ImageSet:
+        raise FileNotFoundError("not fetched")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(thumbnails, "image_set_at", missing)
+        before = mosaic.pictures(point, 90)
+    after = mosaic.pictures(point, 90)
+    assert not before["sheet"] and after["sheet"] and before["key"] != after["key"]
+
+
 def test_pictures_hold_the_records_answers_and_stay_while_the_threshold_moves(runs: Path) -> None:
     run = dx.load_run("four")
     record = run.record("test")
@@ -61,7 +75,7 @@ def test_pictures_hold_the_records_answers_and_stay_while_the_threshold_moves(ru
 def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:
     run = dx.load_run("four")
     images = run.image_set("test")
-    found = sprite_sheet.sheet(run, "test", (5, 0, 9))
+    found = sprite_sheet.sheet_at(records.stamp(run, "test"), (5, 0, 9))
     assert (found.side, found.columns) == (sprite_sheet.LARGE, 2)
     pixels = dx.data.read_image(base64.b64decode(found.uri.split(",")[1]), "sheet")
     assert pixels.shape == (64, 64, 3)

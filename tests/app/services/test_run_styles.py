@@ -25,7 +25,7 @@ def add(root: Path, name: str, age: int) -> None:
 
 def test_bundled_runs_have_fixed_colours_that_differ(root: Path) -> None:
     names = ["demo-cnn", "demo", "demo-naive"]
-    assert run_styles.places(names) == [3, 0, 1] == [run_styles.place(name) for name in names]
+    assert run_styles.places(names) == [3, 0, 1] == [run_styles.places([name])[0] for name in names]
     assert len({run_styles.colour(number) for number in run_styles.FIXED.values()}) == len(run_styles.FIXED)
 
 
@@ -35,7 +35,7 @@ def test_a_new_run_changes_no_colour(root: Path) -> None:
         add(root, f"run{19 - age}", age)  # by name it would come first
         after = run_styles._places()
         assert before.items() <= after.items()
-    first = [run_styles.place(f"run{19 - age}") for age in range(run_styles.OTHERS)]
+    first = [run_styles.places([f"run{19 - age}"])[0] for age in range(run_styles.OTHERS)]
     assert len({run_styles.colour(number) for number in first}) == run_styles.OTHERS  # none twice
     assert not {run_styles.colour(n) for n in first} & {run_styles.colour(n) for n in run_styles.FIXED.values()}
     looks = {(run_styles.colour(number), run_styles.dash(number)) for number in run_styles._places().values()}
@@ -44,6 +44,6 @@ def test_a_new_run_changes_no_colour(root: Path) -> None:
 
 def test_a_figure_has_the_runs_colours(root: Path) -> None:
     figure = dx.figures.trade_off_figure({}, singles={"demo-cnn": (1.0, 0.9), "x": (1.0, 0.8)})
-    run_styles.coloured(figure, {"demo-cnn": run_styles.place("demo-cnn")})
+    run_styles.coloured(figure, {"demo-cnn": run_styles.places(["demo-cnn"])[0]})
     assert figure.data[0].marker.color == dx.figures.MODEL_COLOURS[3]
-    assert run_styles.place("of no run") == run_styles.place("of no run") >= len(run_styles.FIXED)
+    assert run_styles.places(["of no run"])[0] == run_styles.places(["of no run"])[0] >= len(run_styles.FIXED)
