@@ -75,7 +75,7 @@ def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, w
     if ends[-1] == depth:
         trunks[-1].extend(parts.tail)
     if parts.layout == "channels_first":  # channels last in memory convolves quicker and flattens without a copy
-        nn.ModuleList([parts.embed, *trunks]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        nn.ModuleList([parts.embed, *trunks]).to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]  # depends on torch
     widths, grids = _sizes(parts, trunks, image_size)
     norms = [_exit_norm(parts.norm, width) for width in widths]
     if parts.norm is None and ends[-1] == depth:
