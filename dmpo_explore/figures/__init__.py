@@ -1,6 +1,7 @@
 """Figures: tables and arrays in, Plotly figures out.
 
-Every function ends in ``_figure`` and only returns the figure. Colours, symbols and layout are in `style.py`.
+Every function ends in ``_figure`` and only returns the figure; `exit_animation` returns a drawing in SVG.
+Colours, symbols and layout are in `style.py`.
 """
 
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .animation import exit_animation as exit_animation
     from .attribution import difference_maps_figure as difference_maps_figure
     from .attribution import exit_maps_figure as exit_maps_figure
     from .attribution import insertion_deletion_figure as insertion_deletion_figure
@@ -63,5 +65,6 @@ if TYPE_CHECKING:
     from .training import kept_epoch as kept_epoch
     from .training import learning_figure as learning_figure
     from .training import second_phase as second_phase
+    from .wall import image_wall_figure as image_wall_figure
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
