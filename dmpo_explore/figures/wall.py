@@ -57,13 +57,12 @@ def image_wall_figure(
     wide, tall = TILE + GAP, TILE + GAP + (LINE if captions else 0)
     size = across * wide, len(rows) * tall
     figure = new_figure(template, "", "")
-    figure.add_layout_image(
-        source=_sheet(images, hits, places, size, tall), xref="x", yref="y", x=0, y=0, sizex=size[0], sizey=size[1],
-        sizing="stretch", layer="below",
-    )  # fmt: skip
+    sheet = _sheet(images, hits, places, size, tall)
+    where = {"xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": size[0], "sizey": size[1], "sizing": "stretch"}
+    figure.add_layout_image(source=sheet, layer="below", **where)
     figure.add_scatter(
         x=[x * wide + TILE / 2 for x, _, _ in places],
-        y=[y * tall + TILE + LINE / 2 if captions else y * tall + TILE / 2 for _, y, _ in places],
+        y=[y * tall + (TILE + LINE / 2 if captions else TILE / 2) for _, y, _ in places],
         mode="markers+text" if captions else "markers",
         text=[as_text(captions[i]) for *_, i in places] if captions else None,
         textfont={"size": 10},
@@ -74,15 +73,19 @@ def image_wall_figure(
         showlegend=False,
         cliponaxis=False,
     )
-    for name, colour, mark in (("correct", CORRECT, "square-open"), ("incorrect", INCORRECT, "square-x-open")):
-        look = {"color": colour, "symbol": mark, "size": 11, "line": {"width": 2.5}}
-        figure.add_scatter(x=[None], y=[None], name=name, mode="markers", marker=look)
     titles = {"tickvals": [y * tall + TILE / 2 for y in range(len(rows))], "ticktext": [*map(as_text, rows)]}
     figure.update_xaxes(range=[0, size[0]], visible=False, fixedrange=True)
     figure.update_yaxes(range=[size[1], 0], showgrid=False, ticks="", fixedrange=True, automargin=False, **titles)
+    return _with_legend(figure).update_layout(width=size[0] + _LEFT + 10, height=size[1] + _TOP + _BOTTOM)
+
+
+def _with_legend(figure: go.Figure) -> go.Figure:
+    """``figure`` with what the two frames mean, and its margins."""
+    for name, colour, mark in (("correct", CORRECT, "square-open"), ("incorrect", INCORRECT, "square-x-open")):
+        look = {"color": colour, "symbol": mark, "size": 11, "line": {"width": 2.5}}
+        figure.add_scatter(x=[None], y=[None], name=name, mode="markers", marker=look)
     margin = {"l": _LEFT, "r": 10, "t": _TOP, "b": _BOTTOM}
-    figure.update_layout(legend={"traceorder": "normal"}, margin=margin)
-    return figure.update_layout(width=size[0] + _LEFT + 10, height=size[1] + _TOP + _BOTTOM)
+    return figure.update_layout(legend={"traceorder": "normal"}, margin=margin)
 
 
 def _sheet(
