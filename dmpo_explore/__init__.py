@@ -13,6 +13,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from . import analysis as analysis
     from . import attribution as attribution
+    from . import course as course
     from . import data as data
     from . import figures as figures
     from . import fitting as fitting

@@ -8,8 +8,6 @@
 # **Time.** 20 minutes to read, about a minute to run.
 #
 # **Before.** [00](00_quickstart.ipynb). The backbone's weights are needed (`dmpo-explore fetch`).
-#
-# ![One stage of the network: trunk, bypass, predictor and exit; today: its trunk](network/trunk.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/01_the_conflict.ipynb)
@@ -17,28 +15,27 @@
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
 import importlib.util
-import os
 import subprocess
 import sys
 
 if not importlib.util.find_spec("dmpo_explore"):
-    clone = ["git", "clone", "-q", "--depth=1", "https://github.com/-owner-/dmpo-explore", "dmpo-explore"]
-    subprocess.run(clone, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
-    os.chdir("dmpo-explore/notebooks")
-    sys.path.insert(0, os.getcwd())
+    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# %% tags=["network"]
+import dmpo_explore as dx
+
+dx.course.network("trunk")
 
 # %% tags=["setup"]
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
-import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from exercises.the_conflict import check_1, check_2, check_3
-from interactive import live, numbers, slider
+from dmpo_explore.course.exercises.the_conflict import check_1, check_2, check_3
+from dmpo_explore.course.interactive import live, numbers, slider
 
 runs = {name: dx.load_run(name) for name in ("demo", "demo-naive", "demo-single")}
 config = runs["demo"].config.model
@@ -195,11 +192,9 @@ conflicts["naive, trained"].round(3)
 # an outright conflict, below 0, where training *begins* or where it ends?
 
 # %%
-kept = Path("../benchmarks/results/study/core")
+gradients = dx.course.study_table("gradients")
 arms = ("naive-both", "dmpo-uniform", "dmpo-no-bypass", "dmpo")
-dx.figures.gradient_epochs_figure(
-    {arm: pd.concat(map(pd.read_csv, sorted(kept.glob(f"{arm}-s?/gradients.csv")))) for arm in arms}
-)
+dx.figures.gradient_epochs_figure({arm: gradients[gradients["arm"] == arm] for arm in arms})
 
 # %% [markdown]
 # Most lines rise, those of the deep exits most of all; the first exits hardly move. What lies below 0 on average lies

@@ -10,8 +10,6 @@
 #
 # **Before.** [01](01_the_conflict.ipynb) for probes and for what *representative* and *discriminative* mean. Words are
 # in the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
-#
-# ![One stage of the network: trunk, bypass, predictor and exit; today: its bypass](network/bypass.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/02_bypass_decomposition.ipynb)
@@ -19,16 +17,17 @@
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
 import importlib.util
-import os
 import subprocess
 import sys
 
 if not importlib.util.find_spec("dmpo_explore"):
-    clone = ["git", "clone", "-q", "--depth=1", "https://github.com/-owner-/dmpo-explore", "dmpo-explore"]
-    subprocess.run(clone, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
-    os.chdir("dmpo-explore/notebooks")
-    sys.path.insert(0, os.getcwd())
+    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# %% tags=["network"]
+import dmpo_explore as dx
+
+dx.course.network("bypass")
 
 # %% tags=["setup"]
 import inspect
@@ -40,9 +39,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import dmpo_explore as dx
-import on_tokens
-from exercises.bypass_decomposition import check_1, check_2, check_3, check_build
-from interactive import live, numbers, slider
+from dmpo_explore.course import on_tokens
+from dmpo_explore.course.exercises.bypass_decomposition import check_1, check_2, check_3, check_build
+from dmpo_explore.course.interactive import live, numbers, slider
 
 run = dx.load_run("demo")
 config = run.config.model
@@ -362,7 +361,7 @@ numbers(
 # **Predict.** Where does it add most: at the first exit, at 30 % of the compute, or at the last exit, which has none?
 
 # %%
-gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
+gains = dx.course.study_table("gains")
 dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")])
 
 # %% [markdown]

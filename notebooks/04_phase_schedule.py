@@ -7,8 +7,6 @@
 # with both and with either in under a minute.
 # **Time.** 15 minutes to read, a minute to run.
 # **Before.** [00](00_quickstart.ipynb); [01](01_the_conflict.ipynb) shows the conflict that this is an answer to.
-#
-# ![One stage of the network: trunk, bypass, predictor and exit; today: all of it](network/all.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/04_phase_schedule.ipynb)
@@ -16,25 +14,25 @@
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
 import importlib.util
-import os
 import subprocess
 import sys
 
 if not importlib.util.find_spec("dmpo_explore"):
-    clone = ["git", "clone", "-q", "--depth=1", "https://github.com/-owner-/dmpo-explore", "dmpo-explore"]
-    subprocess.run(clone, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
-    os.chdir("dmpo-explore/notebooks")
-    sys.path.insert(0, os.getcwd())
+    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# %% tags=["network"]
+import dmpo_explore as dx
+
+dx.course.network("all")
 
 # %% tags=["setup"]
 import numpy as np
-import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from exercises.phase_schedule import check_1, check_2, check_3
-from interactive import choice, live, numbers, slider
+from dmpo_explore.course.exercises.phase_schedule import check_1, check_2, check_3
+from dmpo_explore.course.interactive import choice, live, numbers, slider
 
 EPOCHS = 100  # as in the authors' release
 
@@ -168,7 +166,7 @@ dx.figures.depth_figure({schedule: epochs[-1] for schedule, epochs in accuracy.i
 # fall?
 
 # %%
-gains = pd.read_csv("../benchmarks/results/gains.csv", dtype={"seeds": str})
+gains = dx.course.study_table("gains")
 dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of two-phase")])
 
 # %% [markdown]

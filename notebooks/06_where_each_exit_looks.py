@@ -7,8 +7,6 @@
 # trusted; two of them cannot.
 # **Time.** 20 minutes to read, one and a half minutes to run.
 # **Before.** [00](00_quickstart.ipynb); what a bypass is: [02](02_bypass_decomposition.ipynb).
-#
-# ![One stage of the network: trunk, bypass, predictor and exit; today: all of it](network/all.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/06_where_each_exit_looks.ipynb)
@@ -16,24 +14,25 @@
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
 import importlib.util
-import os
 import subprocess
 import sys
 
 if not importlib.util.find_spec("dmpo_explore"):
-    clone = ["git", "clone", "-q", "--depth=1", "https://github.com/-owner-/dmpo-explore", "dmpo-explore"]
-    subprocess.run(clone, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
-    os.chdir("dmpo-explore/notebooks")
-    sys.path.insert(0, os.getcwd())
+    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# %% tags=["network"]
+import dmpo_explore as dx
+
+dx.course.network("all")
 
 # %% tags=["setup"]
 import numpy as np
 import pandas as pd
 
 import dmpo_explore as dx
-from exercises.where_each_exit_looks import check_1, check_2, check_3
-from interactive import live, numbers, slider
+from dmpo_explore.course.exercises.where_each_exit_looks import check_1, check_2, check_3
+from dmpo_explore.course.interactive import live, numbers, slider
 
 run = dx.load_run("demo")  # a trained model that comes with the project
 record, calibration = run.record("test"), run.record("calibration")

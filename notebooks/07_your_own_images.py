@@ -7,8 +7,6 @@
 # on the command line.
 # **Time.** 10 minutes to read, a minute to run.
 # **Before.** [00](00_quickstart.ipynb).
-#
-# ![One stage of the network: trunk, bypass, predictor and exit; today: all of it](network/all.svg)
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/07_your_own_images.ipynb)
@@ -16,16 +14,17 @@
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
 import importlib.util
-import os
 import subprocess
 import sys
 
 if not importlib.util.find_spec("dmpo_explore"):
-    clone = ["git", "clone", "-q", "--depth=1", "https://github.com/-owner-/dmpo-explore", "dmpo-explore"]
-    subprocess.run(clone, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
-    os.chdir("dmpo-explore/notebooks")
-    sys.path.insert(0, os.getcwd())
+    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
+
+# %% tags=["network"]
+import dmpo_explore as dx
+
+dx.course.network("all")
 
 # %% tags=["setup"]
 import os
@@ -35,9 +34,9 @@ from pathlib import Path
 import pandas as pd
 
 import dmpo_explore as dx
-from exercises.your_own_images import check_1, check_2, check_3
-from interactive import live, numbers, slider
-from own_images import make_images
+from dmpo_explore.course.exercises.your_own_images import check_1, check_2, check_3
+from dmpo_explore.course.interactive import live, numbers, slider
+from dmpo_explore.course.own_images import make_images
 
 workspace = tempfile.TemporaryDirectory()  # goes away with this notebook; for real work, stay in your own folder
 os.chdir(workspace.name)

@@ -34,16 +34,12 @@ def cells(stem: str, address: str) -> str:
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
 import importlib.util
-import os
 import subprocess
 import sys
 
 if not importlib.util.find_spec("dmpo_explore"):
-    clone = ["git", "clone", "-q", "--depth=1", "{address}", "dmpo-explore"]
-    subprocess.run(clone, check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "./dmpo-explore[notebooks]"], check=True)
-    os.chdir("dmpo-explore/notebooks")
-    sys.path.insert(0, os.getcwd())
+    source = "dmpo-explore[notebooks] @ git+{address}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
 
 """
 

@@ -25,6 +25,7 @@ from address import repository, with_cells, with_outputs
 FOLDER = Path(__file__).resolve().parent
 MAX_BYTES, MAX_SECONDS = 400_000, 180
 LIVE = ("application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json")  # needs a kernel or scripts
+HIDDEN = {"solution", "network", "live"}  # tags of cells whose outputs matter, not their code
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -32,12 +33,12 @@ METADATA = {
 
 
 def read_script(path: Path) -> NotebookNode:
-    """A py:percent file as a notebook without outputs, ids by position; JupyterLab opens solutions collapsed."""
+    """A py:percent file as a notebook without outputs, ids by position; cells tagged as in ``HIDDEN`` are collapsed."""
     script = jupytext.read(path, fmt="py:percent")
     cells = []
     for i, cell in enumerate(script.cells):
         tags = cell.metadata.get("tags", [])
-        keep = ({"tags": tags} if tags else {}) | ({"jupyter": {"source_hidden": True}} if "solution" in tags else {})
+        keep = ({"tags": tags} if tags else {}) | ({"jupyter": {"source_hidden": True}} if HIDDEN & set(tags) else {})
         make = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         cells.append(make(cell.source, id=f"cell-{i:02d}", metadata=keep))
     return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
@@ -50,7 +51,7 @@ def same_cells(one: NotebookNode, other: NotebookNode) -> bool:
 
 
 def run(notebook: NotebookNode, pictures: bool) -> None:
-    """Execute in place; runs are looked for in an empty folder, so that only bundled ones are found.
+    """Execute in place from an empty folder, as a notebook that has left the repository; only bundled runs are found.
 
     Raises:
         RuntimeError: a cell failed or wrote to stderr.
@@ -60,7 +61,7 @@ def run(notebook: NotebookNode, pictures: bool) -> None:
         os.environ.pop("NOTEBOOK_PICTURES", None)
         if pictures:
             os.environ["NOTEBOOK_PICTURES"] = "1"
-        options = {"timeout": 600, "record_timing": False, "resources": {"metadata": {"path": str(FOLDER)}}}
+        options = {"timeout": 600, "record_timing": False, "resources": {"metadata": {"path": empty}}}
         client = NotebookClient(notebook, extra_arguments=["--log-level=ERROR"], **options)
         try:
             client.execute()

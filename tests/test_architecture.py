@@ -43,26 +43,29 @@ PACKAGES = {
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
     "cli": "analysis config data figures fitting inference jobs policies pretrained runs search training",
+    "course": "cli",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")
+TORCH += ("course/on_tokens.py", "course/exercises/*")
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 # third-party package: the only files that may know it
 ONLY_IN = {
     "accelerate": ("training/*", "inference/torch_processes.py"),
-    "anywidget": (),
+    "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
     "datasets": ("data/torch_hugging_face.py",),
     "IPython": (),
-    "ipywidgets": (),
+    "ipywidgets": ("course/interactive.py",),
+    "kaleido": ("course/interactive.py",),
     "optuna": ("search/*",),
     "peft": ("models/*",),
-    "plotly": ("figures/*",),
+    "plotly": ("figures/*", "course/interactive.py"),
     "streamlit": (),
     "tensorflow_datasets": ("data/torch_readers.py",),
     "timm": ("models/*", "data/torch_create.py"),
     "tqdm": ("cli/*",),
-    "typer": ("cli/*",),
+    "typer": ("cli/*", "course/exercises/your_own_images.py"),
     "webdataset": ("data/torch_readers.py",),
 }
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

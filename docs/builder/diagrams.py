@@ -1,4 +1,5 @@
-"""Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg and notebooks/network/*.svg.
+"""Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg and
+dmpo_explore/course/network/*.svg.
 
 The numbers in them are the library's: exit shares, FLOPs, trade-offs and loss weights. A test draws them anew.
 """
@@ -181,7 +182,7 @@ DIAGRAMS: tuple[Callable[[], Drawing], ...] = (
     early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off,
 )  # fmt: skip
 PARTS = ("trunk", "bypass", "predictor", "exit")
-NETWORK = ROOT / "notebooks" / "network"  # the stage in the notebooks' openings, with the part of the day marked
+NETWORK = ROOT / "dmpo_explore" / "course" / "network"  # opens the notebooks, a part marked
 
 
 def network() -> list[Drawing]:

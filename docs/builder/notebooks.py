@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from builder.pages import ROOT, repository, sources, with_links
+from builder.pages import ROOT, figure, repository, sources, with_links
 
 NOTE = "*Shown with the outputs that are kept in the repository. `scripts/lab` opens it with sliders that move.*"
 
@@ -25,7 +25,7 @@ def render(path: Path, page: str, folder: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         else:
-            parts.append(f"```python\n{cell.source}\n```")
+            parts += [] if "network" in cell.metadata.get("tags", []) else [f"```python\n{cell.source}\n```"]
             parts += [_output(output, f"{cell.id}-{i}", page, folder) for i, output in enumerate(cell.outputs)]
     title, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
     return with_links(f"{title}\n\n{NOTE}\n{rest}\n", path.relative_to(ROOT).as_posix(), page, folder)
@@ -42,6 +42,8 @@ def _output(output: nbformat.NotebookNode, name: str, page: str, folder: Path) -
     if output.output_type == "stream":
         return _text(output.text)
     data = output.get("data", {})
+    if "image/svg+xml" in data:
+        return figure(data["image/svg+xml"])
     if "image/png" in data:
         place = folder / Path(page).with_suffix("") / f"{name}.png"
         place.parent.mkdir(parents=True, exist_ok=True)

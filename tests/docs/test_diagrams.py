@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from builder.diagrams import DIAGRAMS, NETWORK, PARTS, network, stage
-from builder.pages import DOCS
+from builder.pages import DOCS, ROOT
 from builder.svg import WIDTH, Drawing
 
 
@@ -29,8 +29,8 @@ def test_a_diagram_is_what_the_library_gives(make: Callable[[], Drawing]) -> Non
 
 def test_every_notebook_opens_with_the_network_and_marks_a_part_of_it() -> None:
     drawings = {drawing.name: drawing for drawing in network()}
-    scripts = sorted(NETWORK.parent.glob("[0-9]*.py"))
-    opened = [re.findall(r"\(network/(\w+)\.svg\)", s.read_text(encoding="utf-8").split("\n# %%")[0]) for s in scripts]
+    scripts = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+    opened = [re.findall(r"^dx\.course\.network\(\"(\w+)\"\)$", s.read_text(encoding="utf-8"), re.M) for s in scripts]
     assert [len(found) for found in opened] == [1] * len(scripts)
     assert {found[0] for found in opened} == set(drawings) == {path.stem for path in NETWORK.glob("*.svg")}
     for name, drawing in drawings.items():

@@ -105,6 +105,7 @@ def test_a_notebook_is_shown_with_its_outputs(tmp_path: Path) -> None:
     text = render(ROOT / "notebooks/00_quickstart.ipynb", "notebooks/00_quickstart.md", tmp_path)
     assert text.startswith("# 0 · Quickstart\n\n*Shown with the outputs")
     pictures = re.findall(r"!\[[^\]]+\]\((00_quickstart/[\w-]+\.png)\)", text)
+    assert text.count('<div class="dx-diagram"><svg') == 1 and "course.network" not in text
     assert len(pictures) >= 3 and all((tmp_path / "notebooks" / name).stat().st_size > 1000 for name in pictures)
     assert ".ipynb" not in text and "<style" not in text
 

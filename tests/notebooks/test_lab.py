@@ -6,7 +6,6 @@ Of each notebook only the cells tagged ``setup`` and ``live`` run, so that eight
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 
-from build import FOLDER, find, read_script
+from build import find, read_script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,9 +39,6 @@ DRAWN = """() => JSON.stringify([...document.querySelectorAll('.jp-OutputArea .j
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab on trimmed notebooks in a folder of their own."""
     folder = tmp_path_factory.mktemp("lab")
-    for module in FOLDER.glob("[a-z]*.py"):
-        shutil.copy(module, folder)
-    shutil.copytree(FOLDER / "exercises", folder / "exercises")
     for script in SCRIPTS:
         notebook = read_script(script)
         notebook.cells = [c for c in notebook.cells if {"setup", "live"} & set(c.metadata.get("tags", []))]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from address import repository, with_cells, with_outputs
-from build import FOLDER, LIVE, MAX_BYTES, METADATA, find, read_script, same_cells
-from interactive import Numbers
+from build import FOLDER, HIDDEN, LIVE, MAX_BYTES, METADATA, find, read_script, same_cells
+from dmpo_explore.course.interactive import Numbers
 
 SCRIPTS = find([])
 STEMS = [script.stem for script in SCRIPTS]
@@ -71,10 +74,10 @@ def lengths(source: str) -> dict[str, int]:
     }
 
 
-def test_a_cell_hides_its_code_only_where_it_is_a_solution() -> None:
+def test_a_cell_hides_its_code_only_where_its_output_matters_or_it_is_a_solution() -> None:
     cells = [cell for script in SCRIPTS for cell in committed(script).cells]
-    solutions = [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]
-    assert solutions and [c for c in cells if c.metadata.get("jupyter", {}).get("source_hidden")] == solutions
+    tagged = [cell for cell in cells if HIDDEN & set(cell.metadata.get("tags", []))]
+    assert tagged and [c for c in cells if c.metadata.get("jupyter", {}).get("source_hidden")] == tagged
 
 
 @every_notebook
@@ -130,7 +133,22 @@ def test_printed_numbers_are_the_librarys(script: Path, fetched_backbone: Path) 
             assert printed[name] == str(value), name
 
 
-@pytest.mark.parametrize("name", ["7", "08", "nonsense.ipynb"])
+@pytest.mark.data
+@pytest.mark.slow
+def test_every_notebook_starts_in_an_empty_folder(tmp_path: Path, fetched_backbone: Path) -> None:
+    """The drawing of the network and the setup, with nothing of the repository but the installed package."""
+    cells = [[c.source for c in read_script(script).cells if c.cell_type == "code"][1:3] for script in SCRIPTS]
+    code = (
+        f"for pair in {cells!r}:\n    space = {{}}\n    for cell in pair:\n        exec(cell, space)\n    print('ran')"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["ran"] * len(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", ["7", "99", "nonsense.ipynb"])
 def test_an_unknown_notebook_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=rf"no notebook '{name}'. There are: 00_quickstart, "):
         find([name])

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import dmpo_explore as dx
-from own_images import make_images
+from dmpo_explore.course.own_images import make_images
 
 
 def split_sizes(count: int) -> dict[str, int]:

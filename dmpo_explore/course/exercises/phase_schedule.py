@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 EPOCHS = 100
 

@@ -12,14 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 from build import find, read_script
-from exercises import Verdict, exercise
+from dmpo_explore.course.exercises import Verdict, exercise
 
 CASES = [(script.stem[3:], number) for script in find([]) for number in (1, 2, 3)]
 every_exercise = pytest.mark.parametrize(("name", "number"), CASES)
 
 
 def check_of(name: str, number: int) -> Any:
-    return getattr(importlib.import_module(f"exercises.{name}"), f"check_{number}")
+    return getattr(importlib.import_module(f"dmpo_explore.course.exercises.{name}"), f"check_{number}")
 
 
 @every_exercise
@@ -47,7 +47,7 @@ BUILT = ["bypass_decomposition", "second_order_heads"]
 
 @pytest.mark.parametrize("name", BUILT)
 def test_a_built_part_is_compared_with_the_librarys(name: str) -> None:
-    check = importlib.import_module(f"exercises.{name}").check_build
+    check = importlib.import_module(f"dmpo_explore.course.exercises.{name}").check_build
     reference = importlib.import_module(f"references.{name}")
     assert [bool(check(answer)) for answer in (..., None, object, nn.Identity)] == [False] * 4
     assert check(reference.BUILD), check(reference.BUILD)
@@ -58,7 +58,7 @@ def test_a_built_part_is_compared_with_the_librarys(name: str) -> None:
 @pytest.mark.parametrize("name", BUILT)
 def test_the_empty_cell_fails_and_the_solution_passes(name: str) -> None:
     """The cells tagged ``build`` as a student finds them: the one with the dots, then the solution."""
-    check = importlib.import_module(f"exercises.{name}").check_build
+    check = importlib.import_module(f"dmpo_explore.course.exercises.{name}").check_build
     script = next(script for script in find([]) if script.stem[3:] == name)
     cells = [cell.source for cell in read_script(script).cells if "build" in cell.metadata.get("tags", [])]
     space: dict[str, Any] = {"nn": nn, "torch": torch, "F": functional, "check_build": check}

@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 
 @exercise

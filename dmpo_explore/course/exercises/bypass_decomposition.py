@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 
 @exercise
@@ -74,7 +75,7 @@ def largest_change() -> int:
 
     run = dx.load_run("demo")
     model, labels = run.model(), torch.tensor(run.record("test").labels[:240])
-    tokens = dx.stage_tokens(model, run.inputs("test", range(240)))
+    tokens = dx.stage_tokens(model, run.inputs("test", list(range(240))))
     on, off = (
         dx.inspection.read_out(model, tokens, share=share).argmax(dim=-1) == labels[:, None] for share in (1.0, 0.0)
     )

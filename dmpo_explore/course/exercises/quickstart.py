@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 
 @exercise

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from on_tokens import Frozen, correct, gain, train_exit
+from dmpo_explore.course.on_tokens import Frozen, correct, gain, train_exit
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
-from dmpo_explore.utils.extras import extra_imports
+from ..utils.extras import extra_imports
 
 with extra_imports("a notebook's interactive figure", "notebooks"):
     import anywidget  # noqa: F401 (of plotly's FigureWidget)
@@ -54,7 +55,7 @@ def live(draw: Draw, **controls: widgets.Widget) -> Live:
     return Live(draw, controls)
 
 
-class Live(widgets.VBox):
+class Live(widgets.VBox):  # type: ignore[misc]
     """A widget of controls above a figure that follows them."""
 
     def __init__(self, draw: Draw, controls: dict[str, widgets.Widget]) -> None:
@@ -86,7 +87,8 @@ class Live(widgets.VBox):
             shown.layout.update(layout, overwrite=True)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        bundle = super()._repr_mimebundle_(**options) | {"text/plain": "a live figure: run the notebook to move it"}
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+        bundle["text/plain"] = "a live figure: run the notebook to move it"
         return bundle | picture(go.Figure(self.figure))
 
 
@@ -133,7 +135,7 @@ def _kaleido() -> Any:
     return kaleido
 
 
-class _Renderer(MimetypeRenderer):
+class _Renderer(MimetypeRenderer):  # type: ignore[misc]
     """Interactive in JupyterLab and VS Code, a PNG elsewhere."""
 
     def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
@@ -142,4 +144,7 @@ class _Renderer(MimetypeRenderer):
 
 
 pio.renderers["notebook_with_picture"] = _Renderer()
-pio.renderers.default = "notebook_with_picture"
+if "google.colab" in sys.modules:  # it draws Plotly figures by its own renderer
+    sys.modules["google.colab"].output.enable_custom_widget_manager()
+else:
+    pio.renderers.default = "notebook_with_picture"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 
 @exercise
@@ -43,7 +44,7 @@ def check_1(answer: int) -> str:
 
 @exercise
 def check_2(answer: tuple[Any, Any]) -> str:
-    """The mean of each channel and its variance are first-order and diagonal; only the covariance tells them apart."""
+    """The mean of each channel and its variance are first-order and diagonal; only the covariance differs."""
     import torch
 
     one, other = (torch.as_tensor(cloud, dtype=torch.float64) for cloud in answer)

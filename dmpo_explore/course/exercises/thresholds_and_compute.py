@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 
 @exercise

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import dmpo_explore as dx
-from exercises import exercise
+
+from . import exercise
 
 
 @exercise
@@ -25,7 +26,7 @@ def check_2(answer: str) -> str:
     program, verb, *words = shlex.split(answer)
     if (program, verb) != ("dmpo-explore", "train"):
         return "it starts with `dmpo-explore train`."
-    from dmpo_explore.cli import app
+    from ...cli import app
 
     with get_command(app).commands["train"].make_context("train", words) as context:  # type: ignore[attr-defined]
         given = {key: str(context.params[key]) for key in ("data", "exits", "epochs", "name")}
@@ -42,7 +43,7 @@ def check_3(answer: float) -> str:
 
 @cache
 def _training_images(count: int) -> int:
-    from own_images import make_images
+    from ..own_images import make_images
 
     with tempfile.TemporaryDirectory() as folder:
         return len(dx.load_images(str(make_images(Path(folder), count)), "train"))

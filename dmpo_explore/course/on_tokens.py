@@ -37,7 +37,7 @@ class Frozen:
 def freeze(run: dx.Run, model: dx.DMPO, n: int = 3000) -> Frozen:
     """Tokens of the first ``n`` test images of ``run`` behind the first stage of ``model``, which is not trained."""
     with torch.no_grad():
-        parts = [run.inputs("test", range(i, min(i + 100, n))) for i in range(0, n, 100)]
+        parts = [run.inputs("test", list(range(i, min(i + 100, n)))) for i in range(0, n, 100)]
         tokens = torch.cat([model.stages[0].trunk(model.embed(part)) for part in parts])
     return Frozen(tokens, torch.tensor(run.record("test").labels[:n], dtype=torch.long))
 
@@ -49,15 +49,15 @@ def train_exit(exit: nn.Module, frozen: Frozen, epochs: int = 6, rate: float = 1
     steps = epochs * -(-len(labels) // 50)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     for _ in range(epochs):
-        for rows in torch.randperm(len(labels)).split(50):
+        for rows in torch.randperm(len(labels)).split(50):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            F.cross_entropy(exit(tokens[rows]), labels[rows]).backward()
+            F.cross_entropy(exit(tokens[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
 
 
 def correct(make: Callable[[], nn.Module], frozen: Frozen, seeds: int = 3, epochs: int = 6) -> Bools:
-    """(seeds, B): whether each test image is correct, for an exit made and trained anew with every seed."""
+    """(seeds, B): whether each test image is correct, for an exit made and trained again with every seed."""
     tokens, labels = frozen.half(test=True)
     rows = []
     for seed in range(seeds):

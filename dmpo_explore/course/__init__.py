@@ -1,0 +1,20 @@
+"""The course: what the notebooks share, so that one downloaded notebook runs beside an installed package.
+
+Live figures (which need the extra ``notebooks``), exercises with their checks, small trainings on frozen tokens, the
+study's tables, and the drawing of the network.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..utils.lazy import public_names
+
+if TYPE_CHECKING:
+    from . import exercises as exercises
+    from . import interactive as interactive
+    from . import on_tokens as on_tokens
+    from . import own_images as own_images
+    from .drawing import Drawing as Drawing
+    from .drawing import network as network
+    from .tables import study_table as study_table
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,0 +1,34 @@
+"""The study's tables that notebooks read: copies of those in ``benchmarks/results``.
+
+In: a table's name. Out: a `pandas.DataFrame`. ``notebooks/tables.py`` writes the copies, a test compares them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).parent / "study"
+
+
+def study_table(name: str) -> pd.DataFrame:
+    """A table of the study's results.
+
+    Args:
+        name: ``gains`` (differences of accuracy between arms) or ``gradients`` (agreement of the exits' gradients after
+            every epoch, by arm and seed).
+
+    Raises:
+        ValueError: no such table; the tables are listed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> gradients = dx.course.study_table("gradients")
+        >>> sorted(gradients["arm"].unique())
+        ['dmpo', 'dmpo-no-bypass', 'dmpo-uniform', 'naive-both']
+    """
+    names = sorted(path.stem for path in FOLDER.glob("*.csv"))
+    if name not in names:
+        raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
+    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if name == "gains" else None)

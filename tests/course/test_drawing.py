@@ -1,0 +1,25 @@
+"""The drawing of the network: one part marked, shown by a cell's output, an unknown part named."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from dmpo_explore.course.drawing import Drawing, network
+
+
+@pytest.mark.parametrize(("today", "marked"), [("trunk", 1), ("bypass", 1), ("predictor", 1), ("exit", 1), ("all", 4)])
+def test_the_part_of_the_day_is_marked(today: str, marked: int) -> None:
+    svg = network(today)._repr_mimebundle_()["image/svg+xml"]
+    assert ET.fromstring(svg).tag.endswith("svg") and svg.count(">today<") == marked
+
+
+def test_its_text_is_its_label() -> None:
+    assert network("trunk")._repr_mimebundle_()["text/plain"].endswith("Today: trunk")
+    assert Drawing("<svg/>")._repr_mimebundle_()["text/plain"] == "a drawing"
+
+
+def test_an_unknown_part_is_named() -> None:
+    with pytest.raises(ValueError, match="no part 'head'. Valid: all, bypass, exit, predictor, trunk"):
+        network("head")

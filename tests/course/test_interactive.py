@@ -1,0 +1,66 @@
+"""Live figures: they follow their controls, keep what they show, and become pictures where asked to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+
+from dmpo_explore.course.interactive import choice, live, numbers, slider
+
+
+def line(height: float, kind: str = "lines") -> tuple[go.Figure, str]:
+    return go.Figure(go.Scatter(y=[0, height], mode=kind)), f"height {height}"
+
+
+def test_the_figure_follows_its_controls() -> None:
+    shown = live(line, height=slider("height", 0.0, 10.0, 4.0), kind=choice("kind", ["lines", "markers"]))
+    assert list(shown.figure.data[0].y) == [0, 4] and shown.figure.layout.title.text == "height 4.0"
+    shown.controls["height"].value = 7.0
+    shown.controls["kind"].value = "markers"
+    trace = shown.figure.data[0]
+    assert (list(trace.y), trace.mode, shown.figure.layout.title.text) == ([0, 7], "markers", "height 7.0")
+
+
+def test_a_slider_of_integers_gives_integers() -> None:
+    assert isinstance(slider("k", 1, 6, 2).value, int) and isinstance(slider("x", 0.0, 1.0, 0.5).value, float)
+
+
+def test_more_options_than_five_are_a_list() -> None:
+    kinds = [type(choice("x", list(range(n)))).__name__ for n in (5, 6)]
+    assert kinds == ["ToggleButtons", "Dropdown"]
+
+
+def test_pictures_are_made_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTEBOOK_PICTURES", raising=False)
+    shown = live(line, height=slider("height", 0, 10, 4))
+    assert "image/png" not in shown._repr_mimebundle_()
+
+
+def test_numbers_stand_one_a_line() -> None:
+    assert repr(numbers(a=0.5, longer=3)) == "a       0.5000\nlonger  3"
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("", "notebook_with_picture False"),
+        ("import types; colab = types.ModuleType('google.colab'); sys.modules['google.colab'] = colab; "
+         "colab.output = types.SimpleNamespace(enable_custom_widget_manager=lambda: told.append(1))", "True"),
+    ],
+)  # fmt: skip
+def test_colab_keeps_its_renderer_and_shows_widgets(before: str, expected: str, tmp_path: Path) -> None:
+    code = f"import sys; told = []; {before}\nimport plotly.io as pio, dmpo_explore.course.interactive\n"
+    code += "print('' if told else pio.renderers.default, bool(told))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == expected
+
+
+def test_a_missing_extra_is_named() -> None:
+    code = "import sys; sys.modules['ipywidgets'] = None\nimport dmpo_explore.course\n"
+    code += "try:\n    import dmpo_explore.course.interactive\nexcept ImportError as error:\n    print(error)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'needs ipywidgets, which is not installed: pip install "dmpo-explore[notebooks]"' in done.stdout
