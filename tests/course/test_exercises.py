@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,11 @@ def test_the_reference_is_correct_and_a_plausible_answer_is_not(
     assert repr(verdict).startswith("✔ Correct.")
     verdict = check(reference.INCORRECT[number])
     assert not verdict and "cannot be checked" not in repr(verdict)
+
+
+def test_every_module_of_exercises_belongs_to_a_notebook() -> None:
+    folder = Path(exercise.__code__.co_filename).parent
+    assert {path.stem for path in folder.glob("[a-z]*.py")} == {name for name, _ in CASES}
 
 
 BUILT = ["bypass_decomposition", "second_order_heads"]

@@ -45,7 +45,7 @@ def check_3(answer: float) -> str:
 def class_token_accuracy() -> float:
     """Of a ridge probe on the class token behind exit 1 of demo-naive, as in the notebook."""
 
-    run, rows = dx.load_run("demo-naive"), range(240)
+    run, rows = dx.load_run("demo-naive"), list(range(240))
     tokens = dx.stage_tokens(run.model(), run.inputs("test", rows))
     return dx.inspection.ridge_accuracy(
         tokens.trunk[0][:, 0], run.record("test").labels[:240], dx.inspection.half_of(240)
