@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import policies
+from dmpo_explore_app.services import own_runs, policies
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import panels
 from dmpo_explore_app.state.calibration import unavailable_reason
@@ -49,8 +49,9 @@ def explain(point: OperatingPoint) -> None:
     explain_failure_prediction(record)
     explain_calibration(point)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
+    resizing = "" if own_runs.is_own(point.run) else f", images {point.run.config.model.resizing}"
     st.caption(
-        f"Model: {escape_markdown(meta.model)} · {size}, images {point.run.config.model.resizing} · "
+        f"Model: {escape_markdown(meta.model)} · {size}{resizing} · "
         f"recorded {escape_markdown(meta.created or 'at an unknown time')}"
     )
 

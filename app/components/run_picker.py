@@ -12,7 +12,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import app_header, threshold_controls
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import calibration, choices, operating_point, panels
+from dmpo_explore_app.state import calibration, choices, operating_point, own_scores, panels
 from dmpo_explore_app.state.choices import RULES
 
 import dmpo_explore as dx
@@ -40,7 +40,7 @@ def choose(
     """
     name, splits, offered = choices.validate_run(names), [], []
     try:
-        run = dx.load_run(name)
+        run = own_scores.load(name)
         if splits := run.splits():
             offered = choices.policies(run)
             split, policy_name = choices.validate_split(splits), choices.validate_policy(offered)

@@ -19,6 +19,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import access
+from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.code_export import command_line, python_code
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import panels
@@ -40,7 +41,7 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     run, split, policy = point
     thresholds = {"thresholds": policy} if point.record.n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
-    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts)
+    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own_runs.is_own(run))
 
 
 def popover(

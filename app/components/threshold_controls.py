@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services import own_runs, policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, operating_point, panels, targets
 
@@ -94,6 +94,8 @@ def by_hand(point: OperatingPoint) -> str:
 def source(point: OperatingPoint) -> str:
     """One line of plain text: where the thresholds come from."""
     run, split, policy = point
+    if not policies.can_fit(run) and own_runs.is_own(run):
+        return "Set by hand. Give held-out scores on the page Your own scores to have thresholds fitted."
     if not policies.can_fit(run):
         return f"Record val to have thresholds chosen: dmpo-explore record {run.name} --split val"
     try:
@@ -108,5 +110,5 @@ def source(point: OperatingPoint) -> str:
     certified = " (certified with 95% confidence)" if "certificate" in fitted.fitted else ""
     result = f"{there['accuracy']:.2%} at {there['flops_fraction']:.1%} compute"
     too = ", temperatures too" if fitted.temperatures else ""
-    caution = " Val chose the epoch too." if run.fitting_split == "val" else ""
+    caution = " Val chose the epoch too." if run.fitting_split == "val" and not own_runs.is_own(run) else ""
     return f"Chosen on {run.fitting_split}{too}{certified}: {result} there.{caution} The numbers show {split}."

@@ -15,7 +15,7 @@ import streamlit as st
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import downloads, thumbnails
+from dmpo_explore_app.services import downloads, own_runs, thumbnails
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -49,6 +49,9 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
     try:
         return thumbnails.thumbnails(run, split, most)
     except (OSError, ValueError) as error:
+        if own_runs.is_own(run):
+            st.caption("No images were given: a tile stands for an image. The page Your own scores takes images too.")
+            return None
         wanted = downloads.missing_images(run.record(split).meta.data, split)
         if wanted is not None:
             fetch_offer.offer(wanted, f"The numbers of {split} are shown without its images.")

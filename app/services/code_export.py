@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
-from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.services import own_runs
 
 import dmpo_explore as dx
 
@@ -14,6 +13,8 @@ FITTING = ("calibration", "val")  # splits that policies of a run are fitted on
 
 def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
     """A program that prints the summary of ``policy``'s outcome on the run's record."""
+    if isinstance(run, own_runs.OwnRun):
+        return own_code(run, split, policy)
     load = f"run = dx.load_run({reference(run)!r})\nrecord = run.record({split!r})"
     return program(load, policy, fitting_record(run), target_of(policy))
 
@@ -23,11 +24,11 @@ def fitting_record(run: dx.Run) -> str:
     return f'run.record("{run.fitting_split}")'
 
 
-def folder_code(record: Path, policy: dx.Policy, val: Path | None = None) -> str:
-    """The same for record folders that belong to no run; ``val`` is the one that the policy was fitted on."""
-    load = f"record = dx.ExitRecord.load({record_folder.code_of(record)})"
-    target = target_of(policy, (policy.fitted.get("split"),)) if val else None  # its split may have any name
-    return program(load, policy, f"dx.ExitRecord.load({record_folder.code_of(val)})" if val else "", target)
+def own_code(run: own_runs.OwnRun, split: str, policy: dx.Policy) -> str:
+    """The same for scores that belong to no run folder."""
+    fitted = run.scores.get(run.fitting_split)
+    load = f"record = {run.scores[split].code}"
+    return program(load, policy, fitted.code if fitted else "", target_of(policy))
 
 
 def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | None) -> str:
@@ -52,6 +53,8 @@ def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | Non
 
 def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
     """A command that prints the same; empty where there is none."""
+    if own_runs.is_own(run):
+        return ""
     target = target_of(policy)
     if target is None:
         if not is_bare(policy) and not is_calibrated(policy):

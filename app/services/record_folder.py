@@ -1,6 +1,6 @@
 """Record folders that a reader brings: where they are, whether they may be read, what is in them, how one is written.
 
-In: a path that the reader typed. Out: a folder, its record and its curve, or ValueError with a remedy. The path never
+In: a path that the reader typed. Out: a folder and its record, or ValueError with a remedy. The path never
 comes from the address: a link cannot make the app read a folder. From other machines only folders under the runs root
 may be opened, named from there; everything else is refused before it is looked up. What is read is kept by the state of
 every file in the folder, because other programs rewrite them one at a time.
@@ -8,11 +8,10 @@ every file in the folder, because other programs rewrite them one at a time.
 
 from __future__ import annotations
 
-import warnings
+import io
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 from dmpo_explore_app import access
 
@@ -20,18 +19,32 @@ import dmpo_explore as dx
 
 FolderStamp = tuple[str, tuple[tuple[str, int, int], ...]]  # folder; each file's name, time and size
 
+NPZ_EXAMPLE = """\
+import numpy as np
+
+np.savez(
+    "my-scores.npz",
+    labels=labels,  # (images,): the true class, from 0
+    logits=logits,  # (images, exits, classes)
+    flops=[1.2e9, 2.4e9, 3.6e9],  # of everything that has run at each exit
+    class_names=["cat", "dog", "bird"],
+)
+"""
 EXAMPLE = """\
 import numpy as np
 import dmpo_explore as dx
 
-logits, labels = np.load("logits.npy"), np.load("labels.npy")  # yours: (images, exits, classes) and (images,)
-meta = dx.records.RecordMeta(data="my data", split="test", class_names=("cat", "dog", "bird"),
-                             exit_blocks=(4, 8, 12),  # blocks after which your exits stand
-                             flops=(1.2e9, 2.4e9, 3.6e9),  # of everything that has run when an image exits there
-                             reference_flops=3.5e9)  # of the plain model with one exit; 1 MAC = 2 FLOPs
-record = dx.ExitRecord(labels=labels.astype(np.int64), **dx.policies.scores(logits), meta=meta)
+record = dx.runs.read_scores("my-scores.npz", split="test")
 record.save("my-records/test")
 """
+COLUMNS = {
+    "label": "the true class: its name, or a number from 0",
+    "prediction_1": "the class that exit 1 predicts",
+    "confidence_1": "probability of that class",
+    "entropy_1": "entropy of the probabilities, in nats",
+    "margin_1": "best probability minus second best",
+    "logit_1_0": "instead of these four: the logit of exit 1 for class 0",
+}
 FILES = {
     "meta.json": "format_version 1, data, split, class_names, exits, flops, reference_flops",
     "labels.npy": "int64, (images,): the true class, from 0",
@@ -43,7 +56,7 @@ FILES = {
 
 
 def bundled() -> tuple[str, str]:
-    """Folders of the bundled demo's records: to look at, and to choose thresholds on."""
+    """Folders of the bundled demo's records: to look at, and to fit thresholds on."""
     test, val = (name_of(dx.runs.BUNDLED_RUNS / "demo" / "records" / split) for split in ("test", "val"))
     return test, val
 
@@ -141,33 +154,13 @@ def record(stamp: FolderStamp) -> dx.ExitRecord:
     return dx.ExitRecord.load(stamp[0])
 
 
-@st.cache_resource(max_entries=64, show_spinner="Drawing the curve …")
-def trade_off(stamp: FolderStamp, policy: str) -> pd.DataFrame:
-    """`dx.trade_off` of a folder with thresholds as the policy keeps them; for policies that learn nothing."""
-    here = record(stamp)
-    table = dx.trade_off(here, policy)
-    kept = [dx.fit_policy(here, policy, threshold=t).thresholds[0] for t in table["threshold"]]
-    return table.assign(threshold=kept).drop_duplicates("threshold", ignore_index=True)
-
-
-@st.cache_resource(max_entries=256, show_spinner="Choosing the threshold …")
-def fitted(stamp: FolderStamp, policy: str, target: dx.Target) -> dx.Policy:
-    """The policy fitted to ``target`` on a folder; raises as `dx.fit_policy`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a test record; the page has a notice for that
-        return dx.fit_policy(record(stamp), policy, target=target)
-
-
-def exits_table(outcome: dx.Outcome) -> pd.DataFrame:
-    """One row per exit, numbers in full."""
-    record = outcome.record
-    return pd.DataFrame(
-        {
-            "exit": np.arange(1, record.n_exits + 1),
-            "block": record.meta.exit_blocks,
-            "flops": record.meta.flops,
-            "flops_fraction": record.flops_fraction,
-            "accuracy_if_all_exit_here": record.correct.mean(axis=0),
-            "images": np.bincount(outcome.exits, minlength=record.n_exits),
-        }
-    )
+def example_file() -> bytes:
+    """An NPZ file of the bundled demo's scores of 300 images."""
+    record = dx.load_run("demo").record("test").subset(slice(300))
+    meta, stream = record.meta, io.BytesIO()
+    facts = {"flops": meta.flops, "reference_flops": meta.reference_flops, "exit_blocks": meta.exit_blocks}
+    texts = {"class_names": meta.class_names, "data": meta.data, "model": meta.model}
+    scores = {name: record.score(name) for name in dx.records.SCORE_TYPES}
+    arrays = {name: np.asarray(value) for name, value in (scores | facts | texts).items()}
+    np.savez_compressed(stream, labels=record.labels, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()

@@ -1,7 +1,7 @@
 """Exit records, each read once and kept: the records of runs, and what is derived from them without a policy.
 
 In: a run and a split. Out: `dx.ExitRecord`s and their fingerprints. Every entry is keyed by the state
-of the file meta.json: a record that is written anew is read anew, a missing one raises FileNotFoundError.
+of the file meta.json: a record that is written again is read again, a missing one raises FileNotFoundError.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
+from dmpo_explore_app.services import own_runs
 
 import dmpo_explore as dx
 
@@ -21,6 +22,8 @@ Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file 
 
 def stamp(run: dx.Run, split: str) -> Stamp:
     """Which state of a record is on disk; raises FileNotFoundError where there is none."""
+    if isinstance(run, own_runs.OwnRun):
+        return run.stamp(split)
     status = (run.path / "records" / split / "meta.json").stat()
     return str(run.path), split, status.st_mtime_ns, status.st_ino
 
@@ -34,7 +37,7 @@ def record(run: dx.Run, split: str) -> dx.ExitRecord:
 def record_at(stamp: Stamp) -> dx.ExitRecord:
     """The record of a stamp."""
     path, split, *_ = stamp
-    return dx.load_run(path).record(split)
+    return own_runs.run_at(path).record(split)
 
 
 def calibrated(run: dx.Run, split: str, temperatures: tuple[float, ...]) -> dx.ExitRecord:
@@ -96,7 +99,7 @@ def fingerprint(run: dx.Run, split: str) -> Fingerprint:
 @st.cache_resource(max_entries=8192, show_spinner=False)
 def _fingerprint(stamp: Stamp) -> Fingerprint:
     path, split, *_ = stamp
-    record = dx.load_run(path).record(split)  # not `record_at`: that would push out records that are on screen
+    record = own_runs.run_at(path).record(split)  # not `record_at`: that would push out records that are on screen
     indices = None if record.meta.indices is None else _digest(record.meta.indices)
     meta = record.meta
     return Fingerprint(meta.data, meta.images_sha256, _digest(record.labels), indices, meta.reference_flops)

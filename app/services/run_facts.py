@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services import own_runs, policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -35,6 +35,8 @@ def facts(point: OperatingPoint) -> tuple[str, ...]:
 
 def method(run: dx.Run) -> str:
     """DMPO where exits have a bypass or second-order statistics; else the baseline, or a model that is not ours."""
+    if own_runs.is_own(run):
+        return "your scores"
     try:
         model = run.config.model
     except (OSError, ValueError):

@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.services import records
+from dmpo_explore_app.services import own_runs, records
 from dmpo_explore_app.services.records import Stamp
 from PIL import Image
 
@@ -36,7 +36,7 @@ def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
 def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
     """`image_set` by its key."""
     path, split, *_ = stamp
-    return dx.load_run(path).image_set(split)
+    return own_runs.run_at(path).image_set(split)
 
 
 def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import streamlit as st
 from dmpo_explore_app.services import records, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import choices, operating_point
+from dmpo_explore_app.state import choices, operating_point, own_scores
 from dmpo_explore_app.state.targets import THRESHOLD
 from streamlit.delta_generator import DeltaGenerator
-
-import dmpo_explore as dx
 
 RUNS = "runs_list"  # of the popover
 _PLACE, _FILLED = "_header_place", "_header_filled"
@@ -44,7 +42,7 @@ def usual_point(names: Sequence[str]) -> OperatingPoint | None:
     state, usual = st.session_state, choices.DEFAULT_RUN if choices.DEFAULT_RUN in names else names[0]
     name, chosen = state.get(choices.RUN), str(state.get(choices.POLICY))
     try:
-        run = dx.load_run(str(name) if name in names else usual)
+        run = own_scores.load(str(name) if name in own_scores.names() else usual)
         splits = run.splits()
         split = next(one for one in (state.get(choices.SPLIT), "test", *splits) if one in splits)
         policy = run_facts.usual_policy(run, split)

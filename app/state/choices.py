@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.policies import can_fit
 
 import dmpo_explore as dx
@@ -31,6 +32,11 @@ def validate(key: str, options: Sequence[str], default: str, what: str) -> str:
 
 def validate_run(names: Sequence[str]) -> str:
     """The chosen run; ``names`` are all there are, so that no name can lead elsewhere."""
+    value = str(st.session_state.get(RUN) or "")
+    if value not in names and value.endswith(own_runs.YOURS):
+        name = escape_markdown(value, 60)
+        notice(f"{name}: own scores have no model and stay in their session. Explore shows those that are open.")
+        st.session_state[RUN] = None
     return validate(RUN, names, DEFAULT_RUN if DEFAULT_RUN in names else names[0], "run")
 
 

@@ -160,6 +160,13 @@ def _anew(run: dx.Run, split: str, base: dx.Policy, given: dx.Policy | None, onl
     return policy
 
 
+def forget() -> None:
+    """Begin as on a first visit: another record may take the place of one of the same name."""
+    targets.clear()
+    for key in (_OF, _SET, _LINK, _COMPUTE, THRESHOLD):
+        st.session_state.pop(key, None)
+
+
 # -- what the controls write --
 
 

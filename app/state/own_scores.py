@@ -1,15 +1,98 @@
-"""Choices of the page Your own scores. None of them is in the address: a link names no folder."""
+"""Session state of own scores: the form of their page, and the run that this session has opened from it.
+
+In: ``st.session_state``. Out: names of runs with the session's own, and runs by name. The address
+names no folder, and another session has no such run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import streamlit as st
-from dmpo_explore_app.services import record_folder
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.services import own_runs, record_folder
+from dmpo_explore_app.state import choices, filters, operating_point
 
-FOLDER, VAL, POLICY, BUDGET = "own_folder", "own_val", "own_policy", "own_budget"
-FIRST_BUDGET = 0.3
+import dmpo_explore as dx
+
+FROM, FILE, HELD_OUT, FLOPS, FOLDER, VAL, IMAGES = (
+    "own_from", "own_file", "own_held_out", "own_flops", "own_folder", "own_val", "own_images",
+)  # fmt: skip
+FROM_FILE, FROM_FOLDER = WAYS = ("a file", "a record folder")
+OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # keys of buttons
+_OPENED, _READ = "_own_run", "_own_read"
+
+
+# -- the run that is open --
+
+
+def opened() -> own_runs.OwnRun | None:
+    """The session's own scores, if any are open."""
+    found = st.session_state.get(_OPENED)
+    return found if isinstance(found, own_runs.OwnRun) else None
+
+
+def names() -> list[str]:
+    """The session's own run, if one is open, then all others."""
+    own = opened()
+    return [*([own.name] if own else []), *dx.list_runs()]
+
+
+def load(name: str) -> dx.Run:
+    """The session's own run, or another by its name; raises as `dx.load_run`."""
+    own = opened()
+    return own if own is not None and own.name == name else dx.load_run(name)
+
+
+def open_run(run: own_runs.OwnRun) -> None:
+    """Keep the run and let Explore show it, with thresholds and filters as on a first visit."""
+    st.session_state[_OPENED] = run
+    operating_point.forget()
+    filters.clear()
+    choose()
+
+
+def choose() -> None:
+    """Let Explore show the run that is open."""
+    own = opened()
+    if own is not None:
+        st.session_state.update({choices.RUN: own.name, choices.SPLIT: own.splits()[0]})
+
+
+def close() -> None:
+    """Forget the run: Explore shows its usual one."""
+    own = opened()
+    if own is not None and st.session_state.get(choices.RUN) == own.name:
+        st.session_state.update({choices.RUN: None, choices.SPLIT: None})
+    st.session_state.pop(_OPENED, None)
+
+
+# -- the form --
+
+
+def validate_way() -> str:
+    """Where the scores come from."""
+    return choices.validate(FROM, WAYS, FROM_FILE, "source")
+
+
+def flops() -> tuple[float, ...] | None:
+    """The FLOPs that are typed as GFLOPs; None where the field is empty; ValueError naming what is no number."""
+    text = str(st.session_state.get(FLOPS) or "")
+    numbers = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+    try:
+        return tuple(1e9 * float(number) for number in numbers) or None
+    except ValueError:
+        raise ValueError(f"GFLOPs {text!r} must be numbers with commas between, such as 1.2, 2.4, 3.6") from None
+
+
+def read_once(key: tuple[object, ...], make: Callable[[], dx.ExitRecord]) -> dx.ExitRecord:
+    """``make()``, kept in this session while the form has the same file; raises as it."""
+    kept: dict[object, object] = st.session_state.setdefault(_READ, {})
+    found = kept.get(key[0])
+    if isinstance(found, tuple) and found[0] == key and isinstance(found[1], dx.ExitRecord):
+        return found[1]
+    record = make()
+    kept[key[0]] = (key, record)
+    return record
 
 
 def open_folder(folder: str) -> None:
@@ -18,26 +101,9 @@ def open_folder(folder: str) -> None:
 
 
 def open_bundled() -> None:
-    """Look at the bundled demo's records."""
+    """Fill the form with the bundled demo's records."""
+    st.session_state[FROM] = FROM_FOLDER
     st.session_state[FOLDER], st.session_state[VAL] = record_folder.bundled()
-
-
-def validate_policy(offered: Sequence[str]) -> str:
-    """The chosen policy's name."""
-    return choices.validate(POLICY, offered, "confidence", "policy")
-
-
-def validate_budget(offered: Sequence[float]) -> None:
-    """The compute budget: one of ``offered``, or None where the threshold is set by hand."""
-    if BUDGET not in st.session_state or st.session_state[BUDGET] not in (None, *offered):
-        st.session_state[BUDGET] = FIRST_BUDGET if FIRST_BUDGET in offered else None
-
-
-def validate_place(policy: str, stops: int) -> str:
-    """Key of the policy's slider, which stands at one of so many stops: another folder may have fewer."""
-    key = f"own_threshold {policy}"
-    st.session_state[key] = min(st.session_state.get(key, stops // 2), stops - 1)
-    return key
 
 
 def suggestion_key(number: int) -> str:

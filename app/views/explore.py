@@ -19,7 +19,7 @@ from dmpo_explore_app.components.threshold_slider.supplies import supplies
 from dmpo_explore_app.services import exploration, mosaic, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, url
+from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
 
 import dmpo_explore as dx
 
@@ -31,7 +31,7 @@ PROBLEM = "This run cannot be shown."
 
 def page() -> None:
     """Take over the address, then draw the workbench."""
-    names = dx.list_runs()
+    names = own_scores.names()
     if not names:
         widgets.title_row(TITLE)
         widgets.no_runs()

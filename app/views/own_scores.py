@@ -1,89 +1,64 @@
-"""Your own scores: a record folder of any model; its problems, or its curve, its exits and a threshold.
+"""Your own scores: scores of any model, from a file or a record folder, opened in Explore.
 
-In: paths that the reader types; they never come from the address. Out: `dx.ExitRecord.problems`, numbers of `dx.apply`,
-curves of `dx.trade_off`. Nothing is written, no model runs.
+In: uploads, and paths that the reader types; they never come from the address. Out: a run of this session, without a
+model. Nothing is written, no model runs.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
-from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import folder_panels, folder_threshold, share, widgets
-from dmpo_explore_app.services import code_export, record_folder
-from dmpo_explore_app.state import own_scores
-from streamlit.delta_generator import DeltaGenerator
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import folder_panels, scores_form, widgets
+from dmpo_explore_app.services import own_runs
+from dmpo_explore_app.state import own_scores, url
 
 import dmpo_explore as dx
 
+EXPLORE = "views/explore.py"
+
 
 def page() -> None:
-    """Title, paths; then the problems or the numbers; how to write a folder."""
-    top = widgets.title_row("Look at any model's scores", "small")
+    """Title and form; then what was read, and the button that opens it; how to write a file."""
+    widgets.title_row("Open the scores of your own model", "small")
     st.markdown(
-        "Bring the outputs of **your own early-exit model** at each of its exits: a folder with labels, scores and a "
-        "few facts. The app reads it in place, on the machine it runs on; nothing is uploaded or changed."
+        "You have an early-exit model that was not trained here. Bring its outputs at every exit: *Explore* then shows "
+        "them as it shows a run. An upload stays in this session, and nothing is changed."
     )
-    text, val_text = paths()
-    if text.strip():
-        with messages.problems("This folder cannot be opened."):
-            folder = record_folder.find(text)
-            if folder_panels.report(folder):
-                workbench(folder, folder_panels.val_record(val_text, folder), top)
-    folder_panels.recipe(opened=not text.strip())
+    url.follow(())  # nothing of this page is in the address
+    current()
+    title, scores = scores_form.choose()
+    if scores:
+        with messages.problems("These scores cannot be opened."):
+            ready(title, scores)
+    folder_panels.recipe(opened=not scores)
 
 
-def paths() -> tuple[str, str]:
-    """The two folders, as typed."""
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        text = st.text_input(
-            "Record folder",
-            key=own_scores.FOLDER,
-            placeholder="/home/me/my-records/test",
-            width=420,
-            persist_state="session",
-            help="A folder with meta.json, labels.npy and scores/. Press Enter to open it.",
-        )
-        val_text = st.text_input(
-            "Folder to choose thresholds on (optional)",
-            key=own_scores.VAL,
-            placeholder="/home/me/my-records/val",
-            width=420,
-            persist_state="session",
-            help="Scores of the same model on other, held-out images.",
-        )
-        st.button("Try it with a bundled record", on_click=own_scores.open_bundled, icon=":material/science:")
-    if not access.is_private():
-        st.caption("From here the app opens only folders under its runs root, such as `demo/records/test`.")
-    return text, val_text
+def current() -> None:
+    """The run that this session has open."""
+    run = own_scores.opened()
+    if run is None:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="own_current"):
+        st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**")
+        if st.button("Show in Explore", key=own_scores.SHOW, on_click=own_scores.choose, icon=":material/tune:"):
+            st.switch_page(EXPLORE)
+        st.button("Close", key=own_scores.CLOSE, on_click=own_scores.close, icon=":material/close:")
 
 
-def workbench(folder: Path, val: Path | None, top: DeltaGenerator) -> None:
-    """Left the threshold and its numbers, right the curve and the images by exit; ``top`` is the title's row."""
-    stamp = record_folder.stamp(folder)
-    record = record_folder.record(stamp)
-    folder_panels.summary(record)
-    with st.container(key="halves"):
-        left, right = st.columns([5, 7], gap="medium")
-    with left:
-        policy = folder_threshold.choose(record, stamp, val)
-        outcome = dx.apply(policy, record)
-        widgets.headline(outcome.summary())
-    with right:
-        curve = record_folder.trade_off(stamp, policy.name)
-        charts = {"trade-off": folder_panels.trade_off(outcome, curve), "exits": folder_panels.histogram(outcome)}
-    table = record_folder.exits_table(outcome)
-    with top:
-        share.popover(
-            f"{record.meta.data}-{record.meta.split}",
-            {"thresholds": policy} if record.n_exits > 1 else {},
-            {"exits": lambda: table},
-            {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
-            lambda: code_export.folder_code(folder, policy, val),
-            link=False,
-        )
-    folder_panels.exits(record, table)
+def ready(title: str, scores: scores_form.Scores) -> None:
+    """What was read, where images lie, and the button; raises as `dx.data.image_list`."""
+    splits = list(scores)
+    records = [own_runs.opened(title, scores, None).record(split) for split in splits]
+    own_runs.check_together(records)
+    folder_panels.summary(records[0], records[1] if len(records) > 1 else None)
+    place = scores_form.images()
+    if st.button("Open in Explore", key=own_scores.OPEN, type="primary", icon=":material/tune:"):
+        files = None
+        if place:
+            with st.spinner("Looking for the images …"):
+                files = dx.data.image_list(scores_form.image_place(place), records[0].n_images)
+        own_scores.open_run(own_runs.opened(title, scores, files))
+        st.switch_page(EXPLORE)
 
 
 page()

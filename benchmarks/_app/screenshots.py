@@ -24,8 +24,8 @@ PAGES = {  # name → path, what must be present, and the name of a button to pr
     "training": ("training?run=demo", ".js-plotly-plot", ""),
     "image": ("image?run=demo&image=290", ".dx-near li", ""),
     "image-explained": ("image?run=demo&image=290", ".dx-near li", "Explain every exit"),
-    "own-scores": ("own-scores", "table", ""),
-    "own-scores-opened": ("own-scores", "table", "Try it with a bundled record"),
+    "own-scores": ("own-scores", "[data-testid=stCode]", ""),
+    "own-scores-opened": ("own-scores", "[data-testid=stCode]", "Try it with a bundled record"),
     "share": ("compare", ".dx-pairs li", "Share"),
     "no-such-run": ("?run=missing", ".dx-gallery li", ""),
 }

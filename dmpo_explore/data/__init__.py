@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .image_files import SENT_FORMATS as SENT_FORMATS
     from .image_files import open_image as open_image
     from .image_files import read_image as read_image
+    from .image_lists import image_list as image_list
     from .images import SPLITS as SPLITS
     from .images import ImageSet as ImageSet
     from .images import fetch_data as fetch_data
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .manifest import read_manifest as read_manifest
     from .reader_names import READERS as READERS
     from .reader_names import reader_name as reader_name
+    from .source import ImageFiles as ImageFiles
     from .source import Pool as Pool
     from .source import Source as Source
     from .sources import DATASETS as DATASETS

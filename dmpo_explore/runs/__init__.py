@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .run_data import check_images as check_images
     from .run_data import default_splits as default_splits
     from .run_data import move_data as move_data
+    from .score_files import read_scores as read_scores
     from .store import BUNDLED_RUNS as BUNDLED_RUNS
     from .store import list_runs as list_runs
     from .store import load_run as load_run

@@ -17,7 +17,7 @@ PAGES = {
     "live": ("live?run=four", ".st-key-begin button"),
     "one image": ("image?run=four&image=5", ".dx-near li"),
     "one image of yours": ("image?run=four&source=file", ".stFileUploader"),
-    "own scores": ("own-scores", "table"),
+    "own scores": ("own-scores", "[data-testid=stCode]"),
     "data": ("data?data=digits", ".dx-contact li"),
     "training": ("training?run=demo", ".js-plotly-plot"),
     "no such run": ("?run=nope", ".dx-gallery li"),
@@ -39,11 +39,14 @@ def test_pages_have_no_serious_violation(visit: Visit, page: str, scheme: str) -
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_opened_record_and_the_share_popover(visit: Visit, scheme: str) -> None:
     visit.page.emulate_media(color_scheme=scheme)
-    page = visit.show("own-scores", "table")
+    page = visit.show("own-scores", "[data-testid=stCode]")
     page.get_by_role("button", name="Try it with a bundled record").click()
-    page.wait_for_selector("[data-testid=stMetric]")
-    visit.settle_on("[data-testid=stMetric]")
+    page.get_by_role("button", name="Open in Explore").wait_for()
+    visit.settle_on("h1")
     assert not violations(visit)
+    page.get_by_role("button", name="Open in Explore").click()
+    page.wait_for_selector(".dx-gallery li")
+    visit.settle()
     page.get_by_role("button", name="Share").click()
     page.wait_for_selector("[data-testid=stDownloadButton]")
     found = violations(visit)

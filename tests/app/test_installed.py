@@ -68,7 +68,7 @@ def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: B
             assert page.get_by_role("slider", name="Threshold").count() == 1
             background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
             assert background == "rgb(255, 255, 255)"
-            for path, selector in (("compare", ".dx-pairs li"), ("own-scores", "table")):
+            for path, selector in (("compare", ".dx-pairs li"), ("own-scores", "[data-testid=stCode]")):
                 visit.show(path, selector)
     finally:
         os.killpg(process.pid, 15)  # the command and the server that it started

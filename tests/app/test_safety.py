@@ -184,12 +184,17 @@ def test_facts_of_a_record_are_text(visit: Visit, tmp_path: Path) -> None:
     names = (HOSTILE, SCRIPT, "[x](javascript:window.hacked=1)", "**b**", "$x$")
     make_record(80, class_names=names, model=SCRIPT, data=HOSTILE, split="[y](javascript:alert)").save(tmp_path / "r")
     page = visit.show("own-scores")
+    page.get_by_text("a record folder", exact=True).click()
     box = page.get_by_label("Record folder", exact=True)
     box.fill(str(tmp_path / "r"))
     box.press("Enter")
-    page.wait_for_selector("[data-testid=stMetric]")
-    visit.settle_on("[data-testid=stMetric]")
-    assert page.evaluate("() => window.hacked") is None and page.locator("img[src=x]").count() == 0
+    button = page.get_by_role("button", name="Open in Explore")
+    button.wait_for()
+    visit.settle_on("h1")
     text = page.locator(".stMain").inner_text()
     assert HOSTILE in text and SCRIPT in text and "[y](javascript:alert)" in text
+    button.click()
+    page.wait_for_selector(".dx-gallery li")
+    visit.settle()
+    assert page.evaluate("() => window.hacked") is None and page.locator("img[src=x]").count() == 0
     assert page.locator("a[href^='javascript']").count() == 0

@@ -28,7 +28,10 @@ def cards(app: AppTest) -> dict[str, str]:
 
 
 def expected(run: str, split: str, policy: dx.Policy) -> dict[str, str]:
-    record = dx.load_run(run).record(split)
+    return expected_of(dx.load_run(run).record(split), policy)
+
+
+def expected_of(record: dx.ExitRecord, policy: dx.Policy) -> dict[str, str]:
     s = dx.summarise(record, policy.exits(record))
     return {
         "Accuracy": f"{s['accuracy']:.2%}",

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dmpo_explore_app.components import share
-from dmpo_explore_app.services import code_export, policies
+from dmpo_explore_app.services import code_export, own_runs, policies
 from dmpo_explore_app.state import choices
 from made_up import save_run
 from programs import NUMBERS, answered, printed
@@ -111,18 +111,22 @@ def test_a_run_that_its_name_does_not_find_goes_by_its_path(runs: Path, tmp_path
     assert code_export.reference(dx.load_run(shadowed)) == str(shadowed)
 
 
-def test_a_record_folder_has_its_own_program(tmp_path: Path) -> None:
-    test, val = (make_record(80, seed=seed) for seed in (0, 1))
+def test_own_scores_have_a_program_of_their_own(tmp_path: Path) -> None:
+    records = [make_record(80, seed=seed, split=split) for seed, split in enumerate(("test", "val"))]
     folders = [tmp_path / "it's" / name for name in ("test", "val")]
-    for record, folder in zip((test, val), folders, strict=True):
+    for record, folder in zip(records, folders, strict=True):
         record.save(folder)
-    for policy, on in (
-        (dx.fit_policy(val, "margin", flops=0.5), folders[1]),
-        (dx.fit_policy(test, threshold=0.5), None),
-        (dx.fit_policy(val, "margin", flops=0.5), None),  # val's folder is not known: the threshold is quoted
+    test, val = records
+    scores = {folder.name: own_runs.OwnScores(folder, f"dx.ExitRecord.load({str(folder)!r})") for folder in folders}
+    for policy, parts in (
+        (dx.fit_policy(val, "margin", flops=0.5), scores),
+        (dx.fit_policy(test, threshold=0.5), {"test": scores["test"]}),
+        (dx.fit_policy(val, "margin", flops=0.5), {"test": scores["test"]}),  # val is not known: it is quoted
     ):
-        said = ast.literal_eval(printed(code_export.folder_code(folders[0], policy, on)))
-        assert said == dx.summarise(test, policy.exits(test))
+        run = own_runs.opened("mine", parts, None)
+        printed_summary = ast.literal_eval(printed(code_export.python_code(run, "test", policy)))
+        assert printed_summary == dx.summarise(test, policy.exits(test))
+        assert code_export.command_line(run, "test", policy) == ""
 
 
 def test_files_hold_what_they_say(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Scores that a reader brings, as a run without a model: records in memory or in a folder, and perhaps images.
+
+In: records or their folders, image files. Out: `OwnRun`, which the services of Explore take like any run. It belongs to
+the session that opened it and ends with it. Others cannot find it: its key is random, and only that session holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from dmpo_explore_app.services import record_folder
+
+import dmpo_explore as dx
+
+YOURS = " (yours)"  # end of the name; no other run can have it
+LONGEST = 40  # characters of the name before it
+_KEY = "own:"
+
+
+class OwnScores(NamedTuple):
+    """The scores of a split: a record in memory, or the folder that it is read from; ``code``: Python for the same."""
+
+    source: dx.ExitRecord | Path
+    code: str
+
+    def record(self, split: str) -> dx.ExitRecord:
+        """The record, named as this split; raises as `dx.ExitRecord.load`."""
+        record = dx.ExitRecord.load(self.source) if isinstance(self.source, Path) else self.source
+        return replace(record, meta=replace(record.meta, split=split))
+
+
+@dataclass(frozen=True, eq=False)
+class OwnRun(dx.Run):
+    """A run without a model; ``path`` is a random key, never a folder."""
+
+    title: str = "scores"
+    scores: Mapping[str, OwnScores] = field(default_factory=dict)
+    files: dx.data.ImageFiles | None = None
+
+    @property
+    def name(self) -> str:
+        """What lists of runs show."""
+        return dx.figures.abbreviated(self.title, LONGEST) + YOURS
+
+    def splits(self) -> list[str]:
+        """The split on screen first, then the one to fit thresholds on."""
+        return list(self.scores)
+
+    def record(self, split: str) -> dx.ExitRecord:
+        """The record of ``split``; raises as `dx.ExitRecord.load`."""
+        return self.scores[split].record(split)
+
+    def image_set(self, split: str) -> dx.data.ImageSet:
+        """The images of the first split; FileNotFoundError where there are none."""
+        if self.files is None or split != self.splits()[0]:
+            raise FileNotFoundError(f"no images were given for {split}")
+        record = self.record(split)
+        rows = np.arange(record.n_images)
+        return dx.data.ImageSet(record.meta.data, split, record.labels, record.meta.class_names, rows, self.files)
+
+    def stamp(self, split: str) -> tuple[str, str, int, int]:
+        """Key of caches: changes with every file of a folder."""
+        source, state = self.scores[split].source, 0
+        if isinstance(source, Path):
+            digest = hashlib.sha256(repr(record_folder.stamp(source)).encode()).digest()
+            state = int.from_bytes(digest[:7], "big")
+        return str(self.path), split, state, 0
+
+
+_open: weakref.WeakValueDictionary[str, OwnRun] = weakref.WeakValueDictionary()
+
+
+def opened(title: str, scores: Mapping[str, OwnScores], files: dx.data.ImageFiles | None) -> OwnRun:
+    """A new run of these scores; the caller keeps it alive."""
+    run = OwnRun(Path(f"{_KEY}{secrets.token_hex(16)}"), title, dict(scores), files)
+    _open[str(run.path)] = run
+    return run
+
+
+def run_at(path: str) -> dx.Run:
+    """The run that a key of caches names: scores of a session that still holds them, or a run folder."""
+    if not path.startswith(_KEY):
+        return dx.load_run(path)
+    run = _open.get(path)
+    if run is None:
+        raise FileNotFoundError("these scores have been closed; open them again on the page Your own scores")
+    return run
+
+
+def check_together(records: Sequence[dx.ExitRecord]) -> None:
+    """Raise ValueError unless held-out scores have the exits and classes of the scores on screen."""
+    for other in records[1:]:
+        ours, theirs = records[0].meta, other.meta
+        if records[0].n_exits != other.n_exits:
+            raise ValueError(
+                f"the held-out scores have {other.n_exits} exits, the others {records[0].n_exits}; give scores of the "
+                "same model"
+            )
+        if ours.class_names != theirs.class_names:
+            ours_only, theirs_only = (
+                sorted({*a} - {*b}) for a, b in permutations((ours.class_names, theirs.class_names))
+            )
+            named = repr((theirs_only or ours_only or [theirs.class_names[0]])[0])
+            raise ValueError(
+                f"the held-out scores have other classes, first {named}; give both files the same class_names"
+            )
+
+
+def is_own(run: dx.Run) -> bool:
+    """Whether the run is scores without a model."""
+    return isinstance(run, OwnRun)

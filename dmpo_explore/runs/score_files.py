@@ -1,0 +1,276 @@
+"""Scores of any model in one file → an exit record.
+
+In: an NPZ file with arrays, or a CSV file with one row per image. Both hold labels, and for every exit either logits or
+the four scores. Out: `ExitRecord`. Nothing is unpickled, and no array is unpacked before its size is known. Every error
+names the file, the bad value and what to change.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..policies.scores import scores
+from ..records.record import ExitRecord, RecordMeta, check_record
+from ..records.validation import SCORE_TYPES, logits_problems
+from ..utils.abbreviate import one_line, short
+from ..utils.typing import Array
+
+MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
+NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
+LISTED = 12  # classes that a message lists
+
+
+def read_scores(
+    file: str | Path | bytes, name: str = "", *, flops: Sequence[float] | None = None, split: str = "test"
+) -> ExitRecord:
+    """The scores of any early-exit model in one NPZ or CSV file, as a record of B images, K exits and C classes.
+
+    Args:
+        file: a path, or the bytes of a file.
+        name: the file's name where bytes are given; its suffix decides how they are read.
+        flops: (K,) FLOPs of an image that exits at each exit; needed where the file has none.
+        split: of the record: ``test``, ``val`` …
+
+    An NPZ file has the arrays ``labels`` (B,), ``logits`` (B, K, C) or ``prediction``, ``confidence``, ``entropy`` and
+    ``margin`` (B, K), and ``flops`` (K,). It may have ``reference_flops`` (by default the FLOPs of the last exit),
+    ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV file has a column ``label``, and for
+    exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and ``margin_k``, or ``logit_k_c`` for classes c
+    from 0. Labels and predictions are numbers from 0 or names of classes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is foreign, a part is missing or has another length, a label is no class, a score is
+            impossible, or FLOPs are missing.
+
+    Example:
+        >>> import io, numpy as np
+        >>> file = io.BytesIO()
+        >>> labels, logits = np.array([0, 1]), np.array([[[2.0, 0.0], [3.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]]])
+        >>> np.savez(file, labels=labels, logits=logits, flops=[1e9, 2e9], class_names=["cat", "dog"])
+        >>> record = read_scores(file.getvalue(), "mine.npz")
+        >>> record.n_images, record.n_exits, record.correct.mean(axis=0).tolist()
+        (2, 2, [0.5, 1.0])
+    """
+    if isinstance(file, bytes):
+        data, name = file, name or "scores.npz"
+    else:
+        data, name = Path(file).read_bytes(), name or Path(file).name
+    kind = Path(name).suffix.lower()
+    if kind not in (".npz", ".csv"):
+        raise ValueError(f"{name} must be an NPZ or a CSV file; for NPZ save it with {NPZ}")
+    found = _npz(data, name) if kind == ".npz" else _csv(data, name)
+    return _record(found, name, flops, split)
+
+
+# -- the two kinds of files --
+
+
+def _npz(data: bytes, name: str) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > MOST_UNPACKED:
+            raise ValueError(f"its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in arrays.files}
+        return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, MemoryError, NotImplementedError, RuntimeError) as error:
+        reason = "it holds Python objects" if "allow_pickle" in str(error) else one_line(error, 200)
+        raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
+
+
+def _csv(data: bytes, name: str) -> dict[str, Array]:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # pandas' own errors too
+        raise ValueError(f"{name} is not a readable CSV file in UTF-8: {one_line(error, 200)}") from None
+    table.columns = [str(column).strip() for column in table.columns]
+    if "label" not in table.columns:
+        raise ValueError(
+            f"{name} has no column 'label' (it has {_some(table.columns)}); add the true class of each row"
+        )
+    found: dict[str, Array] = {"labels": _names_or_numbers(table["label"].tolist())}
+    logits = [re.fullmatch(r"logit_(\d+)_(\d+)", column) for column in table.columns]
+    if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
+        n_exits, n_classes = max(k for k, _ in places), max(c for _, c in places) + 1
+        exits = range(1, n_exits + 1)
+        parts = [_numbers(table, [f"logit_{k}_{c}" for c in range(n_classes)], name) for k in exits]
+        found["logits"] = np.stack(parts, axis=1)
+        return found
+    numbers = [int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d+)", column))]
+    if not numbers:
+        raise ValueError(f"{name} has no column 'prediction_1' (it has {_some(table.columns)}); exits count from 1")
+    for score in SCORE_TYPES:
+        columns = [f"{score}_{k}" for k in range(1, max(numbers) + 1)]
+        if score == "prediction":
+            _check_columns(table, columns, name)
+            found[score] = np.stack([_names_or_numbers(table[column].tolist()) for column in columns], axis=1)
+        else:
+            found[score] = _numbers(table, columns, name)
+    return found
+
+
+def _check_columns(table: Any, columns: Sequence[str], name: str) -> None:
+    if absent := [column for column in columns if column not in table.columns]:
+        raise ValueError(f"{name} has no column {absent[0]!r} (it has {_some(table.columns)}); add it")
+
+
+def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
+    """(B, n) float64 of these columns."""
+    _check_columns(table, columns, name)
+    for column in columns:
+        for row, text in enumerate(table[column]):
+            try:
+                float(text)
+            except ValueError:
+                raise ValueError(
+                    f"{name}, row {row + 1}, column {column}: {short(text)} is not a number; write a number"
+                ) from None
+    return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
+
+
+def _names_or_numbers(texts: list[str]) -> Array:
+    texts = [text.strip() for text in texts]
+    whole = all(re.fullmatch(r"-?\d{1,9}(?:\.0+)?", text) for text in texts)
+    return np.array([int(float(text)) for text in texts] if whole else texts)
+
+
+# -- the record --
+
+
+def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None, split: str) -> ExitRecord:
+    _check_parts(found, name)
+    names = _class_names(found, name)
+    values: dict[str, Any] = {}
+    if "logits" in found:
+        with np.errstate(over="ignore"):
+            logits = np.asarray(found["logits"], np.float32).astype(np.float16)
+        for problem in logits_problems(logits, name):
+            raise ValueError(f"{problem}; those of a record are at most 65,504")
+        values = scores(np.asarray(found["logits"], np.float32)) | {"logits": logits}
+    else:
+        values = {score: np.asarray(found[score], SCORE_TYPES[score]) for score in ("confidence", "entropy", "margin")}
+        values["prediction"] = _classes(found["prediction"], names, f"{name}: prediction", np.int32)
+    labels = _classes(found["labels"], names, f"{name}: label", np.int64)
+    meta = _meta(found, name, names, values["prediction"].shape[1], flops, split)
+    record = ExitRecord(labels=labels, **values, meta=meta)
+    where = Path(name)
+    try:
+        check_record(record, where, read_logits=True)
+        RecordMeta.from_dict(meta.to_dict(), name)
+    except ValueError as error:
+        text = re.sub(rf"^{re.escape(str(where))}[/\\](?:scores[/\\])?(\w+)\.npy", rf"{name}, \1", str(error))
+        raise ValueError(f"{text}; correct it in the file") from None
+    return record
+
+
+def _check_parts(found: Mapping[str, Array], name: str) -> None:
+    """Check that labels and scores are there, with as many rows and exits."""
+    needed = ["labels", *(["logits"] if "logits" in found else SCORE_TYPES)]
+    if absent := [key for key in needed if key not in found]:
+        either = "" if absent[0] == "labels" else ", or logits (images, exits, classes) instead of all four scores"
+        raise ValueError(f"{name} has no array {absent[0]!r} (it has {_some(found)}); add it{either}")
+    if found["labels"].ndim != 1 or not len(found["labels"]):
+        raise ValueError(f"{name}: labels have shape {found['labels'].shape}; they must be (images,), at least one")
+    first = found[needed[1]]
+    for key in needed[1:]:
+        shape, axes = found[key].shape, 3 if key == "logits" else 2
+        if len(shape) != axes or not found[key].size:
+            wanted = "(images, exits, classes)" if key == "logits" else "(images, exits)"
+            raise ValueError(f"{name}: {key} has shape {shape}; it must be {wanted}")
+        if found[key].dtype.kind not in "fiu" and key != "prediction":
+            raise ValueError(f"{name}: {key} has the type {found[key].dtype}; it must be numbers")
+        if shape[0] != len(found["labels"]):
+            raise ValueError(
+                f"{name}: {key} has {shape[0]:,} rows for {len(found['labels']):,} labels; give both one row per image"
+            )
+        if shape[1] != first.shape[1]:
+            raise ValueError(
+                f"{name}: {key} has {shape[1]} exits and {needed[1]} has {first.shape[1]}; give both as many"
+            )
+
+
+def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
+    """The names that the file gives; else those of labels and predictions, or numbers from 0."""
+    n_classes = found["logits"].shape[2] if "logits" in found else None
+    if "class_names" in found:
+        names = tuple(str(one) for one in np.asarray(found["class_names"]).ravel())
+        if n_classes not in (None, len(names)):
+            raise ValueError(f"{name}: {len(names)} class_names for logits of {n_classes} classes; give as many")
+        return names
+    used = [np.asarray(found[key]).ravel() for key in ("labels", "prediction") if key in found]
+    if any(one.dtype.kind in "US" for one in used):
+        if n_classes is not None:
+            raise ValueError(
+                f"{name}: labels are texts such as {short(str(used[0][0]))}, and the order of the classes is unknown; "
+                "add class_names in the order of the logits, or number the labels from 0"
+            )
+        return tuple(sorted({str(one) for part in used for one in part}))
+    most = n_classes or int(max(part.max() for part in used)) + 1
+    return tuple(str(number) for number in range(max(1, most)))
+
+
+def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Array:
+    """Numbers of classes; ValueError for the first value that is no class."""
+    if given.dtype.kind in "US":
+        number = {name: i for i, name in enumerate(names)}
+        bad = np.array([str(one) not in number for one in given.ravel()]).reshape(given.shape)
+        if not bad.any():
+            return np.array([number[str(one)] for one in given.ravel()], kind).reshape(given.shape)
+    else:
+        bad = ~((given >= 0) & (given < len(names)) & (given == np.floor(given)))
+        if not bad.any():
+            return np.asarray(given, kind)
+    where = tuple(int(axis[0]) for axis in np.nonzero(bad))
+    value = short(given[where].item())
+    at = f" of exit {where[1] + 1}" if len(where) > 1 else ""
+    raise ValueError(
+        f"{what} {value}{at} in row {where[0] + 1} is not a class; use a number from 0 to {len(names) - 1} or a name: "
+        f"{_some(names)}"
+    )
+
+
+def _meta(
+    found: Mapping[str, Array],
+    name: str,
+    names: tuple[str, ...],
+    n_exits: int,
+    flops: Sequence[float] | None,
+    split: str,
+) -> RecordMeta:
+    costs = tuple(float(one) for one in (flops or np.ravel(found.get("flops", ()))))
+    if not costs:
+        raise ValueError(f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs")
+    if len(costs) != n_exits:
+        raise ValueError(f"{name}: {len(costs)} FLOPs for {n_exits} exits; give one number per exit")
+    if any(later <= before for before, later in itertools.pairwise(costs)) or not costs[0] > 0:
+        text = ", ".join(f"{cost:g}" for cost in costs)
+        raise ValueError(f"{name}: FLOPs {text} must be positive and rise from exit to exit; count all that has run")
+    blocks = tuple(int(one) for one in np.ravel(found.get("exit_blocks", np.arange(1, n_exits + 1))))
+    texts = {key: str(np.ravel(found[key])[0]) for key in ("data", "model") if np.size(found.get(key, ()))}
+    reference = float(np.ravel(found.get("reference_flops", costs[-1:]))[0])
+    return RecordMeta(
+        data=texts.get("data", Path(name).stem),
+        split=split,
+        class_names=names,
+        exit_blocks=blocks,
+        flops=costs,
+        reference_flops=reference,
+        model=texts.get("model", "unknown"),
+    )
+
+
+def _some(names: Any) -> str:
+    listed = [short(str(name))[1:-1] for name in names]
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    return ", ".join(listed[:LISTED]) + more or "nothing"

@@ -1,0 +1,157 @@
+"""One file of scores: what is read equals what was written, and every refusal names the bad value and the remedy."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import make_record
+
+import dmpo_explore as dx
+from dmpo_explore.runs.score_files import MOST_UNPACKED, read_scores
+
+NAMES = ("cat", "dog", "bird")
+FLOPS = (1e9, 2e9, 3e9)
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    found = {
+        "labels": rng.integers(3, size=20),
+        "logits": rng.normal(size=(20, 3, 3)).astype(np.float32),
+        "flops": FLOPS,
+        "class_names": NAMES,
+    }
+    return {key: value for key, value in (found | changes).items() if value is not None}
+
+
+def packed(**changes: Any) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays(**changes))
+    return stream.getvalue()
+
+
+def table(record: dx.ExitRecord, names: bool = True) -> pd.DataFrame:
+    texts = np.array(record.meta.class_names)
+    columns: dict[str, Any] = {"label": texts[record.labels] if names else record.labels}
+    for k in range(record.n_exits):
+        columns[f"prediction_{k + 1}"] = texts[record.prediction[:, k]] if names else record.prediction[:, k]
+        for score in ("confidence", "entropy", "margin"):
+            columns[f"{score}_{k + 1}"] = record.score(score)[:, k]
+    return pd.DataFrame(columns)
+
+
+def test_logits_become_the_scores_of_the_library(tmp_path: Path) -> None:
+    values = arrays()
+    (tmp_path / "mine.npz").write_bytes(packed())
+    record = read_scores(tmp_path / "mine.npz", split="val")
+    for name, scores in dx.policies.scores(values["logits"]).items():
+        assert np.array_equal(record.score(name), scores)
+    assert np.array_equal(record.labels, values["labels"]) and record.logits is not None
+    assert record.meta.class_names == NAMES and record.meta.flops == FLOPS and record.meta.reference_flops == 3e9
+    assert (record.meta.data, record.meta.split, record.meta.exit_blocks) == ("mine", "val", (1, 2, 3))
+    record.save(tmp_path / "record")
+    assert dx.ExitRecord.problems(tmp_path / "record") == []
+
+
+def test_facts_of_the_file_are_kept() -> None:
+    data = packed(reference_flops=2.5e9, exit_blocks=[4, 8, 12], data="birds", model="mine")
+    meta = read_scores(data, "a.npz", flops=(1, 2, 4)).meta
+    assert (meta.reference_flops, meta.exit_blocks, meta.data, meta.model) == (2.5e9, (4, 8, 12), "birds", "mine")
+    assert meta.flops == (1, 2, 4)  # typed ones count
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_a_table_has_the_scores_that_were_written(names: bool) -> None:
+    record = make_record(50, 3, 4, with_logits=False)
+    read = read_scores(table(record, names).to_csv(index=False).encode(), "t.csv", flops=FLOPS)
+    order = sorted(record.meta.class_names) if names else [str(c) for c in range(4)]
+    assert list(read.meta.class_names) == order
+    assert np.array_equal(read.labels, record.labels) and np.array_equal(read.prediction, record.prediction)
+    assert np.allclose(read.confidence, record.confidence) and np.allclose(read.entropy, record.entropy)
+
+
+def test_a_table_may_have_logits() -> None:
+    values = arrays()
+    columns = {f"logit_{k + 1}_{c}": values["logits"][:, k, c] for k in range(3) for c in range(3)}
+    data = pd.DataFrame({"label": values["labels"]} | columns).to_csv(index=False).encode()
+    read = read_scores(data, "t.csv", flops=FLOPS)
+    assert np.array_equal(read.prediction, read_scores(packed(), "a.npz").prediction)
+
+
+LABELS = arrays()["labels"]
+FOUR: dict[str, Any] = dx.policies.scores(arrays()["logits"])
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "rows": ({"labels": LABELS[:19]}, r"logits has 20 rows for 19 labels; give both one row per image"),
+    "label": ({"labels": np.where(np.arange(20) == 4, 7, LABELS)}, r"label 7 in row 5 is not a class.* cat, dog, bird"),
+    "name": ({"labels": np.array(["cat"] * 19 + ["cow"])}, r"label 'cow' in row 20 is not a class.* cat, dog, bird"),
+    "half": ({"labels": LABELS + 0.5}, r"label \d\.5 in row 1 is not a class"),
+    "no labels": ({"labels": None}, r"no array 'labels' \(it has logits, flops, class_names\); add it$"),
+    "no scores": ({"logits": None}, r"no array 'prediction'.* add it, or logits"),
+    "no entropy": ({"logits": None, **FOUR, "entropy": None}, r"no array 'entropy'"),
+    "shape": ({"logits": np.zeros((20, 3))}, r"logits has shape \(20, 3\); it must be \(images, exits, classes\)"),
+    "nan": ({"logits": np.full((20, 3, 3), np.nan)}, r"NaN or infinite logits at image 0"),
+    "texts": ({"logits": np.full((20, 3, 3), "x")}, r"logits has the type <U1; it must be numbers"),
+    "no flops": ({"flops": None}, r"has no FLOPs; give those of its 3 exits, such as 1\.2, 2\.4, 3\.6 GFLOPs"),
+    "few flops": ({"flops": (1, 2)}, r"2 FLOPs for 3 exits; give one number per exit"),
+    "falling": ({"flops": (1, 3, 2)}, r"FLOPs 1, 3, 2 must be positive and rise"),
+    "classes": ({"class_names": NAMES[:2]}, r"2 class_names for logits of 3 classes"),
+    "unknown order": (
+        {"class_names": None, "labels": np.array(NAMES)[LABELS]},
+        r"order of the classes is unknown; add",
+    ),
+    "prediction": (
+        {"logits": None, **FOUR, "prediction": FOUR["prediction"] + 9},
+        r"prediction \d+ of exit 1 in row 1",
+    ),
+    "exits": ({"logits": None, **FOUR, "margin": FOUR["margin"][:, :2]}, r"margin has 2 exits and prediction has 3"),
+    "percent": (
+        {"logits": None, **FOUR, "confidence": 100 * FOUR["confidence"]},
+        r"bad.npz, confidence: .* correct it",
+    ),
+    "objects": ({"labels": np.array([{}], object)}, r"not a readable NPZ file \(it holds Python objects\)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_named_with_the_value_and_the_remedy(name: str) -> None:
+    changes, words = BAD[name]
+    with pytest.raises(ValueError, match=words) as error:
+        read_scores(packed(**changes), "bad.npz")
+    assert str(error.value).startswith("bad.npz") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n", r"no column 'label' \(it has a, b\)"),
+        ("label\n1\n", r"no column 'prediction_1'"),
+        ("label,prediction_1,confidence_1,entropy_1\n0,0,1,0\n", r"no column 'margin_1'"),
+        ("label,prediction_1,confidence_1,entropy_1,margin_1\n0,0,high,0,1\n", r"row 1, column confidence_1: 'high'"),
+        ("label,logit_1_0,logit_1_2\n0,1,2\n", r"no column 'logit_1_1'"),
+        ("", r"not a readable CSV file"),
+        ("\xff", r"not a readable CSV file|no column 'label'"),
+    ],
+)
+def test_a_bad_table_is_named_too(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^bad\.csv.*(?:{words})"):
+        read_scores(text.encode("latin-1"), "bad.csv", flops=FLOPS)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", packed()[:200], packed()[:-40]])
+def test_what_is_no_archive_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^x\.npz is not a readable NPZ file"):
+        read_scores(data, "x.npz")
+    with pytest.raises(ValueError, match=r"must be an NPZ or a CSV file"):
+        read_scores(data, "x.pkl")
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_unpacked() -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, labels=np.zeros(MOST_UNPACKED + 1, np.uint8))
+    with pytest.raises(ValueError, match=r"at most 536,870,912 are read"):
+        read_scores(stream.getvalue(), "x.npz")
