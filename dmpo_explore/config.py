@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from .utils.abbreviate import short
 from .utils.options import Option, check_options, option, options_of, read_options
+from .utils.parse_exits import parse_exits as parse_exits
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
 
@@ -114,6 +115,10 @@ class ModelConfig:
     read: Literal["auto", "cls", "mean", "both"] | str = option(
         "auto", "Input of the linear predictor (mean: of the patch tokens; auto: both if there is a class token)."
     )
+    earlier_exits: bool = option(
+        False, "Each exit's answer is a weighted sum of its own and all earlier exits' (Zero Time Waste).",
+        label="Read earlier exits", search=[False, True],
+    )  # fmt: skip
     train_norm: bool = option(True, "Train the exit norms (the release: frozen).", label="Train the exit norms")
     equilibrium: bool = option(
         False, "Gradient equilibrium: rescale gradients at every exit (Li et al. 2019).", label="Gradient equilibrium"
@@ -281,19 +286,3 @@ def config_table() -> list[dict[str, str]]:
         }
         for key, found in OPTIONS.items()
     ]
-
-
-def parse_exits(text: str) -> int | list[int]:
-    """Read exits from text: ``4`` for four equal parts; ``3,6,9,12`` (or ``12,``) for these blocks.
-
-    Raises:
-        ValueError: neither.
-
-    Example:
-        >>> parse_exits("3,6"), parse_exits("4")
-        ([3, 6], 4)
-    """
-    try:
-        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is neither a number nor blocks like 3,6,9,12") from None

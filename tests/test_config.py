@@ -18,7 +18,6 @@ from dmpo_explore.config import (
     Preprocess,
     TrainingConfig,
     config_table,
-    parse_exits,
 )
 from dmpo_explore.data.images import DATASETS
 from dmpo_explore.inference.torch_engine import PRECISIONS
@@ -147,13 +146,6 @@ def test_the_table_for_the_documents() -> None:
 )
 def test_a_config_as_arguments_of_the_command_line(settings: dict[str, Any], typed: list[str]) -> None:
     assert Config().updated(settings).to_arguments() == typed
-
-
-def test_exits_are_read_from_text() -> None:
-    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, [3, 6, 9], [12])
-    for text in ("four", "3;6", "3,x", ""):
-        with pytest.raises(ValueError, match="neither a number nor blocks"):
-            parse_exits(text)
 
 
 def test_bundled_configs_are_read_as_they_are() -> None:

@@ -16,7 +16,8 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-from ..models.dmpo import DMPO, Stage
+from ..models.dmpo import DMPO
+from ..models.stage import Stage
 from ..utils.progress import Progress
 from ..utils.typing import Array
 from .baselines import make_baseline
@@ -136,7 +137,7 @@ def _inputs(model: DMPO, images: Tensor, exits: tuple[int, ...]) -> list[_Inputs
     for output in model.walk(images):
         if output.k in exits:
             x = output.tokens
-            found.append(_Inputs(output.stage, x, output.read - x, output.logits))
+            found.append(_Inputs(output.stage, x, output.read - x, output.own_logits))
         if output.k == exits[-1]:
             break
     return found

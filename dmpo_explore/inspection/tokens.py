@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..models.bypass import NoBypass
-from ..models.dmpo import DMPO, Stage, evaluating
+from ..models.dmpo import DMPO, evaluating
+from ..models.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,12 @@ def read_out(model: DMPO, tokens: StageTokens, *, share: float = 1.0) -> Tensor:
         >>> torch.allclose(logits, model(images), atol=1e-4)
         True
     """
-    logits = []
+    logits: list[Tensor] = []
+    said: Tensor | None = None  # by earlier exits, where later ones read them
     with evaluating(model), torch.no_grad():
         for trunk, read, stage in zip(tokens.trunk, tokens.read, model.stages, strict=True):
             mixed = torch.lerp(trunk, read, share).to(model.device)
-            logits.append(stage.classify(mixed, trunk.to(model.device)).cpu())
+            own = stage.classify(mixed, trunk.to(model.device))
+            said = None if stage.earlier is None else stage.earlier.collect(own, said)
+            logits.append((own if stage.earlier is None or said is None else stage.earlier(said)).cpu())
     return torch.stack(logits, dim=1)

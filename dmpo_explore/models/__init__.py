@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from .bypass import MLPBypass as MLPBypass
     from .bypass import NoBypass as NoBypass
     from .dmpo import DMPO as DMPO
-    from .dmpo import Stage as Stage
-    from .dmpo import StageOutput as StageOutput
     from .factory import build_model as build_model
     from .factory import build_reference as build_reference
     from .flops import ModelFlops as ModelFlops
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from .second_order import newton_schulz as newton_schulz
     from .second_order import signed_sqrt as signed_sqrt
     from .second_order import upper_triangle as upper_triangle
+    from .stage import Stage as Stage
+    from .stage import StageOutput as StageOutput
     from .tuning import TUNINGS as TUNINGS
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

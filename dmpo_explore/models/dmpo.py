@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Self
 
 import torch
@@ -18,10 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..config import Preprocess
-from ..utils.registry import lookup
-from .backbone import LAYOUTS
 from .image_check import check_images
-from .token_merging import MergedTrunk
+from .stage import Stage, StageOutput
 
 
 def branch(state: Tensor, exits_left: int) -> tuple[Tensor, Tensor]:
@@ -44,126 +41,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-class Stage(nn.Module):
-    """One stage: a part of the trunk and the exit after it.
-
-    Args:
-        trunk: state → state: tokens (B,N,D), or a map.
-        bypass: (tokens, side) → (tokens, side); its output is read by the predictor only.
-        norm: the exit norm, per token.
-        predictor: tokens (B,N,D) → logits (B,C); with ``reads_raw`` it also gets the trunk's own output, as tokens.
-        width, grid, prefix: D, (rows, columns) of the patch tokens, number of prefix tokens.
-        class_token: whether the first of these is a class token.
-        layout: of the state: ``tokens``, ``channels_first`` (B,C,H,W) or ``channels_last`` (B,H,W,C).
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
-        >>> model.stages[0].width, model.stages[0].grid
-        (64, (2, 2))
-    """
-
-    def __init__(
-        self,
-        trunk: nn.Module,
-        bypass: nn.Module,
-        norm: nn.Module,
-        predictor: nn.Module,
-        *,
-        width: int,
-        grid: tuple[int, int],
-        prefix: int,
-        class_token: bool = False,
-        layout: str = "tokens",
-    ) -> None:
-        super().__init__()
-        self.trunk, self.bypass, self.norm, self.predictor = trunk, bypass, norm, predictor
-        self.scale = nn.Parameter(torch.ones(()))  # logit scale, one per exit (release)
-        self.width, self.grid, self.prefix, self.layout = width, grid, prefix, layout
-        self.class_token = class_token
-        self.reads_side: bool = getattr(bypass, "reads_side", True)
-        self.reads_raw: bool = getattr(predictor, "reads_raw", False)
-        self._to_tokens = lookup(LAYOUTS, layout, "layout")
-
-    def tokens(self, state: Tensor) -> Tensor:
-        """This stage's trunk output as tokens (B,N,D); the patches of a map row by row."""
-        return self._to_tokens(state)
-
-    def classify(self, read: Tensor, raw: Tensor) -> Tensor:
-        """Tokens (B,N,D) after the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
-        if isinstance(self.trunk, MergedTrunk):  # every merged token counts once, for any number of patches
-            read, raw = self.trunk.once(read, raw), self.trunk.once(raw, raw)
-        inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
-        logits: Tensor = self.predictor(*inputs) * self.scale
-        return logits
-
-    def predict(self, state: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits of the exit, from the trunk's output.
-
-        Args:
-            state: this stage's trunk output.
-            side: the side output of the previous stage's bypass, else None.
-
-        Returns:
-            logits (B,C) and the side output of this bypass.
-        """
-        tokens = self.tokens(state)
-        read, side = self.bypass(tokens, side)
-        return self.classify(read, tokens), side
-
-
-class StageOutput:
-    """Result of one stage for a batch; its exit is computed on first use.
-
-    Attributes:
-        k: the stage, counted from 0.
-        stage: the module itself.
-        state: the trunk's output for the next stage, in the backbone's layout.
-
-    Example:
-        >>> import torch
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
-        >>> first = next(model.walk(torch.zeros(1, 3, 32, 32)))  # the second stage does not run
-        >>> first.k, tuple(first.tokens.shape), tuple(first.logits.shape)
-        (0, (1, 5, 64), (1, 3))
-    """
-
-    def __init__(
-        self, k: int, stage: Stage, state: Tensor, here: Tensor, side: StageOutput | Tensor | None = None
-    ) -> None:
-        self.k, self.stage, self.state = k, stage, state
-        self._here, self._given = here, side
-
-    @property
-    def tokens(self) -> Tensor:
-        """(B,N,D): the trunk's output as tokens, which the bypass reads."""
-        return self.stage.tokens(self._here)
-
-    @property
-    def read(self) -> Tensor:
-        """(B,N,D): the bypass's output, which exit norm and predictor read."""
-        return self._bypassed[0]
-
-    @property
-    def side(self) -> Tensor | None:
-        """The side output of this stage's bypass for the next one; None except for ``ladder``."""
-        return self._bypassed[1]
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """(B,C): this exit's logits."""
-        return self.stage.classify(self.read, self.tokens)
-
-    @cached_property
-    def _bypassed(self) -> tuple[Tensor, Tensor | None]:
-        given, self._given = self._given, None  # a finished stage keeps no earlier one alive
-        if not self.stage.reads_side:
-            given = None
-        read, side = self.stage.bypass(self.tokens, given.side if isinstance(given, StageOutput) else given)
-        return read, side
 
 
 class DMPO(nn.Module):
@@ -276,8 +153,9 @@ class DMPO(nn.Module):
         return next(self.parameters()).device
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """The trainable weights by name: all that a run stores."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """The trainable weights by name, and those fitted after each epoch (`EarlierExits`): all that a run stores."""
+        fitted = {id(w) for stage in self.stages if stage.earlier is not None for w in stage.earlier.parameters()}
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad or id(p) in fitted}
 
     def load_trainable(self, state: Mapping[str, Tensor]) -> None:
         """Load a `trainable_state`.

@@ -13,13 +13,21 @@ from ..pretrained.weights import find_weights, is_hub
 from ..utils.registry import lookup
 from .backbone import Backbone, check_backbone
 from .bypass import BYPASSES
-from .dmpo import DMPO, Stage
+from .dmpo import DMPO
+from .earlier_exits import EarlierExits
 from .predictors import PREDICTORS, Predictor
+from .stage import Stage
 from .timm_backbones import create_backbone, split_backbone
 from .token_merging import merge_tokens
 from .tuning import tune
 
-PLAIN: dict[str, Any] = {"bypass": "none", "predictor": "linear", "last_bypass": "none", "last_predictor": "linear"}
+PLAIN: dict[str, Any] = {
+    "bypass": "none",
+    "predictor": "linear",
+    "last_bypass": "none",
+    "last_predictor": "linear",
+    "earlier_exits": False,
+}
 
 
 def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:
@@ -88,15 +96,18 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
 def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     """The last exit gets the config's ``last_bypass`` and ``last_predictor``, the others its bypass and predictor."""
     read, shapes = _read(config, backbone), backbone.shapes()
-    early = len(shapes) - 1
-    bypasses = [lookup(BYPASSES, config.bypass, "bypass")] * early
+    n_early = len(shapes) - 1
+    bypasses = [lookup(BYPASSES, config.bypass, "bypass")] * n_early
     bypasses += [lookup(BYPASSES, config.last_bypass, "last_bypass")]
-    predictors = [lookup(PREDICTORS, config.predictor, "predictor")] * early
+    predictors = [lookup(PREDICTORS, config.predictor, "predictor")] * n_early
     predictors += [lookup(PREDICTORS, config.last_predictor, "last_predictor")]
     for kind in dict.fromkeys(bypasses):
         kind.check([shape for shape, own in zip(shapes, bypasses, strict=True) if own is kind], read)
     for predictor in dict.fromkeys(predictors):
         predictor.check(shapes, config)
+    earlier = config.earlier_exits and len(shapes) > 1
+    if earlier and any(kind.reads_side for kind in bypasses):
+        raise ValueError("earlier_exits needs a bypass that does not read the previous one: 'conv', not 'ladder'")
     stages = []
     for k, shape in enumerate(shapes):
         stage = Stage(
@@ -109,6 +120,7 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
             prefix=shape.prefix,
             class_token=shape.class_token,
             layout=backbone.layout,
+            earlier=EarlierExits(k) if earlier else None,
         )
         stages.append(stage)
     preprocess = backbone.preprocess

@@ -187,7 +187,7 @@ def _parameters(model: DMPO) -> dict[str, int]:
         "tuning": size(backbone, trainable=True),
         "bypass": size(stage.bypass for stage in stages),
         "norm": size(stage.norm for stage in stages),
-        "predictor": size(stage.predictor for stage in stages),
+        "predictor": size(part for stage in stages for part in (stage.predictor, stage.earlier) if part is not None),
         "scale": model.n_exits,
         "trainable": size([model], trainable=True),
     }

@@ -37,6 +37,7 @@ from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .class_balance import balanced_sampler, loss_class_weights
+from .earlier_exits import fit_earlier_exits, hold_out
 from .loop import EpochResult, StepHook, Validation, fit
 from .train_data import DataHook, training_images
 
@@ -144,13 +145,13 @@ def train_epochs(
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
-    settings, loader = config.training, _training_loader(images, model, config.training)
-    validate = _Validator(_sample(val, settings.validation_size), config, model, cost)
+    images, held_out = hold_out(images, config, model.n_exits)
+    validate = _Validator(_sample(val, (settings := config.training).validation_size), config, model, cost, held_out)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
-    epochs = fit(model, loader, settings, len(model.stages), validate=validate, accelerator=accelerator,
+    epochs = fit(model, _training_loader(images, model, settings), settings, model.n_exits, validate=validate,
                  class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
-                 state=saved and saved["state"], on_step=on_step)  # fmt: skip
+                 accelerator=accelerator, state=saved and saved["state"], on_step=on_step)  # fmt: skip
     try:
         for result, state in epochs:
             if on_epoch:
@@ -197,20 +198,30 @@ def default_name(config: Config) -> str:
 
 
 class _Validator:
-    """Model → accuracy per exit and area on fixed validation images."""
+    """Model → accuracy per exit and area on fixed validation images.
 
-    def __init__(self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops) -> None:
+    Before, the weights of earlier exits' answers are fitted where ``held_out`` training images are given.
+    """
+
+    def __init__(
+        self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops, held_out: ImageSet | None = None
+    ) -> None:
         self.loader = make_loader(images, model.preprocess, batch_size=RECORD_BATCH)
+        self.held_out = None if held_out is None else make_loader(held_out, model.preprocess, batch_size=RECORD_BATCH)
         self.meta = record_meta(config, images, model, cost)
         self.precision = config.training.precision
 
     def __call__(self, model: nn.Module) -> Validation:
         assert isinstance(model, DMPO)
+        where = "held-out training images"
         try:
+            if self.held_out is not None:
+                fit_earlier_exits(model, self.held_out, precision=self.precision)
+            where = "val"
             record = record_split(model, self.loader, self.meta, precision=self.precision, keep_logits=False)
         except ValueError as error:
             cause = "training diverged in the last steps of the epoch; lower the learning rates"
-            raise FloatingPointError(f"on val {error}: {cause}") from None
+            raise FloatingPointError(f"on {where} {error}: {cause}") from None
         return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)
 
 

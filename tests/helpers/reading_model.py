@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from dmpo_explore.config import Preprocess
 from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.models.dmpo import DMPO, Stage
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.models.stage import Stage
 
 GRID, PATCH, WIDTH = 4, 8, 6
 READS = {0: (1, 2), 1: (3, 0)}  # exit → (row, column) of the patch it reads

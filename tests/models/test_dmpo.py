@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig, Preprocess
-from dmpo_explore.models.dmpo import DMPO, Stage
+from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.stage import Stage
 
 C, K = 5, 3
 

@@ -90,8 +90,9 @@ def test_what_is_typed_is_no_longer_tried(space: SearchSpace) -> None:
 
 def test_the_default_space_holds_the_defaults() -> None:
     space, config = default_space(), Config()
-    assert {"model.exits", "model.bypass", "model.predictor", "model.tuning", "model.rank", "training.schedule",
-            "training.phase_ratio", "training.tuning_lr", "training.predictor_lr"} == set(space.domains)  # fmt: skip
+    assert {"model.exits", "model.bypass", "model.predictor", "model.tuning", "model.rank",
+            "model.earlier_exits", "training.schedule", "training.phase_ratio", "training.tuning_lr",
+            "training.predictor_lr"} == set(space.domains)  # fmt: skip
     assert space.base == config
     for key, domain in space.domains.items():
         value = config.get(key)

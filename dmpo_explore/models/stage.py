@@ -1,0 +1,160 @@
+"""One stage of a model: a part of the trunk and the exit behind it, and what a walk gets from it.
+
+In: the state of the stage before and its side output. Out: `StageOutput`: the next state, logits, the next side output.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.registry import lookup
+from .backbone import LAYOUTS
+from .earlier_exits import EarlierExits
+from .token_merging import MergedTrunk
+
+
+class Stage(nn.Module):
+    """One stage: a part of the trunk and the exit after it.
+
+    Args:
+        trunk: state → state: tokens (B,N,D), or a map.
+        bypass: (tokens, side) → (tokens, side); its output is read by the predictor only.
+        norm: the exit norm, per token.
+        predictor: tokens (B,N,D) → logits (B,C); with ``reads_raw`` it also gets the trunk's own output, as tokens.
+        width, grid, prefix: D, (rows, columns) of the patch tokens, number of prefix tokens.
+        class_token: whether the first of these is a class token.
+        layout: of the state: ``tokens``, ``channels_first`` (B,C,H,W) or ``channels_last`` (B,H,W,C).
+        earlier: for an exit that also reads earlier exits' answers; in eval mode only: exits are trained on their own.
+
+    Raises:
+        ValueError: ``earlier`` beside a bypass that reads the previous one (``ladder``).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
+        >>> model.stages[0].width, model.stages[0].grid
+        (64, (2, 2))
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        bypass: nn.Module,
+        norm: nn.Module,
+        predictor: nn.Module,
+        *,
+        width: int,
+        grid: tuple[int, int],
+        prefix: int,
+        class_token: bool = False,
+        layout: str = "tokens",
+        earlier: EarlierExits | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.bypass, self.norm, self.predictor = trunk, bypass, norm, predictor
+        self.scale = nn.Parameter(torch.ones(()))  # logit scale, one per exit (release)
+        self.width, self.grid, self.prefix, self.layout = width, grid, prefix, layout
+        self.class_token = class_token
+        self.reads_side: bool = getattr(bypass, "reads_side", True)
+        self.reads_raw: bool = getattr(predictor, "reads_raw", False)
+        self._to_tokens = lookup(LAYOUTS, layout, "layout")
+        self.earlier = earlier
+        if earlier is not None and self.reads_side:
+            raise ValueError("earlier answers need a bypass that does not read the previous one: 'conv', not 'ladder'")
+
+    def tokens(self, state: Tensor) -> Tensor:
+        """This stage's trunk output as tokens (B,N,D); the patches of a map row by row."""
+        return self._to_tokens(state)
+
+    def classify(self, read: Tensor, raw: Tensor) -> Tensor:
+        """Tokens (B,N,D) after the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
+        if isinstance(self.trunk, MergedTrunk):  # every merged token counts once, for any number of patches
+            read, raw = self.trunk.once(read, raw), self.trunk.once(raw, raw)
+        inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
+        logits: Tensor = self.predictor(*inputs) * self.scale
+        return logits
+
+    def predict(self, state: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits of the exit, from the trunk's output.
+
+        Args:
+            state: this stage's trunk output.
+            side: the previous stage's side output, else None.
+
+        Returns:
+            logits (B,C) and this stage's side output.
+        """
+        output = StageOutput(0, self, state, state, side)
+        return output.logits, output.side
+
+
+class StageOutput:
+    """Result of one stage for a batch; its exit is computed on first use.
+
+    Attributes:
+        k: the stage, counted from 0.
+        stage: the module itself.
+        state: the trunk's output for the next stage, in the backbone's layout.
+
+    Example:
+        >>> import torch
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> first = next(model.walk(torch.zeros(1, 3, 32, 32)))  # the second stage does not run
+        >>> first.k, tuple(first.tokens.shape), tuple(first.logits.shape)
+        (0, (1, 5, 64), (1, 3))
+    """
+
+    def __init__(
+        self, k: int, stage: Stage, state: Tensor, here: Tensor, side: StageOutput | Tensor | None = None
+    ) -> None:
+        self.k, self.stage, self.state = k, stage, state
+        self._here, self._given = here, side
+
+    @property
+    def tokens(self) -> Tensor:
+        """(B,N,D): the trunk's output as tokens, which the bypass reads."""
+        return self.stage.tokens(self._here)
+
+    @property
+    def read(self) -> Tensor:
+        """(B,N,D): the bypass's output, which exit norm and predictor read."""
+        return self._bypassed[0]
+
+    @property
+    def side(self) -> Tensor | None:
+        """Side output for the next stage: a ``ladder`` bypass's, or log-probabilities (B,k,C) where exits read them."""
+        return self._bypassed[1] if self.stage.earlier is None else self._said
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B,C): this exit's logits."""
+        earlier = self.stage.earlier
+        return self.own_logits if earlier is None or self.stage.training else earlier(self._said)
+
+    @cached_property
+    def own_logits(self) -> Tensor:
+        """(B,C): the predictor's logits, without earlier exits' answers."""
+        return self.stage.classify(self.read, self.tokens)
+
+    @cached_property
+    def _said(self) -> Tensor:
+        """Log-probabilities of this exit and of those before it, (B,k,C)."""
+        assert self.stage.earlier is not None
+        return self.stage.earlier.collect(self.own_logits, self._take_given())
+
+    @cached_property
+    def _bypassed(self) -> tuple[Tensor, Tensor | None]:
+        given = None
+        if self.stage.earlier is None:  # else `_said` takes it
+            given = self._take_given() if self.stage.reads_side else None
+            self._given = None  # a finished stage keeps no earlier one alive
+        read, side = self.stage.bypass(self.tokens, given)
+        return read, side
+
+    def _take_given(self) -> Tensor | None:
+        given, self._given = self._given, None
+        return given.side if isinstance(given, StageOutput) else given

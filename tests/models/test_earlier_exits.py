@@ -1,0 +1,189 @@
+"""Exits that also read earlier exits' answers: the sum, the walk, steps, records, early stops, exports, FLOPs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from flop_counts import C as FLOP_CLASSES
+from flop_counts import matmul, measured
+from spread_model import B, C, K, loader, made, pictures, policies, recorded
+from torch import nn
+
+import dmpo_explore as dx
+from dmpo_explore.config import Config, ModelConfig
+from dmpo_explore.inference.torch_compile import Replayed
+from dmpo_explore.inference.torch_engine import infer, stage_function, stream
+from dmpo_explore.inference.torch_live import to_the_end
+from dmpo_explore.models.earlier_exits import EarlierExits
+from dmpo_explore.models.factory import assemble, build_reference
+from dmpo_explore.models.stage import Stage
+from dmpo_explore.runs.store import list_runs, load_run
+
+
+def reading(**changes: Any) -> Any:
+    """A random model whose exits read earlier ones with weights far from the first ones."""
+    model = made(earlier_exits=True, **changes)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for stage in model.stages:
+            stage.earlier.weights.copy_(torch.rand(len(stage.earlier.weights), generator=generator) + 0.2)
+    return model
+
+
+def own_logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.stack([output.own_logits for output in model.walk(pictures())], dim=1)
+
+
+def test_an_answer_is_the_weighted_sum_of_log_probabilities() -> None:
+    model = reading()
+    own, found = own_logits(model).double(), model(pictures()).detach()
+    expected = torch.zeros(B, K, C, dtype=torch.float64)
+    for k, stage in enumerate(model.stages):
+        for j, weight in enumerate(stage.earlier.weights.tolist()):
+            probabilities = own[:, j].exp() / own[:, j].exp().sum(dim=1, keepdim=True)
+            expected[:, k] += weight * probabilities.log()
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    assert (found.argmax(-1) != own.argmax(-1)).any()
+
+
+def test_a_new_model_answers_as_without_the_option() -> None:
+    plain, model = made(), made(earlier_exits=True)
+    with torch.no_grad():
+        torch.testing.assert_close(model(pictures()), plain(pictures()).log_softmax(-1), atol=1e-5, rtol=1e-5)
+
+
+def test_exits_are_trained_on_their_own_answers() -> None:
+    model = reading().train()
+    torch.testing.assert_close(model(pictures()), own_logits(model))
+    model(pictures()).sum().backward()
+    assert all(stage.earlier.weights.grad is None for stage in model.stages)
+    assert all(stage.scale.grad is not None for stage in model.stages)
+
+
+def test_steps_and_exits_read_alone_equal_the_walk() -> None:
+    model = reading()
+    with torch.no_grad():
+        logits, (x, side) = model(pictures()), (pictures(), None)
+        for k in range(K):
+            output = model.step(k, x, side)
+            x, side = output.state, output.side
+            assert torch.equal(output.logits, logits[:, k]) and side is not None and side.shape == (B, k + 1, C)
+        state, side = model.embed(pictures()), None
+        for k, stage in enumerate(model.stages):
+            state = stage.trunk(state)
+            found, side = stage.predict(state, side)
+            assert torch.equal(found, logits[:, k])
+        *_, last = model.walk(pictures())  # no exit was read before
+        assert torch.equal(last.logits, logits[:, -1])
+    assert to_the_end(model, pictures()).tolist() == logits[:, -1].argmax(-1).tolist()
+
+
+def test_executed_exits_equal_simulated_ones() -> None:
+    model = reading()
+    record, used = recorded(model), set()
+    for policy in policies(record):
+        expected = policy.exits(record)
+        used |= set(expected.tolist())
+        for out in (infer(model, pictures(), policy), stream(model, loader(7), policy, refill=True)):
+            np.testing.assert_array_equal(out.exit, expected)
+            np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), expected])
+    assert used == set(range(K))
+
+
+def test_replayed_steps_hand_the_answers_on() -> None:
+    model, x, side = reading(), pictures(3), None
+    with torch.inference_mode():
+        for k in range(K):
+            replayed = Replayed(stage_function(model, k), (1, 4), lambda run: (run(), run)[1])
+            expected = stage_function(model, k)(x, side)
+            found = replayed(x, side)
+            for a, b in zip(found, expected, strict=True):
+                assert a is not None and b is not None
+                torch.testing.assert_close(a, b)
+            x, _, side = expected
+
+
+@pytest.mark.slow
+def test_an_export_gives_the_models_answers(tmp_path: Any) -> None:
+    model = reading()
+    policy = next(policies(recorded(model)))
+    folder = dx.inference.export_model(model, tmp_path / "out", policy, [str(c) for c in range(C)])
+    engine = dx.OnnxEngine(folder)
+    with torch.no_grad():
+        expected = model(pictures())
+    np.testing.assert_allclose(engine.all_logits(pictures().numpy()), expected.numpy(), atol=1e-4)
+    out = engine.infer(pictures().numpy())
+    np.testing.assert_array_equal(out.exit, policy.exits(recorded(model)))
+    assert engine.facts["stages"][1]["inputs"] == ["state", "side"]
+
+
+def test_the_answers_are_float32_under_autocast() -> None:
+    model = reading()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        *_, last = model.walk(pictures())
+        assert last.logits.dtype == torch.float32 and last.own_logits.dtype == torch.bfloat16
+        weights, said = model.stages[-1].earlier.weights, last.side
+    torch.testing.assert_close(last.logits, torch.einsum("k,bkc->bc", weights, said))
+
+
+def test_a_run_stores_the_weights() -> None:
+    model, other = reading(), made(earlier_exits=True)
+    state = model.trainable_state()
+    assert sum(name.endswith("earlier.weights") for name in state) == K
+    other.load_trainable(state)
+    assert torch.equal(other(pictures()), model(pictures()))
+    with pytest.raises(ValueError, match=f"{K} missing"):
+        other.load_trainable({name: v for name, v in state.items() if "earlier" not in name})
+
+
+def test_flops_and_parameters_count_the_products() -> None:
+    (_, plain), (_, cost) = measured(), measured(earlier_exits=True)
+    added = [matmul(1, k, FLOP_CLASSES) for k in (1, 2, 3)]
+    assert [a - b for a, b in zip(cost.predictor, plain.predictor, strict=True)] == added
+    assert cost.cumulative[-1] - plain.cumulative[-1] == sum(added) and cost.reference == plain.reference
+    assert cost.parameters["predictor"] - plain.parameters["predictor"] == 1 + 2 + 3
+
+
+def test_what_is_drawn_of_an_exit_adds_up() -> None:
+    model = reading()
+    with torch.no_grad():
+        tokens = dx.stage_tokens(model, pictures())
+        torch.testing.assert_close(dx.inspection.read_out(model, tokens), model(pictures()), atol=1e-4, rtol=1e-4)
+    found = dx.attribute_pathways(model, pictures(1)[0], target=0)
+    np.testing.assert_allclose(found.logit, own_logits(model)[0, :, 0], atol=1e-4)
+    np.testing.assert_allclose(found.trunk + found.bypass, found.difference + found.delta, atol=1e-4)
+
+
+def test_off_by_default_and_nothing_to_read_with_one_exit() -> None:
+    assert not ModelConfig().earlier_exits
+    assert "--earlier-exits" in Config(model=ModelConfig(earlier_exits=True)).to_arguments()
+    one = ModelConfig("test_vit", "random", 32, exits=1, earlier_exits=True)
+    for config in (ModelConfig("test_vit", "random", 32), one):
+        assert all(stage.earlier is None for stage in assemble(config, 3).stages)
+    reference = build_reference(ModelConfig("test_vit", "random", 32, exits=2, earlier_exits=True), 3)
+    assert all(stage.earlier is None for stage in reference.stages)
+
+
+def test_runs_made_before_the_option_open_without_it() -> None:
+    bundled = [load_run(name) for name in list_runs() if name.startswith("demo")]
+    assert bundled and not any(run.config.model.earlier_exits for run in bundled)
+    values = Config().to_dict()
+    del values["model"]["earlier_exits"]
+    assert Config.from_dict(values) == Config()
+
+
+def test_a_bypass_that_reads_the_previous_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="not 'ladder'"):
+        assemble(ModelConfig("test_vit", "random", 32, exits=3, bypass="ladder", earlier_exits=True), 3)
+    parts: list[Any] = [nn.Identity() for _ in range(4)]
+    parts[1].reads_side = True
+    with pytest.raises(ValueError, match="does not read the previous one"):
+        Stage(*parts, width=4, grid=(1, 1), prefix=1, earlier=EarlierExits(0))
+    with pytest.raises(ValueError, match="reads 2 earlier exits, not 0"):
+        EarlierExits(2).collect(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="earlier_exits"):
+        Config.from_dict({"model": {"earlier_exits": "yes"}})
