@@ -4,6 +4,8 @@ In: trials of `_photos.trials` (default: all) and seeds. Out: a run folder per t
 a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one
 (``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
 ``--merged-after 0 4`` writes ``photos-merged.csv``: trained runs with tokens merged afterwards, nothing retrained.
+``--fitted-on`` writes ``photos-fitted-on.csv``: on which images the weights of earlier answers are fitted, exits on
+frozen tokens (``SMALL_SCREENS``; 0.3 GB under ``--root``).
 ``--ensembled 0 0.5 learned`` writes ``photos-ensembled.csv``: trained runs whose exits also read earlier answers.
 ``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens;
 of images of ``--image-size`` pixels.
@@ -24,11 +26,12 @@ import dmpo_explore as dx
 from _common.results import RESULTS, write_table
 from _photos.ensembles import ensembled
 from _photos.experimental import offered
+from _photos.fitted_on import compare, with_differences
 from _photos.probes import START, merged_after, probe
 from _photos.run import commit, keep, make_row, reference_flops, write_rows
 from _photos.screen import screen
 from _photos.tokens import cache_tokens
-from _photos.trials import BASE, SCREENS, TRIALS, Trial
+from _photos.trials import BASE, SCREENS, SMALL_SCREENS, TRIALS, Trial
 from _study.grids import change
 from _study.run import is_done
 
@@ -83,6 +86,16 @@ def ensembles(path: Path, kinds: list[str]) -> None:
     write_table(table.stem, pd.concat([kept[kept["run"] != run.name], rows]), table.parent)
 
 
+def fitted_on(folder: Path, name: str, seed: int) -> None:
+    """Write the table of where weights of earlier answers are fitted; the trial's earlier rows are replaced."""
+    table, trial = RESULTS / "photos-fitted-on.csv", SMALL_SCREENS[name]
+    how = {"smoothing": trial.smoothing, "average": trial.average}
+    rows = with_differences(name, *compare(folder, trial.config(seed), BASE.model.image_size, **how))
+    print(rows.to_string(index=False), flush=True)
+    kept = pd.read_csv(table) if table.is_file() else pd.DataFrame({"trial": []})
+    write_table(table.stem, pd.concat([kept[kept["trial"] != name], rows]), table.parent)
+
+
 @offered()
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
@@ -93,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=BASE.model.image_size, help="of --probe")
     parser.add_argument("--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs")
     parser.add_argument("--ensembled", nargs="+", metavar="WEIGHTS", help="of finished runs: decays, or learned")
+    parser.add_argument("--fitted-on", action="store_true", help="exits on frozen tokens, weights of earlier answers")
     parser.add_argument("--from-block", type=int, default=3, help="first block before which --merged-after merges")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--root", type=Path, default=Path("runs/photos"), help="folder of the runs and tokens")
@@ -107,6 +121,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.ensembled:
         for name in options.trials:
             ensembles(options.root / f"{name}-s{options.seeds[0]}", options.ensembled)
+        return 0
+    if options.fitted_on:
+        for name in options.trials or SMALL_SCREENS:
+            fitted_on(options.root / "tokens", name, options.seeds[0])
         return 0
     known, title = (SCREENS, "photos-screen") if options.screen else (TRIALS, "photos")
     if foreign := [name for name in options.trials if name not in known]:

@@ -92,3 +92,15 @@ SCREENS: dict[str, Trial] = {
     "moment": Trial("the release's head", FROZEN | {"predictor": "moment"}),
     "decay-0.3": Trial("more weight decay", FROZEN | {"weight_decay": 0.3}),
 }  # fmt: skip
+
+# Exits on frozen tokens of the smallest image, where weights of earlier answers are fitted on different images.
+SMALL_FROZEN: dict[str, Any] = TINY | FROZEN
+SMALL_SCREENS: dict[str, Trial] = {
+    "frozen-56": Trial("exits by cost, today's heads", SMALL_FROZEN),
+    "smoothing-0.1": Trial("label smoothing", SMALL_FROZEN, smoothing=0.1),
+    "average-0.99": Trial("moving average of the weights", SMALL_FROZEN, average=0.99),
+    "epochs-16": Trial("twice the epochs", SMALL_FROZEN | {"epochs": 16}),
+    "distilled-0.5": Trial("distillation from the last exit", SMALL_FROZEN | {"distill": 0.5}),
+    "weight-decay-0.3": Trial("more weight decay", SMALL_FROZEN | {"weight_decay": 0.3}),
+    "channels-24": Trial("a narrower covariance", SMALL_FROZEN | {"channels": 24}),
+}

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 import dmpo_explore as dx
 import photos
 import second_study
-from _photos import ensembles, probes, protocol, run, screen, tokens
-from _photos.trials import SCREENS, TRIALS, Trial
+from _photos import ensembles, fitted_on, probes, protocol, run, screen, tokens
+from _photos.trials import SCREENS, SMALL_SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
 
@@ -112,8 +112,30 @@ def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
     )
 
 
+def test_weights_are_fitted_on_the_images_that_a_row_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(CONFIG.model, tuning="none", image_size=64, exits=(2, 4))
+    config = replace(CALIBRATED, model=model, data=replace(CALIBRATED.data, train_size=100))
+    fits: list[tuple[int, list[int]]] = []
+    fit = fitted_on.earlier_weights
+
+    def seen(logits: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+        fits.append((len(labels), sorted(labels.tolist())))
+        return fit(logits, labels)
+
+    monkeypatch.setattr(fitted_on, "earlier_weights", seen)
+    rows, correct = fitted_on.compare(tmp_path, config, 128)  # of whose compute exit 1 takes less than 30 %
+    calibration = images_of(config.data, "calibration")
+    assert rows["weights"].tolist() == ["off", "trained", "held-out", "calibration"]
+    assert rows["images"].tolist() == [0, 90, 10, len(calibration)] == [0, *(n for n, _ in fits)]
+    assert fits[1][1] == list(range(10)) and fits[2][1] == sorted(calibration.labels.tolist())
+    assert rows["exit_2"].tolist() == [correct[f"{choice} exit 2"].mean() for choice in rows["weights"]]
+    made = fitted_on.with_differences("tiny", rows, correct)
+    np.testing.assert_allclose(made["difference_30%"], made["accuracy_30%"] - made["accuracy_30%"].iloc[0], atol=1e-9)
+    assert (made["low_30%"] <= made["high_30%"]).all() and made["trial"].eq("tiny").all()
+
+
 def test_every_trial_and_arm_is_a_config() -> None:
-    assert all(trial.config(seed=3).training.seed == 3 for trial in (TRIALS | SCREENS).values())
+    assert all(trial.config(seed=3).training.seed == 3 for trial in (TRIALS | SCREENS | SMALL_SCREENS).values())
     with pytest.raises(ValueError, match="no field 'exit'"):
         Trial("misspelt", {"exit": 3}).config(0)
     with pytest.raises(SystemExit):
