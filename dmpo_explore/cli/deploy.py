@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from ..utils.files import atomic_file
-from .evaluate import fit_typed
+from .evaluate import caution_all, fit_typed
 from .options import target_options
 from .output import Bar, print_result, say
 from .root import Device, Json, RunName, app
@@ -55,6 +55,7 @@ def predict(
         place = f" to {output}" if output else ""
         say(f"stopped; {len(rows):,} of {len(files):,} rows are written{place}. The same command starts again")
         raise typer.Exit(130)
+    caution_all([run])
     if failed:
         raise typer.Exit(1)
 
@@ -112,3 +113,4 @@ def export(
     size = sum(file.stat().st_size for file in path.iterdir())
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB, {fitted.name} {fitted.thresholds}"])
+    caution_all([run])

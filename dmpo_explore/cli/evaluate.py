@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +67,7 @@ def evaluate(
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
-        _caution_all(runs)
+        caution_all(runs)
         return
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
@@ -84,7 +83,7 @@ def evaluate(
         if row.get("note"):
             say(f"{row['run']}: {row['note']}")
     if not protocol:
-        _caution_all(runs)
+        caution_all(runs)
 
 
 def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -99,16 +98,13 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _caution(run: Run, texts: Iterable[str]) -> None:
-    for text in texts:
-        say(f"caution: run {run.name!r}: {text}")
-
-
-def _caution_all(runs: list[str]) -> None:
+def caution_all(runs: list[str]) -> None:
+    """Print what limits the numbers of these runs: few images, thresholds fitted on val, FLOPs counted as trained."""
     from ..runs.store import load_run
 
     for run in map(load_run, runs):
-        _caution(run, _cautions(run))
+        for text in _cautions(run):
+            say(f"caution: run {run.name!r}: {text}")
 
 
 def _few(run: Run) -> list[str]:
@@ -145,7 +141,6 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
         fitted = fit_run_policy(run, settings["policy"], target)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
-    _caution(run, _few(run))
     return fitted
 
 

@@ -166,7 +166,13 @@ def documented(package: str) -> list[str]:
     """Dotted paths of what the page of ``package`` shows: its public names, and those of ``dx`` that it defines."""
     own = [name for name in public_names(package) if _home(package, name) in (package, "")]
     extra = [name for name in public_names("") if _home("", name) == package and name not in public_names(package)]
-    return [f"dmpo_explore.{package}.{name}" for name in own] + [_defined(name) for name in extra]
+    return [_path(package, name) for name in own] + [_defined(name) for name in extra]
+
+
+def _path(package: str, name: str) -> str:
+    """The dotted path of a public name of ``package``; a function named as its module is shown, not the module."""
+    path = f"dmpo_explore.{package}.{name}"
+    return f"{path}.{name}" if importlib.util.find_spec(path) else path
 
 
 def _package_page(package: str) -> str:

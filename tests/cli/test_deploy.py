@@ -39,7 +39,8 @@ def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, image_folde
     (image_folder / "b.png").write_bytes(whole[:60])
     done = call("predict", "mine", image_folder, image_folder / "notes.txt", image_folder / "none.png", status=1)
     assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(done.stdout))] == ["a.jpg", "c.png"]
-    errors = done.stderr.splitlines()
+    *errors, caution = done.stderr.splitlines()
+    assert caution.startswith("caution: run 'mine': it has no calibration record")
     assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
     assert [name in line for name, line in zip(("b.png", "notes.txt", "none.png"), errors, strict=True)] == [True] * 3
 
@@ -90,7 +91,9 @@ def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: P
 def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
     from dmpo_explore.inference.onnx_engine import OnnxEngine
 
-    answer = json.loads(call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json").stdout)
+    done = call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json")
+    assert "caution: run 'mine': it has no calibration record" in done.stderr
+    answer = json.loads(done.stdout)
     assert answer["path"] == str(tmp_path / "onnx") and answer["policy"]["thresholds"] == [0.3]
     run, rows = load_run("mine"), np.arange(40)
     out = OnnxEngine(tmp_path / "onnx").infer(run.inputs("test", rows).numpy())
