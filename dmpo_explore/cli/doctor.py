@@ -45,7 +45,9 @@ def run_facts(name: str) -> dict[str, Any]:
     model, planned = config.model, config.training.epochs
     bundled = run.path.parent == BUNDLED_RUNS.resolve()
     parts = [config.data.name, model.backbone, f"{model.image_size} px, {model.resizing}"]
-    parts += [f"{model.bypass} + {model.predictor}", f"epoch {epochs}/{planned}"]
+    single = (model.exits if isinstance(model.exits, int) else len(model.exits)) == 1
+    heads = (model.last_bypass, model.last_predictor) if single else (model.bypass, model.predictor)
+    parts += [" + ".join(heads), f"epoch {epochs}/{planned}"]
     shown = [f"{split} (of earlier weights)" if split in outdated else split for split in records]
     parts += [f"records: {' '.join(shown) or 'none'}"] + (["bundled"] if bundled else [])
     return {

@@ -37,6 +37,7 @@ def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (folder / "history.csv").write_text("what")
     assert run_facts("run").keys() == {"run", "error", "facts"}
     assert "history.csv" in run_facts("run")["error"]
+    assert "px, squashed to a square, none + linear, epoch" in run_facts("demo-single")["facts"]  # its only exit
     assert run_facts("nobody")["facts"].startswith("broken: unknown run 'nobody'")
 
 
