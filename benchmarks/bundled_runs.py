@@ -26,6 +26,7 @@ from dmpo_explore.training.model_card import recount_card
 from dmpo_explore.utils.files import atomic_folder, write_text
 
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it
+KEEP_EMBEDDING = "demo"  # the map of its test images; the features themselves are 50 times as large
 
 
 def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Progress) -> Path:
@@ -34,7 +35,9 @@ def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Pro
     halve(run)
     for split in ("val", "calibration", "test"):
         progress(f"{name}: recording {split}")
-        dx.record_run(run, split, device="cpu", keep_logits=name in KEEP_LOGITS, force=True)
+        embed = name == KEEP_EMBEDDING and split == "test"
+        dx.record_run(run, split, device="cpu", keep_logits=name in KEEP_LOGITS, keep_features=embed, force=True)
+    (run.path / "records" / "test" / "features.npy").unlink(missing_ok=True)
     (run.path / "records" / "test" / "indices.npy").unlink()  # all of them, in their order
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt"))
@@ -49,10 +52,21 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     if "calibration" not in run.splits():
         progress(f"{name}: recording calibration")
         dx.record_run(run, "calibration", device="cpu", keep_logits=name in KEEP_LOGITS)
+    if name == KEEP_EMBEDDING and run.record("test").embedding is None:
+        progress(f"{name}: recording features of test")
+        embed(run, root)
     dx.inference.recount_run(run)
     write_text(run.path / "card.md", recount_card(run.card(), dx.inference.run_flops(run)))
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True)
+
+
+def embed(run: dx.Run, root: Path) -> None:
+    """Put the embedding of a new record's features beside the scores of the test record, which stay."""
+    copy = root / f"{run.name}-features"
+    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("records"), dirs_exist_ok=True)
+    dx.record_run(dx.load_run(copy), "test", device="cpu", keep_logits=False, keep_features=True, force=True)
+    shutil.copy(copy / "records" / "test" / "embedding.npy", run.path / "records" / "test")
 
 
 def halve(run: dx.Run) -> None:

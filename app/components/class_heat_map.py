@@ -11,7 +11,7 @@ from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import class_rows
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.services.selection import Selection
+from dmpo_explore_app.services.selection import Selection, within
 from dmpo_explore_app.state import class_rows as state
 from dmpo_explore_app.state import filters, operating_point
 
@@ -30,7 +30,8 @@ def draw(point: OperatingPoint, chosen: Selection) -> None:
     shown, _ = class_rows.rows(outcome, view, pinned, state.page(view, pages))
     if many:
         st.caption(_summary(names, view))
-    body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown)
+    of = within(outcome.record, chosen)
+    body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown, of)
     text = operating_point.text(point.policy)
     widgets.clickable(f'<div class="dx-heat" data-threshold="{text}">{body}</div>', "heat", filters.toggle)
     if pages > 1:

@@ -89,6 +89,15 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
             persist_state="session",
         )
         st.segmented_control("As", selection.VIEWS, key=filters.VIEW, required=True, persist_state="session")
+        if chosen.region:
+            st.button(
+                f"{len(chosen.region):,} {'image' if len(chosen.region) == 1 else 'images'} in the region",
+                icon=":material/close:",
+                key="clear_region",
+                on_click=filters.choose_region,
+                args=([],),
+                help="Show all images again. Escape in the mosaic or in the map does the same.",
+            )
         st.button(
             "Clear filters",
             icon=":material/filter_alt_off:",

@@ -101,19 +101,25 @@ def detail(outcome: dx.Outcome, row: int, thumbnail: Callable[[int], str] | None
 
 
 def heat_map(
-    outcome: dx.Outcome, chosen: tuple[int, int], image: int | None, shown: Sequence[int | None] | None = None
+    outcome: dx.Outcome,
+    chosen: tuple[int, int],
+    image: int | None,
+    shown: Sequence[int | None] | None = None,
+    of: npt.NDArray[np.bool_] | None = None,
 ) -> str:
     """Where the images of each class exit, in per cent of the class; every cell is a button.
 
     Args:
         chosen: class and exit that are filtered for, from 1, or 0. image: the chosen row, whose cell is marked.
         shown: the classes, 0-based, from top to bottom; None among them is a gap. By default all.
+        of: (B,) which images are counted. By default all.
     """
     record, exits = outcome.record, outcome.exits
     classes, n_exits = len(record.meta.class_names), record.n_exits
     cells = record.labels * n_exits + exits
-    counts = np.bincount(cells, minlength=classes * n_exits).reshape(classes, n_exits)
-    correct = np.bincount(cells[outcome.correct], minlength=classes * n_exits).reshape(classes, n_exits)
+    of = np.ones(len(cells), bool) if of is None else of
+    counts = np.bincount(cells[of], minlength=classes * n_exits).reshape(classes, n_exits)
+    correct = np.bincount(cells[of & outcome.correct], minlength=classes * n_exits).reshape(classes, n_exits)
     marked = (0, 0) if image is None else (int(record.labels[image]) + 1, int(exits[image]) + 1)
     heads = "".join(
         f'<th scope="col">{_button(f"exit {k + 1}", str(k + 1), f"exit {k + 1}", chosen == (0, k + 1))}</th>'

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from dataclasses import replace
 from typing import TypedDict
 
@@ -19,6 +20,7 @@ from dmpo_explore_app.services import policies, records, slider_data, sprite_she
 from dmpo_explore_app.services.images import number_of
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
+from dmpo_explore_app.services.selection import Selection
 
 import dmpo_explore as dx
 
@@ -29,12 +31,14 @@ BINS = 48  # of the histograms of scores
 
 class Pictures(TypedDict):
     """Tiles and answers: ``rows`` (n,) u32 of the record; ``labels`` (B,) u16; ``answers`` (B, K) u16 classes;
-    ``confidence`` (n, K) u16, of 65,535; ``numbers`` (n,) u32 as the data number them. ``of``: images that were drawn
-    from. ``sheet`` is empty where the images are not here."""
+    ``confidence`` (n, K) u16, of 65,535; ``numbers`` (n,) u32 as the data number them; ``map`` (n, K, 2) u16, places in
+    each exit's map. ``of``: images that were drawn from. ``sheet`` is empty where the images are not here, ``map``
+    where the record has no embedding."""
 
     key: str
     rows: str
     numbers: str
+    map: str
     labels: str
     answers: str
     confidence: str
@@ -112,6 +116,7 @@ def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label:
         "key": key,
         "rows": packed(rows, np.uint32),
         "numbers": packed(np.array([number_of(record, int(row)) for row in rows]), np.uint32),
+        "map": packed(places(record, rows), np.uint16),
         "labels": packed(record.labels, np.uint16),
         "answers": packed(record.prediction, np.uint16),
         "confidence": packed(np.round(np.clip(record.confidence[rows], 0, 1) * 65_535), np.uint16),
@@ -123,6 +128,26 @@ def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label:
         "side": drawn.side,
         "columns": drawn.columns,
     }
+
+
+def places(record: dx.ExitRecord, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n, K, 2) the images' places in the map of each exit, 0 to 65,535 from edge to edge of all images' places."""
+    if record.embedding is None:
+        return np.zeros(0, np.int64)
+    found = np.asarray(record.embedding, np.float64)
+    low, high = found.min(axis=0), found.max(axis=0)
+    return np.round((found[rows] - low) / np.maximum(high - low, 1e-6) * 65_535).astype(np.int64)
+
+
+def map_note(point: OperatingPoint) -> tuple[str, str]:
+    """Why there is no map, and the command that makes one; empty where there is one, or where none can be made."""
+    run, record = point.run, point.record
+    if record.embedding is not None or run.path.parent == dx.runs.BUNDLED_RUNS.resolve():
+        return "", ""
+    if not (run.path / "weights.safetensors").is_file():
+        return "", ""
+    command = f"dmpo-explore record {shlex.quote(run.name)} --split {shlex.quote(point.split)} --features --force"
+    return "A map of the images by features needs a record with features:", command
 
 
 def exits(point: OperatingPoint, label: int | None = None) -> Exits:
@@ -179,16 +204,19 @@ def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def with_mosaic(
-    data: slider_data.SliderData, shown: Pictures, limits: Exits, amount: int, answers: str, image: int | None
+    data: slider_data.SliderData, point: OperatingPoint, shown: Pictures, limits: Exits, amount: int, chosen: Selection
 ) -> slider_data.SliderData:
-    """The slider's data with what its mosaic is drawn from and which of it is chosen."""
+    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen."""
     return {
         **data,
+        "map_note": map_note(point),
+        "exit_colours": dx.figures.exit_colours(point.record.n_exits),
+        "region": packed(chosen.region, np.uint32) if chosen.region else "",
         "pictures": shown["key"],
         "exits": limits["key"],
         "sample": {"amount": amount, "of": shown["of"], "amounts": list(AMOUNTS)},
-        "answers": answers,
-        "image": -1 if image is None else image,
+        "answers": chosen.answers,
+        "image": -1 if chosen.image is None else chosen.image,
     }
 
 

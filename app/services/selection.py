@@ -27,7 +27,8 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Selection(NamedTuple):
-    """What is chosen; exit and label count from 1, 0 is all of them. ``image``: a row of the record, or None."""
+    """What is chosen; exit and label count from 1, 0 is all of them. ``image``: a row of the record, or None.
+    ``region``: rows that were drawn around in mosaic or map, empty for all."""
 
     exit: int
     label: int
@@ -35,11 +36,12 @@ class Selection(NamedTuple):
     sort: str
     image: int | None
     view: str = VIEWS[0]
+    region: tuple[int, ...] = ()
 
     @property
     def narrowed(self) -> bool:
         """Whether a filter is set or an image is chosen."""
-        return bool(self.exit or self.label) or self.answers != "all" or self.image is not None
+        return bool(self.exit or self.label or self.region) or self.answers != "all" or self.image is not None
 
 
 def mask(outcome: dx.Outcome, selection: Selection) -> Mask:
@@ -57,7 +59,14 @@ def mask(outcome: dx.Outcome, selection: Selection) -> Mask:
         keep = keep & (outcome.exits == selection.exit - 1)
     if selection.label:
         keep = keep & (record.labels == selection.label - 1)
-    return keep
+    return keep & within(record, selection)
+
+
+def within(record: dx.ExitRecord, selection: Selection) -> Mask:
+    """(B,) whether an image is of the chosen region; all are where none is chosen."""
+    found = np.full(record.n_images, not selection.region)
+    found[list(selection.region)] = True
+    return found
 
 
 def ordered(outcome: dx.Outcome, keep: Mask, sort: str) -> Rows:

@@ -73,7 +73,8 @@ class SliderData(TypedDict):
     moves. ``exit``, ``marked``: the chosen exit and that of the chosen image, from 1, or 0. ``one``: the chosen class.
     ``source``: where the thresholds come from, ``by_hand``: the same while they are moved. ``compact``: only the slider
     and its numbers, without hint, curve and mosaic. ``pictures``, ``exits``: keys of what the mosaic is drawn from
-    (`mosaic.Pictures`, `mosaic.Exits`). ``answers``, ``image``: the chosen kind of answer, and the chosen row or -1.
+    (`mosaic.Pictures`, `mosaic.Exits`). ``answers``, ``image``, ``region``: the chosen kind of answer, row or
+    -1, and rows (u32 in base64, empty for all). ``map_note``: in place of a map, a text and a command.
     """
 
     seq: int
@@ -101,6 +102,9 @@ class SliderData(TypedDict):
     sample: NotRequired[Sample]
     answers: NotRequired[str]
     image: NotRequired[int]
+    region: NotRequired[str]
+    map_note: NotRequired[tuple[str, str]]
+    exit_colours: NotRequired[list[str]]
 
 
 def slider_data(

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app.state import filters, targets
 
-CHOICES = (*filters.KEYS, targets.THRESHOLD, targets.KIND, *targets.TARGETS)  # what events change
+CHOICES = (*filters.KEYS, filters.REGION, targets.THRESHOLD, targets.KIND, *targets.TARGETS)  # what events change
 _DRAWN = "_drawings"  # how often the page was drawn
 _AFTER = "_choices_after_event"  # (drawings until the last event, choices after it)
 _PENDING = "_choices_to_be_kept"  # an event was handled, and nothing has been drawn since

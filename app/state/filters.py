@@ -33,6 +33,7 @@ OLD_LINKS = {  # what links of earlier versions may hold
     "most sure": "most confident",
     "pictures": "images",
 }
+REGION, _REGION_OF = "_region", "_region_of"  # rows that were drawn around; the images that they belong to
 _AMOUNT = "_mosaic_amount"  # how many tiles the mosaic has
 _PAGES, _TURN = "_pages", "_page_turn"  # number of pages; how often other images began at their first page
 
@@ -50,7 +51,21 @@ def validate(record: dx.ExitRecord) -> Selection:
         if value not in options and value is not None:
             notice(f"There is no {key} {escape_markdown(repr(value), 60)} here; showing {options[0]}.")
         state[key] = value if value in options else options[0]
-    return Selection(state[EXIT], state[CLASS], state[ANSWER], state[SORT], state[IMAGE], state[VIEW])
+    return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW)), region=_region(record))
+
+
+def _region(record: dx.ExitRecord) -> tuple[int, ...]:
+    """The region's rows; it is dropped where another record's images are shown."""
+    state, of = st.session_state, (record.meta.data, record.meta.split, record.n_images)
+    rows: tuple[int, ...] = state.get(REGION, ())
+    if rows and (state.get(_REGION_OF, of) != of or max(rows) >= record.n_images):
+        rows = ()
+    state[REGION] = rows
+    if rows:
+        state[_REGION_OF] = of
+    else:
+        state.pop(_REGION_OF, None)
+    return rows
 
 
 def _whole(key: str, given: Any, most: int, first: int = 1, none: int | None = 0) -> int | None:
@@ -106,8 +121,18 @@ def choose_answer(answer: object, label: object) -> None:
 
 def clear() -> None:
     """No filter is set and no image is chosen."""
-    st.session_state.update({EXIT: 0, CLASS: 0, ANSWER: "all", IMAGE: None})
+    st.session_state.update({EXIT: 0, CLASS: 0, ANSWER: "all", IMAGE: None, REGION: ()})
     first_page()
+
+
+def choose_region(rows: object) -> None:
+    """The rows that were drawn around in mosaic or map; none: all images again."""
+    if not isinstance(rows, list) or len(rows) > AMOUNTS[-1]:
+        return
+    if all(isinstance(row, int) and not isinstance(row, bool) and row >= 0 for row in rows):
+        st.session_state[REGION] = tuple(rows)
+        st.session_state.pop(_REGION_OF, None)
+        first_page()
 
 
 # -- tiles of the mosaic --

@@ -89,7 +89,7 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
         )
         label, amount = selected.label - 1 if selected.label else None, filters.amount()
         pictures, exits = mosaic.pictures(point, amount, label), mosaic.exits(point, label)
-        data = mosaic.with_mosaic(data, pictures, exits, amount, selected.answers, selected.image)
+        data = mosaic.with_mosaic(data, point, pictures, exits, amount, selected)
         threshold_slider(point, data, exploration.figures(point, tables), WORKBENCH)
         exit_explorer.draw(point, selected)
         operating_point.keep_compute(point)

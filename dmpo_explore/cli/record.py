@@ -19,6 +19,7 @@ from .root import Device, Json, ProgressPath, RunName, app
 if TYPE_CHECKING:
     from ..runs.run import Run
 
+FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
 RECOUNT = "Only count the FLOPs of existing records again, as deployed, and fit policies.json again."
 
 
@@ -35,6 +36,7 @@ def record(
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 250,
     logits: Annotated[bool, typer.Option(help="Also keep the logits; temperatures need them.")] = True,
+    features: Annotated[bool, typer.Option("--features", help=FEATURES)] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing records.")] = False,
     recount: Annotated[bool, typer.Option("--recount", help=RECOUNT)] = False,
     progress: ProgressPath = None,
@@ -61,10 +63,11 @@ def record(
     enable_ctrl_c(progress)
     opened, file = load_run(run), ProgressFile(progress if is_main_process() else None)
     if recount:
-        refuse_beside("--recount", {"--split": split, "--data": data, "--force": force})
+        refuse_beside("--recount", {"--split": split, "--data": data, "--features": features, "--force": force})
         _recount(opened, as_json)
         return
     how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
+    how["keep_features"] = features
     with warnings_said():
         splits = split or list(default_splits(opened.path))
         if data is not None:
@@ -148,14 +151,22 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
     return rows
 
 
-def command_of(run: str, splits: list[str], *, force: bool = False, keep_logits: bool = True, **how: Any) -> str:
+def command_of(
+    run: str,
+    splits: list[str],
+    *,
+    force: bool = False,
+    keep_logits: bool = True,
+    keep_features: bool = False,
+    **how: Any,
+) -> str:
     """The command that records ``splits`` with these arguments of `record_run`; defaults are left out."""
     from ..inference.torch_recording import record_run
 
     usual = inspect.signature(record_run).parameters
     options = [f"--split {name}" for name in splits]
     options += [f"--{name.replace('_', '-')} {how[name]}" for name in how if how[name] != usual[name].default]
-    options += ["--no-logits"] * (not keep_logits) + ["--force"] * force
+    options += ["--no-logits"] * (not keep_logits) + ["--features"] * keep_features + ["--force"] * force
     return f"dmpo-explore record {run} {' '.join(options)}"
 
 

@@ -22,6 +22,7 @@ from ..data.stored_images import VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
+from ..models.features import feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
 from ..policies.scores import SCORES, scores
@@ -43,33 +44,40 @@ Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 @torch.inference_mode()
 def run_exits(
-    model: DMPO, loader: Iterable[Any], take: Callable[[Tensor, Array], None], *, precision: str = "no"
+    model: DMPO, loader: Iterable[Any], take: Callable[..., None], *, precision: str = "no", features: bool = False
 ) -> None:
     """Run every exit over a loader of (images, labels), batch by batch; the model's mode is restored.
 
     Args:
         take: called with each batch's logits (b, K, C), float32 on the CPU, and its labels (b,).
         precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast.
+        features: ``take`` also gets `forward_features`' features (b, K, D), float16 on the CPU.
 
     Raises:
         ValueError: unknown precision.
     """
     with eval_mode(model), autocast(model.device, precision):
         for images, targets in loader:
-            take(model(images.to(model.device)).float().cpu(), np.asarray(targets))
+            given = images.to(model.device)
+            logits, *more = forward_features(model, given) if features else (model(given),)
+            take(logits.float().cpu(), np.asarray(targets), *[found.half().cpu() for found in more])
 
 
-def as_batch(logits: Tensor, labels: Array, *, keep_logits: bool) -> Batch:
-    """The arrays that a record keeps of a batch.
+def as_batch(logits: Tensor, labels: Array, features: Tensor | None = None, *, keep_logits: bool) -> Batch:
+    """The arrays that a record keeps of a batch; ``features``: (b, K, D) float16, where it keeps them.
 
     Raises:
-        ValueError: NaN or infinite logits, or (``keep_logits``) such as float16 cannot hold.
+        ValueError: NaN or infinite logits or features, or (``keep_logits``) logits such as float16 cannot hold.
     """
     values = logits.numpy()
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).any(axis=(1, 2)).sum())
         raise ValueError(f"{bad} of {len(values)} images gave NaN or infinite logits; record in float32 (precision=no)")
     batch = {"labels": labels.astype(np.int64)}
+    if features is not None:
+        batch["features"] = features.numpy()
+        if not np.isfinite(batch["features"]).all():
+            raise ValueError("features are NaN, infinite, or more than float16 holds; record without --features")
     if keep_logits:
         with np.errstate(over="ignore"):
             batch["logits"] = values.astype(np.float16)
@@ -91,12 +99,10 @@ def record_split(
 
     Args:
         loader: batches of (images, labels). meta: of the record, as `record_run` makes it.
-        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast. keep_logits: keep them in float16.
-        progress: called with (images done, images in all) after each batch.
+        precision, progress: as there. keep_logits: keep them in float16.
 
     Raises:
-        ValueError: unknown precision, or the model gave NaN or infinite logits, or (``keep_logits``) such as float16
-            cannot hold.
+        ValueError: unknown precision, no images, or as `as_batch`.
 
     Example:
         >>> import torch
@@ -134,6 +140,7 @@ def record_run(
     precision: str = "no",
     batch_size: int = RECORD_BATCH,
     keep_logits: bool = True,
+    keep_features: bool = False,
     force: bool = False,
     progress: Progress | None = None,
     on_check: Progress | None = None,
@@ -147,6 +154,7 @@ def record_run(
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
+        keep_features: keep `forward_features`' features and their `dx.records.feature_embedding`.
         force: replace the record of this split. on_check: called with (files hashed, files in all), before.
         progress: called with (images done, images in all) after each batch, in the first process only.
 
@@ -173,6 +181,7 @@ def record_run(
     meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
     meta = replace(meta, weights_sha256=made_from["weights_sha256"])
     how: dict[str, Any] = {"batch_size": batch_size, "made_from": made_from, "keep_logits": keep_logits}
+    how["n_features"] = feature_width(model) if keep_features else 0
     writer = RecordWriter(target, meta, len(images), **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:
         if changed:
@@ -208,8 +217,8 @@ def _write_missing(
         if progress and processes.is_main:
             progress(writer.n_written, len(images))
 
-    def take(logits: Tensor, labels: Array) -> None:
-        writer.write(next(numbers), as_batch(logits, labels, keep_logits=writer.keep_logits))
+    def take(logits: Tensor, labels: Array, features: Tensor | None = None) -> None:
+        writer.write(next(numbers), as_batch(logits, labels, features, keep_logits=writer.keep_logits))
         report()
 
     processes.wait()  # for the first one to begin
@@ -223,7 +232,7 @@ def _write_missing(
         rows = np.concatenate([np.arange(len(images))[writer.rows(batch)] for batch in share])
         # the batches come out as they are numbered: all but the last one of the split are full
         loader = make_loader(images.subset(rows), model.preprocess, batch_size=writer.batch_size)
-        run_exits(model, loader, take, precision=precision)
+        run_exits(model, loader, take, precision=precision, features=writer.keep_features)
     processes.wait()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,3 +53,14 @@ def clear_recorded(records: Path) -> None:
         with suppress(OSError, ValueError, KeyError, TypeError, Timeout), FileLock(folder / LOCK, timeout=0):
             if read_json(folder / STATE)["created"] == read_json(place / "meta.json")["created"]:
                 remove_partial(folder)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Context in which an error of the file system without a file's name, as of a full disk, names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None or error.filename is not None:  # it has a message of its own, or none
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None

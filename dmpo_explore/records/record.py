@@ -1,8 +1,9 @@
 """Exit record: predictions and scores of every image of a split at every exit, as a folder of arrays.
 
 In: a folder ``records/<split>/`` with meta.json, labels.npy, scores/{prediction,confidence,entropy,margin}.npy and, if
-present, indices.npy and logits.npy. Out: read-only arrays, the large ones memory-mapped. Nothing is ever unpickled. A
-folder without logits and indices is a complete record, so that scores of any other model can be recorded too.
+present, indices.npy, logits.npy, features.npy and embedding.npy. Out: read-only arrays, the large ones memory-mapped.
+Nothing is ever unpickled. A folder without these four is a complete record, so that scores of any other model can be
+recorded too.
 meta.json has a ``format_version``.
 """
 
@@ -32,6 +33,7 @@ LEFT_OUT = (
     "flops_trained",
     "weights_sha256",
 )  # keys that are not written where empty
+OF_IMAGES = ("logits", "features", "embedding")  # attributes that a record may lack
 DEPLOYED, TRAINED = "as deployed", "as trained"
 CONVENTION_OF_OLD = (  # of `flops_convention` in records of versions that counted unmerged tuning
     "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
@@ -117,6 +119,8 @@ class ExitRecord:
         confidence: (B, K) float32, largest softmax probability. margin: (B, K) float32, it minus the second largest.
         entropy: (B, K) float32, of the softmax probabilities, in nats.
         logits: (B, K, C) float16, or None; only temperatures need them. meta: see `RecordMeta`.
+        features: (B, K, D) float16, or None: what each exit's predictor reads, pooled over the patches.
+        embedding: (B, K, 2) float16, or None: the features in two dimensions, see `feature_embedding`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -134,6 +138,8 @@ class ExitRecord:
     margin: Array
     meta: RecordMeta
     logits: Array | None = None
+    features: Array | None = None
+    embedding: Array | None = None
 
     @property
     def n_images(self) -> int:
@@ -170,9 +176,9 @@ class ExitRecord:
             10
         """
         arrays = {name: getattr(self, name)[rows] for name in ("labels", *SCORE_TYPES)}
-        logits = None if self.logits is None else self.logits[rows]
+        arrays |= {name: array[rows] for name in OF_IMAGES if (array := getattr(self, name)) is not None}
         indices = None if self.meta.indices is None else self.meta.indices[rows]
-        return ExitRecord(**arrays, logits=logits, meta=dataclasses.replace(self.meta, indices=indices))
+        return ExitRecord(**arrays, meta=dataclasses.replace(self.meta, indices=indices))
 
     def save(self, path: str | Path, force: bool = False) -> None:
         """Check and write the record as folder ``path``, whole or not at all.
@@ -190,8 +196,9 @@ class ExitRecord:
             np.save(folder / "labels.npy", self.labels, allow_pickle=False)
             for name in SCORE_TYPES:
                 np.save(folder / "scores" / f"{name}.npy", self.score(name), allow_pickle=False)
-            if self.logits is not None:
-                np.save(folder / "logits.npy", self.logits, allow_pickle=False)
+            for name in OF_IMAGES:
+                if (array := getattr(self, name)) is not None:
+                    np.save(folder / f"{name}.npy", array, allow_pickle=False)
             write_facts(folder, self.meta)
 
     @classmethod
@@ -248,7 +255,8 @@ def _load(path: Path) -> ExitRecord:
     meta = RecordMeta.from_dict(values, str(path / "meta.json"), optional["indices.npy"])
     arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
     labels = open_array(path / "labels.npy")
-    record = ExitRecord(labels=labels, **arrays, logits=optional["logits.npy"], meta=meta)
+    arrays |= {name: array for name in OF_IMAGES if (array := optional[f"{name}.npy"]) is not None}
+    record = ExitRecord(labels=labels, **arrays, meta=meta)
     check_record(record, path, read_logits=False)
     return record
 
@@ -256,7 +264,7 @@ def _load(path: Path) -> ExitRecord:
 def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:
     """Raise an error for the first problem of a record's arrays; ``path`` is its folder, for messages."""
     arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
-    more = {"logits.npy": record.logits, "indices.npy": record.meta.indices}
+    more = {f"{name}.npy": getattr(record, name) for name in OF_IMAGES} | {"indices.npy": record.meta.indices}
     arrays |= {file: array for file, array in more.items() if array is not None}
     sizes = len(record.meta.class_names), len(record.meta.exit_blocks)
     _raise_first(array_problems(arrays, *sizes, path, read_logits=read_logits))

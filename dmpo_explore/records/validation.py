@@ -30,10 +30,18 @@ SCORE_TYPES: dict[str, Any] = {
     "margin": np.float32,
 }
 FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind for name, kind in SCORE_TYPES.items()}
-OPTIONAL: dict[str, Any] = {"logits.npy": np.float16, "indices.npy": np.int64}
+OPTIONAL: dict[str, Any] = {
+    "logits.npy": np.float16,
+    "indices.npy": np.int64,
+    "features.npy": np.float16,
+    "embedding.npy": np.float16,
+}
+ANY = ("logits.npy", "features.npy")  # large, and of any finite values: read only where that is wanted
+AXES = {"labels.npy": 1, "indices.npy": 1, "logits.npy": 3, "features.npy": 3, "embedding.npy": 3}  # of others: 2
 PIECE = 2**23  # values that are checked together
 MOST_IMAGES, MOST_EXITS, MOST_CLASSES, MOST_TEXT = 10**8, 1000, 10**5, 1000  # of a record; characters of a text
 MOST_BLOCK, MOST_INDEX, LEAST_FLOPS, MOST_FLOPS = 10**6, 2**53, 1e-30, 1e30
+MOST_HALF = 65504.0  # of float16
 SLACK = 1e-4  # how far rounding may push a score out of its range
 
 
@@ -75,7 +83,7 @@ def array_problems(
         arrays: file → array, those that could be read. path: the folder, for messages.
         n_classes, n_exits: C and K as meta.json has them; without it K is that of most score files, and checks that
             need C are left out. B is the length of most files: four score files that agree are not blamed for labels.
-        read_logits: check every value of the logits, see `logits_problems`; else their form.
+        read_logits: check every value of logits and features, see `logits_problems`; else their form.
     """
     labels = arrays.get("labels.npy")
     if labels is not None and (labels.ndim != 1 or not labels.size):
@@ -92,17 +100,19 @@ def array_problems(
         yield from wrong
         if not wrong and (limits := _limits(file, n_classes)):
             yield from _range_problems(array, *limits, path / file)
-        if not wrong and file == "logits.npy" and read_logits:
+        if not wrong and file in ANY and read_logits:
             yield from logits_problems(array, path / file)
 
 
 def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path: Path) -> Iterator[ValueError]:
-    axes = {"labels.npy": 1, "indices.npy": 1, "logits.npy": 3}.get(file, 2)
-    wanted = sizes[:axes]
+    axes = AXES.get(file, 2)
+    third: dict[str, tuple[str, int | None]] = {"features.npy": ("features", None), "embedding.npy": ("2", 2)}
+    last, size = third.get(file, ("classes", sizes[2]))
+    wanted = (*sizes[:2], size)[:axes]
     fits = array.ndim == axes and all(w in (None, n) for n, w in zip(array.shape, wanted, strict=True))
     if not fits:
         shown = str(tuple("any" if size is None else size for size in wanted)).replace("'any'", "any")
-        yield ValueError(f"{path}: shape {short(array.shape)} must be {shown} (images, exits, classes)")
+        yield ValueError(f"{path}: shape {short(array.shape)} must be {shown} (images, exits, {last})")
     elif len(array) > MOST_IMAGES:
         yield ValueError(f"{path}: {len(array):,} images are more than the {MOST_IMAGES:,} that a record may have")
     kind = np.dtype((FILES | OPTIONAL)[file])
@@ -116,6 +126,8 @@ def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None
         return 0, n_classes - 1, f"one of the {n_classes} classes, 0 to {n_classes - 1}"
     if name == "indices":
         return 0, MOST_INDEX, "a position in the data, from 0"
+    if name == "embedding":
+        return -MOST_HALF, MOST_HALF, "a finite number"
     if name in ("confidence", "margin", "entropy"):
         high = 1.0 if name != "entropy" else math.log(n_classes) if n_classes else math.inf
         return -SLACK, high + SLACK, f"a {name} from 0 to {high:.4g}"
@@ -142,12 +154,13 @@ def _pieces(array: Array) -> Iterator[tuple[int, Array]]:
 
 
 def logits_problems(logits: Array, where: object) -> Iterator[ValueError]:
-    """The first image with NaN or infinite logits (B, K, C), searched in pieces, as they may be large."""
+    """The first image with NaN or infinite logits (B, K, C), or features, searched in pieces, as they may be large."""
+    what = "features" if str(where).endswith("features.npy") else "logits"
     for start, part in _pieces(logits):
         bad = ~np.isfinite(part).all(axis=(1, 2))
         if bad.any():
             image = start + int(np.argmax(bad))
-            yield ValueError(f"{where}: NaN or infinite logits at image {image} (counted from 0)")
+            yield ValueError(f"{where}: NaN or infinite {what} at image {image} (counted from 0)")
             return
 
 

@@ -27,9 +27,10 @@ from filelock import FileLock, Timeout
 from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.typing import Array
 from .arrays import open_array
-from .partial import BATCHES, LOCK, STATE, partial_folder, remove_partial
+from .embedding import feature_embedding
+from .partial import BATCHES, LOCK, STATE, named_errors, partial_folder, remove_partial
 from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
-from .validation import FILES, OPTIONAL
+from .validation import AXES, FILES, OPTIONAL
 
 WRITTEN = 1 << 32  # flag of a written batch in batches.bin, above its 32 bits of checksum
 
@@ -42,7 +43,7 @@ class RecordWriter:
         meta: its facts; the date is that of an unfinished recording that is continued.
         n_images: B. batch_size: images of a batch; the last one may have fewer.
         made_from: everything that the scores depend on, as JSON values. Rows with other values are not used.
-        keep_logits: the record gets logits.
+        keep_logits: the record gets logits. n_features: D of the features that it gets, 0 for none.
 
     Raises:
         ValueError: invalid facts, or a number below 1.
@@ -72,6 +73,7 @@ class RecordWriter:
         batch_size: int,
         made_from: Mapping[str, Any],
         keep_logits: bool = True,
+        n_features: int = 0,
     ) -> None:
         if n_images < 1 or batch_size < 1:
             raise ValueError(f"n_images={n_images} and batch_size={batch_size} must be at least 1")
@@ -80,15 +82,18 @@ class RecordWriter:
         self.n_batches = math.ceil(n_images / batch_size)
         self.folder = partial_folder(path)
         sizes = n_images, len(meta.exit_blocks), len(meta.class_names)
-        axes = {"labels.npy": 1, "logits.npy": 3}
-        self.shapes = {file: sizes[: axes.get(file, 2)] for file in (*FILES, *["logits.npy"] * keep_logits)}
+        files = (*FILES, *["logits.npy"] * keep_logits)
+        self.shapes: dict[str, tuple[int, ...]] = {file: sizes[: AXES.get(file, 2)] for file in files}
+        if n_features:
+            self.shapes["features.npy"] = (*sizes[:2], n_features)
         self.kinds: dict[str, np.dtype[Any]] = {file: np.dtype((FILES | OPTIONAL)[file]) for file in self.shapes}
         indices = np.arange(n_images) if meta.indices is None else np.asarray(meta.indices, np.int64)
         facts = {key: value for key, value in meta.to_dict().items() if key != "created"}
         sums = {"indices_sha256": hashlib.sha256(indices.tobytes()).hexdigest()}
         counts = {"n_images": n_images, "batch_size": batch_size, "keep_logits": keep_logits}
+        counts |= {"n_features": n_features} if n_features else {}
         self.state = {"format_version": 1, **facts, **sums, **counts, **made_from}
-        self.keep_logits, self.finished = keep_logits, False
+        self.keep_logits, self.keep_features, self.finished = keep_logits, n_features > 0, False
 
     @contextmanager
     def begin(self) -> Iterator[list[str]]:
@@ -104,7 +109,7 @@ class RecordWriter:
         """
         lock = FileLock(self.folder / LOCK)
         try:
-            with _named(self.path):
+            with named_errors(self.path):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._acquire(lock)
                 changed = self._changed()
@@ -148,7 +153,8 @@ class RecordWriter:
         return slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.n_images))
 
     def write(self, batch: int, arrays: Mapping[str, Array]) -> None:
-        """Write a batch: ``labels`` (b,), the four scores (b, K) and ``logits`` (b, K, C), where they are kept.
+        """Write a batch: ``labels`` (b,), the four scores (b, K), and where they are kept ``logits`` (b, K, C) and
+        ``features`` (b, K, D).
 
         Raises:
             ValueError: an array of another shape or type.
@@ -179,7 +185,7 @@ class RecordWriter:
         return record
 
     def finish(self, *, force: bool = False) -> None:
-        """Put the record in its place, whole or not at all.
+        """Put the record in its place, whole or not at all; features get their embedding.
 
         Args:
             force: replace the record that is there.
@@ -188,11 +194,13 @@ class RecordWriter:
             FileExistsError: as `ExitRecord.save`. ValueError: as `record`.
         """
         refuse_overwriting(self.path, force)
-        self.record()
+        features = self.record().features
         with atomic_folder(self.path) as folder:
             (folder / "scores").mkdir()
             for file in self.shapes:
                 _link(self.folder / file, folder / file)  # not moved: a kill in here leaves the rows where they are
+            if features is not None:
+                np.save(folder / "embedding.npy", feature_embedding(features), allow_pickle=False)
             write_facts(folder, self.meta)
         self.finished = True
 
@@ -270,20 +278,9 @@ class RecordWriter:
 
     def _write_at(self, file: str, position: int, data: bytes) -> None:
         path = self.folder / file
-        with _named(path), path.open("r+b") as stream:
+        with named_errors(path), path.open("r+b") as stream:
             stream.seek(position)
             stream.write(data)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Context in which an error of the file system without a file's name, as of a full disk, names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.strerror is None or error.filename is not None:  # it has a message of its own, or none
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _plain(value: Any) -> Any:

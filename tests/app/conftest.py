@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs root: four and six exits, a single exit, and one whose class name is HTML. Not to be changed."""
     root = tmp_path_factory.mktemp("runs")
-    save_run(root, "four")
+    save_run(root, "four", embedding=True)
     save_run(root, "six", n_exits=6, seed=3)
     save_run(root, "one", n_exits=1, seed=5)
     save_run(root, "hostile", images=60, class_name=HOSTILE)

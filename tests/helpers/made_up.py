@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from synthetic import make_record, record_from_logits
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.images import load_images
+from dmpo_explore.records.embedding import feature_embedding
 from dmpo_explore.utils.files import write_text
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
@@ -24,11 +26,12 @@ def save_run(
     seed: int = 0,
     class_name: str = "",
     logits_of: tuple[str, ...] = (),
+    embedding: bool = False,
 ) -> None:
     """A run on some of Fashion-MNIST's test pictures, with a val record that has no pictures.
 
     Args:
-        logits_of: splits whose records keep their logits.
+        logits_of: splits whose records keep their logits. embedding: the record of test has one, of its logits.
     """
     pictures = load_images("fashion-mnist", "test")
     rows = np.random.default_rng(7).choice(len(pictures), images, replace=False)
@@ -41,6 +44,7 @@ def save_run(
     logits[np.arange(images), :, labels] += strength * rng.gamma(2.0, 0.5, size=(images, 1))
     test_only: dict[str, Any] = {"with_logits": "test" in logits_of, "split": "test", "indices": pictures.indices[rows]}
     test = record_from_logits(logits, labels, **test_only, **common)
+    test = replace(test, embedding=feature_embedding(logits)) if embedding else test
     val = make_record(400, n_exits, 10, seed=seed + 1, with_logits="val" in logits_of, split="val", **common)
     write_text(root / name / "config.json", Config(data=DataConfig("fashion-mnist")).to_json())
     test.save(root / name / "records" / "test")

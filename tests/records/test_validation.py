@@ -30,8 +30,26 @@ def change_meta(folder: Path, **changes: Any) -> None:
 def test_a_whole_record_has_no_problem(folder: Path) -> None:
     assert problems(folder) == ExitRecord.problems(str(folder)) == []
     for file in OPTIONAL:
-        (folder / file).unlink()
+        (folder / file).unlink(missing_ok=True)
     assert problems(folder) == []
+
+
+def test_features_and_their_embedding_are_checked(folder: Path) -> None:
+    features, embedding = np.zeros((8, 3, 9), np.float16), np.zeros((8, 3, 2), np.float16)
+    features[6, 1, 2], embedding[4] = np.nan, np.inf
+    np.save(folder / "features.npy", features)
+    np.save(folder / "embedding.npy", embedding)
+    assert [found.split(": ", 1)[1] for found in problems(folder)] == [
+        "NaN or infinite features at image 6 (counted from 0)",
+        "inf at image 4 (counted from 0) must be a finite number (6 such values)",
+    ]
+    np.save(folder / "features.npy", features[:, :2])
+    np.save(folder / "embedding.npy", np.zeros((8, 3, 3), np.float32))
+    assert [found.split(": ", 1)[1] for found in problems(folder)] == [
+        "shape (8, 2, 9) must be (8, 3, any) (images, exits, features)",
+        "shape (8, 3, 3) must be (8, 3, 2) (images, exits, 2)",
+        "type float32 must be float16",
+    ]
 
 
 def test_an_empty_folder_lacks_every_needed_file(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the mosaic's images and
 exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two events, after which the page asks
 Python for the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is clicked, and ``picked``
-{exit: 1..K}, {image: row} or {amount: tiles} from the mosaic, {answer, class: 1..C} from the confusion matrix. They go
-straight to the state.
+{exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer, class: 1..C} from the
+confusion matrix. They go straight to the state.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ PARTS = (
     "supply.js",
     "piles.js",
     "tiles.js",
+    "lasso.js",
     "mosaic_parts.js",
     "mosaic.js",
+    "map.js",
     "network.js",
     "scores.js",
     "confusion.js",
@@ -85,6 +87,9 @@ def _picked() -> None:
         return
     if "answer" in picked:
         handle(picked, lambda: filters.choose_answer(picked["answer"], picked.get("class")))
+        return
+    if "region" in picked:
+        handle(picked, lambda: filters.choose_region(picked["region"]))
         return
     kind = "image" if "image" in picked else "exit"
     handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))

@@ -5,10 +5,10 @@ const MOST_CLASSES = 16;
 const CONFUSIONS = 12;
 
 // (classes, classes) images by class and by the prediction of the exit where they exit; `exit` from 0, or -1: any.
-const confusionCounts = (pictures, exitOf, exit) => {
+const confusionCounts = (pictures, exitOf, exit, region) => {
   const { labels, answers, names, n_exits: K } = pictures, counts = new Uint32Array(names.length * names.length);
   for (let i = 0; i < labels.length; i++) {
-    if (exit >= 0 && exitOf[i] !== exit) continue;
+    if ((exit >= 0 && exitOf[i] !== exit) || (region && !region[i])) continue;
     counts[labels[i] * names.length + answers[i * K + exitOf[i]]] += 1;
   }
   return counts;
@@ -22,7 +22,7 @@ class Confusion {
   }
 
   show(pictures, exitOf, data) {
-    const { names } = pictures, n = names.length, counts = confusionCounts(pictures, exitOf, data.exit - 1);
+    const { names } = pictures, n = names.length, counts = confusionCounts(pictures, exitOf, data.exit - 1, regionOf(data.region, exitOf.length));
     const where = data.exit ? `at exit ${data.exit}` : "where the images exit";
     const caption = `Confusion ${where}`;
     const title = this.figure.querySelector("figcaption b");

@@ -46,14 +46,18 @@ class Mosaic {
     this.made = null;
   }
 
-  // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `some`: exact counts.
-  place(places, line, some) {
+  at(left, top) {
+    return tileAt(this, left, top);
+  }
+
+  // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `counts()`: exact ones.
+  place(places, line, counts) {
     const { data } = this, pictures = supplied(data.pictures), exits = supplied(data.exits);
     if (!this.size) this.resize();
     if (!this.size) return;
     const ready = pictures && exits && pictures.n_exits === data.costs.length;
     if (ready) this.arrange(pictures, exits, places, line);
-    this.showHeads(some, ready);
+    this.showHeads(counts(), ready); // of the exits that were found just now
     this.start();
   }
 
@@ -79,7 +83,8 @@ class Mosaic {
 
   // Where the classes of all images exit, for the table beside the gallery.
   classes(pictures) {
-    if (this.table) showClasses(classTable(pictures, this.exitOf), pictures);
+    const region = regionOf(this.data.region, pictures.labels.length);
+    if (this.table) showClasses(classTable(pictures, this.exitOf, region), pictures);
     this.table = true; // the first is Python's own
   }
 
@@ -182,7 +187,7 @@ class Mosaic {
   }
 
   fading() {
-    return `${this.data.exit} ${this.data.answers} ${this.data.image}`;
+    return `${this.data.exit} ${this.data.answers} ${this.data.image} ${this.data.region}`;
   }
 
   paint() {
@@ -200,6 +205,7 @@ class Mosaic {
     context.putImageData(this.image, 0, 0);
     ring(this, context, this.pictures.rows.indexOf(this.data.image), 2.5);
     ring(this, context, this.over ?? -1, 1.5);
+    drawPath(this, context);
     this.placeHeads();
   }
 

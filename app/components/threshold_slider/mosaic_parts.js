@@ -35,15 +35,16 @@ const drawCaption = (mosaic) => {
     element("b", {}, data.title),
     element("span", { class: "key" }, element("i", { class: "swatch correct" }), "correct"),
     element("span", { class: "key" }, element("i", { class: "swatch incorrect" }), "incorrect"),
-    element("span", { class: "drawn" }, drawn),
+    element("span", { class: "drawn" }, drawn, element("i", {}, " · drag around images to see only these")),
     ...(choices.length > 1 ? [element("label", { class: "key" }, "Show ", more)] : []),
   );
 };
 
-// (n,) whether a tile is faded: another exit or another kind of answer is chosen.
+// (n,) whether a tile is faded: another exit, another kind of answer or a region without it is chosen.
 const fadedTiles = ({ data, piles, pictures }) => {
   const faded = new Uint8Array(piles.exit.length), { answers: wanted } = data, K = pictures.n_exits;
-  if (!data.exit && wanted === "all") return faded;
+  const region = regionOf(data.region, pictures.labels.length);
+  if (!data.exit && wanted === "all" && !region) return faded;
   for (let i = 0; i < faded.length; i++) {
     const row = pictures.rows[i], last = pictures.answers[row * K + K - 1] === pictures.labels[row], yes = piles.yes[i] === 1;
     const kept = {
@@ -52,7 +53,7 @@ const fadedTiles = ({ data, piles, pictures }) => {
       "overthinking avoided": yes && !last,
       "early-exit error": !yes && last,
     }[wanted] ?? true;
-    faded[i] = kept && (!data.exit || piles.exit[i] === data.exit - 1) ? 0 : 1;
+    faded[i] = kept && (!region || region[row]) && (!data.exit || piles.exit[i] === data.exit - 1) ? 0 : 1;
   }
   return faded;
 };
@@ -67,8 +68,8 @@ const ring = ({ x, y, made, unit, figure }, context, tile, thick) => {
 
 // The enlarged image beside the pointer, and the same in words for screen readers.
 class Preview {
-  constructor(figure) {
-    this.box = figure.querySelector(".preview");
+  constructor(figure, box = ".preview") {
+    this.box = figure.querySelector(box);
     this.words = figure.querySelector(".words-of-tile");
     this.figure = figure;
   }
@@ -135,23 +136,26 @@ const tileBeside = ({ piles, toX, toY, made }, from, key) => {
 const listenToTiles = (mosaic) => {
   const { canvas } = mosaic;
   const over = (tile, said = false) => {
-    if (mosaic.over === tile) return;
+    if (mosaic.over === tile || lassoing(mosaic)) return;
     mosaic.over = tile;
     if (tile < 0) mosaic.preview.hide();
     else mosaic.preview.show(mosaic, tile, said);
     canvas.style.cursor = tile < 0 ? "default" : "pointer";
     mosaic.start(true);
   };
-  const at = (event) => (mosaic.made && mosaic.piles ? tileAt(mosaic, event.offsetX, event.offsetY) : -1);
+  const at = (event) => (mosaic.made && mosaic.piles ? mosaic.at(event.offsetX, event.offsetY) : -1);
   const choose = (tile) => tile >= 0 && mosaic.pick({ image: mosaic.pictures.rows[tile] });
   canvas.addEventListener("pointermove", (event) => over(at(event)));
   canvas.addEventListener("pointerleave", () => over(-1));
   canvas.addEventListener("blur", () => over(-1));
-  canvas.addEventListener("click", (event) => choose(at(event)));
+  listenToLasso(mosaic, (event) => choose(at(event)));
   canvas.addEventListener("keydown", (event) => {
     if (!mosaic.piles || event.ctrlKey || event.altKey || event.metaKey) return;
     if (event.key === "Enter" || event.key === " ") choose(mosaic.over ?? -1);
-    else if (event.key === "Escape") over(-1);
+    else if (event.key === "Escape") {
+      over(-1);
+      if (mosaic.data.region) mosaic.pick({ region: [] });
+    }
     else if (event.key.startsWith("Arrow")) over((mosaic.over ?? -1) < 0 ? 0 : tileBeside(mosaic, mosaic.over, event.key), true);
     else return;
     event.preventDefault();
@@ -170,6 +174,6 @@ const showClasses = (table, { n_exits: exits, names }) => {
     if (!cell.title.startsWith(words.slice(0, -1))) cell.title = words;
     if (exit !== exits) continue;
     const correct = cell.parentElement.nextElementSibling;
-    if (correct && images) correct.textContent = percent(table[row + exits] / images, 1);
+    if (correct) correct.textContent = images ? percent(table[row + exits] / images, 1) : "–";
   }
 };

@@ -5,10 +5,10 @@ const HIGH = 104; // pixels of a histogram
 const BAND = { left: 4, right: 8, top: 16, bottom: 18 };
 
 // (exits − 1, bins, 2) images that reach an exit, by bin of their score and by whether its answer is incorrect.
-const scoreCounts = (pictures, exits, exitOf, label) => {
+const scoreCounts = (pictures, exits, exitOf, label, region) => {
   const { labels, answers, n_exits: K } = pictures, { scores, bins } = exits, counts = new Uint32Array((K - 1) * bins * 2);
   for (let i = 0; i < labels.length; i++) {
-    if (label >= 0 && labels[i] !== label) continue;
+    if ((label >= 0 && labels[i] !== label) || (region && !region[i])) continue;
     const until = Math.min(exitOf[i], K - 2);
     for (let k = 0; k <= until; k++) {
       const wrong = answers[i * K + k] === labels[i] ? 0 : 1;
@@ -71,12 +71,13 @@ class Scores {
   }
 
   // `thresholds`: one, or one for each exit.
-  show(pictures, exits, exitOf, thresholds, label) {
+  show(pictures, exits, exitOf, thresholds, data) {
     this.figure.hidden = !exits.bins || pictures.n_exits < 2;
     if (this.figure.hidden) return;
     this.build(pictures, exits);
     if (!this.drawn) return;
-    const { bins } = this, counts = scoreCounts(pictures, exits, exitOf, label);
+    const region = regionOf(data.region, exitOf.length);
+    const { bins } = this, counts = scoreCounts(pictures, exits, exitOf, data.one?.label ?? -1, region);
     this.drawn.forEach((one, k) => {
       const part = counts.subarray(k * bins * 2, (k + 1) * bins * 2), { width } = one;
       const inner = width - BAND.left - BAND.right, step = inner / bins, high = HIGH - BAND.top - BAND.bottom;

@@ -23,6 +23,7 @@ class ThresholdSlider {
     this.grip = null; // what a pointer moves: the number of a slider, or "line"
     this.held = false; // a key that moves a slider is down
     this.mosaic = new Mosaic(this.find(".mosaic"), (what) => this.pick(what));
+    this.map = new EmbeddingMap(this.find(".map"), (what) => this.pick(what));
     this.scores = new Scores(this.find(".scores"), this);
     this.confusion = new Confusion(this.find(".confusion"), (what) => this.pick(what));
     const hint = this.find(".hint");
@@ -54,7 +55,7 @@ class ThresholdSlider {
     drawLegend(this.find(".curve figcaption"), data);
     this.root.classList.toggle("dark", isDark(this.root));
     this.root.classList.toggle("compact", Boolean(data.compact));
-    if (!data.compact) this.mosaic.receive(data);
+    if (!data.compact) for (const part of [this.mosaic, this.map]) part.receive(data);
     this.draw();
   }
 
@@ -68,6 +69,7 @@ class ThresholdSlider {
     this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
     this.listenToCurve();
     this.mosaic.resize();
+    this.map.measure();
     this.scores.measure();
     this.show();
   }
@@ -93,7 +95,12 @@ class ThresholdSlider {
     const box = element("div", { class: "slider" }, top, track, texts);
     track.addEventListener("pointerdown", (event) => this.grab(event, track, i, (x) => this.placeOn(track, i, x)));
     thumb.addEventListener("keydown", (event) => this.key(event, i));
-    for (const kind of ["keyup", "blur"]) thumb.addEventListener(kind, () => this.release());
+    for (const kind of ["keyup", "blur"]) {
+      thumb.addEventListener(kind, () => {
+        this.held = false;
+        this.commit();
+      });
+    }
     return { box, value, fill, thumb };
   }
 
@@ -147,11 +154,6 @@ class ThresholdSlider {
     this.move(i, Math.min(last, Math.max(0, place)));
   }
 
-  release() {
-    this.held = false;
-    this.commit();
-  }
-
   move(grip, place) {
     const single = this.data.sliders.length === 1;
     if (grip === "line" && !single) this.linePlace = place;
@@ -180,13 +182,15 @@ class ThresholdSlider {
   }
 
   show() {
-    const { data } = this, [row, some] = this.rows();
+    const { data } = this, [row, ofClass] = this.rows();
     const now = numbersOf(row, data.costs);
     fillNetwork(row);
     this.curve?.move(now);
     const line = this.linePlace !== undefined && data.sliders.length > 1;
-    if (!data.compact) this.mosaic.place(line ? [this.linePlace] : this.places, line, some);
-    if (!data.compact) this.details();
+    if (!data.compact) {
+      this.mosaic.place(line ? [this.linePlace] : this.places, line, () => narrowed(data, this.mosaic, ofClass).row);
+      this.details();
+    }
     const state = `accuracy ${percent(now.accuracy, 2)}, compute ${percent(now.compute, 1)}`;
     this.sliders.forEach(({ value, fill, thumb }, i) => {
       const { labels } = data.sliders[i], place = this.places[i], last = labels.length - 1;
@@ -199,17 +203,18 @@ class ThresholdSlider {
       thumb.setAttribute("aria-valuetext", `threshold ${labels[place]}, ${state}`);
     });
     this.showRule();
-    this.cards(now, some);
+    this.cards(now, narrowed(data, this.mosaic, ofClass));
     this.root.dataset.threshold = this.thresholds();
     this.root.classList.toggle("moving", this.grip !== null);
   }
 
-  // Histograms and confusion matrix, from the exits that the mosaic found.
+  // Map, histograms and confusion matrix, from the exits that the mosaic found.
   details() {
     const { pictures, exitOf } = this.mosaic, exits = supplied(this.data.exits);
     for (const part of [this.scores, this.confusion]) part.figure.hidden = !exitOf || !exits;
+    this.map.show(this.mosaic);
     if (!exitOf || !exits) return;
-    this.scores.show(pictures, exits, exitOf, this.thresholds().split(","), this.data.one?.label ?? -1);
+    this.scores.show(pictures, exits, exitOf, this.thresholds().split(","), this.data);
     this.confusion.show(pictures, exitOf, this.data);
   }
 
@@ -230,12 +235,12 @@ class ThresholdSlider {
     this.find(".rule").replaceChildren(...words);
   }
 
-  // Four numbers, of the chosen class where one is chosen; then the numbers of all stand above them.
-  cards(all, some) {
-    const { costs, one } = this.data, now = one ? numbersOf(some, costs) : all, full = one ? one.full : this.data.full;
-    const versus = points(now.accuracy - full.accuracy);
-    const words = `Only ${one?.name}. All classes: ${percent(all.accuracy, 2)} at ${percent(all.compute, 1)} compute.`;
-    this.find(".of").textContent = one ? words : "";
+  // Four numbers, of the chosen class or region where there is one; then the numbers of all stand above them.
+  cards(all, { row, full, name }) {
+    const { costs, region } = this.data, now = name ? numbersOf(row, costs) : all;
+    const versus = now.images ? points(now.accuracy - full.accuracy) : "no images;";
+    const every = `All ${region ? "images" : "classes"}: ${percent(all.accuracy, 2)} at ${percent(all.compute, 1)} compute.`;
+    this.find(".of").textContent = name ? `Only ${name}. ${every}` : "";
     const facts = [
       ["accuracy", "Accuracy", percent(now.accuracy, 2), `${versus} the last exit`],
       ["compute", "Compute saved", percent(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
@@ -277,7 +282,7 @@ class ThresholdSlider {
   close() {
     this.observer.disconnect();
     supplies.waiting.delete(this.arrived);
-    this.mosaic.close();
+    for (const part of [this.mosaic, this.map]) part.close();
     cancelAnimationFrame(this.waiting);
   }
 }

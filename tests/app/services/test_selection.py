@@ -33,6 +33,14 @@ def test_filters_keep_what_they_say(exit: int, label: int, answers: str) -> None
         assert keep[row] == wanted
 
 
+def test_a_region_keeps_its_rows_alone() -> None:
+    chosen = Selection(0, 2, "all", "mixed", None, region=(3, 8, 150))
+    assert chosen.narrowed and not Selection(0, 0, "all", "mixed", None).narrowed
+    wanted = [row for row in (3, 8, 150) if RECORD.labels[row] == 1]
+    assert np.flatnonzero(selection.mask(OUTCOME, chosen)).tolist() == wanted
+    assert np.flatnonzero(selection.within(RECORD, chosen)).tolist() == [3, 8, 150]
+
+
 @pytest.mark.parametrize("sort", selection.SORTS)
 def test_an_order_holds_the_same_images(sort: str) -> None:
     keep = RECORD.labels < 3

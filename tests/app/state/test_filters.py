@@ -73,3 +73,18 @@ def test_a_selection_has_an_address_and_comes_back(state: dict[str, Any]) -> Non
 def test_links_of_earlier_versions_still_open(state: dict[str, Any], key: str, old: str) -> None:
     state.update(dict.fromkeys(filters.KEYS) | {key: old})
     assert filters.address(filters.validate(RECORD), RECORD) == {key: filters.OLD_LINKS[old]}
+
+
+def test_a_region_is_of_its_record_and_foreign_rows_are_not_taken(state: dict[str, Any]) -> None:
+    for bad in ("3", [1, "2"], [-1], [True], None, list(range(10_001))):
+        filters.choose_region(bad)
+        assert filters.REGION not in state
+    filters.choose_region([3, 150])
+    assert filters.validate(RECORD).region == (3, 150) == filters.validate(RECORD).region
+    assert filters.validate(make_record(150, 4, 5, with_logits=False, split="test")).region == ()
+    filters.choose_region([3, 150])
+    filters.validate(RECORD)
+    filters.clear()
+    assert filters.validate(RECORD).region == ()
+    filters.choose_region([199, 200])  # beyond the last row
+    assert filters.validate(RECORD).region == ()

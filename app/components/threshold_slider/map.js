@@ -1,0 +1,232 @@
+// The map: images as points, near each other where an exit's features are alike. Colours follow the slider: nothing is
+// sent. A click on a point sends `picked` with the image, a drag around points with the region.
+
+const KINDS = { class: "class", answer: "correct / incorrect", exit: "exit" };
+const REACH = 9; // css pixels around a point that belong to it
+
+const hueColour = (label, dark) => {
+  const hue = (label * 137.508 + 210) % 360, [s, l] = dark ? [0.6, 0.55 + (label % 2) * 0.13] : [0.62, 0.42 + (label % 2) * 0.13];
+  const part = (n) => {
+    const k = (n + hue / 30) % 12;
+    return Math.round(255 * (l - s * Math.min(l, 1 - l) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  };
+  return [part(0), part(8), part(4)];
+};
+
+class EmbeddingMap {
+  constructor(figure, pick) {
+    this.figure = figure;
+    this.pick = pick;
+    this.canvas = figure.querySelector("canvas");
+    this.preview = new Preview(figure, ".map-preview");
+    this.labels = figure.querySelector(".map-labels");
+    this.kind = "class";
+    this.canvas.map = this;
+    listenToTiles(this);
+  }
+
+  close() {
+    cancelAnimationFrame(this.waiting);
+  }
+
+  receive(data) {
+    this.data = data;
+    const note = this.figure.querySelector(".map-note");
+    const [text, command] = data.map_note ?? ["", ""];
+    note.replaceChildren(text, ...(command ? [" ", element("code", {}, command)] : []));
+    note.hidden = !text;
+  }
+
+  // The size that there is, read as rarely as the mosaic's.
+  measure() {
+    const { width, height } = this.canvas.getBoundingClientRect(), unit = devicePixelRatio || 1;
+    const size = [Math.round(width * unit), Math.round(height * unit)];
+    if (!width || this.size?.join() === size.join()) return;
+    this.size = size;
+    this.unit = unit;
+    [this.canvas.width, this.canvas.height] = size;
+    this.image = new ImageData(...size);
+    this.pixels = new Uint32Array(this.image.data.buffer);
+    this.colours = null;
+    if (this.pictures) this.aim(true);
+  }
+
+  // `mosaic`: whose tiles these are; their exits and answers are known.
+  show(mosaic) {
+    const { pictures, piles } = mosaic, there = Boolean(pictures?.map?.length && piles);
+    this.figure.classList.toggle("without", !there);
+    this.figure.hidden = !there && !this.data.map_note?.[0];
+    if (!there) return;
+    this.piles = piles;
+    if (this.pictures !== pictures) this.build(pictures);
+    this.measure();
+    if (this.size) this.start(true);
+  }
+
+  build(pictures) {
+    const n = pictures.rows.length, K = pictures.n_exits;
+    const same = this.pictures?.n_exits === K;
+    this.pictures = pictures;
+    if (!same) this.exit = 0;
+    for (const name of ["x", "y", "toX", "toY"]) this[name] = new Float32Array(n);
+    this.drawCaption(K);
+    if (this.size) this.aim(true);
+  }
+
+  drawCaption(K) {
+    const exits = element("span", { class: "choice", role: "group", "aria-label": "Exit of the map" });
+    for (let k = 0; k < K; k++) {
+      const button = element("button", { type: "button", "aria-pressed": k === this.exit }, String(k + 1));
+      button.setAttribute("aria-label", `exit ${k + 1}, after block ${this.data.blocks[k]}`);
+      button.addEventListener("click", () => this.choose(exits, button, () => (this.exit = k)));
+      exits.append(button);
+    }
+    const kinds = element("span", { class: "choice", role: "group", "aria-label": "Colour of the points" });
+    for (const [kind, text] of Object.entries(KINDS)) {
+      const button = element("button", { type: "button", "aria-pressed": kind === this.kind }, text);
+      button.addEventListener("click", () => this.choose(kinds, button, () => (this.kind = kind)));
+      kinds.append(button);
+    }
+    this.figure.querySelector("figcaption").replaceChildren(
+      element("b", {}, "Map of the images by features"),
+      element("span", { class: "key" }, "at exit ", exits),
+      element("span", { class: "key" }, "coloured by ", kinds),
+      element("span", { class: "key" }, "two principal components · faint: exited before"),
+    );
+  }
+
+  choose(group, button, act) {
+    act();
+    for (const other of group.children) other.setAttribute("aria-pressed", other === button);
+    if (this.size) this.aim(calm.matches);
+    this.start(true);
+  }
+
+  // Where every point is to stand: the largest square that there is room for.
+  aim(at_once = false) {
+    const { pictures, toX, toY, unit } = this, [width, height] = this.size, K = pictures.n_exits;
+    const side = pictures.rows.length > 4000 ? 3 : pictures.rows.length > 1500 ? 5 : 7;
+    this.made = { atlas: { side: Math.round(side * unit), full: Math.round(side * unit) } };
+    const edge = 10 * unit, half = this.made.atlas.side / 2;
+    for (let i = 0; i < toX.length; i++) {
+      const at = (i * K + this.exit) * 2;
+      toX[i] = edge + (pictures.map[at] / 65535) * (width - 2 * edge) - half;
+      toY[i] = height - edge - (pictures.map[at + 1] / 65535) * (height - 2 * edge) - half;
+    }
+    if (at_once) this.jump();
+  }
+
+  jump() {
+    this.x.set(this.toX);
+    this.y.set(this.toY);
+  }
+
+  at(left, top) {
+    const { x, y, unit, made } = this, half = made.atlas.side / 2, [px, py] = [left * unit - half, top * unit - half];
+    let best = -1, least = (REACH * unit) ** 2;
+    for (let i = 0; i < x.length; i++) {
+      const away = (x[i] - px) ** 2 + (y[i] - py) ** 2;
+      if (away < least) [best, least] = [i, away];
+    }
+    return best;
+  }
+
+  start(paint = false) {
+    this.dirty ||= paint;
+    if (this.waiting || !this.size || !this.pictures) return;
+    this.before = performance.now();
+    this.waiting = requestAnimationFrame((now) => this.frame(now));
+  }
+
+  frame(now) {
+    this.waiting = 0;
+    const part = 1 - Math.exp(-Math.min(50, Math.max(4, now - this.before)) / STEP), { x, y, toX, toY } = this;
+    this.before = now;
+    let moving = false;
+    for (let i = 0; i < x.length; i++) {
+      const dx = toX[i] - x[i], dy = toY[i] - y[i];
+      if (dx === 0 && dy === 0) continue;
+      const near = Math.abs(dx) < 0.6 && Math.abs(dy) < 0.6;
+      x[i] = near ? toX[i] : x[i] + dx * part;
+      y[i] = near ? toY[i] : y[i] + dy * part;
+      moving = true;
+    }
+    if (moving || this.dirty) this.paint(!moving);
+    this.dirty = false;
+    if (moving) this.waiting = requestAnimationFrame((later) => this.frame(later));
+  }
+
+  // Packed colours by kind, faint ones after them.
+  look() {
+    const { data, pictures } = this, root = this.figure.closest(".threshold-slider"), dark = root.classList.contains("dark");
+    const key = `${this.kind} ${dark} ${pictures.key}`;
+    if (this.colours?.key === key) return this.colours;
+    const style = getComputedStyle(root), states = ["--incorrect", "--correct"].map((name) => hexColour(style.getPropertyValue(name)));
+    const found = {
+      class: () => pictures.names.map((_, label) => hueColour(label, dark)),
+      answer: () => states,
+      exit: () => data.exit_colours.map(rgb),
+    }[this.kind]();
+    const faint = dark ? 0x50 : 0x46;
+    this.colours = { key, full: found.map((c) => packedColour(c)), soft: found.map((c) => packedColour(c, faint)), css: found };
+    return this.colours;
+  }
+
+  paint(rests) {
+    const { x, y, pictures, piles, pixels, exit, kind } = this, [width, height] = this.size, { side } = this.made.atlas;
+    const { full, soft } = this.look(), faded = fadedTiles(this), disc = discOf(side);
+    const filtered = this.data.region || this.data.exit || this.data.answers !== "all";
+    pixels.fill(0);
+    for (let over = 0; over < 2; over++) {
+      for (let i = 0; i < x.length; i++) {
+        const faint = faded[i] || (!filtered && kind !== "exit" && piles.exit[i] < exit);
+        if (faint === Boolean(over)) continue;
+        const at = kind === "class" ? pictures.labels[pictures.rows[i]] : kind === "answer" ? piles.yes[i] : piles.exit[i];
+        const colour = (over ? full : soft)[at], [left, top] = [Math.round(x[i]), Math.round(y[i])];
+        if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
+        for (const step of disc) pixels[(top + Math.floor(step / side)) * width + left + (step % side)] = colour;
+      }
+    }
+    const context = (this.context ??= this.canvas.getContext("2d", { willReadFrequently: true }));
+    context.putImageData(this.image, 0, 0);
+    ring(this, context, pictures.rows.indexOf(this.data.image), 2.5);
+    ring(this, context, this.over ?? -1, 1.5);
+    drawPath(this, context);
+    this.name(rests);
+  }
+
+  // Classes by name, where the middle of their points is; with many classes, or in flight, none.
+  name(rests) {
+    const { pictures, toX, toY, unit } = this, n = pictures.names.length;
+    const key = rests && this.kind === "class" && n <= MOST_CLASSES ? `${this.exit} ${this.size} ${pictures.key} ${this.colours.key}` : "";
+    if (this.named === key) return;
+    this.named = key;
+    this.labels.replaceChildren();
+    if (!key) return;
+    const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1] / unit;
+    const placed = [];
+    for (let label = 0; label < n; label++) {
+      const own = [...pictures.rows.keys()].filter((i) => pictures.labels[pictures.rows[i]] === label);
+      if (!own.length) continue;
+      const left = middle(own.map((i) => toX[i]));
+      let top = middle(own.map((i) => toY[i]));
+      while (placed.some(([l, t]) => Math.abs(l - left) < 72 && Math.abs(t - top) < 15)) top += 8;
+      placed.push([left, top]);
+      const text = element("span", {}, pictures.names[label]);
+      text.style.cssText = `left:${left}px;top:${top}px;--own:rgb(${this.colours.css[label]})`;
+      this.labels.append(text);
+    }
+  }
+}
+
+// Which pixels of a square belong to its disc.
+const discs = new Map();
+const discOf = (side) => {
+  if (discs.has(side)) return discs.get(side);
+  const found = [], middle = (side - 1) / 2;
+  for (let at = 0; at < side * side; at++) {
+    if ((Math.floor(at / side) - middle) ** 2 + ((at % side) - middle) ** 2 <= (side / 2) ** 2) found.push(at);
+  }
+  discs.set(side, found);
+  return found;
+};

@@ -1,0 +1,154 @@
+"""The map of the images by features and the region, in Chromium: places, colours, and everything narrowed to a drag."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dmpo_explore_app.services import mosaic
+from dmpo_explore_app.services.policies import OperatingPoint
+from made_up import save_run
+from playwright.sync_api import Page, expect
+from visiting import Visit
+
+import dmpo_explore as dx
+
+POINTS = """({map: m}) => {
+    const side = m.made.atlas.side, width = m.size[0];
+    const middle = (i) => (Math.round(m.y[i]) + (side >> 1)) * width + Math.round(m.x[i]) + (side >> 1);
+    return {rows: [...m.pictures.rows], x: [...m.x], y: [...m.y], side, unit: m.unit, exit: m.exit,
+            colours: [...m.x.keys()].map((i) => m.pixels[middle(i)])} }"""
+RESTS = (
+    "({map: m}) => m.pictures && m.colours && !m.waiting && m.x.every((x, i) => x === m.toX[i] && m.y[i] === m.toY[i])"
+)
+CANVAS = ".map-field > canvas"
+
+
+def points(page: Page) -> dict[str, Any]:
+    canvas = page.locator(CANVAS)
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_function(RESTS, arg=canvas.element_handle())
+    return dict(canvas.evaluate(POINTS))
+
+
+def around(page: Page, canvas: str, left: float, top: float, right: float, bottom: float) -> None:
+    """Drag around a part of a canvas, given as shares of its sides."""
+    page.locator(canvas).scroll_into_view_if_needed()
+    box = page.locator(canvas).bounding_box()
+    assert box
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for x, y in places[1:]:
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+
+
+def test_points_stand_where_the_record_has_them_at_every_exit(visit: Visit, runs: Path) -> None:
+    page, embedding = visit.open("?run=four&threshold=0.8"), dx.load_run("four").record("test").embedding
+    assert embedding is not None
+    for exit in (0, 2):
+        page.locator(".map").get_by_role("button", name=f"exit {exit + 1}, after block").click()
+        found = points(page)
+        assert found["exit"] == exit
+        wanted = np.asarray(embedding, float)[found["rows"], exit]
+        assert np.corrcoef(found["x"], wanted[:, 0])[0, 1] > 0.9999
+        assert np.corrcoef(found["y"], wanted[:, 1])[0, 1] < -0.9999  # upwards
+
+
+def test_colours_follow_the_thumb_without_a_message(visit: Visit, runs: Path) -> None:
+    page, record = visit.open("?run=four&threshold=0.5"), dx.load_run("four").record("test")
+    page.locator(".map").get_by_role("button", name="exit", exact=True).click()
+    before = points(page)
+    sent: list[Any] = []
+    visit.page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.get_by_role("slider").evaluate("thumb => thumb.scrollIntoView()")
+    box = page.get_by_role("slider").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 11, box["y"] + 11)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 11, steps=3)
+    page.wait_for_function(
+        "before => document.querySelector('.threshold-slider').dataset.threshold !== before", arg="0.5"
+    )
+    label = page.locator(".threshold-slider").get_attribute("data-threshold") or ""
+    now = points(page)
+    page.mouse.up()
+    exits = dx.fit_policy(record, threshold=float(label)).exits(record)[now["rows"]]
+    places = np.array([now["x"], now["y"]]).T
+    away = np.linalg.norm(places[:, None] - places[None], axis=2) + 1e6 * np.eye(len(places))
+    alone = np.flatnonzero(away.min(axis=1) > 1.5 * now["side"])  # not under another point
+    colours = {int(k): {now["colours"][i] for i in alone if exits[i] == k} for k in set(exits[alone])}
+    assert len(alone) > 50 and len(colours) > 1 and before["colours"] != now["colours"] and not sent
+    assert all(len(found) == 1 for found in colours.values())
+    assert len(set.union(*colours.values())) == len(colours)
+
+
+@pytest.mark.parametrize("canvas", [CANVAS, ".field > canvas"])
+def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit, runs: Path, canvas: str) -> None:
+    page, record = visit.open("?run=four&threshold=0.8"), dx.load_run("four").record("test")
+    points(page)
+    around(page, canvas, 0.02, 0.3, 0.5, 0.98)
+    chip = page.get_by_role("button", name="in the region")
+    expect(chip).to_be_visible()
+    visit.settle()
+    kept = page.locator(canvas).evaluate("canvas => (canvas.mosaic ?? canvas.map).data.region")
+    rows = np.frombuffer(base64.b64decode(kept), "<u4").astype(int)
+    assert 10 < rows.size < 590
+    exits = dx.fit_policy(record, threshold=0.8).exits(record)
+    own = dx.summarise(record.subset(rows), exits[rows])
+    assert visit.numbers()[:3] == [
+        f"{own['accuracy']:.2%}",
+        f"{1 - own['flops_fraction']:.1%}",
+        f"{own['mean_exit']:.2f}",
+    ]
+    expect(page.locator(".numbers .of")).to_contain_text(f"Only the {rows.size} images of the region.")
+    expect(chip).to_contain_text(f"{rows.size} images in the region")
+    assert [int(text) for text in page.locator(".head .count").all_inner_texts()] == np.bincount(
+        exits[rows], minlength=4
+    ).tolist()
+    reached = page.locator(".histogram .title span").first
+    expect(reached).to_have_text(f"{rows.size} reach it")
+    shown = [int(title.split("image ")[1].split(":")[0]) for title in visit.images()]
+    assert record.meta.indices is not None and set(shown) <= set(record.meta.indices[rows].tolist())
+    page.locator(canvas).press("Escape")
+    expect(chip).to_have_count(0)
+    expect(page.locator(".numbers .of")).to_have_text("")
+
+
+def test_a_click_on_a_point_chooses_its_image_and_the_chip_clears_a_region(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    found = points(page)
+    middle = found["side"] / 2
+    page.locator(CANVAS).click(position={"x": found["x"][5] + middle, "y": found["y"][5] + middle})
+    page.wait_for_url("**image=**")
+    expect(page.locator(".map-preview")).to_contain_text("confidence")
+    visit.settle()
+    around(page, CANVAS, 0.02, 0.02, 0.6, 0.6)
+    page.get_by_role("button", name="in the region").click()
+    visit.settle()
+    expect(page.locator(".st-key-clear_region")).to_have_count(0)
+
+
+def test_a_record_without_an_embedding_shows_no_map(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=six&threshold=0.8")
+    expect(page.locator(".scores")).to_be_visible()
+    expect(page.locator(CANVAS)).to_be_hidden()
+
+
+def test_the_command_is_shown_where_it_can_make_a_map(tmp_path: Path) -> None:
+    save_run(tmp_path, "my run", images=60)
+
+    def note(run: dx.Run) -> tuple[str, str]:
+        return mosaic.map_note(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5)))
+
+    run = dx.load_run(tmp_path / "my run")
+    assert note(run) == ("", "")  # scores of another program: nothing can be run
+    (run.path / "weights.safetensors").write_bytes(b"")
+    assert note(run)[1] == "dmpo-explore record 'my run' --split test --features --force"
+    save_run(tmp_path, "mapped", images=60, embedding=True)
+    assert note(dx.load_run(tmp_path / "mapped")) == ("", "")
