@@ -1,7 +1,7 @@
 """The header of every page: what this is, the network with its exits, the run on screen, and the list of runs.
 
 The exits are filled with the shares of images that exit there at the operating point on screen. While a threshold is
-dragged the slider's script fills them anew (threshold_slider/network.js), so they never lag behind the numbers.
+dragged the slider's script fills them again (threshold_slider/network.js), so they never lag behind the numbers.
 """
 
 from __future__ import annotations

@@ -78,9 +78,9 @@ def explain_failure_prediction(record: dx.ExitRecord) -> None:
         return
     st.markdown(
         "**Early-exit failure prediction** (EEFP, [arXiv 2508.21495](https://arxiv.org/abs/2508.21495)): how well the "
-        "confidence of an exit tells images that may exit there (it is correct, or no later exit is) from the others. "
-        "1: some threshold stops exactly these; ½: the confidence tells nothing. An exit may be well calibrated and "
-        "still stop the wrong images:"
+        "confidence of an exit separates images that may exit there from the others. An image may exit where the "
+        "exit is correct, or no later exit is. 1: some threshold stops exactly these; ½: no better than chance. "
+        "An exit may be well calibrated and still stop the wrong images:"
     )
     table = dx.analysis.failure_prediction_table(record)
     shown = {
@@ -99,9 +99,10 @@ def explain_calibration(point: OperatingPoint) -> None:
         return
     temperatures = policy.temperatures or policies.base(run, split, policy.name, True).temperatures
     st.markdown(
-        f"**Calibrated** divides each exit's logits by a temperature fitted on {run.fitting_split} (least negative "
-        "log-likelihood) before the policy reads them, so that of the predictions with 80% confidence about 80% are "
-        f"correct. The expected calibration error on {escape_markdown(split)}, the mean distance between the two:"
+        f"**Calibrated** divides each exit's logits by a temperature before the policy reads them. It is fitted on "
+        f"{run.fitting_split}, to the least negative log-likelihood. Of the predictions with 80% confidence, about 80% "
+        "are then correct. The expected calibration error is the mean distance between the two; "
+        f"on {escape_markdown(split)}:"
     )
     st.table(errors(point.record, temperatures), hide_index=True, width="content")
 

@@ -78,7 +78,7 @@ def model_input(image: ChosenImage, size: tuple[int, int] | None) -> None:
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers | None:
     """The answers about ``image``; None, and a notice, where the model is needed and unavailable."""
     try:
-        with st.spinner("The model is answering …"):
+        with st.spinner("Computing the answers …"):
             answers = image_answers.answers_about(image, record, policy)
             if image.row is None or not image_state.with_model():
                 return answers
@@ -86,7 +86,7 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
         unavailable(error, image.run)
         return None
     try:
-        with st.spinner("The model is answering …"):
+        with st.spinner("Computing the answers …"):
             return image_answers.with_logits(answers)
     except model_queries.UNAVAILABLE as error:
         unavailable(error, image.run)

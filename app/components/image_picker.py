@@ -75,6 +75,6 @@ def _upload_widgets() -> None:
         )
     elif source == "camera":
         st.button("Turn the camera on", icon=":material/photo_camera:", on_click=state.turn_camera_on)
-        st.caption("The browser asks for permission first. Nothing is recorded; the button takes one photo.")
+        st.caption("The browser requests permission first. Nothing is recorded; the button takes one photo.")
     if source != "record" and (reason := state.refusal()):
         notice(f"That image cannot be used: {with_code(reason, 300)}.")

@@ -33,7 +33,7 @@ MEASURED_HELP = (
     "lowest and the highest tenth of the calls. The histogram counts images: from the begin of their call until their "
     "exit's stage ended.\n\n"
     "**Matches recorded exits**: every exit and answer is compared with the record, under the threshold of its call. "
-    "When the threshold moves, speed, exits and accuracy are counted anew; the comparison continues."
+    "When the threshold moves, speed, exits and accuracy are counted again; the comparison continues."
 )
 
 

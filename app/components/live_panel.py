@@ -14,7 +14,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import live_answers, share, widgets
 from dmpo_explore_app.components.live_answers import Link
 from dmpo_explore_app.components.race import race
-from dmpo_explore_app.services import live_export
+from dmpo_explore_app.services import live_export, run_styles
 from dmpo_explore_app.services import race as live_race
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
@@ -58,7 +58,7 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
         )
         st.html(cards(session, look, measured))
         live_answers.disagreements(look, record, session.settings.precision)
-        charts(look, measured)
+        charts(Path(session.record_key[0]).name, look, measured)
         if look.state not in ("warming up", "running"):  # else they would change every second
             files(session, measured)
         gallery = live_answers.answers(record, look.count.last, image, None if look.alive else link)
@@ -141,8 +141,8 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
     return f'<dl class="dx-cards">{"".join(cells)}</dl>'
 
 
-def charts(look: dx.inference.Look, m: dx.inference.Measured) -> None:
-    """Latency by exit, exit shares over images, and the speed of every call."""
+def charts(run: str, look: dx.inference.Look, m: dx.inference.Measured) -> None:
+    """Latency by exit, exit shares over images, and the speed of every call, in the run's own colour."""
     timeline = look.count.timeline
     moves = [(answered, thresholds(policy)) for answered, policy in look.count.moves]
     with st.container(key="charts"):
@@ -162,7 +162,8 @@ def charts(look: dx.inference.Look, m: dx.inference.Measured) -> None:
     with right:
         st.markdown("**Images per second**, call by call")
         alt = f"Images per second: early exits {_rate(m.early.rate)}, full model {_rate(m.full.rate)}."
-        widgets.chart(dx.figures.speed_figure(timeline, moves), "live speed", 240, alt)
+        figure = run_styles.beside_reference(dx.figures.speed_figure(timeline, moves), "early exit", run, "full model")
+        widgets.chart(figure, "live speed", 240, alt)
 
 
 def files(session: LiveSession, m: dx.inference.Measured) -> None:

@@ -21,8 +21,9 @@ def novelty_warning(answers: ImageAnswers) -> None:
     share, _ = image_answers.novelty(answers)
     if share >= NOVEL:
         messages.notice(
-            "**This image is unlike the training data.** By the answers of the exits, its nearest val images are "
-            f"farther away than those of {share:.1%} of the val images. Its predictions may be meaningless."
+            "**This image is unlike the training data.** The answers of the exits are compared with those on val. Its "
+            f"nearest val images are farther away than those of {share:.1%} of the val images. Its predictions may be "
+            "meaningless."
         )
 
 

@@ -27,7 +27,7 @@ def show() -> None:
     grids = {grid: found[grid] for grid in dict.fromkeys([*FIRST, *found]) if grid in found}
     if not grids:
         return
-    title = "The study: which part of DMPO earns its place"
+    title = "The study: the gain of each part of DMPO"
     with st.expander(title, icon=":material/science:", key=panels.STUDY, on_change="rerun") as box:
         if not box.open:
             return
@@ -51,7 +51,7 @@ def _words(path: Path) -> None:
         st.markdown("\n".join(verdict).strip())
     st.caption(
         "Points of test accuracy; in brackets a 95 % interval over test images. "
-        "How arms are judged, all tables and figures: `benchmarks/RESULTS.md`."
+        "How arms are measured, all tables and figures: `benchmarks/RESULTS.md`."
     )
 
 

@@ -37,7 +37,7 @@ def kind(point: OperatingPoint) -> None:
 
 
 def controls(point: OperatingPoint) -> None:
-    """A popover with the targets, as `operating_point.validate` left them; its button says which one is set."""
+    """A popover with the targets, as `operating_point.validate` left them; its button names the one that is set."""
     offered = targets.offers(point.run, point.policy.name)
     if point.record.n_exits == 1 or not offered:
         return

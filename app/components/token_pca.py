@@ -1,6 +1,6 @@
-"""What each exit sees: principal components of its patch tokens as colours, beside the image.
+"""Patch tokens at each exit: their principal components as colours, in a thin row below the decision.
 
-In: `ImageAnswers`. Out: a button, then a panel for every exit. The model is asked once the button is pressed.
+In: `ImageAnswers`. Out: a button, then a panel for every exit. The model runs once the button is pressed.
 """
 
 from __future__ import annotations
@@ -15,23 +15,28 @@ from dmpo_explore_app.state import image as state
 
 import dmpo_explore as dx
 
+HIGH, PANELS = 150, 7  # pixels of a line of panels; panels in it
 EXPLANATION = (
-    "Patches of one colour have similar tokens at that exit: what the predictor reads. Red, green and blue are the "
+    "Patches of one colour have similar tokens at that exit, as the predictor reads them. Red, green and blue are the "
     "first three principal components of the image's patch tokens, grey is the mean patch. Components are matched from "
-    "exit to exit, so that colours can be compared. They show what differs **within** this image, not what the "
-    "prediction depends on: that is what the maps below are for."
+    "exit to exit, so that colours can be compared. They show what differs **within** this image. What the "
+    "prediction depends on is shown by the maps below."
 )
 
 
-def section(answers: ImageAnswers) -> dict[str, go.Figure]:
+def row(answers: ImageAnswers) -> dict[str, go.Figure]:
     """The button or the panels; the figure that is shown."""
-    st.header("What does each exit see?", anchor=False)
     if not state.tokens_shown():
-        st.button("Show the patch tokens", icon=":material/palette:", on_click=state.show_tokens, key=state.TOKENS)
-        st.caption("One pass of the model; its patch tokens as colours.")
+        st.button(
+            "Show the patch tokens",
+            icon=":material/palette:",
+            on_click=state.show_tokens,
+            key=state.TOKENS,
+            help="One pass of the model: its patch tokens at each exit, as colours.",
+        )
         return {}
     try:
-        with st.spinner("The model is looking …"):
+        with st.spinner("Computing the patch tokens …"):
             found = model_queries.patch_components(answers.image)
     except model_queries.UNAVAILABLE as error:
         messages.problem("The patch tokens cannot be shown here.", error)
@@ -40,6 +45,7 @@ def section(answers: ImageAnswers) -> dict[str, go.Figure]:
     pixels = model_queries.model_input(answers.image)
     figure = dx.figures.token_colours_figure([one.rgb() for one in found], labels, pixels)
     shares = "; ".join(f"{name} {one.shares.sum():.0%}" for name, one in zip(labels, found, strict=True))
-    widgets.chart(figure, "tokens", 230 if len(found) < 7 else 420, f"Patch tokens of every exit as colours: {shares}.")
-    st.caption(f"{EXPLANATION} Share of the variance in the three: {shares}.")
+    st.markdown("**Patch tokens at each exit**", help=f"{EXPLANATION} Share of the variance in the three: {shares}.")
+    thin = HIGH * -(-(len(found) + 1) // PANELS)
+    widgets.chart(figure, "tokens", thin, f"Patch tokens of every exit as colours: {shares}.")
     return {"tokens": figure}

@@ -52,8 +52,9 @@ class Pictures(TypedDict):
 
 
 class Score(TypedDict):
-    """What is compared at every exit: its name, where the first bin begins and the last ends, whether images exit at
-    low values, and whether its threshold is what the sliders move."""
+    """What is compared at every exit: its name, and where the first bin begins and the last ends.
+
+    ``falling``: images exit at low values. ``moves``: the sliders move its threshold."""
 
     name: str
     low: float
@@ -64,7 +65,7 @@ class Score(TypedDict):
 
 class Exits(TypedDict):
     """``limits`` of the sliders and ``line`` of the single threshold, (B, K−1) u8 or u16 as `dx.analysis.exit_limits`;
-    or ``exits`` (G, B) u8 where no limit tells them. ``scores`` (B, K−1) u8: the bin of `Score`, of ``bins``."""
+    or ``exits`` (G, B) u8 where no limit gives them. ``scores`` (B, K−1) u8: the bin of `Score`, of ``bins``."""
 
     key: str
     limits: str

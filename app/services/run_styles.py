@@ -73,3 +73,9 @@ def coloured(figure: go.Figure, numbers: Mapping[str, int]) -> go.Figure:
             else:
                 trace.line.update(color=colour(number), dash=dash(number))
     return figure
+
+
+def beside_reference(figure: go.Figure, own: str, run: str, reference: str) -> go.Figure:
+    """``figure``: its trace ``own`` has the colour and dash of ``run``, the trace ``reference`` is grey and dotted."""
+    figure.update_traces(selector={"name": reference}, line={"color": dx.figures.GREY, "dash": "dot"})
+    return coloured(figure, {own: places([run])[0]})

@@ -2,7 +2,7 @@
 
 A browser that sends an event also sends what its widgets hold. If it has not drawn the answer to the event before,
 those values are old: they would undo that choice. So every event carries the number of the drawing that it was made
-on, and where that drawing is older than the last choice, the choices are put back to what they were after it.
+on. Where that drawing is older than the last choice, the choices are put back to what they were after it.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def page_among(pages: int) -> int:
 
 
 def n_pages() -> int:
-    """How many pages there are, as `page_among` was told."""
+    """How many pages there are, as `page_among` found them."""
     return int(st.session_state[_PAGES])
 
 

@@ -3,7 +3,7 @@
 In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. The
 thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
 links only write that text; `validate` checks it before the widgets are drawn, and `current` reads it afterwards. When
-run or policy change, the target is fitted anew, and thresholds set by hand become the one of equal
+run or policy change, the target is fitted again, and thresholds set by hand become the one of equal
 compute.
 """
 
@@ -175,7 +175,7 @@ def set_by_hand(thresholds: str, page: str = "") -> None:
 
     Args:
         page: key of the fragment that drew the controls, where that is another than the slider's: in a callback, it is
-            drawn anew instead if the controls change.
+            drawn again instead if the controls change.
     """
     state, before = st.session_state, _controls()
     targets.clear()

@@ -123,7 +123,7 @@ def validate(run: dx.Run, name: str) -> None:
 
 
 def changed(key: str) -> None:
-    """The number field ``key`` was changed: no other target is set, and the thresholds are fitted anew."""
+    """The number field ``key`` was changed: no other target is set, and the thresholds are fitted again."""
     state = st.session_state
     if state[key] is not None:
         state.update({other: None for other in TARGETS if other != key})

@@ -42,7 +42,7 @@ def page() -> None:
 
 @st.fragment(key=WORKBENCH)
 def workbench(names: Sequence[str]) -> None:
-    """Title, choices, and what follows the slider; a choice draws only this anew."""
+    """Title, choices, and what follows the slider; a choice redraws only this."""
     events.before_drawing()
     with messages.problems(PROBLEM):
         top = widgets.title_row(TITLE)
@@ -71,7 +71,7 @@ def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
 
 @st.fragment
 def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Slider, numbers and curves, then the images by exit; a release of the slider draws only this anew."""
+    """Slider, numbers and curves, then the images by exit; a release of the slider redraws only this."""
     number = events.drawing()
     with messages.problems(PROBLEM):
         point = operating_point.current(run, split)

@@ -82,7 +82,7 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
         answers = image_answers.answers_about(chosen, record, policy)
         if answers is not None:
             similar_images.novelty_warning(answers)
-            charts |= image_answers.decision(answers)
+            charts |= image_answers.decision(answers) | token_pca.row(answers)
     with input_place:
         image_answers.model_input(chosen, size)
     if answers is None:
@@ -90,7 +90,7 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
     with left:
         similar_images.novelty_note(answers)
     similar_images.similar_images(answers)
-    charts |= token_pca.section(answers) | attribution_panel.section(answers)
+    charts |= attribution_panel.section(answers)
     with top:
         share_popover(answers, charts)
 

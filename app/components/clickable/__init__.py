@@ -20,7 +20,7 @@ _component = st.components.v2.component(
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
-    """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn anew."""
+    """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn again."""
 
     def picked() -> None:
         value = event(key, "picked")

@@ -1,8 +1,8 @@
 """The threshold slider with its numbers, curve and mosaic: a component of plain JavaScript, SVG, canvas and CSS.
 
 In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the mosaic's images and
-exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two events, after which the page asks
-Python for the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is clicked, and ``picked``
+exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two events, after which Python
+sends the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is clicked, and ``picked``
 {exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer, class: 1..C} from the
 confusion matrix. They go straight to the state.
 """

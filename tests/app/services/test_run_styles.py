@@ -47,3 +47,11 @@ def test_a_figure_has_the_runs_colours(root: Path) -> None:
     run_styles.coloured(figure, {"demo-cnn": run_styles.places(["demo-cnn"])[0]})
     assert figure.data[0].marker.color == dx.figures.MODEL_COLOURS[3]
     assert run_styles.places(["of no run"])[0] == run_styles.places(["of no run"])[0] >= len(run_styles.FIXED)
+
+
+def test_live_charts_have_the_runs_colour_beside_a_grey_reference(root: Path) -> None:
+    figure = dx.figures.speed_figure([])
+    run_styles.beside_reference(figure, "early exit", "demo-cnn", "full model")
+    early, full = figure.data
+    assert early.line.color == dx.figures.MODEL_COLOURS[3] != dx.figures.MODEL_COLOURS[0]
+    assert (full.line.color, full.line.dash) == (dx.figures.GREY, "dot")

@@ -200,7 +200,7 @@ def test_what_each_exit_sees_is_the_librarys(trained_runs: Path, monkeypatch: py
     tokens = dx.stage_tokens(run.model("cpu"), run.inputs("test", [5]))
     found = dx.inspection.patch_components(tokens)
     shares = "; ".join(f"Exit {k} {one.shares.sum():.0%}" for k, one in enumerate(found, start=1))
-    assert any(shares in caption.value for caption in app.caption)
+    assert any(shares in text.proto.help for text in app.markdown)
     spec = json.loads(app.get("plotly_chart")[1].proto.spec)
     assert len(spec["data"]) == 1 + len(found) == 4
     bare = press(opened(run="bare", image="5"), "Show the patch tokens")
