@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsClassifier
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
@@ -48,6 +49,17 @@ def test_bundled_run_is_whole(name: str) -> None:
     assert run.card().startswith(f"# {name}\n")
     assert (run.path / "weights.safetensors").is_file() and not (run.path / "checkpoint.pt").exists()
     assert len(run.image_set("test")) == 10_000
+
+
+def test_the_map_of_demo_has_the_images_in_their_order_and_separates_classes_better_at_the_last_exit() -> None:
+    record = bundled("demo").record("test")
+    assert record.embedding is not None and record.embedding.shape == (10_000, 6, 2) and record.features is None
+    places, labels = np.asarray(record.embedding, float), record.labels
+    found = []
+    for k in (0, 5):
+        nearest = KNeighborsClassifier(15).fit(places[:2000, k], labels[:2000])
+        found.append(nearest.score(places[2000:3000, k], labels[2000:3000]))
+    assert 0.45 < found[0] < 0.65 and 0.75 < found[1] < 0.85
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -65,7 +65,7 @@ def test_colours_follow_the_thumb_without_a_message(visit: Visit, runs: Path) ->
     page.locator(".map").get_by_role("button", name="exit", exact=True).click()
     before = points(page)
     sent = page.evaluate("() => window.lastSent")
-    page.get_by_role("slider").evaluate("thumb => thumb.scrollIntoView()")
+    page.get_by_role("slider").evaluate("thumb => thumb.scrollIntoView({block: 'center'})")
     box = page.get_by_role("slider").bounding_box()
     assert box
     page.mouse.move(box["x"] + 11, box["y"] + 11)
