@@ -93,7 +93,7 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
             st.button(
                 f"{len(chosen.region):,} {'image' if len(chosen.region) == 1 else 'images'} in the region",
                 icon=":material/close:",
-                key="clear_region",
+                key=filters.CLEAR_REGION,
                 on_click=filters.choose_region,
                 args=([],),
                 help="Show all images again. Escape in the mosaic or in the map does the same.",

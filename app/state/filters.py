@@ -23,7 +23,7 @@ EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW = KEYS = (
     "image",
     "view",
 )  # address and state
-CLEAR = "clear"  # key of the button
+CLEAR, CLEAR_REGION = "clear", "clear_region"  # keys of buttons
 OLD_LINKS = {  # what links of earlier versions may hold
     "right": "correct",
     "wrong": "incorrect",
