@@ -130,6 +130,13 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
             f"the same {early.images:,} images",
         ),
     }
+    if early.joules and full.joules:
+        shown["energy"] = (
+            "Energy per image",
+            f"{early.joules / early.images:.3g} J",
+            f"full model {full.joules / full.images:.3g} J",
+            "whole device, idle power included",
+        )
     if session.settings.engine != "onnx" and session.settings.device != "cpu" and (gpu := dx.inference.gpu_use()):
         power = "" if gpu.watts is None else f"{gpu.watts:.0f} W now"  # NVML does not tell it everywhere
         memory = f"of {gpu.total / GIB:.0f} GiB, all programs"

@@ -137,7 +137,7 @@ def places(record: dx.ExitRecord, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
         return np.zeros(0, np.int64)
     found = np.asarray(record.embedding, np.float64)
     low, high = found.min(axis=0), found.max(axis=0)
-    return np.round((found[rows] - low) / np.maximum(high - low, 1e-6) * 65_535).astype(np.int64)
+    return np.asarray(np.round((found[rows] - low) / np.maximum(high - low, 1e-6) * 65_535), np.int64)
 
 
 def map_note(point: OperatingPoint) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def validate(record: dx.ExitRecord) -> Selection:
         if value not in options and value is not None:
             notice(f"There is no {key} {escape_markdown(repr(value), 60)} here; showing {options[0]}.")
         state[key] = value if value in options else options[0]
-    return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW)), region=_region(record))
+    return Selection(state[EXIT], state[CLASS], state[ANSWER], state[SORT], state[IMAGE], state[VIEW], _region(record))
 
 
 def _region(record: dx.ExitRecord) -> tuple[int, ...]:

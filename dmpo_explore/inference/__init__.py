@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .torch_device import describe_device as describe_device
     from .torch_device import device_facts as device_facts
     from .torch_device import gpu_use as gpu_use
+    from .torch_energy import energy_counter as energy_counter
     from .torch_engine import infer as infer
     from .torch_engine import stream as stream
     from .torch_export import export_model as export_model

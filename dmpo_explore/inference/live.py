@@ -41,6 +41,7 @@ class Arms:
         stage_ends: filled by every call of ``early`` with the times (`time.perf_counter`) at which its stages ended, in
             order; empty where that is not known.
         early: early-exit inference with a policy. full: (n,) labels of the last exit.
+        joules: that the device has used since some moment (`energy_counter`); None where that is not known.
 
     Example:
         Arms that read a record instead of running a model:
@@ -60,6 +61,7 @@ class Arms:
     full: Callable[[Any], Ints]
     size: int
     stage_ends: list[float] = field(default_factory=list)
+    joules: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,16 +237,19 @@ class LiveRun:
     def _call(self, rows: Ints, *, full_first: bool) -> Call:
         policy, inputs = self._policy, self._arms.inputs(rows)
         if full_first:
-            full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
-        early, early_s, start = self._timed(lambda: self._arms.early(inputs, policy))
+            full, full_s, _, full_j = self._timed(lambda: self._arms.full(inputs))
+        early, early_s, start, early_j = self._timed(lambda: self._arms.early(inputs, policy))
         stages = tuple(end - start for end in self._arms.stage_ends)
         if not full_first:
-            full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
-        return Call(rows, policy, early, full, early_s, full_s, stages)
+            full, full_s, _, full_j = self._timed(lambda: self._arms.full(inputs))
+        return Call(rows, policy, early, full, early_s, full_s, stages, early_j, full_j)
 
-    def _timed(self, function: Callable[[], Any]) -> tuple[Any, float, float]:
-        """Result, seconds, and when it began."""
+    def _timed(self, function: Callable[[], Any]) -> tuple[Any, float, float, float | None]:
+        """Result, seconds, when it began, and joules where they are counted."""
+        joules = self._arms.joules
         with self._queue():
+            before = joules() if joules else 0.0
             start = self._clock()
             result = function()
-            return result, self._clock() - start, start
+            seconds = self._clock() - start
+            return result, seconds, start, joules() - before if joules else None

@@ -17,6 +17,7 @@ class Call:
         rows: (n,) rows of the record. policy: the one that decided the exits. early: result of the early-exit arm.
         full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
         stage_s: seconds from the call's begin until each stage ended, as far as stages ran; empty: not known.
+        early_j, full_j: joules of each arm; None: not known.
 
     Example:
         >>> import numpy as np
@@ -36,6 +37,8 @@ class Call:
     early_s: float
     full_s: float
     stage_s: tuple[float, ...] = ()
+    early_j: float | None = None
+    full_j: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Latency:
 @dataclass(frozen=True)
 class Speed:
     """Speed of one arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call.
+    ``joules``: of its images together; None: not known.
 
     Example:
         >>> Speed(images=100, seconds=2.0, p50=0.02, p95=0.03).rate
@@ -73,6 +77,7 @@ class Speed:
     seconds: float
     p50: float
     p95: float
+    joules: float | None = None
 
     @property
     def rate(self) -> float:

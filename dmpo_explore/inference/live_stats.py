@@ -33,6 +33,8 @@ class _Stretch:
     full_correct: int = 0
     early_s: float = 0.0
     full_s: float = 0.0
+    early_j: float | None = 0.0  # None: not known of every call
+    full_j: float | None = 0.0
     times: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # both arms', images
     latency: list[deque[tuple[float, int]]] = field(default_factory=list)  # of each exit: seconds, images
 
@@ -125,6 +127,7 @@ class LiveStats:
         stretch.full_correct += int((call.full == part.labels).sum())
         stretch.early_s += call.early_s
         stretch.full_s += call.full_s
+        stretch.early_j, stretch.full_j = _sum(stretch.early_j, call.early_j), _sum(stretch.full_j, call.full_j)
         stretch.times.append((call.early_s, call.full_s, n))
         shares = tuple((stretch.exits / stretch.images).tolist())
         self._timeline.append(Point(self._images, shares, n / call.early_s, n / call.full_s))
@@ -137,8 +140,8 @@ class LiveStats:
         flops = float(self._record.flops_fraction @ stretch.exits) / stretch.images
         return Measured(
             calls=stretch.calls,
-            early=Speed(stretch.images, stretch.early_s, early50, early95),
-            full=Speed(stretch.images, stretch.full_s, full50, full95),
+            early=Speed(stretch.images, stretch.early_s, early50, early95, stretch.early_j),
+            full=Speed(stretch.images, stretch.full_s, full50, full95, stretch.full_j),
             speed_up=stretch.full_s / stretch.early_s,
             low=low,
             high=high,
@@ -148,6 +151,10 @@ class LiveStats:
             full_accuracy=stretch.full_correct / stretch.images,
             latency=tuple(Latency(*_columns(one)) for one in stretch.latency) if any(stretch.latency) else (),
         )
+
+
+def _sum(total: float | None, more: float | None) -> float | None:
+    return None if total is None or more is None else total + more
 
 
 def _columns(pairs: deque[tuple[float, int]]) -> tuple[tuple[float, ...], tuple[int, ...]]:

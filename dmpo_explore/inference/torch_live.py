@@ -19,6 +19,7 @@ from ..utils.typing import Ints
 from .live import Arms
 from .loop import InferenceResult, Step
 from .onnx_engine import MODEL
+from .torch_energy import energy_counter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +92,7 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
         with autocast(model.device, precision):
             return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
 
-    return Arms(inputs, early, full, batches * batch_size, ends)
+    return Arms(inputs, early, full, batches * batch_size, ends, energy_counter(model.device.type))
 
 
 def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int) -> Arms:
@@ -105,7 +106,7 @@ def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int) -> A
     def full(images: Tensor) -> Ints:
         return np.asarray(engine.all_logits(images.numpy())[:, -1].argmax(-1))
 
-    return Arms(inputs, early, full, batch_size)
+    return Arms(inputs, early, full, batch_size, joules=energy_counter("cpu"))
 
 
 def exported(run: Run) -> Path:

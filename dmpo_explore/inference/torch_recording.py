@@ -147,10 +147,9 @@ def record_run(
 ) -> ExitRecord:
     """Run all exits of a trained run on a split and write the record to the run's folder.
 
-    Batches are written as they are computed: memory does not grow with the images, and a stopped recording continues
-    after the last written batch. Processes of torchrun share the batches; the files are the same. Recording
-    ``calibration`` (``val`` of a run without it) also fits confidence policies at 30, 50 and 70 % compute into
-    policies.json.
+    Batches are written as they are computed: memory does not grow with the images, and a stopped recording continues.
+    Processes of torchrun share the batches; the files are the same. Recording ``calibration`` (``val`` of a run without
+    it) also fits confidence policies at 30, 50 and 70 % compute into policies.json.
 
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
@@ -164,7 +163,7 @@ def record_run(
     Raises:
         FileExistsError: there is a record of this split, or another process records it.
         ValueError: a bundled run, which is not changed; images that are not the manifest's; or as `record_split`.
-        OSError: images were moved, or the disk is full; what is written is kept, and the next call continues.
+        OSError: images were moved, or the disk is full; what is written is kept.
 
     Example:
         >>> import dmpo_explore as dx
@@ -177,17 +176,15 @@ def record_run(
     target = _place(run, split, force)
     images, processes = checked_images(run, split, on_check), join_processes(device)
     model = run.model(processes.device)
-    flops = config_flops(run.config.model, len(images.class_names))
-    meta, made_from = record_meta(run.config, images, model, flops), run_facts(run, images, model, precision)
-    meta = replace(meta, weights_sha256=made_from["weights_sha256"])
-    how: dict[str, Any] = {"batch_size": batch_size, "made_from": made_from, "keep_logits": keep_logits}
-    how["n_features"] = feature_width(model) if keep_features else 0
-    writer = RecordWriter(target, meta, len(images), **how)
+    flops, made_from = config_flops(run.config.model, len(images.class_names)), run_facts(run, images, model, precision)
+    meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
+    width = feature_width(model) if keep_features else 0
+    how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width}
+    writer = RecordWriter(target, meta, len(images), batch_size=batch_size, **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:
         if changed:
-            warnings.warn(
-                f"{target}: what was recorded has another {', '.join(changed)}; recording starts again", stacklevel=2
-            )
+            text = f"{target}: what was recorded has another {', '.join(changed)}; recording starts again"
+            warnings.warn(text, stacklevel=2)
         _write_missing(writer, model, images, processes, precision, progress)
         if processes.is_main:
             if fits_policies(run, split):

@@ -151,7 +151,8 @@ class EmbeddingMap {
       y[i] = near ? toY[i] : y[i] + dy * part;
       moving = true;
     }
-    if (moving || this.dirty) this.paint(!moving);
+    if (moving || this.moved || this.dirty) this.paint(!moving); // once more at rest, for the names
+    this.moved = moving;
     this.dirty = false;
     if (moving) this.waiting = requestAnimationFrame((later) => this.frame(later));
   }
@@ -179,7 +180,7 @@ class EmbeddingMap {
     pixels.fill(0);
     for (let over = 0; over < 2; over++) {
       for (let i = 0; i < x.length; i++) {
-        const faint = faded[i] || (!filtered && kind !== "exit" && piles.exit[i] < exit);
+        const faint = Boolean(faded[i]) || (!filtered && kind !== "exit" && piles.exit[i] < exit);
         if (faint === Boolean(over)) continue;
         const at = kind === "class" ? pictures.labels[pictures.rows[i]] : kind === "answer" ? piles.yes[i] : piles.exit[i];
         const colour = (over ? full : soft)[at], [left, top] = [Math.round(x[i]), Math.round(y[i])];

@@ -58,6 +58,7 @@ def test_points_stand_where_the_record_has_them_at_every_exit(visit: Visit, runs
         wanted = np.asarray(embedding, float)[found["rows"], exit]
         assert np.corrcoef(found["x"], wanted[:, 0])[0, 1] > 0.9999
         assert np.corrcoef(found["y"], wanted[:, 1])[0, 1] < -0.9999  # upwards
+        expect(page.locator(".map-labels span")).to_have_count(10)  # the classes, once the points rest
 
 
 def test_colours_follow_the_thumb_without_a_message(visit: Visit, runs: Path) -> None:
@@ -94,8 +95,8 @@ def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit,
     chip = page.get_by_role("button", name="in the region")
     expect(chip).to_be_visible()
     visit.settle()
-    kept = page.locator(canvas).evaluate("canvas => (canvas.mosaic ?? canvas.map).data.region")
-    rows = np.frombuffer(base64.b64decode(kept), "<u4").astype(int)
+    region = page.locator(canvas).evaluate("canvas => (canvas.mosaic ?? canvas.map).data.region")
+    rows = np.frombuffer(base64.b64decode(region), "<u4").astype(int)
     assert 10 < rows.size < 590
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
     own = dx.summarise(record.subset(rows), exits[rows])
@@ -109,6 +110,10 @@ def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit,
     assert [int(text) for text in page.locator(".head .count").all_inner_texts()] == np.bincount(
         exits[rows], minlength=4
     ).tolist()
+    found, inside = points(page), set(rows.tolist())
+    full = [colour >> 24 == 255 for colour in found["colours"]]
+    kept = [row in inside for row in found["rows"]]
+    assert np.mean([a == b for a, b in zip(full, kept, strict=True)]) > 0.85  # but for points that lie on others
     reached = page.locator(".histogram .title span").first
     expect(reached).to_have_text(f"{rows.size} reach it")
     shown = [int(title.split("image ")[1].split(":")[0]) for title in visit.images()]
