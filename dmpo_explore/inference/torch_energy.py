@@ -8,6 +8,7 @@ Importing this file imports no torch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
@@ -74,8 +75,7 @@ def gpu_counter() -> Counter | None:
     import torch
 
     try:
-        import pynvml
-
+        pynvml = import_module("pynvml")
         pynvml.nvmlInit()
         uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
