@@ -4,9 +4,12 @@
 # *Does every image need all of a model's compute?*
 #
 # **Goal.** See one image pass through every exit of an early-exit model, let a threshold decide where it exits, and
-# read what that saves on 10,000 images.
-# **Time.** 10 minutes to read, half a minute to run.
-# **Before.** You know what a classifier and a softmax are. Nothing else.
+# read what that saves on 10,000 images. Then try it on a photo of your own.
+#
+# **Time.** 15 minutes to read, a minute to run. For your photo, five minutes more.
+#
+# **Before.** You know what a classifier and a softmax are. Nothing else. Words are in the
+# [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/00_quickstart.ipynb)
@@ -29,10 +32,13 @@ dx.course.network("exit")
 # %% tags=["setup"]
 import numpy as np
 import pandas as pd
+import torch
 
 import dmpo_explore as dx
+from dmpo_explore.course import garment
 from dmpo_explore.course.exercises.quickstart import check_1, check_2, check_3
-from dmpo_explore.course.interactive import live, numbers, slider
+from dmpo_explore.course.interactive import choice, live, numbers, slider, widgets
+from dmpo_explore.course.moving import travel
 
 run = dx.load_run("demo")  # a trained model that comes with the project
 record, calibration = run.record("test"), run.record("calibration")
@@ -80,9 +86,12 @@ def exit_of(image, threshold):
 live(exit_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 0.3, 1.0, 0.7))
 
 # %% [markdown]
+# It must go *down*: with a lower threshold less confidence is enough. Trousers, bags and shoes mostly exit at exit 1;
+# shirts, coats and dresses often need more. [08](08_which_images_exit_early.ipynb) asks why.
+#
 # ## Ten thousand images
 #
-# One image proves nothing. Which threshold is a good one? We set a target, *at most 30 % of the plain backbone's
+# One image is no evidence. Which threshold is a good one? We set a target, *at most 30 % of the plain backbone's
 # compute*, and fit the threshold on 5,000 calibration images. Then, and only then, we look at the test images.
 #
 # **Predict.** What share of them will exit at exit 1? How many points of accuracy will be lost?
@@ -94,7 +103,7 @@ correct = dx.apply(policy, record).correct
 dx.figures.exit_histogram_figure(exits, correct, [f"exit {k + 1}" for k in range(record.n_exits)])
 
 # %% [markdown]
-# Most images exit at exit 1, and most of those predictions are correct. In numbers:
+# 85 of 100 images exit at exit 1, and most of those predictions are correct. In numbers:
 
 # %% tags=["numbers"]
 summary = dx.summarise(record, exits)
@@ -107,9 +116,28 @@ numbers(
     share_at_exit_1=summary["exit_shares"][0],
 )
 
+# %%
+points = [100 * part for part in dx.bootstrap_difference(correct, record.correct[:, -1])]
+print("accuracy minus that of the last exit: {:+.2f} points, 95 % interval {:+.2f} to {:+.2f}".format(*points))
+
 # %% [markdown]
-# A quarter of the compute, and all but as many correct predictions as at the last exit. The first exits of this model
-# were trained to be good; [04](04_phase_schedule.ipynb) shows how.
+# A quarter of the compute, and an accuracy that cannot be distinguished from the last exit's on these images: the
+# interval includes 0. That needs a first exit that is good after two of twelve blocks. In this model it has help: a
+# bypass ([02](02_bypass_decomposition.ipynb)) and a second-order predictor ([03](03_second_order_heads.ipynb)). Its
+# loss weights, the method's other half, are the question of [04](04_phase_schedule.ipynb).
+#
+# ## Watch them
+#
+# The first 40 test images, one after another, with that threshold. Where an image drops down, it exits; the blocks to
+# the right are not computed for it.
+#
+# **Predict.** How many of the 40 will drop at exit 1?
+
+# %%
+travel(images, dx.apply(policy, record), range(40))
+
+# %% [markdown]
+# 34: 85 of 100 here, too. Four exit at exit 2, and two travel farther without becoming correct.
 #
 # ## And it really stops
 #
@@ -127,6 +155,52 @@ executed = dx.infer(model, run.inputs("test", one_of_each), policy)
 pd.DataFrame({"image": one_of_each, "simulated exit": exits[one_of_each] + 1, "executed exit": executed.exit + 1})
 
 # %% [markdown]
+# Yes, all six. The record simulates; the loop executes the same decisions.
+#
+# ## Your own photo
+#
+# Take a photo of a piece of clothing: flat, whole, on a plain floor or bed, in good light. It is made to look like the
+# training images: grey, light on black, cut out, 28 pixels. Then the model predicts, with the threshold from above.
+# Without a photo a drawing is used: a T-shirt or a wheel.
+#
+# **Novelty** compares the exits' logits with those of calibration images: 99 % means that 99 of 100 of those have
+# nearer neighbours ([kNN, Sun et al. 2022](https://arxiv.org/abs/2204.06507)).
+#
+# **Predict.** A wheel is none of the ten classes. What will the model answer, and how confident will it be?
+
+# %% tags=["setup"]
+dx.fetch_weights(run.config.model.backbone)
+photo_model, transform = run.model(device="cpu"), dx.data.make_transform(run.preprocess())
+detector, fitted = dx.analysis.novelty_detector(calibration), dx.fit_policy(calibration, flops=0.30)
+
+
+def answers(pixels):
+    with torch.no_grad():
+        logits = photo_model(transform(pixels)[None]).numpy()  # (1, 6, 10)
+    return dx.ExitRecord(labels=np.array([-1]), **dx.policies.scores(logits), meta=record.meta, logits=logits)
+
+
+# %% tags=["live"]
+def your_photo(photo, drawing):
+    small = garment.like_fashion_mnist(garment.uploaded(photo, drawing))
+    one = answers(small)
+    exit, novelty = fitted.exits(one)[0], detector.score(one)
+    shown = small, names_of(one.prediction[0]), one.confidence[0], None, exit, fitted.thresholds[0]
+    return dx.figures.exit_predictions_figure(*shown), f"exits at exit {exit + 1}; novelty {novelty:.1%}"
+
+
+button = widgets.FileUpload(accept="image/*", description="your photo")
+live(your_photo, photo=button, drawing=choice("or a drawing", ["T-shirt", "wheel"], "wheel"))
+
+# %% [markdown]
+# It is a sandal at exit 1 and, from 84 % confidence on, a sandal at exit 2, where it exits; two exits later it would be
+# a bag, at 98 %. A classifier has no answer "none of these", and confidence does not warn. The novelty does: 100 % for
+# the wheel, 80 % for the T-shirt, which is a T-shirt at every exit. (Bars are grey where the label is unknown.) Was
+# your photo correct? If not, look at the small image first: is the piece whole, light on black, upright?
+#
+# A model for *your* classes: [07](07_your_own_images.ipynb).
+
+# %% [markdown]
 # ## Try it: three exercises
 #
 # Replace the three dots; the check tells you whether your answer is correct.
@@ -138,12 +212,54 @@ answer_1 = ...
 check_1(answer_1)
 
 # %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `exits` has the exit of every image, counted from 0.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# `exits == 5` is true for the last of six exits; the sum of a mask counts.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 1</summary>
+#
+# ```python
+# answer_1 = (exits == 5).sum()
+# ```
+#
+# </details>
+
+# %% [markdown]
 # **2.** Find an image with *overthinking*: exit 1 is correct and the last exit is incorrect. Give its number (its row
 # in `record.correct`).
 
 # %% tags=["exercise"]
 answer_2 = ...
 check_2(answer_2)
+
+# %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `record.correct[:, 0]` is true where exit 1 is correct, `~record.correct[:, -1]` where the last one is not.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# `np.flatnonzero(mask)` gives the numbers of the images for which a mask is true.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 2</summary>
+#
+# ```python
+# answer_2 = np.flatnonzero(record.correct[:, 0] & ~record.correct[:, -1])[0]
+# ```
+#
+# </details>
 
 # %% [markdown]
 # **3.** Find a threshold with which, **on calibration**, the model uses at most 22 % of the compute with an accuracy
@@ -154,6 +270,28 @@ answer_3 = ...
 check_3(answer_3)
 
 # %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `dx.trade_off(calibration)` is a table with a row per threshold: `threshold`, `accuracy`, `flops_fraction`.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# Keep the rows with `flops_fraction <= 0.22` and `accuracy >= 0.915`, and take one of their thresholds.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 3</summary>
+#
+# ```python
+# table = dx.trade_off(calibration)
+# answer_3 = table[(table["flops_fraction"] <= 0.22) & (table["accuracy"] >= 0.915)]["threshold"].iloc[0]
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## What you cannot conclude
 #
 # - *That early exits make models better.* This is one data set, one backbone and one seed; [01](01_the_conflict.ipynb)
@@ -162,6 +300,13 @@ check_3(answer_3)
 #   batch compaction take time too.
 # - *That a confident prediction is a correct one.* Look at the orange parts of the bars;
 #   [05](05_thresholds_and_compute.ipynb) measures how far confidence can be trusted.
-# - *That this threshold suits other images.* It was fitted and tested on images of one distribution.
+# - *That this threshold suits other images.* It was fitted and tested on images of one distribution. Your photo is not
+#   of that distribution, however carefully it is cut out.
+#
+# ## References
+#
+# - The method: [DMPO](https://arxiv.org/abs/2511.03245), 2025. Early exits:
+#   [BranchyNet](https://arxiv.org/abs/1709.01686), 2016.
+# - The images: [Fashion-MNIST](https://arxiv.org/abs/1708.07747), 2017, MIT licence.
 #
 # Next: [01 · The conflict](01_the_conflict.ipynb). Or drag the same slider in the app: `scripts/app`.

@@ -5,8 +5,11 @@
 #
 # **Goal.** Compare exit policies, fit them on validation images, set planned against used compute, and see how far
 # confidence can be trusted at each exit.
-# **Time.** 20 minutes to read, half a minute to run.
-# **Before.** [00](00_quickstart.ipynb).
+#
+# **Time.** 30 minutes to read, a minute to run.
+#
+# **Before.** [00](00_quickstart.ipynb). Words are in the [glossary](../docs/glossary.md); the method is
+# [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/05_thresholds_and_compute.ipynb)
@@ -36,24 +39,64 @@ from dmpo_explore.course.interactive import choice, live, numbers, slider
 
 demo, naive = dx.load_run("demo"), dx.load_run("demo-naive")
 calibration, test = demo.record("calibration"), demo.record("test")
-curves = {name: dx.trade_off(test, name) for name in ("confidence", "entropy", "margin", "patience")}
+curves = {name: dx.trade_off(test, name, points=None) for name in ("confidence", "entropy", "margin", "patience")}
 
 # %% [markdown]
 # ## Exit policies
 #
 # A policy reads the scores of the exits so far and decides *exit* or *continue*. It may read how probable the best
 # class is (`confidence`), its lead over the second (`margin`), how spread out the probabilities are (`entropy`), or
-# whether the exits agree (`patience`). Two are controls: `random` reads no scores, `oracle` reads the labels.
+# whether the exits agree (`patience`: how many exits in a row). `random` is a control: it reads no scores.
 #
-# **Predict.** Order the policies by accuracy. How much room is there between the best of them and the oracle?
+# The **oracle** is no policy: it reads the labels, and takes the first exit that is correct. Its dotted curve is a
+# bound: no policy on these exits can lie above it. It is not a line that one could train towards.
+#
+# **Predict.** Order the policies by accuracy. How much room is there between the best of them and the bound?
 
 # %%
-dx.figures.trade_off_figure(curves | {name: dx.trade_off(test, name) for name in ("random", "oracle")})
+some = {name: table if len(table) < 200 else dx.trade_off(test, name) for name, table in curves.items()}
+drawn = some | {"random": dx.trade_off(test, "random")}
+dx.figures.trade_off_figure(drawn, bound=dx.trade_off(test, "oracle"))
 
 # %% [markdown]
-# The three that read probabilities lie close together: *which* score you read hardly matters here. Patience cannot
-# exit before two exits have agreed, so it needs compute; where there is some, it is the best of them. And the oracle
-# is far above all: some exit is correct much more often than any policy can detect.
+# `random` needs the most compute for its accuracy. The other four end four points below the bound: for 95 of 100
+# images some exit is correct, but no score shows which. Does one of the four win? Patience looks best at half
+# of the compute. Its curve has only six points, one per patience; between them no patience exists.
+#
+# So **compare at equal compute**: at the compute that patience 1, 2 and 3 take, and at 21 %, where the curves part;
+# every other policy gets the threshold that takes as much. Same images, so the differences are *paired*; bars are 95 %
+# bootstrap intervals.
+#
+# **Predict.** Which of the intervals will exclude 0?
+
+
+# %%
+def correct_at(policy, share):
+    table = curves[policy]
+    threshold = float(table["threshold"][(table["flops_fraction"] - share).abs().idxmin()])
+    return dx.apply(dx.fit_policy(calibration, policy, threshold=threshold), test).correct
+
+
+def gain(policy, budget, better, worse):
+    points, low, high = dx.bootstrap_difference(better, worse)
+    return {"policy": policy, "budget": round(budget, 2), "gain": points, "low": low, "high": high}
+
+
+def gain_at(policy, share):
+    return gain(policy, share, correct_at(policy, share), correct_at("confidence", share))
+
+
+shares = curves["patience"]["flops_fraction"][1:4].tolist()
+pairs = [(policy, share) for policy in ("entropy", "margin") for share in (0.21, *shares)]
+gains = pd.DataFrame([gain_at(*pair) for pair in pairs + [("patience", share) for share in shares]])
+dx.figures.policy_gain_figure(gains, "confidence, at equal compute").update_layout(height=300)
+
+# %% [markdown]
+# Where compute is short the score matters: at 21 % `entropy` is half a point behind `confidence`, `margin` 0.2 points
+# ahead, and neither interval includes 0. From 37 % on the three are the same to a few hundredths of a point, though one
+# such hundredth has an interval without 0, too: a difference can be certain and unimportant. Patience is once behind
+# and twice ahead, by at most 0.2 points, and each interval includes 0: these 10,000 images cannot show which is better.
+# (Of eleven intervals of 95 %, one excludes 0 by chance about every second time.)
 #
 # ## From a target to a threshold
 #
@@ -74,8 +117,8 @@ def fitted(policy, budget):
 live(fitted, budget=slider("budget", 0.18, 1.1, 0.3, 0.01), policy=choice("policy", list(curves)))
 
 # %% [markdown]
-# It stops early: on calibration more compute brought nothing, so the fit does not use it. A budget is a constraint:
-# compute *may* be used.
+# No: from a budget of 25 % on the dot stays at 24 % used. On calibration more compute brought nothing, so the fit does
+# not use it. A budget is a constraint: compute *may* be used.
 #
 # ## Planned and used compute
 #
@@ -99,8 +142,10 @@ tables = {run.name: pd.DataFrame([planned(share, run) for share in plans]) for r
 dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tables.items()})
 
 # %% [markdown]
-# A threshold belongs to the model, and to the kind of images, on which it was fitted. That is why everything in this
-# project shows *used* compute.
+# `demo`'s own thresholds: planned and used compute differ by 0.2 points at most. With the borrowed ones the model uses
+# up to 12 points *less* than planned: `demo`'s early exits are more confident than `demo-naive`'s, so more images pass
+# a threshold that was made for those. A threshold belongs to the model, and to the kind of images, on which it was
+# fitted. That is why everything in this project shows *used* compute.
 #
 # ## One threshold or one per exit?
 #
@@ -110,19 +155,45 @@ dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tab
 
 
 # %%
-def gained(budget):
-    kinds = {"one": False, "five": True}
-    policies = {kind: dx.fit_policy(calibration, flops=budget, per_exit=each) for kind, each in kinds.items()}
-    exits = {(where, kind): policies[kind].exits(records[where]) for where in records for kind in kinds}
-    return {f"{w}, {kind}": dx.summarise(records[w], found)["accuracy"] for (w, kind), found in exits.items()}
+def fits(budget):
+    return {kind: dx.fit_policy(calibration, flops=budget, per_exit=kind == "five") for kind in ("one", "five")}
 
 
-records, budgets = {"calibration": calibration, "test": test}, (0.22, 0.26, 0.3, 0.4)
-pd.DataFrame([gained(budget) for budget in budgets], index=pd.Index(budgets, name="budget")).round(4)
+def row(budget):
+    found = {
+        (where, kind): dx.apply(policy, records[where]) for kind, policy in fits(budget).items() for where in records
+    }
+    accuracy = {f"{where}, {kind}": outcome.correct.mean() for (where, kind), outcome in found.items()}
+    return accuracy | {f"compute, {kind}": found["test", kind].flops_fraction.mean() for kind in ("one", "five")}
+
+
+records, budgets = {"calibration": calibration, "test": test}, (0.22, 0.26, 0.3)
+pd.DataFrame([row(budget) for budget in budgets], index=pd.Index(budgets, name="budget")).round(4)
 
 # %% [markdown]
-# On calibration it cannot lose, for one threshold is a special case of five. The last two columns count: on test
-# a third of the gain or more is left, but there the five thresholds also spend more compute than the one.
+# On calibration it cannot lose, for one threshold is a special case of five: half a point more. On test less of it is
+# left. But look at the last two columns: where the budget allows it, the five thresholds *use more compute* than the
+# one, 25.9 % against 24.2 %. That is no comparison of policies. So once more with a single threshold that uses as much
+# as the five do on test:
+#
+# **Predict.** How much of the gain is left at equal compute?
+
+
+# %%
+def differences(budget):
+    one, five = (dx.apply(policy, test) for policy in fits(budget).values())
+    same = correct_at("confidence", five.flops_fraction.mean())
+    pairs = {"at equal budget": one.correct, "at equal compute": same}
+    return [gain(name, budget, five.correct, other) for name, other in pairs.items()]
+
+
+freedom = pd.DataFrame([line for budget in budgets for line in differences(budget)])
+dx.figures.policy_gain_figure(freedom, "one threshold, on test").update_layout(height=260)
+
+# %% [markdown]
+# At equal compute the five thresholds are 0.1 to 0.2 points ahead, and every interval includes 0. At equal budget two
+# of three exclude it: that gain is mostly bought by compute which the single threshold could have used, had calibration
+# shown that it pays.
 #
 # ## Is an exit's confidence its accuracy?
 #
@@ -141,6 +212,8 @@ both = {
 dx.figures.reliability_figure(both).update_layout(height=560)
 
 # %% [markdown]
+# The last exit, and below the diagonal: like all others it is more confident than it is accurate, by 2 to 3 points.
+#
 # A *temperature* divides the logits of an exit before the softmax; it is fitted on calibration, one per exit, and
 # changes no prediction, only its confidence. The calibration error is the mean distance from the diagonal:
 
@@ -150,6 +223,8 @@ table = pd.DataFrame(errors, index=[f"exit {k + 1}" for k in range(test.n_exits)
 table.assign(temperature=temperatures).round(3)
 
 # %% [markdown]
+# All temperatures are above 1, so all exits become less confident, and the error falls to less than half.
+#
 # ## Flips, and the oracle
 #
 # From one exit to the next some predictions become correct, others incorrect.
@@ -160,8 +235,20 @@ table.assign(temperature=temperatures).round(3)
 dx.figures.flips_figure(test.correct)
 
 # %% [markdown]
-# More compute corrects some predictions and loses others, and at the end of this model it loses more. A correct early
-# prediction that is lost later is called *overthinking*. The oracle avoids it; that is where its lead comes from:
+# Of those: 102 predictions are lost and 86 corrected. Is that more than chance? The difference of the two bars is the
+# difference of the two exits' accuracy, on the same images:
+
+# %%
+steps = {f"{k} → {k + 1}": dx.bootstrap_difference(test.correct[:, k], test.correct[:, k - 1]) for k in range(1, 6)}
+pd.DataFrame(steps, index=["points", "low", "high"]).T.mul(100).round(2)
+
+# %% [markdown]
+# It is not. Exit 2 is better than exit 1 by far more than its interval, exit 3 than exit 2 only just. From exit 3 on
+# every interval includes 0: the last three steps take half of the compute, and no gain or loss of accuracy can be
+# measured on these images. What they do is to *exchange* correct predictions: about a hundred at each step, both ways.
+#
+# A correct early prediction that is lost later is called *overthinking*. The oracle avoids it; that is where its lead
+# comes from:
 
 # %% tags=["numbers"]
 seen = dx.summarise(test, dx.fit_policy(calibration, flops=0.3).exits(test))
@@ -185,11 +272,56 @@ answer_1 = ...
 check_1(answer_1)
 
 # %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `dx.fit_policy(…, "entropy", accuracy_drop=0.005)` finds the cheapest threshold with that drop.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# Fit on `naive.record("calibration")`, then `dx.apply(policy, naive.record("test"))`; its `flops_fraction` has one
+# number per image.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 1</summary>
+#
+# ```python
+# careful = dx.fit_policy(naive.record("calibration"), "entropy", accuracy_drop=0.005)
+# answer_1 = dx.apply(careful, naive.record("test")).flops_fraction.mean()
+# ```
+#
+# </details>
+
+# %% [markdown]
 # **2.** With `demo` at `flops=0.3`: which share of the test images was correct at exit 1 already, and exited later?
 
 # %% tags=["exercise"]
 answer_2 = ...
 check_2(answer_2)
+
+# %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `test.correct[:, 0]` is true where exit 1 is correct.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# Join it by `&` with *exits later*: `dx.apply(policy, test).exits > 0`. The mean of a mask is a share.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 2</summary>
+#
+# ```python
+# exits = dx.apply(dx.fit_policy(calibration, flops=0.3), test).exits
+# answer_2 = (test.correct[:, 0] & (exits > 0)).mean()
+# ```
+#
+# </details>
 
 # %% [markdown]
 # **3.** Write the rule yourself: a function of one image's K confidences (an array) and a threshold that returns the
@@ -200,15 +332,50 @@ answer_3 = ...
 check_3(answer_3)
 
 # %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# Only the first K − 1 confidences are compared; the last exit takes what is left.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# `np.flatnonzero(confidence[:-1] >= threshold)` has the exits that would do, from the first on. It may be empty.
+#
+# </details>
+#
+# <details markdown="1"><summary>Solution 3</summary>
+#
+# ```python
+# def answer_3(confidence, threshold):
+#     reached = np.flatnonzero(confidence[:-1] >= threshold)
+#     return int(reached[0]) if len(reached) else len(confidence) - 1
+# ```
+#
+# </details>
+
+# %% [markdown]
 # ## What you cannot conclude
 #
-# - *That confidence, margin and entropy are always alike.* They are for ten classes and this model; with a thousand
-#   classes and other losses they part.
-# - *That the oracle can be reached.* It picks among six predictions by the label; some of its hits are chance.
+# - *That `margin` is better elsewhere.* Its lead at 21 % is one of this run and ten classes; with a thousand classes
+#   and other losses the scores differ in other ways.
+# - *That the bound can be reached.* The oracle picks among six predictions by the label; some of its hits are chance.
+# - *That an interval over 0 means "no difference".* It means: not to be told apart on these images, with this run.
+#   Another seed of the training may order them otherwise; these intervals do not contain that.
+# - *That one may choose on test.* Thresholds for equal compute were placed by the compute used on test, never by
+#   accuracy.
 # - *That temperatures improve the trade-off.* They calibrate confidence; whether the correct images exit early is
 #   another matter.
 # - *That calibration represents every future image.* All of this holds for images drawn like calibration. Under
 #   distribution shift, for example blur, both accuracy and compute change: `scripts/bench` lists benchmarks that
 #   measure it.
+#
+# ## References
+#
+# - Confidence and entropy: [BranchyNet](https://arxiv.org/abs/1709.01686), 2016; a budget for a batch:
+#   [MSDNet](https://arxiv.org/abs/1703.09844), 2018; patience: [PABEE](https://arxiv.org/abs/2006.04152), 2020.
+# - Temperature and calibration error: [Guo et al. 2017](https://arxiv.org/abs/1706.04599).
+# - Overthinking: [Kaya et al. 2019](https://arxiv.org/abs/1810.07052). With a stated risk instead of a budget:
+#   [Jazbec et al. 2024](https://arxiv.org/abs/2405.20915), and [Control a risk](../docs/control-a-risk.md).
 #
 # Next: [06 · Where each exit looks](06_where_each_exit_looks.ipynb).

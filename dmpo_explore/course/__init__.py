@@ -1,7 +1,7 @@
 """The course: what the notebooks share, so that one downloaded notebook runs beside an installed package.
 
 Live figures (which need the extra ``notebooks``), exercises with their checks, small trainings on frozen tokens, the
-study's tables, and the drawing of the network.
+study's tables, photographs of clothing, the animation of images that exit, and the drawing of the network.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,9 @@ from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from . import exercises as exercises
+    from . import garment as garment
     from . import interactive as interactive
+    from . import moving as moving
     from . import on_tokens as on_tokens
     from . import own_images as own_images
     from .drawing import Drawing as Drawing

@@ -24,7 +24,7 @@ def exit_predictions_figure(
     pixels: npt.ArrayLike,
     answers: Sequence[str],
     confidence: npt.ArrayLike,
-    correct: npt.ArrayLike,
+    correct: npt.ArrayLike | None,
     exit: int,
     threshold: float | None = None,
     template: str | None = None,
@@ -32,7 +32,8 @@ def exit_predictions_figure(
     """One image with every exit's prediction and confidence; exits after the image's exit are faint.
 
     Args:
-        pixels: (H, W, 3) uint8. answers: K labels in words. confidence: (K,). correct: (K,) bool.
+        pixels: (H, W, 3) uint8. answers: K labels in words. confidence: (K,). correct: (K,) bool, or None
+            where the label is unknown: then bars are grey.
         exit: 0-based, where the image exits. threshold: drawn as a line, if given.
 
     Raises:
@@ -45,8 +46,9 @@ def exit_predictions_figure(
         >>> list(figure.data[0].text)
         ['Bag<br>50%', 'Coat<br>90%']
     """
-    confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
-    n_exits = len(answers)
+    n_exits, confidence = len(answers), np.asarray(confidence)
+    known = correct is not None
+    correct = np.asarray(correct, bool) if known else np.ones(n_exits, bool)
     if confidence.shape != (n_exits,) or correct.shape != (n_exits,) or not 0 <= exit < n_exits:
         shapes = f"confidence {confidence.shape}, correct {correct.shape}, exit={exit}"
         raise ValueError(f"{shapes} do not fit {n_exits} answers")
@@ -63,7 +65,7 @@ def exit_predictions_figure(
         cliponaxis=False,
         showlegend=False,
         marker={
-            "color": [CORRECT if hit else INCORRECT for hit in correct],
+            "color": [(CORRECT if hit else INCORRECT) if known else GREY for hit in correct],
             "opacity": [1.0 if k <= exit else _FAINT for k in range(n_exits)],
             "pattern": {"shape": ["" if hit else "/" for hit in correct], **HATCH},
         },

@@ -126,6 +126,7 @@ def policy_gain_figure(
     """
     budgets, policies = sorted(table["budget"].unique()), list(dict.fromkeys(table["policy"]))[::-1]
     figure = panels(template, 1, len(budgets), [f"{100 * b:g} % compute" for b in budgets], shared_yaxes=True)
+    named: set[str] = set()  # in the legend: each mark once, from the first panel that has one
     for column, budget in enumerate(budgets, start=1):
         rows = table[table["budget"] == budget].set_index("policy").reindex(policies)
         sure = (rows["low"] > 0) | (rows["high"] < 0)
@@ -145,11 +146,12 @@ def policy_gain_figure(
                 legendgroup=name,
                 mode="markers",
                 marker={"color": colour, "symbol": mark, "size": 9},
-                showlegend=column == 1,
+                showlegend=len(some) > 0 and name not in named,
                 hovertemplate="%{y}: %{x:+.2f} points<extra></extra>",
                 row=1,
                 col=column,
             )
+            named |= {name} if len(some) else set()
         figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=column)
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=policies).update_xaxes(matches="x")
     middle = (len(budgets) + 1) // 2

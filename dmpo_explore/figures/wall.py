@@ -23,8 +23,8 @@ def image_wall_figure(
     pixels: npt.ArrayLike,
     rows: Mapping[str, Sequence[int] | npt.NDArray[np.integer]],
     correct: npt.ArrayLike,
-    texts: Sequence[str],
-    captions: Sequence[str] = (),
+    texts: Sequence[str] | npt.NDArray[np.str_],
+    captions: Sequence[str] | npt.NDArray[np.str_] = (),
     columns: int | None = None,
     template: str | None = None,
 ) -> go.Figure:
@@ -54,7 +54,7 @@ def image_wall_figure(
     if longest > across:
         raise ValueError(f"a row has {longest} images; there are {across} columns")
     places = [(x, y, int(i)) for y, row in enumerate(rows.values()) for x, i in enumerate(row)]
-    wide, tall = TILE + GAP, TILE + GAP + (LINE if captions else 0)
+    wide, tall = TILE + GAP, TILE + GAP + (LINE if len(captions) else 0)
     size = across * wide, len(rows) * tall
     figure = new_figure(template, "", "")
     sheet = _sheet(images, hits, places, size, tall)
@@ -62,9 +62,9 @@ def image_wall_figure(
     figure.add_layout_image(source=sheet, layer="below", **where)
     figure.add_scatter(
         x=[x * wide + TILE / 2 for x, _, _ in places],
-        y=[y * tall + (TILE + LINE / 2 if captions else TILE / 2) for _, y, _ in places],
-        mode="markers+text" if captions else "markers",
-        text=[as_text(captions[i]) for *_, i in places] if captions else None,
+        y=[y * tall + (TILE + LINE / 2 if len(captions) else TILE / 2) for _, y, _ in places],
+        mode="markers+text" if len(captions) else "markers",
+        text=[as_text(captions[i]) for *_, i in places] if len(captions) else None,
         textfont={"size": 10},
         textposition="middle center",
         marker={"size": TILE, "symbol": "square", "opacity": 0},

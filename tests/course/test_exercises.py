@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+import dmpo_explore as dx
 from build import find, read_script
 from dmpo_explore.course.exercises import Verdict, exercise
 
@@ -48,7 +51,7 @@ def test_every_module_of_exercises_belongs_to_a_notebook() -> None:
     assert {path.stem for path in folder.glob("[a-z]*.py")} == {name for name, _ in CASES}
 
 
-BUILT = ["bypass_decomposition", "second_order_heads"]
+BUILT = ["bypass_decomposition", "second_order_heads", "which_images_exit_early"]
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -67,22 +70,25 @@ def test_the_empty_cell_fails_and_the_solution_passes(name: str) -> None:
     check = importlib.import_module(f"dmpo_explore.course.exercises.{name}").check_build
     script = next(script for script in find([]) if script.stem[3:] == name)
     cells = [cell.source for cell in read_script(script).cells if "build" in cell.metadata.get("tags", [])]
-    space: dict[str, Any] = {"nn": nn, "torch": torch, "F": functional, "check_build": check}
+    given = {"nn": nn, "np": np, "torch": torch, "F": functional, "check_build": check, "__builtins__": builtins}
+    space: dict[str, Any] = dict(given)
     exec(cells[0], space)
-    part = next(value for value in space.values() if isinstance(value, type) and value.__module__ == "builtins")
+    ((name_of_part, part),) = ((key, value) for key, value in space.items() if key not in given)
     assert not check(part)
     exec(cells[1], space)
-    assert check(space["Solution"]) and space[part.__name__] is space["Solution"]
+    (solution,) = (value for key, value in space.items() if key not in given and key.lower() == "solution")
+    assert check(solution) and space[name_of_part] is solution
 
 
-@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("name", [*BUILT, "quickstart", "thresholds_and_compute"])
 def test_solutions_shown_in_collapsed_blocks_are_correct(name: str, fetched_backbone: object) -> None:
     script = next(script for script in find([]) if script.stem[3:] == name)
     text = "\n".join(cell.source for cell in read_script(script).cells if cell.cell_type == "markdown")
+    reference = importlib.import_module(f"references.{name}")
     blocks = re.findall(r"<summary>Solution (\d)</summary>\n\n```python\n(.*?)```\n\n</details>", text, re.DOTALL)
     assert [number for number, _ in blocks] == ["1", "2", "3"]
     for number, source in blocks:
-        space: dict[str, Any] = {"torch": torch}
+        space: dict[str, Any] = {"torch": torch, "np": np, "dx": dx, **getattr(reference, "SPACE", {})}
         exec(source, space)
         assert check_of(name, int(number))(space[f"answer_{number}"]), number
 

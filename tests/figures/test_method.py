@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.figures.method import exit_predictions_figure, flips_figure, nominal_figure, schedule_figure
-from dmpo_explore.figures.style import CORRECT, INCORRECT
+from dmpo_explore.figures.style import CORRECT, GREY, INCORRECT
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 
@@ -27,6 +27,11 @@ def test_exit_predictions_show_image_predictions_and_exit() -> None:
     shown = Image.open(io.BytesIO(base64.b64decode(figure.layout.images[0].source.split(",")[1])))
     assert shown.size == (240, 240)
     np.testing.assert_array_equal(np.asarray(shown)[::60, ::60], PIXELS)
+
+
+def test_predictions_of_an_image_without_label_are_neither_correct_nor_incorrect() -> None:
+    (bars,) = exit_predictions_figure(PIXELS, ["Bag", "Coat"], [0.5, 0.9], None, exit=1).data
+    assert list(bars.marker.color) == [GREY, GREY] and list(bars.marker.pattern.shape) == ["", ""]
 
 
 @pytest.mark.parametrize(("confidence", "exit"), [([0.5], 0), ([0.5, 0.6], 2), ([0.5, 0.6], -1)])

@@ -89,6 +89,12 @@ def test_gains_are_marked_by_their_interval() -> None:
     assert sure[0].error_x.array == pytest.approx([0.5, 0.1])
 
 
+def test_every_mark_is_in_the_legend_once_also_where_the_first_panel_has_none() -> None:
+    rows = [("margin", 0.2, 0.0, -0.1, 0.1), ("margin", 0.3, 0.2, 0.1, 0.3), ("margin", 0.4, 0.2, 0.1, 0.3)]
+    figure = policy_gain_figure(pd.DataFrame(rows, columns=["policy", "budget", "gain", "low", "high"]))
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["interval over 0", "interval away from 0"]
+
+
 def test_coverage_shows_both_ways_and_the_limit() -> None:
     figure = risk_control_figure(coverage())
     assert [trace.name for trace in figure.data[:4]] == [

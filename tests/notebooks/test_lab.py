@@ -1,6 +1,6 @@
 """The notebooks in JupyterLab, in Chromium: the figure follows while the slider is dragged.
 
-Of each notebook only the cells tagged ``setup`` and ``live`` run, so that eight of them take a minute, not ten.
+Of each notebook only the cells tagged ``setup`` and ``live`` run, so that nine of them take a minute, not ten.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def outputs(notebook: nbformat.NotebookNode, tag: str | None = None) -> list[nbf
     return [output for cell in cells for output in cell.get("outputs", [])]
 
 
-def test_there_are_eight_and_the_readme_leads_through_them() -> None:
-    assert [stem[:2] for stem in STEMS] == [f"{i:02d}" for i in range(8)]
+def test_there_are_nine_and_the_readme_leads_through_them() -> None:
+    assert [stem[:2] for stem in STEMS] == [f"{i:02d}" for i in range(9)]
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\]\((\w+)\.ipynb\)", text) == STEMS
 

@@ -17,6 +17,7 @@ ANSWERS = {
     2: int(np.flatnonzero(RECORD.correct[:, 0] & ~RECORD.correct[:, -1])[0]),
     3: float(FINE["threshold"].iloc[0]),
 }
+SPACE = {"record": RECORD, "calibration": VAL, "exits": EXITS}  # names of the notebook
 INCORRECT = {1: int(np.bincount(EXITS)[0]), 2: int(np.flatnonzero(RECORD.correct[:, -1])[0]), 3: 0.95}
 
 

@@ -25,6 +25,7 @@ ANSWERS = {
     2: float((TEST.correct[:, 0] & (EXITS > 0)).mean()),
     3: first_confident,
 }
+SPACE = {"naive": NAIVE, "calibration": VAL, "test": TEST}  # names of the notebook
 INCORRECT = {
     1: float(dx.apply(CAREFUL, NAIVE.record("calibration")).flops_fraction.mean()) + 0.01,
     2: float((EXITS > 0).mean()),

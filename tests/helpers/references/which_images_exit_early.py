@@ -1,0 +1,52 @@
+"""Answers to the exercises of 08_which_images_exit_early, correct and incorrect, and its numbers from the library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import dmpo_explore as dx
+
+RUN = dx.load_run("demo")
+TEST = RUN.record("test")
+OUTCOME = dx.apply(dx.fit_policy(RUN.record("calibration"), flops=0.30), TEST)
+HOPELESS = (~TEST.correct).all(axis=1)
+
+
+def changed(low: float, high: float) -> Any:
+    """Images whose exit differs between two thresholds."""
+    first, second = ((TEST.confidence >= threshold) for threshold in (low, high))
+    first[:, -1] = second[:, -1] = True
+    return np.flatnonzero(first.argmax(axis=1) != second.argmax(axis=1))
+
+
+def masks(correct: Any, exits: Any) -> Any:
+    """Early-exit errors and overthinking avoided."""
+    here, last = correct[np.arange(len(exits)), exits], correct[:, -1]
+    return ~here & last, here & ~last
+
+
+ANSWERS = {1: "T-shirt/top", 2: float(HOPELESS.sum() / (~OUTCOME.correct).sum()), 3: changed}
+INCORRECT = {1: "Trouser", 2: float(HOPELESS.mean()), 3: lambda low, high: np.flatnonzero(TEST.confidence[:, 0] < high)}
+BUILD = masks
+SPACE = {"calibration": RUN.record("calibration"), "test": TEST, "outcome": OUTCOME}  # names of the notebook
+
+
+def BUILD_INCORRECT(correct: Any, exits: Any) -> Any:
+    """The two masks in the other order."""
+    return masks(correct, exits)[::-1]
+
+
+def numbers() -> dict[str, float]:
+    shirts = TEST.labels == TEST.meta.class_names.index("Shirt")
+    trousers = TEST.labels == TEST.meta.class_names.index("Trouser")
+    early = OUTCOME.exits == 0
+    return {
+        "shirts_at_exit_1": float(early[shirts].mean()),
+        "trousers_at_exit_1": float(early[trousers].mean()),
+        "upper_clothes_among_the_late": float(np.isin(TEST.labels[~early], [0, 2, 3, 4, 6]).mean()),
+        "early_exit_errors": int(OUTCOME.early_exit_error.sum()),
+        "overthinking_avoided": int((OUTCOME.correct & ~TEST.correct[:, -1]).sum()),
+        "no_exit_is_correct": int(HOPELESS.sum()),
+    }
