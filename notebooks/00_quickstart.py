@@ -193,7 +193,7 @@ button = widgets.FileUpload(accept="image/*", description="your photo")
 live(your_photo, photo=button, drawing=choice("or a drawing", ["T-shirt", "wheel"], "wheel"))
 
 # %% [markdown]
-# It is a sandal at exit 1 and, from 84 % confidence on, a sandal at exit 2, where it exits; two exits later it would be
+# It is a sandal for exit 1, and a sandal with 84 % for exit 2, where it exits; two exits later it would be
 # a bag, at 98 %. A classifier has no answer "none of these", and confidence does not warn. The novelty does: 100 % for
 # the wheel, 80 % for the T-shirt, which is a T-shirt at every exit. (Bars are grey where the label is unknown.) Was
 # your photo correct? If not, look at the small image first: is the piece whole, light on black, upright?

@@ -229,8 +229,8 @@ scored = pd.DataFrame({name: auc_row(values) for name, values in explanations.it
 dots(scored, "AUC for a late exit, 95 % interval").update_xaxes(range=[0.5, 0.9])
 
 # %% [markdown]
-# Ambiguity is the best of the four, ahead of the class by far more than the intervals: an image exits late if the
-# images that look most like it carry other labels. It even explains *within* a class, where the class is no help:
+# Ambiguity is the best of the four, ahead of the class by far more than the intervals: an image tends to exit late if
+# the images that look most like it carry other labels. It even explains *within* a class, where the class is no help:
 
 # %%
 within = [roc_auc_score(late[test.labels == c], explanations["ambiguity"][test.labels == c]) for c in range(10)]
@@ -363,8 +363,9 @@ def trace(number, kind):
     return dx.figures.exit_predictions_figure(*shown), f"Image {i}: {classes[i]}. {sentence}"
 
 
-kinds = {"early": np.flatnonzero(~late), "early-exit error": np.flatnonzero(errors)}
-kinds |= {"overthinking avoided": np.flatnonzero(avoided), "to the last exit": np.flatnonzero(exits == 5)}
+masks = {"early": ~late, "early-exit error": outcome.early_exit_error, "to the last exit": exits == 5}
+masks |= {"overthinking avoided": outcome.correct & ~test.correct[:, -1]}
+kinds = {name: np.flatnonzero(mask) for name, mask in masks.items()}
 live(trace, number=slider("number", 0, 99, 3), kind=choice("kind", list(kinds), "overthinking avoided"))
 
 # %%

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from .style import CORRECT, GREY, HATCH, INCORRECT, dash, exit_colours, image_address, model_line, new_figure, symbol
 
 _FAINT = 0.3  # opacity of exits that are never reached
+_LINES = 0.2  # of the axis: what two lines of text above a bar need
 _LEAST = 240  # pixels of the image's longer side
 
 
@@ -47,11 +48,12 @@ def exit_predictions_figure(
         ['Bag<br>50%', 'Coat<br>90%']
     """
     n_exits, confidence = len(answers), np.asarray(confidence)
-    known = correct is not None
-    correct = np.asarray(correct, bool) if known else np.ones(n_exits, bool)
+    known, correct = correct is not None, np.ones(n_exits, bool) if correct is None else np.asarray(correct, bool)
     if confidence.shape != (n_exits,) or correct.shape != (n_exits,) or not 0 <= exit < n_exits:
         shapes = f"confidence {confidence.shape}, correct {correct.shape}, exit={exit}"
         raise ValueError(f"{shapes} do not fit {n_exits} answers")
+    reached = np.arange(n_exits) <= exit
+    above = (np.inf if threshold is None else threshold) - confidence
     figure = new_figure(template, "", "confidence")
     image = np.asarray(pixels, np.uint8)
     source = image_address(image, max(1, _LEAST // max(image.shape[:2])))
@@ -61,12 +63,14 @@ def exit_predictions_figure(
         x=[f"exit {k + 1}" for k in range(n_exits)],
         y=confidence,
         text=[f"{answer}<br>{value:.0%}" for answer, value in zip(answers, confidence, strict=True)],
-        textposition="outside",
+        textposition=np.where((above > 0) & (above < _LINES), "inside", "outside").tolist(),
+        insidetextfont={"color": np.where(reached, "white", GREY).tolist()},
+        constraintext="none",
         cliponaxis=False,
         showlegend=False,
         marker={
             "color": [(CORRECT if hit else INCORRECT) if known else GREY for hit in correct],
-            "opacity": [1.0 if k <= exit else _FAINT for k in range(n_exits)],
+            "opacity": np.where(reached, 1.0, _FAINT).tolist(),
             "pattern": {"shape": ["" if hit else "/" for hit in correct], **HATCH},
         },
         hovertemplate="%{x}: %{text}<extra></extra>",

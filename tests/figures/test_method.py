@@ -29,6 +29,12 @@ def test_exit_predictions_show_image_predictions_and_exit() -> None:
     np.testing.assert_array_equal(np.asarray(shown)[::60, ::60], PIXELS)
 
 
+def test_a_text_that_the_threshold_would_cross_stands_in_its_bar() -> None:
+    figure = exit_predictions_figure(PIXELS, ["Bag", "Coat", "Bag"], [0.7, 0.9, 0.75], [True] * 3, 1, 0.8)
+    assert list(figure.data[0].textposition) == ["inside", "outside", "inside"]
+    assert list(figure.data[0].insidetextfont.color) == ["white", "white", GREY]  # grey on the faint bar
+
+
 def test_predictions_of_an_image_without_label_are_neither_correct_nor_incorrect() -> None:
     (bars,) = exit_predictions_figure(PIXELS, ["Bag", "Coat"], [0.5, 0.9], None, exit=1).data
     assert list(bars.marker.color) == [GREY, GREY] and list(bars.marker.pattern.shape) == ["", ""]
