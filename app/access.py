@@ -1,7 +1,7 @@
 """Who may do what: decided by where the app listens, and by every request.
 
-A private request comes from a browser on the app's own machine. It may start trainings and open any folder, and it sees
-paths. Every other request, and every request to an app that is offered to other machines, may only look at runs.
+A private request comes from a browser on the app's own machine. It may start trainings and open any folder, and it is
+shown paths. Every other request, and every request to an app that is offered to other machines, may only look at runs.
 
 In: Streamlit's options and a request's headers; both are what anybody can send. Out: decisions, and text without paths.
 """
@@ -30,7 +30,7 @@ Headers = Iterable[tuple[str, str]]
 
 
 def is_private() -> bool:
-    """Whether this session is that of a browser on the app's own machine, and the app is offered to nobody else."""
+    """Whether this session is that of a browser on the app's own machine, and the app is offered to no other machine."""
     return listens_locally() and is_local_request(st.context.headers.items())
 
 

@@ -132,7 +132,7 @@ def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
 
 
 def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
-    """What the reader of the table must know, as Markdown."""
+    """Remarks on the table, as Markdown."""
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
     fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.budget is not None))
     fits = f"thresholds fitted on {fitted_on}; " if fitted_on else ""

@@ -27,7 +27,9 @@ def explain(point: OperatingPoint) -> None:
     """FLOPs, thresholds, the exits in a table, and temperatures where there can be any."""
     record = point.record
     meta, split = record.meta, point.run.fitting_split
-    fitted_on = "calibration, whose images chose nothing" if split == "calibration" else "val, which chose the epoch"
+    fitted_on = (
+        "calibration, which is used for nothing else" if split == "calibration" else "val, which chose the epoch"
+    )
     if meta.counted == "as trained":
         st.caption(
             "These FLOPs were counted by an earlier version, with the tuning unmerged; "

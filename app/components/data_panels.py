@@ -52,10 +52,9 @@ def numbers(found: dx.data.DataCheck) -> None:
     facts = [splits]
     if sizes:
         ends = [f"{width:,} × {height:,}" for width, height in (sizes.smallest, sizes.largest)]
-        facts += [
-            f"from {ends[0]} to {ends[1]} pixels",
-            f"width / height {sizes.aspect[0]:.2f} to {sizes.aspect[2]:.2f}",
-        ]
+        low, high = (f"{sizes.aspect[i]:.2f}" for i in (0, 2))
+        facts.append(f"all {ends[0]} pixels" if ends[0] == ends[1] else f"from {ends[0]} to {ends[1]} pixels")
+        facts.append(f"width / height {low}" + (f" to {high}" if high != low else ""))
     facts += [", ".join(f"{count:,} {name}" for name, count in found.formats.items())]
     st.caption(" · ".join(messages.escape_markdown(fact) for fact in facts if fact))
 

@@ -1,7 +1,7 @@
 """An offer to fetch what a page lacks: what it is, size, licence and source, a button, progress and cancel.
 
-The download is a process of its own: it continues while other pages are open, and after the browser is closed.
-A browser on another machine is shown the command alone.
+The download is a process of its own: it continues while other pages are open, and after the browser is closed. Browsers
+on other machines are shown the command alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def offer(wanted: dx.jobs.Fetchable, without: str, place: str = "") -> None:
     """What is missing, and its download; the whole page is drawn again when it has ended.
 
     Args:
-        place: distinguishes two offers of the same on a page apart.
+        place: distinguishes two offers of the same on a page.
     """
     status = downloads.status(wanted)
     active = status is not None and status.active

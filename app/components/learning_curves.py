@@ -24,7 +24,7 @@ def curves(run: dx.Run, facts: DeltaGenerator, top: DeltaGenerator) -> None:
     history = run.history()
     figure, text = dx.figures.learning_figure(history), described(run, history)
     facts.markdown(text)
-    widgets.chart(figure, "learning", 340, _alternative(history))
+    widgets.wide_chart(figure, "learning", 340, _alternative(history))
     st.caption(legend(history))
     with st.expander("Numbers", icon=":material/table:"):
         st.dataframe(history, hide_index=True)
@@ -40,7 +40,7 @@ def live(name: str) -> None:
         figure = dx.figures.history_figure(history)
     except (OSError, ValueError):
         return  # it is being written
-    widgets.chart(figure, f"live {name}", 240, _alternative(history))
+    widgets.wide_chart(figure, f"live {name}", 240, _alternative(history))
 
 
 def described(run: dx.Run, history: pd.DataFrame) -> str:

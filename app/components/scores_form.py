@@ -51,14 +51,16 @@ def from_file() -> tuple[str, Scores]:
             width=420,
             help="Scores of the same model on other images, in the same format.",
         )
-    st.text_input(
-        "GFLOPs at each exit, if the file has none",
-        key=state.FLOPS,
-        placeholder="1.2, 2.4, 3.6",
-        width=420,
-        persist_state="session",
-        help="Of everything that has run when an image exits there. One multiply-add is two FLOPs.",
-    )
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        st.text_input(
+            "GFLOPs at each exit, if the file has none",
+            key=state.FLOPS,
+            placeholder="1.2, 2.4, 3.6",
+            width=420,
+            persist_state="session",
+            help="Of everything that has run when an image exits there. One multiply-add is two FLOPs.",
+        )
+        images()
     if shown is None:
         return "", {}
     flops, found = state.flops(), dict[str, own_runs.OwnScores]()
@@ -90,6 +92,7 @@ def from_folder() -> tuple[str, Scores]:
             persist_state="session",
             help="Scores of the same model on other, held-out images.",
         )
+    images()
     if not access.is_private():
         st.caption("From here the app opens only folders under its runs root, such as `demo/records/test`.")
     if not text.strip():
@@ -110,19 +113,18 @@ def of_folder(folder: Path) -> own_runs.OwnScores:
     return own_runs.OwnScores(folder, f"dx.ExitRecord.load({record_folder.code_of(folder)})")
 
 
-def images() -> str:
-    """Where images for the tiles lie, as typed; empty for other machines, which give no paths."""
-    if not access.is_private():
-        return ""
-    return st.text_input(
-        "Images (optional)",
-        key=state.IMAGES,
-        placeholder="/home/me/images, or /home/me/paths.csv",
-        width=420,
-        persist_state="session",
-        help="A folder of images, taken sorted by path; or a CSV file with one path per row. One image per row of the "
-        "scores, in their order. Without images Explore shows plain tiles.",
-    ).strip()
+def images() -> None:
+    """A field for where images for the tiles lie; other machines have none, as they give no paths."""
+    if access.is_private():
+        st.text_input(
+            "Images (optional)",
+            key=state.IMAGES,
+            placeholder="/home/me/images, or /home/me/paths.csv",
+            width=420,
+            persist_state="session",
+            help="A folder of images, taken sorted by path; or a CSV file with one path per row. One image per row of "
+            "the scores, in their order. Without images Explore shows plain tiles.",
+        )
 
 
 def image_place(text: str) -> Path:

@@ -21,13 +21,13 @@ FIRST = ("core", "headline", "improved", "gpu", "cnn")  # the others follow by n
 
 
 def show() -> None:
-    """One closed section, if there are results."""
+    """One closed section behind the comparison, if there are results."""
     results = BENCHMARKS / "results"
     found = {path.stem.removeprefix("study-"): path for path in sorted(results.glob("study-*.csv"))}
     grids = {grid: found[grid] for grid in dict.fromkeys([*FIRST, *found]) if grid in found}
     if not grids:
         return
-    title = "The study: the gain of each part of DMPO"
+    title = "Appendix: the ablation study of DMPO's parts"
     with st.expander(title, icon=":material/science:", key=panels.STUDY, on_change="rerun") as box:
         if not box.open:
             return
@@ -51,7 +51,7 @@ def _words(path: Path) -> None:
         st.markdown("\n".join(verdict).strip())
     st.caption(
         "Points of test accuracy; in brackets a 95 % interval over test images. "
-        "How arms are measured, all tables and figures: `benchmarks/RESULTS.md`."
+        "All tables and figures, and how arms are compared: `benchmarks/RESULTS.md`."
     )
 
 

@@ -61,6 +61,12 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
         return None
 
 
+def wide_chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
+    """As `chart`, for panels side by side: on a narrow screen they keep their width, and are scrolled sideways."""
+    with st.container(key=f"wide_{key}".replace(" ", "_")):
+        chart(figure, key, height, alt)
+
+
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
     """A figure of `dx.figures`; style.css gives its words the page's colour."""
     figure.update_layout(height=height, margin={"t": 24, "r": 8})

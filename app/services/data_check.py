@@ -32,12 +32,12 @@ def place(text: str) -> str:
     """
     access.check_private("Folders of images are opened")
     if not text.strip():
-        raise ValueError("Say where the folder or table of images lies.")
+        raise ValueError("Type the path of a folder or table of images.")
     return text.strip() if dx.data.reader_name(text.strip()) else str(record_folder.find(text))
 
 
 def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.DataCheck:
-    """`dx.data.check_data` with thumbnails, anew where a file has changed; nothing is raised but for a full queue."""
+    """`dx.data.check_data` with thumbnails, again where a file has changed; nothing is raised but for a full queue."""
     key = (data, dx.data.data_stamp(data))
     found = _kept().get(key)
     if found is None:

@@ -1,20 +1,24 @@
 """One colour, dash and symbol for every run, the same on every page and whatever runs stand beside it.
 
 In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers. Every other run
-takes a number by its name; where an earlier run has it, the next free one. So a new run changes no other's colour.
+takes a number by its name; where an earlier run has it, the next free one. Earlier is the run whose first record was
+created earlier, by the record's own date: files that are copied or touched change no colour.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import plotly.graph_objects as go
+import streamlit as st
 
 import dmpo_explore as dx
 
 FIXED = {"demo": 0, "demo-naive": 1, "demo-single": 2, "demo-cnn": 3, "demo-cnn-single": 4}
+NEVER = "~"  # sorts behind every date
 OTHERS = len(dx.figures.MODEL_COLOURS) - len(FIXED)  # colours for all other runs
 
 
@@ -25,10 +29,10 @@ def places(names: Sequence[str]) -> list[int]:
 
 
 def _places() -> dict[str, int]:
-    """Name → number, of all runs that are there: bundled ones, then the others by age."""
+    """Name → number, of all runs that are there: bundled ones, then the others by creation."""
     found, taken = dict(FIXED), set[int]()
     root = dx.runs.runs_root()
-    for name in sorted(set(dx.list_runs()) - set(FIXED), key=lambda name: (_age(root / name), name)):
+    for name in sorted(set(dx.list_runs()) - set(FIXED), key=lambda name: (_created(root / name), name)):
         if len(taken) % OTHERS == 0:
             taken = set()  # all colours are given: they come again, with another dash
         number = _wanted(name)
@@ -46,11 +50,28 @@ def _wanted(name: str) -> int:
     return len(FIXED) + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % OTHERS
 
 
-def _age(folder: Path) -> float:
+def _created(folder: Path) -> str:
+    """Date of a run's first record, ISO 8601; a run without any comes last."""
+    return min(map(_created_of, sorted(folder.glob("records/[!.]*/meta.json"))), default=NEVER)
+
+
+def _created_of(file: Path) -> str:
     try:
-        return (folder / "config.json").stat().st_mtime
+        status = file.stat()
+        return _read_created(str(file), status.st_mtime_ns, status.st_size)
     except OSError:
-        return 0.0
+        return NEVER
+
+
+@st.cache_resource(max_entries=4096, show_spinner=False)
+def _read_created(file: str, mtime: int, size: int) -> str:
+    del mtime, size
+    try:
+        facts = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError:
+        return NEVER
+    created = facts.get("created") if isinstance(facts, dict) else None
+    return created if isinstance(created, str) and created else NEVER
 
 
 def colour(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
@@ -19,13 +19,18 @@ WITH_BASELINES = "with_baselines"  # key of their checkbox
 RULES = {name: kind.rule for name, kind in dx.POLICIES.items() if kind.deployable}
 
 
-def validate(key: str, options: Sequence[str], default: str, what: str) -> str:
-    """The value of widget ``key``, before it is drawn: one of ``options``, else ``default`` with a notice."""
+def validate(key: str, options: Sequence[str], default: str, what: str, names: Mapping[str, str] | None = None) -> str:
+    """The value of widget ``key``, before it is drawn: one of ``options``, else ``default`` with a notice.
+
+    Args:
+        names: option → what the widget shows for it, where that differs.
+    """
     value = st.session_state.get(key)
     if value in options:
         return str(value)
     if value is not None:
-        notice(f"There is no {what} {escape_markdown(repr(value), 60)} here; showing {escape_markdown(default)}.")
+        shown = (names or {}).get(default, default)
+        notice(f"There is no {what} {escape_markdown(repr(value), 60)} here; showing {escape_markdown(shown)}.")
     st.session_state[key] = default
     return default
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from dmpo_explore_app.messages import notice
 from dmpo_explore_app.services import live_session
 from dmpo_explore_app.services.live_session import LiveSession, LiveSettings
 from dmpo_explore_app.state import choices
@@ -33,10 +34,12 @@ def validate(record: dx.ExitRecord) -> None:
     counts = counts_for(record)
     choices.validate(BATCH, BATCHES, DEFAULT_BATCH, "batch size")
     choices.validate(COUNT, counts, DEFAULT_COUNT if DEFAULT_COUNT in counts else "all", "number of images")
-    choices.validate(ENGINE, live_session.engines(), DEFAULT_ENGINE, "engine")
-    precisions = tuple(PRECISIONS) if st.session_state[ENGINE] != "onnx" else (DEFAULT_PRECISION,)
-    choices.validate(PRECISION, precisions, DEFAULT_PRECISION, "precision")
-    choices.validate(DEVICE, tuple(DEVICES), DEFAULT_DEVICE, "device")
+    choices.validate(ENGINE, live_session.engines(), DEFAULT_ENGINE, "engine", ENGINES)
+    choices.validate(PRECISION, tuple(PRECISIONS), DEFAULT_PRECISION, "precision", PRECISIONS)
+    if st.session_state[ENGINE] == "onnx" and st.session_state[PRECISION] != DEFAULT_PRECISION:
+        notice("ONNX runs in float32 here, so the precision is float32 now; bf16 is offered with torch.")
+        st.session_state[PRECISION] = DEFAULT_PRECISION
+    choices.validate(DEVICE, tuple(DEVICES), DEFAULT_DEVICE, "device", DEVICES)
     token = st.session_state.get(TOKEN)
     if current() is None and isinstance(token, str) and (found := live_session.kept(token)) is not None:
         st.session_state[_SESSION] = found

@@ -84,6 +84,11 @@ def flops() -> tuple[float, ...] | None:
         raise ValueError(f"GFLOPs {text!r} must be numbers with commas between, such as 1.2, 2.4, 3.6") from None
 
 
+def image_place() -> str:
+    """Where images lie, as typed."""
+    return str(st.session_state.get(IMAGES) or "").strip()
+
+
 def read_once(key: tuple[object, ...], make: Callable[[], dx.ExitRecord]) -> dx.ExitRecord:
     """``make()``, kept in this session while the form has the same file; raises as it."""
     kept: dict[object, object] = st.session_state.setdefault(_READ, {})

@@ -23,9 +23,8 @@ def page() -> None:
     """Title, choices, and what they show."""
     top = widgets.title_row("Which model gives more for the same compute?", "small")
     st.markdown(
-        "Every run gets **the same budget**, its thresholds are fitted on calibration (val where it has none), "
-        "and the predictions are compared "
-        "image by image."
+        "Every run gets **the same budget**. Its thresholds are fitted on calibration, or on val where it has none. "
+        "Predictions are compared image by image."
     )
     names = dx.list_runs()
     if not names:

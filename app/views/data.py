@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import data_panels, progress, widgets
-from dmpo_explore_app.services import data_check
+from dmpo_explore_app.components import data_panels, fetch_offer, progress, widgets
+from dmpo_explore_app.services import data_check, downloads
 from dmpo_explore_app.state import data_check as state
 from dmpo_explore_app.state import url
 
@@ -19,6 +19,7 @@ import dmpo_explore as dx
 def page() -> None:
     """Title and choice; then the check."""
     widgets.title_row("What is in the data?")
+    st.markdown("Counts, sizes and problems, before a training starts. Every image is read, and nothing is changed.")
     url.follow(state.KEYS)
     chosen = choose()
     with messages.problems("These images cannot be checked."):
@@ -28,9 +29,13 @@ def page() -> None:
                 icon=":material/folder_open:",
             )
             return
-        with progress.waiting_notice(), progress.progress_bar("Checking images") as shown:
-            found = data_check.check(state.config(), shown)
-        report(found)
+        config = state.config()
+        if (wanted := downloads.missing_data(config)) is not None:
+            fetch_offer.offer(wanted, "They are checked as soon as they are here.")
+        else:
+            with progress.waiting_notice(), progress.progress_bar("Checking images") as shown:
+                found = data_check.check(config, shown)
+            report(found)
     url.write(**state.address())
 
 
@@ -75,6 +80,8 @@ def report(found: dx.data.DataCheck) -> None:
         data_panels.contact_sheet(found, rows)
     st.header("What a training does", anchor=False)
     data_panels.plan(found)
+    if (weights := downloads.missing_weights(dx.ModelConfig())) is not None:
+        fetch_offer.offer(weights, "The check needs no model. A training with the usual settings starts from them.")
 
 
 page()

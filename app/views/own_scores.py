@@ -51,7 +51,7 @@ def ready(title: str, scores: scores_form.Scores) -> None:
     records = [own_runs.opened(title, scores, None).record(split) for split in splits]
     own_runs.check_together(records)
     folder_panels.summary(records[0], records[1] if len(records) > 1 else None)
-    place = scores_form.images()
+    place = own_scores.image_place()
     if st.button("Open in Explore", key=own_scores.OPEN, type="primary", icon=":material/tune:"):
         files = None
         if place:

@@ -14,9 +14,6 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 MODULES = sorted((ROOT / "dmpo_explore").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
 LONGEST = 25  # words of a sentence of the app
-NOT_YET = {  # files of app/ whose texts break the rules; a file that is clean leaves the list
-    "access.py", "services/data_check.py",
-}  # fmt: skip
 INSTEAD = {  # pattern → what to write
     r"nobody|everybody|whoever|everyone": "no image, all images, no process …",
     r"says|said|tells|told|asks|wants|knows|knew|sees|thinks|believes|remembers|forgets": "a verb for things",
@@ -84,10 +81,7 @@ def test_docstrings_help_and_messages_use_the_terms_of_the_glossary() -> None:
 def test_texts_of_the_app_use_the_terms_of_the_glossary_and_short_sentences(path: Path) -> None:
     texts = [(line, words(text)) for line, text in texts_of(path) if not text.startswith("import ")]  # a program
     bad = [f"{path}:{line}: {one}" for line, text in texts for one in (*found(text), *too_long(text))]
-    if path.relative_to(ROOT / "app").as_posix() in NOT_YET:
-        assert bad, "this file is clean: take it off the list NOT_YET"
-    else:
-        assert bad == [], "\n".join(bad)
+    assert bad == [], "\n".join(bad)
 
 
 def test_the_rules_find_what_they_are_for() -> None:

@@ -18,9 +18,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add(root: Path, name: str, age: int) -> None:
-    (root / name).mkdir()
+    (root / name / "records" / "test").mkdir(parents=True)
     (root / name / "config.json").write_text("{}")
-    os.utime(root / name / "config.json", (age, age))
+    (root / name / "records" / "test" / "meta.json").write_text(f'{{"created": "2026-01-{age + 1:02}T00:00:00+00:00"}}')
 
 
 def test_bundled_runs_have_fixed_colours_that_differ(root: Path) -> None:
@@ -40,6 +40,24 @@ def test_a_new_run_changes_no_colour(root: Path) -> None:
     assert not {run_styles.colour(n) for n in first} & {run_styles.colour(n) for n in run_styles.FIXED.values()}
     looks = {(run_styles.colour(number), run_styles.dash(number)) for number in run_styles._places().values()}
     assert len(looks) == len(run_styles._places())
+
+
+def test_files_that_are_touched_or_copied_change_no_colour(root: Path) -> None:
+    names = [f"run{19 - age}" for age in range(run_styles.OTHERS + 2)]
+    for age, name in enumerate(names):
+        add(root, name, age)
+    before = run_styles.places(names)
+    for age, name in enumerate(names):
+        for file in root.glob(f"{name}/**/*.json"):
+            os.utime(file, (10_000 - age, 10_000 - age))
+    assert run_styles.places(names) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"created": 3}', "{}", '{"created": ""}'])
+def test_a_run_without_a_date_comes_last(root: Path, text: str) -> None:
+    add(root, "a", 0)
+    (root / "a" / "records" / "test" / "meta.json").write_text(text)
+    assert run_styles._created(root / "a") == run_styles.NEVER == run_styles._created(root / "gone")
 
 
 def test_a_figure_has_the_runs_colours(root: Path) -> None:

@@ -40,11 +40,21 @@ def cards(app: AppTest) -> list[str]:
 def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     app = opened(data="digits")
     assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "A training would start" in texts(app)
-    assert "1,295 train, 143 val, 359 test" in texts(app)
+    assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
     assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
     checked(app.checkbox(key=state.CALIBRATION).check().run())
     assert "143 calibration" in texts(app)
     assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
+
+
+def test_missing_images_and_weights_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    app = opened(data="cifar10")
+    assert "Images not fetched yet" in texts(app) and "`dmpo-explore fetch" in texts(app) and not app.error
+    assert not app.metric and any(str(button.key).startswith("fetch") for button in app.button)
+    app = opened(data="digits")
+    assert "Weights not fetched yet" in texts(app) and len(app.metric) == 4
 
 
 def test_tar_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:

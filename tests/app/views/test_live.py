@@ -158,6 +158,14 @@ def test_onnx_and_bf16_answer_too(root: Path, tmp_path: Path, monkeypatch: pytes
     assert look.error is None and look.count.images == IMAGES and "bf16" in bodies(app)
 
 
+def test_onnx_after_bf16_names_the_precision(root: Path) -> None:
+    app = opened(run="tiny", engine="onnx", precision="bf16")
+    (notice,) = [warning.value for warning in app.warning if "precision" in warning.value]
+    assert "ONNX runs in float32" in notice and "showing no" not in notice
+    app = opened(run="tiny", precision="fp8")
+    assert any("showing float32" in warning.value for warning in app.warning)
+
+
 def test_it_pauses_and_goes_on(root: Path) -> None:
     app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     app = checked(app.button(key="pause").click().run())

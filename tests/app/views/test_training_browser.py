@@ -100,3 +100,22 @@ def test_a_running_card_and_a_wrong_form_are_accessible(trainer: Visit, tmp_path
         found = violations(trainer)
         assert not found, "\n".join(found)
         page.screenshot(path=tmp_path / f"training-{scheme}.png", full_page=True)
+
+
+MEETING = """selector => {  // titles of axes that lie over the panel beside them
+    const all = part => [...document.querySelectorAll(`${selector} .js-plotly-plot ${part}`)];
+    const panels = all('.nsewdrag').map(panel => panel.getBoundingClientRect());
+    const meets = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+    const titles = all(':is(.g-ytitle, .g-y2title, .g-y3title) text');
+    return [panels.length, titles.length, titles.map(title => [title.textContent, title.getBoundingClientRect()])
+        .filter(([, box]) => panels.some(panel => meets(panel, box))).map(([text]) => text)];
+}"""
+
+
+@pytest.mark.parametrize("width", [400, 1440])
+def test_titles_of_the_curves_do_not_lie_over_the_panel_beside_them(visit: Visit, width: int) -> None:
+    visit.page.set_viewport_size({"width": width, "height": 900})
+    page = visit.show("training?run=demo", ".st-key-wide_learning .js-plotly-plot")
+    visit.settle_on(".st-key-wide_learning .js-plotly-plot")
+    assert page.evaluate(MEETING, ".st-key-wide_learning") == [3, 3, []]
+    assert page.evaluate("() => document.querySelector('.stMain').scrollWidth") <= width
