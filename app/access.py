@@ -30,7 +30,7 @@ Headers = Iterable[tuple[str, str]]
 
 
 def is_private() -> bool:
-    """Whether this session is that of a browser on the app's own machine, and the app is offered to no other machine."""
+    """Whether a browser on the app's own machine has this session, and the app is offered to no other machine."""
     return listens_locally() and is_local_request(st.context.headers.items())
 
 
