@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .dmpo import DMPO, StageOutput
+from .dmpo import DMPO
 from .predictors import read_mean
+from .stage import StageOutput
 from .token_merging import MergedTrunk
 
 
