@@ -110,8 +110,9 @@ live(clouds, correlation=slider("correlation", -0.95, 0.95, 0.8, 0.05))
 dx.figures.matrix_figure({"the image": image[0].mean(dim=0)}, scale="image").update_layout(height=240)
 
 # %%
-panels = {"25 tokens × 48 channels": reduced[0], "their mean": reduced.mean(dim=1)}
-dx.figures.matrix_figure(panels, shared=False).update_layout(height=240)
+gap = torch.zeros(1, reduced.shape[2])
+stacked = torch.cat((reduced[0], gap, reduced.mean(dim=1)))  # the mean stands under its columns
+dx.figures.matrix_figure({"25 tokens × 48 channels, and their mean": stacked}, shared=False).update_layout(height=330)
 
 # %%
 dx.figures.matrix_figure(

@@ -58,6 +58,7 @@ def run(notebook: NotebookNode, pictures: bool) -> None:
     """
     with tempfile.TemporaryDirectory() as empty:
         os.environ["DMPO_EXPLORE_RUNS"] = empty
+        os.environ["NOTEBOOK_PUBLIC"] = "1"  # no photographs but public-domain ones
         os.environ.pop("NOTEBOOK_PICTURES", None)
         if pictures:
             os.environ["NOTEBOOK_PICTURES"] = "1"

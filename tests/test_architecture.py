@@ -43,7 +43,7 @@ PACKAGES = {
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
     "cli": "analysis config data figures fitting inference jobs policies pretrained runs search training",
-    "course": "cli",  # otherwise by the public names of `dx`, as the notebooks that it serves
+    "course": "cli data",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")

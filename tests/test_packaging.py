@@ -24,6 +24,7 @@ DISTRIBUTION = {
     "array_api_compat": "array-api-compat",
     "google": "protobuf",
     "lazy_loader": "lazy-loader",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
 
@@ -84,7 +85,7 @@ def test_dependencies_are_those_that_are_imported() -> None:
     # of the extras onnx, search, hf, wds, notebooks and dev; and TensorFlow Datasets, which no extra brings
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "webdataset", "tensorflow_datasets",
-        "anywidget", "ipywidgets", "kaleido",
+        "anywidget", "ipywidgets", "kaleido", "scikit-image",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it
 

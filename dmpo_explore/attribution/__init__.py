@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .attribute import attribute as attribute
     from .attribute import compare_exits as compare_exits
     from .baselines import BASELINES as BASELINES
+    from .baselines import make_baseline as make_baseline
     from .catalogue import METHODS as METHODS
     from .catalogue import REFUSED as REFUSED
     from .cells import to_cells as to_cells

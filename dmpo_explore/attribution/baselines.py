@@ -43,6 +43,13 @@ def make_baseline(model: DMPO, image: Tensor, baseline: str | Tensor) -> Tensor:
 
     Raises:
         ValueError: an unknown name, or pixels of another shape.
+
+    Example:
+        >>> import dmpo_explore as dx, torch
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+        >>> model = dx.build_model(config, n_classes=3).eval()
+        >>> dx.attribution.make_baseline(model, torch.rand(1, 3, 32, 32), "blur").shape
+        torch.Size([1, 3, 32, 32])
     """
     if isinstance(baseline, str):
         return lookup(BASELINES, baseline, "baseline")(model, image)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from . import own_images as own_images
     from .drawing import Drawing as Drawing
     from .drawing import network as network
+    from .photographs import photographs as photographs
+    from .photographs import public_photographs as public_photographs
     from .tables import study_table as study_table
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from .style import GREY, MODEL_COLOURS, dash, exit_colours, model_colour, model_line, new_figure, styled, symbol
+from .style import GREY, MODEL_COLOURS, dash, exit_colours, model_colour, model_line, new_figure, panels, styled, symbol
 
 
 def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
@@ -81,7 +80,7 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
     return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".1%")
 
 
-def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
+def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
     """Cosine between an early exit's gradient and the last exit's over epochs, a panel per arm, a line per exit.
 
     Args:
@@ -93,7 +92,7 @@ def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
         >>> dx.figures.gradient_epochs_figure({"dmpo": table}).data[0].y.tolist()
         [0.1, 0.3]
     """
-    figure = make_subplots(1, len(arms), shared_yaxes=True, subplot_titles=list(arms), horizontal_spacing=0.02)
+    figure = panels(template, 1, len(arms), list(arms), shared_yaxes=True)
     for column, table in enumerate(arms.values(), start=1):
         lines = table.groupby(["exit", "epoch"])["cosine"].mean().unstack("epoch")
         for (exit, row), colour in zip(lines.iterrows(), exit_colours(len(lines)), strict=True):
@@ -117,7 +116,7 @@ _PANELS = {  # column of the table → title of its panel
 }
 
 
-def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
+def stages_figure(arms: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
     """CKA and linear probes of the stages, block by block, mean over seeds: a panel per measure, a line per arm.
 
     Args:
@@ -131,7 +130,7 @@ def stages_figure(arms: Mapping[str, pd.DataFrame]) -> go.Figure:
         >>> len(dx.figures.stages_figure({"dmpo": table}).data)
         6
     """
-    figure = make_subplots(3, 2, subplot_titles=list(_PANELS.values()), vertical_spacing=0.1, horizontal_spacing=0.07)
+    figure = panels(template, 3, 2, list(_PANELS.values()))
     for i, (arm, table) in enumerate(arms.items()):
         means = table.groupby("block").mean(numeric_only=True)
         for panel, number in enumerate(_PANELS):

@@ -167,7 +167,7 @@ def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
         ValueError: unknown backbone to fetch 'test_vit'...
     """
     if backbone not in SOURCES:
-        hint = "other timm backbones come from timm's hub (`--weights timm`) or a local file (`--weights FILE`)"
+        hint = "other timm backbones come from timm's hub (weights `timm`) or from a local file (its path)"
         raise ValueError(f"{unknown('backbone to fetch', backbone, SOURCES)}; {hint}")
     target = cached_weights(backbone)
     if _is_whole(backbone) and not os.access(target.parent, os.W_OK):

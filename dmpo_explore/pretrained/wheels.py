@@ -20,7 +20,10 @@ from .conversion import Arrays
 from .sources import WheelSource
 
 Progress = Callable[[str, int, int], None]
-ALTERNATIVES = "`--weights timm` (model hub), `--weights FILE` (a local file) or `--weights random` (untrained)"
+ALTERNATIVES = (
+    "other weights: `timm` (model hub), the path of a local file, or `random` (untrained); with `--weights` on the "
+    "command line, with `dx.ModelConfig(weights=...)` in Python"
+)
 
 
 def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:

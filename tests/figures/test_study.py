@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from dmpo_explore.figures import GREY
 from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
 
 
@@ -43,6 +44,7 @@ def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> No
 def test_gradients_and_stages_are_means_over_seeds() -> None:
     gradients = pd.DataFrame({"exit": [1, 1, 2, 2], "epoch": [1, 1, 1, 1], "cosine": [0.1, 0.3, 0.5, 0.7]})
     figure = gradient_epochs_figure({"dmpo": gradients, "naive": gradients})
+    assert figure.layout.font.color == GREY  # legible on a dark page
     assert [(line.name, list(line.y)) for line in figure.data[:2]] == [
         ("exit 1", [pytest.approx(0.2)]), ("exit 2", [pytest.approx(0.6)]),
     ]  # fmt: skip

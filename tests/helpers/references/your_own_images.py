@@ -11,22 +11,23 @@ from dmpo_explore.course.own_images import make_images
 
 def split_sizes(count: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
-        path = str(make_images(Path(folder), count))
+        make_images(Path(folder), count)
+        path = str(Path(folder) / "images")
         return {split: len(dx.load_images(path, split)) for split in ("train", "val", "test")}
 
 
 ANSWERS = {
-    1: split_sizes(1000)["train"],
-    2: "dmpo-explore train --data images --exits 4,8,12 --epochs 1 --name three",
+    1: split_sizes(50)["train"],
+    2: "dmpo-explore train --data images --exits 4,8,12 --epochs 1 --no-flip --name three",
     3: 64 / 9,
 }
-INCORRECT = {1: 900, 2: "dmpo-explore train --data images --exits 3 --epochs 1 --name three", 3: 112 / 42}
+INCORRECT = {1: 270, 2: "dmpo-explore train --data images --exits 3 --epochs 1 --name three", 3: 112 / 42}
 
 
 def numbers() -> dict[str, float | int]:
     config = dx.ModelConfig(image_size=42, weights="random")  # FLOPs do not depend on the weights
-    flops = dx.models.measure_flops(dx.build_model(config, 10), dx.models.build_reference(config, 10))
-    sizes = split_sizes(400)
+    flops = dx.models.measure_flops(dx.build_model(config, 6), dx.models.build_reference(config, 6))
+    sizes = split_sizes(100)
     return {
         "training_images": sizes["train"],
         "validation_images": sizes["val"],
