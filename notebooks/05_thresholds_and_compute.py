@@ -114,7 +114,7 @@ def fitted(policy, budget):
     return dx.figures.trade_off_figure({policy: curves[policy]}, seen), f"{line} accuracy {seen['accuracy']:.2%}"
 
 
-live(fitted, budget=slider("budget", 0.19, 1.1, 0.3, 0.01), policy=choice("policy", list(curves)))
+live(fitted, budget=slider("budget", 0.19, 1.02, 0.3, 0.01), policy=choice("policy", list(curves)))
 
 # %% [markdown]
 # No: from a budget of 25 % on the dot stays at 24 % used. On calibration more compute brought nothing, so the fit does
