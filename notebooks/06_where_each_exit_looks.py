@@ -57,6 +57,10 @@ maps = dx.compare_exits(model, x)
 dx.figures.exit_maps_figure(pixels, maps.heat, exit_names)
 
 # %% [markdown]
+# **Mind the baseline.** The model takes *black* alone for a sandal: at exit 2 with 81 %, and with a higher logit (5.39)
+# than this image has (5.05). What looks like evidence against the sandal there is an artefact of the baseline. Against
+# the image's own blur (`baseline="blur"`) the difference at exit 2 is +4.80 instead of −0.34.
+#
 # Orange is evidence *for* the class, blue against it; all panels share one scale. Pixel maps are noisy. Summed over
 # the 25 patches that the model reads, they are easier to compare, and still add up:
 
