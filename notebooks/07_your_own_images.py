@@ -12,8 +12,7 @@
 # **Before.** [00](00_quickstart.ipynb). The method is [DMPO](https://arxiv.org/abs/2511.03245); words stand at the end.
 
 # %% [markdown] tags=["colab"]
-# [Open in
-# Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/07_your_own_images.ipynb)
+# [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/07_your_own_images.ipynb)
 
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
