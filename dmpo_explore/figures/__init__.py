@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .reliability import shift_figure as shift_figure
     from .search import front_figure as front_figure
     from .search import hypervolume_figure as hypervolume_figure
+    from .seeds import seeds_figure as seeds_figure
     from .study import budgets_figure as budgets_figure
     from .study import gains_figure as gains_figure
     from .study import gradient_epochs_figure as gradient_epochs_figure

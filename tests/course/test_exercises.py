@@ -51,7 +51,7 @@ def test_every_module_of_exercises_belongs_to_a_notebook() -> None:
     assert {path.stem for path in folder.glob("[a-z]*.py")} == {name for name, _ in CASES}
 
 
-BUILT = ["bypass_decomposition", "second_order_heads", "which_images_exit_early"]
+BUILT = ["bypass_decomposition", "phase_schedule", "second_order_heads", "the_conflict", "which_images_exit_early"]
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -73,11 +73,11 @@ def test_the_empty_cell_fails_and_the_solution_passes(name: str) -> None:
     given = {"nn": nn, "np": np, "torch": torch, "F": functional, "check_build": check, "__builtins__": builtins}
     space: dict[str, Any] = dict(given)
     exec(cells[0], space)
-    ((name_of_part, part),) = ((key, value) for key, value in space.items() if key not in given)
-    assert not check(part)
+    (part,) = re.findall(r"^check_build\((\w+)\)$", cells[0], re.MULTILINE)
+    assert not check(space[part])
     exec(cells[1], space)
     (solution,) = (value for key, value in space.items() if key not in given and key.lower() == "solution")
-    assert check(solution) and space[name_of_part] is solution
+    assert check(solution) and space[part] is solution
 
 
 @pytest.mark.parametrize("name", [*BUILT, "quickstart", "thresholds_and_compute", "your_own_images"])
@@ -108,3 +108,10 @@ def test_a_check_shows_its_verdict() -> None:
     assert repr(check(3)) == "✘ Not yet: think again"
     assert repr(check(...)) == "✘ Not answered yet: replace the three dots above."
     assert "cannot be checked (TypeError" in repr(check("one"))
+
+
+def test_an_exit_that_does_not_train_the_trunk_is_not_accepted() -> None:
+    verdict = importlib.import_module("exercises.the_conflict").check_build(
+        importlib.import_module("references.the_conflict").ALSO_INCORRECT
+    )
+    assert not verdict and "do not detach" in repr(verdict)

@@ -12,6 +12,32 @@ from . import exercise
 
 
 @exercise
+def check_build(answer: type[Any]) -> str:
+    """Its exits read their own stages, and its loss is the library's `weighted_loss`, to 1e-6."""
+    import torch
+
+    for at, weights in (((1, 5), (0.5, 2.0)), (range(6), (1.0, 0.0, 3.0, 1.0, 1.0, 0.25))):
+        torch.manual_seed(0)
+        net, means = answer(at).double(), {}
+        for k, stage in enumerate(net.stages):
+            stage.register_forward_hook(lambda _m, _i, x, k=k: means.update({k: x.mean(dim=(2, 3))}))
+        images, labels = torch.randn(8, 1, 14, 14, dtype=torch.float64), torch.arange(8)
+        logits = net(images)
+        if tuple(logits.shape) != (8, len(at), 10):
+            return f"with exits after the stages {tuple(at)} logits are (B, {len(at)}, 10), not {tuple(logits.shape)}"
+        expected = torch.stack([exit(means[k]) for exit, k in zip(net.exits, at, strict=True)], dim=1)
+        if not torch.allclose(logits, expected, atol=1e-6, rtol=0):
+            return "the exit of stage k reads the mean over height and width of what stage k gives"
+        (slope,) = torch.autograd.grad(logits[:, 0].square().sum(), net.stages[0][0].weight, retain_graph=True)
+        if not slope.abs().sum():
+            return "no gradient comes from the first exit to the trunk: do not detach"
+        loss = net.loss(images, labels, weights)
+        if not torch.allclose(loss, dx.training.weighted_loss(logits, labels, weights)[0], atol=1e-6, rtol=0):
+            return "`loss` is a sum over exits: weight times the mean cross-entropy of that exit"
+    return ""
+
+
+@exercise
 def check_1(answer: int) -> str:
     """The shallower the exit, the more its bypass and second-order statistics gain."""
 

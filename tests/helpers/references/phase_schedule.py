@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 
 import dmpo_explore as dx
+from dmpo_explore.course import small_cnn
 from dmpo_explore.training.schedules import END, START
 
 
@@ -33,3 +37,23 @@ def numbers() -> dict[str, float | int]:
         "crossing_epoch": crossing("linear"),
         "sum_at_the_end": sum(END),
     }
+
+
+def same_weights_throughout(
+    net: small_cnn.EarlyExitCNN,
+    data: small_cnn.Images,
+    schedule: small_cnn.Schedule,
+    optimiser: torch.optim.Optimizer,
+    epochs: int = 8,
+) -> None:
+    """Calls the schedule as it should, and trains with the weights of the first epoch."""
+    first = schedule(0, epochs, len(net.at))
+
+    def constant(epoch: int, epochs: int, n_exits: int) -> Sequence[float]:
+        schedule(epoch, epochs, n_exits)
+        return first
+
+    small_cnn.train(net, data, constant, optimiser, epochs)
+
+
+BUILD, BUILD_INCORRECT = small_cnn.train, same_weights_throughout

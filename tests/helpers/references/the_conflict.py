@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 import dmpo_explore as dx
+from dmpo_explore.course import small_cnn
 
 TOLERANCE = 0.01  # probes follow rounding, which differs between machines
 
@@ -43,3 +46,26 @@ def numbers() -> dict[str, float]:
 
 ANSWERS = {1: 1, 2: surgery, 3: 0.483}
 INCORRECT = {1: 6, 2: always_projected, 3: 0.68}
+
+
+class Detached(small_cnn.EarlyExitCNN):
+    """Its exits read their stages, but the trunk learns nothing from them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, h, w) → (B, K, 10)."""
+        means: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            means.append(x.mean(dim=(2, 3)).detach())
+        return torch.stack([exit(means[k]) for exit, k in zip(self.exits, self.at, strict=True)], dim=1)
+
+
+class Averaged(small_cnn.EarlyExitCNN):
+    """The loss is the mean over the exits, not their sum."""
+
+    def loss(self, x: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor:
+        """Σ λ_k ℓ_k / K."""
+        return super().loss(x, labels, weights) / len(self.at)
+
+
+BUILD, BUILD_INCORRECT, ALSO_INCORRECT = small_cnn.EarlyExitCNN, Averaged, Detached
