@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,38 @@ def gradients() -> str:
     return pd.concat(parts).to_csv(index=False)
 
 
-TABLES: dict[str, Callable[[], str]] = {"gains": gains, "gradients": gradients}
+def photos() -> str:
+    """On photographs: every exit of ``dmpo`` against the single model, paired over the val images, one seed each."""
+    dmpo, single = (np.load(RESULTS / "photos" / f"{name}-s0" / "outcomes.npz") for name in ("dmpo", "single-linear"))
+    row = pd.read_csv(RESULTS / "photos.csv").set_index("run")
+    full = row.loc["single-linear-s0", "gflops_1"]
+    rows = []
+    for k in range(1, 5):
+        points = 100 * (dmpo[f"exit {k}"].astype(float) - single["exit 1"])
+        half = 1.96 * points.std(ddof=1) / len(points) ** 0.5
+        question = f"exit {k}, {row.loc['dmpo-s0', f'gflops_{k}'] / full:.0%} of the compute"
+        mean = points.mean()
+        rows.append([question, mean, mean - half, mean + half, f"{mean:+.2f}"])
+    return pd.DataFrame(rows, columns=["question", "points", "low", "high", "seeds"]).round(3).to_csv(index=False)
+
+
+def photos_probes() -> str:
+    """Ridge probes of the frozen trunk on photographs, by block, as they are."""
+    return (RESULTS / "photos-probes.csv").read_text(encoding="utf-8")
+
+
+def small_cnn() -> str:
+    """Accuracies of the small CNN of notebooks 01 and 04, as they are."""
+    return (RESULTS / "small-cnn.csv").read_text(encoding="utf-8")
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "gains": gains,
+    "gradients": gradients,
+    "photos": photos,
+    "photos-probes": photos_probes,
+    "small-cnn": small_cnn,
+}
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ PACKAGES = {
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")
-TORCH += ("course/on_tokens.py", "course/exercises/*")
+TORCH += ("course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 # third-party package: the only files that may know it
 ONLY_IN = {

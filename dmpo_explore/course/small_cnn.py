@@ -1,7 +1,7 @@
 """A small CNN with exits, trained from scratch: what notebooks 01 and 04 share.
 
-In: a run's bundled Fashion-MNIST images, made 14 × 14 pixels small, and loss weights by epoch. Out: trained networks and
-which test images each of their exits classifies correctly.
+In: a run's bundled Fashion-MNIST images, made 14 × 14 pixels small, and loss weights by epoch. Out: trained networks
+and which test images each of their exits classifies correctly.
 """
 
 from __future__ import annotations
@@ -54,17 +54,18 @@ class EarlyExitCNN(nn.Module):
 
     Args:
         at: the stages that have an exit, from 0.
+        channels: of the six stages.
     """
 
-    def __init__(self, at: Iterable[int] = range(6)) -> None:
+    def __init__(self, at: Iterable[int] = range(6), channels: Sequence[int] = CHANNELS) -> None:
         super().__init__()
-        shapes = zip((1, *CHANNELS[:-1]), CHANNELS, STRIDES, strict=True)
+        shapes = zip((1, *channels[:-1]), channels, STRIDES, strict=True)
         self.stages = nn.ModuleList(
             nn.Sequential(nn.Conv2d(a, b, 3, stride, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
             for a, b, stride in shapes
         )
         self.at = tuple(at)
-        self.exits = nn.ModuleList(nn.Linear(CHANNELS[k], 10) for k in self.at)
+        self.exits = nn.ModuleList(nn.Linear(channels[k], 10) for k in self.at)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, h, w) → logits (B, K, 10) of its K exits."""

@@ -16,8 +16,9 @@ def study_table(name: str) -> pd.DataFrame:
     """A table of the study's results.
 
     Args:
-        name: ``gains`` (differences of accuracy between arms) or ``gradients`` (agreement of the exits' gradients after
-            every epoch, by arm and seed).
+        name: ``gains`` (differences of accuracy between arms), ``gradients`` (agreement of the exits' gradients after
+            every epoch, by arm and seed), ``photos`` (every exit of ``dmpo`` against a single model on photographs,
+            val, one seed), ``photos-probes`` (probes by block there), ``small-cnn`` (accuracies of the small CNN).
 
     Raises:
         ValueError: no such table; the tables are listed.
@@ -31,4 +32,4 @@ def study_table(name: str) -> pd.DataFrame:
     names = sorted(path.stem for path in FOLDER.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
-    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if name == "gains" else None)
+    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if name in ("gains", "photos") else None)

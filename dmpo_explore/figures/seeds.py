@@ -54,6 +54,8 @@ def seeds_figure(
         figure.add_scatter(
             x=[*at, *at[::-1]], y=ends, mode="lines", hoverinfo="skip", showlegend=False, **band, **group
         )
-        look = {"mode": "lines"} if level else {"mode": "lines+markers", "marker": {"symbol": symbol(number), "size": 8}}
+        look = (
+            {"mode": "lines"} if level else {"mode": "lines+markers", "marker": {"symbol": symbol(number), "size": 8}}
+        )
         figure.add_scatter(x=at, y=line.mean(axis=0), line=model_line(number, 2), **look, **group)
     return figure

@@ -111,7 +111,7 @@ def test_a_check_shows_its_verdict() -> None:
 
 
 def test_an_exit_that_does_not_train_the_trunk_is_not_accepted() -> None:
-    verdict = importlib.import_module("exercises.the_conflict").check_build(
+    verdict = importlib.import_module("dmpo_explore.course.exercises.the_conflict").check_build(
         importlib.import_module("references.the_conflict").ALSO_INCORRECT
     )
     assert not verdict and "do not detach" in repr(verdict)

@@ -18,9 +18,10 @@ def check_build(answer: type[Any]) -> str:
 
     for at, weights in (((1, 5), (0.5, 2.0)), (range(6), (1.0, 0.0, 3.0, 1.0, 1.0, 0.25))):
         torch.manual_seed(0)
-        net, means = answer(at).double(), {}
+        net = answer(at).double()
+        means: dict[int, Any] = {}
         for k, stage in enumerate(net.stages):
-            stage.register_forward_hook(lambda _m, _i, x, k=k: means.update({k: x.mean(dim=(2, 3))}))
+            stage.register_forward_hook(lambda _m, _i, x, k=k, to=means: to.update({k: x.mean(dim=(2, 3))}))
         images, labels = torch.randn(8, 1, 14, 14, dtype=torch.float64), torch.arange(8)
         logits = net(images)
         if tuple(logits.shape) != (8, len(at), 10):
