@@ -114,7 +114,7 @@ def correct(net: nn.Module, data: Images) -> Bools:
 
 
 def repeated(trained: Callable[[], nn.Module], test: Images, seeds: int = 3) -> Bools:
-    """(seeds, B, K): `correct` of a network that is made and trained anew with every seed."""
+    """(seeds, B, K): `correct` of a network that is made and trained again with every seed."""
     hits = []
     for seed in range(seeds):
         torch.manual_seed(seed)

@@ -37,7 +37,7 @@ def test_the_loss_is_the_librarys(at: list[int]) -> None:
     weights = [0.5 + k for k in range(len(at))]
     assert net(images).shape == (4, len(at), 10)
     expected, _ = dx.training.weighted_loss(net(images), labels, weights)
-    assert net.loss(images, labels, weights).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert net.loss(images, labels, weights).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_every_epoch_has_its_weights_and_the_network_learns(squares: Images) -> None:
@@ -49,8 +49,8 @@ def test_every_epoch_has_its_weights_and_the_network_learns(squares: Images) -> 
 
     torch.manual_seed(0)
     net = EarlyExitCNN([0, 5])
-    train(net, squares, schedule, sgd(net), epochs=4)
-    assert asked == [(epoch, 4, 2) for epoch in range(4)]
+    train(net, squares, schedule, sgd(net), epochs=30)
+    assert asked == [(epoch, 30, 2) for epoch in range(30)]
     assert correct(net, squares).shape == (100, 2) and correct(net, squares).mean(axis=0).min() > 0.9
 
 
