@@ -497,8 +497,8 @@ dx.figures.seeds_figure(lines, "share of its best", x=blocks, colours=kinds).upd
 
 # %% [markdown]
 # After three of twelve blocks a probe finds three quarters of what it ever finds on garments, but less than three
-# fifths on photographs; there it gains to the end. (Between exits the garments' line is interpolated. It rests on 120
-# images, the photographs' on 867.)
+# fifths on photographs; there it gains up to block 11. (Between exits the garments' line is interpolated. It rests on
+# 120 images, the photographs' on 867.)
 #
 # An early exit on photographs therefore needs much more than shallow features hold. And what did training give? DMPO's
 # four exits against a full model with one linear exit, points of accuracy on val:
