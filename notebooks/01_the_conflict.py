@@ -52,7 +52,7 @@ threads = torch.get_num_threads()
 torch.set_num_threads(1)  # such small convolutions gain nothing from a second one
 data, test = small_cnn.halves(runs["demo"])  # 2,000 images of 14 × 14 pixels to train on, 5,000 others to test on
 kept = dx.course.study_table("small-cnn")  # a benchmark's results, of the same networks
-colours = {"six exits, uniform": small_cnn.COLOURS["uniform"]} | small_cnn.COLOURS
+colours = dict.fromkeys(("six exits", "six exits, uniform"), 1) | small_cnn.COLOURS
 
 # %% [markdown]
 # ## Build it
@@ -231,12 +231,13 @@ def seeds_of(arm, early=1.0):
 # %% tags=["live"]
 def counted(step):
     early, single = seeds_of("six exits", factors[step - 1]), seeds_of("one exit")[:, 0]
-    figure = dx.figures.seeds_figure({"six exits, uniform": early, "one exit": single}, "accuracy", colours=colours)
-    figure.for_each_trace(lambda trace: trace.update(name=trace.name.replace(", uniform", "")))
-    first, end = 100 * early.mean(axis=0)[[0, 5]]
-    behind = 100 * single.mean() - end
-    line = f"early losses × {factors[step - 1]:g}: exit 1 {first:.1f} %, exit 6 {end:.1f} %, {behind:.1f} points behind"
-    return figure.update_yaxes(range=[0.1, 0.9], tickformat=".0%"), f"{line} one exit"
+    figure = dx.figures.seeds_figure({"six exits": early, "one exit": single}, "accuracy", colours=colours)
+    figure.update_yaxes(range=[0.1, 0.9], tickformat=".0%")
+    first, end, alone = *100 * early.mean(axis=0)[[0, 5]], 100 * single.mean()
+    return (
+        figure,
+        f"early losses × {factors[step - 1]:g}: exit 1 {first:.1f} %, exit 6 {end:.1f} %, alone {alone:.1f} %",
+    )
 
 
 live(counted, step=slider("factor", 1, len(factors), 4))

@@ -100,11 +100,8 @@ numbers(
 def switched(ratio, schedule):
     weights = np.array([dx.training.loss_weights(schedule, e, EPOCHS, 4, phase_ratio=ratio) for e in range(EPOCHS)])
     means = "  ".join(f"{weight:.2f}" for weight in weights.mean(axis=0))
-    figure = dx.figures.schedule_figure(weights).update_yaxes(range=[0, 2.1])
-    return (
-        figure,
-        f"{schedule}: mean λ over the training = {means}, exit 1 has {weights[:, 0].sum() / weights.sum():.0%}",
-    )
+    line = f"{schedule}: mean λ over the training = {means}, exit 1 has {weights[:, 0].sum() / weights.sum():.0%}"
+    return dx.figures.schedule_figure(weights).update_yaxes(range=[0, 2.1]), line
 
 
 live(switched, ratio=slider("first phase", 0.0, 1.0, 0.5), schedule=choice("schedule", ["switch", "mixed"]))
