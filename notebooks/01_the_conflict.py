@@ -233,11 +233,8 @@ def counted(step):
     early, single = seeds_of("six exits", factors[step - 1]), seeds_of("one exit")[:, 0]
     figure = dx.figures.seeds_figure({"six exits": early, "one exit": single}, "accuracy", colours=colours)
     figure.update_yaxes(range=[0.1, 0.9], tickformat=".0%")
-    first, end, alone = *100 * early.mean(axis=0)[[0, 5]], 100 * single.mean()
-    return (
-        figure,
-        f"early losses × {factors[step - 1]:g}: exit 1 {first:.1f} %, exit 6 {end:.1f} %, alone {alone:.1f} %",
-    )
+    one, six, alone = *100 * early.mean(axis=0)[[0, 5]], 100 * single.mean()
+    return figure, f"early losses × {factors[step - 1]:g}: exit 1 {one:.1f} %, exit 6 {six:.1f} %, alone {alone:.1f} %"
 
 
 live(counted, step=slider("factor", 1, len(factors), 4))
