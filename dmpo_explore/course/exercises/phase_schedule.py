@@ -23,15 +23,16 @@ def check_build(answer: Callable[..., None]) -> str:
     torch.manual_seed(0)
     theirs, ours = (small_cnn.EarlyExitCNN([0, 1]).double() for _ in range(2))
     ours.load_state_dict(theirs.state_dict())
-    start = ours.exits[0].weight.detach().clone()
+    first = next(ours.exits.parameters())
+    start = first.detach().clone()
     one, other = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (theirs, ours))
     for weights in ((0.0, 2.0), (0.5, 1.5), (1.0, 1.0), (1.5, 0.5), (3.0, 0.25)):
         images, labels = torch.randn(20, 1, 6, 6, dtype=torch.float64), torch.randint(10, (20,))
         one.zero_grad()
-        dx.training.weighted_loss(theirs(images), labels, weights)[0].backward()
+        dx.training.weighted_loss(theirs(images), labels, weights)[0].backward()  # type: ignore[no-untyped-call]
         one.step()
         answer(ours, images, labels, weights, other)
-    if torch.equal(ours.exits[0].weight, start):
+    if torch.equal(first, start):
         return "no weight has changed: backward, then a step of the optimiser"
     if all(
         torch.allclose(a, b, atol=1e-6, rtol=0) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True)
