@@ -142,5 +142,4 @@ def stages_figure(arms: Mapping[str, pd.DataFrame], template: str | None = None)
 
 
 def _legend_above_titles(figure: go.Figure) -> go.Figure:
-    figure.update_layout(template="none", font={"color": GREY})  # legible on light and dark, as `new_figure`
     return styled(figure).update_layout(margin={"t": 80}, legend={"y": 1, "yref": "container", "yanchor": "top"})

@@ -7,7 +7,6 @@ import pytest
 
 from dmpo_explore.figures import GREY
 from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
-from dmpo_explore.figures.style import GREY
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:
@@ -54,11 +53,3 @@ def test_gradients_and_stages_are_means_over_seeds() -> None:
     lines = stages_figure({"dmpo": stages}).data
     assert len(lines) == len(_PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
     assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4", "x5", "x6"]
-
-
-def test_words_are_legible_on_light_and_dark() -> None:
-    gradients = pd.DataFrame({"exit": [1, 1], "epoch": [1, 2], "cosine": [0.1, 0.3]})
-    stages = pd.DataFrame({"block": [2, 4], **{name: [0.2, 0.8] for name in _PANELS}})
-    for figure in (gradient_epochs_figure({"dmpo": gradients}), stages_figure({"dmpo": stages})):
-        assert figure.layout.font.color == GREY
-        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
