@@ -172,7 +172,8 @@ def documented(package: str) -> list[str]:
 def _path(package: str, name: str) -> str:
     """The dotted path of a public name of ``package``; a function named as its module is shown, not the module."""
     path = f"dmpo_explore.{package}.{name}"
-    return f"{path}.{name}" if importlib.util.find_spec(path) else path
+    module = Path(str(importlib.import_module(f"dmpo_explore.{package}").__file__)).with_name(f"{name}.py")
+    return f"{path}.{name}" if module.exists() else path
 
 
 def _package_page(package: str) -> str:
@@ -209,7 +210,7 @@ def _index_page() -> str:
 def _shown(package: str, name: str) -> str:
     if package == "config":
         return f"dmpo_explore.config.{name}"
-    return f"dmpo_explore.{package}.{name}" if name in public_names(package) else _defined(name)
+    return _path(package, name) if name in public_names(package) else _defined(name)
 
 
 def _imports(package: str) -> Iterator[tuple[str, str]]:
