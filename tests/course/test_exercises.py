@@ -80,7 +80,9 @@ def test_the_empty_cell_fails_and_the_solution_passes(name: str) -> None:
     assert check(solution) and space[part] is solution
 
 
-@pytest.mark.parametrize("name", [*BUILT, "quickstart", "thresholds_and_compute", "your_own_images"])
+@pytest.mark.parametrize(
+    "name", [*BUILT, "quickstart", "thresholds_and_compute", "your_own_images", "where_each_exit_looks"]
+)
 def test_solutions_shown_in_collapsed_blocks_are_correct(name: str, fetched_backbone: object) -> None:
     script = next(script for script in find([]) if script.stem[3:] == name)
     text = "\n".join(cell.source for cell in read_script(script).cells if cell.cell_type == "markdown")

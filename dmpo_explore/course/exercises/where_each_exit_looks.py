@@ -43,7 +43,7 @@ def _largest() -> int:
     import numpy as np
 
     run = dx.load_run("demo")
-    maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [290])[0], method="feature_ablation")
+    maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [0])[0], method="feature_ablation")
     return int(np.argmax([np.abs(a.tokens).max() for a in maps.attributions])) + 1
 
 
