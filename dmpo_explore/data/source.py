@@ -73,7 +73,24 @@ class Source:
 
 
 class ImageFiles:
-    """Image files by position, read one at a time: uint8 (H, W, 3)."""
+    """Image files by position, read one at a time: uint8 (H, W, 3).
+
+    Args:
+        paths: of the files, in order.
+
+    Raises:
+        FileNotFoundError: the file that is read is missing.
+        ValueError: it is no image, or too large.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (6, 4)).save(f"{folder}/a.png")
+        ...     ImageFiles([Path(folder) / "a.png"])[0].shape
+        (4, 6, 3)
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
