@@ -1,8 +1,9 @@
 """Execute notebooks: NAME.py → NAME.ipynb, with outputs that a page without a kernel can show.
 
 Use: python notebooks/build.py [--check | --address] [NAME …], a name being a number, stem or file; default all.
-With --check nothing is written: pairs must agree and every cell must run. What is written is reproducible: no widget
-state, no timing, ids by position, of a figure only its PNG. Warnings (anything on stderr) and files above 400 KB fail.
+With --check nothing is written: pairs must agree and every cell must run, two notebooks at a time. What is written is
+reproducible: no widget state, no timing, ids by position, of a figure only its PNG. Warnings (anything on stderr) and
+files above 400 KB fail.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import jupytext
@@ -143,6 +148,17 @@ def find(names: list[str]) -> list[Path]:
     return sorted({script for matches in found.values() for script in matches}) if names else scripts
 
 
+def lines(work: Callable[[Path], str], scripts: list[Path], at_a_time: int) -> Iterator[tuple[bool, str]]:
+    """Whether each of ``scripts`` went well, in order, with its line or what went wrong."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_a_time)))
+    with ProcessPoolExecutor(at_a_time, mp_context=get_context("spawn")) as pool:
+        for script, done in [(script, pool.submit(work, script)) for script in scripts]:
+            try:
+                yield True, done.result()
+            except RuntimeError as error:
+                yield False, f"{script.stem}: {error}"
+
+
 def main() -> int:
     """Build all that are named; 1 if one failed, after the others were tried."""
     parser = argparse.ArgumentParser(prog="scripts/notebooks", description="Run notebooks and keep their outputs.")
@@ -155,12 +171,10 @@ def main() -> int:
         scripts = find(options.names)
     except ValueError as error:
         parser.error(str(error))
-    for script in scripts:
-        try:
-            print(renew_address(script) if options.address else build(script, options.check), flush=True)
-        except RuntimeError as error:
-            failed = True
-            print(f"{script.stem}: {error}", file=sys.stderr, flush=True)
+    work = renew_address if options.address else partial(build, check=options.check)
+    for well, line in lines(work, scripts, at_a_time=2 if options.check else 1):
+        failed |= not well
+        print(line, file=sys.stdout if well else sys.stderr, flush=True)
     return int(failed)
 
 
