@@ -31,7 +31,7 @@ from .states import SPLITS, damaged, files
 
 NAME, ROOM = "mine", 16 * 2**20
 MIDWAY = 2**18  # bytes left to a recording until it has begun
-BATCH = ["--batch-size", "20", "--device", "cpu"]
+BATCH = ["--batch-size", "5", "--device", "cpu"]  # always the same: another size may round the last bit otherwise
 WORDS = "needs root on Linux, for a tmpfs"
 # name → its arguments, and how many bytes it may find: none, to about what it writes
 COMMANDS: dict[str, tuple[list[str], int]] = {
@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[list[str], int]] = {
     "predict": (["predict", NAME, "{disk}/images", "--output", "{disk}/answers.csv", "--device", "cpu"], 8_000),
     "search": (["search", "--name", "study", "--trials", "1", *TRAIN], 400_000),
     # here the room ends once the first images are recorded
-    "record midway": (["record", "--split", "test", "--batch-size", "5", "--device", "cpu", NAME], MIDWAY),
+    "record midway": (["record", "--split", "test", *BATCH, NAME], MIDWAY),
 }
 
 
