@@ -93,7 +93,8 @@ def model_input(image, side):
     return figure, f"side {side}: {(side // 14) ** 2} patches, {3 * side**2:,} numbers"
 
 
-live(model_input, side=slider("side", 14, 112, 42, 14), image=slider("image", 0, len(splits["train"]) - 1, 100))
+every = slider("image", 0, len(dx.load_images("images", "train")) - 1, 100)
+live(model_input, side=slider("side", 14, 112, 42, 14), image=every)
 
 # %% [markdown]
 # Twice the side is four times the patches, and at least four times the compute. We take 42 pixels here, 9 patches, so

@@ -78,7 +78,7 @@ def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) ->
     expect(page.locator(".dx-detail")).to_be_visible()
     visit.settle()
     canvas.press("ArrowRight")
-    expect(page.locator(".words-of-tile")).to_contain_text("predicts")
+    expect(page.locator(".words-of-tile").first).to_contain_text("predicts")
     page.get_by_role("combobox", name="Images in the mosaic").select_option("500")
     expect(page.locator(".drawn")).to_have_text("500 of 600 images shown, drawn by class at random, seed 0")
     visit.settle()
