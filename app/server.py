@@ -10,9 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import threading
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HERE = Path(__file__).resolve().parent
-AHEAD = ("pandas", "plotly.graph_objects", "dmpo_explore.analysis.threshold_counts", "dmpo_explore.figures.style")
 REFUSED = (
     "This app does not answer to that host name. On its own machine open http://localhost; for others start it with "
     "dmpo-explore app --host ADDRESS, and behind a proxy with dmpo-explore app --allow-host NAME.\n"
@@ -125,18 +121,4 @@ def without_folders(send: Send) -> Send:
     return masked
 
 
-def import_ahead() -> threading.Thread:
-    """Import the slow modules of the first page in a thread, while the browser loads Streamlit's own files."""
-
-    def run() -> None:
-        with suppress(ImportError):  # the page itself shows what is missing
-            for name in AHEAD:
-                import_module(name)
-
-    thread = threading.Thread(target=run, name="import ahead", daemon=True)
-    thread.start()
-    return thread
-
-
-import_ahead()
 app = st.App(HERE / "main.py", middleware=[Middleware(Guard)])

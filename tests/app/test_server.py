@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +80,3 @@ def test_the_policy_admits_only_scripts_of_this_server() -> None:
     sources = rules["script-src"].split()
     assert sources[:2] == ["'self'", "blob:"] and all(source.startswith("'sha256-") for source in sources[2:])
     assert rules["frame-ancestors"] == "'self'" and rules["object-src"] == "'none'"
-
-
-def test_slow_modules_are_imported_in_the_background_and_a_missing_one_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "imported_ahead.py").write_text("", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(server, "AHEAD", ("imported_ahead", "no_such_module_at_all"))
-    server.import_ahead().join(20)
-    assert sys.modules.pop("imported_ahead")
