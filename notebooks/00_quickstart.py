@@ -87,7 +87,7 @@ live(exit_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 
 
 # %% [markdown]
 # It must go *down*: with a lower threshold less confidence is enough. Trousers, bags and shoes mostly exit at exit 1;
-# shirts, coats and dresses often need more. [08](08_which_images_exit_early.ipynb) asks why.
+# shirts, coats and dresses often need more. [08](08_which_images_exit_early.ipynb) explains why.
 #
 # ## Ten thousand images
 #
