@@ -14,18 +14,25 @@ import argparse
 import os
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 import dmpo_explore as dx
+from _common.timing import Arm, in_turn, machine
 from _study.grids import GRIDS, SHIPPED, change
 from _study.run import Progress, bundled, train
+from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.model_card import recount_card
-from dmpo_explore.utils.files import atomic_folder, write_text
+from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it
+BATCH, TIMED, ROUNDS = 64, 128, 3  # images of a call, images of a round, rounds of the timings
+SHARES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)  # of compute that are timed, between "all at exit 1" and "none early"
 KEEP_EMBEDDING = "demo"  # the map of its test images; the features themselves are 50 times as large
 
 
@@ -69,6 +76,50 @@ def embed(run: dx.Run, root: Path) -> None:
     shutil.copy(copy / "records" / "test" / "embedding.npy", run.path / "records" / "test")
 
 
+def time_run(run: dx.Run, progress: Progress, images: int = TIMED, rounds: int = ROUNDS) -> None:
+    """Time both models on the first test images in a fixed random order, and write timings.json."""
+    record = run.record("test")
+    about = machine(torch.get_num_threads()) | {"nice": os.nice(0)}  # below 0: before other programs
+    rows = np.random.default_rng(0).permutation(record.n_images)[:images]
+    arms = dx.inference.open_arms(run, "test", run.model("cpu", merge=True), BATCH)
+    batches = [arms.inputs(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
+    policies = timed_policies(record)
+    todo: dict[str, Arm] = {
+        f"{share:.4f}": lambda policy=policy: [seconds(arms.early, batch, policy) for batch in batches]  # type: ignore[misc]
+        for share, policy in policies.items()
+    }
+    todo["full"] = lambda: [seconds(arms.full, batch) for batch in batches]
+    found = in_turn(todo, rounds, progress)
+    part = record.subset(rows)
+    early = [
+        {
+            "threshold": policy.thresholds[0],
+            "flops_fraction": float(f"{dx.apply(policy, part).summary()['flops_fraction']:.5g}"),
+            **found[f"{share:.4f}"].summary(len(rows)),
+        }
+        for share, policy in policies.items()
+    ]
+    settings = {"policy": "confidence", "batch_size": BATCH, "precision": "no", "images": len(rows), "rounds": rounds}
+    result = {"command": "scripts/bench bundled_runs --timings", "machine": about} | settings
+    write_json(run.path / TIMINGS, result | {"full": found["full"].summary(len(rows)), "early": early})
+
+
+def timed_policies(record: dx.ExitRecord) -> dict[float, dx.Policy]:
+    """Mean FLOPs fraction → the confidence policy with that fraction on the record: both ends and `SHARES` between."""
+    table = dx.trade_off(record, "confidence")
+    shares, thresholds = table["flops_fraction"].to_numpy(), table["threshold"].to_numpy()
+    inner = [int(np.abs(shares - share).argmin()) for share in SHARES if shares[0] < share < shares[-1]]
+    chosen = sorted({0, *inner, len(table) - 1})
+    return {float(shares[i]): dx.POLICIES["confidence"]((float(thresholds[i]),)) for i in chosen}
+
+
+def seconds(function: Callable[..., object], *arguments: object) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
 def halve(run: dx.Run) -> None:
     """Round the kept epoch's weights to float16; the checkpoint keeps them as they were.
 
@@ -87,8 +138,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
     parser.add_argument("--measure", action="store_true", help="measure the bundled runs anew, train none")
+    parser.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
     options = parser.parse_args(arguments)
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
+    if options.timings:
+        runs = [
+            dx.load_run(path) for path in sorted(dx.runs.BUNDLED_RUNS.iterdir()) if (path / "config.json").is_file()
+        ]
+        with tqdm([run for run in runs if run.record("test").n_exits > 1], unit="run", disable=None) as bar:
+            for run in bar:
+                time_run(run, bar.set_postfix_str)
+        return 0
     if options.measure:
         names = sorted(path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file())
         with tqdm(names, unit="run", disable=None) as bar:

@@ -68,16 +68,33 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
 
 
 def preview(point: OperatingPoint, image: Link | None) -> None:
-    """The race before anything is measured: the record's exits, speeds expected from FLOPs, marked as such."""
-    data = live_race.expected(point, image)
-    headline(f"{data['speed_up']:.2f}×", "Expected from FLOPs", "not measured yet", "exits as recorded", data)
+    """The race before anything is measured here: exits as recorded, speeds recorded or expected."""
+    try:
+        timings = dx.runs.read_timings(point.run.path)
+    except (OSError, ValueError) as error:
+        messages.notice(f"The recorded timings cannot be read. {messages.escape_markdown(error, 300)}")
+        timings = None
+    data = live_race.before(point, timings, image)
+    expected = f"expected from FLOPs {1 / point.outcome.summary()['flops_fraction']:.2f}×"
+    value = f"{data['speed_up']:.2f}×"
+    if timings is None:
+        headline(value, "Expected from FLOPs", "not measured yet", "exits as recorded", data)
+        return
+    headline(value, "Recorded speed-up", expected, "on another machine, not measured here yet", data)
+    load = "" if timings.load is None else f", load average {timings.load:.1f}"
+    machine = f"{messages.escape_markdown(timings.machine, 100)}, {timings.threads} threads{load}"
+    batches = f"batches of {timings.batch_size}, {PRECISIONS.get(timings.precision, 'another precision')}"
+    st.caption(
+        f"Recorded timings: {timings.images} test images in {batches}, on {machine}. Between the timed settings "
+        "the time is interpolated over compute."
+    )
 
 
 def headline(value: str, title: str, versus: str, more: str, data: live_race.RaceData) -> None:
     """A large speed-up beside the race."""
     with st.container(key="halves"):
         left, right = st.columns([3, 9], gap="medium", vertical_alignment="center")
-    key = "speed-up" if data["measured"] else "expected"
+    key = "speed-up" if data["origin"] == "measured" else data["origin"]
     left.html(
         f'<dl class="dx-headline"><dt>{title}</dt><dd class="dx-value" data-live="{key}">{value}</dd>'
         f"<dd>{versus}</dd><dd>{more}</dd></dl>"

@@ -1,13 +1,13 @@
 """The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them.
 
 In: an `OperatingPoint`, perhaps the measurements of a live run. Out: `RaceData`, plain values for the component. Before
-anything is measured the speeds are those expected from FLOPs, and the data say so.
+anything is measured the speeds are the run's recorded timings; without those, expected from FLOPs. The data name it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from dmpo_explore_app.services.policies import OperatingPoint
@@ -15,6 +15,12 @@ from dmpo_explore_app.services.policies import OperatingPoint
 import dmpo_explore as dx
 
 SHOWN = 32  # images that run in the lanes
+Origin = Literal["measured", "recorded", "expected"]
+ORIGINS: dict[Origin, str] = {
+    "measured": "measured",
+    "recorded": "by recorded timings",
+    "expected": "expected from FLOPs",
+}
 SEED = 0  # of the images that run before anything is measured: those that a live run answers first
 
 
@@ -31,12 +37,12 @@ class Runner(TypedDict):
 class RaceData(TypedDict):
     """Everything that is drawn.
 
-    ``measured``: whether speeds are measured, else expected from FLOPs. ``running``: images keep coming.
+    ``origin``: of the speeds. ``running``: images keep coming.
     ``gates``: (K,) where each exit stands, as a share of the way. ``counts``: (K,) images that exited there.
     ``speed_up``: of the upper lane. ``lanes``: a text for each lane. ``alt``: all of it in words.
     """
 
-    measured: bool
+    origin: Origin
     running: bool
     gates: list[float]
     colours: list[str]
@@ -47,15 +53,19 @@ class RaceData(TypedDict):
     alt: str
 
 
-def expected(point: OperatingPoint, image: Callable[[int], str] | None) -> RaceData:
-    """The race of the record: exits as recorded, speeds expected from FLOPs; nothing is measured."""
+def before(point: OperatingPoint, timings: dx.runs.Timings | None, image: Callable[[int], str] | None) -> RaceData:
+    """The race of the record, before anything is measured here: exits as recorded, and recorded or expected speeds."""
     outcome, record = point.outcome, point.record
     rows = np.random.default_rng(SEED).permutation(record.n_images)[:SHOWN]
     answers = [(int(row), int(outcome.exits[row]), bool(outcome.correct[row])) for row in rows]
     share = outcome.summary()["flops_fraction"]
-    lanes = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Full model · 100% of the backbone's FLOPs"]
     counts = np.bincount(outcome.exits, minlength=record.n_exits).tolist()
-    return _data(record, answers, image, counts, 1 / share, lanes, measured=False, running=False)
+    if timings is None:
+        lanes = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Full model · 100% of the backbone's FLOPs"]
+        return _data(record, answers, image, counts, 1 / share, lanes, origin="expected", running=False)
+    early, full = timings.early_seconds(share), timings.full_seconds
+    lanes = [_lane("Early exits", early), _lane("Full model", full)]
+    return _data(record, answers, image, counts, full / early, lanes, origin="recorded", running=False)
 
 
 def measured(
@@ -64,16 +74,19 @@ def measured(
     """The race of a live run: its last answers, exits and measured speeds."""
     answers = [(one.row, one.exit, one.label == int(record.labels[one.row])) for one in look.count.last[:SHOWN]]
     lanes = [
-        f"{name} · {per_image(speed)} an image · {speed.rate:,.0f} images/s"
-        for name, speed in (("Early exits", m.early), ("Full model", m.full))
+        _lane(name, speed.seconds / speed.images) for name, speed in (("Early exits", m.early), ("Full model", m.full))
     ]
     running = look.state == "running"
-    return _data(record, answers, image, list(m.exits), m.speed_up, lanes, measured=True, running=running)
+    return _data(record, answers, image, list(m.exits), m.speed_up, lanes, origin="measured", running=running)
 
 
 def per_image(speed: dx.inference.Speed) -> str:
     """Mean time of an image inside calls."""
     return f"{1000 * speed.seconds / speed.images:.3g} ms"
+
+
+def _lane(name: str, seconds: float) -> str:
+    return f"{name} · {1000 * seconds:.3g} ms an image · {1 / seconds:,.0f} images/s"
 
 
 def _data(
@@ -84,7 +97,7 @@ def _data(
     speed_up: float,
     lanes: list[str],
     *,
-    measured: bool,
+    origin: Origin,
     running: bool,
 ) -> RaceData:
     whole = record.correct[:, -1]
@@ -92,14 +105,16 @@ def _data(
         {"src": image(row) if image else "", "exit": exit, "correct": correct, "full": bool(whole[row])}
         for row, exit, correct in answers
     ]
-    how = "measured" if measured else "expected from FLOPs"
     total = max(1, sum(counts))
     shares = ", ".join(f"exit {k} {n / total:.0%}" for k, n in enumerate(counts, start=1))
-    alt = f"Two lanes: with early exits images are answered {speed_up:.2f} times as fast, {how}. They exit at {shares}."
+    alt = (
+        f"Two lanes: with early exits images are answered {speed_up:.2f} times as fast, {ORIGINS[origin]}. "
+        f"They exit at {shares}."
+    )
     gates = (record.flops_fraction / record.flops_fraction[-1]).tolist()
     colours = dx.figures.exit_colours(record.n_exits)
     return {
-        "measured": measured,
+        "origin": origin,
         "running": running,
         "gates": gates,
         "colours": colours,

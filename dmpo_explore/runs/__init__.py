@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .store import load_run as load_run
     from .store import new_run_path as new_run_path
     from .store import runs_root as runs_root
+    from .timings import Timings as Timings
+    from .timings import read_timings as read_timings
     from .torch_weights import read_weights as read_weights
     from .torch_weights import save_weights as save_weights
     from .weights_file import WEIGHTS as WEIGHTS

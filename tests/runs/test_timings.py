@@ -1,0 +1,78 @@
+"""timings.json: speeds of both models and the machine, or an error that names the file."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dmpo_explore as dx
+from dmpo_explore.runs.store import BUNDLED_RUNS
+from dmpo_explore.runs.timings import read_timings
+from dmpo_explore.utils.files import write_json
+
+ROW = {"threshold": 0.9, "flops_fraction": 0.5, "images_per_s": 200.0}
+GOOD: dict[str, Any] = {
+    "machine": {"cpu": "a processor", "threads": 2, "load": 0.5, "device": "cpu"},
+    "batch_size": 64,
+    "precision": "no",
+    "images": 128,
+    "full": {"images_per_s": 100.0},
+    "early": [ROW, ROW | {"flops_fraction": 1.0, "images_per_s": 100.0}],
+}
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-naive", "demo-cnn"])
+def test_bundled_runs_carry_timings_over_their_whole_range(name: str) -> None:
+    run = dx.load_run(BUNDLED_RUNS / name)
+    timings, record = read_timings(run.path), run.record("test")
+    assert timings is not None and timings.machine and timings.images >= 100
+    assert timings.flops_fraction[0] == pytest.approx(record.flops_fraction[0], rel=1e-3)
+    assert timings.flops_fraction[-1] == pytest.approx(record.flops_fraction[-1], rel=1e-3)
+    assert timings.early_seconds(timings.flops_fraction[0]) < timings.early_seconds(0.5) < timings.full_seconds * 1.2
+
+
+def test_between_timed_settings_seconds_are_linear_in_flops(tmp_path: Path) -> None:
+    write_json(tmp_path / "timings.json", GOOD)
+    timings = read_timings(tmp_path)
+    assert timings is not None and (timings.machine, timings.threads, timings.load) == ("a processor", 2, 0.5)
+    assert timings.full_seconds == 0.01
+    assert [timings.early_seconds(share) for share in (0.5, 0.75, 1.0, 2.0)] == [0.005, 0.0075, 0.01, 0.01]
+
+
+def test_a_run_without_the_file_has_none(tmp_path: Path) -> None:
+    assert read_timings(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("machine",), None, "AttributeError"),
+        (("machine",), [], "AttributeError"),
+        (("full", "images_per_s"), 0, "must be positive"),
+        (("full", "images_per_s"), "fast", "could not convert"),
+        (("early",), [], "at least one setting"),
+        (("early",), {"a": 1}, "TypeError"),
+        (("early", 0, "flops_fraction"), 2.0, "must rise"),
+        (("early", 0, "images_per_s"), -1, "must be positive"),
+        (("batch_size",), None, "TypeError"),
+    ],
+)
+def test_what_holds_no_timings_is_named(tmp_path: Path, keys: tuple[Any, ...], value: object, message: str) -> None:
+    values = copy.deepcopy(GOOD)
+    place: Any = values
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    write_json(tmp_path / "timings.json", values)
+    with pytest.raises(ValueError, match=rf"timings\.json holds no timings: .*{message}"):
+        read_timings(tmp_path)
+
+
+def test_other_json_and_none_at_all_are_named(tmp_path: Path) -> None:
+    for text, message in (("[]", "holds no timings"), ("{", "is not valid JSON"), ("{}", "KeyError: 'machine'")):
+        (tmp_path / "timings.json").write_text(text)
+        with pytest.raises(ValueError, match=rf"timings\.json {message}|timings\.json holds no timings: {message}"):
+            read_timings(tmp_path)
