@@ -142,7 +142,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
     for side in sides:
         name = messages.escape_markdown(side.name)
         if side.record.n_exits == 1:
-            notes.append(f"{name} has a single exit: no threshold is fitted.")
+            notes.append(f"{name} has a single exit: no threshold is fitted; all its compute is used at every budget.")
         elif side.least is not None:
             notes.append(
                 f"{name} cannot meet this budget: its exit 1, where all images exit, needs {side.least:.3g} GFLOPs."
@@ -228,7 +228,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     a = next(side for side in sides if side.name == other)
     masks = comparison.disagreements(a, base)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
-        label = f"A, beside B = {messages.escape_markdown(base.name)}"
+        label = f"A (B is {messages.escape_markdown(base.name)})"
         st.selectbox(label, others, key=compare.OTHER, width=220, persist_state="session")
         st.segmented_control(
             "Show",

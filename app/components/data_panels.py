@@ -26,7 +26,7 @@ MOST_PLACES = 200
 def verdict(found: dx.data.DataCheck) -> None:
     """Whether a training would start, and every finding with its files."""
     if found.ready:
-        st.success("A training would start on these images.", icon=":material/check_circle:")
+        st.success("Nothing stops a training on these images.", icon=":material/check_circle:")
     for finding in found.findings:
         show, icon = (st.error, ":material/block:") if finding.stops else (st.warning, ":material/info:")
         kind = "Stops a training" if finding.stops else finding.check.capitalize()

@@ -63,7 +63,8 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
 def legend(history: pd.DataFrame) -> str:
     """What the dotted line and the shaded part mean."""
     kept, second = dx.figures.kept_epoch(history), dx.figures.second_phase(history)
-    texts = [f"Dotted: epoch {kept}, the one that is kept (the largest area under accuracy over compute on val)."]
+    texts = ["λ: weight of each exit's loss in the sum that is minimised. Loss: on training images; accuracy: on val."]
+    texts.append(f"Dotted: epoch {kept}, the one that is kept (the largest area under accuracy over compute on val).")
     if second is not None:
         texts.append(f"Shaded: from epoch {second} on exit 1 weighs at least as much as the last: the second phase.")
     return " ".join(texts)

@@ -15,7 +15,7 @@ import streamlit as st
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import downloads, own_runs, thumbnails
+from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -52,7 +52,8 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
         if own_runs.is_own(run):
             st.caption("No images were given: a tile stands for an image. The page Your own scores takes images too.")
             return None
-        wanted = downloads.missing_images(run.record(split).meta.data, split)
+        absent = isinstance(error, FileNotFoundError)  # else they are here, and not those that were recorded
+        wanted = downloads.missing_images(records.record(run, split).meta.data, split) if absent else None
         if wanted is not None:
             fetch_offer.offer(wanted, f"The numbers of {split} are shown without its images.")
         else:
@@ -102,7 +103,7 @@ def headline(s: Mapping[str, Any]) -> None:
         )
         st.metric(
             "Compute saved",
-            f"{1 - s['flops_fraction']:.1%}",
+            f"{1 - s['flops_fraction']:z.1%}".replace("-", "−"),
             f"{s['flops_fraction']:.1%} of the backbone",
             delta_color="off",
             delta_arrow="off",

@@ -151,10 +151,9 @@ def map_note(point: OperatingPoint) -> tuple[str, str]:
     return "A map of the images by features needs a record with features:", command
 
 
-def exits(point: OperatingPoint, label: int | None = None) -> Exits:
-    """Where every image exits, at the positions of `slider_data.counts`."""
+def exits(point: OperatingPoint, found: dx.analysis.SliderCounts) -> Exits:
+    """Where every image exits, at the positions of ``found``, which is `slider_data.counts`."""
     run, split, policy = point
-    found = slider_data.counts(point, label)
     sliders = tuple(slider.thresholds for slider in found.sliders) or (found.single.thresholds,)
     start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
     return _exits(records.stamp(run, split), start, sliders, found.single.thresholds)

@@ -118,14 +118,16 @@ def slider_data(
     source: str = "",
     by_hand: str = "",
     compact: bool = False,
+    found: dx.analysis.SliderCounts | None = None,
 ) -> SliderData:
     """Everything that the slider draws.
 
     Args:
         tables: name → `dx.trade_off` of the run (first) and of those beside it.
         exit: the chosen bar, from 1, or 0. image: the chosen row. label: the chosen class, 0-based.
+        found: `counts` of the point and the class, where they are known already.
     """
-    record, drawn, found = point.record, curves(tables), counts(point, label)
+    record, drawn, found = point.record, curves(tables), found or counts(point, label)
     if len(found.sliders) == 1:
         x, y = found.single.curve(record.flops_fraction)
         drawn[0]["x"], drawn[0]["y"] = x.tolist(), y.tolist()

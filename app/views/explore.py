@@ -18,7 +18,7 @@ from dmpo_explore_app.components.threshold_slider import threshold_slider
 from dmpo_explore_app.components.threshold_slider.supplies import supplies
 from dmpo_explore_app.services import exploration, mosaic, records
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.services.slider_data import slider_data
+from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
 
 import dmpo_explore as dx
@@ -77,18 +77,20 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
         point = operating_point.current(run, split)
         selected = filters.validate(point.record)
         tables = exploration.curves(point, {name: others[name] for name in chosen})
+        label, amount = selected.label - 1 if selected.label else None, filters.amount()
+        found = counts(point, label)
         data = slider_data(
             point,
             tables,
             seq=operating_point.last_event(),
             exit=selected.exit,
             image=selected.image,
-            label=selected.label - 1 if selected.label else None,
+            label=label,
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
+            found=found,
         )
-        label, amount = selected.label - 1 if selected.label else None, filters.amount()
-        pictures, exits = mosaic.pictures(point, amount, label), mosaic.exits(point, label)
+        pictures, exits = mosaic.pictures(point, amount, label), mosaic.exits(point, found)
         data = mosaic.with_mosaic(data, point, pictures, exits, amount, selected)
         threshold_slider(point, data, exploration.figures(point, tables), WORKBENCH)
         exit_explorer.draw(point, selected)

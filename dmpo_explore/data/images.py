@@ -96,11 +96,13 @@ class ImageSet:
         Raises:
             ValueError: a position that is not in this split.
         """
-        row_of = {int(index): row for row, index in enumerate(self.indices)}
-        try:
-            return self.subset([row_of[int(index)] for index in indices])
-        except KeyError as error:
-            raise ValueError(f"{self.name} {self.split} has no image with index {error.args[0]}") from None
+        wanted, order = np.asarray([*indices], np.int64), np.argsort(self.indices, kind="stable")
+        ranked = self.indices[order]
+        places = np.minimum(np.searchsorted(ranked, wanted), max(0, len(ranked) - 1))
+        known = ranked[places] == wanted if len(ranked) else np.zeros(len(wanted), bool)
+        if not known.all():
+            raise ValueError(f"{self.name} {self.split} has no image with index {wanted[~known][0]}")
+        return self.subset(order[places] if len(ranked) else [])
 
 
 def load_images(
@@ -247,7 +249,7 @@ def _rows(pool: Pool, data: DataConfig, source: Source, split: str) -> Ints:
         held = _held_out(pool, rows, size, number)
         if part == split:
             return held
-        rows = np.setdiff1d(rows, held)
+        rows = _without(rows, held)
     drawn = rows
     if data.train_size is not None:
         if not 1 <= data.train_size <= len(rows):
@@ -258,13 +260,20 @@ def _rows(pool: Pool, data: DataConfig, source: Source, split: str) -> Ints:
         drawn = rows[stratified_rows(pool.labels[rows], data.train_size, seed=data.seed)]
     if not spare:
         return drawn
-    unused = np.setdiff1d(rows, drawn)
+    unused = _without(rows, drawn)
     if len(unused) < size:
         raise ValueError(
             f"{data.name} has no calibration split: it was trained without one, and {len(unused):,} images that it did "
             f"not use are fewer than {size:,}; train with --calibration (calibration=True)"
         )
     return _held_out(pool, unused, size, 1)
+
+
+def _without(rows: Ints, others: Ints) -> Ints:
+    """Rising ``rows`` without ``others``, which are among them."""
+    kept = np.zeros(int(rows.max(initial=-1)) + 1, bool)
+    kept[rows], kept[others] = True, False
+    return np.flatnonzero(kept)
 
 
 def _held_out(pool: Pool, rows: Ints, size: int, seed: int) -> Ints:

@@ -35,7 +35,7 @@ def expected_of(record: dx.ExitRecord, policy: dx.Policy) -> dict[str, str]:
     s = dx.summarise(record, policy.exits(record))
     return {
         "Accuracy": f"{s['accuracy']:.2%}",
-        "Compute saved": f"{1 - s['flops_fraction']:.1%}",
+        "Compute saved": f"{1 - s['flops_fraction']:z.1%}".replace("-", "−"),
         "Mean exit": f"{s['mean_exit']:.2f}",
         "Exit at exit 1": f"{s['exit_shares'][0]:.1%}",
     }

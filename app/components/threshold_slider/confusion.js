@@ -24,7 +24,7 @@ class Confusion {
   show(pictures, exitOf, data) {
     const { names } = pictures, n = names.length, counts = confusionCounts(pictures, exitOf, data.exit - 1, regionOf(data.region, exitOf.length));
     const where = data.exit ? `at exit ${data.exit}` : "where the images exit";
-    const caption = `Confusion ${where}`;
+    const caption = `Confusion ${where}${data.one ? ", all classes" : ""}`;
     const title = this.figure.querySelector("figcaption b");
     if (title.textContent !== caption) title.textContent = caption;
     if (n > MOST_CLASSES) return this.list(names, counts);

@@ -25,7 +25,7 @@ const drawHeads = (mosaic) => {
 
 const drawCaption = (mosaic) => {
   const { data, figure } = mosaic, { amount, amounts, of } = data.sample, shown = Math.min(amount, of);
-  const drawn = shown < of ? `${whole(shown)} of ${whole(of)} images shown, drawn by class at random, seed 0` : `all ${whole(of)} images`;
+  const drawn = shown < of ? `${whole(shown)} of ${whole(of)} images, drawn by class with seed 0` : `all ${whole(of)} images`;
   const choices = amounts.filter((n, i) => n < of || i === 0 || amounts[i - 1] < of);
   const more = element("select", { "aria-label": "Images in the mosaic" });
   for (const n of choices) more.append(element("option", { value: n }, n < of ? whole(n) : `all ${whole(of)}`));
@@ -35,7 +35,7 @@ const drawCaption = (mosaic) => {
     element("b", {}, data.title),
     element("span", { class: "key" }, element("i", { class: "swatch correct" }), "correct"),
     element("span", { class: "key" }, element("i", { class: "swatch incorrect" }), "incorrect"),
-    element("span", { class: "drawn" }, drawn, element("i", {}, " · drag around images to see only these")),
+    element("span", { class: "drawn" }, drawn, element("i", {}, " · drag around some to see only them")),
     ...(choices.length > 1 ? [element("label", { class: "key" }, "Show ", more)] : []),
   );
 };

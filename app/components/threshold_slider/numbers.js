@@ -29,6 +29,9 @@ const fixed = (x, digits) => {
 
 const percent = (x, digits) => fixed(100 * x, digits) + "%";
 
+// A percentage with a minus sign, and none before zero.
+const signed = (x, digits) => percent(x, digits).replace(/^-(?=[0.]+%$)/, "").replace("-", "−");
+
 const points = (x) => {
   const text = fixed(Math.abs(100 * x), 2);
   return Number(text) === 0 ? "as good as" : (x > 0 ? "+" : "−") + text + " points vs";

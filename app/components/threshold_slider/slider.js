@@ -243,7 +243,7 @@ class ThresholdSlider {
     this.find(".of").textContent = name ? `Only ${name}. ${every}` : "";
     const facts = [
       ["accuracy", "Accuracy", percent(now.accuracy, 2), `${versus} the last exit`],
-      ["compute", "Compute saved", percent(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
+      ["compute", "Compute saved", signed(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
       ["mean", "Mean exit", fixed(now.mean, 2), `of ${costs.length}`],
       ["first", "Exit at exit 1", percent(now.first / now.images, 1), `${whole(now.first)} of ${whole(now.images)} images`],
     ];

@@ -80,7 +80,7 @@ def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) ->
     canvas.press("ArrowRight")
     expect(page.locator(".words-of-tile").first).to_contain_text("predicts")
     page.get_by_role("combobox", name="Images in the mosaic").select_option("500")
-    expect(page.locator(".drawn")).to_contain_text("500 of 600 images shown, drawn by class at random, seed 0")
+    expect(page.locator(".drawn")).to_contain_text("500 of 600 images, drawn by class with seed 0")
     visit.settle()
     assert len(tiles(page)["rows"]) == 500
 

@@ -28,7 +28,9 @@ def test_it_writes_numbers_as_python_does(browser: Browser) -> None:
     found = page.evaluate(
         f"values => {{ {code}; return values.map(v => [percent(v, 1), percent(v, 2), fixed(v, 2)]) }}", values
     )
+    saved = page.evaluate(f"() => {{ {code}; return [0, -0.0004, -0.0283, 0.758].map(v => signed(v, 1)) }}")
     page.close()
+    assert saved == ["0.0%", "0.0%", "−2.8%", "75.8%"]
     assert found == [[f"{v:.1%}", f"{v:.2%}", f"{v:.2f}"] for v in values]
 
 

@@ -34,7 +34,8 @@ def test_exits_are_the_policys(runs: Path, name: str) -> None:
     record = run.record("test")
     policy = dx.fit_policy(run.record("val"), name, flops=0.6)
     point = OperatingPoint(run, "test", policy)
-    found, (slider,) = mosaic.exits(point), slider_data.counts(point, None).sliders
+    counts = slider_data.counts(point, None)
+    found, (slider,) = mosaic.exits(point, counts), counts.sliders
     if found["exits"]:
         exits = numbers(found["exits"], "u1").reshape(-1, record.n_images)[slider.position]
     else:

@@ -22,7 +22,7 @@ def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
     rows = evaluate_runs(["four", "six"], targets=dx.Target.flops(0.4), against="one")
     assert shown(app)[:2] == expected(rows)
     assert shown(app)[2][3] == "–" and shown(app)[2][1] == f"{dx.load_run('one').record('test').correct.mean():.2%}"
-    assert "one has a single exit: no threshold is fitted." in texts(app)
+    assert "one has a single exit: no threshold is fitted; all its compute is used at every budget." in texts(app)
     several, single = code(app, "sh").splitlines()
     assert answered(several) == rows
     assert f"{answered(single)['accuracy']:.2%}" == shown(app)[2][1]

@@ -20,12 +20,18 @@ def test_a_single_exit_has_nothing_to_choose(runs: Path) -> None:
     before = cards(app)
     checked(app.selectbox(key="run").set_value("one").run())
     assert any("single exit" in caption.value for caption in app.caption)
+    assert not any("Set by hand" in caption.value for caption in app.caption)
     assert not app.select_slider and not app.number_input and "threshold" not in app.query_params
     record = dx.load_run("one").record("test")
     assert cards(app) == expected("one", "test", dx.fit_policy(record, threshold=1.0))
     checked(app.selectbox(key="run").set_value("four").run())
     assert cards(app) == before
     assert len(start(run="one", threshold="0.8").metric) == 4
+
+
+def test_no_compute_saved_has_no_sign(runs: Path) -> None:
+    saved = {metric.label: metric.value for metric in start(run="demo-single").metric}["Compute saved"]
+    assert saved == "0.0%"  # was "-0.0%": rounded from below zero
 
 
 def test_no_runs_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
