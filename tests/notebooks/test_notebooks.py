@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -131,21 +128,6 @@ def test_printed_numbers_are_the_librarys(script: Path, fetched_backbone: Path) 
             assert float(printed[name]) == pytest.approx(value, abs=tolerance + 5e-5), name
         else:
             assert printed[name] == str(value), name
-
-
-@pytest.mark.data
-@pytest.mark.slow
-def test_every_notebook_starts_in_an_empty_folder(tmp_path: Path, fetched_backbone: Path) -> None:
-    """The drawing of the network and the setup, with nothing of the repository but the installed package."""
-    cells = [[c.source for c in read_script(script).cells if c.cell_type == "code"][1:3] for script in SCRIPTS]
-    code = (
-        f"for pair in {cells!r}:\n    space = {{}}\n    for cell in pair:\n        exec(cell, space)\n    print('ran')"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines().count("ran") == len(SCRIPTS)
 
 
 @pytest.mark.parametrize("name", ["7", "99", "nonsense.ipynb"])
