@@ -26,6 +26,8 @@ case $* in
             while :; do sleep 0.05; done
         fi
         [ ! -e warning ] || echo "WARNING: b is yanked" >&2 ;;
+    *compileall*)
+        echo "$*" > compiled.txt; echo "SyntaxError: meant to be broken" >&2; exit 1 ;;
 esac
 """
 
@@ -58,7 +60,8 @@ def test_it_is_quiet_but_for_warnings(checkout: Path) -> None:
     assert done.returncode == 0
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["scripts/setup"] * 2
     assert done.stderr == "WARNING: b is yanked\n"
-    assert asked(checkout) == "-m pip install --disable-pip-version-check -e .[app]"
+    assert asked(checkout) == "-m pip install --disable-pip-version-check --no-compile -e .[app]"
+    assert (checkout / "compiled.txt").read_text() == "-m compileall -q -j 0 .venv/lib\n"
     (checkout / "asked.txt").unlink()
     assert setup(checkout, "--if-needed", "app").stdout == "" and not (checkout / "asked.txt").exists()
     setup(checkout, "--if-needed", "notebooks")
@@ -100,7 +103,7 @@ def test_ctrl_c_waits_for_pip_to_clean_up(checkout: Path) -> None:
 
 def test_locked_hands_pip_the_constraints(checkout: Path) -> None:
     assert setup(checkout, "--locked", "app").returncode == 0
-    assert asked(checkout) == "-m pip install --disable-pip-version-check -c constraints.txt -e .[app]"
+    assert asked(checkout) == "-m pip install --disable-pip-version-check --no-compile -c constraints.txt -e .[app]"
     (checkout / "asked.txt").unlink()
     assert setup(checkout, "--if-needed", "app").returncode == 0 and not (checkout / "asked.txt").exists()
     assert setup(checkout, "--locked", "app").returncode == 0 and "constraints.txt" in asked(checkout)
