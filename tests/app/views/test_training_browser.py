@@ -56,25 +56,25 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
     expect(page.locator(".stMain").get_by_text("--data digits").first).to_be_visible()
     trainer.settle_on(".js-plotly-plot")
     type_in(page, "Name of the run", "toy", then="--name toy")
-    type_in(page, "Epochs", "40", then="--epochs 40")
+    type_in(page, "Epochs", "20", then="--epochs 20")
     trainer.settle_on(".js-plotly-plot")
     page.get_by_role("button", name="Start training").click()
     stop = page.get_by_role("button", name="Stop")
     expect(stop).to_be_visible()
     page.reload()
-    expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 40"))).to_be_visible(timeout=MINUTES)
+    expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 20"))).to_be_visible(timeout=MINUTES)
     expect(page.locator(".js-plotly-plot")).to_have_count(3)  # the training's, the shown run's, the plan
     stop.click()
-    expect(page.get_by_text(re.compile(r"stopped, \d+ of 40 epochs kept"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"stopped, \d+ of 20 epochs kept"))).to_be_visible()
     kept = len(load_run("toy").history())
-    assert 2 <= kept < 40 and not jobs.job_status(jobs.load_job("toy")).active
+    assert 2 <= kept < 20 and not jobs.job_status(jobs.load_job("toy")).active
     assert jobs.load_job("toy").log().rstrip().endswith("continue with: dmpo-explore train --resume toy")
 
     trainer.settle_on(".js-plotly-plot")
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_text("trained and recorded, 40 of 40 epochs")).to_be_visible(timeout=MINUTES)
+    expect(page.get_by_text("trained and recorded, 20 of 20 epochs")).to_be_visible(timeout=MINUTES)
     expect(page.get_by_role("combobox", name="Run")).to_have_value("toy")  # its curves, not demo's
-    assert load_run("toy").history()["epoch"].tolist() == list(range(1, 41))
+    assert load_run("toy").history()["epoch"].tolist() == list(range(1, 21))
     trainer.settle_on(".js-plotly-plot")
     page.get_by_role("button", name="Open in Explore").click()
     page.wait_for_url(re.compile(r"/(explore)?\?.*run=toy"))
