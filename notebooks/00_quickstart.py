@@ -3,13 +3,13 @@
 #
 # *Does every image need all of a model's compute?*
 #
-# **Goal.** See one image pass through every exit of an early-exit model, let a threshold decide where it exits, and
-# read what that saves on 10,000 images. Then try it on a photo of your own.
+# **Goal.** See one image pass through every exit of an early-exit model and let a threshold decide where it exits.
+# Read what that saves on 10,000 images. Then try it on a photo of your own.
 #
 # **Time.** 15 minutes to read, a minute to run. For your photo, five minutes more.
 #
-# **Before.** You know what a classifier and a softmax are. Nothing else. Words are in the
-# [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
+# **Before.** You know what a classifier and a softmax are. Nothing else. Words are at the end and in
+# the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/00_quickstart.ipynb)
@@ -68,7 +68,8 @@ dx.figures.exit_predictions_figure(
 # ## A threshold decides
 #
 # Computing all six exits takes the whole model's compute. So we stop at the first exit whose confidence reaches a
-# threshold; the exits behind it, faint below, are never computed.
+# threshold; the exits behind it, faint below, are never computed. (Compute is counted as a share of the plain
+# backbone's FLOPs.)
 #
 # **Predict.** Before you move the lower slider: which way must the threshold go for this image to exit *earlier*? Then
 # look at twenty images with the upper one. Which kinds of clothes exit at exit 1, which at the last exit?
@@ -78,9 +79,9 @@ dx.figures.exit_predictions_figure(
 def exit_of(image, threshold):
     exit = dx.fit_policy(calibration, threshold=threshold).exits(record)[image]
     shown = images[image], names_of(record.prediction[image]), record.confidence[image], record.correct[image]
-    line = f"Image {image} shows: {names[record.labels[image]]}. With threshold {threshold:.2f} it exits at"
-    text = f"{line} exit {exit + 1}, after {record.flops_fraction[exit]:.0%} of the plain backbone's FLOPs."
-    return dx.figures.exit_predictions_figure(*shown, exit, threshold), text
+    place = f"exits at exit {exit + 1}, {record.flops_fraction[exit]:.0%} compute"
+    line = f"{names[record.labels[image]]}, threshold {threshold:.2f}: {place}"
+    return dx.figures.exit_predictions_figure(*shown, exit, threshold), line
 
 
 live(exit_of, image=slider("image", 0, 299, 290), threshold=slider("threshold", 0.3, 1.0, 0.7))
@@ -145,7 +146,7 @@ travel(images, dx.apply(policy, record), range(40))
 # and an image is removed from the batch as soon as it exits. (The first time, this cell fetches 90 MB of backbone
 # weights.)
 #
-# **Predict.** Will each image exit where the simulation says?
+# **Predict.** Will each image exit where it exits in the simulation?
 
 # %%
 dx.fetch_weights(run.config.model.backbone)
@@ -203,7 +204,7 @@ live(your_photo, photo=button, drawing=choice("or a drawing", ["T-shirt", "wheel
 # %% [markdown]
 # ## Try it: three exercises
 #
-# Replace the three dots; the check tells you whether your answer is correct.
+# Replace the three dots; the check shows whether your answer is correct.
 #
 # **1.** With the policy from above, how many of the 10,000 test images exit at the last exit?
 
@@ -262,8 +263,8 @@ check_2(answer_2)
 # </details>
 
 # %% [markdown]
-# **3.** Find a threshold with which, **on calibration**, the model uses at most 22 % of the compute with an accuracy
-# of at least 91.5 %. `dx.trade_off(calibration)` may help.
+# **3.** Find a threshold for these two targets **on calibration**: at most 22 % of the compute, and an accuracy of at
+# least 91.5 %. `dx.trade_off(calibration)` may help.
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -303,10 +304,24 @@ check_3(answer_3)
 # - *That this threshold suits other images.* It was fitted and tested on images of one distribution. Your photo is not
 #   of that distribution, however carefully it is cut out.
 #
+# ## Words
+#
+# | word | here |
+# |---|---|
+# | exit | a classifier behind a part of the network; as a verb: to stop there |
+# | confidence | the softmax probability of the predicted class |
+# | threshold | the confidence from which on an image exits |
+# | compute | FLOPs of everything that ran, as a share of the plain backbone's |
+# | calibration | images that thresholds are fitted on; nothing was trained on them |
+# | record | the scores of all exits for all images of a split, computed once |
+# | novelty | how far an image is from its nearest calibration images |
+#
 # ## References
 #
 # - The method: [DMPO](https://arxiv.org/abs/2511.03245), 2025. Early exits:
 #   [BranchyNet](https://arxiv.org/abs/1709.01686), 2016.
 # - The images: [Fashion-MNIST](https://arxiv.org/abs/1708.07747), 2017, MIT licence.
 #
-# Next: [01 · The conflict](01_the_conflict.ipynb). Or drag the same slider in the app: `scripts/app`.
+# You can drag the same slider in the app: `scripts/app`.
+#
+# Next: [01 · The conflict](01_the_conflict.ipynb)

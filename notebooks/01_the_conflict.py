@@ -52,7 +52,6 @@ threads = torch.get_num_threads()
 torch.set_num_threads(1)  # such small convolutions gain nothing from a second one
 data, test = small_cnn.halves(runs["demo"])  # 2,000 images of 14 × 14 pixels to train on, 5,000 others to test on
 kept = dx.course.study_table("small-cnn")  # a benchmark's results, of the same networks
-colours = dict.fromkeys(("six exits", "six exits, uniform"), 1) | small_cnn.COLOURS
 
 # %% [markdown]
 # ## Build it
@@ -177,7 +176,7 @@ six_exits = [trained(range(6), seed) for seed in range(3)]
 # %%
 one, six = (np.stack([small_cnn.correct(net, test) for net in nets]) for nets in (one_exit, six_exits))
 shown = {"six exits, uniform": six.mean(axis=1), "one exit": one.mean(axis=1)[:, 0]}
-dx.figures.seeds_figure(shown, "accuracy on test", colours=colours).update_yaxes(tickformat=".0%")
+dx.figures.seeds_figure(shown, "accuracy on test").update_yaxes(tickformat=".0%")
 
 # %%
 behind = on_tokens.gain("last of six exits over one exit", six[:, :, 5], one[:, :, 0])
@@ -231,7 +230,7 @@ def seeds_of(arm, early=1.0):
 # %% tags=["live"]
 def counted(step):
     early, single = seeds_of("six exits", factors[step - 1]), seeds_of("one exit")[:, 0]
-    figure = dx.figures.seeds_figure({"six exits": early, "one exit": single}, "accuracy", colours=colours)
+    figure = dx.figures.seeds_figure({"six exits": early, "one exit": single}, "accuracy on test")
     figure.update_yaxes(range=[0.1, 0.9], tickformat=".0%")
     one, six, alone = *100 * early.mean(axis=0)[[0, 5]], 100 * single.mean()
     return figure, f"early losses × {factors[step - 1]:g}: exit 1 {one:.1f} %, exit 6 {six:.1f} %, alone {alone:.1f} %"
@@ -240,10 +239,10 @@ def counted(step):
 live(counted, step=slider("factor", 1, len(factors), 4))
 
 # %% [markdown]
-# From left to right exits 1 to 4 gain at every step, exit 2 over twenty points in all, and exits 5 and 6 lose at every
-# step. At 0.03 nothing is lost that three seeds could show, but next to nothing is gained. No factor leaves both ends
-# alone: it only moves the price along the network. (A factor in front of *all* six losses would change next to nothing:
-# [04](04_phase_schedule.ipynb) shows why.)
+# From left to right exits 1 to 4 gain at every step, and exits 5 and 6 lose at every step. Exit 2 gains over twenty
+# points in all. At 0.03 nothing is lost that three seeds could show, but hardly anything is gained. No factor leaves
+# both ends alone: it only moves the price along the network. (A factor in front of *all* six losses would hardly change
+# anything: [04](04_phase_schedule.ipynb) shows why.)
 #
 # ## Where is the damage?
 #
@@ -255,8 +254,8 @@ live(counted, step=slider("factor", 1, len(factors), 4))
 # with one exit at the end, and train those alone. There are no early exits any more; only what the first three stages
 # *were trained for* differs.
 #
-# **Predict.** Will the rest, trained again on the stages of the network with six exits, reach the accuracy of the rest
-# on the stages of the network with one?
+# **Predict.** The new stages 4 to 6 are trained twice: on the first three of the network with one exit, and on those
+# of the network with six. Will both reach the same accuracy?
 
 # %%
 anew = {name: seeds_of(f"rest anew, on {name}")[:, 0] for name in ("one exit", "six exits")}
@@ -281,8 +280,7 @@ choices = {
     "exits on a finished trunk": seeds_of("exits on a finished trunk"),
 }
 choices["one exit"] = seeds_of("one exit")[:, 0]
-fixed = colours | {"exits on a finished trunk": 8}
-dx.figures.seeds_figure(choices, "accuracy on test", colours=fixed).update_yaxes(tickformat=".0%")
+dx.figures.seeds_figure(choices, "accuracy on test").update_yaxes(tickformat=".0%")
 
 # %% [markdown]
 # Exits 2 to 4 are 12 to 20 points poorer than those that trained the trunk. Exit 5 is better: nothing has been taken
@@ -295,8 +293,8 @@ dx.figures.seeds_figure(choices, "accuracy on test", colours=fixed).update_yaxes
 #
 # ## A pre-trained transformer
 #
-# Now the models of this project. Three share the same frozen ViT-S/14 with the same few trainable weights beside its
-# own (the *tuning*, here LoRA), trained on the same 10,000 Fashion-MNIST images:
+# Now the models of this project. Three share the same frozen ViT-S/14. Beside its own weights it has a few trainable
+# ones (the *tuning*, here LoRA). All were trained on the same 10,000 Fashion-MNIST images:
 #
 # | name | exits | predictors | loss weights |
 # |---|---|---|---|
@@ -455,8 +453,8 @@ pd.DataFrame([cosines(net) for net in six_exits], columns=[f"exit {k}" for k in 
 # Exit 1 points against the last one, in each of the three trainings: there a step for the one undoes a part of a step
 # for the other. On the whole deeper exits agree more. (It is a snapshot of three networks at the end of training.)
 #
-# Then the transformer. [The study](../benchmarks/RESULTS.md) trained such models, with adapters as their tuning, on
-# 2,000 images, three times each, and measured these cosines after every epoch (64 validation images).
+# Then the transformer. [The study](../benchmarks/RESULTS.md) trained such models on 2,000 images, three times each,
+# with adapters as their tuning. It measured these cosines after every epoch, on 64 validation images.
 #
 # **Predict.** From the first epoch to the last: will the exits agree more with the last one, or less? And is an
 # outright conflict, below 0, where training *begins* or where it ends?
@@ -490,8 +488,8 @@ garments = trunks["untuned"].set_index("exit")["label"].set_axis(range(2, 13, 2)
 curves = {"Fashion-MNIST": garments / garments.max(), "photographs": plain / plain.max()}
 table = pd.DataFrame(curves).reindex(range(2, 13))
 lines = {name: table[name].interpolate(limit_area="inside").to_numpy()[None] for name in table}
-blocks, kinds = [f"block {block}" for block in table.index], {"Fashion-MNIST": 9, "photographs": 10}
-dx.figures.seeds_figure(lines, "share of its best", x=blocks, colours=kinds).update_yaxes(tickformat=".0%")
+blocks = [f"block {block}" for block in table.index]
+dx.figures.seeds_figure(lines, "share of its best", x=blocks).update_yaxes(tickformat=".0%")
 
 # %% [markdown]
 # After three of twelve blocks a probe finds three quarters of what it ever finds on garments, but less than three
@@ -569,7 +567,7 @@ check_2(answer_2)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# The sign of `first @ second` tells whether they conflict.
+# They conflict where `first @ second` is negative.
 #
 # </details>
 #

@@ -3,14 +3,14 @@
 #
 # What do early predictors gain from *how features vary together* over an image, and how much compute does it take?
 #
-# **Goal.** See what a covariance tells that a mean cannot, write a covariance head with Newton–Schulz, train it with
+# **Goal.** See what a covariance holds that a mean does not. Write a covariance head with Newton–Schulz, train it with
 # and without bypass, and compare compute with gain.
 #
 # **Time.** 45 minutes to read and write, about two minutes to run.
 #
 # **Before.** [02](02_bypass_decomposition.ipynb) for the bypass, [01](01_the_conflict.ipynb) for probes. A little
-# linear algebra: covariance, eigenvalues. Words are in the [glossary](../docs/glossary.md); the method is
-# [DMPO](https://arxiv.org/abs/2511.03245).
+# linear algebra: covariance, eigenvalues. Words are at the end and in the
+# [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/03_second_order_heads.ipynb)
@@ -65,7 +65,8 @@ sigma = dx.models.covariance(reduced)
 #
 # ## Two clouds with the same mean
 #
-# Think of one image as a cloud: a point per patch, an axis per channel. A mean head sees the centre of the cloud alone.
+# Think of one image as a cloud: a point per patch, an axis per channel. A mean head reads the centre of the cloud
+# alone.
 #
 # **Predict.** Move the slider. What changes in the mean of the second cloud, and what in its covariance?
 
@@ -95,8 +96,8 @@ def square(dots):
 live(clouds, correlation=slider("correlation", -0.95, 0.95, 0.8, 0.05))
 
 # %% [markdown]
-# The means stay where they are, and so do the variances of each channel: nothing linear in the mean tells the two
-# clouds apart at any correlation. One number does, the entry of the covariance off its diagonal.
+# The means stay where they are, and so do the variances of each channel: nothing linear in the mean separates
+# the two clouds at any correlation. One number does, the entry of the covariance off its diagonal.
 #
 # ## From a mean to a covariance
 #
@@ -124,8 +125,8 @@ dx.figures.matrix_figure(
 # Neither: both are invariant to *where* a patch is. The covariance keeps which features occur together. A
 # few channels of large variance dominate Σ (left); the signed square root (right) evens that out, entry by entry.
 #
-# **See it.** Shuffle the 25 patch tokens of this image and compute both again, from the trunk's tokens and from those
-# behind the bypass, whose 3 × 3 convolution looks at neighbours.
+# **See it.** Shuffle the 25 patch tokens of this image and compute both again: from the trunk's tokens, and from those
+# behind the bypass. Its 3 × 3 convolution reads neighbours.
 #
 # **Predict.** Which of the four numbers are zero?
 
@@ -158,8 +159,8 @@ pd.DataFrame(changes).T.round(3)
 # ## The matrix square root, by multiplications only
 #
 # iSQRT-COV takes the root of Σ as a *matrix*: √Σ · √Σ = Σ, so every eigenvalue becomes its root. Eigenvalue solvers are
-# slow on GPUs; **Newton–Schulz** needs products only. With A = Σ / tr Σ, start from Y = A, Z = I and repeat
-# Y ← ½ Y (3I − ZY), Z ← ½ (3I − ZY) Z. The answer is √(tr Σ) · Y.
+# slow on GPUs; **Newton–Schulz** needs products only. Let A = Σ / tr Σ; start from Y = A and Z = I; repeat Y ← ½ Y (3I
+# − ZY), Z ← ½ (3I − ZY) Z. The answer is √(tr Σ) · Y.
 #
 # **Predict.** 25 tokens, 48 channels: how many eigenvalues of Σ can be above zero? For which of them will five
 # iterations be accurate?
@@ -194,6 +195,9 @@ def iterate(n):
 live(iterate, n=slider("iterations", 1, 15, 5))
 
 # %% [markdown]
+# About ten: there the error is below one per cent, and the third panel fades although it shows ten times the
+# difference. Five are a compromise: each iteration takes three products of 48 × 48 matrices.
+#
 # ## Build it
 #
 # Write the head: `logits = first(mean) + second(triangle(√Σ))`. Σ is the covariance of the patch tokens reduced to
@@ -231,8 +235,8 @@ check_build(CovarianceHead)
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# Start from y = Σ / trace and z = I. Compute `step = (3 * eye - z @ y) / 2` once per iteration, then y = y @ step and
-# z = step @ z. Return y · √trace. `rows, columns = torch.triu_indices(d, d)` picks the triangle: `x[:, rows, columns]`.
+# Start from y = Σ / trace and z = I. Compute `step = (3 * eye - z @ y) / 2` once per iteration, then y = y @ step and z
+# = step @ z. Return y · √trace. `rows, columns = torch.triu_indices(d, d)` picks the triangle: `x[:, rows, columns]`.
 #
 # </details>
 
@@ -324,10 +328,10 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 # that its three seeds agree on. They are **substitutes**: both give the exit something non-linear in the patches before
 # they are averaged, and whichever comes second finds most of that done.
 #
-# That matters wherever parts are judged by **leave-one-out**, taking one away from the whole (lines two and four). Each
-# of the two looks nearly worthless there: the two losses sum to about one point, and without both parts eight are lost
-# (the last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its gains
-# of the bypass and of second order say what a part adds to a model that has the other, not what it is worth alone.
+# That matters wherever parts are measured by **leave-one-out**, taking one away from the whole (lines two and four).
+# Each of the two looks nearly worthless there: the two losses sum to about one point, and without both parts eight are
+# lost (the last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its
+# gains are what a part adds to a model that has the other, not what it is worth alone.
 #
 # ## Moment Probing, step by step
 #
@@ -367,8 +371,8 @@ accuracies = {"Moment Probing": right, "covariance": covariance[0], "mean": neit
 pd.Series({name: 100 * hit.mean() for name, hit in accuracies.items()}, name="accuracy, one training").round(1)
 
 # %% [markdown]
-# Three different sets of channels meet, so nothing is symmetric: `moments` has 3 · 64² = 12,288 numbers, the vector
-# behind the convolutions 3 · 15² = 675, the upper triangle of our covariance 48 · 49 / 2 = 1,176.
+# No: different sets of channels meet, so nothing is symmetric. `moments` has 3 · 64² = 12,288 numbers, and the vector
+# behind the convolutions 3 · 15² = 675. The upper triangle of our covariance has 48 · 49 / 2 = 1,176.
 #
 # ## Its compute
 #
@@ -378,7 +382,7 @@ pd.Series({name: 100 * hit.mean() for name, hit in accuracies.items()}, name="ac
 # %%
 shape = (stage.width, 10, stage.grid, stage.prefix)
 kinds = {
-    "linear": dx.models.LinearPredictor(stage.width, 10, stage.prefix, "both"),
+    "linear head": dx.models.LinearPredictor(stage.width, 10, stage.prefix, "both"),
     "covariance, signed root": dx.models.CovariancePredictor(*shape, normalisation="sqrt"),
     "covariance, Newton–Schulz": dx.models.CovariancePredictor(*shape, normalisation="isqrt"),
     "moment": dx.models.MomentPredictor(*shape, read="both"),
@@ -393,12 +397,15 @@ compute = pd.DataFrame(
 compute
 
 # %% [markdown]
+# In this order, from 0.02 to 5.8 MFLOPs. Even Moment Probing takes only 3 % of the two blocks, the covariance with
+# Newton–Schulz 2 %. Seven tenths of the latter are the products of the iteration.
+#
 # ## What it gains
 #
 # A fair question needs the *same* tokens and probes that were fitted on the same images. Take the **untuned**
-# backbone (no exit has shaped it), reduce patch tokens to 48 principal components, and let ridge probes predict the
-# label from the mean, from the covariance (signed root, and Newton–Schulz), and from mean and covariance together.
-# 300 test images, half fit, half test; averaged over three random halves.
+# backbone (no exit has shaped it) and reduce patch tokens to 48 principal components. Ridge probes then predict the
+# label: from the mean, from the covariance (signed root, and Newton–Schulz), and from both together. Of 300 test
+# images half fit and half test; the figure averages over three random halves.
 #
 # **Predict.** Where will the covariance help: at the first exits, in the middle, or at the last?
 
@@ -429,8 +436,8 @@ dx.figures.depth_figure(gains.to_dict("list"), "accuracy").update_yaxes(tickform
 
 # %% [markdown]
 # At the first exits the covariance is several points more accurate than the mean, from the same tokens; behind them the
-# gain shrinks to the noise level of 150 test images. That fits the paper's design: second order for the
-# *early* predictors, a plain linear one at the end. For scale, exit 1's compute and gain in one figure:
+# gain shrinks to the noise level of 150 test images. That fits the paper's design: second order for the *early*
+# predictors, a plain linear one at the end. For scale, exit 1's compute and gain in one figure:
 
 # %%
 found = [gains[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
@@ -468,7 +475,7 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of second-o
 # %% [markdown]
 # The first exit, by nearly three points: after two blocks mean and class token alone carry too little. At 30 % of
 # the compute it is more than a point. The first line is the *score*, the mean over all budgets from 30 to 100 %: where
-# the budget allows deeper exits, less is left to gain, and in one of the three trainings next to nothing.
+# the budget allows deeper exits, less is left to gain, and in one of the three trainings hardly anything.
 # At the last exit, linear in both models, the three trainings do not even agree on the sign.
 #
 # ## Try it: three exercises
@@ -502,7 +509,7 @@ check_1(answer_1)
 # </details>
 
 # %% [markdown]
-# **2.** Give two clouds, a pair of tensors (N, 2) and (M, 2), that have the same mean and the same variance in each
+# **2.** Give two clouds, a pair of tensors (N, 2) and (M, 2). They have the same mean and the same variance in each
 # channel, and yet another covariance.
 
 # %% tags=["exercise"]
@@ -571,4 +578,22 @@ check_3(answer_3)
 #   data set. Where the trunk is trained along, the parts also shape what they read.
 # - Anything about speed: FLOPs leave out what is done element by element, and Newton–Schulz is many small products.
 #
-# Next: [04 · Two phases](04_phase_schedule.ipynb)
+# ## Words
+#
+# | word | here |
+# |---|---|
+# | covariance Σ | of two channels: do they rise and fall together over the patches of one image |
+# | second order | statistics of products of two channels; a mean is of first order |
+# | signed square root | of every entry by itself, its sign kept |
+# | matrix square root √Σ | the matrix whose product with itself is Σ |
+# | Newton–Schulz | an iteration towards √Σ that needs matrix products only |
+# | substitutes | two parts of which each gains much alone and little beside the other |
+# | leave-one-out | one part is taken away from the whole model |
+#
+# ## References
+#
+# - The method: [Decoupled Multi-Predictor Optimization](https://arxiv.org/abs/2511.03245), ICCV 2025.
+# - Second-order pooling: [Lin et al. 2015](https://arxiv.org/abs/1504.07889), bilinear CNNs with the signed root; [Li
+#   et al. 2018](https://arxiv.org/abs/1712.01034), iSQRT-COV.
+#
+# Next: [04 · The phase schedule](04_phase_schedule.ipynb)

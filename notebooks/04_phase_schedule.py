@@ -3,7 +3,7 @@
 #
 # *One trunk, six exits: which loss should count, and when?*
 #
-# **Goal.** Draw the loss weights λ_k(e), write the training loop that uses them, and train the small CNN of 01 with
+# **Goal.** Draw the loss weights λ_k(e) and write the training step that uses them. Train the small CNN of 01 with
 # several schedules and with two optimisers. See what a loss weight does, and what it does not.
 #
 # **Time.** 40 minutes to read and write, about two minutes to run.
@@ -116,9 +116,9 @@ live(switched, ratio=slider("first phase", 0.0, 1.0, 0.5), schedule=choice("sche
 
 
 # %% tags=["build"]
-def step(
-    net, images, labels, weights, optimiser
-): ...  # gradients to zero, the weighted loss, backward, a step of the optimiser
+def step(net, images, labels, weights, optimiser):
+    """Gradients to zero, the weighted loss, backward, a step of the optimiser."""
+    ...
 
 
 def train(net, data, schedule, optimiser, epochs=8):
@@ -192,7 +192,7 @@ one_exit = small_cnn.repeated(lambda: trained(named("uniform"), small_cnn.adam, 
 # %%
 def by_exit(trainings):
     lines = {name: hits.mean(axis=1) for name, hits in trainings.items()} | {"one exit": one_exit.mean(axis=1)[:, 0]}
-    figure = dx.figures.seeds_figure(lines, "accuracy on test", colours=small_cnn.COLOURS)
+    figure = dx.figures.seeds_figure(lines, "accuracy on test")
     return figure.update_yaxes(range=[0, 0.9], tickformat=".0%")
 
 
@@ -241,8 +241,7 @@ for name, weight in [(name, weight) for name in OPTIMISERS for weight in (1.5, 0
         path.append(w.item())
     paths[f"{name}, λ = {weight}"] = path
 lines = {name: np.array(path)[None] for name, path in paths.items()}
-unused = dict(zip(lines, (8, 9, 10, 5), strict=True))  # colours of no schedule
-dx.figures.seeds_figure(lines, "w after each step", x=[f"step {e}" for e in range(1, 9)], colours=unused)
+dx.figures.seeds_figure(lines, "w after each step", x=[f"step {e}" for e in range(1, 9)])
 
 # %% [markdown]
 # Under AdamW the two lines lie on each other. Under SGD a factor in the loss is a factor in the step.
@@ -283,7 +282,7 @@ dx.figures.history_figure(dx.load_run("demo").history())
 
 # %% [markdown]
 # Left: the weights cross over. Right: after an epoch with a weight of 0.01 exit 1 is far from chance, and you know why.
-# Exit 6 goes on improving while its weight falls, but the exits before it overtake it. Everything improves as the
+# Exit 6 continues to improve while its weight falls, but the exits before it overtake it. Everything improves as the
 # learning rate falls, so one run alone does not show the effect of the weights.
 #
 # ## On a pre-trained backbone, three times
@@ -307,8 +306,8 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of two-phas
 #
 # ## Try it: three exercises
 #
-# **1.** In which epoch of 100 (counted from 1) is exit 1's weight first above exit 4's, if the schedule is
-# `exponential` and there are four exits?
+# **1.** Take the schedule `exponential` with four exits. In which epoch of 100 (counted from 1) is exit 1's weight
+# first above exit 4's?
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -367,8 +366,8 @@ check_2(answer_2)
 
 # %% [markdown]
 # **3.** Write a schedule of your own: a function of `(epoch, epochs, n_exits)`, epochs counted from 0, that returns
-# `n_exits` weights. None is negative, they sum to 3 in every epoch, the last exit outweighs the first in the first
-# epoch, and the first outweighs the last in the final one. It should work for any two or more exits.
+# `n_exits` weights. None is negative, and they sum to 3 in every epoch. In the first epoch the last exit outweighs the
+# first; in the final one the first outweighs the last. It should work for any two or more exits.
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -377,8 +376,8 @@ check_3(answer_3)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# Let every exit have a weight at the start and one at the end, and move from one to the other as the epoch goes from 0
-# to `epochs - 1`. `np.linspace` makes a ramp over the exits.
+# Let every exit have a weight at the start and one at the end. Move from one to the other as the epoch goes from 0 to
+# `epochs - 1`. `np.linspace` makes a ramp over the exits.
 #
 # </details>
 #
@@ -414,9 +413,9 @@ mine = {name: small_cnn.repeated(make, test) for name, make in yours.items()}
 by_exit({name: adam[name] for name in ("linear", "uniform")} | mine)
 
 # %% [markdown]
-# (Without a schedule of yours the figure shows the other two alone.) With the schedule of solution 3 the six exits
-# reached 39.0, 57.7, 70.3, 73.5, 78.1 and 78.2 %, mean of three seeds: between `linear` and `uniform` at both ends. The
-# last exit alone gives 81.8.
+# Without a schedule of yours the figure shows the other two alone. With the schedule of solution 3 the exits
+# reached 39.0, 57.7, 70.3, 73.5, 78.1 and 78.2 %. These are means of three seeds, and lie between `linear` and
+# `uniform` at both ends. The last exit alone gives 81.8.
 #
 # ## What you cannot conclude
 #
@@ -454,4 +453,4 @@ by_exit({name: adam[name] for name in ("linear", "uniform")} | mine)
 # - The optimisers: [Adam](https://arxiv.org/abs/1412.6980), [AdamW](https://arxiv.org/abs/1711.05101), [one cycle of
 #   the learning rate](https://arxiv.org/abs/1708.07120).
 #
-# Next: [05 · Thresholds and compute](05_thresholds_and_compute.ipynb).
+# Next: [05 · Thresholds and compute](05_thresholds_and_compute.ipynb)

@@ -8,8 +8,8 @@
 #
 # **Time.** 30 minutes to read, a minute to run.
 #
-# **Before.** [00](00_quickstart.ipynb). Words are in the [glossary](../docs/glossary.md); the method is
-# [DMPO](https://arxiv.org/abs/2511.03245).
+# **Before.** [00](00_quickstart.ipynb). Words are at the end and in the
+# [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/05_thresholds_and_compute.ipynb)
@@ -44,9 +44,9 @@ curves = {name: dx.trade_off(test, name, points=None) for name in ("confidence",
 # %% [markdown]
 # ## Exit policies
 #
-# A policy reads the scores of the exits so far and decides *exit* or *continue*. It may read how probable the best
-# class is (`confidence`), its lead over the second (`margin`), how spread out the probabilities are (`entropy`), or
-# whether the exits agree (`patience`: how many exits in a row). `random` is a control: it reads no scores.
+# A policy reads the scores of the exits so far and decides *exit* or *continue*. It may read the probability of the
+# best class (`confidence`), or its lead over the second (`margin`). It may read how spread out the probabilities are
+# (`entropy`), or how many exits in a row agree (`patience`). `random` is a control: it reads no scores.
 #
 # The **oracle** is no policy: it reads the labels, and takes the first exit that is correct. Its dotted curve is a
 # bound: no policy on these exits can lie above it. It is not a line that one could train towards.
@@ -93,10 +93,10 @@ dx.figures.policy_gain_figure(gains, "confidence, at equal compute").update_layo
 
 # %% [markdown]
 # Where compute is short the score matters: at 21 % `entropy` is half a point behind `confidence`, `margin` 0.2 points
-# ahead, and neither interval includes 0. From 37 % on the three are the same to a few hundredths of a point, though one
-# such hundredth has an interval without 0, too: a difference can be certain and unimportant. Patience is once behind
-# and twice ahead, by at most 0.2 points, and each interval includes 0: these 10,000 images cannot show which is better.
-# (Of eleven intervals of 95 %, one excludes 0 by chance about every second time.)
+# ahead, and neither interval includes 0. From 37 % on the three are the same to a few hundredths of a point. Even so,
+# one of these intervals excludes 0, too: a difference can be certain and unimportant. Patience is once behind and twice
+# ahead, by at most 0.2 points, and each interval includes 0: these 10,000 images cannot show which is better. (Of
+# eleven intervals of 95 %, one excludes 0 by chance about every second time.)
 #
 # ## From a target to a threshold
 #
@@ -360,7 +360,7 @@ check_3(answer_3)
 # - *That `margin` is better elsewhere.* Its lead at 21 % is one of this run and ten classes; with a thousand classes
 #   and other losses the scores differ in other ways.
 # - *That the bound can be reached.* The oracle picks among six predictions by the label; some of its hits are chance.
-# - *That an interval over 0 means "no difference".* It means: not to be told apart on these images, with this run.
+# - *That an interval over 0 means "no difference".* It means: on these images, with this run, none was shown.
 #   Another seed of the training may order them otherwise; these intervals do not contain that.
 # - *That one may choose on test.* Thresholds for equal compute were placed by the compute used on test, never by
 #   accuracy.
@@ -370,6 +370,18 @@ check_3(answer_3)
 #   distribution shift, for example blur, both accuracy and compute change: `scripts/bench` lists benchmarks that
 #   measure it.
 #
+# ## Words
+#
+# | word | here |
+# |---|---|
+# | policy | the rule that decides at which exit an image stops; it reads the scores of the exits so far |
+# | target, budget | what a policy is fitted to; a budget is compute that may be used at most, on average |
+# | planned, used compute | computed from planned shares of images; measured on the images themselves |
+# | oracle | reads the labels: a bound, not a policy |
+# | calibration | the split that thresholds are fitted on; also the agreement of confidence with accuracy |
+# | temperature | divides an exit's logits; changes its confidence and no prediction |
+# | overthinking | a correct early prediction that a later exit loses |
+#
 # ## References
 #
 # - Confidence and entropy: [BranchyNet](https://arxiv.org/abs/1709.01686), 2016; a budget for a batch:
@@ -378,4 +390,4 @@ check_3(answer_3)
 # - Overthinking: [Kaya et al. 2019](https://arxiv.org/abs/1810.07052). With a stated risk instead of a budget:
 #   [Jazbec et al. 2024](https://arxiv.org/abs/2405.20915), and [Control a risk](../docs/control-a-risk.md).
 #
-# Next: [06 · Where each exit looks](06_where_each_exit_looks.ipynb).
+# Next: [06 · Where each exit looks](06_where_each_exit_looks.ipynb)

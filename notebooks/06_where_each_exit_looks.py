@@ -3,13 +3,13 @@
 #
 # *Do early and late exits use the same parts of an image, and can a map that shows it be trusted?*
 #
-# **Goal.** Write an attribution in ten lines of [Captum](https://captum.ai), see what its baseline does to it, compare
-# the exits of one model, measure trunk and bypass over 100 images, and test a map before you believe it.
+# **Goal.** Write an attribution in ten lines of [Captum](https://captum.ai) and see what its baseline does to it.
+# Compare the exits of one model, measure trunk and bypass over 100 images, and test a map before you believe it.
 #
 # **Time.** 30 minutes to read and answer, about two minutes to run.
 #
-# **Before.** [00](00_quickstart.ipynb); what a bypass is: [02](02_bypass_decomposition.ipynb). The method is
-# [DMPO](https://arxiv.org/abs/2511.03245); words stand in the list at the end.
+# **Before.** [00](00_quickstart.ipynb); what a bypass is: [02](02_bypass_decomposition.ipynb). Words are at the end and
+# in the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/06_where_each_exit_looks.ipynb)
@@ -168,8 +168,8 @@ dx.figures.exit_maps_figure(images[290], np.stack([a.tokens for a in against.val
 # there are 4.80 logits to divide, and less than a quarter is negative.
 #
 # One image, one exit, one class, three maps, and each adds up to its own difference. None is wrong: each answers
-# *compared with what?* So name the baseline with every map, look at its answer first, and do not read a sign that
-# changes with the baseline. For the two images that follow, the class is not the last exit's answer to black.
+# *compared with what?* So name the baseline with every map and look at the model's answer to it first. Do not read a
+# sign that changes with the baseline. For the two images that follow, the class is not the last exit's answer to black.
 #
 # And the photograph? Here are the CNN's answers to the three, and its maps against them.
 
@@ -177,7 +177,9 @@ dx.figures.exit_maps_figure(images[290], np.stack([a.tokens for a in against.val
 box = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(photo, [28] * 4, mode="reflect"), 57, stride=1)
 photo_baselines = {"black": black, "mean": torch.zeros_like(photo), "blur": box}
 best = {kind: cnn(b).softmax(dim=-1)[0].max(dim=0) for kind, b in photo_baselines.items()}
-pd.Series({kind: f"{class_of(int(b.indices))}, {b.values:.0%}" for kind, b in best.items()}, name="answer").to_frame()
+rows = {kind: {"answer": f"{class_of(int(b.indices))}, {b.values:.0%}"} for kind, b in best.items()}
+table = pd.DataFrame.from_dict(rows, orient="index")
+table.assign(**{"logit of the class": [float(cnn(b)[0, target]) for b in photo_baselines.values()]}).round(2)
 
 # %%
 photo_maps = [
@@ -188,6 +190,10 @@ shown = np.stack([dx.attribution.to_cells(one, (14, 14)) for one in (heat.numpy(
 dx.figures.exit_maps_figure(seen, shown, kinds).update_layout(height=330)
 
 # %% [markdown]
+# No baseline is taken for the cat, so each map divides nearly the whole logit. They still differ. Black puts the most
+# on the muzzle, in both signs; the mean colour on one eye and the chin; the blur spreads its evidence in pale cells.
+# What only one of them shows depends on its baseline.
+#
 # ## Six exits, two images
 #
 # Now one class at all six exits: the class that the last one predicts, against black.
@@ -206,7 +212,7 @@ dx.figures.exit_maps_figure(images[1], np.stack([a.tokens for a in pullover.attr
 # %% [markdown]
 # Maps are summed over the 25 patches that the model reads, and all panels of a row share one scale. The pullover's come
 # from a cruder method without gradients, `feature_ablation`: it hides one patch at a time and measures the drop of the
-# logit. The cosine between two maps tells how far two exits use the same places.
+# logit. The cosine between two maps measures how far two exits use the same places.
 #
 # **Predict.** Which two neighbours differ most?
 
@@ -317,8 +323,8 @@ pd.DataFrame({**deltas, "logit difference": [a.difference for a in maps.attribut
 
 # %% [markdown]
 # More than three logits at the last exit, of a difference of fourteen. Nothing in a map shows its error; only its delta
-# does. That is why the library refuses fewer than 50 steps. It also
-# refuses methods of Captum that run without an error but have no meaning here, and gives the reason:
+# does. That is why the library refuses fewer than 50 steps. It also refuses methods of Captum that run without an error
+# but have no meaning here, and gives the reason:
 
 # %%
 for refused in ({"method": "layer_grad_cam"}, {"method": "deep_lift"}, {"method": "token_grad_cam", "layer": 12}):
@@ -341,8 +347,9 @@ early = pd.Series(exits == 0).groupby(record.labels).mean().rename(index=dict(en
 early.rename("share exiting at exit 1").to_frame().round(2)
 
 # %% [markdown]
-# An image exits by its confidence, which depends on *all* classes. A map of one class shows the evidence for that
-# class; it does not show the second class that lowers the confidence. Its map: `target=`.
+# Shirts: six of ten. ([08](08_which_images_exit_early.ipynb) explains why.) An image exits by its confidence, which
+# depends on *all* classes. A map of one class shows the evidence for that class; it does not show the second class that
+# lowers the confidence. Its map: `target=`.
 
 # %% tags=["numbers"]
 numbers(
@@ -448,25 +455,29 @@ check_3(answer_3)
 # - *That a map of exit 1 explains why an image exited.* It explains one logit; exiting depends on all of them.
 # - *That the bypass alone could do what its share shows.* It is computed from the trunk; the shares show the path of
 #   the evidence.
-# - *That what holds for two images holds for 10,000.* The shares of trunk and bypass are means over 100 images of one
-#   model, with an interval over images; another training may give others.
+# - *That what holds for two images holds for 10,000.* The shares of trunk and bypass are means over 100
+#   images. Their intervals are over images of one model; another training may give others.
 # - *That attention rollout shows evidence.* It depends on no class and no predictor; the library marks it
 #   in `is_attribution`.
 #
 # ## Words
 #
-# | word | is |
+# | word | here |
 # |---|---|
 # | attribution | a share of a logit for every pixel or patch |
 # | baseline | the image that stands for no evidence |
 # | completeness | the attributions add up to logit of the image − logit of the baseline |
 # | delta | the error of that sum |
 # | insertion, deletion | the class's probability while patches are shown or hidden in the map's order |
-# | trunk, bypass | the tokens that go on to the next stage; what is added for the predictor alone |
+# | trunk, bypass | the tokens that the next stage reads; what is added for the predictor alone |
 #
-# **To read on.** [DMPO](https://arxiv.org/abs/2511.03245) · [Integrated
-# gradients](https://arxiv.org/abs/1703.01365) · [Visualizing the impact of feature attribution
-# baselines](https://distill.pub/2020/attribution-baselines/) · [Insertion and
-# deletion](https://arxiv.org/abs/1806.07421) · [Captum](https://arxiv.org/abs/2009.07896)
+# ## References
 #
-# Next: [07 Your own images](07_your_own_images.ipynb)
+# - The method: [Decoupled Multi-Predictor Optimization](https://arxiv.org/abs/2511.03245), ICCV 2025.
+# - [Integrated gradients](https://arxiv.org/abs/1703.01365), Sundararajan et al. 2017. Their baselines: [Visualizing
+#   the impact of feature attribution baselines](https://distill.pub/2020/attribution-baselines/), Sturmfels et al.
+#   2020.
+# - Insertion and deletion: [RISE](https://arxiv.org/abs/1806.07421), Petsiuk et al. 2018.
+# - The library: [Captum](https://arxiv.org/abs/2009.07896), Kokhlikyan et al. 2020.
+#
+# Next: [07 · Your own images](07_your_own_images.ipynb)

@@ -4,12 +4,13 @@
 # *I have a folder of photographs. How do I get from there to a threshold slider, and to an answer about a new
 # photograph?*
 #
-# **Goal.** Check a folder of images, train an early-exit model on it, record it, evaluate it, predict images that it
-# has never seen, open it in the app and deploy it: in Python, and on the command line.
+# **Goal.** Check a folder of images, train an early-exit model on it, record it and evaluate it. Predict images that it
+# has never read, open it in the app and deploy it: in Python, and on the command line.
 #
 # **Time.** 20 minutes to read and answer, about two minutes to run.
 #
-# **Before.** [00](00_quickstart.ipynb). The method is [DMPO](https://arxiv.org/abs/2511.03245); words stand at the end.
+# **Before.** [00](00_quickstart.ipynb). Words are at the end and in the [glossary](../docs/glossary.md); the
+# method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
 # [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/07_your_own_images.ipynb)
@@ -54,9 +55,9 @@ print(make_images(Path(".")))
 #
 # One subfolder per class is all it takes. Above, a hundred images a class were saved in `images/`, and five others of
 # each in `new/`, which we keep for the end. Where Caltech-101 is on your computer they are photographs of it.
-# Elsewhere, and on the saved page, they are **cuts of six pictures**, each picture a class: brick, grass, gravel,
-# coffee, coins, the moon. Put your own images there instead. Without folders named `train`, `val` and `test` the
-# images are divided 80/10/10, always in the same way.
+# Elsewhere, and on the saved page, they are **clothes**: bundled images of Fashion-MNIST, each of another piece. Two
+# classes are shoes; four are upper clothes that are hard to distinguish. Put your own images there instead. Without
+# folders named `train`, `val` and `test` the images are divided 80/10/10, always in the same way.
 
 # %%
 splits = {split: dx.load_images("images", split) for split in ("train", "val", "test")}
@@ -67,7 +68,7 @@ pd.DataFrame(per_class).set_axis(splits["train"].class_names).T
 # **Check it before you train.** `dmpo-explore data images` looks for what spoils a training: unreadable files, the same
 # image in two splits, classes that are too small. In Python:
 #
-# **Predict.** Our cuts overlap, and those of a class come from one picture. Will the check report it?
+# **Predict.** In all classes together there are 600 images. Will the check find a reason not to train?
 
 # %%
 check = dx.data.check_data(dx.DataConfig("images"))
@@ -75,8 +76,8 @@ print(f"{check.n_images} images, ready: {check.ready}, largest class over smalle
 print("\n".join(finding.text for finding in check.findings) or "no findings")
 
 # %% [markdown]
-# No findings. The check compares whole files and looks. Two cuts that share half of their pixels are two images to
-# it. Only *you* know which images belong together. Keep that in mind for the test accuracy below.
+# No findings. But the check compares files. Two photographs of one object, from two sides, are two images to it. Only
+# *you* know which images belong together: if they do, put them into the same split.
 #
 # **The model's input.** Every image is resized to a square and cut into patches of 14 pixels. The side is the simplest
 # control of compute.
@@ -107,7 +108,8 @@ live(model_input, side=slider("side", 14, 112, 42, 14), image=every)
 # weights are fetched.)
 #
 # **Predict.** The backbone stays frozen; a small tuning and four exits are trained, for one epoch on 480 images. How
-# many of the 60 validation images will the first exit have correct: a third, or nearly all?
+# many of the 60 validation images will the first exit have correct: a sixth (chance), two thirds, or nearly all? And
+# will the last exit have more?
 
 # %%
 config = dx.Config(
@@ -118,10 +120,11 @@ run = dx.train(config, "mine")
 run.history().filter(like="accuracy").tail(1).T.set_axis(["validation, after the last epoch"], axis=1)
 
 # %% [markdown]
-# Nearly all: one epoch is enough for these cuts, already at the first exit. (Of photographs it is not.)
+# Two thirds: 42 of 60 clothes. (Numbers in these texts are those of the saved page.) And the last exit has as many:
+# after one epoch on 480 images the deeper ones are not ahead. Of your images only a training of your own can show it.
 #
 # `flip=False` (`--no-flip`) turns mirrored images off in both ways of training, so that the two commands do the same.
-# Which augmentations keep the class depends on your images: a mirrored brick is a brick, a mirrored digit is none.
+# Which augmentations keep the class depends on your images: a mirrored shoe is a shoe, a mirrored digit is none.
 #
 # ## Record, then evaluate
 #
@@ -131,18 +134,35 @@ run.history().filter(like="accuracy").tail(1).T.set_axis(["validation, after the
 for split in ("val", "test"):
     dx.record_run(run, split)
 test = run.record("test")
-by_exit = {"mine, on test": test.correct.mean(axis=0)}
-dx.figures.depth_figure(by_exit, "accuracy").update_yaxes(range=[0.4, 1.02], tickformat=".0%")
+hits = {"mine, on test": test.correct.mean(axis=0), "mine, on val": run.record("val").correct.mean(axis=0)}
+dx.figures.depth_figure(hits, "accuracy").update_yaxes(range=[0.4, 1.02], tickformat=".0%")
 
 # %% [markdown]
-# A flat line: the first exit has all 60 test images correct, so nothing is left for later ones to gain. Where later
-# exits gain, `dx.figures.trade_off_figure` draws accuracy over compute, and the app has it as a slider. Thresholds
-# are fitted on val and applied to test. (On the command line: `dmpo-explore evaluate mine --flops 0.5`.)
+# Exit 3 is the best on both splits. But on 60 images one image is 1.7 points, and a 95 % interval reaches twelve points
+# to each side: they cannot show which exit is best.
+#
+# So no target of accuracy can be fitted to 60 validation images: it would fit their noise. A **plan** needs less: the
+# shares of images that are to exit at each exit. Its thresholds are fitted on val and applied to test. (On the command
+# line: `dmpo-explore evaluate mine --shares 0.4,0.3,0.1,0.2`.)
+#
+# **Predict.** Which classes will exit at exit 1, and which at the last?
 
 # %%
-policy = dx.fit_policy(run.record("val"), flops=0.5)
-summary = dx.apply(policy, test).summary()
+policy = dx.fit_policy(run.record("val"), shares=(0.4, 0.3, 0.1, 0.2))
+outcome = dx.apply(policy, test)
+exit_names, classes = [f"exit {k + 1}" for k in range(test.n_exits)], splits["train"].class_names
+dx.figures.class_exit_figure(test.labels, outcome.exits, classes, exit_names)
+
+# %%
+summary = outcome.summary()
 pd.Series({name: summary[name] for name in ("images", "accuracy", "flops_fraction", "mean_exit")}, name="test").round(3)
+
+# %% [markdown]
+# Of the shirts, four of ten reach the last exit; coats and dresses mostly stop at the first. Few images, so a glance
+# and no finding. And the plan was not kept: 55 of 100 images exit at exit 1, not 40. With the planned shares the
+# compute would be 55 %; 46 % was used. Sixty validation images place a threshold only roughly. With 5,000, in
+# [05](05_thresholds_and_compute.ipynb), the plan was kept to 0.2 points. The accuracy, 72 %, is that of exit 1 alone: a
+# policy cannot gain where later exits do not.
 
 # %% tags=["numbers"]
 numbers(
@@ -154,11 +174,10 @@ numbers(
 )
 
 # %% [markdown]
-# ## Images that it has never seen
+# ## Images that it has never read
 #
-# The test split is drawn from the same folder. The honest question is another one: `new/` holds images that no
-# training, validation or threshold has read (of the six pictures: cuts from the right quarter, from which no cut to
-# train on is).
+# The test split is drawn from the same folder. `new/` holds five images of each class that no training, validation or
+# threshold has read. This is what you will do with your model: files in, answers out.
 #
 # **Predict.** Will the accuracy on them be that of the test split?
 
@@ -185,12 +204,11 @@ correct = result.label == labels
 pd.Series({"new images": correct.mean(), "test split": dx.apply(policy, test).correct.mean()}, name="accuracy").round(2)
 
 # %% [markdown]
-# All thirty cuts are correct, and all exit at exit 1: six textures are easy. That is no proof of 100 %. With thirty
-# of thirty correct, the true accuracy is above 90 % with 95 % confidence (the *rule of three*: 1 − 3/30), for other
-# cuts of *these six pictures*. The honest test of a brick detector is another wall. With photographs of Caltech-101
-# every image is another object, and the numbers are lower.
+# Of the thirty new images 19 are correct, of the 60 test images 43. That is 63 and 72 %, and no contradiction: with
+# thirty images a 95 % interval reaches 17 points to each side. More images, and more epochs, are what this model needs
+# first. With photographs of Caltech-101 your numbers differ.
 #
-# On the command line: `dmpo-explore predict mine new --flops 0.5`, for files of any folder.
+# On the command line: `dmpo-explore predict mine new --shares 0.4,0.3,0.1,0.2`, for files of any folder.
 #
 # ## The app, and other machines
 #
@@ -246,8 +264,8 @@ check_1(answer_1)
 # </details>
 
 # %% [markdown]
-# **2.** Write the command line, as a string, that trains on the folder `images` for one epoch, with exits behind
-# blocks 4, 8 and 12, without mirrored images, as the run `three`. `!dmpo-explore train --help` lists the options.
+# **2.** Write a command line, as a string. It trains on the folder `images` for one epoch, with exits behind blocks 4,
+# 8 and 12, without mirrored images, as the run `three`. `!dmpo-explore train --help` lists the options.
 
 # %% tags=["exercise"]
 answer_2 = ...
@@ -308,14 +326,14 @@ check_3(answer_3)
 #
 # - *That your model is this good.* There are 60 test images, so one of them is 1.7 points. Report an interval
 #   (`dx.bootstrap_difference`) or collect more.
-# - *That a random division is a fair test.* If several images show the same thing, as our cuts do, put them into the
-#   same split yourself: make folders `train`, `val`, `test`.
-# - *That fewer FLOPs are worth it.* For six textures a small model would do; try one before you train this.
+# - *That a random division is a fair test.* If several images show the same thing, put them into one split
+#   yourself: make folders `train`, `val`, `test`.
+# - *That fewer FLOPs are worth it.* For six classes a small model may do; try one before you train this.
 # - *That more processes learn more.* They are faster, where there are cores or GPUs for them; nothing else.
 #
 # ## Words
 #
-# | word | is |
+# | word | here |
 # |---|---|
 # | train, val, test | images to learn from; to choose and fit thresholds on; to read last |
 # | record | the scores of all exits for a split, computed once |
@@ -323,8 +341,12 @@ check_3(answer_3)
 # | flip | training on mirrored images as well |
 # | export | the model as files for another machine |
 #
-# **To read on.** [DMPO](https://arxiv.org/abs/2511.03245) · [Caltech-101](https://doi.org/10.22002/D1.20086) · [the
-# pictures of scikit-image](https://scikit-image.org/docs/stable/api/skimage.data.html) · [LoRA, the
-# tuning](https://arxiv.org/abs/2106.09685)
+# ## References
+#
+# - The method: [Decoupled Multi-Predictor Optimization](https://arxiv.org/abs/2511.03245), ICCV 2025.
+# - The tuning: [LoRA](https://arxiv.org/abs/2106.09685), Hu et al. 2021.
+# - The plan of shares: [MSDNet](https://arxiv.org/abs/1703.09844), Huang et al. 2018.
+# - The images: [Caltech-101](https://doi.org/10.22002/D1.20086), CC BY 4.0, where it is on your computer; else
+#   [Fashion-MNIST](https://arxiv.org/abs/1708.07747), MIT licence.
 #
 # Next: [08 · Which images exit early, and why?](08_which_images_exit_early.ipynb)

@@ -43,7 +43,7 @@ PACKAGES = {
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
     "cli": "analysis config data figures fitting inference jobs policies pretrained runs search training",
-    "course": "cli data",  # otherwise by the public names of `dx`, as the notebooks that it serves
+    "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")
@@ -60,7 +60,7 @@ ONLY_IN = {
     "kaleido": ("course/interactive.py",),
     "optuna": ("search/*",),
     "peft": ("models/*",),
-    "plotly": ("figures/*", "course/interactive.py", "course/moving.py"),
+    "plotly": ("figures/*", "course/colours.py", "course/interactive.py", "course/moving.py"),
     "streamlit": (),
     "tensorflow_datasets": ("data/torch_readers.py",),
     "timm": ("models/*", "data/torch_create.py"),

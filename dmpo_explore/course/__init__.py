@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from . import colours as colours
     from . import exercises as exercises
     from . import garment as garment
     from . import interactive as interactive

@@ -20,6 +20,7 @@ import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
 from ..utils.extras import extra_imports
+from .colours import coloured
 
 with extra_imports("a notebook's interactive figure", "notebooks"):
     import anywidget  # noqa: F401 (of plotly's FigureWidget)
@@ -72,7 +73,7 @@ class Live(widgets.VBox):  # type: ignore[misc]
         if line:
             figure.update_layout(title={"text": line, "font": {"size": 15}, "x": 0.01, "y": 0.97}, margin_t=80)
         layout = figure.layout
-        return figure.update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
+        return coloured(figure).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
 
     def redraw(self, change: object = None) -> None:
         """Send the browser the differences to the figure that is shown."""
@@ -139,7 +140,7 @@ class _Renderer(MimetypeRenderer):  # type: ignore[misc]
     """Interactive in JupyterLab and VS Code, a PNG elsewhere."""
 
     def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
-        figure = go.Figure(fig_dict).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
+        figure = coloured(go.Figure(fig_dict)).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
         return {PLOTLY: figure.to_plotly_json(), "text/plain": "a figure"} | picture(figure)
 
 

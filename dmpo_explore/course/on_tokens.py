@@ -49,9 +49,9 @@ def train_exit(exit: nn.Module, frozen: Frozen, epochs: int = 6, rate: float = 1
     steps = epochs * -(-len(labels) // 50)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     for _ in range(epochs):
-        for rows in torch.randperm(len(labels)).split(50):  # type: ignore[no-untyped-call]
+        for rows in torch.randperm(len(labels)).split(50):
             optimizer.zero_grad()
-            F.cross_entropy(exit(tokens[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(exit(tokens[rows]), labels[rows]).backward()
             optimizer.step()
             schedule.step()
 
@@ -74,7 +74,7 @@ def gain(question: str, more: Bools, less: Bools) -> dict[str, float | str]:
     points = 100 * (more.astype(float) - less)
     images = points.mean(axis=0)  # paired: the same image in both
     half = 1.96 * images.std(ddof=1) / len(images) ** 0.5
-    seeds = " ".join(f"{value:+.1f}" for value in points.mean(axis=1))
+    seeds = " ".join(f"{value:+.2f}" for value in points.mean(axis=1))
     mean = float(images.mean())
     return {"question": question, "points": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
 

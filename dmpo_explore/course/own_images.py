@@ -1,7 +1,7 @@
-"""Example images for notebook 07: photographs as files, a folder per class, and others that no training reads.
+"""Example images for notebook 07: files in a folder per class, and others that no training reads.
 
 In: a folder. Out: ``images/CLASS/*.png`` to train on and ``new/CLASS/*.png``. Where Caltech-101 is on this computer
-they are its photographs, else cuts of public-domain pictures that come with scikit-image.
+they are its photographs, else clothes of the bundled test images of Fashion-MNIST.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..data.images import load_images
-from ..utils.extras import extra_imports
+import dmpo_explore as dx
 
-PUBLIC = ("brick", "coffee", "coins", "grass", "gravel", "moon")  # of skimage.data: CC0 or public domain
+from ..data.images import load_images
+
+GARMENTS = ("Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker")  # two kinds of shoes, four that are alike
 CALTECH = ("bonsai", "car_side", "chandelier", "ketch", "Leopards", "watch")  # its classes of more than 100 images
-SIDE = 72  # pixels of a cut
 
 
 def make_images(folder: Path, count: int = 100, new: int = 5) -> str:
@@ -27,8 +27,7 @@ def make_images(folder: Path, count: int = 100, new: int = 5) -> str:
 
     Args:
         folder: is made where it is missing. count: images of every class to train on; Caltech-101 has 107 to 239.
-        new: images of every class that no training reads. Cuts of a public-domain picture are from its right quarter;
-            no cut to train on is from there.
+        new: images of every class that no training reads.
 
     Returns:
         A sentence that names the source.
@@ -38,7 +37,7 @@ def make_images(folder: Path, count: int = 100, new: int = 5) -> str:
             raise FileNotFoundError
         images, source = _caltech(count + new), "photographs of Caltech-101 (CC BY 4.0)"
     except FileNotFoundError:
-        images, source = _cuts(count, new), "cuts of six pictures in the public domain, of scikit-image"
+        images, source = _garments(count + new), "clothes of Fashion-MNIST (MIT licence)"
     for name, pictures in images.items():
         for i, pixels in enumerate(pictures):
             path = folder / ("images" if i < count else "new") / name / f"{i:04d}.png"
@@ -57,15 +56,8 @@ def _caltech(most: int) -> dict[str, list[npt.NDArray[Any]]]:
     return found
 
 
-def _cuts(count: int, new: int) -> dict[str, list[npt.NDArray[Any]]]:
-    with extra_imports("a notebook's photographs", "notebooks"):
-        from skimage import data
-    random, found = np.random.default_rng(0), {}
-    for name in PUBLIC:
-        picture = np.asarray(getattr(data, name)())
-        height, width = picture.shape[:2]
-        border = width - max(width // 4, SIDE)
-        lefts = [*random.integers(0, border - SIDE, count), *random.integers(border, width - SIDE + 1, new)]
-        tops = random.integers(0, height - SIDE, count + new)
-        found[name] = [picture[y : y + SIDE, x : x + SIDE] for x, y in zip(lefts, tops, strict=True)]
-    return found
+def _garments(most: int) -> dict[str, list[npt.NDArray[Any]]]:
+    run = dx.load_run("demo")
+    images, labels, names = run.image_set("test"), run.record("test").labels, run.record("test").meta.class_names
+    rows = {name: np.flatnonzero(labels == names.index(name))[:most] for name in GARMENTS}
+    return {name: [np.asarray(images[int(row)]) for row in found] for name, found in rows.items()}

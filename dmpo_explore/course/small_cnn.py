@@ -23,14 +23,6 @@ Bools = npt.NDArray[np.bool_]
 Schedule = Callable[[int, int, int], Sequence[float]]  # epoch from 0, epochs, exits → a loss weight per exit
 
 CHANNELS, STRIDES = (12, 12, 16, 16, 32, 32), (2, 1, 1, 1, 2, 1)
-COLOURS = {  # number of the colour, dash and symbol that each training has in the figures of 01 and 04
-    "linear": 0,
-    "uniform": 1,
-    "one exit": 2,
-    "deep-only": 6,
-    "early-only": 4,
-    "yours": 7,
-}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def exit_predictions_figure(
     Args:
         pixels: (H, W, 3) uint8. answers: K labels in words. confidence: (K,). correct: (K,) bool, or None
             where the label is unknown: then bars are grey.
-        exit: 0-based, where the image exits. threshold: drawn as a line, if given.
+        exit: 0-based, where the image exits. threshold: drawn as a line, if given, and the exit is marked.
 
     Raises:
         ValueError: lengths that differ or an exit that does not exist.
@@ -66,6 +66,7 @@ def exit_predictions_figure(
         textposition=np.where((above > 0) & (above < _LINES), "inside", "outside").tolist(),
         insidetextfont={"color": np.where(reached, "white", GREY).tolist()},
         constraintext="none",
+        textangle=0,  # browsers turn a text that is wider than its bar
         cliponaxis=False,
         showlegend=False,
         marker={
@@ -77,7 +78,7 @@ def exit_predictions_figure(
     )
     if threshold is not None:
         figure.add_hline(y=threshold, line={"color": GREY, "width": 2, "dash": "dash"})
-    figure.add_annotation(x=f"exit {exit + 1}", y=1.24, text="▼ exits here", showarrow=False)
+        figure.add_annotation(x=f"exit {exit + 1}", y=1.24, text="▼ exits here", showarrow=False)
     ticks: dict[str, Any] = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "tickformat": ".0%", "range": [0, 1.3]}
     return figure.update_xaxes(domain=[0.36, 1], showgrid=False).update_yaxes(**ticks)
 

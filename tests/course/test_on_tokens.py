@@ -43,6 +43,6 @@ def test_only_the_first_half_trains(frozen: Frozen) -> None:
 def test_a_gain_is_in_points_with_an_interval_over_images() -> None:
     more, less = np.array([[True] * 4, [True, True, True, False]]), np.array([[True, False, True, False]] * 2)
     row = gain("more over less", more, less)
-    assert row["seeds"] == "+50.0 +25.0" and row["points"] == 37.5
+    assert row["seeds"] == "+50.00 +25.00" and row["points"] == 37.5
     half = 1.96 * np.std([0, 100, 0, 50], ddof=1) / 2
     assert (row["low"], row["high"]) == (pytest.approx(37.5 - half), pytest.approx(37.5 + half))

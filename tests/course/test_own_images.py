@@ -1,4 +1,4 @@
-"""The example images of notebook 07: a folder per class, and new ones from where no training image is."""
+"""The example images of notebook 07: a folder per class, and new ones that are not among them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmpo_explore.course.own_images import CALTECH, PUBLIC, SIDE, make_images
+import dmpo_explore as dx
+from dmpo_explore.course.own_images import CALTECH, GARMENTS, make_images
 
 
-def test_public_pictures_are_a_folder_per_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundled_clothes_are_a_folder_per_class_and_no_image_comes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NOTEBOOK_PUBLIC", "1")
-    assert make_images(tmp_path, 12, new=3) == "6 classes: cuts of six pictures in the public domain, of scikit-image"
+    assert make_images(tmp_path, 12, new=3) == "6 classes: clothes of Fashion-MNIST (MIT licence)"
+    files = {part: sorted((tmp_path / part).glob("*/*.png")) for part in ("images", "new")}
     for part, count in (("images", 12), ("new", 3)):
-        assert {path.name: len(list(path.iterdir())) for path in (tmp_path / part).iterdir()} == dict.fromkeys(
-            PUBLIC, count
-        )
-    with Image.open(tmp_path / "images" / "coffee" / "0000.png") as image:
-        assert image.size == (SIDE, SIDE) and image.mode == "RGB"
-
-
-def test_new_cuts_share_no_pixel_with_those_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from skimage import data
-
-    monkeypatch.setenv("NOTEBOOK_PUBLIC", "1")
-    picture = np.arange(120 * 400, dtype=np.uint16).reshape(120, 400)
-    for name in PUBLIC:
-        monkeypatch.setattr(data, name, lambda: picture, raising=False)
-    make_images(tmp_path, 20, new=5)
-    seen, new = (
-        {int(value) for path in (tmp_path / part / "brick").iterdir() for value in np.asarray(Image.open(path)).ravel()}
-        for part in ("images", "new")
-    )
-    assert seen and new and not seen & new
+        assert [path.parent.name for path in files[part]] == [name for name in GARMENTS for _ in range(count)]
+    pixels = {path.read_bytes() for path in files["images"] + files["new"]}
+    assert len(pixels) == 15 * len(GARMENTS)
+    run = dx.load_run("demo")
+    first = int(np.flatnonzero(run.record("test").labels == run.class_names.index("Sandal"))[0])
+    with Image.open(tmp_path / "images" / "Sandal" / "0000.png") as image:
+        assert np.array_equal(np.asarray(image), run.image_set("test")[first])
 
 
 def test_photographs_of_this_computer_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from build import find, read_script
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = sorted((ROOT / "dmpo_explore").rglob("*.py"))
 APP = sorted((ROOT / "app").rglob("*.py"))
-LONGEST = 25  # words of a sentence of the app
+NOTEBOOKS = find([])
+LONGEST = 25  # words of a sentence of the app and of a notebook
 INSTEAD = {  # pattern → what to write
     r"nobody|everybody|whoever|everyone": "no image, all images, no process …",
     r"says|said|tells|told|asks|wants|knows|knew|sees|thinks|believes|remembers|forgets": "a verb for things",
@@ -47,8 +50,8 @@ def found(text: str) -> list[str]:
 
 
 def too_long(text: str) -> list[str]:
-    """Every sentence, or part of one between colons and semicolons, of more than `LONGEST` words."""
-    parts = re.split(r"(?<=[.!?:;])\s+|\n\n|\s+\n|\n\s*[-*]", text)
+    """Every sentence, or part of one between colons, semicolons and a table's lines, of more than `LONGEST` words."""
+    parts = re.split(r"(?<=[.!?:;])\s+|\n\n|\s+\n|\n\s*[-*]|\|", text)
     return [
         f"{' '.join(part.split())[:80]}… has {len(part.split())} words" for part in parts if len(part.split()) > LONGEST
     ]
@@ -84,8 +87,17 @@ def test_texts_of_the_app_use_the_terms_of_the_glossary_and_short_sentences(path
     assert bad == [], "\n".join(bad)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_texts_of_a_notebook_use_the_terms_of_the_glossary_and_short_sentences(path: Path) -> None:
+    texts = [cell.source for cell in read_script(path).cells if cell.cell_type == "markdown"]
+    assert len(texts) > 15
+    texts = [words(re.sub(r"(?m)^ {4}.*$", "", text)) for text in texts]  # without drawings and formulas
+    assert [one for text in texts for one in (*found(text), *too_long(text))] == []
+
+
 def test_the_rules_find_what_they_are_for() -> None:
     assert found("Nobody leaves at exit 1.") and found("the record says so") and found("then it goes on")
     assert not found(words("`says` and ``go on`` in code, an image exits at exit 1, the record continues"))
     assert too_long("word " * 26) and not too_long("word " * 20 + "end. " + "word " * 20)
+    assert not too_long("| " + "word " * 20 + "| " + "word " * 20 + "|")
     assert not found(words("Plain.\n\nExample:\n    >>> print('it says')"))

@@ -29,6 +29,11 @@ def test_exit_predictions_show_image_predictions_and_exit() -> None:
     np.testing.assert_array_equal(np.asarray(shown)[::60, ::60], PIXELS)
 
 
+def test_texts_lie_flat_and_the_exit_is_marked_only_where_a_threshold_decides() -> None:
+    figure = exit_predictions_figure(PIXELS, ["Bag", "Coat"], [0.5, 0.9], [True, False], 1)
+    assert figure.data[0].textangle == 0 and not figure.layout.annotations
+
+
 def test_a_text_that_the_threshold_would_cross_stands_in_its_bar() -> None:
     figure = exit_predictions_figure(PIXELS, ["Bag", "Coat", "Bag"], [0.7, 0.9, 0.75], [True] * 3, 1, 0.8)
     assert list(figure.data[0].textposition) == ["inside", "outside", "inside"]

@@ -81,13 +81,24 @@ def test_a_cell_hides_its_code_only_where_its_output_matters_or_it_is_a_solution
 def test_it_has_what_every_notebook_has(script: Path) -> None:
     notebook = read_script(script)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for part in ("**Goal.**", "**Time.**", "**Before.**", "**Predict.**", "## What you cannot conclude"):
-        assert part in text, part
+    for part in ("**Goal.**", "**Time.**", "**Before.**", "**Predict.**", "are at the end and in the [glossary]"):
+        assert part in " ".join(text.split()), part
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings[-3:] == ["## What you cannot conclude", "## Words", "## References"]
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
     assert {tag: tags.count(tag) for tag in ("numbers", "exercise")} == {"numbers": 1, "exercise": 3}
     assert 1 <= tags.count("live") <= 2
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     assert [link for link in links if not (FOLDER / link).exists()] == []
+
+
+def test_each_ends_with_a_link_to_the_next_and_names_it() -> None:
+    cells = [read_script(script).cells for script in SCRIPTS]
+    titles = [re.sub(r"^# (\d) · ", r"0\1 · ", of[0].source.splitlines()[0]) for of in cells]
+    lines = [of[-1].source.splitlines()[-1] for of in cells]
+    found = [re.fullmatch(r"Next: (?:back to )?\[(.+)\]\((\w+)\.ipynb\)", line) for line in lines]
+    notebooks = list(zip(titles, STEMS, strict=True))
+    assert [match and match.groups() for match in found] == [*notebooks[1:], notebooks[0]]
 
 
 @every_notebook

@@ -1,0 +1,51 @@
+"""Fixed colours of the course: a model, a training, a statistic or a policy has the same one in every notebook.
+
+In: a figure. Out: the same figure; a line whose name is in `COLOURS` has that number's colour, dash and symbol.
+Numbers 0 to 3 are the models, and what stands for them: trainings and tokens. 4 is the bypass, as in `style.BYPASS`.
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from ..figures.style import dash, model_colour, symbol, translucent
+
+COLOURS = {  # name of a line → number of its colour, dash and symbol
+    **dict.fromkeys(("demo", "DMPO", "demo (DMPO)", "as trained", "thresholds of demo", "trunk", "linear"), 0),
+    **dict.fromkeys(("demo-naive", "naive", "thresholds of demo-naive", "uniform"), 1),
+    **dict.fromkeys(("six exits", "six exits, uniform"), 1),
+    **dict.fromkeys(("demo-single", "one exit"), 2),
+    "untuned": 3,
+    **dict.fromkeys(("read", "read (trunk + bypass)", "trunk + share × bypass"), 4),
+    **{"early-only": 5, "deep-only": 6, "yours": 7, "exits on a finished trunk": 8},
+    **dict.fromkeys(("mean", "linear head"), 8),
+    **dict.fromkeys(("signed root", "covariance, signed root", "Σ"), 9),
+    **dict.fromkeys(("Newton–Schulz", "covariance, Newton–Schulz", "5 iterations"), 6),
+    **{"√Σ, exact": 7, "mean + root": 10, "first cloud": 9, "second cloud": 7},
+    **{"confidence": 0, "entropy": 8, "margin": 9, "patience": 6, "random": 7, "with temperature": 10},
+    **{"Fashion-MNIST": 9, "photographs": 10},
+    **{"AdamW, λ = 1.5": 8, "AdamW, λ = 0.01": 9, "SGD, λ = 1.5": 10, "SGD, λ = 0.01": 7},
+}
+
+
+def coloured(figure: go.Figure) -> go.Figure:
+    """Give every line of ``figure`` the fixed colour of its name; other lines keep theirs.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.course.colours.coloured(dx.figures.depth_figure({"naive": [0.5, 0.75]}, "accuracy"))
+        >>> figure.data[0].line.dash
+        'dash'
+    """
+    for trace in figure.data:
+        number = COLOURS.get(trace.name) if trace.type == "scatter" else None
+        if number is None:
+            continue
+        if trace.fill:
+            trace.fillcolor = translucent(model_colour(number))
+        else:
+            trace.line.update({"color": model_colour(number), "dash": dash(number)})
+            trace.marker.color = model_colour(number)
+            if trace.marker.symbol is not None:
+                trace.marker.symbol = symbol(number)
+    return figure
