@@ -26,6 +26,7 @@ import dmpo_explore as dx
 from _common.timing import Arm, in_turn, machine
 from _study.grids import GRIDS, SHIPPED, change
 from _study.run import Progress, bundled, train
+from dmpo_explore.analysis.card_results import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.model_card import recount_card
 from dmpo_explore.utils.files import atomic_folder, write_json, write_text
@@ -64,6 +65,7 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
         embed(run, root)
     dx.inference.recount_run(run)
     write_text(run.path / "card.md", recount_card(run.card(), dx.inference.run_flops(run)))
+    write_card_results(run)
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True)
 

@@ -104,10 +104,14 @@ class ModelConfig:
     )
     bypass_width: int = option(64, "Inner width of the bypass.", ge=1)
     predictor: Literal["covariance", "moment", "linear"] | str = option(
-        "covariance", "Predictor of every exit but the last.", search=["linear", "covariance"]
+        "covariance",
+        "Predictor of every exit but the last (linear: one linear layer).",
+        search=["linear", "covariance"],
     )
     last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last exit.")
-    last_predictor: Literal["covariance", "moment", "linear"] | str = option("linear", "Predictor of the last exit.")
+    last_predictor: Literal["covariance", "moment", "linear"] | str = option(
+        "linear", "Predictor of the last exit (linear: one linear layer)."
+    )
     channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
     normalisation: Literal["isqrt", "sqrt"] | str = option(
         "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root."
@@ -158,7 +162,9 @@ class TrainingConfig:
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
         "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
-    ] | str = option("linear", "Schedule of the loss weights.", search=["uniform", "linear", "switch"])  # fmt: skip
+    ] | str = option(
+        "linear", "Schedule of the loss weights (linear: two phases).", search=["uniform", "linear", "switch"]
+    )  # fmt: skip
     phase_ratio: float = option(
         0.5, "Share of the first phase (schedules switch and mixed).",
         ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1},

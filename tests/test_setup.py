@@ -68,6 +68,12 @@ def test_it_is_quiet_but_for_warnings(checkout: Path) -> None:
     assert asked(checkout).endswith("-e .[notebooks]")
 
 
+def test_without_a_terminal_a_long_installation_shows_what_it_does(checkout: Path) -> None:
+    script = checkout / "scripts/setup"
+    script.write_text(script.read_text().replace("quiet=20 ", "quiet=0 "))
+    assert setup(checkout, "app").stderr == "scripts/setup: 0 s, Collecting something\n"
+
+
 def test_a_failure_is_shown_in_full_and_tried_again(checkout: Path) -> None:
     (checkout / "conflict").touch()
     done = setup(checkout, "app")

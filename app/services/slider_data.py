@@ -221,7 +221,9 @@ def bound(point: OperatingPoint) -> Curve | None:
     """The oracle bound: the best accuracy that any choice of exits reaches; None for a single exit."""
     table = policies.trade_off(point.run, point.split, "oracle")
     x, y = table["flops_fraction"].tolist(), table["accuracy"].cummax().tolist()
-    return {"name": "oracle bound", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"} if len(x) > 1 else None
+    if len(x) < 2:
+        return None
+    return {"name": f"oracle bound of {point.run.name}", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"}
 
 
 # -- words --

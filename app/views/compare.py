@@ -23,7 +23,8 @@ def page() -> None:
     """Title, choices, and what they show."""
     top = widgets.title_row("Which model gives more for the same compute?", "small")
     st.markdown(
-        "Every run gets **the same budget**. Its thresholds are fitted on calibration, or on val where it has none. "
+        "Every run with several exits gets **the same budget**. Its thresholds are fitted on calibration, or on val "
+        "where it has none. A run with one exit cannot exit early: it uses its full compute. "
         "Predictions are compared image by image."
     )
     names = dx.list_runs()

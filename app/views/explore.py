@@ -62,7 +62,7 @@ def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
     """Which other runs' curves are drawn too; in the row that is open."""
     chosen = beside.validate(name, list(others))
     if others:
-        with st.popover("Beside it", icon=":material/stacked_line_chart:"):
+        with st.popover("Add curves", icon=":material/stacked_line_chart:"):
             text = "Other runs whose record is of the same images, with the same backbone"
             options = {"format_func": messages.escape_markdown, "key": beside.key(name), "persist_state": "session"}
             st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]

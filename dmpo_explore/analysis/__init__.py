@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .calibration import negative_log_likelihood as negative_log_likelihood
     from .calibration import probabilities as probabilities
     from .calibration import reliability_table as reliability_table
+    from .card_results import card_results as card_results
+    from .card_results import write_card_results as write_card_results
     from .class_metrics import best_and_worst as best_and_worst
     from .class_metrics import class_metrics as class_metrics
     from .decision_trace import DecisionTrace as DecisionTrace

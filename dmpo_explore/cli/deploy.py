@@ -82,6 +82,11 @@ def _write(
     return rows, True
 
 
+def _thresholds(values: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in values)
+    return f"threshold {shown}" if len(values) == 1 else f"thresholds {shown}"
+
+
 @app.command()
 @target_options
 def export(
@@ -112,5 +117,7 @@ def export(
             raise typer.Exit(130) from None
     size = sum(file.stat().st_size for file in path.iterdir())
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
-    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB, {fitted.name} {fitted.thresholds}"])
+    print_result(
+        answer, as_json, [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
+    )
     caution_all([run])

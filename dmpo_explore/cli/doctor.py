@@ -47,7 +47,7 @@ def run_facts(name: str) -> dict[str, Any]:
     parts = [config.data.name, model.backbone, f"{model.image_size} px, {model.resizing}"]
     single = (model.exits if isinstance(model.exits, int) else len(model.exits)) == 1
     heads = (model.last_bypass, model.last_predictor) if single else (model.bypass, model.predictor)
-    parts += [" + ".join(heads), f"epoch {epochs}/{planned}"]
+    parts += [f"bypass {heads[0]}", f"predictor {heads[1]}", f"epoch {epochs}/{planned}"]
     shown = [f"{split} (of earlier weights)" if split in outdated else split for split in records]
     parts += [f"records: {' '.join(shown) or 'none'}"] + (["bundled"] if bundled else [])
     return {

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 ALL_POLICIES = "Evaluate every policy, at 30, 50 and 70 % compute and at an accuracy drop of 1 point."
+NO_AGAINST = (
+    "has no target to compare under; leave out --protocol to compare at every budget, or leave out --against and name "
+    "both runs to have their rows in one table"
+)
 PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per share of images that continue)."
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
@@ -59,6 +63,8 @@ def evaluate(
 
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
+    if protocol and against:
+        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
     if all_policies or protocol:
         beside = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "targets": targets,
                   "--per-class": per_class}  # fmt: skip

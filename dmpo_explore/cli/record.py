@@ -87,6 +87,7 @@ def record(
 
 def _recount(run: Run, as_json: bool) -> None:
     """Count the FLOPs of a run's records again and print them."""
+    from ..analysis.card_results import write_card_results
     from ..inference.torch_recount import recount_run, run_flops
     from ..training.model_card import recount_card
 
@@ -96,6 +97,7 @@ def _recount(run: Run, as_json: bool) -> None:
     ]
     if card := run.card():
         write_text(run.path / "card.md", recount_card(card, run_flops(run)))
+        write_card_results(run)
     shares = {row["split"]: [flops / row["reference_flops"] for flops in row["flops"]] for row in rows}
     print_result(rows, as_json, [f"{split}: compute of the exits {percents(shares[split])}" for split in shares])
 
@@ -120,6 +122,7 @@ def is_main_process() -> bool:
 
 def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
     """Record ``splits`` with a progress bar; one row for each. ``how``: arguments of `record_run`."""
+    from ..analysis.card_results import write_card_results
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
     from ..runs.run_data import fits_policies
@@ -148,6 +151,8 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
             if fits_policies(run, name) and (text := few_images(made.n_images, name)):
                 bar.write(f"caution: {text}")
             rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
+    if is_main_process():
+        write_card_results(run)
     return rows
 
 

@@ -23,7 +23,11 @@ def _folder(root: Path | None) -> Path:
 def _read(split: str, root: Path | None) -> Pool:
     folder = _folder(root)
     if not folder.is_dir():
-        raise missing("caltech101", str(folder), ", or name its parent's parent with DMPO_EXPLORE_DATA or --data-root")
+        raise missing(
+            "caltech101",
+            str(folder),
+            ", or name the folder that holds caltech101/ with DMPO_EXPLORE_DATA or --data-root",
+        )
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != BACKGROUND))
     files, labels = class_files(folder, names)
     rows = divide(labels, seed=SPLIT_SEED, calibration=True, class_names=names)[split]

@@ -46,7 +46,8 @@ def trade_off_figure(
         curves: name → table of `dx.trade_off`.
         point: ``flops_fraction`` and ``accuracy`` of the operating point (the dict of `dx.summarise` will do), or None.
         singles: name → (flops_fraction, accuracy) of models without exits, drawn as diamonds.
-        bound: table of `dx.trade_off` of policy ``oracle``, drawn thin and grey, level from its best point on.
+        bound: table of `dx.trade_off` of policy ``oracle`` on the first curve's record, drawn thin and grey, level from
+            its best point on.
 
     Example:
         >>> import dmpo_explore as dx
@@ -76,7 +77,7 @@ def trade_off_figure(
         figure.add_scatter(
             x=bound["flops_fraction"],
             y=bound["accuracy"].cummax(),
-            name="oracle bound",
+            name=f"oracle bound of {next(iter(curves))}" if curves else "oracle bound",
             mode="lines+markers",
             line={"color": GREY, "dash": "dot", "width": 1.5},
             marker={"size": 4},

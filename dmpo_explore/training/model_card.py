@@ -38,7 +38,7 @@ def run_card(
             "",
             f"{model.backbone} at {model.image_size} px, images {model.resizing}; "
             f"tuning `{model.tuning}`, bypass `{model.bypass}`, predictor `{model.predictor}`, "
-            f"schedule `{training.schedule}`, coupling `{training.coupling}`.",
+            f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
             *_balance(config.training, class_counts),
             f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "

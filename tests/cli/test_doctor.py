@@ -29,7 +29,7 @@ def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (folder / "config.json").write_text(Config().to_json())
     facts = run_facts("run")
     assert facts["epochs"] == 0 and facts["records"] == ["val"] and not facts["bundled"]
-    words = "vit_small_patch14_dinov2, 70 px, squashed to a square, conv + covariance"
+    words = "vit_small_patch14_dinov2, 70 px, squashed to a square, bypass conv, predictor covariance"
     assert facts["facts"] == f"fashion-mnist, {words}, epoch 0/6, records: val" and facts["resize"] == "squash"
     (folder / "history.csv").write_text("epoch,area\n1,0.5\n2,0.6\n")
     monkeypatch.setattr(doctor, "BUNDLED_RUNS", tmp_path)
@@ -37,7 +37,9 @@ def test_a_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (folder / "history.csv").write_text("what")
     assert run_facts("run").keys() == {"run", "error", "facts"}
     assert "history.csv" in run_facts("run")["error"]
-    assert "px, squashed to a square, none + linear, epoch" in run_facts("demo-single")["facts"]  # its only exit
+    assert (
+        "px, squashed to a square, bypass none, predictor linear, epoch" in run_facts("demo-single")["facts"]
+    )  # its only exit
     assert run_facts("nobody")["facts"].startswith("broken: unknown run 'nobody'")
 
 
@@ -88,7 +90,10 @@ def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.M
         ["test", "val"],
     )
     (line,) = [line for line in call("runs").stdout.splitlines() if line.startswith("mine ")]
-    assert "digits, test_vit, 32 px, squashed to a square, conv + covariance, epoch 3/3, records: test val" in line
+    assert (
+        "digits, test_vit, 32 px, squashed to a square, bypass conv, predictor covariance, epoch 3/3, records: test val"
+        in line
+    )
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
     assert (

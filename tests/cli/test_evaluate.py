@@ -115,6 +115,8 @@ def test_all_policies_and_protocols(runs: Path) -> None:
     usage = call("evaluate", "mine", "--all-policies", "--flops", 0.9, status=2).stderr
     assert "leave out --flops" in " ".join(usage.replace("│", " ").split())
     call("evaluate", "mine", "--protocol", "anytime", "--accuracy-drop", 0.1, status=2)
+    usage = call("evaluate", "mine", "--protocol", "anytime", "--against", "mine", status=2).stderr
+    assert "leave out --protocol to compare at every budget" in " ".join(usage.replace("│", " ").split())
 
 
 def test_risk_control_temperatures_and_thresholds_per_exit(runs: Path) -> None:

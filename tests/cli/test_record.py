@@ -34,6 +34,7 @@ def test_train_record_evaluate(no_runs: Path) -> None:
 
     recorded = json.loads(call("record", "new", "--device", "cpu", "--batch-size", 100, "--no-logits", "--json").stdout)
     assert [row["split"] for row in recorded] == ["val", "test"] and recorded[1]["images"] == 359
+    assert "test: 359 images" in load_run("new").card() and "| fitted on |" in load_run("new").card()
     assert load_run("new").record("test").logits is None
     assert "has a val record" in fails("record", "new")
     assert "has a test record" in fails("record", "new", "--split", "test")
