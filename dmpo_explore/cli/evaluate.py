@@ -63,12 +63,9 @@ def evaluate(
 
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
-    if protocol and against:
-        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
-    if all_policies or protocol:
-        beside = {"--protocol": all_policies and protocol, "--flops": flops, "--against": against, "targets": targets,
-                  "--per-class": per_class}  # fmt: skip
-        refuse_beside("--all-policies" if all_policies else "--protocol", beside)
+    _refuse(
+        all_policies, protocol, {"--flops": flops, "--against": against, "targets": targets, "--per-class": per_class}
+    )
     if all_policies:
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
@@ -90,6 +87,15 @@ def evaluate(
             say(f"{row['run']}: {row['note']}")
     if not protocol:
         caution_all(runs)
+
+
+def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) -> None:
+    """Wrong usage if ``others``, options of a target, were given beside ``--all-policies`` or ``--protocol``."""
+    if protocol and others["--against"]:
+        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
+    if all_policies or protocol:
+        option = "--all-policies" if all_policies else "--protocol"
+        refuse_beside(option, {"--protocol": all_policies and protocol, **others})
 
 
 def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
