@@ -2,6 +2,7 @@
 
 - The docstring section ``Example:``, which the tests run, is what Griffe calls ``Examples:``.
 - One line of ``Args:`` may define several names, ``a: first. b: second.``; each gets an entry of its own.
+- A method that is documented at its base class (``See `Policy.value`.``) is shown there alone.
 - A dataclass or NamedTuple has no ``__init__`` of its own: its signature is that of its fields, its source the class's.
 """
 
@@ -31,11 +32,23 @@ class WholeDocstrings(griffe.Extension):
             if found.docstring:
                 found.docstring.value = one_name_a_line(found.docstring.value, names)
         for found in classes(pkg):
+            for name in documented_elsewhere(found):
+                found.del_member(name)
             if "NamedTuple" in {str(base) for base in found.bases}:
                 found.set_member("__init__", fields_init(found))
             init = found.members.get("__init__")
             if isinstance(init, griffe.Function) and not init.source:
                 init.lineno, init.endlineno = found.lineno, found.endlineno
+
+
+def documented_elsewhere(found: griffe.Class) -> list[str]:
+    """Names of the methods whose docstring only names the method of a base class."""
+    methods = {name: member for name, member in found.members.items() if isinstance(member, griffe.Function)}
+    return [
+        name
+        for name, method in methods.items()
+        if method.docstring and re.fullmatch(r"See `[\w.]+`\.", method.docstring.value.strip())
+    ]
 
 
 def one_name_a_line(text: str, names: set[str]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("griffe")
 
-from builder.griffe_docstrings import one_name_a_line
+import griffe
+
+from builder.griffe_docstrings import documented_elsewhere, one_name_a_line
 
 
 def test_every_argument_gets_a_line() -> None:
@@ -20,3 +24,15 @@ def test_words_that_are_no_arguments_stay() -> None:
     text = "Args:\n    a: one. Note: two. b: three."
     assert one_name_a_line(text, {"a"}) == text
     assert one_name_a_line("No section. b: x", {"b"}) == "No section. b: x"
+
+
+def test_a_method_that_its_base_documents_is_found() -> None:
+    code = '''class Rule(Base):
+    def value(self):
+        """See `Base.value`."""
+    def more(self):
+        """See `Base.more`. It is otherwise here."""
+    def bare(self): ...
+'''
+    found = griffe.visit("rules", filepath=Path("rules.py"), code=code)["Rule"]
+    assert documented_elsewhere(found) == ["value"]
