@@ -109,6 +109,7 @@ def plan(found: dx.data.DataCheck) -> None:
     """What a training with the usual settings does with these images, and its command."""
     config = dx.Config(found.data)
     shown = dx.data.training_plan(found, config)
+    shown["resizing"] = shown["resizing"].replace(" x ", " × ")
     table = pd.DataFrame({"": [*shown], "a training": [access.without_paths(text) for text in shown.values()]})
     st.table(table, hide_index=True, alt="What a training does with these images.")
     command = ["dmpo-explore", "train", *config.to_arguments(), "--name", "mine", "--record"]

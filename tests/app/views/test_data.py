@@ -39,6 +39,7 @@ def cards(app: AppTest) -> list[str]:
 
 def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     app = opened(data="digits")
+    assert "from 8 × 8 (median) to 70 × 70 pixels" in app.table[-1].value.to_csv()
     assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "Nothing stops a training" in texts(app)
     assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
     assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
