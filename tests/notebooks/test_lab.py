@@ -1,10 +1,12 @@
-"""The notebooks in JupyterLab, in Chromium: the figure follows while the slider is dragged.
+"""The notebooks in JupyterLab, in Chromium: every slider, button, list and upload of every notebook is moved.
 
-Of each notebook only the cells tagged ``setup`` and ``live`` run, so that nine of them take a minute, not ten.
+One JupyterLab, one page and one kernel serve all nine, and only the cells tagged ``setup`` and ``live`` run: what is
+imported once stays imported. Between two notebooks the kernel's names are deleted. Nothing waits for a time.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -18,21 +20,60 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
+from PIL import Image
 
 from build import find, read_script
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 SCRIPTS = find([])
 LAB = ["-m", "jupyter", "lab", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--LabApp.news_url=None"]
 LAB += ["--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-READY = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
-PLOT = ".jp-OutputArea .js-plotly-plot"
 ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
-DRAWN = """() => JSON.stringify([...document.querySelectorAll('.jp-OutputArea .js-plotly-plot')].map(
-    plot => [plot.data, plot.layout.title, plot.layout.shapes, plot.layout.annotations]))"""
+# The kernel of the first notebook serves all; a session binds it to the next file before that is opened.
+OPEN = """async path => {
+    const {serviceManager, commands, shell} = window.jupyterapp;
+    await serviceManager.ready;
+    const [running] = serviceManager.kernels.running();
+    if (running) {  // this connection goes again: only one of a page to a kernel may receive the widgets' messages
+        const bound = {path, name: path, type: 'notebook', kernel: {id: running.id}};
+        (await serviceManager.sessions.startNew(bound)).dispose();
+    }
+    const panel = await commands.execute('docmanager:open', {path, factory: 'Notebook'});
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    shell.activateById(panel.id);
+    window.kernel = panel.sessionContext.session.kernel;
+    window.panel = panel;
+    await window.kernel.info;
+    await commands.execute('notebook:run-all-cells');
+}"""
+CLOSE = """async code => {
+    if (!window.panel) return;
+    await window.kernel.requestExecute({code}).done;
+    window.panel.context.model.dirty = false;
+    window.panel.sessionContext.session.dispose();
+    window.panel.dispose();
+    window.panel = null;
+}"""
+RESET = """
+import os, ipywidgets, sys
+ipywidgets.Widget.close_all()
+os.chdir(os.path.expanduser("~"))
+os.environ.pop("DMPO_EXPLORE_RUNS", None)
+get_ipython().run_line_magic("reset", "-f")
+"""
+READY = """() => ['docmanager:open', 'notebook:run-all-cells'].every(
+    name => window.jupyterapp?.commands.hasCommand(name))"""
+DRAWN = """output => JSON.stringify([...output.querySelectorAll('.js-plotly-plot')].map(
+    plot => [plot.data, plot.layout.title, plot.layout.shapes, plot.layout.annotations, plot.layout.images]))"""
+# Messages to the kernel are answered in order, so what was sent before the first is done. A slider keeps its newest value
+# while the kernel is at an older one and sends it then, so that is done before the second; then the browser draws.
+ANSWERED = """async () => {
+    for (let i = 0; i < 2; i++) await window.kernel.requestExecute({code: '', silent: true}).done;
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +84,21 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         notebook = read_script(script)
         notebook.cells = [c for c in notebook.cells if {"setup", "live"} & set(c.metadata.get("tags", []))]
         nbformat.write(notebook, folder / f"{script.stem}.ipynb")
+    settings = {  # cells outside the window are in the page, too; no news lies over a slider
+        "notebook-extension/tracker": {"windowingMode": "none"},
+        "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    }
+    for name, values in settings.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home = {
         name: str(folder / "home") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     }
+    home["JUPYTERLAB_SETTINGS_DIR"] = str(folder / "settings")
     command = [sys.executable, *LAB, f"--port={port}", f"--notebook-dir={folder}"]
     with (folder / "lab.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | home)
@@ -68,49 +118,117 @@ def wait_for(address: str, log: Path, seconds: float = 60) -> None:
             with urllib.request.urlopen(address, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
+            time.sleep(0.1)
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text(errors='replace')}")
 
 
-def drag(page: Page) -> tuple[str, str]:
-    """Drag the first slider of the live cell and hold it: what was drawn before, and what is drawn while it is held."""
-    handle = page.locator(".jp-OutputArea .noUi-handle").first
-    handle.scroll_into_view_if_needed()
-    before, box = page.evaluate(DRAWN), handle.bounding_box()
-    track = page.locator(".jp-OutputArea .noUi-target").first.bounding_box()
-    assert box and track
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    step = track["width"] / 4 if x < track["x"] + track["width"] / 2 else -track["width"] / 4
-    page.mouse.move(x, y)
-    page.mouse.down()
-    for part in (0.3, 0.6, 1.0):
-        page.mouse.move(x + part * step, y)
-    page.wait_for_function(f"before => ({DRAWN})() !== before", arg=before, timeout=60_000)
-    while_held = page.evaluate(DRAWN)
-    page.mouse.up()
-    return before, while_held
+@pytest.fixture(scope="module")
+def page(lab: str, browser: Browser) -> Iterator[Page]:
+    """JupyterLab in a browser, loaded once."""
+    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    page.goto(f"{lab}/lab?reset")
+    page.wait_for_function(READY)
+    page.evaluate("() => window.jupyterapp.restored")
+    yield page
+    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    context.close()
+
+
+class Figure:
+    """A live figure with its controls."""
+
+    def __init__(self, page: Page, output: Locator) -> None:
+        self.page, self.output = page, output
+        output.locator(".js-plotly-plot .main-svg").first.wait_for(state="attached")
+
+    def drawn(self) -> str:
+        """What is drawn once all that was sent to the kernel is answered."""
+        now, before = self.now(), ""
+        while now != before:
+            self.page.evaluate(ANSWERED)
+            now, before = self.now(), now
+        return now
+
+    def now(self) -> str:
+        text: str = self.output.evaluate(DRAWN)
+        return text
+
+    def follows(self, before: str) -> None:
+        """Wait until something else than ``before`` is drawn."""
+        arg = [self.output.element_handle(), before]
+        self.page.wait_for_function(f"([output, before]) => ({DRAWN})(output) !== before", arg=arg)
+
+    def drag(self, slider: Locator) -> None:
+        """Drag a slider by a quarter towards its longer side: the figure follows while it is held."""
+        handle, target = slider.locator(".noUi-handle"), slider.locator(".noUi-target")
+        handle.evaluate("handle => handle.scrollIntoView({block: 'center'})")
+        before, box, track = self.drawn(), handle.bounding_box(), target.bounding_box()
+        assert box and track
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        step = track["width"] / 4 if x < track["x"] + track["width"] / 2 else -track["width"] / 4
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        for part in (0.3, 0.6, 1.0):
+            self.page.mouse.move(x + part * step, y)
+        self.follows(before)
+        self.page.mouse.up()
+
+    def choose(self, choice: Locator) -> int:
+        """Press every button of a row, the pressed one last, or take every option of a list; how many there are."""
+        buttons, options = choice.locator("button").all(), choice.locator("option").all_inner_texts()
+        pressed = ["mod-active" in (button.get_attribute("class") or "") for button in buttons]
+        for button in [button for _, button in sorted(zip(pressed, buttons, strict=True), key=lambda pair: pair[0])]:
+            before = self.drawn()
+            button.click()
+            self.follows(before)
+        for option in [text for text in options if text != choice.locator("option:checked").inner_text()]:
+            before = self.drawn()
+            choice.locator("select").select_option(label=option)
+            self.follows(before)
+        return max(len(buttons), len(options))
+
+    def upload(self, button: Locator, file: Path) -> None:
+        before = self.drawn()
+        with self.page.expect_file_chooser() as chooser:
+            button.click()
+        chooser.value.set_files(file)
+        self.follows(before)
+
+
+def controls_of(script: Path) -> int:
+    """How many controls the live figures of a notebook have, by its text."""
+    cells = [c.source for c in read_script(script).cells if "live" in c.metadata.get("tags", [])]
+    return sum(text.count(f"{kind}(") for text in cells for kind in ("slider", "choice", "FileUpload"))
 
 
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
-def test_the_figure_follows_the_slider(
-    script: Path, lab: str, browser: Browser, fetched_backbone: Path, tmp_path: Path
-) -> None:
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    context.set_default_timeout(60_000)
-    page = context.new_page()
+def test_every_control_moves_its_figure(script: Path, page: Page, fetched_backbone: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    Image.linear_gradient("L").save(photo)
     try:
-        page.goto(f"{lab}/lab/tree/{script.stem}.ipynb?reset")
-        page.wait_for_function(READY)
-        page.evaluate(RUN)
-        page.wait_for_selector(f"{PLOT} .main-svg, {ERROR}", timeout=120_000, state="attached")
+        page.evaluate(OPEN, f"{script.stem}.ipynb")
         assert page.locator(ERROR).all_inner_texts() == []
-        page.wait_for_function(f"() => ({DRAWN})().length > 50")
-        before, while_held = drag(page)
-        assert before != while_held
-        page.screenshot(path=tmp_path / f"{script.stem}.png")
+        moved = 0
+        outputs = page.locator(".jp-OutputArea-output:has(.js-plotly-plot)")
+        outputs.first.wait_for(state="attached")
+        for place, output in enumerate(outputs.all()):
+            figure = Figure(page, output)
+            for slider in output.locator(".widget-slider").all():
+                figure.drag(slider)
+                moved += 1
+            for choice in output.locator(".widget-toggle-buttons, .widget-dropdown").all():
+                assert figure.choose(choice) > 1
+                moved += 1
+            for button in output.locator(".jupyter-button.widget-upload").all():
+                figure.upload(button, photo)
+                moved += 1
+            figure.drawn()
+            output.screenshot(path=tmp_path / f"{script.stem}-{place}.png")
+        assert moved == controls_of(script) > 0
         assert page.locator(ERROR).all_inner_texts() == []
     finally:
-        page.evaluate("() => window.jupyterapp?.serviceManager.sessions.shutdownAll()")
-        context.close()
+        page.evaluate(CLOSE, RESET)
