@@ -68,8 +68,9 @@ READY = """() => ['docmanager:open', 'notebook:run-all-cells'].every(
     name => window.jupyterapp?.commands.hasCommand(name))"""
 DRAWN = """output => JSON.stringify([...output.querySelectorAll('.js-plotly-plot')].map(
     plot => [plot.data, plot.layout.title, plot.layout.shapes, plot.layout.annotations, plot.layout.images]))"""
-# Messages to the kernel are answered in order, so what was sent before the first is done. A slider keeps its newest value
-# while the kernel is at an older one and sends it then, so that is done before the second; then the browser draws.
+# Messages to the kernel are answered in order, so what was sent before the first is done. A slider keeps its newest
+# value while the kernel is at an older one and sends it then, so that is done before the second. Then the browser
+# draws.
 ANSWERED = """async () => {
     for (let i = 0; i < 2; i++) await window.kernel.requestExecute({code: '', silent: true}).done;
     await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
