@@ -22,7 +22,7 @@ def write_card_results(run: Run) -> None:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> "| 1 | 0.8932 |" in dx.load_run("demo").card()
+        >>> "| 1 | 0.9048 | 0.9032 | 0.8932 |" in dx.load_run("demo").card()
         True
     """
     if card := run.card():

