@@ -223,7 +223,7 @@ def bound(point: OperatingPoint) -> Curve | None:
     x, y = table["flops_fraction"].tolist(), table["accuracy"].cummax().tolist()
     if len(x) < 2:
         return None
-    return {"name": f"oracle bound of {point.run.name}", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"}
+    return {"name": f"oracle of {point.run.name}", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"}
 
 
 # -- words --

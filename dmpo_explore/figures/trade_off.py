@@ -77,7 +77,7 @@ def trade_off_figure(
         figure.add_scatter(
             x=bound["flops_fraction"],
             y=bound["accuracy"].cummax(),
-            name=f"oracle bound of {next(iter(curves))}" if curves else "oracle bound",
+            name=f"oracle of {next(iter(curves))}" if curves else "oracle bound",
             mode="lines+markers",
             line={"color": GREY, "dash": "dot", "width": 1.5},
             marker={"size": 4},

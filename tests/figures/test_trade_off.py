@@ -92,7 +92,7 @@ def test_the_bound_is_level_from_its_best_point_on() -> None:
     bound = pd.DataFrame({"flops_fraction": [0.2, 0.5, 1.0], "accuracy": [0.8, 0.95, 0.9]})
     curve = bound.assign(threshold=[0.1, 0.5, 1.0], mean_exit=[1.0, 2.0, 3.0])
     figure = trade_off_figure({"mine": curve}, bound=bound)
-    (drawn,) = (trace for trace in figure.data if trace.name == "oracle bound of mine")
+    (drawn,) = (trace for trace in figure.data if trace.name == "oracle of mine")
     assert tuple(drawn.y) == (0.8, 0.95, 0.95) and tuple(drawn.x) == (0.2, 0.5, 1.0)
 
 
