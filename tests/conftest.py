@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 # Before torch or a hub client is imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ["STREAMLIT_RUNNER_MAGIC_ENABLED"] = "false"  # as the app has it; a test's page is compiled quicker
 
 import hypothesis
 import pytest

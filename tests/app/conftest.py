@@ -11,6 +11,7 @@ import pytest
 from listening import listen
 from made_up import HOSTILE, save_run
 from serving import serving
+from streamlit import config
 from visiting import Server, Visit, new_visit
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_run(root, "hostile", images=60, class_name=HOSTILE)
     save_run(root, "hostile2", images=60, seed=9, class_name=HOSTILE)
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _settings() -> None:
+    """The app's own of app/.streamlit/config.toml, which a page without a server does not read.
+
+    Without magic a page is compiled quicker. A collection after every page takes the longer the more tests are loaded.
+    """
+    for name in ("magicEnabled", "postScriptGC"):
+        config.set_option(f"runner.{name}", False)
 
 
 @pytest.fixture(scope="session", autouse=True)

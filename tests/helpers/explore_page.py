@@ -27,6 +27,11 @@ def cards(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
 
+def saved(app: AppTest) -> float:
+    """The compute that the card shows as saved, in percent."""
+    return float(cards(app)["Compute saved"].replace("−", "-").rstrip("%"))
+
+
 def expected(run: str, split: str, policy: dx.Policy) -> dict[str, str]:
     return expected_of(dx.load_run(run).record(split), policy)
 

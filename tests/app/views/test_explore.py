@@ -18,6 +18,7 @@ from explore_page import (
     checked,
     expected,
     move,
+    saved,
     shown_policy,
     shown_threshold,
     slider,
@@ -95,9 +96,9 @@ def test_the_target_is_fitted_anew_for_another_run_or_policy(runs: Path) -> None
 
 def test_a_threshold_set_by_hand_keeps_its_compute_when_the_policy_changes(runs: Path) -> None:
     app = start(run="six", threshold="0.8")
-    before = float(cards(app)["Compute saved"].rstrip("%"))
+    before = saved(app)
     checked(app.selectbox(key="policy").set_value("margin").run())
-    assert abs(float(cards(app)["Compute saved"].rstrip("%")) - before) < 1.5
+    assert abs(saved(app) - before) < 1.5
     assert "Set by hand" in " ".join(caption.value for caption in app.caption)
 
 
