@@ -45,6 +45,7 @@ def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, monkeypatch:
         bundled_runs.halve(run)
 
 
+@pytest.mark.slow
 def test_timings_cover_both_ends_and_are_read_by_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     run = dx.train(tiny_config(epochs=1), "tiny")

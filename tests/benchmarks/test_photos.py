@@ -25,6 +25,7 @@ CONFIG = tiny_config(epochs=1, model={"image_size": 64})
 CALIBRATED = replace(CONFIG, data=replace(CONFIG.data, calibration=True))
 
 
+@pytest.mark.slow
 def test_a_finished_row_is_never_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_weights_are_fitted_on_the_images_that_a_row_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(CONFIG.model, tuning="none", image_size=64, exits=(2, 4))
     config = replace(CALIBRATED, model=model, data=replace(CALIBRATED.data, train_size=100))

@@ -149,6 +149,7 @@ def test_evidence_is_of_early_stages_and_says_where_seeds_agree(results: Path) -
     assert cells == ["+0.000", "+0.100 *", "+0.000", *["+0.100 *"] * 5]
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_is_said(results: Path) -> None:
     (results / "study" / "core" / "dmpo-uniform-s2" / "row.json").unlink()
     (results / "study" / "core" / "dmpo-uniform-s2" / "outcomes.npz").unlink()

@@ -52,6 +52,7 @@ def test_numbers_stand_one_a_line() -> None:
          "colab.output = types.SimpleNamespace(enable_custom_widget_manager=lambda: told.append(1))", "True"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_colab_keeps_its_renderer_and_shows_widgets(before: str, expected: str, tmp_path: Path) -> None:
     code = f"import sys; told = []; {before}\nimport plotly.io as pio, dmpo_explore.course.interactive\n"
     code += "print('' if told else pio.renderers.default, bool(told))"

@@ -50,6 +50,7 @@ def test_the_front_is_over_all_epochs_of_all_trials(finished: SearchFront) -> No
     assert finished.trials == {"finished": 3, "stopped": 0, "running": 0, "waiting": 0, "failed": 0}
 
 
+@pytest.mark.slow
 def test_the_front_is_a_set_of_runs_and_nothing_else_is_kept(finished: SearchFront, runs: Path) -> None:
     names = set(finished.table["run"])
     assert {path.name for path in runs.iterdir()} == names | {"searches.db"}

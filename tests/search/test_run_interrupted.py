@@ -31,6 +31,7 @@ def interrupt_at(trial: int, epoch: int) -> Any:
     return progress
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
     done: tuple[Path, SearchFront, list[SearchStep]], runs: Path
 ) -> None:

@@ -166,6 +166,7 @@ def is_open(connection: sqlite3.Connection) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_silent_workers_trial_goes_back_to_the_queue(make_study: Make, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     study = make_study(url, patience=1)

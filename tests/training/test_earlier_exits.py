@@ -101,6 +101,7 @@ def test_a_run_fits_them_on_images_it_is_not_trained_on(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("runs")
+@pytest.mark.slow
 def test_resuming_is_bit_equal() -> None:
     straight = list(train_epochs(READING, "straight", device="cpu"))[-1].run
     stop_after(2, READING)

@@ -128,7 +128,10 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
         {"tuning": "lora"},
         pytest.param({"tuning": "adapter"}, marks=pytest.mark.slow),
         pytest.param({"tuning": "full"}, marks=pytest.mark.slow),
-        {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
+        pytest.param(
+            {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_frozen_weights_in_bf16_change_no_number(
