@@ -143,16 +143,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
     options = parser.parse_args(arguments)
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
+    names = sorted(path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file())
     if options.timings:
-        runs = [
-            dx.load_run(path) for path in sorted(dx.runs.BUNDLED_RUNS.iterdir()) if (path / "config.json").is_file()
-        ]
+        runs = [dx.load_run(dx.runs.BUNDLED_RUNS / name) for name in names]
         with tqdm([run for run in runs if run.record("test").n_exits > 1], unit="run", disable=None) as bar:
             for run in bar:
                 time_run(run, bar.set_postfix_str)
         return 0
     if options.measure:
-        names = sorted(path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file())
         with tqdm(names, unit="run", disable=None) as bar:
             for name in bar:
                 measure(name, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)

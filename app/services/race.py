@@ -82,11 +82,15 @@ def measured(
 
 def per_image(speed: dx.inference.Speed) -> str:
     """Mean time of an image inside calls."""
-    return f"{1000 * speed.seconds / speed.images:.3g} ms"
+    return _milliseconds(speed.seconds / speed.images)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"
 
 
 def _lane(name: str, seconds: float) -> str:
-    return f"{name} · {1000 * seconds:.3g} ms an image · {1 / seconds:,.0f} images/s"
+    return f"{name} · {_milliseconds(seconds)} an image · {1 / seconds:,.0f} images/s"
 
 
 def _data(

@@ -55,7 +55,7 @@ def workbench(names: Sequence[str]) -> None:
 
 def threshold(point: OperatingPoint) -> None:
     """The threshold slider and the recorded outcome of its threshold."""
-    source = f"{threshold_controls.source(point)} These four numbers are the record's; timings are below."
+    source = f"{threshold_controls.source(point)} These four numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
     seq = operating_point.last_event()
     threshold_slider(point, slider_data(point, tables, seq=seq, source=source, compact=True))
