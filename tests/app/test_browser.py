@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from made_up import HOSTILE
 from playwright.sync_api import expect
-from visiting import Visit, new_visit
+from visiting import Visit, new_visit, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,13 +40,13 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     page = visit.open("?run=four&threshold=0.8")
     everything = visit.images()
     page.locator(".head").nth(1).click()
-    page.wait_for_url("**exit=2**")
+    wait_for_address(page, "**exit=2**")
     visit.settle()
     assert page.locator(".head[aria-pressed=true]").get_attribute("data-pick") == "2"
     assert page.locator(".dx-exit").count() == 1 and "Exit 2" in page.locator(".dx-exit").inner_text()
 
     page.locator('[data-pick="cell 3 1"]').click()
-    page.wait_for_url("**class=Pullover**")
+    wait_for_address(page, "**class=Pullover**")
     visit.settle()
     assert "exit=1" in page.url
     assert page.locator(".mosaic figcaption").inner_text().startswith("Images by exit: Pullover")
@@ -56,7 +56,7 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
     assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
 
     page.locator(".dx-gallery button").nth(2).click()
-    page.wait_for_url("**image=**")
+    wait_for_address(page, "**image=**")
     visit.settle()
     detail = page.locator(".dx-detail")
     assert "Pullover" in detail.inner_text() and detail.locator("tbody tr").count() == 4

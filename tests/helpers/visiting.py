@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,11 @@ def new_visit(browser: Browser, server: Server, **options: Any) -> Iterator[Visi
     errors = [error for error in visit.errors if not any(word in error for word in LOUD)]
     assert not errors + shown
     assert "Traceback" not in server.log.read_text(errors="replace")
+
+
+def wait_for_address(page: Page, wanted: str | re.Pattern[str] | Callable[[str], bool]) -> None:
+    """Wait until the page's address is as wanted. Streamlit changes it within the page: there is nothing to load."""
+    page.wait_for_url(wanted, wait_until="commit")
 
 
 def opened(page: Path, timeout: float = 120, **parameters: str) -> AppTest:

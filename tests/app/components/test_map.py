@@ -12,7 +12,7 @@ from dmpo_explore_app.services import mosaic
 from dmpo_explore_app.services.policies import OperatingPoint
 from made_up import save_run
 from playwright.sync_api import Page, expect
-from visiting import Visit
+from visiting import Visit, wait_for_address
 
 import dmpo_explore as dx
 
@@ -128,7 +128,7 @@ def test_a_click_on_a_point_chooses_its_image_and_the_chip_clears_a_region(visit
     found = points(page)
     middle = found["side"] / 2
     page.locator(CANVAS).click(position={"x": found["x"][5] + middle, "y": found["y"][5] + middle})
-    page.wait_for_url("**image=**")
+    wait_for_address(page, "**image=**")
     expect(page.locator(".map-preview")).to_contain_text("confidence")
     visit.settle()
     around(page, CANVAS, 0.02, 0.02, 0.6, 0.6)

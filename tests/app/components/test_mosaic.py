@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dmpo_explore_app.components.threshold_slider import HERE
 from playwright.sync_api import Page, expect
-from visiting import Visit
+from visiting import Visit, wait_for_address
 
 import dmpo_explore as dx
 
@@ -74,7 +74,7 @@ def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) ->
     canvas.hover(position={"x": found["x"][7] + 3, "y": found["y"][7] + 3})
     expect(page.locator(".preview")).to_contain_text("confidence")
     canvas.click(position={"x": found["x"][7] + 3, "y": found["y"][7] + 3})
-    page.wait_for_url(f"**image={found['rows'][7]}**")
+    wait_for_address(page, f"**image={found['rows'][7]}**")
     expect(page.locator(".dx-detail")).to_be_visible()
     visit.settle()
     canvas.press("ArrowRight")
@@ -96,7 +96,7 @@ def test_a_release_sends_no_images_again(visit: Visit, runs: Path) -> None:
     sizes.clear()
     before = page.url
     page.get_by_role("slider").press("PageUp")
-    page.wait_for_url(lambda now: now != before)
+    wait_for_address(page, lambda now: now != before)
     visit.settle()
     sheet = page.locator(".field > canvas").evaluate("({mosaic}) => mosaic.pictures.sheet.length")
     assert max(sizes) < sheet
@@ -153,12 +153,12 @@ def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit:
     before = page.url
     plot = page.locator(".histogram svg").nth(1)
     plot.click(position={"x": 0.5 * plot.evaluate("svg => svg.getBoundingClientRect().width"), "y": 60})
-    page.wait_for_url(lambda url: url != before)
+    wait_for_address(page, lambda url: url != before)
     visit.settle()
     threshold = float((page.locator(".threshold-slider").get_attribute("data-threshold") or "").split(",")[0])
     assert abs(threshold - 0.5) < 0.05
 
     page.locator(".matrix tbody td").nth(1).click()  # the first class, taken for another
-    page.wait_for_url("**answers=incorrect**")
+    wait_for_address(page, "**answers=incorrect**")
     visit.settle()
     assert "class=" in page.url

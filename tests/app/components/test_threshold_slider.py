@@ -11,7 +11,7 @@ import pytest
 from explore_page import expected
 from playwright.sync_api import Page, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from visiting import Server, Visit, new_visit
+from visiting import Server, Visit, new_visit, wait_for_address
 
 import dmpo_explore as dx
 
@@ -73,7 +73,7 @@ def test_while_dragging_everything_moves_and_nothing_is_sent(visit: Visit, runs:
     assert len(sent) == before and page.url == url
     promised = visit.numbers()
     page.mouse.up()
-    page.wait_for_url(lambda now: now != url)
+    wait_for_address(page, lambda now: now != url)
     visit.settle()
     assert len(sent) > before
     assert visit.numbers() == promised
@@ -153,7 +153,7 @@ def test_letting_go_sends_only_what_follows_the_slider(visit: Visit, runs: Path)
         sent.clear()
         before = page.url
         slider.press("PageDown")
-        page.wait_for_url(lambda now, before=before: now != before)  # type: ignore[misc]
+        wait_for_address(page, lambda now, before=before: now != before)
         visit.settle()
         expect(page.get_by_role("button", name="Targets")).to_be_visible()
         assert (("number_input", "Max compute (%)") in sent) == lit == (("selectbox", "Run") in sent)
@@ -167,7 +167,7 @@ def test_a_click_on_the_curve_sets_the_threshold(visit: Visit, runs: Path) -> No
     box = page.locator(".curve svg.live").bounding_box()
     assert box
     page.mouse.click(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"])
-    page.wait_for_url(lambda url: "threshold=0.2" not in url.split("&"))
+    wait_for_address(page, lambda url: "threshold=0.2" not in url.split("&"))
     visit.settle()
     assert visit.numbers() != before
     assert shown(visit) == expected("four", "test", policy_of(page))
@@ -204,7 +204,7 @@ def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
     page.mouse.move(x + 70, y, steps=4)
     expect(page.locator("[data-number=mean]")).not_to_have_text(sent[2])
     page.mouse.up()
-    page.wait_for_url(re.compile(r"threshold=0\.6%2C0\.[^6%][^%]*%2C0\.6"))
+    wait_for_address(page, re.compile(r"threshold=0\.6%2C0\.[^6%][^%]*%2C0\.6"))
     visit.settle()
     assert shown(visit) == expected("four", "test", policy_of(page))
     box = page.locator(".curve svg.live").bounding_box()
@@ -219,7 +219,7 @@ def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
 def test_numbers_are_of_the_sliders_that_there_are(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=four&threshold=0.9,0.9,0.9")
     page.get_by_role("slider", name="Exit 3").press("PageDown")
-    page.wait_for_url(lambda url: "threshold=0.9%2C0.9%2C0.9" not in url)
+    wait_for_address(page, lambda url: "threshold=0.9%2C0.9%2C0.9" not in url)
     visit.settle()
     page.get_by_role("button", name="Policy: confidence").click()
     page.get_by_role("radio", name="one", exact=True).click()
@@ -259,7 +259,7 @@ def test_going_back_to_the_bare_address_shows_the_first_view(visit: Visit) -> No
     slider = page.get_by_role("slider", name="Threshold")
     slider.focus()
     slider.press("End")
-    page.wait_for_url(re.compile("threshold="))
+    wait_for_address(page, re.compile("threshold="))
     visit.settle()
     assert visit.numbers() != first
     page.go_back()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from visiting import Visit
+from visiting import Visit, wait_for_address
 
 import dmpo_explore as dx
 
@@ -18,12 +18,12 @@ BOTH = """wait => { document.querySelector('[data-pick="class 3"]').click();
 def test_a_second_click_before_the_answer_keeps_the_first_choice(visit: Visit, wait: int) -> None:
     page = visit.open("?run=four&threshold=0.8")
     page.evaluate(BOTH, wait)
-    page.wait_for_url(lambda url: "image=" in url and "class=Pullover" in url)
+    wait_for_address(page, lambda url: "image=" in url and "class=Pullover" in url)
     visit.settle()
     expect(page.locator(".dx-detail")).to_be_visible()
     assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
     page.locator('[data-pick="class 3"]').click()  # on the page that shows it, a click undoes it
-    page.wait_for_url(lambda url: "class=" not in url and "image=" in url)
+    wait_for_address(page, lambda url: "class=" not in url and "image=" in url)
     visit.settle()
 
 

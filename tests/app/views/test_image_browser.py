@@ -10,7 +10,7 @@ import pytest
 from axe import violations
 from playwright.sync_api import expect
 from sent_pictures import REFUSED, TAKEN
-from visiting import Visit, new_visit
+from visiting import Visit, new_visit, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -23,7 +23,7 @@ def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
     page.locator(".dx-gallery button").nth(3).click()
     link = page.get_by_role("link", name="Why there?")
     link.wait_for()
-    page.wait_for_url("**image=*")
+    wait_for_address(page, "**image=*")
     trained.settle()
     row = image_in(page.url)
     link.click()
@@ -51,7 +51,7 @@ def test_an_explanation_method_by_method_and_as_a_link(trained: Visit, browser: 
     trained.settle_on(".dx-quality")
     assert page.locator(".js-plotly-plot").count() == 3
     choose(page, "Method", "Saliency")
-    page.wait_for_url("**method=saliency**")
+    wait_for_address(page, "**method=saliency**")
     trained.settle_on(".dx-quality")
     page.get_by_role("button", name="Check them by hiding parts").click()
     page.wait_for_function("() => !document.querySelector('.dx-quality').innerText.includes('not checked')")

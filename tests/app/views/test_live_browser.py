@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from axe import violations
 from playwright.sync_api import Page, expect
-from visiting import Visit, new_visit
+from visiting import Visit, new_visit, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -50,7 +50,7 @@ def test_started_threshold_moved_paused_and_stopped(trained: Visit) -> None:
     slider = page.get_by_role("slider", name="Threshold")
     slider.focus()
     slider.press("PageDown")
-    page.wait_for_url(lambda url: "threshold=0.4&" not in url)
+    wait_for_address(page, lambda url: "threshold=0.4&" not in url)
     expect(page.locator(".dx-status")).to_contain_text("since the threshold moved")
     rule = page.locator(".rule").locator("..")
     expect(rule).to_contain_text("Set by hand, looking at test. These four numbers are the record's")  # was "They are"

@@ -12,7 +12,7 @@ from axe import violations
 from playwright.sync_api import expect
 from serving import serving
 from tiny import tiny_config
-from visiting import Visit, new_visit
+from visiting import Visit, new_visit, wait_for_address
 
 from dmpo_explore import jobs
 from dmpo_explore.runs.store import load_run
@@ -77,7 +77,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
     assert load_run("toy").history()["epoch"].tolist() == list(range(1, 21))
     trainer.settle_on(".js-plotly-plot")
     page.get_by_role("button", name="Open in Explore").click()
-    page.wait_for_url(re.compile(r"/(explore)?\?.*run=toy"))
+    wait_for_address(page, re.compile(r"/(explore)?\?.*run=toy"))
     trainer.settle()
     assert page.locator("[data-number=accuracy]").inner_text().endswith("%")
     assert jobs.job_status(jobs.load_job("toy")).recorded == ("val", "test")
