@@ -189,8 +189,9 @@ def _gains_table(gains: pd.DataFrame) -> str:
 
 
 def summary_table(gains: pd.DataFrame) -> str:
-    """The core grid's parts and claims, as docs/results.md shows them."""
-    return _gains_table(gains[(gains["grid"] == "core") & gains["kind"].isin(["part", "claim"])])
+    """The core grid's parts, also at the first exit, and claims, as docs/results.md shows them."""
+    of_parts = (gains["kind"] == "part") | gains["question"].str.match("gain of .*, first exit$")
+    return _gains_table(gains[(gains["grid"] == "core") & (of_parts | (gains["kind"] == "claim"))])
 
 
 def _contrasts_table(against: pd.DataFrame, naive: str) -> str:

@@ -84,8 +84,9 @@ BRACKETS = (
     "*Ahead*: the interval and all seeds lie above 0; *behind*: below; *preliminary*: seeds are missing."
 )
 HOW = (
-    "How arms are judged was fixed in [grids.py](_study/grids.py) before the runs, but for those that a table's "
-    "heading names. By the *score*: test accuracy averaged over the budgets 30, 35, … 100 % of the plain backbone's "
+    "How arms are judged was fixed in [grids.py](_study/grids.py) before the runs; a table that was judged "
+    "otherwise has that in its heading. By the *score*: test accuracy averaged over "
+    "the budgets 30, 35, … 100 % of the plain backbone's "
     "compute, which is the area under accuracy by budget. A budget is the compute that may be used *at most*. Under "
     "each the best threshold on val is taken. Many models are at their best far below it, so the compute *used* is "
     "shown beside. A part *helps* if the interval lies above 0 and all seeds agree; *not shown to help* is not the "
@@ -106,8 +107,9 @@ LIMITS = (
     "One data set of small grey images, one ViT whose makers probably tuned it for saliency and whose last "
     "blocks are not its best, one CNN, at most three trainings each; learning rates were chosen for `dmpo` on val and "
     "used for all arms. `single` is linear and sits behind the last block, where this backbone is past its best: "
-    "part of what `dmpo` gains over it may come from a better predictor or from a shorter network (see the "
-    "grid `static`). The intervals are many and not corrected for it."
+    "part of what `dmpo` gains over it may come from a better predictor or from a shorter network, which "
+    "these runs cannot separate (the second edition, `scripts/bench second_study`, has "
+    "static nets for it). The intervals are many and not corrected for it."
 )
 SEEN_IS = (
     "On val images, each number the mean over a run's early stages (all but the last): the cosine between an "

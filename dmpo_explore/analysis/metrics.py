@@ -190,7 +190,10 @@ def bootstrap_difference(
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
-        raise ValueError(f"correct_a {a.shape} and correct_b {b.shape} must be (B,), the same images in the same order")
+        raise ValueError(
+            f"correct_a {a.shape} and correct_b {b.shape} must be (B,), the same images in the same order: "
+            "``correct`` of two outcomes of `dx.apply`, or a column of ``record.correct``"
+        )
     if a.dtype != bool or b.dtype != bool:
         raise ValueError(f"correct_a and correct_b must be bool, not {a.dtype} and {b.dtype}")
     difference = a.astype(np.int64) - b  # -1, 0 or 1, so a resample is a multinomial draw

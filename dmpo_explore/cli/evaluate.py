@@ -70,6 +70,7 @@ def evaluate(
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
+        say_notes(rows)
         caution_all(runs)
         return
     if protocol:
@@ -82,9 +83,7 @@ def evaluate(
     if per_class:
         write_classes(per_class, rows)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
-    for row in rows:
-        if row.get("note"):
-            say(f"{row['run']}: {row['note']}")
+    say_notes(rows)
     if not protocol:
         caution_all(runs)
 
@@ -96,6 +95,13 @@ def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) ->
     if all_policies or protocol:
         option = "--all-policies" if all_policies else "--protocol"
         refuse_beside(option, {"--protocol": all_policies and protocol, **others})
+
+
+def say_notes(rows: list[dict[str, Any]]) -> None:
+    """Print what limits a policy under its target: no certificate, or a budget for exit 1 alone."""
+    for row in rows:
+        if row.get("note"):
+            say(f"{row['run']}, {row['policy']}: {row['note']}")
 
 
 def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -27,6 +27,9 @@ from .target import Target
 from .target_text import DELTA, EPSILON
 from .temperature import fit_temperatures
 
+ALL_AT_EXIT_1 = (
+    "every image exits at exit 1: the next setting takes {dearer:.1%} of the compute, the budget is {budget:.1%}"
+)
 NO_CERTIFICATE = "no threshold can be certified, so no image exits early"
 FEW = 100  # images; with fewer, one image moves an accuracy by more than a point
 ON_TEST = (
@@ -57,7 +60,7 @@ def fit_policy(
             (see `Run.fitting_split`). policy: one of `POLICIES`.
         target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, shares, threshold, or risk with
             epsilon and delta (see `certify`). With risk, a policy that learns or has temperatures is fitted on half of
-            the record. If no threshold can be certified, no image exits early, and ``fitted["note"]`` states it.
+            the record. ``fitted["note"]`` states that none can be certified, or that a budget leaves exit 1 alone.
         per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
         temperatures: K numbers, or ``"fit"`` to fit them here (see `fit_temperatures`); the record must have logits.
 
@@ -130,6 +133,7 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
         policy = replace(policy, thresholds=(certificate.threshold,))
     elif target.kind in ("flops", "accuracy_drop"):
         policy = _with_constraint(record, policy, target)
+        about |= _only_exit_1(record, policy, target)
     return replace(policy, fitted=about)
 
 
@@ -212,6 +216,17 @@ def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> Poli
         return replace(policy, thresholds=(single,))
     key = budget_key(bound) if budget else floor_key(float(swept.correct[-1] - bound * record.n_images))
     return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
+
+
+def _only_exit_1(record: ExitRecord, policy: Policy, target: Target) -> dict[str, Any]:
+    """A note where a budget leaves no choice but exit 1 for all, though it pays for more."""
+    if target.kind != "flops" or record.n_exits == 1 or policy.exits(record).any():
+        return {}
+    compute = sweep(record, policy).flops_fraction
+    dearer = float(compute[compute > record.flops_fraction[0] * (1 + 1e-9)].min(initial=np.inf))
+    if not float(target.value) < dearer < np.inf:
+        return {}
+    return {"note": ALL_AT_EXIT_1.format(dearer=dearer, budget=float(target.value))}
 
 
 def _fit_flops(swept: Sweep, budget: float) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .rules import MarginPolicy as MarginPolicy
     from .rules import PatienceConfidencePolicy as PatienceConfidencePolicy
     from .rules import PatiencePolicy as PatiencePolicy
+    from .rules import zeros as zeros
     from .scalar import CountPolicy as CountPolicy
     from .scalar import ScorePolicy as ScorePolicy
     from .scores import SCORES as SCORES

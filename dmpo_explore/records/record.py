@@ -222,7 +222,10 @@ class ExitRecord:
 
     @staticmethod
     def problems(path: str | Path) -> list[str]:
-        """Every reason why folder ``path`` is not a valid record, logits included; empty if it is one.
+        """Every reason why folder ``path`` is not a valid record; empty if it is one.
+
+        Files, types, shapes and ranges are checked, then whether scores and logits agree: each prediction has the
+        largest logit, each confidence is its softmax probability, no margin is above its confidence.
 
         Example:
             >>> import dmpo_explore as dx

@@ -20,6 +20,7 @@ import numpy as np
 from ..utils.abbreviate import LONGEST, is_text, one_line, short
 from ..utils.files import read_json
 from ..utils.typing import Array
+from .agreement import agreement_problems
 from .arrays import open_array
 
 FORMAT_VERSION = 1
@@ -66,7 +67,8 @@ def problems(path: str | Path) -> list[str]:
                 arrays[file] = open_array(path / file)
         except (OSError, ValueError) as error:
             found.append(str(error))
-    return found + [str(error) for error in array_problems(arrays, n_classes, n_exits, path, read_logits=True)]
+    found += [str(error) for error in array_problems(arrays, n_classes, n_exits, path, read_logits=True)]
+    return found or [str(error) for error in agreement_problems(arrays, path)]
 
 
 def no_folder(path: Path) -> str:
@@ -111,8 +113,9 @@ def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path:
     wanted = (*sizes[:2], size)[:axes]
     fits = array.ndim == axes and all(w in (None, n) for n, w in zip(array.shape, wanted, strict=True))
     if not fits:
+        names = ("images", "exits", last)[:axes]
         shown = str(tuple("any" if size is None else size for size in wanted)).replace("'any'", "any")
-        yield ValueError(f"{path}: shape {short(array.shape)} must be {shown} (images, exits, {last})")
+        yield ValueError(f"{path}: shape {short(array.shape)} must be {shown} ({', '.join(names)})")
     elif len(array) > MOST_IMAGES:
         yield ValueError(f"{path}: {len(array):,} images are more than the {MOST_IMAGES:,} that a record may have")
     kind = np.dtype((FILES | OPTIONAL)[file])
@@ -130,7 +133,7 @@ def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None
         return -MOST_HALF, MOST_HALF, "a finite number"
     if name in ("confidence", "margin", "entropy"):
         high = 1.0 if name != "entropy" else math.log(n_classes) if n_classes else math.inf
-        return -SLACK, high + SLACK, f"a {name} from 0 to {high:.4g}"
+        return -SLACK, high + SLACK, f"{'an' if name == 'entropy' else 'a'} {name} from 0 to {high:.4g}"
     return None
 
 

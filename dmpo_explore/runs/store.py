@@ -13,6 +13,7 @@ from ..utils.replacing import clear_leftovers, settle
 from .run import Run
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
+OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Your own scores"
 RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
@@ -40,6 +41,8 @@ def load_run(name_or_path: str | Path) -> Run:
             return run
     if is_name:
         raise ValueError(f"{unknown('run', name_or_path, list_runs())} (runs are looked for in {runs_root()})")
+    if lexists(Path(name_or_path) / "meta.json"):
+        raise FileNotFoundError(f"{name_or_path} is a record, not a run: {OF_RECORD}")
     raise FileNotFoundError(f"{name_or_path} is not a run folder: it has no config.json")
 
 

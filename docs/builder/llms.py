@@ -47,7 +47,7 @@ def summary(text: str) -> tuple[str, str]:
 def address(page: str) -> str:
     """The address of a page below the site's root: ``install/`` for install.md."""
     name = page.removesuffix(".md")
-    return name.removesuffix("index") if name.rpartition("/")[2] == "index" else f"{name}/"
+    return (name.removesuffix("index") or "./") if name.rpartition("/")[2] == "index" else f"{name}/"
 
 
 def write_llms(folder: Path) -> None:

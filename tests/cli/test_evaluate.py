@@ -123,7 +123,7 @@ def test_risk_control_temperatures_and_thresholds_per_exit(runs: Path) -> None:
     done = call("evaluate", "mine", "--risk", "too_early", "--epsilon", 0.001, "--json")
     row = json.loads(done.stdout)
     assert row["certificate"]["certified"] is False and row["mean_exit"] == 2
-    assert "mine: no threshold can be certified, so no image exits early" in done.stderr
+    assert "mine, confidence: no threshold can be certified, so no image exits early" in done.stderr
     row = json.loads(call("evaluate", "mine", "--accuracy-drop", 0.5, "--per-exit", "--calibrate", "--json").stdout)
     assert len(row["temperatures"]) == 2 and row["target"]["per_exit"] is True
     assert "unknown risk 'harm'" in call("evaluate", "mine", "--risk", "harm", status=1).stderr

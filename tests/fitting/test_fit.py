@@ -216,3 +216,23 @@ def test_a_target_is_what_its_keywords_are() -> None:
     assert fit_policy(record, "gate", Target.full_depth()).thresholds == (POLICIES["gate"].threshold_none,)
     with pytest.raises(ValueError, match="not both"):
         fit_policy(record, "entropy", Target.flops(0.5), flops=0.5)
+
+
+def test_a_budget_that_leaves_exit_1_alone_is_noted() -> None:
+    record = make_record(300, 4, 5)
+    first, second = record.flops_fraction[:2]
+    between = float(first + second) / 2
+    policy = fit_policy(record, "patience", flops=between)
+    assert not policy.exits(record).any()
+    dearer = float(record.flops_fraction[at(record, "patience", 1.0)].mean())  # the next setting
+    assert policy.fitted["note"].startswith(f"every image exits at exit 1: the next setting takes {dearer:.1%} of")
+    assert "note" not in fit_policy(record, "confidence", flops=between).fitted
+    assert "note" not in fit_policy(record, "patience", accuracy_drop=1.0).fitted
+
+
+def test_a_budget_for_more_is_not_noted_where_exit_1_is_simply_the_best() -> None:
+    record = make_record(300, 4, 5)
+    logits = np.asarray(record.logits, np.float32).copy()
+    logits[:, 0] = 20 * np.eye(5)[record.labels]  # exit 1 is always correct
+    policy = fit_policy(record_from_logits(logits, record.labels), "confidence", flops=1.0)
+    assert "note" not in policy.fitted
