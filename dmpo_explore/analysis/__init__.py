@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .evaluation import same_images as same_images
     from .failure_prediction import failure_prediction as failure_prediction
     from .failure_prediction import failure_prediction_curves as failure_prediction_curves
+    from .metrics import accuracy_interval as accuracy_interval
     from .metrics import area as area
     from .metrics import balanced_accuracy as balanced_accuracy
     from .metrics import bootstrap_difference as bootstrap_difference

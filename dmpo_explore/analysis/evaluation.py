@@ -25,12 +25,13 @@ from ..utils.registry import lookup
 from .calibration import calibration_error
 from .class_metrics import class_metrics
 from .failure_prediction import failure_prediction
-from .metrics import bootstrap_difference
+from .metrics import accuracy_interval, bootstrap_difference
 from .outcome import Outcome, apply
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)  # where no target is given
 TARGETS = (Target.flops(0.3), Target.flops(0.5), Target.flops(0.7), Target.accuracy_drop(0.01))  # for every policy
 VARIANTS = {"confidence": ({"per_exit": True}, {"calibrate": True})}  # policy → options that are evaluated too
+ONE_EXIT = "it has one exit, so it runs at full depth whatever the target"
 PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 
 Row = dict[str, Any]
@@ -88,6 +89,8 @@ def evaluate_runs(
 
     Returns:
         Rows that JSON can hold. ``target`` is `Target.to_dict`'s, ``fitted_on`` the split of its fit, if any;
+        ``interval`` is `accuracy_interval`'s. A run with a single exit has one row, at full depth. ``note`` states
+        that, what `fit_policy` notes, or how far an accuracy drop is from the last exit on ``split``.
         ``against`` has ``difference``, ``low`` and ``high`` of the accuracies (95 %), or is None where the other run
         cannot meet a default budget.
 
@@ -104,10 +107,17 @@ def evaluate_runs(
     """
     other = load_run(against) if against else None
     given = [targets] if isinstance(targets, Target) else list(targets or ())
+    fitted = other.name if other and other.record(split).n_exits > 1 else ""
     rows = []
     for run in map(load_run, runs):
         chosen = given or default_targets(run.record(run.fitting_split), per_exit=per_exit, calibrate=calibrate)
-        rows += [_row(run, policy, target, split, other, strict=bool(given), per_class=per_class) for target in chosen]
+        single = run.record(split).n_exits == 1
+        if single and not fitted:
+            chosen = chosen[:1]  # one row is all there is
+        for target in chosen:
+            own = Target.full_depth() if single else target
+            row = _row(run, policy, own, split, other, theirs=target, strict=bool(given), per_class=per_class)
+            rows.append(row | _noted(row, target, fitted))
     return rows
 
 
@@ -129,7 +139,7 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
         found = [(name, how) for name in POLICIES for how in ({}, *VARIANTS.get(name, ()))]
         found = [(name, how) for name, how in found if logits or "calibrate" not in how]
         met = [target for target in TARGETS if _can_meet(target, held_out)]
-        rows += [_row(run, name, replace(t, **how), split, None, strict=True) for name, how in found for t in met]
+        rows += [_row(run, name, replace(t, **how), split) for name, how in found for t in met]
     return rows
 
 
@@ -149,7 +159,7 @@ def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test"
     for run in map(load_run, runs):
         settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
         for setting in map(float, settings):
-            row = _row(run, policy, Target.threshold(setting), split, None, strict=True)
+            row = _row(run, policy, Target.threshold(setting), split)
             scores = _exit_scores(run.record(split), int(setting) - 1) if protocol == "anytime" else {}
             rows.append(row | {"target": {protocol: setting}} | scores)
     return rows
@@ -190,7 +200,15 @@ def _can_meet(target: Target, record: ExitRecord) -> bool:
 
 
 def _row(
-    run: Run, policy: str, target: Target, split: str, other: Run | None, *, strict: bool, per_class: bool = False
+    run: Run,
+    policy: str,
+    target: Target,
+    split: str,
+    other: Run | None = None,
+    *,
+    theirs: Target | None = None,  # the other run's target
+    strict: bool = True,
+    per_class: bool = False,
 ) -> Row:
     record = run.record(split)
     fitted = fit_run_policy(run, policy, target)
@@ -204,6 +222,7 @@ def _row(
         "threshold": fitted.thresholds[0] if len(fitted.thresholds) == 1 else list(fitted.thresholds),
         "fitted_on": fitted.fitted.get("split"),
         **outcome.summary(),
+        "interval": list(accuracy_interval(outcome.correct)),
     }
     if fitted.temperatures:
         row["temperatures"] = list(fitted.temperatures)
@@ -211,7 +230,21 @@ def _row(
     if per_class:
         table = class_metrics(outcome)
         row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
-    return row if other is None else row | {"against": _compare(outcome, other, policy, target, strict=strict)}
+    if other is not None:
+        row["against"] = _compare(outcome, other, policy, theirs or target, strict=strict)
+    return row
+
+
+def _noted(row: Row, target: Target, other: str) -> Row:
+    """A note where one exit leaves nothing to fit, and on an accuracy drop: what it is on the evaluated images."""
+    if row["target"] != target.to_dict():
+        return {"note": f"{ONE_EXIT}; {target.describe()} applies to {other} alone" if other else ONE_EXIT}
+    if target.kind != "accuracy_drop":
+        return {}
+    points = -100 * row["accuracy_drop"]
+    far = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "as accurate as"
+    both = f"{100 * row['accuracy']:.2f} % against {100 * row['full_accuracy']:.2f} %"
+    return {"note": f"on {row['split']} it is {far} the last exit ({both})"}
 
 
 def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:

@@ -1,4 +1,4 @@
-"""Metrics of a policy on a record: accuracy, FLOPs, exit shares, and bootstrap intervals of differences.
+"""Metrics of a policy on a record: accuracy and its interval, FLOPs, exit shares, bootstrap intervals of differences.
 
 In: an `ExitRecord` (of ``test``) and exits (B,) or a policy. Out: plain numbers and tables. Overthinking is defined by
 Kaya et al. (2019).
@@ -165,6 +165,36 @@ def area(record: ExitRecord, policy: str = "confidence") -> float:
     flops, accuracy = swept.flops_fraction, swept.correct / record.n_images
     width = float(flops[-1] - flops[0])
     return float(np.trapezoid(accuracy, flops)) / width if width > 0 else float(accuracy[-1])
+
+
+def accuracy_interval(correct: npt.ArrayLike) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy (Wilson 1927): the accuracies on all such images that fit these ones.
+
+    It covers the choice of the test images, not that of the training.
+
+    Args:
+        correct: (B,) bool, image by image.
+
+    Returns:
+        its lower and upper end, as fractions.
+
+    Raises:
+        ValueError: no images, another shape, or an array that is not bool.
+
+    Example:
+        >>> low, high = accuracy_interval([True] * 22 + [False] * 12)  # 64.7 % of 34 images
+        >>> round(low, 3), round(high, 3)
+        (0.479, 0.785)
+    """
+    from scipy.special import ndtri
+
+    found = np.asarray(correct)
+    if found.ndim != 1 or not found.size or found.dtype != bool:
+        raise ValueError(f"correct {found.shape} of type {found.dtype} must be (B,) bool, of at least one image")
+    n, share, z2 = found.size, float(found.mean()), float(ndtri(0.975)) ** 2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def bootstrap_difference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ NO_AGAINST = (
     "both runs to have their rows in one table"
 )
 PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per share of images that continue)."
+FEW_EVALUATED = 1000  # images; with fewer, the interval of an accuracy of 90 % is about four points wide, or wider
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
 PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
@@ -71,7 +73,7 @@ def evaluate(
             rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
         say_notes(rows)
-        caution_all(runs)
+        caution_all(runs, rows)
         return
     if protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
@@ -84,8 +86,7 @@ def evaluate(
         write_classes(per_class, rows)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
     say_notes(rows)
-    if not protocol:
-        caution_all(runs)
+    caution_all(runs, rows, fitted=not protocol)
 
 
 def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) -> None:
@@ -98,7 +99,7 @@ def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) ->
 
 
 def say_notes(rows: list[dict[str, Any]]) -> None:
-    """Print what limits a policy under its target: no certificate, or a budget for exit 1 alone."""
+    """Print what limits a policy under its target (no certificate, exit 1 for all, one exit), and an accuracy drop."""
     for row in rows:
         if row.get("note"):
             say(f"{row['run']}, {row['policy']}: {row['note']}")
@@ -116,13 +117,22 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def caution_all(runs: list[str]) -> None:
-    """Print what limits the numbers of these runs: few images, thresholds fitted on val, FLOPs counted as trained."""
+def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:
+    """Print what limits these numbers: few images, thresholds fitted on val, FLOPs counted as trained."""
     from ..runs.store import load_run
 
     for run in map(load_run, runs):
-        for text in _cautions(run):
+        wide = [_wide(row) for row in rows if row["run"] == run.name and row["images"] < FEW_EVALUATED][:1]
+        for text in [*wide, *(_cautions(run) if fitted else [])]:
             say(f"caution: run {run.name!r}: {text}")
+
+
+def _wide(row: dict[str, Any]) -> str:
+    """The interval of a row's accuracy, in words."""
+    digits = 0 if row["images"] < 100 else 1
+    low, high = (f"{100 * end:.{digits}f}" for end in row["interval"])
+    accuracy = f"{100 * row['accuracy']:.1f} %"
+    return f"{row['split']} has {row['images']} images: the 95 % interval of {accuracy} is {low} to {high} %"
 
 
 def _few(run: Run) -> list[str]:

@@ -19,13 +19,15 @@ from dmpo_explore.analysis.evaluation import (
     evaluate_runs,
     fit_run_policy,
 )
-from dmpo_explore.analysis.metrics import bootstrap_difference, summarise
+from dmpo_explore.analysis.metrics import accuracy_interval, bootstrap_difference, summarise
 from dmpo_explore.analysis.tables import class_table, describe, policy_table, table
 from dmpo_explore.config import Config
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.runs.store import load_run
+
+BELOW = [Target.flops(0.5), Target.flops(0.7)]  # budgets below a single exit's compute
 
 
 def make_run(root: Path, name: str, *, seed: int = 0, n_exits: int = 4, flops: tuple[float, ...] | None = None) -> None:
@@ -55,6 +57,19 @@ def test_thresholds_come_from_val_and_numbers_from_test() -> None:
     assert (row["run"], row["split"], row["policy"], row["target"]) == ("a", "test", "confidence", {"flops": 0.5})
     (on_val,) = evaluate_runs(["a"], targets=Target.flops(0.5), split="val")
     assert on_val["split"] == "val" and on_val["flops_fraction"] <= 0.5
+
+
+def test_a_row_has_the_interval_of_its_accuracy_and_the_drop_on_the_evaluated_split() -> None:
+    (row,) = evaluate_runs(["a"], targets=Target.accuracy_drop(0.01))
+    correct = round(row["accuracy"] * 300)
+    assert row["interval"] == list(accuracy_interval(np.arange(300) < correct))
+    points = 100 * row["accuracy_drop"]
+    assert points > 1.5  # more than on val: else this test tests little
+    both = f"({100 * row['accuracy']:.2f} % against {100 * row['full_accuracy']:.2f} %)"
+    assert row["note"] == f"on test it is {points:.1f} points below the last exit {both}"
+    (none,) = evaluate_runs(["a"], targets=Target.accuracy_drop(0.0), split="val")
+    assert "0 points below" not in none["note"] and none["note"].startswith("on val it is ")
+    assert all("drop" not in row.get("note", "") and "interval" in row for row in evaluate_policies(["a"]))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -120,6 +135,15 @@ def test_a_single_exit_is_taken_as_it_is_and_other_images_are_refused(root: Path
     rows = evaluate_runs(["a"], against="single")
     assert {row["against"]["mean_exit"] for row in rows} == {1.0}
     assert {row["against"]["flops_fraction"] for row in rows} == {1.0}
+    below = evaluate_runs(["single"], targets=BELOW)
+    assert [(row["target"], row["flops_fraction"]) for row in below] == [({"full_depth": True}, 1.0)]
+    assert below[0]["note"] == "it has one exit, so it runs at full depth whatever the target"
+    mine, alone = evaluate_runs(["a", "single"], targets=Target.flops(0.5), against="a")
+    assert "note" not in mine and describe(alone["target"]) == "full"
+    assert alone["note"].endswith("whatever the target; 50 % applies to a alone")
+    assert alone["against"]["flops_fraction"] == mine["flops_fraction"] < 0.55
+    assert [row["against"]["run"] for row in evaluate_runs(["single"], targets=BELOW, against="single")] == ["single"]
+    assert len(evaluate_runs(["single"], targets=BELOW, against="a")) == 2
     make_run(root, "foreign", seed=9)
     with pytest.raises(ValueError, match="'foreign' was not recorded on the same test images"):
         evaluate_runs(["a"], against="foreign")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore.analysis.metrics import area, bootstrap_difference, summarise, trade_off
+from dmpo_explore.analysis.metrics import accuracy_interval, area, bootstrap_difference, summarise, trade_off
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.records.record import ExitRecord
@@ -20,6 +21,20 @@ SAYS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]])  # four images of 
 
 def by_hand() -> ExitRecord:
     return record_from_logits(np.eye(2)[SAYS], [0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(("right", "images"), [(22, 34), (0, 5), (5, 5), (1, 1), (913, 1000), (9133, 10_000)])
+def test_an_interval_is_scipys_wilson_interval(right: int, images: int) -> None:
+    expected = binomtest(right, images).proportion_ci(method="wilson")
+    found = accuracy_interval(np.arange(images) < right)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= found[0] <= right / images <= found[1] <= 1
+
+
+@pytest.mark.parametrize("bad", [[], [0.5, 1.0], [[True]], True])
+def test_an_interval_needs_images_that_are_correct_or_not(bad: object) -> None:
+    with pytest.raises(ValueError, match=r"must be \(B,\) bool, of at least one image"):
+        accuracy_interval(bad)  # type: ignore[arg-type]
 
 
 def test_summary_by_hand() -> None:

@@ -202,7 +202,23 @@ def test_fitting_on_a_test_record_is_one_line_on_stderr(runs: Path) -> None:
     assert "warning:" not in call("evaluate", "copied", "--threshold", 0.5).stderr
 
 
+def test_few_images_get_an_interval_and_a_drop_is_written_out(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = call("evaluate", "mine", "other", "--accuracy-drop", 0.5, "--json")
+    mine, other = json.loads(done.stdout)
+    low, high = (f"{100 * end:.1f}" for end in mine["interval"])
+    wide = f"{mine['images']} images: the 95 % interval of {100 * mine['accuracy']:.1f} % is {low} to {high} %"
+    assert f"caution: run 'mine': test has {wide}" in done.stderr.splitlines()
+    drop = f"{-100 * mine['accuracy_drop']:.1f} points above the last exit ({100 * mine['accuracy']:.2f} % against"
+    assert mine["accuracy_drop"] < 0 and f"mine, confidence: on test it is {drop}" in done.stderr
+    assert "other, confidence: it has one exit, so it runs at full depth whatever the target" in done.stderr
+    assert done.stderr.count("interval of") == 2 and other["target"] == {"full_depth": True}
+    assert "interval of" in call("evaluate", "mine", "--protocol", "anytime").stderr
+    monkeypatch.setattr("dmpo_explore.cli.evaluate.FEW_EVALUATED", mine["images"])
+    assert "interval of" not in call("evaluate", "mine", "other", "--accuracy-drop", 0.5).stderr
+
+
 def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.cli.evaluate.FEW_EVALUATED", 0)
     (chose,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()
     assert chose.startswith("caution: run 'mine': it has no calibration record; thresholds are fitted on val, which")
     monkeypatch.setattr("dmpo_explore.fitting.fit.FEW", 10_000)
