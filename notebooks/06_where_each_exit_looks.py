@@ -334,27 +334,44 @@ for refused in ({"method": "layer_grad_cam"}, {"method": "deep_lift"}, {"method"
         print("✘", error, "\n")
 
 # %% [markdown]
-# ## Which images exit early
+# ## Why an image does not exit
 #
-# Under a policy fitted on calibration, some classes exit at exit 1 nearly always, others less often.
-#
-# **Predict.** Which class of clothing has the smallest share?
+# [08](08_which_images_exit_early.ipynb) is about *which* images exit early. A map can show why one does not. Image 205
+# is a coat. At 30 % of the compute it continues at exit 1, because the confidence is too low there: two classes
+# are close.
 
 # %%
 policy = dx.fit_policy(calibration, flops=0.30)
 exits = policy.exits(record)
-early = pd.Series(exits == 0).groupby(record.labels).mean().rename(index=dict(enumerate(names))).sort_values()
-early.rename("share exiting at exit 1").to_frame().round(2)
+coat = run.inputs("test", [205])[0]
+with torch.no_grad():
+    at_first = model(coat[None])[0, 0].softmax(dim=0)
+likely = [names[int(c)] for c in at_first.argsort(descending=True)[:2]]
+chances = " and ".join(f"{name} {float(at_first[names.index(name)]):.0%}" for name in likely)
+print(f"exit 1: {chances}, threshold {policy.thresholds[0]:.0%}; it exits at exit {exits[205] + 1}")
 
 # %% [markdown]
-# Shirts: six of ten. ([08](08_which_images_exit_early.ipynb) explains why.) An image exits by its confidence, which
-# depends on *all* classes. A map of one class shows the evidence for that class; it does not show the second class that
-# lowers the confidence. Its map: `target=`.
+# **Predict.** Which map shows what decides between the two: that of *Shirt*, that of *Coat*, or neither?
+
+# %%
+of_class = {
+    name: dx.attribute(model, coat, 0, target=names.index(name), method="feature_ablation").tokens for name in likely
+}
+shirt_map, coat_map = of_class.values()
+shown = {**of_class, f"{likely[1]} less {likely[0]}": coat_map - shirt_map}
+dx.figures.exit_maps_figure(images[205], np.stack(list(shown.values())), list(shown))
+
+# %% [markdown]
+# Neither. Each map shows what raises *its* logit, and patches that raise both decide nothing. Hiding a patch changes
+# the difference of two logits by the difference of the two drops. So the third map, *Coat* less *Shirt*, is that of the
+# decision: the collar is evidence for a coat, a corner at the hem for a shirt. They nearly cancel, so the confidence is
+# low.
 
 # %% tags=["numbers"]
 numbers(
     exited_at_exit_1=float((exits == 0).mean()),
-    shirts_exiting_at_exit_1=float(early["Shirt"]),
+    shirt_at_exit_1_of_image_205=float(at_first[names.index("Shirt")]),
+    patch_for_a_coat_against_a_shirt=int((coat_map - shirt_map).argmax()),
     logit_difference_at_last_exit=float(hidden.attributions[last].difference),
     strongest_patch_at_last_exit=int(np.abs(drops[last]).argmax()),
     black_taken_for_a_sandal_at_exit_2=float(on_nothing[1, 1].softmax(dim=0)[SANDAL]),
@@ -392,7 +409,8 @@ check_1(answer_1)
 # </details>
 
 # %% [markdown]
-# **2.** With the policy above, which class exits at exit 1 least often? Give its name.
+# **2.** Exit 1 takes image 155, a T-shirt, for a pullover. Which patch is its strongest evidence for *T-shirt/top*
+# against *Pullover*? Use `feature_ablation` at exit 1, and number the patches row by row from 0 to 24.
 
 # %% tags=["exercise"]
 answer_2 = ...
@@ -401,20 +419,25 @@ check_2(answer_2)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# The table above is sorted.
+# Two maps of one image: `run.inputs("test", [155])[0]`, exit 0, `target=names.index("Pullover")` and the other class.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# It is the class that is most easily taken for a T-shirt, a pullover or a coat.
+# Subtract the pullover's `.tokens` from those of the T-shirt; `argmax` of the difference counts row by row.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 2</summary>
 #
 # ```python
-# answer_2 = "Shirt"
+# tee = run.inputs("test", [155])[0]
+# two_maps = [
+#     dx.attribute(model, tee, 0, target=names.index(name), method="feature_ablation").tokens
+#     for name in ("T-shirt/top", "Pullover")
+# ]
+# answer_2 = int((two_maps[0] - two_maps[1]).argmax())
 # ```
 #
 # </details>

@@ -22,12 +22,12 @@ GARMENTS = ("Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker")  # two ki
 CALTECH = ("bonsai", "car_side", "chandelier", "ketch", "Leopards", "watch")  # its classes of more than 100 images
 
 
-def make_images(folder: Path, count: int = 100, new: int = 5) -> str:
+def make_images(folder: Path, count: int = 200, new: int = 5) -> str:
     """Write ``count`` images a class below ``folder/images`` and ``new`` others below ``folder/new``; what they are.
 
     Args:
-        folder: is made where it is missing. count: images of every class to train on; Caltech-101 has 107 to 239.
-        new: images of every class that no training reads.
+        folder: is made where it is missing. count: at most so many images of every class to train on; Caltech-101 has
+            107 to 239. new: images of every class that no training reads.
 
     Returns:
         A sentence that names the source.
@@ -40,7 +40,7 @@ def make_images(folder: Path, count: int = 100, new: int = 5) -> str:
         images, source = _garments(count + new), "clothes of Fashion-MNIST (MIT licence)"
     for name, pictures in images.items():
         for i, pixels in enumerate(pictures):
-            path = folder / ("images" if i < count else "new") / name / f"{i:04d}.png"
+            path = folder / ("images" if i < len(pictures) - new else "new") / name / f"{i:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
     return f"{len(images)} classes: {source}"

@@ -38,5 +38,8 @@ def test_photographs_of_this_computer_are_taken(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("NOTEBOOK_PUBLIC", raising=False)
     assert make_images(tmp_path, 15, new=5) == "6 classes: photographs of Caltech-101 (CC BY 4.0)"
     files = sorted((tmp_path / "images" / "ketch").iterdir()) + sorted((tmp_path / "new" / "ketch").iterdir())
+    assert [len(list((tmp_path / part / "ketch").iterdir())) for part in ("images", "new")] == [15, 5]
     reds = [Image.open(path).getpixel((0, 0))[0] for path in files]  # type: ignore[index]
     assert len(set(reds)) == 20  # no image twice
+    make_images(tmp_path / "fewer", 100, new=5)  # a class has fewer: the new ones are still kept apart
+    assert [len(list((tmp_path / "fewer" / part / "ketch").iterdir())) for part in ("images", "new")] == [15, 5]

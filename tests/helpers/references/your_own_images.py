@@ -25,9 +25,9 @@ INCORRECT = {1: 270, 2: "dmpo-explore train --data images --exits 3 --epochs 1 -
 
 
 def numbers() -> dict[str, float | int]:
-    config = dx.ModelConfig(image_size=42, weights="random")  # FLOPs do not depend on the weights
+    config = dx.ModelConfig(exits=(1, 2, 4, 8), image_size=42, weights="random")  # FLOPs do not depend on the weights
     flops = dx.models.measure_flops(dx.build_model(config, 6), dx.models.build_reference(config, 6))
-    sizes = split_sizes(100)
+    sizes = split_sizes(200)
     return {
         "training_images": sizes["train"],
         "validation_images": sizes["val"],
