@@ -480,7 +480,7 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of second-o
 #
 # ## Try it: three exercises
 #
-# **1.** The second-order layer W2 has one weight per entry of the upper triangle (diagonal included) and class. With
+# **1.** The layer `second` has one weight per entry of the upper triangle (diagonal included) and class. With
 # 10 classes and at most 10,000 weights, how many channels can the covariance have?
 
 # %% tags=["exercise"]
