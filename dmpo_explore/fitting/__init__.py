@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .risk_control import certify as certify
     from .risk_control import disagreement as disagreement
     from .risk_control import hoeffding_bentkus as hoeffding_bentkus
+    from .risk_control import images_needed as images_needed
     from .risk_control import too_early as too_early
     from .sweep import Sweep as Sweep
     from .sweep import realised_flops as realised_flops

@@ -21,7 +21,7 @@ from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
-from .risk_control import Certificate, certify
+from .risk_control import Certificate, certify, images_needed
 from .sweep import Sweep, sweep
 from .target import Target
 from .target_text import DELTA, EPSILON
@@ -31,6 +31,7 @@ ALL_AT_EXIT_1 = (
     "every image exits at exit 1: the next setting takes {dearer:.1%} of the compute, the budget is {budget:.1%}"
 )
 NO_CERTIFICATE = "no threshold can be certified, so no image exits early"
+TOO_FEW = "{images:,} images{half} cannot certify {epsilon:g} %: at least {needed:,} are needed"
 FEW = 100  # images; with fewer, one image moves an accuracy by more than a point
 ON_TEST = (
     "this policy is fitted on a test record, so its accuracy and compute on test are too optimistic; fit it on "
@@ -129,7 +130,7 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
         policy = policy.with_shares(record, list(target.value))
     elif target.kind == "risk":
         certificate = certify(judge, policy, target.value, target.epsilon, target.delta)
-        about |= _described(certificate)
+        about |= _described(certificate, target, half=judge is not record)
         policy = replace(policy, thresholds=(certificate.threshold,))
     elif target.kind in ("flops", "accuracy_drop"):
         policy = _with_constraint(record, policy, target)
@@ -203,9 +204,16 @@ def _temperatures(record: ExitRecord, given: Sequence[float] | str | None) -> tu
     return tuple(_floats(given))
 
 
-def _described(certificate: Certificate) -> dict[str, Any]:
+def _described(certificate: Certificate, target: Target, *, half: bool) -> dict[str, Any]:
     found = {key: getattr(certificate, key) for key in ("certified", "risk", "p_value", "images", "tested")}
-    return {"certificate": found} | ({} if certificate.certified else {"note": NO_CERTIFICATE})
+    if certificate.certified:
+        return {"certificate": found}
+    needed, note = images_needed(target.epsilon, target.delta), NO_CERTIFICATE
+    if certificate.images < needed:
+        learns = " (the other half is learned on)" if half else ""
+        few = TOO_FEW.format(images=certificate.images, half=learns, epsilon=100 * target.epsilon, needed=needed)
+        note = f"{NO_CERTIFICATE}; {few}"
+    return {"certificate": found, "note": note}
 
 
 def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> Policy:

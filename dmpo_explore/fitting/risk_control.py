@@ -9,6 +9,7 @@ safe" (Jazbec et al. 2024): early-exit error (the last exit correct, the early o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -97,14 +98,31 @@ def hoeffding_bentkus(risk: npt.ArrayLike, n: int, epsilon: float) -> npt.NDArra
     return np.asarray(np.minimum(hoeffding, bdtr(np.ceil(n * mean - 1e-9), n, epsilon)))
 
 
+def images_needed(epsilon: float, delta: float = 0.05) -> int:
+    """The smallest number of images with which ε can be certified at δ, reached if not one of them is an error.
+
+    Without an error both bounds of `hoeffding_bentkus` are (1 − ε)ⁿ. With errors more images are needed.
+
+    Raises:
+        ValueError: ε or δ outside (0, 1).
+
+    Example:
+        >>> [images_needed(epsilon) for epsilon in (0.01, 0.05, 0.1)]
+        [299, 59, 29]
+    """
+    _check_levels(epsilon, delta)
+    n = max(1, math.floor(math.log(delta) / math.log1p(-epsilon)))
+    return n if hoeffding_bentkus(0.0, n, epsilon) <= delta else n + 1
+
+
 def certify(
     record: ExitRecord, policy: Policy, risk: str = "too_early", epsilon: float = 0.01, delta: float = 0.05
 ) -> Certificate:
     """Learn-then-Test risk control: the cheapest threshold whose risk is at most ε with confidence 1 − δ.
 
     Args:
-        record: of ``calibration``: images that are used for nothing else. Anything that the policy learned, and its
-            temperatures, must come from other images.
+        record: of ``calibration``, images that are used for nothing else. On ``val``, which also chose the epoch, the
+            bound does not strictly hold. What the policy learned, and its temperatures, must come from other images.
         risk: one of `RISKS`.
 
     Raises:
@@ -123,9 +141,7 @@ def certify(
             "a threshold is certified on calibration and only applied to test; use "
             "certify(run.record('calibration'), …)"
         )
-    for name, value in (("epsilon", epsilon), ("delta", delta)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")
+    _check_levels(epsilon, delta)
     if not policy.deployable:
         raise ValueError(
             f"policy {policy.name!r} is a bound that reads the labels; risk control needs a deployable one"
@@ -146,3 +162,9 @@ def certify(
         early = early or bool((exits < record.n_exits - 1).any())
         best = Certificate(threshold, early, mean, p_value, record.n_images, tested)
     return best
+
+
+def _check_levels(epsilon: float, delta: float) -> None:
+    for name, value in (("epsilon", epsilon), ("delta", delta)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")

@@ -113,6 +113,12 @@ def test_every_row_of_the_policies_is_the_commands() -> None:
     assert header[2:] == ["30 %", "50 %", "70 %", "drop 1 %"] and lines[-1][1] == "oracle (bound)"
 
 
+def test_the_fewest_images_for_a_certificate_are_computed() -> None:
+    table = TEXTS["control-a-risk.md"].split("| ε | images |\n")[1].split("\n\n")[0]
+    rows = [[float(number) for number in re.findall(r"\d+", line)] for line in table.splitlines()[1:]]
+    assert rows == [[epsilon, dx.fitting.images_needed(epsilon / 100, 0.05)] for epsilon in (1, 5, 10)]
+
+
 def test_every_policy_and_extra_is_on_its_page() -> None:
     listed = set(re.findall(r"`([a-z+ ]+)`", TEXTS["choose-a-policy.md"].split("## Which rule?")[1]))
     assert set(dx.POLICIES) <= listed

@@ -8,10 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
-from synthetic import DEPLOYABLE, make_record, ready_policy
+from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
 from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.fitting.risk_control import RISKS, certify, disagreement, hoeffding_bentkus, too_early
+from dmpo_explore.fitting.risk_control import (
+    RISKS,
+    certify,
+    disagreement,
+    hoeffding_bentkus,
+    images_needed,
+    too_early,
+)
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -34,6 +41,23 @@ def test_a_p_value_is_small_only_where_the_risk_is_kept() -> None:
     for alpha in (0.01, 0.05, 0.2):
         assert (p <= alpha).mean() <= alpha
     assert (hoeffding_bentkus(rng.binomial(500, 0.02, size=2000) / 500, 500, 0.05) <= 0.05).mean() > 0.9
+
+
+@pytest.mark.parametrize("delta", [0.01, 0.05, 0.2, 0.95])
+@pytest.mark.parametrize("epsilon", [0.001, 0.01, 0.05, 0.1, 0.5, 0.95])
+def test_the_images_needed_are_the_fewest_that_pass_without_an_error(epsilon: float, delta: float) -> None:
+    n = images_needed(epsilon, delta)
+    assert hoeffding_bentkus(0.0, n, epsilon) <= delta
+    assert n == 1 or hoeffding_bentkus(0.0, n - 1, epsilon) > delta
+    with pytest.raises(ValueError, match="epsilon=0 must lie between 0 and 1"):
+        images_needed(0, delta)
+
+
+def test_a_certificate_needs_that_many_images_even_without_an_error() -> None:
+    policy = ConfidencePolicy((0.5,))
+    for n, certified in ((58, False), (59, True)):
+        record = record_from_logits(np.broadcast_to(5 * np.eye(3)[[0]], (n, 2, 3)), np.zeros(n, int))
+        assert certify(record, policy, epsilon=0.05).certified is certified
 
 
 def test_risks_are_those_of_the_summary() -> None:
