@@ -16,6 +16,8 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +88,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     result: dict[str, Any] = {"command": "scripts/bench speed --write", "run": run.name, "rounds": options.rounds}
     result |= {"machine": machine(threads), "image_size": run.config.model.image_size}
-    with tempfile.TemporaryDirectory() as folder, tqdm(disable=None, bar_format="{elapsed} {desc}") as bar:
+    with tempfile.TemporaryDirectory() as folder, shown_progress() as progress:
         bench = Bench(run, images, options.device, Path(folder) / "export", threads, n_images, options.batch)
         for part in options.parts:
-            result[KEYS.get(part, part)] = PARTS[part](bench, options.rounds, bar.set_description_str)
+            result[KEYS.get(part, part)] = PARTS[part](bench, options.rounds, progress)
     return result | {"minutes": round((time.perf_counter() - start) / 60, 1)}
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[str], None]]:
+    """What is running, on stderr: one changing line, or a line for each arm and round where that is no terminal."""
+
+    def line(text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+    with tqdm(disable=None, bar_format="{elapsed} {desc}") as bar:
+        yield line if bar.disable else bar.set_description_str
 
 
 if __name__ == "__main__":

@@ -217,12 +217,13 @@ One ONNX graph per stage, for batches of any size. `policy.json` holds the exit 
 |---|---|---|
 {rows}
 
-To run it without torch, install the package alone and then what the engine uses. `dmpo-explore` stands for its wheel
-or a clone of its repository.
+To run it without torch, install the package alone and then what the engine uses. The package is not on an index: make
+its wheel in a clone of the repository and copy it here.
 
 ```sh
-pip install --no-deps dmpo-explore
-pip install -r requirements.txt
+python -m pip wheel --no-deps .                      # in the clone
+python -m pip install --no-deps dmpo_explore-*.whl   # here
+python -m pip install -r requirements.txt
 ```
 
 ```python

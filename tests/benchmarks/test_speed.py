@@ -103,6 +103,43 @@ def test_the_page_is_made_from_the_result(tmp_path: Path, monkeypatch: pytest.Mo
     assert "efficiency, batch 1, infer" in page and "≥ 0.80" in page
 
 
+def reasons(batch: int = 1, run: str = "mine", **speed_ups: float) -> str:
+    """Under the tables of rows "arm_budget" with these speed-ups; earlyon's are 3 (its loop) and 1 (batched)."""
+    rows = []
+    for name, speed_up in speed_ups.items():
+        arm, _, share = name.partition("_")
+        numbers = {"speed_up": speed_up, "promised": 3.0, "efficiency": speed_up / 3, "p50_ms": 1.0, "p95_ms": 1.0}
+        rates = {"images_per_s": 1.0, "lowest": 1.0, "highest": 1.0}
+        budget = "nobody" if share == "nobody" else f"{share} %"
+        rows.append({"arm": arm.replace("_", " "), "share": budget, "batch": batch, **numbers, **rates,
+                     "earlyon": {"loop": speed_up / 3, "batched": speed_up}})  # fmt: skip
+    given = {"run": run, "machine": {"device": "cpu"}, "leaving": {"rows": rows}}
+    return "\n".join(report.render_tables(given)).partition("## Against the aims")[2].partition("\n\n")[2]
+
+
+def test_a_reason_stands_only_under_rows_that_it_explains() -> None:
+    slow = reasons(infer_30=2.0, infer_nobody=2.0, onnx_nobody=0.9)
+    assert "dozens of small operations. For" in slow and "earlyon's loop" in slow
+    assert "faster than the plain model" not in slow and "onnxruntime" not in slow and "torch.compile" not in slow
+    assert "even without early exits" in reasons(infer_30=2.0, onnx_nobody=1.4)
+    assert "covariance" in reasons(infer_30=2.0, run="demo") and "covariance" not in reasons(infer_30=2.0)
+    assert "In onnxruntime ours are ahead" in reasons(infer_30=2.0, onnx_30=3.3)
+    assert "In onnxruntime ours are ahead" not in reasons(infer_30=2.0, onnx_30=3.3, onnx_50=2.9)
+    assert "Reasons" not in reasons(infer_30=3.3, onnx_nobody=0.9)  # no aim is missed
+    assert "torch.compile" in reasons(infer_30=2.0, compiled_30=2.1)
+    assert "torch.compile" not in reasons(infer_30=2.0, compiled_30=2.6)
+    stream = {"stream with refill_30": 1.9}
+    assert "hardest image" in reasons(64, **stream) and "small operations" not in reasons(64, **stream)
+    assert "Reasons" not in reasons(64, **{"stream with refill_30": 2.1})
+
+
+def test_without_a_terminal_every_arm_and_round_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with speed.shown_progress() as progress:
+        in_turn({"infer, 30 %": lambda: [0.1]}, 2, lambda text: progress(f"batch 1, {text}"))
+    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["batch 1, warming up infer, 30 %", *(f"batch 1, round {r}/2: infer, 30 %" for r in (1, 2))]
+
+
 def test_the_kept_page_is_that_of_the_kept_result() -> None:
     if not speed.RESULT.is_file():
         assert not speed.PAGE.is_file()  # no page without its numbers

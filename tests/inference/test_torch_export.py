@@ -49,6 +49,7 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     assert loaded == POLICY and loaded.temperatures == POLICY.temperatures and loaded.fitted == {"on": "val"}
     readme = (path / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in readme for name in graphs) and f"{C} classes" in readme
+    assert "pip wheel --no-deps ." in readme and "install --no-deps dmpo_explore-*.whl" in readme  # no index has it
     assert calls == [(1, K), (2, K), (3, K)]
 
 
