@@ -184,6 +184,9 @@ class TrainingConfig:
         "none", "Coupling of the losses (sigmoid: images that exit k classifies correctly count less at exit k+1)."
     )
     distill: float = option(0.0, "Share of an early exit's loss that is distilled from the last exit.", ge=0, le=1)
+    label_smoothing: float = option(
+        0.0, "Share of every target that is spread evenly over the classes (Szegedy et al. 2016).", ge=0, lt=1
+    )
     class_balance: Literal["none", "weights", "sampler"] = option(
         "none", "Balance of classes of unequal size (weights: of the loss; sampler: rare classes are drawn more often)."
     )

@@ -62,6 +62,8 @@ TRIALS: dict[str, Trial] = {
     "dmpo-70-crop": Trial("against overfitting: mild crops", SMALL | {"image_size": 70, "crop_scale": 0.7}),
     "dmpo-84": Trial("a larger image, exits by cost", LARGER),
     "dmpo-84-crop": Trial("the same, mild crops", LARGER | {"crop_scale": 0.7}),
+    "dmpo-84-earlier": Trial("the same, earlier exits' answers read", LARGER | {"earlier_exits": True}),
+    "dmpo-84-smooth": Trial("label smoothing", LARGER | {"label_smoothing": 0.1}),
     "dmpo-84-long": Trial("the same, twice the epochs", LARGER | {"crop_scale": 0.7, "epochs": 12}),
     "dmpo-56": Trial("the same, smaller still; the screen of recipes", TINY),
     "dmpo-56-crop": Trial("random resized crop", TINY | {"crop_scale": 0.5}),

@@ -144,7 +144,7 @@ def fit(
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
             criterion = partial(weighted_loss, weights=weights, coupling=config.coupling, distill=config.distill,
-                                class_weights=class_weights)  # fmt: skip
+                                class_weights=class_weights, label_smoothing=config.label_smoothing)  # fmt: skip
             loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, criterion, epoch, on_step)
             seen = _validate(validate, accelerator, model, n_exits)
         improved, best = seen.area > best, max(best, seen.area)

@@ -1,8 +1,8 @@
 """Losses: logits (B, K, C) and labels (B,) in, one loss per exit (K,) and their weighted sum out.
 
-L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, or the release's coupled form (DMPO, arXiv 2511.03245), in which images
-that the previous exit classifies correctly count less at the next one. Either may be blended with distillation from the
-last exit (Zhang et al. 2019, "Be Your Own Teacher").
+L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, of smoothed labels where wanted (Szegedy et al. 2016), or the release's coupled
+form (DMPO, arXiv 2511.03245), in which images that the previous exit classifies correctly count less at the next one.
+Either may be blended with distillation from the last exit (Zhang et al. 2019, "Be Your Own Teacher").
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from torch.nn import functional as F
 from ..utils.registry import lookup
 
 
-def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of every image at every exit: (B, K, C), (B,) → (B, K), in float32 (nats).
+
+    Args:
+        smoothing: share of the target that is spread evenly over all classes.
 
     Example:
         >>> cross_entropies(torch.zeros(1, 2, 10), torch.tensor([3])).tolist()  # log(10), at both exits
@@ -25,7 +28,8 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     """
     B, K, _C = logits.shape
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(wide.flatten(0, 1), labels.repeat_interleave(K), reduction="none").view(B, K)
+    targets = labels.repeat_interleave(K)
+    return F.cross_entropy(wide.flatten(0, 1), targets, reduction="none", label_smoothing=smoothing).view(B, K)
 
 
 def uncoupled(losses: Tensor) -> Tensor:
@@ -61,6 +65,7 @@ def exit_losses(
     coupling: str = "none",
     distill: float = 0.0,
     class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
 
@@ -69,6 +74,8 @@ def exit_losses(
         class_weights: (C,). Factors of every image's loss, by its class. They multiply the result of coupling and
             distillation, so sigmoid coupling reads unweighted losses. The mean is over images, not over weights:
             micro-batches and processes add up to the whole batch.
+        label_smoothing: share in [0, 1] of every target that is spread evenly over the classes; coupling reads the
+            smoothed losses.
 
     Raises:
         ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside
@@ -79,8 +86,9 @@ def exit_losses(
         [2.3026, 2.3026]
     """
     couple = lookup(COUPLINGS, coupling, "coupling")
-    if not 0 <= distill <= 1:
-        raise ValueError(f"distill={distill!r} must lie in [0, 1]")
+    for name, share in (("distill", distill), ("label_smoothing", label_smoothing)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}={share!r} must lie in [0, 1]")
     if logits.ndim != 3 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (B, K, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}"
@@ -91,7 +99,7 @@ def exit_losses(
     if low < 0 or high >= logits.shape[2]:
         wrong = low if low < 0 else high
         raise ValueError(f"label {wrong} lies outside the {logits.shape[2]} classes 0..{logits.shape[2] - 1}")
-    losses = couple(cross_entropies(logits, labels))
+    losses = couple(cross_entropies(logits, labels, label_smoothing))
     if distill:
         early = torch.lerp(losses[:, :-1], distillation(logits), distill)
         losses = torch.cat((early, losses[:, -1:]), dim=1)
@@ -109,6 +117,7 @@ def weighted_loss(
     coupling: str = "none",
     distill: float = 0.0,
     class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) losses without λ.
 
@@ -120,7 +129,7 @@ def weighted_loss(
         >>> round(loss.item(), 4), parts.shape
         (4.6052, torch.Size([2]))
     """
-    parts = exit_losses(logits, labels, coupling, distill, class_weights)
+    parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing)
     if len(weights) != len(parts):
         raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
     return (parts * parts.new_tensor(weights)).sum(), parts

@@ -38,6 +38,19 @@ def test_equals_a_plain_loop(coupling: str) -> None:
     assert exit_losses(logits, labels, coupling).tolist() == pytest.approx(loop(logits, labels, coupling), rel=1e-5)
 
 
+def test_smoothed_labels_are_a_mixture_of_the_class_and_all_classes() -> None:
+    logits, labels = batch()
+    every = [loop(logits, torch.full((B,), c), "none") for c in range(C)]
+    for share in (0.1, 0.5):
+        expected = [(1 - share) * own + share * sum(to_each) / C
+                    for own, *to_each in zip(loop(logits, labels, "none"), *every, strict=True)]  # fmt: skip
+        assert exit_losses(logits, labels, label_smoothing=share).tolist() == pytest.approx(expected, rel=1e-5)
+        total, _ = weighted_loss(logits, labels, (0.5, 0.0, 2.0), label_smoothing=share)
+        assert float(total) == pytest.approx(0.5 * expected[0] + 2 * expected[2], rel=1e-5)
+    with pytest.raises(ValueError, match=r"label_smoothing=1.5 must lie in \[0, 1\]"):
+        exit_losses(logits, labels, label_smoothing=1.5)
+
+
 @pytest.mark.parametrize("coupling", COUPLINGS)
 def test_weighted_sum(coupling: str) -> None:
     logits, labels = batch()
