@@ -42,7 +42,18 @@ def validate_run(names: Sequence[str]) -> str:
         name = escape_markdown(value, 60)
         notice(f"{name}: own scores have no model and stay in their session. Explore shows those that are open.")
         st.session_state[RUN] = None
-    return validate(RUN, names, DEFAULT_RUN if DEFAULT_RUN in names else names[0], "run")
+    return validate(RUN, names, usual_run(names), "run")
+
+
+def chosen_run(names: Sequence[str]) -> str:
+    """The session's run, on a page that has no widget for it; nothing is changed."""
+    value = st.session_state.get(RUN)
+    return str(value) if value in names else usual_run(names)
+
+
+def usual_run(names: Sequence[str]) -> str:
+    """The run that a new session shows."""
+    return DEFAULT_RUN if DEFAULT_RUN in names else names[0]
 
 
 def validate_split(splits: Sequence[str]) -> str:

@@ -14,12 +14,14 @@ import streamlit as st
 LONGEST = 500  # of one value: a threshold, or the names of a few runs
 _SEEN, _PAGE = "_address", "_address_of"
 _BARE = "_address_bare"  # page → what its bare address shows
+_CHOSEN = "_address_chosen"  # whether any page showed something else than its bare address
 
 
 def follow(keys: Iterable[str]) -> bool:
     """Take over the address into the widgets' state if it is not the one that `write` left there.
 
-    After a change of page by the menu, so without parameters, the page is as it was left.
+    After a change of page by the menu, so without parameters, the page is as it was left. What pages share is as it
+    was chosen last.
 
     Returns:
         whether it was taken over. All of ``keys`` are set then, to None where the address has no value.
@@ -29,15 +31,30 @@ def follow(keys: Iterable[str]) -> bool:
     now = {key: st.query_params[key][:LONGEST] for key in keys if key in st.query_params}
     if came_from != keys and not now:
         st.session_state[_SEEN] = {}  # so that `write` stores what the page shows, unless that is its first view
+        _carry_over(keys)
         return False
     if now == st.session_state.get(_SEEN):
         return False
     st.session_state[_SEEN] = now
-    if not now:
+    if now:
+        st.session_state[_CHOSEN] = True
+    else:
         st.session_state.setdefault(_BARE, {}).pop(keys, None)  # to be learned by `write`
     for key in keys:
         st.session_state[key] = now.get(key)
     return True
+
+
+def _carry_over(keys: tuple[str, ...]) -> None:
+    """Hand the state to the widgets of the page that was just opened.
+
+    For Streamlit a widget with the same key on another page is a different widget. Unless its value is set again, the
+    browser shows the first option and sends it.
+    """
+    state = st.session_state
+    state.update({key: state[key] for key in keys if key in state})
+    if state.get(_CHOSEN):  # in a new session the bare address would show something else
+        state.setdefault(_BARE, {}).setdefault(keys, {})
 
 
 def write(**values: str) -> None:
@@ -48,5 +65,5 @@ def write(**values: str) -> None:
         return
     bare.setdefault(st.session_state.get(_PAGE), {})  # opened by a link: bare it would show something else
     if values != st.session_state.get(_SEEN):
-        st.session_state[_SEEN] = values
+        st.session_state[_SEEN], st.session_state[_CHOSEN] = values, True
         st.query_params.from_dict(values)

@@ -39,8 +39,7 @@ def page() -> None:
 
 def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     """Runs, split and policy; below them the comparison."""
-    start = choices.DEFAULT_RUN if choices.DEFAULT_RUN in names else names[0]
-    compare.validate_runs(names, lambda: comparison.usual_runs(names, start))
+    compare.validate_runs(names, lambda: usual_runs(names))
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
             "Runs", names, key=compare.RUNS, max_selections=compare.MOST, width=420, persist_state="session"
@@ -60,6 +59,12 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
         st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
         return
     show(runs, split, policy, top)
+
+
+def usual_runs(names: Sequence[str]) -> list[str]:
+    """The session's run and others on the same images; where there are none, those that a new session compares."""
+    found = comparison.usual_runs(names, choices.chosen_run(names))
+    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names))
 
 
 def show(runs: Sequence[dx.Run], split: str, policy: str, top: DeltaGenerator) -> None:

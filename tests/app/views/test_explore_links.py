@@ -93,6 +93,18 @@ def test_going_to_another_page_and_back_keeps_the_view(runs: Path) -> None:
     assert address_of(app) == link
 
 
+@pytest.mark.parametrize("page", ["views/image.py", "views/training.py"])
+def test_the_menu_sends_a_link_s_run_to_the_widgets_of_the_next_page(runs: Path, page: str) -> None:
+    app = start(run="six", split="val", threshold="0.8")
+    app.query_params.clear()  # as the menu does
+    checked(app.switch_page(page).run())
+    box = app.selectbox(key="run").proto
+    assert (box.set_value, box.raw_value) == (True, "six")  # else the browser shows the first option, and sends it
+    assert address_of(app)["run"] == "six"
+    checked(app.run())
+    assert app.session_state["run"] == "six"
+
+
 def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> None:
     app = start(run="four")
     app.session_state[panels.SHARE] = True
