@@ -123,8 +123,16 @@ check_build(Bypass)
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# A convolution takes (B, channels, h, w). From (B, 1 + h·w, channels): cut the class token off, `transpose(1, 2)`,
-# `unflatten(2, grid)`; after it `flatten(2)`, `transpose(1, 2)`, and `torch.cat` with the class token.
+# Follow the tensor through `forward`, with a grid of 5 × 5 and 64 inner numbers:
+#
+# | step | shape |
+# |---|---|
+# | `self.down(self.norm(x))` | (B, 26, 64) |
+# | the patches, `[:, 1:]` | (B, 25, 64) |
+# | as a picture: `transpose(1, 2)`, then `unflatten(2, self.grid)` | (B, 64, 5, 5) |
+# | through `self.conv`, then back: `flatten(2)`, `transpose(1, 2)` | (B, 25, 64) |
+# | the class token `[:, :1]` in front again: `torch.cat` along dimension 1 | (B, 26, 64) |
+# | GELU, `self.up`, and `x` added | (B, 26, 384) |
 #
 # </details>
 

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -26,6 +27,7 @@ with extra_imports("a notebook's interactive figure", "notebooks"):
     import anywidget  # noqa: F401 (of plotly's FigureWidget)
     import ipywidgets as widgets
 
+LETTER = 8  # pixels that a letter of a line above a figure takes at most, on average
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a PNG: CSS pixels, pixels per CSS pixel, palette
 
@@ -71,7 +73,10 @@ class Live(widgets.VBox):  # type: ignore[misc]
         result = self.draw(**{name: control.value for name, control in self.controls.items()})
         figure, line = result if isinstance(result, tuple) else (result, "")
         if line:
-            figure.update_layout(title={"text": line, "font": {"size": 15}, "x": 0.01, "y": 0.97}, margin_t=80)
+            rows = wrap(line, int((figure.layout.width or WIDTH) / LETTER))
+            title = {"text": "<br>".join(rows), "font": {"size": 15}, "x": 0.01, "y": 0.97, "yanchor": "top"}
+            height = (figure.layout.height or HEIGHT) + 20 * (len(rows) - 1)
+            figure.update_layout(title=title, margin_t=60 + 20 * len(rows), height=height)
         layout = figure.layout
         return coloured(figure).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
 

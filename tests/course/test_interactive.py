@@ -25,6 +25,21 @@ def test_the_figure_follows_its_controls() -> None:
     assert (list(trace.y), trace.mode, shown.figure.layout.title.text) == ([0, 7], "markers", "height 7.0")
 
 
+def test_a_long_line_above_a_figure_is_broken_and_takes_no_height_from_it() -> None:
+    def draw(words: int) -> tuple[go.Figure, str]:
+        return go.Figure(go.Scatter(y=[0, 1])), " ".join(["threshold"] * words)
+
+    shown = live(draw, words=slider("words", 1, 40, 3))
+    layout = shown.figure.layout
+    assert "<br>" not in layout.title.text and (layout.height, layout.margin.t) == (380, 80)
+    shown.controls["words"].value = 25
+    assert layout.title.text.count("<br>") == 2 and layout.title.text.count("threshold") == 25
+    assert max(map(len, layout.title.text.split("<br>"))) <= 102
+    assert layout.height - layout.margin.t == 380 - 80
+    shown.controls["words"].value = 3
+    assert (layout.height, layout.margin.t) == (380, 80)
+
+
 def test_a_slider_of_integers_gives_integers() -> None:
     assert isinstance(slider("k", 1, 6, 2).value, int) and isinstance(slider("x", 0.0, 1.0, 0.5).value, float)
 
