@@ -23,6 +23,10 @@ Row = dict[str, Any]
 Progress = Callable[[str], None]
 
 
+def _shown(text: str) -> str:
+    return text.replace(NO_EARLY_EXIT, "no early exit")
+
+
 def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exits) -> dict[str, Arm]:
     """Every arm at one batch size, named "engine, budget"."""
     arms = {
@@ -63,15 +67,15 @@ def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[st
     policies = {f"{100 * b:.0f} %": use_budget(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
     policies[NO_EARLY_EXIT] = bench.threshold_none
     images, bench.images = bench.images, bench.images[:CHECKED]
-    progress("comparing every engine's answers with the record")
     checked = record.subset(slice(len(bench.images)))
-    differ = check_answers(bench, policies, {key: policy.exits(checked) for key, policy in policies.items()}, checked)
+    expected = {key: policy.exits(checked) for key, policy in policies.items()}
+    differ = check_answers(bench, policies, expected, checked, progress)
     for size in bench.sizes:
         bench.images = images[: bench.n_images[size]]
         part = record.subset(slice(len(bench.images)))
         exits = {key: policy.exits(part) for key, policy in policies.items()}
         arms = arms_of(bench, size, policies, exits)
-        timings = in_turn(arms, rounds, lambda text, size=size: progress(f"batch {size}, {text}"))  # type: ignore[misc]
+        timings = in_turn(arms, rounds, lambda text, size=size: progress(f"batch {size}, {_shown(text)}"))  # type: ignore[misc]
         rows += [row(name, size, timings, exits, part) for name in arms]
     bench.images = images
     return {
@@ -102,7 +106,13 @@ def row(name: str, size: int, timings: dict[str, Timing], exits: Exits, record: 
     return found | {"promised": float(f"{expected:.4g}"), "efficiency": float(f"{efficiency:.3g}"), "earlyon": against}
 
 
-def check_answers(bench: Bench, policies: dict[str, dx.Policy], exits: Exits, record: dx.ExitRecord) -> dict[str, int]:
+def check_answers(
+    bench: Bench,
+    policies: dict[str, dx.Policy],
+    exits: Exits,
+    record: dx.ExitRecord,
+    progress: Progress = lambda text: None,
+) -> dict[str, int]:
     """Compare every engine's exits and labels with the record's; a score that touches a threshold may differ once.
 
     Returns:
@@ -114,6 +124,7 @@ def check_answers(bench: Bench, policies: dict[str, dx.Policy], exits: Exits, re
     images, arrays, differ = bench.images, bench.images.cpu().numpy(), {}
     batches = list(images.split(7)), [arrays[i : i + 7] for i in range(0, len(arrays), 7)]  # queues of odd sizes
     for budget, policy in policies.items():
+        progress(f"comparing every engine's answers with the record, {_shown(budget)}")
         answers = {
             "infer": dx.infer(bench.model, images, policy),
             "onnx": bench.onnx.infer(arrays, policy),

@@ -135,7 +135,13 @@ class PatienceConfidencePolicy(ScorePolicy):
 
 
 def zeros(n: int, like: Any, dtype: str = "int32") -> Any:
-    """(n,) zeros of ``like``'s library and device: a state to start from."""
+    """(n,) zeros of ``like``'s library and device: a state to start from.
+
+    Example:
+        >>> import numpy as np
+        >>> zeros(3, np.ones(2)).tolist()
+        [0, 0, 0]
+    """
     xp = array_namespace(like)
     return xp.zeros(n, dtype=getattr(xp, dtype), device=device(like))
 

@@ -192,7 +192,9 @@ def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest
     images = torch.zeros(10, 3, 4, 4)
     bench: Any = SimpleNamespace(images=images, model=None, compiled="c", graphed="graphs", onnx=onnx, device="cuda")
     given = {"30 %": policy}, {"30 %": expected}, record
-    assert early_exit.check_answers(bench, *given) == {"30 %": 10}
+    shown: list[str] = []
+    assert early_exit.check_answers(bench, *given, shown.append) == {"30 %": 10}
+    assert shown == ["comparing every engine's answers with the record, 30 %"]
     names = {"stream": "stream with refill", "onnx stream": "onnx stream with refill", "graphs": "CUDA graphs"}
     for engine, name in names.items():
         with monkeypatch.context() as patch:
