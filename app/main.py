@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 
 st.set_page_config(page_title="DMPO explore", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(HERE / "style.css")
+st.html(HERE / "narrow.css")
 pages = [
     st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True),
     st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),

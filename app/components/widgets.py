@@ -39,7 +39,7 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
 
 def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGenerator:
     """The page's title, and the row beside it for popovers."""
-    row = st.container(horizontal=True, vertical_alignment="center", gap=gap)
+    row = st.container(horizontal=True, vertical_alignment="center", gap=gap, key="title_row")
     row.title(text, anchor=False)
     return row
 
@@ -63,9 +63,25 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
 
 
 def wide_chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
-    """As `chart`, for panels side by side: on a narrow screen they keep their width, and are scrolled sideways."""
-    with st.container(key=f"wide_{key}".replace(" ", "_")):
-        chart(figure, key, height, alt)
+    """As `chart`, for panels side by side; on a narrow screen they stand one below the other.
+
+    Both are drawn, and style.css shows the one for the screen's width.
+    """
+    for layout, shown, high in (("wide", figure, height), ("stacked", stacked(figure), 60 + 2 * height)):
+        with st.container(key=f"{layout}_{key}".replace(" ", "_")):
+            chart(shown, f"{layout} {key}", high, alt)
+
+
+def stacked(figure: go.Figure) -> go.Figure:
+    """A copy of a figure of panels in a row, with the panels in a column."""
+    copy = go.Figure(figure)
+    axes = sorted(copy.select_xaxes(), key=lambda axis: axis.domain)
+    part = 1 / len(axes)
+    for place, axis in enumerate(axes):
+        high = 1 - part * place
+        axis.domain = (0, 1)
+        copy.layout[axis.anchor.replace("y", "yaxis", 1)].domain = (high - 0.72 * part, high)
+    return copy
 
 
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan
+from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan, widgets
 from dmpo_explore_app.services import downloads, models
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state import jobs as state
@@ -24,8 +24,7 @@ KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 def page() -> None:
     """Title; background trainings; a run's curves; the form."""
-    top = st.container(horizontal=True, vertical_alignment="center")
-    top.title("How does it learn?", anchor=False)
+    top = widgets.title_row("How does it learn?")
     if name := state.take_started():
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
         st.toast(text, icon=":material/check:")

@@ -79,7 +79,7 @@ def command(app: AppTest) -> list[str]:
 @pytest.mark.usefixtures("all_fetched")
 def test_every_run_shows_how_it_learned(root: Path) -> None:
     app = opened(run="demo")
-    assert app.selectbox(key="run").value == "demo" and len(app.get("plotly_chart")) == 2
+    assert app.selectbox(key="run").value == "demo" and len(app.get("plotly_chart")) == 3  # one stacked
     assert "λ: weight of each exit's loss" in texts(app) and "Loss: on training images" in texts(app)
     assert "Dotted: epoch 4" in texts(app) and "from epoch 3 on exit 1 weighs" in texts(app)
     assert len(app.dataframe[0].value) == 4

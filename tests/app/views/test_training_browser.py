@@ -63,7 +63,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
     expect(stop).to_be_visible()
     page.reload()
     expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 20"))).to_be_visible(timeout=MINUTES)
-    expect(page.locator(".js-plotly-plot")).to_have_count(3)  # the training's, the shown run's, the plan
+    expect(page.locator(".js-plotly-plot:visible")).to_have_count(3)  # the training's, the shown run's, the plan
     stop.click()
     expect(page.get_by_text(re.compile(r"stopped, \d+ of 20 epochs kept"))).to_be_visible()
     kept = len(load_run("toy").history())
@@ -112,10 +112,14 @@ MEETING = """selector => {  // titles of axes that lie over the panel beside the
 }"""
 
 
-@pytest.mark.parametrize("width", [400, 1440])
-def test_titles_of_the_curves_do_not_lie_over_the_panel_beside_them(visit: Visit, width: int) -> None:
+@pytest.mark.parametrize(("width", "layout"), [(400, "stacked"), (1440, "wide")])
+def test_titles_of_the_curves_do_not_lie_over_the_panel_beside_them(visit: Visit, width: int, layout: str) -> None:
     visit.page.set_viewport_size({"width": width, "height": 900})
-    page = visit.show("training?run=demo", ".st-key-wide_learning .js-plotly-plot")
-    visit.settle_on(".st-key-wide_learning .js-plotly-plot")
-    assert page.evaluate(MEETING, ".st-key-wide_learning") == [3, 3, []]
+    chart = f".st-key-{layout}_learning .js-plotly-plot"
+    page = visit.show("training?run=demo", chart)
+    visit.settle_on(chart)
+    assert page.evaluate(MEETING, f".st-key-{layout}_learning") == [3, 3, []]
+    boxes = [box for panel in page.locator(f"{chart} .nsewdrag").all() if (box := panel.bounding_box())]
+    assert len(boxes) == 3 and all(box["x"] + box["width"] <= width for box in boxes)
+    assert page.locator(".js-plotly-plot:visible").count() == 2  # the curves and the plan
     assert page.evaluate("() => document.querySelector('.stMain').scrollWidth") <= width

@@ -1,0 +1,47 @@
+"""Every page on a phone, in Chromium: nothing is scrolled sideways, and what a page is about is on the first screen."""
+
+from __future__ import annotations
+
+import pytest
+from visiting import Visit
+
+PAGES = {  # path → what must be there
+    "?run=four&threshold=0.8": ".dx-gallery li",
+    "compare?runs=four,six": ".dx-pairs li",
+    "image?run=four&image=3": ".dx-near li",
+    "live?run=four": ".st-key-begin button",
+    "data?data=digits": ".dx-contact li",
+    "training?run=demo": ".st-key-stacked_learning .js-plotly-plot",
+    "own-scores": "[data-testid=stCode]",
+}
+PHONE = {"width": 400, "height": 800}
+SCROLLED = (
+    """() => [document.documentElement, document.querySelector('.stMain')].every(e => e.scrollWidth <= innerWidth)"""
+)
+CUT = """() => [...document.querySelectorAll('.stMain [data-testid=stButtonGroup] > div')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_is_scrolled_sideways_and_no_choice_is_cut(visit: Visit, path: str) -> None:
+    visit.page.set_viewport_size(PHONE)
+    page = visit.show(path, PAGES[path])
+    assert page.evaluate(SCROLLED)
+    assert page.evaluate(CUT) == []
+
+
+FIRST = {  # path → what the page is about, and how far below the top it may end
+    "?run=four&threshold=0.8": {".track": 400, ".cards": 790},
+    "live?run=four": {".track": 400, ".cards": 750, ".st-key-begin button": 850},
+    "image?run=four&image=3": {".st-key-halves img": 650},
+    "compare?runs=four,six": {".st-key-compute": 600},
+}
+
+
+@pytest.mark.parametrize("path", FIRST)
+def test_the_first_screen_has_what_the_page_is_about(visit: Visit, path: str) -> None:
+    visit.page.set_viewport_size(PHONE)
+    page = visit.show(path, PAGES[path])
+    for selector, most in FIRST[path].items():
+        box = page.locator(selector).first.bounding_box()
+        assert box and box["y"] + box["height"] <= most, selector
