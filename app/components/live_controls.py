@@ -69,7 +69,7 @@ def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
     st.selectbox(
         "Images",
         state.counts_for(record),
-        format_func=lambda count: names.get(count, count),
+        format_func=lambda count: names.get(count) or f"{int(count):,}",
         key=state.COUNT,
         width=150,
         help="In a fixed random order. Until stopped: over and over.",

@@ -31,6 +31,8 @@ def test_a_big_screen_shows_slider_and_curves_without_scrolling(visit: Visit, tm
         assert box["y"] + box["height"] <= 900
     bottoms = page.eval_on_selector_all(".st-key-choices > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
     assert len(bottoms) == 4 and max(bottoms) - min(bottoms) < 2  # run, split, policy, targets: one row
+    rows = page.eval_on_selector_all(".st-key-filters > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
+    assert len(rows) == 6 and max(rows) - min(rows) < 8  # "Clear filters" too
     page.screenshot(path=tmp_path / "explore.png")
     assert (tmp_path / "explore.png").stat().st_size > 20_000
 
