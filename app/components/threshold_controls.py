@@ -108,11 +108,13 @@ def source(point: OperatingPoint) -> str:
         fitted = None
     if fitted is None:
         return by_hand(point)
-    if note := fitted.fitted.get("note"):
+    note = fitted.fitted.get("note", "")
+    if note and "certificate" in fitted.fitted:
         return f"On {run.fitting_split} {note}."
     there = OperatingPoint(run, run.fitting_split, fitted).outcome.summary()
     certified = " (certified with 95% confidence)" if "certificate" in fitted.fitted else ""
     result = f"{there['accuracy']:.2%} at {there['flops_fraction']:.1%} compute"
     too = ", temperatures too" if fitted.temperatures else ""
     caution = " Val chose the epoch too." if run.fitting_split == "val" and not own_runs.is_own(run) else ""
-    return f"Chosen on {run.fitting_split}{too}{certified}: {result} there.{caution} The numbers show {split}."
+    more = f" There {note}." if note else ""
+    return f"Chosen on {run.fitting_split}{too}{certified}: {result} there.{more}{caution} The numbers show {split}."

@@ -27,6 +27,9 @@ def test_its_options_columns_and_numbers_are_the_programs() -> None:
         "resume",
         "against",
         "per-class",
+        "config",
+        "name",
+        "record",
     }
     named = set(re.findall(r"--([a-z][a-z-]+)", PAGE))
     assert named <= spellings
