@@ -190,7 +190,8 @@ def differences(budget):
 
 
 freedom = pd.DataFrame([line for budget in budgets for line in differences(budget)])
-dx.figures.policy_gain_figure(freedom, "one threshold, on test").update_layout(height=260)
+figure = dx.figures.policy_gain_figure(freedom, "one threshold, on test").update_layout(height=260)
+figure.for_each_annotation(lambda title: title.update(text=title.text.replace("% compute", "% budget")))
 
 # %% [markdown]
 # At equal compute the five thresholds are 0.1 to 0.2 points ahead, and every interval includes 0. At equal budget two

@@ -37,7 +37,8 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     assert shown_threshold(app) == fitted.thresholds[0]
     assert app.session_state["budget"] == 30
     assert cards(app) == expected("four", "test", fitted)
-    assert any("Chosen on val" in caption.value for caption in app.caption)
+    (source,) = (caption.value for caption in app.caption if "Chosen on val" in caption.value)
+    assert f"There {fitted.fitted['note']}." in source  # exit 1 alone keeps within the budget
     assert not app.warning and not app.error
 
 
