@@ -28,7 +28,7 @@ from .target_text import DELTA, EPSILON
 from .temperature import fit_temperatures
 
 ALL_AT_EXIT_1 = (
-    "every image exits at exit 1: the next setting takes {dearer:.1%} of the compute, the budget is {budget:.1%}"
+    "every image exits at exit 1: the next setting takes {dearer:.2%} of the compute, the budget is {budget:g}%"
 )
 NO_CERTIFICATE = "no threshold can be certified, so no image exits early"
 TOO_FEW = "{images:,} images{half} cannot certify {epsilon:g} %: at least {needed:,} are needed"
@@ -234,7 +234,7 @@ def _only_exit_1(record: ExitRecord, policy: Policy, target: Target) -> dict[str
     dearer = float(compute[compute > record.flops_fraction[0] * (1 + 1e-9)].min(initial=np.inf))
     if not float(target.value) < dearer < np.inf:
         return {}
-    return {"note": ALL_AT_EXIT_1.format(dearer=dearer, budget=float(target.value))}
+    return {"note": ALL_AT_EXIT_1.format(dearer=dearer, budget=100 * float(target.value))}
 
 
 def _fit_flops(swept: Sweep, budget: float) -> float:

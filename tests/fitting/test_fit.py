@@ -225,7 +225,7 @@ def test_a_budget_that_leaves_exit_1_alone_is_noted() -> None:
     policy = fit_policy(record, "patience", flops=between)
     assert not policy.exits(record).any()
     dearer = float(record.flops_fraction[at(record, "patience", 1.0)].mean())  # the next setting
-    assert policy.fitted["note"].startswith(f"every image exits at exit 1: the next setting takes {dearer:.1%} of")
+    assert policy.fitted["note"].startswith(f"every image exits at exit 1: the next setting takes {dearer:.2%} of")
     assert "note" not in fit_policy(record, "confidence", flops=between).fitted
     assert "note" not in fit_policy(record, "patience", accuracy_drop=1.0).fitted
 
