@@ -262,8 +262,8 @@ pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean
 
 # %% [markdown]
 # No small correction: at the first exits the bypass adds *more* than the trunk's token is long, at the fifth a tenth
-# of it. In this image the share at exit 1 is smallest where the
-# sandal is. Early predictors read mostly what the bypass adds.
+# of it. In this image the share at exit 1 is smallest where the sandal is. By length the first predictors read at
+# least as much bypass as trunk. What they depend on is seen below, by switching it off.
 #
 # ## Is the trunk still the backbone's?
 #
@@ -363,8 +363,9 @@ numbers(
 )
 
 # %% [markdown]
-# The first two exits depend on their bypass, the third a little; the fourth and fifth are as accurate without it on
-# these images. To *use* a share other than 1, choose it on `val`: these are test images, and we only describe.
+# The first two exits depend on their bypass, the third hardly, which may be chance; for the fourth and fifth no loss
+# is seen on these images. To *use* a share other than 1, choose it on `val`: these are test images, and we only
+# describe.
 #
 # ## Trained without it, three times
 #
