@@ -12,8 +12,7 @@
 # at the end and in the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% [markdown] tags=["colab"]
-# [Open in
-#   Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/04_phase_schedule.ipynb)
+# [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/04_phase_schedule.ipynb)
 
 # %% tags=["install"]
 # Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
@@ -425,7 +424,8 @@ by_exit({name: adam[name] for name in ("linear", "uniform")} | mine)
 # - *That one schedule beats another in general.* A small CNN, eight epochs, one recipe per optimiser: the learning
 #   rates were not searched per schedule, but chosen after a few trials on the same 5,000 images. Others may change the
 #   order.
-# - *That a loss weight never matters under AdamW.* It matters where exits share weights, in the trunk. Only an exit's own weights do not feel a constant factor. They do feel one that changes during the training.
+# - *That a loss weight never matters under AdamW.* It matters where exits share weights, in the trunk. Only an exit's
+#   own weights do not feel a constant factor. They do feel one that changes during the training.
 # - *That SGD cannot train two phases.* One learning rate and one cycle were tried here.
 # - *That phases matter as little, or as much, on a frozen, pre-trained backbone*, from the CNN. The study's figure is
 #   about such a backbone, and its gain is a third of a point.
