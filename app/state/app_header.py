@@ -39,7 +39,7 @@ def usual_point(names: Sequence[str]) -> OperatingPoint | None:
     """
     if not names:
         return None
-    state, usual = st.session_state, choices.DEFAULT_RUN if choices.DEFAULT_RUN in names else names[0]
+    state, usual = st.session_state, choices.usual_run(names)
     name, chosen = state.get(choices.RUN), str(state.get(choices.POLICY))
     try:
         run = own_scores.load(str(name) if name in own_scores.names() else usual)

@@ -171,25 +171,20 @@ def class_exit_figure(
     rows = _rows_drawn(counts)
     names = class_labels(class_names)
     counts = counts[rows]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = new_figure(template, "", "").add_heatmap(
-        z=shares,
+        z=counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),
         x=list(exit_labels),
         y=[names[row] for row in rows],
         customdata=counts,
         colorscale=SHARES,
         zmin=0,
         zmax=1,
+        texttemplate="%{z:.0%}",
         xgap=2,
         ygap=2,
         colorbar={"tickformat": ".0%"},
         hovertemplate="%{y}, %{x}: %{customdata:,} images, %{z:.1%}<extra></extra>",
     )
-    for (row, column), share in np.ndenumerate(shares):  # a heat map's own texts would be dark on a dark page
-        on_blue = {"font": {"color": "white"}} if share >= 0.5 else {}
-        figure.add_annotation(
-            x=exit_labels[column], y=names[rows[row]], text=f"{share:.0%}", showarrow=False, **on_blue
-        )
     if len(rows) < len(names):
         figure.update_layout(title=f"{len(rows)} of {len(names):,} classes: those that exit earliest and latest")
     figure.update_xaxes(type="category", showgrid=False)

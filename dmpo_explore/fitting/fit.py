@@ -133,8 +133,8 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
         about |= _described(certificate, target, half=judge is not record)
         policy = replace(policy, thresholds=(certificate.threshold,))
     elif target.kind in ("flops", "accuracy_drop"):
-        policy = _with_constraint(record, policy, target)
-        about |= _only_exit_1(record, policy, target)
+        policy, noted = _with_constraint(record, policy, target)
+        about |= noted
     return replace(policy, fitted=about)
 
 
@@ -216,25 +216,24 @@ def _described(certificate: Certificate, target: Target, *, half: bool) -> dict[
     return {"certificate": found, "note": note}
 
 
-def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> Policy:
+def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> tuple[Policy, dict[str, str]]:
+    """The policy within the bound, and a note where a budget leaves nothing to choose."""
     swept, bound = sweep(record, policy), float(target.value)
     budget = target.kind == "flops"
     single = _fit_flops(swept, bound) if budget else _fit_drop(swept, bound)
     if not target.per_exit or record.n_exits == 1:
-        return replace(policy, thresholds=(single,))
+        return replace(policy, thresholds=(single,)), _only_exit_1(swept, bound) if budget else {}
     key = budget_key(bound) if budget else floor_key(float(swept.correct[-1] - bound * record.n_images))
-    return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
+    return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key))), {}
 
 
-def _only_exit_1(record: ExitRecord, policy: Policy, target: Target) -> dict[str, Any]:
-    """A note where a budget leaves no choice but exit 1 for all, though it pays for more."""
-    if target.kind != "flops" or record.n_exits == 1 or policy.exits(record).any():
+def _only_exit_1(swept: Sweep, budget: float) -> dict[str, str]:
+    """A note where a budget leaves no setting but exit 1 for all, the cheapest, though it pays for more."""
+    compute = swept.flops_fraction
+    dearer = float(compute[compute > compute.min() * (1 + 1e-9)].min(initial=np.inf))
+    if not budget < dearer < np.inf:
         return {}
-    compute = sweep(record, policy).flops_fraction
-    dearer = float(compute[compute > record.flops_fraction[0] * (1 + 1e-9)].min(initial=np.inf))
-    if not float(target.value) < dearer < np.inf:
-        return {}
-    return {"note": ALL_AT_EXIT_1.format(dearer=dearer, budget=100 * float(target.value))}
+    return {"note": ALL_AT_EXIT_1.format(dearer=dearer, budget=100 * budget)}
 
 
 def _fit_flops(swept: Sweep, budget: float) -> float:

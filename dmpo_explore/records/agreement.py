@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..utils.typing import Array
+from .arrays import pieces
 
-PIECE = 2**22  # logits that are compared together
 HALF = 2.0**-11  # half a unit in the last place of float16, relative
 SLACK = 1e-3  # of a probability, for sums in float32
 
@@ -32,14 +32,13 @@ def agreement_problems(arrays: Mapping[str, Array], path: Path) -> Iterator[Valu
     found: dict[str, tuple[int, ValueError]] = {}
     scores = {name: arrays[f"scores/{name}.npy"] for name in ("prediction", "confidence", "margin")}
     logits = arrays.get("logits.npy")
-    rows = max(1, PIECE // max(1, (scores["margin"] if logits is None else logits)[0].size))
-    for start in range(0, len(scores["margin"]), rows):
-        part = {name: np.asarray(array[start : start + rows]) for name, array in scores.items()}
+    for start, piece in pieces(scores["margin"] if logits is None else logits):
+        part = {name: array[start : start + len(piece)] for name, array in scores.items()}
         larger = part["margin"] > part["confidence"] + SLACK
         _note(found, "margin", larger, start, path / "scores/margin.npy", "the margin is above the confidence")
         if logits is None:
             continue
-        z = np.asarray(logits[start : start + rows], np.float32)
+        z = np.asarray(piece, np.float32)
         chosen = np.take_along_axis(z, part["prediction"][..., None], axis=2)[..., 0]
         other = chosen < z.max(axis=2)
         _note(found, "prediction", other, start, path / "scores/prediction.npy", "another class has the largest logit")
@@ -48,7 +47,12 @@ def agreement_problems(arrays: Mapping[str, Array], path: Path) -> Iterator[Valu
         text = "the confidence is not the largest softmax probability of the logits"
         _note(found, "confidence", far & ~other, start, path / "scores/confidence.npy", text)
     for count, problem in found.values():
-        yield ValueError(f"{problem}" + (f" ({count:,} such values)" if count > 1 else ""))
+        yield ValueError(f"{problem}{such(count)}")
+
+
+def such(count: int) -> str:
+    """What follows the first of ``count`` bad values."""
+    return f" ({count:,} such values)" if count > 1 else ""
 
 
 def _note(

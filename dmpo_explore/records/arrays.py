@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
 from typing import BinaryIO, Literal
@@ -22,6 +23,7 @@ from ..utils.typing import Array
 
 WHOLE, WHOLE_OF_MANY = 2**22, 2**26  # bytes: arrays of up to 4 MiB are read whole, where many are mapped 64 MiB
 MANY = 100  # mapped arrays
+PIECE = 2**23  # values that are read together
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 UNREADABLE = (  # what a header can make numpy raise, which parses it as a Python literal
     ValueError, EOFError, OverflowError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError,
@@ -73,3 +75,10 @@ def _read(stream: BinaryIO) -> Array:
     mapped = np.memmap(stream, kind, "r", start, shape, order)
     _mapped[id(mapped)] = mapped
     return np.asarray(mapped)
+
+
+def pieces(array: Array) -> Iterator[tuple[int, Array]]:
+    """First row and rows of pieces of at most `PIECE` values, as an array may be large."""
+    rows = max(1, PIECE // max(1, array[0].size))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]

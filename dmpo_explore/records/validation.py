@@ -20,8 +20,8 @@ import numpy as np
 from ..utils.abbreviate import LONGEST, is_text, one_line, short
 from ..utils.files import read_json
 from ..utils.typing import Array
-from .agreement import agreement_problems
-from .arrays import open_array
+from .agreement import agreement_problems, such
+from .arrays import open_array, pieces
 
 FORMAT_VERSION = 1
 SCORE_TYPES: dict[str, Any] = {
@@ -39,7 +39,6 @@ OPTIONAL: dict[str, Any] = {
 }
 ANY = ("logits.npy", "features.npy")  # large, and of any finite values: read only where that is wanted
 AXES = {"labels.npy": 1, "indices.npy": 1, "logits.npy": 3, "features.npy": 3, "embedding.npy": 3}  # of others: 2
-PIECE = 2**23  # values that are checked together
 MOST_IMAGES, MOST_EXITS, MOST_CLASSES, MOST_TEXT = 10**8, 1000, 10**5, 1000  # of a record; characters of a text
 MOST_BLOCK, MOST_INDEX, LEAST_FLOPS, MOST_FLOPS = 10**6, 2**53, 1e-30, 1e30
 MOST_HALF = 65504.0  # of float16
@@ -139,27 +138,20 @@ def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None
 
 def _range_problems(array: Array, low: float, high: float, text: str, path: Path) -> Iterator[ValueError]:
     count, first = 0, None
-    for start, part in _pieces(array):
+    for start, part in pieces(array):
         bad = ~((part >= low) & (part <= high))  # NaN is bad too
         count += int(bad.sum())
         if first is None and bad.any():
             where = tuple(int(axis[0]) for axis in np.nonzero(bad))
             first = f"{part[where]} at image {start + where[0]} (counted from 0) must be {text}"
     if count:
-        yield ValueError(f"{path}: {first}" + (f" ({count:,} such values)" if count > 1 else ""))
-
-
-def _pieces(array: Array) -> Iterator[tuple[int, Array]]:
-    """First row and rows of pieces of at most `PIECE` values, as an array may be large."""
-    rows = max(1, PIECE // max(1, array[0].size))
-    for start in range(0, len(array), rows):
-        yield start, array[start : start + rows]
+        yield ValueError(f"{path}: {first}{such(count)}")
 
 
 def logits_problems(logits: Array, where: object) -> Iterator[ValueError]:
     """The first image with NaN or infinite logits (B, K, C), or features, searched in pieces, as they may be large."""
     what = "features" if str(where).endswith("features.npy") else "logits"
-    for start, part in _pieces(logits):
+    for start, part in pieces(logits):
         bad = ~np.isfinite(part).all(axis=(1, 2))
         if bad.any():
             image = start + int(np.argmax(bad))

@@ -82,8 +82,8 @@ def test_the_heat_map_of_classes_and_exits_shows_shares() -> None:
     assert np.array_equal(heat.z, [[0.75, 0, 0.25], [0, 1, 0], [0, 0, 0]])
     assert np.array_equal(heat.customdata, [[3, 0, 1], [0, 1, 0], [0, 0, 0]])
     assert tuple(heat.y) == ("a", "b", "c") and figure.layout.yaxis.autorange == "reversed"
-    texts = {(note.y, note.x): (note.text, note.font.color) for note in figure.layout.annotations}
-    assert texts["a", "1"] == ("75%", "white") and texts["a", "3"] == ("25%", None)  # None: the page's own colour
+    assert heat.texttemplate == "%{z:.0%}" and not figure.layout.annotations  # hundreds of them would take seconds
+    assert all(colour.startswith("#") for _, colour in heat.colorscale)  # opaque, so that texts can be read on any page
     with pytest.raises(ValueError, match="must both be"):
         class_exit_figure([0, 1], [0], ["a", "b"], ["1"])
     with pytest.raises(ValueError, match="labels to 2"):
