@@ -50,6 +50,14 @@ MATRIX_SCALES: dict[str, Any] = {
     "image": "gray",
 }
 
+AXIS = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": True}  # thin grid
+LAYOUT = {  # transparent background, legend above
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+}
+
 LONGEST_NAME = 32  # characters of a class's name on an axis
 COMPUTE = "compute (% of the plain backbone)"  # title of an axis of FLOPs fractions
 
@@ -103,22 +111,15 @@ def image_address(pixels: npt.NDArray[np.uint8], factor: int) -> str:
 
 def new_figure(template: str | None, x: str, y: str) -> go.Figure:
     """An empty figure with titled axes; without a template its words are grey, legible on light and dark."""
-    figure = go.Figure().update_layout(template=template or "none")
-    if template is None:
-        figure.update_layout(font={"color": GREY})
-    return styled(figure.update_xaxes(title=x).update_yaxes(title=y))
+    axes = {"xaxis": {"title": {"text": x}, **AXIS}, "yaxis": {"title": {"text": y}, **AXIS}}
+    words = {"font": {"color": GREY}} if template is None else {}
+    # in one piece: Plotly takes ten times as long over the same properties in four updates
+    return go.Figure(layout={"template": template or "none", **words, **LAYOUT, **axes})
 
 
 def styled(figure: go.Figure) -> go.Figure:
     """``figure`` in the shared layout: transparent background, legend above, thin grid."""
-    figure.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 20, "t": 40, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )
-    grid = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": True}
-    return figure.update_xaxes(**grid).update_yaxes(**grid)
+    return figure.update_layout(LAYOUT).update_xaxes(AXIS).update_yaxes(AXIS)
 
 
 def panels(template: str | None, rows: int, columns: int, titles: Sequence[str], **shared: bool) -> go.Figure:

@@ -7,6 +7,8 @@ Ours: the second phase begins with the epoch in which the first exit's weight re
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -65,13 +67,15 @@ def learning_figure(history: pd.DataFrame, template: str | None = None) -> go.Fi
     """
     kept, early = kept_epoch(history), second_phase(history)
     figure, last = history_figure(history, template), int(history["epoch"].max())
-    for column in (1, 2, 3):
+    shapes: list[dict[str, Any]] = []  # given at once: add_vline and add_vrect take as long as the rest of the figure
+    for axis in figure.select_yaxes():
+        over = {"xref": axis.anchor, "yref": f"{axis.plotly_name.replace('axis', '')} domain", "y0": 0, "y1": 1}
         if early is not None:
-            figure.add_vrect(
-                x0=early - 0.5, x1=last + 0.5, fillcolor=SHADE, line_width=0, layer="below", row=1, col=column
-            )
-        figure.add_vline(x=kept, line={"color": GREY, "width": 1.5, "dash": "dot"}, row=1, col=column)
-    return figure
+            phase = {"type": "rect", "x0": early - 0.5, "x1": last + 0.5, "fillcolor": SHADE, "line": {"width": 0}}
+            shapes.append({**over, **phase, "layer": "below"})
+        line = {"color": GREY, "width": 1.5, "dash": "dot"}
+        shapes.append({**over, "type": "line", "x0": kept, "x1": kept, "line": line})
+    return figure.update_layout(shapes=shapes)
 
 
 def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Figure:

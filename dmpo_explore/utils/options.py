@@ -150,12 +150,17 @@ def options_of(cls: type) -> Mapping[str, Option]:
 
 @cache
 def _options_of(cls: Any) -> Mapping[str, Option]:
-    hints = typing.get_type_hints(cls)
+    hints = _hints_of(cls)
     return {
         field.name: Option(field.name, field.default, **_read_hint(hints[field.name]), **field.metadata)
         for field in dataclasses.fields(cls)
         if field.metadata
     }
+
+
+@cache
+def _hints_of(cls: Any) -> Mapping[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def check_options(config: Any) -> None:
@@ -172,7 +177,8 @@ def read_options(cls: type[T], values: Any, path: str) -> T:
     """
     if not isinstance(values, dict):
         raise ValueError(f"{path} must be a JSON object, not {type(values).__name__}")
-    options, hints = options_of(cls), typing.get_type_hints(cls)
+    kind: type = cls
+    options, hints = options_of(kind), _hints_of(kind)
     read: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:

@@ -109,7 +109,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # a kernel that does not answer; without its server it ends by itself
+            process.kill()
+            process.wait()
 
 
 def wait_for(address: str, log: Path, seconds: float = 60) -> None:
