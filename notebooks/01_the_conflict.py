@@ -193,7 +193,8 @@ dx.figures.gains_figure(pd.DataFrame([behind])).update_layout(height=220)
 #
 # Does it only train more slowly? [A benchmark](../benchmarks/small_cnn.py) trained the same networks three times as
 # long. It also trained a *narrow* network (4 to 8 channels) on 5,000 images for 16 epochs, which is five times the
-# steps. Its table comes with the course; each number is the mean of three seeds.
+# steps. Its table comes with the course; each number is the mean of three seeds. An *arm* is one of the kinds of
+# training that a study compares: here one exit and six exits.
 #
 # **Predict.** In which of the two will the gap close?
 
@@ -243,10 +244,20 @@ def counted(step):
 live(counted, step=slider("factor", 1, len(factors), 4))
 
 # %% [markdown]
-# From left to right exits 1 to 4 gain at every step, and exits 5 and 6 lose at every step. Exit 2 gains over twenty
-# points in all. At 0.03 nothing is lost that three seeds could show. At 0.1 the last exit's loss, half a point, is not
-# one that the seeds agree on, either; from 0.3 on it loses with every seed. (A factor in front of *all* six losses
-# would hardly change anything: [04](04_phase_schedule.ipynb) shows why.)
+# All five positions of the slider in one table, accuracy in per cent:
+
+# %%
+exits = [f"exit {k}" for k in range(1, 7)]
+by_factor = {f"early losses × {early:g}": seeds_of("six exits", early) for early in factors}
+table = pd.DataFrame([100 * seeds.mean(axis=0) for seeds in by_factor.values()], list(by_factor), exits).round(1)
+less = [100 * (seeds[:, 5] - seeds_of("one exit")[:, 0]) for seeds in by_factor.values()]
+table["exit 6 less one exit, by seed"] = [" ".join(f"{points:+.1f}" for points in row) for row in less]
+table
+
+# %% [markdown]
+# As the factor grows, exits 1 to 4 gain at every step, and exits 5 and 6 lose at every step. Exit 2 gains over twenty
+# points in all. At 0.03 and at 0.1 the seeds do not agree that the last exit loses anything; from 0.3 on it loses with
+# every seed. (A factor in front of *all* six losses is another question: [04](04_phase_schedule.ipynb).)
 #
 # ## Where is the damage?
 #
@@ -286,21 +297,29 @@ choices = {
 choices["one exit"] = seeds_of("one exit")[:, 0]
 dx.figures.seeds_figure(choices, "accuracy on test").update_yaxes(tickformat=".0%")
 
+# %%
+finished = seeds_of("exits on a finished trunk").mean(axis=0)
+over = [100 * (seeds_of("six exits", early).mean(axis=0) - finished) for early in factors]
+table = pd.DataFrame(over, list(by_factor), exits)
+table.rename_axis("points over a finished trunk", axis=1).round(1)
+
 # %% [markdown]
-# Exits 2 to 4 are 12 to 20 points poorer than those that trained the trunk. Exit 5 is better: nothing has been taken
-# from it.
+# With a factor of 1, exits 2 to 4 are 12 to 20 points better if they trained the trunk. Exits 5 and 6 are 3.7 and 4.0
+# points poorer.
 #
 # That is the dilemma of a *short* training. Train the trunk with all exits, and the last one loses; leave it alone, and
-# the early exits have little to read. With a factor of 0.1, exits 3 and 4 keep 11 and 8 points over a finished trunk.
-# After 24 epochs exits 2 to 4 reach 70, 77 and 79 % and the last loses nothing that the seeds agree on. In the narrow
-# network three points stay lost. DMPO gives early exits a *bypass* and richer statistics
-# ([02](02_bypass_decomposition.ipynb), [03](03_second_order_heads.ipynb)), so that they need less of the trunk, and
-# *two phases* of loss weights ([04](04_phase_schedule.ipynb)).
+# the early exits have little to read. A small factor lies between the two: with 0.1, exits 3 and 4 keep 11 and 8
+# points. A longer training is another way out, in the small network only: look at the table of epochs again.
+#
+# DMPO takes a third. It gives early exits a *bypass* and richer statistics ([02](02_bypass_decomposition.ipynb),
+# [03](03_second_order_heads.ipynb)), so that they need less of the trunk. And it trains in *two phases* of loss
+# weights ([04](04_phase_schedule.ipynb)).
 #
 # ## A pre-trained transformer
 #
 # Now the models of this project. Three share the same frozen ViT-S/14. Beside its own weights it has a few trainable
-# ones (the *tuning*, here LoRA). All were trained on the same 10,000 Fashion-MNIST images:
+# ones, the *tuning*. Here that is LoRA: to a frozen matrix W a product B·A of two thin ones is added, and only A and B
+# are trained. All three were trained on the same 10,000 Fashion-MNIST images:
 #
 # | name | exits | predictors | loss weights |
 # |---|---|---|---|
@@ -332,11 +351,11 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=260)
 
 # %% [markdown]
 # Hardly: 0.3 points, and the interval includes 0. There is one training of each, so the interval is over images only.
-# [The study](../benchmarks/RESULTS.md) has three seeds of smaller trainings and finds the same size: −0.2 points for
-# naive exits with equilibrium, −0.5 to −1.6 for the other naive arms. DMPO's early exits are far better, and its last
-# one is no worse than the single model, though its weight in the loss ends low.
+# [The study](../benchmarks/RESULTS.md) has three seeds of smaller trainings. There naive exits with equilibrium lose
+# 0.2 points, and the interval includes 0; without it they lose 0.5 to 1.6, and the intervals do not. DMPO's first two
+# exits are far better than the naive ones. Its last one cannot be distinguished from the single model's, either.
 #
-# Why do naive exits lose so little here? Two reasons can be looked at.
+# Why do naive exits lose so little here? Two possible reasons can be looked at; neither is tested.
 #
 # **They can move little.** The backbone is frozen. What the exits share is the tuning:
 
@@ -347,7 +366,7 @@ weights["shared by the exits and trained"] = [w for w in weights["all"] if w[1].
 pd.DataFrame({"weights": {part: f"{sum(weight.numel() for _, weight in of):,}" for part, of in weights.items()}})
 
 # %% [markdown]
-# The CNN could change everything that its exits share; this model a fortieth of its weights (2.7 %).
+# The CNN could change everything that its exits share; this model 2.7 % of its weights.
 #
 # **What deep stages need is there already.** Pre-training made features for many tasks, and a small tuning undoes only
 # a part of that. Probes show what became of it.
@@ -389,10 +408,10 @@ dx.figures.probe_figure(trunks)
 
 # %% [markdown]
 # Left, up is *worse*: the probe's error in the grey mean is larger (the axis is logarithmic). Right, up is better; 120
-# images test it, so each point is off by ± 7 points or so (95 %).
+# images test it, so the 95 % interval of a point is ± 5 points at 93 % and ± 9 at 55 %.
 #
-# With depth the grey mean gets harder to read in all four. The label gets easier in the tuned ones, but for the last
-# step or two, and in the untuned one up to exit 4. The naive trunk fits its exits: the label is easy to read early,
+# With depth the grey mean gets harder to read in all four. The label gets easier in the tuned ones up to exit 5, and
+# in the untuned one up to exit 4. The naive trunk fits its exits: the label is easy to read early,
 # and at every depth it has lost more of the image than the others. So the direction is the paper's, only the damage at
 # the end is small. DMPO's trunk keeps more of the image than the naive one at every depth; at the end it lies halfway
 # between it and the single model's, which has no early exit. Its early exits are good all the same, because they do
@@ -431,8 +450,14 @@ live(what_is_left, exit=slider("exit", 1, 6, 6), image=slider("image", 0, 39, 8)
 
 # %% [markdown]
 # The line above the images is over all 120 images that were not fitted: the share of the pixels' variance that the
-# probe does not explain. The garment can still be recognised. Drag the exit: all three blur with depth, the naive trunk
-# first and most. At the very end DMPO's lies between the two.
+# probe does not explain. The garment can still be recognised. Drag the exit, or read that share for all of them:
+
+# %%
+shares = {name: [100 * unexplained(name, stage) for stage in range(6)] for name in runs}
+pd.DataFrame(shares, exits).T.rename_axis("% not explained", axis=1).round(1)
+
+# %% [markdown]
+# All three blur with depth. At every exit the naive trunk has lost the most, and DMPO's lies between the two.
 #
 # ## Do the gradients conflict?
 #
@@ -457,9 +482,9 @@ def cosines(net):
 pd.DataFrame([cosines(net) for net in six_exits], columns=[f"exit {k}" for k in range(1, 6)]).round(2)
 
 # %% [markdown]
-# Least agrees exit 2 in two of the trainings and exit 1 in the other. Exit 1 points against the last one in all three:
-# there a step for the one undoes a part of a step for the other. On the whole deeper exits agree more. (It is a
-# snapshot of three networks at the end of training.)
+# In each training exit 1 or exit 2 agrees least, and its cosine is negative: there a step for that exit undoes a part
+# of a step for the last one. Exits 4 and 5 agree with it in all three. (It is a snapshot of three networks at the end of
+# training. The last digits, and even the sign of a small cosine, may differ on another processor.)
 #
 # Then the transformer. [The study](../benchmarks/RESULTS.md) trained such models on 2,000 images, three times each,
 # with adapters as their tuning. It measured these cosines after every epoch, on 64 validation images.
@@ -472,19 +497,37 @@ gradients = dx.course.study_table("gradients")
 arms = ("dmpo", "naive-both", "dmpo-uniform", "dmpo-no-bypass")
 dx.figures.gradient_epochs_figure({arm: gradients[gradients["arm"] == arm] for arm in arms})
 
+# %%
+ends = gradients[gradients["epoch"].isin([1, 6])].rename(columns={"seed": "mean over exits 1 to 5, seed"})
+ends.pivot_table(index="arm", columns=["epoch", "mean over exits 1 to 5, seed"], values="cosine").round(2)
+
 # %% [markdown]
 # Each line is the mean of three trainings. Most rise: exit 2 the most in three of the four arms, exit 5 in the other.
-# Exit 1 hardly moves.
-# What lies below 0 on average lies there early and not far: exit 2 of `dmpo` after the first epoch, when its loss
-# counts a hundredth. At the end the naive exits agree *more* with the last one than those of `dmpo` (0.39 against 0.28,
-# mean over the early exits; more in each of the three trainings). So agreement is not the aim in itself: the trunk that
-# naive exits share has moved further from the untuned backbone (CKA 0.83, mean over the early stages; `dmpo` 0.92; the
-# single model, which has no early exits, 0.93).
+# Exit 1 hardly moves. What lies below 0 on average lies there in the first three epochs and not far. The lowest is
+# exit 2 of `dmpo` after the first epoch.
+#
+# At the end the naive exits agree *more* with the last one than those of `dmpo`: with each seed, 0.33 to 0.45 against
+# 0.25 to 0.30. Is agreement then the aim? Look at what became of the trunk. **CKA** (centred kernel alignment)
+# compares two sets of features of the same inputs: 1 if they are equal up to rotation and scale, 0 if they are
+# uncorrelated. Here the bundled models' patch tokens are compared with the untuned backbone's.
+#
+# **Predict.** Whose trunk is least like the untuned one?
+
+# %%
+plain = [tokens("untuned").patches(stage).flatten(0, 1) for stage in range(6)]
+like = {name: [dx.linear_cka(tokens(name).patches(k).flatten(0, 1), plain[k]) for k in range(6)] for name in runs}
+pd.DataFrame(like, exits).T.rename_axis("CKA with the untuned trunk", axis=1).round(2)
+
+# %% [markdown]
+# The naive one, from exit 1 to exit 5; the single model's is most like it from exit 2 on. The study's three trainings
+# per arm have the same order, on average over the early stages (`naive-both` 0.83, `dmpo` 0.92, `single` 0.93). So
+# agreement of the gradients is not the aim in itself. The arm whose exits agree more is the one whose trunk has moved
+# further.
 #
 # ## On photographs
 #
-# Fashion-MNIST is easy for this backbone: after four of twelve blocks a linear probe finds most of what there is to
-# find. What if depth matters? Caltech-101 has 101 classes of photographs. [Its rows](../benchmarks/PHOTOS.md) are
+# Fashion-MNIST is easy for this backbone: after four of twelve blocks a linear probe finds most of what it ever finds.
+# What if depth matters? Caltech-101 has 101 classes of photographs. [Its rows](../benchmarks/PHOTOS.md) are
 # **preliminary**: one seed, read on 867 validation images, and no naive arm has been trained yet.
 #
 # **Predict.** Label probes on the untuned backbone: which share of its best accuracy has it after a quarter of the
@@ -538,7 +581,10 @@ numbers(
 # %% [markdown]
 # ## Try it: three exercises
 #
-# **1.** By the records of all test images: at which exit (counted from 1) is `demo-naive` furthest behind `demo`?
+# **1.** *Gradient equilibrium*, the trick of `demo-naive`. Behind stage i of K, the gradient of exit i is multiplied by
+# 1/(K − i + 1). What comes back from the deeper stages is multiplied by (K − i)/(K − i + 1). So the gradient of exit 3
+# is scaled three times before it reaches stage 1. Write a function of K and a stage (from 1). It returns K numbers: the
+# factor with which each exit's gradient reaches the weights of that stage.
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -547,20 +593,22 @@ check_1(answer_1)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# The notebook has computed it: `accuracy` holds six numbers for each of the two.
+# An exit before the stage does not reach it at all. On the way from exit k to stage s lie the branches k, k − 1, … s.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# `argmax` of a difference counts from 0.
+# Multiply them on paper for K = 3 and stage 1. What cancels?
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 1</summary>
 #
 # ```python
-# answer_1 = 1  # int((accuracy["demo"] - accuracy["demo-naive"]).argmax()) + 1
+# def answer_1(n_exits, stage):
+#     left = n_exits - stage + 1  # exits at this stage or behind it: the product telescopes to 1 / left
+#     return [0.0 if exit < stage else 1 / left for exit in range(1, n_exits + 1)]
 # ```
 #
 # </details>
@@ -652,7 +700,10 @@ check_3(answer_3)
 # | representative | holding what deeper stages need |
 # | discriminative | telling the classes apart by a linear classifier |
 # | loss weight λ_k | the factor of exit k's loss in the sum |
+# | arm | one of the kinds of training that a study compares |
 # | tuning | the few weights trained beside a frozen backbone |
+# | LoRA | a tuning: trained products of two thin matrices, added to frozen ones |
+# | CKA | similarity of two layers' features, from 0 to 1 |
 # | probe | a linear model on frozen features, to see what they hold |
 #
 # ## References

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, MODEL_COLOURS, dash, exit_colours, model_colour, model_line, new_figure, panels, styled, symbol
+from .style import GREY, MODEL_COLOURS, dash, model_colour, model_line, new_figure, panels, styled, symbol
 
 
 def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
@@ -95,9 +95,11 @@ def gradient_epochs_figure(arms: Mapping[str, pd.DataFrame], template: str | Non
     figure = panels(template, 1, len(arms), list(arms), shared_yaxes=True)
     for column, table in enumerate(arms.values(), start=1):
         lines = table.groupby(["exit", "epoch"])["cosine"].mean().unstack("epoch")
-        for (exit, row), colour in zip(lines.iterrows(), exit_colours(len(lines)), strict=True):
+        for number, (exit, row) in enumerate(
+            lines.iterrows()
+        ):  # the darkest of the exits' colours vanish on dark pages
             marker = {"symbol": symbol(int(str(exit)) - 1)}
-            look = {"line": {"color": colour}, "marker": marker, "legendgroup": f"exit {exit}"}
+            look = {"line": {"color": model_colour(number)}, "marker": marker, "legendgroup": f"exit {exit}"}
             line = go.Scatter(x=row.index, y=row, name=f"exit {exit}", showlegend=column == 1, **look)
             figure.add_trace(line, 1, column)
         figure.update_xaxes(title="epoch", dtick=1, row=1, col=column)

@@ -42,11 +42,18 @@ def check_build(answer: type[Any]) -> str:
 
 
 @exercise
-def check_1(answer: int) -> str:
-    """The shallower the exit, the more its bypass and second-order statistics gain."""
-
-    dmpo, naive = (dx.load_run(name).record("test").correct.mean(axis=0) for name in ("demo", "demo-naive"))
-    return "" if answer == int((dmpo - naive).argmax()) + 1 else "compare record.correct.mean(axis=0), exit by exit"
+def check_1(answer: Callable[[int, int], Any]) -> str:
+    """Behind a stage all exits count alike, and their factors sum to 1: no stage receives more than another."""
+    for n_exits in (2, 3, 6):
+        for stage in range(1, n_exits + 1):
+            given = [float(factor) for factor in answer(n_exits, stage)]
+            if len(given) != n_exits:
+                return f"with {n_exits} exits there are {n_exits} factors, not {len(given)}"
+            due = [0.0 if exit < stage else 1 / (n_exits - stage + 1) for exit in range(1, n_exits + 1)]
+            wrong = [k for k in range(n_exits) if abs(given[k] - due[k]) > 1e-6]
+            if wrong:
+                return f"of {n_exits} exits, number {wrong[0] + 1} reaches stage {stage} with another factor"
+    return ""
 
 
 @exercise

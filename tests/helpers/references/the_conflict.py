@@ -9,6 +9,7 @@ from torch import Tensor
 
 import dmpo_explore as dx
 from dmpo_explore.course import small_cnn
+from dmpo_explore.models.dmpo import branch
 
 TOLERANCE = 0.01  # probes follow rounding, which differs between machines
 
@@ -44,8 +45,23 @@ def numbers() -> dict[str, float]:
     }
 
 
-ANSWERS = {1: 1, 2: surgery, 3: 0.483}
-INCORRECT = {1: 6, 2: always_projected, 3: 0.68}
+def equilibrium(n_exits: int, stage: int) -> list[float]:
+    """The factors with which gradients pass the library's own branches."""
+    weight = state = torch.ones((), dtype=torch.float64, requires_grad=True)
+    factors = [0.0] * (stage - 1)
+    for exit in range(stage, n_exits + 1):
+        read, state = branch(state, n_exits - exit + 1)
+        factors.append(float(torch.autograd.grad(read, weight, retain_graph=True)[0]))
+    return factors
+
+
+def only_its_own_branch(n_exits: int, stage: int) -> list[float]:
+    """Forgets the branches on the way."""
+    return [1 / (n_exits - exit + 1) if exit >= stage else 0.0 for exit in range(1, n_exits + 1)]
+
+
+ANSWERS = {1: equilibrium, 2: surgery, 3: 0.483}
+INCORRECT = {1: only_its_own_branch, 2: always_projected, 3: 0.68}
 
 
 class Detached(small_cnn.EarlyExitCNN):
