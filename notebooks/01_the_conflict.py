@@ -483,8 +483,8 @@ pd.DataFrame([cosines(net) for net in six_exits], columns=[f"exit {k}" for k in 
 
 # %% [markdown]
 # In each training exit 1 or exit 2 agrees least, and its cosine is negative: there a step for that exit undoes a part
-# of a step for the last one. Exits 4 and 5 agree with it in all three. (It is a snapshot of three networks at the end of
-# training. The last digits, and even the sign of a small cosine, may differ on another processor.)
+# of a step for the last one. Exits 4 and 5 agree with it in all three. (It is a snapshot of three networks at the end
+# of training. The last digits, and even the sign of a small cosine, may differ on another processor.)
 #
 # Then the transformer. [The study](../benchmarks/RESULTS.md) trained such models on 2,000 images, three times each,
 # with adapters as their tuning. It measured these cosines after every epoch, on 64 validation images.
