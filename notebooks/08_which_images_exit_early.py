@@ -45,6 +45,7 @@ from dmpo_explore.course.moving import travel
 run = dx.load_run("demo")
 calibration, test = run.record("calibration"), run.record("test")
 names = np.array(test.meta.class_names)
+short = np.array([name.removesuffix("/top") for name in names], object)
 images = run.image_set("test")
 pixels = np.stack([images[i] for i in range(test.n_images)])  # (10000, 28, 28, 3)
 exit_names = [f"exit {k + 1}" for k in range(test.n_exits)]
@@ -56,11 +57,11 @@ classes = names[test.labels]
 
 
 def wall(rows, at, **options):
-    """Rows of images (title → their numbers), with what exit ``at`` predicts: one exit, or one for every image."""
+    # rows: title → numbers of its images; at: an exit, or one for every image
     shown = dx.Outcome(test, np.broadcast_to(at, test.n_images))
-    about = zip(classes, names[shown.prediction], shown.confidence, strict=True)
-    texts = [f"image {i}: {label}<br>predicted {name}, {sure:.1%}" for i, (label, name, sure) in enumerate(about)]
-    return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, names[shown.prediction], **options)
+    below = short[test.labels] + np.where(shown.correct, "", "\n→ " + short[shown.prediction])
+    texts = [f"image {i}, confidence {sure:.1%}" for i, sure in enumerate(shown.confidence)]
+    return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, below, **options)
 
 
 # %% [markdown]
@@ -69,19 +70,32 @@ def wall(rows, at, **options):
 #
 # ## Watch them
 #
-# In 00 the first 40 test images travelled along the trunk: 34 of them exited at exit 1, as 85 of 100 of all test
-# images do. Here are the first 30 that did *not*. A blue frame: the prediction is correct; a dashed orange one: it is
-# incorrect.
+# In 00 the first 40 test images travelled along the trunk, and most of them exited at exit 1. Here are the first 30
+# that did *not*. A blue frame: the prediction is correct; a dashed orange one: it is incorrect.
 #
 # **Predict.** Which clothes will they be? And of those that travel to the last exit, how many will be correct?
 
 # %%
-travel(images, outcome, np.flatnonzero(late)[:30])
+thirty = np.flatnonzero(late)[:30]
+travel(images, outcome, thirty)
+
+# %%
+pd.Series(classes[thirty]).value_counts().rename("of the 30").to_frame().T
 
 # %% [markdown]
-# Upper clothes and dresses, 26 of 30. Half of the thirty need only one exit more, and 14 of those 16 are correct
-# there. Seven travel to the last exit, where two are correct. Of all 362 images that reach it exit 1 has 38 % correct
-# and the last exit 44 %. Of those that stop at exit 1, 95 % are correct.
+# Upper clothes and dresses, 26 of 30. Half of the thirty need only one exit more, and most of those are correct there.
+# Seven travel to the last exit, where two are correct. Are thirty images enough to say so? All 10,000, by the exit at
+# which they stop:
+
+# %%
+correct = {"exit 1": test.correct[:, 0], "own exit": outcome.correct, "last exit": test.correct[:, -1]}
+by_exit = pd.DataFrame(correct).groupby(np.array(exit_names)[exits]).mean().add_prefix("correct at ").round(2)
+by_exit.assign(images=np.bincount(exits))
+
+# %% [markdown]
+# Exit 1 takes 85 of 100 images, with 95 % of them correct. The 362 that travel to the end are another kind: exit 1 has
+# 38 % of them correct and the last exit 44 %. For images that stop between, their own exit is 14 to 20 points better
+# than exit 1. (Partly by selection: an image stops where an exit happens to be certain.)
 #
 # ## By class
 #
@@ -92,8 +106,8 @@ dx.figures.class_exit_figure(test.labels, exits, names, exit_names)
 
 # %% [markdown]
 # Each row sums to 100 %. Four of ten shirts exit late, three of a hundred trousers. Shirts, coats and T-shirts are the
-# three: with 1,000 images per class a 95 % interval is at most 3 points to each side, and the next class is 6 points
-# away. Five of six late images are upper clothes or dresses; shoes, bags and trousers hardly ever exit late.
+# three: with 1,000 images per class a 95 % interval is about 3 points to each side, and the next class is 6 points
+# away. Of shoes, bags and trousers at most 8 in 100 exit late.
 #
 # So is it *the class* that is hard? Some shirts exit at once, some trousers at the end. Look at them.
 #
@@ -104,7 +118,7 @@ dx.figures.class_exit_figure(test.labels, exits, names, exit_names)
 
 
 # %%
-def extremes(k, n=10):
+def extremes(k, n=9):
     order = np.argsort(test.confidence[:, k], kind="stable")
     return {"most certain": order[::-1][:n], "least certain": order[:n]}
 
@@ -112,21 +126,27 @@ def extremes(k, n=10):
 wall(extremes(0), 0)
 
 # %% [markdown]
-# Below each image: what exit 1 predicts. The most certain ones are bags with a handle, one like the other, all correct.
-# Among the least certain ones are a child with trousers, shorts and patterned clothes: their classes are there, but not
-# in this shape. Now the last exit, at six times the depth:
+# Below each image: its label, and behind the arrow an incorrect prediction. The most certain ones are bags with a
+# handle, one like the other, all correct. Among the least certain ones are a person with trousers, shorts and patterned
+# clothes: to our eyes unusual images of their classes. Now the last exit, at six times the depth:
 
 # %%
 wall(extremes(5), 5)
 
+# %%
+unsure, unsure_at_last = (extremes(k, 100)["least certain"] for k in (0, 5))
+below = test.confidence[:, -1] < policy.thresholds[0]
+print(f"of exit 1's hundred least certain images {np.isin(unsure, unsure_at_last).sum()} are among the last exit's")
+print(f"below the threshold at the last exit: {below[unsure].mean():.0%} of them, {below.mean():.0%} of all images")
+
 # %% [markdown]
-# Bags again. The least certain ones are of the same kind, and yet others: of the hundred images that exit 1 is least
-# certain of, the last exit has 14 among its own hundred. So the two exits doubt different images most. But depth
-# removes few doubts: of the hundred, 62 are still below the threshold at the last exit, of all images 9 %.
+# Bags again. The least certain ones are others: of the hundred images that exit 1 is least certain of, the last exit
+# has 14 among its own hundred. By chance it would be one. So the two exits doubt different images most. Still, doubts
+# of exit 1 often remain: 62 of its hundred are below the threshold at the last exit, against 9 % of all images.
 #
 # ## Sort them by the threshold
 #
-# One row per exit. Of the images that exit there, it shows the eight with the lowest confidence, or the highest. The
+# One row per exit. Of the images that exit there, it shows the five with the lowest confidence, or the highest. The
 # numbers beside the rows count all images.
 #
 # **Predict.** Raise the threshold. Which images leave the first row first: its least or its most certain ones? At
@@ -137,7 +157,7 @@ wall(extremes(5), 5)
 def rows_of(found, chosen, sign):
     sure = sign * dx.Outcome(test, found).confidence
     members = [np.flatnonzero(chosen & (found == k)) for k in range(test.n_exits)]
-    first = [rows[np.argsort(sure[rows], kind="stable")][:8] for rows in members]
+    first = [rows[np.argsort(sure[rows], kind="stable")][:5] for rows in members]
     return {f"{exit_names[k]}: {len(members[k]):,}": first[k] for k in range(test.n_exits)}
 
 
@@ -145,7 +165,7 @@ def sorted_wall(threshold, clothes, first):
     found = dx.fit_policy(calibration, threshold=threshold).exits(test)
     chosen = (classes == clothes) | (clothes == "all")
     share, hits = test.flops_fraction[found][chosen].mean(), dx.Outcome(test, found).correct[chosen].mean()
-    figure = wall(rows_of(found, chosen, 1 if first == "least certain" else -1), found, columns=8)
+    figure = wall(rows_of(found, chosen, 1 if first == "least certain" else -1), found, columns=5)
     return figure, f"threshold {threshold:.2f}: compute {share:.1%}, accuracy {hits:.1%}"
 
 
@@ -155,11 +175,17 @@ controls = {
 }
 live(sorted_wall, threshold=slider("threshold", 0.3, 1.0, 0.76, 0.01), **controls)
 
+# %%
+steps = {t: dx.fit_policy(calibration, threshold=t).exits(test) for t in (0.3, 0.4, 0.5, 0.6, 0.76, 0.9, 0.99, 1.0)}
+pd.DataFrame({t: np.bincount(found, minlength=6) for t, found in steps.items()}, index=exit_names).T.rename_axis(
+    "threshold"
+)
+
 # %% [markdown]
 # The least certain images of a row exit later first: a row empties from its left. From about 0.5 on more images reach
-# the last exit than stop at exit 5; at 0.76 it holds more than exits 4 and 5 together. An image that was not certain
-# at exit 1 becomes certain soon or not at all. At 0.99 it holds three of ten images, and at 1.0 nearly all, correct or
-# not.
+# the last exit than stop at exit 5; at 0.76 it holds more than exits 4 and 5 together. Most images that exit 1 is not
+# certain of stop at exit 2 or 3, or at the end. At 0.99 the last exit holds three of ten images. At 1.0 it holds nearly
+# all, correct or not.
 #
 # ## Between which classes?
 #
@@ -190,8 +216,9 @@ dots(table.head(8), "share of the pair's images that exit late, 95 % interval").
 
 # %% [markdown]
 # Five pairs of 45 hold two thirds of the late images, and *Shirt* is in three of them. Where sneaker and ankle boot
-# are exit 1's two most probable classes, 93 in 100 images exit early all the same. So late images lie *between*
-# classes, and shirts lie between four others. That is one half of the answer to "why".
+# are exit 1's two most probable classes, 93 in 100 images exit early all the same. So late images tend to lie between
+# certain pairs of classes, and shirts are in four such pairs. But the pair is read from the model's own scores. Can the
+# *images* explain a late exit, too?
 #
 # ## Which explanation holds?
 #
@@ -221,33 +248,49 @@ explanations = {
 
 
 # %%
-def auc_row(values, draws=200):
-    samples = [np.random.default_rng(i).integers(0, len(late), len(late)) for i in range(draws)]
-    low, high = np.quantile([roc_auc_score(late[rows], values[rows]) for rows in samples], [0.025, 0.975])
-    return {"share": roc_auc_score(late, values), "low": low, "high": high}
+def aucs(values, of, draws=300):
+    samples = [np.random.default_rng(i).choice(of, len(of)) for i in range(draws)]  # the same ones for all values
+    return np.array([roc_auc_score(late[rows], values[rows]) for rows in [of, *samples]])
 
 
-scored = pd.DataFrame({name: auc_row(values) for name, values in explanations.items()}).T
-dots(scored, "AUC for a late exit, 95 % interval").update_xaxes(range=[0.5, 0.9])
+def with_interval(found):
+    low, high = np.quantile(found[1:], [0.025, 0.975])
+    return {"share": found[0], "low": low, "high": high}
 
-# %% [markdown]
-# Ambiguity is the best of the four, ahead of the class by far more than the intervals: an image tends to exit late if
-# the images that look most like it carry other labels. It even explains *within* a class, where the class is no help:
+
+found = {name: aucs(values, np.arange(len(late))) for name, values in explanations.items()}
+found["ambiguity minus class"] = found["ambiguity"] - found["class"]
+scored = pd.DataFrame({name: with_interval(values) for name, values in found.items()}).T
+scored.rename(columns={"share": "AUC"}).round(3)
 
 # %%
-within = [roc_auc_score(late[test.labels == c], explanations["ambiguity"][test.labels == c]) for c in range(10)]
-pd.Series(within, index=names, name="AUC of ambiguity within the class").round(2).to_frame().T
+dots(scored.head(4), "AUC for a late exit, 95 % interval").update_xaxes(range=[0.5, 0.9])
 
 # %% [markdown]
-# And the share of late images, by ambiguity:
+# Ambiguity is the best of the four, ahead of the class by more than chance: the interval of the difference, over the
+# same samples of images, excludes 0. An image tends to exit late if the images that look most like it carry other
+# labels. It even explains *within* a class, where the class is no help:
+
+# %%
+by_label = pd.DataFrame({"late": late, "mean ambiguity": explanations["ambiguity"]}).groupby(classes)
+within = {name: with_interval(aucs(explanations["ambiguity"], np.flatnonzero(classes == name))) for name in names}
+table = pd.DataFrame(within).T.rename(columns={"share": "AUC"}).round(2)
+table.join(by_label.agg({"late": "sum", "mean ambiguity": "mean"}).round(2)).sort_values("AUC")
+
+# %% [markdown]
+# Every interval lies above 0.5, but ambiguity separates coats and shirts less well than trousers and dresses. Sandals
+# are an exception: their neighbours are mixed, and yet few of them exit late. And the share of late images, by
+# ambiguity:
 
 # %%
 groups = pd.cut(explanations["ambiguity"], [-0.01, 0.05, 0.35, 0.65, 1], labels=["0", "0.1–0.3", "0.4–0.6", "0.7–1"])
-pd.Series(late).groupby(groups, observed=True).agg(images="size", late="mean").round(3)
+table = pd.Series(late).groupby(groups, observed=True).agg(images="size", late="mean")
+half = 1.96 * (table["late"] * (1 - table["late"]) / table["images"]) ** 0.5
+table.assign(low=table["late"] - half, high=table["late"] + half).round(3)
 
 # %% [markdown]
-# From 2 to 41 late images per hundred. Yet even of the most ambiguous images more than half exit at exit 1. The model
-# measures images by more than pixels; and some are confident *mistakes*, to which we come now.
+# From 2 to 41 late images per hundred. Yet even of the most ambiguous images more than half exit at exit 1: the
+# explanation is a partial one.
 #
 # ## Similar images
 #
@@ -263,18 +306,23 @@ neighbours = {i: detector.nearest(test.subset([i]), 6, without=i) for i in asked
 rows = {f"{i}: {classes[i]}": [i, *neighbours[i]] for i in asked}
 dx.figures.image_wall_figure(pixels, rows, outcome.correct, classes, [exit_names[k] for k in exits])
 
+
 # %%
+def mean_and_half(values):
+    return f"{values.mean():.2f} ± {1.96 * values.std(ddof=1) / len(values) ** 0.5:.2f}"
+
+
 some = np.random.default_rng(0).permutation(test.n_images)[:400]
 model = np.array([late[detector.nearest(test.subset([i]), 5, without=i)].mean() for i in some])
 shares = {"by logits": model, "by pixels": late[near[some, :5]].mean(axis=1)}
-pd.DataFrame({name: pd.Series(share).groupby(late[some]).mean() for name, share in shares.items()}).rename(
-    {False: "neighbours of an early image", True: "neighbours of a late image"}
-).round(2)
+kinds = {f"{mask.sum()} {kind} images": mask for kind, mask in (("early", ~late[some]), ("late", late[some]))}
+table = {name: [mean_and_half(share[mask]) for mask in kinds.values()] for name, share in shares.items()}
+pd.DataFrame(table, index=[f"neighbours of {kind}" for kind in kinds])
 
 # %% [markdown]
-# Share of the five neighbours that exit late, on 400 images. Neighbours by logits share the exit more often, which is
-# no discovery: the confidence that decides is computed from those logits. Neighbours by pixels, which never passed the
-# model, show the same, more weakly.
+# Share of the five neighbours that exit late, on 400 images, with a 95 % interval. Neighbours by logits share the exit
+# more often, which is no discovery: the confidence that decides is computed from those logits. Neighbours by pixels,
+# which were found without the model, show the same, more weakly.
 #
 # ## Two kinds of mistakes
 #
@@ -336,18 +384,18 @@ print("early exit minus last exit: {:+.2f} points, 95 % interval {:+.2f} to {:+.
 
 # %%
 sure = outcome.confidence
-first = {name: np.flatnonzero(mask)[np.argsort(-sure[mask], kind="stable")][:10] for name, mask in counts.items()}
+first = {name: np.flatnonzero(mask)[np.argsort(-sure[mask], kind="stable")][:8] for name, mask in counts.items()}
 wall(first, exits)
 
 # %% [markdown]
 # Nearly as many predictions are saved as are lost, and the interval of the difference includes 0: at this threshold the
-# accuracy of early exit cannot be distinguished from the whole network's. Three times as many images are incorrect at
-# *every* exit; no threshold helps them.
+# accuracy of early exit cannot be distinguished from the whole network's. More than three times as many images are
+# incorrect at *every* exit; no threshold helps them.
 #
-# The rows show the most confident ones, with what their exit predicts. Exit 1 takes sneakers for sandals, and wide
-# upper clothes for bags: shapes seen coarsely. The last row is another kind of mistake. Its first image is labelled
-# *T-shirt/top*, its second *Trouser*; exit 1 predicts *Dress* for both, with 99.8 %. What do you see? Confident
-# mistakes of all exits are a good place to look for incorrect labels.
+# The rows show the most confident ones. Read *label → prediction*: sneakers are taken for sandals, and wide upper
+# clothes for bags. The last row is another kind of mistake. Its first image is labelled *T-shirt/top*, its second
+# *Trouser*, and the exit of both predicts *Dress*. What do you see? Confident mistakes of all exits are candidates for
+# incorrect labels.
 #
 # ## One image at a time
 #
@@ -387,7 +435,8 @@ print(
 
 # %%
 def moved(before, after):
-    return {"become correct": int((~before & after).sum()), "become incorrect": int((before & ~after).sum())}
+    changed = {"become correct": (~before & after).sum(), "become incorrect": (before & ~after).sum()}
+    return {"images": len(before), "correct before": before.sum(), "correct after": after.sum()} | changed
 
 
 first, own, end = test.correct[:, 0], outcome.correct, test.correct[:, -1]
@@ -405,66 +454,73 @@ numbers(
 )
 
 # %% [markdown]
-# So, why does an image exit early? Those images do that look like many others with their label, and like few with
-# another one: shirts look like four other classes, trousers like none. And depth does help the images that exit late.
-# Of these 1,479, exit 1 has 54 % correct and their own exit 68 %: 321 become correct on the way, 120 incorrect. Only
-# behind the chosen exit is it even, 146 to 132.
+# So, why does an image exit early? Of what was tried here ambiguity goes with it best: an image exits early more often
+# if the images most like it carry its label. Half of a shirt's neighbours have another label, of a trouser's few. And
+# depth helps more of the late images than it harms: 321 become correct on the way to their own exit, 120 incorrect. Of
+# 1,479 late images exit 1 has 799 correct and their own exit 1,000. Behind the chosen exit it is nearly even.
 #
 # ## Try it: three exercises
 #
-# **1.** With the policy from above: images of which class are most often taken for a shirt *at their exit*? Give its
-# name.
+# **1.** *Ambiguity* read the image's own label. Do without it, and without the model. Write a function from the labels
+# of the ten nearest images (B, 10) to one number per image (B,). It should be high where an image exits late; the AUC
+# must reach 0.75.
 
 # %% tags=["exercise"]
-answer_1 = ...
+answer_1 = ...  # called as answer_1(test.labels[near])
 check_1(answer_1)
 
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# `outcome.prediction` and `test.labels` are class numbers; *Shirt* is number 6.
+# Labels are names, not amounts: class 9 is no more than class 1. So no mean and no standard deviation; count.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# Keep the labels where the prediction is 6 and the label is not, and count them with `np.bincount`.
+# How many of the ten labels belong to the class that occurs most often? Few of them means: a mixture.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 1</summary>
 #
 # ```python
-# answer_1 = "T-shirt/top"  # names[np.bincount(test.labels[(outcome.prediction == 6) & (test.labels != 6)]).argmax()]
+# def answer_1(labels):
+#     counts = np.stack([(labels == c).sum(axis=1) for c in range(10)], axis=1)  # (B, 10) classes
+#     return 1 - counts.max(axis=1) / labels.shape[1]
 # ```
 #
 # </details>
 
 # %% [markdown]
-# **2.** Of the images that are incorrect at their exit: for which share is *no* exit correct, so that no threshold
-# helps?
+# **2.** Which images are *incorrect* at their exit? Write a score (B,) from what all exits predict (B, K) and from the
+# exits (B,), without labels and confidences. The AUC must reach 0.80; the exit alone does not. Could a policy use this
+# score?
 
 # %% tags=["exercise"]
-answer_2 = ...
+answer_2 = ...  # called as answer_2(test.prediction, exits)
 check_2(answer_2)
 
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# `test.correct` is (10000, 6). An image without a correct exit is incorrect at its exit, too.
+# How many of the other exits predict something else than the image's own exit? That alone is not enough, either.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# Divide the number of images with `~test.correct.any(axis=1)` by that of `~outcome.correct`.
+# `prediction[np.arange(len(exits)), exits]` is the prediction at the exit. Add two shares: of exits that differ from
+# it, and of the depth that was used.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 2</summary>
 #
 # ```python
-# answer_2 = 463 / 867  # (~test.correct.any(axis=1)).sum() / (~outcome.correct).sum()
+# def answer_2(prediction, exits):
+#     own = prediction[np.arange(len(exits)), exits]
+#     return (prediction != own[:, None]).mean(axis=1) + exits / (prediction.shape[1] - 1)
 # ```
 #
 # </details>

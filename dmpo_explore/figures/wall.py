@@ -33,7 +33,8 @@ def image_wall_figure(
     Args:
         pixels: (B, H, W, 3) uint8. rows: title → numbers of its images, from left to right; a row may be empty.
         correct: (B,) bool. texts: B texts, shown while the pointer is on an image. captions: B short texts that stand
-            below the images, or none. columns: places in a row; as many as the longest row needs by default.
+            below the images, or none; a text may have several lines. columns: places in a row; as many as the longest
+            row needs by default.
 
     Raises:
         ValueError: no rows, lengths that differ, or a row longer than ``columns``.
@@ -54,7 +55,8 @@ def image_wall_figure(
     if longest > across:
         raise ValueError(f"a row has {longest} images; there are {across} columns")
     places = [(x, y, int(i)) for y, row in enumerate(rows.values()) for x, i in enumerate(row)]
-    wide, tall = TILE + GAP, TILE + GAP + (LINE if len(captions) else 0)
+    below = LINE * max((str(caption).count("\n") + 1 for caption in captions), default=0)  # the height of captions
+    wide, tall = TILE + GAP, TILE + GAP + below
     size = across * wide, len(rows) * tall
     figure = new_figure(template, "", "")
     sheet = _sheet(images, hits, places, size, tall)
@@ -62,9 +64,9 @@ def image_wall_figure(
     figure.add_layout_image(source=sheet, layer="below", **where)
     figure.add_scatter(
         x=[x * wide + TILE / 2 for x, _, _ in places],
-        y=[y * tall + (TILE + LINE / 2 if len(captions) else TILE / 2) for _, y, _ in places],
+        y=[y * tall + (TILE + below / 2 if len(captions) else TILE / 2) for _, y, _ in places],
         mode="markers+text" if len(captions) else "markers",
-        text=[as_text(captions[i]) for *_, i in places] if len(captions) else None,
+        text=[as_text(captions[i]).replace("\n", "<br>") for *_, i in places] if len(captions) else None,
         textfont={"size": 10},
         textposition="middle center",
         marker={"size": TILE, "symbol": "square", "opacity": 0},

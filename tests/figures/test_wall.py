@@ -24,7 +24,10 @@ def sheet(figure: Any) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
 
 
-@pytest.mark.parametrize(("captions", "tall"), [((), TILE + GAP), (("c0", "c1", "c2"), TILE + GAP + LINE)])
+@pytest.mark.parametrize(
+    ("captions", "tall"),
+    [((), TILE + GAP), (("c0", "c1", "c2"), TILE + GAP + LINE), (("c0", "c1\nd", "c2"), TILE + GAP + 2 * LINE)],
+)
 def test_tiles_lie_in_their_rows_with_frames_by_correctness(captions: tuple[str, ...], tall: int) -> None:
     pixels = sheet(image_wall_figure(*ARGUMENTS, captions=captions))
     assert pixels.shape == (3 * tall, 2 * (TILE + GAP), 4)
@@ -35,6 +38,11 @@ def test_tiles_lie_in_their_rows_with_frames_by_correctness(captions: tuple[str,
     corners = [pixels[y * tall + 6, x * (TILE + GAP) + TILE - 6, 0] for x, y in ((0, 0), (0, 2))]
     assert corners[0] == PIXELS[2, 0, 0, 0] and corners[1] != PIXELS[1, 0, 0, 0]  # the notch: colour is not alone
     assert not pixels[tall : 2 * tall].any()  # an empty row is transparent, on a light and on a dark page
+
+
+def test_a_caption_may_have_lines() -> None:
+    figure = image_wall_figure(*ARGUMENTS, captions=["a\n→ b", "<c>", "d"])
+    assert list(figure.data[0].text) == ["d", "a<br>→ b", "&lt;c&gt;"]
 
 
 def test_texts_and_captions_stand_at_their_tiles() -> None:
