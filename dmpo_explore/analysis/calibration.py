@@ -103,8 +103,12 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
     return np.asarray(softmax(z, axis=2))
 
 
-def reliability_table(record: ExitRecord, bins: int = 15) -> pd.DataFrame:
+def reliability_table(record: ExitRecord, bins: int = 15, least: int = 1) -> pd.DataFrame:
     """Reliability table: accuracy over confidence, per exit and bin.
+
+    Args:
+        bins: bins of equal width. least: a bin with fewer images is joined with the next ones, the last with the one
+            before it.
 
     Returns:
         A row per exit and bin that holds images: ``exit`` (counted from 1), ``low``, ``high`` (edges of the bin),
@@ -115,15 +119,18 @@ def reliability_table(record: ExitRecord, bins: int = 15) -> pd.DataFrame:
         >>> table = reliability_table(dx.load_run("demo").record("val"), bins=10)
         >>> int(table[table["exit"] == 1]["images"].sum())
         5000
+        >>> bool((reliability_table(dx.load_run("demo").record("val"), least=20)["images"] >= 20).all())
+        True
     """
     which, rows = _wide_bins(record.confidence, bins), []
     for k in range(record.n_exits):
         images = np.bincount(which[:, k], minlength=bins)
         confidence = np.bincount(which[:, k], weights=record.confidence[:, k], minlength=bins)
         right = np.bincount(which[:, k], weights=record.correct[:, k], minlength=bins)
-        for b in np.flatnonzero(images):
-            means = confidence[b] / images[b], right[b] / images[b]
-            rows.append((k + 1, b / bins, (b + 1) / bins, images[b], *means))
+        for group in _joined(images, least):
+            n = images[group].sum()
+            means = confidence[group].sum() / n, right[group].sum() / n
+            rows.append((k + 1, group[0] / bins, (group[-1] + 1) / bins, n, *means))
     return pd.DataFrame(rows, columns=["exit", "low", "high", "images", "confidence", "accuracy"])
 
 
@@ -185,6 +192,19 @@ def failure_prediction_table(record: ExitRecord) -> pd.DataFrame:
             "ece": calibration_error(record)[:early],
         }
     )
+
+
+def _joined(images: Array, least: int) -> list[list[int]]:
+    """Bins that hold images, neighbours together until they hold at least ``least``."""
+    groups: list[list[int]] = []
+    for b in np.flatnonzero(images):
+        if groups and images[groups[-1]].sum() < least:
+            groups[-1].append(int(b))
+        else:
+            groups.append([int(b)])
+    if len(groups) > 1 and images[groups[-1]].sum() < least:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return groups
 
 
 def _wide_bins(confidence: Array, bins: int) -> Array:

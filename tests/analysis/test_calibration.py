@@ -152,6 +152,19 @@ def test_a_tempered_record_softens_scores_only() -> None:
         tempered_record(record, (1.0, 2.0))
 
 
+@pytest.mark.parametrize("least", [1, 20, 400, 10**6])
+def test_joined_bins_hold_enough_images_and_the_same_means(least: int) -> None:
+    record = make_record(3000, 3, 4)
+    fine, joined = reliability_table(record, 10), reliability_table(record, 10, least)
+    for exit in range(1, record.n_exits + 1):
+        a, b = (table[table["exit"] == exit] for table in (fine, joined))
+        assert b["images"].sum() == record.n_images and (len(b) == 1 or b["images"].min() >= least)
+        assert (b["low"].to_numpy()[1:] >= b["high"].to_numpy()[:-1] - 1e-12).all()
+        for column in ("confidence", "accuracy"):
+            assert (b["images"] * b[column]).sum() == pytest.approx((a["images"] * a[column]).sum())
+    assert least > 1 or fine.equals(joined)
+
+
 def test_a_reliability_table_counts_every_image() -> None:
     record = make_record(300, 3, 4)
     table = reliability_table(record, bins=8)

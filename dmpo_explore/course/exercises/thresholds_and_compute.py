@@ -5,36 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import dmpo_explore as dx
 
 from . import exercise
 
 
 @exercise
-def check_1(answer: float) -> str:
-    """A strict target takes most of the savings from a model with weak early exits."""
-    naive = dx.load_run("demo-naive")
-    test = naive.record("test")
-    exits = dx.fit_policy(naive.record("calibration"), "entropy", accuracy_drop=0.005).exits(test)
-    used = dx.summarise(test, exits)["flops_fraction"]
-    return (
-        ""
-        if abs(float(answer) - used) < 2e-3
-        else "fit on its calibration record, apply to its test, and read `flops_fraction`."
-    )
-
-
-@exercise
-def check_2(answer: float) -> str:
-    """Compute without a gain; no policy can detect it without the labels."""
-    demo = dx.load_run("demo")
-    test = demo.record("test")
-    wasted = test.correct[:, 0] & (dx.fit_policy(demo.record("calibration"), flops=0.3).exits(test) > 0)
-    return "" if abs(float(answer) - wasted.mean()) < 1e-3 else "both at once: correct at exit 1, and an exit after it."
-
-
-@exercise
-def check_3(answer: Callable[[Any, float], int]) -> str:
+def check_1(answer: Callable[[Any, float], int]) -> str:
     """That is the whole policy; fitting only chooses its threshold."""
     test = dx.load_run("demo").record("test")
     for threshold in (0.0, 0.5, 0.8, 1.01):
@@ -42,4 +21,36 @@ def check_3(answer: Callable[[Any, float], int]) -> str:
         for row, exit in zip(test.confidence[:200], expected, strict=True):
             if (got := int(answer(row, threshold))) != exit:
                 return f"with {row.round(2).tolist()} and threshold {threshold} it returns {got}."
+    return ""
+
+
+@exercise
+def check_2(answer: Callable[[Any], Any]) -> str:
+    """It reaches the bound with the least compute. It reads labels, so no model can use it."""
+    test = dx.load_run("demo").record("test")
+    exits = np.asarray(answer(test.correct.copy()))
+    if exits.shape != (test.n_images,) or not np.issubdtype(exits.dtype, np.integer):
+        return f"give one whole number per image: not {exits.dtype} {exits.shape}"
+    found, best = dx.summarise(test, exits), test.correct.any(axis=1).mean()
+    if found["accuracy"] < best:
+        return f"accuracy {found['accuracy']:.2%}; some exit is correct for {best:.2%}"
+    least = test.flops_fraction[test.correct.argmax(axis=1)].mean()
+    if found["flops_fraction"] > least + 1e-9:
+        return f"it uses {found['flops_fraction']:.1%} of the compute; {least:.1%} are enough"
+    return ""
+
+
+@exercise
+def check_3(answer: Callable[[Any, Any, Any, float], float]) -> str:
+    """It is what `fit_policy` does: a budget is a limit, and the most accurate threshold may use less."""
+    for name, budget in (("demo", 0.22), ("demo", 0.3), ("demo", 0.6), ("demo-naive", 0.3)):
+        record = dx.load_run(name).record("calibration")
+        threshold = float(answer(record.confidence.copy(), record.correct.copy(), record.flops_fraction.copy(), budget))
+        found = dx.summarise(record, dx.fit_policy(record, threshold=threshold).exits(record))
+        best = dx.summarise(record, dx.fit_policy(record, flops=budget).exits(record))
+        if found["flops_fraction"] > budget:
+            return f"{name}, budget {budget:.0%}: {threshold:.3f} uses {found['flops_fraction']:.1%} of the compute"
+        if found["accuracy"] < best["accuracy"] - 0.002:
+            reached = f"{found['accuracy']:.2%}, and {best['accuracy']:.2%} can be reached"
+            return f"{name}, budget {budget:.0%}: {threshold:.3f} has an accuracy of {reached}"
     return ""
