@@ -32,9 +32,25 @@ def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
     return image_set_at(records.stamp(run, split))
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the images …")
 def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
     """`image_set` by its key."""
+    if reason := _mismatch(stamp):
+        raise ValueError(reason)
+    return _images(stamp)
+
+
+@st.cache_data(max_entries=64, ttl=10, show_spinner=False)
+def _mismatch(stamp: Stamp) -> str:
+    """Why these are not the record's images, which takes as long as to read them; empty where they are."""
+    try:
+        _images(stamp)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the images …")
+def _images(stamp: Stamp) -> dx.data.ImageSet:
     path, split, *_ = stamp
     return own_runs.run_at(path).image_set(split)
 

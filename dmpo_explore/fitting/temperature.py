@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 
 from ..policies.scores import SCORES, scores, tempered
 from ..records.record import ExitRecord
@@ -35,6 +34,8 @@ def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
 
 
 def _temperature(logits: Array, labels: Array) -> float:
+    from scipy.optimize import brentq  # half a second, of pages that fit nothing
+
     z = logits - logits.max(axis=1, keepdims=True)
     own = float(z[np.arange(len(z)), labels].mean())
 

@@ -1,12 +1,16 @@
 """Hands the browser arrays that stay while the slider moves: a component that draws nothing.
 
 In: `mosaic.Pictures`, `mosaic.Exits`, the number of a drawing. Streamlit sends an element that did not change as a
-reference to the earlier one.
+reference to the earlier one. Arrays are handed over as bytes, the key and then JSON, made once: Streamlit would write
+the JSON of a dictionary anew at every release, and the browser would read it.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from dmpo_explore_app.services import mosaic
@@ -26,6 +30,12 @@ def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits, drawing: int) -> No
         drawing: number of the page's drawing, which the browser has made when this arrives; its events will carry it.
     """
     with st.container(key="supplies"):
-        _component(key="supply_pictures", data=pictures)
-        _component(key="supply_exits", data=exits)
+        _component(key="supply_pictures", data=message(pictures["key"], pictures))
+        _component(key="supply_exits", data=message(exits["key"], exits))
         _component(key="supply_drawing", data={"drawing": drawing})
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def message(key: str, _arrays: Mapping[str, Any]) -> bytes:
+    """What the browser gets: the key of 16 characters, then the arrays as JSON."""
+    return (key + json.dumps(_arrays)).encode()

@@ -2,10 +2,14 @@
 
 const supplies = (globalThis[Symbol.for("dmpo_explore.supplies")] ??= { kept: new Map(), waiting: new Set() });
 
+const KEY_LENGTH = 16; // of a message's beginning; the rest is JSON
+
 const supply = (data) => {
   if (data.drawing) return void (supplies.drawing = data.drawing); // the page is drawn up to here
-  supplies.kept.delete(data.key);
-  supplies.kept.set(data.key, data);
+  const text = (part) => new TextDecoder().decode(part), key = text(data.subarray(0, KEY_LENGTH));
+  const arrays = supplies.kept.get(key) ?? JSON.parse(text(data.subarray(KEY_LENGTH)));
+  supplies.kept.delete(key);
+  supplies.kept.set(key, arrays); // the newest is the last
   while (supplies.kept.size > 12) supplies.kept.delete(supplies.kept.keys().next().value);
   for (const arrived of supplies.waiting) arrived();
 };

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.services import mosaic, records, slider_data, sprite_sheet, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 
@@ -71,6 +73,14 @@ def test_pictures_hold_the_records_answers_and_stay_while_the_threshold_moves(ru
     assert np.abs(shown - record.confidence[rows]).max() < 1e-4
     assert found["of"] == 600 and found["numbers"] and len(found["names"]) == 10
     assert mosaic.pictures(one, 100, label=3)["of"] == (record.labels == 3).sum()
+
+
+def test_arrays_are_written_once_for_the_browser(runs: Path) -> None:
+    run = dx.load_run("four")
+    found = mosaic.pictures(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5)), 100)
+    message = supplies.message(found["key"], found)
+    assert message is supplies.message(found["key"], found)
+    assert message[:16].decode() == found["key"] and json.loads(message[16:]) == found
 
 
 def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -101,3 +102,26 @@ def test_a_changed_image_is_a_crossed_tile(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(thumbnails.records, "stamp", lambda run, split: ("a run of this test", split, 0, 0))
     thumbnail = thumbnails.thumbnails(SimpleNamespace(), "test")  # type: ignore[arg-type]
     assert thumbnail(3) == thumbnails.not_read() and thumbnails.not_read().startswith("data:image/png;base64,")
+
+
+def test_images_that_are_not_the_records_are_read_once_and_not_at_every_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image_set = Mock(side_effect=ValueError("classes or labels differ"))
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    stamp = ("a run whose images are others", "test", 0, 0)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="classes or labels differ"):
+            thumbnails.image_set_at(stamp)
+    image_set.assert_called_once_with("test")
+
+
+def test_images_that_are_not_here_are_looked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have been fetched meanwhile."""
+    images = SimpleNamespace()
+    image_set = Mock(side_effect=[FileNotFoundError("fetch them first"), images])
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    stamp = ("a run whose images are fetched", "test", 0, 0)
+    with pytest.raises(FileNotFoundError):
+        thumbnails.image_set_at(stamp)
+    assert thumbnails.image_set_at(stamp) is images

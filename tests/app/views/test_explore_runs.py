@@ -87,11 +87,11 @@ def test_without_val_no_target_and_no_policy_that_learns(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_the_page_needs_no_torch(runs: Path) -> None:
+def test_the_page_needs_no_torch_and_no_optimizer(runs: Path) -> None:
     code = (
         "import sys; from streamlit.testing.v1 import AppTest; "
         f"app = AppTest.from_file({str(MAIN)!r}, default_timeout=60).run(); assert not app.exception and app.metric; "
-        "print(sorted({'torch', 'timm', 'peft', 'torchvision', 'accelerate'} & set(sys.modules)))"
+        "print(sorted({'torch', 'timm', 'peft', 'torchvision', 'accelerate', 'scipy.optimize'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": str(MAIN.parent)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
