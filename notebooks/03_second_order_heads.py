@@ -33,9 +33,14 @@ dx.course.network("predictor")
 # %% tags=["setup"]
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import dmpo_explore as dx
@@ -195,8 +200,18 @@ def iterate(n):
 live(iterate, n=slider("iterations", 1, 15, 5))
 
 # %% [markdown]
+# The error after every number of iterations, in per cent:
+
+# %%
+errors = {n: dx.models.newton_schulz(sigma.double(), n)[0] - root for n in range(1, 13)}
+percent = pd.Series({n: float(100 * error.norm() / root.norm()) for n, error in errors.items()}, name="relative error")
+percent.round(2).to_frame().T
+
+# %% [markdown]
 # About ten: there the error is below one per cent, and the third panel fades although it shows ten times the
-# difference. Five are a compromise: each iteration takes three products of 48 × 48 matrices.
+# difference. Five are a compromise. As written above, an iteration takes three products of 48 × 48 matrices. The
+# library leaves out those that are not needed: Z = I at the start, and the last Z is never read. How many are left for
+# five iterations? The table of compute below lets you count them.
 #
 # ## Build it
 #
@@ -325,13 +340,13 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 
 # %% [markdown]
 # Each part alone wins seven or eight points. On top of the other, the covariance wins about one, and the bypass
-# nothing that its three seeds agree on. They behave as **substitutes**. One reason may be that both give the exit
+# nothing that three seeds agree on. They behave as **substitutes**. One reason may be that both give the exit
 # something non-linear in the patches before they are averaged. Another may be that 84 % is about all that 1,500 images
 # teach an exit at this depth.
 #
 # That matters wherever parts are measured by **leave-one-out**, taking one away from the whole (lines two and four).
-# Each of the two looks nearly worthless there: the two losses sum to about one point, and without both parts eight are
-# lost (the last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its
+# Each of the two looks small there: the two losses sum to about one point, and without both parts eight are lost (the
+# last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its
 # gains are what a part adds to a model that has the other, not what it is worth alone.
 #
 # ## Moment Probing, step by step
@@ -378,7 +393,7 @@ pd.Series({name: 100 * hit.mean() for name, hit in accuracies.items()}, name="ac
 # ## Its compute
 #
 # **Predict.** Rank the heads by compute: linear on class token and mean, covariance with the signed root, covariance
-# with Newton–Schulz, Moment Probing. Two transformer blocks at this size take about 190 MFLOPs.
+# with Newton–Schulz, Moment Probing. Which share of the two transformer blocks before it does the largest take?
 
 # %%
 shape = (stage.width, 10, stage.grid, stage.prefix)
@@ -395,26 +410,33 @@ compute = pd.DataFrame(
         "parameters": [sum(p.numel() for p in head.parameters()) for head in kinds.values()],
     }
 )
-compute
+blocks = dx.models.measure_flops(untuned, dx.models.build_reference(config, 10)).trunk[0]  # of the first two
+compute.assign(share=(compute["flops"] / blocks).map("{:.2%}".format)).rename(columns={"share": "of two blocks"})
+
+# %%
+products = (compute["flops"][2] - compute["flops"][1]) / (2 * 48**3)  # a product of 48 × 48 matrices: 48³ MACs
+share = 1 - compute["flops"][1] / compute["flops"][2]
+print(f"Newton–Schulz adds {products:g} products to the signed root's FLOPs: {share:.0%} of its head")
 
 # %% [markdown]
 # In this order, from 0.02 to 5.8 MFLOPs. Even Moment Probing takes only 3 % of the two blocks, the covariance with
-# Newton–Schulz 2 %. Seven tenths of the latter are the products of the iteration.
+# Newton–Schulz 2 %. Seven tenths of the latter are the twelve products: one in the first iteration, two in the last,
+# three in each of those between.
 #
 # ## What it gains
 #
 # A fair question needs the *same* tokens and probes that were fitted on the same images. Take the **untuned**
 # backbone (no exit has shaped it) and reduce patch tokens to 48 principal components. Ridge probes then predict the
-# label: from the mean, from the covariance (signed root, and Newton–Schulz), and from both together. Of 300 test
-# images half fit and half test; the figure averages over three random halves.
+# label: from the mean, from the covariance (signed root, and Newton–Schulz), and from mean and signed root together.
+# The probes are fitted on one half of 1,000 test images and tested on the other, and the other way round. So each
+# image is tested once.
 #
 # **Predict.** Where will the covariance help: at the first exits, in the middle, or at the last?
 
 # %%
-images, labels = run.inputs("test", range(300)), run.record("test").labels[:300]
+images, labels = run.inputs("test", range(1000)), run.record("test").labels[:1000]
 tokens = dx.stage_tokens(untuned, images)
-
-
+probe = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 5, 7)))
 ROOTS = dx.models.signed_sqrt, dx.models.newton_schulz
 
 
@@ -426,23 +448,34 @@ def features(stage):
     return {"mean": first, "signed root": second, "Newton–Schulz": isqrt, "mean + root": torch.cat((first, second), 1)}
 
 
+def hit(x):
+    return cross_val_predict(probe, x.double().numpy(), labels, cv=2) == labels
+
+
 # %%
 torch.manual_seed(0)
-halves = [dx.inspection.half_of(300, seed) for seed in range(3)]
-gains = pd.DataFrame(
-    {name: sum(dx.inspection.ridge_accuracy(x, labels, h) for h in halves) / 3 for name, x in features(k).items()}
-    for k in range(6)
-)
-dx.figures.depth_figure(gains.to_dict("list"), "accuracy").update_yaxes(tickformat=".0%")
-
-# %% [markdown]
-# At the first exits the covariance is several points more accurate than the mean, from the same tokens; behind them the
-# gain shrinks to the noise level of 150 test images. That fits the paper's design: second order for the *early*
-# predictors, a plain linear one at the end. For scale, exit 1's compute and gain in one figure:
+correct = [{name: hit(x) for name, x in features(k).items()} for k in range(6)]
+found = pd.DataFrame([{name: hits.mean() for name, hits in of.items()} for of in correct])
+dx.figures.depth_figure(found.to_dict("list"), "accuracy").update_yaxes(tickformat=".0%")
 
 # %%
-found = [gains[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
-dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=found))
+pairs = [("signed root", "mean", k) for k in range(6)] + [("Newton–Schulz", "signed root", k) for k in range(2)]
+rows = [on_tokens.gain(f"exit {k + 1}: {a} over {b}", correct[k][a][None], correct[k][b][None]) for a, b, k in pairs]
+probed = pd.DataFrame(rows)
+probed.drop(columns="seeds").round(1)
+
+# %% [markdown]
+# At exit 1 the covariance is 4.8 points more accurate than the mean, from the same tokens. At exits 2 to 4 it gains
+# two to three points; each of these intervals excludes 0, some only just. At exits 5 and 6 no gain is seen. That fits
+# the paper's design: second order for the *early* predictors, a plain linear one at the end. Newton–Schulz is ahead of
+# the signed root at exit 2, and cannot be distinguished from it at exit 1. (An interval is over images; it leaves out
+# that another half would have fitted another probe.)
+#
+# For scale, exit 1's compute and gain in one figure:
+
+# %%
+at_exit_1 = [found[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
+dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=at_exit_1))
 
 # %% [markdown]
 # (The linear predictor's FLOPs are for class token and mean, its probe reads the mean alone; the covariance predictors
@@ -464,25 +497,29 @@ numbers(
 # ## In trained models, three times
 #
 # [The study](../benchmarks/RESULTS.md) trained `dmpo` and the same model with linear predictors three times each, on
-# 2,000 images: points of test accuracy that second order adds, with a 95 % interval over test images and a cross
-# for every training.
+# 2,000 images. Its `dmpo` is not the bundled `demo`: it has the *signed root*, and adapters as its tuning. `demo` has
+# Newton–Schulz and LoRA. The figure has the points of test accuracy that second order adds. The bar is a 95 % interval
+# over test images, a cross is one training. The last line is another comparison: `dmpo-isqrt` has Newton–Schulz in
+# place of the signed root, and nothing else differs.
 #
-# **Predict.** Which exit gains most?
+# **Predict.** Which exit gains most? And does it matter which root it is?
 
 # %%
 gains = dx.course.study_table("gains")
-dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of second-order")])
+asked = gains["question"].str.startswith("gain of second-order") | gains["question"].eq("dmpo-isqrt against dmpo")
+dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 
 # %% [markdown]
 # The first exit, by nearly three points: after two blocks mean and class token alone carry too little. At 30 % of
 # the compute it is more than a point. The first line is the *score*, the mean over all budgets from 30 to 100 %: where
 # the budget allows deeper exits, less is left to gain, and in one of the three trainings hardly anything.
-# At the last exit, linear in both models, the three trainings do not even agree on the sign.
+# At the last exit, linear in both models, the three trainings do not even agree on the sign. Nor do they for the
+# root: in the score no difference is seen.
 #
 # ## Try it: three exercises
 #
-# **1.** The layer `second` has one weight per entry of the upper triangle (diagonal included) and class. With
-# 10 classes and at most 10,000 weights, how many channels can the covariance have?
+# **1.** The layer `second` has one weight per class for each entry of the upper triangle, diagonal included. Write a
+# function of a number of weights and a number of classes: how many channels can the covariance have at most?
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -497,14 +534,18 @@ check_1(answer_1)
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# 10 · d · (d + 1) / 2 ≤ 10,000: try d near √2,000.
+# Solve d² + d = 2 · weights / classes, or count d up while it fits.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 1</summary>
 #
 # ```python
-# answer_1 = 44  # 10 · 44 · 45 / 2 = 9,900
+# def answer_1(weights, n_classes):
+#     channels = 0
+#     while n_classes * (channels + 1) * (channels + 2) // 2 <= weights:
+#         channels += 1
+#     return channels  # 44 for 10,000 weights and 10 classes
 # ```
 #
 # </details>
@@ -541,7 +582,8 @@ check_2(answer_2)
 
 # %% [markdown]
 # **3.** Why divide by the trace? Give a symmetric 2 × 2 tensor with positive eigenvalues for which the iteration from
-# Y = Σ, Z = I, *without* the division, diverges.
+# Y = Σ, Z = I, *without* the division, diverges: after enough iterations its entries are no longer finite. An iteration
+# that converges to another root, or swings for ever, does not count.
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -556,7 +598,8 @@ check_3(answer_3)
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# The first factor is (3 − λ)/2. Between 3 and 5 it is negative and small enough: y lands on −√λ. Go further.
+# The first factor is (3 − λ)/2. Below 5 the product z·y stays between 0 and 5. At 5 it swings: y = 5, −5, 5 … Go
+# further.
 #
 # </details>
 #
@@ -573,7 +616,8 @@ check_3(answer_3)
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
-# - That the signed root and Newton–Schulz differ, in either direction: 150 images test them, so about ± 7 points each.
+# - That Newton–Schulz is better than the signed root. One of two probes has it ahead; the study's trained models do
+#   not.
 # - That Moment Probing is better or worse than our covariance: one training, with a recipe chosen for ours.
 # - That bypass and covariance are substitutes everywhere: here both read *frozen* tokens of one depth, 25 patches, one
 #   data set. Where the trunk is trained along, the parts also shape what they read.

@@ -95,9 +95,15 @@ def test_solutions_shown_in_collapsed_blocks_are_correct(name: str, fetched_back
         assert check_of(name, int(number))(space[f"answer_{number}"]), number
 
 
-def test_a_negative_root_is_not_taken_for_the_root_nor_for_divergence() -> None:
-    verdict = check_of("second_order_heads", 3)(importlib.import_module("references.second_order_heads").NEGATIVE_ROOT)
-    assert not verdict and "to −√λ" in repr(verdict)
+@pytest.mark.parametrize(("matrix", "hint"), [("NEGATIVE_ROOT", "to −√λ"), ("SWINGS", "swings for ever")])
+def test_what_is_not_the_root_is_not_taken_for_divergence(matrix: str, hint: str) -> None:
+    reference = importlib.import_module("references.second_order_heads")
+    verdict = check_of("second_order_heads", 3)(getattr(reference, matrix))
+    assert not verdict and hint in repr(verdict)
+
+
+def test_divergence_is_found_however_slowly_it_begins() -> None:
+    assert check_of("second_order_heads", 3)(torch.diag(torch.tensor([5.0 + 1e-9, 1.0], dtype=torch.float64)))
 
 
 def test_a_check_shows_its_verdict() -> None:

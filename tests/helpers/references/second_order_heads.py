@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isqrt
+
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +67,19 @@ def numbers() -> dict[str, float | int]:
 SQUARE = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
 RISING, LARGER = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), 2 * SQUARE
 NEGATIVE_ROOT = torch.tensor([[4.5, 0.0], [0.0, 1.0]])  # the iteration converges to -√4.5
-ANSWERS = {1: 44, 2: (SQUARE, RISING), 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
-INCORRECT = {1: 45, 2: (SQUARE, LARGER), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
+SWINGS = torch.tensor([[5.0, 0.0], [0.0, 1.0]])  # z·y stays 5
+
+
+def most_channels(weights: int, n_classes: int) -> int:
+    """The root of d² + d = 2 · weights / classes, rounded down."""
+    return (isqrt(8 * (weights // n_classes) + 1) - 1) // 2
+
+
+def without_the_diagonal(weights: int, n_classes: int) -> int:
+    """Counts the entries above the diagonal alone."""
+    return (isqrt(8 * (weights // n_classes) + 1) + 1) // 2
+
+
+ANSWERS = {1: most_channels, 2: (SQUARE, RISING), 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
+INCORRECT = {1: without_the_diagonal, 2: (SQUARE, LARGER), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
 BUILD, BUILD_INCORRECT = Built, ByOneLess
