@@ -24,6 +24,8 @@ pages = [
     st.Page("views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"),
 ]
 page, runs = st.navigation(pages, position="top"), dx.list_runs()
-app_header.begin(runs)
+of_a_run = page.title in ("Explore", "One image", "Live", "Training")  # else the header shows none
+app_header.begin(runs, of_a_run)
 page.run()
-app_header.finish(runs)
+if of_a_run:
+    app_header.finish(runs)

@@ -1,4 +1,4 @@
-"""The header of every page: what this is, the network with its exits, the run on screen, and the list of runs.
+"""The header of every page: what this is, the list of runs, and the network and facts of the run on screen, if any.
 
 The exits are filled with the shares of images that exit there at the operating point on screen. While a threshold is
 dragged the slider's script fills them again (threshold_slider/network.js), so they never lag behind the numbers.
@@ -20,16 +20,21 @@ import dmpo_explore as dx
 NAME = "DMPO explore"
 LINE = "Early-exit explorer: a network that answers as soon as it is confident enough."
 BETWEEN = "\N{NO-BREAK SPACE}· "  # a line ends behind the dot
+EXPLORE = "views/explore.py"
 SHOWN_EXITS = 12  # more exits have no room for their shares
 
 
-def begin(names: Sequence[str]) -> None:
-    """Draw what is the same on every page, and keep the place of the rest."""
+def begin(names: Sequence[str], of_a_run: bool = True) -> None:
+    """Draw what is the same on every page, and keep the place of the rest.
+
+    Args:
+        of_a_run: whether the page shows one run: else a run from the list is opened in Explore.
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="app_header"):
         st.html(f'<div class="dx-brand"><b>{NAME}</b><p>{LINE}</p></div>', width="stretch")
         state.keep_place(st.empty())
         if names:
-            _runs(names)
+            _runs(names, of_a_run)
 
 
 def finish(names: Sequence[str]) -> None:
@@ -72,7 +77,7 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 or not share else f"{share:.1%}"
 
 
-def _runs(names: Sequence[str]) -> None:
+def _runs(names: Sequence[str], of_a_run: bool) -> None:
     """A popover with all runs: what each is, its two numbers, and a button that shows it."""
     with st.popover("Runs", icon=":material/deployed_code:", key=state.RUNS, on_change="rerun") as box:
         if not box.open:
@@ -82,13 +87,15 @@ def _runs(names: Sequence[str]) -> None:
             f"threshold fitted to at most {run_facts.USUAL_BUDGET:.0%} of the plain backbone's compute."
         )
         for name in names:
-            _run(run_facts.summary(name))
+            _run(run_facts.summary(name), of_a_run)
 
 
-def _run(run: run_facts.RunSummary) -> None:
+def _run(run: run_facts.RunSummary, of_a_run: bool) -> None:
     name, text = messages.escape_markdown(run.name), messages.escape_markdown(run.text)
     result = messages.escape_markdown(run.problem) or f"**{run.accuracy:.2%}** accuracy · **{run.compute:.1%}** compute"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{name}** · {text}  \n{result}" if text else f"**{name}** · {result}", width="stretch")
         if text:
-            st.button("Show", key=state.runs_key(run.name), on_click=state.show_run, args=(run.name,))
+            label, key = "Show" if of_a_run else "Explore", state.runs_key(run.name)
+            if st.button(label, key=key, on_click=state.show_run, args=(run.name,)) and not of_a_run:
+                st.switch_page(EXPLORE)

@@ -13,10 +13,10 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import class_rows, comparison, records, run_facts, selection
+from dmpo_explore_app.services import class_rows, comparison, own_runs, records, run_facts, selection
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.services.images import shuffled
-from dmpo_explore_app.state import choices, compare, links, operating_point, targets
+from dmpo_explore_app.state import choices, compare, links, operating_point, own_scores, targets
 
 import dmpo_explore as dx
 
@@ -32,7 +32,7 @@ def open_runs(names: Sequence[str]) -> list[dx.Run]:
     found = []
     for name in names:
         try:
-            run = dx.load_run(name)
+            run = own_scores.load(name)
         except (OSError, ValueError) as error:
             messages.problem(f"{messages.escape_markdown(name)} cannot be opened and is left out.", error)
             continue
@@ -66,6 +66,10 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
     return found
 
 
+RUNS_HELP = (
+    "Every run with several exits gets the same budget. A run with one exit cannot exit early: it uses its full "
+    "compute. Predictions are compared image by image, so all runs must have recorded the same images."
+)
 BUDGET_HELP = (
     "everything that runs counted. Each run gets its most accurate threshold on **calibration** (**val** where it has "
     "none) within this budget."
@@ -147,6 +151,11 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
             notes.append(
                 f"{name} cannot meet this budget: its exit 1, where all images exit, needs {side.least:.3g} GFLOPs."
             )
+        elif side.budget is None and own_runs.is_own(side.point.run):
+            notes.append(
+                f"{name} has no held-out scores to fit on, so every image exits at its last exit. The page Your own "
+                "scores takes them."
+            )
         elif side.budget is None:
             fix = f"`dmpo-explore record {side.name} --split val`"
             notes.append(
@@ -158,6 +167,8 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
             records.record(side.point.run, side.point.run.fitting_split).n_images, side.point.run.fitting_split
         ):
             notes.append(f"Caution, {name}: {messages.escape_markdown(text, 400)}.")
+        if comparison.taken_for_the_same(sides[0].point.run, side.point.run, split):
+            notes.append(f"{name}: its labels are equal in the same order, so its images are taken for the same.")
     return notes
 
 
@@ -246,10 +257,14 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
         st.caption("No image.")
         return
     both = {side.name: side for side in (a, base)}
-    thumbnail = widgets.thumbnail_source(a.point.run, split)
+    pictured = base if own_runs.is_own(a.point.run) else a  # the same images
+    thumbnail = widgets.thumbnail_source(pictured.point.run, split)
     first, second = ((side.name, side.outcome) for side in (a, base))
-    st.html(disagreement_tiles.tiles(first, second, rows, thumbnail, lambda name, row: link(both[name], row)))
-    st.caption("A prediction is a link to its explanation.")
+    leads = not any(own_runs.is_own(side.point.run) for side in sides)  # a link opens a session without own scores
+    to_image = (lambda name, row: link(both[name], row)) if leads else None
+    st.html(disagreement_tiles.tiles(first, second, rows, thumbnail, to_image))
+    if leads:
+        st.caption("A prediction is a link to its explanation.")
 
 
 def link(side: Side, row: int) -> str:
@@ -277,4 +292,5 @@ def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Ma
         {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
         lambda: comparison.python_code(sides, base, split, policy),
         lambda: comparison.command_line(sides, base, split, policy),
+        link=not any(own_runs.is_own(side.point.run) for side in sides),
     )

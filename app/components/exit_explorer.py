@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, widgets
-from dmpo_explore_app.services import own_runs, selection, thumbnails
+from dmpo_explore_app.services import selection, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
 from dmpo_explore_app.state import filters, links, operating_point
@@ -37,9 +37,8 @@ def draw(point: OperatingPoint, chosen: Selection) -> None:
         if chosen.image is not None:
             large = thumbnail and widgets.thumbnail_source(point.run, point.split, thumbnails.LARGE)
             widgets.clickable(gallery.detail(outcome, chosen.image, large), "detail", filters.toggle)
-            if not own_runs.is_own(point.run):
-                query = links.to_image(point, chosen.image)
-                st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
+            query = links.to_image(point, chosen.image)
+            st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
         class_heat_map.draw(point, chosen)
     with wide:
         if chosen.view == "table":

@@ -70,34 +70,33 @@ def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
     st.success(text + more, icon=":material/check_circle:")
 
 
-def recipe(*, opened: bool) -> None:
+def recipe() -> None:
     """How to write such a file or folder."""
-    with st.expander("How to write such a file", expanded=opened, icon=":material/edit_note:"):
-        npz, csv, folder = st.tabs(["NPZ file", "CSV file", "Record folder"])
-        with npz:
-            st.markdown("One file from NumPy arrays:")
-            st.code(record_folder.NPZ_EXAMPLE, language="python")
-            st.download_button(
-                "Download an example file",
-                record_folder.example_file,
-                "example.npz",
-                "application/octet-stream",
-                on_click="ignore",
-                icon=":material/download:",
-            )
-        with csv:
-            st.markdown("One row per image, exits counted from 1. Give the four scores, or logits instead of them:")
-            _files(record_folder.COLUMNS, "column")
-            st.caption("Type the GFLOPs of each exit in the field above.")
-        with folder:
-            st.markdown("With this library, which validates what it writes:")
-            st.code(record_folder.EXAMPLE, language="python")
-            st.markdown("Or write the files yourself, in any language that can write `.npy`:")
-            _files(record_folder.FILES, "file")
-            st.caption(
-                "`exits` are block numbers, counted from 1. `flops` has one rising number per exit, of everything that "
-                "has run by then. Shares are relative to `reference_flops`. Nothing is ever unpickled."
-            )
+    npz, csv, folder = st.tabs(["NPZ file", "CSV file", "Record folder"])
+    with npz:
+        st.markdown("One file from NumPy arrays:")
+        st.code(record_folder.NPZ_EXAMPLE, language="python", wrap_lines=True)
+        st.download_button(
+            "Download an example file",
+            record_folder.example_file,
+            "example.npz",
+            "application/octet-stream",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+    with csv:
+        st.markdown("One row per image, exits counted from 1. Give the four scores, or logits instead of them:")
+        _files(record_folder.COLUMNS, "column")
+        st.caption("Type the GFLOPs of each exit in the field of the form.")
+    with folder:
+        st.markdown("With this library, which validates what it writes:")
+        st.code(record_folder.EXAMPLE, language="python", wrap_lines=True)
+        st.markdown("Or write the files yourself, in any language that can write `.npy`:")
+        _files(record_folder.FILES, "file")
+        st.caption(
+            "`exits` are block numbers, counted from 1. `flops` has one rising number per exit, of everything that "
+            "has run by then. Shares are relative to `reference_flops`. Nothing is ever unpickled."
+        )
 
 
 def _files(texts: Mapping[str, str], what: str) -> None:

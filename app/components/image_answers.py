@@ -11,7 +11,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import class_table, fetch_offer, widgets
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import downloads, image_answers, model_queries, thumbnails
+from dmpo_explore_app.services import downloads, image_answers, model_queries, own_runs, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.state import image as image_state
@@ -35,7 +35,10 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | Non
     try:
         pixels, size = image.preview_and_size()
     except (OSError, ValueError) as error:
-        text = f"The image file is missing; the recorded answers are shown all the same. {with_code(error)}"
+        if isinstance(image.run, own_runs.OwnRun) and image.run.files is None:
+            text = "No images were given. The page Your own scores takes them too."
+        else:
+            text = f"The image file is missing; the recorded answers are shown all the same. {with_code(error)}"
         st.info(text, icon=":material/hide_image:")
     else:
         draw(pixels, name)
@@ -136,6 +139,9 @@ def _trace_figure(answers: ImageAnswers) -> go.Figure:
 def _most_probable(answers: ImageAnswers) -> None:
     """A table of the most probable classes; without logits a button that queries the model."""
     found = answers.most_probable(5)
+    if found is None and own_runs.is_own(answers.image.run):
+        st.caption("These scores hold no logits, so only the predicted class of every exit is known.")
+        return
     if found is None:
         st.button(
             "Query the model for the other classes",

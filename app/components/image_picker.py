@@ -18,7 +18,7 @@ def choose(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="picture"):
         st.segmented_control(
             "Image",
-            list(state.SOURCES),
+            state.sources(run),
             format_func=state.SOURCES.__getitem__,
             key=state.SOURCE,
             required=True,

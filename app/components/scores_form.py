@@ -40,23 +40,20 @@ def from_file() -> tuple[str, Scores]:
             type=["npz", "csv"],
             key=state.FILE,
             max_upload_size=MOST_MB,
-            width=420,
-            help="Labels, and for every exit logits or the four scores. The formats are described below.",
+            help="Labels, and for every exit logits or the four scores. The formats are described under 1.",
         )
         held_out = st.file_uploader(
             "Held-out scores, to fit thresholds on (optional)",
             type=["npz", "csv"],
             key=state.HELD_OUT,
             max_upload_size=MOST_MB,
-            width=420,
             help="Scores of the same model on other images, in the same format.",
         )
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="own_more"):
         st.text_input(
             "GFLOPs at each exit, if the file has none",
             key=state.FLOPS,
             placeholder="1.2, 2.4, 3.6",
-            width=420,
             persist_state="session",
             help="Of everything that has run when an image exits there. One multiply-add is two FLOPs.",
         )
@@ -75,23 +72,20 @@ def from_file() -> tuple[str, Scores]:
 
 def from_folder() -> tuple[str, Scores]:
     """Two paths; raises as `record_folder.find`."""
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        text = st.text_input(
-            "Record folder",
-            key=state.FOLDER,
-            placeholder="/home/me/my-records/test",
-            width=420,
-            persist_state="session",
-            help="A folder with meta.json, labels.npy and scores/. It is read in place. Press Enter to open it.",
-        )
-        val_text = st.text_input(
-            "Folder to fit thresholds on (optional)",
-            key=state.VAL,
-            placeholder="/home/me/my-records/val",
-            width=420,
-            persist_state="session",
-            help="Scores of the same model on other, held-out images.",
-        )
+    text = st.text_input(
+        "Record folder",
+        key=state.FOLDER,
+        placeholder="/home/me/my-records/test",
+        persist_state="session",
+        help="A folder with meta.json, labels.npy and scores/. It is read in place. Press Enter to open it.",
+    )
+    val_text = st.text_input(
+        "Folder to fit thresholds on (optional)",
+        key=state.VAL,
+        placeholder="/home/me/my-records/val",
+        persist_state="session",
+        help="Scores of the same model on other, held-out images.",
+    )
     images()
     if not access.is_private():
         st.caption("From here the app opens only folders under its runs root, such as `demo/records/test`.")
@@ -120,7 +114,6 @@ def images() -> None:
             "Images (optional)",
             key=state.IMAGES,
             placeholder="/home/me/images, or /home/me/paths.csv",
-            width=420,
             persist_state="session",
             help="A folder of images, taken sorted by path; or a CSV file with one path per row. One image per row of "
             "the scores, in their order. Without images Explore shows plain tiles.",

@@ -21,9 +21,8 @@ def novelty_warning(answers: ImageAnswers) -> None:
     share, _ = image_answers.novelty(answers)
     if share >= NOVEL:
         messages.notice(
-            "**This image is unlike the training data.** The answers of the exits are compared with those on val. Its "
-            f"nearest val images are farther away than those of {share:.1%} of the val images. Its predictions may be "
-            "meaningless."
+            "**Its answers are unlike those on val images.** By the answers of all exits, its nearest neighbours are "
+            f"farther away than those of {share:.1%} of the val images. It may be out of distribution, or hard."
         )
 
 

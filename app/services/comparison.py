@@ -6,13 +6,13 @@ In: runs and their records. Out: tables, figures and text; nothing is drawn here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import code_export, policies, records, run_styles
+from dmpo_explore_app.services import code_export, own_runs, policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -81,17 +81,24 @@ def in_order(sides: Sequence[Side]) -> list[Side]:
 # -- which runs can be compared --
 
 
-def usual_runs(names: Sequence[str], start: str) -> list[str]:
-    """``start`` and the first others on the same test images with the same backbone."""
+def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] = dx.load_run) -> list[str]:
+    """``start`` and the first others on the same test images with the same backbone; for own scores with any."""
     found = [start]
     for name in names:
         try:
-            ours, theirs = (records.fingerprint(dx.load_run(n), "test") for n in (start, name))
-            if name != start and len(found) < FIRST and ours.comparable(theirs):
+            ours, theirs = load(start), load(name)
+            if name != start and len(found) < FIRST and _usual(ours, theirs):
                 found.append(name)
         except (OSError, ValueError):
             continue
     return found
+
+
+def _usual(ours: dx.Run, theirs: dx.Run) -> bool:
+    if own_runs.is_own(ours):
+        split = ours.splits()[0]
+        return split in theirs.splits() and same_images(ours, theirs, split)
+    return records.fingerprint(ours, "test").comparable(records.fingerprint(theirs, "test"))
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:
@@ -101,7 +108,17 @@ def common_splits(runs: Sequence[dx.Run]) -> list[str]:
 
 def same_images(first: dx.Run, other: dx.Run, split: str) -> bool:
     """Whether two runs' records of a split are of the same images; raises as `Run.record`."""
-    return dx.analysis.same_images(records.record(first, split), records.record(other, split))
+    known = dx.analysis.same_images(records.record(first, split), records.record(other, split))
+    return known or taken_for_the_same(first, other, split)
+
+
+def taken_for_the_same(first: dx.Run, other: dx.Run, split: str) -> bool:
+    """Whether own scores name no images, and have the labels of the other run in the same order."""
+    if not (own_runs.is_own(first) or own_runs.is_own(other)):
+        return False
+    ours, theirs = records.record(first, split), records.record(other, split)
+    hashed = ours.meta.images_sha256 and theirs.meta.images_sha256
+    return not hashed and ours.meta.data != theirs.meta.data and np.array_equal(ours.labels, theirs.labels)
 
 
 def reference_gflops(runs: Sequence[dx.Run], split: str) -> dict[str, float]:
@@ -237,6 +254,8 @@ def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Se
 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
+    if any(own_runs.is_own(side.point.run) for side in sides):
+        return _with_own_scores(sides, base, split, policy)
     lines = "".join(
         f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
         for side in [base, *(side for side in sides if side is not base)]
@@ -256,6 +275,32 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
     )
 
 
+def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
+    """The same where some scores belong to no run folder: every record is named."""
+    lines = "".join(
+        f"    {side.name!r}: (\n        {_record(side.point.run, split)},\n"
+        f"        {_record(side.point.run, split if side.budget is None else side.point.run.fitting_split)},\n"
+        f"        {(AT_DEPTH if side.budget is None else policy)!r},\n        dx.Target.{_target(side)},\n    ),\n"
+        for side in [base, *(side for side in sides if side is not base)]
+    )
+    return (
+        "import dmpo_explore as dx\n\n"
+        "scores = {  # record, held-out record to fit on, policy, target; the others are compared with the first\n"
+        f"{lines}}}\noutcomes = {{}}\n"
+        "for name, (record, held_out, policy, target) in scores.items():\n"
+        "    outcome = outcomes[name] = dx.apply(dx.fit_policy(held_out, policy, target=target), record)\n"
+        "    s = outcome.summary()\n"
+        "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
+        '    print(name, s["accuracy"], s["flops_fraction"], *difference, sep="\\t")'
+    )
+
+
+def _record(run: dx.Run, split: str) -> str:
+    if isinstance(run, own_runs.OwnRun):
+        return run.scores[split].code
+    return f"dx.load_run({code_export.reference(run)!r}).record({split!r})"
+
+
 def _target(side: Side) -> str:
     if side.budget is None:
         return "full_depth()"
@@ -263,7 +308,12 @@ def _target(side: Side) -> str:
 
 
 def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own."""
+    """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own.
+
+    Empty with own scores, which no command can name.
+    """
+    if any(own_runs.is_own(side.point.run) for side in sides):
+        return ""
     free = [side for side in sides if side.budget is not None]
     against, lines = code_export.quoted(base.point.run), []
     if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.services import code_export, model_queries, records
+from dmpo_explore_app.services import code_export, model_queries, own_runs, records
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.model_queries import Question
 
@@ -85,9 +85,12 @@ def with_logits(answers: ImageAnswers) -> ImageAnswers:
 
 
 def novelty(answers: ImageAnswers) -> tuple[float, str]:
-    """Share of the val images with closer neighbours than this image, NaN if unknown; what was compared."""
+    """Share of the val images with closer neighbours than this image, NaN if unknown; what was compared.
+
+    The prediction and confidence of a single exit are too little to compare.
+    """
     run, split, row = answers.image.run, answers.image.split, answers.image.row
-    if "val" not in run.splits():
+    if "val" not in run.splits() or (answers.one.n_exits == 1 and answers.one.logits is None):
         return math.nan, ""
     detector = records.novelty_detector(run, "val", answers.one.logits is not None)
     return detector.score(answers.one, without=row if split == "val" else None), detector.by
@@ -103,6 +106,11 @@ def similar(answers: ImageAnswers) -> tuple[npt.NDArray[np.int64], str]:
 def python_code(answers: ImageAnswers, question: Question) -> str:
     """Program that prints the exit taken and makes the attribution maps."""
     image = answers.image
+    if isinstance(image.run, own_runs.OwnRun):
+        return (
+            f"{code_export.python_code(image.run, image.split, answers.policy)}\n"
+            f"print(policy.exits(record)[{image.row}] + 1, record.confidence[{image.row}])"
+        )
     load = f"run = dx.load_run({code_export.reference(image.run)!r})\nrecord = run.record({image.split!r})"
     lines = [
         code_export.program(

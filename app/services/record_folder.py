@@ -26,7 +26,7 @@ np.savez(
     "my-scores.npz",
     labels=labels,  # (images,): the true class, from 0
     logits=logits,  # (images, exits, classes)
-    flops=[1.2e9, 2.4e9, 3.6e9],  # of everything that has run at each exit
+    flops=[1.2e9, 2.4e9, 3.6e9],  # all that has run by each exit
     class_names=["cat", "dog", "bird"],
 )
 """

@@ -40,7 +40,10 @@ def validate_run(names: Sequence[str]) -> str:
     value = str(st.session_state.get(RUN) or "")
     if value not in names and value.endswith(own_runs.YOURS):
         name = escape_markdown(value, 60)
-        notice(f"{name}: own scores have no model and stay in their session. Explore shows those that are open.")
+        notice(
+            f"{name}: own scores have no model and stay in their session. Explore, Compare and "
+            "One image show those that are open."
+        )
         st.session_state[RUN] = None
     return validate(RUN, names, usual_run(names), "run")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.state import choices, url
 
 RUNS, AGAINST, COMPUTE, OTHER, SHOW, FIND = "runs", "against", "compute", "other", "show", "find"
@@ -34,7 +35,9 @@ def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> N
     wanted = list(dict.fromkeys(given.split(",") if isinstance(given, str) else given))
     known = [name for name in wanted if name in names][:MOST]
     for name in wanted:
-        if name not in names:
+        if name not in names and name.endswith(own_runs.YOURS):
+            notice(f"{escape_markdown(name, 60)}: own scores stay in the session that opened them; they are left out.")
+        elif name not in names:
             notice(f"There is no run {escape_markdown(repr(name), 60)} here; it is left out.")
     if known != given:
         st.session_state[RUNS] = known or list(usual())
@@ -76,6 +79,12 @@ def validate_images(others: Sequence[str]) -> tuple[str, str]:
     """The run whose images are compared with the base run's, and which of them are shown."""
     other = choices.validate(OTHER, others, others[0], "other run among these,")
     return other, choices.validate(SHOW, list(SHOWN), "only a", "filter")
+
+
+def forget() -> None:
+    """Begin as on a first visit, from the session's run."""
+    for key in (RUNS, AGAINST, OTHER):
+        st.session_state.pop(key, None)
 
 
 def next_page() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
 
 import dmpo_explore as dx
@@ -20,11 +21,16 @@ _TOKENS_SHOWN = "_tokens_shown"
 _UPLOAD_FROM = "_upload_from"  # the widget that received the upload
 
 
-def validate_source() -> str:
+def sources(run: dx.Run) -> list[str]:
+    """Where an image can come from: for scores without a model only from their record."""
+    return ["record"] if own_runs.is_own(run) else list(SOURCES)
+
+
+def validate_source(run: dx.Run) -> str:
     """The chosen source; an unknown one is reported and replaced by the record."""
     given = st.session_state.get(SOURCE)
-    if given not in SOURCES:
-        if given is not None:
+    if given not in sources(run):
+        if given is not None and given not in SOURCES:
             notice(f"An image comes from one of {', '.join(SOURCES)}, not from {escape_markdown(repr(given), 60)}.")
         given = "record"
     st.session_state[SOURCE] = given
@@ -73,7 +79,7 @@ def open_clicked(what: str) -> None:
 
 def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None:
     """The image that the validated choices describe; None while nothing has been uploaded."""
-    source, row = validate_source(), validate_row(record)
+    source, row = validate_source(run), validate_row(record)
     if source == "record":
         return ChosenImage(run, split, row)
     if st.session_state.get(_UPLOAD_FROM) != {"file": FILE, "camera": PHOTO}[source]:  # of the other widget, now empty

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import streamlit as st
 from dmpo_explore_app.services import own_runs, record_folder
-from dmpo_explore_app.state import choices, filters, operating_point
+from dmpo_explore_app.state import choices, compare, filters, operating_point
 
 import dmpo_explore as dx
 
@@ -18,7 +18,7 @@ FROM, FILE, HELD_OUT, FLOPS, FOLDER, VAL, IMAGES = (
     "own_from", "own_file", "own_held_out", "own_flops", "own_folder", "own_val", "own_images",
 )  # fmt: skip
 FROM_FILE, FROM_FOLDER = WAYS = ("a file", "a record folder")
-OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # keys of buttons
+OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # keys of buttons, of the first two one for each page
 _OPENED, _READ = "_own_run", "_own_read"
 
 
@@ -44,7 +44,7 @@ def load(name: str) -> dx.Run:
 
 
 def open_run(run: own_runs.OwnRun) -> None:
-    """Keep the run and let Explore show it, with thresholds and filters as on a first visit."""
+    """Keep the run and let every page show it, with thresholds, filters and image as on a first visit."""
     st.session_state[_OPENED] = run
     operating_point.forget()
     filters.clear()
@@ -52,18 +52,29 @@ def open_run(run: own_runs.OwnRun) -> None:
 
 
 def choose() -> None:
-    """Let Explore show the run that is open."""
+    """Let Explore, Compare and One image show the run that is open."""
     own = opened()
     if own is not None:
         st.session_state.update({choices.RUN: own.name, choices.SPLIT: own.splits()[0]})
+        compare.forget()
 
 
 def close() -> None:
-    """Forget the run: Explore shows its usual one."""
+    """Forget the run: the pages show their usual ones."""
     own = opened()
     if own is not None and st.session_state.get(choices.RUN) == own.name:
         st.session_state.update({choices.RUN: None, choices.SPLIT: None})
     st.session_state.pop(_OPENED, None)
+
+
+def open_key(page: str) -> str:
+    """Key of the button that opens the scores on a page."""
+    return f"{OPEN} {page}"
+
+
+def show_key(page: str) -> str:
+    """Key of the button that shows the run that is open on a page."""
+    return f"{SHOW} {page}"
 
 
 # -- the form --

@@ -1,8 +1,8 @@
 """Compare: several runs on the same images, at the same compute.
 
-In: runs (bundled and under the runs root). Out: curves of `dx.trade_off`, accuracy at one budget with paired intervals
-(`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree. Thresholds are fitted on
-calibration or val.
+In: runs (bundled, under the runs root, and this session's own scores). Out: curves of `dx.trade_off`, accuracy at one
+budget with paired intervals (`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree.
+Thresholds are fitted on calibration or val.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import comparison_panels, run_picker, study_results, widgets
 from dmpo_explore_app.services import comparison
-from dmpo_explore_app.state import choices, compare, url
+from dmpo_explore_app.state import choices, compare, own_scores, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -22,12 +22,8 @@ import dmpo_explore as dx
 def page() -> None:
     """Title, choices, and what they show."""
     top = widgets.title_row("Which model gives more for the same compute?", "small")
-    st.markdown(
-        "Every run with several exits gets **the same budget**. Its thresholds are fitted on calibration, or on val "
-        "where it has none. A run with one exit cannot exit early: it uses its full compute. "
-        "Predictions are compared image by image."
-    )
-    names = dx.list_runs()
+    st.markdown("**The same budget** for every run with several exits, on the same images.")
+    names = own_scores.names()
     if not names:
         widgets.no_runs()
         return
@@ -42,7 +38,13 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     compare.validate_runs(names, lambda: usual_runs(names))
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
-            "Runs", names, key=compare.RUNS, max_selections=compare.MOST, width=420, persist_state="session"
+            "Runs",
+            names,
+            key=compare.RUNS,
+            max_selections=compare.MOST,
+            width=420,
+            help=comparison_panels.RUNS_HELP,
+            persist_state="session",
         )
         row = st.container(horizontal=True, gap="medium", width="content")
     opened = comparison_panels.open_runs(chosen)
@@ -58,24 +60,26 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     if len(runs) < 2:
         st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
         return
-    show(runs, split, policy, top)
+    against = compare.validate_against([run.name for run in runs])
+    with row:
+        st.selectbox(
+            "Compare with", [run.name for run in runs], key=compare.AGAINST, width=200, persist_state="session"
+        )
+    show(runs, split, policy, against, top)
 
 
 def usual_runs(names: Sequence[str]) -> list[str]:
     """The session's run and others on the same images; where there are none, those that a new session compares."""
-    found = comparison.usual_runs(names, choices.chosen_run(names))
-    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names))
+    found = comparison.usual_runs(names, choices.chosen_run(names), own_scores.load)
+    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names), own_scores.load)
 
 
-def show(runs: Sequence[dx.Run], split: str, policy: str, top: DeltaGenerator) -> None:
+def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: DeltaGenerator) -> None:
     """Budget, numbers and curves; then classes and budgets; then images."""
-    names = [run.name for run in runs]
-    against = compare.validate_against(names)
     with st.container(key="halves"):
         left, right = st.columns([5, 7], gap="medium")
     with left:
         budget = comparison_panels.budget(runs, split)
-        st.selectbox("Compare with", names, key=compare.AGAINST, persist_state="session")
     sides = comparison.in_order([comparison.side(run, split, policy, budget) for run in runs])
     base = next(side for side in sides if side.name == against)
     with left:
@@ -92,7 +96,7 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, top: DeltaGenerator) -
     with top:
         comparison_panels.share(sides, base, split, policy, charts)
     comparison_panels.images(sides, base, split)
-    compare.write(names)
+    compare.write([run.name for run in runs])
 
 
 page()

@@ -1,6 +1,7 @@
 """One image: the answers of all exits, the decision of a policy, similar images, and attribution maps.
 
-Recorded images need no model until an explanation is requested; an uploaded image needs the run's model.
+Recorded images need no model until an explanation is requested; an uploaded image needs the run's model. Own scores
+have none: their recorded answers are shown.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from dmpo_explore_app.components import (
     widgets,
 )
 from dmpo_explore_app.components.progress import waiting_notice
-from dmpo_explore_app.services import model_queries, models
+from dmpo_explore_app.services import model_queries, models, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers, python_code
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.state import attribution, choices, image, operating_point, url
+from dmpo_explore_app.state import attribution, choices, image, operating_point, own_scores, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -38,7 +39,7 @@ KEYS = (*choices.KEYS, *operating_point.KEYS, *image.ADDRESS, *attribution.ADDRE
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
     top = widgets.title_row("Why does it exit here?")
-    names = dx.list_runs()
+    names = own_scores.names()
     if not names:
         widgets.no_runs()
         return
@@ -71,6 +72,7 @@ def prepare_model(run: dx.Run) -> None:
 
 def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: DeltaGenerator) -> None:
     """Everything about one image: recorded answers first, then what needs a model."""
+    has_model = not own_runs.is_own(chosen.run)
     with st.container(key="halves"):
         left, right = st.columns([3, 9], gap="medium")
     with left, st.container(horizontal=True, gap="small"):
@@ -82,7 +84,9 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
         answers = image_answers.answers_about(chosen, record, policy)
         if answers is not None:
             similar_images.novelty_warning(answers)
-            charts |= image_answers.decision(answers) | token_pca.row(answers)
+            charts |= image_answers.decision(answers)
+            if has_model:
+                charts |= token_pca.row(answers)
     with input_place:
         image_answers.model_input(chosen, size)
     if answers is None:
@@ -90,7 +94,10 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
     with left:
         similar_images.novelty_note(answers)
     similar_images.similar_images(answers)
-    charts |= attribution_panel.section(answers)
+    if has_model:
+        charts |= attribution_panel.section(answers)
+    else:
+        st.caption("Patch tokens and the maps of where each exit looks need the model itself. Own scores have none.")
     with top:
         share_popover(answers, charts)
 
@@ -104,7 +111,7 @@ def share_popover(answers: ImageAnswers, charts: Mapping[str, go.Figure]) -> Non
         {"exits": partial(class_table.table, answers.calibrated, answers.trace)},
         {name: partial(go.Figure, figure) for name, figure in charts.items()},
         partial(python_code, answers, question),
-        link=answers.image.row is not None,
+        link=answers.image.row is not None and not own_runs.is_own(answers.image.run),
     )
 
 

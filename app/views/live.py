@@ -83,7 +83,8 @@ def measured(point: OperatingPoint) -> None:
         return
     live_panel.preview(point, image)
     if reason is None:
-        st.caption("**Start** measures both on this machine, on the same images in turn. Move the threshold meanwhile.")
+        meanwhile = " Move the threshold meanwhile." if point.record.n_exits > 1 else ""
+        st.caption(f"**Start** measures both on this machine, on the same images in turn.{meanwhile}")
 
 
 def watch(session: LiveSession, point: OperatingPoint, image: Callable[[int], str] | None, alive: bool) -> None:

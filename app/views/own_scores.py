@@ -1,4 +1,4 @@
-"""Your own scores: scores of any model, from a file or a record folder, opened in Explore.
+"""Your own scores: scores of any model, from a file or a record folder, opened in Explore, Compare or One image.
 
 In: uploads, and paths that the reader types; they never come from the address. Out: a run of this session, without a
 model. Nothing is written, no model runs.
@@ -6,31 +6,44 @@ model. Nothing is written, no model runs.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import folder_panels, scores_form, widgets
+from dmpo_explore_app.components import app_header, folder_panels, scores_form, widgets
 from dmpo_explore_app.services import own_runs
+from dmpo_explore_app.state import app_header as app_header_state
 from dmpo_explore_app.state import own_scores, url
 
 import dmpo_explore as dx
 
-EXPLORE = "views/explore.py"
+PAGES = {  # that need no model: view → name, icon
+    "views/explore.py": ("Explore", ":material/tune:"),
+    "views/compare.py": ("Compare", ":material/compare_arrows:"),
+    "views/image.py": ("One image", ":material/image_search:"),
+}
 
 
 def page() -> None:
-    """Title and form; then what was read, and the button that opens it; how to write a file."""
+    """Title; how to write a file; beside it the form, what was read, and the buttons that open it."""
     widgets.title_row("Open the scores of your own model", "small")
     st.markdown(
-        "You have an early-exit model that was not trained here. Bring its outputs at every exit: *Explore* then shows "
-        "them as it shows a run. An upload stays in this session, and nothing is changed."
+        "You have an early-exit model that was not trained here. Bring its outputs at every exit: *Explore*, *Compare* "
+        "and *One image* then show them as they show a run. An upload stays in this session, and nothing is changed."
     )
     url.follow(())  # nothing of this page is in the address
     current()
-    title, scores = scores_form.choose()
-    if scores:
-        with messages.problems("These scores cannot be opened."):
-            ready(title, scores)
-    folder_panels.recipe(opened=not scores)
+    with st.container(key="halves"):
+        left, right = st.columns(2, gap="medium")
+    with left:
+        st.header("1. Write a file", anchor=False)
+        folder_panels.recipe()
+    with right:
+        st.header("2. Open it", anchor=False)
+        title, scores = scores_form.choose()
+        if scores:
+            with messages.problems("These scores cannot be opened."):
+                ready(title, scores)
 
 
 def current() -> None:
@@ -38,27 +51,40 @@ def current() -> None:
     run = own_scores.opened()
     if run is None:
         return
+    point = app_header_state.usual_point(own_scores.names())
+    if point is not None and point.run is run:
+        app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="own_current"):
         st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**")
-        if st.button("Show in Explore", key=own_scores.SHOW, on_click=own_scores.choose, icon=":material/tune:"):
-            st.switch_page(EXPLORE)
+        for page, (name, icon) in PAGES.items():
+            if st.button(f"Show in {name}", key=own_scores.show_key(page), on_click=own_scores.choose, icon=icon):
+                st.switch_page(page)
         st.button("Close", key=own_scores.CLOSE, on_click=own_scores.close, icon=":material/close:")
 
 
 def ready(title: str, scores: scores_form.Scores) -> None:
-    """What was read, where images lie, and the button; raises as `dx.data.image_list`."""
+    """What was read, where images lie, and a button for every page; raises as `dx.data.image_list`."""
     splits = list(scores)
     records = [own_runs.opened(title, scores, None).record(split) for split in splits]
     own_runs.check_together(records)
     folder_panels.summary(records[0], records[1] if len(records) > 1 else None)
     place = own_scores.image_place()
-    if st.button("Open in Explore", key=own_scores.OPEN, type="primary", icon=":material/tune:"):
+    pressed = None
+    with st.container(horizontal=True, gap="small"):
+        for page, (name, icon) in PAGES.items():
+            kind: Literal["primary", "secondary"] = "primary" if page == next(iter(PAGES)) else "secondary"
+            if st.button(f"Open in {name}", key=own_scores.open_key(page), type=kind, icon=icon):
+                pressed = page
+    if pressed is not None:
         files = None
         if place:
             with st.spinner("Looking for the images …"):
                 files = dx.data.image_list(scores_form.image_place(place), records[0].n_images)
         own_scores.open_run(own_runs.opened(title, scores, files))
-        st.switch_page(EXPLORE)
+        st.switch_page(pressed)
+    st.caption(
+        "*Live* and the maps of *One image* run a model, and *Training* shows how it was trained: scores have neither."
+    )
 
 
 page()

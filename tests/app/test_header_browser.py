@@ -37,7 +37,7 @@ def test_the_exits_fill_while_the_thumb_moves(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["compare?runs=four,six", "own-scores"])
+@pytest.mark.parametrize("path", ["image?run=four&image=3", "training?run=demo"])
 def test_it_is_small_on_every_screen(visit: Visit, path: str) -> None:
     page = visit.show(path, ".dx-network")
     height = "() => document.querySelector('.st-key-app_header').getBoundingClientRect().height"

@@ -30,11 +30,23 @@ def test_no_page_is_scrolled_sideways_and_no_choice_is_cut(visit: Visit, path: s
     assert page.evaluate(CUT) == []
 
 
+UNEVEN = """() => [...document.querySelectorAll('.stMain [data-testid=stPopoverButton]')].filter(button => {
+    const words = button.querySelector('p').getBoundingClientRect(), box = button.getBoundingClientRect();
+    return box.width > 0 && box.right - words.right < 8;
+}).map(button => button.textContent)"""
+
+
+@pytest.mark.parametrize("path", ["?run=four&threshold=0.8", "live?run=four"])
+def test_words_of_a_popover_keep_their_distance_to_its_border(visit: Visit, path: str) -> None:
+    visit.page.set_viewport_size(PHONE)
+    assert visit.show(path, PAGES[path]).evaluate(UNEVEN) == []
+
+
 FIRST = {  # path → what the page is about, and how far below the top it may end
     "?run=four&threshold=0.8": {".track": 400, ".cards": 790},
     "live?run=four": {".track": 400, ".cards": 750, ".st-key-begin button": 850},
     "image?run=four&image=3": {".st-key-halves img": 650},
-    "compare?runs=four,six": {".st-key-compute": 600},
+    "compare?runs=four,six": {".st-key-compute": 500, "table": 790},
 }
 
 

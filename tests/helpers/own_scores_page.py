@@ -36,7 +36,7 @@ def explore(app: AppTest, **state: object) -> AppTest:
     """Explore with what the page has read."""
     for key, value in state.items():
         app.text_input(key=key).set_value(str(value))
-    checked(app.button(key="own_open").click().run())
+    checked(app.button(key="own_open views/explore.py").click().run())
     return on_explore(app) if is_explore(app) else app
 
 
@@ -47,7 +47,7 @@ def on_explore(app: AppTest) -> AppTest:
 
 def can_open(app: AppTest) -> bool:
     """Whether the page has read scores that can be opened."""
-    return any(button.key == "own_open" for button in app.button)
+    return any(button.key == "own_open views/explore.py" for button in app.button)
 
 
 def is_explore(app: AppTest) -> bool:

@@ -16,7 +16,7 @@ import dmpo_explore as dx
 
 
 def header(app: AppTest) -> str:
-    return next((str(e.proto.body) for e in app.get("html") if "dx-run" in str(e.proto.body)), "")
+    return next((str(e.proto.body) for e in app.get("html") if 'class="dx-run"' in str(e.proto.body)), "")
 
 
 def opened(page: str, **parameters: str) -> AppTest:
@@ -44,12 +44,25 @@ def test_many_exits_keep_their_shares_for_the_screen_reader_alone() -> None:
     assert "<small>" not in body and body.count("data-exit") == 20 and "exit 20 5.0%" in body
 
 
-@pytest.mark.parametrize("page", ["", "views/data.py", "views/own_scores.py"])
+@pytest.mark.parametrize("page", ["", "views/training.py"])
 def test_pages_have_it_with_the_session_s_operating_point(runs: Path, page: str) -> None:
     app = opened(page, run="six", threshold="0.8")
     record = dx.load_run("six").record("test")
     first = dx.summarise(record, dx.policies.ConfidencePolicy((0.8,)).exits(record))["exit_shares"][0]
     assert f"--share: {first:.4f}" in header(app) and "6 exits" in header(app)
+
+
+@pytest.mark.parametrize("page", ["views/data.py", "views/compare.py", "views/own_scores.py"])
+def test_pages_of_no_single_run_show_none_and_open_one_in_explore(runs: Path, page: str) -> None:
+    app = opened(page, run="six", threshold="0.8")
+    assert header(app) == "" and "DMPO explore" in "".join(str(e.proto.body) for e in app.get("html"))
+    app.session_state["runs_list"] = True
+    app.run()
+    button = app.button(key="show six")
+    assert button.label == "Explore"
+    button.click().run()
+    assert not app.exception and [title.value for title in app.title] == ["When may the model stop?"]
+    assert app.session_state["run"] == "six"
 
 
 def test_the_list_of_runs_shows_their_numbers_and_chooses_one(runs: Path) -> None:

@@ -50,7 +50,7 @@ def test_another_row_is_reported(state: dict[str, Any], given: str) -> None:
 
 def test_an_unknown_source_is_reported(state: dict[str, Any]) -> None:
     state[image.SOURCE] = "disk"
-    assert image.validate_source() == "record" == image.source() and "disk" in state["said"][0]
+    assert image.validate_source(dx.load_run("demo")) == "record" == image.source() and "disk" in state["said"][0]
 
 
 def test_an_upload_comes_and_goes(state: dict[str, Any]) -> None:

@@ -144,15 +144,21 @@ def test_a_refused_method_says_why(trained_runs: Path) -> None:
     assert app.session_state["method"] == "integrated_gradients"
 
 
-def test_a_picture_unlike_the_training_data_is_said_to_be(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_with_unusual_answers_is_said_to_have_them(
+    trained_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dmpo_explore.analysis.novelty import NoveltyDetector
 
     monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.996)
-    assert "is unlike the training data" in said(opened(run="tiny", image="3")) and "99.6%" in said(
-        opened(run="tiny", image="3")
-    )
+    text = said(opened(run="tiny", image="3"))
+    assert "Its answers are unlike those on val images" in text and "99.6%" in text
     monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.5)
     assert "unlike" not in said(opened(run="tiny", image="3"))
+
+
+def test_one_confidence_is_too_little_for_novelty() -> None:
+    text = said(opened(run="demo-single", image="290"))  # a test image with a confidence of 45%
+    assert "unlike" not in text and "Not novel" not in text
 
 
 def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:

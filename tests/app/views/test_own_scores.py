@@ -193,12 +193,12 @@ def test_they_can_be_closed() -> None:
     app = explore(page(own_file=packed(TEST)))
     checked(app.switch_page(PAGE).run())
     assert "mine" in "".join(element.value for element in app.markdown)
-    checked(app.button(key="own_show").click().run())
+    checked(app.button(key="own_show views/explore.py").click().run())
     assert is_explore(app) and app.selectbox(key="run").value == "mine (yours)"
     on_explore(app)
     checked(app.switch_page(PAGE).run())
     checked(app.button(key="own_close").click().run())
-    assert not any(button.key == "own_show" for button in app.button)
+    assert not any(button.key == "own_show views/explore.py" for button in app.button)
     app.query_params.clear()  # as a browser does when the page is changed by the menu
     checked(app.switch_page("views/explore.py").run())
     assert app.selectbox(key="run").value == "demo" and not app.warning
@@ -206,8 +206,48 @@ def test_they_can_be_closed() -> None:
 
 def test_a_page_that_needs_a_model_names_why_it_shows_another_run() -> None:
     app = explore(page(own_file=packed(TEST)))
-    checked(app.switch_page("views/image.py").run())
-    assert "own scores have no model" in texts(app)
+    checked(app.switch_page("views/live.py").run())
+    assert "own scores have no model" in texts(app) and app.selectbox(key="run").value == "demo"
+
+
+def opened_on(view: str, app: AppTest) -> AppTest:
+    """Another page with what this page has read."""
+    checked(app.button(key=f"own_open {view}").click().run())
+    return checked(app.switch_page(view).run())
+
+
+def test_one_image_shows_their_recorded_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened_on("views/image.py", page(own_file=packed(TEST), own_held_out=packed(VAL)))
+    assert app.selectbox(key="run").value == "mine (yours)" and app.number_input(key="row").value == 0
+    assert list(app.segmented_control(key="source").options) == ["of the record"]
+    names = {button.label for button in app.button}
+    assert not names & {"Explain every exit", "Show the patch tokens", "Query the model for the other classes"}
+    assert "Own scores have none" in texts(app) and "No images were given" in texts(app)
+    exit = dx.fit_policy(TEST, threshold=float(app.session_state["threshold"])).exits(TEST)[0]
+    assert f"Exits at exit {exit + 1}" in "".join(html(app))
+    (tmp_path / "mine.npz").write_bytes(packed(TEST))
+    monkeypatch.chdir(tmp_path)
+    (code,) = [block.value for block in app.code if "read_scores" in block.value]
+    assert printed(code).splitlines()[-1].startswith(f"{exit + 1} [")
+    checked(app.number_input(key="row").set_value(5).run())
+    assert "test image 5" in texts(app)
+
+
+def test_compare_takes_them_where_the_labels_are_those_of_a_run(
+    runs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(runs_root))
+    record, held_out = (dx.load_run("six").record(split) for split in ("test", "val"))
+    app = opened_on("views/compare.py", page(own_file=packed(record), own_held_out=packed(held_out)))
+    assert app.session_state["runs"][0] == "mine (yours)" and len(app.session_state["runs"]) > 1
+    assert "its images are taken for the same" in texts(app)
+    app = checked(app.multiselect(key="runs").set_value(["mine (yours)", "six"]).run())
+    rows = app.table[0].value.to_numpy().tolist()
+    assert rows[0][1:3] == rows[1][1:3] and rows[0][3] == "+0.00 [+0.00, +0.00]"  # the same scores
+    assert not [block for block in app.code if block.language == "sh"] and "own:" not in "".join(
+        b.value for b in app.code
+    )
+    assert not app.error
 
 
 def test_from_other_machines_there_are_uploads_and_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
