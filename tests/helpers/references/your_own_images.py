@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
-import numpy as np
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 import dmpo_explore as dx
 from dmpo_explore.course.own_images import make_images
@@ -19,14 +19,20 @@ def split_sizes(count: int) -> dict[str, int]:
         return {split: len(dx.load_images(path, split)) for split in ("train", "val", "test")}
 
 
-ANSWERS = {
-    1: 2,  # exits after blocks 1, 2, 4 and 8 of 12: 10, 19, 37 and 70 %
-    2: "dmpo-explore train --data images --exits 4,8,12 --epochs 1 --no-flip --name three",
-    3: lambda a, b: dx.bootstrap_difference(a, b)[1] > 0,
-}
+def within(compute: Any, accuracy: Any, budget: float) -> int:
+    """The most accurate exit within the budget, from 1; the cheapest of equal ones."""
+    return 1 + max((k for k in range(len(compute)) if compute[k] <= budget), key=lambda k: (accuracy[k], -k))
+
+
+def nearest_mean(features: Any, labels: Any, others: Any) -> Any:
+    """The class whose mean is nearest."""
+    return NearestCentroid().fit(features, labels).predict(others)
+
+
+ANSWERS = {1: within, 2: nearest_mean, 3: lambda a, b: dx.bootstrap_difference(a, b)[1] > 0}
 INCORRECT = {
-    1: 3,
-    2: "dmpo-explore train --data images --exits 3 --epochs 1 --name three",
+    1: lambda compute, accuracy, budget: int((compute <= budget).sum()),
+    2: lambda features, labels, others: KNeighborsClassifier(1).fit(features, labels).predict(others),
     3: lambda a, b: a.mean() > b.mean(),
 }
 
@@ -42,6 +48,3 @@ def numbers() -> dict[str, float | int]:
         "flops_of_exit_1": flops.cumulative[0] / flops.reference,
         "flops_of_exit_4": flops.cumulative[-1] / flops.reference,
     }
-
-
-SPACE = {"test": SimpleNamespace(flops_fraction=np.array([0.101, 0.193, 0.368, 0.698]))}  # what the solutions read
