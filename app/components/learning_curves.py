@@ -24,7 +24,7 @@ def curves(run: dx.Run, facts: DeltaGenerator, top: DeltaGenerator) -> None:
     history = run.history()
     figure, text = dx.figures.learning_figure(history), described(run, history)
     facts.markdown(text)
-    widgets.wide_chart(figure, "learning", 340, _alternative(history))
+    widgets.panels(figure, "learning", 300, _alternatives(history))
     st.caption(legend(history))
     with st.expander("Numbers", icon=":material/table:"):
         st.dataframe(history, hide_index=True)
@@ -40,19 +40,22 @@ def live(name: str) -> None:
         figure = dx.figures.history_figure(history)
     except (OSError, ValueError):
         return  # it is being written
-    widgets.wide_chart(figure, f"live {name}", 240, _alternative(history))
+    widgets.panels(figure, f"live {name}", 220, _alternatives(history))
 
 
 def described(run: dx.Run, history: pd.DataFrame) -> str:
     """Data, model, schedule and duration of a training, in a line of Markdown."""
     config = run.config
+    single = (config.model.exits if isinstance(config.model.exits, int) else len(config.model.exits)) == 1
+    model = config.model
+    bypass, predictor = (model.last_bypass, model.last_predictor) if single else (model.bypass, model.predictor)
     images = "all" if config.data.train_size is None else f"{config.data.train_size:,}"
     parts = [
         f"{images} images of **{escape_markdown(config.data.name)}**",
-        escape_markdown(config.model.backbone),
-        f"bypass **{escape_markdown(config.model.bypass)}**",
-        f"predictor **{escape_markdown(config.model.predictor)}**",
-        f"schedule **{escape_markdown(config.training.schedule)}**",
+        escape_markdown(model.backbone),
+        f"bypass **{escape_markdown(bypass)}**",
+        f"predictor **{escape_markdown(predictor)}**",
+        *([] if single else [f"schedule **{escape_markdown(config.training.schedule)}**"]),
         f"{len(history)} of {config.training.epochs} epochs",
     ]
     if "seconds" in history:
@@ -70,8 +73,15 @@ def legend(history: pd.DataFrame) -> str:
     return " ".join(texts)
 
 
-def _alternative(history: pd.DataFrame) -> str:
-    last = history.iloc[-1]
-    n_exits = sum(str(column).startswith("accuracy_") for column in history.columns)
-    found = ", ".join(f"exit {i} {last[f'accuracy_{i}']:.1%}" for i in range(1, n_exits + 1))
-    return f"Loss weight, loss and accuracy of every exit over {len(history)} epochs; at the end {found}."
+def _alternatives(history: pd.DataFrame) -> list[str]:
+    """Of the three panels, each with its last numbers."""
+    last, epochs = history.iloc[-1], job_texts.counted(len(history), "epoch")
+    n_exits, found = sum(str(column).startswith("accuracy_") for column in history.columns), []
+    for what, column, form in (
+        ("Loss weight", "lambda", ".2f"),
+        ("Loss", "loss", ".3f"),
+        ("Accuracy", "accuracy", ".1%"),
+    ):
+        ends = ", ".join(f"exit {i} {last[f'{column}_{i}']:{form}}" for i in range(1, n_exits + 1))
+        found.append(f"{what} of every exit over {epochs}; at the end {ends}.")
+    return found

@@ -21,8 +21,8 @@ def novelty_warning(answers: ImageAnswers) -> None:
     share, _ = image_answers.novelty(answers)
     if share >= NOVEL:
         messages.notice(
-            "**Its answers are unlike those on val images.** By the answers of all exits, its nearest neighbours are "
-            f"farther away than those of {share:.1%} of the val images. It may be out of distribution, or hard."
+            "**Its answers are unlike those on val.** Its nearest neighbours there are farther away than those of "
+            f"{share:.1%} of the val images. It may be out of distribution, or hard."
         )
 
 

@@ -6,8 +6,9 @@ In: runs, numbers, figures. Out: elements of the page. Names of runs and texts o
 
 from __future__ import annotations
 
+import html
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import plotly.graph_objects as go
@@ -19,6 +20,9 @@ from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
+
+PANEL = 230  # pixels, the least width of a panel in a row
+GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "x": "✖", "triangle-up": "▲"}
 
 
 def live() -> bool:
@@ -62,26 +66,48 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
         return None
 
 
-def wide_chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
-    """As `chart`, for panels side by side; on a narrow screen they stand one below the other.
+def panels(figure: go.Figure, key: str, height: int, alts: Sequence[str]) -> None:
+    """As `chart`, for panels in a row: each is a figure of its own, so that a narrow screen stacks them.
 
-    Both are drawn, and style.css shows the one for the screen's width.
+    Args:
+        alts: of every panel, from left to right.
     """
-    for layout, shown, high in (("wide", figure, height), ("stacked", stacked(figure), 60 + 2 * height)):
-        with st.container(key=f"{layout}_{key}".replace(" ", "_")):
-            chart(shown, f"{layout} {key}", high, alt)
+    if named := legend(figure):
+        st.html(named)
+    with st.grid(len(alts), min_column_width=PANEL, gap="small", key=f"{key}_panels".replace(" ", "_")):
+        for place, (panel, alt) in enumerate(zip(apart(figure), alts, strict=True)):
+            chart(panel, f"{key} {place}", height, alt)
 
 
-def stacked(figure: go.Figure) -> go.Figure:
-    """A copy of a figure of panels in a row, with the panels in a column."""
-    copy = go.Figure(figure)
-    axes = sorted(copy.select_xaxes(), key=lambda axis: axis.domain)
-    part = 1 / len(axes)
-    for place, axis in enumerate(axes):
-        high = 1 - part * place
-        axis.domain = (0, 1)
-        copy.layout[axis.anchor.replace("y", "yaxis", 1)].domain = (high - 0.72 * part, high)
-    return copy
+def apart(figure: go.Figure) -> list[go.Figure]:
+    """The panels of a figure from left to right, each as a figure without a legend."""
+    layout, found = figure.layout.to_plotly_json(), []
+    rest = {name: value for name, value in layout.items() if "axis" not in name and name != "shapes"}
+    for axis in sorted(figure.select_xaxes(), key=lambda axis: axis.domain):
+        x, y = axis.plotly_name.replace("axis", ""), axis.anchor
+        axes = {"xaxis": layout[axis.plotly_name], "yaxis": layout[y.replace("y", "yaxis", 1)]}
+        whole = {name: {**one, "domain": (0, 1), "anchor": None} for name, one in axes.items()}
+        shapes = [
+            {**shape.to_plotly_json(), "xref": "x", "yref": "y domain"}
+            for shape in figure.layout.shapes
+            if shape.xref == x
+        ]
+        data = [{**one.to_plotly_json(), "xaxis": "x", "yaxis": "y"} for one in figure.data if (one.xaxis or "x") == x]
+        found.append(go.Figure(data, {**rest, **whole, "shapes": shapes, "showlegend": False}))
+    return found
+
+
+def legend(figure: go.Figure) -> str:
+    """The names that the figure's legend has, with their symbols and colours, as HTML; empty where there is one."""
+    named = [one for one in figure.data if one.showlegend is not False]
+    if len(named) < 2:
+        return ""
+    items = "".join(
+        f'<li><i style="color: {one.line.color}" aria-hidden="true">{GLYPHS[one.marker.symbol]}</i> '
+        f"{html.escape(one.name)}</li>"
+        for one in named
+    )
+    return f'<ul class="dx-legend">{items}</ul>'
 
 
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:

@@ -11,7 +11,7 @@ PAGES = {  # path → what must be there
     "image?run=four&image=3": ".dx-near li",
     "live?run=four": ".st-key-begin button",
     "data?data=digits": ".dx-contact li",
-    "training?run=demo": ".st-key-stacked_learning .js-plotly-plot",
+    "training?run=demo": ".st-key-learning_panels .js-plotly-plot",
     "own-scores": "[data-testid=stCode]",
 }
 PHONE = {"width": 400, "height": 800}

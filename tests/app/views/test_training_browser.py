@@ -112,14 +112,18 @@ MEETING = """selector => {  // titles of axes that lie over the panel beside the
 }"""
 
 
-@pytest.mark.parametrize(("width", "layout"), [(400, "stacked"), (1440, "wide")])
-def test_titles_of_the_curves_do_not_lie_over_the_panel_beside_them(visit: Visit, width: int, layout: str) -> None:
+@pytest.mark.parametrize(("width", "rows"), [(400, 3), (800, 1), (1440, 1)])
+def test_the_curves_are_drawn_once_and_stand_one_below_the_other_on_a_phone(
+    visit: Visit, width: int, rows: int
+) -> None:
     visit.page.set_viewport_size({"width": width, "height": 900})
-    chart = f".st-key-{layout}_learning .js-plotly-plot"
+    chart = ".st-key-learning_panels .js-plotly-plot"
     page = visit.show("training?run=demo", chart)
     visit.settle_on(chart)
-    assert page.evaluate(MEETING, f".st-key-{layout}_learning") == [3, 3, []]
+    assert page.evaluate(MEETING, ".st-key-learning_panels") == [3, 3, []]
     boxes = [box for panel in page.locator(f"{chart} .nsewdrag").all() if (box := panel.bounding_box())]
     assert len(boxes) == 3 and all(box["x"] + box["width"] <= width for box in boxes)
-    assert page.locator(".js-plotly-plot:visible").count() == 2  # the curves and the plan
+    assert len({round(box["y"]) for box in boxes}) == rows
+    assert page.locator(".js-plotly-plot").count() == 4  # three panels and the plan, none of them hidden
+    assert page.locator(".dx-legend li").all_inner_texts()[0].endswith("exit 1")
     assert page.evaluate("() => document.querySelector('.stMain').scrollWidth") <= width
