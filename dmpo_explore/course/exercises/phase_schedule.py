@@ -10,8 +10,6 @@ import dmpo_explore as dx
 
 from . import exercise
 
-EPOCHS = 100
-
 
 @exercise
 def check_build(answer: Callable[..., None]) -> str:
@@ -42,19 +40,36 @@ def check_build(answer: Callable[..., None]) -> str:
 
 
 @exercise
-def check_1(answer: int) -> str:
-    """Geometric steps keep a small weight small for long: later than with straight lines."""
-    weights = np.array([dx.training.loss_weights("exponential", e, EPOCHS, 4) for e in range(EPOCHS)])
-    above = weights[:, 0] > weights[:, 3]
-    return "" if int(answer) == above.argmax() + 1 else f"there λ_1 is {weights[int(answer) - 1, 0]:.2f}; look around."
+def check_1(answer: Callable[[list[float]], Sequence[float]]) -> str:
+    """The steps are those of `torch.optim.Adam`. A factor of all gradients cancels, one that changes does not."""
+    import torch
+
+    for gradients in ([0.02, 0.02, 0.02], [1.0, -0.5, 2.0, 0.25], [0.01, 0.01, 1.5, 1.5, 1.5]):
+        weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        optimiser, places = torch.optim.Adam([weight], lr=1.0, eps=1e-300), [0.0]
+        for gradient in gradients:
+            weight.grad = torch.tensor(gradient, dtype=torch.float64)
+            optimiser.step()
+            places.append(weight.item())
+        steps = -np.diff(places)  # down the gradient
+        found = np.asarray(answer(list(gradients)), np.float64)
+        if found.shape != steps.shape:
+            return f"for {len(gradients)} gradients it must return {len(gradients)} steps."
+        if not np.allclose(found, steps, atol=1e-6, rtol=0):
+            return f"for the gradients {gradients} step {int(np.abs(found - steps).argmax()) + 1} is another."
+    return ""
 
 
 @exercise
-def check_2(answer: float) -> str:
-    """The phase ratio is a trade: what the late phase gives to exit 1, the early one took from it."""
-    ratio = float(answer)
-    mean = np.mean([dx.training.loss_weights("switch", e, EPOCHS, 4, phase_ratio=ratio)[0] for e in range(EPOCHS)])
-    return "" if abs(mean - 1) <= 0.01 else f"with {ratio:g} it is {mean:.3f} on average."
+def check_2(answer: Callable[[Sequence[float], Sequence[float]], float]) -> str:
+    """Where exit 1 leads far at the end, the first phase has to be long."""
+    release = (0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675)
+    for start, end in (release, ((0.5, 3.0), (2.0, 1.0)), ((0.0, 1.0, 1.0), (1.0, 1.0, 0.0))):
+        ratio = float(answer(list(start), list(end)))
+        first, last = (ratio * start[k] + (1 - ratio) * end[k] for k in (0, -1))
+        if not 0 <= ratio <= 1 or abs(first - last) > 1e-3:
+            return f"from {start} to {end} a ratio of {ratio:.3f} gives {first:.3f} and {last:.3f} on average."
+    return ""
 
 
 @exercise
