@@ -56,8 +56,18 @@ def numbers() -> dict[str, float | int]:
     }
 
 
-ANSWERS = {1: parameters, 2: stretch, 3: 2}
-INCORRECT = {1: without_biases, 2: rotate, 3: 6}
+def mean_ablated(trunk: Tensor, read: Tensor) -> Tensor:
+    """The trunk's differences between images about the mean of what is read."""
+    return trunk - trunk.mean(dim=0) + read.mean(dim=0)
+
+
+def mean_over_positions(trunk: Tensor, read: Tensor) -> Tensor:
+    """One mean for all positions."""
+    return trunk + (read - trunk).mean(dim=(0, 1))
+
+
+ANSWERS = {1: parameters, 2: stretch, 3: mean_ablated}
+INCORRECT = {1: without_biases, 2: rotate, 3: mean_over_positions}
 
 
 class WithClassToken(dx.models.ConvBypass):
