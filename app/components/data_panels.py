@@ -30,7 +30,8 @@ def verdict(found: dx.data.DataCheck) -> None:
     for finding in found.findings:
         show, icon = (st.error, ":material/block:") if finding.stops else (st.warning, ":material/info:")
         kind = "Stops a training" if finding.stops else finding.check.capitalize()
-        show(f"**{kind}**  \n{messages.with_code(finding.text, 700)}", icon=icon)
+        text = finding.text[:1].upper() + finding.text[1:]
+        show(f"**{kind}**  \n{messages.with_code(text, 700)}", icon=icon)
         if len(finding.places) > 1:
             with st.expander(f"All {len(finding.places):,}: {finding.check}"):
                 lines = [access.without_paths(place) for place in finding.places[:MOST_PLACES]]
@@ -110,7 +111,9 @@ def plan(found: dx.data.DataCheck) -> None:
     config = dx.Config(found.data)
     shown = dx.data.training_plan(found, config)
     shown["resizing"] = shown["resizing"].replace(" x ", " × ")
-    table = pd.DataFrame({"": [*shown], "a training": [access.without_paths(text) for text in shown.values()]})
+    table = pd.DataFrame(
+        {"what": [*shown], "with the usual settings": [access.without_paths(text) for text in shown.values()]}
+    )
     st.table(table, hide_index=True, alt="What a training does with these images.")
     command = ["dmpo-explore", "train", *config.to_arguments(), "--name", "mine", "--record"]
     if access.is_private():

@@ -36,10 +36,10 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | Non
         pixels, size = image.preview_and_size()
     except (OSError, ValueError) as error:
         if isinstance(image.run, own_runs.OwnRun) and image.run.files is None:
-            text = "No images were given. The page Your own scores takes them too."
+            st.caption("No images were given. The page Your own scores takes them too.")
         else:
             text = f"The image file is missing; the recorded answers are shown all the same. {with_code(error)}"
-        st.info(text, icon=":material/hide_image:")
+            st.info(text, icon=":material/hide_image:")
     else:
         draw(pixels, name)
         facts.append("{} × {} pixels".format(*size))

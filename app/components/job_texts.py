@@ -7,7 +7,7 @@ import dmpo_explore as dx
 
 def headline(status: dx.jobs.Status) -> str:
     """State of a job in words."""
-    epochs, progress = f"{status.epoch} of {status.epochs} epochs", status.progress
+    epochs, progress = f"{status.epoch} of {counted(status.epochs, 'epoch')}", status.progress
     match status.state:
         case dx.jobs.RUNNING:
             if progress is not None and _beside(progress):

@@ -56,7 +56,7 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
         f"bypass **{escape_markdown(bypass)}**",
         f"predictor **{escape_markdown(predictor)}**",
         *([] if single else [f"schedule **{escape_markdown(config.training.schedule)}**"]),
-        f"{len(history)} of {config.training.epochs} epochs",
+        f"{len(history)} of {job_texts.counted(config.training.epochs, 'epoch')}",
     ]
     if "seconds" in history:
         parts.append(job_texts.duration(float(history["seconds"].sum())))

@@ -83,22 +83,26 @@ def in_order(sides: Sequence[Side]) -> list[Side]:
 
 def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] = dx.load_run) -> list[str]:
     """``start`` and the first others on the same test images with the same backbone; for own scores with any."""
-    found = [start]
+    found: dict[bool, list[str]] = {True: [], False: []}  # by whether the backbone is the same
     for name in names:
         try:
             ours, theirs = load(start), load(name)
-            if name != start and len(found) < FIRST and _usual(ours, theirs):
-                found.append(name)
-        except (OSError, ValueError):
+            if name != start and len(found[True]) < FIRST - 1:
+                found[_same_backbone(ours, theirs)].append(name)
+        except (OSError, ValueError):  # among them: other images
             continue
-    return found
+    others = found[True] or (found[False] if start.endswith(own_runs.YOURS) else [])
+    return [start, *others][:FIRST]
 
 
-def _usual(ours: dx.Run, theirs: dx.Run) -> bool:
-    if own_runs.is_own(ours):
-        split = ours.splits()[0]
-        return split in theirs.splits() and same_images(ours, theirs, split)
-    return records.fingerprint(ours, "test").comparable(records.fingerprint(theirs, "test"))
+def _same_backbone(ours: dx.Run, theirs: dx.Run) -> bool:
+    """Whether two runs on the same images have the same backbone; raises ValueError for other images."""
+    if not own_runs.is_own(ours):
+        return records.fingerprint(ours, "test").comparable(records.fingerprint(theirs, "test"))
+    split = ours.splits()[0]
+    if not same_images(ours, theirs, split):
+        raise ValueError(f"{theirs.name} has other images")
+    return not mixed([ours, theirs], split)
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:

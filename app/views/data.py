@@ -62,7 +62,7 @@ def choose() -> str:
 
 
 def report(found: dx.data.DataCheck) -> None:
-    """Findings, numbers, counts beside a contact sheet, and what a training does."""
+    """Findings, numbers, counts and what a training does beside a contact sheet."""
     if found.n_images:
         data_panels.numbers(found)
     data_panels.verdict(found)
@@ -75,11 +75,11 @@ def report(found: dx.data.DataCheck) -> None:
     with left:
         st.header("Images by class", anchor=False)
         data_panels.counts(found, rows)
+        st.header("What a training does", anchor=False)
+        data_panels.plan(found)
     with right:
         st.header("A few of every class", anchor=False)
         data_panels.contact_sheet(found, rows)
-    st.header("What a training does", anchor=False)
-    data_panels.plan(found)
     if (weights := downloads.missing_weights(dx.ModelConfig())) is not None:
         fetch_offer.offer(weights, "The check needs no model. A training with the usual settings starts from them.")
 

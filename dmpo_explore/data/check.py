@@ -171,6 +171,11 @@ def check_data(
     )
 
 
+def _mean(number: float) -> str:
+    """``8.6``, ``500``, ``1,000``."""
+    return f"{number:,.1f}".removesuffix(".0")
+
+
 def training_plan(check: DataCheck, config: Config) -> dict[str, str]:
     """The plan of a training with ``config`` on the checked images, in words: name → text.
 
@@ -183,7 +188,7 @@ def training_plan(check: DataCheck, config: Config) -> dict[str, str]:
     train, batch, side = totals.get("train", 0), config.training.batch_size, config.model.image_size
     steps = -(-train // batch)
     held = {
-        split: f"{totals[split]:,} ({totals[split] / len(check.class_names):.1f} a class)"
+        split: f"{totals[split]:,} ({_mean(totals[split] / len(check.class_names))} a class)"
         for split in ("val", "calibration", "test")
         if totals.get(split)
     }

@@ -82,12 +82,14 @@ def _line(
     """Values by exit: filled up to the image's exit, which is larger, and open after it.
 
     Args:
-        above: bars that texts must not overlap: text goes below a point that lies just under one.
+        above: bars that texts must not overlap: text goes below a point that lies just under one, unless the axis and
+            its labels are there.
     """
     places = np.arange(len(values))
     gaps = np.zeros(len(values))
     if above is not None:
         gaps[: len(above)] = above - values[: len(above)]
+    below = (gaps > 0) & (gaps < _TEXT_HEIGHT) & (values > _TEXT_HEIGHT)
     rest = {} if row is None else {"row": row, "col": 1}
     figure.add_scatter(
         x=places,
@@ -95,7 +97,7 @@ def _line(
         name=name,
         mode="lines+markers+text",
         text=list(texts),
-        textposition=np.where((gaps > 0) & (gaps < _TEXT_HEIGHT), "bottom center", "top center").tolist(),
+        textposition=np.where(below, "bottom center", "top center").tolist(),
         line={"color": MODEL_COLOURS[0], "width": 2},
         marker={
             "size": np.where(places == exit, 15, 9),

@@ -188,7 +188,7 @@ def test_a_plan_says_what_a_training_does(tmp_path: Path) -> None:
     data = DataConfig(str(clean_folder(tmp_path / "own")))
     plan = training_plan(check_data(data), Config(data))
     assert plan["split"].startswith("train is train/, test is test/; val is 10 % of train")
-    assert plan["images per epoch"] == "24 in 1 step of 64" and plan["val"] == "6 (2.0 a class)"
+    assert plan["images per epoch"] == "24 in 1 step of 64" and plan["val"] == "6 (2 a class)"
     assert plan["resizing"].endswith("to 70 x 70 pixels, squashed to a square")
 
 

@@ -44,3 +44,12 @@ def test_a_single_exit_has_no_threshold() -> None:
 def test_lengths_must_agree(answers: list[str], exit: int, thresholds: list[float]) -> None:
     with pytest.raises(ValueError, match="3 confidences need"):
         decision_trace_figure(SURE, answers, exit, LABELS, thresholds)
+
+
+def test_a_text_lies_below_its_point_only_where_the_axis_is_far() -> None:
+    def places(sure: list[float], limits: list[float]) -> list[str]:
+        figure = decision_trace_figure(sure, ["a", "b", "b"], 2, LABELS, limits)
+        return list(next(trace for trace in figure.data if trace.name == "confidence").textposition)
+
+    assert places([0.7, 0.3, 0.9], [0.75, 0.75])[0] == "bottom center"  # just under its threshold
+    assert places([0.01, 0.02, 0.05], [0.03, 0.03]) == ["top center"] * 3  # the labels of the axis are below

@@ -40,6 +40,13 @@ def cards(app: AppTest) -> list[str]:
 def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     app = opened(data="digits")
     assert "from 8 × 8 (median) to 70 × 70 pixels" in app.table[-1].value.to_csv()
+    assert list(app.table[-1].value.columns) == ["what", "with the usual settings"]
+    assert "(14.3 a class)" in app.table[-1].value.to_csv()
+    assert [header.value for header in app.header] == [
+        "Images by class",
+        "What a training does",
+        "A few of every class",
+    ]
     assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "Nothing stops a training" in texts(app)
     assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
     assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
@@ -87,7 +94,7 @@ def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -
     assert "Nothing stops a training" in texts(app) and not app.error and not app.warning
     assert cards(app)[:2] == ["39", "3"]
     app = opened(tmp_path / "nowhere")
-    assert "unknown data" in texts(app) and not app.metric
+    assert "Unknown data" in texts(app) and not app.metric
 
 
 def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,3 +265,11 @@ def test_from_other_machines_there_are_uploads_and_no_paths(tmp_path: Path, monk
     (root / "broken").mkdir()
     app = page(own_folder="broken")
     assert "no file meta.json" in errors(app) and str(tmp_path) not in texts(app)
+
+
+def test_compare_begins_with_runs_of_the_same_backbone() -> None:
+    app = page(own_folder=dx.load_run("demo").path / "records" / "test")
+    checked(app.button(key="own_open views/compare.py").click().run())
+    app = checked(app.switch_page("views/compare.py").run())
+    assert app.session_state["runs"] == ["fashion-mnist (yours)", "demo", "demo-naive"]
+    assert "no held-out scores to fit on" in texts(app) and "GFLOPs" not in texts(app)
