@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import policies as policies
     from . import pretrained as pretrained
     from . import records as records
+    from . import reports as reports
     from . import runs as runs
     from . import search as search
     from . import training as training
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from .policies.catalogue import policy_from_dict as policy_from_dict
     from .pretrained.weights import fetch_weights as fetch_weights
     from .records.record import ExitRecord as ExitRecord
+    from .reports.report import write_report as write_report
     from .runs.run import Run as Run
     from .runs.store import list_runs as list_runs
     from .runs.store import load_run as load_run

@@ -40,9 +40,10 @@ PACKAGES = {
     "training": "analysis config data inference models records runs",
     "inspection": "models training",
     "figures": "inference",
+    "reports": "analysis figures fitting policies records runs",
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
-    "cli": "analysis config data figures fitting inference jobs policies pretrained runs search training",
+    "cli": "analysis config data figures fitting inference jobs policies pretrained reports runs search training",
     "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.

@@ -11,7 +11,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import class_table, fetch_offer, widgets
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import downloads, image_answers, model_queries, own_runs, thumbnails
+from dmpo_explore_app.services import downloads, image_answers, model_queries, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.state import image as image_state
@@ -43,7 +43,7 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | Non
     else:
         draw(pixels, name)
         facts.append("{} × {} pixels".format(*size))
-        if max(size) > thumbnails.LONGEST_SHAPE * min(size):
+        if max(size) > dx.figures.LONGEST_SHAPE * min(size):
             facts.append("the middle is shown")
     st.caption(f"**{escape_markdown(name, 80)}**  \n{escape_markdown(', '.join(facts), 120)}")
     return size

@@ -41,7 +41,9 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     run, split, policy = point
     thresholds = {"thresholds": policy} if point.record.n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
-    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own_runs.is_own(run))
+    own = own_runs.is_own(run)
+    report = None if own else lambda: dx.reports.report_html(run, policy, split=split)
+    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own, report=report)
 
 
 def popover(
@@ -53,6 +55,7 @@ def popover(
     command: Callable[[], str] | None = None,
     *,
     link: bool = True,
+    report: Callable[[], str] | None = None,
 ) -> None:
     """The popover of a page; its inside is made when it is opened.
 
@@ -60,6 +63,7 @@ def popover(
         name: beginning of the files' names. policies: name → policy, each a JSON file that `dx.load_policy` reads.
         python, command: code that gives the numbers on screen; without a command that part is left out.
         link: whether the page's address is a link to what is on screen.
+        report: makes the run's report as HTML, if there is one.
     """
     with st.popover("Share", icon=":material/ios_share:", key=panels.SHARE, on_change="rerun") as box:
         if not box.open:
@@ -67,7 +71,7 @@ def popover(
         if link:
             st.caption("The address of this page is a link to what you see.")
         _code(python(), command() if command else "")
-        _files(name, policies, tables, figures)
+        _files(name, policies, tables, figures, report)
 
 
 def _code(python: str, command: str) -> None:
@@ -79,9 +83,17 @@ def _code(python: str, command: str) -> None:
         st.caption("Both look for runs where the app does.")
 
 
-def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures: Figures) -> None:
+def _files(
+    name: str,
+    policies: Mapping[str, dx.Policy],
+    tables: Tables,
+    figures: Figures,
+    report: Callable[[], str] | None = None,
+) -> None:
     st.markdown("**As files**")
     with st.container(horizontal=True, gap="small"):
+        if report:  # all in one file, with a slider of its own
+            button(name, "report", "html", report)
         for title, policy in policies.items():
             button(name, title, "json", policy_json(policy))
         for title, table in tables.items():

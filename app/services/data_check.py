@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import streamlit as st
 from dmpo_explore_app import access
-from dmpo_explore_app.services import class_rows, model_queue, models, record_folder, thumbnails
+from dmpo_explore_app.services import class_rows, model_queue, models, record_folder
 
 import dmpo_explore as dx
 
@@ -70,4 +70,4 @@ def rows(found: dx.data.DataCheck, view: class_rows.ClassView) -> list[int]:
 
 def sheet(found: dx.data.DataCheck, label: int) -> list[str]:
     """A few images of a class as data URIs."""
-    return [thumbnails.data_uri(image) for image in found.thumbnails.get(found.class_names[label], [])]
+    return [dx.figures.thumbnail_address(image) for image in found.thumbnails.get(found.class_names[label], [])]

@@ -60,7 +60,7 @@ class ChosenImage(NamedTuple):
         return thumbnails.image_set(self.run, self.split)[self.row or 0]
 
     def preview(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 for display, at most `PREVIEW` pixels, see `thumbnails.middle`; raises as `pixels`."""
+        """(H, W, 3) uint8 for display, at most `PREVIEW` pixels, see `dx.figures.middle_part`; raises as `pixels`."""
         return self.preview_and_size()[0]
 
     def preview_and_size(self) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
@@ -85,4 +85,4 @@ def read_upload(name: str, data: bytes) -> UploadedImage:
 
 
 def _shown(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return np.asarray(thumbnails.smaller(pixels, PREVIEW).convert("RGB"))
+    return np.asarray(dx.figures.smaller_image(pixels, PREVIEW).convert("RGB"))

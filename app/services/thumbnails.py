@@ -2,29 +2,22 @@
 
 In: a run and a split. Out: uint8 images, and functions from row to data URI. Each data set is read once and kept.
 
-Images keep their aspect; pages put them into squares of a neutral colour. Of an image more than `LONGEST_SHAPE` times
-as long as wide the middle is shown: the whole would be a line.
+They are drawn as `dx.figures.thumbnail_address` draws them; pages put them into squares of a neutral colour.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from functools import cache, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
 from dmpo_explore_app.services import own_runs, records
 from dmpo_explore_app.services.records import Stamp
-from PIL import Image
 
 import dmpo_explore as dx
 
 THUMBNAIL, LARGE = 160, 384  # pixels of the longer side; larger images are made smaller
-EXACT = 72  # up to so many pixels an image stays as it is, in PNG, and pages enlarge it without smoothing
-LONGEST_SHAPE = 5
 
 
 def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
@@ -70,7 +63,7 @@ def _thumbnails(stamp: Stamp, most: int) -> Callable[[int], str]:
 
     @lru_cache(maxsize=4096 if most == THUMBNAIL else 64)
     def read(row: int) -> str:
-        return data_uri(images[row], most)
+        return dx.figures.thumbnail_address(images[row], most)
 
     def thumbnail(row: int) -> str:
         try:
@@ -87,32 +80,4 @@ def not_read() -> str:
     tile = np.full((56, 56, 3), 225, np.uint8)
     rows = np.arange(56)
     tile[rows, rows] = tile[rows, 55 - rows] = (150, 60, 60)
-    return data_uri(tile)
-
-
-def middle(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The middle of an image (H, W, 3) that is more than `LONGEST_SHAPE` times as long as wide; others as they are."""
-    parts = []
-    for side, other in (image.shape[:2], image.shape[1::-1]):
-        kept = min(side, LONGEST_SHAPE * other)
-        parts.append(slice((side - kept) // 2, (side - kept) // 2 + kept))
-    return image[tuple(parts)]
-
-
-def smaller(image: npt.NDArray[np.uint8], most: int) -> Image.Image:
-    """`middle` of an image, its longer side at most ``most`` pixels; an image without colour in grey."""
-    part = middle(image)
-    grey = bool((part == part[..., :1]).all())  # a third of the bytes
-    drawn = Image.fromarray(np.ascontiguousarray(part[..., 0] if grey else part))
-    drawn.thumbnail((most, most))
-    return drawn
-
-
-def data_uri(image: npt.NDArray[np.uint8], most: int = THUMBNAIL) -> str:
-    """uint8 (H, W, 3) → a data URI of `smaller`: PNG up to `EXACT` pixels, else JPEG."""
-    drawn, stream = smaller(image, most), io.BytesIO()
-    if max(drawn.size) > EXACT:
-        drawn.save(stream, "JPEG", quality=85)
-        return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-    drawn.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    return dx.figures.thumbnail_address(tile)

@@ -1,4 +1,4 @@
-"""`dmpo-explore predict` and `export`: a run with a fitted policy, on image files or as ONNX graphs."""
+"""`dmpo-explore predict`, `export` and `report`: a run with a fitted policy, on images, as ONNX graphs, as a page."""
 
 from __future__ import annotations
 
@@ -120,4 +120,38 @@ def export(
     print_result(
         answer, as_json, [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
     )
+    caution_all([run])
+
+
+@app.command()
+@target_options
+def report(
+    run: RunName,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="The report; default: RUN-report.html in this folder.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Recorded split to report on.")] = "test",
+    images: Annotated[int, typer.Option(min=0, max=2000, help="Images to show, as thumbnails.")] = 120,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Write a run as one HTML file with a threshold slider, which opens without a network.
+
+    It holds accuracy over compute, exits, classes, calibration, training, and images that move between the exits. The
+    slider begins at the policy for the target; without one that is the cheapest that loses no accuracy on calibration.
+    """
+    from ..runs.store import load_run
+
+    opened = load_run(run)
+    path = out or Path(f"{opened.name}-report.html")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; use --force to replace it, or another --out")
+    fitted = fit_typed(opened, settings)
+    from ..reports.report import write_report
+
+    path = write_report(opened, path, fitted, split=split, images=images)
+    size = path.stat().st_size
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB; open it in a browser"])
     caution_all([run])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .method import flips_figure as flips_figure
     from .method import nominal_figure as nominal_figure
     from .method import schedule_figure as schedule_figure
+    from .page import plotly_script as plotly_script
     from .reliability import failure_prediction_figure as failure_prediction_figure
     from .reliability import policy_gain_figure as policy_gain_figure
     from .reliability import reliability_figure as reliability_figure
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
     from .style import as_text as as_text
     from .style import exit_colours as exit_colours
     from .style import unique_labels as unique_labels
+    from .thumbnails import LONGEST_SHAPE as LONGEST_SHAPE
+    from .thumbnails import middle_part as middle_part
+    from .thumbnails import smaller_image as smaller_image
+    from .thumbnails import thumbnail_address as thumbnail_address
     from .trade_off import class_exit_figure as class_exit_figure
     from .trade_off import confidence_figure as confidence_figure
     from .trade_off import exit_histogram_figure as exit_histogram_figure

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import axe_playwright_python
-from visiting import Visit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+    from visiting import Visit
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
@@ -25,20 +28,25 @@ PERMITTED: dict[str, tuple[str, ...]] = {}
 
 def violations(visit: Visit) -> list[str]:
     """Rule, impact and element of every serious or critical violation that is not permitted."""
-    visit.page.evaluate(AXE.read_text(encoding="utf-8"))  # the page admits no inline script
-    found: dict[str, Any] = visit.page.evaluate(UNFADED)
+    return violations_of(visit.page)
+
+
+def violations_of(page: Page) -> list[str]:
+    """`violations` of any page."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))  # the page admits no inline script
+    found: dict[str, Any] = page.evaluate(UNFADED)
     lines = []
     for violation in found["violations"]:
         if violation["impact"] not in ("serious", "critical"):
             continue
         for node in violation["nodes"]:
             place = node["target"][-1] if isinstance(node["target"][-1], str) else node["target"][-1][-1]
-            if not _permitted(visit, violation["id"], place):
+            if not _permitted(page, violation["id"], place):
                 why = (node["any"] + node["all"] + node["none"])[0]["message"]
                 lines.append(f"{violation['id']} ({violation['impact']}): {place}: {node['html'][:160]} – {why}")
     return lines
 
 
-def _permitted(visit: Visit, rule: str, place: str) -> bool:
+def _permitted(page: Page, rule: str, place: str) -> bool:
     test = "([place, selector]) => !!document.querySelector(place)?.closest(selector)"
-    return any(visit.page.evaluate(test, [place, selector]) for selector in PERMITTED.get(rule, ()))
+    return any(page.evaluate(test, [place, selector]) for selector in PERMITTED.get(rule, ()))

@@ -2,7 +2,7 @@
 
 In: `mosaic.Pictures`, `mosaic.Exits`, the number of a drawing. Streamlit sends an element that did not change as a
 reference to the earlier one. Arrays are handed over as bytes, the key and then JSON, made once: Streamlit would write
-the JSON of a dictionary anew at every release, and the browser would read it.
+the JSON of a dictionary again at every release, and the browser would read it.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def test_the_heat_map_adds_up_and_is_text() -> None:
 @pytest.mark.parametrize(("size", "kind"), [((28, 28), "PNG"), ((400, 300), "JPEG")])
 def test_small_pictures_stay_exact_and_large_ones_shrink(size: tuple[int, int], kind: str) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    head, body = thumbnails.data_uri(picture).split(",")
+    head, body = dx.figures.thumbnail_address(picture).split(",")
     image = Image.open(io.BytesIO(base64.b64decode(body)))
     assert head == f"data:image/{kind.lower()};base64"
     assert image.format == kind and max(image.size) <= thumbnails.THUMBNAIL
@@ -106,5 +106,5 @@ def test_small_pictures_stay_exact_and_large_ones_shrink(size: tuple[int, int], 
 
 def test_grey_pictures_are_a_third_of_the_bytes() -> None:
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8), 3, axis=2)
-    image = Image.open(io.BytesIO(base64.b64decode(thumbnails.data_uri(grey).split(",")[1])))
+    image = Image.open(io.BytesIO(base64.b64decode(dx.figures.thumbnail_address(grey).split(",")[1])))
     assert image.mode == "L" and np.array_equal(np.asarray(image), grey[..., 0])

@@ -1,0 +1,89 @@
+"""The images of a report: a sample of a record, as thumbnails where the images are here.
+
+In: a run, a split, its record. Out: `ShownImages`, and what the page needs of each image.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..figures.thumbnails import thumbnail_address
+from ..records.record import ExitRecord
+from ..runs.run import Run
+from ..utils.typing import Array, Ints
+
+SIDE = 96  # pixels of the longer side
+NOT_HERE = "Names of classes stand for the images, which were not at hand when this was made."
+
+
+class ShownImages(NamedTuple):
+    """``rows`` (n,) of the record; ``addresses`` n ``data:`` addresses, empty without images; ``note``: why without.
+
+    Example:
+        >>> ShownImages(np.array([3]), [""], "The images are not here.").rows.tolist()
+        [3]
+    """
+
+    rows: Ints
+    addresses: list[str]
+    note: str
+
+
+def shown_images(run: Run, split: str, record: ExitRecord, amount: int) -> ShownImages:
+    """At most ``amount`` images, drawn at random (seed 0) from every class in proportion, in the order of classes.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> record = run.record("test")
+        >>> np.bincount(record.labels[shown_images(run, "test", record, 20).rows]).tolist()
+        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    """
+    rows = _sample(record.labels, amount)
+    if not rows.size:
+        return ShownImages(rows, [], "")
+    try:
+        images = run.image_set(split)
+        addresses = [thumbnail_address(images[int(row)], SIDE) for row in rows]
+    except (OSError, ValueError):
+        return ShownImages(rows, [""] * len(rows), NOT_HERE)
+    return ShownImages(rows, addresses, "")
+
+
+def described(shown: ShownImages, record: ExitRecord, exits: Array) -> list[dict[str, Any]]:
+    """For each image: address, class, the answer and confidence of every exit, and its exit at every position.
+
+    Args:
+        exits: (G, n) 0-based exits at G positions of the slider.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test").subset(range(2))
+        >>> shown = ShownImages(np.arange(2), ["", ""], "")
+        >>> described(shown, record, np.array([[0, 5]]))[1]["exits"]
+        [5]
+    """
+    names = [str(name) for name in record.meta.class_names]
+    return [
+        {
+            "address": address,
+            "label": names[record.labels[row]],
+            "answers": [names[c] for c in record.prediction[row]],
+            "correct": record.correct[row].tolist(),
+            "confidence": [round(float(c), 3) for c in record.confidence[row]],
+            "exits": exits[:, i].tolist(),
+        }
+        for i, (row, address) in enumerate(zip(shown.rows, shown.addresses, strict=True))
+    ]
+
+
+def _sample(labels: Ints, amount: int) -> Ints:
+    order = np.random.default_rng(0).permutation(len(labels))
+    place = np.empty(len(labels))  # an image's place among those of its class, from 0 to 1
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    rows = np.argsort(place, kind="stable")[:amount]
+    return np.asarray(rows[np.argsort(labels[rows], kind="stable")])
