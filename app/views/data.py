@@ -55,7 +55,12 @@ def choose() -> str:
                 "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER, torch/NAME. "
                 "Press Enter.",
             )
-        st.checkbox("Calibration split", key=state.CALIBRATION, persist_state="session", help="Cut one off too.")
+        st.checkbox(
+            "Calibration split even if small",
+            key=state.CALIBRATION,
+            persist_state="session",
+            help="Unchecked, a calibration split is made only where it is large enough.",
+        )
     if not access.is_private():
         st.caption("From here the app checks known data sets only; folders are opened on its own machine.")
     return chosen

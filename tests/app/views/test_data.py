@@ -50,6 +50,7 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "Nothing stops a training" in texts(app)
     assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
     assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
+    assert app.checkbox(key=state.CALIBRATION).label == "Calibration split even if small"  # large ones are made anyway
     checked(app.checkbox(key=state.CALIBRATION).check().run())
     assert "143 calibration" in texts(app)
     assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
