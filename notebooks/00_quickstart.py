@@ -149,9 +149,9 @@ table.round(3)
 
 # %% [markdown]
 # Exits 2, 3, 5 and 6 come near: their intervals include 0. The cheapest of them is exit 2, with 91.1 % at 35 % of the
-# compute. So it and the policy are equally accurate as far as these images show, and the policy needs 24 % instead.
-# Against exit 1 for all images it is two points ahead, for six points more of compute. Against exit 4 for all it loses
-# 0.4 points: the best fixed exit is slightly better, at nearly three times the compute.
+# compute. Its accuracy cannot be distinguished from the policy's on these images, and the policy needs 24 % instead.
+# Against exit 1 for all images the policy is two points ahead, for six points more of compute. Against exit 4 for all
+# it loses 0.4 points: the best fixed exit (by these test images) is slightly better, at nearly three times the compute.
 #
 # It takes a first exit that is good after two of twelve blocks. In this model that exit has a bypass
 # ([02](02_bypass_decomposition.ipynb)) and a second-order predictor ([03](03_second_order_heads.ipynb)). The loss

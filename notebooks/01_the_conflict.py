@@ -368,8 +368,8 @@ pd.DataFrame({"weights": {part: f"{sum(weight.numel() for _, weight in of):,}" f
 # %% [markdown]
 # The CNN could change everything that its exits share; this model 2.7 % of its weights.
 #
-# **What deep stages need is there already.** Pre-training made features for many tasks, and a small tuning undoes only
-# a part of that. Probes show what became of it.
+# **What deep stages need may be there already.** Pre-training made features for many tasks, and a small tuning undoes
+# only a part of that. Probes show what became of it.
 #
 # ## What a stage represents
 #
@@ -414,8 +414,8 @@ dx.figures.probe_figure(trunks)
 # in the untuned one up to exit 4. The naive trunk fits its exits: the label is easy to read early,
 # and at every depth it has lost more of the image than the others. So the direction is the paper's, only the damage at
 # the end is small. DMPO's trunk keeps more of the image than the naive one at every depth; at the end it lies halfway
-# between it and the single model's, which has no early exit. Its early exits are good all the same, because they do
-# not read the trunk alone: [02](02_bypass_decomposition.ipynb) shows what the bypass adds.
+# between it and the single model's, which has no early exit. Its early exits do not read the trunk alone, nor only its
+# mean: [02](02_bypass_decomposition.ipynb) and [03](03_second_order_heads.ipynb) show what the two parts add.
 #
 # That *representative* can be measured by patch means is our choice. The same, made visible: one linear probe per stage
 # predicts all 14 × 14 pixels of a patch from its token.
@@ -487,7 +487,9 @@ pd.DataFrame([cosines(net) for net in six_exits], columns=[f"exit {k}" for k in 
 # of training. The last digits, and even the sign of a small cosine, may differ on another processor.)
 #
 # Then the transformer. [The study](../benchmarks/RESULTS.md) trained such models on 2,000 images, three times each,
-# with adapters as their tuning. It measured these cosines after every epoch, on 64 validation images.
+# with adapters as their tuning. It measured these cosines after every epoch, on 64 validation images. Of its arms the
+# figure has `dmpo`, the same with uniform loss weights, the same without bypass, and `naive-both`: linear exits,
+# uniform weights, and no equilibrium.
 #
 # **Predict.** From the first epoch to the last: will the exits agree more with the last one, or less? And is an
 # outright conflict, below 0, where training *begins* or where it ends?
@@ -526,7 +528,7 @@ pd.DataFrame(like, exits).T.rename_axis("CKA with the untuned trunk", axis=1).ro
 #
 # ## On photographs
 #
-# Fashion-MNIST is easy for this backbone: after four of twelve blocks a linear probe finds most of what it ever finds.
+# Fashion-MNIST is easy for this backbone: after four of twelve blocks a linear probe finds 86 % of what it ever finds.
 # What if depth matters? Caltech-101 has 101 classes of photographs. [Its rows](../benchmarks/PHOTOS.md) are
 # **preliminary**: one seed, read on 867 validation images, and no naive arm has been trained yet.
 #

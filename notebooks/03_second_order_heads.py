@@ -303,7 +303,7 @@ print("largest difference is below 1e-6")
 #
 # As in [02](02_bypass_decomposition.ipynb): the untuned backbone's frozen tokens behind block 2, 1,500 bundled images
 # to train on, 1,500 to test on, three seeds. The mean head without bypass gets 20 epochs instead of 6, as it needs
-# them.
+# them; 02 shows that 60 give nothing more.
 #
 # **Predict.** In 02 the bypass gained several points over the mean head. What does it gain over the covariance head?
 

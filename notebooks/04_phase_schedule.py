@@ -270,7 +270,8 @@ dx.figures.seeds_figure(lines, "w", x=[f"{e}" for e in range(2, 31, 2)]).update_
 #
 # With SGD the *sum* of the weights counts, too: it makes all steps longer or shorter. Over six exits `linear` sums to
 # less than the six of `uniform`. So a fair comparison has a fifth schedule, `linear, sum 6`: the weights of `linear`,
-# multiplied in every epoch by what makes their sum 6.
+# multiplied in every epoch by what makes their sum 6. (AdamW needs no such control: the sum of `linear` hardly changes,
+# as printed below, and a constant factor in front of *all* losses cancels for all weights.)
 #
 # **Predict.** The schedules with SGD (momentum 0.9). What will the first exit be worth under `deep-only`, where its
 # loss counts a hundredth? Chance is 10 %. And will `linear, sum 6` have the better first exit than `uniform`, as
@@ -302,15 +303,16 @@ both = {"AdamW": adam, "SGD": sgd}
 first = {name: {schedule: 100 * hits[..., 0].mean() for schedule, hits in of.items()} for name, of in both.items()}
 last = {name: {schedule: 100 * hits[..., 5].mean() for schedule, hits in of.items()} for name, of in both.items()}
 last["AdamW"]["one exit"] = 100 * one_exit.mean()
-pd.concat({"exit 1": pd.DataFrame(first), "exit 6": pd.DataFrame(last)}, axis=1).round(1)
+pd.concat({"exit 1": pd.DataFrame(first), "exit 6": pd.DataFrame(last)}, axis=1).round(1).fillna("–")
 
 # %% [markdown]
 # Now the factor counts in full: under `deep-only` exits 1 and 2 hardly get beyond chance, and exit 6 is nearly as good
 # as with AdamW. `uniform` and `early-only` leave a better first exit than with AdamW.
 #
 # And `linear`? Its first exit is five points *behind* `uniform`'s; with AdamW it was nearly four ahead. About half of
-# that is the smaller sum: with equal sums it is two to three points behind. That rest stays in each training, and exit
-# 2 is eight points behind. At the end both gain about two points, with equal sums in two of the three trainings.
+# the five points is the smaller sum: with equal sums it is two to three points behind. That rest stays in each
+# training, and exit 2 is eight points behind. At the end both gain about two points, with equal sums in two of the
+# three trainings.
 #
 # A likely reason for the rest, not tested: with SGD the early exits learn little while their weights are small, and the
 # learning rate is falling when their turn comes. So whether two phases help an early exit depends on the optimiser and
