@@ -303,7 +303,7 @@ both = {"AdamW": adam, "SGD": sgd}
 first = {name: {schedule: 100 * hits[..., 0].mean() for schedule, hits in of.items()} for name, of in both.items()}
 last = {name: {schedule: 100 * hits[..., 5].mean() for schedule, hits in of.items()} for name, of in both.items()}
 last["AdamW"]["one exit"] = 100 * one_exit.mean()
-pd.concat({"exit 1": pd.DataFrame(first), "exit 6": pd.DataFrame(last)}, axis=1).round(1).fillna("–")
+pd.concat({"exit 1": pd.DataFrame(first), "exit 6": pd.DataFrame(last)}, axis=1).round(1)
 
 # %% [markdown]
 # Now the factor counts in full: under `deep-only` exits 1 and 2 hardly get beyond chance, and exit 6 is nearly as good
