@@ -306,8 +306,9 @@ last["AdamW"]["one exit"] = 100 * one_exit.mean()
 pd.concat({"exit 1": pd.DataFrame(first), "exit 6": pd.DataFrame(last)}, axis=1).round(1)
 
 # %% [markdown]
-# Now the factor counts in full: under `deep-only` exits 1 and 2 hardly get beyond chance, and exit 6 is nearly as good
-# as with AdamW. `uniform` and `early-only` leave a better first exit than with AdamW.
+# (NaN: not trained, or not there.) Now the factor counts in full: under `deep-only` exits 1 and 2 hardly get beyond
+# chance, and exit 6 is nearly as good as with AdamW. `uniform` and `early-only` leave a better first exit than with
+# AdamW.
 #
 # And `linear`? Its first exit is five points *behind* `uniform`'s; with AdamW it was nearly four ahead. About half of
 # the five points is the smaller sum: with equal sums it is two to three points behind. That rest stays in each
