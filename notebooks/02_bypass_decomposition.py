@@ -386,8 +386,8 @@ numbers(
 #
 # Switching off a part that others were trained with is no fair ablation. [The study](../benchmarks/RESULTS.md) trained
 # `dmpo` and the same model without bypass three times each, on 2,000 images. It has adapters and the signed root where
-# the bundled `demo` has LoRA and Newton–Schulz. The figure has the points of test accuracy that the bypass adds, with
-# a 95 % interval over test images and a cross for every training.
+# the bundled `demo` has LoRA and Newton–Schulz. The figure has the points of test accuracy that the bypass adds: a
+# bar is a 95 % interval over test images, a cross one training.
 #
 # **Predict.** Where does it add most: at the first exit, at 30 % of the compute, or at the last exit, which has none?
 

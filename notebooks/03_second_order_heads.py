@@ -510,10 +510,10 @@ asked = gains["question"].str.startswith("gain of second-order") | gains["questi
 dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 
 # %% [markdown]
-# The first exit, by nearly three points. At 30 % of the compute it is more than a point. The first line is the *score*, the mean over all budgets from 30 to 100 %: where
-# the budget allows deeper exits, less is left to gain, and in one of the three trainings hardly anything.
-# At the last exit, linear in both models, the three trainings do not even agree on the sign. Nor do they for the
-# root: in the score no difference is seen.
+# The first exit, by nearly three points. At 30 % of the compute it is more than a point. The first line is the *score*,
+# the mean over all budgets from 30 to 100 %: where the budget allows deeper exits, less is left to gain, and in one of
+# the three trainings hardly anything. At the last exit, linear in both models, the three trainings do not even agree on
+# the sign. Nor do they for the root: in the score no difference is seen.
 #
 # ## Try it: three exercises
 #
