@@ -159,12 +159,19 @@ def _cautions(run: Run) -> list[str]:
 
 
 def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
-    """The policy for the typed target, fitted on calibration; by default the cheapest that loses no accuracy there."""
+    """The policy for the typed target, fitted on calibration; by default the cheapest that loses no accuracy there.
+
+    A run with a single exit gets full depth whatever the target, as in `evaluate`.
+    """
     from ..analysis.evaluation import fit_run_policy
     from ..fitting.target import Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
     target = target_from(settings) or Target.accuracy_drop(0.0, **how)
+    if run.fitting_split in run.splits() and run.record(run.fitting_split).n_exits == 1:
+        if target_from(settings) is not None and target.kind != "full_depth":
+            say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
+        target = Target.full_depth()
     with warnings_said():
         fitted = fit_run_policy(run, settings["policy"], target)
     if "note" in fitted.fitted:
