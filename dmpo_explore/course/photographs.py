@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..data.images import load_images
 from ..utils.extras import extra_imports
 
+OF_IMAGENET = ("Leopards", "dalmatian", "flamingo", "grand_piano", "revolver")  # of Caltech-101 and of ImageNet
 PUBLIC = ("chelsea", "coffee", "rocket", "camera", "astronaut")  # of skimage.data: CC0 or public domain
 
 
@@ -42,7 +43,7 @@ def photographs(count: int = 3) -> dict[str, npt.NDArray[Any]]:
     """Photographs of Caltech-101's test split where it is on this computer, else `public_photographs`.
 
     Args:
-        count: how many, each of another class.
+        count: how many, each of another class; first classes that ImageNet has, too.
 
     Example:
         >>> import dmpo_explore as dx
@@ -55,6 +56,8 @@ def photographs(count: int = 3) -> dict[str, npt.NDArray[Any]]:
         images = load_images("caltech101", "test")
     except FileNotFoundError:
         return public_photographs(count)
-    classes = np.linspace(0, len(images.class_names) - 1, count).astype(int)
+    first = [images.class_names.index(name) for name in OF_IMAGENET if name in images.class_names]
+    others = [c for c in range(len(images.class_names)) if c not in first]
+    classes = first[:count] + [others[int(i)] for i in np.linspace(0, len(others) - 1, max(0, count - len(first)))]
     rows = [int(np.flatnonzero(images.labels == c)[0]) for c in classes]
     return {images.class_names[c]: images[row] for c, row in zip(classes, rows, strict=True)}
