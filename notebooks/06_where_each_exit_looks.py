@@ -90,8 +90,8 @@ print(f"delta {float(delta):+.2f}")
 
 # %% [markdown]
 # A map of integrated gradients is *complete*: it divides the logit's difference among the pixels. The path is a sum
-# of steps, so there is an error, the **delta**: with 50 steps on this CNN about a tenth of the difference. (What fewer
-# steps do comes below, under *Failures*.) Summed over cells of 16 × 16 pixels, over the photograph:
+# of steps, so there is an error, the **delta**: here, with 50 steps, a tenth of the difference on the saved page. (What
+# fewer steps do comes below, under *Failures*.) Summed over cells of 16 × 16 pixels, over the photograph:
 
 # %%
 seen = ((photo[0].permute(1, 2, 0) + 1) * 127.5).byte().numpy()  # as the network received it
@@ -397,7 +397,7 @@ for refused in ({"steps": 16}, {"method": "layer_grad_cam"}):
 # %% [markdown]
 # ## Why an image does not exit
 #
-# [08](08_which_images_exit_early.ipynb) is about *which* images exit early. A map can show why one does not. Image 205
+# [08](08_which_images_exit_early.ipynb) is about *which* images exit early. Can a map show why one does not? Image 205
 # is a coat. At 30 % of the compute it continues at exit 1, because the confidence is too low there: two classes
 # are close.
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..data.images import load_images
 from ..utils.extras import extra_imports
 
-OF_IMAGENET = ("Leopards", "dalmatian", "flamingo", "grand_piano", "revolver")  # of Caltech-101 and of ImageNet
+OF_IMAGENET = ("dalmatian", "Leopards", "grand_piano", "revolver")  # of Caltech-101 and of ImageNet
 PUBLIC = ("chelsea", "coffee", "rocket", "camera", "astronaut")  # of skimage.data: CC0 or public domain
 
 
