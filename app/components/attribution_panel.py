@@ -131,7 +131,8 @@ def _charts(
         changes = maps.differences(shares=as_shares)
         figure = dx.figures.difference_maps_figure(pixels, changes, labels, unit=unit)
         charts["differences"] = figure
-        similarities = ", ".join(f"{value:.2f}" for value in maps.similarity().diagonal(1))
+        values = maps.similarity().diagonal(1)
+        similarities = ", ".join(messages.signed(float(value)).removeprefix("+") for value in values)
         _drawn(figure, "differences", "Each exit's map minus the one before it.")
         st.caption(f"Cosine similarity of neighbouring maps: {similarities}. 1: the same locations.")
     return charts
@@ -155,4 +156,6 @@ def _display_choices(found: dx.ExitComparison) -> tuple[bool, dx.ExitComparison]
 
 
 def _drawn(figure: go.Figure, key: str, alt: str) -> None:
-    st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
+    with st.container(key=f"scrolled_{key}"):  # on a phone, where maps would be too small to read
+        st.html('<p class="dx-sideways" tabindex="0">Scroll sideways to see all exits.</p>')
+        st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)

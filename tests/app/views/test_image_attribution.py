@@ -63,3 +63,9 @@ def test_what_a_method_cannot_do_is_a_notice(trained_runs: Path, monkeypatch: py
     monkeypatch.setattr("dmpo_explore.compare_exits", broken)
     app = opened(run="tiny", image="3", method="attention_rollout")
     assert "attention cannot be read here" in said(app)
+
+
+def test_a_negative_similarity_has_a_minus_sign(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dx.ExitComparison, "similarity", lambda self: -0.125 * np.ones((len(self.exits),) * 2))
+    text = " ".join(caption.value for caption in opened(run="tiny", image="3", method="saliency").caption)
+    assert "neighbouring maps: −0.12" in text and "-0.12" not in text

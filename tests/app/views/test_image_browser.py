@@ -74,6 +74,19 @@ def test_maps_have_no_serious_violation(trained: Visit, scheme: str) -> None:
     assert not (found := violations(trained)), "\n".join(found)
 
 
+def test_maps_on_a_phone_are_scrolled_instead_of_tiny(trained: Visit) -> None:
+    trained.page.set_viewport_size({"width": 400, "height": 800})
+    page = trained.show(
+        "image?run=tiny&image=3&method=saliency", ".dx-quality", ".st-key-scrolled_maps .js-plotly-plot"
+    )
+    trained.settle_on(".dx-quality")
+    inner = "selector => document.querySelector(selector).clientWidth"
+    assert page.evaluate(inner, ".st-key-scrolled_maps .main-svg") >= 700
+    assert page.evaluate(inner, ".st-key-scrolled_differences .main-svg") >= 700
+    assert page.evaluate("() => document.querySelector('.stMain').scrollWidth") <= 400
+    assert not (found := violations(trained)), "\n".join(found)
+
+
 def test_eight_kinds_of_files(trained: Visit) -> None:
     page = trained.show("image?run=tiny&threshold=0.4", ".dx-why")
     page.get_by_role("radio", name="a file of yours").click()
