@@ -106,8 +106,8 @@ again.mul(100).round(2)
 # %% [markdown]
 # On test, at 21 %, `entropy` is half a point behind `confidence` and `margin` 0.2 points ahead; neither interval
 # includes 0. On calibration, half as many images, `entropy` is behind by less and `margin` is behind, too. Both
-# intervals include 0. So the lead of `margin` was found by looking. From 37 % on the three are the same to a few
-# hundredths of a point. Even so, one of these intervals excludes 0: a difference can be certain and unimportant.
+# intervals include 0. So calibration does not confirm the lead of `margin`. From 37 % on the three are the same to a
+# few hundredths of a point. Even so, one of these intervals excludes 0: a difference can be certain and unimportant.
 #
 # Patience is once behind and twice ahead, by at most 0.2 points, and each interval includes 0. These 10,000 images
 # cannot show which is better. (Of eleven such intervals one or more would exclude 0 by chance in about four of ten
