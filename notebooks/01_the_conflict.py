@@ -7,7 +7,8 @@
 # ones. Find out where the damage is. Then ask why a pre-trained transformer hardly suffers, and what may be different
 # on photographs.
 #
-# **Time.** 45 minutes to read and write, about two minutes to run.
+# **Time.** An hour or more to read and write, about two minutes to run. A good place to pause: *A pre-trained
+# transformer*.
 #
 # **Before.** [00](00_quickstart.ipynb). You can write an `nn.Module`. The second half needs the backbone's weights,
 # which a cell there fetches. Words are at the end and in the [glossary](../docs/glossary.md); the method is
@@ -193,8 +194,9 @@ dx.figures.gains_figure(pd.DataFrame([behind])).update_layout(height=220)
 #
 # Does it only train more slowly? [A benchmark](../benchmarks/small_cnn.py) trained the same networks three times as
 # long. It also trained a *narrow* network (4 to 8 channels) on 5,000 images for 16 epochs, which is five times the
-# steps. Its table comes with the course; each number is the mean of three seeds. An *arm* is one of the kinds of
-# training that a study compares: here one exit and six exits.
+# steps. Its table comes with the course; each number is the mean of three seeds. Its eight-epoch trainings differ
+# from yours by a few tenths: they were another run. An *arm* is one of the kinds of training that a study compares:
+# here one exit and six exits.
 #
 # **Predict.** In which of the two will the gap close?
 
@@ -211,9 +213,9 @@ table.round(1)
 
 # %% [markdown]
 # In the small network it closes: after 24 epochs nothing is lost that three seeds agree on. There six exits only made
-# training *slower*. In the narrow one three points remain, after five times the steps. It looks as if exits
-# conflict over something scarce: steps of training, or channels that they share. Where both are plenty it may not show.
-# (The narrow network also saw more images, so this is a guess.)
+# training *slower*. The narrow one has a gap of three points, although it was trained for five times the steps. It
+# looks as if exits conflict over something scarce: steps of training, or channels that they share. Where both are
+# plenty it may not show. (The narrow network also saw more images, so this is a guess.)
 #
 # ## How much do the early exits count?
 #
@@ -255,9 +257,10 @@ table["exit 6 less one exit, by seed"] = [" ".join(f"{points:+.1f}" for points i
 table
 
 # %% [markdown]
-# As the factor grows, exits 1 to 4 gain at every step, and exits 5 and 6 lose at every step. Exit 2 gains over twenty
-# points in all. At 0.03 and at 0.1 the seeds do not agree that the last exit loses anything; from 0.3 on it loses with
-# every seed. (A factor in front of *all* six losses is another question: [04](04_phase_schedule.ipynb).)
+# As the factor grows, exits 1 to 4 gain at every step on average over seeds, and exits 5 and 6 lose. Single seeds do
+# not always. Exit 2 gains over twenty points in all. At 0.03 and at 0.1 the seeds do not agree that the last exit
+# loses anything; from 0.3 on it loses with every seed. (A factor in front of *all* six losses is another question:
+# [04](04_phase_schedule.ipynb).)
 #
 # ## Where is the damage?
 #
@@ -278,9 +281,9 @@ pd.DataFrame({name: [*100 * hits, 100 * hits.mean()] for name, hits in anew.item
 
 # %% [markdown]
 # No: 80.1 against 81.3 on average, poorer with each seed, but with one by a tenth of a point only. So a part of the
-# damage sits in the first three stages: about one point of the four. Most of it came back when the deeper stages
-# were trained once more, with one exit and on finished features. Which of the two did it is not tested. The paper's
-# account fits, but it is not the whole of what happens in this network.
+# damage seems to sit in the first three stages: about one point of the four. Most of it came back when the deeper
+# stages were trained once more, with one exit and on finished features. Which of the two did it is not tested. The
+# paper's account fits, but it is not the whole of what happens in this network.
 #
 # ## Then leave the trunk alone?
 #
@@ -352,8 +355,9 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=260)
 # %% [markdown]
 # Hardly: 0.3 points, and the interval includes 0. There is one training of each, so the interval is over images only.
 # [The study](../benchmarks/RESULTS.md) has three seeds of smaller trainings. There naive exits with equilibrium lose
-# 0.2 points, and the interval includes 0; without it they lose 0.5 to 1.6, and the intervals do not. DMPO's first two
-# exits are far better than the naive ones. Its last one cannot be distinguished from the single model's, either.
+# 0.2 points, and the interval includes 0; the same without it lose 0.5, and arms that read only the class token or
+# the mean 0.8 to 1.6; those intervals exclude 0. DMPO's first two exits are far better than the naive ones. Its last
+# one cannot be distinguished from the single model's, either.
 #
 # Why do naive exits lose so little here? Two possible reasons can be looked at; neither is tested.
 #
@@ -457,7 +461,8 @@ shares = {name: [100 * unexplained(name, stage) for stage in range(6)] for name 
 pd.DataFrame(shares, exits).T.rename_axis("% not explained", axis=1).round(1)
 
 # %% [markdown]
-# All three blur with depth. At every exit the naive trunk has lost the most, and DMPO's lies between the two.
+# All three blur with depth. At every exit the naive trunk has lost the most, and DMPO's lies between the two. There
+# is one training of each, so another training might change small differences.
 #
 # ## Do the gradients conflict?
 #
@@ -521,10 +526,10 @@ like = {name: [dx.linear_cka(tokens(name).patches(k).flatten(0, 1), plain[k]) fo
 pd.DataFrame(like, exits).T.rename_axis("CKA with the untuned trunk", axis=1).round(2)
 
 # %% [markdown]
-# The naive one, from exit 1 to exit 5; the single model's is most like it from exit 2 on. The study's three trainings
-# per arm have the same order, on average over the early stages (`naive-both` 0.83, `dmpo` 0.92, `single` 0.93). So
-# agreement of the gradients is not the aim in itself. The arm whose exits agree more is the one whose trunk has moved
-# further.
+# The naive one, from exit 1 to exit 4; at exits 5 and 6 it is level with DMPO's. The single model's is most like it
+# from exit 2 on. In the study `naive-both` is lowest with every seed: 0.83, against 0.92 and 0.93. The seeds do not
+# order `dmpo` and `single`. So more agreement need not mean a better preserved trunk. The arm whose exits agree more
+# is the one whose trunk has moved further.
 #
 # ## On photographs
 #
