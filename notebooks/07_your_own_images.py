@@ -256,16 +256,15 @@ print("the policy is ahead by {:+.1f} points [{:+.1f}, {:+.1f}]".format(*points)
 # %%
 untrained = dx.build_model(config.model, len(classes)).eval()
 prepare = dx.data.make_transform(untrained.preprocess)
+names = ("pixels", "class token", "mean patch token", "mean patch token, block 2")
 
 
 def views(images):
     inputs = torch.stack([prepare(images[i]) for i in range(len(images))])
-    with torch.no_grad():
-        walked = list(untrained.walk(inputs))
-    tokens = walked[-1].tokens
-    frozen = {"ridge on class token": tokens[:, 0], "ridge on mean patch token": tokens[:, 1:].mean(dim=1)}
-    frozen["ridge on mean patch token, block 2"] = walked[1].tokens[:, 1:].mean(dim=1)
-    return {"ridge on pixels": inputs.mean(dim=1).flatten(1)} | frozen
+    tokens = [stage.tokens.detach() for stage in untrained.walk(inputs)]
+    means = [stage[:, 1:].mean(dim=1) for stage in (tokens[-1], tokens[1])]  # behind blocks 8 and 2
+    found = inputs.mean(dim=1).flatten(1), tokens[-1][:, 0], *means
+    return {f"ridge on {name}": view for name, view in zip(names, found, strict=True)}
 
 
 def ridge(train_view, test_view):

@@ -594,5 +594,7 @@ check_3(answer_3)
 #
 # You can drag the same slider over 10,000 images in the app: `scripts/app`.
 #
-# Next: sort your own images, with the run of [07](07_your_own_images.ipynb). Or load `demo-naive` here: which images
-# change their exit? The course begins at [00](00_quickstart.ipynb).
+# Sort your own images, too, with the run of [07](07_your_own_images.ipynb). Or load `demo-naive` here: which images
+# change their exit?
+#
+# Next: back to [00 · Quickstart](00_quickstart.ipynb)
