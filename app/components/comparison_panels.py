@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import class_rows, comparison, own_runs, records, run_facts, selection
+from dmpo_explore_app.services import class_rows, comparison, comparison_code, own_runs, records, run_facts, selection
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.services.images import shuffled
 from dmpo_explore_app.state import choices, compare, links, operating_point, own_scores, targets
@@ -290,7 +290,7 @@ def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Ma
         policies,
         tables,
         {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
-        lambda: comparison.python_code(sides, base, split, policy),
-        lambda: comparison.command_line(sides, base, split, policy),
+        lambda: comparison_code.python_code(sides, base, split, policy),
+        lambda: comparison_code.command_line(sides, base, split, policy),
         link=not any(own_runs.is_own(side.point.run) for side in sides),
     )

@@ -1,6 +1,6 @@
-"""Several runs on the same images under one compute budget: their numbers, their figures, the code for them.
+"""Several runs on the same images under one compute budget: their numbers and their figures.
 
-In: runs and their records. Out: tables, figures and text; nothing is drawn here. Thresholds are fitted on calibration
+In: runs and their records. Out: tables and figures; nothing is drawn here. Thresholds are fitted on calibration
 (val where a run has none); a run with a single exit, or without either, is compared at full depth.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import code_export, own_runs, policies, records, run_styles
+from dmpo_explore_app.services import own_runs, policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -251,88 +251,3 @@ def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Se
         a, b = (s if s.budget is None else side(s.point.run, split, policy, budget) for s in (one, base))
         rows.append((budget.value, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])
-
-
-# -- code --
-
-
-def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """A program that prints accuracy, compute and the difference to ``base`` of every run."""
-    if any(own_runs.is_own(side.point.run) for side in sides):
-        return _with_own_scores(sides, base, split, policy)
-    lines = "".join(
-        f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
-        for side in [base, *(side for side in sides if side is not base)]
-    )
-    learns = dx.POLICIES[policy].learns
-    name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if learns else repr(policy)
-    return (
-        "import dmpo_explore as dx\n\n"
-        f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
-        "for name, target in targets.items():\n"
-        "    run = dx.load_run(name)\n"
-        f"    policy = dx.fit_run_policy(run, {name}, target)\n"
-        f"    outcome = outcomes[name] = dx.apply(policy, run.record({split!r}))\n"
-        "    s = outcome.summary()\n"
-        "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
-        '    print(name, s["accuracy"], s["flops_fraction"], *difference)'
-    )
-
-
-def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same where some scores belong to no run folder: every record is named."""
-    lines = "".join(
-        f"    {side.name!r}: (\n        {_record(side.point.run, split)},\n"
-        f"        {_record(side.point.run, split if side.budget is None else side.point.run.fitting_split)},\n"
-        f"        {(AT_DEPTH if side.budget is None else policy)!r},\n        dx.Target.{_target(side)},\n    ),\n"
-        for side in [base, *(side for side in sides if side is not base)]
-    )
-    return (
-        "import dmpo_explore as dx\n\n"
-        "scores = {  # record, held-out record to fit on, policy, target; the others are compared with the first\n"
-        f"{lines}}}\noutcomes = {{}}\n"
-        "for name, (record, held_out, policy, target) in scores.items():\n"
-        "    outcome = outcomes[name] = dx.apply(dx.fit_policy(held_out, policy, target=target), record)\n"
-        "    s = outcome.summary()\n"
-        "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
-        '    print(name, s["accuracy"], s["flops_fraction"], *difference, sep="\\t")'
-    )
-
-
-def _record(run: dx.Run, split: str) -> str:
-    if isinstance(run, own_runs.OwnRun):
-        return run.scores[split].code
-    return f"dx.load_run({code_export.reference(run)!r}).record({split!r})"
-
-
-def _target(side: Side) -> str:
-    if side.budget is None:
-        return "full_depth()"
-    return f"flops({side.point.policy.fitted['target']['flops']!r})"
-
-
-def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own.
-
-    Empty with own scores, which no command can name.
-    """
-    if any(own_runs.is_own(side.point.run) for side in sides):
-        return ""
-    free = [side for side in sides if side.budget is not None]
-    against, lines = code_export.quoted(base.point.run), []
-    if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share
-        lines += [
-            f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --policy {policy} "
-            f"--flops {side.point.policy.fitted['target']['flops']!r} --split {split}"
-            for side in free
-        ]
-    elif free and (base.budget is not None or base.record.n_exits == 1):
-        names = " ".join(code_export.quoted(side.point.run) for side in free)
-        options = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {against}"
-        lines.append(f"dmpo-explore evaluate {names} {options}")
-    lines += [
-        f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {split}"
-        for side in sides
-        if side.record.n_exits == 1 and policies.can_fit(side.point.run)
-    ]
-    return "\n".join(lines)

@@ -286,6 +286,7 @@ def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch
     assert "no page has shown it" in bodies(checked(app.run()))
 
 
+@pytest.mark.usefixtures("fetched_backbone")
 def test_a_run_with_a_single_exit_offers_no_threshold_to_move(runs: Path) -> None:
     texts = {name: " ".join(c.value for c in opened(run=name).caption) for name in ("demo", "demo-single")}
     assert "Move the threshold" in texts["demo"]
