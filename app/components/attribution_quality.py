@@ -63,7 +63,8 @@ def table(maps: dx.ExitComparison, qualities: Sequence[dx.attribution.Quality] |
         ]
         rows.append(f'<tr><th scope="row">{label}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
     head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in COLUMNS)
-    return f'<table class="dx-quality"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    table = f'<table class="dx-quality"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="dx-wide" tabindex="0" role="region" aria-label="Numbers of every map">{table}</div>'
 
 
 def _delta(attribution: dx.Attribution) -> str:
