@@ -63,7 +63,7 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
     expect(stop).to_be_visible()
     page.reload()
     expect(page.get_by_text(re.compile(r"epoch ([2-9]|\d\d) of 20"))).to_be_visible(timeout=MINUTES)
-    expect(page.locator(".js-plotly-plot:visible")).to_have_count(7)  # the training, the shown run, the plan
+    expect(page.locator(".st-key-live_toy_panels .js-plotly-plot")).to_have_count(3)
     stop.click()
     expect(page.get_by_text(re.compile(r"stopped, \d+ of 20 epochs kept"))).to_be_visible()
     kept = len(load_run("toy").history())
