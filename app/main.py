@@ -14,17 +14,19 @@ HERE = Path(__file__).parent
 st.set_page_config(page_title="DMPO explore", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(HERE / "style.css")
 st.html(HERE / "narrow.css")
-pages = [
-    st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True),
-    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
-    st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"),
-    st.Page("views/live.py", title="Live", icon=":material/speed:"),
-    st.Page("views/data.py", title="Data", icon=":material/photo_library:", url_path="data"),
-    st.Page("views/training.py", title="Training", icon=":material/model_training:"),
-    st.Page("views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"),
-]
-page, runs = st.navigation(pages, position="top"), dx.list_runs()
-of_a_run = page.title in ("Explore", "One image", "Live", "Training")  # else the header shows none
+pages = {  # page → whether it shows one run, which the header names
+    st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True): True,
+    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"): False,
+    st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"): True,
+    st.Page("views/live.py", title="Live", icon=":material/speed:"): True,
+    st.Page("views/data.py", title="Data", icon=":material/photo_library:", url_path="data"): False,
+    st.Page("views/training.py", title="Training", icon=":material/model_training:"): True,
+    st.Page(
+        "views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"
+    ): False,
+}
+page, runs = st.navigation([*pages], position="top"), dx.list_runs()
+of_a_run = pages[page]
 app_header.begin(runs, of_a_run)
 page.run()
 if of_a_run:

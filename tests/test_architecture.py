@@ -40,7 +40,7 @@ PACKAGES = {
     "training": "analysis config data inference models records runs",
     "inspection": "models training",
     "figures": "inference",
-    "reports": "analysis figures fitting policies records runs",
+    "reports": "analysis data figures fitting policies records runs",
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
     "cli": "analysis config data figures fitting inference jobs policies pretrained reports runs search training",

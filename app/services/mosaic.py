@@ -173,15 +173,16 @@ def _exits(
     empty = np.zeros(0)
     parts = [packed(empty if part is None else part, kind) for part in (limits, None if line is limits else line)]
     parts.append(packed(empty if table is None else table, np.uint8))
-    key = hashlib.sha256("|".join((policy.name, *parts)).encode()).hexdigest()[:16]
     binned, score = scores(record, policy)
+    parts.append(packed(binned, np.uint8))
+    key = hashlib.sha256("|".join((policy.name, repr(score), *parts)).encode()).hexdigest()[:16]
     found: Exits = {
         "key": key,
         "limits": parts[0],
         "line": parts[1],
         "exits": parts[2],
         "bytes": np.dtype(kind).itemsize,
-        "scores": packed(binned, np.uint8),
+        "scores": parts[3],
         "bins": BINS,
         "score": score,
     }

@@ -167,13 +167,13 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
     from ..fitting.target import Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
-    target = target_from(settings) or Target.accuracy_drop(0.0, **how)
+    target = target_from(settings)
     if run.fitting_split in run.splits() and run.record(run.fitting_split).n_exits == 1:
-        if target_from(settings) is not None and target.kind != "full_depth":
+        if target not in (None, Target.full_depth()):
             say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
         target = Target.full_depth()
     with warnings_said():
-        fitted = fit_run_policy(run, settings["policy"], target)
+        fitted = fit_run_policy(run, settings["policy"], target or Target.accuracy_drop(0.0, **how))
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.splits import stratified_rows
 from ..figures.thumbnails import thumbnail_address
 from ..records.record import ExitRecord
 from ..runs.run import Run
@@ -41,9 +42,10 @@ def shown_images(run: Run, split: str, record: ExitRecord, amount: int) -> Shown
         >>> np.bincount(record.labels[shown_images(run, "test", record, 20).rows]).tolist()
         [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
-    rows = _sample(record.labels, amount)
-    if not rows.size:
-        return ShownImages(rows, [], "")
+    if not amount:
+        return ShownImages(np.zeros(0, np.int64), [], "")
+    rows = stratified_rows(record.labels, min(amount, record.n_images))
+    rows = rows[np.argsort(record.labels[rows], kind="stable")]
     try:
         images = run.image_set(split)
         addresses = [thumbnail_address(images[int(row)], SIDE) for row in rows]
@@ -77,13 +79,3 @@ def described(shown: ShownImages, record: ExitRecord, exits: Array) -> list[dict
         }
         for i, (row, address) in enumerate(zip(shown.rows, shown.addresses, strict=True))
     ]
-
-
-def _sample(labels: Ints, amount: int) -> Ints:
-    order = np.random.default_rng(0).permutation(len(labels))
-    place = np.empty(len(labels))  # an image's place among those of its class, from 0 to 1
-    for label in np.unique(labels):
-        own = order[labels[order] == label]
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
-    rows = np.argsort(place, kind="stable")[:amount]
-    return np.asarray(rows[np.argsort(labels[rows], kind="stable")])

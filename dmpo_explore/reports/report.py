@@ -31,7 +31,7 @@ from ..analysis.threshold_counts import Slider, slider_counts
 from ..figures import page, reliability, style, trade_off, training
 from ..fitting.target import Target
 from ..fitting.temperature import tempered_record
-from ..policies.base import Policy
+from ..policies.base import Policy, not_deployable
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
 from ..runs.run import Run
@@ -195,6 +195,7 @@ def _notes(run: Run, policy: Policy, outcome: Outcome, images: str) -> list[str]
         "" if several else f"Other positions of the slider are set by hand, looking at {recorded}: they are no result.",
         "Compute is the mean over images of all FLOPs that ran, relative to the plain backbone.",
         images,
+        "" if policy.deployable else not_deployable(policy.name),
         str(policy.fitted.get("note", "")),
         f"Made by dmpo-explore {__version__}: `dmpo-explore report {run.name}`.",
     ]

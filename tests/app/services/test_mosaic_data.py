@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.services import mosaic, records, slider_data, sprite_sheet, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
+from synthetic import make_record
 
 import dmpo_explore as dx
 
@@ -105,3 +107,18 @@ def test_scores_fall_into_the_bins_that_their_ends_say(runs: Path, name: str, mo
     edges = np.linspace(score["low"], score["high"], mosaic.BINS + 1)
     assert score["moves"] == moves and score["falling"] == (name == "entropy")
     assert (values >= edges[binned] - 1e-6).all() and (values <= edges[binned + 1] + 1e-6).all()
+
+
+def test_arrays_of_other_scores_have_another_key_though_the_exits_are_equal() -> None:
+    """The browser keeps arrays by their key: patience reads predictions only, so its exits do not show the scores."""
+    one = make_record(60, seed=1)
+    other = replace(one, confidence=np.sqrt(one.confidence))  # the same predictions
+    policy = dx.policies.PatiencePolicy((1,))
+    found = []
+    for name, record in (("one", one), ("other", other)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(records, "record_at", lambda stamp, record=record: record)
+            patch.setattr(mosaic.policies, "base_at", lambda start: policy)
+            found.append(mosaic._exits((name, "test", 0, 0), ("patience",), ((0.0, 1.0),), (0.0, 1.0)))
+    assert found[0]["exits"] == found[1]["exits"] and found[0]["scores"] != found[1]["scores"]
+    assert found[0]["key"] != found[1]["key"]
