@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import data, deploy, doctor, evaluate, fetch, record, search, train
+from . import check, data, deploy, doctor, evaluate, fetch, record, search, train
 from .root import app
 
-__all__ = ["app", "data", "deploy", "doctor", "evaluate", "fetch", "main", "record", "search", "train"]
+__all__ = ["app", "check", "data", "deploy", "doctor", "evaluate", "fetch", "main", "record", "search", "train"]
 
 
 def main() -> None:

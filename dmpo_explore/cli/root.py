@@ -23,8 +23,8 @@ from .output import say
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 COMMANDS = (
-    "fetch", "data", "train", "record", "evaluate", "predict", "export", "report", "search", "policies", "runs", "app",
-    "doctor",
+    "fetch", "data", "train", "record", "evaluate", "predict", "export", "report", "search", "check", "policies",
+    "runs", "app", "doctor",
 )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def train(
 def base_config(place: str | None) -> Config:
     """The config in a file, or of a run by name or folder, else the default; an error lists both ways."""
     from ..config import Config
-    from ..runs.run import read_config
+    from ..runs.config_file import read_config
     from ..runs.store import list_runs, load_run
     from ..utils.registry import unknown
 

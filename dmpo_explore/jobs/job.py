@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Config
-from ..runs.run import read_config
+from ..runs.config_file import read_config
 from ..runs.store import RUN_NAME, runs_root
 from ..utils.files import read_json
 

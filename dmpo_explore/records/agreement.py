@@ -47,7 +47,7 @@ def agreement_problems(arrays: Mapping[str, Array], path: Path) -> Iterator[Valu
         text = "the confidence is not the largest softmax probability of the logits"
         _note(found, "confidence", far & ~other, start, path / "scores/confidence.npy", text)
     for count, problem in found.values():
-        yield ValueError(f"{problem}{such(count)}")
+        yield ValueError(f"{problem}{such(count)}; compute all four scores from the same logits")
 
 
 def such(count: int) -> str:

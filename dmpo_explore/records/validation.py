@@ -64,6 +64,9 @@ def problems(path: str | Path) -> list[str]:
         try:
             if file in FILES or lexists(path / file):
                 arrays[file] = open_array(path / file)
+        except FileNotFoundError as error:
+            axes = ", ".join(("images", "exits", "classes")[: AXES.get(file, 2)])
+            found.append(f"{error}; write it as {np.dtype((FILES | OPTIONAL)[file]).name} of shape ({axes})")
         except (OSError, ValueError) as error:
             found.append(str(error))
     found += [str(error) for error in array_problems(arrays, n_classes, n_exits, path, read_logits=True)]
@@ -102,7 +105,8 @@ def array_problems(
         if not wrong and (limits := _limits(file, n_classes)):
             yield from _range_problems(array, *limits, path / file)
         if not wrong and file in ANY and read_logits:
-            yield from logits_problems(array, path / file)
+            for problem in logits_problems(array, path / file):
+                yield ValueError(f"{problem}; write finite numbers, or remove this optional file")
 
 
 def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path: Path) -> Iterator[ValueError]:
@@ -119,7 +123,9 @@ def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path:
         yield ValueError(f"{path}: {len(array):,} images are more than the {MOST_IMAGES:,} that a record may have")
     kind = np.dtype((FILES | OPTIONAL)[file])
     if array.dtype != kind:
-        yield ValueError(f"{path}: type {one_line(array.dtype, LONGEST)} must be {kind.name}")
+        yield ValueError(
+            f"{path}: type {one_line(array.dtype, LONGEST)} must be {kind.name}; save array.astype(np.{kind.name})"
+        )
 
 
 def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None:
@@ -179,8 +185,10 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
         yield ValueError(f"{where} must hold a JSON object, not {type(values).__name__}")
         return
     if values.get("format_version") != FORMAT_VERSION:
-        version = short(values.get("format_version"))
-        yield ValueError(f"{where}: format_version={version}; this program reads version {FORMAT_VERSION}")
+        version = values.get("format_version")
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        fix = "; install a newer dmpo-explore" if newer else ""
+        yield ValueError(f"{where}: format_version={short(version)}; this program reads version {FORMAT_VERSION}{fix}")
     for name, (kind, required) in META_FIELDS.items():
         if name not in values and required:
             yield ValueError(f"{where}: {name!r} is missing; it must be {kind.text}")
@@ -190,7 +198,7 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
     for name in ("flops", "flops_trained"):
         flops = values.get(name)
         if isinstance(flops, list) and isinstance(exits, list) and len(flops) != len(exits):
-            yield ValueError(f"{where}: {len(flops)} {name} for {len(exits)} exits")
+            yield ValueError(f"{where}: {len(flops)} {name} for {len(exits)} exits; give one per exit")
 
 
 class Kind(NamedTuple):

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .check import FolderCheck as FolderCheck
+    from .check import Problem as Problem
+    from .check import check_folder as check_folder
+    from .config_file import read_config as read_config
     from .outdated import outdated_splits as outdated_splits
     from .run import Run as Run
-    from .run import read_config as read_config
     from .run_data import check_images as check_images
     from .run_data import default_splits as default_splits
     from .run_data import move_data as move_data

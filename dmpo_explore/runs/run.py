@@ -21,10 +21,10 @@ from ..data.manifest import Manifest, read_manifest
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
-from ..utils.files import read_json
 from ..utils.reading import read_text
 from ..utils.replacing import moved_aside
 from ..utils.typing import Bools, Ints
+from .config_file import read_config
 from .history import read_history
 from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
@@ -280,20 +280,3 @@ class Run:
         from .torch_model import load_model
 
         return load_model(self.path, self.config, len(self.class_names), device, merge=merge)
-
-
-def read_config(path: Path) -> Config:
-    """The `Config` in a JSON file; FileNotFoundError, or ValueError naming the file.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> read_config(dx.load_run("demo").path / "config.json").model.exits
-        (2, 4, 6, 8, 10, 12)
-    """
-    try:
-        values = read_json(path)
-        if isinstance(values, dict) and isinstance(data := values.get("data"), dict):
-            data.setdefault("calibration", False)  # of versions that knew no such split
-        return Config.from_dict(values)
-    except ValueError as error:
-        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None

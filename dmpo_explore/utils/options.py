@@ -10,7 +10,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -175,17 +175,51 @@ def read_options(cls: type[T], values: Any, path: str) -> T:
     Raises:
         ValueError: an unknown key (the valid ones are listed), or a value of the wrong type or out of range.
     """
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must be a JSON object, not {type(values).__name__}")
+    for problem in _problems(cls, values, path):
+        raise problem
     kind: type = cls
     options, hints = options_of(kind), _hints_of(kind)
     read: dict[str, Any] = {}
     for key, value in values.items():
-        if key not in hints:
-            raise ValueError(unknown(f"key in {path}", key, hints))
         where = f"{path}.{key}"
         read[key] = _value(options[key], value, where) if key in options else read_options(hints[key], value, where)
     return cls(**read)
+
+
+def option_problems(cls: type, values: Any, path: str) -> list[str]:
+    """Every reason why `read_options` refuses these JSON values; empty if it does not.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Bake:
+        ...     degrees: float = option(180.0, "Temperature.", gt=0, le=300, unit="°C")
+        >>> option_problems(Bake, {"degrees": 900, "minutes": 5}, "recipe")
+        ['degrees=900.0 must lie in (0, 300]', "unknown key in recipe 'minutes'. Valid: degrees"]
+    """
+    found = [str(problem) for problem in _problems(cls, values, path)]
+    try:
+        if not found:  # options that exclude each other are looked for once each is valid
+            read_options(cls, values, path)
+    except ValueError as error:
+        found.append(str(error))
+    return found
+
+
+def _problems(cls: type, values: Any, path: str) -> Iterator[ValueError]:
+    if not isinstance(values, dict):
+        yield ValueError(f"{path} must be a JSON object, not {type(values).__name__}")
+        return
+    options, hints = options_of(cls), _hints_of(cls)
+    for key, value in values.items():
+        if key not in hints:
+            yield ValueError(unknown(f"key in {path}", key, hints))
+        elif key not in options:
+            yield from _problems(hints[key], value, f"{path}.{key}")
+        else:
+            try:
+                options[key].check(_value(options[key], value, f"{path}.{key}"))
+            except ValueError as error:
+                yield error
 
 
 def _value(found: Option, value: Any, path: str) -> Any:

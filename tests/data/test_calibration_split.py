@@ -14,7 +14,7 @@ from dmpo_explore.data.locations import open_source
 from dmpo_explore.data.manifest import make_manifest, write_manifest
 from dmpo_explore.data.manifest_head import manifest_splits
 from dmpo_explore.data.splits import cuts_calibration
-from dmpo_explore.runs.run import read_config
+from dmpo_explore.runs.config_file import read_config
 
 
 def parts_of(data: DataConfig, *splits: str) -> list[set[int]]:

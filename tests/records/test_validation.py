@@ -40,7 +40,7 @@ def test_features_and_their_embedding_are_checked(folder: Path) -> None:
     np.save(folder / "features.npy", features)
     np.save(folder / "embedding.npy", embedding)
     assert [found.split(": ", 1)[1] for found in problems(folder)] == [
-        "NaN or infinite features at image 6 (counted from 0)",
+        "NaN or infinite features at image 6 (counted from 0); write finite numbers, or remove this optional file",
         "inf at image 4 (counted from 0) must be a finite number (6 such values)",
     ]
     np.save(folder / "features.npy", features[:, :2])
@@ -48,7 +48,7 @@ def test_features_and_their_embedding_are_checked(folder: Path) -> None:
     assert [found.split(": ", 1)[1] for found in problems(folder)] == [
         "shape (8, 2, 9) must be (8, 3, any) (images, exits, features)",
         "shape (8, 3, 3) must be (8, 3, 2) (images, exits, 2)",
-        "type float32 must be float16",
+        "type float32 must be float16; save array.astype(np.float16)",
     ]
 
 
@@ -142,7 +142,8 @@ def test_logits_must_be_finite_where_they_are_read(folder: Path, monkeypatch: py
     logits = np.load(folder / "logits.npy")
     logits[5, 2, 4] = logits[7, 0, 0] = bad
     np.save(folder / "logits.npy", logits)
-    assert problems(folder) == [f"{folder / 'logits.npy'}: NaN or infinite logits at image 5 (counted from 0)"]
+    (problem,) = problems(folder)
+    assert problem.startswith(f"{folder / 'logits.npy'}: NaN or infinite logits at image 5 (counted from 0); write ")
     record = ExitRecord.load(folder)
     with pytest.raises(ValueError, match="this record of synthetic val: NaN or infinite logits at image 5"):
         fit_temperatures(record)

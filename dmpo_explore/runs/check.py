@@ -1,0 +1,226 @@
+"""Check of a run or record folder: everything that is wrong with it, not only the first.
+
+In: a folder. Out: `FolderCheck`, one sentence per problem with the file, the bad value and what it must be. Nothing is
+written, no image is read, nothing is unpickled, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from os.path import lexists
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..data.manifest import read_manifest
+from ..data.manifest_head import manifest_file
+from ..policies.catalogue import policy_from_dict
+from ..records.record import ExitRecord
+from ..records.validation import FILES, FORMAT_VERSION, OPTIONAL
+from ..utils.abbreviate import short
+from ..utils.files import read_json
+from ..utils.options import option_problems
+from ..utils.reading import read_text
+from .config_file import with_defaults
+from .history import read_history
+from .run import Run
+from .timings import TIMINGS, read_timings
+from .weights_file import WEIGHTS, of_other_weights, read_class_names
+
+RUN, RECORD = "run", "record"
+RECORD_FILES = ("meta.json", *FILES, *OPTIONAL)
+RUN_FILES = ("config.json", WEIGHTS, "history.csv", "policies.json", "card.md", TIMINGS)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a folder: ``file`` below it (empty: none, or the folder itself), and a sentence.
+
+    Example:
+        >>> Problem("labels.npy", "labels.npy is missing").file
+        'labels.npy'
+    """
+
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class FolderCheck:
+    """What `check_folder` found.
+
+    Args:
+        path: the folder. kind: ``run`` or ``record``. facts: what it holds, in words; empty where that is unreadable.
+        problems: in the order of the files; empty: the folder is valid.
+
+    Example:
+        >>> FolderCheck(Path("mine"), "record", "", (Problem("labels.npy", "labels.npy is missing"),)).valid
+        False
+    """
+
+    path: Path
+    kind: str
+    facts: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        rows = [{"file": problem.file, "problem": problem.text} for problem in self.problems]
+        return {
+            "path": str(self.path), "kind": self.kind, "format_version": FORMAT_VERSION, "facts": self.facts,
+            "valid": self.valid, "problems": rows,
+        }  # fmt: skip
+
+
+def check_folder(path: str | Path) -> FolderCheck:
+    """Every problem of a run folder or a record folder; a folder with config.json is taken as a run.
+
+    Of a record that is all that `ExitRecord.problems` finds. Of a run: every option of its config, every policy, every
+    record, the first problem of each other file, and whether these belong together.
+
+    Raises:
+        FileNotFoundError: no such folder, or it holds no file of a run or a record.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> found = check_folder(dx.load_run("demo").path)
+        >>> found.kind, found.valid, found.facts
+        ('run', True, 'records: calibration, test, val')
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} is {'a file, not a' if path.is_file() else 'no'} folder; name a run or record")
+    if lexists(path / "config.json"):
+        return FolderCheck(path, RUN, _facts_of_run(path), tuple(_run_problems(path)))
+    if any(lexists(path / file) for file in RECORD_FILES):
+        return FolderCheck(path, RECORD, _facts_of_record(path), tuple(_record_problems(path)))
+    if any(lexists(path / name) for name in (*RUN_FILES, "records")):
+        lacking = Problem("config.json", f"config.json is missing: no file {path / 'config.json'}; copy the whole run")
+        return FolderCheck(path, RUN, "", (lacking, *_run_problems(path)))
+    raise FileNotFoundError(f"{path} holds neither a run (config.json) nor a record (meta.json, labels.npy, scores/)")
+
+
+# -- a record --
+
+
+def _record_problems(path: Path, below: str = "") -> Iterator[Problem]:
+    for text in ExitRecord.problems(path):
+        file = next((file for file in RECORD_FILES if str(path / file) in text), "")
+        yield Problem(below + file, text)
+
+
+def _facts_of_record(path: Path) -> str:
+    try:
+        record = ExitRecord.load(path)
+    except (OSError, ValueError):
+        return ""
+    C = len(record.meta.class_names)
+    return f"{record.meta.data} {record.meta.split}: {record.n_images:,} images, {record.n_exits} exits, {C:,} classes"
+
+
+# -- a run --
+
+
+def _facts_of_run(path: Path) -> str:
+    return f"records: {', '.join(Run(path).splits()) or 'none'}"
+
+
+def _run_problems(path: Path) -> Iterator[Problem]:
+    """Problems of a run's files, then of its records; a file that it may lack is no problem."""
+    if lexists(path / "config.json"):
+        yield from _config_problems(path / "config.json")
+    manifest = manifest_file(path)
+    readers: dict[str, Callable[[], object]] = {
+        WEIGHTS: lambda: read_class_names(path),
+        "" if manifest is None else manifest.name: lambda: read_manifest(path),
+        "history.csv": lambda: read_history(path / "history.csv"),
+        "card.md": lambda: read_text(path / "card.md"),
+        TIMINGS: lambda: read_timings(path),
+    }
+    for file, read in readers.items():
+        if file and lexists(path / file):
+            yield from _caught(file, read)
+    folders = sorted(path.glob("records/[!.]*"))
+    metas = {folder.name: _meta(folder / "meta.json") for folder in folders}
+    if lexists(path / "policies.json"):
+        exits = next((len(meta["exits"]) for meta in metas.values() if isinstance(meta.get("exits"), list)), None)
+        yield from _policy_problems(path / "policies.json", exits)
+    for folder in folders:
+        below = f"records/{folder.name}/"
+        yield from _record_problems(folder, below)
+        for text in _disagreements(path, folder.name, metas[folder.name]):
+            yield Problem(f"{below}meta.json", f"{folder / 'meta.json'}: {text}")
+
+
+def _caught(file: str, read: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        read()
+    except (OSError, ValueError) as error:
+        yield Problem(file, str(error))
+
+
+def _config_problems(path: Path) -> Iterator[Problem]:
+    try:
+        values = with_defaults(read_json(path))
+    except (OSError, ValueError) as error:
+        yield Problem(path.name, str(error))
+        return
+    for text in option_problems(Config, values, "config"):
+        yield Problem(path.name, f"{path}: {text}")
+
+
+def _policy_problems(path: Path, n_exits: int | None) -> Iterator[Problem]:
+    """Problems of each policy by itself, and with a record's number of exits."""
+    try:
+        values = read_json(path)
+    except (OSError, ValueError) as error:
+        yield Problem(path.name, str(error))
+        return
+    if not isinstance(values, dict):
+        yield Problem(path.name, f"{path} must hold a JSON object, not {type(values).__name__}")
+        return
+    for name, value in values.items():
+        where = f"{path}: {short(name)}"
+        try:
+            policy = policy_from_dict(value, where)
+        except ValueError as error:
+            yield Problem(path.name, str(error))
+            continue
+        try:
+            if n_exits:
+                policy.check(n_exits)
+        except ValueError as error:
+            yield Problem(path.name, f"{where}: {error}; fit it again")
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """A record's facts, unchecked; empty where they cannot be read, which is a problem of its own."""
+    try:
+        values = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _disagreements(path: Path, split: str, meta: dict[str, Any]) -> Iterator[str]:
+    """Why the record of ``split`` does not belong to the run in ``path``."""
+    again = f"record it again with `dmpo-explore record {path.name} --split {split} --force`"
+    if isinstance(found := meta.get("weights_sha256", ""), str) and of_other_weights(path, found):
+        yield f"weights_sha256 is of earlier weights than {WEIGHTS}; {again}"
+    if isinstance(found := meta.get("split"), str) and found != split:
+        yield f"split={short(found)} must be {split!r}, the name of its folder"
+    try:
+        names, exits = read_class_names(path) if lexists(path / WEIGHTS) else (), Run(path).config.model.exits
+    except (OSError, ValueError):
+        return
+    if names and isinstance(found := meta.get("class_names"), list) and list(names) != found:
+        yield f"class_names={short(found)} must be those of {WEIGHTS}, {short(list(names))}"
+    wanted = exits if isinstance(exits, int) else len(exits)
+    if isinstance(found := meta.get("exits"), list) and len(found) != wanted:
+        yield f"exits={short(found)} are {len(found)}; the config has {wanted}; {again}"
