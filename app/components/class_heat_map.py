@@ -16,8 +16,8 @@ from dmpo_explore_app.state import class_rows as state
 from dmpo_explore_app.state import filters, operating_point
 
 
-def draw(point: OperatingPoint, chosen: Selection) -> None:
-    """The heat map; a cell, a row's name or a column's number sets a filter."""
+def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -> None:
+    """The heat map; a cell, a row's name or a column's number sets a filter and draws ``fragments`` again."""
     outcome, view = point.outcome, state.validate()
     names = outcome.record.meta.class_names
     if many := len(names) > class_rows.FEW:
@@ -33,7 +33,8 @@ def draw(point: OperatingPoint, chosen: Selection) -> None:
     of = within(outcome.record, chosen)
     body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown, of)
     text = operating_point.text(point.policy)
-    widgets.clickable(f'<div class="dx-heat" data-threshold="{text}">{body}</div>', "heat", filters.toggle)
+    body = f'<div class="dx-heat" data-threshold="{text}">{body}</div>'
+    widgets.clickable(body, "heat", filters.toggle, fragments)
     if pages > 1:
         st.pagination(pages, key=state.pager_key(view, pages))
 

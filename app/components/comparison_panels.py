@@ -269,7 +269,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
 
 def link(side: Side, row: int) -> str:
     """The address of an image in One image, under the side's thresholds and target."""
-    run, split, policy = side.point
+    run, split, policy = side.point.run, side.point.split, side.point.policy
     more = {choices.POLICY: policy.name, targets.THRESHOLD: operating_point.text(policy)}
     budget = {} if side.budget is None else {"budget": f"{100 * side.budget:g}"}
     return links.href(run, split, row, **more, **budget)

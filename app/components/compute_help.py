@@ -96,7 +96,7 @@ def explain_failure_prediction(record: dx.ExitRecord) -> None:
 
 def explain_calibration(point: OperatingPoint) -> None:
     """Temperature scaling in words, and every exit's calibration error before and after, where it can be chosen."""
-    run, split, policy = point
+    run, split, policy = point.run, point.split, point.policy
     if unavailable_reason(run, split, policy.name):
         return
     temperatures = policy.temperatures or policies.base(run, split, policy.name, True).temperatures

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, widgets
-from dmpo_explore_app.services import selection, thumbnails
+from dmpo_explore_app.services import exploration, selection, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
 from dmpo_explore_app.state import filters, links, operating_point
@@ -25,10 +25,13 @@ ROWS = 100  # of the table at a time
 Thumbnail = Callable[[int], str] | None
 
 
-def draw(point: OperatingPoint, chosen: Selection) -> None:
-    """Filters, then the heat map beside the images or their table."""
+def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -> None:
+    """The heat map beside the images or their table.
+
+    Args:
+        fragments: keys of what is drawn again when something is chosen in them.
+    """
     outcome = point.outcome
-    draw_filters(outcome.record, chosen)
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
     thumbnail = widgets.thumbnail_source(point.run, point.split)
     with st.container(key="linked"):
@@ -36,15 +39,15 @@ def draw(point: OperatingPoint, chosen: Selection) -> None:
     with left:
         if chosen.image is not None:
             large = thumbnail and widgets.thumbnail_source(point.run, point.split, thumbnails.LARGE)
-            widgets.clickable(gallery.detail(outcome, chosen.image, large), "detail", filters.toggle)
+            widgets.clickable(gallery.detail(outcome, chosen.image, large), "detail", filters.toggle, fragments)
             query = links.to_image(point, chosen.image)
             st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
-        class_heat_map.draw(point, chosen)
+        class_heat_map.draw(point, chosen, fragments)
     with wide:
         if chosen.view == "table":
-            as_table(outcome, rows, thumbnail)
+            as_table(outcome, rows, thumbnail, fragments)
         else:
-            as_images(point, rows, thumbnail, chosen)
+            as_images(point, rows, thumbnail, chosen, fragments)
 
 
 def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
@@ -106,7 +109,9 @@ def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
         )
 
 
-def as_images(point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: Selection) -> None:
+def as_images(
+    point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: Selection, fragments: tuple[str, ...]
+) -> None:
     """Images: a section for each exit, or one for the chosen exit."""
     outcome, record = point.outcome, point.outcome.record
     shown = [chosen.exit - 1] if chosen.exit else list(range(record.n_exits))
@@ -128,11 +133,11 @@ def as_images(point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: S
             parts.append('<p class="dx-none">No images.</p>')
     text = operating_point.text(point.policy)
     body = f'<div class="dx-shown" data-threshold="{text}">{"".join(parts)}</div>'
-    widgets.clickable(body, "pictures", filters.toggle)
+    widgets.clickable(body, "pictures", filters.toggle, fragments)
     _pager()
 
 
-def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail) -> None:
+def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: tuple[str, ...]) -> None:
     """The same images as rows; selecting one shows the prediction of every exit for it."""
     if not rows.size:
         st.caption("No images: the filters keep none.")
@@ -150,7 +155,7 @@ def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail) -> None:
         hide_index=True,
         height=560,
         row_height=44,
-        on_select=partial(filters.row_selected, key, here),
+        on_select=partial(filters.row_selected, key, here, fragments),
         selection_mode="single-row",
         column_config={
             "thumbnail": st.column_config.ImageColumn("thumbnail", width=60),
@@ -177,6 +182,16 @@ def table(outcome: dx.Outcome, rows: Rows) -> pd.DataFrame:
             "last exit's prediction": names[record.prediction[rows, -1]],
         }
     )
+
+
+def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:
+    """Name → function that makes the table."""
+    rows = np.arange(point.record.n_images)
+    return {
+        "classes": partial(dx.analysis.class_metrics, point.outcome),
+        "images": partial(table, point.outcome, rows),
+        "curve": partial(exploration.curve, point),
+    }
 
 
 def _pager() -> None:

@@ -1,4 +1,4 @@
-"""Run, split and policy: the choices that come first on every page about one record.
+"""Run, split and policy: the choices that come first on every page about one record; other runs beside it.
 
 In: the names of the runs. Out: an `OperatingPoint`, and the row of its widgets. A run that cannot be read leaves its
 choices on the page, so that another one can be taken.
@@ -6,13 +6,13 @@ choices on the page, so that another one can be taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import app_header, threshold_controls
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import calibration, choices, operating_point, own_scores, panels
+from dmpo_explore_app.state import beside, calibration, choices, operating_point, own_scores, panels
 from dmpo_explore_app.state.choices import RULES
 
 import dmpo_explore as dx
@@ -107,3 +107,14 @@ def choose_split(splits: Sequence[str]) -> None:
 def choose_policy(offered: Sequence[str]) -> None:
     """The validated policy."""
     st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=POLICY_HELP, persist_state="session")
+
+
+def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
+    """Which other runs' curves are drawn too; in the row that is open."""
+    chosen = beside.validate(name, list(others))
+    if others:
+        with st.popover("Add curves", icon=":material/stacked_line_chart:"):
+            text = "Other runs whose record is of the same images, with the same backbone"
+            options = {"format_func": messages.escape_markdown, "key": beside.key(name), "persist_state": "session"}
+            st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
+    return chosen

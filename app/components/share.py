@@ -38,7 +38,7 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     Args:
         tables, figures: name → function that makes it, called when its file is downloaded.
     """
-    run, split, policy = point
+    run, split, policy = point.run, point.split, point.policy
     thresholds = {"thresholds": policy} if point.record.n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     own = own_runs.is_own(run)

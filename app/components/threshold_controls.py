@@ -87,7 +87,7 @@ def caution(run: dx.Run) -> None:
 
 def by_hand(point: OperatingPoint) -> str:
     """The same for thresholds that the reader sets."""
-    run, split, policy = point
+    run, split, policy = point.run, point.split, point.policy
     if point.record.n_exits == 1:
         return ""
     return f"Set by hand, looking at {split}{f'; temperatures from {run.fitting_split}' * bool(policy.temperatures)}."
@@ -95,7 +95,7 @@ def by_hand(point: OperatingPoint) -> str:
 
 def source(point: OperatingPoint) -> str:
     """One line of plain text: where the thresholds come from; empty for a single exit."""
-    run, split, policy = point
+    run, split, policy = point.run, point.split, point.policy
     if point.record.n_exits == 1:
         return ""
     if not policies.can_fit(run) and own_runs.is_own(run):

@@ -33,10 +33,14 @@ def live() -> bool:
     return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
 
 
-def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
-    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same."""
+def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
+    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same.
+
+    Args:
+        fragments: keys of what is drawn again; by default the fragment that holds this.
+    """
     if live():
-        clickable_html(body, key, on_picked)
+        clickable_html(body, key, on_picked, fragments)
     else:
         st.html(body)
 

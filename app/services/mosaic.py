@@ -153,16 +153,18 @@ def map_note(point: OperatingPoint) -> tuple[str, str]:
 
 def exits(point: OperatingPoint, found: dx.analysis.SliderCounts) -> Exits:
     """Where every image exits, at the positions of ``found``, which is `slider_data.counts`."""
-    run, split, policy = point
-    sliders = tuple(slider.thresholds for slider in found.sliders) or (found.single.thresholds,)
+    run, split, policy = point.run, point.split, point.policy
+    single, sliders = found.single.thresholds, [slider.thresholds for slider in found.sliders]
     start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
-    return _exits(records.stamp(run, split), start, sliders, found.single.thresholds)
+    stops = tuple(np.asarray(stops, np.float64).tobytes() for stops in (single, *sliders))
+    return _exits(records.stamp(run, split), start, stops)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def _exits(
-    stamp: Stamp, start: policies.Untuned, sliders: tuple[tuple[float, ...], ...], single: tuple[float, ...]
-) -> Exits:
+def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> Exits:
+    """`exits` by its key; ``stops``: of the single threshold and of every slider, as bytes: these are hashed fast."""
+    single, *sliders = (tuple(np.frombuffer(part).tolist()) for part in stops)
+    sliders = sliders or [single]
     policy = policies.base_at(start)
     record = records.calibrated_at(stamp, policy.temperatures) if policy.temperatures else records.record_at(stamp)
     policy = replace(policy, temperatures=())
@@ -202,6 +204,13 @@ def scores(record: dx.ExitRecord, policy: dx.Policy) -> tuple[npt.NDArray[np.int
 def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     return min(0.0, low), high if high > low else low + 1
+
+
+def arrays(
+    point: OperatingPoint, amount: int, chosen: Selection, found: dx.analysis.SliderCounts
+) -> tuple[Pictures, Exits]:
+    """What the mosaic is drawn from; ``found``: `slider_data.counts` of the point and the chosen class."""
+    return pictures(point, amount, chosen.class_number), exits(point, found)
 
 
 def with_mosaic(

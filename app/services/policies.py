@@ -6,7 +6,8 @@ noun joins them: an `OperatingPoint` is a run, a split and a policy with its thr
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
@@ -17,19 +18,20 @@ from dmpo_explore_app.services.records import Stamp
 import dmpo_explore as dx
 
 
-class OperatingPoint(NamedTuple):
-    """A policy with its thresholds on a recorded split of a run: what a page shows."""
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A policy with its thresholds on a recorded split of a run: what a page shows, for as long as it is drawn."""
 
     run: dx.Run
     split: str
     policy: dx.Policy
 
-    @property
+    @cached_property
     def record(self) -> dx.ExitRecord:
         """The record as it was written."""
         return records.record(self.run, self.split)
 
-    @property
+    @cached_property
     def outcome(self) -> dx.Outcome:
         """The exit, prediction and confidence of every image; scores are those that the policy reads."""
         policy = self.policy

@@ -39,6 +39,11 @@ class Selection(NamedTuple):
     region: tuple[int, ...] = ()
 
     @property
+    def class_number(self) -> int | None:
+        """The chosen class, 0-based; None for all of them."""
+        return self.label - 1 if self.label else None
+
+    @property
     def narrowed(self) -> bool:
         """Whether a filter is set or an image is chosen."""
         return bool(self.exit or self.label or self.region) or self.answers != "all" or self.image is not None

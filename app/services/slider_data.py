@@ -164,7 +164,7 @@ def _one_class(record: dx.ExitRecord, label: int | None) -> OneClass | None:
 
 def counts(point: OperatingPoint, label: int | None) -> dx.analysis.SliderCounts:
     """The numbers of the sliders; positions are kept, so that a move costs one pass over the record."""
-    run, split, policy = point
+    run, split, policy = point.run, point.split, point.policy
     start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
     earlier = _first_counts(records.stamp(run, split), start, len(policy.thresholds), label)
     record = records.calibrated(run, split, policy.temperatures)

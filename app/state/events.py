@@ -45,8 +45,12 @@ def before_drawing() -> None:
         state.update(state[_AFTER][1])
 
 
-def drawing() -> int:
-    """The number of the drawing that begins."""
+def drawing() -> None:
+    """A drawing begins."""
     before_drawing()
-    st.session_state[_DRAWN] = number = int(st.session_state.get(_DRAWN, 0)) + 1
-    return number
+    st.session_state[_DRAWN] = number() + 1
+
+
+def number() -> int:
+    """The number of the drawing that began last."""
+    return int(st.session_state.get(_DRAWN, 0))

@@ -12,6 +12,7 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic import AMOUNTS, USUAL
 from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
+from dmpo_explore_app.state.redraw import redraw
 
 import dmpo_explore as dx
 
@@ -51,7 +52,14 @@ def validate(record: dx.ExitRecord) -> Selection:
         if value not in options and value is not None:
             notice(f"There is no {key} {escape_markdown(repr(value), 60)} here; showing {options[0]}.")
         state[key] = value if value in options else options[0]
-    return Selection(state[EXIT], state[CLASS], state[ANSWER], state[SORT], state[IMAGE], state[VIEW], _region(record))
+    state[REGION] = _region(record)
+    return selection()
+
+
+def selection() -> Selection:
+    """The values as `validate` left them; nothing is written, as their widgets may be drawn already."""
+    state = st.session_state
+    return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION)))
 
 
 def _region(record: dx.ExitRecord) -> tuple[int, ...]:
@@ -60,7 +68,6 @@ def _region(record: dx.ExitRecord) -> tuple[int, ...]:
     rows: tuple[int, ...] = state.get(REGION, ())
     if rows and (state.get(_REGION_OF, of) != of or max(rows) >= record.n_images):
         rows = ()
-    state[REGION] = rows
     if rows:
         state[_REGION_OF] = of
     else:
@@ -173,7 +180,12 @@ def pager_key() -> str:
     return f"page of {st.session_state[_PAGES]}, {st.session_state.get(_TURN, 0)}"
 
 
-def row_selected(table: str, rows: Rows) -> None:
-    """A row of the table with key ``table``, which shows ``rows`` of the record, was selected or deselected."""
+def row_selected(table: str, rows: Rows, fragments: tuple[str, ...]) -> None:
+    """A row of the table with key ``table``, which shows ``rows`` of the record, was selected or deselected.
+
+    Args:
+        fragments: keys of what is drawn again.
+    """
     places = st.session_state[table].selection.rows
     st.session_state[IMAGE] = int(rows[places[0]]) if places else None
+    redraw(fragments)

@@ -18,6 +18,7 @@ from dmpo_explore_app.messages import notice, with_code
 from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, choices, targets, url
+from dmpo_explore_app.state.redraw import Fragments, redraw
 from dmpo_explore_app.state.targets import KIND, KINDS, TARGETS, THRESHOLD
 
 import dmpo_explore as dx
@@ -170,29 +171,27 @@ def forget() -> None:
 # -- what the controls write --
 
 
-def set_by_hand(thresholds: str, page: str = "") -> None:
-    """Take over thresholds from a slider, the curve or a text field; `validate` checks them.
+def set_by_hand(thresholds: str, fragments: Fragments = Fragments()) -> None:  # noqa: B008 - it cannot change
+    """In a callback: take over thresholds from a slider, the curve or a text field; `validate` checks them.
 
     Args:
-        page: key of the fragment that drew the controls, where that is another than the slider's: in a callback, it is
-            drawn again instead if the controls change.
+        fragments: of the page, where the slider is not in the one that shows everything.
     """
     state, before = st.session_state, _controls()
     targets.clear()
     state[THRESHOLD], state[KIND] = thresholds[: url.LONGEST], KINDS["," in thresholds]
     state[_OF], state[_SET] = (state.get(_OF, (None, None))[0], state[KIND]), True
-    if page and _controls() != before:
-        st.rerun(page)
+    redraw(fragments.thresholds if _controls() == before else fragments.controls)
 
 
 def _controls() -> list[object]:
     return [st.session_state.get(key) for key in (KIND, *TARGETS)]
 
 
-def released(thresholds: str, event: int, page: str = "") -> None:
-    """The slider or the curve was released; ``event``: its number, ``page`` as in `set_by_hand`."""
+def released(thresholds: str, event: int, fragments: Fragments) -> None:
+    """The slider or the curve was released; ``event``: its number, ``fragments`` as in `set_by_hand`."""
     st.session_state[_EVENT] = event
-    set_by_hand(thresholds, page)
+    set_by_hand(thresholds, fragments)
 
 
 def last_event() -> int:

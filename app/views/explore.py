@@ -6,26 +6,25 @@ thumb moves the browser redraws alone; its release computes on arrays only: no m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import pandas as pd
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import threshold_slider
 from dmpo_explore_app.components.threshold_slider.supplies import supplies
 from dmpo_explore_app.services import exploration, mosaic, records
-from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
+from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
 
 TITLE = "When may the model stop?"
 KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_rows.KEYS)
-WORKBENCH = "workbench"  # key of the fragment that draws the whole page
+WORKBENCH = "workbench"  # keys of fragments: the whole page,
+FOLLOWING, SLIDER, IMAGES = "following", "sliding", "showing"  # what is below the choices; two parts of it
+FRAGMENTS = Fragments(controls=(WORKBENCH,), thresholds=(SLIDER, IMAGES), filters=(FOLLOWING,))
 PROBLEM = "This run cannot be shown."
 
 
@@ -51,64 +50,59 @@ def workbench(names: Sequence[str]) -> None:
             return
         others = records.comparable_runs(names, point.run, point.split)
         with top:
-            chosen = choose_beside(point.run.name, others)
+            chosen = run_picker.choose_beside(point.run.name, others)
             compute_help.popover(point)
             tables = exploration.curves(point, {name: others[name] for name in chosen})
-            share.bar(point, downloads(point), exploration.figures(point, tables))
+            share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables))
         following(point.run, point.split, others, chosen)
 
 
-def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
-    """Which other runs' curves are drawn too; in the row that is open."""
-    chosen = beside.validate(name, list(others))
-    if others:
-        with st.popover("Add curves", icon=":material/stacked_line_chart:"):
-            text = "Other runs whose record is of the same images, with the same backbone"
-            options = {"format_func": messages.escape_markdown, "key": beside.key(name), "persist_state": "session"}
-            st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
-    return chosen
-
-
-@st.fragment
+@st.fragment(key=FOLLOWING)
 def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Slider, numbers and curves, then the images by exit; a release of the slider redraws only this."""
-    number = events.drawing()
+    """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters."""
+    events.before_drawing()
     with messages.problems(PROBLEM):
-        point = operating_point.current(run, split)
-        selected = filters.validate(point.record)
+        selected = filters.validate(record := records.record(run, split))
+        sliding(run, split, others, chosen)
+        exit_explorer.draw_filters(record, selected)
+        showing(run, split, others, chosen)
+
+
+@st.fragment(key=SLIDER)
+def sliding(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
+    """The slider with its numbers, curves, mosaic and map."""
+    events.drawing()
+    with messages.problems(PROBLEM):
+        point, selected = operating_point.current(run, split), filters.selection()
         tables = exploration.curves(point, {name: others[name] for name in chosen})
-        label, amount = selected.label - 1 if selected.label else None, filters.amount()
-        found = counts(point, label)
+        found, amount = counts(point, selected.class_number), filters.amount()
         data = slider_data(
             point,
             tables,
             seq=operating_point.last_event(),
             exit=selected.exit,
             image=selected.image,
-            label=label,
+            label=selected.class_number,
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
             found=found,
         )
-        pictures, exits = mosaic.pictures(point, amount, label), mosaic.exits(point, found)
-        data = mosaic.with_mosaic(data, point, pictures, exits, amount, selected)
-        threshold_slider(point, data, exploration.figures(point, tables), WORKBENCH)
-        exit_explorer.draw(point, selected)
+        data = mosaic.with_mosaic(data, point, *mosaic.arrays(point, amount, selected, found), amount, selected)
+        threshold_slider(point, data, exploration.figures(point, tables), FRAGMENTS)
+
+
+@st.fragment(key=IMAGES)
+def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
+    """Classes by exits and images by exit, then what the browser keeps while the slider moves."""
+    with messages.problems(PROBLEM):
+        point, selected = operating_point.current(run, split), filters.selection()
+        exit_explorer.draw(point, selected, FRAGMENTS.filters)
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
         if widgets.live():
-            supplies(pictures, exits, number)
-
-
-def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:
-    """Name → function that makes the table."""
-    rows = np.arange(point.record.n_images)
-    return {
-        "classes": partial(dx.analysis.class_metrics, point.outcome),
-        "images": partial(exit_explorer.table, point.outcome, rows),
-        "curve": partial(exploration.curve, point),
-    }
+            found = counts(point, selected.class_number)
+            supplies(*mosaic.arrays(point, filters.amount(), selected, found), events.number())
 
 
 page()

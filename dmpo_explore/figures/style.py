@@ -13,6 +13,7 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,13 @@ def exit_colours(n_exits: int) -> list[str]:
         >>> dx.figures.exit_colours(2)
         ['rgb(124, 209, 79)', 'rgb(53, 95, 140)']
     """
+    return list(_exit_colours(n_exits))
+
+
+@lru_cache(maxsize=64)
+def _exit_colours(n_exits: int) -> tuple[str, ...]:
     places = np.linspace(0.8, 0.3, n_exits) if n_exits > 1 else [0.5]
-    return list(sample_colorscale("viridis", [float(p) for p in places]))
+    return tuple(sample_colorscale("viridis", [float(p) for p in places]))
 
 
 def model_colour(i: int) -> str:

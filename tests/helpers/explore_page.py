@@ -65,9 +65,13 @@ def slider(app: AppTest, number: int = 0) -> Any:
 
 
 def move(app: AppTest, place: int, number: int = 0) -> AppTest:
-    """The slider to a place among its stops."""
+    """The slider to a place among its stops; what is drawn again for it alone is what the whole page shows."""
     places = range(len(slider(app, number).options))
-    return checked(slider(app, number).set_value(places[place]).run())
+    checked(slider(app, number).set_value(places[place]).run())
+    alone = cards(app), html(app)
+    checked(app.run())
+    assert alone[0] == cards(app) and set(alone[1]) <= set(html(app))
+    return app
 
 
 def shown_threshold(app: AppTest) -> float:

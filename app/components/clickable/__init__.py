@@ -11,6 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 from dmpo_explore_app.state.events import event, handle
+from dmpo_explore_app.state.redraw import redraw
 
 _component = st.components.v2.component(
     "dmpo_explore.clickable",
@@ -19,12 +20,17 @@ _component = st.components.v2.component(
 )
 
 
-def clickable(body: str, key: str, on_picked: Callable[[str], None]) -> None:
-    """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn again."""
+def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
+    """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn again.
+
+    Args:
+        fragments: keys of what is drawn again; by default the fragment that holds this.
+    """
 
     def picked() -> None:
         value = event(key, "picked")
         if isinstance(value, dict) and isinstance(what := value.get("what"), str):
             handle(value, lambda: on_picked(what))
+            redraw(fragments)
 
     _component(key=key, data=body, on_picked_change=picked)

@@ -21,6 +21,7 @@ from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import filters, operating_point
 from dmpo_explore_app.state.events import event, handle
+from dmpo_explore_app.state.redraw import Fragments, redraw
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -56,40 +57,39 @@ def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
     figures: Mapping[str, Callable[[], go.Figure]] | None = None,
-    page: str = "",
+    fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
     """The component, or Streamlit's own widgets (see `widgets.live`).
 
     Args:
         figures: name → chart that Streamlit draws in place of the component's.
-        page: key of the fragment that drew the threshold controls, if that is another than the slider's.
+        fragments: of the page, where the slider is not in the one that shows everything.
     """
     if widgets.live():
-        moved = partial(_moved, page)
-        _component(key=operating_point.SLIDER, data=data, on_moved_change=moved, on_picked_change=_picked)
+        moved, picked = partial(_moved, fragments), partial(_picked, fragments)
+        _component(key=operating_point.SLIDER, data=data, on_moved_change=moved, on_picked_change=picked)
     else:
-        native.draw(point, data, figures or {}, page)
+        native.draw(point, data, figures or {}, fragments)
 
 
-def _moved(page: str) -> None:
+def _moved(fragments: Fragments) -> None:
     moved = event(operating_point.SLIDER, "moved")
     if isinstance(moved, dict) and isinstance(threshold := moved.get("threshold"), str):
         number = moved["seq"] if isinstance(moved.get("seq"), int) else 0
-        handle(moved, partial(operating_point.released, threshold, number, page))
+        handle(moved, partial(operating_point.released, threshold, number, fragments))
 
 
-def _picked() -> None:
+def _picked(fragments: Fragments) -> None:
     picked = event(operating_point.SLIDER, "picked")
     if not isinstance(picked, dict):
         return
     if "amount" in picked:
         filters.choose_amount(picked["amount"])
-        return
-    if "answer" in picked:
+    elif "answer" in picked:
         handle(picked, lambda: filters.choose_answer(picked["answer"], picked.get("class")))
-        return
-    if "region" in picked:
+    elif "region" in picked:
         handle(picked, lambda: filters.choose_region(picked["region"]))
-        return
-    kind = "image" if "image" in picked else "exit"
-    handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))
+    else:
+        kind = "image" if "image" in picked else "exit"
+        handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))
+    redraw(fragments.filters)

@@ -14,16 +14,17 @@ from dmpo_explore_app.components import widgets
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import operating_point
+from dmpo_explore_app.state.redraw import Fragments
 
 
 def draw(
-    point: OperatingPoint, data: SliderData, figures: Mapping[str, Callable[[], go.Figure]], page: str = ""
+    point: OperatingPoint, data: SliderData, figures: Mapping[str, Callable[[], go.Figure]], fragments: Fragments
 ) -> None:
-    """Sliders, rule, source, numbers, charts; ``page`` as in `operating_point.set_by_hand`."""
+    """Sliders, rule, source, numbers, charts; ``fragments`` as in `operating_point.set_by_hand`."""
     for i, slider in enumerate(data["sliders"]):
         key = operating_point.put_slider(i, slider["place"])
         text, places = _label_of(slider["labels"]), range(len(slider["labels"]))
-        st.select_slider(slider["name"], places, format_func=text, key=key, on_change=_slid, args=(data, i, page))
+        st.select_slider(slider["name"], places, format_func=text, key=key, on_change=_slid, args=(data, i, fragments))
     st.caption(data["rule"].replace("{}", "the threshold"))
     st.caption(messages.escape_markdown(data["source"], 500))
     widgets.headline(point.outcome.summary())
@@ -35,8 +36,8 @@ def _label_of(labels: Sequence[str]) -> Callable[[int], str]:
     return lambda place: labels[place] if place < len(labels) else str(place)
 
 
-def _slid(data: SliderData, number: int, page: str) -> None:
+def _slid(data: SliderData, number: int, fragments: Fragments) -> None:
     places = [slider["place"] for slider in data["sliders"]]
     places[number] = operating_point.slider_place(number)
     stops = (slider["stops"][place] for slider, place in zip(data["sliders"], places, strict=True))
-    operating_point.set_by_hand(",".join(stops), page)
+    operating_point.set_by_hand(",".join(stops), fragments)

@@ -119,6 +119,6 @@ def test_arrays_of_other_scores_have_another_key_though_the_exits_are_equal() ->
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(records, "record_at", lambda stamp, record=record: record)
             patch.setattr(mosaic.policies, "base_at", lambda start: policy)
-            found.append(mosaic._exits((name, "test", 0, 0), ("patience",), ((0.0, 1.0),), (0.0, 1.0)))
+            found.append(mosaic._exits((name, "test", 0, 0), ("patience",), (np.array([0.0, 1.0]).tobytes(),)))
     assert found[0]["exits"] == found[1]["exits"] and found[0]["scores"] != found[1]["scores"]
     assert found[0]["key"] != found[1]["key"]
