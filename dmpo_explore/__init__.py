@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .pretrained.weights import fetch_weights as fetch_weights
     from .records.record import ExitRecord as ExitRecord
     from .reports.report import write_report as write_report
+    from .runs.any_model import record_logits as record_logits
     from .runs.run import Run as Run
     from .runs.store import list_runs as list_runs
     from .runs.store import load_run as load_run

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .bypass import MLPBypass as MLPBypass
     from .bypass import NoBypass as NoBypass
     from .dmpo import DMPO as DMPO
+    from .exit_flops import ExitFlops as ExitFlops
+    from .exit_flops import exit_flops as exit_flops
     from .factory import build_model as build_model
     from .factory import build_reference as build_reference
     from .flops import ModelFlops as ModelFlops

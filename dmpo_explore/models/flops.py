@@ -71,7 +71,7 @@ class ModelFlops:
 
 
 @contextmanager
-def _counting() -> Iterator[FlopCounterMode]:
+def counting() -> Iterator[FlopCounterMode]:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         yield counter
 
@@ -84,7 +84,7 @@ def count_flops(function: Callable[..., object], *inputs: object) -> int:
         >>> count_flops(torch.nn.Linear(4, 10), torch.zeros(1, 4))  # 40 products and sums
         80
     """
-    with _counting() as counter:
+    with counting() as counter:
         function(*inputs)
     return int(counter.get_total_flops())
 
@@ -157,7 +157,7 @@ def _stage_flops(model: DMPO) -> tuple[int, list[_StageFlops]]:
     stages = []
     with evaluating(model):
         embed = before = count_flops(model.embed, images)
-        with _counting() as counter:
+        with counting() as counter:
             for output in model.walk(images):
                 trunk = int(counter.get_total_flops())
                 _ = output.read

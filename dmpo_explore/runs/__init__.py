@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .any_model import record_logits as record_logits
     from .check import FolderCheck as FolderCheck
     from .check import Problem as Problem
     from .check import check_folder as check_folder

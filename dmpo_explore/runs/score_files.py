@@ -150,17 +150,40 @@ def _names_or_numbers(texts: list[str]) -> Array:
 
 def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None, split: str) -> ExitRecord:
     _check_parts(found, name)
-    names = _class_names(found, name)
-    values: dict[str, Any] = {}
     if "logits" in found:
-        with np.errstate(over="ignore"):
-            logits = np.asarray(found["logits"], np.float32).astype(np.float16)
-        for problem in logits_problems(logits, name):
-            raise ValueError(f"{problem}; those of a record are at most 65,504")
-        values = scores(np.asarray(found["logits"], np.float32)) | {"logits": logits}
+        values = values_of(found["logits"], name)
     else:
         values = {score: np.asarray(found[score], SCORE_TYPES[score]) for score in ("confidence", "entropy", "margin")}
-        values["prediction"] = _classes(found["prediction"], names, f"{name}: prediction", np.int32)
+        values["prediction"] = _classes(found["prediction"], _class_names(found, name), f"{name}: prediction", np.int32)
+    return record_of(found, values, name, flops, split)
+
+
+def values_of(logits: Array, name: str) -> dict[str, Array]:
+    """The four scores (B, K) of logits (B, K, C), and the logits as a record keeps them; ValueError if it cannot.
+
+    Example:
+        >>> values_of(np.zeros((2, 3, 4)), "mine")["confidence"].shape
+        (2, 3)
+    """
+    with np.errstate(over="ignore"):
+        kept = np.asarray(logits, np.float32).astype(np.float16)
+    for problem in logits_problems(kept, name):
+        raise ValueError(f"{problem}; those of a record are at most 65,504")
+    return scores(np.asarray(logits, np.float32)) | {"logits": kept}
+
+
+def record_of(
+    found: Mapping[str, Array], values: Mapping[str, Array], name: str, flops: Sequence[float] | None, split: str
+) -> ExitRecord:
+    """The checked record of scores ``values`` with the labels, class names and facts in ``found``; ``name``: of
+    their source, for messages.
+
+    Example:
+        >>> found = {"labels": np.array([1, 0]), "class_names": ("cat", "dog")}
+        >>> record_of(found, values_of(np.zeros((2, 3, 2)), "mine"), "mine", (1.0, 2.0, 3.0), "test").n_exits
+        3
+    """
+    names = _class_names(found, name)
     labels = _classes(found["labels"], names, f"{name}: label", np.int64)
     meta = _meta(found, name, names, values["prediction"].shape[1], flops, split)
     record = ExitRecord(labels=labels, **values, meta=meta)
@@ -170,7 +193,7 @@ def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None
         RecordMeta.from_dict(meta.to_dict(), name)
     except ValueError as error:
         text = re.sub(rf"^{re.escape(str(where))}[/\\](?:scores[/\\])?(\w+)\.npy", rf"{name}, \1", str(error))
-        raise ValueError(f"{text}; correct it in the file") from None
+        raise ValueError(f"{text}; correct it there") from None
     return record
 
 

@@ -193,3 +193,14 @@ def test_what_others_type_is_refused_before_it_is_looked_up(
         " cannot be opened: this app can be reached from other machines, so it opens only folders under its runs root, "
         "named as RUN/records/SPLIT"
     )
+
+
+def test_the_answers_of_any_model_open_in_explore_with_the_library_s_numbers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 60)
+    logits = rng.normal(size=(60, 3, 4)) + 2 * np.eye(4)[labels][:, None]
+    batches = zip(np.split(logits, 4), np.split(labels, 4), strict=True)
+    record = dx.record_logits(batches, flops=(1e9, 2e9, 3e9), class_names=("a", "b", "c", "d"))
+    record.save(tmp_path / "test")
+    app = explore(opened(tmp_path / "test"))
+    assert cards(app) == expected_of(record, dx.fit_policy(record, threshold=float(app.session_state["threshold"])))
