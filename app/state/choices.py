@@ -15,6 +15,7 @@ RUN, SPLIT, POLICY = KEYS = ("run", "split", "policy")  # of the address and of 
 DEFAULT_RUN = "demo"
 BASELINES = ("random", "fixed")  # policies that only serve comparison
 WITH_BASELINES = "with_baselines"  # key of their checkbox
+_AWAY = "_own_run_away"  # own scores that a page could not show, their split, and the run it showed instead
 
 RULES = {name: kind.rule for name, kind in dx.POLICIES.items() if kind.deployable}
 
@@ -36,15 +37,24 @@ def validate(key: str, options: Sequence[str], default: str, what: str, names: M
 
 
 def validate_run(names: Sequence[str]) -> str:
-    """The chosen run; ``names`` are all there are, so that no name can lead elsewhere."""
-    value = str(st.session_state.get(RUN) or "")
+    """The chosen run; ``names`` are all there are, so that no name can lead elsewhere.
+
+    Own scores that a page cannot show come back on the next page that can, unless a run was chosen meanwhile.
+    """
+    state = st.session_state
+    own, split, instead = state.get(_AWAY, ("", None, None))
+    if own in names:
+        del state[_AWAY]
+        if state.get(RUN) == instead and RUN not in st.query_params:
+            state.update({RUN: own, SPLIT: split})
+    value = str(state.get(RUN) or "")
     if value not in names and value.endswith(own_runs.YOURS):
         name = escape_markdown(value, 60)
         notice(
             f"{name}: own scores have no model and stay in their session. Explore, Compare and "
             "One image show those that are open."
         )
-        st.session_state[RUN] = None
+        state[_AWAY], state[RUN] = (value, state.get(SPLIT), usual_run(names)), None
     return validate(RUN, names, usual_run(names), "run")
 
 

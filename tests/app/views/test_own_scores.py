@@ -179,6 +179,19 @@ def test_another_session_cannot_open_them() -> None:
         own_runs.run_at(key + "0")
 
 
+@pytest.mark.parametrize("chosen", [None, "demo-naive"])
+def test_they_come_back_after_a_page_without_them_unless_another_run_was_chosen(chosen: str | None) -> None:
+    app = explore(page(own_file=packed(TEST)))
+    app.query_params.clear()  # as the menu does
+    checked(app.switch_page("views/training.py").run())
+    assert app.selectbox(key="run").value == "demo"
+    if chosen:
+        checked(app.selectbox(key="run").set_value(chosen).run())
+    app.query_params.clear()
+    on_explore(app)
+    assert app.selectbox(key="run").value == (chosen or "mine (yours)")
+
+
 def test_they_end_with_their_session() -> None:
     run = own_runs.opened("mine", {"test": own_runs.OwnScores(TEST, "")}, None)
     key = str(run.path)
