@@ -54,14 +54,16 @@ def check_2(answer: Callable[[Any, Any], Any]) -> str:
 
 
 @exercise
-def check_3(answer: Callable[[Any, float], Any]) -> str:
+def check_3(answer: Callable[[Any, float, float], Any]) -> str:
     """Those are the images of a live wall's slider: a step moves them to another exit."""
     record = _outcome().record
-    for low, high in ((0.5, 0.7), (0.75, 0.76), (0.9, 0.9)):
+    for low, high in ((0.5, 0.7), (0.75, 0.76), (0.9, 0.9), (0.3, 1.01)):
         before, after = (dx.fit_policy(record, threshold=t).exits(record) for t in (low, high))
-        found = np.sort(np.asarray(answer(low, high)))
-        if not np.array_equal(found, np.flatnonzero(before != after)):
-            return f"from {low} to {high}: you have {len(found)} images, {(before != after).sum()} change their exit"
+        found, expected = np.asarray(answer(record.confidence.copy(), low, high)), np.flatnonzero(before != after)
+        if len(found) != len(expected):
+            return f"from {low} to {high}: you have {len(found)} images, {len(expected)} change their exit"
+        if not np.array_equal(found, expected):
+            return f"from {low} to {high}: the number of images is right, but not which ones; in ascending order"
     return ""
 
 

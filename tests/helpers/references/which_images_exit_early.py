@@ -14,11 +14,17 @@ OUTCOME = dx.apply(dx.fit_policy(RUN.record("calibration"), flops=0.30), TEST)
 HOPELESS = (~TEST.correct).all(axis=1)
 
 
-def changed(low: float, high: float) -> Any:
+def changed(confidence: Any, low: float, high: float) -> Any:
     """Images whose exit differs between two thresholds."""
-    first, second = ((TEST.confidence >= threshold) for threshold in (low, high))
+    first, second = ((confidence >= threshold) for threshold in (low, high))
     first[:, -1] = second[:, -1] = True
     return np.flatnonzero(first.argmax(axis=1) != second.argmax(axis=1))
+
+
+def changed_without_a_last_exit(confidence: Any, low: float, high: float) -> Any:
+    """Takes exit 1 for images that reach no threshold: `argmax` of a row without a `True`."""
+    first, second = ((confidence >= threshold).argmax(axis=1) for threshold in (low, high))
+    return np.flatnonzero(first != second)
 
 
 def masks(correct: Any, exits: Any) -> Any:
@@ -42,7 +48,7 @@ ANSWERS = {1: mixed, 2: doubted, 3: changed}
 INCORRECT = {
     1: lambda labels: labels.std(axis=1),  # reaches the AUC, but takes class numbers for amounts
     2: lambda prediction, exits: exits,
-    3: lambda low, high: np.flatnonzero(TEST.confidence[:, 0] < high),
+    3: changed_without_a_last_exit,
 }
 BUILD = masks
 SPACE = {"calibration": RUN.record("calibration"), "test": TEST, "outcome": OUTCOME}  # names of the notebook
