@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 import dmpo_explore as dx
@@ -60,8 +65,36 @@ def only_its_own_branch(n_exits: int, stage: int) -> list[float]:
     return [1 / (n_exits - exit + 1) if exit >= stage else 0.0 for exit in range(1, n_exits + 1)]
 
 
-ANSWERS = {1: equilibrium, 2: surgery, 3: 0.483}
-INCORRECT = {1: only_its_own_branch, 2: always_projected, 3: 0.68}
+def ridge(features: Any, labels: Any, fitted: Any, penalty: float) -> float:
+    """A ridge probe by an augmented least-squares problem."""
+    scale = features[fitted].std(axis=0)
+    x = (features - features[fitted].mean(axis=0)) / scale
+    classes = np.unique(labels)
+    y = np.eye(labels.max() + 1)[labels][:, classes]
+    rows = np.concatenate((x[fitted], np.sqrt(penalty) * np.eye(x.shape[1])))
+    mean = y[fitted].mean(axis=0)
+    targets = np.concatenate((y[fitted] - mean, np.zeros((x.shape[1], len(classes)))))
+    weights = np.linalg.lstsq(rows, targets, rcond=None)[0]
+    return float((classes[(x[~fitted] @ weights + mean).argmax(axis=1)] == labels[~fitted]).mean())
+
+
+def fitted_on_all(features: Any, labels: Any, fitted: Any, penalty: float) -> float:
+    """Fitted on the images that test it, too."""
+    return float(
+        make_pipeline(StandardScaler(), RidgeClassifier(penalty))
+        .fit(features, labels)
+        .score(features[~fitted], labels[~fitted])
+    )
+
+
+def tested_on_all(features: Any, labels: Any, fitted: Any, penalty: float) -> float:
+    """Tested on the images that it was fitted on, too."""
+    probe = make_pipeline(StandardScaler(), RidgeClassifier(penalty)).fit(features[fitted], labels[fitted])
+    return float(probe.score(features, labels))
+
+
+ANSWERS = {1: equilibrium, 2: surgery, 3: ridge}
+INCORRECT = {1: only_its_own_branch, 2: always_projected, 3: fitted_on_all}
 
 
 class Detached(small_cnn.EarlyExitCNN):
