@@ -735,11 +735,11 @@ pd.DataFrame(rows).T.add_prefix("exit ").round(1)
 
 # %% [markdown]
 # Behind two blocks no position alone has as much as their mean: 74 % against 67 % at the best of 25, which was even
-# chosen on the images that test it. The class token is no better than the average patch. Which patch is best cannot
-# be seen on 120 images, where a point is ± 9, nor whether the border (57 %) is ahead of the middle (54 %). Behind twelve blocks every patch has about as much as the mean. A likely
-# reason is attention: each block mixes the positions, and twelve have spread the label over all of them. An early exit
-# has to collect it itself, so *what it reads* matters there. That is the subject of
-# [03](03_second_order_heads.ipynb).
+# chosen on the images that test it. The class token is no better than the average patch. Which patch is best cannot be
+# seen on 120 images, where a point is ± 9. Nor can it be seen whether the border, 57 %, is ahead of the middle, 54 %.
+# Behind twelve blocks every patch has about as much as the mean. A likely reason is attention: each block mixes the
+# positions, and twelve have spread the label over all of them. An early exit has to collect it itself, so *what it
+# reads* matters there. That is the subject of [03](03_second_order_heads.ipynb).
 #
 # ## What you cannot conclude
 #

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...analysis.metrics import bootstrap_difference
 from . import exercise
 
 
@@ -50,12 +51,18 @@ def check_2(answer: Callable[[Any, Any, Any], Any]) -> str:
 
 
 @exercise
-def check_3(answer: Callable[[Any, Any], Any]) -> str:
-    """Report the interval with every gain; where none is shown, the cheaper of the two is the choice."""
-    better, worse = np.arange(400) % 10 > 0, np.arange(400) % 10 > 2  # 90 % and 70 %
-    if not answer(better, worse):
-        return "90 % against 70 % of 400 images is a gain that is shown."
-    if answer(worse, better):
-        return "70 % against 90 % is a loss: the lower end must lie above 0."
-    few = np.arange(20) % 10 > 1, np.arange(20) % 10 > 2  # 80 % and 70 % of 20 images
-    return "80 % against 70 % of only 20 images is not shown: use the interval." if answer(*few) else ""
+def check_3(answer: Callable[[Any, Any], tuple[float, float, float]]) -> str:
+    """Images that both have correct, or both incorrect, tell nothing about the difference: pairing leaves them out."""
+    dice = np.random.default_rng(0)
+    for n, both, alone, what in ((1000, 0.6, 0.2, "mostly alike"), (600, 0.1, 0.3, "mostly unlike")):
+        draw = dice.uniform(size=n)
+        a, b = draw < both + alone, (draw < both) | (draw > 0.9)
+        points, low, high = bootstrap_difference(a, b, n=100_000)
+        found = [float(part) for part in answer(a.copy(), b.copy())]
+        if len(found) != 3 or abs(found[0] - points) > 1e-9:
+            return f"the first of three numbers is the difference of the accuracies, here {points:+.4f}: not {found}"
+        deviation = (high - low) / 3.92
+        if max(abs(found[1] - low), abs(found[2] - high)) > 0.25 * deviation:
+            wrong = f"{found[1]:+.3f} to {found[2]:+.3f}, and it should be about {low:+.3f} to {high:+.3f}"
+            return f"two policies that are {what}: {wrong}. Same images for both? 95 %?"
+    return ""
