@@ -3,10 +3,10 @@
 #
 # *Which policy decides when to stop, how good is that decision, and how much compute is really used?*
 #
-# **Goal.** Compare exit policies, fit them on validation images, set planned against used compute, and see how far
-# confidence can be trusted at each exit.
+# **Goal.** Write the rule that decides where an image stops. Compare exit policies, fit them on validation images, set
+# planned against used compute, and see how far confidence can be trusted at each exit.
 #
-# **Time.** 30 minutes to read, a minute to run.
+# **Time.** 40 minutes to read and write, a minute to run.
 #
 # **Before.** [00](00_quickstart.ipynb). Words are at the end and in the
 # [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
@@ -35,7 +35,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import dmpo_explore as dx
-from dmpo_explore.course.exercises.thresholds_and_compute import check_1, check_2, check_3
+from dmpo_explore.course.exercises.thresholds_and_compute import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import choice, live, numbers, slider
 
 demo, naive = dx.load_run("demo"), dx.load_run("demo-naive")
@@ -43,6 +43,69 @@ calibration, test = demo.record("calibration"), demo.record("test")
 curves = {name: dx.trade_off(test, name, points=None) for name in ("confidence", "entropy", "margin", "patience")}
 
 # %% [markdown]
+# ## Build it
+#
+# All scores of all exits were recorded once: `test.confidence` is (10000, 6), an image per row, an exit per column. So
+# a rule is a function of that table. The simplest one: an image stops at the first exit whose confidence reaches the
+# threshold. At the last exit all remaining images stop, whatever their confidence.
+#
+# Write it for all images at once. Replace the dots; the cell below the hints has a solution.
+
+
+# %% tags=["build"]
+def rule(confidence, threshold):
+    # confidence: (B, K) → the exit of every image, (B,) whole numbers counted from 0
+    return ...
+
+
+check_build(rule)
+
+# %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `confidence >= threshold` is a mask (B, K). `argmax(axis=1)` of a mask is the place of the first `True` in each row.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# What does `argmax` return for a row without any `True`? Change the last column of the mask, so that there is no such
+# row.
+#
+# </details>
+
+
+# %% tags=["build", "solution"]
+def solution(confidence, threshold):
+    reached = confidence >= threshold
+    reached[:, -1] = True
+    return reached.argmax(axis=1)
+
+
+rule = rule if check_build(rule) else solution
+check_build(rule)
+
+# %% [markdown]
+# **Test it**: one threshold after another, the share of the compute that is used and the accuracy. That is the whole
+# trade-off curve. Beside it the library's, from its own policy.
+#
+# **Predict.** From which threshold on does no image stop before the last exit?
+
+# %%
+every = np.arange(test.n_images)
+thresholds = (0.0, 0.5, 0.7, 0.9, 0.99, 0.999, 1.01)
+points = {}
+for threshold in thresholds:
+    exits, theirs = rule(test.confidence, threshold), dx.fit_policy(test, threshold=threshold).exits(test)
+    assert (exits == theirs).all()
+    row = {"compute": test.flops_fraction[exits].mean(), "accuracy": test.correct[every, exits].mean()}
+    points[threshold] = row | {"stop at the last exit": (exits == test.n_exits - 1).mean()}
+pd.DataFrame(points).T.rename_axis("threshold").round(3)
+
+# %% [markdown]
+# From a threshold above 1 on, and that takes 103 % of the compute: the five exits before the last are computed, too. At
+# 0 all images stop at exit 1. From 0.9 on the accuracy stays the same to a tenth of a point, while the compute triples.
+#
 # ## Exit policies
 #
 # A policy reads the scores of the exits so far and decides *exit* or *continue*. It may read the probability of the
@@ -349,32 +412,38 @@ numbers(
 # %% [markdown]
 # ## Try it: three exercises
 #
-# **1.** Write the rule yourself: a function of one image's K confidences (an array) and a threshold that returns the
-# exit at which the image exits, counted from 0. At the last exit all remaining images exit.
+# **1.** Write *patience*: a function of the predictions (B, K) and a patience t. An image stops at the first exit where
+# t exits in a row have repeated the prediction before them, so t + 1 equal predictions. A different prediction starts
+# the count again; at the last exit all remaining images stop. It returns the exits (B,), counted from 0.
 
 # %% tags=["exercise"]
-answer_1 = ...
+answer_1 = ...  # called as answer_1(test.prediction, 2)
 check_1(answer_1)
 
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# Only the first K − 1 confidences are compared; the last exit takes what is left.
+# Go from exit to exit, with a count (B,) that starts at 0. `np.where(same, count + 1, 0)` counts repetitions in a row.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# `np.flatnonzero(confidence[:-1] >= threshold)` has the exits that would do, from the first on. It may be empty.
+# Keep for every exit the mask `count >= t`, and stack the K masks to (B, K). The rest is as in `rule`.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 1</summary>
 #
 # ```python
-# def answer_1(confidence, threshold):
-#     reached = np.flatnonzero(confidence[:-1] >= threshold)
-#     return int(reached[0]) if len(reached) else len(confidence) - 1
+# def answer_1(prediction, patience):
+#     count, reached = np.zeros(len(prediction), int), []
+#     for k in range(prediction.shape[1]):
+#         if k:
+#             count = np.where(prediction[:, k] == prediction[:, k - 1], count + 1, 0)
+#         reached.append(count >= patience)
+#     reached[-1][:] = True
+#     return np.stack(reached, axis=1).argmax(axis=1)
 # ```
 #
 # </details>
@@ -420,7 +489,7 @@ check_3(answer_3)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# Try many thresholds. For each: the exits, the mean of `share[exits]`, and the accuracy at these exits.
+# Try many thresholds. For each: the exits by your `rule`, the mean of `share[exits]`, and the accuracy at these exits.
 #
 # </details>
 #
@@ -437,9 +506,7 @@ check_3(answer_3)
 # def answer_3(confidence, correct, share, budget):
 #     best = (-1.0, 0.0)  # accuracy, threshold
 #     for threshold in np.quantile(confidence, np.linspace(0, 1, 501)):
-#         reached = confidence >= threshold
-#         reached[:, -1] = True
-#         exits = reached.argmax(axis=1)
+#         exits = rule(confidence, threshold)
 #         if share[exits].mean() <= budget:
 #             best = max(best, (correct[np.arange(len(exits)), exits].mean(), threshold))
 #     return best[1]

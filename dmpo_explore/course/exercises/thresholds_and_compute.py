@@ -13,14 +13,36 @@ from . import exercise
 
 
 @exercise
-def check_1(answer: Callable[[Any, float], int]) -> str:
-    """That is the whole policy; fitting only chooses its threshold."""
+def check_build(answer: Callable[[Any, float], Any]) -> str:
+    """That is the whole policy, on 10,000 images at once; fitting only chooses its threshold."""
     test = dx.load_run("demo").record("test")
-    for threshold in (0.0, 0.5, 0.8, 1.01):
-        expected = dx.fit_policy(test, threshold=threshold).exits(test)[:200]
-        for row, exit in zip(test.confidence[:200], expected, strict=True):
-            if (got := int(answer(row, threshold))) != exit:
-                return f"with {row.round(2).tolist()} and threshold {threshold} it returns {got}."
+    for threshold in (0.0, 0.5, 0.8, float(test.confidence[0, 0]), 1.01):
+        expected = dx.fit_policy(test, threshold=threshold).exits(test)
+        exits = np.asarray(answer(test.confidence.copy(), threshold))
+        if exits.dtype == object:
+            return "it returns no exits yet"
+        if exits.shape != expected.shape or not np.issubdtype(exits.dtype, np.integer):
+            return f"give one whole number per image: not {exits.dtype} {exits.shape}"
+        for row, got, exit in zip(test.confidence, exits, expected, strict=True):
+            if got != exit:
+                return f"with {row.round(2).tolist()} and threshold {threshold:.3f} it returns {got}"
+    return ""
+
+
+@exercise
+def check_1(answer: Callable[[Any, int], Any]) -> str:
+    """It is PABEE's rule. It reads no confidence, so it cannot stop at exit 1."""
+    test = dx.load_run("demo").record("test")
+    for patience in range(1, test.n_exits):
+        expected = dx.fit_policy(test, "patience", threshold=patience).exits(test)
+        exits = np.asarray(answer(test.prediction.copy(), patience))
+        if exits.shape != expected.shape or not np.issubdtype(exits.dtype, np.integer):
+            return f"give one whole number per image: not {exits.dtype} {exits.shape}"
+        if (exits != expected).any():
+            image = int((exits != expected).argmax())
+            return (
+                f"with predictions {test.prediction[image].tolist()} and patience {patience} it returns {exits[image]}"
+            )
     return ""
 
 

@@ -13,10 +13,21 @@ VAL, TEST = DEMO.record("calibration"), DEMO.record("test")
 EXITS = dx.fit_policy(VAL, flops=0.3).exits(TEST)
 
 
-def first_confident(confidence: Any, threshold: float) -> int:
-    """The first exit whose confidence reaches the threshold, else the last."""
-    reached = np.flatnonzero(confidence[:-1] >= threshold)
-    return int(reached[0]) if reached.size else len(confidence) - 1
+def patient(prediction: Any, patience: int) -> Any:
+    """Image by image, exit by exit."""
+    exits = []
+    for row in prediction.tolist():
+        ends = [k for k in range(patience, len(row)) if len(set(row[k - patience : k + 1])) == 1]
+        exits.append(min([*ends, len(row) - 1]))
+    return np.array(exits)
+
+
+def patient_in_all(prediction: Any, patience: int) -> Any:
+    """Counts all repetitions so far; a different prediction does not start the count again."""
+    same = np.pad(prediction[:, 1:] == prediction[:, :-1], ((0, 0), (1, 0)))
+    reached = same.cumsum(axis=1) >= patience
+    reached[:, -1] = True
+    return reached.argmax(axis=1)
 
 
 def exits_at(confidence: Any, threshold: float) -> Any:
@@ -37,13 +48,19 @@ def fitted(confidence: Any, correct: Any, share: Any, budget: float, most_accura
     return float(max(found)[1])
 
 
-ANSWERS = {1: first_confident, 2: lambda correct: correct.argmax(axis=1), 3: fitted}
+ANSWERS = {1: patient, 2: lambda correct: correct.argmax(axis=1), 3: fitted}
 INCORRECT = {
-    1: lambda confidence, threshold: int(np.argmax(confidence)),
+    1: patient_in_all,
     2: lambda correct: np.where(correct.any(axis=1), correct.argmax(axis=1), correct.shape[1] - 1),
     3: lambda *given: fitted(*given, most_accurate=False),
 }
-SPACE = {"calibration": VAL, "test": TEST}  # names of the notebook
+SPACE = {"calibration": VAL, "test": TEST, "rule": exits_at}  # names of the notebook
+BUILD = exits_at
+
+
+def BUILD_INCORRECT(confidence: Any, threshold: float) -> Any:
+    """Images that reach no threshold stop at exit 1."""
+    return (confidence >= threshold).argmax(axis=1)
 
 
 def numbers() -> dict[str, float]:

@@ -20,26 +20,6 @@ def _maps() -> tuple[np.ndarray, float]:
     return np.stack([a.tokens for a in maps.attributions]), maps.attributions[-1].difference
 
 
-def _without_each_patch(row: int) -> torch.Tensor:
-    """What exit 1's logits (25, classes) of an image lose when one patch of it is black."""
-    run = dx.load_run("demo")
-    model, image = run.model(device="cpu"), run.inputs("test", [row])[0]
-    black = -torch.tensor(model.preprocess.mean) / torch.tensor(model.preprocess.std)
-    hidden = image.repeat(25, 1, 1, 1)
-    for patch in range(25):
-        y, x = 14 * (patch // 5), 14 * (patch % 5)
-        hidden[patch, :, y : y + 14, x : x + 14] = black[:, None, None]
-    with torch.no_grad():
-        lost: torch.Tensor = model(image[None])[:, 0] - model(hidden)[:, 0]
-    return lost
-
-
-def _tee() -> tuple[int, int]:
-    lost = _without_each_patch(155)
-    shirt, pullover = lost[:, NAMES.index("T-shirt/top")], lost[:, NAMES.index("Pullover")]
-    return int((shirt - pullover).argmax()), int(shirt.argmax())
-
-
 def _black(model: Any) -> torch.Tensor:
     side = model.preprocess.image_size
     black = -torch.tensor(model.preprocess.mean) / torch.tensor(model.preprocess.std)
@@ -64,16 +44,41 @@ def integrated(f: Any, x: Any, b: Any, steps: int) -> Any:
     return (x - b) * total / steps
 
 
+def inserted(f: Any, x: Any, b: Any, tokens: Any) -> Any:
+    """Masks of the first n patches, by rank."""
+    rank = torch.from_numpy(np.argsort(np.argsort(-tokens.ravel()))).reshape(tokens.shape)
+    size = x.shape[-1] // tokens.shape[0]
+    rank = rank.repeat_interleave(size, 0).repeat_interleave(size, 1)
+    return np.array([float(f(torch.where(rank < n, x, b)[None])[0]) for n in range(tokens.size + 1)])
+
+
+def drops(model: Any, x: Any, hidden: Any, patch: int) -> Any:
+    """Patch by patch."""
+    side = x.shape[-1] // patch
+    at = torch.arange(side * side).reshape(side, side).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+    with torch.no_grad():
+        whole = model(x[None])[0]
+        lost = [whole - model(torch.where(at == n, hidden, x)[None])[0] for n in range(side * side)]
+    return torch.stack(lost, dim=1)[..., int(whole[-1].argmax())].numpy()
+
+
 ANSWERS = {
     1: integrated,
-    2: _tee()[0],
+    2: inserted,
     3: lambda heat: dx.attribution.to_cells(heat, (5, 5)),
 }
 INCORRECT = {
     1: lambda f, x, b, steps: integrated(f, x, 2 * x - b, 1) * -1,  # the gradient at one point alone
-    2: _tee()[1],
+    2: lambda f, x, b, tokens: inserted(f, x, b, -tokens),  # the least important first
     3: lambda heat: dx.attribution.to_cells(heat, (5, 5), mean=True),
 }
+BUILD = drops
+
+
+def BUILD_INCORRECT(model: Any, x: Any, hidden: Any, patch: int) -> Any:
+    """Patches column by column."""
+    side = x.shape[-1] // patch
+    return drops(model, x, hidden, patch).reshape(-1, side, side).swapaxes(1, 2).reshape(-1, side * side)
 
 
 def numbers() -> dict[str, float | str | int]:
@@ -93,7 +98,3 @@ def numbers() -> dict[str, float | str | int]:
         "strongest_patch_at_last_exit": int(np.abs(drops[-1]).argmax()),
         "black_taken_for_a_sandal_at_exit_2": _sandal_on_black(),
     }
-
-
-_RUN = dx.load_run("demo")
-SPACE = {"run": _RUN, "model": _RUN.model(device="cpu"), "names": NAMES}  # what the solutions read
