@@ -17,7 +17,7 @@ COLOURS = {  # name of a line → number of its colour, dash and symbol
     **dict.fromkeys(("demo-single", "one exit"), 2),
     "untuned": 3,
     **dict.fromkeys(("read", "read (trunk + bypass)", "trunk + share × bypass"), 4),
-    **{"early-only": 5, "deep-only": 6, "yours": 7, "exits on a finished trunk": 8},
+    **{"early-only": 5, "deep-only": 6, "yours": 7, "cosine": 7, "exits on a finished trunk": 8},
     **dict.fromkeys(("mean", "linear head"), 8),
     **dict.fromkeys(("signed root", "covariance, signed root", "Σ"), 9),
     **dict.fromkeys(("Newton–Schulz", "covariance, Newton–Schulz", "5 iterations"), 6),
