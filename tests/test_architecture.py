@@ -56,6 +56,7 @@ ONLY_IN = {
     "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
     "datasets": ("data/torch_hugging_face.py",),
+    "huggingface_hub": ("runs/hub_card.py",),
     "IPython": (),
     "ipywidgets": ("course/interactive.py", "course/moving.py"),
     "kaleido": ("course/interactive.py",),

@@ -23,6 +23,7 @@ DISTRIBUTION = {
     "PIL": "pillow",
     "array_api_compat": "array-api-compat",
     "google": "protobuf",
+    "huggingface_hub": "huggingface-hub",
     "lazy_loader": "lazy-loader",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
@@ -82,9 +83,10 @@ def _imported() -> set[str]:
 def test_dependencies_are_those_that_are_imported() -> None:
     third_party = {DISTRIBUTION.get(n, n) for n in _imported() - set(sys.stdlib_module_names) - {"__future__"}}
     declared = _names(PROJECT["project"]["dependencies"])
-    # of the extras onnx, search, hf, wds, notebooks and dev; and TensorFlow Datasets, which no extra brings
+    # of the extras onnx, search, hf, hub, wds, notebooks and dev; and TensorFlow Datasets, which no extra brings
     assert third_party - declared == {
-        "onnxruntime", "optuna", "sqlalchemy", "datasets", "webdataset", "tensorflow_datasets",
+        "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface-hub", "webdataset",
+        "tensorflow_datasets",
         "anywidget", "ipywidgets", "kaleido", "scikit-image",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it

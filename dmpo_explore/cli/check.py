@@ -10,7 +10,7 @@ import typer
 from .output import print_result, say
 from .root import Json, app
 
-FOLDER = "A run or record folder; or the name of a run (see `dmpo-explore runs`)."
+FOLDER = "A run or record folder; or a run by name or as hf://OWNER/NAME[@REVISION]."
 
 
 @app.command()
@@ -24,10 +24,11 @@ def check(
     the documentation has the format.
     """
     from ..runs.check import check_folder
+    from ..runs.hub import PREFIX
     from ..runs.store import list_runs, load_run
 
     place = Path(folder)
-    if not place.exists() and folder in list_runs():
+    if folder.startswith(PREFIX) or (not place.exists() and folder in list_runs()):
         place = load_run(folder).path
     found = check_folder(place)
     count = len(found.problems)

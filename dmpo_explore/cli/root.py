@@ -23,8 +23,8 @@ from .output import say
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 COMMANDS = (
-    "fetch", "data", "train", "record", "evaluate", "predict", "export", "report", "search", "check", "policies",
-    "runs", "app", "doctor",
+    "fetch", "data", "train", "record", "evaluate", "predict", "export", "report", "push", "search", "check",
+    "policies", "runs", "app", "doctor",
 )  # fmt: skip
 
 
@@ -65,7 +65,8 @@ ProgressPath = Annotated[
     Path | None,
     typer.Option("--progress", metavar="FILE.json", help="Write the progress to this file while the command runs."),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run (see `dmpo-explore runs`) or its folder.")]
+RUN = "Name of a run (see `dmpo-explore runs`), its folder, or hf://OWNER/NAME[@REVISION]."
+RunName = Annotated[str, typer.Argument(metavar="RUN", help=RUN)]
 Flops = Annotated[
     list[float] | None,
     typer.Option(

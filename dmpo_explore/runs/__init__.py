@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .check import Problem as Problem
     from .check import check_folder as check_folder
     from .config_file import read_config as read_config
+    from .hub import push_run as push_run
+    from .hub_files import write_hub_folder as write_hub_folder
     from .outdated import outdated_splits as outdated_splits
     from .run import Run as Run
     from .run_data import check_images as check_images

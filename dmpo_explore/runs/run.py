@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -187,15 +187,23 @@ class Run:
         Raises:
             FileNotFoundError: files are missing, or the data have to be fetched first.
             ValueError: files were changed, or there is no such split.
-
-        Example:
-            >>> import dmpo_explore as dx
-            >>> len(dx.load_run("demo").split_images("test"))
-            10000
         """
         if self.manifest is not None:
             return self.manifest.images(self.config.data, split)
         return images_of(self.config.data, split)
+
+    @property
+    def source(self) -> str:
+        """Where it was downloaded from, ``hf://owner/name@commit``; empty for a run that was not."""
+        from .hub import source_of
+
+        return source_of(self.path)
+
+    def push_to_hub(self, repo: str, **how: Any) -> str:
+        """Push it to a repository of the Hugging Face Hub: `runs.push_run` with its arguments."""
+        from .hub import push_run
+
+        return push_run(self, repo, **how)
 
     def image_set(self, split: str) -> ImageSet:
         """The images of ``split`` with their labels; if it has a record, the record's images in the record's order.

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..records.partial import clear_recorded
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, settle
+from .hub import PREFIX, download_run
 from .run import Run
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
@@ -20,17 +21,21 @@ RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 def load_run(name_or_path: str | Path) -> Run:
     """Open a run; reads only its config.
 
-    A name is searched under `runs_root`, then among the bundled runs; other texts are paths of run folders.
+    A name is searched under `runs_root`, then among the bundled runs; other texts are paths of run folders. A text
+    ``hf://owner/name[@revision]`` is a run on the Hugging Face Hub: it is downloaded into the cache once per commit,
+    and `Run.source` has the commit. Nothing of a repository is executed.
 
     Raises:
         ValueError: an unknown name (the valid ones are listed) or a broken config.json.
-        FileNotFoundError: a path without a run.
+        FileNotFoundError: a path without a run. OSError: the Hub cannot be reached.
 
     Example:
         >>> import dmpo_explore as dx
         >>> dx.load_run("demo").name
         'demo'
     """
+    if isinstance(name_or_path, str) and name_or_path.startswith(PREFIX):
+        name_or_path = download_run(name_or_path)
     is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
     roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
     for folder in (root / name_or_path for root in roots):

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EXTRAS = {"streamlit": "app", "datasets": "hf", "webdataset": "wds"}  # package → the extra that brings it
+EXTRAS = {
+    "streamlit": "app",
+    "datasets": "hf",
+    "huggingface_hub": "hub",
+    "webdataset": "wds",
+}  # package → the extra that brings it
 
 
 def install_hint(package: str) -> str:

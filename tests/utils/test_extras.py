@@ -79,7 +79,8 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "dmpo_explore").rglob("*.py")}
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
     assert {name for _, name, _ in found if name in optional} == {
-        "onnxruntime", "optuna", "sqlalchemy", "datasets", "webdataset", "anywidget", "ipywidgets", "kaleido"
+        "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "webdataset", "anywidget", "ipywidgets",
+        "kaleido",
     }  # fmt: skip
     assert [(file, name) for file, name, inside in found if name in optional and not inside] == []
 

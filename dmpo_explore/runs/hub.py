@@ -1,0 +1,214 @@
+"""Runs on the Hugging Face Hub: pushed as one commit, loaded at one commit.
+
+In: a run and a repository's name, or an address ``hf://owner/name[@revision]``. Out: the address with its commit, or a
+run folder in the cache. Only the files that `hub_files` allows are downloaded, and only after their sizes are known;
+each is then compared with its SHA-256. Nothing is executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..utils.abbreviate import one_line, short
+from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
+from .hub_card import Pushed, hugging_face
+from .hub_files import LISTING, MOST_LISTING, SOURCE, Listed, local_name, read_listing, write_hub_folder
+
+PREFIX = "hf://"
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A repository and a revision of it: a branch, a tag, a commit, or empty for the main branch.
+
+    Example:
+        >>> HubAddress.parse("hf://me/demo@v1")
+        HubAddress(repo='me/demo', revision='v1')
+        >>> str(HubAddress("me/demo", "v1"))
+        'hf://me/demo@v1'
+    """
+
+    repo: str
+    revision: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> HubAddress:
+        """Read ``hf://owner/name[@revision]``; ValueError for anything else."""
+        repo, at, revision = text.removeprefix(PREFIX).partition("@")
+        if not REPO.fullmatch(repo) or ".." in text or (at and not REVISION.fullmatch(revision)):
+            raise ValueError(f"{short(text)} must be hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+        return cls(repo, revision)
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+
+def push_run(
+    run: Pushed,
+    repo: str,
+    *,
+    private: bool = False,
+    branch: str = "main",
+    message: str = "",
+    splits: Sequence[str] | None = None,
+    license: str = "",
+    base_model: str = "",
+    with_manifest: bool = False,
+) -> str:
+    """Push a run's config, weights, history, policies, card and records to the Hugging Face Hub, as one commit.
+
+    Args:
+        run: a `Run`; `Run.push_to_hub` is the same. repo: ``owner/name``; it is made if there is none.
+        private: of a new repository. branch, message: of the commit.
+        splits: whose records are pushed; by default all.
+        license, base_model: of the card, as `hub_card`.
+        with_manifest: also push the list of images: their names, hashes and labels.
+
+    Returns:
+        ``hf://owner/name@commit``, which `load_run` opens.
+
+    Raises:
+        ValueError: no such name or split. FileNotFoundError: no weights yet, or no such repository for this login.
+        OSError: the Hub refuses, or cannot be reached.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> push_run(dx.load_run("demo"), "me/demo", license="apache-2.0")  # doctest: +SKIP
+        'hf://me/demo@7d3c1f0c2b1e4a5f9f0f6f3b2a9d8e7c6b5a4f3e'
+    """
+    address = HubAddress.parse(repo)
+    if address.revision:
+        raise ValueError(f"{short(repo)} names a revision; a push makes a new one, on branch={branch!r}")
+    api = _api()
+    with tempfile.TemporaryDirectory() as place, _quiet():
+        card = {"repo": address.repo, "license": license, "base_model": base_model}
+        folder = write_hub_folder(run, Path(place) / "repo", splits=splits, with_manifest=with_manifest, **card)
+        text = message or f"Push run {run.name} with dmpo-explore"
+        with _named(address):
+            api.create_repo(address.repo, private=private, exist_ok=True)
+            if branch != "main":
+                api.create_branch(address.repo, branch=branch, exist_ok=True)
+            done = api.upload_folder(repo_id=address.repo, folder_path=folder, revision=branch, commit_message=text)
+    return str(HubAddress(address.repo, done.oid))
+
+
+def download_run(text: str) -> Path:
+    """The folder of the run at ``hf://owner/name[@revision]``, downloaded into the cache once per commit.
+
+    Raises:
+        ValueError: no such address, or a repository that holds no run, or files that are not those it lists.
+        FileNotFoundError: no such repository or revision. OSError: the Hub cannot be reached.
+
+    Example:
+        >>> download_run("hf://me/demo").name  # doctest: +SKIP
+        'demo'
+    """
+    address = HubAddress.parse(text)
+    root = cache_dir() / "hub" / address.repo.replace("/", "--")
+    if COMMIT.fullmatch(address.revision) and (kept := _kept(root / address.revision)):
+        return kept
+    api = _api()
+    with _named(address):
+        info = api.model_info(address.repo, revision=address.revision or None, files_metadata=True)
+    commit, sizes = str(info.sha), {file.rfilename: file.size for file in info.siblings or ()}
+    if not COMMIT.fullmatch(commit):
+        raise ValueError(f"{address}: the Hub gave no commit but {short(commit)}")
+    if kept := _kept(root / commit):
+        return kept
+    exact = HubAddress(address.repo, commit)
+    if LISTING not in sizes:
+        raise ValueError(f"{exact} holds no run of dmpo-explore: it has no {LISTING}")
+    if (sizes[LISTING] or 0) > MOST_LISTING:
+        raise ValueError(f"{exact}: {LISTING} has {sizes[LISTING]:,} bytes; at most {MOST_LISTING:,} are read")
+    with tempfile.TemporaryDirectory() as place, _quiet():
+        name, files = read_listing(_download(api, exact, LISTING, Path(place)))
+        for file, listed in files.items():
+            if sizes.get(file) != listed.bytes:
+                raise ValueError(f"{exact}: {file} has {sizes.get(file)} bytes and is listed with {listed.bytes}")
+        (root / commit).mkdir(parents=True, exist_ok=True)
+        with atomic_folder(root / commit / name) as folder:
+            for file, listed in files.items():
+                _move_checked(_download(api, exact, file, Path(place)), folder / local_name(file), listed, exact)
+            write_json(folder / SOURCE, {"repo": exact.repo, "commit": commit})
+    return root / commit / name
+
+
+def source_of(folder: Path) -> str:
+    """The address with its commit of a run that `download_run` has written; empty for another folder.
+
+    Example:
+        >>> source_of(Path("runs/mine"))
+        ''
+    """
+    if not (folder / SOURCE).is_file():
+        return ""
+    values = read_json(folder / SOURCE)
+    return str(HubAddress(str(values["repo"]), str(values["commit"])))
+
+
+def _kept(place: Path) -> Path | None:
+    """The run that was downloaded into ``place`` before."""
+    return next((file.parent for file in place.glob(f"[!.]*/{SOURCE}")), None)
+
+
+def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
+    with _named(address):
+        return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
+
+
+def _move_checked(source: Path, target: Path, listed: Listed, address: HubAddress) -> None:
+    if source.stat().st_size != listed.bytes or sha256(source) != listed.sha256:
+        raise ValueError(f"{address}: {PurePath(source).name} is not the file that {LISTING} lists; download it again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(source.read_bytes())
+
+
+def _api() -> Any:
+    """A client of the Hub, or of the server that HF_ENDPOINT names now."""
+    return hugging_face().HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="dmpo-explore")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context without huggingface_hub's progress bars."""
+    utils = hugging_face().utils
+    if utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars()
+
+
+@contextmanager
+def _named(address: HubAddress) -> Iterator[None]:
+    """Context in which the Hub's errors, of several libraries, become built-in ones with the address and a remedy."""
+    errors = hugging_face().errors
+    try:
+        yield
+    except errors.RevisionNotFoundError:
+        raise FileNotFoundError(
+            f"{address}: the repository has no such revision; name a branch, tag or commit"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise FileNotFoundError(
+            f"{address}: no such repository, or a private one; log in with `hf auth login`"
+        ) from None
+    except errors.HfHubHTTPError as error:
+        refused = error.response is not None and error.response.status_code in (401, 403)
+        hint = "; log in with `hf auth login` as someone who may write there" if refused else ""
+        raise OSError(f"{address}: {one_line(error, 300)}{hint}") from None
+    except Exception as error:  # of the HTTP library: no connection, no name, no answer in time
+        raise OSError(f"{address}: the Hub cannot be reached: {one_line(error, 300)}") from error

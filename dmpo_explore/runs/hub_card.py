@@ -1,0 +1,131 @@
+"""README.md of a run's repository: the metadata that the Hugging Face Hub reads, and the run's card for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..config import Config
+from ..data.locations import is_own
+from ..data.sources import DATASETS
+from ..policies.base import Policy
+from ..pretrained.weights import is_hub
+from ..records.record import ExitRecord
+from ..utils.arrays import at_exits
+from ..utils.extras import extra_imports
+
+TAGS = ["early-exit", "dynamic-inference", "dmpo", "vision"]
+USE = """## Use
+
+```sh
+pip install "dmpo-explore[hub]"
+```
+
+```python
+import dmpo_explore as dx
+
+run = dx.load_run("hf://OWNER/NAME")  # or @COMMIT
+```
+
+`model.safetensors` holds the trained parts. The backbone is not in it: `dmpo-explore fetch` downloads it,
+and its hash is checked.
+"""
+RECORDED = """
+```python
+policy = dx.fit_policy(run.record("SPLIT"), "confidence", threshold=0.9)
+print(dx.apply(policy, run.record("SPLIT")).summary())
+```
+"""
+
+
+def hugging_face() -> Any:
+    """The package huggingface_hub; ImportError that names its extra without it.
+
+    Example:
+        >>> hugging_face().__name__
+        'huggingface_hub'
+    """
+    with extra_imports("the Hugging Face Hub", "hub"):
+        import huggingface_hub
+        import huggingface_hub.errors
+    return huggingface_hub
+
+
+class Pushed(Protocol):
+    """What is read of a `Run`."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> Config: ...
+    def splits(self) -> list[str]: ...
+    def record(self, split: str) -> ExitRecord: ...
+    def policies(self) -> dict[str, Policy]: ...
+    def card(self) -> str: ...
+
+
+def hub_card(
+    run: Pushed, records: Mapping[str, ExitRecord], repo: str = "OWNER/NAME", license: str = "", base_model: str = ""
+) -> str:
+    """The README.md: YAML with licence, data, backbone, metrics and tags; then the run's card and how to use it.
+
+    Args:
+        records: of the splits that are pushed; the metrics are those of ``test``.
+        repo: that the run is pushed to, for the lines that load it.
+        license: SPDX identifier in lower case; empty: none is named.
+        base_model: the backbone's repository on the Hub; empty: that of timm, where the run's weights are from there
+            and its name has their tag, else none.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> text = hub_card(run, {"test": run.record("test")}, "apache-2.0")
+        >>> text.splitlines()[0], "license: apache-2.0" in text, "value: 0.9147" in text
+        ('---', True, True)
+    """
+    data, model = run.config.data, run.config.model
+    from_timm = is_hub(model.backbone, model.weights) and "." in model.backbone
+    metadata = hugging_face().ModelCardData(
+        base_model=base_model or (f"timm/{model.backbone}" if from_timm else None),
+        datasets=None if is_own(data) else [data.name],
+        eval_results=_results(run, records.get("test")) or None,
+        library_name="dmpo-explore",
+        license=license or None,
+        metrics=["accuracy"],
+        model_name=run.name,
+        pipeline_tag="image-classification",
+        tags=TAGS,
+    )
+    split = next((name for name in ("calibration", "val", *records) if name in records), "")
+    card = run.card().rstrip("\n") or f"# {run.name}"
+    use = USE.replace("OWNER/NAME", repo)
+    return f"---\n{metadata.to_yaml()}\n---\n\n{card}\n\n{use}{RECORDED.replace('SPLIT', split) if split else ''}"
+
+
+def _results(run: Pushed, test: ExitRecord | None) -> list[Any]:
+    """Accuracy on test of the last exit, and of every saved policy that was fitted on held-out images."""
+    if test is None:
+        return []
+    rows = {"accuracy of the last exit": float(test.correct[:, -1].mean())}
+    for name, policy in run.policies().items():
+        fits = test.logits is not None or not policy.temperatures
+        if test.n_exits > 1 and fits and policy.fitted.get("split") in ("val", "calibration"):
+            exits = policy.exits(test)
+            share = float(test.flops_fraction[exits].mean())
+            accuracy = float(at_exits(test.correct, exits).mean())
+            rows[f"accuracy with policy {name}, {100 * share:.1f} % of the compute"] = accuracy
+    return [
+        hugging_face().EvalResult(
+            task_type="image-classification",
+            dataset_type=run.config.data.name if run.config.data.name in DATASETS else "image-folder",
+            dataset_name=test.meta.data,
+            dataset_split="test",
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in rows.items()
+    ]

@@ -1,0 +1,215 @@
+"""Runs on a fake of the Hub: pushed and loaded again bit by bit, at one commit, and nothing else is downloaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from fake_hub import FakeHub, serving
+
+from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.runs.check import check_folder
+from dmpo_explore.runs.hub import HubAddress, download_run, push_run, source_of
+from dmpo_explore.runs.hub_card import hub_card
+from dmpo_explore.runs.hub_files import CARD, LISTING, SOURCE, local_name, read_listing, write_hub_folder
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run import __file__ as RUN_FILE
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.torch_weights import read_weights
+
+DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"
+RUN = Run(DEMO)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FakeHub]:
+    with serving(tmp_path / "cache") as found:
+        yield found
+
+
+def listed(path: Path) -> dict[str, bytes]:
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def repository(tmp_path: Path, name: str = "repo") -> dict[str, bytes]:
+    """The files of a repository with the demo's val record."""
+    return listed(write_hub_folder(RUN, tmp_path / name, splits=["val"]))
+
+
+def with_listing(files: dict[str, bytes], **changes: object) -> dict[str, bytes]:
+    """A repository whose list of files has these entries too; None takes one away."""
+    values = json.loads(files[LISTING])
+    values["files"] |= changes
+    values["files"] = {name: entry for name, entry in values["files"].items() if entry is not None}
+    return files | {LISTING: json.dumps(values).encode()}
+
+
+def test_a_run_comes_back_bit_by_bit(hub: FakeHub) -> None:
+    address = RUN.push_to_hub("me/demo", license="apache-2.0", message="First")
+    run = load_run(address)
+    assert run.source == address and address == f"hf://me/demo@{hub.branches['me/demo']['main']}"
+    assert (run.name, run.config) == ("demo-cnn", RUN.config)
+    assert listed(run.path) == listed(DEMO) | {SOURCE: (run.path / SOURCE).read_bytes()}
+    ours, theirs = read_weights(DEMO), read_weights(run.path)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for split in RUN.splits():
+        assert run.record(split).meta.to_dict() == RUN.record(split).meta.to_dict()
+    assert check_folder(run.path).valid and RUN.source == ""
+    assert hub.cards == [hub.files("me/demo", "main")[1][CARD].decode()]  # type: ignore[index]  the Hub has checked it
+
+
+def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -> None:
+    first = push_run(RUN, "me/demo", splits=["val"])
+    changed = Run(shutil.copytree(DEMO, tmp_path / "demo-cnn"))
+    (changed.path / "card.md").write_text("# Second\n")
+    second = push_run(changed, "me/demo", splits=["val"])
+    other = push_run(RUN, "hf://me/demo", splits=["val"], branch="other")
+    assert len({first, second, other}) == 3
+    assert load_run("hf://me/demo").source == load_run("hf://me/demo@main").source == second
+    assert load_run("hf://me/demo@other").source == other
+    assert load_run(second).card() == "# Second\n" and load_run(first).card() == RUN.card()
+    hub.asked.clear()
+    assert load_run(first).source == first and hub.asked == []  # a commit in the cache needs no network
+
+
+def test_only_listed_files_of_a_run_are_asked_for(hub: FakeHub, tmp_path: Path) -> None:
+    more = {"modeling.py": b"raise SystemExit", "checkpoint.pt": b"x", "pytorch_model.bin": b"x"}
+    commit = hub.commit("me/demo", repository(tmp_path) | more)
+    run = load_run("hf://me/demo")
+    asked = {path.split(f"/{commit}/")[-1] for path in hub.asked if "/resolve/" in path}
+    assert asked == {*json.loads(repository(tmp_path, "again")[LISTING])["files"], LISTING}
+    assert not {*more} & {path.name for path in run.path.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "name", ["modeling.py", "checkpoint.pt", "../evil.json", "records/../labels.npy", "records/a/b/labels.npy", SOURCE,
+             "/etc/passwd", "records/test/more.pkl", "README.md", "records/.x/labels.npy"],
+)  # fmt: skip
+def test_a_listed_file_that_is_none_of_a_run_is_refused(name: str, hub: FakeHub, tmp_path: Path) -> None:
+    bad = {name: {"bytes": 1, "sha256": "0" * 64}}
+    commit = hub.commit("me/demo", with_listing(repository(tmp_path), **bad) | {name: b"x"})
+    with pytest.raises(ValueError, match="is no file of a run"):
+        load_run("hf://me/demo")
+    assert {path for path in hub.asked if "/resolve/" in path} == {f"/me/demo/resolve/{commit}/{LISTING}"}
+
+
+def test_files_that_are_not_those_listed_are_not_kept(hub: FakeHub, tmp_path: Path) -> None:
+    files = repository(tmp_path)
+    size = len(files["policies.json"])
+    commit = hub.commit("me/demo", files | {"policies.json": b"[" * size})
+    with pytest.raises(
+        ValueError, match=rf"^hf://me/demo@{commit}: policies\.json is not the file that dmpo-explore\."
+    ):
+        load_run("hf://me/demo")
+    hub.commit("me/demo", files | {"policies.json": b"{}"})
+    with pytest.raises(ValueError, match=f"policies.json has 2 bytes and is listed with {size}"):
+        load_run("hf://me/demo")
+    hub.commit("me/demo", with_listing(files, **{"config.json": None}))
+    with pytest.raises(ValueError, match="lists no config.json"):
+        load_run("hf://me/demo")
+    hub.commit("me/demo", with_listing(files, **{"card.md": {"bytes": 2**60, "sha256": "0" * 64}}))
+    with pytest.raises(ValueError, match="at most 8,589,934,592 are downloaded"):
+        load_run("hf://me/demo")
+    hub.commit("me/demo", files | {LISTING: b" " * (2**20 + 1)})
+    with pytest.raises(ValueError, match="has 1,048,577 bytes; at most"):
+        load_run("hf://me/demo")
+    assert not [*(tmp_path / "cache").rglob("config.json")]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1], "format_version=None; this program reads version 1"),
+        ({"format_version": 2}, "format_version=2"),
+        ({"format_version": 1, "name": "../x", "files": {}}, "must be the name of a run"),
+        ({"format_version": 1, "name": "x", "files": []}, "files must be an object"),
+        ({"format_version": 1, "name": "x", "files": {"card.md": 3}}, "bytes=None of card.md must be a whole number"),
+        ({"format_version": 1, "name": "x", "files": {"card.md": {"bytes": 1, "sha256": "no"}}}, "64 hexadecimal"),
+    ],
+)
+def test_a_list_that_is_not_valid_names_the_value(values: object, text: str, tmp_path: Path) -> None:
+    (tmp_path / LISTING).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=text):
+        read_listing(tmp_path / LISTING)
+
+
+def test_what_is_not_there_is_named(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.commit("me/other", {"README.md": b"# Another model"})
+    with pytest.raises(ValueError, match=r"^hf://me/other@[0-9a-f]{40} holds no run of dmpo-explore"):
+        load_run("hf://me/other")
+    with pytest.raises(FileNotFoundError, match="hf://me/none: no such repository, or a private one; log in"):
+        load_run("hf://me/none")
+    with pytest.raises(FileNotFoundError, match="hf://me/other@v9: the repository has no such revision"):
+        load_run("hf://me/other@v9")
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    with pytest.raises(OSError, match=r"^hf://me/demo: .*log in with `hf auth login` as someone"):
+        push_run(RUN, "me/demo")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(OSError, match="hf://me/other: the Hub cannot be reached"):
+        load_run("hf://me/other")
+
+
+@pytest.mark.parametrize(
+    "text", ["hf://", "hf://demo", "hf://a/b/c", "hf://a/b@", "hf://a/../b", "hf://a/b@../c", "hf:///b"]
+)
+def test_other_texts_are_no_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="must be hf://OWNER/NAME or hf://OWNER/NAME@REVISION"):
+        download_run(text)
+    assert HubAddress.parse("hf://a/b@v1.0/x") == HubAddress("a/b", "v1.0/x")
+    with pytest.raises(ValueError, match="names a revision; a push makes a new one"):
+        push_run(RUN, "a/b@v1")
+
+
+def test_the_card_has_the_metadata_that_the_hub_reads() -> None:
+    records = {"val": RUN.record("val"), "test": RUN.record("test")}
+    text = hub_card(RUN, records, "me/demo", "apache-2.0", "timm/x")
+    _, head, body = text.split("---\n", 2)
+    values = yaml.safe_load(head)
+    (model,) = values.pop("model-index")
+    assert values == {
+        "base_model": "timm/x", "datasets": ["fashion-mnist"], "library_name": "dmpo-explore", "license": "apache-2.0",
+        "metrics": ["accuracy"], "pipeline_tag": "image-classification",
+        "tags": ["early-exit", "dynamic-inference", "dmpo", "vision"],
+    }  # fmt: skip
+    (result,) = model["results"]
+    metrics = {metric["name"].split(",")[0]: metric["value"] for metric in result["metrics"]}
+    assert metrics["accuracy of the last exit"] == round(float(records["test"].correct[:, -1].mean()), 4)
+    for name, policy in RUN.policies().items():
+        exits = policy.exits(records["test"])
+        right = [records["test"].correct[i, k] for i, k in enumerate(exits)]
+        assert metrics[f"accuracy with policy {name}"] == round(sum(right) / len(right), 4)
+    assert body.startswith(f"\n{RUN.card()[:40]}") and 'dx.load_run("hf://me/demo")' in body
+    assert "license" not in hub_card(RUN, {}) and "model-index" not in hub_card(RUN, {})
+
+
+def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown split 'tset'. Did you mean 'test'"):
+        write_hub_folder(RUN, tmp_path / "a", splits=["tset"])
+    own = Run(shutil.copytree(DEMO, tmp_path / "own"))
+    data = replace(own.config.data, name=str(tmp_path / "photos"))
+    (own.path / "config.json").write_text(replace(own.config, data=data).to_json())
+    (own.path / "checkpoint.pt").touch()
+    own = Run(own.path)
+    with pytest.warns(UserWarning, match="names places of this machine, which all readers"):
+        folder = write_hub_folder(own, tmp_path / "b", splits=[])
+    assert not {"checkpoint.pt", "records"} & {*os.listdir(folder)}
+    assert "datasets" not in (folder / CARD).read_text() and "base_model" not in (folder / CARD).read_text()
+    with pytest.raises(FileExistsError, match="name a new folder"):
+        write_hub_folder(RUN, folder)
+    (own.path / "weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="has no weights to push"):
+        write_hub_folder(own, tmp_path / "c")
+    assert local_name("model.safetensors") == "weights.safetensors" and source_of(tmp_path) == ""
+    assert ExitRecord.problems(repository_record(tmp_path)) == []
+
+
+def repository_record(tmp_path: Path) -> Path:
+    """The record in a repository is a record folder as it is."""
+    return write_hub_folder(RUN, tmp_path / "d", splits=["val"]) / "records/val"
