@@ -182,7 +182,7 @@ def table(sides: Sequence[Side], base: Side) -> pd.DataFrame:
 
 def interval(difference: float, low: float, high: float) -> str:
     """``+3.04 [+2.49, +3.58]``, in points."""
-    return f"{100 * difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]".replace("-", "−")
+    return f"{100 * difference:+z.2f} [{100 * low:+z.2f}, {100 * high:+z.2f}]".replace("-", "−")
 
 
 def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
