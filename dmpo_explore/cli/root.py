@@ -60,7 +60,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="auto (an NVIDIA GPU if there is one, else cpu), cpu, cuda, mps or xpu.")]
 ProgressPath = Annotated[
     Path | None,
     typer.Option("--progress", metavar="FILE.json", help="Write the progress to this file while the command runs."),

@@ -7,7 +7,7 @@ that recording and simulation use: executed exits equal simulated ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -121,8 +121,21 @@ def _run_stage(model: DMPO, k: int, x: Tensor, side: Tensor | None) -> tuple[Ten
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Where models run in ``precision``: autocast, or float32 throughout."""
     kind = lookup(PRECISIONS, precision, "precision")
-    return nullcontext() if kind is None else torch.autocast(device.type, kind)
+    if kind is not None:
+        return torch.autocast(device.type, kind)
+    return _whole_float32() if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Convolutions on a GPU in float32: cuDNN's default is TF32, which keeps 10 bits of a fraction."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def eval_mode(model: DMPO) -> AbstractContextManager[None]:

@@ -78,7 +78,7 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
     from .torch_engine import autocast, infer, plain_steps, stream
 
     ends: list[float] = []
-    wait = torch.cuda.synchronize if model.device.type == "cuda" else None
+    wait = None if model.device.type == "cpu" else torch.accelerator.synchronize
     steps = timed_steps(plain_steps(model), ends, wait) if batches == 1 else plain_steps(model)
 
     def early(images: Tensor, policy: Policy) -> InferenceResult:

@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 from accelerate import PartialState
 
+from ..runs.torch_model import find_device
+
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(days=1)  # for the slowest process; torchrun ends the others when one fails
 
@@ -62,10 +64,6 @@ def join_processes(device: str = "auto") -> Processes:
     """
     if not (torch.distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1):
         return Processes(device)
-    state = PartialState(cpu=on_cpu(device), timeout=LONGEST_WAIT)
+    # accelerate does not find torchrun's processes on a CPU by itself
+    state = PartialState(cpu=find_device(device).type == "cpu", timeout=LONGEST_WAIT)
     return Processes(str(state.device), state.process_index, state.num_processes)
-
-
-def on_cpu(device: str) -> bool:
-    """Whether models run on the CPU; accelerate does not find torchrun's processes there by itself."""
-    return device == "cpu" or not torch.cuda.is_available()

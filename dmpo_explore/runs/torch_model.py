@@ -19,6 +19,9 @@ from ..utils.torch_seeding import seeded
 from .torch_weights import read_weights
 from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 
+ACCELERATORS = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}  # torch's name → what it is
+DEVICES = ("auto", "cpu", *ACCELERATORS)
+
 
 def load_model(path: Path, config: Config, n_classes: int, device: str = "auto", *, merge: bool = False) -> DMPO:
     """The trained model in the run folder ``path``, in eval mode; see `Run.model`."""
@@ -62,7 +65,12 @@ def stack_inputs(images: ImageSet, preprocess: Preprocess) -> Tensor:
 
 
 def find_device(name: str) -> torch.device:
-    """``auto`` is a GPU if there is one, else the CPU; ValueError: no device of this name, or no usable GPU.
+    """The device of this name; ``auto`` is an NVIDIA GPU if there is one, else the CPU.
+
+    ``mps`` (Apple) and ``xpu`` (Intel) are used where they are named: nothing here has been measured on them.
+
+    Raises:
+        ValueError: no device of this name, or none that can be used.
 
     Example:
         >>> find_device("cpu")
@@ -73,7 +81,14 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(unknown("device", name, ("auto", "cpu", "cuda"))) from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}: there is no usable NVIDIA GPU; use auto or cpu")
+        raise ValueError(unknown("device", name, DEVICES)) from None
+    if device.type in ACCELERATORS and not _is_usable(device.type):
+        raise ValueError(f"device={name!r}: there is no usable {ACCELERATORS[device.type]}; use auto or cpu")
     return device
+
+
+def _is_usable(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found is not None and found.type == kind

@@ -31,7 +31,7 @@ with extra_imports("search", "search"):
     from optuna.trial import FrozenTrial
 
 if TYPE_CHECKING:
-    from ..training.loop import StepHook
+    from ..training.epoch_losses import StepHook
 
 FAILURES = 5  # in a row, and the space is not worth going on with
 

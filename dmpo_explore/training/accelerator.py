@@ -10,15 +10,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, LoggerType
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, InitProcessGroupKwargs, LoggerType
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainingConfig
-from ..inference.torch_processes import on_cpu
+from ..inference.torch_processes import LONGEST_WAIT
+from ..runs.torch_model import find_device
 from ..utils.registry import unknown
 
-DEVICES = ("auto", "cpu", "cuda")
 SHORT = 101  # tokens up to which plain attention trains at least as fast on a CPU (measured, bfloat16, AVX-512)
 
 
@@ -28,11 +28,11 @@ def make_accelerator(
     """An accelerate `Accelerator` for this config.
 
     Args:
-        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        device: ``auto`` (an NVIDIA GPU if there is one), ``cpu``, ``cuda``, ``mps`` or ``xpu``.
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into ``folder``.
 
     Raises:
-        ValueError: an unknown device or tracker, or ``cuda`` without a GPU.
+        ValueError: an unknown tracker, or as `find_device`.
         ImportError: a tracker that is not installed.
 
     Example:
@@ -40,10 +40,7 @@ def make_accelerator(
         >>> make_accelerator(dx.TrainingConfig(precision="no"), "cpu").device.type
         'cpu'
     """
-    if device not in DEVICES:
-        raise ValueError(unknown("device", device, DEVICES))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda': there is no usable NVIDIA GPU; use auto or cpu")
+    on_cpu = find_device(device).type == "cpu"
     known = [str(kind) for kind in LoggerType if kind != LoggerType.ALL]
     for tracker in trackers:
         if tracker not in known:
@@ -57,9 +54,14 @@ def make_accelerator(
         project_dir=str(folder) if trackers and folder else None,
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.accumulation,
-        cpu=on_cpu(device),
-        dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=config.seed),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        cpu=on_cpu,
+        dataloader_config=DataLoaderConfiguration(
+            split_batches=True, use_seedable_sampler=True, data_seed=config.seed, non_blocking=torch.cuda.is_available()
+        ),  # as `make_loader` pins
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=LONGEST_WAIT),  # the others wait while the main process validates
+        ],
         step_scheduler_with_optimizer=False,
     )
 

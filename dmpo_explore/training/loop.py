@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from ..config import TrainingConfig
 from .accelerator import PreparedForward, frozen_in, make_accelerator
+from .epoch_losses import EpochLosses, StepHook
 from .losses import weighted_loss
-from .optimizer import make_optimizer, rate_factor
+from .optimizer import make_optimizer, make_schedule, restore
 from .schedules import loss_weights
 
 if TYPE_CHECKING:
@@ -94,9 +95,6 @@ class EpochResult:
         }
 
 
-StepHook = Callable[[int, int, float], None]  # (steps done, steps in this epoch, loss)
-
-
 def fit(
     model: nn.Module,
     loader: Any,
@@ -118,7 +116,8 @@ def fit(
         loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
         class_weights: (C,) of the loss, as `exit_losses`.
-        state: of an earlier epoch, to continue after it, perhaps with more epochs. on_step: called after each batch.
+        state: of an earlier epoch, to continue after it, perhaps with more epochs.
+        on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
 
     Raises:
         FloatingPointError: the loss is not finite; the message names epoch, step and exit.
@@ -134,16 +133,17 @@ def fit(
         1 2 True 1
     """
     accelerator = accelerator or make_accelerator(config)
-    optimizer, schedule = _optimizer(model, config, math.ceil(len(loader) / config.accumulation), state)
     first, best = (int(state["epoch"]), float(state["best"])) if state else (0, -math.inf)
-    prepared, optimizer, loader = accelerator.prepare(PreparedForward(model), optimizer, loader)
+    prepared, optimizer, loader, schedule = _prepared(model, loader, config, accelerator, state)
+    class_weights = None if class_weights is None else class_weights.to(accelerator.device)
     for epoch in range(first, config.epochs):
         start, rate = time.perf_counter(), float(max(schedule.get_last_lr()))
         weights = loss_weights(config.schedule, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
-            criterion = partial(weighted_loss, weights=weights, coupling=config.coupling, distill=config.distill,
+            factors = torch.tensor(weights, device=accelerator.device)
+            criterion = partial(weighted_loss, weights=factors, coupling=config.coupling, distill=config.distill,
                                 class_weights=class_weights, label_smoothing=config.label_smoothing)  # fmt: skip
             loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, criterion, epoch, on_step)
             seen = _validate(validate, accelerator, model, n_exits)
@@ -153,22 +153,21 @@ def fit(
             time.perf_counter() - start, improved, record=seen.record,
         )  # fmt: skip
         states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        states |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}  # of fp16
         yield result, {"epoch": epoch + 1, "best": best, **states}
 
 
-def _optimizer(
-    model: nn.Module, config: TrainingConfig, steps: int, state: Mapping[str, Any] | None
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """The optimizer and the schedule of its rates after the steps of ``state``; ``steps`` are those of an epoch."""
+def _prepared(
+    model: nn.Module, loader: Any, config: TrainingConfig, accelerator: Accelerator, state: Mapping[str, Any] | None
+) -> tuple[nn.Module, Any, Any, torch.optim.lr_scheduler.LambdaLR]:
+    """Model, optimizer and loader on their devices, and the schedule of the rates, as ``state`` has left them."""
     optimizer = make_optimizer(model, config)
-    warmup, total = config.warmup_epochs * steps, config.epochs * steps
-    done = 0
+    steps = math.ceil(len(loader) / config.accumulation)
+    schedule = make_schedule(optimizer, config, steps, int(state["schedule"]["last_epoch"]) if state else 0)
+    prepared = accelerator.prepare(PreparedForward(model), optimizer, loader)
     if state:
-        optimizer.load_state_dict(state["optimizer"])
-        done = int(state["schedule"]["last_epoch"])
-    factor = partial(rate_factor, steps=total, warmup=warmup)
-    # made again and not loaded: with more epochs than the steps before were planned for, the next rate is another one
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
+        restore(optimizer, schedule, accelerator.scaler, state)
+    return (*prepared, schedule)
 
 
 def _epoch(
@@ -189,13 +188,12 @@ def _epoch(
     micro-batch with images of its first one, so that all processes hold equally many; these count like the others.
     """
     model.train()
-    sums, images = torch.zeros((), device=accelerator.device), 0
+    losses = EpochLosses(epoch + 1, len(loader), accelerator.device, on_step)
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
-    for step, (inputs, labels) in enumerate(loader, start=1):
+    for inputs, labels in loader:
         first, seen = first or len(labels), seen + len(labels)
         with accelerator.accumulate(model):
             loss, parts = criterion(model(inputs), labels)
-            _require_finite(loss, parts, epoch + 1, step)
             accelerator.backward(loss * (len(labels) / first))  # which divides by config.accumulation
             if accelerator.sync_gradients:
                 _scale_gradients(model, config.accumulation * first / seen)
@@ -204,14 +202,11 @@ def _epoch(
             optimizer.step()
             optimizer.zero_grad()
             if accelerator.sync_gradients:
-                schedule.step()
+                if not accelerator.optimizer_step_was_skipped:  # fp16's gradients overflowed
+                    schedule.step()
                 first = seen = 0
-        sums = sums + torch.cat([loss.detach()[None], parts.detach()]) * len(labels)
-        images += len(labels)
-        if on_step:
-            on_step(step, len(loader), loss.item())
-    means = accelerator.reduce(torch.cat([sums, sums.new_tensor([images])]), "sum").tolist()
-    return means[0] / means[-1], tuple(value / means[-1] for value in means[1:-1])
+        losses.add(loss, parts, len(labels))
+    return losses.means(accelerator)
 
 
 def _scale_gradients(model: nn.Module, factor: float) -> None:
@@ -220,17 +215,6 @@ def _scale_gradients(model: nn.Module, factor: float) -> None:
     for weight in model.parameters():
         if weight.grad is not None:
             weight.grad.mul_(factor)
-
-
-def _require_finite(loss: Tensor, parts: Tensor, epoch: int, step: int) -> None:
-    if torch.isfinite(loss):
-        return
-    broken = [k + 1 for k, part in enumerate(parts.tolist()) if not math.isfinite(part)]
-    where = f"exit {', '.join(map(str, broken))}" if broken else "their weighted sum"
-    raise FloatingPointError(
-        f"the loss became {loss.item()} in epoch {epoch}, step {step} ({where}). "
-        "Lower the learning rates, use precision='no' or 'bf16', or check the images for NaN"
-    )
 
 
 def _validate(

@@ -78,8 +78,8 @@ def exit_losses(
             smoothed losses.
 
     Raises:
-        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels outside
-            0..C-1; not one weight per class.
+        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels on the CPU
+            outside 0..C-1; not one weight per class.
 
     Example:
         >>> [round(loss, 4) for loss in exit_losses(torch.zeros(4, 2, 10), torch.arange(4)).tolist()]
@@ -95,10 +95,11 @@ def exit_losses(
         )
     if 0 in logits.shape:
         raise ValueError(f"logits of shape {tuple(logits.shape)} hold no image, exit or class")
-    low, high = (int(bound) for bound in torch.stack(torch.aminmax(labels)).tolist())
-    if low < 0 or high >= logits.shape[2]:
-        wrong = low if low < 0 else high
-        raise ValueError(f"label {wrong} lies outside the {logits.shape[2]} classes 0..{logits.shape[2] - 1}")
+    if _is_checked(labels):
+        low, high = (int(bound) for bound in torch.stack(torch.aminmax(labels)).tolist())
+        if low < 0 or high >= logits.shape[2]:
+            wrong = low if low < 0 else high
+            raise ValueError(f"label {wrong} lies outside the {logits.shape[2]} classes 0..{logits.shape[2] - 1}")
     losses = couple(cross_entropies(logits, labels, label_smoothing))
     if distill:
         early = torch.lerp(losses[:, :-1], distillation(logits), distill)
@@ -110,10 +111,15 @@ def exit_losses(
     return losses.mean(dim=0)
 
 
+def _is_checked(labels: Tensor) -> bool:
+    """Whether labels are looked at: on a GPU that would wait for it, and its own kernels refuse other classes."""
+    return labels.device.type == "cpu"
+
+
 def weighted_loss(
     logits: Tensor,
     labels: Tensor,
-    weights: Sequence[float],
+    weights: Sequence[float] | Tensor,
     coupling: str = "none",
     distill: float = 0.0,
     class_weights: Tensor | None = None,
@@ -132,4 +138,4 @@ def weighted_loss(
     parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing)
     if len(weights) != len(parts):
         raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
-    return (parts * parts.new_tensor(weights)).sum(), parts
+    return (parts * torch.as_tensor(weights, dtype=parts.dtype, device=parts.device)).sum(), parts

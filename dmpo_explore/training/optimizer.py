@@ -1,8 +1,11 @@
-"""The optimizer of a training: AdamW's parameter groups, and the learning rate by step."""
+"""The optimizer of a training: AdamW's parameter groups, the rate by step, and what a resumed one takes over."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,3 +56,37 @@ def rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int, done: int = 0
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule of an optimizer's rates, `rate_factor`.
+
+    It is made again and not loaded: with more epochs than were planned for, the next rate is another one.
+
+    Args:
+        steps: of an epoch. done: steps so far.
+    """
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    factor = partial(rate_factor, steps=config.epochs * steps, warmup=config.warmup_epochs * steps)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
+
+
+def restore(
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    scaler: Any,
+    state: Mapping[str, Any],
+) -> None:
+    """Load what an earlier epoch left, but for the rates, which are the schedule's; the optimizer is prepared already.
+
+    Accelerate moves everything that an optimizer holds to the device. AdamW counts its steps on the CPU: counters on a
+    GPU would be waited for at every step, one by one.
+    """
+    optimizer.load_state_dict(state["optimizer"])
+    for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    if scaler is not None and "scaler" in state:
+        scaler.load_state_dict(state["scaler"])

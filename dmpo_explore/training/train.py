@@ -38,7 +38,8 @@ from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .class_balance import balanced_sampler, loss_class_weights
 from .earlier_exits import fit_earlier_exits, hold_out
-from .loop import EpochResult, StepHook, Validation, fit
+from .epoch_losses import StepHook
+from .loop import EpochResult, Validation, fit
 from .train_data import DataHook, training_images
 
 # errors of settings that cannot be trained, or not on this machine
@@ -73,7 +74,7 @@ def train(
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
             epochs: the further ones take the learning rates and loss weights that a training of that length has there.
         force: replace a run of that name (once the first epoch is finished).
-        device: ``auto``, ``cpu`` or ``cuda``. trackers: accelerate's, e.g. ``("tensorboard",)``; logs are in the run.
+        device: as `Run.model` takes it. trackers: accelerate's, e.g. ``("tensorboard",)``; logs are in the run.
 
     Raises:
         ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or has no

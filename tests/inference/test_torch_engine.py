@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from device_reads import DeviceReads
 from spread_model import B, K, loader, made, pictures, policies, recorded, rows_seen
 from synthetic import DEPLOYABLE
 
 from dmpo_explore.fitting.temperature import tempered_record
-from dmpo_explore.inference.torch_engine import infer, plain_steps
+from dmpo_explore.inference.torch_engine import autocast, infer, plain_steps
 from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -75,23 +76,43 @@ def test_all_leave_at_once_or_nobody_early(name: str) -> None:
         np.testing.assert_allclose(out.confidence, record.confidence[:, exit], atol=1e-5)
 
 
+def in_torch(step: Any) -> Any:
+    """The step with logits in torch, as on a GPU; on a CPU they are numpy's."""
+
+    def run(x: Any, side: Any) -> Any:
+        x, logits, side = step(x, side)
+        return x, torch.from_numpy(logits), side
+
+    return run
+
+
 def test_where_the_logits_are_does_not_matter() -> None:
-    """As on a GPU: scores and decision in torch, where the CPU path takes numpy."""
     model = made("ladder")
     record = recorded(model)
-
-    def in_torch(step: Any) -> Any:
-        def run(x: Any, side: Any) -> Any:
-            x, logits, side = step(x, side)
-            return x, torch.from_numpy(logits), side
-
-        return run
-
     steps = [in_torch(step) for step in plain_steps(model)]
     for policy in policies(record):
         out = infer(model, pictures(), policy, steps=steps)
         np.testing.assert_array_equal(out.exit, policy.exits(record))
         np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), out.exit])
+
+
+def test_an_exit_reads_the_device_once() -> None:
+    """And labels and confidences at the end; counted on a CPU."""
+    model = made("ladder")
+    record = recorded(model)
+    steps = [in_torch(step) for step in plain_steps(model)]
+    for policy in policies(record):
+        reached = int(policy.exits(record).max()) + 1
+        with DeviceReads() as reads:
+            infer(model, pictures(), policy, steps=steps)
+        assert len(reads.places) == reached + 2, reads.places
+
+
+def test_float32_is_float32_on_a_gpu() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with autocast(torch.device("cuda"), "no"):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_precision_is_that_of_the_record() -> None:

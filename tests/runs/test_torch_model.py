@@ -12,6 +12,7 @@ from dmpo_explore.models.factory import build_model
 from dmpo_explore.runs import torch_model
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.torch_model import find_device
 from dmpo_explore.runs.torch_weights import save_weights
 
 
@@ -58,6 +59,18 @@ def test_the_moment_predictor_of_earlier_versions_is_named(trained: Run) -> None
     save_weights(trained.path, {"stages.0.predictor.project.weight": torch.zeros(2)}, CONFIG.model)
     with pytest.raises(ValueError, match="its predictor is an earlier version's 'moment', .* train it again"):
         trained.model("cpu")
+
+
+def test_other_devices_are_used_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="device='mps': there is no usable Apple GPU; use auto or cpu"):
+        find_device("mps")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    assert find_device("xpu").type == "xpu"
+    with pytest.raises(ValueError, match="no usable Apple GPU"):
+        find_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device("auto").type == "cpu"
 
 
 def test_devices(trained: Run) -> None:

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+from device_reads import DeviceReads
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 from two_exits import CONFIG, TwoExits, make_data, make_model, run, weights_of
 
 from dmpo_explore.config import TrainingConfig
-from dmpo_explore.training import loop
+from dmpo_explore.training import epoch_losses, loop
+from dmpo_explore.training import losses as loss_functions
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.loop import EpochResult, Validation, fit
 from dmpo_explore.training.losses import weighted_loss
@@ -186,6 +188,56 @@ def test_coupling_reaches_the_loss() -> None:
     _, (plain, *_) = run(replace(CONFIG, coupling="none"))
     _, (coupled, *_) = run(replace(CONFIG, coupling="sigmoid"))
     assert coupled[0].losses[1] < plain[0].losses[1]
+
+
+# -- devices --
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch, clip_norm: float | None) -> None:
+    """Counted on a CPU, where the looks and the check of labels are switched to what a GPU has."""
+    monkeypatch.setattr(epoch_losses, "LOOK_EVERY", 4)
+    monkeypatch.setattr(epoch_losses, "_looks_at_every_step", lambda device: False)
+    monkeypatch.setattr(loss_functions, "_is_checked", lambda labels: False)
+    reads = {}
+    for images in (64, 128):  # 8 and 16 steps
+        seen: list[tuple[int, int]] = []
+        with DeviceReads() as found:
+            config = replace(CONFIG, epochs=1, clip_norm=clip_norm)
+            run(config, data=make_data(images), on_step=lambda *step, seen=seen: seen.append(step[:2]))
+        reads[images] = len(found.places)
+        assert seen == [(i, images // 8) for i in range(1, images // 8 + 1)]
+    assert reads[128] - reads[64] == 2, found.places  # two more looks, each of four steps
+
+
+def test_what_was_saved_is_loaded_once_the_optimizer_is_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate moves what an optimizer holds: counters of steps on a GPU are waited for, each at every step."""
+    _, epochs = run(replace(CONFIG, epochs=1))
+    accelerator = make_accelerator(CONFIG, "cpu")
+    held: list[int] = []
+    prepare = accelerator.prepare
+    monkeypatch.setattr(accelerator, "prepare", lambda *all: (held.append(len(all[1].state)), prepare(*all))[1])
+    _, more = run(replace(CONFIG, epochs=2), state=epochs[0][1], accelerator=accelerator)
+    assert held == [0] and more[0][1]["optimizer"]["state"]
+
+
+def test_a_step_that_fp16_skips_moves_no_rate_and_the_scale_is_saved() -> None:
+    """fp16 needs a GPU in accelerate; its scaler works on a CPU too."""
+    config, accelerator = replace(CONFIG, epochs=1, warmup_epochs=0), make_accelerator(CONFIG, "cpu")
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=3.3e38)  # the first gradients overflow
+    _, ((result, state),) = run(config, accelerator=accelerator)
+    skipped = 8 - state["schedule"]["last_epoch"]
+    assert (
+        1 <= skipped < 8
+        and state["scaler"]["scale"] == pytest.approx(3.3e38 / 2**skipped)
+        and math.isfinite(result.loss)
+    )
+    accelerator = make_accelerator(CONFIG, "cpu")
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    _, epochs = run(replace(config, epochs=2), state=state, accelerator=accelerator)
+    assert (
+        epochs[0][1]["scaler"]["scale"] == state["scaler"]["scale"]
+    )  # that of the first epoch, not a scaler's usual one
 
 
 # -- what stops it --
