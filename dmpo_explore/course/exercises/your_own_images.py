@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...analysis.metrics import bootstrap_difference
+import dmpo_explore as dx
+
 from . import exercise
 
 
@@ -57,7 +58,7 @@ def check_3(answer: Callable[[Any, Any], tuple[float, float, float]]) -> str:
     for n, both, alone, what in ((1000, 0.6, 0.2, "mostly alike"), (600, 0.1, 0.3, "mostly unlike")):
         draw = dice.uniform(size=n)
         a, b = draw < both + alone, (draw < both) | (draw > 0.9)
-        points, low, high = bootstrap_difference(a, b, n=100_000)
+        points, low, high = dx.bootstrap_difference(a, b, n=100_000)
         found = [float(part) for part in answer(a.copy(), b.copy())]
         if len(found) != 3 or abs(found[0] - points) > 1e-9:
             return f"the first of three numbers is the difference of the accuracies, here {points:+.4f}: not {found}"
