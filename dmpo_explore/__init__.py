@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from . import runs as runs
     from . import search as search
     from . import training as training
+    from . import web as web
     from .analysis.evaluation import evaluate_runs as evaluate_runs
     from .analysis.evaluation import fit_run_policy as fit_run_policy
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
@@ -81,5 +82,6 @@ if TYPE_CHECKING:
     from .training.loop import EpochResult as EpochResult
     from .training.train import train as train
     from .training.train import train_epochs as train_epochs
+    from .web.export import export_web as export_web
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

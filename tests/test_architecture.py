@@ -41,9 +41,10 @@ PACKAGES = {
     "inspection": "models training",
     "figures": "inference",
     "reports": "analysis data figures fitting policies records runs",
+    "web": "analysis data figures inference policies pretrained records reports runs",
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
-    "cli": "analysis config data figures fitting inference jobs policies pretrained reports runs search training",
+    "cli": "analysis config data figures fitting inference jobs policies pretrained reports runs search training web",
     "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.

@@ -1,4 +1,4 @@
-"""`dmpo-explore predict`, `export` and `report`: a run with a fitted policy, on images, as ONNX graphs, as a page."""
+"""`dmpo-explore predict` and `report`: a run with a fitted policy, on images, as one HTML file."""
 
 from __future__ import annotations
 
@@ -80,47 +80,6 @@ def _write(
                 raise
             return rows, False
     return rows, True
-
-
-def _thresholds(values: tuple[float, ...]) -> str:
-    shown = ", ".join(f"{value:.4g}" for value in values)
-    return f"threshold {shown}" if len(values) == 1 else f"thresholds {shown}"
-
-
-@app.command()
-@target_options
-def export(
-    run: RunName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the export.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
-    as_json: Json = False,
-    **settings: Any,
-) -> None:
-    """Write a run as one ONNX graph per stage, with its policy, for engines without torch.
-
-    Without a target the policy is the cheapest one that loses no accuracy on calibration. `dx.OnnxEngine(DIR)` runs the
-    export. The README in DIR describes the graphs for other engines.
-    """
-    from ..runs.store import load_run
-
-    opened = load_run(run)
-    fitted = fit_typed(opened, settings)
-    from ..inference.torch_export import export_run
-
-    with Bar() as bar:
-        try:
-            path = export_run(opened, out, fitted, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
-        except KeyboardInterrupt:
-            bar.clear()
-            kept = "the earlier export is kept" if out.exists() else f"{out} was not written"
-            say(f"stopped; {kept}. Repeat the command to export")
-            raise typer.Exit(130) from None
-    size = sum(file.stat().st_size for file in path.iterdir())
-    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
-    print_result(
-        answer, as_json, [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
-    )
-    caution_all([run])
 
 
 @app.command()

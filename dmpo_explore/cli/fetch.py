@@ -23,6 +23,7 @@ def fetch(
     backbone: Annotated[list[str] | None, typer.Option(help=f"Backbone, e.g. {USUAL.model.backbone}.")] = None,
     data: Annotated[list[str] | None, typer.Option(help=f"Data set, e.g. {USUAL.data.name}.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder for the data; default: the cache.")] = None,
+    web: Annotated[bool, typer.Option("--web", help="onnxruntime-web, by npm, for `export --web --vendor`.")] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
@@ -33,7 +34,7 @@ def fetch(
     from ..data.images import fetch_data
     from ..pretrained.weights import fetch_weights
 
-    if not backbone and not data:
+    if not backbone and not data and not web:
         backbone, data = [USUAL.model.backbone], [USUAL.data.name]
     file = ProgressFile(progress)
 
@@ -49,6 +50,10 @@ def fetch(
         for name in data or ():
             with _growth(file, name, data_root):
                 found["data"][name] = str(fetch_data(name, data_root))
+        if web:
+            from ..web.runtime import PACKAGE, fetch_runtime
+
+            found["web"] = {PACKAGE: str(fetch_runtime())}
         file.end()
     except KeyboardInterrupt:
         kept = ", ".join(name for kind in found.values() for name in kind) or "nothing yet"

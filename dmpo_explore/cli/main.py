@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from . import check, data, deploy, doctor, evaluate, fetch, push, record, search, train
+from . import check, data, deploy, doctor, evaluate, export, fetch, push, record, search, train
 from .root import app
 
-__all__ = ["app", "check", "data", "deploy", "doctor", "evaluate", "fetch", "main", "push", "record", "search", "train"]
+__all__ = [
+    "app", "check", "data", "deploy", "doctor", "evaluate", "export", "fetch", "main", "push", "record", "search",
+    "train",
+]  # fmt: skip
 
 
 def main() -> None:

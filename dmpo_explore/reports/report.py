@@ -12,7 +12,6 @@ import json
 import re
 import warnings
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -27,16 +26,14 @@ from ..analysis.metrics import trade_off as trade_off_table
 from ..analysis.outcome import Outcome, apply
 from ..analysis.slider_exits import exits_at
 from ..analysis.tables import describe, percent
-from ..analysis.threshold_counts import Slider, slider_counts
+from ..analysis.threshold_counts import Slider
 from ..figures import page, reliability, style, trade_off, training
 from ..fitting.target import Target
-from ..fitting.temperature import tempered_record
 from ..policies.base import Policy, not_deployable
-from ..policies.candidates import count_answers
-from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..utils.files import write_text
 from .images import described, shown_images
+from .parts import facts_of, rule_of, slider_of
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report
@@ -97,7 +94,7 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
         policy = fit_run_policy(run, target=Target.accuracy_drop(0.0))
     record = run.record(split)
     outcome = apply(policy, record)
-    slider, scored, plain = _slider(record, policy, outcome)
+    slider, scored, plain = slider_of(record, policy, outcome)
     shown, curve = shown_images(run, split, record, images), trade_off_table(scored, plain)
     figures = _figures(run, outcome, curve)
     data = {
@@ -114,9 +111,9 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"{run.name} · {split}"),
         name=html.escape(run.name),
-        facts=_list(_facts(run, record)),
+        facts=_list(facts_of(run, record)),
         drag=("Every image at the last exit" if single else "Where images exit") if fixed else "Drag the threshold",
-        rule="" if single else html.escape(_rule(policy, fixed)),
+        rule="" if single else html.escape(rule_of(policy, fixed)),
         hidden="hidden" if fixed else "",
         single="hidden" if single else "",
         fitting=run.fitting_split,
@@ -134,19 +131,6 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
 # -- the slider --
 
 
-def _slider(record: ExitRecord, policy: Policy, outcome: Outcome) -> tuple[Slider, ExitRecord, Policy]:
-    """Positions of a single threshold; the record as the policy scores it, and the policy without its temperatures.
-
-    A single exit, or a threshold for every exit, has one position: that of ``outcome``.
-    """
-    scored = tempered_record(record, policy.temperatures) if policy.temperatures else record
-    plain = replace(policy, temperatures=())
-    if record.n_exits > 1 and len(policy.thresholds) == 1:
-        return slider_counts(scored, plain).sliders[0], scored, plain
-    counts = count_answers(record, outcome.exits).reshape(1, -1)
-    return Slider(policy.thresholds[:1], counts, None), scored, plain
-
-
 def _positions(slider: Slider) -> dict[str, Any]:
     return {
         "thresholds": [f"{threshold:.4g}" for threshold in slider.thresholds],
@@ -155,32 +139,7 @@ def _positions(slider: Slider) -> dict[str, Any]:
     }
 
 
-def _rule(policy: Policy, fixed: bool) -> str:
-    rule = policy.rule.replace("**", "")
-    return rule.format(", ".join(f"{threshold:.4g}" for threshold in policy.thresholds) if fixed else "the threshold")
-
-
 # -- texts --
-
-
-def _facts(run: Run, record: ExitRecord) -> list[str]:
-    """What the run is."""
-    meta = record.meta
-    folder = re.match(r"/|[A-Za-z]:[/\\]", meta.data)  # of own images: its name without the way to it
-    data = re.split(r"[/\\]", meta.data.rstrip("/\\"))[-1] if folder else meta.data
-    blocks = ", ".join(map(str, meta.exit_blocks))
-    facts = [f"{meta.model or 'a model'} on {data}, {record.n_images:,} {meta.split} images, "
-             f"{len(meta.class_names):,} classes"]  # fmt: skip
-    facts.append(f"{record.n_exits} exits, after blocks {blocks}" if record.n_exits > 1 else "one exit")
-    try:
-        model, training = run.config.model, run.config.training
-    except (OSError, ValueError):  # scores of another model
-        return facts
-    facts.append(
-        f"{model.image_size} px; tuning {model.tuning}, bypass {model.bypass}, predictor {model.predictor}; "
-        f"{training.epochs} epochs, schedule {training.schedule}, seed {training.seed}"
-    )
-    return facts
 
 
 def _notes(run: Run, policy: Policy, outcome: Outcome, images: str) -> list[str]:

@@ -102,7 +102,7 @@ def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None
     clear = np.abs(record.confidence[:, 0] - 0.3) > 1e-4
     np.testing.assert_array_equal(out.exit[clear], expected[clear])
     assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
-    assert "Missing option '--out'" in fails("export", "mine")
+    assert "--out DIR for ONNX graphs, or --web DIR" in fails("export", "mine")
     before = listing(tmp_path)
     assert "thresholds" in fails("export", "mine", "--out", tmp_path / "new", "--threshold", "0.1,0.2,0.3")
     assert listing(tmp_path) == before

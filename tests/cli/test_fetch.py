@@ -33,6 +33,9 @@ def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "digits: " in call("fetch", "--data", "digits").stdout
     call("fetch", "--backbone", "one", "--backbone", "two")
     assert fetched == [("data", "digits"), ("weights", "one"), ("weights", "two")]
+    fetched.clear()
+    monkeypatch.setattr("dmpo_explore.web.runtime.fetch_runtime", lambda: tmp_path / "package.tgz")
+    assert call("fetch", "--web").stdout == f"onnxruntime-web: {tmp_path / 'package.tgz'}\n" and not fetched
 
 
 def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

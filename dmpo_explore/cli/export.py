@@ -1,0 +1,123 @@
+"""`dmpo-explore export`: a run with a fitted policy, as ONNX graphs or as a page for browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .evaluate import caution_all, fit_typed
+from .options import refuse_beside, target_options
+from .output import Bar, print_result, say
+from .root import Json, RunName, app
+
+if TYPE_CHECKING:
+    from ..policies.base import Policy
+    from ..runs.run import Run
+
+PANEL = "Options of a page"
+Vendor = Annotated[
+    bool,
+    typer.Option(
+        "--vendor",
+        help="Put onnxruntime-web into the page's folder, by npm; else a content delivery network serves it.",
+        rich_help_panel=PANEL,
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="float32, float16, int8; auto: the smallest with which 1,000 images keep exit and label.",
+        rich_help_panel=PANEL,
+    ),
+]
+Pictures = Annotated[
+    bool | None,
+    typer.Option(
+        "--pictures/--no-pictures",
+        help="Publish images of the record. Default: only those of Fashion-MNIST.",
+        rich_help_panel=PANEL,
+    ),
+]
+Licence = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Licence of a backbone that `fetch` does not bring.", rich_help_panel=PANEL),
+]
+
+
+@app.command()
+@target_options
+def export(
+    run: RunName,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the graphs.")] = None,
+    web: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a page that runs in the browser.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
+    vendor: Vendor = False,
+    weights: Weights = "auto",
+    pictures: Pictures = None,
+    licence: Licence = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Write a run as ONNX graphs (--out) or as a page that runs in the browser (--web).
+
+    --out: one graph per stage with the policy, for engines without torch. `dx.OnnxEngine(DIR)` runs it, and the README
+    in DIR describes it for other engines. --web: static files for any web server; a visitor's browser loads the stages
+    one by one, when an image needs them. Without a target the policy is the cheapest one that loses no accuracy on
+    calibration.
+    """
+    if (out is None) == (web is None):
+        raise typer.BadParameter("give a folder: --out DIR for ONNX graphs, or --web DIR for a page")
+    typed = {"--vendor": vendor, "--weights": weights != "auto", "--licence": licence}
+    if web is None:
+        refuse_beside("--out", typed | {"--pictures": pictures is not None})
+    from ..runs.store import load_run
+
+    opened = load_run(run)
+    fitted = fit_typed(opened, settings)
+
+    place = out or web or Path()
+    if web is None:
+        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, force=force))
+    else:
+        how = {"weights": weights, "pictures": pictures, "licence": licence, "vendor": vendor, "force": force}
+        path = _written(place, lambda bar: _page(opened, place, fitted, bar, how))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
+    if web is not None:
+        lines.append(f"look at it: python -m http.server 8000 --directory {path}, then http://localhost:8000")
+    print_result(answer, as_json, lines)
+    caution_all([run])
+
+
+def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, force: bool) -> Path:
+    from ..inference.torch_export import export_run
+
+    return export_run(run, place, policy, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+
+
+def _page(run: Run, place: Path, policy: Policy, bar: Bar, how: dict[str, Any]) -> Path:
+    from ..web.export import export_web
+
+    return export_web(run, place, policy, **how, progress=lambda what, done, total: bar.to(done, total, what))
+
+
+def _written(place: Path, write: Callable[[Bar], Path]) -> Path:
+    """What ``write`` returns; after Ctrl-C, what there is at ``place``."""
+    with Bar() as bar:
+        try:
+            return write(bar)
+        except KeyboardInterrupt:
+            bar.clear()
+            earlier = place.is_dir() and any(place.iterdir())
+            kept = "the earlier export is kept" if earlier else f"{place} was not written"
+            say(f"stopped; {kept}. Repeat the command to export")
+            raise typer.Exit(130) from None
+
+
+def _thresholds(values: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in values)
+    return f"threshold {shown}" if len(values) == 1 else f"thresholds {shown}"

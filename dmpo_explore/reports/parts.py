@@ -1,0 +1,53 @@
+"""What a report and a web page share: the slider of a policy's threshold, its rule in words, and a run's facts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from ..analysis.outcome import Outcome
+from ..analysis.threshold_counts import Slider, slider_counts
+from ..fitting.temperature import tempered_record
+from ..policies.base import Policy
+from ..policies.candidates import count_answers
+from ..records.record import ExitRecord
+from ..runs.run import Run
+
+
+def slider_of(record: ExitRecord, policy: Policy, outcome: Outcome) -> tuple[Slider, ExitRecord, Policy]:
+    """Positions of a single threshold; the record as the policy scores it, and the policy without its temperatures.
+
+    A single exit, or a threshold for every exit, has one position: that of ``outcome``.
+    """
+    scored = tempered_record(record, policy.temperatures) if policy.temperatures else record
+    plain = replace(policy, temperatures=())
+    if record.n_exits > 1 and len(policy.thresholds) == 1:
+        return slider_counts(scored, plain).sliders[0], scored, plain
+    counts = count_answers(record, outcome.exits).reshape(1, -1)
+    return Slider(policy.thresholds[:1], counts, None), scored, plain
+
+
+def rule_of(policy: Policy, fixed: bool) -> str:
+    """When an image exits, in words; ``fixed``: with the thresholds' values, else with "the threshold"."""
+    rule = policy.rule.replace("**", "")
+    return rule.format(", ".join(f"{threshold:.4g}" for threshold in policy.thresholds) if fixed else "the threshold")
+
+
+def facts_of(run: Run, record: ExitRecord) -> list[str]:
+    """What the run is."""
+    meta = record.meta
+    folder = re.match(r"/|[A-Za-z]:[/\\]", meta.data)  # of own images: its name without the way to it
+    data = re.split(r"[/\\]", meta.data.rstrip("/\\"))[-1] if folder else meta.data
+    blocks = ", ".join(map(str, meta.exit_blocks))
+    facts = [f"{meta.model or 'a model'} on {data}, {record.n_images:,} {meta.split} images, "
+             f"{len(meta.class_names):,} classes"]  # fmt: skip
+    facts.append(f"{record.n_exits} exits, after blocks {blocks}" if record.n_exits > 1 else "one exit")
+    try:
+        model, training = run.config.model, run.config.training
+    except (OSError, ValueError):  # scores of another model
+        return facts
+    facts.append(
+        f"{model.image_size} px; tuning {model.tuning}, bypass {model.bypass}, predictor {model.predictor}; "
+        f"{training.epochs} epochs, schedule {training.schedule}, seed {training.seed}"
+    )
+    return facts

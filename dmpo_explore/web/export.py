@@ -1,0 +1,205 @@
+"""A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
+
+In: a run with weights and a record, and a fitted policy. Out: the folder, whole or absent: the page, the stages as ONNX
+graphs that it loads one by one, the record's arrays for the slider, pictures, and onnxruntime-web or its address.
+`shrinking` chooses the weights, `licences` what may be published.
+"""
+
+from __future__ import annotations
+
+import html
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from ..analysis.evaluation import fit_run_policy
+from ..data.splits import stratified_rows
+from ..inference.onnx_weights import KINDS
+from ..policies.base import Policy
+from ..records.record import ExitRecord
+from ..runs.run import Run
+from ..utils.files import atomic_folder, read_json, write_json, write_text
+from ..utils.registry import unknown
+from ..utils.typing import Ints
+from . import shrinking
+from .facts import FORMAT, check_policy, file_facts, run_facts, write_record
+from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
+from .pictures import TILES, Pixels, varied, write_pictures
+from .runtime import NETWORK, PACKAGE, runtime_facts, vendor_runtime
+from .runtime import VERSION as RUNTIME
+
+PAGE = Path(__file__).with_name("page")
+FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
+WEIGHTS = ("auto", *KINDS)
+Report = Callable[[str, int, int], None]
+
+
+def export_web(
+    run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
+    pictures: bool | None = None, licence: str | None = None, vendor: bool = False, force: bool = False,
+    progress: Report | None = None,
+) -> Path:  # fmt: skip
+    """Write a run as a folder of static files that classifies in the visitor's browser; returns its path.
+
+    Args:
+        folder: is made; an empty one is taken.
+        policy: where the slider begins: one threshold on confidence, margin or entropy; by default the cheapest that
+            loses no accuracy on calibration.
+        split: the recorded split of the mosaic.
+        weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which up to 1,000 images
+            of ``split`` keep their exits and labels.
+        pictures: publish images of ``split``: 240 small ones and 18 to classify. By default only of data that are known
+            to permit it; else coloured tiles stand for them.
+        licence: under which the backbone's weights may be published, where that is not known here.
+        vendor: put onnxruntime-web into the folder, by npm; else the page loads it from a content delivery network.
+        force: replace an earlier page.
+        progress: called with (what is done, done, in all).
+
+    Raises:
+        FileExistsError: ``folder`` holds something else, or without ``force`` a page.
+        FileNotFoundError: no weights, or as `fetch_runtime`.
+        ValueError: weights whose licence is not known, no record of ``split``, a policy or run that a page cannot show.
+        ImportError: the extra ``onnx`` is not installed.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> export_web(dx.load_run("demo"), "page", vendor=True)  # doctest: +SKIP
+        PosixPath('page')
+        >>> export_web(dx.load_run("demo-single"), "page")
+        Traceback (most recent call last):
+        ValueError: a run with a single exit has nothing to show...
+    """
+    folder, report = Path(folder), progress or (lambda what, done, total: None)
+    if weights not in WEIGHTS:
+        raise ValueError(unknown("kind of weights", weights, WEIGHTS))
+    check_place(folder, force=force)
+    permitted = may_be_published(run, licence)
+    record = run.record(split)
+    policy = policy or fit_run_policy(run)
+    check_policy(policy, record.n_exits)
+    shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
+    with atomic_folder(folder) as page:
+        _copy_page(page, run.name, vendor=vendor)
+        facts = run_facts(run, record, policy) | _write_model(run, page, record, policy, weights, report)
+        report("files", 0, 2)
+        facts |= {"record": write_record(page, record, policy)} | _write_tiles(run, page, record, policy, shown=shown)
+        report("files", 1, 2)
+        facts["runtime"] = {"version": RUNTIME} | (vendor_runtime(page) if vendor else runtime_facts())
+        facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
+        _write_texts(page, facts, permitted, run, shown=shown, vendor=vendor)
+        report("files", 2, 2)
+    return folder
+
+
+def check_place(folder: Path, *, force: bool) -> None:
+    """Raise FileExistsError unless ``folder`` is free or empty, or with ``force`` a page that holds nothing else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        facts = read_json(folder / FACTS)
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise ValueError(f"no {FORMAT!r} in {FACTS}")
+        known = {str(name) for name in facts["files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileExistsError(f"{folder} exists and is not a page of ours; it is not replaced ({error})") from None
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if foreign := sorted(found - known - {FACTS}):
+        raise FileExistsError(f"{folder} holds more than a page ({', '.join(foreign[:3])}); it is not replaced")
+    if not force:
+        raise FileExistsError(f"{folder} exists; choose another folder or replace the page in it with --force")
+
+
+def _copy_page(page: Path, name: str, *, vendor: bool) -> None:
+    for path in PAGE.iterdir():
+        if path.suffix in (".js", ".css", ".svg"):
+            shutil.copyfile(path, page / path.name)
+    text = Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
+        name=html.escape(name), network="" if vendor else f" {NETWORK}"
+    )
+    write_text(page / "index.html", text)
+
+
+def _write_model(
+    run: Run, page: Path, record: ExitRecord, policy: Policy, weights: str, report: Report
+) -> dict[str, Any]:
+    """The export in ``stages``, which `OnnxEngine` opens too, with the weights that were chosen; and their facts."""
+    from ..inference.torch_export import README as TEXT
+    from ..inference.torch_export import REQUIREMENTS, export_run
+
+    stages = page / STAGES
+    export_run(run, stages, policy, progress=lambda done, total: report("stages", done, total))
+    for name in (TEXT, REQUIREMENTS):
+        (stages / name).unlink()
+    images: list[Pixels] = []
+    if weights != "float32":
+        spread = np.unique(np.linspace(0, record.n_images - 1, shrinking.MEASURED).astype(int))
+        with suppress(OSError, ValueError):  # the images are not here
+            images = _images(run, record.meta.split, spread)
+    agreement = shrinking.shrink_export(stages, images, weights, report)
+    note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
+    return {
+        "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,
+        "preprocess": read_json(stages / "model.json")["preprocess"],
+    }  # fmt: skip
+
+
+def _write_tiles(run: Run, page: Path, record: ExitRecord, policy: Policy, *, shown: bool) -> dict[str, Any]:
+    """The images of the mosaic: rows of the record, drawn from every class; their pictures where they are ``shown``."""
+    rows = stratified_rows(record.labels, min(TILES, record.n_images))
+    rows = rows[np.argsort(record.labels[rows], kind="stable")]
+    if not shown:
+        return {"tiles": rows.tolist(), "samples": []}
+    samples = varied(policy.exits(record)[rows], record.labels[rows])
+    pictures = write_pictures(page, _images(run, record.meta.split, rows), samples)
+    return {"tiles": rows.tolist(), "samples": samples, "pictures": pictures}
+
+
+def _images(run: Run, split: str, rows: Ints) -> list[Pixels]:
+    images = run.image_set(split)
+    return [images[int(row)] for row in rows]
+
+
+def _stage_facts(page: Path) -> list[dict[str, Any]]:
+    found = read_json(page / STAGES / "model.json")["stages"]
+    return [
+        {"inputs": stage["inputs"], "outputs": stage["outputs"]} | file_facts(page, page / STAGES / stage["file"])
+        for stage in found
+    ]
+
+
+def _notes(permitted: Licence, shown: bool) -> list[str]:
+    return [
+        "Sample pictures are chosen so that every exit occurs: they do not show how often images exit where."
+        if shown
+        else "The images of the record are not published with this page.",
+        f"The weights contain {permitted.part}: {permitted.name}; {permitted.notice}.",
+    ]
+
+
+def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool, vendor: bool) -> None:
+    """LICENCES.txt, README.md and, last, page.json with the names of all files."""
+    name = run.config.data.name
+    pictures = PUBLIC_IMAGES.get(name, f"of {name}, published by the page's publisher") if shown else ""
+    write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME if vendor else ""))
+    write_text(page / README, _readme(run.name, vendor=vendor))
+    files = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
+    write_json(page / FACTS, facts | {"files": files})
+
+
+def _readme(name: str, *, vendor: bool) -> str:
+    runtime = "in `vendor/`" if vendor else f"loaded from {NETWORK}"
+    return f"""# {name}: a model that stops early, as a page
+
+Made by `dmpo-explore export {name} --web`. Any web server of static files hosts this folder. To look at it here:
+
+```sh
+python -m http.server 8000    # then open http://localhost:8000
+```
+
+`stages/` is an export that `dx.OnnxEngine` opens too. {PACKAGE} {RUNTIME} is {runtime}. LICENCES.txt lists the terms.
+"""

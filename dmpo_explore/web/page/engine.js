@@ -1,0 +1,89 @@
+// The model: its stages run in a worker, and a stage's graph is fetched when an image needs it, not before.
+//
+// The worker has the page's Content Security Policy, because its code comes from a blob; it gets bytes and fetches nothing.
+
+import { bytesOf, isKept } from "./fetching.js";
+import { scoresOf } from "./scores.js";
+
+const blobOf = (bytes) => URL.createObjectURL(new Blob([bytes], { type: "text/javascript" }));
+
+export class Engine {
+  constructor(facts) {
+    this.facts = facts;
+    this.loaded = facts.stages.map(() => false); // graphs that the worker has
+    this.here = facts.stages.map(() => false); // graphs that need no download
+    this.waiting = new Map();
+    this.backend = "wasm";
+  }
+
+  /** Where the model computes: `wasm`, or `webgpu` where the browser has it. */
+  async start(backend = "wasm") {
+    this.worker?.terminate();
+    this.loaded.fill(false);
+    this.backend = backend;
+    this.starting = this.#start(backend);
+    this.starting.catch(() => {});
+    await Promise.all(this.facts.stages.map(async (stage, k) => (this.here[k] ||= await isKept(stage))));
+  }
+
+  async #start(backend) {
+    const { script, binary } = this.facts.runtime[backend];
+    const [own, code, wasm] = await Promise.all([
+      fetch("worker.js").then((response) => response.text()), bytesOf(script), bytesOf(binary),
+    ]);
+    this.worker = new Worker(blobOf(own), { type: "module" });
+    this.worker.onmessage = ({ data }) => {
+      const { done, failed } = this.waiting.get(data.id);
+      this.waiting.delete(data.id);
+      if (data.error) failed(new Error(data.error));
+      else done(data);
+    };
+    this.worker.onerror = (event) => {
+      for (const { failed } of this.waiting.values()) failed(new Error(event.message || "the worker does not start"));
+      this.waiting.clear();
+    };
+    const threads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+    await this.#ask({ task: "start", script: blobOf(code), wasm, threads, on: backend }, [wasm]);
+  }
+
+  #ask(message, moved = []) {
+    const id = (this.asked = (this.asked ?? 0) + 1);
+    return new Promise((done, failed) => {
+      this.waiting.set(id, { done, failed });
+      this.worker.postMessage({ ...message, id }, moved);
+    });
+  }
+
+  /** Fetch stage `k`'s graph and load it; nothing where that is done. */
+  async load(k, progress) {
+    if (this.loaded[k]) return;
+    const [bytes] = await Promise.all([bytesOf(this.facts.stages[k], progress), this.starting]);
+    this.here[k] = true;
+    await this.#ask({ task: "load", stage: k, bytes }, [bytes]);
+    this.loaded[k] = true;
+  }
+
+  /** Fetch all graphs, for use without a network. */
+  async keepAll(progress) {
+    for (const [k, stage] of this.facts.stages.entries()) {
+      if (this.here[k]) continue;
+      await bytesOf(stage, (done) => progress(k, done));
+      this.here[k] = true;
+    }
+  }
+
+  /** Run stage `k` on `input` (for the first one) or on what the stage before gave: { label, score, ranked, milliseconds }. */
+  async run(k, input) {
+    const { inputs, outputs } = this.facts.stages[k], size = this.facts.preprocess.image_size, { policy } = this.facts;
+    const shape = [1, 3, size, size];
+    const { logits, milliseconds } = await this.#ask({ task: "run", stage: k, inputs, outputs, input, shape });
+    return { ...scoresOf(logits, policy.score, policy.temperatures[k]), milliseconds };
+  }
+}
+
+/** Whether the browser computes on a GPU, not on a GPU in software. */
+export const hasGpu = async () => {
+  if (!navigator.gpu || !("Suspending" in WebAssembly)) return false;
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
+};

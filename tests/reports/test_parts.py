@@ -1,0 +1,23 @@
+"""What a report and a page share, `reports.parts`."""
+
+from __future__ import annotations
+
+import dmpo_explore as dx
+from dmpo_explore.reports.parts import facts_of, rule_of, slider_of
+
+
+def test_the_slider_stands_at_the_policys_threshold() -> None:
+    run = dx.load_run("demo")
+    record = run.record("test")
+    policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+    slider, scored, plain = slider_of(record, policy, dx.apply(policy, record))
+    assert slider.thresholds[slider.position] == policy.thresholds[0]
+    assert scored is record and plain == policy
+
+
+def test_rule_and_facts_are_in_words() -> None:
+    run = dx.load_run("demo")
+    policy = dx.POLICIES["confidence"]((0.81,))
+    assert rule_of(policy, fixed=True).startswith("Exit at the first exit whose confidence is at least 0.81")
+    assert "at least the threshold" in rule_of(policy, fixed=False)
+    assert facts_of(run, run.record("test"))[1] == "6 exits, after blocks 2, 4, 6, 8, 10, 12"

@@ -1,0 +1,38 @@
+"""page.json names a run, its exits and its policy as the library does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dmpo_explore as dx
+from dmpo_explore.web.facts import check_policy, run_facts, write_record
+
+
+def test_facts_are_the_records() -> None:
+    run = dx.load_run("demo")
+    policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+    facts = run_facts(run, run.record("test"), policy)
+    assert facts["slider"]["thresholds"][facts["slider"]["place"]] == policy.thresholds[0]
+    assert facts["blocks"] == [2, 4, 6, 8, 10, 12] and len(facts["colours"]) == 6
+    assert facts["notes"][0].startswith("The slider begins at the policy confidence, fitted on calibration")
+    assert "91.33 %" in facts["notes"][0]
+
+
+def test_scores_have_the_policys_temperatures(mine: dx.Run, tmp_path: Path) -> None:
+    record = mine.record("test")
+    if record.logits is None:
+        pytest.skip("a record without logits")
+    policy = dx.POLICIES["margin"]((0.5,), temperatures=(2.0, 1.0, 0.5))
+    entries = write_record(tmp_path, record, policy)
+    found = np.fromfile(tmp_path / entries["scores"]["url"], "<f4").reshape(-1, 3)
+    assert np.array_equal(found, policy.columns(record)["margin"])
+
+
+def test_a_policy_on_one_score_with_one_threshold_is_shown() -> None:
+    for name in ("confidence", "margin", "entropy"):
+        check_policy(dx.POLICIES[name]((0.5,)), 3)
+    with pytest.raises(ValueError, match="no policy 'gate'"):
+        check_policy(dx.POLICIES["gate"]((0.5,)), 3)

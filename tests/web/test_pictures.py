@@ -1,0 +1,39 @@
+"""The sheet of small pictures is exact where images are small and alike, and never distorts others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dmpo_explore.web.pictures import varied, write_pictures
+
+
+def test_small_images_are_kept_to_the_pixel(tmp_path: Path) -> None:
+    images = list(np.random.default_rng(0).integers(256, size=(23, 28, 20, 3), dtype=np.uint8))
+    facts = write_pictures(tmp_path, images, [0, 22])
+    sheet = np.asarray(Image.open(tmp_path / facts["sheet"]["url"]).convert("RGB"))
+    assert (facts["exact"], facts["width"], facts["height"], facts["samples"]) == (True, 20, 28, {})
+    for i, image in enumerate(images):
+        top, left = i // facts["columns"] * 28, i % facts["columns"] * 20
+        assert np.array_equal(sheet[top : top + 28, left : left + 20], image)
+
+
+def test_larger_images_are_small_in_the_sheet_and_have_files_to_classify(tmp_path: Path) -> None:
+    images = [np.full((300, 400, 3), 200, np.uint8), np.full((900, 450, 3), (9, 99, 199), np.uint8)]
+    facts = write_pictures(tmp_path, images, [1])
+    assert not facts["exact"] and list(facts["samples"]) == ["1"]
+    with Image.open(tmp_path / facts["samples"]["1"]["url"]) as picture:
+        assert picture.size == (320, 640)
+    sheet = np.asarray(Image.open(tmp_path / facts["sheet"]["url"]).convert("RGB"))
+    assert abs(int(sheet[32, 32, 0]) - 200) < 5 and sheet[2, 32].min() > 240  # the aspect is kept, white around it
+
+
+def test_every_exit_occurs_among_the_pictures_to_classify() -> None:
+    rng = np.random.default_rng(0)
+    exits, labels = np.minimum(rng.geometric(0.7, 200) - 1, 4), rng.integers(10, size=200)
+    rows = varied(exits, labels, 18)
+    assert len(rows) == len(set(rows)) == 18
+    assert set(exits[rows]) == set(exits) and len(set(labels[rows])) >= 8
+    assert varied(np.array([0]), np.array([0]), 18) == [0]

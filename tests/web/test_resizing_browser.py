@@ -1,0 +1,87 @@
+"""The page's own resizing is Pillow's, to the bit, and its input that of the Python engine; without weights."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from static_server import served
+
+from dmpo_explore.inference import onnx_engine
+from dmpo_explore.web.export import PAGE
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+RESIZE = """async ([code, width, height, toWidth, toHeight, name]) => {
+    const {resized} = await import("./resize.js"), letters = atob(code);
+    const pixels = Uint8Array.from(letters, letter => letter.charCodeAt(0));
+    return [...resized(pixels, width, height, toWidth, toHeight, name)];
+}"""
+PREPARE = """async ([code, width, height, facts]) => {
+    const {prepared} = await import("./resize.js"), rgb = Uint8Array.from(atob(code), letter => letter.charCodeAt(0));
+    const pixels = new Uint8ClampedArray(width * height * 4);
+    for (let i = 0; i < width * height; i++) pixels.set([...rgb.subarray(3 * i, 3 * i + 3), 255], 4 * i);
+    return [...prepared({pixels, width, height}, facts)];
+}"""
+SCORES = """async ([logits, name, temperature]) => {
+    const {scoresOf} = await import("./scores.js");
+    const {label, score} = scoresOf(Float32Array.from(logits), name, temperature);
+    return [label, score];
+}"""
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Any:
+    for path in PAGE.glob("*.js"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "empty.html").write_text("<!doctype html><title>empty</title>")
+    with served(tmp_path) as (address, _):
+        page = browser.new_page()
+        page.goto(f"{address}empty.html")
+        yield page
+        page.close()
+
+
+def coded(pixels: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode()
+
+
+@pytest.mark.parametrize("name", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
+def test_resizing_is_pillows_to_the_bit(page: Page, name: str) -> None:
+    rng = np.random.default_rng(0)
+    for width, height, to_width, to_height in (
+        (28, 28, 70, 70), (101, 57, 70, 70), (33, 70, 70, 70), (70, 33, 70, 70), (320, 240, 64, 96), (9, 9, 120, 50),
+    ):  # fmt: skip
+        pixels = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
+        mode = Image.Resampling[name.upper()]  # one side at a time: Pillow 13 chooses the order by cost
+        expected = Image.fromarray(pixels).resize((to_width, height), mode).resize((to_width, to_height), mode)
+        found = page.evaluate(RESIZE, [coded(pixels), width, height, to_width, to_height, name])
+        assert np.array_equal(np.reshape(found, (to_height, to_width, 3)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("resize", [{}, {"resize": "crop", "crop_pct": 0.875}])
+def test_the_input_is_the_engines(page: Page, resize: dict[str, Any]) -> None:
+    facts = {"image_size": 42, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bicubic"}
+    for shape in ((60, 81, 3), (81, 60, 3), (30, 30, 3)):
+        pixels = np.random.default_rng(1).integers(256, size=shape, dtype=np.uint8)
+        found = page.evaluate(PREPARE, [coded(pixels), shape[1], shape[0], facts | resize])
+        expected = onnx_engine._prepared(pixels, facts | resize)
+        assert np.array_equal(np.asarray(found, np.float32).reshape(3, 42, 42), expected)
+
+
+@pytest.mark.parametrize("temperature", [None, 1.7])
+def test_scores_are_the_policys(page: Page, temperature: float | None) -> None:
+    from dmpo_explore.policies.catalogue import POLICIES
+
+    rng = np.random.default_rng(2)
+    for name in ("confidence", "margin", "entropy"):
+        policy = POLICIES[name]((0.5,), temperatures=(temperature,) * 2 if temperature else ())
+        for logits in rng.normal(size=(20, 7)).astype(np.float32) * 3:
+            label, score = page.evaluate(SCORES, [logits.tolist(), name, temperature])
+            expected = policy.read(0, logits[None], ("prediction",))
+            assert label == expected["prediction"][0] and score == pytest.approx(expected[name][0], abs=1e-6)
