@@ -21,9 +21,17 @@ export class Engine {
     this.worker?.terminate();
     this.loaded.fill(false);
     this.backend = backend;
-    this.starting = this.#start(backend);
-    this.starting.catch(() => {});
+    this.starting = null;
+    this.#started().catch(() => {}); // `load` reports it
     await Promise.all(this.facts.stages.map(async (stage, k) => (this.here[k] ||= await isKept(stage))));
+  }
+
+  // The worker with onnxruntime-web; after a failure, the next call begins again.
+  #started() {
+    return (this.starting ??= this.#start(this.backend).catch((error) => {
+      this.starting = null;
+      throw error;
+    }));
   }
 
   async #start(backend) {
@@ -57,7 +65,7 @@ export class Engine {
   /** Fetch stage `k`'s graph and load it; nothing where that is done. */
   async load(k, progress) {
     if (this.loaded[k]) return;
-    const [bytes] = await Promise.all([bytesOf(this.facts.stages[k], progress), this.starting]);
+    const [bytes] = await Promise.all([bytesOf(this.facts.stages[k], progress), this.#started()]);
     this.here[k] = true;
     await this.#ask({ task: "load", stage: k, bytes }, [bytes]);
     this.loaded[k] = true;

@@ -19,7 +19,9 @@ export const isKept = async (file) => Boolean(await (await kept())?.match(addres
 export const bytesOf = async (file, progress = () => {}) => {
   const cache = await kept(), address = addressOf(file), here = await cache?.match(address);
   if (here) return unpacked(file, await here.arrayBuffer());
-  const response = await fetch(address, { integrity: file.integrity });
+  const response = await fetch(address, { integrity: file.integrity }).catch(() => {
+    throw new Error(`${file.url} is not there, or not the file of this page`);
+  });
   if (!response.ok) throw new Error(`${file.url}: the server answers ${response.status}`);
   const parts = [], reader = response.body.getReader();
   let done = 0;

@@ -11,8 +11,8 @@ import { countsOf, numbersOf, readRecord } from "./record.js";
 import { prepared } from "./resize.js";
 import { exitsWith } from "./scores.js";
 
-find("served").hidden = true;
 const facts = await (await fetch("page.json")).json();
+find("served").hidden = true;
 const { policy, slider } = facts, engine = new Engine(facts), last = facts.stages.length - 1;
 const state = { place: slider.place, picture: null, input: null, answers: [], busy: null, failed: null };
 const threshold = () => slider.thresholds[state.place];
@@ -32,7 +32,9 @@ const showPicture = () => {
   exits.show({ answers, stop, busy, failed, here: engine.here, threshold: threshold() });
   const retry = element("button", { type: "button" }, "Try again");
   retry.addEventListener("click", () => ((state.failed = null), advance()));
-  find("more").replaceChildren(...(failed ? [retry] : []), ...offers);
+  showKeep();
+  const shown = [...(failed ? [retry] : []), ...offers], place = find("more");
+  if (shown.length !== place.children.length || failed) place.replaceChildren(...shown);
   document.documentElement.dataset.stop = stop === null ? "" : String(stop + 1);
 };
 
@@ -126,22 +128,23 @@ find("camera").addEventListener("click", async () => {
 // -- more that a visitor may choose --
 
 const offers = [];
-const offerAll = async () => {
-  if (!(await kept()) || engine.here.every(Boolean)) return;
+const keep = element("button", { type: "button" });
+const showKeep = () => {
   const left = facts.stages.reduce((sum, { bytes }, k) => sum + (engine.here[k] ? 0 : bytes), 0);
-  const button = element("button", { type: "button" }, `Keep all stages for use offline (${megabytes(left)})`);
-  button.addEventListener("click", async () => {
-    button.disabled = true;
-    try {
-      await engine.keepAll((k, done) => (button.textContent = `Stage ${k + 1}: ${megabytes(done)} of ${megabytes(facts.stages[k].bytes)}`));
-      button.textContent = "All stages are here";
-      showPicture();
-    } catch (error) {
-      refuse(error);
-    }
-  });
-  offers.push(button);
+  if (!keep.disabled) keep.textContent = `Keep all stages for use offline (${megabytes(left)} more)`;
+  if (!left) keep.textContent = "All stages are here";
+  keep.disabled ||= !left;
 };
+keep.addEventListener("click", async () => {
+  keep.disabled = true;
+  try {
+    await engine.keepAll((k, done) => (keep.textContent = `Stage ${k + 1}: ${megabytes(done)} of ${megabytes(facts.stages[k].bytes)}`));
+  } catch (error) {
+    keep.disabled = false;
+    refuse(error);
+  }
+  showPicture();
+});
 const offerGpu = async () => {
   if (!(await hasGpu())) return;
   const choice = element("select", { "aria-label": "Compute on" }, element("option", { value: "wasm" }, "Compute on the CPU"), element("option", { value: "webgpu" }, "Compute on the GPU"));
@@ -182,7 +185,9 @@ const showThreshold = () => {
 
 const pictures = new Pictures();
 showPicture();
-const [record] = await Promise.all([readRecord(facts), pictures.open(facts), engine.start()]);
+const opening = Promise.all([readRecord(facts), pictures.open(facts), engine.start()]);
+opening.catch(refuse);
+const [record] = await opening;
 const fractions = facts.flops.map((flops) => flops / facts.reference_flops);
 const positions = slider.thresholds.map((t) => {
   const counts = countsOf(record, t, policy.falling);
@@ -213,7 +218,8 @@ find("back").textContent = `Back to ${thresholdText(threshold())}`;
 range.addEventListener("input", moved);
 find("back").addEventListener("click", () => moveTo(slider.place));
 showThreshold();
-await Promise.all([offerAll(), offerGpu()]);
+if (await kept()) offers.push(keep);
+await offerGpu();
 showPicture();
 document.documentElement.dataset.ready = "yes";
 navigator.serviceWorker?.register("service-worker.js").catch(() => {});

@@ -1,0 +1,120 @@
+"""A page of a tiny run in Chromium, onnxruntime-web from its network address: hashes, other scores, damaged files."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from static_server import served
+
+from dmpo_explore.inference.onnx_engine import OnnxEngine
+from dmpo_explore.policies.rules import EntropyPolicy
+from dmpo_explore.runs.run import Run
+from dmpo_explore.web.export import export_web
+from dmpo_explore.web.runtime import NETWORK
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def folder(mine: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scores = np.sort(mine.record("test").entropy[:, 0])
+    policy = EntropyPolicy((float(scores[len(scores) // 2]),))  # half of the images exit at exit 1
+    place = tmp_path_factory.mktemp("small") / "page"
+    return export_web(mine, place, policy, weights="float32", pictures=True)
+
+
+@pytest.fixture
+def page(browser: Browser, onnxruntime_web: Path) -> Iterator[Page]:
+    """A page whose requests to the content delivery network get the package's files; ``page.damaged``: other bytes."""
+    context = browser.new_context(viewport={"width": 1000, "height": 800})
+    page, package = context.new_page(), tarfile.open(onnxruntime_web)  # noqa: SIM115
+
+    def answer(route: Route) -> None:
+        name = route.request.url.split("/dist/")[1].partition("?")[0]
+        stream = package.extractfile(f"package/dist/{name}")
+        assert stream
+        body = stream.read()
+        kind = "application/wasm" if name.endswith(".wasm") else "text/javascript"
+        headers = {"access-control-allow-origin": "*", "content-type": kind}
+        route.fulfill(body=body + (b" " if name in damaged else b""), headers=headers)
+
+    damaged: list[str] = []
+    page.damaged = damaged  # type: ignore[attr-defined]
+    context.route(f"{NETWORK}/**", answer)
+    yield page
+    context.close()
+    package.close()
+
+
+def test_answers_are_the_engines_with_another_score(folder: Path, mine: Run, page: Page) -> None:
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    engine, found = OnnxEngine(folder / "stages"), []
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        samples = page.locator("#samples .tile")
+        tiles = [int(str(samples.nth(i).get_attribute("data-tile"))) for i in range(6)]
+        for i in range(6):
+            samples.nth(i).click()
+            page.wait_for_selector(f"#samples .tile:nth-child({i + 1})[aria-pressed=true]")
+            page.wait_for_function("() => document.documentElement.dataset.stop")
+            text = page.locator("#answer").inner_text()
+            last = "Only the last exit" in text
+            found.append((3 if last else int(re.findall(r"exit (\d) of 3", text)[0]), text.splitlines()[0]))
+            assert "nats" in text
+    images, rows = mine.image_set("test"), page_rows(folder)
+    expected = engine.infer(engine.prepare([images[rows[tile]] for tile in tiles]))
+    assert found == [(k + 1, engine.class_names[c]) for k, c in zip(expected.exit, expected.label, strict=True)]
+    assert wrong == []
+
+
+def page_rows(folder: Path) -> list[int]:
+    from dmpo_explore.utils.files import read_json
+
+    rows: list[int] = read_json(folder / "page.json")["tiles"]
+    return rows
+
+
+def test_other_bytes_do_not_run(folder: Path, page: Page) -> None:
+    page.damaged.append("ort.wasm.bundle.min.mjs")  # type: ignore[attr-defined]
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.get_by_text(re.compile("^Stage 1: .*not the file of this page")).wait_for()
+        page.damaged.clear()  # type: ignore[attr-defined]
+        page.get_by_role("button", name="Try again").click()
+        page.wait_for_function("() => document.documentElement.dataset.stop")
+
+
+def test_a_damaged_stage_is_named(folder: Path, page: Page) -> None:
+    def damaged(route: Route) -> None:
+        route.fulfill(body="no graph")
+
+    page.route("**/stage-1.onnx*", damaged)
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.get_by_text(re.compile("^Stage 1: .*not the file of this page")).wait_for()
+
+
+def test_the_model_computes_under_the_pages_policy(folder: Path, page: Page) -> None:
+    """The worker, and with it onnxruntime-web, may connect to the page's own address alone."""
+    probe = """async () => {
+        const code = "fetch('https://example.com/').then(() => postMessage('sent'), () => postMessage('refused'))";
+        const worker = new Worker(URL.createObjectURL(new Blob([code])));
+        return new Promise(done => (worker.onmessage = ({data}) => done(data)));
+    }"""
+    asked: list[Any] = []
+    page.context.route("https://example.com/**", lambda route: (asked.append(route), route.fulfill(body="x")))
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        assert page.evaluate(probe) == "refused" and asked == []
