@@ -27,10 +27,10 @@ from ..utils.files import atomic_folder, read_json, write_json, write_text
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from . import shrinking
-from .facts import FORMAT, check_policy, file_facts, run_facts, write_record
+from .facts import FORMAT, check_policy, check_resizing, file_facts, run_facts, write_record
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
 from .pictures import TILES, Pixels, varied, write_pictures
-from .runtime import NETWORK, PACKAGE, runtime_facts, vendor_runtime
+from .runtime import NETWORK, PACKAGE, fetch_runtime, runtime_facts, vendor_runtime
 from .runtime import VERSION as RUNTIME
 
 PAGE = Path(__file__).with_name("page")
@@ -82,6 +82,10 @@ def export_web(
     record = run.record(split)
     policy = policy or fit_run_policy(run)
     check_policy(policy, record.n_exits)
+    check_resizing(run.preprocess().interpolation)
+    if vendor:  # first what may fail for lack of a network
+        report(f"fetch {PACKAGE}", 0, 1)
+        fetch_runtime()
     shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
     with atomic_folder(folder) as page:
         _copy_page(page, run.name, vendor=vendor)
@@ -184,7 +188,7 @@ def _notes(permitted: Licence, shown: bool) -> list[str]:
 def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool, vendor: bool) -> None:
     """LICENCES.txt, README.md and, last, page.json with the names of all files."""
     name = run.config.data.name
-    pictures = PUBLIC_IMAGES.get(name, f"of {name}, published by the page's publisher") if shown else ""
+    pictures = PUBLIC_IMAGES.get(name, "published by the page's publisher") if shown else ""
     write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME if vendor else ""))
     write_text(page / README, _readme(run.name, vendor=vendor))
     files = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())

@@ -25,6 +25,7 @@ from .runtime import integrity
 FORMAT = "dmpo-explore page"
 VERSION = 1
 SCORES = ("confidence", "margin", "entropy")  # that a page computes
+RESIZING = ("bicubic", "bilinear", "box", "hamming", "lanczos")  # of its resize.js
 
 
 def check_policy(policy: Policy, n_exits: int) -> None:
@@ -37,6 +38,12 @@ def check_policy(policy: Policy, n_exits: int) -> None:
         raise ValueError(f"a page has one slider, but the policy has {len(policy.thresholds)} thresholds: fit one")
     if policy.reads not in [(name,) for name in SCORES] or not policy.per_exit_thresholds:
         raise ValueError(f"a page has no policy {policy.name!r}; valid: {', '.join(SCORES)}")
+
+
+def check_resizing(interpolation: str) -> None:
+    """Raise ValueError unless a page resizes with ``interpolation``."""
+    if interpolation not in RESIZING:
+        raise ValueError(f"a page has no interpolation {interpolation!r}; valid: {', '.join(RESIZING)}")
 
 
 def write_record(folder: Path, record: ExitRecord, policy: Policy) -> dict[str, Any]:

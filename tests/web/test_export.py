@@ -82,6 +82,13 @@ def test_the_page_admits_no_other_source(mine: Run, tmp_path: Path) -> None:
     assert str(tmp_path) not in (folder / "page.json").read_text(encoding="utf-8")
 
 
+def test_the_pages_files_are_kept_for_use_offline() -> None:
+    shell = re.search(r"SHELL = \[(.*?)\];", (PAGE / "service-worker.js").read_text(encoding="utf-8"), re.DOTALL)
+    assert shell
+    files = {path.name for path in PAGE.iterdir() if path.is_file()} - {"service-worker.js"}
+    assert set(re.findall(r'"([^"]+)"', shell[1])) == files | {"./", "page.json"}
+
+
 @pytest.mark.usefixtures("quick")
 def test_only_a_page_and_nothing_else_is_replaced(mine: Run, tmp_path: Path) -> None:
     place = tmp_path / "page"

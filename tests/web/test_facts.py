@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.web.facts import check_policy, run_facts, write_record
+from dmpo_explore.web.export import PAGE
+from dmpo_explore.web.facts import RESIZING, check_policy, check_resizing, run_facts, write_record
 
 
 def test_facts_are_the_records() -> None:
@@ -36,3 +37,11 @@ def test_a_policy_on_one_score_with_one_threshold_is_shown() -> None:
         check_policy(dx.POLICIES[name]((0.5,)), 3)
     with pytest.raises(ValueError, match="no policy 'gate'"):
         check_policy(dx.POLICIES["gate"]((0.5,)), 3)
+
+
+def test_the_pages_interpolations_are_named() -> None:
+    text = (PAGE / "resize.js").read_text(encoding="utf-8")
+    assert all(f"  {name}: [" in text for name in RESIZING)
+    check_resizing("bicubic")
+    with pytest.raises(ValueError, match="no interpolation 'nearest'"):
+        check_resizing("nearest")

@@ -38,8 +38,7 @@ class Visit(NamedTuple):
 
     def stop(self) -> int:
         """The exit where the picture stops, once it does; counted from 1."""
-        self.page.wait_for_function(STOPPED)
-        return int(self.page.evaluate(STOPPED))
+        return int(self.page.wait_for_function(STOPPED).json_value())
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +95,9 @@ def png(image: np.ndarray) -> bytes:
 
 
 def choose(visit: Visit, image: np.ndarray) -> None:
-    visit.page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": png(image)})
-    visit.page.wait_for_function("() => document.getElementById('picture').getAttribute('aria-label') === 'a.png'")
+    name = f"{image.sum()}.png"
+    visit.page.locator("#file").set_input_files({"name": name, "mimeType": "image/png", "buffer": png(image)})
+    visit.page.get_by_role("img", name=name, exact=True).wait_for()
 
 
 def rows_of(record: dx.ExitRecord, policy: Policy, exit: int, clear: float = 0.02) -> list[int]:

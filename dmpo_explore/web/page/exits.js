@@ -51,7 +51,11 @@ export class Exits {
     );
   }
 
+  // Screen readers read it out when it changes, so it is left alone while it does not.
   #headline({ answers, stop, busy, failed }) {
+    const now = JSON.stringify([answers.length, stop, busy?.stage, failed?.text, answers.at(-1)]);
+    if (this.said === now) return;
+    this.said = now;
     const { class_names: names, policy, stages } = this.facts, answer = answers[stop ?? answers.length - 1];
     const label = element("p", { class: "label" }, answer ? names[answer.label] : "…");
     if (failed) {

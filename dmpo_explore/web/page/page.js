@@ -67,6 +67,7 @@ const take = (picture, name) => {
   Object.assign(state, { picture, input: null, answers: [], failed: null });
   draw(find("picture"), picture);
   find("picture").setAttribute("aria-label", name);
+  showPicture();
   return advance();
 };
 const refuse = (error) => {
