@@ -4,10 +4,11 @@
 # *I have a folder of photographs. How do I get from there to a threshold slider, and to an answer about a new
 # photograph?*
 #
-# **Goal.** Check a folder of images, train an early-exit model on it, record it and evaluate it. Predict images that
-# it has never read. Learn the commands that do the same, open the app and export the model.
+# **Goal.** Check a folder of images, train an early-exit model on it, record it and evaluate it. Write the loop that
+# stops at an image's exit, and predict images that were never read. Learn the commands that do the same, open the app
+# and export the model.
 #
-# **Time.** 20 minutes to read and answer, about two minutes to run.
+# **Time.** 30 minutes to read and write, about two minutes to run.
 #
 # **Before.** [00](00_quickstart.ipynb). Words are at the end and in the [glossary](../docs/glossary.md); the
 # method is [DMPO](https://arxiv.org/abs/2511.03245).
@@ -44,7 +45,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dmpo_explore as dx
-from dmpo_explore.course.exercises.your_own_images import check_1, check_2, check_3
+from dmpo_explore.course.exercises.your_own_images import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import live, numbers, slider
 from dmpo_explore.course.own_images import make_images
 
@@ -307,6 +308,55 @@ numbers(
 # The test split is drawn from the same folder. Like it, `new/` was read by no training and no threshold: five images
 # of each class. It is a rehearsal of use, not a harder test: files in, answers out.
 #
+# A record has the scores of all exits. In use there is no record, and the point is *not* to compute all exits. So:
+#
+# **Build it.** `model.walk(images)` runs the stages one after another, lazily: a stage runs when its output is taken
+# from the iterator. Write the loop for one image that stops at its exit. Replace the dots; the cell below the hints has
+# a solution.
+
+
+# %% tags=["build"]
+def stop_early(model, image, threshold):
+    # image: (3, side, side). model.walk takes a batch (B, 3, side, side); an output has .logits (B, classes).
+    # Stop at the first exit whose largest softmax probability reaches the threshold, else at the last exit.
+    # Return the class and the exit, two whole numbers counted from 0. Stages behind that exit must not run.
+    return ...
+
+
+check_build(stop_early)
+
+# %% [markdown]
+# <details markdown="1"><summary>Hint 1</summary>
+#
+# `for exit, output in enumerate(model.walk(image[None])):` takes one output after another. A `return` in it
+# leaves the rest uncomputed; `list(...)` would compute all of them.
+#
+# </details>
+#
+# <details markdown="1"><summary>Hint 2</summary>
+#
+# `output.logits.softmax(dim=-1)[0]` has the probabilities. Return from inside the loop if the largest one reaches the
+# threshold, or if this is the last exit: `exit == model.n_exits - 1`. Put `torch.no_grad()` around it.
+#
+# </details>
+
+
+# %% tags=["build", "solution"]
+def solution(model, image, threshold):
+    with torch.no_grad():
+        for exit, output in enumerate(model.walk(image[None])):
+            probability = output.logits.softmax(dim=-1)[0]
+            if probability.max() >= threshold or exit == model.n_exits - 1:
+                return int(probability.argmax()), exit
+
+
+stop_early = stop_early if check_build(stop_early) else solution
+check_build(stop_early)
+
+# %% [markdown]
+# The library's loop, `dx.infer`, does it for a batch: images that have exited are removed from it. Here both run on the
+# new images.
+#
 # **Predict.** Will the accuracy on them be that of the test split?
 
 # %%
@@ -315,6 +365,8 @@ transform = dx.data.make_transform(model.preprocess)
 files = sorted(Path("new").glob("*/*.png"))
 pixels = torch.stack([transform(np.asarray(Image.open(file).convert("RGB"))) for file in files])
 result = dx.infer(model, pixels, policy)  # stops at each image's exit
+yours = [stop_early(model, image, policy.thresholds[0]) for image in pixels]
+assert yours == list(zip(result.label.tolist(), result.exit.tolist(), strict=True))  # the same classes and exits
 labels = np.array([test.meta.class_names.index(file.parent.name) for file in files])
 answers = pd.DataFrame(
     {

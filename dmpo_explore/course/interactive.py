@@ -45,7 +45,9 @@ def slider(label: str, low: float, high: float, value: float, step: float | None
 def choice(label: str, options: Sequence[Any], value: Any = None) -> widgets.Widget:
     """A choice of one option: a row of buttons for at most five, else a list."""
     kind = widgets.ToggleButtons if len(options) <= 5 else widgets.Dropdown
-    look = {"style": {"description_width": "110px", "button_width": "auto"}} if len(options) <= 5 else _look(label)
+    row = {"display": "flex", "flex_flow": "row", "width": f"{WIDTH}px", "margin": "2px 2px 8px"}  # label, then buttons
+    buttons = {"style": {"description_width": "110px", "button_width": "auto"}, "layout": row}
+    look = buttons if len(options) <= 5 else _look(label)
     return kind(options=options, value=options[0] if value is None else value, description=label, **look)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,56 @@ import numpy as np
 import dmpo_explore as dx
 
 from . import exercise
+
+
+class Counted:
+    """A model whose walk counts the stages that were run."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.n_exits, self.ran = model, model.n_exits, 0
+
+    def walk(self, images: Any) -> Iterator[Any]:
+        """As the model's own."""
+        for output in self.model.walk(images):
+            self.ran += 1
+            yield output
+
+    def __call__(self, images: Any) -> Any:
+        self.ran += self.n_exits
+        return self.model(images)
+
+
+@exercise
+def check_build(answer: Callable[..., tuple[int, int]]) -> str:
+    """It gives the class at the image's exit, and no stage behind that exit has run."""
+    import torch
+
+    from ...utils.torch_seeding import seeded
+
+    with seeded(0):
+        model = dx.build_model(
+            dx.ModelConfig("test_vit", "random", 32, exits=3, predictor="linear"), n_classes=3
+        ).eval()
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chances = model(images).softmax(dim=-1)  # (6, 3, 3)
+    for image, row in zip(images, chances, strict=True):
+        confidence = row.max(dim=-1).values
+        for threshold in (0.0, *(confidence - 1e-4).tolist(), 1.01):
+            reached = confidence >= threshold
+            exit = int(reached.int().argmax()) if reached[:-1].any() else len(confidence) - 1
+            counted = Counted(model)
+            found = answer(counted, image.clone(), threshold)
+            if not isinstance(found, tuple | list) or len(found) != 2:
+                return "it returns two whole numbers, the class and the exit"
+            confident = f"with confidences {[round(c, 3) for c in confidence.tolist()]} and threshold {threshold:.3f}"
+            if int(found[1]) != exit:
+                return f"{confident} it stops at exit {int(found[1])}, counted from 0, not at {exit}"
+            if int(found[0]) != int(row[exit].argmax()):
+                return f"{confident} the class is not that of exit {exit}"
+            if counted.ran > exit + 1:
+                return f"{confident} {counted.ran} stages have run, and {exit + 1} are enough"
+    return ""
 
 
 @exercise

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 import dmpo_explore as dx
@@ -47,6 +48,28 @@ def unpaired(a: Any, b: Any) -> tuple[float, float, float]:
     return float(a.mean() - b.mean()), float(low), float(high)
 
 
+def stops(model: Any, image: Any, threshold: float) -> tuple[int, int]:
+    """Takes outputs by hand."""
+    walk, exit = model.walk(image[None]), -1
+    probability = torch.zeros(1)
+    while exit < 0 or float(probability.max()) < threshold:
+        output = next(walk, None)
+        if output is None:
+            break
+        exit, probability = exit + 1, output.logits.detach().softmax(dim=-1)[0]
+    return int(probability.argmax()), exit
+
+
+def stops_afterwards(model: Any, image: Any, threshold: float) -> tuple[int, int]:
+    """The correct class and exit, but all stages have run."""
+    chances = torch.stack([output.logits.detach().softmax(dim=-1)[0] for output in model.walk(image[None])])
+    reached = chances.max(dim=-1).values >= threshold
+    reached[-1] = True
+    exit = int(reached.int().argmax())
+    return int(chances[exit].argmax()), exit
+
+
+BUILD, BUILD_INCORRECT = stops, stops_afterwards
 ANSWERS = {1: within, 2: nearest_mean, 3: paired}
 INCORRECT = {
     1: lambda compute, accuracy, budget: int((compute <= budget).sum()),
