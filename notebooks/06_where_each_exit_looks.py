@@ -444,11 +444,12 @@ pd.DataFrame(rows, index=["insertion_area", "deletion_area"]).T
 dx.figures.insertion_deletion_figure(checked["feature_ablation"][0])
 
 # %% [markdown]
-# The maps of ablation and of integrated gradients order the patches well: insertion areas of 0.82 and 0.78, against
-# 0.55 for a random order. Between the two no difference is shown in deletion, and hardly one in insertion. And
-# saliency? In its order the areas are no better than in a random one: both intervals reach 0 or include it. A likely
-# reason: saliency has no sign, so a patch against the class counts like one for it. (Ablation has an advantage:
-# insertion and deletion hide patches exactly as it does.)
+# In the orders of ablation and of integrated gradients the insertion areas are 0.82 and 0.78. Between the two no
+# difference is shown in deletion, and hardly one in insertion. Integrated gradients are ahead of saliency by 0.32, and
+# the interval excludes 0. And saliency? In its order the areas are no better than in a random one: both intervals reach
+# 0 or include it. A likely reason: saliency has no sign, so a patch against the class counts like one for it. It also
+# ranks black patches, where hiding changes nothing. (Ablation
+# has an advantage: insertion and deletion hide patches exactly as it does.)
 #
 # *Unexplained* is the share of the logit's squared changes under 64 random masks that the map does not explain: 0 is
 # perfect, 1 no better than an empty map. It is low for all three, 0.02 to 0.06, for saliency too. Perhaps any positive
@@ -637,10 +638,10 @@ table["its own map is ahead by"] = [with_interval(areas["its own map"] - a) for 
 table
 
 # %% [markdown]
-# Not as well, but far from useless. In the last exit's order the area is 0.67. That is 0.12 less than in exit 1's own,
-# and the interval excludes 0; a random order has 0.51. So the two exits have important places in common, and not all of
-# them, as the cosine of 0.57 showed. (By this measure an exit's own ablation map has the advantage that it was made by
-# hiding patches at that exit.)
+# Not as well, but better than chance. In the last exit's order the area is 0.67, which is 0.12 less than in exit 1's
+# own, and the interval excludes 0. A random order is 0.28 behind, and the two intervals are apart. So the two exits
+# have important places in common, and not all of them, as the cosine of 0.57 showed. (An exit's own ablation map has an
+# advantage by this measure: it was made by hiding patches at that exit.)
 
 # %% [markdown]
 # **3.** Write a function that takes a map of pixels (70,70) and returns its token map (5,5) with the same sum.
