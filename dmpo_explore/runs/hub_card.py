@@ -82,7 +82,7 @@ def hub_card(
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
-        >>> text = hub_card(run, {"test": run.record("test")}, "apache-2.0")
+        >>> text = hub_card(run, {"test": run.record("test")}, license="apache-2.0")
         >>> text.splitlines()[0], "license: apache-2.0" in text, "value: 0.9147" in text
         ('---', True, True)
     """
