@@ -57,6 +57,7 @@ ONLY_IN = {
     "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
     "datasets": ("data/torch_hugging_face.py",),
+    "fiftyone": ("analysis/image_table.py",),
     "huggingface_hub": ("runs/hub_card.py",),
     "IPython": (),
     "ipywidgets": ("course/interactive.py", "course/moving.py"),

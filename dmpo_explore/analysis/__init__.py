@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from .evaluation import same_images as same_images
     from .failure_prediction import failure_prediction as failure_prediction
     from .failure_prediction import failure_prediction_curves as failure_prediction_curves
+    from .image_table import image_paths as image_paths
+    from .image_table import image_table as image_table
+    from .image_table import to_fiftyone as to_fiftyone
+    from .image_table import write_image_table as write_image_table
     from .metrics import accuracy_interval as accuracy_interval
     from .metrics import area as area
     from .metrics import balanced_accuracy as balanced_accuracy

@@ -13,6 +13,7 @@ from .output import print_result, say, warnings_said
 from .root import Flops, Json, app
 
 if TYPE_CHECKING:
+    from ..fitting.target import Target
     from ..policies.base import Policy
     from ..runs.run import Run
 
@@ -25,6 +26,7 @@ PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per s
 FEW_EVALUATED = 1000  # images; with fewer, the interval of an accuracy of 90 % is about four points wide, or wider
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
+PER_IMAGE = "Write one row per image to this file, for other tools: exit, answers of every exit. One run, one target."
 PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
 
 
@@ -38,6 +40,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     against: Annotated[str | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
     per_class: Annotated[Path | None, typer.Option(metavar="FILE.csv", help=PER_CLASS)] = None,
+    per_image: Annotated[Path | None, typer.Option(metavar="FILE.parquet|FILE.csv", help=PER_IMAGE)] = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -65,9 +68,8 @@ def evaluate(
 
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
-    _refuse(
-        all_policies, protocol, {"--flops": flops, "--against": against, "targets": targets, "--per-class": per_class}
-    )
+    beside = {"--flops": flops, "--against": against, "targets": targets}
+    _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
     if all_policies:
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
@@ -81,6 +83,8 @@ def evaluate(
         how = {name: settings[name] for name in ("per_exit", "calibrate")} | {"per_class": per_class is not None}
         with warnings_said():
             rows = evaluate_runs(runs, settings["policy"], targets, split=split, against=against, **how)
+    if per_image:
+        write_images(per_image, runs, split, settings["policy"], targets)
     more = [line for row in rows for line in ("", *class_table(row))] if per_class else []
     if per_class:
         write_classes(per_class, rows)
@@ -115,6 +119,21 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
     named = [{"run": row["run"], "target": describe(row["target"])} | line for row in rows for line in row["classes"]]
     with atomic_file(path) as temporary:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_images(path: Path, names: list[str], split: str, policy: str, targets: list[Target]) -> None:
+    """A Parquet or CSV file with a row per image, under the policy for the one target; wrong usage if it is not one."""
+    from ..analysis.evaluation import fit_run_policy
+    from ..analysis.image_table import image_paths, image_table, write_image_table
+    from ..analysis.outcome import apply
+    from ..runs.store import load_run
+
+    if (len(names), len(targets)) != (1, 1):
+        raise typer.BadParameter("needs one run and one target, such as --flops 0.3", param_hint="--per-image")
+    run = load_run(names[0])
+    with warnings_said():
+        outcome = apply(fit_run_policy(run, policy, targets[0]), run.record(split))
+    write_image_table(path, image_table(outcome, image_paths(run, split)))
 
 
 def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:

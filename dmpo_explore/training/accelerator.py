@@ -41,12 +41,7 @@ def make_accelerator(
         'cpu'
     """
     on_cpu = find_device(device).type == "cpu"
-    known = [str(kind) for kind in LoggerType if kind != LoggerType.ALL]
-    for tracker in trackers:
-        if tracker not in known:
-            raise ValueError(unknown("tracker", tracker, known))
-        if tracker not in map(str, get_available_trackers()):
-            raise ImportError(f"the tracker {tracker!r} is not installed; try `pip install {tracker}`")
+    _check_trackers(trackers)
     if not torch.distributed.is_initialized():  # accelerate keeps the first one's precision and device for good
         AcceleratorState._reset_state(reset_partial_state=True)  # private: tests/training/test_accelerator.py guards it
     return Accelerator(
@@ -64,6 +59,17 @@ def make_accelerator(
         ],
         step_scheduler_with_optimizer=False,
     )
+
+
+def _check_trackers(trackers: Sequence[str]) -> None:
+    known = [str(kind) for kind in LoggerType if kind != LoggerType.ALL]
+    installed = sorted(map(str, get_available_trackers()))
+    for tracker in trackers:
+        which = f"installed: {', '.join(installed) or 'none'}"
+        if tracker not in known:
+            raise ValueError(f"{unknown('tracker', tracker, known)} ({which})")
+        if tracker not in installed:
+            raise ImportError(f"the tracker {tracker!r} is not installed; try `pip install {tracker}` ({which})")
 
 
 class PreparedForward(nn.Module):

@@ -230,6 +230,18 @@ def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "caution" not in done.stderr and "| ECE" in done.stdout and "| EEFP" in done.stdout  # nothing is fitted
 
 
+def test_a_row_per_image_has_the_numbers_of_the_table(runs: Path, tmp_path: Path) -> None:
+    for name in ("images.csv", "images.parquet"):
+        file = tmp_path / name
+        row = json.loads(call("evaluate", "mine", "--threshold", 0.5, "--per-image", file, "--json").stdout)
+        table = pd.read_csv(file) if name.endswith("csv") else pd.read_parquet(file)
+        assert len(table) == row["images"] and table["correct"].mean() == pytest.approx(row["accuracy"])
+        assert table["exit"].mean() == pytest.approx(row["mean_exit"])
+    for wrong in (["mine"], ["mine", "other", "--threshold", 0.5], ["mine", "--flops", 0.8, "--flops", 0.9]):
+        assert "needs one run and one target" in fails("evaluate", *wrong, "--per-image", file)
+    assert "must end with" in fails("evaluate", "mine", "--threshold", 0.5, "--per-image", tmp_path / "images.txt")
+
+
 def test_classes_in_a_file_and_the_best_and_worst_in_words(runs: Path, tmp_path: Path) -> None:
     file = tmp_path / "classes.csv"
     done = call("evaluate", "mine", "other", "--threshold", 0.5, "--per-class", file)
