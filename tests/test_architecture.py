@@ -286,10 +286,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_every_file_has_tests_beside_it() -> None:
-    """tests/PACKAGE/ mirrors the package: a file that nothing of its package's tests imports is not tested.
-
-    Exercises are named after their notebooks, and tests/course/test_exercises.py finds them by those names.
-    """
+    """tests/PACKAGE/ mirrors the package: a file that nothing of its package's tests imports is not tested."""
+    # exercises are named after their notebooks, and tests/course/test_exercises.py finds them by those names
     untested = []
     for file in FILES:
         if "/" not in file or file.split("/")[1].startswith("__") or file.startswith("course/exercises/"):
