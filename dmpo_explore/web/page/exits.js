@@ -27,7 +27,8 @@ export class Exits {
   /** Everything about one picture.
    *
    * `answers`: of the exits computed so far; `stop`: the exit where it stops, or null; `busy`: { stage, done } while a stage
-   * is fetched; `failed`: { stage, text }; `here`: the graphs that need no download; `threshold`.
+   * is fetched; `failed`: { stage, text }, without a stage where
+   * something else went wrong; `here`: the graphs that need no download; `threshold`.
    */
   show({ answers, stop, busy, failed, here, threshold }) {
     const { policy, class_names: names, stages, flops } = this.facts;
@@ -59,7 +60,7 @@ export class Exits {
     const { class_names: names, policy, stages } = this.facts, answer = answers[stop ?? answers.length - 1];
     const label = element("p", { class: "label" }, answer ? names[answer.label] : "…");
     if (failed) {
-      const text = answer ? `Exit ${answers.length}'s answer. ${failed.text}` : failed.text;
+      const text = answer && failed.stage !== undefined ? `Exit ${answers.length}'s answer. ${failed.text}` : failed.text;
       return void find("answer").replaceChildren(label, element("p", { class: "bad" }, text));
     }
     let text = "Loading";

@@ -27,7 +27,7 @@ export class Mosaic {
     });
     this.tiles[0].tabIndex = 0;
     const all = facts.tiles.length === record.images;
-    find("drawn").textContent = all ? "" : `${whole(facts.tiles.length)} drawn at random from every class`;
+    find("drawn").textContent = all ? "" : `${whole(facts.tiles.length)} of them, drawn at random from every class`;
   }
 
   /** Put the tiles where they exit at a threshold; `counts` are those of all images. */

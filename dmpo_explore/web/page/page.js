@@ -14,7 +14,7 @@ import { exitsWith } from "./scores.js";
 const facts = await (await fetch("page.json")).json();
 find("served").hidden = true;
 const { policy, slider } = facts, engine = new Engine(facts), last = facts.stages.length - 1;
-const state = { place: slider.place, picture: null, input: null, answers: [], busy: null, failed: null };
+const state = { place: slider.place, picture: null, input: null, answers: [], busy: null, failed: null, note: "" };
 const threshold = () => slider.thresholds[state.place];
 
 // -- one picture --
@@ -28,8 +28,8 @@ const stopOf = () => {
   return found < 0 ? null : found;
 };
 const showPicture = () => {
-  const { answers, busy, failed } = state, stop = stopOf();
-  exits.show({ answers, stop, busy, failed, here: engine.here, threshold: threshold() });
+  const { answers, busy, failed, note } = state, stop = stopOf();
+  exits.show({ answers, stop, busy, failed: failed ?? (note && { text: note }), here: engine.here, threshold: threshold() });
   const retry = element("button", { type: "button" }, "Try again");
   retry.addEventListener("click", () => ((state.failed = null), advance()));
   showKeep();
@@ -64,14 +64,14 @@ const advance = async () => {
 };
 
 const take = (picture, name) => {
-  Object.assign(state, { picture, input: null, answers: [], failed: null });
+  Object.assign(state, { picture, input: null, answers: [], failed: null, note: "" });
   draw(find("picture"), picture);
   find("picture").setAttribute("aria-label", name);
   showPicture();
   return advance();
 };
 const refuse = (error) => {
-  state.failed = { stage: null, text: error.message };
+  state.note = error.message;
   showPicture();
 };
 const press = (node) => {
@@ -166,6 +166,7 @@ let waiting = 0;
 const moved = () => (waiting ||= requestAnimationFrame(() => {
   waiting = 0;
   state.place = Number(find("threshold").value);
+  state.note = "";
   showThreshold();
   showPicture();
   advance();
