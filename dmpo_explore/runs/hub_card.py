@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from ..config import Config
@@ -121,7 +121,7 @@ def _results(run: Pushed, test: ExitRecord | None) -> list[Any]:
         hugging_face().EvalResult(
             task_type="image-classification",
             dataset_type=run.config.data.name if run.config.data.name in DATASETS else "image-folder",
-            dataset_name=test.meta.data,
+            dataset_name=PurePath(test.meta.data).name,
             dataset_split="test",
             metric_type="accuracy",
             metric_name=name,

@@ -68,7 +68,7 @@ def local_name(name: str) -> str:
 
 
 def write_hub_folder(
-    run: Pushed, folder: Path, *, splits: Sequence[str] | None = None, with_manifest: bool = False, **card: str
+    run: Pushed, folder: str | Path, *, splits: Sequence[str] | None = None, with_manifest: bool = False, **card: str
 ) -> Path:
     """Write the folder that `push_run` uploads; arguments as there.
 
@@ -94,7 +94,7 @@ def write_hub_folder(
     manifest = manifest_file(run.path) if with_manifest else None
     values = [value for part in run.config.to_dict().values() for value in part.values()]
     if places := [value for value in values if isinstance(value, str) and Path(value).is_absolute()]:
-        text = "config.json names places of this machine, which all readers of the repository will see"
+        text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {short(places)}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
     names += [f"records/{split}/{file}" for split in chosen for file in RECORD]

@@ -197,7 +197,7 @@ def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
     (own.path / "config.json").write_text(replace(own.config, data=data).to_json())
     (own.path / "checkpoint.pt").touch()
     own = Run(own.path)
-    with pytest.warns(UserWarning, match="names places of this machine, which all readers"):
+    with pytest.warns(UserWarning, match="name places of this machine, which all readers"):
         folder = write_hub_folder(own, tmp_path / "b", splits=[])
     assert not {"checkpoint.pt", "records"} & {*os.listdir(folder)}
     assert "datasets" not in (folder / CARD).read_text() and "base_model" not in (folder / CARD).read_text()
