@@ -121,8 +121,8 @@ def download_run(text: str) -> Path:
     with _named(address):
         info = api.model_info(address.repo, revision=address.revision or None, files_metadata=True)
     commit, sizes = str(info.sha), {file.rfilename: file.size for file in info.siblings or ()}
-    if not COMMIT.fullmatch(commit):
-        raise ValueError(f"{address}: the Hub gave no commit but {short(commit)}")
+    if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(address.revision) and commit != address.revision):
+        raise ValueError(f"{address}: the Hub gave {short(commit)}, which is not the commit that was asked for")
     if kept := _kept(root / commit):
         return kept
     exact = HubAddress(address.repo, commit)
@@ -130,7 +130,8 @@ def download_run(text: str) -> Path:
         raise ValueError(f"{exact} holds no run of dmpo-explore: it has no {LISTING}")
     if (sizes[LISTING] or 0) > MOST_LISTING:
         raise ValueError(f"{exact}: {LISTING} has {sizes[LISTING]:,} bytes; at most {MOST_LISTING:,} are read")
-    with tempfile.TemporaryDirectory() as place, _quiet():
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as place, _quiet():
         name, files = read_listing(_download(api, exact, LISTING, Path(place)))
         for file, listed in files.items():
             if sizes.get(file) != listed.bytes:
@@ -170,7 +171,7 @@ def _move_checked(source: Path, target: Path, listed: Listed, address: HubAddres
     if source.stat().st_size != listed.bytes or sha256(source) != listed.sha256:
         raise ValueError(f"{address}: {PurePath(source).name} is not the file that {LISTING} lists; download it again")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(source.read_bytes())
+    os.replace(source, target)
 
 
 def _api() -> Any:

@@ -79,6 +79,14 @@ def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -
     assert load_run(first).source == first and hub.asked == []  # a commit in the cache needs no network
 
 
+def test_another_commit_than_the_one_named_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+    asked = "1" * 40
+    hub.branches["me/demo"] = {asked: hub.commit("me/demo", repository(tmp_path))}
+    with pytest.raises(ValueError, match="which is not the commit that was asked for"):
+        load_run(f"hf://me/demo@{asked}")
+    assert not [*(tmp_path / "cache").rglob("config.json")]
+
+
 def test_only_listed_files_of_a_run_are_asked_for(hub: FakeHub, tmp_path: Path) -> None:
     more = {"modeling.py": b"raise SystemExit", "checkpoint.pt": b"x", "pytorch_model.bin": b"x"}
     commit = hub.commit("me/demo", repository(tmp_path) | more)
