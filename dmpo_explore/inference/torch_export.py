@@ -167,8 +167,21 @@ def _export_stage(
             dynamic_shapes=({0: batch}, *({0: batch} for _ in inputs[1:])),
         )  # fmt: skip
     assert program is not None
+    _forget_source(program.model)
     program.save(str(path))
     return graph, (outputs[1] if len(outputs) > 1 else x), (outputs[2] if len(outputs) > 2 else None)
+
+
+def _forget_source(model: Any) -> None:
+    """Drop what the exporter notes of every operator: the lines of code it came from, with this machine's folders."""
+    for part in (model.graph, *model.functions.values()):
+        part.metadata_props.clear()
+        for node in part:
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.metadata_props.clear()
+        for value in part.inputs:
+            value.metadata_props.clear()
 
 
 def _facts(model: DMPO, class_names: Sequence[str], graphs: list[dict[str, Any]]) -> dict[str, Any]:

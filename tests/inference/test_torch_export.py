@@ -51,6 +51,11 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     assert all(f"`{name}`" in readme for name in graphs) and f"{C} classes" in readme
     assert "pip wheel --no-deps ." in readme and "install --no-deps dmpo_explore-*.whl" in readme  # no index has it
     assert calls == [(1, K), (2, K), (3, K)]
+    places = [
+        str(place).encode() for place in (Path(torch_export.__file__).parents[2], Path(torch.__file__).parents[1])
+    ]
+    for name in graphs:  # no folder of the machine that exported it, and no line of its code
+        assert not [place for place in (*places, b"stack_trace") if place in (path / name).read_bytes()]
 
 
 @pytest.fixture
