@@ -206,13 +206,6 @@ def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return min(0.0, low), high if high > low else low + 1
 
 
-def arrays(
-    point: OperatingPoint, amount: int, chosen: Selection, found: dx.analysis.SliderCounts
-) -> tuple[Pictures, Exits]:
-    """What the mosaic is drawn from; ``found``: `slider_data.counts` of the point and the chosen class."""
-    return pictures(point, amount, chosen.class_number), exits(point, found)
-
-
 def with_mosaic(
     data: slider_data.SliderData, point: OperatingPoint, shown: Pictures, limits: Exits, amount: int, chosen: Selection
 ) -> slider_data.SliderData:

@@ -12,7 +12,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import threshold_slider
-from dmpo_explore_app.components.threshold_slider.supplies import supplies
+from dmpo_explore_app.components.threshold_slider.supplies import drawn, supplies
 from dmpo_explore_app.services import exploration, mosaic, records
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
@@ -76,6 +76,7 @@ def sliding(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seque
         point, selected = operating_point.current(run, split), filters.selection()
         tables = exploration.curves(point, {name: others[name] for name in chosen})
         found, amount = counts(point, selected.class_number), filters.amount()
+        arrays = mosaic.pictures(point, amount, selected.class_number), mosaic.exits(point, found)
         data = slider_data(
             point,
             tables,
@@ -87,13 +88,15 @@ def sliding(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seque
             by_hand=threshold_controls.by_hand(point),
             found=found,
         )
-        data = mosaic.with_mosaic(data, point, *mosaic.arrays(point, amount, selected, found), amount, selected)
+        data = mosaic.with_mosaic(data, point, *arrays, amount, selected)
         threshold_slider(point, data, exploration.figures(point, tables), FRAGMENTS)
+        if widgets.live():
+            supplies(*arrays)
 
 
 @st.fragment(key=IMAGES)
 def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Classes by exits and images by exit, then what the browser keeps while the slider moves."""
+    """Classes by exits and images by exit."""
     with messages.problems(PROBLEM):
         point, selected = operating_point.current(run, split), filters.selection()
         exit_explorer.draw(point, selected, FRAGMENTS.filters)
@@ -101,8 +104,7 @@ def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seque
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
         if widgets.live():
-            found = counts(point, selected.class_number)
-            supplies(*mosaic.arrays(point, filters.amount(), selected, found), events.number())
+            drawn(events.number())
 
 
 page()

@@ -23,15 +23,17 @@ _component = st.components.v2.component(
 )
 
 
-def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits, drawing: int) -> None:
-    """At the end of a page: each an element of its own, as one changes with the run, the other with the policy too.
-
-    Args:
-        drawing: number of the page's drawing, which the browser has made when this arrives; its events will carry it.
-    """
+def supplies(pictures: mosaic.Pictures, exits: mosaic.Exits) -> None:
+    """Each an element of its own, as one changes with the run, the other with the policy too."""
     with st.container(key="supplies"):
         _component(key="supply_pictures", data=message(pictures["key"], pictures))
         _component(key="supply_exits", data=message(exits["key"], exits))
+
+
+def drawn(drawing: int) -> None:
+    """At the end of a page: the number of its drawing, which the browser has made when this arrives; its events will
+    carry it."""
+    with st.container(key="drawn"):
         _component(key="supply_drawing", data={"drawing": drawing})
 
 
