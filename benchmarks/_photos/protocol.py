@@ -36,7 +36,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 import dmpo_explore as dx
@@ -121,12 +120,4 @@ def interval(differences: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: in
         >>> interval([[1.0, 1.0], [1.0, 1.0]], resamples=10)
         (1.0, 1.0, 1.0)
     """
-    values = np.asarray(differences, np.float64)
-    S, B = values.shape
-    generator = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for i in range(resamples):
-        counts = np.bincount(generator.integers(B, size=B), minlength=B)
-        means[i] = values[generator.integers(S, size=S)].mean(axis=0) @ counts / B
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
+    return dx.analysis.seeds_interval(differences, resamples, seed)

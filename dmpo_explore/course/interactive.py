@@ -21,7 +21,7 @@ import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
 from ..utils.extras import extra_imports
-from .colours import coloured
+from .colours import coloured, on_white
 
 with extra_imports("a notebook's interactive figure", "notebooks"):
     import anywidget  # noqa: F401 (of plotly's FigureWidget)
@@ -30,6 +30,8 @@ with extra_imports("a notebook's interactive figure", "notebooks"):
 LETTER = 8  # pixels that a letter of a line above a figure takes at most, on average
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a PNG: CSS pixels, pixels per CSS pixel, palette
+
+CHECKED = "Numbers to check your run against:"
 
 Draw = Callable[..., go.Figure | tuple[go.Figure, str]]
 
@@ -80,7 +82,7 @@ class Live(widgets.VBox):  # type: ignore[misc]
             height = (figure.layout.height or HEIGHT) + 20 * (len(rows) - 1)
             figure.update_layout(title=title, margin_t=60 + 20 * len(rows), height=height)
         layout = figure.layout
-        return coloured(figure).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
+        return on_white(coloured(figure)).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
 
     def redraw(self, change: object = None) -> None:
         """Send the browser the differences to the figure that is shown."""
@@ -115,19 +117,19 @@ def picture(figure: go.Figure) -> dict[str, str]:
 
 
 class Numbers(dict[str, Any]):
-    """Key numbers of a notebook, one a line; a test compares the printed ones with the library's."""
+    """Key numbers of a notebook below a title, one a line; a test compares the printed ones with the library's."""
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
         shown = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in self.items()}
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items())
+        return "\n".join([CHECKED, *(f"{name:<{width}}  {value}" for name, value in shown.items())])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self))
 
 
 def numbers(**values: float | str) -> Numbers:
-    """Key numbers to show, one a line."""
+    """Key numbers to show, one a line, below a title."""
     return Numbers(values)
 
 
@@ -147,7 +149,7 @@ class _Renderer(MimetypeRenderer):  # type: ignore[misc]
     """Interactive in JupyterLab and VS Code, a PNG elsewhere."""
 
     def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
-        figure = coloured(go.Figure(fig_dict)).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
+        figure = on_white(coloured(go.Figure(fig_dict))).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
         return {PLOTLY: figure.to_plotly_json(), "text/plain": "a figure"} | picture(figure)
 
 

@@ -70,13 +70,15 @@ def correct(make: Callable[[], nn.Module], frozen: Frozen, seeds: int = 3, epoch
 
 
 def gain(question: str, more: Bools, less: Bools) -> dict[str, float | str]:
-    """A row for `dx.figures.gains_figure`: points of accuracy ahead, their mean, a 95 % interval over images, seeds."""
-    points = 100 * (more.astype(float) - less)
-    images = points.mean(axis=0)  # paired: the same image in both
-    half = 1.96 * images.std(ddof=1) / len(images) ** 0.5
+    """A row for `dx.figures.gains_figure`: points of accuracy that ``more`` is ahead, (seeds, B) each, paired.
+
+    The 95 % interval resamples seeds and images together; with one seed it is over images alone.
+    """
+    points = 100 * (more.astype(float) - less)  # paired: the same image, and the same seed, in both
+    mean, low, high = dx.analysis.seeds_interval(points)
     seeds = " ".join(f"{value:+.2f}" for value in points.mean(axis=1))
-    mean = float(images.mean())
-    return {"question": question, "points": mean, "low": mean - half, "high": mean + half, "seeds": seeds}
+    over = "images and trainings" if len(points) > 1 else "images"
+    return {"question": question, "points": mean, "low": low, "high": high, "seeds": seeds, "over": over}
 
 
 class Exit(nn.Module):

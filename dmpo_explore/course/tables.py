@@ -16,9 +16,11 @@ def study_table(name: str) -> pd.DataFrame:
     """A table of the study's results.
 
     Args:
-        name: ``gains`` (differences of accuracy between arms), ``gradients`` (agreement of the exits' gradients after
-            every epoch, by arm and seed), ``photos`` (every exit of ``dmpo`` against a single model on photographs,
-            val, one seed), ``photos-probes`` (probes by block there), ``small-cnn`` (accuracies of the small CNN).
+        name: ``evidence`` (similarity and probes of the arms' early stages, by seed), ``gains`` (differences of
+            accuracy between arms), ``gradients`` (agreement of the exits' gradients after every epoch, by arm and
+            seed), ``photos`` (every exit of ``dmpo`` against a single model on photographs, val, one seed),
+            ``photos-probes`` (probes by block there), ``small-cnn`` (accuracies of the small CNN), ``static``
+            (``dmpo`` against shorter nets with its head, two seeds).
 
     Raises:
         ValueError: no such table; the tables are listed.
@@ -32,4 +34,4 @@ def study_table(name: str) -> pd.DataFrame:
     names = sorted(path.stem for path in FOLDER.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
-    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if name in ("gains", "photos") else None)
+    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if name in ("gains", "photos", "static") else None)

@@ -25,6 +25,8 @@ def matrix_figure(
     scale: str = "signed",
     shared: bool = True,
     columns: int | None = None,
+    bar: str = "",
+    axes: tuple[str, str] | None = None,
     template: str | None = None,
 ) -> go.Figure:
     """Matrices or grey images as panels, first row on top, one heat map trace each in the order given.
@@ -32,8 +34,9 @@ def matrix_figure(
     Args:
         matrices: title → (h, w).
         scale: ``signed`` (symmetric around 0), ``size`` (from 0) or ``image`` (from the lowest value to the highest).
-        shared: one colour scale for all panels (with a bar); otherwise each panel has its own and no bar is drawn.
+        shared: one colour scale for all panels, with one bar; otherwise each panel has its own, with a bar below it.
         columns: panels in a row; all in one by default.
+        bar: title of the colour bar, what the colours measure. axes: what rows and what columns are, of every panel.
 
     Raises:
         ValueError: nothing to draw, something that is not a matrix, an unknown scale.
@@ -51,17 +54,17 @@ def matrix_figure(
     figure = new_figure(template, "", "")
     rows = -(-len(panels) // width)
     figure.set_subplots(rows, width, subplot_titles=list(panels), horizontal_spacing=0.04, vertical_spacing=0.25 / rows)
+    figure.update_annotations(font={"size": 13})
     limits = _limits(list(panels.values()), scale)
     for i, panel in enumerate(panels.values()):
         low, high = limits if shared else _limits([panel], scale)
-        bar = shared and i == 0 and scale != "image"
         figure.add_heatmap(
             z=panel,
             zmin=low,
             zmax=high,
             colorscale=colours,
-            showscale=bar,
-            colorbar={"thickness": 12, "outlinewidth": 0},
+            showscale=scale != "image" and (i == 0 or not shared),
+            colorbar=_bar(bar, None if shared else figure.layout[f"xaxis{i + 1}"].domain, axes is not None),
             hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra></extra>",
             row=i // width + 1,
             col=i % width + 1,
@@ -70,7 +73,10 @@ def matrix_figure(
     for i in range(1, len(panels) + 1):
         figure.layout[f"yaxis{i}"].update(scaleanchor=f"x{i}", autorange="reversed", constrain="domain")
         figure.layout[f"xaxis{i}"].update(constrain="domain")
-    return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    if axes is None:
+        return figure.update_xaxes(visible=False).update_yaxes(visible=False).update_layout(margin_b=20)
+    plain = {"showticklabels": False, "showgrid": False, "ticks": ""}
+    return figure.update_xaxes(title=axes[1], **plain).update_yaxes(plain).update_yaxes(title=axes[0], col=1)
 
 
 def token_colours_figure(
@@ -94,11 +100,10 @@ def token_colours_figure(
         >>> [np.shape(trace.z) for trace in figure.data]
         [(70, 70, 3), (5, 5, 3)]
     """
-    panels = [np.asarray(image), *map(np.asarray, colours)]
+    panels, titles = [np.asarray(image), *map(np.asarray, colours)], ["input", *labels]
     if len(colours) != len(labels) or any(panel.ndim != 3 or panel.shape[2] != 3 for panel in panels):
         raise ValueError(f"{len(labels)} labels and {[panel.shape for panel in panels]} must be K and K+1 of (h, w, 3)")
     width = min(len(panels), 7)
-    titles = ["input", *labels]
     figure = new_figure(template, "", "")
     figure.set_subplots(-(-len(panels) // width), width, subplot_titles=titles, horizontal_spacing=0.01)
     for i, panel in enumerate(panels):
@@ -273,6 +278,15 @@ def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] 
 
 def _line(i: int) -> dict[str, Any]:
     return {"mode": "lines+markers", "line": model_line(i, 2), "marker": {"symbol": symbol(i), "size": 8}}
+
+
+def _bar(title: str, below: tuple[float, float] | None, titled: bool) -> dict[str, Any]:
+    """A colour bar at the right of all panels, or below the one with this part of the width."""
+    look: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "title": {"text": title, "side": "right"}}
+    if below is None:
+        return look
+    place = {"orientation": "h", "x": sum(below) / 2, "y": -0.12 if titled else -0.02, "yanchor": "top"}
+    return look | place | {"len": 0.6 * (below[1] - below[0]), "nticks": 5, "title": {"text": title, "side": "bottom"}}
 
 
 def _limits(panels: Sequence[Array], scale: str) -> tuple[float, float]:

@@ -54,8 +54,7 @@ def exit_predictions_figure(
         raise ValueError(f"{shapes} do not fit {n_exits} answers")
     reached = np.arange(n_exits) <= exit
     above = (np.inf if threshold is None else threshold) - confidence
-    figure = new_figure(template, "", "confidence")
-    image = np.asarray(pixels, np.uint8)
+    figure, image = new_figure(template, "", "confidence"), np.asarray(pixels, np.uint8)
     source = image_address(image, max(1, _LEAST // max(image.shape[:2])))
     where = {"x": 0, "y": 1, "sizex": 0.26, "sizey": 1, "xanchor": "left", "yanchor": "top"}
     figure.add_layout_image(source=source, xref="paper", yref="paper", **where)
@@ -78,7 +77,8 @@ def exit_predictions_figure(
     )
     if threshold is not None:
         figure.add_hline(y=threshold, line={"color": GREY, "width": 2, "dash": "dash"})
-        figure.add_annotation(x=f"exit {exit + 1}", y=1.24, text="▼ exits here", showarrow=False)
+        mark = confidence[exit] + 0.05 + (above[exit] if 0 < above[exit] < _LINES else _LINES)  # above text and line
+        figure.add_annotation(x=f"exit {exit + 1}", y=mark, text="▼ exits here", showarrow=False)
     ticks: dict[str, Any] = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "tickformat": ".0%", "range": [0, 1.3]}
     return figure.update_xaxes(domain=[0.36, 1], showgrid=False).update_yaxes(**ticks)
 

@@ -17,32 +17,43 @@ from .style import GREY, MODEL_COLOURS, dash, model_colour, model_line, new_figu
 def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
     """Differences of accuracy between arms, a comparison per line: mean and 95 % interval, every seed as a cross.
 
+    A comparison with one seed is a diamond, without a cross.
+
     Args:
-        gains: ``question``, ``points``, ``low``, ``high`` (per cent of the images), ``seeds`` (text, a number each).
+        gains: ``question``, ``points``, ``low``, ``high`` (per cent of the images), ``seeds`` (text, a number each),
+            and optionally ``over``: what the interval was resampled over, by default ``images``.
 
     Example:
         >>> import dmpo_explore as dx, pandas as pd
         >>> row = {"question": "gain of bypass", "points": 1.0, "low": 0.4, "high": 1.7, "seeds": "+0.9 +1.1"}
         >>> mean, seeds = dx.figures.gains_figure(pd.DataFrame([row])).data
-        >>> list(seeds.x)
-        [0.9, 1.1]
+        >>> mean.name, list(seeds.x)
+        ('mean of the seeds, 95 % interval over images', [0.9, 1.1])
     """
     figure = new_figure(template, "points of test accuracy ahead", "")
     rows, hover = gains.iloc[::-1], "%{y}<br>%{x:+.2f} [%{customdata[0]:+.2f}, %{customdata[1]:+.2f}]"
-    figure.add_scatter(
-        x=rows["points"],
-        y=rows["question"],
-        error_x={"type": "data", "array": rows["high"] - rows["points"], "arrayminus": rows["points"] - rows["low"]},
-        mode="markers",
-        marker={"size": 9, "color": MODEL_COLOURS[0]},
-        name="mean of the seeds, 95 % interval",
-        customdata=rows[["low", "high", "seeds"]],
-        hovertemplate=hover + "<br>seeds %{customdata[2]}<extra></extra>",
-    )
-    seeds = [(float(value), row.question) for row in rows.itertuples() for value in str(row.seeds).split()]
-    x, y = zip(*seeds, strict=True)
-    marker = {"symbol": "x-thin-open", "color": GREY, "size": 8}
-    figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name="one seed", hoverinfo="skip")
+    several = rows["seeds"].astype(str).str.contains(" ")
+    over = rows["over"] if "over" in rows else pd.Series("images", rows.index)
+    names = several.map({True: "mean of the seeds", False: "one training"}) + ", 95 % interval over " + over
+    for name in names.unique():
+        some = rows[names == name]
+        figure.add_scatter(
+            x=some["points"],
+            y=some["question"],
+            error_x={"array": some["high"] - some["points"], "arrayminus": some["points"] - some["low"]},
+            mode="markers",
+            marker={"size": 9, "color": MODEL_COLOURS[0], "symbol": "diamond" if name.startswith("one") else "circle"},
+            name=name,
+            customdata=some[["low", "high", "seeds"]],
+            hovertemplate=hover + "<br>seeds %{customdata[2]}<extra></extra>",
+        )
+    if seeds := [
+        (float(value), row.question) for row in rows[several].itertuples() for value in str(row.seeds).split()
+    ]:
+        x, y = zip(*seeds, strict=True)
+        marker = {"symbol": "x-thin-open", "color": GREY, "size": 8}
+        figure.add_scatter(x=x, y=y, mode="markers", marker=marker, name="one seed", hoverinfo="skip")
+    figure.update_yaxes(categoryorder="array", categoryarray=list(rows["question"]))
     return figure.add_vline(x=0, line={"color": GREY, "width": 1})
 
 

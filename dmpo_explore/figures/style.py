@@ -31,7 +31,7 @@ MODEL_COLOURS = (
 )  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-GREY = "#767676"  # 4.5:1 on white, above 4:1 on a dark page
+GREY = "#767676"  # 4.5:1 on white, 4.2:1 on a dark page; no colour has 4.5:1 on both
 WHITE = "white"  # of the ring around a marked point
 CORRECT = BLUE
 INCORRECT = ORANGE
@@ -55,7 +55,7 @@ AXIS = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": T
 LAYOUT = {  # transparent background, legend above
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
-    "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+    "margin": {"l": 60, "r": 20, "t": 40, "b": 60},
     "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 import dmpo_explore as dx
-from dmpo_explore.course.colours import COLOURS, coloured
+from dmpo_explore.course.colours import COLOURS, INK, coloured
 from dmpo_explore.course.interactive import Live, _Renderer
-from dmpo_explore.figures.style import BYPASS, MODEL_COLOURS, translucent
+from dmpo_explore.figures.style import BYPASS, GREY, MODEL_COLOURS, translucent
 
 
 def test_a_line_has_its_colour_wherever_it_stands() -> None:
@@ -35,3 +35,20 @@ def test_models_have_the_first_colours_and_the_bypass_its_own() -> None:
     assert [COLOURS[name] for name in ("demo", "demo-naive", "demo-single", "untuned")] == [0, 1, 2, 3]
     assert MODEL_COLOURS[COLOURS["read"]] == BYPASS
     assert set(COLOURS.values()) <= set(range(len(MODEL_COLOURS)))
+
+
+def contrast(one: str, other: str) -> float:
+    """Ratio of two colours' luminances (WCAG 2)."""
+    light = []
+    for colour in (one, other):
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        light.append(float(linear @ (0.2126, 0.7152, 0.0722)))
+    return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+def test_words_are_dark_on_white_because_no_colour_reads_on_both_pages() -> None:
+    figure = Live(lambda: dx.figures.depth_figure({"naive": [0.5]}, "accuracy"), {}).figure
+    assert (figure.layout.paper_bgcolor, figure.layout.font.color) == ("white", INK)
+    assert contrast(INK, "#ffffff") > 7 and contrast(GREY, "#ffffff") >= 4.5
+    assert contrast("#ffffff", "#0d1117") ** 0.5 < 4.5  # the best that one colour can have on both

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import dmpo_explore as dx
 from dmpo_explore.course.on_tokens import Frozen, correct, gain, train_exit
 
 
@@ -40,9 +41,17 @@ def test_only_the_first_half_trains(frozen: Frozen) -> None:
     assert torch.equal(*weights)
 
 
-def test_a_gain_is_in_points_with_an_interval_over_images() -> None:
+def test_a_gain_is_in_points_with_an_interval_over_images_and_trainings() -> None:
     more, less = np.array([[True] * 4, [True, True, True, False]]), np.array([[True, False, True, False]] * 2)
     row = gain("more over less", more, less)
     assert row["seeds"] == "+50.00 +25.00" and row["points"] == 37.5
-    half = 1.96 * np.std([0, 100, 0, 50], ddof=1) / 2
-    assert (row["low"], row["high"]) == (pytest.approx(37.5 - half), pytest.approx(37.5 + half))
+    assert (row["low"], row["high"]) == dx.analysis.seeds_interval(100.0 * (more ^ less))[1:]
+    assert row["over"] == "images and trainings" and gain("one", more[:1], less[:1])["over"] == "images"
+
+
+def test_no_interval_leaves_a_training_out() -> None:
+    """Three trainings that differ more than images do: the bar reaches each, to a tenth of a point."""
+    shares = np.array([0.096, 0.037, 0.029])
+    more = np.arange(5000)[None] < 5000 * shares[:, None]
+    row = gain("more over less", more, np.zeros_like(more))
+    assert float(row["low"]) <= 2.9 and float(row["high"]) >= 9.5

@@ -22,5 +22,5 @@ def test_every_table_is_written_and_read() -> None:
 
 
 def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: gains, gradients, photos"):
+    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: evidence, gains, gradients, photos"):
         study_table("nonsense")

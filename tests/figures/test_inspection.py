@@ -65,12 +65,21 @@ def test_matrices_stand_side_by_side_on_one_scale_with_the_first_row_on_top() ->
 def test_each_panel_may_have_its_own_scale() -> None:
     figure = matrix_figure({"small": MATRIX / 10, "large": MATRIX}, shared=False)
     assert [trace.zmax for trace in figure.data] == pytest.approx([0.3, 3])
-    assert not any(trace.showscale for trace in figure.data)
+    bars = [trace.colorbar for trace in figure.data]  # each below its panel
+    assert all(trace.showscale for trace in figure.data) and bars[0].x < 0.5 < bars[1].x
     sizes = matrix_figure({"a": MATRIX + 10, "nothing": np.zeros((2, 2))}, scale="size", shared=False)
     assert [(trace.zmin, trace.zmax) for trace in sizes.data] == [(0, 12), (0, 1)]
     (image,) = matrix_figure({"a": np.array([[np.nan, 5.0], [2.0, 3.0]])}, scale="image").data
     assert (image.zmin, image.zmax, image.showscale) == (2, 5, False)
     assert MATRIX_SCALES["image"] == "gray"
+
+
+def test_rows_columns_and_colours_are_named_where_they_are_given() -> None:
+    figure = matrix_figure({"a": MATRIX, "b": MATRIX}, bar="cosine", axes=("tokens", "channels"))
+    assert figure.data[0].colorbar.title.text == "cosine"
+    assert [axis.title.text for axis in figure.select_xaxes()] == ["channels"] * 2
+    assert [axis.title.text for axis in figure.select_yaxes()] == ["tokens", None]
+    assert not any(axis.visible for axis in matrix_figure({"a": MATRIX}).select_xaxes())
 
 
 def test_cka_shows_its_numbers_from_the_top() -> None:
