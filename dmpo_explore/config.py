@@ -37,12 +37,9 @@ class DataConfig:
     """
 
     name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits"] | str = option(
-        "fashion-mnist",
-        "Data set.",
-        label="Data",
-        flag="data",
+        "fashion-mnist", "Data set.", label="Data", flag="data",
         other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",
-    )
+    )  # fmt: skip
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(
         None, "Training images, equally from every class; default: all.", label="Training images", ge=1, unit="images"
@@ -88,12 +85,13 @@ class ModelConfig:
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
-    tuning: Literal["lora-all", "lora", "adapter", "none", "full"] | str = option(
-        "lora-all", "Parameter-efficient tuning of the backbone.", search=["lora-all", "lora", "adapter"]
+    tuning: Literal["lora-all", "lora", "adapter", "oft", "vpt", "none", "full"] | str = option(
+        "lora-all", "Tuning of the backbone (oft: orthogonal).", search=["lora-all", "lora", "adapter", "oft", "vpt"]
     )
     rank: int = option(
-        8, "Inner width of the tuning (the release: lora with 8).", ge=1, search={"low": 4, "high": 32, "log": True}
-    )
+        8, "Inner width of the tuning (the release: lora with 8); oft: a quarter of its block; vpt: prompts per block.",
+        ge=1, search={"low": 4, "high": 32, "log": True},
+    )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
     merge: int = option(
         0, "Token merging (ViTs): patch tokens merged away before each block; 0: none.", label="Tokens merged", ge=0
@@ -104,10 +102,9 @@ class ModelConfig:
     )
     bypass_width: int = option(64, "Inner width of the bypass.", ge=1)
     predictor: Literal["covariance", "moment", "linear"] | str = option(
-        "covariance",
-        "Predictor of every exit but the last (linear: one linear layer).",
+        "covariance", "Predictor of every exit but the last (linear: one linear layer).",
         search=["linear", "covariance"],
-    )
+    )  # fmt: skip
     last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last exit.")
     last_predictor: Literal["covariance", "moment", "linear"] | str = option(
         "linear", "Predictor of the last exit (linear: one linear layer)."
@@ -170,12 +167,12 @@ class TrainingConfig:
         ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1},
     )  # fmt: skip
     tuning_lr: float = option(
-        2e-3, "Peak learning rate of the tuning.",
-        label="… of the tuning", gt=0, search={"low": 5e-4, "high": 8e-3, "log": True},
+        2e-3, "Peak learning rate of the tuning.", label="… of the tuning", gt=0,
+        search={"low": 5e-4, "high": 8e-3, "log": True},
     )  # fmt: skip
     predictor_lr: float = option(
-        2e-3, "Peak learning rate of bypasses, norms and predictors.",
-        label="Learning rate", gt=0, search={"low": 5e-4, "high": 8e-3, "log": True},
+        2e-3, "Peak learning rate of bypasses, norms and predictors.", label="Learning rate", gt=0,
+        search={"low": 5e-4, "high": 8e-3, "log": True},
     )  # fmt: skip
     weight_decay: float = option(0.05, "Weight decay of AdamW, on matrices only.", ge=0)
     warmup_epochs: float = option(0.5, "Epochs of linear warm-up.", ge=0, unit="epochs")

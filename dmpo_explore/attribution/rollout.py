@@ -2,27 +2,18 @@
 
 In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares of the patches in what the exit reads.
 R = Π_l (mean over heads of A_l + I) / 2, where I stands for the residual. It does not depend on values, MLPs, bypass,
-predictor and class, so it is not an attribution.
+predictor and class, so it is not an attribution. What a block takes from its own prompts (vpt) comes from no patch and
+counts as nothing: rows of A_l then sum to less than 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol, cast
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..models.attention import attention_weights
 from ..utils.typing import Array
 from .exit_model import ExitView
-
-
-class _Attention(Protocol):
-    """A timm attention."""
-
-    fused_attn: bool
-    attn_drop: nn.Module
 
 
 def rollout(attentions: list[Tensor]) -> Tensor:
@@ -55,7 +46,8 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
             "attention_rollout multiplies attention between the same tokens in all blocks; this model merges tokens on "
             "the way (merge). Use 'integrated_gradients' or 'occlusion'"
         )
-    shares = rollout(maps)
+    N = stage.prefix + stage.grid[0] * stage.grid[1]
+    shares = rollout([attention[:, :N, :N] for attention in maps])
     read = shares[0] if stage.class_token else shares[stage.prefix :].mean(0)
     patches: Array = read[stage.prefix :].reshape(stage.grid).float().cpu().numpy()
     return patches
@@ -63,40 +55,8 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
 
 @torch.no_grad()
 def attention_maps(view: ExitView, image: Tensor) -> list[Tensor]:
-    """Attention of every block under the exit, (heads, N, N) each, as the model computes it.
-
-    Fused attention is switched off for the call (`fused_attn`, timm's public switch), so that the softmax passes
-    through the attention's dropout, where it is read. LoRA inside qkv and adapters are included.
-    """
+    """Attention of every block under the exit, (heads, N, N) each, as the model computes it (`attention_weights`)."""
     trunks = [stage.trunk for stage in view.model.stages[: view.exit + 1]]
-    modules = [module for part in (view.model.embed, *trunks) for module in part.modules()]
-    attentions = [cast(_Attention, module) for module in modules if _is_attention(module)]
-    seen: list[Tensor] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0][0])
-
-    with _unfused(attentions):
-        handles = [attention.attn_drop.register_forward_pre_hook(keep) for attention in attentions]
-        try:
-            view(image)
-        finally:
-            for handle in handles:
-                handle.remove()
-    return seen
-
-
-def _is_attention(module: nn.Module) -> bool:
-    return all(hasattr(module, name) for name in ("qkv", "attn_drop", "fused_attn"))
-
-
-@contextmanager
-def _unfused(attentions: list[_Attention]) -> Iterator[None]:
-    before = [attention.fused_attn for attention in attentions]
-    try:
-        for attention in attentions:
-            attention.fused_attn = False
-        yield
-    finally:
-        for attention, fused in zip(attentions, before, strict=True):
-            attention.fused_attn = fused
+    with attention_weights((view.model.embed, *trunks)) as seen:
+        view(image)
+    return [attention[0] for attention in seen]

@@ -1,9 +1,9 @@
 """Tuning merged into the weights, for inference: the same outputs with fewer products.
 
 In: a trained model. Out: the same object, changed in place; it can no longer be trained. LoRA is added to the weight it
-tunes (Hu et al. 2021). Ours: a parallel adapter becomes rank more hidden units of the MLP beside it, since both pass
-the same GELU; a LayerScale is multiplied into the linear layer before it. Adapters around convolutions have no such
-equivalent and stay as they are.
+tunes (Hu et al. 2021), an orthogonal matrix is multiplied into it (Qiu et al. 2023). Ours: a parallel adapter becomes
+rank more hidden units of the MLP beside it, since both pass the same GELU; a LayerScale is multiplied into the linear
+layer before it. Adapters around convolutions and prompts have no such equivalent and stay as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .tuning import ParallelAdapter, merge_lora
+from .tuning import ParallelAdapter, merge_peft
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def merge(model: nn.Module) -> int:
         >>> merge(model) > 0, torch.allclose(model(images), before, atol=1e-5)
         (True, True)
     """
-    folded = merge_lora(model)
+    folded = merge_peft(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, ParallelAdapter) and _is_plain_mlp(module.mlp):
             parent, _, own = name.rpartition(".")

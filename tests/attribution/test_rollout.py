@@ -68,3 +68,16 @@ def test_a_register_is_no_class_token() -> None:
     expected = rollout(attention_maps(view, pictures(1)))[1:].mean(0)[1:]
     np.testing.assert_allclose(roll_out(view, pictures(1)).ravel(), expected)
     assert all(stage.class_token for stage in made().stages)
+
+
+def test_what_prompts_give_belongs_to_no_patch() -> None:
+    model = made(tuning="vpt", rank=3, exits=2)
+    view = ExitView(model, 0)
+    maps = attention_maps(view, pictures(1))
+    assert {tuple(attention.shape[1:]) for attention in maps} == {(8, 8)}  # 5 tokens and 3 prompts
+    expected = torch.eye(5)
+    for attention in maps:
+        expected = (attention.mean(0)[:5, :5] + torch.eye(5)) / 2 @ expected
+    found = roll_out(view, pictures(1))
+    np.testing.assert_allclose(found.ravel(), expected[0, 1:], rtol=1e-5)
+    assert found.sum() + float(expected[0, 0]) < 1 - 1e-3

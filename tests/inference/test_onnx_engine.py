@@ -35,14 +35,18 @@ def between(confidences: Any, share: float) -> float:
     return float(ranked[gap] + ranked[gap + 1]) / 2
 
 
-@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv", "ladder")])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv lora", "ladder lora", "conv vpt")],
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Policy]:
     """A merged model, its export and its policy; slow, because torch.onnx is."""
-    model = made(bypass=request.param, tuning="lora")
+    bypass, tuning = request.param.split()
+    model = made(bypass=bypass, tuning=tuning)
     merge(model)
     all_confidences = infer_all(model)
     policy = ConfidencePolicy((between(all_confidences[:, :-1], 0.6),))
-    path = export_model(model, tmp_path_factory.mktemp("export") / request.param, policy, tuple("abcde"))
+    path = export_model(model, tmp_path_factory.mktemp("export") / "exported", policy, tuple("abcde"))
     return model, path, policy
 
 

@@ -32,10 +32,12 @@ TUNING = {  # as trained; merged, LoRA costs nothing and a folded adapter its hi
     + matmul(N, D, R) + matmul(N, R, MLP)
     + matmul(N, MLP, R) + matmul(N, R, D),
     "adapter": matmul(N, D, R) + matmul(N, R, D),
+    "oft": matmul(N, D, 4 * R) + matmul(N, MLP, 4 * R),  # one block of 4R x 4R after another
+    "vpt": matmul(R, D, 4 * D) + 2 * (matmul(N + R, D, N + R) - matmul(N, D, N)) + 2 * matmul(R, D, MLP),
     "none": 0,
     "full": 0,
 }  # fmt: skip
-DEPLOYED = TUNING | {"lora": 0, "lora-all": 0}
+DEPLOYED = TUNING | {"lora": 0, "lora-all": 0, "oft": 0}
 BYPASS = {
     "conv": matmul(N, D, HIDDEN) + PATCHES * HIDDEN * 9 * 2 + matmul(N, HIDDEN, D),
     "mlp": matmul(1, D, HIDDEN) + matmul(1, HIDDEN, D),
@@ -68,6 +70,8 @@ PREDICTOR = {"linear": 0, "covariance": COVARIANCE, "moment": MOMENT}
         ("lora-all", "mlp", "moment", "both", "sqrt"),
         ("none", "none", "linear", "mean", "sqrt"),
         ("full", "conv", "moment", "mean", "sqrt"),
+        ("oft", "none", "linear", "cls", "sqrt"),
+        ("vpt", "none", "linear", "cls", "sqrt"),
     ],
 )
 def test_cost_equals_the_closed_form(tuning: str, bypass: str, predictor: str, read: str, normalisation: str) -> None:

@@ -33,12 +33,15 @@ def moved(backbone: str, tuning: str, size: int = 32) -> Any:
         ("test_vit", "lora", 6),
         ("test_vit", "lora-all", 24),
         ("test_vit", "adapter", 6),
+        ("test_vit", "oft", 12),
+        ("test_vit", "vpt", 0),
         ("test_vit2", "lora", 8 + 16),  # LoRA and two LayerScales per block
         ("test_vit2", "adapter", 8 + 8),
         ("test_convnext", "lora", None),  # None: some
         ("test_convnext", "adapter", 0),  # its MLP has another GELU
         ("test_efficientnet", "lora", None),
         ("test_efficientnet", "adapter", 0),
+        ("test_efficientnet", "oft", None),
     ],
 )
 @torch.no_grad()

@@ -8,63 +8,41 @@ from typing import Any
 import pytest
 import torch
 from timm.models.convnext import ConvNeXtBlock
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
+from tuned import (
+    CONVOLUTIONAL,
+    LAYER_SCALE,
+    PLAIN,
+    RANK,
+    cut_and_tuned,
+    features,
+    made,
+    opened,
+    pictures,
+    through,
+    trainable,
+)  # fmt: skip
 
-from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
-from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, merge_lora, tune
+from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, merge_peft, tune
 
-RANK = 5
 LORA_TARGETS = {
     "lora": {"attn.qkv"},
     "lora-all": {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"},
 }
-LAYER_SCALE, PLAIN = "test_vit2", "test_vit"
-
-
-def made(name: str = PLAIN, kind: str = "none", dropout: float = 0.0) -> Any:
-    """A tuned ViT in eval mode; equal names give equal backbones, LayerScale is far from its start."""
-    torch.manual_seed(0)
-    vit: Any = create_backbone(name, 32)
-    for block in vit.blocks:
-        if hasattr(block.ls2, "gamma"):
-            nn.init.normal_(block.ls1.gamma)
-            nn.init.normal_(block.ls2.gamma)
-    tune(vit, kind, RANK, dropout)
-    return vit
-
-
-def opened(vit: Any) -> Any:
-    """Every trainable weight random: the tuning is no longer nothing."""
-    for weight in vit.parameters():
-        if weight.requires_grad:
-            nn.init.normal_(weight, std=0.2)
-    return vit
-
-
-def pictures(n: int = 3) -> Tensor:
-    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-def features(vit: Any) -> Tensor:
-    with torch.no_grad():
-        tokens: Tensor = vit.forward_features(pictures())
-    return tokens
-
-
-def trainable(vit: nn.Module) -> set[str]:
-    return {name for name, weight in vit.named_parameters() if weight.requires_grad}
 
 
 @pytest.mark.parametrize("name", [PLAIN, LAYER_SCALE])
-@pytest.mark.parametrize("kind", sorted(TUNINGS))
+@pytest.mark.parametrize("kind", sorted({*TUNINGS} - {"vpt"}))
 def test_at_the_start_the_backbone_is_untouched(kind: str, name: str) -> None:
-    assert torch.equal(features(made(name, kind, dropout=0.3)), features(made(name)))
+    tuned = made(name, kind, dropout=0.0 if kind == "oft" else 0.3)
+    assert torch.equal(features(tuned), features(made(name)))
 
 
-@pytest.mark.parametrize("kind", ["lora", "lora-all", "adapter"])
+@pytest.mark.parametrize("kind", ["lora", "lora-all", "adapter", "oft", "vpt"])
 def test_later_it_is_not(kind: str) -> None:
-    assert (features(opened(made(LAYER_SCALE, kind))) - features(made(LAYER_SCALE))).abs().max() > 0.1
+    far = 0.05 if kind == "vpt" else 0.1
+    assert (features(opened(made(LAYER_SCALE, kind))) - features(made(LAYER_SCALE))).abs().max() > far
 
 
 @pytest.mark.parametrize("kind", sorted(LORA_TARGETS))
@@ -158,33 +136,6 @@ def test_none_and_full() -> None:
 
 # -- families whose blocks are convolutions or MLPs over maps --
 
-CONVOLUTIONAL = {
-    "test_efficientnet": {"conv_pw", "conv_pwl"},
-    "test_resnet": {"conv1", "conv2", "conv3"},
-    "test_convnext": {"mlp.fc1", "mlp.fc2"},
-}
-
-
-def cut_and_tuned(name: str, kind: str) -> Any:
-    torch.manual_seed(0)
-    backbone = split_backbone(create_backbone(name, 64), 2, 64)
-    parts = nn.ModuleList([backbone.embed, *backbone.trunks])
-    for module in parts.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)  # ResNet's branches start at zero
-        if isinstance(getattr(module, "gamma", None), nn.Parameter):
-            nn.init.constant_(module.gamma, 0.5)  # type: ignore[arg-type]  # ConvNeXt's at 1e-6
-    tune(parts, kind, RANK, 0.0)
-    return parts
-
-
-def through(parts: Any) -> Tensor:
-    state = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        for part in parts:
-            state = part(state)
-    return state
-
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("kind", ["lora", "lora-all", "adapter"])
@@ -210,11 +161,11 @@ def test_merged_lora_gives_the_same_and_is_gone(name: str) -> None:
     parts = opened(cut_and_tuned(name, "lora"))
     before = through(parts)
     layers = sum(hasattr(module, "lora_A") for module in parts.modules())
-    assert merge_lora(parts) == layers > 0
+    assert merge_peft(parts) == layers > 0
     torch.testing.assert_close(through(parts), before, rtol=1e-4, atol=1e-4 * before.abs().max().item())
     assert not any("lora" in key for key in parts.state_dict())
     assert parts.state_dict().keys() == cut_and_tuned(name, "none").state_dict().keys()
-    assert merge_lora(parts) == 0
+    assert merge_peft(parts) == 0
 
 
 def test_an_adapter_beside_convolutions_pools_where_they_shrink_the_map() -> None:

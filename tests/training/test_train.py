@@ -127,6 +127,8 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     [
         {"tuning": "lora"},
         pytest.param({"tuning": "adapter"}, marks=pytest.mark.slow),
+        pytest.param({"tuning": "oft"}, marks=pytest.mark.slow),
+        pytest.param({"tuning": "vpt"}, marks=pytest.mark.slow),
         pytest.param({"tuning": "full"}, marks=pytest.mark.slow),
         pytest.param(
             {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
