@@ -184,6 +184,12 @@ class TrainingConfig:
     label_smoothing: float = option(
         0.0, "Share of every target that is spread evenly over the classes (Szegedy et al. 2016).", ge=0, lt=1
     )
+    self_regularise: float = option(
+        0.0, "Weight λ of the divergence from linear exits of the untuned backbone (OrthSR).", ge=0, search=[0.0, 1.0]
+    )
+    cutout: Literal["none", "random", "attentive"] = option(
+        "none", "Train also with hidden patches (attentive: the most attended).", search=["none", "random", "attentive"]
+    )
     class_balance: Literal["none", "weights", "sampler"] = option(
         "none", "Balance of classes of unequal size (weights: of the loss; sampler: rare classes are drawn more often)."
     )

@@ -100,6 +100,7 @@ def test_choices_are_the_registries_names() -> None:
         "model.resize": RESIZING,
         "model.weights": KEYWORDS,
         "training.class_balance": ("none", "weights", "sampler"),
+        "training.cutout": ("none", "random", "attentive"),
         "training.precision": PRECISIONS,
         "training.frozen_precision": ("no", "bf16"),
     }
@@ -108,6 +109,7 @@ def test_choices_are_the_registries_names() -> None:
     assert {key: set(names) for key, names in valid.items()} == {key: found[key] for key in valid}
     assert [key for key, option in OPTIONS.items() if option.closed] == [
         "model.resize",
+        "training.cutout",
         "training.class_balance",
         "training.precision",
         "training.frozen_precision",

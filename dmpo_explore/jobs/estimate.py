@@ -127,7 +127,8 @@ def probe(config: Config) -> Config:
     old, settings = config.data, config.training
     size = (STEPS + 1) * settings.batch_size
     data = replace(old, seed=0, train_size=size if old.train_size is None else min(size, old.train_size))
-    steps = ("batch_size", "accumulation", "clip_norm", "coupling", "distill", "label_smoothing")
+    losses = ("coupling", "distill", "label_smoothing", "self_regularise", "cutout")
+    steps = ("batch_size", "accumulation", "clip_norm", *losses)
     kept = {part: getattr(settings, part) for part in (*steps, "flip", "crop_scale", "precision", "workers")}
     return Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE, **kept))
 

@@ -27,6 +27,7 @@ from .epoch_losses import EpochLosses, StepHook
 from .losses import weighted_loss
 from .optimizer import make_optimizer, make_schedule, restore
 from .schedules import loss_weights
+from .views import Batch, Views
 
 if TYPE_CHECKING:
     from ..records.record import ExitRecord
@@ -104,6 +105,7 @@ def fit(
     validate: Callable[[nn.Module], Validation],
     accelerator: Accelerator | None = None,
     class_weights: Tensor | None = None,
+    views: Views | None = None,
     state: Mapping[str, Any] | None = None,
     on_step: StepHook | None = None,
 ) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
@@ -115,7 +117,7 @@ def fit(
     Args:
         loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
-        class_weights: (C,) of the loss, as `exit_losses`.
+        class_weights: (C,) of the loss, as `exit_losses`. views: of every batch; default: itself.
         state: of an earlier epoch, to continue after it, perhaps with more epochs.
         on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
 
@@ -142,10 +144,9 @@ def fit(
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
-            factors = torch.tensor(weights, device=accelerator.device)
-            criterion = partial(weighted_loss, weights=factors, coupling=config.coupling, distill=config.distill,
-                                class_weights=class_weights, label_smoothing=config.label_smoothing)  # fmt: skip
-            loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, criterion, epoch, on_step)
+            criterion = _criterion(config, torch.tensor(weights, device=accelerator.device), class_weights)
+            how = (criterion, views or Batch, epoch, on_step)
+            loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, *how)
             seen = _validate(validate, accelerator, model, n_exits)
         improved, best = seen.area > best, max(best, seen.area)
         result = EpochResult(
@@ -155,6 +156,16 @@ def fit(
         states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         states |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}  # of fp16
         yield result, {"epoch": epoch + 1, "best": best, **states}
+
+
+def _criterion(
+    config: TrainingConfig, weights: Tensor, class_weights: Tensor | None
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Logits, labels and anchors → `weighted_loss` as the config has it."""
+    return partial(
+        weighted_loss, weights=weights, coupling=config.coupling, distill=config.distill, class_weights=class_weights,
+        label_smoothing=config.label_smoothing, self_regularise=config.self_regularise,
+    )  # fmt: skip
 
 
 def _prepared(
@@ -177,7 +188,8 @@ def _epoch(
     schedule: Any,
     accelerator: Accelerator,
     config: TrainingConfig,
-    criterion: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    criterion: Callable[..., tuple[Tensor, Tensor]],
+    views: Callable[[Tensor, Tensor], Batch],
     epoch: int,
     on_step: StepHook | None,
 ) -> tuple[float, tuple[float, ...]]:
@@ -192,8 +204,10 @@ def _epoch(
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
     for inputs, labels in loader:
         first, seen = first or len(labels), seen + len(labels)
+        with accelerator.autocast():
+            batch = views(inputs, labels)
         with accelerator.accumulate(model):
-            loss, parts = criterion(model(inputs), labels)
+            loss, parts = criterion(model(batch.images), batch.labels, anchors=batch.anchors)
             accelerator.backward(loss * (len(labels) / first))  # which divides by config.accumulation
             if accelerator.sync_gradients:
                 _scale_gradients(model, config.accumulation * first / seen)

@@ -2,7 +2,8 @@
 
 L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, of smoothed labels where wanted (Szegedy et al. 2016), or the release's coupled
 form (DMPO, arXiv 2511.03245), in which images that the previous exit classifies correctly count less at the next one.
-Either may be blended with distillation from the last exit (Zhang et al. 2019, "Be Your Own Teacher").
+Either may be blended with distillation from the last exit (Zhang et al. 2019, "Be Your Own Teacher"), and drawn towards
+the answers of an untuned model (self-regularisation of OrthSR, arXiv 2407.08374).
 """
 
 from __future__ import annotations
@@ -59,6 +60,17 @@ def distillation(logits: Tensor) -> Tensor:
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
 
 
+def divergence(logits: Tensor, anchors: Tensor) -> Tensor:
+    """Kullback-Leibler divergence KL(anchor ‖ model) at every exit: (B, K, C), (B, K, C) → (B, K), in float32 (nats).
+
+    Example:
+        >>> divergence(torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log())
+        tensor([[0.1308]])
+    """
+    own, wanted = (x if x.dtype == torch.float64 else x.float() for x in (logits, anchors))
+    return F.kl_div(own.log_softmax(dim=-1), wanted.log_softmax(dim=-1), reduction="none", log_target=True).sum(dim=-1)
+
+
 def exit_losses(
     logits: Tensor,
     labels: Tensor,
@@ -66,6 +78,8 @@ def exit_losses(
     distill: float = 0.0,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
+    anchors: Tensor | None = None,
+    self_regularise: float = 0.0,
 ) -> Tensor:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
 
@@ -76,10 +90,12 @@ def exit_losses(
             micro-batches and processes add up to the whole batch.
         label_smoothing: share in [0, 1] of every target that is spread evenly over the classes; coupling reads the
             smoothed losses.
+        anchors: logits (B, K, C) of the untuned model. self_regularise: λ, at least 0: λ · `divergence` from them is
+            added to every image's loss before the class weights multiply it.
 
     Raises:
-        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels on the CPU
-            outside 0..C-1; not one weight per class.
+        ValueError: unknown coupling; a share outside [0, 1]; a negative λ, or one without anchors; shapes that do not
+            fit; an empty batch; labels on the CPU outside 0..C-1; not one weight per class.
 
     Example:
         >>> [round(loss, 4) for loss in exit_losses(torch.zeros(4, 2, 10), torch.arange(4)).tolist()]
@@ -89,6 +105,28 @@ def exit_losses(
     for name, share in (("distill", distill), ("label_smoothing", label_smoothing)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name}={share!r} must lie in [0, 1]")
+    _check_batch(logits, labels)
+    losses = couple(cross_entropies(logits, labels, label_smoothing))
+    if distill:
+        early = torch.lerp(losses[:, :-1], distillation(logits), distill)
+        losses = torch.cat((early, losses[:, -1:]), dim=1)
+    if self_regularise:
+        if self_regularise < 0 or anchors is None or anchors.shape != logits.shape:
+            shape = None if anchors is None else tuple(anchors.shape)
+            raise ValueError(
+                f"self_regularise={self_regularise!r} needs to be at least 0, with anchors of the logits' shape "
+                f"{tuple(logits.shape)}, not {shape}"
+            )
+        losses = losses + self_regularise * divergence(logits, anchors)
+    if class_weights is not None:
+        if class_weights.shape != logits.shape[2:]:
+            raise ValueError(f"{class_weights.numel()} class weights for {logits.shape[2]} classes")
+        losses = losses * class_weights.to(losses)[labels, None]
+    return losses.mean(dim=0)
+
+
+def _check_batch(logits: Tensor, labels: Tensor) -> None:
+    """Raise ValueError for shapes that do not fit, an empty batch, and labels on the CPU outside the classes."""
     if logits.ndim != 3 or labels.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (B, K, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}"
@@ -100,15 +138,6 @@ def exit_losses(
         if low < 0 or high >= logits.shape[2]:
             wrong = low if low < 0 else high
             raise ValueError(f"label {wrong} lies outside the {logits.shape[2]} classes 0..{logits.shape[2] - 1}")
-    losses = couple(cross_entropies(logits, labels, label_smoothing))
-    if distill:
-        early = torch.lerp(losses[:, :-1], distillation(logits), distill)
-        losses = torch.cat((early, losses[:, -1:]), dim=1)
-    if class_weights is not None:
-        if class_weights.shape != logits.shape[2:]:
-            raise ValueError(f"{class_weights.numel()} class weights for {logits.shape[2]} classes")
-        losses = losses * class_weights.to(losses)[labels, None]
-    return losses.mean(dim=0)
 
 
 def _is_checked(labels: Tensor) -> bool:
@@ -124,6 +153,8 @@ def weighted_loss(
     distill: float = 0.0,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
+    anchors: Tensor | None = None,
+    self_regularise: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) losses without λ.
 
@@ -135,7 +166,7 @@ def weighted_loss(
         >>> round(loss.item(), 4), parts.shape
         (4.6052, torch.Size([2]))
     """
-    parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing)
+    parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing, anchors, self_regularise)
     if len(weights) != len(parts):
         raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
     return (parts * torch.as_tensor(weights, dtype=parts.dtype, device=parts.device)).sum(), parts

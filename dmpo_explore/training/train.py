@@ -35,12 +35,14 @@ from ..runs.run import Run
 from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
+from .anchor import MOST, fit_anchor, make_anchor
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .class_balance import balanced_sampler, loss_class_weights
 from .earlier_exits import fit_earlier_exits, hold_out
 from .epoch_losses import StepHook
 from .loop import EpochResult, Validation, fit
 from .train_data import DataHook, training_images
+from .views import Views
 
 # errors of settings that cannot be trained, or not on this machine
 UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError)
@@ -111,15 +113,12 @@ def train_epochs(
     config: Config,
     name: str | None = None,
     *,
-    resume: bool = False,
-    force: bool = False,
-    device: str = "auto",
-    trackers: Sequence[str] = (),
+    resume: bool = False, force: bool = False, device: str = "auto", trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
     on_check: Progress | None = None,
     on_data: DataHook | None = None,
-) -> Iterator[EpochResult]:
+) -> Iterator[EpochResult]:  # fmt: skip
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
     The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; there
@@ -148,17 +147,18 @@ def train_epochs(
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     images, held_out = hold_out(images, config, model.n_exits)
     validate = _Validator(_sample(val, (settings := config.training).validation_size), config, model, cost, held_out)
+    views, anchors = _views(config, images, saved, accelerator.device)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(model, _training_loader(images, model, settings), settings, model.n_exits, validate=validate,
                  class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
-                 accelerator=accelerator, state=saved and saved["state"], on_step=on_step)  # fmt: skip
+                 accelerator=accelerator, views=views, state=saved and saved["state"], on_step=on_step)  # fmt: skip
     try:
         for result, state in epochs:
             if on_epoch:
                 on_epoch(model, result)
             if accelerator.is_main_process:
-                writer.write(model, result, state)
+                writer.write(model, result, state | anchors)
             if trackers and not accelerator.trackers:
                 accelerator.init_trackers(path.name)
             accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
@@ -177,6 +177,28 @@ def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: P
     if saved:
         model.load_trainable(saved["weights"])
     return model, cost
+
+
+def _views(
+    config: Config, images: ImageSet, saved: dict[str, Any] | None, device: torch.device
+) -> tuple[Views | None, dict[str, Any]]:
+    """The maker of a training's batches, None where they are the loader's, and what a checkpoint keeps of its anchor.
+
+    A new training fits the anchor's heads; a resumed one takes those of the checkpoint. No run stores them.
+    """
+    settings = config.training
+    if not settings.self_regularise and settings.cutout == "none":
+        return None, {}
+    anchor = make_anchor(config, len(images.class_names)).to(device)
+    views = Views(settings, anchor)
+    if not settings.self_regularise:
+        return views, {}
+    if saved:
+        anchor.load_trainable(saved["state"]["anchor"])
+    else:
+        loader = make_loader(_sample(images, MOST), anchor.preprocess, batch_size=RECORD_BATCH)
+        fit_anchor(anchor, loader, precision=settings.precision)
+    return views, {"anchor": {name: value.cpu() for name, value in anchor.trainable_state().items()}}
 
 
 def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:

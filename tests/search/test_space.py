@@ -92,7 +92,7 @@ def test_the_default_space_holds_the_defaults() -> None:
     space, config = default_space(), Config()
     assert {"model.exits", "model.bypass", "model.predictor", "model.tuning", "model.rank",
             "model.earlier_exits", "training.schedule", "training.phase_ratio", "training.tuning_lr",
-            "training.predictor_lr"} == set(space.domains)  # fmt: skip
+            "training.predictor_lr", "training.self_regularise", "training.cutout"} == set(space.domains)  # fmt: skip
     assert space.base == config
     for key, domain in space.domains.items():
         value = config.get(key)

@@ -143,3 +143,28 @@ def test_bad_shapes_and_names() -> None:
         weighted_loss(logits, labels, (1.0, 1.0))
     with pytest.raises(ValueError, match=r"unknown coupling 'sigmoidal'.*none, sigmoid"):
         exit_losses(logits, labels, "sigmoidal")
+
+
+def test_an_anchor_adds_its_divergence() -> None:
+    logits, labels = batch()
+    anchors = torch.randn(B, K, C, generator=torch.Generator().manual_seed(3))
+    own, wanted = logits.double().softmax(-1), anchors.double().softmax(-1)
+    apart = (wanted * (wanted / own).log()).sum(-1)  # (B, K), KL(anchor || model)
+    plain = exit_losses(logits, labels)
+    for weight in (0.3, 2.0):
+        found = exit_losses(logits, labels, anchors=anchors, self_regularise=weight)
+        assert (found - plain).tolist() == pytest.approx((weight * apart.mean(0)).tolist(), rel=1e-4)
+    twice = torch.tensor([2.0, 0.0, 0.0, 0.0])  # weights of the classes multiply it too
+    chosen = twice[labels]
+    weighted = exit_losses(logits, labels, class_weights=twice, anchors=anchors, self_regularise=1.0)
+    before = exit_losses(logits, labels, class_weights=twice)
+    assert (weighted - before).tolist() == pytest.approx((chosen[:, None] * apart).mean(0).tolist(), rel=1e-4)
+    same = exit_losses(logits, labels, anchors=logits, self_regularise=5.0)
+    torch.testing.assert_close(same, plain)
+
+
+def test_an_anchor_is_needed_and_fits() -> None:
+    logits, labels = batch()
+    for anchors, weight in ((None, 1.0), (logits[:, :2], 1.0), (logits, -1.0)):
+        with pytest.raises(ValueError, match="self_regularise=.* with anchors of the logits' shape"):
+            exit_losses(logits, labels, anchors=anchors, self_regularise=weight)

@@ -1,0 +1,151 @@
+"""Self-regularisation: the anchor's heads, the views of a batch, and trainings that resume with them bit by bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from tiny import tiny_config
+from tiny_training import same_history, stop_after
+
+from dmpo_explore.config import Config, TrainingConfig
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.training.anchor import fit_anchor, logistic_regression, make_anchor
+from dmpo_explore.training.checkpoint import read_checkpoint
+from dmpo_explore.training.loop import Validation, fit
+from dmpo_explore.training.train import train
+from dmpo_explore.training.views import Views
+from dmpo_explore.utils.torch_seeding import seeded
+
+CONFIG = tiny_config(epochs=2, self_regularise=0.5, cutout="attentive", model={"tuning": "oft"})
+
+
+def batches(n: int = 60, size: int = 32) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(20, 3, size, size, generator=generator), torch.arange(20) % 3) for _ in range(n // 20)]
+
+
+def test_a_head_is_a_logistic_regression_on_standardised_features() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(2.0, 3.0, size=(60, 5)).astype(np.float32)
+    x[:, 4] = 7.0  # constant
+    y = (x[:, 0] + generator.normal(size=60) > 2).astype(int) + (x[:, 1] > 4)
+    z = (x - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1)
+    reference = LogisticRegression(C=1 / 4.0, max_iter=1000, tol=1e-8).fit(z, y)
+    weight, bias = logistic_regression(torch.from_numpy(x), torch.from_numpy(y), 3, penalty=4.0)
+    found = (torch.from_numpy(x) @ weight.T + bias).softmax(-1).numpy()
+    np.testing.assert_allclose(found, reference.predict_proba(z), atol=2e-3)
+
+
+def test_a_class_without_images_gets_little_probability() -> None:
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    weight, bias = logistic_regression(x, torch.arange(40) % 2, 3)
+    assert float((x @ weight.T + bias).softmax(-1)[:, 2].max()) < 0.02
+
+
+def test_an_anchor_is_the_plain_backbone_with_linear_exits() -> None:
+    before = torch.get_rng_state()
+    anchor = make_anchor(CONFIG, 3)
+    assert torch.equal(before, torch.get_rng_state())
+    with seeded(CONFIG.training.seed):
+        tuned = build_model(replace(CONFIG.model, tuning="none"), 3).eval()
+    images = batches()[0][0]
+    with torch.no_grad():
+        for ours, theirs in zip(anchor.walk(images), tuned.walk(images), strict=True):
+            assert torch.equal(ours.tokens, theirs.tokens)  # the same random backbone, untuned
+    assert {name.rpartition(".")[2] for name in anchor.trainable_state()} == {"weight", "bias", "scale"}
+    assert not anchor.training
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "test_efficientnet"])
+def test_fitted_heads_learn_their_images_and_nothing_else_changes(backbone: str) -> None:
+    size = 64 if "efficient" in backbone else 32
+    config = tiny_config(model={"backbone": backbone, "image_size": size, "tuning": "lora"})
+    anchor, data = make_anchor(config, 3), batches(size=size)
+    before = {name: value.clone() for name, value in anchor.state_dict().items()}
+    fit_anchor(anchor, data)
+    changed = {name for name, value in anchor.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {f"stages.{k}.predictor.fc.{part}" for k in range(2) for part in ("weight", "bias")}
+    with torch.no_grad():
+        right = [(anchor(images).argmax(-1) == labels[:, None]).float().mean() for images, labels in data]
+    assert float(torch.stack(right).mean()) > 0.6  # of 3 classes, noise for images
+
+
+@pytest.mark.parametrize("cutout", ["none", "random", "attentive"])
+@torch.no_grad()
+def test_every_view_has_its_labels_and_its_own_anchor(cutout: Any) -> None:
+    anchor = make_anchor(CONFIG, 3)
+    images, labels = batches()[0]
+    batch = Views(TrainingConfig(self_regularise=1.0, cutout=cutout), anchor)(images, labels)
+    assert torch.equal(batch.images[:20], images) and torch.equal(batch.labels[:20], labels)
+    assert batch.anchors is not None
+    torch.testing.assert_close(batch.anchors, anchor(batch.images))
+    if cutout == "none":
+        assert len(batch.images) == 20
+    else:
+        cut = batch.images[20:]
+        assert torch.equal(batch.labels[20:], labels) and len(batch.anchors) == 40
+        assert ((cut == images) | (cut == 0)).all()
+        assert float((cut == 0).float().mean()) == pytest.approx(0.25)
+    alone = Views(TrainingConfig(cutout=cutout), anchor)(images, labels) if cutout != "none" else None
+    assert alone is None or (alone.anchors is None and len(alone.images) == 40)
+
+
+def test_accumulated_micro_batches_are_the_whole_batch() -> None:
+    """Gradients of views add up: two half batches in one step give the weights of one whole batch."""
+    config = tiny_config(model={"tuning": "oft"}, epochs=1, self_regularise=0.7, cutout="attentive", clip_norm=None)
+    found = []
+    for size, steps in ((20, 1), (10, 2)):
+        with seeded(0):
+            model = build_model(config.model, 3)
+        views = Views(config.training, make_anchor(config, 3))
+        data = [(image, int(label)) for image, label in zip(*batches()[0], strict=True)]
+        loader = torch.utils.data.DataLoader(data, batch_size=size)  # type: ignore[arg-type]
+        training = replace(config.training, batch_size=size, accumulation=steps)
+        next(iter(fit(model, loader, training, 2, validate=lambda m: Validation((0.0, 0.0), 0.0), views=views)))
+        found.append(model.trainable_state())
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        pytest.param(replace(CONFIG, training=replace(CONFIG.training, cutout="random")), marks=pytest.mark.slow),
+        pytest.param(
+            tiny_config(epochs=2, self_regularise=0.5, precision="bf16", class_balance="weights"),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_resuming_is_bit_equal_and_a_run_holds_no_anchor(config: Config, runs: Path) -> None:
+    straight = train(config, "straight", device="cpu")
+    stop_after(1, config)
+    torch.manual_seed(999)
+    resumed = train(config, "run", resume=True, device="cpu")
+    same_history(resumed, straight)
+    ours, theirs = read_weights(resumed.path), read_weights(straight.path)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    a, b = (read_checkpoint(run.path / "checkpoint.pt")["state"]["anchor"] for run in (resumed, straight))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    parts = ("predictor.fc.weight", "predictor.fc.bias", "scale")
+    assert set(a) == {f"stages.{k}.{part}" for k in range(2) for part in parts}
+    with seeded(config.training.seed):
+        plain = build_model(config.model, 10)
+    assert theirs.keys() == plain.trainable_state().keys()
+    assert load_run("run").model("cpu", merge=True).n_exits == 2
+
+
+def test_attentive_cutout_is_refused_before_a_training(runs: Path) -> None:
+    config = tiny_config(cutout="attentive", model={"backbone": "test_efficientnet", "image_size": 64})
+    with pytest.raises(ValueError, match="cutout='attentive' needs a ViT"):
+        train(config, "no", device="cpu")
+    assert not (runs / "no").exists()
