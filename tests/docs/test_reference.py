@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer.main
 
 import dmpo_explore as dx
+from builder.pages import DOCS, ROOT
 from builder.reference import PACKAGES, api_pages, cli_page, config_page, documented, public_names, write_reference
 from dmpo_explore.cli.main import app
 from dmpo_explore.config import OPTIONS, config_table
@@ -78,3 +82,39 @@ def test_pages_are_written(tmp_path: Path) -> None:
     names = write_reference(tmp_path)
     assert len(names) == len(PACKAGES) + 4
     assert all((tmp_path / name).read_text(encoding="utf-8").startswith("# ") for name in names)
+
+
+@pytest.mark.slow
+def test_the_extra_of_the_documentation_is_enough(tmp_path: Path) -> None:
+    """Packages of the other extras are hidden as if they were not installed."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+    def names(extra: str) -> set[str]:
+        found = {name for one in extras[extra] for name in re.findall(r"^dmpo-explore\[(.*)\]|^([\w-]+)", one)}
+        inner = {part for inside, _ in found for part in inside.split(",") if part}
+        return {name for _, name in found if name} | {name for part in inner for name in names(part)}
+
+    refused = sorted(set().union(*(names(extra) for extra in extras if extra != "dev")) - names("docs"))
+    assert "streamlit" in refused and "zensical" not in refused
+    code = f"""
+import importlib.metadata, pathlib, sys
+owners = importlib.metadata.packages_distributions()
+refused = {{name for name, those in owners.items() if {{one.lower() for one in those}} & set({refused})}}
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in refused else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+sys.path.insert(0, {str(DOCS)!r})
+from builder.reference import write_reference
+write_reference(pathlib.Path({str(tmp_path)!r}))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "reference/api/search.md").is_file()
