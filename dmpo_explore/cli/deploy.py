@@ -39,6 +39,8 @@ def predict(
     from ..runs.store import load_run
 
     opened, files = load_run(run), find_images(paths)
+    if not any(file.exists() for file in files):  # before the model is loaded, which takes seconds
+        raise FileNotFoundError(f"no file {', '.join(map(str, files[:3]))}{' …' * (len(files) > 3)}")
     fitted = fit_typed(opened, settings)
     from ..inference.torch_predict import predict_files
 

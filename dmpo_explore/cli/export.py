@@ -69,7 +69,8 @@ def export(
     calibration.
     """
     if (out is None) == (web is None):
-        raise typer.BadParameter("give a folder: --out DIR for ONNX graphs, or --web DIR for a page")
+        found = "a folder" if out is None else "one folder, not two"
+        raise typer.BadParameter(f"give {found}: --out DIR for ONNX graphs, or --web DIR for a page")
     typed = {"--vendor": vendor, "--weights": weights != "auto", "--licence": licence}
     if web is None:
         refuse_beside("--out", typed | {"--pictures": pictures is not None})

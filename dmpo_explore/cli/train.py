@@ -215,10 +215,10 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
               "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip
-    low, high = map(clock, found.seconds)
+    low, high, n = *map(clock, found.seconds), config.training.epochs
     small, large = (size / 2**30 for size in found.memory)
     return answer, [
-        f"{low} to {high} (minutes:seconds), {clock(found.recording)} of it to record its splits",
+        f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record",
         f"{small:.1f} to {large:.1f} GiB of memory",
         f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",
     ]

@@ -87,6 +87,13 @@ def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: P
     assert fails("predict", "mine", image_folder, "--threshold", 0.5, "-o", image_folder)  # a folder
 
 
+def test_predict_loads_no_model_for_files_that_are_not_there(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.inference.torch_predict.predict_files", None)  # not reached
+    done = call("predict", "mine", "none.jpg", status=1)
+    assert done.stdout == "" and done.stderr == "error: no file none.jpg\n"
+    assert "no file a, b, c …" in fails("predict", "mine", *"abcd")
+
+
 @pytest.mark.slow
 def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
     from dmpo_explore.inference.onnx_engine import OnnxEngine

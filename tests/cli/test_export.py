@@ -14,8 +14,9 @@ from dmpo_explore.cli.export import export
 
 def test_a_folder_of_one_kind_is_needed(runs: Path, tmp_path: Path) -> None:
     assert export.__doc__ and "--web" in export.__doc__
-    for words in ([], ["--out", tmp_path / "a", "--web", tmp_path / "b"]):
-        assert "--out DIR for ONNX graphs, or --web DIR for a page" in fails("export", "mine", *words)
+    both = ["--out", tmp_path / "a", "--web", tmp_path / "b"]
+    for words, begin in (([], "give a folder: "), (both, "give one folder, not two: ")):
+        assert f"{begin}--out DIR for ONNX graphs, or --web DIR for a page" in fails("export", "mine", *words)
     for option in (["--vendor"], ["--weights", "int8"], ["--licence", "MIT"], ["--no-pictures"]):
         assert "cannot be combined; leave out --" in fails("export", "mine", "--out", tmp_path / "a", *option)
     assert not (tmp_path / "a").exists()

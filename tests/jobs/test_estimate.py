@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -77,7 +78,11 @@ def test_the_command_line_says_it_and_stops(runs: Path) -> None:
     assert 0 < answer["seconds"][0] <= answer["seconds"][1] and answer["memory_bytes"][0] > 50 << 20
     assert len(Rates.from_dict(answer["rates"]).steps) == 4 and not runs.exists()  # 100 images: 5 steps
     text = CliRunner().invoke(root.app, options).stdout
-    assert "GiB of memory" in text and "steps of 20 images" in text
+    assert (
+        re.search(r" for \d+ epochs?, .* of it to record\n", text)
+        and "GiB of memory" in text
+        and "steps of 20 images" in text
+    )
 
 
 def test_what_cannot_be_trained_cannot_be_estimated() -> None:
