@@ -39,6 +39,7 @@ def infer(
         steps: the model's stages made faster (`torch_compile`); default `plain_steps`.
 
     Raises:
+        TypeError: a model that is no `DMPO`; `run_early_exit` runs the steps of any other.
         ValueError: images of another shape or type than the model expects, a policy for another number of
             exits or one that needs labels, NaN or infinite logits, unknown precision.
 
@@ -50,6 +51,7 @@ def infer(
         >>> result.exit  # every confidence reaches 0: all images exit at exit 1
         array([0, 0, 0, 0])
     """
+    _check_model(model)
     with eval_mode(model), autocast(model.device, precision):
         model.check_images(images)
         return run_early_exit(steps or plain_steps(model), images.to(model.device), policy)
@@ -87,11 +89,20 @@ def stream(
             model.check_images(images)
             yield images.to(model.device, non_blocking=True)
 
+    _check_model(model)
     with eval_mode(model), autocast(model.device, precision):
         return stream_early_exit(
             steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
             total=n_images_in(loader),
         )  # fmt: skip
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, DMPO):
+        raise TypeError(
+            f"model is a {type(model).__name__}, not one of dx.build_model or Run.model; "
+            "for another model give its stages to dx.inference.run_early_exit (docs/any-model.md)"
+        )
 
 
 def plain_steps(model: DMPO) -> list[Step]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from spread_model import B, C, K, labels, made, pictures
 from synthetic import make_meta
 from torch import Tensor
 
-from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore.inference.torch_engine import infer, stream
 from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy
+
+
+@pytest.mark.parametrize("call", [infer, lambda model, images, policy: stream(model, [images], policy)])
+def test_another_model_is_shown_its_way(call: Callable[[object, Tensor, Policy], object]) -> None:
+    with pytest.raises(TypeError, match=r"model is a Linear, .*dx\.inference\.run_early_exit"):
+        call(torch.nn.Linear(3, 3), pictures(2), ConfidencePolicy((0.5,)))
 
 
 def test_a_bound_does_not_run() -> None:
