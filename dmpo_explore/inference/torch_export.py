@@ -230,13 +230,13 @@ One ONNX graph per stage, for batches of any size. `policy.json` holds the exit 
 |---|---|---|
 {rows}
 
-To run it without torch, install the package alone and then what the engine uses. The package is not on an index: make
+To run it without torch, install what the engine uses and then the package alone. The package is not on an index: make
 its wheel in a clone of the repository and copy it here.
 
 ```sh
 python -m pip wheel --no-deps .                      # in the clone
-python -m pip install --no-deps dmpo_explore-*.whl   # here
-python -m pip install -r requirements.txt
+python -m pip install -r requirements.txt            # here
+python -m pip install --no-deps dmpo_explore-*.whl   # last: pip then lists none of the packages that training needs
 ```
 
 ```python

@@ -50,6 +50,7 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     readme = (path / "README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in readme for name in graphs) and f"{C} classes" in readme
     assert "pip wheel --no-deps ." in readme and "install --no-deps dmpo_explore-*.whl" in readme  # no index has it
+    assert readme.index("install -r requirements.txt") < readme.index("install --no-deps")  # pip then has no complaint
     assert calls == [(1, K), (2, K), (3, K)]
     places = [
         str(place).encode() for place in (Path(torch_export.__file__).parents[2], Path(torch.__file__).parents[1])
