@@ -18,8 +18,10 @@ from ..utils.extras import extra_imports
 TAGS = ["early-exit", "dynamic-inference", "dmpo", "vision"]
 USE = """## Use
 
+The package is not on an index. In a clone of its repository:
+
 ```sh
-pip install "dmpo-explore[hub]"
+python -m pip install -e ".[hub]"
 ```
 
 ```python
@@ -33,8 +35,9 @@ and its hash is checked.
 """
 RECORDED = """
 ```python
-policy = dx.fit_policy(run.record("SPLIT"), "confidence", threshold=0.9)
-print(dx.apply(policy, run.record("SPLIT")).summary())
+record = run.record("SPLIT")
+policy = dx.fit_policy(record, "confidence", threshold=0.9)  # a threshold of your choice
+print(dx.apply(policy, record).summary())
 ```
 """
 
@@ -99,7 +102,7 @@ def hub_card(
         pipeline_tag="image-classification",
         tags=TAGS,
     )
-    split = next((name for name in ("calibration", "val", *records) if name in records), "")
+    split = next((name for name in ("test", *records) if name in records), "")
     card = run.card().rstrip("\n") or f"# {run.name}"
     use = USE.replace("OWNER/NAME", repo)
     return f"---\n{metadata.to_yaml()}\n---\n\n{card}\n\n{use}{RECORDED.replace('SPLIT', split) if split else ''}"

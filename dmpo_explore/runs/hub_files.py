@@ -95,7 +95,7 @@ def write_hub_folder(
     values = [value for part in run.config.to_dict().values() for value in part.values()]
     if places := [value for value in values if isinstance(value, str) and Path(value).is_absolute()]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
-        warnings.warn(f"{text}: {short(places)}", stacklevel=2)
+        warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
     names += [f"records/{split}/{file}" for split in chosen for file in RECORD]
     with atomic_folder(folder) as made:

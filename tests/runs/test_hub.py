@@ -194,6 +194,7 @@ def test_the_card_has_the_metadata_that_the_hub_reads() -> None:
         right = [records["test"].correct[i, k] for i, k in enumerate(exits)]
         assert metrics[f"accuracy with policy {name}"] == round(sum(right) / len(right), 4)
     assert body.startswith(f"\n{RUN.card()[:40]}") and 'dx.load_run("hf://me/demo")' in body
+    assert 'record = run.record("test")' in body and "not on an index" in body  # what `records` has of test is shown
     assert "license" not in hub_card(RUN, {}) and "model-index" not in hub_card(RUN, {})
 
 
