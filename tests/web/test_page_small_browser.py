@@ -89,7 +89,9 @@ def test_other_bytes_do_not_run(folder: Path, page: Page) -> None:
     page.damaged.append("ort.wasm.bundle.min.mjs")  # type: ignore[attr-defined]
     with served(folder) as (address, _):
         page.goto(address)
-        page.get_by_text(re.compile("^Stage 1: .*not the file of this page")).wait_for()
+        page.get_by_text(
+            re.compile("^Stage 1: .*not the file of this page. It comes from another.*--vendor")
+        ).wait_for()
         page.damaged.clear()  # type: ignore[attr-defined]
         page.get_by_role("button", name="Try again").click()
         page.wait_for_function("() => document.documentElement.dataset.stop")
@@ -102,7 +104,16 @@ def test_a_damaged_stage_is_named(folder: Path, page: Page) -> None:
     page.route("**/stage-1.onnx*", damaged)
     with served(folder) as (address, _):
         page.goto(address)
-        page.get_by_text(re.compile("^Stage 1: .*not the file of this page")).wait_for()
+        page.get_by_text(re.compile("^Stage 1: .*not the file of this page$")).wait_for()
+
+
+def test_images_are_offered_only_where_they_are_published(folder: Path, mine: Run, page: Page, tmp_path: Path) -> None:
+    closed = export_web(mine, tmp_path / "page", EntropyPolicy((0.5,)), weights="float32", pictures=False)
+    for place, offers in ((folder, 1), (closed, 0)):
+        with served(place) as (address, _):
+            page.goto(address)
+            page.wait_for_function("() => document.getElementById('rule').textContent.includes('exit')")
+            assert page.get_by_text("Click an image to run it above.").count() == offers
 
 
 def test_the_model_computes_under_the_pages_policy(folder: Path, page: Page) -> None:

@@ -203,7 +203,7 @@ const mosaic = new Mosaic(facts, record, pictures, (tile) => {
 const curve = new Curve(positions, moveTo);
 
 find("all").textContent = `${whole(record.images)} ${facts.split} images`;
-find("rule").textContent = `${policy.rule} Click an image to run it above.`;
+find("rule").textContent = policy.rule + (pictures.facts ? " Click an image to run it above." : "");
 find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, text)));
 for (const tile of facts.samples) {
   const sample = element("button", { type: "button", class: "tile", "aria-pressed": "false", "data-tile": tile });
