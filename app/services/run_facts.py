@@ -5,6 +5,7 @@ In: a `dx.Run`, an `OperatingPoint`. Out: plain text and numbers, derived from t
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import NamedTuple
 
 from dmpo_explore_app.services import own_runs, policies, records
@@ -54,9 +55,9 @@ def backbone(name: str) -> str:
 
 
 def data(name: str) -> str:
-    """The title of a known data set; else the name as it is."""
+    """The title of a known data set; the folder's or table's name of images of your own; else the name as it is."""
     source = dx.data.DATASETS.get(name)
-    return source.title.split(":")[0] if source else name
+    return source.title.split(":")[0] if source else PurePath(name).name if PurePath(name).is_absolute() else name
 
 
 def exits(n: int) -> str:

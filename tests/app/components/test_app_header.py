@@ -76,5 +76,10 @@ def test_the_list_of_runs_shows_their_numbers_and_chooses_one(runs: Path) -> Non
     assert not app.exception and app.selectbox(key="run").value == "six" and "6 exits" in header(app)
 
 
+def test_own_images_have_the_name_of_their_folder_not_its_place() -> None:
+    assert run_facts.data("/home/me/photos") == "photos" and run_facts.data("torch/mnist") == "torch/mnist"
+    assert run_facts.data("fashion-mnist") == "Fashion-MNIST"
+
+
 def test_names_are_text(runs: Path) -> None:
     assert HOSTILE not in header(opened("", run="hostile"))
