@@ -69,5 +69,5 @@ def still(svg: str) -> go.Figure:
     figure = (
         go.Figure().add_layout_image(source=source, **place).update_xaxes(visible=False).update_yaxes(visible=False)
     )
-    look = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "template": "none"}
+    look = {"paper_bgcolor": "white", "plot_bgcolor": "white", "template": "none"}
     return figure.update_layout(width=int(found[1]), height=int(found[2]), margin=dict.fromkeys("lrtb", 0), **look)

@@ -48,19 +48,44 @@ def fitted(confidence: Any, correct: Any, share: Any, budget: float, most_accura
     return float(max(found)[1])
 
 
-ANSWERS = {1: patient, 2: lambda correct: correct.argmax(axis=1), 3: fitted}
+def oracle(correct: Any, share: Any, budget: float) -> Any:
+    """Exit by exit: as many of the images that it is the first to have correct as the budget allows."""
+    exits, left = np.zeros(len(correct), int), (budget - share[0]) * len(correct)
+    for k in range(1, len(share)):
+        rows = np.flatnonzero(correct[:, k] & ~correct[:, :k].any(axis=1))[: int(left / (share[k] - share[0]))]
+        exits[rows] = k
+        left -= len(rows) * (share[k] - share[0])
+    return exits
+
+
+def wasteful(correct: Any, share: Any, budget: float) -> Any:
+    """The first images that need more, whatever it is."""
+    first = correct.argmax(axis=1)
+    return np.where(np.cumsum(share[first] - share[0]) <= (budget - share[0]) * len(first), first, 0)
+
+
+ANSWERS = {1: patient, 2: oracle, 3: fitted}
 INCORRECT = {
     1: patient_in_all,
-    2: lambda correct: np.where(correct.any(axis=1), correct.argmax(axis=1), correct.shape[1] - 1),
+    2: wasteful,
     3: lambda *given: fitted(*given, most_accurate=False),
 }
 SPACE = {"calibration": VAL, "test": TEST, "rule": exits_at}  # names of the notebook
-BUILD = exits_at
 
 
-def BUILD_INCORRECT(confidence: Any, threshold: float) -> Any:
-    """Images that reach no threshold stop at exit 1."""
-    return (confidence >= threshold).argmax(axis=1)
+def BUILD(look: Any, n_images: int, n_exits: int, threshold: float) -> Any:
+    """With a mask of the images that are left."""
+    exits, left = np.zeros(n_images, int), np.ones(n_images, bool)
+    for k in range(n_exits - 1):
+        left[left] = look(k, np.flatnonzero(left)) < threshold
+        exits[left] = k + 1
+    return exits
+
+
+def BUILD_INCORRECT(look: Any, n_images: int, n_exits: int, threshold: float) -> Any:
+    """Computes every exit for all images."""
+    everything = np.stack([look(k, np.arange(n_images)) for k in range(n_exits)], axis=1)
+    return exits_at(everything, threshold)
 
 
 def numbers() -> dict[str, float]:
