@@ -19,7 +19,7 @@ def test_the_output_for_a_dirty_folder_is_the_commands(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     dirty_folder(Path("photos"))
-    shown, error, _ = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    shown, error = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
     done = CliRunner().invoke(app, ["data", "photos"])
     assert shown.strip() == done.stdout.strip() and done.exit_code == 1
     done = CliRunner().invoke(app, ["train", "--data", "photos", "--name", "mine", "--weights", "random"])
