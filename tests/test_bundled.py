@@ -142,6 +142,7 @@ def clear_threshold(record: ExitRecord, score: str, near: float) -> float:
 
 @pytest.mark.slow
 @pytest.mark.data
+@pytest.mark.timeout(3600 if os.environ.get("DMPO_EXPLORE_ALL_IMAGES") else 600)
 def test_images_leave_live_where_the_record_says(fetched_backbone: Path) -> None:
     """About 400 images, some of every exit of every policy; with ``DMPO_EXPLORE_ALL_IMAGES=1`` all 10,000: minutes."""
     run = bundled("demo")
