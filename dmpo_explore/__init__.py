@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from . import reports as reports
     from . import runs as runs
     from . import search as search
+    from . import slimming as slimming
     from . import training as training
     from . import web as web
     from .analysis.evaluation import evaluate_runs as evaluate_runs
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from .search.run import run_search as run_search
     from .search.space import SearchSpace as SearchSpace
     from .search.study import load_front as load_front
+    from .slimming.slim import slim as slim
     from .training.loop import EpochResult as EpochResult
     from .training.train import train as train
     from .training.train import train_epochs as train_epochs

@@ -20,6 +20,8 @@ from .utils.options import Option, check_options, option, options_of, read_optio
 from .utils.parse_exits import parse_exits as parse_exits
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
+from .utils.slimming import Slimming as Slimming
+from .utils.slimming import stored
 
 MOST_SEED = 2**32 - 1
 
@@ -124,6 +126,7 @@ class ModelConfig:
     equilibrium: bool = option(
         False, "Gradient equilibrium: rescale gradients at every exit (Li et al. 2019).", label="Gradient equilibrium"
     )
+    slimming: Slimming = field(default_factory=Slimming)
 
     @property
     def resizing(self) -> str:
@@ -181,9 +184,7 @@ class TrainingConfig:
         "none", "Coupling of the losses (sigmoid: images that exit k classifies correctly count less at exit k+1)."
     )
     distill: float = option(0.0, "Share of an early exit's loss that is distilled from the last exit.", ge=0, le=1)
-    label_smoothing: float = option(
-        0.0, "Share of every target that is spread evenly over the classes (Szegedy et al. 2016).", ge=0, lt=1
-    )
+    label_smoothing: float = option(0.0, "Share of each target that is spread over all classes.", ge=0, lt=1)
     self_regularise: float = option(
         0.0, "Weight λ of the divergence from linear exits of the untuned backbone (OrthSR).", ge=0, search=[0.0, 1.0]
     )
@@ -197,9 +198,7 @@ class TrainingConfig:
         1.0, "β of the balance: 1 weights a class by its inverse frequency, 0 not at all (Cui et al. 2019).", ge=0, le=1
     )
     flip: bool = option(True, "Mirror half of the images; not for digits or text.", label="Mirror images")
-    crop_scale: float = option(
-        1.0, "Smallest share of an image's area that a random crop keeps; 1: no crops.", gt=0, le=1
-    )
+    crop_scale: float = option(1.0, "Smallest share of an image's area in a random crop; 1: no crops.", gt=0, le=1)
     precision: Literal["bf16", "no", "fp16"] = option("bf16", "Precision of autocast (no: float32).")
     frozen_precision: Literal["no", "bf16"] = option(
         "no", "Precision of frozen weights in memory (bf16: half the memory, the same numbers under autocast)."
@@ -232,7 +231,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
-        return dataclasses.asdict(self)
+        return stored(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Any) -> Config:

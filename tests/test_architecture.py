@@ -22,8 +22,7 @@ from dmpo_explore.policies.catalogue import POLICIES
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dmpo_explore"
 
-# package: the packages that it may import, anywhere in its files, for types too. A line never names a later line.
-# `utils` is open to all.
+# package: those that it may import (`utils` always), anywhere in its files, for types too; never a later line's.
 PACKAGES = {
     "utils": "",
     "config": "",
@@ -39,20 +38,21 @@ PACKAGES = {
     "analysis": "fitting policies records runs",
     "training": "analysis config data inference models records runs",
     "inspection": "models training",
+    "slimming": "config data inference models runs training",
     "figures": "inference",
     "reports": "analysis data figures fitting policies records runs",
     "web": "analysis data figures inference policies pretrained records reports runs",
     "search": "config data fitting models records runs training",
     "jobs": "config data inference models pretrained runs training",
-    "cli": "analysis config data figures fitting inference jobs policies pretrained reports runs search training web",
+    "cli": "analysis config data figures fitting inference jobs pretrained policies reports runs search slimming web "
+    "training",
     "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")
-TORCH += ("course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
+TORCH += ("slimming/*", "course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
-# third-party package: the only files that may know it
-ONLY_IN = {
+ONLY_IN = {  # third-party package: the only files that may know it
     "accelerate": ("training/*", "inference/torch_processes.py"),
     "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
@@ -68,6 +68,7 @@ ONLY_IN = {
     "streamlit": (),
     "tensorflow_datasets": ("data/torch_readers.py",),
     "timm": ("models/*", "data/torch_create.py"),
+    "torch_pruning": ("slimming/*",),
     "tqdm": ("cli/*",),
     "typer": ("cli/*", "course/exercises/your_own_images.py"),
     "webdataset": ("data/torch_readers.py",),

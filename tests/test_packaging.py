@@ -27,6 +27,7 @@ DISTRIBUTION = {
     "lazy_loader": "lazy-loader",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "torch_pruning": "torch-pruning",
 }
 
 
@@ -86,7 +87,7 @@ def test_dependencies_are_those_that_are_imported() -> None:
     # of the extras onnx, search, hf, hub, wds, notebooks, dev; TensorFlow Datasets and FiftyOne, which no extra brings
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "webdataset",
-        "tensorflow_datasets",
+        "tensorflow_datasets", "torch-pruning",
         "anywidget", "ipywidgets", "kaleido", "scikit-image",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it

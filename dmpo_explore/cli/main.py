@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import check, data, deploy, doctor, evaluate, export, fetch, push, record, search, train
+from . import check, data, deploy, doctor, evaluate, export, fetch, push, record, search, slim, train
 from .root import app
 
 __all__ = [
     "app", "check", "data", "deploy", "doctor", "evaluate", "export", "fetch", "main", "push", "record", "search",
-    "train",
+    "slim", "train",
 ]  # fmt: skip
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..config import OPTIONS, Config, parse_exits
 from ..fitting.target_text import DELTA, EPSILON
-from ..utils.options import Option
+from ..utils.options import Option, options_of
 
 if TYPE_CHECKING:
     from ..fitting.target import Target
@@ -77,6 +78,12 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
         parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         options.append(parameter.replace(annotation=Annotated[hint, option]))
     return _with_options(command, options)
+
+
+def settings_options(settings: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option per field of the dataclass ``settings`` in place of its ``**settings``."""
+    options = [_option(name, found) for name, found in options_of(settings).items()]
+    return partial(_with_options, options=options)
 
 
 def _with_options(command: Callable[..., None], options: Iterable[inspect.Parameter]) -> Callable[..., None]:
@@ -150,8 +157,10 @@ def _option(key: str, found: Option) -> inspect.Parameter:
     option = typer.Option(
         *([f"{flag}/--no-{found.spelling}"] if bool in found.kinds else [flag]),
         help=found.described() + (f" Default: {default}." if default else ""),
-        rich_help_panel=f"{key.partition('.')[0].capitalize()} options",
+        rich_help_panel=f"{part.capitalize()} options" if (part := key.rpartition(".")[0]) else None,
     )
     kind: Any = str if tuple in found.kinds else found.kinds[0]
     annotation = Annotated[kind | None, option]
-    return inspect.Parameter(CONFIG[key], inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return inspect.Parameter(
+        found.spelling.replace("-", "_"), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )

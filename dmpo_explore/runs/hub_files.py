@@ -93,6 +93,7 @@ def write_hub_folder(
     records = {split: run.record(split) for split in chosen}  # checked, and not of earlier weights
     manifest = manifest_file(run.path) if with_manifest else None
     values = [value for part in run.config.to_dict().values() for value in part.values()]
+    values.append(run.config.model.slimming.run)
     if places := [value for value in values if isinstance(value, str) and Path(value).is_absolute()]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,10 @@ from .views import Batch, Views
 if TYPE_CHECKING:
     from ..records.record import ExitRecord
     from ..runs.run import Run
+
+# what a model gives, labels (b,), anchors=logits or None → the loss and the (K,) losses of the exits
+Criterion = Callable[..., tuple[Tensor, Tensor]]
+Objective = Callable[[int], tuple[Sequence[float], Criterion]]  # epoch, from 0 → weights of the exits and criterion
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,19 @@ def fit(
     accelerator: Accelerator | None = None,
     class_weights: Tensor | None = None,
     views: Views | None = None,
+    objective: Objective | None = None,
     state: Mapping[str, Any] | None = None,
     on_step: StepHook | None = None,
 ) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
     """Train a model; yields each epoch's result and the state from which the next epoch can start.
 
-    The model is moved to the accelerator's device. Between epochs it is a plain model in float32: mixed precision and
-    ``frozen_precision`` hold within an epoch only.
+    The model is moved to the accelerator's device. Between epochs it is a plain model, and all of it is in float32.
 
     Args:
         loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
         class_weights: (C,) of the loss, as `exit_losses`. views: of every batch; default: itself.
+        objective: what an epoch minimises; default: the config's weighted loss of the exits.
         state: of an earlier epoch, to continue after it, perhaps with more epochs.
         on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
 
@@ -137,14 +142,13 @@ def fit(
     accelerator = accelerator or make_accelerator(config)
     first, best = (int(state["epoch"]), float(state["best"])) if state else (0, -math.inf)
     prepared, optimizer, loader, schedule = _prepared(model, loader, config, accelerator, state)
-    class_weights = None if class_weights is None else class_weights.to(accelerator.device)
+    objective = objective or _weighted(config, n_exits, class_weights, accelerator.device)
     for epoch in range(first, config.epochs):
         start, rate = time.perf_counter(), float(max(schedule.get_last_lr()))
-        weights = loss_weights(config.schedule, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
+        weights, criterion = objective(epoch)
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
-            criterion = _criterion(config, torch.tensor(weights, device=accelerator.device), class_weights)
             how = (criterion, views or Batch, epoch, on_step)
             loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, *how)
             seen = _validate(validate, accelerator, model, n_exits)
@@ -158,14 +162,19 @@ def fit(
         yield result, {"epoch": epoch + 1, "best": best, **states}
 
 
-def _criterion(
-    config: TrainingConfig, weights: Tensor, class_weights: Tensor | None
-) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Logits, labels and anchors → `weighted_loss` as the config has it."""
-    return partial(
-        weighted_loss, weights=weights, coupling=config.coupling, distill=config.distill, class_weights=class_weights,
-        label_smoothing=config.label_smoothing, self_regularise=config.self_regularise,
-    )  # fmt: skip
+def _weighted(config: TrainingConfig, n_exits: int, class_weights: Tensor | None, device: torch.device) -> Objective:
+    """The config's weighted loss of the exits, with the weights of its schedule."""
+    balance = None if class_weights is None else class_weights.to(device)
+
+    def objective(epoch: int) -> tuple[Sequence[float], Criterion]:
+        weights = loss_weights(config.schedule, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
+        return weights, partial(
+            weighted_loss, weights=torch.tensor(weights, device=device), coupling=config.coupling,
+            distill=config.distill, class_weights=balance, label_smoothing=config.label_smoothing,
+            self_regularise=config.self_regularise,
+        )  # fmt: skip
+
+    return objective
 
 
 def _prepared(
@@ -188,7 +197,7 @@ def _epoch(
     schedule: Any,
     accelerator: Accelerator,
     config: TrainingConfig,
-    criterion: Callable[..., tuple[Tensor, Tensor]],
+    criterion: Criterion,
     views: Callable[[Tensor, Tensor], Batch],
     epoch: int,
     on_step: StepHook | None,

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from ..config import Config, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
+from ..utils.slimming import Slimming
 
 Row = dict[str, float]
 
@@ -39,6 +40,7 @@ def run_card(
             f"{model.backbone} at {model.image_size} px, images {model.resizing}; "
             f"tuning `{model.tuning}`, bypass `{model.bypass}`, predictor `{model.predictor}`, "
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
+            *_slimmed(model.slimming),
             *_balance(config.training, class_counts),
             f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
@@ -55,6 +57,13 @@ def run_card(
             "",
         ]
     )
+
+
+def _slimmed(slimming: Slimming) -> list[str]:
+    if not slimming:
+        return []
+    text = slimming.described()
+    return [f"{text[0].upper()}{text[1:]}. Distilled from that run, hidden states first."]
 
 
 def _balance(training: TrainingConfig, counts: Sequence[int]) -> list[str]:

@@ -15,18 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..analysis.metrics import area
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.images import ImageSet
 from ..data.locations import located
 from ..data.torch_loaders import make_loader
-from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split
+from ..inference.torch_recording import RECORD_BATCH
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
@@ -38,10 +36,11 @@ from .accelerator import make_accelerator
 from .anchor import MOST, fit_anchor, make_anchor
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .class_balance import balanced_sampler, loss_class_weights
-from .earlier_exits import fit_earlier_exits, hold_out
+from .earlier_exits import hold_out
 from .epoch_losses import StepHook
-from .loop import EpochResult, Validation, fit
+from .loop import EpochResult, fit
 from .train_data import DataHook, training_images
+from .validator import Validator, spread
 from .views import Views
 
 # errors of settings that cannot be trained, or not on this machine
@@ -138,19 +137,19 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
-    config = replace(config, data=located(config.data))
-    path, saved = _open(name := name or default_name(config), config, resume=resume)
+    config = replace(_trainable(config), data=located(config.data))
+    path, saved = open_run(name := name or default_name(config), config, resume=resume)
     how: dict[str, Any] = {"name": name, "force": force, "on_check": on_check, "on_data": on_data}
     manifest, images, val = training_images(config, Run(path) if saved else None, **how)
     accelerator = make_accelerator(config.training, device, trackers, path)
     set_seed(config.training.seed)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     images, held_out = hold_out(images, config, model.n_exits)
-    validate = _Validator(_sample(val, (settings := config.training).validation_size), config, model, cost, held_out)
+    validate = Validator(spread(val, (settings := config.training).validation_size), config, model, cost, held_out)
     views, anchors = _views(config, images, saved, accelerator.device)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
-    epochs = fit(model, _training_loader(images, model, settings), settings, model.n_exits, validate=validate,
+    epochs = fit(model, training_loader(images, model, settings), settings, model.n_exits, validate=validate,
                  class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
                  accelerator=accelerator, views=views, state=saved and saved["state"], on_step=on_step)  # fmt: skip
     try:
@@ -167,6 +166,16 @@ def train_epochs(
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
+
+
+def _trainable(config: Config) -> Config:
+    """The config itself; ValueError for that of a slimmed run."""
+    if slimming := config.model.slimming:
+        raise ValueError(
+            f"this config is {slimming.described()}, and its weights start from that run: slim that run again "
+            "(`dmpo-explore slim`), or continue with `dmpo-explore slim --resume RUN`"
+        )
+    return config
 
 
 def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: Path) -> tuple[DMPO, ModelFlops]:
@@ -196,12 +205,13 @@ def _views(
     if saved:
         anchor.load_trainable(saved["state"]["anchor"])
     else:
-        loader = make_loader(_sample(images, MOST), anchor.preprocess, batch_size=RECORD_BATCH)
+        loader = make_loader(spread(images, MOST), anchor.preprocess, batch_size=RECORD_BATCH)
         fit_anchor(anchor, loader, precision=settings.precision)
     return views, {"anchor": {name: value.cpu() for name, value in anchor.trainable_state().items()}}
 
 
-def _training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:
+def training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:
+    """Training images in batches, balanced and augmented as ``settings`` say."""
     return make_loader(
         images,
         model.preprocess,
@@ -220,43 +230,7 @@ def default_name(config: Config) -> str:
     return f"{data}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-class _Validator:
-    """Model → accuracy per exit and area on fixed validation images.
-
-    Before, the weights of earlier exits' answers are fitted where ``held_out`` training images are given.
-    """
-
-    def __init__(
-        self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops, held_out: ImageSet | None = None
-    ) -> None:
-        self.loader = make_loader(images, model.preprocess, batch_size=RECORD_BATCH)
-        self.held_out = None if held_out is None else make_loader(held_out, model.preprocess, batch_size=RECORD_BATCH)
-        self.meta = record_meta(config, images, model, cost)
-        self.precision = config.training.precision
-
-    def __call__(self, model: nn.Module) -> Validation:
-        assert isinstance(model, DMPO)
-        where = "held-out training images"
-        try:
-            if self.held_out is not None:
-                fit_earlier_exits(model, self.held_out, precision=self.precision)
-            where = "val"
-            record = record_split(model, self.loader, self.meta, precision=self.precision, keep_logits=False)
-        except ValueError as error:
-            cause = "training diverged in the last steps of the epoch; lower the learning rates"
-            raise FloatingPointError(f"on {where} {error}: {cause}") from None
-        return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)
-
-
-def _sample(images: ImageSet, size: int) -> ImageSet:
-    """At most ``size`` of the images, evenly spread over the classes."""
-    if len(images) <= size:
-        return images
-    order = np.argsort(images.labels, kind="stable")
-    return images.subset(np.sort(order[np.linspace(0, len(order) - 1, size).astype(int)]))
-
-
-def _open(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:
+def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:
     """The run's path and, to resume, its checkpoint. Only leftovers of killed writers are removed."""
     clear_runs()
     if not resume:

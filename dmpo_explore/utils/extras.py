@@ -13,6 +13,7 @@ EXTRAS = {
     "streamlit": "app",
     "datasets": "hf",
     "huggingface_hub": "hub",
+    "torch_pruning": "slim",
     "webdataset": "wds",
 }  # package → the extra that brings it
 

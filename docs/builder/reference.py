@@ -24,7 +24,7 @@ from dmpo_explore.utils.options import Option, options_of
 
 PACKAGES = (  # in the order of the work
     "data", "pretrained", "models", "training", "runs", "records", "policies", "fitting", "analysis", "inference",
-    "attribution", "inspection", "figures", "reports", "web", "search", "jobs", "course",
+    "attribution", "inspection", "figures", "reports", "web", "search", "slimming", "jobs", "course",
 )  # fmt: skip
 COMMAND = "dmpo-explore"
 

@@ -76,13 +76,13 @@ def test_a_tenth_of_the_training_images_is_held_out() -> None:
 @pytest.mark.usefixtures("runs")
 def test_a_run_fits_them_on_images_it_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[ImageSet] = []
-    loader = training._training_loader
+    loader = training.training_loader
 
     def seen(images: ImageSet, *rest: Any) -> Any:
         trained.append(images)
         return loader(images, *rest)
 
-    monkeypatch.setattr(training, "_training_loader", seen)
+    monkeypatch.setattr(training, "training_loader", seen)
     run = train(READING, "run", device="cpu")
     split = run.split_images("train")
     _, held = hold_out(split, READING, 3)

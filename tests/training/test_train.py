@@ -22,7 +22,7 @@ from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.training import train as train_module
+from dmpo_explore.training import validator
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.schedules import loss_weights
@@ -96,7 +96,7 @@ def test_the_best_epoch_by_area_is_kept(straight: tuple[Run, list[EpochResult]])
 
 def test_an_epoch_that_is_not_better_does_not_replace_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.5, 0.9, 0.6])
-    monkeypatch.setattr(train_module, "area", lambda record, name: next(areas))
+    monkeypatch.setattr(validator, "area", lambda record, name: next(areas))
     seen = []
     for result in train_epochs(CONFIG, "falling", device="cpu"):
         seen.append((result.best, read_weights(load_run("falling").path)))
@@ -110,11 +110,11 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, results = straight
-    val = train_module._sample(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
+    val = validator.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
     monkeypatch.setattr("dmpo_explore.data.manifest.images_of", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
-    loader = train_module.make_loader(val, model.preprocess, batch_size=60)
+    loader = validator.make_loader(val, model.preprocess, batch_size=60)
     images, labels = next(iter(loader))
     with torch.inference_mode():
         accuracy = (model(images).argmax(-1) == labels[:, None]).float().mean(0)
@@ -143,7 +143,7 @@ def test_frozen_weights_in_bf16_change_no_number(
     carried = replace(config, training=replace(config.training, frozen_precision="bf16"))
     inside: set[torch.dtype] = set()
     between: set[torch.dtype] = set()
-    record = train_module.record_split
+    record = validator.record_split
 
     def frozen(model: DMPO) -> set[torch.dtype]:
         layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
@@ -163,7 +163,7 @@ def test_frozen_weights_in_bf16_change_no_number(
             assert torch.equal(model(images), other(images))
 
     *_, plain = train_epochs(config, "plain", device="cpu")
-    monkeypatch.setattr(train_module, "record_split", spy)
+    monkeypatch.setattr(validator, "record_split", spy)
     next(iter(train_epochs(carried, "carried", device="cpu", on_epoch=look)))  # stopped behind its first epoch
     *_, other = train_epochs(carried, "carried", resume=True, device="cpu", on_epoch=look)
     nothing = model["tuning"] == "full"
@@ -177,11 +177,11 @@ def test_frozen_weights_in_bf16_change_no_number(
 
 def test_validation_images_are_spread_over_the_classes() -> None:
     val = images_of(CONFIG.data, "val")
-    few = train_module._sample(val, 60)
+    few = validator.spread(val, 60)
     counts = np.bincount(few.labels, minlength=10)
     assert len(few) == 60 and counts.min() >= 5 and counts.max() <= 7
-    assert np.array_equal(few.indices, train_module._sample(val, 60).indices)
-    assert train_module._sample(val, 10_000) is val
+    assert np.array_equal(few.indices, validator.spread(val, 60).indices)
+    assert validator.spread(val, 10_000) is val
 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:

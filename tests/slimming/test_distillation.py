@@ -1,0 +1,58 @@
+"""A slimmed model taught by the unslimmed one: `distillation`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.slimming.distillation import Distillation, Taught, answer_losses, calibration_losses, objective
+
+CONFIG = ModelConfig("test_vit", "random", 32, exits=(2, 4, 6))
+IMAGES, LABELS = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+
+
+def pair_of(**config: object) -> Distillation:
+    torch.manual_seed(0)
+    models = [build_model(ModelConfig("test_vit", "random", 32, exits=(2, 4, 6), **config), 3) for _ in range(2)]  # type: ignore[arg-type]
+    return Distillation(*models)
+
+
+def test_the_pair_gives_what_both_models_give() -> None:
+    pair = pair_of().eval()
+    out = pair(IMAGES)
+    torch.testing.assert_close(out.logits, pair.student(IMAGES))
+    torch.testing.assert_close(out.teacher, pair.teacher(IMAGES))
+    own, taught = ([o.tokens for o in model.walk(IMAGES)] for model in (pair.student, pair.teacher))
+    for k in range(3):
+        torch.testing.assert_close(out.hidden[k], F.mse_loss(own[k], taught[k]) / taught[k].square().mean())
+    assert not out.teacher.requires_grad and out.logits.requires_grad
+
+
+@pytest.mark.parametrize("config", [{"earlier_exits": True}, {"bypass": "ladder"}])
+def test_exits_that_read_earlier_ones_are_taught_too(config: dict[str, object]) -> None:
+    assert pair_of(**config).train()(IMAGES).logits.shape == (4, 3, 3)
+
+
+def test_losses_are_the_formulas() -> None:
+    torch.manual_seed(0)
+    out = Taught(torch.randn(4, 3, 3), torch.randn(4, 3, 3), torch.tensor([1.0, 2.0, 3.0]))
+    parts = [0.9 * F.cross_entropy(out.logits[:, k], out.teacher[:, k].softmax(-1))
+             + 0.1 * F.cross_entropy(out.logits[:, k], LABELS) for k in range(3)]  # fmt: skip
+    expected = torch.stack(parts)
+    torch.testing.assert_close(answer_losses(out, LABELS), expected)
+    goal = objective(1, 3)
+    loss, answers = goal(0)[1](out, LABELS)  # the first epoch: hidden states only
+    torch.testing.assert_close((loss, answers), (torch.tensor(2.0), expected))
+    loss, _ = goal(1)[1](out, LABELS)
+    torch.testing.assert_close(loss, 2.0 + expected.mean())
+
+
+def test_importance_is_of_all_exits_or_of_the_last() -> None:
+    pair = pair_of().eval()
+    out = pair(IMAGES)
+    losses = answer_losses(out, LABELS) + out.hidden
+    (every,), (last,) = (list(calibration_losses(pair, [(IMAGES, LABELS)], kind)) for kind in ("all", "last"))
+    torch.testing.assert_close((every, last), (losses.mean(), losses[-1]))
