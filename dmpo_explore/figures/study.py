@@ -44,6 +44,7 @@ def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
             mode="markers",
             marker={"size": 9, "color": MODEL_COLOURS[0], "symbol": "diamond" if name.startswith("one") else "circle"},
             name=name,
+            showlegend=True,  # also where it is the only one
             customdata=some[["low", "high", "seeds"]],
             hovertemplate=hover + "<br>seeds %{customdata[2]}<extra></extra>",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import dmpo_explore as dx
@@ -18,8 +19,12 @@ def check_build(answer: type[Any]) -> str:
     theirs, ours = dx.models.ConvBypass(8, 3, (2, 4), 1).double(), answer(8, 3, (2, 4))
     names = {name: tuple(weight.shape) for name, weight in theirs.named_parameters()}
     found = {name: tuple(getattr(weight, "shape", ())) for name, weight in ours.named_parameters()}
-    if wrong := sorted(name for name in names | found if names.get(name) != found.get(name)):
-        return f"weights {', '.join(wrong)} differ: four layers norm, down, conv, up; shapes {names}"
+    if foreign := sorted(found.keys() - names.keys()):
+        return f"a weight {foreign[0]} is not needed: there are four layers, norm, down, conv and up"
+    for name, shape in names.items():
+        if found.get(name) != shape:
+            has = f"has shape {found[name]}" if name in found else "is missing"
+            return f"at width 8 and 3 hidden numbers {name} {has}; it needs {shape}"
     ours = ours.double()
     tokens = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     if not torch.equal(ours(tokens), tokens):
@@ -34,13 +39,24 @@ def check_build(answer: type[Any]) -> str:
 
 
 @exercise
-def check_1(answer: Callable[[int, int], int]) -> str:
-    """Nearly all of it is in the two linear layers, so it grows with width × hidden width."""
+def check_1(answer: Callable[[float], int]) -> str:
+    """FLOPs grow in proportion to the hidden width, and nearly all are in the two linear layers."""
+    import torch
 
-    for width, hidden in ((384, 64), (16, 4), (5, 7)):
-        expected = sum(p.numel() for p in dx.models.ConvBypass(width, hidden, (2, 2), 1).parameters())
-        if answer(width, hidden) != expected:
-            return f"width {width}, hidden {hidden}: you have {answer(width, hidden):,}; mind the biases and the norm"
+    config = replace(dx.load_run("demo").config.model, bypass="none", weights="random")
+    two = dx.models.measure_flops(dx.build_model(config, 10), dx.models.build_reference(config, 10)).trunk[0]
+    tokens = torch.zeros(1, 26, 384)
+    for share in (0.05, 0.01, 0.2):
+        hidden = int(answer(share))
+        if hidden < 1 or hidden != answer(share):
+            return f"for a share of {share:.0%} give a whole number, not {answer(share)}"
+        takes = [
+            dx.models.count_flops(dx.models.ConvBypass(384, n, (5, 5), 1), tokens) / two for n in (hidden, hidden + 1)
+        ]
+        if takes[0] > share:
+            return f"with {hidden} hidden channels it takes {takes[0]:.2%} of the two blocks, more than {share:.0%}"
+        if takes[1] <= share:
+            return f"with {hidden + 1} hidden channels it takes {takes[1]:.2%}, which is within {share:.0%}, too"
     return ""
 
 

@@ -9,17 +9,22 @@ from torch import Tensor
 
 import dmpo_explore as dx
 
+CONFIG = replace(dx.load_run("demo").config.model, weights="random")
+BLOCKS = dx.models.measure_flops(dx.build_model(CONFIG, 10), dx.models.build_reference(CONFIG, 10)).trunk[0]
+SPACE = {"blocks": BLOCKS / 1e6}  # names of the notebook
 TOLERANCE = 0.01  # accuracies of 240 images and CKA follow rounding, which differs between machines
 
 
-def parameters(width: int, hidden: int) -> int:
-    """LayerNorm, down, depthwise 3x3, up."""
-    return 2 * width + (width + 1) * hidden + 10 * hidden + (hidden + 1) * width
+def widest(share: float) -> int:
+    """Counts the FLOPs of one more channel."""
+    tokens = torch.zeros(1, 26, 384)
+    one, two = (dx.models.count_flops(dx.models.ConvBypass(384, n, (5, 5), 1), tokens) for n in (1, 2))
+    return int((share * BLOCKS - (2 * one - two)) // (two - one))
 
 
-def without_biases(width: int, hidden: int) -> int:
-    """Without the biases and the norm."""
-    return 2 * width * hidden + 9 * hidden
+def without_up(share: float) -> int:
+    """Forgets the layer back to the trunk's width."""
+    return int(share * BLOCKS / (2 * (26 * 384 + 25 * 9)))
 
 
 def stretch(rows: Tensor) -> Tensor:
@@ -66,8 +71,8 @@ def mean_over_positions(trunk: Tensor, read: Tensor) -> Tensor:
     return trunk + (read - trunk).mean(dim=(0, 1))
 
 
-ANSWERS = {1: parameters, 2: stretch, 3: mean_ablated}
-INCORRECT = {1: without_biases, 2: rotate, 3: mean_over_positions}
+ANSWERS = {1: widest, 2: stretch, 3: mean_ablated}
+INCORRECT = {1: without_up, 2: rotate, 3: mean_over_positions}
 
 
 class WithClassToken(dx.models.ConvBypass):
