@@ -30,6 +30,10 @@ import dmpo_explore as dx
 
 dx.course.network("predictor")
 
+# %% [markdown]
+# The marked box turns tokens into logits. It reads what trunk and bypass give it; what it reads *of* them is today's
+# question.
+
 # %% tags=["setup"]
 from dataclasses import replace
 
@@ -113,18 +117,18 @@ live(clouds, correlation=slider("correlation", -0.95, 0.95, 0.8, 0.05))
 # **Predict.** Two images have the same 25 tokens in another order: which of mean and covariance distinguishes them?
 
 # %%
-dx.figures.matrix_figure({"the image": image[0].mean(dim=0)}, scale="image").update_layout(height=240)
-
-# %%
-gap = torch.zeros(1, reduced.shape[2])
+gap = torch.full((1, reduced.shape[2]), torch.nan)
 stacked = torch.cat((reduced[0], gap, reduced.mean(dim=1)))  # the mean stands under its columns
-dx.figures.matrix_figure({"25 tokens × 48 channels, and their mean": stacked}, shared=False).update_layout(height=330)
+title = "image 8, a sandal: 25 tokens × 48 channels, and below them their mean"
+dx.figures.matrix_figure({title: stacked}, bar="value", axes=("token", "channel")).update_layout(height=360)
 
 # %%
 dx.figures.matrix_figure(
     {"covariance Σ, 48 × 48": sigma[0], "signed square root of each entry": dx.models.signed_sqrt(sigma)[0]},
     shared=False,
-)
+    bar="entry",
+    axes=("channel", "channel"),
+).update_layout(height=460)
 
 # %% [markdown]
 # Neither: both are invariant to *where* a patch is. The covariance keeps which features occur together. A
@@ -195,7 +199,7 @@ def iterate(n):
     now = dx.models.newton_schulz(sigma.double(), n)[0]
     error = float((now - root).norm() / root.norm())
     panels = {f"after {n}": now, "exact √Σ": root, "difference × 10": 10 * (now - root)}
-    return dx.figures.matrix_figure(panels), f"{n} iterations: relative error {error:.1%}"
+    return dx.figures.matrix_figure(panels, bar="entry"), f"{n} iterations: relative error {error:.1%}"
 
 
 live(iterate, n=slider("iterations", 1, 15, 5))
@@ -220,7 +224,7 @@ percent.round(2).to_frame().T
 # `channels`, over the N patches of one image and divided by N. Its root takes five Newton–Schulz iterations; add 1e-6
 # to the trace, so that Σ = 0 gives 0 and not 0/0. The triangle is the diagonal and what is above it, row by row.
 #
-# Replace the dots. The cell below the hints has a solution; if yours passes, the rest of the notebook trains *yours*.
+# Replace the dots. The cell below the hints has a solution; if yours passes, the comparison below trains *yours*.
 
 
 # %% tags=["build"]
@@ -303,8 +307,7 @@ print("largest difference is below 1e-6")
 # ## Train it, with and without bypass
 #
 # As in [02](02_bypass_decomposition.ipynb): the untuned backbone's frozen tokens behind block 2, 1,500 bundled images
-# to train on, 1,500 to test on, three seeds. The mean head without bypass gets 20 epochs instead of 6, as it needs
-# them; 02 shows that 60 give nothing more.
+# to train on, 1,500 to test on. Each of the four has three seeds and 12 epochs.
 #
 # **Predict.** In 02 the bypass gained several points over the mean head. What does it gain over the covariance head?
 
@@ -320,9 +323,8 @@ heads = {
 # %%
 hits = {}
 for bypass, head in [(bypass, head) for bypass in bypasses for head in heads]:
-    epochs = 20 if (bypass, head) == ("without bypass", "mean") else 6
     make = lambda b=bypass, h=head: on_tokens.Exit(bypasses[b](384, 64, (5, 5), 1), heads[h]())  # noqa: E731
-    hits[bypass, head] = on_tokens.correct(make, frozen, epochs=epochs)
+    hits[bypass, head] = on_tokens.correct(make, frozen, epochs=12)
 table = pd.Series({names: 100 * hit.mean() for names, hit in hits.items()}).unstack(sort=False)
 table.round(1)
 
@@ -340,14 +342,14 @@ assert (covariance.mean(axis=1) > neither.mean(axis=1)).all()
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 
 # %% [markdown]
-# Each part alone wins seven or eight points. On top of the other, the covariance wins about one, and the bypass nothing
-# that three seeds agree on. The interval of that one point only just excludes 0, and more epochs may change it: in 02
-# the mean head behind the bypass has 84.0 % after 20. They behave as **substitutes**. One reason may be that both give
-# the exit something non-linear in the patches before they are averaged. Another may be that 84 % is about all that
+# Each part alone wins seven or eight points. On top of the other, the covariance wins 1.6 and the bypass 0.7, and
+# neither interval excludes 0. (02 trains for 20 epochs. There the mean head behind the bypass has 84.0 %, so the 1.6
+# may shrink.) They behave as **substitutes**; with three trainings that is *preliminary*. One reason may be that both
+# give the exit something non-linear in the patches before they are averaged. Another may be that 84 % is about all that
 # 1,500 images teach an exit at this depth.
 #
 # That matters wherever parts are measured by **leave-one-out**, taking one away from the whole (lines two and four).
-# Each of the two looks small there: the two losses sum to about one point, and without both parts eight are lost (the
+# Each of the two looks small there: the two losses sum to about two points, and without both parts nine are lost (the
 # last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its
 # gains are what a part adds to a model that has the other, not what it is worth alone.
 #
@@ -356,8 +358,9 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 # The release's head does not take the covariance of all channels, and it reads the trunk itself, before bypass and
 # exit norm. It projects the tokens, splits them into four *heads*, normalises each, subtracts one number per head,
 # and takes the **cross** moments of neighbouring heads; each column is scaled to unit length. That gives three
-# matrices, an image with three channels, and two small convolutions (stride 2) shrink it to a vector. We train one,
-# once, on the same tokens without bypass. Then we look at what it makes of the sandal above.
+# matrices, an image with three channels, and two small convolutions (stride 2) shrink it to a vector ([Gao et al.
+# 2023](https://arxiv.org/abs/2307.11342)). We train one on the same tokens, without bypass, only to look at what it
+# makes of the sandal above.
 #
 # **Predict.** A covariance is symmetric. Are these matrices?
 
@@ -365,7 +368,7 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 torch.manual_seed(0)
 head = dx.models.MomentPredictor(384, 10, (5, 5), 1, read="mean")
 probing = on_tokens.Exit(dx.models.NoBypass(384, 64, (5, 5), 1), head)
-on_tokens.train_exit(probing, frozen)
+on_tokens.train_exit(probing, frozen, epochs=4)
 moment = probing.predictor
 with torch.no_grad():
     plain = untuned.stages[0].trunk(untuned.embed(image))
@@ -373,37 +376,29 @@ with torch.no_grad():
     heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))  # (1, 25, 4, 64)
     moments = dx.models.cross_moments(heads)  # (1, 3, 64, 64)
     small = moment.convs(moments)  # (1, 3, 15, 15)
-dx.figures.matrix_figure({f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] for i in range(3)})
+pairs = {f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] for i in range(3)}
+dx.figures.matrix_figure(pairs, bar="scaled cross moment")
 
 # %%
-dx.figures.matrix_figure({f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}).update_layout(height=300)
+channels = {f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}
+dx.figures.matrix_figure(channels, bar="output").update_layout(height=300)
 
 # %% [markdown]
-# Its test accuracy, beside the first training of the covariance head and of the mean head:
-
-# %%
-tokens, labels = frozen.half(test=True)
-with torch.no_grad():
-    right = (probing(tokens).argmax(dim=1) == labels).numpy()
-accuracies = {"Moment Probing": right, "covariance": covariance[0], "mean": neither[0]}
-pd.Series({name: 100 * hit.mean() for name, hit in accuracies.items()}, name="accuracy, one training").round(1)
-
-# %% [markdown]
-# And symmetric? No: different sets of channels meet. `moments` has 3 · 64² = 12,288 numbers, and the vector behind
-# the convolutions 3 · 15² = 675. The upper triangle of our covariance has 48 · 49 / 2 = 1,176.
+# No: different sets of channels meet. `moments` has 3 · 64² = 12,288 numbers, and the vector behind the convolutions
+# 3 · 15² = 675. The upper triangle of our covariance has 48 · 49 / 2 = 1,176.
 #
 # ## Its compute
 #
-# **Predict.** Rank the heads by compute: linear on class token and mean, covariance with the signed root, covariance
-# with Newton–Schulz, Moment Probing. Which share of the two transformer blocks before it does the largest take?
+# **Predict.** Rank the heads by compute: linear on the mean, the same with the covariance's signed root, with its
+# Newton–Schulz root, Moment Probing. Which share of the two transformer blocks before it does the largest take?
 
 # %%
 shape = (stage.width, 10, stage.grid, stage.prefix)
 kinds = {
-    "linear head": dx.models.LinearPredictor(stage.width, 10, stage.prefix, "both"),
-    "covariance, signed root": dx.models.CovariancePredictor(*shape, normalisation="sqrt"),
-    "covariance, Newton–Schulz": dx.models.CovariancePredictor(*shape, normalisation="isqrt"),
-    "moment": dx.models.MomentPredictor(*shape, read="both"),
+    "mean": dx.models.LinearPredictor(stage.width, 10, stage.prefix, "mean"),
+    "mean + signed root": dx.models.CovariancePredictor(*shape, "mean", normalisation="sqrt"),
+    "mean + Newton–Schulz": dx.models.CovariancePredictor(*shape, "mean", normalisation="isqrt"),
+    "Moment Probing": dx.models.MomentPredictor(*shape, read="mean"),
 }
 compute = pd.DataFrame(
     {
@@ -421,17 +416,17 @@ share = 1 - compute["flops"][1] / compute["flops"][2]
 print(f"Newton–Schulz adds {products:g} products to the signed root's FLOPs: {share:.0%} of its head")
 
 # %% [markdown]
-# In this order, from 0.02 to 5.8 MFLOPs. Even Moment Probing takes only 3 % of the two blocks, the covariance with
+# In this order, from 0.008 to 5.7 MFLOPs. Even Moment Probing takes only 3 % of the two blocks, the covariance with
 # Newton–Schulz 2 %. Seven tenths of the latter are the twelve products: one in the first iteration, two in the last,
 # three in each of those between.
 #
 # ## What it gains
 #
 # A fair question needs the *same* tokens and probes that were fitted on the same images. Take the **untuned**
-# backbone (no exit has shaped it). The covariance is of 48 principal components: 1,176 numbers. The mean keeps all
-# 384 channels. Ridge probes then predict the label: from the mean, from the covariance (signed root, and
-# Newton–Schulz), and from mean and signed root together. The probes are fitted on one half of 1,000 test images and
-# tested on the other, and the other way round. So each image is tested once.
+# backbone (no exit has shaped it). The mean keeps all 384 channels; the covariance is of 48 principal components, 1,176
+# numbers. Ridge probes then predict the label: from the mean alone, and, as the heads do, from the mean *and* a root of
+# the covariance. The probes are fitted on one half of 1,000 test images and tested on the other, and the other way
+# round. So each image is tested once.
 #
 # **Predict.** Where will the covariance help: at the first exits, in the middle, or at the last?
 
@@ -439,15 +434,18 @@ print(f"Newton–Schulz adds {products:g} products to the signed root's FLOPs: {
 images, labels = run.inputs("test", range(1000)), run.record("test").labels[:1000]
 tokens = dx.stage_tokens(untuned, images)
 probe = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 5, 7)))
-ROOTS = dx.models.signed_sqrt, dx.models.newton_schulz
+ROOTS = {"mean + signed root": dx.models.signed_sqrt, "mean + Newton–Schulz": dx.models.newton_schulz}
 
 
-def features(stage):
+def sigma_of(stage):
     patches = tokens.patches(stage)
     small = patches @ torch.pca_lowrank(patches.flatten(0, 1), 48)[2]  # without labels, so from all images
-    second, isqrt = (dx.models.upper_triangle(root(dx.models.covariance(small))) for root in ROOTS)
-    first = patches.mean(dim=1)
-    return {"mean": first, "signed root": second, "Newton–Schulz": isqrt, "mean + root": torch.cat((first, second), 1)}
+    return patches.mean(dim=1), dx.models.covariance(small)
+
+
+def features(mean, sigma):
+    both = {name: torch.cat((mean, dx.models.upper_triangle(root(sigma))), 1) for name, root in ROOTS.items()}
+    return {"mean": mean} | both
 
 
 def hit(x):
@@ -456,34 +454,33 @@ def hit(x):
 
 # %%
 torch.manual_seed(0)
-correct = [{name: hit(x) for name, x in features(k).items()} for k in range(6)]
+pooled = [sigma_of(k) for k in range(6)]
+correct = [{name: hit(x) for name, x in features(*of).items()} for of in pooled]
 found = pd.DataFrame([{name: hits.mean() for name, hits in of.items()} for of in correct])
 dx.figures.depth_figure(found.to_dict("list"), "accuracy").update_yaxes(tickformat=".0%")
 
 # %%
-pairs = [(name, "mean", k) for name in ("signed root", "Newton–Schulz") for k in range(6)]
-pairs += [("Newton–Schulz", "signed root", k) for k in range(2)]
-rows = [on_tokens.gain(f"exit {k + 1}: {a} over {b}", correct[k][a][None], correct[k][b][None]) for a, b, k in pairs]
-probed = pd.DataFrame(rows)
-probed.drop(columns="seeds").round(1)
+rows = [
+    on_tokens.gain(f"exit {k + 1}: {name}", correct[k][name][None], correct[k]["mean"][None])
+    for name in ROOTS
+    for k in range(6)
+]
+dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=440, xaxis_title="points over the mean alone")
 
 # %% [markdown]
-# At exit 1 the covariance is 4.8 points (signed root) or 5.5 (Newton–Schulz) more accurate than the mean, from the
-# same tokens. At exits 2 to 4 both gain two to four points; each of these intervals excludes 0, some only just. At
-# exit 5 Newton–Schulz is two points ahead, with an interval that ends at 0, and the signed root shows no gain. At
-# exit 6 neither does. That fits the paper's design, though not sharply: second order for the *early* predictors, a
-# plain linear one at the end. Newton–Schulz is ahead of the signed root at exit 2, and cannot be distinguished from
-# it at exit 1. (An interval is over images; it leaves out that another half would have fitted another probe.)
+# At exit 1 the covariance adds 5.5 points to the mean, with either root. At exits 2 to 4 it adds 2.6 to 4.6, and every
+# interval excludes 0. At exit 5 only Newton–Schulz's does, and at exit 6 neither. That fits the paper's design, though
+# not sharply: second order for the *early* predictors, a plain linear one at the end. Which root is better, these
+# probes do not show.
 #
-# For scale, exit 1's compute and gain in one figure:
+# (Of twelve such intervals one or more would exclude 0 by chance in nearly half of the cases, if they were independent.
+# Here nine do. An interval is over images; it leaves out that another half would have fitted another probe.)
+#
+# For scale, exit 1's compute and accuracy in one figure (no point for Moment Probing: its convolutions are trained,
+# those of a probe are not):
 
 # %%
-at_exit_1 = [found[name][0] for name in ("mean", "signed root", "Newton–Schulz")]
-dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=at_exit_1))
-
-# %% [markdown]
-# (The linear predictor's FLOPs are for class token and mean, its probe reads the mean alone; the covariance predictors
-# read class token and mean as well. No point for `moment`: its convolutions are trained, those of a probe are not.)
+dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=found.iloc[0].to_numpy()))
 
 # %% tags=["numbers"]
 five = dx.models.newton_schulz(sigma.double(), 5)[0]
@@ -501,28 +498,29 @@ numbers(
 # ## In trained models, three times
 #
 # [The study](../benchmarks/RESULTS.md) trained `dmpo` and the same model with linear predictors three times each, on
-# 2,000 images. Its `dmpo` is not the bundled `demo`: it has the *signed root*, and adapters as its tuning. `demo` has
-# Newton–Schulz and LoRA. The figure has the points of test accuracy that second order adds. The bar is a 95 % interval
-# over test images, a cross is one training. The last line is another comparison: `dmpo-isqrt` has Newton–Schulz in
-# place of the signed root, and nothing else differs.
+# 2,000 images. Its `dmpo` is not the bundled `demo`: it has the *signed root*, and another kind of tuning (adapters in
+# place of LoRA). The figure has the points of test accuracy that second order adds. The *score* is the mean over all
+# budgets from 30 to 100 %. The last line is another comparison: only the root differs.
 #
 # **Predict.** Which exit gains most? And does it matter which root it is?
 
 # %%
 gains = dx.course.study_table("gains")
-asked = gains["question"].str.startswith("gain of second-order") | gains["question"].eq("dmpo-isqrt against dmpo")
+asked = gains["question"].str.startswith(("gain of second-order", "Newton–Schulz"))
 dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 
 # %% [markdown]
-# The first exit, by nearly three points. At 30 % of the compute it is more than a point. The first line is the *score*,
-# the mean over all budgets from 30 to 100 %: where the budget allows deeper exits, less is left to gain, and in one of
-# the three trainings hardly anything. At the last exit, linear in both models, the three trainings do not even agree on
-# the sign. Nor do they for the root: in the score no difference is seen.
+# The first exit, by nearly three points. At 30 % of the compute it is more than a point. Both intervals lie above 0,
+# with three trainings: **preliminary**. The score is ahead in every training, by hardly anything in one, and its
+# interval just includes 0: where the budget allows deeper exits, less is left to gain. At the last exit, linear in both
+# models, the three trainings do not even agree on the sign. Nor do they for the root: in the score no difference is
+# seen.
 #
 # ## Try it: three exercises
 #
-# **1.** The layer `second` has one weight per class for each entry of the upper triangle, diagonal included. Write a
-# function of a number of weights and a number of classes: how many channels can the covariance have at most?
+# **1.** A covariance holds two things: how much each channel varies, and which vary together. The **correlation**
+# keeps the second alone. Write it: from Σ (B, d, d) to (B, d, d), every entry divided by the standard deviations of its
+# two channels. A channel that does not vary has correlation 0 with all, itself included.
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -531,27 +529,53 @@ check_1(answer_1)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# d channels have a triangle of d · (d + 1) / 2 entries.
+# The variances are the diagonal: `sigma.diagonal(dim1=1, dim2=2)`, (B, d). One of the two divisions is along the rows,
+# the other along the columns.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# Solve d² + d = 2 · weights / classes, or count d up while it fits.
+# 0/0 is nan. `torch.where(condition, a, 0)` chooses entry by entry.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 1</summary>
 #
 # ```python
-# def answer_1(weights, n_classes):
-#     channels = 0
-#     while n_classes * (channels + 1) * (channels + 2) // 2 <= weights:
-#         channels += 1
-#     return channels  # 44 for 10,000 weights and 10 classes
+# def answer_1(sigma):
+#     variance = sigma.diagonal(dim1=1, dim2=2)
+#     scale = torch.where(variance > 0, variance.clamp_min(1e-30).rsqrt(), 0)
+#     return sigma * scale[:, :, None] * scale[:, None, :]
 # ```
 #
 # </details>
+
+# %% [markdown]
+# **Use yours** in the probes above; until it passes, this cell uses ours.
+#
+# **Predict.** At exits 1 and 2: is the correlation as good as the signed root, or is the lost scale missed?
+
+
+# %%
+def ours_of(sigma):
+    scale = 1 / np.sqrt(np.diagonal(sigma, axis1=1, axis2=2))
+    return sigma * torch.as_tensor(scale[:, :, None] * scale[:, None, :])
+
+
+correlation, rows = (answer_1 if check_1(answer_1) else ours_of), []
+for k, (mean, sigma_k) in enumerate(pooled[:2]):
+    hits = hit(torch.cat((mean, dx.models.upper_triangle(correlation(sigma_k))), 1))
+    for other in ("mean", "mean + signed root"):
+        rows.append(
+            on_tokens.gain(f"exit {k + 1}: mean + correlation over {other}", hits[None], correct[k][other][None])
+        )
+pd.DataFrame(rows).set_index("question").drop(columns=["seeds", "over"]).round(1)
+
+# %% [markdown]
+# At both exits the correlation adds four points or more to the mean, as the signed root does. Between the two, both
+# intervals include 0. So that the lost scale is missed is not shown: most of what helps is *which* channels vary
+# together. (The probe standardises every entry over the images, which may restore some of the scale.)
 
 # %% [markdown]
 # **2.** Give two clouds, a pair of tensors (N, 2) and (M, 2). They have the same mean and the same variance in each
@@ -619,11 +643,11 @@ check_3(answer_3)
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
-# - That Newton–Schulz is better than the signed root. One of two probes has it ahead; the study's trained models do
-#   not.
-# - That Moment Probing is better or worse than our covariance: one training, with a recipe chosen for ours.
-# - That bypass and covariance are substitutes everywhere: here both read *frozen* tokens of one depth, 25 patches, one
-#   data set. Where the trunk is trained along, the parts also shape what they read.
+# - That Newton–Schulz is better or worse than the signed root: neither the probes nor the study's models show it.
+# - That Moment Probing is better or worse than our covariance: here it was looked at, not compared.
+# - That bypass and covariance are substitutes everywhere. This is **preliminary**, with three trainings. Here both read
+#   *frozen* tokens of one depth, 25 patches, one data set. Where the trunk is trained along, the parts also shape what
+#   they read.
 # - Anything about speed: FLOPs leave out what is done element by element, and Newton–Schulz is many small products.
 #
 # ## Words
@@ -642,6 +666,9 @@ check_3(answer_3)
 #
 # - The method: [Decoupled Multi-Predictor Optimization](https://arxiv.org/abs/2511.03245), ICCV 2025.
 # - Second-order pooling: [Lin et al. 2015](https://arxiv.org/abs/1504.07889), bilinear CNNs with the signed root; [Li
-#   et al. 2018](https://arxiv.org/abs/1712.01034), iSQRT-COV.
+#   et al. 2018](https://arxiv.org/abs/1712.01034), iSQRT-COV. Moment Probing: [Gao et al.
+#   2023](https://arxiv.org/abs/2307.11342).
+# - Newton–Schulz and other roots: Higham, [*Functions of Matrices*](https://doi.org/10.1137/1.9780898717778), SIAM
+#   2008, chapter 6.
 #
 # Next: [04 · The phase schedule](04_phase_schedule.ipynb)

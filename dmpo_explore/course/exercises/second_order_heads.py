@@ -33,19 +33,28 @@ def check_build(answer: type[Any]) -> str:
 
 
 @exercise
-def check_1(answer: Callable[[int, int], int]) -> str:
-    """Weights grow with the square of the channels, which is why tokens are reduced first."""
+def check_1(answer: Callable[[Any], Any]) -> str:
+    """It does not change when channels are scaled, so nothing is left of how much each of them varies."""
     import torch
 
-    for weights, n_classes in ((10_000, 10), (9_900, 10), (9_899, 10), (10_000, 100), (21, 7)):
-        d = int(answer(weights, n_classes))
-        takes = [dx.models.upper_triangle(torch.zeros(1, n, n)).shape[1] * n_classes for n in (d, d + 1)]
-        case = f"with {n_classes} classes and {weights:,} weights"
-        if takes[0] > weights:
-            return f"{case} {d} channels are too many: they take {takes[0]:,}"
-        if takes[1] <= weights:
-            return f"{case} {d + 1} channels still fit"
-    return ""
+    x = torch.randn(3, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x * torch.tensor([0.1, 1.0, 2.0, 30.0]) + x[:, :, :1]
+    sigma = dx.models.covariance(x)
+    expected = torch.stack([torch.corrcoef(image.T) for image in x])
+    given = answer(sigma.clone())
+    if tuple(given.shape) != (3, 4, 4):
+        return f"of Σ (3, 4, 4) it must return (3, 4, 4), not {tuple(given.shape)}"
+    if not torch.allclose(given, expected, atol=1e-6):
+        own = given.diagonal(dim1=1, dim2=2)
+        which = (
+            "a channel's with itself must be 1" if not torch.allclose(own, torch.ones_like(own)) else "others differ"
+        )
+        return f"these are not the correlations: {which}"
+    sigma[:, 1], sigma[:, :, 1] = 0, 0
+    still = answer(sigma.clone())
+    if not bool(torch.isfinite(still).all()):
+        return "a channel without variance gives nan or inf"
+    return "" if not still[:, 1].any() and not still[:, :, 1].any() else "a channel without variance must give 0"
 
 
 @exercise

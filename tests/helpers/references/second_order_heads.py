@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import isqrt
-
 import torch
 from torch import Tensor, nn
 
@@ -45,10 +43,10 @@ def numbers() -> dict[str, float | int]:
     stage = model.stages[0]
     width, grid, prefix = stage.width, stage.grid, stage.prefix
     heads = {
-        "linear": dx.models.LinearPredictor(width, 10, prefix, "both"),
-        "covariance": dx.models.CovariancePredictor(width, 10, grid, prefix),
-        "newton_schulz": dx.models.CovariancePredictor(width, 10, grid, prefix, normalisation="isqrt"),
-        "moment": dx.models.MomentPredictor(width, 10, grid, prefix, read="both"),
+        "linear": dx.models.LinearPredictor(width, 10, prefix, "mean"),
+        "covariance": dx.models.CovariancePredictor(width, 10, grid, prefix, "mean"),
+        "newton_schulz": dx.models.CovariancePredictor(width, 10, grid, prefix, "mean", normalisation="isqrt"),
+        "moment": dx.models.MomentPredictor(width, 10, grid, prefix, read="mean"),
     }
     with torch.no_grad():
         read = stage.norm(dx.stage_tokens(model, run.inputs("test", [8])).read[0])
@@ -70,16 +68,17 @@ NEGATIVE_ROOT = torch.tensor([[4.5, 0.0], [0.0, 1.0]])  # the iteration converge
 SWINGS = torch.tensor([[5.0, 0.0], [0.0, 1.0]])  # z·y stays 5
 
 
-def most_channels(weights: int, n_classes: int) -> int:
-    """The root of d² + d = 2 · weights / classes, rounded down."""
-    return (isqrt(8 * (weights // n_classes) + 1) - 1) // 2
+def correlation(sigma: Tensor) -> Tensor:
+    """Divided by both standard deviations."""
+    deviation = sigma.diagonal(dim1=1, dim2=2).sqrt()
+    return torch.nan_to_num(sigma / (deviation[:, :, None] * deviation[:, None, :]))
 
 
-def without_the_diagonal(weights: int, n_classes: int) -> int:
-    """Counts the entries above the diagonal alone."""
-    return (isqrt(8 * (weights // n_classes) + 1) + 1) // 2
+def by_variances(sigma: Tensor) -> Tensor:
+    """Divided by the variance of the row alone: 1 on the diagonal, but not symmetric."""
+    return torch.nan_to_num(sigma / sigma.diagonal(dim1=1, dim2=2)[:, :, None])
 
 
-ANSWERS = {1: most_channels, 2: (SQUARE, RISING), 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
-INCORRECT = {1: without_the_diagonal, 2: (SQUARE, LARGER), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
+ANSWERS = {1: correlation, 2: (SQUARE, RISING), 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
+INCORRECT = {1: by_variances, 2: (SQUARE, LARGER), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
 BUILD, BUILD_INCORRECT = Built, ByOneLess
