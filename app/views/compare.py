@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import comparison_panels, run_picker, study_results, widgets
+from dmpo_explore_app.components import comparison_panels, run_picker, study_results, widgets, width_depth_panel
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.state import choices, compare, own_scores, url
 from streamlit.delta_generator import DeltaGenerator
@@ -93,6 +93,8 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: Del
     with over_budgets:
         if figure := comparison_panels.differences(sides, base, split, policy):
             charts["at every budget"] = figure
+    if figure := width_depth_panel.panel(sides, split, policy, budget):
+        charts["width and depth"] = figure
     with top:
         comparison_panels.share(sides, base, split, policy, charts)
     comparison_panels.images(sides, base, split)

@@ -57,5 +57,7 @@ if TYPE_CHECKING:
     from .threshold_counts import Slider as Slider
     from .threshold_counts import SliderCounts as SliderCounts
     from .threshold_counts import slider_counts as slider_counts
+    from .width_depth import best_buys as best_buys
+    from .width_depth import width_depth as width_depth
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -72,5 +72,6 @@ if TYPE_CHECKING:
     from .training import learning_figure as learning_figure
     from .training import second_phase as second_phase
     from .wall import image_wall_figure as image_wall_figure
+    from .width_depth import width_depth_figure as width_depth_figure
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

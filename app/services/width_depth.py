@@ -1,0 +1,58 @@
+"""The width × depth plane of runs on the page Compare: a run and its slimmed versions at every threshold.
+
+In: runs under one budget. Out: the table and figure of `dx.analysis.width_depth`; nothing is drawn here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services.comparison import AT_DEPTH, Budget, Side
+
+import dmpo_explore as dx
+
+
+class Plane(NamedTuple):
+    """Every (run, threshold), and which run a budget buys."""
+
+    table: pd.DataFrame
+    buys: pd.DataFrame
+
+    def bought(self, gflops: float) -> pd.Series[float] | None:
+        """The row of the front that this budget buys; None if none is as cheap."""
+        front = self.table[self.table["front"] & (self.table["budget"] <= gflops)]
+        return None if front.empty else front.iloc[-1]
+
+
+def family(sides: Sequence[Side]) -> list[Side]:
+    """The runs that were slimmed from another of them, and these; empty if there is none."""
+    able = [side for side in sides if side.record.n_exits > 1 and policies.can_fit(side.point.run)]
+    parents = {side.name: side.point.run.config.model.slimming.run for side in able}
+    slimmed = {name for name, parent in parents.items() if parent in parents}
+    kin = slimmed | {parents[name] for name in slimmed}
+    return [side for side in able if side.name in kin]
+
+
+def plane(sides: Sequence[Side], split: str, policy: str) -> Plane:
+    """The plane of a family; a policy that learns is replaced by confidence."""
+    chosen = {side.name: records.record(side.point.run, side.point.run.fitting_split) for side in sides}
+    rule = AT_DEPTH if dx.POLICIES[policy].learns else policy
+    table = dx.analysis.width_depth(chosen, {side.name: side.record for side in sides}, rule)
+    return Plane(table, dx.analysis.best_buys(table))
+
+
+def figure(found: Plane, sides: Sequence[Side]) -> go.Figure:
+    """`dx.figures.width_depth_figure` in the runs' own colours."""
+    names = [side.name for side in sides]
+    return dx.figures.width_depth_figure(
+        found.table, found.buys, dict(zip(names, run_styles.places(names), strict=True))
+    )
+
+
+def gflops(budget: Budget, sides: Sequence[Side]) -> float:
+    """The page's budget in GFLOPs; a share is of the family's plain backbone."""
+    return budget.value if budget.gflops else budget.value * sides[0].record.meta.reference_flops / 1e9
