@@ -36,8 +36,8 @@ def make_row(path: Path, result: Path, config: dx.Config, facts: dict[str, Any])
     start = time.perf_counter()
     run = train(path, config, print, None, "cpu")
     read = reader(run)
-    calibration = read(_drawn(run.split_images("calibration"), CALIBRATION))
-    row, correct = measure(calibration, _drawn(run.split_images("test"), TEST), read)
+    calibration = read(drawn(run.split_images("calibration"), CALIBRATION))
+    row, correct = measure(calibration, drawn(run.split_images("test"), TEST), read)
     history = run.history()
     row |= {"tuned_weights": tuned_weights(run), "kept_epoch": int(history["area"].idxmax()) + 1}
     row |= {"train_seconds": float(history["seconds"].sum()), "seconds": time.perf_counter() - start}
@@ -88,6 +88,6 @@ def tuned_weights(run: dx.Run) -> int:
     return sum(value.numel() for name, value in state.items() if ".trunk." in name or name.startswith("embed."))
 
 
-def _drawn(images: ImageSet, n: int) -> ImageSet:
+def drawn(images: ImageSet, n: int) -> ImageSet:
     """At most ``n`` of the images, always the same, in an order of no meaning."""
     return images.subset(np.random.default_rng(0).permutation(len(images))[:n])
