@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 8 · Which images exit early, and why?
 #
-# *Which images stop at the first exit, which need the whole network, and what distinguishes them?*
+# *Which images exit at the first exit, which need the whole network, and what distinguishes them?*
 #
 # **Goal.** Look at the images themselves: the most and the least certain ones, the classes and the confusions behind
-# late exits. Look at the errors that early exits add and avoid, and at the decision for single images. Then test four
-# explanations against each other.
+# late exits. Test four explanations against each other, and look whether other models sort the images alike. Then look
+# at the errors that early exits add and avoid.
 #
 # **Time.** 30 minutes to read and write, a minute to run.
 #
@@ -30,6 +30,10 @@ import dmpo_explore as dx
 
 dx.course.network("exit")
 
+# %% [markdown]
+# At an exit, the right box of the drawing, a threshold decides whether an image goes deeper. Here you look at the
+# images on both sides of that decision.
+
 # %% tags=["setup"]
 from itertools import pairwise
 
@@ -37,7 +41,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import dmpo_explore as dx
 from dmpo_explore.course.exercises.which_images_exit_early import check_1, check_2, check_3, check_build
@@ -86,8 +93,8 @@ pd.Series(classes[thirty]).value_counts().rename("of the 30").to_frame().T
 
 # %% [markdown]
 # Upper clothes and dresses, 26 of 30. Half of the thirty need only one exit more, and most of those are correct there.
-# Seven travel to the last exit, where two are correct. Are thirty images enough to say so? All 10,000, by the exit at
-# which they stop:
+# Seven travel to the last exit, where two are correct. Are thirty images enough to say so? All 10,000, by their
+# exit:
 
 # %%
 correct = {"exit 1": test.correct[:, 0], "own exit": outcome.correct, "last exit": test.correct[:, -1]}
@@ -98,8 +105,8 @@ by_exit.assign(images=np.bincount(exits), gain=[f"{a:+.1f} ± {b:.1f}" for a, b 
 
 # %% [markdown]
 # Exit 1 takes 85 of 100 images, with 95 % of them correct. For the 362 that travel to the end no gain is shown: 38 %
-# at exit 1, 44 % at the last, a difference of 6 ± 6. For those that stop between, their own exit gains 14 to 20
-# points, and each interval excludes 0. (Partly by selection: an image stops where an exit happens to be certain.)
+# at exit 1, 44 % at the last, a difference of 6 ± 6. For those that exit between, their own exit gains 14 to 20
+# points, and each interval excludes 0. (Partly by selection: an image exits where an exit happens to be certain.)
 #
 # ## By class
 #
@@ -132,7 +139,7 @@ wall(extremes(0), 0)
 # %% [markdown]
 # Below each image: its label, and behind the arrow an incorrect prediction. The most certain ones are bags with a
 # handle, one like the other, all correct. Among the least certain ones are a person with trousers, shorts and patterned
-# clothes: to our eyes unusual images of their classes. Now the last exit, at six times the depth:
+# clothes. Now the last exit, twelve blocks deep:
 
 # %%
 wall(extremes(5), 5)
@@ -153,7 +160,7 @@ print(f"below the threshold at the last exit: {below[unsure].mean():.0%} of them
 # One row per exit. Of the images that exit there, it shows the five with the lowest confidence, or the highest. The
 # numbers beside the rows count all images.
 #
-# **Predict.** Raise the threshold. Which images leave the first row first: its least or its most certain ones? At
+# **Predict.** Raise the threshold. Which images move out of the first row first: its least or its most certain ones? At
 # which threshold do images begin to *collect* at the last exit? Then choose a class.
 
 
@@ -170,25 +177,25 @@ def sorted_wall(threshold, clothes, first):
     chosen = (classes == clothes) | (clothes == "all")
     share, hits = test.flops_fraction[found][chosen].mean(), dx.Outcome(test, found).correct[chosen].mean()
     figure = wall(rows_of(found, chosen, 1 if first == "least certain" else -1), found, columns=5)
-    return figure, f"threshold {threshold:.2f}: compute {share:.1%}, accuracy {hits:.1%}"
+    return figure, f"threshold {threshold:.3f}: compute {share:.1%}, accuracy {hits:.1%}"
 
 
 controls = {
     "clothes": choice("class", ["all", *names.tolist()]),
     "first": choice("first in a row", ["least certain", "most certain"]),
 }
-live(sorted_wall, threshold=slider("threshold", 0.3, 1.0, 0.76, 0.01), **controls)
+live(sorted_wall, threshold=slider("threshold", 0.3, 1.0, 0.755, 0.005), **controls)
 
 # %%
-steps = {t: dx.fit_policy(calibration, threshold=t).exits(test) for t in (0.3, 0.4, 0.5, 0.6, 0.76, 0.9, 0.99, 1.0)}
+steps = {t: dx.fit_policy(calibration, threshold=t).exits(test) for t in (0.3, 0.4, 0.5, 0.6, 0.755, 0.9, 0.99, 1.0)}
 pd.DataFrame({t: np.bincount(found, minlength=6) for t, found in steps.items()}, index=exit_names).T.rename_axis(
     "threshold"
 )
 
 # %% [markdown]
 # The least certain images of a row exit later first: a row empties from its left. From about 0.5 on more images reach
-# the last exit than stop at exit 5; at 0.76 it holds more than exits 4 and 5 together. Most images that exit 1 is not
-# certain of stop at exit 2 or 3, or at the end. At 0.99 the last exit holds three of ten images. At 1.0 it holds
+# the last exit than exit at exit 5; at 0.755 it holds more than exits 4 and 5 together. Most images that exit 1 is not
+# certain of exit at exit 2 or 3, or at the end. At 0.99 the last exit holds three of ten images. At 1.0 it holds
 # nearly all: it has no threshold and takes what is left.
 #
 # ## Between which classes?
@@ -219,7 +226,8 @@ table.assign(of_all_late=table["late"] / late.sum()).head(8).round(3)
 dots(table.head(8), "share of the pair's images that exit late, 95 % interval").update_xaxes(tickformat=".0%")
 
 # %% [markdown]
-# Five pairs of 45 hold two thirds of the late images, and *Shirt* is in three of them. Where sneaker and ankle boot
+# *T-shirt/top or Shirt*: that pair alone has 19 % of the late images. Five pairs of 45 hold two thirds of them, and
+# *Shirt* is in three of the five. Where sneaker and ankle boot
 # are exit 1's two most probable classes, 93 in 100 images exit early all the same. So late images tend to lie between
 # certain pairs of classes, and shirts are in four such pairs. But the pair is read from the model's own scores. Can the
 # *images* explain a late exit, too?
@@ -273,7 +281,40 @@ dots(scored.head(4), "AUC for a late exit, 95 % interval").update_xaxes(range=[0
 # %% [markdown]
 # Ambiguity is the best of the four, ahead of the class by more than chance: the interval of the difference, over the
 # same samples of images, excludes 0. An image tends to exit late if the images that look most like it carry other
-# labels. It even explains *within* a class, where the class is no help:
+# labels.
+#
+# **All four at once.** Explanations overlap: shirts are ambiguous, and shoes are small. A *logistic regression* on all
+# four is fitted on one half of the images and read on the other. Then each is left out in turn: what it loses is what
+# only this explanation has.
+#
+# **Predict.** Which can be left out without a loss? And does size or brightness add anything?
+
+# %%
+half_of = np.random.default_rng(0).permutation(len(late)) < len(late) // 2  # True: to fit on
+columns = {name: values if name != "class" else np.log(values / (1 - values)) for name, values in explanations.items()}
+
+
+def joint(names):
+    x = np.stack([columns[name] for name in names], axis=1)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(x[half_of], late[half_of])
+    return aucs(fitted.decision_function(x), np.flatnonzero(~half_of))
+
+
+full = joint(list(columns))
+rows = {"all four": with_interval(full)}
+for name in columns:
+    without = joint([other for other in columns if other != name])
+    rows[f"without {name}"] = {"share": without[0]}
+    rows[f"without {name}"] |= {f"loss, {end}": value for end, value in with_interval(full - without).items()}
+table = pd.DataFrame(rows).T.rename(columns={"share": "AUC", "loss, share": "loss"})
+(table.round(3) + 0).astype(object).fillna("–")
+
+# %% [markdown]
+# Together they have an AUC of 0.85, a little more than ambiguity alone. Size and brightness can be left out: nothing is
+# lost. What they explained alone, class and ambiguity explain, too. Without the class 0.02 is lost, without ambiguity
+# 0.10, and both intervals lie above 0. So the class has something of its own, and ambiguity has the most.
+#
+# Ambiguity even explains *within* a class, where the class is no help:
 
 # %%
 by_label = pd.DataFrame({"late": late, "mean ambiguity": explanations["ambiguity"]}).groupby(classes)
@@ -296,37 +337,34 @@ table.assign(low=table["late"] - half, high=table["late"] + half).round(3)
 # From 2 to 41 late images per hundred. Yet even of the most ambiguous images more than half exit at exit 1: the
 # explanation is a partial one.
 #
-# ## Similar images
+# ## Do other models sort the images alike?
 #
-# Similar for the *model*, this time: nearest by the logits of all exits (`dx.analysis.novelty_detector`). Left an
-# image, then its six neighbours; below each, where it exits.
+# All this was `demo`. Here are `demo-naive`, the same backbone with linear exits, and `demo-cnn`, DMPO on an
+# EfficientNet. Each has a policy of its own, fitted for the same budget.
 #
-# **Predict.** Do an image's neighbours exit where it exits?
+# **Predict.** An image exits late in `demo`. Is it late in the others, too? In which more often?
 
 # %%
-detector = dx.analysis.novelty_detector(test)
-asked = [0, 23, 67, 290]
-neighbours = {i: detector.nearest(test.subset([i]), 6, without=i) for i in asked}
-rows = {f"{i}: {classes[i]}": [i, *neighbours[i]] for i in asked}
-dx.figures.image_wall_figure(pixels, rows, outcome.correct, classes, [exit_names[k] for k in exits])
-
-
-# %%
-def mean_and_half(values):
-    return f"{values.mean():.2f} ± {1.96 * values.std(ddof=1) / len(values) ** 0.5:.2f}"
-
-
-some = np.random.default_rng(0).permutation(test.n_images)[:400]
-model = np.array([late[detector.nearest(test.subset([i]), 5, without=i)].mean() for i in some])
-shares = {"by logits": model, "by pixels": late[near[some, :5]].mean(axis=1)}
-kinds = {f"{mask.sum()} {kind} images": mask for kind, mask in (("early", ~late[some]), ("late", late[some]))}
-table = {name: [mean_and_half(share[mask]) for mask in kinds.values()] for name, share in shares.items()}
-pd.DataFrame(table, index=[f"neighbours of {kind}" for kind in kinds])
+rows = {}
+for name in ("demo", "demo-naive", "demo-cnn"):
+    record = dx.load_run(name).record("test")
+    other = dx.fit_policy(dx.load_run(name).record("calibration"), flops=0.30).exits(record)
+    ranks = np.stack([run.record("test").confidence[:, 0], record.confidence[:, 0]]).argsort(axis=1).argsort(axis=1)
+    rows[name] = {
+        "late": (other > 0).mean(),
+        "of demo's late": (other > 0)[late].mean(),
+        "of demo's early": (other > 0)[~late].mean(),
+        "rank correlation": np.corrcoef(ranks)[0, 1],
+        "AUC of ambiguity": roc_auc_score(other > 0, explanations["ambiguity"]),
+    }
+pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
-# Share of the five neighbours that exit late, on 400 images, with a 95 % interval. Neighbours by logits share the exit
-# more often, which is no discovery: the confidence that decides is computed from those logits. Neighbours by pixels,
-# which were found without the model, show the same, more weakly.
+# Shares of images that exit late: of all, of those that are late in `demo`, and of those that are early there. Of
+# `demo`'s late images 81 % are late in `demo-naive`, too, and 71 % in the CNN; of its early ones about a quarter. So it
+# is largely the same images, across heads and even across backbones, and exit 1's confidences rank all images alike
+# (correlation 0.80 and 0.74). Ambiguity explains late exits of all three. Both others send twice as many images deeper,
+# because their first exits are poorer: how *many* exit late depends on the model more than *which*.
 #
 # ## Two kinds of mistakes
 #
@@ -400,12 +438,20 @@ wall(first, exits)
 #
 # The rows show the most confident ones. Read *label → prediction*: sneakers are taken for sandals, and wide upper
 # clothes for bags. The last row is another kind of mistake. Its first image is labelled *T-shirt/top*, its second
-# *Trouser*, and the exit of both predicts *Dress*. What do you see? Confident mistakes of all exits are candidates for
-# incorrect labels.
+# *Trouser*, and the exit of both predicts *Dress*. What do you see?
+#
+# <details markdown="1"><summary>What we see</summary>
+#
+# Two dresses, the first one long and with a bare shoulder, the second one with straps. The labels are probably
+# incorrect. Confident mistakes of all exits are candidates for that
+# ([Northcutt et al. 2021](https://arxiv.org/abs/2103.14749) found such labels in ten data sets).
+#
+# </details>
 #
 # ## One image at a time
 #
-# What the policy compares at every exit, and why it stops there. Bars behind the image's exit are never computed.
+# What the policy compares at every exit, and why the image exits there. Bars behind the image's exit are never
+# computed.
 #
 # **Predict.** For *overthinking avoided*: what happens to the confidence behind the exit, does it fall?
 
@@ -533,46 +579,52 @@ check_2(answer_2)
 # </details>
 
 # %% [markdown]
-# **3.** Which images move when the slider moves? Write it without `fit_policy`: a function of the confidences (B, K)
-# and two thresholds. It returns the numbers of the images whose exit differs between the two, in ascending order.
-# Images that reach no threshold stop at the last exit, whose confidence is not compared.
+# **3.** *The last step that pays.* A higher threshold sends images deeper. Write a function of the confidences (B, K),
+# of `correct` (B, K) and of thresholds in ascending order. Between two neighbouring thresholds some images move to
+# another exit. Take the difference of their correctness there, 1, 0 or −1 for each image. Its mean has a 95 % interval
+# of 1.96 standard errors to each side. Return the upper threshold of the last step whose interval lies above 0, or
+# None.
 
 # %% tags=["exercise"]
-answer_3 = ...  # called as answer_3(test.confidence, 0.7, 0.8)
+answer_3 = ...  # called as answer_3(test.confidence, test.correct, (0.5, 0.6, 0.7, 0.8, 0.9, 0.99))
 check_3(answer_3)
 
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# First the exits at *one* threshold. `confidence >= threshold` is a mask (B, K); the exit is the place of its first
-# `True` in a row, which `argmax(axis=1)` finds.
+# Images that reach no threshold exit at the last exit: its confidence is not compared.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# `argmax` returns 0 for a row without any `True`. So set the last column of the mask to `True` before. Then
-# `np.flatnonzero(a != b)` has the places where two arrays of exits differ.
+# The standard error is over the images that *move*: their number is small where a step is small.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 3</summary>
 #
 # ```python
-# def answer_3(confidence, low, high):
+# def answer_3(confidence, correct, thresholds):
+#     rows, last = np.arange(len(confidence)), None
 #     exits = []
-#     for threshold in (low, high):
+#     for threshold in thresholds:
 #         reached = confidence >= threshold
 #         reached[:, -1] = True
 #         exits.append(reached.argmax(axis=1))
-#     return np.flatnonzero(exits[0] != exits[1])
+#     for before, after, threshold in zip(exits, exits[1:], thresholds[1:]):
+#         moved = before != after
+#         gain = (correct[rows, after].astype(float) - correct[rows, before])[moved]
+#         if len(gain) > 1 and gain.mean() > 1.96 * gain.std(ddof=1) / len(gain) ** 0.5:
+#             last = threshold
+#     return last
 # ```
 #
 # </details>
 
 # %% [markdown]
-# **Use yours.** Once it passes, this cell takes yours; until then `fit_policy`. Each row is a step of the slider: how
-# many images move, and how many of them are correct at their exit before and after it.
+# **Use yours.** Each row is a step of the threshold: how many images move, and how many of them are correct at their
+# exit before and after it. Once your answer passes, its line stands above the table.
 #
 # **Predict.** With a higher threshold images exit later. Does every step up make more of them correct?
 
@@ -580,16 +632,17 @@ check_3(answer_3)
 # %%
 def moved_by(low, high):
     before, after = (dx.fit_policy(calibration, threshold=t).exits(test) for t in (low, high))
-    rows = answer_3(test.confidence, low, high) if check_3(answer_3) else np.flatnonzero(before != after)
-    hits = [dx.Outcome(test, found).correct[rows] for found in (before, after)]
+    hits = [dx.Outcome(test, found).correct[before != after] for found in (before, after)]
     points = [100 * part for part in dx.bootstrap_difference(*hits[::-1])]
-    return [len(rows), *(int(hit.sum()) for hit in hits), "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)]
+    return [len(hits[0]), *(int(hit.sum()) for hit in hits), "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)]
 
 
-stops = (0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
-columns = ["move", "correct before", "correct after", "gain, points of those that move"]
-table = pd.DataFrame([moved_by(*step) for step in pairwise(stops)], columns=columns)
-table.set_axis([f"{low} to {high}" for low, high in pairwise(stops)]).rename_axis("threshold")
+thresholds = (0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
+if check_3(answer_3):
+    print("yours: the last step that pays ends at", answer_3(test.confidence, test.correct, thresholds))
+columns = ["move", "correct before", "correct after", "gain, points"]
+table = pd.DataFrame([moved_by(*step) for step in pairwise(thresholds)], columns=columns)
+table.set_axis([f"{low} to {high}" for low, high in pairwise(thresholds)]).rename_axis("threshold")
 
 # %% [markdown]
 # No. Up to 0.8 each step makes more of its images correct, and each interval lies above 0: 14 points, then 11, then 4.
@@ -602,7 +655,7 @@ table.set_axis([f"{low} to {high}" for low, high in pairwise(stops)]).rename_axi
 #   an image and nothing else.
 # - *That late images are hard for people.* No person's answers were recorded here; ambiguity is read from the
 #   labels of similar images.
-# - *That another model sorts the images alike.* One run, one seed, one threshold. Load `demo-naive` and look.
+# - *That any model sorts the images alike.* Three runs on one data set, one seed and one budget each.
 # - *That a mistake of all exits is the model's.* Some labels of this data set are wrong; a wall shows candidates,
 #   and no proof.
 # - *Anything about photographs.* There, size, background and pose differ, too.
@@ -621,14 +674,16 @@ table.set_axis([f"{low} to {high}" for low, high in pairwise(stops)]).rename_axi
 #
 # ## References
 #
-# - Confidence as a reason to stop: [BranchyNet](https://arxiv.org/abs/1709.01686), Teerapittayanon et al. 2016.
+# - What late images have in common, measured as *prediction depth*: [Baldock et al.
+#   2021](https://arxiv.org/abs/2106.09647). Easy, ambiguous and hard examples in the course of a training: [dataset
+#   cartography](https://arxiv.org/abs/2009.10795), Swayamdipta et al. 2020.
+# - Incorrect labels in test splits: [Northcutt et al. 2021](https://arxiv.org/abs/2103.14749).
+# - Confidence as a reason to exit: [BranchyNet](https://arxiv.org/abs/1709.01686), Teerapittayanon et al. 2016.
 # - Overthinking: [Shallow-Deep Networks](https://arxiv.org/abs/1810.07052), Kaya et al. 2019.
-# - Nearest neighbours for novelty: [Sun et al. 2022](https://arxiv.org/abs/2204.06507).
 # - The images: [Fashion-MNIST](https://arxiv.org/abs/1708.07747), Xiao et al. 2017, MIT licence.
 #
 # You can drag the same slider over 10,000 images in the app: `scripts/app`.
 #
-# Sort your own images, too, with the run of [07](07_your_own_images.ipynb). Or load `demo-naive` here: which images
-# change their exit?
+# Sort your own images, too, with the run of [07](07_your_own_images.ipynb).
 #
 # Next: back to [00 · Quickstart](00_quickstart.ipynb)

@@ -14,17 +14,29 @@ OUTCOME = dx.apply(dx.fit_policy(RUN.record("calibration"), flops=0.30), TEST)
 HOPELESS = (~TEST.correct).all(axis=1)
 
 
-def changed(confidence: Any, low: float, high: float) -> Any:
-    """Images whose exit differs between two thresholds."""
-    first, second = ((confidence >= threshold) for threshold in (low, high))
-    first[:, -1] = second[:, -1] = True
-    return np.flatnonzero(first.argmax(axis=1) != second.argmax(axis=1))
+def gains_of_steps(confidence: Any, correct: Any, thresholds: Any) -> Any:
+    """Threshold, gains of the images that move to another exit; of every step."""
+    exits = []
+    for threshold in thresholds:
+        reached = confidence >= threshold
+        reached[:, -1] = True
+        exits.append(reached.argmax(axis=1)[:, None])
+    for before, after, threshold in zip(exits, exits[1:], thresholds[1:], strict=False):
+        hits = [np.take_along_axis(correct, found, axis=1)[before != after].astype(float) for found in (before, after)]
+        yield threshold, hits[1] - hits[0]
 
 
-def changed_without_a_last_exit(confidence: Any, low: float, high: float) -> Any:
-    """Takes exit 1 for images that reach no threshold: `argmax` of a row without a `True`."""
-    first, second = ((confidence >= threshold).argmax(axis=1) for threshold in (low, high))
-    return np.flatnonzero(first != second)
+def last_that_pays(confidence: Any, correct: Any, thresholds: Any) -> Any:
+    """By the lower end of the interval."""
+    steps = gains_of_steps(confidence, correct, thresholds)
+    found = [t for t, g in steps if len(g) > 1 and g.mean() - 1.96 * g.std(ddof=1) / np.sqrt(len(g)) > 0]
+    return found[-1] if found else None
+
+
+def last_with_a_gain(confidence: Any, correct: Any, thresholds: Any) -> Any:
+    """Without an interval."""
+    found = [t for t, g in gains_of_steps(confidence, correct, thresholds) if len(g) and g.mean() > 0]
+    return found[-1] if found else None
 
 
 def masks(correct: Any, exits: Any) -> Any:
@@ -44,11 +56,11 @@ def doubted(prediction: Any, exits: Any) -> Any:
     return (prediction != own).mean(axis=1) + exits / (prediction.shape[1] - 1)
 
 
-ANSWERS = {1: mixed, 2: doubted, 3: changed}
+ANSWERS = {1: mixed, 2: doubted, 3: last_that_pays}
 INCORRECT = {
     1: lambda labels: labels.std(axis=1),  # reaches the AUC, but takes class numbers for amounts
     2: lambda prediction, exits: exits,
-    3: changed_without_a_last_exit,
+    3: last_with_a_gain,
 }
 BUILD = masks
 SPACE = {"calibration": RUN.record("calibration"), "test": TEST, "outcome": OUTCOME}  # names of the notebook
