@@ -95,7 +95,7 @@ def rows(seed: int) -> Iterator[Row]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(prog="scripts/bench small_cnn", description="The conflict in a small CNN.")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings of each arm (%(default)s)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the table (%(default)s)")
     options = parser.parse_args()
     seeds = range(options.seeds)

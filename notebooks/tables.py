@@ -31,6 +31,8 @@ STATIC = {  # question → arm and its number, other arm and its number, of the 
     "at most 50 %, over the full net with that head": ("dmpo", "50%", "single-head", "exit 1"),
     "over naive exits with as many trained weights, 30 %": ("dmpo", "30%", "naive-matched", "30%"),
 }
+STAGES = (2, 3, 4, 6)  # of the small CNN's static nets
+WHOLE = {"whole method": "whole", "naive exits": "uniform"}  # name → arm of the small CNN
 STATIC_SEEDS = (0, 1)  # those that all of these arms have
 
 
@@ -86,34 +88,79 @@ def gradients() -> str:
     return pd.concat(parts).to_csv(index=False)
 
 
-def photos() -> str:
-    """On photographs: every exit of ``dmpo`` against the single model, paired over the val images, one seed each."""
-    dmpo, single = (np.load(RESULTS / "photos" / f"{name}-s0" / "outcomes.npz") for name in ("dmpo", "single-linear"))
-    row = pd.read_csv(RESULTS / "photos.csv").set_index("run")
-    full = row.loc["single-linear-s0", "gflops_1"]
-    rows = []
-    for k in range(1, 5):
-        question = f"exit {k}, {row.loc['dmpo-s0', f'gflops_{k}'] / full:.0%} of the compute"
-        rows.append(compared(question, dmpo[f"exit {k}"][None], single["exit 1"][None]))
-    return pd.DataFrame(rows).round(3).to_csv(index=False)
-
-
-def photos_probes() -> str:
-    """Ridge probes of the frozen trunk on photographs, by block, as they are."""
-    return (RESULTS / "photos-probes.csv").read_text(encoding="utf-8")
-
-
 def small_cnn() -> str:
     """Accuracies of the small CNN of notebooks 01 and 04, as they are."""
     return (RESULTS / "small-cnn.csv").read_text(encoding="utf-8")
 
 
+def trainings(arm: str) -> list[dict[str, npt.NDArray[Any]]]:
+    """What `benchmarks/small_cnn_schedules.py` wrote of ``arm``, a training per seed."""
+    paths = sorted((RESULTS / "small-cnn").glob(f"{arm}-s[0-9].npz"))
+    return [dict(np.load(path)) for path in paths]
+
+
+def schedules() -> str:
+    """Accuracies of the small CNN by schedule of its loss weights, with AdamW and with SGD."""
+    arms = sorted({path.stem.rpartition("-s")[0] for path in (RESULTS / "small-cnn").iterdir()})
+    rows = [
+        {"arm": arm, "seed": seed, "exit": int(name[5:]), "accuracy": hits.mean()}
+        for arm in arms
+        for seed, found in enumerate(trainings(arm))
+        for name, hits in found.items()
+        if name.startswith("exit ")
+    ]
+    return pd.DataFrame(rows).round(4).to_csv(index=False)
+
+
+def equal_compute() -> str:
+    """Small CNNs at the compute of each static net: the net itself, the whole method, and naive exits."""
+    rows = []
+    for stages in STAGES:
+        for seed, net in enumerate(trainings(f"static-{stages}")):
+            where = {"stages": stages, "compute": net["compute"][0], "seed": seed}
+            rows.append({"arm": "static net"} | where | {"accuracy": net[f"exit {stages}"].mean()})
+            for name, arm in WHOLE.items():
+                found = trainings(arm)[seed]
+                used = {"accuracy": found[f"at static {stages}"].mean(), "used": found[f"used at static {stages}"]}
+                rows.append({"arm": name} | where | used)
+    return pd.DataFrame(rows).round(4).to_csv(index=False)
+
+
+def schedule_gains() -> str:
+    """Differences between arms of the small CNN, the interval over images and trainings."""
+    rows = []
+
+    def add(part: str, question: str, *sides: tuple[str, list[str]]) -> None:
+        hits = [[np.mean([of[name] for name in names], axis=0) for of in trainings(arm)] for arm, names in sides]
+        rows.append({"part": part} | compared(question, *hits))
+
+    every = [f"exit {k}" for k in range(1, 7)]
+    places = {"exit 1": every[:1], "exit 6": every[5:], "mean of all exits": every}
+    for arm in ("linear", "deep-only", "early-only"):
+        for place, names in places.items():
+            add("AdamW", f"{arm}, {place}", (arm, names), ("uniform", names))
+    for arm in ("linear", "linear-sum-6"):
+        for place in ("exit 1", "exit 2", "exit 6"):
+            add("SGD", f"{arm}, {place}", (f"sgd-{arm}", [place]), ("sgd-uniform", [place]))
+    last = every[5:]
+    for name, prefix in {"AdamW": "", "SGD": "sgd-"}.items():
+        add("last exit", f"{name}, uniform over one exit", (f"{prefix}uniform", last), (f"{prefix}one-exit", last))
+    for stages in STAGES:
+        budget, own = [f"at static {stages}"], [f"exit {stages}"]
+        where = f"{trainings(f'static-{stages}')[0]['compute'][0]:.0%} of the compute"
+        add("equal compute", f"over a static net, {where}", ("whole", budget), (f"static-{stages}", own))
+        add("equal compute", f"over naive exits, {where}", ("whole", budget), ("uniform", budget))
+    add("equal compute", "last exit, over the plain CNN with one exit", ("whole", last), ("one-exit", last))
+    return pd.DataFrame(rows).round(3).to_csv(index=False)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "equal-compute": equal_compute,
     "evidence": evidence,
     "gains": gains,
     "gradients": gradients,
-    "photos": photos,
-    "photos-probes": photos_probes,
+    "schedule-gains": schedule_gains,
+    "schedules": schedules,
     "small-cnn": small_cnn,
     "static": static,
 }

@@ -18,9 +18,10 @@ def study_table(name: str) -> pd.DataFrame:
     Args:
         name: ``evidence`` (similarity and probes of the arms' early stages, by seed), ``gains`` (differences of
             accuracy between arms), ``gradients`` (agreement of the exits' gradients after every epoch, by arm and
-            seed), ``photos`` (every exit of ``dmpo`` against a single model on photographs, val, one seed),
-            ``photos-probes`` (probes by block there), ``small-cnn`` (accuracies of the small CNN), ``static``
-            (``dmpo`` against shorter nets with its head, two seeds).
+            seed), ``static`` (``dmpo`` against shorter nets with its head, two seeds). Of the small CNN, five seeds
+            each: ``small-cnn`` (accuracies by number of exits, factor and epochs), ``schedules`` (by schedule and
+            optimiser), ``schedule-gains`` (differences between these), ``equal-compute`` (the whole method, naive
+            exits and static nets at equal compute).
 
     Raises:
         ValueError: no such table; the tables are listed.
@@ -34,4 +35,5 @@ def study_table(name: str) -> pd.DataFrame:
     names = sorted(path.stem for path in FOLDER.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
-    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if name in ("gains", "photos", "static") else None)
+    differences = name in ("gains", "schedule-gains", "static")
+    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if differences else None)

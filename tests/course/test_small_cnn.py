@@ -7,7 +7,19 @@ import pytest
 import torch
 
 import dmpo_explore as dx
-from dmpo_explore.course.small_cnn import EarlyExitCNN, Images, adam, correct, halves, repeated, sgd, train
+from dmpo_explore.course.small_cnn import (
+    EarlyExitCNN,
+    Images,
+    SecondOrderCNN,
+    adam,
+    correct,
+    halves,
+    record,
+    repeated,
+    sgd,
+    thirds,
+    train,
+)
 
 
 @pytest.fixture
@@ -29,6 +41,25 @@ def test_no_image_is_in_both_halves() -> None:
     labels = run.record("test").labels
     assert np.array_equal(data.labels, labels[:300]) and np.array_equal(test.labels, labels[-200:])
     assert float(data.pixels.mean()) == pytest.approx(0, abs=1e-5) and float(data.pixels.std()) == pytest.approx(1)
+
+
+def test_what_is_between_the_halves_is_in_neither() -> None:
+    run = dx.load_run("demo")
+    data, between, test = thirds(run, 300, 200)
+    joined = torch.cat([part.labels for part in (data, between, test)])
+    assert np.array_equal(joined, run.record("test").labels) and len(between.labels) == 9500
+
+
+def test_the_exits_of_the_method_read_maps_and_a_static_net_has_no_stage_behind_its_exit() -> None:
+    images = Images(torch.randn(8, 1, 14, 14), torch.arange(8))
+    net, static, plain = SecondOrderCNN(), SecondOrderCNN([2]), EarlyExitCNN()
+    assert net(images.pixels).shape == (8, 6, 10) and static(images.pixels).shape == (8, 1, 10)
+    assert len(static.stages) == 3 and net.exits[5].weight.shape == plain.exits[5].weight.shape
+    found = {
+        name: record(of, images).flops_fraction for name, of in (("net", net), ("static", static), ("plain", plain))
+    }
+    assert 1 < found["plain"][5] < 1.01 < found["net"][5] and (found["net"] > found["plain"]).all()
+    assert found["static"][0] < found["net"][2]  # the net has evaluated two more exits
 
 
 @pytest.mark.parametrize("at", [[5], [1, 3], range(6)])

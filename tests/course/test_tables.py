@@ -19,8 +19,9 @@ def test_every_table_is_written_and_read() -> None:
     assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(TABLES)
     assert study_table("gains")["seeds"].map(type).eq(str).all()  # "+0.50 +0.10", or a single "+1.10"
     assert set(study_table("gradients").groupby("arm")["seed"].nunique()) == {3}
+    assert set(study_table("schedules").groupby(["arm", "exit"])["seed"].nunique()) == {5}
 
 
 def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: evidence, gains, gradients, photos"):
+    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: equal-compute, evidence, gains, gradients"):
         study_table("nonsense")
