@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,31 +13,33 @@ from . import exercise
 
 
 @exercise
-def check_build(answer: Callable[..., None]) -> str:
-    """Five steps come to the same weights as with the library's `weighted_loss`, to 1e-6."""
+def check_build(answer: Callable[..., Any]) -> str:
+    """Its value and its gradients are those of the library's `weighted_loss` with sigmoid coupling, to 1e-6."""
     import torch
-
-    from .. import small_cnn
+    from torch.nn import functional as F
 
     torch.manual_seed(0)
-    theirs, ours = (small_cnn.EarlyExitCNN([0, 1]).double() for _ in range(2))
-    ours.load_state_dict(theirs.state_dict())
-    first = next(ours.exits.parameters())
-    start = first.detach().clone()
-    one, other = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (theirs, ours))
-    for weights in ((0.0, 2.0), (0.5, 1.5), (1.0, 1.0), (1.5, 0.5), (3.0, 0.25)):
-        images, labels = torch.randn(20, 1, 6, 6, dtype=torch.float64), torch.randint(10, (20,))
-        one.zero_grad()
-        dx.training.weighted_loss(theirs(images), labels, weights)[0].backward()  # type: ignore[no-untyped-call]
-        one.step()
-        answer(ours, images, labels, weights, other)
-    if torch.equal(first, start):
-        return "no weight has changed: backward, then a step of the optimiser"
-    if all(
-        torch.allclose(a, b, atol=1e-6, rtol=0) for a, b in zip(theirs.parameters(), ours.parameters(), strict=True)
-    ):
-        return ""
-    return "other weights than the library's: zero_grad in every step; the sum of weight times cross-entropy by exit"
+    for K, weights in ((2, (0.5, 2.0)), (4, (1.0, 0.0, 3.0, 0.25))):
+        logits = (2 * torch.randn(20, K, 10, dtype=torch.float64)).requires_grad_()
+        labels = torch.randint(10, (20,))
+        found = answer(logits, labels, weights)
+        if not isinstance(found, torch.Tensor) or found.ndim:
+            return "it returns a scalar tensor"
+        due, _ = dx.training.weighted_loss(logits, labels, weights, coupling="sigmoid")
+        plain, _ = dx.training.weighted_loss(logits, labels, weights)
+        if torch.allclose(found, plain, atol=1e-6, rtol=0):
+            return "that is the loss without coupling"
+        each = torch.stack([F.cross_entropy(logits[:, k], labels, reduction="none") for k in range(K)], dim=1)
+        means = each.mean(dim=0)
+        late = weights[0] * means[0] + sum(weights[k] * means[k - 1].sigmoid() * means[k] for k in range(1, K))
+        if torch.allclose(found, late, atol=1e-6, rtol=0):
+            return "multiply image by image, and take the mean of the products"
+        if not torch.allclose(found, due, atol=1e-6, rtol=0):
+            return f"with {K} exits it is {float(found):.4f}, and it should be {float(due):.4f}"
+        mine, theirs = (torch.autograd.grad(loss, logits, allow_unused=True)[0] for loss in (found, due))
+        if mine is None or not torch.allclose(mine, theirs, atol=1e-6, rtol=0):
+            return "the value is correct, the gradient is not: do not detach the sigmoid"
+    return ""
 
 
 @exercise
@@ -61,14 +64,26 @@ def check_1(answer: Callable[[list[float]], Sequence[float]]) -> str:
 
 
 @exercise
-def check_2(answer: Callable[[Sequence[float], Sequence[float]], float]) -> str:
-    """Where exit 1 leads far at the end, the first phase has to be long."""
-    release = (0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675)
-    for start, end in (release, ((0.5, 3.0), (2.0, 1.0)), ((0.0, 1.0, 1.0), (1.0, 1.0, 0.0))):
-        ratio = float(answer(list(start), list(end)))
-        first, last = (ratio * start[k] + (1 - ratio) * end[k] for k in (0, -1))
-        if not 0 <= ratio <= 1 or abs(first - last) > 1e-3:
-            return f"from {start} to {end} a ratio of {ratio:.3f} gives {first:.3f} and {last:.3f} on average."
+def check_2(answer: Callable[[Any, Any], Any]) -> str:
+    """Coupling moves weight from the deep exits to the early ones, most where the next exit is still wrong."""
+    import torch
+
+    dice = np.random.default_rng(0)
+    for K, weights in ((2, (0.5, 2.0)), (4, (1.0, 0.0, 3.0, 0.25))):
+        c = dice.exponential(size=(6, K))
+        given = torch.tensor(c, requires_grad=True)
+        losses = torch.cat((given[:, :1], given[:, :-1].sigmoid() * given[:, 1:]), dim=1)
+        loss = (losses * torch.tensor(weights)).sum()
+        due = torch.autograd.grad(loss, given)[0].numpy()
+        own = np.array(weights) * np.concatenate((np.ones((6, 1)), 1 / (1 + np.exp(-c[:, :-1]))), axis=1)
+        found = np.asarray(answer(c.copy(), list(weights)), float)
+        if found.shape != c.shape:
+            return f"for {c.shape} losses it returns {c.shape} numbers, not {found.shape}"
+        if np.allclose(found, own, atol=1e-6):
+            return "that is exit k as the loss of its own; it is inside the next exit's sigmoid, too"
+        if not np.allclose(found, due, atol=1e-6):
+            image, exit = np.unravel_index(np.abs(found - due).argmax(), c.shape)
+            return f"c = {c[image].round(2)}, λ = {weights}: exit {exit + 1} counts {due[image, exit]:.3f}"
     return ""
 
 
@@ -76,11 +91,16 @@ def check_2(answer: Callable[[Sequence[float], Sequence[float]], float]) -> str:
 def check_3(answer: Callable[[int, int, int], Sequence[float]]) -> str:
     """A two-phase schedule. Whether it is a good one, only training shows."""
     for n_exits in (2, 4, 7):
-        weights = np.array([answer(e, 10, n_exits) for e in range(10)], float)
-        if weights.shape != (10, n_exits):
-            return f"for {n_exits} exits it must return {n_exits} weights."
-        if weights.min() < 0 or not np.allclose(weights.sum(axis=1), 3):
-            return f"for {n_exits} exits the weights must be from 0 and sum to 3 in every epoch."
-        if not (weights[0, -1] > weights[0, 0] and weights[-1, 0] > weights[-1, -1]):
-            return f"for {n_exits} exits the deep one must lead at first and the early one at last."
+        for epochs in (8, 20):
+            weights = np.array([answer(e, epochs, n_exits) for e in range(epochs)], float)
+            if weights.shape != (epochs, n_exits):
+                return f"for {n_exits} exits it must return {n_exits} weights."
+            if weights.min() < 0 or not np.allclose(weights.sum(axis=1), 3):
+                return f"for {n_exits} exits the weights must be from 0 and sum to 3 in every epoch."
+            for half, leader, other in ((slice(epochs // 2), -1, 0), (slice(epochs // 2, None), 0, -1)):
+                mean = weights[half].mean(axis=0)
+                if not mean[leader] > mean[other]:
+                    which = "first half the last" if leader else "second half the first"
+                    values = f"{mean[0]:.2f} of the first and {mean[-1]:.2f} of the last"
+                    return f"over the {which} exit must lead on average: {epochs} epochs, {n_exits} exits, {values}."
     return ""

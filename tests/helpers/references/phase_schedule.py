@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 import dmpo_explore as dx
-from dmpo_explore.course import small_cnn
+from dmpo_explore.training.losses import cross_entropies, sigmoid_coupled
 from dmpo_explore.training.schedules import END, START
 
 
@@ -45,14 +46,26 @@ def uncorrected(gradients: Sequence[float]) -> list[float]:
     return steps
 
 
-def equal_means(start: Sequence[float], end: Sequence[float]) -> float:
-    """The root of a linear function of the ratio."""
-    (a, b), (c, d) = (start[0], start[-1]), (end[0], end[-1])
-    return (d - c) / (a - b + d - c)
+def counts(c: Any, weights: Sequence[float]) -> Any:
+    """By autograd on the library's coupling."""
+    given = torch.tensor(c, dtype=torch.float64, requires_grad=True)
+    loss = (sigmoid_coupled(given) * torch.tensor(weights, dtype=torch.float64)).sum()
+    return torch.autograd.grad(loss, given)[0].numpy()
 
 
-ANSWERS = {1: adam, 2: equal_means, 3: hand_over}
-INCORRECT = {1: uncorrected, 2: lambda start, end: 0.5, 3: lambda epoch, epochs, n_exits: [3 / n_exits] * n_exits}
+def counts_detached(c: Any, weights: Sequence[float]) -> Any:
+    """As the loss of its own exit alone."""
+    factors = np.concatenate((np.ones((len(c), 1)), 1 / (1 + np.exp(-c[:, :-1]))), axis=1)
+    return factors * np.array(weights)
+
+
+def last_minute(epoch: int, epochs: int, n_exits: int) -> list[float]:
+    """All weight on the last exit until the final epoch."""
+    return [3.0, *[0.0] * (n_exits - 1)][:: 1 if epoch == epochs - 1 else -1]
+
+
+ANSWERS = {1: adam, 2: counts, 3: hand_over}
+INCORRECT = {1: uncorrected, 2: counts_detached, 3: last_minute}
 
 
 def numbers() -> dict[str, float | int]:
@@ -63,23 +76,20 @@ def numbers() -> dict[str, float | int]:
         "exit_4_at_the_end": END[3],
         "crossing_epoch": crossing("linear"),
         "sum_at_the_end": sum(END),
+        "share_of_exit_1": (START[0] + END[0]) / (sum(START) + sum(END)),
     }
 
 
-def step(
-    net: small_cnn.EarlyExitCNN, images: Tensor, labels: Tensor, weights: Sequence[float], optimiser: Optimizer
-) -> None:
-    """One step of training."""
-    optimiser.zero_grad()
-    added_up(net, images, labels, weights, optimiser)
+def coupled(logits: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor:
+    """The library's loss."""
+    return dx.training.weighted_loss(logits, labels, weights, coupling="sigmoid")[0]
 
 
-def added_up(
-    net: small_cnn.EarlyExitCNN, images: Tensor, labels: Tensor, weights: Sequence[float], optimiser: Optimizer
-) -> None:
-    """The gradients of all steps so far add up."""
-    net.loss(images, labels, weights).backward()
-    optimiser.step()
+def detached(logits: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor:
+    """No gradient passes through the sigmoid."""
+    losses = cross_entropies(logits, labels)
+    factors = torch.cat((torch.ones_like(losses[:, :1]), losses[:, :-1].detach().sigmoid()), dim=1)
+    return ((factors * losses).mean(dim=0) * torch.as_tensor(weights, dtype=losses.dtype)).sum()
 
 
-BUILD, BUILD_INCORRECT = step, added_up
+BUILD, BUILD_INCORRECT = coupled, detached
