@@ -16,7 +16,7 @@ from dmpo_explore.course.interactive import Numbers
 
 SCRIPTS = find([])
 STEMS = [script.stem for script in SCRIPTS]
-LONG = {"01_the_conflict", "02_bypass_decomposition"}  # run a model many times
+LONG = {"02_bypass_decomposition"}  # run a model many times
 every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=STEMS)
 
 
