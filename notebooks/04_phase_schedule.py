@@ -115,7 +115,7 @@ def seeds_of(arm):  # (seeds, exits), per cent
     return 100 * kept[kept["arm"] == arm].pivot(index="seed", columns="exit", values="accuracy").to_numpy()
 
 
-def ahead_of(base, arms, seeds_of=seeds_of):
+def ahead_of(base, arms):
     lines = {name: seeds_of(name) - seeds_of(base) for name in arms}
     places = {name: place for place, name in enumerate([base, *arms])}
     figure = dx.figures.seeds_figure(lines, f"points of test accuracy over {base}", colours=places)
