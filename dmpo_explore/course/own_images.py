@@ -22,7 +22,7 @@ GARMENTS = ("Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker")  # two ki
 CALTECH = ("bonsai", "car_side", "chandelier", "ketch", "Leopards", "watch")  # its classes of more than 100 images
 
 
-def make_images(folder: Path, count: int = 200, new: int = 5) -> str:
+def make_images(folder: Path, count: int = 900, new: int = 5) -> str:
     """Write ``count`` images a class below ``folder/images`` and ``new`` others below ``folder/new``; what they are.
 
     Args:

@@ -64,40 +64,44 @@ def check_build(answer: Callable[..., tuple[int, int]]) -> str:
 
 @exercise
 def check_1(answer: Callable[[Any, Any, float], int]) -> str:
-    """Its accuracy is what a policy of this budget has to beat."""
-    compute = np.array([0.10, 0.19, 0.37, 0.70])
-    cases = [
-        ((0.73, 0.83, 0.79, 0.83), 0.25, 2, "only two exits are within 25 %"),
-        ((0.73, 0.83, 0.79, 0.85), 0.40, 2, "exit 3 is within 40 %, and less accurate than exit 2"),
-        ((0.80, 0.80, 0.79, 0.85), 0.37, 1, "exits 1 and 2 are equally accurate: exit 1 is cheaper"),
-        ((0.70, 0.80, 0.79, 0.85), 1.00, 4, "all exits are within 100 %, and exit 4 is the most accurate"),
-    ]
-    for accuracy, budget, expected, why in cases:
-        if (got := int(answer(compute.copy(), np.array(accuracy), budget))) != expected:
-            return f"it returns {got}. With accuracies {accuracy}, {why}."
+    """Models that agree on most images are distinguished by few images; the number grows with 1 / gain²."""
+    dice = np.random.default_rng(0)
+    for n, alike in ((400, 0.9), (1000, 0.4)):
+        a = dice.uniform(size=n) < 0.8
+        b = np.where(dice.uniform(size=n) < alike, a, dice.uniform(size=n) < 0.7)
+        one, other = (100 * part.astype(float) for part in (a, b))
+        for gain in (1.0, 3.0):
+            due = (1.96 * (one - other).std() / gain) ** 2
+            found = float(answer(a.copy(), b.copy(), gain))
+            if abs(found - (1.96**2 * (one.var() + other.var()) / gain**2)) < 0.01 * due + 1:
+                return "that is for two models which answer different images: here both answer the same ones"
+            if abs(found - due / n) < 0.01 * due / n + 1:
+                return "that is with the standard error of these images: take the deviation of a single image"
+            if abs(found - due) > 0.01 * due + 1:
+                return f"for {gain:g} points it must be about {due:,.0f}, not {found:,.0f}"
     return ""
 
 
 @exercise
-def check_2(answer: Callable[[Any, Any, Any], Any]) -> str:
-    """A baseline of three lines. Compare it with the others on your images."""
-    random = np.random.default_rng(0)
-    for names, width in (((0, 1, 2), 5), ((3, 7, 8, 20), 12)):
-        centres = random.normal(size=(len(names), width))
-        labels = np.array(names)[np.arange(60) % len(names)]
-        labels = np.append(labels, np.repeat(names[0], 40))  # the first class has more images
-        spread = np.where(labels == names[0], 3.0, 1.0)[:, None]
-        features = centres[np.searchsorted(names, labels)] + spread * random.normal(size=(len(labels), width))
-        others = random.normal(size=(50, width))
-        means = np.stack([features[labels == name].mean(axis=0) for name in names])
-        expected = np.array(names)[((others[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)]
-        found = np.asarray(answer(features.copy(), labels.copy(), others.copy()))
-        if found.shape != expected.shape:
-            return f"give one label for each of the {len(others)} others: not {found.shape}"
-        if (found != expected).any():
-            return (
-                f"of {len(others)} others {(found != expected).sum()} get another label than that of the nearest mean"
-            )
+def check_2(answer: Callable[[Any, float, int], Any]) -> str:
+    """No object is on both sides: the test split has new objects, and not other views of those in train."""
+    dice = np.random.default_rng(0)
+    for n_groups, share in ((80, 0.2), (40, 0.5)):
+        sizes = np.where(dice.uniform(size=n_groups) < 0.25, 15, dice.integers(1, 4, n_groups))
+        groups = dice.permutation(np.repeat(dice.permutation(10 * n_groups)[:n_groups], sizes))
+        masks = [np.asarray(answer(groups.copy(), share, seed)) for seed in (0, 0, 1)]
+        for mask in masks:
+            if mask.shape != groups.shape or mask.dtype != bool:
+                return f"it returns a mask, bool, one value per image: not {mask.dtype} {mask.shape}"
+            both = np.intersect1d(groups[mask], groups[~mask])
+            if len(both):
+                return f"{len(both)} of {n_groups} groups are on both sides"
+            if abs(mask.mean() - share) > 0.05:
+                return f"{mask.mean():.0%} of the images are in test, not {share:.0%}: groups differ in size"
+        if (masks[0] != masks[1]).any():
+            return "the same seed must give the same mask"
+        if (masks[0] == masks[2]).all():
+            return "another seed must give another mask"
     return ""
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 import dmpo_explore as dx
 from dmpo_explore.course.own_images import make_images
@@ -17,18 +16,38 @@ from dmpo_explore.course.own_images import make_images
 def split_sizes(count: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         make_images(Path(folder), count)
-        path = str(Path(folder) / "images")
-        return {split: len(dx.load_images(path, split)) for split in ("train", "val", "test")}
+        path, sizes = str(Path(folder) / "images"), {"train": 960}
+        whole = dx.load_images(path, "train", calibration=True)
+        assert np.bincount(whole.labels).min() >= 160
+        return sizes | {
+            split: len(dx.load_images(path, split, train_size=960, calibration=True))
+            for split in ("val", "calibration", "test")
+        }
 
 
-def within(compute: Any, accuracy: Any, budget: float) -> int:
-    """The most accurate exit within the budget, from 1; the cheapest of equal ones."""
-    return 1 + max((k for k in range(len(compute)) if compute[k] <= budget), key=lambda k: (accuracy[k], -k))
+def needed(a: Any, b: Any, gain: float) -> int:
+    """From the shares of images that only one of the two has correct."""
+    more, less = (a & ~b).mean(), (b & ~a).mean()
+    return int(np.ceil(1.96**2 * (more + less - (more - less) ** 2) / (gain / 100) ** 2))
 
 
-def nearest_mean(features: Any, labels: Any, others: Any) -> Any:
-    """The class whose mean is nearest."""
-    return NearestCentroid().fit(features, labels).predict(others)
+def needed_unpaired(a: Any, b: Any, gain: float) -> int:
+    """As if the two answered different images."""
+    return int(np.ceil(1.96**2 * (a.mean() * (1 - a.mean()) + b.mean() * (1 - b.mean())) / (gain / 100) ** 2))
+
+
+def grouped(groups: Any, share: float, seed: int) -> Any:
+    """The cut of a random order of the groups that comes nearest to the share."""
+    names, sizes = np.unique(groups, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    best = np.abs(sizes[order].cumsum() - share * len(groups)).argmin()
+    return np.isin(groups, names[order[: best + 1]])
+
+
+def by_image(groups: Any, share: float, seed: int) -> Any:
+    """Divides images, whatever they show."""
+    mask = np.arange(len(groups)) < share * len(groups)
+    return np.random.default_rng(seed).permutation(mask)
 
 
 def paired(a: Any, b: Any) -> tuple[float, float, float]:
@@ -70,21 +89,18 @@ def stops_afterwards(model: Any, image: Any, threshold: float) -> tuple[int, int
 
 
 BUILD, BUILD_INCORRECT = stops, stops_afterwards
-ANSWERS = {1: within, 2: nearest_mean, 3: paired}
-INCORRECT = {
-    1: lambda compute, accuracy, budget: int((compute <= budget).sum()),
-    2: lambda features, labels, others: KNeighborsClassifier(1).fit(features, labels).predict(others),
-    3: unpaired,
-}
+ANSWERS = {1: needed, 2: grouped, 3: paired}
+INCORRECT = {1: needed_unpaired, 2: by_image, 3: unpaired}
 
 
 def numbers() -> dict[str, float | int]:
     config = dx.ModelConfig(exits=(1, 2, 4, 8), image_size=42, weights="random")  # FLOPs do not depend on the weights
     flops = dx.models.measure_flops(dx.build_model(config, 6), dx.models.build_reference(config, 6))
-    sizes = split_sizes(200)
+    sizes = split_sizes(900)
     return {
         "training_images": sizes["train"],
         "validation_images": sizes["val"],
+        "calibration_images": sizes["calibration"],
         "test_images": sizes["test"],
         "flops_of_exit_1": flops.cumulative[0] / flops.reference,
         "flops_of_exit_4": flops.cumulative[-1] / flops.reference,
