@@ -88,7 +88,7 @@ class ModelConfig:
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
     tuning: Literal["lora-all", "lora", "adapter", "oft", "vpt", "none", "full"] | str = option(
-        "lora-all", "Tuning of the backbone (oft: orthogonal).", search=["lora-all", "lora", "adapter", "oft", "vpt"]
+        "lora-all", "Tuning (oft: orthogonal; vpt: prompts).", search=["lora-all", "lora", "adapter", "oft", "vpt"]
     )
     rank: int = option(
         8, "Inner width of the tuning (the release: lora with 8); oft: a quarter of its block; vpt: prompts per block.",

@@ -6,7 +6,8 @@ In: nothing. Out: `STUDIES`, name → `Study` (arms, regimes, sizes). Fixed befo
   and with few images? Does prompt tuning? The claim of each arm is its difference from ``lora`` in the same regime.
 - Data. Fashion-MNIST at 56 px and Caltech-101 at 98 px, otherwise the default model (four exits) and recipe. Regimes:
   ``full`` (100 images a class for four epochs; of Caltech-101 ten a class for five), ``few-16`` (16 a class) and
-  ``few-4`` (4 a class). Few images are trained in batches of 16, for as many epochs as give about 100 steps.
+  ``few-4`` (4 a class). Few images are trained in batches of 16 (of 8 where there are fewer than 100 images), for as
+  many epochs as give about 100 steps.
 - Arms. ``lora`` (all linear maps, rank 8: the shipped recipe), ``oft`` (blocks of 32), ``oft-sr`` (λ = 1),
   ``oft-sr-random`` and ``oft-sr-attentive`` (λ = 1 and CutOut; random patches are its control), ``vpt`` (8 prompts per
   block), ``lora-sr-attentive`` (whether the gain belongs to orthogonality).
@@ -35,7 +36,7 @@ from _study.grids import change
 
 SEEDS = (0, 1, 2)
 BUDGET = 0.4
-STEPS, BATCH = 100, 16  # of the regimes with few images
+STEPS = 100  # of the regimes with few images
 VAL, CALIBRATION, TEST, CORRUPTED = 250, 1000, 2000, 250  # images read
 RATES = (2e-3, 8e-3)
 CHOSEN: dict[str, float] = {}  # tuning → rate, by `trials`
@@ -95,7 +96,8 @@ def few(per_class: int, classes: int) -> dict[str, Any]:
         {'train_size': 160, 'batch_size': 16, 'epochs': 10}
     """
     images = per_class * classes
-    return {"train_size": images, "batch_size": BATCH, "epochs": max(2, round(STEPS * BATCH / images))}
+    batch = 16 if images >= 100 else 8
+    return {"train_size": images, "batch_size": batch, "epochs": max(2, round(STEPS * batch / images))}
 
 
 def _base(name: str, train_size: int, size: int, epochs: int) -> dx.Config:

@@ -26,7 +26,7 @@ def test_every_run_has_its_config(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {c.data.calibration for c in configs.values()} == {True}
         assert len(study.trials()) == 6
     few = protocol.STUDIES["fashion"].config("oft", "few-4", 1)
-    assert (few.data.train_size, few.training.epochs, few.training.seed, few.data.seed) == (40, 40, 1, 1)
+    assert (few.data.train_size, few.training.epochs, few.training.seed, few.data.seed) == (40, 20, 1, 1)
 
 
 @pytest.mark.slow

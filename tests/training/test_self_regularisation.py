@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +145,34 @@ def test_resuming_is_bit_equal_and_a_run_holds_no_anchor(config: Config, runs: P
         plain = build_model(config.model, 10)
     assert theirs.keys() == plain.trainable_state().keys()
     assert load_run("run").model("cpu", merge=True).n_exits == 2
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = {paths}
+from pathlib import Path
+from tiny import tiny_config
+from dmpo_explore.training.train import train
+train(tiny_config({n}, **{settings}), "two", device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path: Path, runs: Path) -> None:
+    """Every process fits the same anchor; attentive CutOut draws nothing, flips would."""
+    settings = {"epochs": 2, "self_regularise": 0.5, "cutout": "attentive", "flip": False}
+    settings |= {"model": {"tuning": "oft"}, "class_balance": "weights"}
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(paths=[str(Path(__file__).parents[1] / "helpers")], n=100, settings=settings))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    one, two = train(tiny_config(100, **settings), "one", device="cpu"), load_run("two")  # type: ignore[arg-type]
+    for column in ("loss", "loss_1", "loss_2"):
+        assert two.history()[column].tolist() == pytest.approx(one.history()[column].tolist(), rel=1e-4)
+    ours, theirs = (read_checkpoint(run.path / "checkpoint.pt")["state"]["anchor"] for run in (one, two))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in ours)
 
 
 def test_attentive_cutout_is_refused_before_a_training(runs: Path) -> None:
