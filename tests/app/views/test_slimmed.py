@@ -1,0 +1,38 @@
+"""A slimmed run on every page, in a report and as a page for browsers: it is an ordinary run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_up import MAIN
+from slimmed_run import wide_and_slim
+from visiting import opened
+
+import dmpo_explore as dx
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dx.Run, dx.Run]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("slimmed")))
+        yield wide_and_slim()
+
+
+@pytest.mark.parametrize("view", ["explore", "image", "live", "training"])
+def test_every_page_opens_it(runs: tuple[dx.Run, dx.Run], view: str) -> None:
+    app = opened(MAIN.parent / "views" / f"{view}.py", run="thin")
+    assert not app.exception and not app.error and app.selectbox(key="run").value == "thin"
+
+
+def test_compare_shows_the_plane(runs: tuple[dx.Run, dx.Run]) -> None:
+    app = opened(MAIN.parent / "views" / "compare.py", runs="wide,thin")
+    assert not app.exception and not app.error and "Width and depth" in [header.value for header in app.header]
+
+
+def test_it_is_reported_and_published(runs: tuple[dx.Run, dx.Run], tmp_path: Path) -> None:
+    thin = runs[1]
+    assert "thin" in dx.write_report(thin, tmp_path / "report.html").read_text(encoding="utf-8")
+    pytest.importorskip("onnxscript")
+    assert (dx.export_web(thin, tmp_path / "page", pictures=False) / "index.html").is_file()
