@@ -280,10 +280,10 @@ anew = {name: seeds_of(f"rest anew, on {name}")[:, 0] for name in ("one exit", "
 pd.DataFrame({name: [*100 * hits, 100 * hits.mean()] for name, hits in anew.items()}, index=[*"01234", "mean"]).round(1)
 
 # %% [markdown]
-# No: 79.6 against 81.5 on average, and poorer with each seed. So a part of the damage seems to sit in the first three
-# stages: about two of the four points. The rest came back when the deeper stages were trained once more, with one exit
-# and on finished features. Which of the two did it is not tested. The paper's account fits, but it is not the whole of
-# what happens in this network.
+# No: 79.6 against 81.5 on average, and poorer with each seed (once by a tenth of a point only). So a part of the damage
+# seems to sit in the first three stages: about two of the four points. The rest came back when the deeper stages were
+# trained once more, with one exit and on finished features. Which of the two did it is not tested. The paper's account
+# fits, but it is not the whole of what happens in this network.
 #
 # ## Do the gradients conflict?
 #
@@ -338,8 +338,8 @@ table.rename_axis("points over a finished trunk", axis=1).round(1)
 #
 # That is the dilemma of a *short* training. Train the trunk with all exits, and the last one loses; leave it alone, and
 # the early exits have little to read. A small factor lies between the two: with 0.1, exits 3 and 4
-# keep 10 and 7 points, and the last exit loses less than one. A longer training is another way out,
-# in the small network only: look at the table of epochs again.
+# keep 10 and 7 points, and the last exit loses less than one. A longer training is another way out, in the small
+# network only: look at the table of epochs again.
 #
 # DMPO takes a third. It gives early exits a *bypass* and richer statistics ([02](02_bypass_decomposition.ipynb),
 # [03](03_second_order_heads.ipynb)), so that they need less of the trunk. And it trains in *two phases* of loss
@@ -558,7 +558,7 @@ pd.DataFrame(found).T.sort_index(ascending=False).round(1)
 #
 # | word | here |
 # |---|---|
-# | exit | a classifier behind a stage; an image may stop there |
+# | exit | a classifier behind a stage, at which an image may exit |
 # | trunk | the stages themselves, which all deeper exits share |
 # | representative | holding what deeper stages need |
 # | discriminative | telling the classes apart by a linear classifier |

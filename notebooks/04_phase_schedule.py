@@ -107,7 +107,7 @@ numbers(
 # the network without early exits.
 #
 # **Predict.** 01 found that under `uniform` the last exit loses several points. Which schedules will give some of them
-# back, and what will it cost the first exit?
+# back, and what will become of the first exit?
 
 
 # %%
@@ -324,7 +324,7 @@ dx.figures.gains_figure(study[study["question"].str.startswith("gain of two-phas
 # %% [markdown]
 # It does not, as far as three trainings show. All three trainings gain in score, a third of a point on average. But the
 # interval over images and trainings includes 0, in every line. So on a frozen, pre-trained backbone a gain of two
-# phases is likely and small, and not shown.
+# phases is small, if there is one, and not shown.
 #
 # ## All of it together
 #
@@ -378,6 +378,16 @@ dx.figures.gains_figure(gains[gains["part"] == "equal compute"]).update_layout(h
 # the compute among easy and hard images there. At the full depth a small part of the conflict remains. Head and bypass
 # are what naive exits lack most: exit 1 in the table has 70 % correct against 38 %. They are not free, the full depth
 # takes 116 % of the plain CNN's compute.
+#
+# ## Try it: three exercises
+#
+# **1.** Write Adam's step, to see what cancels. m and v start at 0. With each gradient g they become
+#
+#     m ← 0.9 m + 0.1 g        v ← 0.999 v + 0.001 g²
+#
+# Step number t (from 1) is m̂ / √v̂. Here m̂ = m / (1 − 0.9ᵗ) and v̂ = v / (1 − 0.999ᵗ). Write a function from a
+# list of numbers, the gradients of one weight, to the list of its steps (learning rate 1, no ε). Then try gradients
+# times 100, and gradients of which only the second half is multiplied.
 
 # %% tags=["exercise"]
 answer_1 = ...
