@@ -84,6 +84,8 @@ def test_it_has_what_every_notebook_has(script: Path) -> None:
     for part in ("**Goal.**", "**Time.**", "**Before.**", "**Predict.**", "are at the end and in the [glossary]"):
         assert part in " ".join(text.split()), part
     headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert "## Try it: three exercises" in headings
+    assert re.findall(r"(?m)^\*\*(\d)\.\*\* ", text) == ["1", "2", "3"]  # each exercise is asked
     assert headings[-3:] == ["## What you cannot conclude", "## Words", "## References"]
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
     assert {tag: tags.count(tag) for tag in ("numbers", "exercise")} == {"numbers": 1, "exercise": 3}
