@@ -30,8 +30,14 @@ import dmpo_explore as dx
 run = dx.load_run("hf://OWNER/NAME")  # or @COMMIT
 ```
 
+"""
+TRAINED_PARTS = """\
 `model.safetensors` holds the trained parts. The backbone is not in it: `dmpo-explore fetch` downloads it,
 and its hash is checked.
+"""
+WHOLE = """\
+`model.safetensors` holds the whole model: its backbone was slimmed. The licence of the backbone's weights
+holds for it.
 """
 RECORDED = """
 ```python
@@ -104,7 +110,7 @@ def hub_card(
     )
     split = next((name for name in ("test", *records) if name in records), "")
     card = run.card().rstrip("\n") or f"# {run.name}"
-    use = USE.replace("OWNER/NAME", repo)
+    use = USE.replace("OWNER/NAME", repo) + (WHOLE if model.slimming else TRAINED_PARTS)
     return f"---\n{metadata.to_yaml()}\n---\n\n{card}\n\n{use}{RECORDED.replace('SPLIT', split) if split else ''}"
 
 

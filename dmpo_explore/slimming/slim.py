@@ -122,14 +122,16 @@ def slim_epochs(
     cost = measure_flops(model, build_reference(config.model, len(names)))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost, held_out)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
-    writer.begin()
+    writer.begin(write=accelerator.is_main_process)
     epochs = fit(
         Distillation(model, teacher), training_loader(images, model, config.training), config.training, model.n_exits,
         validate=lambda pair: validate(_student(pair)), accelerator=accelerator, state=saved and saved["state"],
         objective=objective(config.model.slimming.hidden_epochs, model.n_exits), on_step=on_step,
     )  # fmt: skip
     for result, state in epochs:
-        writer.write(model, result, state)
+        if accelerator.is_main_process:
+            writer.write(model, result, state)
+        accelerator.wait_for_everyone()
         yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
 
 

@@ -1,0 +1,23 @@
+"""The Hub's card of a slimmed run."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import dmpo_explore as dx
+from dmpo_explore.runs.hub_card import hub_card
+from dmpo_explore.utils.slimming import Slimming
+
+
+def test_it_holds_the_whole_model() -> None:
+    pytest.importorskip("huggingface_hub")
+    demo = dx.load_run(dx.runs.BUNDLED_RUNS / "demo")
+    model = dataclasses.replace(demo.config.model, slimming=Slimming("demo", (3,) * 12, (768,) * 12))
+    config = dataclasses.replace(demo.config, model=model)
+    slimmed: Any = SimpleNamespace(config=config, name="half", card=lambda: "# half", policies=dict)
+    assert "holds the whole model: its backbone was slimmed" in hub_card(slimmed, {})
+    assert "holds the trained parts" in hub_card(demo, {})
