@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import dmpo_explore as dx
+from dmpo_explore.course.on_tokens import gain
+from dmpo_explore.utils.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, FOLDER = ROOT / "benchmarks" / "results", ROOT / "dmpo_explore" / "course" / "study"
@@ -24,25 +25,16 @@ from _study.tables import correctness
 
 GRIDS = ("core", "predictor", "schedule")  # whose gains the notebooks show
 ROOTS = "Newton–Schulz in place of the signed root"
-STATIC = {  # question → arm and its number, other arm and its number, of the second edition
-    "at most 30 %, over a static net of 4 blocks, 35 %": ("dmpo", "30%", "static-4", "exit 1"),
-    "at most 50 %, over a static net of 6 blocks, 51 %": ("dmpo", "50%", "static-6", "exit 1"),
-    "at most 50 %, over a static net of 8 blocks, 68 %": ("dmpo", "50%", "static-8", "exit 1"),
-    "at most 50 %, over the full net with that head": ("dmpo", "50%", "single-head", "exit 1"),
-    "over naive exits with as many trained weights, 30 %": ("dmpo", "30%", "naive-matched", "30%"),
+STATIC = {  # question → budget of ``dmpo``, other arm and its number, of the second edition
+    "a static net of 4 blocks": ("30%", "static-4", "exit 1"),
+    "a static net of 6 blocks": ("50%", "static-6", "exit 1"),
+    "a static net of 8 blocks": ("50%", "static-8", "exit 1"),
+    "the full net with this head": ("50%", "single-head", "exit 1"),
+    "naive exits with as many trained weights": ("30%", "naive-matched", "30%"),
 }
 STAGES = (2, 3, 4, 6)  # of the small CNN's static nets
 WHOLE = {"whole method": "whole", "naive exits": "uniform"}  # name → arm of the small CNN
 STATIC_SEEDS = (0, 1)  # those that all of these arms have
-
-
-def compared(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, Any]:
-    """A row of `dx.figures.gains_figure`; both are (seeds, B), correctness by image, from 0 to 1."""
-    points = 100 * (np.asarray(more, float) - np.asarray(less, float))
-    mean, low, high = dx.analysis.seeds_interval(points)
-    over = "images and trainings" if len(points) > 1 else "images"
-    row = {"question": question, "points": mean, "low": low, "high": high}
-    return row | {"seeds": " ".join(f"{value:+.2f}" for value in points.mean(axis=1)), "over": over}
 
 
 def gains() -> str:
@@ -57,19 +49,29 @@ def gains() -> str:
         shared = sorted(sides[0].keys() & sides[1].keys())
         question = row.question.replace("dmpo-isqrt against dmpo", ROOTS)
         question += ", score" if row.kind == "part" or question == ROOTS else ""
-        both = ([side[seed] for seed in shared] for side in sides)
-        rows.append({"grid": row.grid, "a": row.a, "b": row.b} | compared(question, *both))
+        both = (np.stack([side[seed] for seed in shared]) for side in sides)
+        rows.append({"grid": row.grid, "a": row.a, "b": row.b} | gain(question, *both))
     return pd.DataFrame(rows).round(3).to_csv(index=False)
 
 
 def static() -> str:
-    """The second edition's ``dmpo`` against static nets with its head, and against naive exits as large as it."""
+    """The second edition's ``dmpo`` against static nets with its head, and against naive exits as large as it.
+
+    ``allowed`` is the budget of ``dmpo``, ``used`` and ``theirs`` what it and the other took, shares of the compute.
+    """
     folder = RESULTS / "second" / "fashion"
 
-    def hits(arm: str, number: str) -> list[npt.NDArray[np.bool_]]:
-        return [np.load(folder / f"{arm}-s{seed}" / "outcomes.npz")[number] for seed in STATIC_SEEDS]
+    def hits(arm: str, number: str) -> npt.NDArray[np.bool_]:
+        return np.stack([np.load(folder / f"{arm}-s{seed}" / "outcomes.npz")[number] for seed in STATIC_SEEDS])
 
-    rows = [compared(question, hits(*sides[:2]), hits(*sides[2:])) for question, sides in STATIC.items()]
+    def share(arm: str, number: str) -> float:
+        column = "full_share" if number == "exit 1" else f"share_{number}"
+        return float(np.mean([read_json(folder / f"{arm}-s{seed}" / "row.json")[column] for seed in STATIC_SEEDS]))
+
+    rows = []
+    for question, (budget, other, number) in STATIC.items():
+        took = {"allowed": budget, "used": share("dmpo", budget), "theirs": share(other, number)}
+        rows.append(took | gain(question, hits("dmpo", budget), hits(other, number)))
     return pd.DataFrame(rows).round(3).to_csv(index=False)
 
 
@@ -132,7 +134,7 @@ def schedule_gains() -> str:
 
     def add(part: str, question: str, *sides: tuple[str, list[str]]) -> None:
         hits = [[np.mean([of[name] for name in names], axis=0) for of in trainings(arm)] for arm, names in sides]
-        rows.append({"part": part} | compared(question, *hits))
+        rows.append({"part": part} | gain(question, *map(np.stack, hits)))
 
     every = [f"exit {k}" for k in range(1, 7)]
     places = {"exit 1": every[:1], "exit 6": every[5:], "mean of all exits": every}

@@ -44,7 +44,7 @@ class Moving(widgets.VBox):  # type: ignore[misc]
     """A widget that plays an SVG at once and again at a click; ``draw(name, moving)`` gives its text."""
 
     def __init__(self, draw: Callable[[str, bool], str]) -> None:
-        self.draw, self.shown = draw, widgets.HTML()
+        self.draw, self.shown = draw, widgets.HTML(style={"background": "white"})
         self.button = widgets.Button(description="Play again", icon="play")
         super().__init__([self.shown, self.button])
         self.button.on_click(self.play)
