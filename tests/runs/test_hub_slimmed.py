@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import dmpo_explore as dx
 from dmpo_explore.runs.hub_card import hub_card
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run import __file__ as RUN_FILE
 from dmpo_explore.utils.slimming import Slimming
 
 
 def test_it_holds_the_whole_model() -> None:
     pytest.importorskip("huggingface_hub")
-    demo = dx.load_run(dx.runs.BUNDLED_RUNS / "demo")
+    demo = Run(Path(RUN_FILE).parent / "bundled" / "demo")
     model = dataclasses.replace(demo.config.model, slimming=Slimming("demo", (3,) * 12, (768,) * 12))
     config = dataclasses.replace(demo.config, model=model)
     slimmed: Any = SimpleNamespace(config=config, name="half", card=lambda: "# half", policies=dict)
