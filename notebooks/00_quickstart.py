@@ -30,7 +30,7 @@ import dmpo_explore as dx
 dx.course.network("exit")
 
 # %% [markdown]
-# This is one stage of the network; there are six in a row. Today only the box at the right matters: an *exit*. The
+# This is one stage of the network; there are six in a row. Today only the marked box matters: an *exit*. The
 # other parts, and *representative* and *discriminative*, are the subjects of 01 to 04.
 
 # %% tags=["setup"]

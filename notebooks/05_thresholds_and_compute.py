@@ -30,7 +30,7 @@ import dmpo_explore as dx
 dx.course.network("exit")
 
 # %% [markdown]
-# Today the box at the right matters: an *exit*, and the decision behind it. The parts before it are those of 02 and 03.
+# Today the marked box matters: an *exit*, and the decision behind it. The parts before it are those of 02 and 03.
 
 # %% tags=["setup"]
 import numpy as np
