@@ -30,10 +30,10 @@ class Quality:
 
     Args:
         infidelity: mean squared error, in logits², between the change that the map predicts for hidden cells and the
-            logit's change. Predicted is the sum of their values, scaled by the best common factor; 0 is best.
+            logit's change. Predicted is the sum of their values, scaled by the best common factor; 0 is best. Every
+            measure is NaN where it was left out.
         unexplained: infidelity over the mean squared change: 0 is perfect, 1 is no better than a map of zeros.
-        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value; NaN where
-            it was left out.
+        max_sensitivity: largest relative change of the map under noise of ±``radius`` in every input value.
         insertion_area, deletion_area: area under the target's probability while cells are shown, or hidden, in the
             map's order; high insertion and low deletion are good.
         random_insertion_area, random_deletion_area: the same areas of random orders, the reference.
@@ -62,7 +62,10 @@ class Quality:
 
 
 class Masked(nn.Module):
-    """The exit as a function of masks over cells: (B,n), 1 shows the image and 0 the baseline → logits (B,C)."""
+    """The exit as a function of masks over cells: (B,n), 1 shows the image and 0 the baseline → logits (B,C).
+
+    Equal masks of a batch are computed once: Captum asks for the whole image beside every mask.
+    """
 
     def __init__(self, view: nn.Module, image: Tensor, baseline: Tensor, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -71,9 +74,10 @@ class Masked(nn.Module):
 
     def forward(self, masks: Tensor) -> Tensor:
         """(B,n) → (B,C)."""
-        pixels = masks[:, self.index][:, None].to(self.image)  # (B,1,S,S)
+        different, place = masks.unique(dim=0, return_inverse=True)
+        pixels = different[:, self.index][:, None].to(self.image)  # (U,1,S,S)
         logits: Tensor = self.view(self.baseline + pixels * (self.image - self.baseline))
-        return logits
+        return logits[place]
 
 
 def assess(
@@ -99,7 +103,7 @@ def assess(
     values = torch.from_numpy(tokens).reshape(1, -1).to(masked.image)
     step = progress or (lambda done, total: None)
     with seeded(seed):
-        error, unexplained = _infidelity(masked, values, target, samples, batch, seed)
+        error, unexplained = _infidelity(masked, values, target, samples, batch, seed) if samples else (math.nan,) * 2
         step(1, 4)
         ranked = values[0].argsort(descending=True, stable=True)
         shares, insertion, deletion = curves(masked, ranked, target, batch)
@@ -110,7 +114,7 @@ def assess(
         step(3, 4)
         sensitivity = _sensitivity(masked.image, explain, perturbations, radius, seed) if perturbations else math.nan
         step(4, 4)
-    random = np.trapezoid(np.array(chance), shares).mean(axis=0)  # (insertion, deletion)
+    random = np.trapezoid(np.array(chance), shares).mean(axis=0) if chance else (math.nan,) * 2  # insertion, deletion
     return Quality(
         infidelity=error,
         unexplained=unexplained,
@@ -150,22 +154,29 @@ def _infidelity(
         hidden = (torch.rand(whole.shape) < share).to(whole)
         return hidden, whole - hidden
 
-    def error(map_: Tensor, normalize: bool) -> float:
+    answers: list[Tensor] = []
+
+    def asked(masks: Tensor) -> Tensor:
+        answers.append(masked(masks))
+        return answers[-1]
+
+    def error(answer: Callable[[Tensor], Tensor], map_: Tensor, normalize: bool) -> float:
         torch.manual_seed(seed)
         found = infidelity(
-            masked,
+            answer,
             hide,
             torch.ones_like(map_),
             map_,
             target=target,
             n_perturb_samples=samples,
-            max_examples_per_batch=batch,
+            max_examples_per_batch=min(batch, samples),
             normalize=normalize,
         )
         return max(float(found), 0.0)
 
-    nothing = error(torch.zeros_like(values), False)
-    scaled = error(values, True) if values.abs().max() > 0 else nothing
+    nothing = error(asked, torch.zeros_like(values), False)
+    again = iter(answers)  # the seed draws the same masks
+    scaled = error(lambda masks: next(again), values, True) if values.abs().max() > 0 else nothing
     return scaled, scaled / nothing if nothing > 0 else 0.0
 
 

@@ -75,17 +75,16 @@ class Attribution:
 
         Args:
             samples: random masks for infidelity. perturbations: noisy copies for max-sensitivity. Each of them computes
-                the map again, which takes most of the time; 0 leaves it out (NaN).
-            radius: of the noise, in preprocessed units. orders: random orders to compare with.
+                the map again, which takes most of the time. orders: random orders to compare with. A count of 0 leaves
+                out what it is for (NaN).
+            radius: of the noise, in preprocessed units.
             progress: called with (parts done, 4).
 
         Raises:
-            ValueError: a count below 1 (``perturbations``: below 0) or a radius that is not above 0.
+            ValueError: a count below 0 or a radius that is not above 0.
         """
-        if min(samples, perturbations + 1, orders) < 1 or not radius > 0:
-            raise ValueError(
-                f"{samples=} and {orders=} must be at least 1, {perturbations=} at least 0 and {radius=} above 0"
-            )
+        if min(samples, perturbations, orders) < 0 or not radius > 0:
+            raise ValueError(f"{samples=}, {perturbations=} and {orders=} must be at least 0, {radius=} above 0")
         query = self.query
         with undisturbed(query.view.model):
             return assess(
@@ -98,7 +97,7 @@ class Attribution:
                 radius=radius,
                 orders=orders,
                 seed=seed,
-                batch=min(query.batch, samples),
+                batch=query.batch,
                 progress=progress,
             )
 

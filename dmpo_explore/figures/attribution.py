@@ -146,7 +146,7 @@ def insertion_deletion_figure(quality: Curves, template: str | None = None) -> g
     """Insertion and deletion curves: probability of the class while cells are shown or hidden in the map's order.
 
     Args:
-        quality: of `Attribution.quality`. The legend gives the areas, beside those of random orders.
+        quality: of `Attribution.quality`. The legend gives the areas, beside those of random orders where there are any.
 
     Example:
         >>> import dmpo_explore as dx, numpy as np
@@ -162,10 +162,11 @@ def insertion_deletion_figure(quality: Curves, template: str | None = None) -> g
     chance = {"insertion": quality.random_insertion_area, "deletion": quality.random_deletion_area}
     looks = {"insertion": (SUPPORTS, "solid", "circle"), "deletion": (OPPOSES, "dash", "square")}
     for name, (colour, dash, symbol) in looks.items():
+        random = "" if np.isnan(chance[name]) else f" (random order {chance[name]:.2f})"
         figure.add_scatter(
             x=quality.shares,
             y=getattr(quality, name),
-            name=f"{name}: area {areas[name]:.2f} (random order {chance[name]:.2f})",
+            name=f"{name}: area {areas[name]:.2f}{random}",
             mode="lines+markers",
             line={"color": colour, "dash": dash, "width": 2},
             marker={"symbol": symbol, "size": 6},

@@ -86,7 +86,33 @@ def test_the_right_patch_beats_random_orders() -> None:
     assert np.isnan(bare.max_sensitivity) and bare.infidelity == quality.infidelity
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"perturbations": -1}, {"orders": 0}, {"radius": 0.0}])
+class Counted(Sum):
+    """`Sum` that notes how many images each call had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls.append(len(images))
+        return super().forward(images)
+
+
+def test_no_mask_is_computed_twice() -> None:
+    model, true = masked()
+    model.view = view = Counted()
+    fixed: dict[str, Any] = {"radius": 0.02, "seed": 0, "batch": 16, "samples": 32, "perturbations": 0, "orders": 0}
+    found = assess(model, true.astype(np.float32), 0, lambda x: x.mean(1), **fixed)
+    # infidelity: two batches of 16 masks, each beside the whole image once; curves: 34 masks in batches of 16
+    assert len(view.calls) == 7 and sum(view.calls) <= 2 * (16 + 1) + 34
+    assert found.infidelity < 1e-6 and np.isnan([found.random_insertion_area, found.max_sensitivity]).all()
+    view.calls.clear()
+    bare = assess(model, true.astype(np.float32), 0, lambda x: x.mean(1), **fixed | {"samples": 0})
+    assert len(view.calls) == 3 and np.isnan([bare.infidelity, bare.unexplained]).all()
+    assert (bare.insertion_area, bare.deletion_area) == (found.insertion_area, found.deletion_area)
+
+
+@pytest.mark.parametrize("wrong", [{"samples": -1}, {"perturbations": -1}, {"orders": -1}, {"radius": 0.0}])
 def test_counts_are_checked(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be at least 1"):
+    with pytest.raises(ValueError, match="must be at least 0"):
         attribute(reading_model(), pictures(1)[0], 0, method="saliency").quality(**wrong)

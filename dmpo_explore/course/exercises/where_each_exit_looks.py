@@ -68,7 +68,7 @@ def check_2(answer: Callable[..., Any]) -> str:
     curve = np.asarray(answer(probability, x.clone(), hidden.clone(), found.tokens.copy()))
     if curve.shape != (17,):
         return f"with 16 patches there are 17 probabilities, not {curve.shape}"
-    expected = found.quality(samples=1, perturbations=0, orders=1).insertion
+    expected = found.quality(samples=0, perturbations=0, orders=0).insertion
     ends = probability(torch.stack((hidden, x))).numpy()
     if not np.allclose(curve[[0, -1]], ends, atol=1e-5):
         return "it starts at the baseline, with no patch shown, and ends at the whole image"
