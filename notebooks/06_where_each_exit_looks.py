@@ -31,6 +31,7 @@ import dmpo_explore as dx
 dx.course.network("all")
 
 # %% tags=["setup"]
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -41,6 +42,7 @@ import torch
 from captum.attr import IntegratedGradients
 from PIL import Image
 from safetensors.torch import load_file
+from scipy.stats import spearmanr
 from scipy.stats import t as student
 
 import dmpo_explore as dx
@@ -215,7 +217,9 @@ own_scales(seen, np.stack([dx.attribution.to_cells(one, (14, 14)) for one in pho
 #
 # ## Six exits
 #
-# Now one class at all six exits: the class that the last one predicts, against black.
+# The CNN has one exit. From here on it is `demo` with its six, on garments. (Exits on photographs need a model that was
+# trained on them: [07](07_your_own_images.ipynb) trains one, and the cells below run on it.) Now one class at all six
+# exits: the class that the last one predicts, against black.
 #
 # **Predict.** Will the first exit, two blocks deep, use the same places as the last one, twelve blocks deep?
 
@@ -225,8 +229,9 @@ tokens = np.stack([a.tokens for a in maps.attributions])
 dx.figures.exit_maps_figure(images[0], tokens, exit_names)
 
 # %% [markdown]
-# Maps are summed over the 25 patches that the model reads, and all panels share one scale; its strongest cells are
-# clipped. One image is an anecdote. So take forty, and a method without gradients.
+# Not for this boot. Exit 1 finds its strongest evidence at the toe, exit 2 at the instep. From exit 4 on it is the
+# shaft above the instep. Maps are summed over the 25 patches that the model reads, and all panels share one scale; its
+# strongest cells are clipped. One image is an anecdote. So take forty, and a method without gradients.
 #
 # ## Build it
 #
@@ -323,26 +328,30 @@ pd.DataFrame({f"exits {a + 1} and {b + 1}": compared(a, b) for a, b in pairs}).T
 
 # %%
 neighbours = np.stack([cosines[:, k, k + 1] for k in range(last)], axis=1)  # (40, 5)
+print(f"exits 5 and 6, less exits 4 and 5: {with_interval(neighbours[:, 4] - neighbours[:, 3])}")
 least = np.bincount(neighbours.argmin(axis=1), minlength=last)
 pd.Series(
     least, index=[f"{k + 1} and {k + 2}" for k in range(last)], name="images where these differ most"
 ).to_frame().T
 
 # %% [markdown]
-# So do early and late exits use the same parts? In part. The first exit and the last have a cosine of 0.57. That is
-# above chance: with another image it is 0.25, with shuffled patches 0.27. No neighbours have more than 0.39 for two
-# different images. Of the likeness of early neighbours a good
-# part is chance: for exits 1 and 2 another image has 0.39. Exits 4 and 5 are more alike than exits 1 and 2: 0.90
-# against 0.71, and the intervals are apart. With another image it is 0.27 against 0.39. Hiding a black patch changes
-# nothing, so these maps compare places on the clothes only. Whether the last exit departs, these intervals do not
-# show. Exits 1 and 2 differ most on average, but in only 16 of the 40 images.
+# The first exit and the last have a cosine of 0.57 for the same image. No neighbours have more than 0.39 for two
+# different images. So early and late exits use the same places in part, and more than by chance: with another image it
+# is 0.25, with shuffled patches 0.27.
+#
+# Exits 4 and 5 are more alike than exits 1 and 2: 0.90 against 0.71, and the intervals are apart. Of the likeness of
+# exits 1 and 2 a good part is chance: another image has 0.39. They differ most on average, but in only 16 of the 40
+# images. The last exit departs a little: exits 5 and 6
+# are less alike than exits 4 and 5, by 0.04 [0.01, 0.07].
+#
+# (Hiding a black patch changes nothing, so these maps compare places on the clothes only.)
 #
 # Drag the exit yourself: the same for the ankle boot.
 
 # %% tags=["setup"]
 hidden = dx.compare_exits(model, run.inputs("test", [0])[0], method="feature_ablation")
 drops = np.stack([a.tokens for a in hidden.attributions])
-one_scale = {"scale": np.abs(drops).max(), "unit": "drop"}
+one_scale = {"scale": np.abs(drops).max(), "unit": "logits lost"}
 
 
 # %% tags=["live"]
@@ -419,7 +428,7 @@ dx.figures.pathways_figure(sums[:, 0], sums[:, 1], exit_names, sums.sum(axis=1) 
 methods = ("feature_ablation", "integrated_gradients", "saliency")
 asked = list(zip(hundred[:10], targets.tolist(), strict=False))
 ten = {m: [dx.attribute(model, one, 0, target=c, method=m) for one, c in asked] for m in methods}
-random_orders = {"feature_ablation": 0, "integrated_gradients": 0, "saliency": 8}  # the control needs them once
+random_orders = {"feature_ablation": 0, "integrated_gradients": 0, "saliency": 8}  # one control for all three
 checked = {m: [a.quality(perturbations=0, orders=random_orders[m]) for a in found] for m, found in ten.items()}
 
 
@@ -453,9 +462,49 @@ dx.figures.insertion_deletion_figure(ten["feature_ablation"][0].quality(samples=
 # has an advantage: insertion and deletion hide patches exactly as it does.)
 #
 # *Unexplained* is the share of the logit's squared changes under 64 random masks that the map does not explain: 0 is
-# perfect, 1 no better than an empty map. It is low for all three, 0.02 to 0.06, for saliency too. Perhaps any positive
-# map predicts that more hidden patches lower the logit more. So one measure is not enough. The table is over ten
-# images, the curves are those of the first.
+# perfect, 1 no better than an empty map ([infidelity](https://arxiv.org/abs/1901.09392), as a share). It is low for all
+# three, 0.02 to 0.06, for saliency too. Perhaps any positive map predicts that more hidden patches lower the logit
+# more. So one measure is not enough. The table is over ten images, the curves are those of the first.
+#
+# One more test ([Adebayo et al. 2018](https://arxiv.org/abs/1810.03292)): a map that shows what was *learned* must
+# change when the weights are random. The same ten images go through the same network with new random weights. How far
+# do its maps rank the 25 patches as before?
+#
+# **Predict.** With random weights, will the rank correlation of integrated gradients be near 0?
+
+# %%
+untrained = deepcopy(model)
+torch.manual_seed(0)
+for module in untrained.modules():
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+again = {m: [dx.attribute(untrained, one, 0, target=c, method=m) for one, c in asked] for m in methods}
+bright = hundred[:10, 0].reshape(10, 5, 14, 5, 14).amax(dim=(2, 4)).numpy()
+worn = bright > bright.min()  # patches (10, 5, 5) that show some of the garment
+
+
+def ranked_alike(a, b, patches):
+    return with_interval(np.array([spearmanr(p[w], q[w])[0] for p, q, w in zip(a, b, patches, strict=True)]))
+
+
+old, new = ({m: np.stack([a.tokens for a in each[m]]) for m in methods} for each in (ten, again))
+rows = {
+    m: {
+        "values": ranked_alike(old[m], new[m], np.ones_like(worn)),
+        "sizes": ranked_alike(np.abs(old[m]), np.abs(new[m]), np.ones_like(worn)),
+        "sizes, on the garment": ranked_alike(np.abs(old[m]), np.abs(new[m]), worn),
+    }
+    for m in methods
+}
+pd.DataFrame(rows).T
+
+# %% [markdown]
+# Yes, for the *values*: what counts for the class and what against it is ranked anew, for ablation, too. Both intervals
+# include 0. Not for their *sizes*: 0.67 and 0.59. One reason is that a black patch is 0 with any weights. On the
+# garment alone it is 0.39 and 0.29, which still excludes 0. Another reason: both methods multiply by the difference
+# between image and baseline, so a bright patch comes out large whatever the weights are. So a map's *outline* of a
+# garment is no evidence that anything was learned. Saliency does not multiply. Its ranks are rather reversed, and on
+# the garment no relation is shown.
 #
 # ## Failures, on purpose
 #
@@ -536,7 +585,8 @@ numbers(
 # ## Try it: three exercises
 #
 # **1.** Write integrated gradients yourself: a function of `f` (images → one number each), an image `x` (1, …), a
-# baseline `b` of the same shape, and the number of steps. It returns attributions of the shape of `x`.
+# baseline `b` of the same shape, and the number of steps. It returns attributions of the shape of `x`. Any rule for the
+# points on the path will do; the middles of equal intervals need the fewest.
 
 # %% tags=["exercise"]
 answer_1 = ...
@@ -545,7 +595,7 @@ check_1(answer_1)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# The formula is at the top: `(x - b)` times the mean gradient at points `b + t · (x - b)`, t from 0 to 1.
+# The formula is at the top: `(x - b)` times the mean gradient at points `b + t · (x - b)`, t between 0 and 1.
 #
 # </details>
 #
@@ -645,7 +695,10 @@ table
 # advantage by this measure: it was made by hiding patches at that exit.)
 
 # %% [markdown]
-# **3.** Write a function that takes a map of pixels (70,70) and returns its token map (5,5) with the same sum.
+# **3.** A map measures every patch *alone*. What do patches do together? Write the greedy search: a function of `f`
+# (images → logits (B, C)), an image `x` and a baseline `b`, both (3, S, S), a class and the pixels of a patch's side.
+# It hides one patch after another, each time the one whose loss leaves the class the lowest logit, until the largest
+# logit is another class's. Return the numbers of the hidden patches in order (row by row, from 0).
 
 # %% tags=["exercise"]
 answer_3 = ...
@@ -654,23 +707,91 @@ check_3(answer_3)
 # %% [markdown]
 # <details markdown="1"><summary>Hint 1</summary>
 #
-# A patch is 14 pixels high and 14 wide. An axis of 70 can be reshaped into 5 × 14.
+# What is hidden stays hidden: each round starts from the image that the last round left. So a patch that counted for
+# little alone may count for more now.
 #
 # </details>
 #
 # <details markdown="1"><summary>Hint 2</summary>
 #
-# After `heat.reshape(5, 14, 5, 14)` the axes are patch row, row in the patch, patch column, column in the patch.
+# In every round make one version of the current image per patch that is left, and let `f` see them as one batch. The
+# loop ends when `f(current[None])[0].argmax() != target`, or when no patch is left.
 #
 # </details>
 #
 # <details markdown="1"><summary>Solution 3</summary>
 #
 # ```python
-# answer_3 = lambda heat: heat.reshape(5, 14, 5, 14).sum(axis=(1, 3))
+# def answer_3(f, x, b, target, patch):
+#     side, hidden = x.shape[-1] // patch, []
+#     while len(hidden) < side * side and f(x[None])[0].argmax() == target:
+#         left = [n for n in range(side * side) if n not in hidden]
+#         tried = x.repeat(len(left), 1, 1, 1)
+#         for image, n in zip(tried, left, strict=True):
+#             rows = slice(patch * (n // side), patch * (n // side + 1))
+#             columns = slice(patch * (n % side), patch * (n % side + 1))
+#             image[:, rows, columns] = b[:, rows, columns]
+#         best = int(f(tried)[:, target].argmin())
+#         x, hidden = tried[best], [*hidden, left[best]]
+#     return hidden
 # ```
 #
 # </details>
+
+# %% [markdown]
+# **Use yours.** How many patches must be hidden until exit 1 changes its answer: greedily, in the order of its own map,
+# or in a random order? Ten images that exit 1 and exit 6 answer alike. (Until yours passes, the solution is used.)
+#
+# **Predict.** Does the map's order need twice as many patches as the greedy one?
+
+
+# %% tags=["build", "solution"]
+def greedy(f, x, b, target, patch):
+    side, hidden = x.shape[-1] // patch, []
+    while len(hidden) < side * side and f(x[None])[0].argmax() == target:
+        left = [n for n in range(side * side) if n not in hidden]
+        tried = x.repeat(len(left), 1, 1, 1)
+        for image, n in zip(tried, left, strict=True):
+            rows = slice(patch * (n // side), patch * (n // side + 1))
+            columns = slice(patch * (n % side), patch * (n % side + 1))
+            image[:, rows, columns] = b[:, rows, columns]
+        best = int(f(tried)[:, target].argmin())
+        x, hidden = tried[best], [*hidden, left[best]]
+    return hidden
+
+
+greedy = answer_3 if check_3(answer_3) else greedy
+
+
+# %%
+def at_first_exit(pixels):
+    with torch.no_grad():
+        return next(model.walk(pixels)).logits
+
+
+def needed(row, order):
+    # patches hidden in this order until exit 1 no longer answers the class
+    rank = torch.from_numpy(np.argsort(order)).reshape(5, 5).repeat_interleave(14, 0).repeat_interleave(14, 1)
+    shown = torch.stack([torch.where(rank < n, nothing[0], hundred[row]) for n in range(26)])
+    return int((at_first_exit(shown).argmax(dim=1) == targets[row]).long().argmin())
+
+
+alike = (walked[0].logits.argmax(dim=1) == targets) & (targets != SANDAL)  # all hidden, the answer is a sandal
+chosen = alike.nonzero()[:10, 0].tolist()
+counts = {
+    "greedy": [len(greedy(at_first_exit, hundred[i], nothing[0], int(targets[i]), 14)) for i in chosen],
+    "its own map": [needed(i, np.argsort(-forty[i, 0])) for i in chosen],
+    "a random order": [needed(i, np.random.default_rng(i).permutation(25)) for i in chosen],
+}
+counts = {name: np.array(each) for name, each in counts.items()}
+table = pd.DataFrame({"patches hidden until exit 1 changes": {name: with_interval(c) for name, c in counts.items()}})
+table["more than greedy"] = [with_interval(c - counts["greedy"]) for c in counts.values()]
+table
+
+# %% [markdown]
+# No. Its own map's order needs 6.0 patches of 25, the greedy one 5.2; the difference is 0.8, and its interval includes
+# 0. So for these ten images no gain of the search is shown: at exit 1 the patches' own drops say nearly enough. A
+# random order needs 12.3, twice as many.
 
 # %% [markdown]
 # ## What you cannot conclude
@@ -682,8 +803,6 @@ check_3(answer_3)
 #   the evidence.
 # - *That what holds for ten or forty images holds for 10,000.* The shares of trunk and bypass are means over 100
 #   images. Their intervals are over images of one model; another training may give others.
-# - *That attention rollout shows evidence.* It depends on no class and no predictor; the library marks it
-#   in `is_attribution`.
 #
 # ## Words
 #
@@ -703,6 +822,10 @@ check_3(answer_3)
 #   the impact of feature attribution baselines](https://distill.pub/2020/attribution-baselines/), Sturmfels et al.
 #   2020.
 # - Insertion and deletion: [RISE](https://arxiv.org/abs/1806.07421), Petsiuk et al. 2018.
+# - Sanity checks for saliency maps: [Adebayo et al. 2018](https://arxiv.org/abs/1810.03292). Infidelity: [Yeh et al.
+#   2019](https://arxiv.org/abs/1901.09392).
+# - Saliency: [Simonyan et al. 2013](https://arxiv.org/abs/1312.6034). Hiding patches: [Zeiler & Fergus
+#   2014](https://arxiv.org/abs/1311.2901).
 # - The library: [Captum](https://arxiv.org/abs/2009.07896), Kokhlikyan et al. 2020.
 #
 # Next: [07 · Your own images](07_your_own_images.ipynb)

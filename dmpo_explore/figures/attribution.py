@@ -146,7 +146,7 @@ def insertion_deletion_figure(quality: Curves, template: str | None = None) -> g
     """Insertion and deletion curves: probability of the class while cells are shown or hidden in the map's order.
 
     Args:
-        quality: of `Attribution.quality`. The legend gives the areas, beside those of random orders where there are any.
+        quality: of `Attribution.quality`. The legend gives the areas, beside those of random orders if there are any.
 
     Example:
         >>> import dmpo_explore as dx, numpy as np

@@ -44,12 +44,12 @@ def check_1(answer: Callable[..., Any]) -> str:
 
     x = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(1, 3, 2, 2)
     b = torch.full_like(x, 0.25)
-    found = answer(lambda images: (images**3).flatten(1).sum(dim=1), x, b, 64)
+    found = answer(lambda images: (images**3).flatten(1).sum(dim=1), x, b, 2000)  # any rule is close with so many
     if found.shape != x.shape:
         return f"the result has shape {tuple(found.shape)}, not that of x, {tuple(x.shape)}"
     if torch.allclose(found, (x - b) * 3 * x**2):
         return "that is the gradient at the image alone: take its mean along the path"
-    return "" if torch.allclose(found, x**3 - b**3, atol=2e-3) else "f(x) = Σ xᵢ³ must give xᵢ³ − bᵢ³ for every pixel"
+    return "" if torch.allclose(found, x**3 - b**3, atol=1e-2) else "f(x) = Σ xᵢ³ must give xᵢ³ − bᵢ³ for every pixel"
 
 
 @exercise
@@ -77,16 +77,24 @@ def check_2(answer: Callable[..., Any]) -> str:
 
 
 @exercise
-def check_3(answer: Callable[[Any], Any]) -> str:
-    """Sums over patches keep the whole; means would lose it."""
-    heat = np.arange(4900.0).reshape(70, 70)
-    expected = heat.reshape(5, 14, 5, 14).sum(axis=(1, 3))
-    found = np.asarray(answer(heat))
-    if found.shape != (5, 5):
-        return f"the result has shape {found.shape}, not (5, 5)"
-    if not np.isclose(found.sum(), heat.sum()):
-        return "the token map does not add up to the sum of all pixels"
-    return "" if np.allclose(found, expected) else "the sum is correct, but pixels went to another patch"
+def check_3(answer: Callable[..., Any]) -> str:
+    """Patches of which each counts only beside the other: hiding one takes both, so the second need not be hidden."""
+    import torch
+
+    x, b = torch.ones(3, 4, 4), torch.zeros(3, 4, 4)
+
+    def logits(images: torch.Tensor) -> torch.Tensor:
+        cells = images[:, 0, ::2, ::2].flatten(1)  # (B, 4); the first two count together only
+        shown = 4 * cells[:, 0] * cells[:, 1] + 3 * cells[:, 2] + 2 * cells[:, 3]
+        return torch.stack((torch.full_like(shown, 2.5), shown), dim=1)
+
+    found = answer(logits, x.clone(), b.clone(), 1, 2)
+    if [int(n) for n in answer(logits, x.clone(), b.clone(), 0, 2)]:
+        return "the largest logit is another class's from the start: no patch is to be hidden"
+    order = [int(n) for n in found]
+    if order[:2] in ([0, 1], [1, 0]):
+        return "in the second round patch 0 is hidden already: measure the others on that image, not on x"
+    return "" if order in ([0, 2], [1, 2]) else f"of four patches 0 (or 1) and 2 are to be hidden, not {order}"
 
 
 @cache

@@ -52,6 +52,34 @@ def inserted(f: Any, x: Any, b: Any, tokens: Any) -> Any:
     return np.array([float(f(torch.where(rank < n, x, b)[None])[0]) for n in range(tokens.size + 1)])
 
 
+def hide(x: Any, b: Any, patch: int, n: int) -> Any:
+    """x with patch n of b."""
+    side = x.shape[-1] // patch
+    at = torch.arange(side * side).reshape(side, side).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
+    return torch.where(at == n, b, x)
+
+
+def greedy(f: Any, x: Any, b: Any, target: int, patch: int) -> list[int]:
+    """Patch by patch, one image a call."""
+    hidden: list[int] = []
+    while int(f(x[None])[0].argmax()) == target:
+        left = sorted(set(range((x.shape[-1] // patch) ** 2)) - set(hidden))
+        hidden.append(min(left, key=lambda n: float(f(hide(x, b, patch, n)[None])[0, target])))
+        x = hide(x, b, patch, hidden[-1])
+    return hidden
+
+
+def one_by_one(f: Any, x: Any, b: Any, target: int, patch: int) -> list[int]:
+    """In the order of each patch's own drop."""
+    count = (x.shape[-1] // patch) ** 2
+    order = sorted(range(count), key=lambda n: float(f(hide(x, b, patch, n)[None])[0, target]))
+    for n in range(count):
+        if int(f(x[None])[0].argmax()) != target:
+            return order[:n]
+        x = hide(x, b, patch, order[n])
+    return order
+
+
 def drops(model: Any, x: Any, hidden: Any, patch: int) -> Any:
     """Patch by patch."""
     side = x.shape[-1] // patch
@@ -65,12 +93,12 @@ def drops(model: Any, x: Any, hidden: Any, patch: int) -> Any:
 ANSWERS = {
     1: integrated,
     2: inserted,
-    3: lambda heat: dx.attribution.to_cells(heat, (5, 5)),
+    3: greedy,
 }
 INCORRECT = {
     1: lambda f, x, b, steps: integrated(f, x, 2 * x - b, 1) * -1,  # the gradient at one point alone
     2: lambda f, x, b, tokens: inserted(f, x, b, -tokens),  # the least important first
-    3: lambda heat: dx.attribution.to_cells(heat, (5, 5), mean=True),
+    3: one_by_one,
 }
 BUILD = drops
 
