@@ -499,12 +499,12 @@ rows = {
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Yes, for the *values*: what counts for the class and what against it is ranked anew, for ablation, too. Both intervals
-# include 0. Not for their *sizes*: 0.67 and 0.59. One reason is that a black patch is 0 with any weights. On the
-# garment alone it is 0.39 and 0.29, which still excludes 0. Another reason: both methods multiply by the difference
-# between image and baseline, so a bright patch comes out large whatever the weights are. So a map's *outline* of a
-# garment is no evidence that anything was learned. Saliency does not multiply. Its ranks are rather reversed, and on
-# the garment no relation is shown.
+# Yes, for the *values*: what counts for the class and what against it is ranked in another order, for ablation, too.
+# Both intervals include 0. Not for their *sizes*: 0.67 and 0.59. One reason is that a black patch is 0 with any
+# weights. On the garment alone it is 0.39 and 0.29, which still excludes 0. Another reason: both methods multiply by
+# the difference between image and baseline, so a bright patch comes out large whatever the weights are. So a map's
+# *outline* of a garment is no evidence that anything was learned. Saliency does not multiply. Its ranks are rather
+# reversed, and on the garment no relation is shown.
 #
 # ## Failures, on purpose
 #

@@ -64,7 +64,7 @@ class Quality:
 class Masked(nn.Module):
     """The exit as a function of masks over cells: (B,n), 1 shows the image and 0 the baseline → logits (B,C).
 
-    Equal masks of a batch are computed once: Captum asks for the whole image beside every mask.
+    Equal masks of a batch are computed once: Captum has the whole image beside every mask.
     """
 
     def __init__(self, view: nn.Module, image: Tensor, baseline: Tensor, grid: tuple[int, int]) -> None:
