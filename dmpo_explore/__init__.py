@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
     from .analysis.metrics import summarise as summarise
     from .analysis.metrics import trade_off as trade_off
+    from .analysis.online import online_thresholds as online_thresholds
     from .analysis.outcome import Outcome as Outcome
     from .analysis.outcome import apply as apply
     from .attribution.attribute import attribute as attribute

@@ -33,14 +33,20 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         made = make_record(600, 4, 5, seed=len(split), split=split, flops=flops)
         made.save(tmp_path / "made" / "records" / split)
     (tmp_path / "made" / "config.json").write_text(dx.Config().to_json())
-    assert shift.main(["made", "--images", "80", "--folder", str(tmp_path / "kept")]) == 0
+    assert shift.main(["made", "--images", "80", "--folder", str(tmp_path / "kept"), "--streams", "2"]) == 0
     assert calls == [("made", tmp_path / "kept", slice(0, 80))]
     table = pd.read_csv(tmp_path / "results" / "shift.csv")
     names = list(shift.policies(dx.load_run("made").record("val")))
     assert len(table) == (1 + 20) * len(names) and set(table["policy"]) == set(names)
     assert (table[table["strength"] == 0]["images"] == 80).all()
-    *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "figure"  # a missing browser loses nothing
+    text, online = capsys.readouterr().out.split("\n\n")
+    assert online.splitlines()[-2:] == ["figure", "figure"]  # a missing browser loses nothing
+    played = pd.read_csv(tmp_path / "results" / "shift-online.csv")
+    way = pd.read_csv(tmp_path / "results" / "shift-online-way.csv")
+    kinds = list(shift.bandits(dx.load_run("made").record("val")))
+    assert len(played) == 21 * len(kinds) and set(way["policy"]) == set(kinds) and set(way["strength"]) == {5}
+    assert len(online.splitlines()) == 2 + (1 + 2 * len(CORRUPTIONS)) * len(kinds) + 2
+    lines = text.splitlines()
     assert len(lines) == 2 + 1 + 2 * len(CORRUPTIONS) and lines[0].startswith("| corruption | strength |")
 
 
