@@ -161,14 +161,15 @@ class TrainingConfig:
     batch_size: int = option(64, "Images per step, over all processes.", ge=1, unit="images")
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
-        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
+        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only", "learned"
     ] | str = option(
-        "linear", "Schedule of the loss weights (linear: two phases).", search=["uniform", "linear", "switch"]
+        "linear", "Schedule of the loss weights (linear: two phases).", search=["uniform", "linear", "switch", "learned"]
     )  # fmt: skip
     phase_ratio: float = option(
-        0.5, "Share of the first phase (schedules switch and mixed).",
-        ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1},
-    )  # fmt: skip
+        0.5, "Share of the first phase (switch, mixed).", ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1}
+    )
+    schedule_lr: float = option(0.05, "Learning rate of the loss weights (schedule learned).", gt=0)
+    schedule_penalty: float = option(10.0, "Penalty γ of held-out images' loss, which counts 1/γ (same).", gt=0)
     tuning_lr: float = option(
         2e-3, "Peak learning rate of the tuning.", label="… of the tuning", gt=0,
         search={"low": 5e-4, "high": 8e-3, "log": True},

@@ -14,6 +14,9 @@ import dmpo_explore as dx
 def planned(config: dx.Config) -> None:
     """The loss weights of every exit over the planned epochs."""
     training, model = config.training, config.model
+    if training.schedule == dx.training.LEARNED:
+        st.caption("Schedule learned: the loss weights start equal. The training moves them, and its curves show them.")
+        return
     st.caption(f"Planned by schedule {messages.escape_markdown(training.schedule)}")
     n_exits = model.exits if isinstance(model.exits, int) else len(model.exits)
     rows = [

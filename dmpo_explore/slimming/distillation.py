@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..inference.torch_engine import autocast
 from ..models.dmpo import DMPO
 from ..training.accelerator import PreparedForward
-from ..training.loop import Criterion, Objective
+from ..training.scheduled_weights import Criterion, Objective
 
 SHARE = 0.9  # of the loss of answers that is the teacher's
 

@@ -26,11 +26,10 @@ from ..runs.run import Run
 from ..runs.store import load_run, new_run_path
 from ..training.accelerator import make_accelerator
 from ..training.checkpoint import RunWriter, require_room
-from ..training.earlier_exits import hold_out
 from ..training.epoch_losses import StepHook
 from ..training.loop import EpochResult, fit
 from ..training.train import open_run, training_loader
-from ..training.train_data import training_images
+from ..training.train_data import hold_out, training_images
 from ..training.validator import Validator, spread
 from ..utils.progress import Progress
 from .distillation import Distillation, calibration_losses, objective

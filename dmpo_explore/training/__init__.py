@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from .checkpoint import read_checkpoint as read_checkpoint
     from .class_balance import BalancedSampler as BalancedSampler
     from .class_balance import class_weights as class_weights
+    from .learned_weights import held_out_loader as held_out_loader
+    from .learned_weights import soft_exit_loss as soft_exit_loss
     from .loop import EpochResult as EpochResult
     from .loop import Validation as Validation
     from .loop import fit as fit
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from .losses import weighted_loss as weighted_loss
     from .optimizer import make_optimizer as make_optimizer
     from .schedules import END as END
+    from .schedules import LEARNED as LEARNED
     from .schedules import SCHEDULES as SCHEDULES
     from .schedules import START as START
     from .schedules import loss_weights as loss_weights

@@ -17,36 +17,9 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
-from ..config import Config
-from ..data.images import ImageSet
-from ..data.splits import stratified_rows
 from ..inference.torch_engine import autocast, eval_mode
 from ..models.dmpo import DMPO
 from ..utils.typing import Floats, Ints
-
-SHARE = 10  # one training image in so many is held out
-
-
-def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
-    """Training images → those to train on and those held out, None where no exit reads earlier ones.
-
-    A tenth is held out, at least one image of every class; the same images whenever the run is resumed.
-
-    Raises:
-        ValueError: a class with a single training image.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> digits = dx.load_images("digits", "train")
-        >>> kept, held = hold_out(digits, dx.Config(model=dx.ModelConfig(earlier_exits=True)), n_exits=4)
-        >>> len(digits), len(kept), len(held)
-        (1295, 1166, 129)
-    """
-    if not config.model.earlier_exits or n_exits == 1:
-        return images, None
-    names = images.class_names
-    held = stratified_rows(images.labels, len(images) // SHARE, seed=config.data.seed, least=1, class_names=names)
-    return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,20 +22,20 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ..config import TrainingConfig
-from .accelerator import PreparedForward, frozen_in, make_accelerator
+from .accelerator import frozen_in, make_accelerator
 from .epoch_losses import EpochLosses, StepHook
+from .learned_weights import LearnedWeights
 from .losses import weighted_loss
 from .optimizer import make_optimizer, make_schedule, restore
-from .schedules import loss_weights
+from .scheduled_weights import Criterion, Objective, ScheduledWeights
+from .schedules import LEARNED, loss_weights
 from .views import Batch, Views
 
 if TYPE_CHECKING:
     from ..records.record import ExitRecord
     from ..runs.run import Run
 
-# what a model gives, labels (b,), anchors=logits or None → the loss and the (K,) losses of the exits
-Criterion = Callable[..., tuple[Tensor, Tensor]]
-Objective = Callable[[int], tuple[Sequence[float], Criterion]]  # epoch, from 0 → weights of the exits and criterion
+Weights = ScheduledWeights | LearnedWeights
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,9 @@ def fit(
     validate: Callable[[nn.Module], Validation],
     accelerator: Accelerator | None = None,
     class_weights: Tensor | None = None,
-    views: Views | None = None,
-    objective: Objective | None = None,
-    state: Mapping[str, Any] | None = None,
-    on_step: StepHook | None = None,
-) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
+    views: Views | None = None, objective: Objective | None = None, held_out: Any = None,
+    state: Mapping[str, Any] | None = None, on_step: StepHook | None = None,
+) -> Iterator[tuple[EpochResult, dict[str, Any]]]:  # fmt: skip
     """Train a model; yields each epoch's result and the state from which the next epoch can start.
 
     The model is moved to the accelerator's device. Between epochs it is a plain model, and all of it is in float32.
@@ -123,11 +121,12 @@ def fit(
         validate: model → `Validation`; called by the main process with ``model`` itself.
         class_weights: (C,) of the loss, as `exit_losses`. views: of every batch; default: itself.
         objective: what an epoch minimises; default: the config's weighted loss of the exits.
+        held_out: endless batches of other images (`held_out_loader`), for the schedule ``learned``.
         state: of an earlier epoch, to continue after it, perhaps with more epochs.
         on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
 
     Raises:
-        FloatingPointError: the loss is not finite; the message names epoch, step and exit.
+        FloatingPointError: the loss is not finite, with epoch, step and exit. ValueError: ``learned``, no ``held_out``.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
@@ -139,65 +138,85 @@ def fit(
         ...     print(result.epoch, len(result.losses), result.best, state["epoch"])
         1 2 True 1
     """
-    accelerator = accelerator or make_accelerator(config)
+    accelerator, batches = accelerator or make_accelerator(config), views or Batch
     first, best = (int(state["epoch"]), float(state["best"])) if state else (0, -math.inf)
-    prepared, optimizer, loader, schedule = _prepared(model, loader, config, accelerator, state)
-    objective = objective or _weighted(config, n_exits, class_weights, accelerator.device)
+    criterion = _criterion(config, class_weights, accelerator.device)
+    weights = _weights(model, config, n_exits, accelerator, criterion, objective, held_out, state)
+    prepared, optimizer, loader, schedule = _prepared(weights, loader, config, accelerator, state)
     for epoch in range(first, config.epochs):
         start, rate = time.perf_counter(), float(max(schedule.get_last_lr()))
-        weights, criterion = objective(epoch)
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
-            how = (criterion, views or Batch, epoch, on_step)
-            loss, losses = _epoch(prepared, loader, optimizer, schedule, accelerator, config, *how)
+            weights.start_epoch(epoch, prepared)
+            loss, losses = _epoch(weights, loader, optimizer, schedule, accelerator, config, batches, epoch, on_step)
             seen = _validate(validate, accelerator, model, n_exits)
         improved, best = seen.area > best, max(best, seen.area)
         result = EpochResult(
-            epoch + 1, config.epochs, tuple(weights), losses, loss, seen.accuracy, seen.area, rate,
+            epoch + 1, config.epochs, weights.mean_weights(), losses, loss, seen.accuracy, seen.area, rate,
             time.perf_counter() - start, improved, record=seen.record,
         )  # fmt: skip
-        states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
+        states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **weights.state_dict()}
         states |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}  # of fp16
         yield result, {"epoch": epoch + 1, "best": best, **states}
 
 
-def _weighted(config: TrainingConfig, n_exits: int, class_weights: Tensor | None, device: torch.device) -> Objective:
-    """The config's weighted loss of the exits, with the weights of its schedule."""
-    balance = None if class_weights is None else class_weights.to(device)
+def _weights(
+    model: nn.Module, config: TrainingConfig, n_exits: int, accelerator: Accelerator, criterion: Criterion,
+    objective: Objective | None, held_out: Any, state: Mapping[str, Any] | None,
+) -> Weights:  # fmt: skip
+    """What gives an epoch its loss weights, as ``state`` has left it; a single exit has nothing to learn."""
+    if objective:
+        return ScheduledWeights(model, objective)
+    if config.schedule != LEARNED or n_exits == 1:
+        return ScheduledWeights(model, _planned(config, n_exits, criterion, accelerator.device))
+    if held_out is None:
+        raise ValueError("schedule='learned' needs held_out: batches of images that the model is not trained on")
+    return LearnedWeights(model, n_exits, config, accelerator, criterion, held_out, state and state["learned"])
 
-    def objective(epoch: int) -> tuple[Sequence[float], Criterion]:
-        weights = loss_weights(config.schedule, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
-        return weights, partial(
-            weighted_loss, weights=torch.tensor(weights, device=device), coupling=config.coupling,
-            distill=config.distill, class_weights=balance, label_smoothing=config.label_smoothing,
-            self_regularise=config.self_regularise,
-        )  # fmt: skip
+
+def _criterion(config: TrainingConfig, class_weights: Tensor | None, device: torch.device) -> Criterion:
+    """The config's weighted loss of the exits, but for the weights."""
+    return partial(
+        weighted_loss, coupling=config.coupling, distill=config.distill, label_smoothing=config.label_smoothing,
+        class_weights=None if class_weights is None else class_weights.to(device),
+        self_regularise=config.self_regularise,
+    )  # fmt: skip
+
+
+def _planned(config: TrainingConfig, n_exits: int, criterion: Criterion, device: torch.device) -> Objective:
+    """The weighted loss of the exits, with the weights of the config's schedule."""
+    name = "uniform" if config.schedule == LEARNED else config.schedule
+
+    def objective(epoch: int) -> tuple[tuple[float, ...], Criterion]:
+        weights = loss_weights(name, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
+        return weights, partial(criterion, weights=torch.tensor(weights, device=device))
 
     return objective
 
 
 def _prepared(
-    model: nn.Module, loader: Any, config: TrainingConfig, accelerator: Accelerator, state: Mapping[str, Any] | None
+    weights: Weights, loader: Any, config: TrainingConfig, accelerator: Accelerator, state: Mapping[str, Any] | None
 ) -> tuple[nn.Module, Any, Any, torch.optim.lr_scheduler.LambdaLR]:
     """Model, optimizer and loader on their devices, and the schedule of the rates, as ``state`` has left them."""
-    optimizer = make_optimizer(model, config)
+    optimizer, *others = (make_optimizer(copy, config) for copy in weights.copies)
+    for group in (group for other in others for group in other.param_groups):
+        optimizer.add_param_group(group)
     steps = math.ceil(len(loader) / config.accumulation)
     schedule = make_schedule(optimizer, config, steps, int(state["schedule"]["last_epoch"]) if state else 0)
-    prepared = accelerator.prepare(PreparedForward(model), optimizer, loader)
+    prepared = accelerator.prepare(weights.module, optimizer, loader)
     if state:
         restore(optimizer, schedule, accelerator.scaler, state)
     return (*prepared, schedule)
 
 
 def _epoch(
-    model: nn.Module,
+    weights: Weights,
     loader: Any,
     optimizer: Any,
     schedule: Any,
     accelerator: Accelerator,
     config: TrainingConfig,
-    criterion: Criterion,
     views: Callable[[Tensor, Tensor], Batch],
     epoch: int,
     on_step: StepHook | None,
@@ -208,7 +227,7 @@ def _epoch(
     of them is smaller or where there are fewer of them. With several processes, accelerate fills an epoch's last
     micro-batch with images of its first one, so that all processes hold equally many; these count like the others.
     """
-    model.train()
+    model = weights.prepared.train()
     losses = EpochLosses(epoch + 1, len(loader), accelerator.device, on_step)
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
     for inputs, labels in loader:
@@ -216,17 +235,20 @@ def _epoch(
         with accelerator.autocast():
             batch = views(inputs, labels)
         with accelerator.accumulate(model):
-            loss, parts = criterion(model(batch.images), batch.labels, anchors=batch.anchors)
-            accelerator.backward(loss * (len(labels) / first))  # which divides by config.accumulation
+            total, loss, parts = weights.losses(batch.images, batch.labels, anchors=batch.anchors)
+            accelerator.backward(total * (len(labels) / first))  # which divides by config.accumulation
             if accelerator.sync_gradients:
                 _scale_gradients(model, config.accumulation * first / seen)
                 if config.clip_norm:
-                    accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
+                    accelerator.unscale_gradients()  # of fp16
+                    for copy in weights.copies:
+                        nn.utils.clip_grad_norm_(copy.parameters(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             if accelerator.sync_gradients:
                 if not accelerator.optimizer_step_was_skipped:  # fp16's gradients overflowed
                     schedule.step()
+                weights.step()
                 first = seen = 0
         losses.add(loss, parts, len(labels))
     return losses.means(accelerator)

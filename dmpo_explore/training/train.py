@@ -36,10 +36,11 @@ from .accelerator import make_accelerator
 from .anchor import MOST, fit_anchor, make_anchor
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .class_balance import balanced_sampler, loss_class_weights
-from .earlier_exits import hold_out
 from .epoch_losses import StepHook
+from .learned_weights import held_out_loader
 from .loop import EpochResult, fit
-from .train_data import DataHook, training_images
+from .schedules import LEARNED
+from .train_data import DataHook, hold_out, training_images
 from .validator import Validator, spread
 from .views import Views
 
@@ -142,14 +143,14 @@ def train_epochs(
     how: dict[str, Any] = {"name": name, "force": force, "on_check": on_check, "on_data": on_data}
     manifest, images, val = training_images(config, Run(path) if saved else None, **how)
     accelerator = make_accelerator(config.training, device, trackers, path)
-    set_seed(config.training.seed)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     images, held_out = hold_out(images, config, model.n_exits)
     validate = Validator(spread(val, (settings := config.training).validation_size), config, model, cost, held_out)
     views, anchors = _views(config, images, saved, accelerator.device)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
-    epochs = fit(model, training_loader(images, model, settings), settings, model.n_exits, validate=validate,
+    loader, others = _loaders(images, held_out, model, settings, accelerator.num_processes)
+    epochs = fit(model, loader, settings, model.n_exits, validate=validate, held_out=others,
                  class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
                  accelerator=accelerator, views=views, state=saved and saved["state"], on_step=on_step)  # fmt: skip
     try:
@@ -180,8 +181,9 @@ def _trainable(config: Config) -> Config:
 
 def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: Path) -> tuple[DMPO, ModelFlops]:
     """The model, with the checkpoint's weights where there is one, and its FLOPs; ``root`` must have space for it."""
+    set_seed(config.training.seed)
     model = build_model(config.model, n_classes)
-    require_room(root, model)
+    require_room(root, model, learned=config.training.schedule == LEARNED)
     cost = measure_flops(model, build_reference(config.model, n_classes))
     if saved:
         model.load_trainable(saved["weights"])
@@ -208,6 +210,16 @@ def _views(
         loader = make_loader(spread(images, MOST), anchor.preprocess, batch_size=RECORD_BATCH)
         fit_anchor(anchor, loader, precision=settings.precision)
     return views, {"anchor": {name: value.cpu() for name, value in anchor.trainable_state().items()}}
+
+
+def _loaders(
+    images: ImageSet, held_out: ImageSet | None, model: DMPO, settings: TrainingConfig, processes: int
+) -> tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]] | None]:
+    """Of the training images, and of those held out for learned loss weights, if any."""
+    loader = training_loader(images, model, settings)
+    if held_out is None or settings.schedule != LEARNED:
+        return loader, None
+    return loader, held_out_loader(held_out, model.preprocess, settings, len(loader), processes)
 
 
 def training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:

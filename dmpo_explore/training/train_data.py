@@ -6,17 +6,22 @@ import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from ..config import Config
 from ..data.check import check_data
 from ..data.images import ImageSet
 from ..data.locations import is_own
 from ..data.manifest import Manifest, make_manifest
+from ..data.splits import stratified_rows
 from ..runs.ready import place_finding, start_findings
 from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images
 from ..utils.progress import Progress
+from .schedules import LEARNED
 
 DataHook = Callable[[Manifest], None]
+SHARE = 10  # one training image in so many is held out
 
 
 class TrainingImages(NamedTuple):
@@ -67,3 +72,27 @@ def training_images(
     images = TrainingImages(run.manifest, run.split_images("train"), run.split_images("val"))
     check_classes(run, images.train)
     return images
+
+
+def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
+    """Training images → those to train on and those held out, None where nothing is fitted to held-out images.
+
+    The weights of earlier exits' answers and the schedule ``learned`` are. A tenth is held out, at least one image of
+    every class; the same images whenever the run is resumed. Val, calibration and test stay unread.
+
+    Raises:
+        ValueError: a class with a single training image.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> digits = dx.load_images("digits", "train")
+        >>> kept, held = hold_out(digits, dx.Config(model=dx.ModelConfig(earlier_exits=True)), n_exits=4)
+        >>> len(digits), len(kept), len(held)
+        (1295, 1166, 129)
+    """
+    fits = config.model.earlier_exits or config.training.schedule == LEARNED
+    if not fits or n_exits == 1:
+        return images, None
+    names = images.class_names
+    held = stratified_rows(images.labels, len(images) // SHARE, seed=config.data.seed, least=1, class_names=names)
+    return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)

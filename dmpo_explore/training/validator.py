@@ -25,6 +25,7 @@ class Validator:
     def __init__(
         self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops, held_out: ImageSet | None = None
     ) -> None:
+        held_out = held_out if config.model.earlier_exits else None
         self.loader = make_loader(images, model.preprocess, batch_size=RECORD_BATCH)
         self.held_out = None if held_out is None else make_loader(held_out, model.preprocess, batch_size=RECORD_BATCH)
         self.meta = record_meta(config, images, model, cost)

@@ -16,8 +16,9 @@ from dmpo_explore.data.images import ImageSet
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training import train as training
-from dmpo_explore.training.earlier_exits import earlier_weights, hold_out, objective
+from dmpo_explore.training.earlier_exits import earlier_weights, objective
 from dmpo_explore.training.train import train, train_epochs
+from dmpo_explore.training.train_data import hold_out
 
 READING = replace(CONFIG, model=replace(CONFIG.model, earlier_exits=True))
 

@@ -98,6 +98,14 @@ def test_every_run_shows_how_it_learned(root: Path) -> None:
 
 
 @pytest.mark.usefixtures("all_fetched")
+def test_weights_that_are_to_be_learned_are_not_drawn_as_a_plan(root: Path) -> None:
+    app = opened(run="demo")
+    checked(app.selectbox(key="train training.schedule").set_value("learned").run())
+    assert len(app.get("plotly_chart")) == 3 and "the loss weights start equal" in texts(app)
+    assert "--schedule learned" in " ".join(command(app))
+
+
+@pytest.mark.usefixtures("all_fetched")
 def test_a_run_that_breaks_is_a_notice(root: Path) -> None:
     run, good = root / "learned", root.parent / "good"
     shutil.copytree(run, good)

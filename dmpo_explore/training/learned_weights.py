@@ -1,0 +1,192 @@
+"""Learned loss weights, the schedule ``learned``: first-order bilevel optimisation by a penalty (arXiv 2502.08808).
+
+In: a model, training images and held-out images. Out: weights λ = K · softmax(x), one per exit, that change at every
+optimizer step. g(x, w) = Σ_k λ_k ℓ_k(w) is the weighted loss on training images, f(w) the `soft_exit_loss` on held-out
+images. Two copies of the trained weights: y, the model itself, minimises g(x, ·); z minimises f/γ + g(x, ·); x steps
+along ∇f/γ + ∇ₓg(x, z) − ∇ₓg(x, y). f does not read x, so the step needs no more than both copies' losses on one batch:
+an exit gains weight if the copy that also serves the held-out images has the lower training loss there.
+
+Ours: x holds K weights, not the two ends of a schedule. In a single training, the first end would be read only at the
+beginning, before anything was learned, and the last one only at the end. K weights that move are a schedule. Ours too:
+the start at equal weights, f, a tenth of the training images held out, batches so small that an epoch reads them about
+once, and Adam on x, so that its pace depends neither on γ nor on the scale of the losses. With γ = 10 z stays near y:
+with γ = 1 it could learn the held-out images by heart, and its training loss would no longer show what they ask for.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from ..config import Preprocess, TrainingConfig
+from ..data.images import ImageSet
+from ..data.torch_loaders import make_loader
+from .accelerator import PreparedForward
+from .losses import cross_entropies
+from .scheduled_weights import Criterion
+
+
+def soft_exit_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Expected cross-entropy under soft exiting: (B, K, C), (B,) → scalar.
+
+    Ours: an image that reaches an exit exits there with a probability equal to its confidence, as under a threshold
+    drawn uniformly from [0, 1] at every exit; at the last exit all exit.
+
+    Example:
+        >>> soft_exit_loss(torch.zeros(1, 2, 2), torch.tensor([0])).item()  # log 2 at either exit
+        0.6931471824645996
+    """
+    confidence = logits.float().softmax(dim=-1).amax(dim=-1)  # (B, K)
+    reached = torch.cat([torch.ones_like(confidence[:, :1]), (1 - confidence[:, :-1]).cumprod(dim=1)], dim=1)
+    exits = torch.cat([confidence[:, :-1], torch.ones_like(confidence[:, :1])], dim=1)
+    return (reached * exits * cross_entropies(logits, labels)).sum(dim=1).mean()
+
+
+def exit_weights(x: Tensor) -> Tensor:
+    """λ = K · softmax(x), (K,) → (K,): positive, with mean 1.
+
+    Example:
+        >>> exit_weights(torch.zeros(3)).tolist()
+        [1.0, 1.0, 1.0]
+    """
+    return len(x) * x.softmax(dim=0)
+
+
+def weights_gradient(x: Tensor, gap: Tensor) -> Tensor:
+    """∇ₓg(x, z) − ∇ₓg(x, y), where ``gap`` = ℓ(z) − ℓ(y) is the difference of the exits' losses, all (K,).
+
+    Example:
+        >>> weights_gradient(torch.zeros(2), torch.tensor([0.5, -0.5])).tolist()  # exit 2 is to gain weight
+        [0.5, -0.5]
+    """
+    weights = exit_weights(x)
+    return weights * (gap - (weights * gap).mean())
+
+
+class TwoCopies(nn.Module):
+    """The model y and its copy z, which shares all frozen weights; forward gives the logits that a step needs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        shared = [p for p in model.parameters() if not p.requires_grad] + list(model.buffers())
+        self.y = PreparedForward(model)
+        self.z = PreparedForward(copy.deepcopy(model, {id(tensor): tensor for tensor in shared}))
+
+    def forward(self, images: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, K, C) of y and of z on training images, and of z on held-out images."""
+        both: Tensor = self.z(torch.cat([images, held_out]))
+        return self.y(images), both[: len(images)], both[len(images) :]
+
+
+class EndlessOrder(Sampler[int]):
+    """Rows 0..n-1 in random order, again and again; the order depends on ``seed`` and the epoch alone.
+
+    Example:
+        >>> import itertools
+        >>> sorted(itertools.islice(EndlessOrder(3, seed=0), 6))
+        [0, 0, 1, 1, 2, 2]
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed, self.epoch = n, seed, 0
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed((self.seed * 100_003 + self.epoch) % 2**31)
+        while True:
+            yield from torch.randperm(self.n, generator=generator).tolist()
+
+
+def held_out_loader(
+    images: ImageSet, preprocess: Preprocess, settings: TrainingConfig, steps: int, processes: int = 1
+) -> DataLoader[tuple[Tensor, int]]:
+    """Endless batches of held-out images: an epoch of ``steps`` reads each about once, as every image of the training.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> digits = dx.load_images("digits", "test")
+        >>> loader = held_out_loader(digits, dx.Preprocess(32, (0.5,) * 3, (0.5,) * 3), dx.TrainingConfig(), steps=40)
+        >>> len(digits), next(iter(loader))[0].shape
+        (359, torch.Size([9, 3, 32, 32]))
+    """
+    size = -(-len(images) // (steps * processes)) * processes
+    order = EndlessOrder(len(images), settings.seed)
+    return make_loader(images, preprocess, batch_size=size, sampler=order, workers=settings.workers)
+
+
+class LearnedWeights:
+    """The weights λ of a training, and what learns them; methods as those of `ScheduledWeights`.
+
+    Args:
+        model: y. n_exits: K. config: ``schedule_penalty`` γ and ``schedule_lr`` of x are read.
+        criterion: logits, labels and weights → the weighted loss and the losses (K,).
+        held_out: endless batches, the same in all processes; each takes its part of every batch.
+        state: of an earlier epoch (`state_dict`).
+    """
+
+    def __init__(
+        self, model: nn.Module, n_exits: int, config: TrainingConfig, accelerator: Accelerator, criterion: Criterion,
+        held_out: Any, state: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.accelerator, self.criterion, self.held_out = accelerator, criterion, held_out
+        self.penalty = config.schedule_penalty
+        self.module = TwoCopies(model)
+        self.copies: tuple[nn.Module, ...] = (model, self.module.z.model)
+        self.x = torch.zeros(n_exits, device=accelerator.device)
+        self.optimizer = torch.optim.Adam([self.x], lr=config.schedule_lr)
+        if state:
+            self._load(state)
+        self.gap, self.images = torch.zeros_like(self.x), 0  # summed over a step's images
+        self.used: list[Tensor] = []  # the weights of an epoch's steps
+
+    @property
+    def weights(self) -> Tensor:
+        """λ, (K,)."""
+        return exit_weights(self.x)
+
+    def start_epoch(self, epoch: int, prepared: nn.Module) -> None:
+        """Held-out images in the epoch's order; ``prepared``: ``module`` as accelerate prepared it."""
+        self.held_out.sampler.epoch = epoch
+        self.batches, self.prepared, self.used = iter(self.held_out), prepared, []
+
+    def losses(self, images: Tensor, labels: Tensor, **more: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """What both copies minimise together (no weight is in both), and y's weighted loss and losses (K,)."""
+        process = self.accelerator
+        mine = slice(process.process_index, None, process.num_processes)
+        others, targets = (part[mine].to(process.device, non_blocking=True) for part in next(self.batches))
+        of_y, of_z, of_held_out = self.prepared(images, others)
+        loss, parts = self.criterion(of_y, labels, weights=self.weights, **more)
+        second, losses = self.criterion(of_z, labels, weights=self.weights, **more)
+        self.gap += (losses - parts).detach() * len(labels)
+        self.images += len(labels)
+        return loss + second + soft_exit_loss(of_held_out, targets) / self.penalty, loss, parts
+
+    def step(self) -> None:
+        """Step x, once the copies have stepped; the same step in all processes."""
+        self.used.append(self.weights)
+        total = self.accelerator.reduce(torch.cat([self.gap, self.gap.new_tensor([self.images])]), "sum")
+        self.x.grad = weights_gradient(self.x, total[:-1] / total[-1])
+        self.optimizer.step()
+        self.gap, self.images = torch.zeros_like(self.x), 0
+
+    def mean_weights(self) -> tuple[float, ...]:
+        """The mean of the weights that the epoch's steps used."""
+        return tuple(torch.stack(self.used).mean(dim=0).tolist())
+
+    def state_dict(self) -> dict[str, Any]:
+        """x, its optimizer's state and the weights of z, for a later `LearnedWeights`."""
+        z = {name: p.detach().cpu().clone() for name, p in self.copies[1].named_parameters() if p.requires_grad}
+        return {"learned": {"x": self.x.detach().cpu().clone(), "optimizer": self.optimizer.state_dict(), "z": z}}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            self.x.copy_(state["x"])
+            for name, weight in self.copies[1].named_parameters():
+                if weight.requires_grad:
+                    weight.copy_(state["z"][name])
+        self.optimizer.load_state_dict(state["optimizer"])

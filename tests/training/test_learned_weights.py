@@ -1,0 +1,296 @@
+"""Learned loss weights: every step against a plain reference, and what the copies share and do not share."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from device_reads import DeviceReads
+from tiny import MODEL
+from tiny_training import CONFIG as TRAINING
+from tiny_training import same_history, stop_after
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from two_exits import CONFIG, make_data, make_model, run, weights_of
+
+import dmpo_explore as dx
+from dmpo_explore.config import TrainingConfig
+from dmpo_explore.training import epoch_losses
+from dmpo_explore.training import losses as loss_functions
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.checkpoint import read_checkpoint
+from dmpo_explore.training.learned_weights import (
+    EndlessOrder,
+    TwoCopies,
+    exit_weights,
+    held_out_loader,
+    soft_exit_loss,
+    weights_gradient,
+)
+from dmpo_explore.training.loop import EpochResult, Validation, fit
+from dmpo_explore.training.optimizer import rate_factor
+from dmpo_explore.training.schedules import loss_weights
+from dmpo_explore.training.train import train, train_epochs
+from dmpo_explore.training.train_data import hold_out
+
+LEARNED = replace(CONFIG, schedule="learned", predictor_lr=0.05, schedule_penalty=0.5)
+WHOLE = replace(TRAINING, training=replace(TRAINING.training, schedule="learned"))
+
+
+def others(size: int = 2, n: int = 12, seed: int = 0) -> DataLoader[Any]:
+    """Endless held-out batches."""
+    data = make_data(100)
+    return DataLoader(torch.utils.data.Subset(data, range(64, 64 + n)), batch_size=size, sampler=EndlessOrder(n, seed))
+
+
+def learn(config: TrainingConfig = LEARNED, size: int = 2, **options: Any) -> tuple[nn.Module, list[Any]]:
+    return run(config, held_out=others(size), **options)
+
+
+# -- the formulas --
+
+
+def test_the_gradient_of_the_weights_is_autograds() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, of_y, of_z = torch.randn(3, 4, generator=generator).double().unbind()
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad((exit_weights(x) * of_z).sum() - (exit_weights(x) * of_y).sum(), x)
+    torch.testing.assert_close(weights_gradient(x.detach(), of_z - of_y), expected)
+    assert exit_weights(x).sum().item() == pytest.approx(4) and expected.sum().item() == pytest.approx(0, abs=1e-12)
+
+
+def test_soft_exiting_is_the_expectation_over_exits() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(5, 3, 4, generator=generator) * 3, torch.arange(5) % 4
+    expected = 0.0
+    for image, label in zip(logits, labels, strict=True):
+        stays = 1.0
+        for k, exit in enumerate(image):
+            goes = stays * (exit.softmax(0).max().item() if k < 2 else 1.0)
+            expected += goes * F.cross_entropy(exit, label).item() / 5
+            stays -= goes
+    assert soft_exit_loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+    certain = torch.tensor([[[50.0, 0.0], [0.0, 50.0]]])  # exits at exit 1
+    assert soft_exit_loss(certain, torch.tensor([0])).item() < 1e-6
+
+
+def test_two_epochs_are_those_of_a_plain_loop() -> None:
+    """Both copies by AdamW with rates and clipping of their own, x by Adam; one held-out batch a step."""
+    config = replace(LEARNED, weight_decay=0.1, clip_norm=0.05, schedule_lr=0.2)
+    model, epochs = learn(config, shuffle=False)
+    y, z, x = make_model(), make_model(), torch.zeros(2)
+    data, used = make_data(), []
+    steps = [torch.optim.AdamW([{"params": [p], "weight_decay": 0.1 * (p.ndim > 1)} for p in one.parameters()], lr=0.05)
+             for one in (y, z)]  # fmt: skip
+    of_x = torch.optim.Adam([x], lr=0.2)
+    for epoch in range(2):
+        loader = others()
+        loader.sampler.epoch = epoch  # type: ignore[attr-defined]
+        held = iter(loader)
+        for step in range(8):
+            images, labels = (part[8 * step : 8 * step + 8] for part in data.tensors)
+            other, targets = next(held)
+            weights = exit_weights(x)
+            used.append(weights)
+            parts = []
+            for one, optimizer in zip((y, z), steps, strict=True):
+                logits = one(images)
+                losses = torch.stack([F.cross_entropy(logits[:, k], labels) for k in range(2)])
+                loss = (weights * losses).sum()
+                if one is z:
+                    loss = loss + soft_exit_loss(one(other), targets) / 0.5
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(one.parameters(), 0.05)
+                for group in optimizer.param_groups:
+                    group["lr"] = 0.05 * rate_factor(8 * epoch + step, 16, 4)
+                optimizer.step()
+                parts.append(losses.detach())
+            x.grad = weights_gradient(x, parts[1] - parts[0])
+            of_x.step()
+    torch.testing.assert_close(weights_of(model), weights_of(y), rtol=1e-5, atol=1e-6)
+    saved = epochs[-1][1]["learned"]
+    torch.testing.assert_close(saved["x"], x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat([p.flatten() for p in saved["z"].values()]), weights_of(z), rtol=1e-5, atol=1e-6
+    )
+    for i, (result, _) in enumerate(epochs):
+        assert result.weights == pytest.approx(torch.stack(used[8 * i : 8 * i + 8]).mean(0).tolist(), rel=1e-4)
+    assert not torch.allclose(weights_of(y), weights_of(z), atol=1e-3)
+
+
+# -- the copies --
+
+
+def test_held_out_images_reach_the_model_through_the_weights_alone() -> None:
+    """With weights that do not move, the model is the one that `uniform` trains, bit by bit."""
+    fixed, _ = learn(replace(LEARNED, schedule_lr=1e-30))
+    uniform, _ = run(replace(LEARNED, schedule="uniform"))
+    assert torch.equal(weights_of(fixed), weights_of(uniform))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"tuning": name} for name in ("lora-all", "adapter", "full", "oft", "vpt")),
+        {"bypass": "ladder", "equilibrium": True, "merge": 1},
+        {"backbone": "resnet10t", "tuning": "lora", "image_size": 64, "earlier_exits": True},
+    ],
+)
+def test_the_copies_share_frozen_weights_and_no_trained_one(change: dict[str, Any]) -> None:
+    model = dx.build_model(dx.ModelConfig(**MODEL | change), 3)
+    copies = TwoCopies(model).train()
+    y, z = (dict(one.model.named_parameters()) for one in (copies.y, copies.z))
+    assert y.keys() == z.keys()
+    assert all((y[name] is z[name]) == (not y[name].requires_grad) for name in y)
+    images = torch.randn(4, 3, model.preprocess.image_size, model.preprocess.image_size)
+    model.eval(), copies.z.eval()
+    torch.testing.assert_close(copies.z(images), model(images))
+    for own, other, out in ((y, z, copies.y(images)), (z, y, copies.z(images))):
+        copies.zero_grad()
+        out.square().sum().backward()
+        assert all(p.grad is None or not p.grad.any() for p in other.values() if p.requires_grad)
+        assert any(p.grad is not None and p.grad.any() for p in own.values())
+    before = model(images)
+    with torch.no_grad():
+        for p in z.values():
+            if p.requires_grad:
+                p.add_(1.0)
+    assert torch.equal(model(images), before) and not torch.allclose(copies.z(images), before)
+
+
+# -- resuming, accumulating, several processes --
+
+
+def test_going_on_from_a_state_equals_never_having_stopped() -> None:
+    config = replace(LEARNED, epochs=4)
+    straight, epochs = learn(config)
+    model, loader = make_model(), DataLoader(make_data(), batch_size=8, shuffle=True)
+
+    def go(state: dict[str, Any] | None) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
+        return fit(model, loader, config, 2, validate=lambda model: Validation((0.5, 0.6), 0.55), held_out=others(),
+                   accelerator=make_accelerator(config, "cpu"), state=state)  # fmt: skip
+
+    running = go(None)
+    next(running)
+    state = copy.deepcopy(next(running)[1])
+    running.close()
+    torch.manual_seed(12345)  # whatever happened in between
+    rest = [result for result, _ in go(state)]
+    assert [r.weights for r in rest] == [r.weights for r, _ in epochs[2:]]
+    assert torch.equal(weights_of(model), weights_of(straight))
+
+
+def test_accumulated_steps_equal_the_big_batch() -> None:
+    big, _ = learn(replace(LEARNED, batch_size=32, clip_norm=0.5), size=8, shuffle=False)
+    small, epochs = learn(replace(LEARNED, batch_size=8, accumulation=4, clip_norm=0.5), size=2, shuffle=False)
+    torch.testing.assert_close(weights_of(small), weights_of(big), rtol=1e-4, atol=1e-6)
+    assert len(epochs) == 2 and epochs[0][0].weights != epochs[1][0].weights
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_is_resumed_and_its_history_has_the_weights() -> None:
+    straight = train(WHOLE, "straight", device="cpu")
+    stop_after(2, WHOLE)
+    run = list(train_epochs(WHOLE, "run", resume=True, device="cpu"))[-1].run
+    assert run is not None
+    same_history(run, straight)
+    history = straight.history()
+    assert (history["lambda_1"] + history["lambda_2"]).tolist() == pytest.approx([2.0] * 3)
+    assert history["lambda_1"].nunique() == 3 and abs(history["lambda_1"][0] - 1) < 0.3
+    a, b = (read_checkpoint(one.path / "checkpoint.pt")["state"]["learned"] for one in (run, straight))
+    assert torch.equal(a["x"], b["x"]) and all(torch.equal(a["z"][name], b["z"][name]) for name in b["z"])
+
+
+def test_what_is_held_out_is_a_tenth_of_the_training_images() -> None:
+    digits = dx.load_images("digits", "train", train_size=200)
+    kept, held = hold_out(digits, WHOLE, 2)
+    assert held is not None and len(held) == 20 and not {*kept.indices} & {*held.indices}
+    assert {*kept.indices} | {*held.indices} == {*digits.indices} and len({*held.labels}) == 10
+    assert hold_out(digits, WHOLE, 1) == (digits, None)
+    loader = held_out_loader(held, dx.Preprocess(32, (0.5,) * 3, (0.5,) * 3), WHOLE.training, steps=8, processes=2)
+    assert next(iter(loader))[0].shape == (4, 3, 32, 32)  # 20 images in 8 steps: 3, and as many in each process
+    order = list(itertools.islice(iter(EndlessOrder(5, 0)), 10))
+    assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_single_exit_has_nothing_to_learn() -> None:
+    config = replace(WHOLE, model=replace(WHOLE.model, exits=1), training=replace(WHOLE.training, epochs=1))
+    run = train(config, "single", device="cpu")
+    assert run.history()["lambda_1"].tolist() == [1.0]
+
+
+def test_mixed_precision_learns_too() -> None:
+    config = replace(LEARNED, clip_norm=None)
+    _, epochs = learn(replace(config, precision="bf16"))
+    _, exact = learn(config)
+    assert epochs[-1][0].weights == pytest.approx(exact[-1][0].weights, abs=0.1)
+    accelerator = make_accelerator(LEARNED, "cpu")  # fp16's scaler works on a CPU too
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    _, scaled = learn(config, accelerator=accelerator)
+    assert scaled[-1][0].weights == pytest.approx(exact[-1][0].weights, abs=1e-4)
+
+
+def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_losses, "LOOK_EVERY", 4)
+    monkeypatch.setattr(epoch_losses, "_looks_at_every_step", lambda device: False)
+    monkeypatch.setattr(loss_functions, "_is_checked", lambda labels: False)
+    reads = {}
+    for images in (64, 128):  # 8 and 16 steps
+        with DeviceReads() as found:
+            learn(replace(LEARNED, epochs=1), data=make_data(images))
+        reads[images] = len(found.places)
+    assert reads[128] - reads[64] == 2, found.places  # two more looks, each of four steps
+
+
+SCRIPT = """
+import json, sys
+sys.path[:0] = {paths}
+from test_learned_weights import LEARNED, learn, make_accelerator, weights_of
+accelerator = make_accelerator(LEARNED)
+assert accelerator.num_processes == 2, accelerator.num_processes
+model, epochs = learn(accelerator=accelerator)
+if accelerator.is_main_process:
+    print(json.dumps([[r.weights for r, _ in epochs], weights_of(model).tolist()]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    paths = [str(Path(__file__).parents[1] / "helpers"), str(Path(__file__).parent)]
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT.format(paths=paths))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    used, weights = json.loads(done.stdout.strip().splitlines()[-1])
+    model, one = learn()
+    for found, (result, _) in zip(used, one, strict=True):
+        assert found == pytest.approx(result.weights, rel=1e-4)
+    torch.testing.assert_close(torch.tensor(weights), weights_of(model), rtol=1e-3, atol=1e-5)
+
+
+# -- what is refused --
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs held_out: batches of images that the model is not trained on"):
+        run(LEARNED)
+    with pytest.raises(ValueError, match="its history has them"):
+        loss_weights("learned", 0, 4, 4)
+    for change in ({"schedule_lr": 0.0}, {"schedule_penalty": -1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(change))}=.* must be a finite number above 0"):
+            TrainingConfig(**change)
