@@ -163,7 +163,7 @@ class TrainingConfig:
     schedule: Literal[
         "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only", "learned"
     ] | str = option(
-        "linear", "Schedule of the loss weights (linear: two phases).", search=["uniform", "linear", "switch", "learned"]
+        "linear", "Schedule of loss weights (linear: two phases).", search=["uniform", "linear", "switch", "learned"]
     )  # fmt: skip
     phase_ratio: float = option(
         0.5, "Share of the first phase (switch, mixed).", ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1}

@@ -1,6 +1,7 @@
 """Loss weights that are planned for every epoch, as the training loop reads them.
 
-`LearnedWeights` has the same methods. In: a model, and an `Objective`: epoch → weights and criterion. Out: the loss of every batch.
+In: a model, and an `Objective`: epoch → weights and criterion. Out: the loss of every batch. `LearnedWeights` has the
+same methods.
 """
 
 from __future__ import annotations
