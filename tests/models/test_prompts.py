@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inspection.tokens import stage_tokens
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.flops import config_flops
 from dmpo_explore.models.prompts import PromptedBlock, add_prompts
 from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
 from dmpo_explore.policies.rules import ConfidencePolicy
@@ -105,3 +107,12 @@ def test_a_backbone_of_ones_own_is_prompted_too() -> None:
     parts = nn.ModuleList(backbone.trunks)  # without a convolution that makes patches
     add_prompts(parts, COUNT, 0.0)
     assert float(parts[0][0].prompts.detach().abs().max()) <= (6 / 64) ** 0.5  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_the_shares_on_the_page_are_true() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "prompt-tuning.md").read_text(encoding="utf-8")
+    for size, tokens in ((56, 17), (98, 50)):
+        costs = [config_flops(ModelConfig(image_size=size, tuning=tuning), 10) for tuning in ("lora-all", "vpt")]
+        lora, vpt = (100 * cost.cumulative[-1] / cost.reference for cost in costs)
+        assert f"| {size} px ({tokens} tokens) | {lora:.0f} % | {vpt:.0f} % |" in page
