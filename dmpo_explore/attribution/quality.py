@@ -74,7 +74,7 @@ class Masked(nn.Module):
 
     def forward(self, masks: Tensor) -> Tensor:
         """(B,n) → (B,C)."""
-        different, place = masks.unique(dim=0, return_inverse=True)
+        different, place = torch.unique(masks, dim=0, return_inverse=True)
         pixels = different[:, self.index][:, None].to(self.image)  # (U,1,S,S)
         logits: Tensor = self.view(self.baseline + pixels * (self.image - self.baseline))
         return logits[place]
