@@ -6,7 +6,7 @@
 # **Goal.** See one image pass through every exit of an early-exit model and let a threshold decide where it exits.
 # Read what that saves on 10,000 images, and what an ordinary model gives for as much. Then try a photo of your own.
 #
-# **Time.** 15 minutes to read, a minute to run. For your photo, five minutes more.
+# **Time.** 20 minutes to read and predict, 45 with the exercises; a minute to run. For your photo, five minutes more.
 #
 # **Before.** You know what a classifier and a softmax are. Nothing else. Words are at the end and in
 # the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
@@ -109,7 +109,8 @@ shares.groupby(classes).mean().sort_values("beyond exit 1").T.round(3)
 # ## Ten thousand images
 #
 # One image is no evidence. Which threshold is a good one? We set a target, *at most 30 % of the plain backbone's
-# compute*, and fit the threshold on 5,000 calibration images. Then, and only then, we look at the test images.
+# compute*, and fit the threshold on 5,000 calibration images. The test images take no part in that fit; only its result
+# is read there.
 #
 # **Predict.** What share of them will exit at exit 1? How many points of accuracy will be lost?
 
@@ -145,8 +146,11 @@ print("accuracy minus that of the last exit: {:+.2f} points, 95 % interval {:+.2
 # within it the fit takes the threshold with the best accuracy on calibration, here a cheaper one.
 #
 # But does it take a policy? A simpler way to save compute is to stop *all* images at the same exit. And does it take
-# this method, DMPO? Two rivals have the same backbone and training images. `demo-naive` has ordinary linear exits, and
-# gets the same budget. `demo-single` has no exits.
+# this method, DMPO? Two rivals have the same backbone and training images. `demo-naive` has ordinary linear exits.
+# `demo-single` has no exits.
+#
+# In the cell below two lines matter: `budget = …` gives `demo-naive` the same 30 %, and `fit_policy` fits it on its own
+# calibration images. The lines around them only build the table.
 #
 # **Predict.** Which is the cheapest fixed exit whose accuracy cannot be distinguished from the policy's? And how many
 # points is the policy ahead of `demo-naive`?
@@ -167,14 +171,25 @@ table.round(3)
 
 # %% [markdown]
 # Exit 2, with 91.1 % at 35 % of the compute; the policy needs 24 %. At exits 3, 5 and 6 the intervals include 0, too.
-# Sending a random 36 % of the images on to exit 2 would also take 24 %. By this table it would give about 90.0 %.
 # Against exit 4 for all the policy loses 0.4 points: the best fixed exit (by these test images) is slightly better, at
 # nearly three times the compute.
 #
-# `demo-naive` is 1.3 points behind, though it uses more compute. At 20 % it would be four points behind:
+# The fair control at *equal* compute is a random mixture: 64 % of the images exit at exit 1, 36 % at exit 2. By the
+# first two rows of the table:
+#
+# | random mixture | |
+# |---|---|
+# | accuracy | 0.64 · 89.3 + 0.36 · 91.1 = 89.9 % |
+# | compute | 0.64 · 18.1 + 0.36 · 35.1 = 24.2 % |
+# | policy ahead by, points | 0.64 · 2.01 + 0.36 · 0.26 = 1.4 |
+#
+# So choosing the images by confidence, and not at random, gains 1.4 points here. (With the lower ends of both intervals
+# it is still 0.64 · 1.61 − 0.36 · 0.12 = 1.0.)
+#
+# `demo-naive` is 1.3 points behind, though it uses more compute. At a budget of 20 % it is four points behind:
 # [05](05_thresholds_and_compute.ipynb) draws the whole curve. From `demo-single` at full compute the policy cannot be
-# distinguished. That is the method's claim in two rows. It is **preliminary**: one training of each model. The rival
-# that is missing here, a shorter net without exits, stands in 05 as well.
+# distinguished. These two rows are what the method claims. They are **preliminary**: one training of each model. The
+# rival that is missing here, a shorter net without exits, stands in 05 as well.
 #
 # The first exit is good after two of twelve blocks: 89.3 %. In this model that exit has a *bypass*, a side path of its
 # own ([02](02_bypass_decomposition.ipynb)), and reads how features vary together
@@ -248,8 +263,9 @@ button = widgets.FileUpload(accept="image/*", description="your photo")
 live(your_photo, photo=button, drawing=choice("or a drawing", ["T-shirt", "wheel"], "wheel"))
 
 # %% [markdown]
-# It is a sandal for exit 1, and a sandal with 84 % for exit 2, where it exits; two exits later it would be a bag, at
-# 98 %. (Bars are grey where the label is unknown.) The two drawings side by side:
+# It is a sandal for exit 1, and a sandal with 84 % for exit 2, where it exits. Exits 3 to 5 would make it a bag, exit 4
+# at 98 %; the last one returns to a sandal, at 83 %. The exits contradict each other twice. (Bars are grey where the
+# label is unknown.) The two drawings side by side:
 
 # %%
 drawn = {name: answers(garment.like_fashion_mnist(garment.uploaded((), name))) for name in ("T-shirt", "wheel")}
@@ -260,8 +276,9 @@ table["novelty"] = [f"{detector.score(one):.0%}" for one in drawn.values()]
 table
 
 # %% [markdown]
-# A classifier has no answer "none of these", and the confidence does not warn. The novelty does for this wheel: it is
-# 100 %. The T-shirt's is 80 %, and it is a T-shirt for every exit. Two drawings are no test of the novelty score.
+# A classifier has no answer "none of these". At its own exit the wheel's confidence, 84 %, does not warn. (At exit 1,
+# where 85 of 100 test images exit, its 69 % is below the threshold.) The novelty does warn of this wheel: it is 100 %.
+# The T-shirt's is 80 %, and it is a T-shirt for every exit. Two drawings are no test of the novelty score.
 #
 # Was your photo correct? If not, look at the small image first: is the piece whole, light on black, upright?
 #
@@ -390,9 +407,9 @@ pd.DataFrame(rows).T
 
 # %% [markdown]
 # No. On calibration the difference is 0, as it should be. On test the policy is 0.7 points *behind* the last exit, and
-# the interval lies below 0. The target was met by the cheapest threshold of many, so by one that was lucky on these
-# images. What is *just* met on calibration leaves no room for that. Yours may have a slightly different threshold, for
-# it searched a table of them; look at its row for test. [05](05_thresholds_and_compute.ipynb) and
+# the interval lies below 0. The target was met by the cheapest threshold of many. Such a choice favours one that was
+# lucky on these images. What is *just* met on calibration leaves no room for that. Yours may have a slightly different
+# threshold, for it searched a table of them; look at its row for test. [05](05_thresholds_and_compute.ipynb) and
 # [Control a risk](../docs/control-a-risk.md) show how to leave some room.
 
 # %% [markdown]

@@ -6,7 +6,7 @@
 # **Goal.** Write a bypass, train it on frozen tokens and see what it gains. Then take the tokens of one DMPO run apart
 # into trunk and bypass and compare them with three instruments: similarity (CKA), probes, and switching the bypass off.
 #
-# **Time.** 40 minutes to read and write, about two minutes to run.
+# **Time.** 40 minutes to read and predict; 100 with the build and the exercises; about two minutes to run.
 #
 # **Before.** [01](01_the_conflict.ipynb) for probes and for what *representative* and *discriminative* mean. Words are
 # at the end and in the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
@@ -60,6 +60,7 @@ labels = torch.tensor(run.record("test").labels[:240])
 tokens = dx.stage_tokens(model, images)
 
 # %% [markdown]
+# `demo` and its `tokens` are used from *Where it acts* on; the build before it needs a frozen backbone only.
 # `tokens.trunk[k]` is what the trunk passes on behind exit k + 1; the next stage reads it. `tokens.read[k]` is trunk
 # *plus* bypass, which the predictor reads and no later stage receives.
 #
@@ -254,11 +255,15 @@ assert all((hits["conv"].mean(axis=1) > hits[name].mean(axis=1)).all() for name 
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 
 # %% [markdown]
-# The bypass wins in every seed, by about eight points over the mean head with the same 20 epochs. Six epochs leave the
-# mean head four points behind, and sixty give nothing more. So the eight points are no lack of training. Nor are they
-# the weights alone: *behind the mean* has nearly as many, and gains under two points. Six of the eight need no
-# neighbours: *per token* has them, too. So most of the gain needs something non-linear *before* the mean, where a
-# single patch can still count.
+# The table's order, but for 20 and 60 epochs of the mean head, which cannot be distinguished. The bypass wins in every
+# seed, by about eight points over the mean head with 20 epochs. Six epochs leave that head four points behind, and
+# sixty show no further gain. So the eight points are no lack of epochs. Nor are they the weights alone: *behind the
+# mean* has nearly as many, and gains under two points.
+#
+# Six of the eight need no neighbours: *per token* has them, too. So most of the gain comes with something non-linear
+# *before* the mean, where a single patch can still count. (Weights are matched here, FLOPs are not: *behind the mean*
+# takes 0.10 MFLOPs, *per token* 2.56. A much wider head behind the mean was not tried, and all six share one learning
+# rate.)
 #
 # The convolution adds not quite two points, for 0.03 MFLOPs more. In one of the three trainings it adds hardly
 # anything, and its interval begins at 0. Three trainings are few: all this is **preliminary**. The whole bypass takes
@@ -269,7 +274,8 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 #
 # ## Where it acts
 #
-# Per patch: the length of what the bypass adds, as a share of the length of the trunk's token.
+# From here on no exit is trained. We take the trained `demo` apart, with its `tokens` of 240 test images from the first
+# cell. Per patch: the length of what the bypass adds, as a share of the length of the trunk's token.
 #
 # **Predict.** Is the bypass a small correction? At which exit does it add most? Image 8 is a sandal: on the shoe, or on
 # empty ground?
@@ -285,10 +291,10 @@ figure.update_traces(colorscale="gray", zmax=1, selector=5)  # the image
 pd.Series({f"exit {k + 1}": float(maps[k].mean()) for k in range(5)}, name="mean over 240 images").round(2)
 
 # %% [markdown]
-# No small correction: at the first exits the bypass adds *more* than the trunk's token is long, at the fifth a tenth
-# of it. In this image the smallest shares at exit 1 lie on the sandal or just below it; the largest lies on empty
-# ground. By length the first predictors read at least as much bypass as trunk. What they depend on is seen below, by
-# switching it off.
+# No small correction: at exits 1 and 2 the bypass adds *more* than the trunk's token is long, most at exit 2, 1.25
+# times. At the fifth it adds a tenth. In this image the smallest shares at exit 1 lie on the sandal or just below it;
+# the largest lies on empty ground. By length the first predictors read at least as much bypass as trunk. What they
+# depend on is seen below, by switching it off.
 #
 # ## Is the trunk still the backbone's?
 #
@@ -309,8 +315,8 @@ kept = {
 dx.figures.depth_figure(kept, "CKA with the untuned backbone").update_yaxes(range=[0, 1])
 
 # %% [markdown]
-# DMPO's, clearly at exits 1 to 4. At exits 5 and 6 the two are almost level. This is one run of each. The study has
-# three smaller trainings of each; this is the mean over their exits 1 to 5, by seed:
+# DMPO's: by 0.05 to 0.07 at exits 1 to 4. At exits 5 and 6 the two are almost level. This is one run of each, without
+# an interval. The study has three smaller trainings of each; this is the mean over their exits 1 to 5, by seed:
 
 # %%
 evidence = dx.course.study_table("evidence")
@@ -362,7 +368,11 @@ by_seed("read like the last stage (CKA)", ("dmpo", "dmpo-no-bypass"))
 # the deep stages stays open. In neither case does the similarity show what a predictor gains. Probe for the label
 # instead.
 #
-# **Predict.** Probes for the label: from the trunk's mean token or from the mean of what the predictor reads?
+# In the figure a second probe stands at the left. From each patch token it predicts the mean grey of that patch,
+# something *low level*. R² is the share of the grey's variance that it finds, so 1 − R² is the share that it misses.
+#
+# **Predict.** Which finds the label more often: a probe of the trunk's mean token, or of the mean of what the predictor
+# reads? And from which of the two is less of the grey missed?
 
 # %%
 probes = dx.probe_stages(tokens, images, labels)
@@ -371,7 +381,7 @@ dx.figures.probe_figure(sources)
 
 # %% [markdown]
 # And the differences at the right, image by image: the same probes, read less trunk, with a 95 % interval over the 120
-# images that test them.
+# images that test them. (*One training* in the legend is one fit of a probe.)
 
 # %%
 half = dx.inspection.half_of(240)
@@ -388,8 +398,9 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=300, xaxis_titl
 
 # %% [markdown]
 # Where the bypass was added, the probe gains 18 points at exit 1 and 12 at exit 2. Exit 3 gains five, and its interval
-# only just excludes 0; at exits 4 and 5 no gain is shown. A little of the image is harder to read there. So in this
-# run the bypass makes early tokens more discriminative *without* making them more like the last stage's. The two
+# only just excludes 0; at exits 4 and 5 no gain is shown. The grey is missed a little more in what the first three
+# predictors read than in the trunk (left panel): at exit 1 under 0.001 of its variance, against under 0.0003. So in
+# this run the bypass makes early tokens more discriminative *without* making them more like the last stage's. The two
 # instruments differ: CKA weighs the directions in which tokens vary most, a probe finds any direction that helps.
 #
 # ## Switching it off
@@ -428,9 +439,9 @@ numbers(
 )
 
 # %% [markdown]
-# The first two exits depend on their bypass, the third hardly, which may be chance; for the fourth and fifth no loss
-# is seen on these images. To *use* a share other than 1, choose it on `val`: these are test images, and we only
-# describe.
+# The first two exits depend on their bypass. The third loses three of the 240 images, the fifth one, and the fourth
+# none; so few may be chance. (The last table of this notebook has the numbers.) To *use* a share other than 1, choose
+# it on `val`: these are test images, and we only describe.
 #
 # ## Trained without it, three times
 #

@@ -6,7 +6,8 @@
 # **Goal.** See what a covariance holds that a mean does not. Write a covariance head with Newton–Schulz, train it with
 # and without bypass, and compare compute with gain.
 #
-# **Time.** 45 minutes to read and write, about two minutes to run.
+# **Time.** 40 minutes to read and predict; 100 with the build and the exercises; about two minutes to run. The section
+# marked *optional* may be skipped.
 #
 # **Before.** [02](02_bypass_decomposition.ipynb) for the bypass, [01](01_the_conflict.ipynb) for probes. A little
 # linear algebra: covariance, eigenvalues. Words are at the end and in the
@@ -161,9 +162,11 @@ with torch.no_grad():
 pd.DataFrame(changes).T.round(3)
 
 # %% [markdown]
-# On the trunk's tokens both statistics ignore the order; with the bypass in front neither does. So the two parts use
-# different things: the covariance *which features occur together in the image*, the bypass *which are neighbours*. (The
-# trunk is no bag of patches either: its two blocks had attention and positions before this.)
+# The two of the trunk. On its tokens both statistics ignore the order; with the bypass in front neither does. So the
+# two parts differ in what they *can* read: the covariance which features occur together in the image, the bypass also
+# which are neighbours. A shuffle shows sensitivity, not use. Whether an exit gains from neighbours is another question:
+# in 02 most of the bypass's gain needed none. (The trunk is no bag of patches either: its two blocks had attention and
+# positions before this.)
 #
 # ## The matrix square root, by multiplications only
 #
@@ -353,14 +356,15 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 # last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its
 # gains are what a part adds to a model that has the other, not what it is worth alone.
 #
-# ## Moment Probing, step by step
+# ## Optional: Moment Probing, step by step
 #
-# The release's head does not take the covariance of all channels, and it reads the trunk itself, before bypass and
-# exit norm. It projects the tokens, splits them into four *heads*, normalises each, subtracts one number per head,
-# and takes the **cross** moments of neighbouring heads; each column is scaled to unit length. That gives three
-# matrices, an image with three channels, and two small convolutions (stride 2) shrink it to a vector ([Gao et al.
-# 2023](https://arxiv.org/abs/2307.11342)). We train one on the same tokens, without bypass, only to look at what it
-# makes of the sandal above.
+# The release's head does not take the covariance of all channels, and it reads the trunk itself, before bypass and exit
+# norm. It projects the tokens, splits them into four *heads*, normalises each, subtracts one number per head, and takes
+# the **cross** moments of neighbouring heads; each column is scaled to unit length. That gives three matrices, an image
+# with three channels, and two small convolutions (stride 2) shrink it to a vector ([Gao et al.
+# 2023](https://arxiv.org/abs/2307.11342)). Four epochs on the same tokens, without bypass, give one to look at. In the
+# two figures read the *shapes*: three matrices of 64 × 64, then three channels of 15 × 15. No conclusion is drawn from
+# the patterns.
 #
 # **Predict.** A covariance is symmetric. Are these matrices?
 
@@ -470,14 +474,23 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=440, xaxis_titl
 # %% [markdown]
 # At exit 1 the covariance adds 5.5 points to the mean, with either root. At exits 2 to 4 it adds 2.6 to 4.6, and every
 # interval excludes 0. At exit 5 only Newton–Schulz's does, and at exit 6 neither. That fits the paper's design, though
-# not sharply: second order for the *early* predictors, a plain linear one at the end. Which root is better, these
-# probes do not show.
+# not sharply: second order for the *early* predictors, a plain linear one at the end. (*One training* in the legend is
+# one fit of a probe: no network was trained.)
+#
+# Which root is better was not compared: each was compared with the mean. The 2.7 and 1.4 points at exit 5 are no
+# answer. Their paired difference in a cell of your own, for k from 0 to 5:
+#
+# ```python
+# first, second = correct[k]["mean + Newton–Schulz"], correct[k]["mean + signed root"]
+# on_tokens.gain(f"exit {k + 1}: Newton–Schulz over signed root", first[None], second[None])
+# ```
 #
 # (Of twelve such intervals one or more would exclude 0 by chance in nearly half of the cases, if they were independent.
 # Here nine do. An interval is over images; it leaves out that another half would have fitted another probe.)
 #
-# For scale, exit 1's compute and accuracy in one figure (no point for Moment Probing: its convolutions are trained,
-# those of a probe are not):
+# For scale, exit 1's compute and accuracy in one figure. It joins two objects: the compute is a *trained head's*, with
+# its learnt projection from 384 to 48 channels. The accuracy is a *probe's*, on 48 principal components. (No point for
+# Moment Probing: its convolutions would have to be trained.)
 
 # %%
 dx.figures.predictor_compute_figure(compute.iloc[:3].assign(accuracy=found.iloc[0].to_numpy()))
@@ -514,7 +527,7 @@ dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 # with three trainings: **preliminary**. The score is ahead in every training, by hardly anything in one, and its
 # interval just includes 0: where the budget allows deeper exits, less is left to gain. At the last exit, linear in both
 # models, the three trainings do not even agree on the sign. Nor do they for the root: in the score no difference is
-# seen.
+# shown.
 #
 # ## Try it: three exercises
 #
@@ -643,7 +656,8 @@ check_3(answer_3)
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
-# - That Newton–Schulz is better or worse than the signed root: neither the probes nor the study's models show it.
+# - That Newton–Schulz is better or worse than the signed root: the probes compare each with the mean only, and in the
+#   study's score no difference is shown.
 # - That Moment Probing is better or worse than our covariance: here it was looked at, not compared.
 # - That bypass and covariance are substitutes everywhere. This is **preliminary**, with three trainings. Here both read
 #   *frozen* tokens of one depth, 25 patches, one data set. Where the trunk is trained along, the parts also shape what

@@ -3,10 +3,11 @@
 #
 # *Do early exits pay, which policy decides where an image exits, and how much compute is really used?*
 #
-# **Goal.** Write the early-exit loop. Compare DMPO with naive exits and with a model without exits. Then compare exit
-# policies, fit them, set planned against used compute, and see how far confidence can be trusted at each exit.
+# **Goal.** Write the early-exit loop. Compare DMPO with naive exits and with models without exits. Then compare
+# policies, and turn a budget or a risk into a threshold. The table *What to do*, near the end, has the decisions.
 #
-# **Time.** 40 minutes to read and write, a minute to run.
+# **Time.** 40 minutes to read and predict; 100 with the build and the exercises; a minute to run. Sections marked
+# *optional* may be skipped.
 #
 # **Before.** [00](00_quickstart.ipynb). Words are at the end and in the
 # [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
@@ -116,8 +117,8 @@ for threshold in (0.0, 0.5, 0.7, 0.9, 0.99, 0.999, 1.01):
 pd.DataFrame(points).T.rename_axis("threshold").round(3)
 
 # %% [markdown]
-# From a threshold above 1 on. That takes 103 % of the compute: the five exits before the last are computed, too. At
-# 0 all images exit at exit 1. From 0.9 on the accuracy stays the same to a tenth of a point, while the compute triples.
+# From a threshold above 1 on. That takes 103 % of the compute: the five exits before the last are computed, too. At 0
+# all images exit at exit 1. From 0.9 on the accuracy stays at 91.5 %, while the compute triples.
 #
 # ## Does it pay?
 #
@@ -157,17 +158,18 @@ limits = (0.2, 0.22, 0.25, 0.3, 0.5)
 pd.DataFrame([paid(budget) for budget in limits], index=pd.Index(limits, name="budget")).round(2)
 
 # %% [markdown]
-# Every threshold was fitted on calibration, and test was read once. The differences are in points, image by image, with
-# a 95 % interval: the images are drawn 2,000 times with replacement (*bootstrap*), and 95 of 100 results lie in it.
+# For this table every threshold was fitted on calibration. Differences are in points, image by image, with the 95 %
+# interval of 00 (*bootstrap*, 2,000 draws).
 #
-# At 20 % `demo` is four points ahead of the naive exits. The lead shrinks with the budget, to 0.4 points at 50 %.
-# From 25 % on no difference from the full single model can be shown; one of up to 0.4 points is not excluded. `demo`
-# stays at 24 % used, for on calibration no threshold with more compute is more accurate.
+# At 20 % `demo` is four points ahead of the naive exits. The lead shrinks with the budget, to 0.4 points at 50 %. From
+# 22 % on no difference from the full single model is shown. At 22 % up to 0.7 points behind are not excluded. From 25 %
+# on the difference itself is 0.01, give or take 0.4. `demo` stays at 24 % used, for on calibration no threshold with
+# more compute is more accurate.
 #
-# That is the method's main claim, here with *one* training of each model: **preliminary**. And two simpler explanations
-# remain. A *static shallow net*, cut after a few blocks and with DMPO's head, saves compute without any policy. And
-# `demo` has more trained weights than `demo-naive`. [The study's second edition](../benchmarks/RESULTS.md) trains both
-# controls, on 2,000 images, with two trainings each so far:
+# That is one training of each model: **preliminary**. And two simpler explanations remain. A *static net*, cut after a
+# few blocks and with DMPO's head, saves compute without any policy. And `demo` has more trained weights than
+# `demo-naive`. [The study's second edition](../benchmarks/RESULTS.md) trains both controls, on 2,000 images, with two
+# trainings each so far:
 
 # %%
 controls = dx.course.study_table("static").set_index("question").rename_axis("dmpo, points ahead of")
@@ -178,7 +180,7 @@ controls[["allowed", "used", "theirs", "points", "low", "high", "seeds"]].round(
 # 29 % of the compute `dmpo` is a point ahead of a static net that takes 35 %. With 33 % it is half a point ahead of one
 # that takes 51 %, and of the full net with the same head. From a static net of eight blocks it cannot be distinguished;
 # that one takes 68 %, twice as much. With as many trained weights the naive exits stay two points behind. Two trainings
-# are few: preliminary, too.
+# are few: this is **preliminary**, too.
 #
 # ## Exit policies
 #
@@ -188,8 +190,8 @@ controls[["allowed", "used", "theirs", "points", "low", "high", "seeds"]].round(
 # reads no scores.
 #
 # The **oracle** is no policy: it reads the labels, and takes the first exit that is correct. Its dotted curve is a
-# bound: no policy on these exits can lie above it. From point to point the oracle may choose among more exits. It is
-# not a line that one could train towards. (Only compute up to 60 % is drawn; to the right of it all curves are flat.)
+# bound: no policy on these exits can lie above it. From point to point the oracle may choose among more exits. (Only
+# compute up to 60 % is drawn.)
 #
 # **Predict.** Order the policies by accuracy. How much room is there between the best of them and the bound?
 
@@ -200,13 +202,13 @@ figure = dx.figures.trade_off_figure(drawn, bound=dx.trade_off(test, "oracle")).
 figure.update_traces(name="oracle, reads the labels", selector={"name": "oracle of confidence"})
 
 # %% [markdown]
-# `random` needs the most compute for its accuracy. The other four end four points below the bound: for 95 of 100
-# images some exit is correct, but none of these scores shows which, and some of those hits may be luck. Does one of the
-# four win? Patience looks best at half of the compute. Its curve has only six points, one per patience; between them
-# no patience exists.
+# `random` is last. The order of the other four changes with the compute: entropy is behind below 25 %, and patience
+# looks best at 55 %. (Patience has only six points; between them no patience exists.) All four end four points below
+# the bound. For 95 of 100 images some exit is correct, but none of these scores shows which.
 #
-# So **compare at equal compute**: at the compute that patience 1, 2 and 3 take, and at 21 %, where the curves part;
-# every other policy gets the threshold that takes as much. Same images, so the differences are *paired*.
+# So **compare at equal compute**: at the compute that patience 1, 2 and 3 take, and at 21 %, where the curves part.
+# Every other policy gets the threshold that takes as much. Same images, so the differences are *paired*. (They are
+# placed on test, so this describes these images.)
 #
 # **Predict.** Which of the intervals will exclude 0?
 
@@ -233,8 +235,8 @@ gains = pd.DataFrame([gain_at(*pair) for pair in pairs + [("patience", share) fo
 dx.figures.policy_gain_figure(gains, "confidence, at equal compute").update_layout(height=300)
 
 # %% [markdown]
-# But we chose 21 % by looking at these curves, on test. Do other images show the same there? Once more on calibration,
-# in points:
+# Three do: `entropy` and `margin` at 21 %, and `margin` at 37 %. But the 21 % were chosen on test. Do other images show
+# the same there? Once more on calibration, in points:
 
 # %%
 looks = {"test": test, "calibration": calibration}
@@ -243,13 +245,13 @@ again = pd.DataFrame(again).set_index(["images", "policy", "budget"])
 again.mul(100).round(2)
 
 # %% [markdown]
-# On test, at 21 %, `entropy` is half a point behind `confidence` and `margin` 0.2 points ahead; neither interval
-# includes 0. On calibration, half as many images, `entropy` is behind by less and `margin` is behind, too. Both
-# intervals include 0. So calibration confirms neither the lead of `margin` nor the lag of `entropy`. From 37 % on the
-# three are the same to less than 0.1 points.
+# On test, at 21 %, `entropy` is half a point behind `confidence` and `margin` 0.2 points ahead. On calibration, half as
+# many images, both are behind, and both intervals include 0. So calibration confirms neither the lead of `margin` nor
+# the lag of `entropy`. And the third interval is the best argument against `margin`: at 37 %, on the same test images,
+# it is *behind*, by less than 0.1 points.
 #
-# Patience is once behind and twice ahead, by at most 0.2 points, and each interval includes 0. (Of eleven such
-# intervals one or more would exclude 0 by chance in about four of ten cases.)
+# Patience is once behind and twice ahead, by at most 0.2 points, and each interval includes 0. (Of eleven independent
+# intervals one or more excludes 0 by chance in four of ten cases.)
 #
 # ## From a target to a threshold
 #
@@ -274,10 +276,21 @@ live(fitted, budget=slider("budget", 0.19, 1.02, 0.22, 0.01), policy=choice("pol
 # used. It is kept where it was fitted: on test, 22 % became 22.1 %.
 #
 # Another target is a **risk**: how often may an image be incorrect where it exits, though the last exit is correct?
-# That is an *early-exit error*. *Learn then Test* takes the cheapest threshold for which calibration shows, with 95 %
-# confidence, that this risk is at most ε.
+# That is an *early-exit error*. **Learn then Test** ([Angelopoulos et al. 2021](https://arxiv.org/abs/2110.01052))
+# takes the cheapest threshold for which calibration shows, with confidence 1 − δ, that this risk is at most ε. Here δ
+# is 5 %, and there are n = 5,000 calibration images:
 #
-# **Predict.** Which of these three statements will hold on test?
+# 1. Fix the thresholds and their order before any image is read: from the strictest to the cheapest.
+# 2. At a threshold, count the early-exit errors on calibration: c.
+# 3. Its *p-value* is the probability of so few errors if the risk were just ε. That is a binomial tail:
+#    P(X ≤ c) for X ~ Binomial(n, ε). (The library takes Hoeffding's bound where that is smaller.)
+# 4. If p ≤ δ, test the next threshold. At the first failure stop, and take the last threshold that passed.
+#
+# Many thresholds are tested, and yet δ need not be divided among them. In this order a threshold with too high a risk
+# can only be taken if the *first* such one passes. That has a probability of at most δ.
+#
+# **Predict.** At ε = 1 %, 50 errors of 5,000 would be a risk of just ε. How many may there be? And which of the three
+# statements below will hold on test?
 
 
 # %%
@@ -293,16 +306,27 @@ risks = (0.005, 0.01, 0.02)
 pd.DataFrame([risky(epsilon) for epsilon in risks], index=pd.Index([f"{r:.1%}" for r in risks], name="ε")).round(2)
 
 # %% [markdown]
-# The first one does: 0.4 % on test. The other two lie a little above their ε, 1.15 and 2.09 %, and their intervals
-# include it. So these images neither confirm nor refute them. A statement with 95 % confidence may fail. On calibration
-# all three have room below ε: that room is what a target that is *just* met does not have, as in exercise 3 of 00. It
-# takes compute: 31 % for the strictest.
+# 38: that is 0.76 %, as in the table. `scipy.stats.binom.cdf(38, 5000, 0.01)` is 0.047, and for 39 it is above 0.05.
+# The room below ε is what a target that is *just* met does not have, as in exercise 3 of 00. It takes compute: 31 % for
+# the strictest.
+#
+# In point value one of the three statements holds on test, the first. The other two lie above their ε. But all three
+# intervals include their ε: these images confirm no statement, and refute none.
+#
+# **By hand.** How many errors may there be at ε = 0.5 % and at 2 %? How many has calibration by the table, and why are
+# they fewer?
+#
+# <details markdown="1"><summary>Answer</summary>
+#
+# `max(c for c in range(200) if binom.cdf(c, 5000, 0.005) <= 0.05)` is 16, and 83 for 0.02. By the table there are 15
+# (0.30 %) and 82 (1.64 %). A threshold moves in steps of a grid: the next one had more than 16, or 83, and failed.
+#
+# </details>
 #
 # ## Planned and used compute
 #
 # One can also plan: *60 % of the images exit at exit 1, 20 % at exit 2, …*, and report the compute of the plan. What
-# the model then uses on other images is another number. Below, five plans; each is turned into thresholds on
-# calibration.
+# the model then uses on other images is another number. Below are five plans.
 #
 # **Predict.** Which line stays on the diagonal: thresholds fitted on `demo`'s own calibration images, or thresholds
 # fitted on those of `demo-naive`, a model of the same shape, and borrowed?
@@ -330,15 +354,14 @@ pd.DataFrame(confident, index=exit_names).rename_axis("mean confidence").round(3
 
 # %% [markdown]
 # `demo`'s own thresholds: planned and used compute differ by 0.2 points at most. With the borrowed ones the model uses
-# up to 12 points *less* than planned: `demo`'s first three exits are more confident than `demo-naive`'s, so more images
-# pass a threshold that was made for those. A threshold belongs to the model, and to the kind of images, on which it was
-# fitted. That is why everything in this project shows *used* compute.
+# up to 12 points *less* than planned: `demo`'s first three exits are more confident, so more images pass. A threshold
+# belongs to the model and the kind of images on which it was fitted.
 #
 # ## One threshold or one per exit?
 #
-# With six exits there are five thresholds to set, and one value for all of them is a restriction. But within the same
-# budget five thresholds may *use* more compute than one does. So they are compared twice on test: at equal budget, and
-# with one threshold that uses as much as the five.
+# Six exits have five thresholds; one value for all is a restriction. But within the same budget five may *use* more
+# compute than one does. So they are compared twice on test: at equal budget, and with one threshold that uses as much
+# as the five.
 #
 # **Predict.** How much do five thresholds gain, and how much of it is left at equal compute?
 
@@ -366,13 +389,13 @@ pd.DataFrame(used).T.rename_axis("budget").round(3)
 
 # %% [markdown]
 # At equal budget two of three intervals exclude 0. But at those two budgets the five use more compute, for example 25.9
-# % against 24.2 %. At equal compute they are 0.1 to 0.2 points ahead, and every interval includes 0. So a part of the
-# gain is bought by compute. What remains cannot be distinguished from 0.
+# % against 24.2 %. At equal compute they are 0.1 to 0.2 points ahead, and every interval includes 0. So at those two
+# budgets a part of the gain comes with more compute. The rest cannot be distinguished from 0.
 #
-# ## Is an exit's confidence its accuracy?
+# ## Optional: is an exit's confidence its accuracy?
 #
-# One threshold for all exits assumes that 80 % means the same at each: of all predictions with 80 % confidence, four
-# fifths are correct. Over all images of an exit, the mean confidence should then be the accuracy.
+# One threshold for all exits assumes that 80 % means the same at each: four fifths of such predictions are correct.
+# Over all images of an exit, the mean confidence should then be the accuracy.
 #
 # **Predict.** Is an exit more confident than it is accurate, or less? Which exit is farthest away?
 
@@ -400,8 +423,8 @@ table.assign(**{"points too confident": lines["as trained"], "temperature": temp
 # 0.7 ± 0.3 points. All temperatures are above 1, so all exits become less confident, and the error falls to less than
 # half.
 #
-# **Predict.** Is the *policy* better, too? Compare tempered with untempered confidence, each at the threshold that uses
-# as much compute on test.
+# Is the *policy* better, too? Compare tempered with untempered confidence, each at the threshold that uses as much
+# compute on test:
 
 
 # %%
@@ -416,10 +439,10 @@ warm = pd.DataFrame([tempered_at(share) for share in (0.21, 0.24, 0.3)])
 warm.drop(columns="policy").set_index("budget").mul(100).rename(columns={"gain": "points ahead"}).round(2)
 
 # %% [markdown]
-# No. At 21 % it is 0.15 points behind, with an interval below 0. (21 % was chosen above, for other scores.) At 24 and
-# 30 % the difference is at most 0.02 points, and the intervals include 0.
+# None better is shown. At 21 % it is 0.15 points behind, with an interval below 0. At 24 and 30 % the difference is at
+# most 0.02 points, and the intervals include 0.
 #
-# ## Flips, and the oracle
+# ## Optional: flips, and the oracle
 #
 # From one exit to the next some predictions become correct, others incorrect.
 #
@@ -438,14 +461,12 @@ steps = pd.DataFrame(steps, index=["points", "low", "high"]).T.mul(100)
 steps.assign(**{"compute so far, %": 100 * test.flops_fraction[1:]}).round(2)
 
 # %% [markdown]
-# It is not. Exit 2 is better than exit 1 by far more than its interval, exit 3 than exit 2 only just. From exit 3 on
-# every interval includes 0: the last three steps take the compute from 52 to 103 %, and no gain or loss of accuracy
-# can be measured on these images. What they do is to *exchange* correct predictions: 86 to 146 at each step, each
-# way.
+# No more than chance is shown. Exit 2 is clearly better than exit 1, exit 3 only just better than exit 2. From exit 3
+# on every interval includes 0: the last three steps take the compute from 52 to 103 %, and no gain or loss of accuracy
+# is shown. They *exchange* correct predictions: 86 to 146 at each step, each way.
 #
-# A correct early prediction that is lost later is called *overthinking*. Over the *last* exit the oracle's whole lead
-# is overthinking. Over a policy it is not. The one fitted for 30 % is 4.04 points below the bound: 2.16 are
-# overthinking. For the other 1.88 only a later exit is correct.
+# A correct early prediction that is lost later is called *overthinking*. The policy fitted for 30 % is 4.04 points
+# below the bound: 2.16 are overthinking. For the other 1.88 only a later exit is correct.
 
 # %% tags=["numbers"]
 seen = dx.summarise(test, dx.fit_policy(calibration, flops=0.3).exits(test))
@@ -461,14 +482,14 @@ numbers(
 # %% [markdown]
 # ## What to do
 #
-# Several comparisons ended in "cannot be distinguished". That is an answer, too: take the simpler one.
+# Where two choices cannot be distinguished, take the simpler one.
 #
 # | decision | what these images show | what to do |
 # |---|---|---|
 # | score | none is reliably ahead of confidence | confidence |
 # | thresholds | at equal compute, five gain nothing that is shown | one |
-# | temperature | truer confidences, no better decisions | where people read the confidence |
-# | budget | beyond 25 % no compute is used | a budget of about 25 % |
+# | temperature | truer confidences, no better decisions shown | where people read the confidence |
+# | budget | above 25 % no more compute is used | a budget of about 25 % |
 # | accuracy that must hold | a target that is *just* met on calibration may be missed | risk control |
 #
 # For another model or other images, repeat the comparison: the table is of one run.
@@ -589,17 +610,15 @@ check_3(answer_3)
 # %% [markdown]
 # ## What you cannot conclude
 #
-# - *That DMPO beats every shorter net*: from a static net of eight blocks the study cannot distinguish it, and the
-#   bundled runs have no such net. They are one training each; another may shift every difference by some tenths.
-# - *That `margin` is better.* 21 % was chosen where the curves part on test, and calibration does not confirm it.
+# - *That DMPO beats every shorter net*: from a static net of eight blocks the study cannot distinguish it. The bundled
+#   runs have no such net.
 # - *That the bound can be reached.* The oracle picks among six predictions by the label; some of its hits are chance.
-# - *That an interval over 0 means "no difference".* It means: on these images, with this run, none was shown.
-#   Another seed of the training may order them otherwise; these intervals do not contain that.
-# - *That one may choose on test.* Thresholds for equal compute were placed by the compute used on test. The 21 % were
-#   chosen there too, so that comparison is a look, not a finding.
-# - *That calibration represents every future image.* All of this holds for images drawn like calibration. Under
-#   distribution shift, for example blur, both accuracy and compute change: `scripts/bench` lists benchmarks that
-#   measure it.
+# - *That an interval over 0 means "no difference".* It means: on these images none was shown. Each bundled run is one
+#   training, and these intervals leave out what another training would change.
+# - *That one may choose on test.* The curves, the thresholds for equal compute and the 21 % were chosen there. They
+#   describe this test set.
+# - *That calibration represents every future image.* Under distribution shift, for example blur, both accuracy and
+#   compute change: `scripts/bench` lists benchmarks that measure it.
 #
 # ## Words
 #
@@ -610,6 +629,7 @@ check_3(answer_3)
 # | 95 % interval, bootstrap | from drawing the images often, with replacement; *paired*: both models on the same draw |
 # | static net | a network without exits, cut after a few blocks |
 # | early-exit error | incorrect where the image exits, correct at the last exit |
+# | Learn then Test | tests thresholds in a fixed order, each by a p-value; stops at the first failure |
 # | planned, used compute | computed from planned shares of images; measured on the images themselves |
 # | oracle | reads the labels: a bound, not a policy |
 # | calibration | the split that thresholds are fitted on; also the agreement of confidence with accuracy |
