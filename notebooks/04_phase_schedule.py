@@ -131,8 +131,8 @@ over_uniform = "points of test accuracy over uniform"
 dx.figures.gains_figure(gains[gains["part"] == "AdamW"]).update_layout(height=420, xaxis_title=over_uniform)
 
 # %% [markdown]
-# The first figure has every exit, the mean of five seeds and a band from the lowest to the highest. (The band of
-# `early-only`, the dash-dotted line, overlaps that of `linear` and has nearly its colour.) In the second a bar is a 95
+# The first figure has every exit, the mean of five seeds and a band from the lowest to the highest. The band of
+# `early-only` overlaps that of `linear` and has nearly its colour; its line is dash-dotted. In the second a bar is a 95
 # % interval over images and trainings, and a cross is one seed.
 #
 # `linear` gives back about two of the four points that the last exit loses, and is 2.6 points better at exit 1, too.
@@ -210,7 +210,7 @@ table.loc[["uniform", "linear", "linear-sum-6", "deep-only", "early-only", "one-
 #
 # So with AdamW the two phases help the first exit, and with SGD they harm it. A change of *optimiser* gains that exit
 # more than any schedule gains it. Under `uniform` it is 7 points better with SGD (45 % against 38 %), while AdamW's
-# best schedule gains less than 3. (A schedule can cost it more: `deep-only` takes 33 points from it with SGD.) For a
+# best schedule gains less than 3. But a schedule can cost it more: with SGD it loses 33 points under `deep-only`. For a
 # good first exit one would take SGD and equal weights here, and pay at the end (76 % against 79 %). The conflict is
 # there with either: the last exit of six is four points behind one exit with AdamW, five with SGD. A likely reason for
 # SGD's early exits, not tested: they learn little while their weights are small, and the learning rate falls when their
@@ -555,8 +555,8 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=280)
 #
 # ## What you cannot conclude
 #
-# - *That `linear` still gains when there is time.* In 01 the gap that it narrows was 0.2 points after 24 epochs, and no
-#   loss was shown any more.
+# - *That `linear` still gains when there is time.* After 24 epochs 01 shows no loss any more: the gap that it narrows
+#   was 0.2 points.
 # - *That one schedule beats another in general.* A small CNN, eight epochs, one recipe per optimiser: the learning
 #   rates were not searched per schedule, but chosen after a few trials on the same 5,000 images. Others may change the
 #   order.

@@ -7,7 +7,7 @@
 # late exits. Test four explanations against each other, and look whether other models sort the images alike. Then look
 # at the errors that early exits add and avoid.
 #
-# **Time.** 30 minutes to read and write, a minute to run.
+# **Time.** 40 minutes to read; about 100 with the build, the predictions and the exercises. A minute to run.
 #
 # **Before.** [00](00_quickstart.ipynb); [05](05_thresholds_and_compute.ipynb) helps. Words are at the end
 # and in the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
@@ -195,8 +195,9 @@ pd.DataFrame({t: np.bincount(found, minlength=6) for t, found in steps.items()},
 # %% [markdown]
 # The least certain images of a row exit later first: a row empties from its left. From about 0.5 on more images reach
 # the last exit than exit at exit 5; at 0.755 it holds more than exits 4 and 5 together. Most images that exit 1 is not
-# certain of exit at exit 2 or 3, or at the end. At 0.99 the last exit holds three of ten images. At 1.0 it holds
-# nearly all: it has no threshold and takes what is left.
+# certain of exit at exit 2 or 3, or at the end. At 0.99 the last exit holds three of ten images. At 1.0 it holds nearly
+# all: it has no threshold and takes what is left. (82 images exit before it even then: there float32 rounds their
+# confidence to 1.)
 #
 # ## Between which classes?
 #
@@ -283,6 +284,9 @@ dots(scored.head(4), "AUC for a late exit, 95 % interval").update_xaxes(range=[0
 # same samples of images, excludes 0. An image tends to exit late if the images that look most like it carry other
 # labels.
 #
+# The order is ambiguity, class, size, brightness. Brightness is on the other side of its guess: with an AUC of 0.60 it
+# is *bright* images that tend to exit late, not dark ones.
+#
 # **All four at once.** Explanations overlap: shirts are ambiguous, and shoes are small. A *logistic regression* on all
 # four is fitted on one half of the images and read on the other. Then each is left out in turn: what it loses is what
 # only this explanation has.
@@ -310,9 +314,10 @@ table = pd.DataFrame(rows).T.rename(columns={"share": "AUC", "loss, share": "los
 (table.round(3) + 0).astype(object).fillna("–")
 
 # %% [markdown]
-# Together they have an AUC of 0.85, a little more than ambiguity alone. Size and brightness can be left out: nothing is
-# lost. What they explained alone, class and ambiguity explain, too. Without the class 0.02 is lost, without ambiguity
-# 0.10, and both intervals lie above 0. So the class has something of its own, and ambiguity has the most.
+# Together they have an AUC of 0.85, a little more than ambiguity alone. Without brightness nothing is lost, and without
+# size nothing is lost. But each was left out *alone*, and the two may replace each other: whether both can go is not in
+# the table. (`joint(["class", "ambiguity"])[0]` computes it.) Without the class 0.02 is lost, without ambiguity 0.10,
+# and both intervals lie above 0. So the class has something that the other three lack, and ambiguity has the most.
 #
 # Ambiguity even explains *within* a class, where the class is no help:
 
@@ -363,8 +368,9 @@ pd.DataFrame(rows).T.round(2)
 # Shares of images that exit late: of all, of those that are late in `demo`, and of those that are early there. Of
 # `demo`'s late images 81 % are late in `demo-naive`, too, and 71 % in the CNN; of its early ones about a quarter. So it
 # is largely the same images, across heads and even across backbones, and exit 1's confidences rank all images alike
-# (correlation 0.80 and 0.74). Ambiguity explains late exits of all three. Both others send twice as many images deeper,
-# because their first exits are poorer: how *many* exit late depends on the model more than *which*.
+# (correlation 0.80 and 0.74). Ambiguity explains late exits of all three. Both others send twice as many images deeper
+# at this budget. Poorer first exits may be a reason, or another compute of exit 1; that is not tested. So the models
+# differ in how *many* images exit late; *which* ones, they largely share.
 #
 # ## Two kinds of mistakes
 #
@@ -510,7 +516,8 @@ numbers(
 # So, why does an image exit early? Of what was tried here ambiguity goes with it best: an image exits early more often
 # if the images most like it carry its label. Half of a shirt's neighbours have another label, of a trouser's few. And
 # depth helps more of the late images than it harms: 321 become correct on the way to their own exit, 120 incorrect. Of
-# 1,479 late images exit 1 has 799 correct and their own exit 1,000. Behind the chosen exit it is nearly even.
+# 1,479 late images exit 1 has 799 correct and their own exit 1,000. Behind the chosen exit it is nearly even. (Among
+# the numbers above, *upper clothes* includes dresses.)
 #
 # ## Try it: three exercises
 #
@@ -656,7 +663,7 @@ table.set_axis([f"{low} to {high}" for low, high in pairwise(thresholds)]).renam
 # - *That late images are hard for people.* No person's answers were recorded here; ambiguity is read from the
 #   labels of similar images.
 # - *That any model sorts the images alike.* Three runs on one data set, one seed and one budget each.
-# - *That a mistake of all exits is the model's.* Some labels of this data set are wrong; a wall shows candidates,
+# - *That a mistake of all exits is the model's.* Some labels of this data set are incorrect; a wall shows candidates,
 #   and no proof.
 # - *Anything about photographs.* There, size, background and pose differ, too.
 # - *That four numbers are all there is.* Others may explain more; the AUC of a fifth one takes you three lines.
@@ -684,6 +691,6 @@ table.set_axis([f"{low} to {high}" for low, high in pairwise(thresholds)]).renam
 #
 # You can drag the same slider over 10,000 images in the app: `scripts/app`.
 #
-# Sort your own images, too, with the run of [07](07_your_own_images.ipynb).
+# Sort your own images, too, with a run that you train and keep: [07](07_your_own_images.ipynb) shows how.
 #
 # Next: back to [00 · Quickstart](00_quickstart.ipynb)
