@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services import own_runs, policies, records, run_styles
 from dmpo_explore_app.services.comparison import AT_DEPTH, Budget, Side
 
 import dmpo_explore as dx
@@ -30,7 +30,8 @@ class Plane(NamedTuple):
 
 def family(sides: Sequence[Side]) -> list[Side]:
     """The runs that were slimmed from another of them, and these; empty if there is none."""
-    able = [side for side in sides if side.record.n_exits > 1 and policies.can_fit(side.point.run)]
+    ours = [side for side in sides if not own_runs.is_own(side.point.run)]  # own scores have no config
+    able = [side for side in ours if side.record.n_exits > 1 and policies.can_fit(side.point.run)]
     parents = {side.name: side.point.run.config.model.slimming.run for side in able}
     slimmed = {name for name, parent in parents.items() if parent in parents}
     kin = slimmed | {parents[name] for name in slimmed}

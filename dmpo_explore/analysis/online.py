@@ -35,6 +35,15 @@ class OnlineThresholds:
         order: (B,) rows of the record as they came. arms: (B,) which threshold each used; thresholds: (B,) itself.
         regret: (B,) cumulative, against the single threshold with the largest total reward in hindsight.
         state: after the last image, from which another stream can continue.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> calibration = run.record("calibration").subset(range(500))
+        >>> bandit = dx.policies.fit_bandit(calibration, dx.fit_policy(calibration, flops=0.30))
+        >>> found = dx.online_thresholds(calibration, bandit)
+        >>> isinstance(found, OnlineThresholds), found.state.images
+        (True, 500.0)
     """
 
     exits: Ints

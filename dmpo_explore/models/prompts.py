@@ -36,7 +36,7 @@ class PromptedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,N,D) → (B,N,D)."""
-        prompts = self.dropout(self.prompts).to(x.dtype).expand(len(x), -1, -1)
+        prompts = self.dropout(self.prompts).to(x.dtype).expand(x.shape[0], -1, -1)  # len(x) would fix the batch in an export
         out: Tensor = self.block(torch.cat((x, prompts), dim=1))
         return out[:, : x.shape[1]]
 

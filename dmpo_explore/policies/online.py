@@ -29,7 +29,14 @@ from .learned import learn_gate, log_odds
 
 @dataclass
 class BanditState:
-    """What a bandit has seen: images in all, and for each arm how many and the sum of their rewards."""
+    """What a bandit has seen: images in all, and for each arm how many and the sum of their rewards.
+
+    Example:
+        >>> later = (state := BanditState(1, [1.0, 0.0], [0.8, 0.0])).copy()
+        >>> later.pulls[1] += 1
+        >>> state.pulls  # a copy is independent
+        [1.0, 0.0]
+    """
 
     images: float
     pulls: list[float]

@@ -38,7 +38,8 @@ def summary(text: str) -> tuple[str, str]:
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
     body = text[title.end() :] if title else text
     paragraphs = [p.strip() for p in re.split(r"\n\s*\n", body)]
-    plain = next((p for p in paragraphs if p and p[0] not in "#|!`<:-*\\"), "")
+    plain = next((p for p in paragraphs if p and p[0] not in "#|!`<:-\\" and p[:2] != "* "), "")
+    plain = re.sub(r"\*([^*]+)\*", r"\1", plain)  # emphasis
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(plain.split()))
     sentence = re.match(r".*?[.:?](?=\s|$)", plain)
     return title[1] if title else "", sentence[0] if sentence else plain

@@ -69,7 +69,7 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
 
 def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.9, 0.1])
-    monkeypatch.setattr("dmpo_explore.training.train.area", lambda record, name: next(areas))
+    monkeypatch.setattr("dmpo_explore.training.validator.area", lambda record, name: next(areas))
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
     running.close()

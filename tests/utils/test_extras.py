@@ -80,6 +80,7 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
     assert {name for _, name, _ in found if name in optional} == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "webdataset", "anywidget", "ipywidgets",
+        "torch_pruning",
         "kaleido",
     }  # fmt: skip
     assert [(file, name) for file, name, inside in found if name in optional and not inside] == []
