@@ -36,7 +36,8 @@ class PromptedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,N,D) → (B,N,D)."""
-        prompts = self.dropout(self.prompts).to(x.dtype).expand(x.shape[0], -1, -1)  # len(x) would fix the batch in an export
+        batch = x.shape[0]  # len(x) would be a constant in an export
+        prompts = self.dropout(self.prompts).to(x.dtype).expand(batch, -1, -1)
         out: Tensor = self.block(torch.cat((x, prompts), dim=1))
         return out[:, : x.shape[1]]
 
