@@ -217,9 +217,9 @@ own_scales(seen, np.stack([dx.attribution.to_cells(one, (14, 14)) for one in pho
 #
 # ## Six exits
 #
-# The CNN has one exit. From here on it is `demo` with its six, on garments. (For exits on photographs, train a run on a
-# folder of them as in [07](07_your_own_images.ipynb), keep it, and load it in the first cell.) Now one class at all six
-# exits: the class that the last one predicts, against black.
+# The CNN has one exit. From here on it is `demo` with its six, on garments. For exits on photographs, train a run as
+# in [07](07_your_own_images.ipynb), keep it, and load it in the first cell. Now one class at all six exits: the class
+# that the last one predicts, against black.
 #
 # **Predict.** Will the first exit, two blocks deep, use the same places as the last one, twelve blocks deep?
 
