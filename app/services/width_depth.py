@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
+import streamlit as st
 from dmpo_explore_app.services import own_runs, policies, records, run_styles
 from dmpo_explore_app.services.comparison import AT_DEPTH, Budget, Side
+from dmpo_explore_app.services.records import Stamp
 
 import dmpo_explore as dx
 
@@ -40,9 +42,16 @@ def family(sides: Sequence[Side]) -> list[Side]:
 
 def plane(sides: Sequence[Side], split: str, policy: str) -> Plane:
     """The plane of a family; a policy that learns is replaced by confidence."""
-    chosen = {side.name: records.record(side.point.run, side.point.run.fitting_split) for side in sides}
-    rule = AT_DEPTH if dx.POLICIES[policy].learns else policy
-    table = dx.analysis.width_depth(chosen, {side.name: side.record for side in sides}, rule)
+    runs = {side.name: side.point.run for side in sides}
+    keys = tuple((name, records.stamp(run, run.fitting_split), records.stamp(run, split)) for name, run in runs.items())
+    return _plane(keys, AT_DEPTH if dx.POLICIES[policy].learns else policy)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _plane(keys: tuple[tuple[str, Stamp, Stamp], ...], policy: str) -> Plane:
+    """By its keys, so that a moved budget computes nothing anew: run, what it is chosen on, what it is read on."""
+    chosen = {name: records.record_at(stamp) for name, stamp, _ in keys}
+    table = dx.analysis.width_depth(chosen, {name: records.record_at(stamp) for name, _, stamp in keys}, policy)
     return Plane(table, dx.analysis.best_buys(table))
 
 

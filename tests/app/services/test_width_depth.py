@@ -30,6 +30,8 @@ def test_a_family_is_a_run_and_what_was_slimmed_from_it(pair: list[dx.Run]) -> N
     kin = width_depth.family(sides)
     assert [side.name for side in kin] == ["demo", "half"] and width_depth.family(sides[:1]) == []
     plane = width_depth.plane(kin, "test", "confidence")
+    moved = [comparison.side(side.point.run, "test", "confidence", comparison.Budget(0.6)) for side in kin]
+    assert width_depth.plane(moved, "test", "confidence") is plane  # a moved budget computes nothing anew
     limit = width_depth.gflops(comparison.Budget(0.4), kin)
     row = plane.bought(limit)
     assert row is not None and row["budget"] <= limit and plane.bought(0.0) is None
