@@ -49,7 +49,7 @@ def plane(sides: Sequence[Side], split: str, policy: str) -> Plane:
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _plane(keys: tuple[tuple[str, Stamp, Stamp], ...], policy: str) -> Plane:
-    """By its keys, so that a moved budget computes nothing anew: run, what it is chosen on, what it is read on."""
+    """By its keys, so that a moved budget computes nothing again: run, what it is chosen on, what it is read on."""
     chosen = {name: records.record_at(stamp) for name, stamp, _ in keys}
     table = dx.analysis.width_depth(chosen, {name: records.record_at(stamp) for name, _, stamp in keys}, policy)
     return Plane(table, dx.analysis.best_buys(table))
