@@ -39,7 +39,7 @@ BUDGET = 0.4
 STEPS = 100  # of the regimes with few images
 VAL, CALIBRATION, TEST, CORRUPTED = 250, 1000, 2000, 250  # images read
 RATES = (2e-3, 8e-3)
-CHOSEN: dict[str, float] = {}  # tuning → rate, by `trials`
+CHOSEN = {"lora-all": 2e-3, "oft": 2e-3, "vpt": 8e-3}  # tuning → rate, by `trials` (tuning-fashion-rates.csv)
 STEADY: dict[str, Any] = {"self_regularise": 1.0}
 ARMS: dict[str, dict[str, Any]] = {
     "lora": {"tuning": "lora-all"},
