@@ -4,7 +4,8 @@ In: a study of `STUDIES`. Out: what is kept of every run in ``benchmarks/results
 per finished run in ``neighbours/slimming-STUDY.csv``, and the tables ``…-table.csv`` and ``…-importance.csv``, to be
 committed as they end. Start it as often as you like: a run goes on at its last epoch, a finished one is never made
 again. ``--list`` shows what is left. ``--time`` measures the models of seed 0, on a quiet machine, and adds
-``…-seconds.csv`` and ``…-time-table.csv``. Caltech-101: DMPO_EXPLORE_DATA is the folder of its files.
+``…-seconds.csv`` and ``…-time-table.csv``. ``--figure`` draws the finished runs as ``slimming-STUDY.png``.
+Caltech-101: DMPO_EXPLORE_DATA is the folder of its files.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from _common.results import RESULTS, write_table
+import dmpo_explore as dx
+from _common.results import RESULTS, write_figure, write_table
 from _photos.run import write_rows
-from _slimming.protocol import ARMS, LR, STUDIES
-from _slimming.report import importance_table, table
+from _slimming.protocol import ARMS, LR, STUDIES, WIDTHS
+from _slimming.report import importance_table, plane, table
 from _slimming.run import make_row, times
 
 FOLDER = RESULTS / "neighbours"
@@ -34,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path("runs/slimming"), help="folder of the runs")
     parser.add_argument("--list", action="store_true", help="what is left, without making it")
     parser.add_argument("--time", action="store_true", help="measure time, on a quiet machine")
+    parser.add_argument("--figure", action="store_true", help="draw the finished runs; needs a browser")
     options = parser.parse_args(arguments)
     study, name = STUDIES[options.study], f"slimming-{options.study}"
     root, results = options.root / options.study, FOLDER / name
@@ -41,6 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.time:
         write_table(f"{name}-seconds", times(root), FOLDER)
         write_table(f"{name}-time-table", table(results, pd.read_csv(FOLDER / f"{name}-seconds.csv")), FOLDER)
+        return 0
+    if options.figure:
+        found = plane(results)
+        shown = dx.figures.width_depth_figure(found, dx.analysis.best_buys(found), {a: i for i, a in enumerate(WIDTHS)})
+        write_figure(name, shown, 900, 480, FOLDER)
         return 0
     order = [f"{arm}-s{seed}" for arm, seed in study.plan()]
     left = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def table(results: Path, costs: pd.DataFrame | None = None, *, resamples: int = 
     Args:
         costs: of `_slimming.run.times`; None: GFLOPs as deployed.
     """
-    done = [seed for seed in SEEDS if all((results / f"{arm}-s{seed}" / "row.json").is_file() for arm in WIDTHS)]
+    done = _done(results, WIDTHS)
     rows: list[dict[str, Any]] = []
     if not done:
         return pd.DataFrame(rows)
@@ -50,7 +50,7 @@ def table(results: Path, costs: pd.DataFrame | None = None, *, resamples: int = 
 def importance_table(results: Path, *, resamples: int = 10_000) -> pd.DataFrame:
     """Importance by all exits against importance by the last one, at half width: points at every exit."""
     arms = ("w50", "w50-last")
-    done = [s for s in SEEDS if all((results / f"{arm}-s{s}" / "row.json").is_file() for arm in arms)]
+    done = _done(results, arms)
     rows = []
     if done:
         ours, last = (np.stack([_read(results / f"{arm}-s{s}")["test correct"] for s in done]) for arm in arms)
@@ -58,6 +58,40 @@ def importance_table(results: Path, *, resamples: int = 10_000) -> pd.DataFrame:
             mean, low, high = interval(100.0 * (ours[..., k] * 1.0 - last[..., k]), resamples=resamples)
             rows.append({"exit": k + 1, "points": mean, "low": low, "high": high, "seeds": len(done)})
     return pd.DataFrame(rows)
+
+
+def plane(results: Path, points: int = 40) -> pd.DataFrame:
+    """The width × depth plane of a study, as `dx.analysis.width_depth` gives it: every value is the mean over seeds.
+
+    A point of a model is the same quantile of the confidences of each of its trainings.
+    """
+    done = _done(results, WIDTHS)
+    rows = []
+    for arm in WIDTHS if done else ():
+        runs = [(_read(results / f"{arm}-s{seed}"), _costs(results / f"{arm}-s{seed}", arm, None)) for seed in done]
+        for share in np.linspace(0, 1, points):
+            values = [_at_quantile(arrays, prices, float(share)) for arrays, prices in runs]
+            names = ("threshold", "budget", "seen", "gflops", "accuracy")
+            rows.append({"run": arm} | dict(zip(names, np.mean(values, axis=0), strict=True)))
+    table = pd.DataFrame(rows, columns=["run", "threshold", "budget", "gflops", "accuracy", "seen"])
+    table = table.sort_values(["budget", "seen"], ascending=[True, False], ignore_index=True)
+    best = table["seen"].cummax()
+    return table.assign(front=best > best.shift(fill_value=-1.0)).drop(columns="seen")
+
+
+def _at_quantile(arrays: Arrays, prices: Floats, share: float) -> tuple[float, float, float, float, float]:
+    """At this quantile of calibration's confidences: threshold, cost and accuracy there, cost and accuracy on test."""
+    threshold = float(np.quantile(arrays["calibration confidence"][:, :-1], share)) if share < 1 else 1.01
+    found = [threshold]
+    for split in ("calibration", "test"):
+        exits = exits_of(arrays[f"{split} confidence"].copy(), threshold)
+        found += [float(prices[exits].mean()), float(at_exits(arrays[f"{split} correct"], exits).mean())]
+    return found[0], found[1], found[2], found[3], found[4]
+
+
+def _done(results: Path, arms: Sequence[str]) -> list[int]:
+    """The seeds of which every one of these arms is there."""
+    return [seed for seed in SEEDS if all((results / f"{arm}-s{seed}" / "row.json").is_file() for arm in arms)]
 
 
 def exits_of(confidence: Floats, threshold: float) -> Ints:

@@ -46,6 +46,19 @@ def test_ways_are_compared_at_equal_budgets(tmp_path: Path) -> None:
     assert timed[timed["way"] == "width"]["accuracy"].tolist() == pytest.approx([80, 70, 60])
 
 
+def test_the_plane_is_the_mean_of_the_seeds(tmp_path: Path) -> None:
+    assert report.plane(tmp_path).empty
+    for seed, share in enumerate((0.7, 0.9)):
+        for arm, cost in zip(protocol.WIDTHS, (4.0, 2.5, 2.0, 1.5), strict=True):
+            keep(tmp_path, arm, seed, [cost / 4, cost], [0.5, share])
+    found = report.plane(tmp_path, points=3)
+    wide = found[found["run"] == "wide"].sort_values("threshold")
+    assert wide["gflops"].tolist() == pytest.approx([1.0, 2.5, 4.0])  # all, half, none at exit 1
+    assert wide["accuracy"].tolist() == pytest.approx([0.5, 0.8, 0.8])  # the mean of 0.7 and 0.9
+    assert found["budget"].is_monotonic_increasing and found["front"].iloc[0]
+    assert set(found.loc[found["front"], "run"]) == {"w33"}  # as accurate, and cheaper
+
+
 def test_the_protocols_runs_can_be_made() -> None:
     study = protocol.STUDIES["fashion"]
     assert study.config(2).training.seed == 2 and len(list(study.plan())) == 15
