@@ -10,8 +10,9 @@ are there are kept. `python notebooks/tables.py` makes the notebooks' tables of 
 - ``whole``: every early exit has a bypass and a covariance head, loss weights ``linear``. ``static-K``: the first K
   stages with that exit alone. ``whole`` and ``uniform`` are read at the compute of each static net, too, by a policy
   whose threshold is fitted on other images: ``at static K``.
+- ``…-24``: the same with 24 epochs in place of 8.
 
-    scripts/bench small_cnn_schedules                       # about ten minutes on two idle cores
+    scripts/bench small_cnn_schedules                       # about half an hour on two idle cores
     scripts/bench small_cnn_schedules --seeds 1 --out /tmp/look
 """
 
@@ -32,6 +33,8 @@ from dmpo_explore.course.small_cnn import EarlyExitCNN, Images, Schedule, Second
 
 RESULTS = Path(__file__).parent / "results" / "small-cnn"
 STATIC = (2, 3, 4, 6)  # stages
+EPOCHS = {"": 8, "-24": 24}  # by the end of an arm's name
+LONGER = ("whole", "uniform", "one-exit", *(f"static-{k}" for k in STATIC))  # trained for 24 epochs as well
 
 
 class Coupled(EarlyExitCNN):
@@ -64,6 +67,7 @@ ARMS: dict[str, Arm] = {
     "sgd-one-exit": (lambda: EarlyExitCNN([5]), named("uniform"), small_cnn.sgd),
     "sgd-linear-sum-6": (EarlyExitCNN, linear_sum_6, small_cnn.sgd),
 }
+ARMS |= {f"{name}-24": ARMS[name] for name in LONGER}
 
 
 def static_compute() -> dict[int, float]:
@@ -77,10 +81,11 @@ def outcomes(arm: str, seed: int, data: Images, between: Images, test: Images) -
     make, schedule, optimiser = ARMS[arm]
     torch.manual_seed(seed)
     net = make()
-    small_cnn.train(net, data, schedule, optimiser(net))
+    plain = arm.removesuffix("-24")
+    small_cnn.train(net, data, schedule, optimiser(net), EPOCHS[arm.removeprefix(plain)])
     record = small_cnn.record(net, test)
     found = {f"exit {k + 1}": record.correct[:, i] for i, k in enumerate(net.at)} | {"compute": record.flops_fraction}
-    if arm in ("whole", "uniform"):
+    if plain in ("whole", "uniform"):
         fitted_on = small_cnn.record(net, between, "calibration")
         for k, flops in static_compute().items():
             budget = min(flops, record.flops_fraction[-1])

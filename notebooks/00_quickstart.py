@@ -11,19 +11,6 @@
 # **Before.** You know what a classifier and a softmax are. Nothing else. Words are at the end and in
 # the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
-# %% [markdown] tags=["colab"]
-# [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/00_quickstart.ipynb)
-
-# %% tags=["install"]
-# Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
-import importlib.util
-import subprocess
-import sys
-
-if not importlib.util.find_spec("dmpo_explore"):
-    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
-
 # %% tags=["network"]
 import dmpo_explore as dx
 
@@ -43,6 +30,7 @@ from dmpo_explore.course import garment
 from dmpo_explore.course.exercises.quickstart import check_1, check_2, check_3
 from dmpo_explore.course.interactive import choice, live, numbers, slider, widgets
 from dmpo_explore.course.moving import travel
+from dmpo_explore.course.rivals import beside_rivals, random_mixture
 
 run = dx.load_run("demo")  # a trained model that comes with the project
 record, calibration = run.record("test"), run.record("calibration")
@@ -139,7 +127,8 @@ points = [100 * part for part in dx.bootstrap_difference(correct, record.correct
 print("accuracy minus that of the last exit: {:+.2f} points, 95 % interval {:+.2f} to {:+.2f}".format(*points))
 
 # %% [markdown]
-# (A **95 % interval**: the images are drawn again and again, with replacement, and the difference computed each time.
+# (A **95 % interval** is made so that in about 95 of 100 repetitions, with other images, it contains the true value.
+# Here the images are drawn again and again with replacement, a *bootstrap*. The difference is computed each time, and
 # 95 of 100 results lie in the interval. Where it includes 0, these images do not show a difference.)
 #
 # So: a quarter of the compute, and an accuracy that cannot be distinguished from the last exit's. 30 % is a limit:
@@ -149,42 +138,31 @@ print("accuracy minus that of the last exit: {:+.2f} points, 95 % interval {:+.2
 # this method, DMPO? Two rivals have the same backbone and training images. `demo-naive` has ordinary linear exits.
 # `demo-single` has no exits.
 #
-# In the cell below two lines matter: `budget = …` gives `demo-naive` the same 30 %, and `fit_policy` fits it on its own
-# calibration images. The lines around them only build the table.
+# A third rival is chance. It sends images drawn at random to exit 2 and stops the others at exit 1. It draws as many as
+# make its compute *equal* to the policy's.
 #
 # **Predict.** Which is the cheapest fixed exit whose accuracy cannot be distinguished from the policy's? And how many
-# points is the policy ahead of `demo-naive`?
+# points is the policy ahead of `demo-naive`, and of chance?
 
 # %%
-rows = {f"all at exit {k + 1}": (hits, record.flops_fraction[k]) for k, hits in enumerate(record.correct.T)}
-rows |= {"the policy": (correct, summary["flops_fraction"])}
-for name in ("demo-naive", "demo-single"):
-    rival = dx.load_run(name)
-    budget = {"flops": 0.30} if name == "demo-naive" else {"target": dx.Target.full_depth()}
-    seen = dx.apply(dx.fit_policy(rival.record("calibration"), **budget), rival.record("test"))
-    rows |= {name: (seen.correct, seen.flops_fraction.mean())}
-table = pd.DataFrame({name: {"accuracy": hits.mean(), "compute": used} for name, (hits, used) in rows.items()}).T
-ahead = {name: [100 * part for part in dx.bootstrap_difference(correct, hits)] for name, (hits, _) in rows.items()}
-table["policy ahead by, points"] = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*ahead[name]) for name in table.index]
-table.loc["the policy", "policy ahead by, points"] = ""
-table.round(3)
+naive, single = dx.load_run("demo-naive"), dx.load_run("demo-single").record("test")
+naive_policy = dx.fit_policy(naive.record("calibration"), flops=0.30)  # the same budget, its own calibration images
+naive_outcome = dx.apply(naive_policy, naive.record("test"))
+used = summary["flops_fraction"]
+
+rivals = {f"all at exit {k + 1}": (hits, record.flops_fraction[k]) for k, hits in enumerate(record.correct.T)}
+rivals |= dict([random_mixture(record, used)])
+rivals["demo-naive"] = (naive_outcome.correct, naive_outcome.flops_fraction.mean())
+rivals["demo-single"] = (single.correct[:, 0], single.flops_fraction[0])
+beside_rivals("policy", (correct, used), rivals).round(3)
 
 # %% [markdown]
 # Exit 2, with 91.1 % at 35 % of the compute; the policy needs 24 %. At exits 3, 5 and 6 the intervals include 0, too.
 # Against exit 4 for all the policy loses 0.4 points: the best fixed exit (by these test images) is slightly better, at
 # nearly three times the compute.
 #
-# The fair control at *equal* compute is a random mixture: 64 % of the images exit at exit 1, 36 % at exit 2. By the
-# first two rows of the table:
-#
-# | random mixture | |
-# |---|---|
-# | accuracy | 0.64 · 89.3 + 0.36 · 91.1 = 89.9 % |
-# | compute | 0.64 · 18.1 + 0.36 · 35.1 = 24.2 % |
-# | policy ahead by, points | 0.64 · 2.01 + 0.36 · 0.26 = 1.4 |
-#
-# So choosing the images by confidence, and not at random, gains 1.4 points here. (With the lower ends of both intervals
-# it is still 0.64 · 1.61 − 0.36 · 0.12 = 1.0.)
+# The row *random* is the fair control: equal compute, but the images that go deeper are drawn. So choosing them by
+# confidence gains 1.4 points here.
 #
 # `demo-naive` is 1.3 points behind, though it uses more compute. At a budget of 20 % it is four points behind:
 # [05](05_thresholds_and_compute.ipynb) draws the whole curve. From `demo-single` at full compute the policy cannot be
@@ -436,7 +414,8 @@ pd.DataFrame(rows).T
 # | threshold | the confidence from which on an image exits |
 # | compute | FLOPs of everything that ran, as a share of the plain backbone's |
 # | calibration | images that thresholds are fitted on; nothing was trained on them |
-# | 95 % interval | where 95 of 100 results lie if the test images are drawn again, with replacement (bootstrap) |
+# | 95 % interval | made so that in about 95 of 100 repetitions it contains the true value |
+# | bootstrap | the same images drawn again with replacement, often, to see how far a result varies |
 # | naive exits | linear exits with equal loss weights: the control |
 # | record | the scores of all exits for all images of a split, computed once |
 # | novelty | how far an image is from its nearest calibration images |

@@ -13,19 +13,6 @@
 # linear algebra: covariance, eigenvalues. Words are at the end and in the
 # [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
-# %% [markdown] tags=["colab"]
-# [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/03_second_order_heads.ipynb)
-
-# %% tags=["install"]
-# Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
-import importlib.util
-import subprocess
-import sys
-
-if not importlib.util.find_spec("dmpo_explore"):
-    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
-
 # %% tags=["network"]
 import dmpo_explore as dx
 
@@ -356,40 +343,37 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 # last line). So leave-one-out *understates* each of two substitutes. The study below is leave-one-out: its
 # gains are what a part adds to a model that has the other, not what it is worth alone.
 #
-# ## Optional: Moment Probing, step by step
+# ## Optional: Moment Probing, by its shapes
 #
 # The release's head does not take the covariance of all channels, and it reads the trunk itself, before bypass and exit
 # norm. It projects the tokens, splits them into four *heads*, normalises each, subtracts one number per head, and takes
 # the **cross** moments of neighbouring heads; each column is scaled to unit length. That gives three matrices, an image
 # with three channels, and two small convolutions (stride 2) shrink it to a vector ([Gao et al.
-# 2023](https://arxiv.org/abs/2307.11342)). Four epochs on the same tokens, without bypass, give one to look at. In the
-# two figures read the *shapes*: three matrices of 64 × 64, then three channels of 15 × 15. No conclusion is drawn from
-# the patterns.
+# 2023](https://arxiv.org/abs/2307.11342)). Shapes need no training:
 #
-# **Predict.** A covariance is symmetric. Are these matrices?
+# **Predict.** A covariance is symmetric. Are these matrices? And how many numbers does the vector have?
 
 # %%
 torch.manual_seed(0)
-head = dx.models.MomentPredictor(384, 10, (5, 5), 1, read="mean")
-probing = on_tokens.Exit(dx.models.NoBypass(384, 64, (5, 5), 1), head)
-on_tokens.train_exit(probing, frozen, epochs=4)
-moment = probing.predictor
+moment = dx.models.MomentPredictor(384, 10, (5, 5), 1, read="mean")
 with torch.no_grad():
-    plain = untuned.stages[0].trunk(untuned.embed(image))
-    projected = moment.reduce(plain[:, stage.prefix :])  # (1, 25, 256)
-    heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))  # (1, 25, 4, 64)
-    moments = dx.models.cross_moments(heads)  # (1, 3, 64, 64)
-    small = moment.convs(moments)  # (1, 3, 15, 15)
-pairs = {f"heads {i + 1} and {i + 2}, 64 × 64": moments[0, i] for i in range(3)}
-dx.figures.matrix_figure(pairs, bar="scaled cross moment")
-
-# %%
-channels = {f"channel {i + 1}, 15 × 15": small[0, i] for i in range(3)}
-dx.figures.matrix_figure(channels, bar="output").update_layout(height=300)
+    projected = moment.reduce(untuned.stages[0].trunk(untuned.embed(image))[:, stage.prefix :])
+    heads = moment.norm(projected.reshape(1, 25, moment.heads, -1))
+    moments = dx.models.cross_moments(heads)
+    small = moment.convs(moments)
+print("symmetric:", [bool(torch.allclose(matrix, matrix.T)) for matrix in moments[0]])
+steps = {
+    "projected tokens": projected,
+    "four heads": heads,
+    "cross moments": moments,
+    "behind both convolutions": small,
+}
+shapes = {name: [" × ".join(map(str, x.shape[1:])), x[0].numel()] for name, x in steps.items()}
+pd.DataFrame(shapes, index=["shape", "numbers"]).T
 
 # %% [markdown]
-# No: different sets of channels meet. `moments` has 3 · 64² = 12,288 numbers, and the vector behind the convolutions
-# 3 · 15² = 675. The upper triangle of our covariance has 48 · 49 / 2 = 1,176.
+# No: different sets of channels meet. The vector has 675 numbers. The upper triangle of our covariance has 48 · 49 / 2
+# = 1,176.
 #
 # ## Its compute
 #
@@ -477,16 +461,23 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=440, xaxis_titl
 # not sharply: second order for the *early* predictors, a plain linear one at the end. (*One training* in the legend is
 # one fit of a probe: no network was trained.)
 #
-# Which root is better was not compared: each was compared with the mean. The 2.7 and 1.4 points at exit 5 are no
-# answer. Their paired difference in a cell of your own, for k from 0 to 5:
-#
-# ```python
-# first, second = correct[k]["mean + Newton–Schulz"], correct[k]["mean + signed root"]
-# on_tokens.gain(f"exit {k + 1}: Newton–Schulz over signed root", first[None], second[None])
-# ```
-#
 # (Of twelve such intervals one or more would exclude 0 by chance in nearly half of the cases, if they were independent.
 # Here nine do. An interval is over images; it leaves out that another half would have fitted another probe.)
+#
+# Which root is better? The 2.7 and 1.4 points at exit 5 are no answer: each was compared with the mean.
+#
+# **Predict.** At how many of the six exits will the paired difference of the two roots exclude 0?
+
+# %%
+first, second = ROOTS
+rows = [on_tokens.gain(f"exit {k + 1}", correct[k][second][None], correct[k][first][None]) for k in range(6)]
+of_roots = "points of Newton–Schulz over the signed root"
+dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=330, xaxis_title=of_roots)
+
+# %% [markdown]
+# At one: at exit 2 it is 1.1 points ahead, and that interval begins at 0.1. Of six independent intervals one or more
+# excludes 0 by chance in a quarter of all cases. So neither root is shown to be better, though the points are on
+# Newton–Schulz's side at all six exits. (The images are the same at all exits, so six times one side is no proof.)
 #
 # For scale, exit 1's compute and accuracy in one figure. It joins two objects: the compute is a *trained head's*, with
 # its learnt projection from 384 to 48 channels. The accuracy is a *probe's*, on 48 principal components. (No point for
@@ -675,6 +666,7 @@ check_3(answer_3)
 # | Newton–Schulz | an iteration towards √Σ that needs matrix products only |
 # | substitutes | two parts of which each gains much alone and little beside the other |
 # | leave-one-out | one part is taken away from the whole model |
+# | 95 % interval | made so that in about 95 of 100 repetitions it contains the true value |
 #
 # ## References
 #

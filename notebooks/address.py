@@ -1,7 +1,8 @@
 """The cells of a notebook that carry the repository's address: a link to Colab, and an installation where missing.
 
 In: NAME.py, NAME.ipynb and the address in pyproject.toml. Out: both files with the two cells behind their first one;
-outputs stay as they are. ``scripts/notebooks --address`` runs it for all notebooks.
+outputs stay as they are. While the address is the stand-in, there are no such cells: the link would lead nowhere and
+the installation would fail. ``scripts/notebooks --address`` runs it for all notebooks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
+UNSET = "-owner-"  # the stand-in in pyproject.toml: no name on GitHub begins with a dash
 TAGS = {"colab", "install"}
 _OWN = re.compile(r'# %%[^\n]* tags=\["(?:colab|install)"\]\n(?:(?!# %%).*\n)*')
 
@@ -25,7 +27,9 @@ def repository() -> str:
 
 
 def cells(stem: str, address: str) -> str:
-    """The two cells of notebook ``stem`` as py:percent text."""
+    """The two cells of notebook ``stem`` as py:percent text, or an empty text while there is no address."""
+    if f"/{UNSET}/" in address:
+        return ""
     path = address.removeprefix("https://github.com/")
     return f"""\
 # %% [markdown] tags=["colab"]
@@ -45,7 +49,7 @@ if not importlib.util.find_spec("dmpo_explore"):
 
 
 def with_cells(text: str, stem: str, address: str) -> str:
-    """The text of NAME.py with its two cells behind the first cell, which holds the title."""
+    """The text of NAME.py with its two cells, if any, behind the first cell, which holds the title."""
     text = _OWN.sub("", text)
     second = text.index("\n# %%", 1) + 1
     return text[:second] + cells(stem, address) + text[second:]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ STATIC = {  # question → budget of ``dmpo``, other arm and its number, of the 
 }
 STAGES = (2, 3, 4, 6)  # of the small CNN's static nets
 WHOLE = {"whole method": "whole", "naive exits": "uniform"}  # name → arm of the small CNN
+LENGTHS = {8: "", 24: "-24"}  # epochs of the small CNN → end of its arms' names
 STATIC_SEEDS = (0, 1)  # those that all of these arms have
 
 
@@ -117,12 +119,12 @@ def schedules() -> str:
 def equal_compute() -> str:
     """Small CNNs at the compute of each static net: the net itself, the whole method, and naive exits."""
     rows = []
-    for stages in STAGES:
-        for seed, net in enumerate(trainings(f"static-{stages}")):
-            where = {"stages": stages, "compute": net["compute"][0], "seed": seed}
+    for (epochs, end), stages in product(LENGTHS.items(), STAGES):
+        for seed, net in enumerate(trainings(f"static-{stages}{end}")):
+            where = {"epochs": epochs, "stages": stages, "compute": net["compute"][0], "seed": seed}
             rows.append({"arm": "static net"} | where | {"accuracy": net[f"exit {stages}"].mean()})
             for name, arm in WHOLE.items():
-                found = trainings(arm)[seed]
+                found = trainings(arm + end)[seed]
                 used = {"accuracy": found[f"at static {stages}"].mean(), "used": found[f"used at static {stages}"]}
                 rows.append({"arm": name} | where | used)
     return pd.DataFrame(rows).round(4).to_csv(index=False)
@@ -147,12 +149,15 @@ def schedule_gains() -> str:
     last = every[5:]
     for name, prefix in {"AdamW": "", "SGD": "sgd-"}.items():
         add("last exit", f"{name}, uniform over one exit", (f"{prefix}uniform", last), (f"{prefix}one-exit", last))
-    for stages in STAGES:
-        budget, own = [f"at static {stages}"], [f"exit {stages}"]
-        where = f"{trainings(f'static-{stages}')[0]['compute'][0]:.0%} of the compute"
-        add("equal compute", f"over a static net, {where}", ("whole", budget), (f"static-{stages}", own))
-        add("equal compute", f"over naive exits, {where}", ("whole", budget), ("uniform", budget))
-    add("equal compute", "last exit, over the plain CNN with one exit", ("whole", last), ("one-exit", last))
+    add("last exit", "AdamW, 24 epochs, uniform over one exit", ("uniform-24", last), ("one-exit-24", last))
+    for epochs, end in LENGTHS.items():
+        part, whole = f"equal compute, {epochs} epochs", f"whole{end}"
+        for stages in STAGES:
+            budget, own = [f"at static {stages}"], [f"exit {stages}"]
+            where = f"{trainings(f'static-{stages}')[0]['compute'][0]:.0%} of the compute"
+            add(part, f"over a static net, {where}", (whole, budget), (f"static-{stages}{end}", own))
+            add(part, f"over naive exits, {where}", (whole, budget), (f"uniform{end}", budget))
+        add(part, "last exit, over the plain CNN with one exit", (whole, last), (f"one-exit{end}", last))
     return pd.DataFrame(rows).round(3).to_csv(index=False)
 
 

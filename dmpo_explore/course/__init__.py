@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import moving as moving
     from . import on_tokens as on_tokens
     from . import own_images as own_images
+    from . import rivals as rivals
     from . import small_cnn as small_cnn
     from .drawing import Drawing as Drawing
     from .drawing import network as network

@@ -1,12 +1,14 @@
-"""Example images for notebook 07: files in a folder per class, and others that no training reads.
+"""Images for notebook 07: a folder of one's own, or example images in a folder per class.
 
-In: a folder. Out: ``images/CLASS/*.png`` to train on and ``new/CLASS/*.png``. Where Caltech-101 is on this computer
-they are its photographs, else clothes of the bundled test images of Fashion-MNIST.
+In: a folder of class folders, or none. Out: that folder, with ``runs`` beside it; or ``images/CLASS/*.png`` to train on
+and ``new/CLASS/*.png``, which no training reads. Where Caltech-101 is on this computer they are its photographs, else
+clothes of the bundled test images of Fashion-MNIST.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,61 @@ from PIL import Image
 
 import dmpo_explore as dx
 
-from ..data.images import load_images
+from ..data.image_files import find_images, open_image
+from ..data.images import ImageSet, load_images
 
 GARMENTS = ("Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker")  # two kinds of shoes, four that are alike
 CALTECH = ("bonsai", "car_side", "chandelier", "ketch", "Leopards", "watch")  # its classes of more than 100 images
+
+
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # go away with the process
+
+
+def start(folder: str | Path | None = None) -> tuple[Path, str]:
+    """Take a folder of class folders, and keep runs in ``runs`` beside it; without one make example images.
+
+    Args:
+        folder: with a folder of images per class. None: example images in a temporary folder.
+
+    Returns:
+        the folder of the images, and a sentence about it.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it has no folders in it.
+    """
+    if folder is None:
+        _temporary.append(tempfile.TemporaryDirectory())
+        place = Path(_temporary[-1].name)
+        what, images = make_images(place), place / "images"
+    else:
+        images = Path(folder).expanduser().resolve()
+        classes = sorted(path.name for path in images.glob("[!.]*/")) if images.is_dir() else []
+        if not classes:
+            raise FileNotFoundError(f"FOLDER={str(folder)!r} must be a folder that has one folder of images per class")
+        what = f"{len(classes)} classes: {', '.join(classes[:8])}{', …' if len(classes) > 8 else ''}"
+    os.chdir(images.parent)
+    os.environ["DMPO_EXPLORE_RUNS"] = str(images.parent / "runs")
+    return images, what
+
+
+def trained(config: dx.Config, name: str) -> dx.Run:
+    """The run of that name, trained if there is none yet: with a folder of one's own it is there the second time.
+
+    A run that is there is opened as it is, also if ``config`` is another: delete its folder to train again.
+    """
+    try:
+        return dx.train(config, name)
+    except FileExistsError:
+        return dx.load_run(name)
+
+
+def new_images(images: Path, test: ImageSet, each: int = 5) -> dict[str, npt.NDArray[np.uint8]]:
+    """``CLASS/FILE`` → pixels: the files of ``new`` beside the images, else ``each`` test images of every class."""
+    folder = images.parent / "new"
+    if folder.is_dir():
+        return {f"{path.parent.name}/{path.name}": open_image(path) for path in find_images([folder])}
+    rows = [int(row) for label in range(len(test.class_names)) for row in np.flatnonzero(test.labels == label)[:each]]
+    return {f"{test.class_names[test.labels[row]]}/test image {row}": test[row] for row in rows}
 
 
 def make_images(folder: Path, count: int = 900, new: int = 5) -> str:

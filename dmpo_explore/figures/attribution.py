@@ -256,5 +256,5 @@ def _backdrop(image: npt.ArrayLike) -> str:
     if values.dtype != np.uint8 or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3)):
         raise ValueError(f"image of shape {values.shape} and type {values.dtype}; expected (h,w) or (h,w,3) uint8")
     grey = Image.fromarray(values.squeeze(2) if values.shape[-1] == 1 else values).convert("L")
-    faded = grey.point(lambda value: 120 + value * 135 // 255)
+    faded = grey.point(lambda value: 70 + value * 185 // 255)
     return image_address(np.asarray(faded), -(-_LEAST // faded.width))

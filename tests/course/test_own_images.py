@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from PIL import Image
 
 import dmpo_explore as dx
-from dmpo_explore.course.own_images import CALTECH, GARMENTS, make_images
+from dmpo_explore.course import own_images
+from dmpo_explore.course.own_images import CALTECH, GARMENTS, make_images, new_images, start, trained
 
 
 def test_bundled_clothes_are_a_folder_per_class_and_no_image_comes_twice(
@@ -43,3 +46,48 @@ def test_photographs_of_this_computer_are_taken(tmp_path: Path, monkeypatch: pyt
     assert len(set(reds)) == 20  # no image twice
     make_images(tmp_path / "fewer", 100, new=5)  # a class has fewer: the new ones are still kept apart
     assert [len(list((tmp_path / "fewer" / part / "ketch").iterdir())) for part in ("images", "new")] == [15, 5]
+
+
+def test_without_a_folder_there_are_examples_and_a_place_for_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOTEBOOK_PUBLIC", "1")
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", "elsewhere")
+    monkeypatch.setattr(own_images, "make_images", partial(make_images, count=20))
+    images, what = start()
+    assert what.startswith("6 classes: clothes") and sorted(path.name for path in images.iterdir()) == list(GARMENTS)
+    assert Path.cwd() == images.parent.resolve() and os.environ["DMPO_EXPLORE_RUNS"] == str(images.parent / "runs")
+    test = dx.load_images(str(images), "test", calibration=True)
+    found = new_images(images, test)
+    assert next(iter(found)) == "Coat/0020.png" and len(found) == 30
+
+
+def test_a_folder_of_ones_own_keeps_its_runs_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", "elsewhere")
+    colours = np.random.default_rng(0).integers(0, 256, size=(2, 40, 8, 8, 3), dtype=np.uint8)
+    for c, name in enumerate(("cat", "dog")):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(40):
+            Image.fromarray(colours[c, i]).save(tmp_path / "mine" / name / f"{i:02d}.png")
+    images, what = start(tmp_path / "mine")
+    assert (images, what) == (tmp_path / "mine", "2 classes: cat, dog") and Path.cwd() == tmp_path
+    test = dx.load_images(str(images), "test", calibration=True)
+    found = new_images(images, test, each=3)  # no folder `new`: test images stand in
+    assert [name.split("/")[0] for name in found] == ["cat"] * 3 + ["dog"] * 3
+    assert np.array_equal(next(iter(found.values())), test[int(np.flatnonzero(test.labels == 0)[0])])
+
+    model = dx.ModelConfig("test_vit", "random", 32, exits=(2, 6), rank=4, bypass_width=8, channels=8)
+    settings = dx.TrainingConfig(epochs=1, precision="no", batch_size=20)
+    config = dx.Config(dx.DataConfig(str(images), calibration=True), model, settings)
+    assert trained(config, "mine").path == tmp_path / "runs" / "mine"
+    before = (tmp_path / "runs" / "mine").stat().st_mtime_ns
+    assert trained(config, "mine").path.stat().st_mtime_ns == before  # opened, not trained again
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_a_folder_without_classes_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"FOLDER='.*{name}' must be a folder that has one folder of images"):
+        start(tmp_path / name)

@@ -7,10 +7,11 @@ import importlib
 import re
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 
-from address import repository, with_cells, with_outputs
+from address import UNSET, repository, with_cells, with_outputs
 from build import FOLDER, HIDDEN, LIVE, MAX_BYTES, METADATA, find, read_script, same_cells
 from dmpo_explore.course.interactive import Numbers
 
@@ -104,15 +105,20 @@ def test_each_ends_with_a_link_to_the_next_and_names_it() -> None:
 
 
 @every_notebook
-def test_it_opens_in_colab_and_installs_what_is_missing(script: Path) -> None:
+def test_with_an_address_it_opens_in_colab_and_installs_what_is_missing(script: Path) -> None:
     """By the address in pyproject.toml, and nothing else of the notebook changes with it."""
     text = script.read_text(encoding="utf-8")
     assert text == with_cells(text, script.stem, repository())
     other = with_cells(text, script.stem, "https://github.com/me/mine")
     assert other.count("me/mine") == 2 and with_cells(other, script.stem, repository()) == text
-    first = next(cell for cell in committed(script).cells if cell.cell_type == "code")
-    assert first.metadata.tags == ["install"] and first.outputs == []
-    exec(first.source, {})  # here it does nothing
+    cells = jupytext.reads(other, fmt="py:percent").cells
+    assert "Open in Colab" in cells[1].source and cells[2].metadata["tags"] == ["install"]
+    exec(cells[2].source, {})  # here it does nothing
+
+
+@every_notebook
+def test_without_an_address_it_has_no_link_to_it(script: Path) -> None:
+    assert UNSET not in with_cells(script.read_text(encoding="utf-8"), script.stem, f"https://github.com/{UNSET}/x")
 
 
 def test_outputs_are_kept_where_the_code_is_the_same() -> None:

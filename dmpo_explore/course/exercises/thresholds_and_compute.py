@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 import dmpo_explore as dx
 
-from ...utils.arrays import at_exits
 from . import exercise
 
 
@@ -64,26 +64,36 @@ def check_1(answer: Callable[[Any, int], Any]) -> str:
 
 
 @exercise
-def check_2(answer: Callable[[Any, Any, float], Any]) -> str:
-    """No policy within the budget can be more accurate on these images. It reads labels, so no model can use it."""
-    test = dx.load_run("demo").record("test")
-    for budget in (0.185, 0.19, 0.2, 0.3):
-        exits = np.asarray(answer(test.correct.copy(), test.flops_fraction.copy(), budget))
-        if exits.shape != (test.n_images,) or not np.issubdtype(exits.dtype, np.integer):
-            return f"give one whole number per image: not {exits.dtype} {exits.shape}"
-        used, best = test.flops_fraction[exits].mean(), _most_correct(test, budget)
-        if used > budget + 1e-9:
-            return f"within {budget:.1%} it uses {used:.2%} of the compute"
-        if (hits := int(at_exits(test.correct, exits).sum())) < best:
-            return f"within {budget:.1%} it has {hits:,} correct images; {best:,} are possible"
+def check_2(answer: Callable[[Any, int, float, float], Any]) -> str:
+    """It is Learn then Test: a fixed order, a p-value per threshold, and a stop at the first failure."""
+    for errors, n, epsilon, delta in _sequences():
+        passed = answer(errors.copy(), n, epsilon, delta)
+        expected = _passed(errors, n, epsilon, delta)
+        if isinstance(passed, bool) or int(passed) != passed:
+            return f"give a whole number, not {passed!r}"
+        if passed != expected:
+            start = errors[max(expected - 2, 0) : expected + 3].tolist()
+            return (
+                f"with n = {n}, ε = {epsilon}, δ = {delta} it returns {int(passed)}; around the first failure the "
+                f"errors are {start}"
+            )
     return ""
 
 
-def _most_correct(record: dx.ExitRecord, budget: float) -> int:
-    """How many images can be correct at exits whose mean compute is within the budget."""
-    share, correct = record.flops_fraction, record.correct
-    extra = np.sort(share[correct.argmax(axis=1)] - share[0])[int((~correct.any(axis=1)).sum()) :]
-    return int((np.cumsum(extra) <= (budget - share[0]) * record.n_images).sum())
+def _sequences() -> list[tuple[Any, int, float, float]]:
+    """Errors, n, ε and δ: few images, no and every threshold that passes, one behind a failure, and demo's."""
+    calibration, grid = dx.load_run("demo").record("calibration"), (1.01, *np.linspace(1, 0.3, 141))
+    policies = [dx.fit_policy(calibration, threshold=threshold) for threshold in grid]
+    real = np.array([dx.fitting.too_early(calibration, policy.exits(calibration)).sum() for policy in policies])
+    made = [([0, 3, 9, 2, 1, 8], 500, 0.01), ([9, 0, 0], 500, 0.01), ([0, 0, 1], 500, 0.01), ([0, 0], 50, 0.05)]
+    few = [(np.array(errors), n, epsilon, 0.05) for errors, n, epsilon in made]
+    return few + [(real, calibration.n_images, epsilon, delta) for epsilon in (0.005, 0.02) for delta in (0.05, 0.2)]
+
+
+def _passed(errors: Any, n: int, epsilon: float, delta: float) -> int:
+    """How many thresholds pass before the first failure."""
+    fails = binom.cdf(errors, n, epsilon) > delta
+    return int(fails.argmax()) if fails.any() else len(fails)
 
 
 @exercise

@@ -78,7 +78,7 @@ def numbers() -> dict[str, float]:
     return {
         "shirts_at_exit_1": float(early[shirts].mean()),
         "trousers_at_exit_1": float(early[trousers].mean()),
-        "upper_clothes_among_the_late": float(np.isin(TEST.labels[~early], [0, 2, 3, 4, 6]).mean()),
+        "upper_clothes_and_dresses_among_the_late": float(np.isin(TEST.labels[~early], [0, 2, 3, 4, 6]).mean()),
         "early_exit_errors": int(OUTCOME.early_exit_error.sum()),
         "overthinking_avoided": int((OUTCOME.correct & ~TEST.correct[:, -1]).sum()),
         "no_exit_is_correct": int(HOPELESS.sum()),
