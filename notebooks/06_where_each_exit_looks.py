@@ -12,19 +12,6 @@
 # **Before.** [00](00_quickstart.ipynb); what a bypass is: [02](02_bypass_decomposition.ipynb). Words are at the end and
 # in the [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
 
-# %% [markdown] tags=["colab"]
-# [Open in Colab](https://colab.research.google.com/github/-owner-/dmpo-explore/blob/main/notebooks/06_where_each_exit_looks.ipynb)
-
-# %% tags=["install"]
-# Installs the project where it is missing, as in Colab. Elsewhere this cell does nothing.
-import importlib.util
-import subprocess
-import sys
-
-if not importlib.util.find_spec("dmpo_explore"):
-    source = "dmpo-explore[notebooks] @ git+https://github.com/-owner-/dmpo-explore"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", source], check=True)
-
 # %% tags=["network"]
 import dmpo_explore as dx
 
