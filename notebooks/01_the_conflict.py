@@ -141,7 +141,8 @@ print("largest difference is below 1e-6")
 # %% [markdown]
 # ## Train it: one exit, or six
 #
-# The training loop has nothing special. In [04](04_phase_schedule.ipynb) you will write its step yourself.
+# The training loop has nothing special. In [04](04_phase_schedule.ipynb) you will write another loss for it, and the
+# step of its optimiser.
 
 # %%
 print(inspect.getsource(small_cnn.train))
@@ -374,10 +375,9 @@ rows = [on_tokens.gain(f"exit {k + 1}, trunk of six exits over one", *(of[..., k
 dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=380)
 
 # %% [markdown]
-# At exit 3 one point is left of twenty, and its interval includes 0. Trained to the end, exits 1 to 4
-# of the finished trunk have 63, 70, 75 and 78 %. Six exits that trained their trunk for
-# eight epochs have 38, 58, 71 and 74 %. So the poor early exits were, for the most part, exits *trained too briefly*.
-# That holds on either trunk.
+# At exit 3 one point is left of twenty, and its interval includes 0. Trained to the end, exits 1 to 4 of the finished
+# trunk have 63, 70, 75 and 78 %. Six exits that trained their trunk for eight epochs have 38, 58, 71 and 74 %. So the
+# poor early exits were, for the most part, exits *trained too briefly*. That holds on either trunk.
 #
 # What is left with equal readers is the trunk's own part. A trunk trained by six exits has 4.1 points more at exit 2.
 # It has 2.9 points less at exit 5 and 3.3 less at exit 6. At exits 1 and 3 no difference is shown. At exit 4 it has 1.7
@@ -590,7 +590,7 @@ pd.DataFrame(found).T.sort_index(ascending=False).round(1)
 # Read by the mean, stage 2 of that network has 7.7 points more, and stages 5 and 6 have nearly 4 points less. At stages
 # 1, 3 and 4 the difference is at most 1.1. So early exits did not bring the label forward in this trunk. At stage 2
 # they arranged it so that a mean shows it, and in the deep stages something was lost. The exits trained to the end show
-# the same, five seeds each.
+# much the same, five seeds each.
 #
 # A probe finds a part of what is there, not all. At stage 1 the ridge has 53 or 54 %, the exits trained to the end have
 # 63 %. Both are linear and read the same means. They differ in the loss: squares here, cross-entropy there.

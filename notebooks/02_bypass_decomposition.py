@@ -245,10 +245,10 @@ assert all((hits["conv"].mean(axis=1) > hits[name].mean(axis=1)).all() for name 
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 
 # %% [markdown]
-# The table's order. Only 20 and 60 epochs of the mean head cannot be distinguished, nor can both heads *behind the
-# mean*. The bypass wins in every seed, by about eight points over the mean head with 20 epochs. Six epochs leave that
-# head four points behind, and sixty show no further gain. So the eight points are no lack of epochs. Nor are they the
-# weights alone: *behind the mean* has nearly as many, and gains under two points.
+# The table's order. Not distinguished are 20 and 60 epochs of the mean head, and the two heads *behind the mean*. The
+# bypass wins in every seed, by about eight points over the mean head with 20 epochs. Six epochs leave that head four
+# points behind, and sixty show no further gain. So the eight points are no lack of epochs. Nor are they the weights
+# alone: *behind the mean* has nearly as many, and gains under two points.
 #
 # Six of the eight need no neighbours: *per token* has them, too. So most of the gain comes with something non-linear
 # *before* the mean, where a single patch can still count. (Weights are matched here, FLOPs are not: *behind the mean*

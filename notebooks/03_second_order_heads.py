@@ -10,8 +10,8 @@
 # marked *optional* may be skipped.
 #
 # **Before.** [02](02_bypass_decomposition.ipynb) for the bypass, [01](01_the_conflict.ipynb) for probes. A little
-# linear algebra: covariance, eigenvalues. Words are at the end and in the
-# [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
+# linear algebra: covariance, eigenvalues. Words are at the end and in the [glossary](../docs/glossary.md); the method
+# is [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% tags=["network"]
 import dmpo_explore as dx
@@ -119,8 +119,8 @@ dx.figures.matrix_figure(
 ).update_layout(height=460)
 
 # %% [markdown]
-# Neither: both are invariant to *where* a patch is. The covariance keeps which features occur together. A
-# few channels of large variance dominate Σ (left); the signed square root (right) evens that out, entry by entry.
+# Neither: both are invariant to *where* a patch is. The covariance keeps which features occur together. A few channels
+# of large variance dominate Σ (left); the signed square root (right) evens that out, entry by entry.
 #
 # **See it.** Shuffle the 25 patch tokens of this image and compute both again: from the trunk's tokens, and from those
 # behind the bypass. Its 3 × 3 convolution reads neighbours.
@@ -475,9 +475,9 @@ of_roots = "points of Newton–Schulz over the signed root"
 dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=330, xaxis_title=of_roots)
 
 # %% [markdown]
-# At one: at exit 2 it is 1.1 points ahead, and that interval begins at 0.1. Of six independent intervals one or more
-# excludes 0 by chance in a quarter of all cases. So neither root is shown to be better, though the points are on
-# Newton–Schulz's side at all six exits. (The images are the same at all exits, so six times one side is no proof.)
+# At one: at exit 2 Newton–Schulz is 1.1 points ahead, and that interval begins at 0.1. Of six independent intervals one
+# or more excludes 0 by chance in a quarter of all cases. So neither root is shown to be better, though the points are
+# on Newton–Schulz's side at all six exits. (The images are the same at all exits, so six times one side is no proof.)
 #
 # For scale, exit 1's compute and accuracy in one figure. It joins two objects: the compute is a *trained head's*, with
 # its learnt projection from 384 to 48 channels. The accuracy is a *probe's*, on 48 principal components. (No point for
@@ -605,8 +605,7 @@ check_2(answer_2)
 # <details markdown="1"><summary>Solution 2</summary>
 #
 # ```python
-# square = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
-# answer_2 = square, square[:2]
+# square = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]) answer_2 = square, square[:2]
 # ```
 #
 # </details>
@@ -647,9 +646,9 @@ check_3(answer_3)
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
-# - That Newton–Schulz is better or worse than the signed root: the probes compare each with the mean only, and in the
-#   study's score no difference is shown.
-# - That Moment Probing is better or worse than our covariance: here it was looked at, not compared.
+# - That Newton–Schulz is better or worse than the signed root: of six paired differences of probes one excludes 0, and
+#   in the study's score no difference is shown.
+# - That Moment Probing is better or worse than our covariance: only its shapes and its compute stand here.
 # - That bypass and covariance are substitutes everywhere. This is **preliminary**, with three trainings. Here both read
 #   *frozen* tokens of one depth, 25 patches, one data set. Where the trunk is trained along, the parts also shape what
 #   they read.

@@ -10,8 +10,7 @@
 #
 # **Before.** [01](01_the_conflict.ipynb) shows the conflict that this is an answer to, and has the network. It also
 # shows that linear exits of eight epochs are trained too briefly. The schedules below have eight; the last section has
-# 24 as well.
-# Words are at the end and in the [glossary](../docs/glossary.md); the method is
+# 24 as well. Words are at the end and in the [glossary](../docs/glossary.md); the method is
 # [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% tags=["network"]
@@ -379,12 +378,13 @@ equal_compute(24)
 # Against *static nets* it depends on the budget. After eight epochs the whole method is 1.9 points ahead at 58 % of the
 # compute and 0.9 behind at 102 %. At 17 and 35 % no difference is shown. After 24 epochs it is ahead at 17, at 58 and
 # at 102 %, by about a point each. At 35 % the interval just includes 0. The plain net with one exit is 1.2 points ahead
-# of its last exit after eight epochs. After 24 no difference is shown: 0.1 points. So the conflict is gone here, too.
+# of its last exit after eight epochs. After 24 no difference is shown: 0.1 points. So no conflict is shown here,
+# either. (Each figure has nine intervals. Of those that begin near 0 one may lie beside it by chance.)
 #
 # So what does the method buy in this CNN? *One* network in place of four: after 24 epochs no net that was made for one
 # budget is shown to be better. A likely reason for its lead: a policy can divide the compute among easy and hard
-# images. (The column `used` of the table `at` has what each policy took.) Head and bypass
-# are not free: its full depth takes 116 % of the plain CNN's compute.
+# images. (The column `used` of the table `at` has what each policy took.) Head and bypass are not free: its full depth
+# takes 116 % of the plain CNN's compute.
 #
 # What do head and bypass add, the loss weights being equal? Exit 1 of the whole method has 69.8 % correct after eight
 # epochs. With `linear` weights and a linear exit it had 40.5 %, in the table of both optimisers. But a part of these 29

@@ -9,8 +9,8 @@
 # **Time.** 40 minutes to read and predict; 100 with the build and the exercises; a minute to run. Sections marked
 # *optional* may be skipped.
 #
-# **Before.** [00](00_quickstart.ipynb). Words are at the end and in the
-# [glossary](../docs/glossary.md); the method is [DMPO](https://arxiv.org/abs/2511.03245).
+# **Before.** [00](00_quickstart.ipynb). Words are at the end and in the [glossary](../docs/glossary.md); the method is
+# [DMPO](https://arxiv.org/abs/2511.03245).
 
 # %% tags=["network"]
 import dmpo_explore as dx
@@ -270,8 +270,8 @@ live(fitted, budget=slider("budget", 0.19, 1.02, 0.22, 0.01), policy=choice("pol
 #
 # 1. Fix the thresholds and their order before any image is read: from the strictest to the cheapest.
 # 2. At a threshold, count the early-exit errors on calibration: c.
-# 3. Its *p-value* is the probability of so few errors if the risk were just ε. That is a binomial tail:
-#    P(X ≤ c) for X ~ Binomial(n, ε). (The library takes Hoeffding's bound where that is smaller.)
+# 3. Its *p-value* is the probability of so few errors if the risk were just ε. That is a binomial tail: P(X ≤ c) for X
+#    ~ Binomial(n, ε). (The library takes Hoeffding's bound where that is smaller.)
 # 4. If p ≤ δ, test the next threshold. At the first failure stop, and take the last threshold that passed.
 #
 # Many thresholds are tested, and yet δ need not be divided among them. In this order a threshold with too high a risk

@@ -34,8 +34,8 @@ def random_mixture(record: dx.ExitRecord, share: float) -> tuple[str, Rival]:
         ('random: 41 % to exit 2', 0.25, 0.9)
     """
     costs = record.flops_fraction
-    later = int(np.searchsorted(costs, share))
-    if not 0 < later < len(costs):
+    later = max(int(np.searchsorted(costs, share)), 1)
+    if share < costs[0] or later == len(costs):
         raise ValueError(f"share={share:.3f} must lie between the exits' compute, {costs[0]:.3f} and {costs[-1]:.3f}")
     part = float((share - costs[later - 1]) / (costs[later] - costs[later - 1]))
     correct = (1 - part) * record.correct[:, later - 1] + part * record.correct[:, later]

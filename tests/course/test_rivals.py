@@ -27,6 +27,11 @@ def test_compute_outside_the_exits_is_refused(share: float) -> None:
         random_mixture(TEST, share)
 
 
+def test_all_at_one_exit_is_a_mixture_too() -> None:
+    name, (expected, _) = random_mixture(TEST, float(TEST.flops_fraction[0]))
+    assert name == "random: 0 % to exit 2" and np.array_equal(expected, TEST.correct[:, 0])
+
+
 def test_points_ahead_are_paired_for_decisions_and_for_probabilities() -> None:
     first, last = TEST.correct[:, 0], TEST.correct[:, -1]
     as_numbers = points_ahead(last, first.astype(float))
