@@ -119,7 +119,8 @@ def as_images(
     size = PAGE if len(shown) == 1 else few
     page = filters.page_among(selection.pages(outcome, rows, len(shown) > 1, size))
     totals = np.bincount(outcome.exits, minlength=record.n_exits).tolist()
-    colours, parts, exits = dx.figures.exit_colours(record.n_exits), [], outcome.exits[rows]
+    colours, exits = dx.figures.exit_colours(record.n_exits), outcome.exits[rows]
+    parts: list[str | list[str]] = []
     for exit in shown:
         own = rows[exits == exit]
         here = own[page * size : (page + 1) * size]
@@ -128,12 +129,16 @@ def as_images(
         accuracy = float(outcome.correct[own].mean()) if own.size else 0.0
         parts.append(gallery.exit_header(record, exit, own.size, totals[exit], accuracy, colours[exit]))
         if here.size:
-            parts.append(gallery.figures(record, exit, here, thumbnail, chosen.image, buttons=True))
+            of = exploration.pieces_key(point, thumbnail is not None)
+            parts.append([f"{of} {exit} {row} {int(row == chosen.image)}" for row in here.tolist()])
         else:
             parts.append('<p class="dx-none">No images.</p>')
-    text = operating_point.text(point.policy)
-    body = f'<div class="dx-shown" data-threshold="{text}">{"".join(parts)}</div>'
-    widgets.clickable(body, "pictures", filters.toggle, fragments)
+
+    def piece(name: str) -> str:
+        exit, row, picked = map(int, name.split()[1:])
+        return gallery.figure(record, exit, row, thumbnail, True, bool(picked))
+
+    widgets.shown_images(operating_point.text(point.policy), parts, piece, filters.toggle, fragments)
     _pager()
 
 

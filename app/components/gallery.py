@@ -40,13 +40,14 @@ def figures(
         picked: the row that is chosen. buttons: whether images can be chosen.
     """
     exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
-    items = "".join(_figure(record, int(exits[row]), int(row), thumbnail, buttons, int(row) == picked) for row in rows)
+    items = "".join(figure(record, int(exits[row]), int(row), thumbnail, buttons, int(row) == picked) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
 
 
-def _figure(
+def figure(
     record: dx.ExitRecord, exit: int, row: int, thumbnail: Callable[[int], str] | None, button: bool, picked: bool
 ) -> str:
+    """One item of `figures`."""
     names = record.meta.class_names
     predicted, label = names[record.prediction[row, exit]], names[record.labels[row]]
     correct = bool(record.prediction[row, exit] == record.labels[row])  # two classes may share a name

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
+from dmpo_explore_app.components.clickable import clickable_pieces
 from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
 from streamlit.delta_generator import DeltaGenerator
@@ -43,6 +44,23 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: 
         clickable_html(body, key, on_picked, fragments)
     else:
         st.html(body)
+
+
+def shown_images(
+    threshold: str,
+    parts: Sequence[str | list[str]],
+    piece: Callable[[str], str],
+    on_picked: Callable[[str], None],
+    fragments: tuple[str, ...] = (),
+) -> None:
+    """Headings and lists of images of `gallery`, as `clickable_pieces` shows them."""
+    if live():
+        clickable_pieces(threshold, parts, piece, "pictures", on_picked, fragments)
+        return
+    items = [
+        part if isinstance(part, str) else f'<ul class="dx-gallery">{"".join(map(piece, part))}</ul>' for part in parts
+    ]
+    st.html(f'<div class="dx-shown" data-threshold="{threshold}">{"".join(items)}</div>')
 
 
 def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGenerator:

@@ -5,12 +5,13 @@ In: an `OperatingPoint`, curves of runs. Out: functions that make plotly figures
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import policies, run_styles
+from dmpo_explore_app.services import policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -41,6 +42,12 @@ def figures(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> Figure
         "exits": partial(dx.figures.exit_histogram_figure, outcome.exits, outcome.correct, names),
         "classes": partial(dx.figures.class_exit_figure, record.labels, outcome.exits, record.meta.class_names, names),
     }
+
+
+def pieces_key(point: OperatingPoint, with_images: bool) -> str:
+    """What an image in the gallery is of, but for its row and exit: the browser keeps it under that name."""
+    facts = records.stamp(point.run, point.split), point.policy.temperatures, with_images
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]
 
 
 def exit_names(record: dx.ExitRecord) -> list[str]:

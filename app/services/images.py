@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +15,12 @@ import dmpo_explore as dx
 PREVIEW = 1400  # pixels of the longer side of what is shown of an image
 
 
+@lru_cache(maxsize=32)
 def shuffled(n_images: int) -> npt.NDArray[np.int64]:
-    """(n_images,) fixed random order of rows, the same for every threshold."""
-    return np.random.default_rng(0).permutation(n_images)
+    """(n_images,) fixed random order of rows, the same for every threshold; not to be changed."""
+    order = np.random.default_rng(0).permutation(n_images)
+    order.flags.writeable = False
+    return order
 
 
 def number_of(record: dx.ExitRecord, row: int) -> int:

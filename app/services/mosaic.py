@@ -11,7 +11,8 @@ import base64
 import hashlib
 import shlex
 from dataclasses import replace
-from typing import TypedDict
+from functools import lru_cache
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,14 @@ class Pictures(TypedDict):
     sheet: str
     side: int
     columns: int
+
+
+class Tiles(NamedTuple):
+    """Which images the mosaic shows: the key of their `Pictures`, how many at most, how many they are drawn from."""
+
+    key: str
+    amount: int
+    of: int
 
 
 class Score(TypedDict):
@@ -94,8 +103,21 @@ def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None)
     return np.asarray(np.argsort(among, kind="stable")[:amount])
 
 
+def tiles(point: OperatingPoint, amount: int, label: int | None = None) -> Tiles:
+    """What `pictures` will be called, before they are drawn."""
+    of = point.record.n_images if label is None else int((point.record.labels == label).sum())
+    return Tiles(_digest(*_pictured(point, amount, label)), amount, of)
+
+
 def pictures(point: OperatingPoint, amount: int, label: int | None = None) -> Pictures:
     """Tiles and answers of the record as the policy reads it."""
+    return _pictures(*_pictured(point, amount, label))
+
+
+def _pictured(
+    point: OperatingPoint, amount: int, label: int | None
+) -> tuple[Stamp, tuple[float, ...], int, int | None, bool]:
+    """What `Pictures` follow from; last whether there are images, which may be fetched later."""
     stamp = records.stamp(point.run, point.split)
     try:
         thumbnails.image_set_at(stamp)
@@ -103,18 +125,22 @@ def pictures(point: OperatingPoint, amount: int, label: int | None = None) -> Pi
         here = False
     else:
         here = True
-    return _pictures(stamp, point.policy.temperatures, amount, label, here)
+    return stamp, point.policy.temperatures, amount, label, here
 
 
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=24)
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None, here: bool) -> Pictures:
-    """`pictures` by its key; ``here``: whether there are images, which may be fetched later."""
+    """`pictures` by its key."""
     record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
     rows = sample(record.labels, amount, label)
     drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist())) if here else sprite_sheet.Sheet("", 1, 1)
-    key = hashlib.sha256(repr((stamp, temperatures, amount, label, here)).encode()).hexdigest()[:16]
     return {
-        "key": key,
+        "key": _digest(stamp, temperatures, amount, label, here),
         "rows": packed(rows, np.uint32),
         "numbers": packed(np.array([number_of(record, int(row)) for row in rows]), np.uint32),
         "map": packed(places(record, rows), np.uint16),
@@ -153,16 +179,28 @@ def map_note(point: OperatingPoint) -> tuple[str, str]:
 
 def exits(point: OperatingPoint, found: dx.analysis.SliderCounts) -> Exits:
     """Where every image exits, at the positions of ``found``, which is `slider_data.counts`."""
+    return _exits(*_exited(point, found))
+
+
+def exits_key(point: OperatingPoint, found: dx.analysis.SliderCounts) -> str:
+    """The key of `exits`, before they are counted."""
+    return _digest(*_exited(point, found))
+
+
+def _exited(
+    point: OperatingPoint, found: dx.analysis.SliderCounts
+) -> tuple[Stamp, policies.Untuned, tuple[bytes, ...]]:
+    """What `Exits` follow from; last the stops of the single threshold and of every slider, as bytes: quick to hash."""
     run, split, policy = point.run, point.split, point.policy
-    single, sliders = found.single.thresholds, [slider.thresholds for slider in found.sliders]
     start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
-    stops = tuple(np.asarray(stops, np.float64).tobytes() for stops in (single, *sliders))
-    return _exits(records.stamp(run, split), start, stops)
+    stops = tuple(np.asarray(s.thresholds, np.float64).tobytes() for s in (found.single, *found.sliders))
+    return records.stamp(run, split), start, stops
 
 
+@lru_cache(maxsize=24)
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> Exits:
-    """`exits` by its key; ``stops``: of the single threshold and of every slider, as bytes: these are hashed fast."""
+    """`exits` by its key."""
     single, *sliders = (tuple(np.frombuffer(part).tolist()) for part in stops)
     sliders = sliders or [single]
     policy = policies.base_at(start)
@@ -177,9 +215,8 @@ def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> E
     parts.append(packed(empty if table is None else table, np.uint8))
     binned, score = scores(record, policy)
     parts.append(packed(binned, np.uint8))
-    key = hashlib.sha256("|".join((policy.name, repr(score), *parts)).encode()).hexdigest()[:16]
-    found: Exits = {
-        "key": key,
+    return {
+        "key": _digest(stamp, start, stops),
         "limits": parts[0],
         "line": parts[1],
         "exits": parts[2],
@@ -188,7 +225,6 @@ def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> E
         "bins": BINS,
         "score": score,
     }
-    return found
 
 
 def scores(record: dx.ExitRecord, policy: dx.Policy) -> tuple[npt.NDArray[np.int64], Score]:
@@ -207,17 +243,21 @@ def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def with_mosaic(
-    data: slider_data.SliderData, point: OperatingPoint, shown: Pictures, limits: Exits, amount: int, chosen: Selection
+    data: slider_data.SliderData, point: OperatingPoint, shown: Tiles, exits: str, chosen: Selection
 ) -> slider_data.SliderData:
-    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen."""
+    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen.
+
+    Args:
+        exits: their key.
+    """
     return {
         **data,
         "map_note": map_note(point),
         "exit_colours": dx.figures.exit_colours(point.record.n_exits),
         "region": packed(chosen.region, np.uint32) if chosen.region else "",
-        "pictures": shown["key"],
-        "exits": limits["key"],
-        "sample": {"amount": amount, "of": shown["of"], "amounts": list(AMOUNTS)},
+        "pictures": shown.key,
+        "exits": exits,
+        "sample": {"amount": shown.amount, "of": shown.of, "amounts": list(AMOUNTS)},
         "answers": chosen.answers,
         "image": -1 if chosen.image is None else chosen.image,
     }

@@ -7,7 +7,7 @@ noun joins them: an `OperatingPoint` is a run, a split and a policy with its thr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import pandas as pd
@@ -35,11 +35,11 @@ class OperatingPoint:
     def outcome(self) -> dx.Outcome:
         """The exit, prediction and confidence of every image; scores are those that the policy reads."""
         policy = self.policy
-        return _outcome(records.stamp(self.run, self.split), policy, policy.to_dict() | {"fitted": None})
+        return _outcome(records.stamp(self.run, self.split), policy, repr(policy.to_dict() | {"fitted": None}))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _outcome(stamp: Stamp, _policy: dx.Policy, key: dict[str, object]) -> dx.Outcome:
+def _outcome(stamp: Stamp, _policy: dx.Policy, key: str) -> dx.Outcome:
     del key
     record = records.record_at(stamp)
     exits = _policy.exits(record)
@@ -65,6 +65,7 @@ def base(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> dx.P
     return base_at(untuned(run, split, policy, calibrated))
 
 
+@lru_cache(maxsize=256)
 @st.cache_resource(max_entries=256, show_spinner=False)
 def base_at(start: Untuned) -> dx.Policy:
     """`base` by its key."""
@@ -77,6 +78,7 @@ def trade_off(run: dx.Run, split: str, policy: str, calibrated: bool = False) ->
     return trade_off_at(records.stamp(run, split), untuned(run, split, policy, calibrated))
 
 
+@lru_cache(maxsize=256)
 @st.cache_resource(max_entries=256, show_spinner="Drawing the curve …")
 def trade_off_at(stamp: Stamp, start: Untuned) -> pd.DataFrame:
     """`trade_off` by its keys."""

@@ -1,25 +1,28 @@
 """What the threshold slider shows at every stop, as data for its component or for Streamlit's own widgets.
 
 In: an `OperatingPoint`, curves of runs. Out: `SliderData`, plain values for JavaScript. The numbers are those of
-`dx.analysis.slider_counts`; here they get their words and colours.
+`dx.analysis.slider_counts`; here they get their words and colours. Most of it, `Lasting`, stays the same while the
+slider moves: it is made once, and the browser keeps it.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NotRequired, TypedDict
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.services import policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.slider_words import EARLIEST, LATEST, ends_in_words, labels, rule, title
 
 import dmpo_explore as dx
 
 Row = list[int]  # correct and incorrect images at exit 1, correct and incorrect at exit 2, …
-EARLIEST, LATEST = "all at exit 1", "none early"
 AXIS = "compute (share of the plain backbone)"
 
 
@@ -32,12 +35,11 @@ class Line(TypedDict):
 
 
 class Slider(Line):
-    """One slider: its name, a text for every stop and for both ends, and its position."""
+    """One slider: its name, a text for every stop and for both ends."""
 
     name: str
     labels: list[str]
     ends: tuple[str, str]
-    place: int
 
 
 class Curve(TypedDict):
@@ -66,19 +68,10 @@ class OneClass(TypedDict):
     full: dict[str, float]
 
 
-class SliderData(TypedDict):
-    """Everything that is drawn.
+class Lasting(TypedDict):
+    """What stays while a single slider moves. ``line``: the single threshold, which the curve moves. ``one``: the
+    chosen class. ``compact``: only the slider and its numbers, without hint, curve and mosaic."""
 
-    ``seq``: number of the last ``moved`` event that Python has handled. ``line``: the single threshold, which the curve
-    moves. ``exit``, ``marked``: the chosen exit and that of the chosen image, from 1, or 0. ``one``: the chosen class.
-    ``source``: where the thresholds come from, ``by_hand``: the same while they are moved. ``compact``: only the slider
-    and its numbers, without hint, curve and mosaic. ``pictures``, ``exits``: keys of what the mosaic is drawn from
-    (`mosaic.Pictures`, `mosaic.Exits`). ``answers``, ``image``, ``region``: the chosen kind of answer, row or
-    -1, and rows (u32 in base64, empty for all). ``map_note``: in place of a map, a text and a command.
-    """
-
-    seq: int
-    threshold: str
     sliders: list[Slider]
     line: Line
     curves: list[Curve]
@@ -86,17 +79,35 @@ class SliderData(TypedDict):
     blocks: list[int]
     costs: list[float]
     full: dict[str, float]
-    exit: int
-    marked: int
     rule: str
     ends: tuple[str, str]
     title: str
     axis: str
     alt: str
     one: OneClass | None
+    compact: bool
+
+
+class SliderData(TypedDict):
+    """Everything that is drawn.
+
+    ``stays``: all but a few words and numbers, ``lasting``: its key. ``places``: where the sliders stand. ``seq``:
+    number of the last ``moved`` event that Python has handled. ``exit``, ``marked``: the chosen exit and that of the
+    chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are moved.
+    ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic.Pictures`, `mosaic.Exits`). ``answers``,
+    ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
+    ``map_note``: in place of a map, a text and a command.
+    """
+
+    stays: Lasting
+    lasting: str
+    places: list[int]
+    seq: int
+    threshold: str
+    exit: int
+    marked: int
     source: str
     by_hand: str
-    compact: NotRequired[bool]
     pictures: NotRequired[str]
     exits: NotRequired[str]
     sample: NotRequired[Sample]
@@ -119,6 +130,7 @@ def slider_data(
     by_hand: str = "",
     compact: bool = False,
     found: dx.analysis.SliderCounts | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> SliderData:
     """Everything that the slider draws.
 
@@ -126,14 +138,65 @@ def slider_data(
         tables: name → `dx.trade_off` of the run (first) and of those beside it.
         exit: the chosen bar, from 1, or 0. image: the chosen row. label: the chosen class, 0-based.
         found: `counts` of the point and the class, where they are known already.
+        numbers: `run_styles.places` of the tables, where they are known already.
     """
-    record, drawn, found = point.record, curves(tables), found or counts(point, label)
+    found = found or counts(point, label)
+    numbers = run_styles.places([*tables]) if numbers is None else numbers
+    key = _key(point, tables, numbers, label, compact, found)
+    return {
+        "stays": _lasting(key, lambda: _made(point, tables, numbers, label, compact, found)),
+        "lasting": key,
+        "places": [slider.position for slider in found.sliders],
+        "seq": seq,
+        "threshold": ",".join(map(str, found.thresholds)),
+        "exit": exit,
+        "marked": 0 if image is None else int(point.outcome.exits[image]) + 1,
+        "source": source,
+        "by_hand": by_hand or source,
+    }
+
+
+def _key(
+    point: OperatingPoint,
+    tables: Mapping[str, pd.DataFrame],
+    numbers: Sequence[int],
+    label: int | None,
+    compact: bool,
+    found: dx.analysis.SliderCounts,
+) -> str:
+    """What `Lasting` follows from: counts of several sliders depend on where all of them stand, those of one do not."""
+    run, split, policy = point.run, point.split, point.policy
+    start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
+    several = found.thresholds if len(found.sliders) > 1 else len(policy.thresholds)
+    digest = hashlib.sha256(repr((records.stamp(run, split), start, label, compact, several, numbers)).encode())
+    for slider in (found.single, *found.sliders):
+        digest.update(b"stops" + np.asarray(slider.thresholds).tobytes())
+    for name, table in tables.items():
+        digest.update(name.encode())
+        for column in ("flops_fraction", "accuracy"):
+            digest.update(table[column].to_numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _lasting(key: str, _make: Callable[[], Lasting]) -> Lasting:
+    """`Lasting` by its key; not to be changed."""
+    return _make()
+
+
+def _made(
+    point: OperatingPoint,
+    tables: Mapping[str, pd.DataFrame],
+    numbers: Sequence[int],
+    label: int | None,
+    compact: bool,
+    found: dx.analysis.SliderCounts,
+) -> Lasting:
+    record, drawn = point.record, curves(tables, numbers)
     if len(found.sliders) == 1:
         x, y = found.single.curve(record.flops_fraction)
         drawn[0]["x"], drawn[0]["y"] = x.tolist(), y.tolist()
     return {
-        "seq": seq,
-        "threshold": ",".join(map(str, found.thresholds)),
         "sliders": sliders(found),
         "line": _line(found.single),
         "curves": drawn,
@@ -141,16 +204,12 @@ def slider_data(
         "blocks": list(record.meta.exit_blocks),
         "costs": record.flops_fraction.tolist(),
         "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
-        "exit": exit,
-        "marked": 0 if image is None else int(point.outcome.exits[image]) + 1,
         "rule": rule(point.policy, record.n_exits),
         "ends": ends_in_words(point.policy.name),
         "title": title(record, label),
         "axis": AXIS,
         "alt": f"Accuracy over compute of {', '.join(tables)}",
         "one": _one_class(record, label),
-        "source": source,
-        "by_hand": by_hand or source,
         "compact": compact,
     }
 
@@ -171,6 +230,7 @@ def counts(point: OperatingPoint, label: int | None) -> dx.analysis.SliderCounts
     return dx.analysis.slider_counts(record, replace(policy, temperatures=()), label=label, earlier=earlier)
 
 
+@lru_cache(maxsize=256)
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _first_counts(
     stamp: records.Stamp, start: policies.Untuned, thresholds: int, label: int | None
@@ -192,7 +252,7 @@ def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:
 
 def _slider(name: str, slider: dx.analysis.Slider, first_and_last: tuple[str, str], ends: tuple[str, str]) -> Slider:
     texts = labels(slider.thresholds, *first_and_last)
-    return {**_line(slider), "name": name, "labels": texts, "ends": ends, "place": slider.position}
+    return {**_line(slider), "name": name, "labels": texts, "ends": ends}
 
 
 def _line(slider: dx.analysis.Slider) -> Line:
@@ -203,8 +263,9 @@ def _line(slider: dx.analysis.Slider) -> Line:
 # -- curves --
 
 
-def curves(tables: Mapping[str, pd.DataFrame]) -> list[Curve]:
-    """A line for every table of `dx.trade_off`, in the colour that its run has everywhere."""
+def curves(tables: Mapping[str, pd.DataFrame], numbers: Sequence[int] | None = None) -> list[Curve]:
+    """A line for every table of `dx.trade_off`, in the colour that its run has everywhere; see `slider_data`."""
+    numbers = run_styles.places([*tables]) if numbers is None else numbers
     return [
         {
             "name": name,
@@ -213,7 +274,7 @@ def curves(tables: Mapping[str, pd.DataFrame]) -> list[Curve]:
             "colour": run_styles.colour(number),
             "dash": run_styles.dash(number),
         }
-        for (name, table), number in zip(tables.items(), run_styles.places([*tables]), strict=True)
+        for (name, table), number in zip(tables.items(), numbers, strict=True)
     ]
 
 
@@ -224,35 +285,3 @@ def bound(point: OperatingPoint) -> Curve | None:
     if len(x) < 2:
         return None
     return {"name": f"oracle of {point.run.name}", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"}
-
-
-# -- words --
-
-
-def labels(stops: Sequence[float], first: str, last: str) -> list[str]:
-    """A short text for each stop: three decimals, or as many as tell it from its neighbours; words at the ends."""
-    texts, ranked = [], sorted(set(stops))  # a stop that another target gave need not lie between its neighbours
-    for stop in stops:
-        i = bisect.bisect_left(ranked, stop)
-        near = [*ranked[max(0, i - 1) : i], *ranked[i + 1 : i + 2]]
-        digits = next((d for d in range(3, 9) if all(f"{stop:.{d}f}" != f"{n:.{d}f}" for n in near)), 9)
-        texts.append(f"{stop:g}" if float(stop).is_integer() or digits == 9 else f"{stop:.{digits}f}")
-    return [first, *texts[1:-1], last]
-
-
-def title(record: dx.ExitRecord, label: int | None) -> str:
-    """Of the bars: the chosen class is named."""
-    return "Images by exit" + ("" if label is None else f": {dx.figures.abbreviated(record.meta.class_names[label])}")
-
-
-def ends_in_words(name: str) -> tuple[str, str]:
-    """What the first and the last stop of a single threshold mean, as sentences."""
-    return f"All images exit at exit 1; {name} is not used.", "No image exits early."
-
-
-def rule(policy: dx.Policy, n_exits: int) -> str:
-    """The policy's rule in words; {} stands for the threshold if there is a single one."""
-    if n_exits == 1:
-        return "This run has a single exit: there is nothing to choose."
-    words = policy.rule.replace("**", "")
-    return words if len(policy.thresholds) == 1 else words.replace("{}", "its own threshold")

@@ -57,6 +57,7 @@ def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int]
     return _thumbnails(records.stamp(run, split), most)
 
 
+@lru_cache(maxsize=16)
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _thumbnails(stamp: Stamp, most: int) -> Callable[[int], str]:
     images = image_set_at(stamp)

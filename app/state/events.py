@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-from dmpo_explore_app.state import filters, targets
+from dmpo_explore_app.state import filters, pieces, targets
 
 CHOICES = (*filters.KEYS, filters.REGION, targets.THRESHOLD, targets.KIND, *targets.TARGETS)  # what events change
 _DRAWN = "_drawings"  # how often the page was drawn
@@ -28,9 +28,10 @@ def handle(given: dict[Any, Any], act: Callable[[], None]) -> None:
     """Let ``act`` change the choices for the event ``given``, whose ``of`` is the number of its drawing."""
     state = st.session_state
     drawings, choices = state.get(_AFTER, (-1, {}))
-    of = given.get("of")
-    if isinstance(of, int) and of <= drawings:
-        state.update(choices)
+    if isinstance(of := given.get("of"), int):
+        pieces.made(of)
+        if of <= drawings:
+            state.update(choices)
     try:
         act()
     finally:  # it may start a rerun

@@ -242,4 +242,4 @@ def settings() -> dict[str, str]:
 def keep_compute(point: OperatingPoint) -> None:
     """Remember the mean compute on screen, for when run or policy change."""
     if point.record.n_exits > 1:
-        st.session_state[_COMPUTE] = point.outcome.summary()["flops_fraction"]
+        st.session_state[_COMPUTE] = float(point.outcome.flops_fraction.mean())

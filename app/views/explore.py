@@ -7,13 +7,13 @@ thumb moves the browser redraws alone; its release computes on arrays only: no m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
-from dmpo_explore_app.components.threshold_slider import threshold_slider
-from dmpo_explore_app.components.threshold_slider.supplies import drawn, supplies
-from dmpo_explore_app.services import exploration, mosaic, records
+from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
+from dmpo_explore_app.services import exploration, mosaic, records, run_styles
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
 from dmpo_explore_app.state.redraw import Fragments
@@ -63,20 +63,24 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
     events.before_drawing()
     with messages.problems(PROBLEM):
         selected = filters.validate(record := records.record(run, split))
-        sliding(run, split, others, chosen)
+        point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
+        if live := widgets.live():
+            supplies.code()
+        numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
+        sliding(run, split, shown, numbers, mosaic.tiles(point, amount, label))
+        if live:
+            supplies.pictures(mosaic.pictures(point, amount, label))
         exit_explorer.draw_filters(record, selected)
         showing(run, split, others, chosen)
 
 
 @st.fragment(key=SLIDER)
-def sliding(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """The slider with its numbers, curves, mosaic and map."""
+def sliding(run: dx.Run, split: str, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic.Tiles) -> None:
+    """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
     events.drawing()
     with messages.problems(PROBLEM):
         point, selected = operating_point.current(run, split), filters.selection()
-        tables = exploration.curves(point, {name: others[name] for name in chosen})
-        found, amount = counts(point, selected.class_number), filters.amount()
-        arrays = mosaic.pictures(point, amount, selected.class_number), mosaic.exits(point, found)
+        tables, found = exploration.curves(point, shown), counts(point, selected.class_number)
         data = slider_data(
             point,
             tables,
@@ -87,11 +91,11 @@ def sliding(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seque
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
             found=found,
+            numbers=numbers,
         )
-        data = mosaic.with_mosaic(data, point, *arrays, amount, selected)
-        threshold_slider(point, data, exploration.figures(point, tables), FRAGMENTS)
-        if widgets.live():
-            supplies(*arrays)
+        data = mosaic.with_mosaic(data, point, tiles, mosaic.exits_key(point, found), selected)
+        exits = partial(mosaic.exits, point, found)
+        threshold_slider(point, data, exploration.figures(point, tables), exits, FRAGMENTS)
 
 
 @st.fragment(key=IMAGES)
@@ -104,7 +108,7 @@ def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seque
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
         if widgets.live():
-            drawn(events.number())
+            supplies.drawn(events.number())
 
 
 page()

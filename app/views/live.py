@@ -12,7 +12,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import live_controls, live_panel, run_picker, threshold_controls, widgets
 from dmpo_explore_app.components.progress import waiting_notice
-from dmpo_explore_app.components.threshold_slider import threshold_slider
+from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
 from dmpo_explore_app.services import exploration, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
@@ -58,6 +58,8 @@ def threshold(point: OperatingPoint) -> None:
     source = f"{threshold_controls.source(point)} These four numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
     seq = operating_point.last_event()
+    if widgets.live():
+        supplies.code()
     threshold_slider(point, slider_data(point, tables, seq=seq, source=source, compact=True))
 
 

@@ -1,7 +1,7 @@
 """Sessions of the app without a browser, over Streamlit's protocol: they time the server's own response.
 
 In: a running server, each session's page. Out: quantiles from request to the last message of the response. They
-send what the page sends when its thumb is released; what they receive they only decode.
+send what the page sends when its thumb is released, and keep what the page keeps; what they receive they only decode.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from _app.server import Server
 from _app.sessions import quantiles
 from _common import cpu
 
-COMPONENT = "dmpo_explore.threshold_slider"
+COMPONENT, SUPPLIES, DRAWN = (f"dmpo_explore.{name}" for name in ("threshold_slider", "supplies", "drawn"))
+OLD = 2  # runs that a page keeps a message for
+KEY_LENGTH = 16  # of a supply's beginning; the rest is JSON
 
 
 class Reader:
@@ -35,16 +37,21 @@ class Reader:
         self.query = path.removeprefix("?")
         self.page = self.fragment = self.component = ""
         self.data: dict[str, Any] = {}
+        self.lasting: dict[str, Any] = {}  # by key
+        self.kept: dict[
+            str, tuple[ForwardMsg, int]
+        ] = {}  # hash → message that the server may refer to, last run with it
+        self.run = self.drawing = 0  # runs that are over; the page's drawing
         self._send({})
         self._listen("")
 
     def move(self, up: bool) -> float:
         """Seconds until all of the answer to a threshold a tenth of the slider further is here; TimeoutError."""
-        stops, place = self.data["sliders"][0]["stops"], self.data["sliders"][0]["place"]
+        stops, place = self.lasting[self.data["lasting"]]["sliders"][0]["stops"], self.data["places"][0]
         step = max(1, round((len(stops) - 1) / 10))
         up = place < 0.3 * len(stops) or (place < 0.7 * len(stops) and up)
         wanted = stops[place + step if up else place - step]
-        moved = {"seq": self.data["seq"] + 1, "threshold": wanted}
+        moved = {"seq": self.data["seq"] + 1, "threshold": wanted, "of": self.drawing}
         began = time.perf_counter()
         self._send({"event": "moved", "value": moved})
         self._listen(wanted)
@@ -54,6 +61,7 @@ class Reader:
         message = BackMsg()
         state = message.rerun_script
         state.query_string, state.page_script_hash, state.fragment_id = self.query, self.page, self.fragment
+        state.cached_message_hashes.extend(self.kept)
         if event:
             # one widget of Streamlit's holds all events of a component
             trigger = state.widget_states.widgets.add(id=f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events")
@@ -68,16 +76,32 @@ class Reader:
             data = self.socket.recv(timeout=max(0.0, end - time.monotonic()))
             assert isinstance(data, bytes)
             message = ForwardMsg.FromString(data)
-            kind = message.WhichOneof("type")
+            if message.ref_hash:
+                message = self.kept[message.ref_hash][0]
+            if message.hash and (message.metadata.cacheable or message.hash in self.kept):
+                self.kept[message.hash] = message, self.run
+            kind, component = message.WhichOneof("type"), message.delta.new_element.bidi_component
             if kind == "navigation":
                 self.page = message.navigation.page_script_hash
-            elif kind == "script_finished" and answered:
-                return
-            elif kind == "delta" and message.delta.new_element.bidi_component.component_name == COMPONENT:
-                self.component = message.delta.new_element.bidi_component.id
-                self.fragment = message.delta.fragment_id
-                self.data = json.loads(message.delta.new_element.bidi_component.json)
+            elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+                self._forget(message.metadata.run.fragment_ids)
+                if answered:
+                    return
+            elif component.component_name == SUPPLIES and component.id.endswith("supply_lasting"):
+                self.lasting[component.bytes[:KEY_LENGTH].decode()] = json.loads(component.bytes[KEY_LENGTH:])
+            elif component.component_name == DRAWN:
+                self.drawing = json.loads(component.json)["drawing"]
+            elif component.component_name == COMPONENT:
+                self.component, self.fragment = component.id, message.delta.fragment_id
+                self.data = json.loads(component.json)
                 answered = not wanted or self.data["threshold"] == wanted
+
+    def _forget(self, drawn: Sequence[str]) -> None:
+        """Drop messages of the fragments that were drawn (none: of all) that no run of late used, as a page does."""
+        self.run += 1
+        for key, (message, last) in list(self.kept.items()):
+            if (not drawn or message.delta.fragment_id in drawn) and self.run - last > OLD:
+                del self.kept[key]
 
 
 def clients(server: Server, paths: Sequence[str], seconds: float) -> dict[str, Any]:

@@ -172,3 +172,18 @@ def checked(app: AppTest) -> AppTest:
     """``app``, which raised nothing."""
     assert not app.exception
     return app
+
+
+def elements_sent(page: Page) -> list[tuple[str, str, int]]:
+    """Kind, label or component, and bytes of every element that the server sends from now on, references left out."""
+    found: list[tuple[str, str, int]] = []
+
+    def received(data: str | bytes) -> None:
+        if isinstance(data, bytes) and (message := ForwardMsg.FromString(data)).HasField("delta"):
+            element = message.delta.new_element
+            kind = element.WhichOneof("type") or ""
+            name = element.bidi_component.component_name if kind == "bidi_component" else ""
+            found.append((kind, name or getattr(getattr(element, kind, None), "label", ""), len(data)))
+
+    page.on("websocket", lambda socket: socket.on("framereceived", received))
+    return found

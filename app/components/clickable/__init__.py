@@ -1,23 +1,31 @@
 """HTML whose parts can be clicked: a component around HTML that the page writes.
 
-In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``. Out: the event ``picked``
-{what: that value, of: drawing of the page}. Its looks are in style.css.
+In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``; or images by exit, each a
+piece of HTML that is sent once. Out: the event ``picked`` {what: that value, of: drawing of the page}, and ``missed``
+where the browser lacks a piece. Its looks are in style.css.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
+from dmpo_explore_app.state import events, pieces
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import redraw
+from streamlit.components.v2.types import ComponentRenderer
 
-_component = st.components.v2.component(
-    "dmpo_explore.clickable",
-    js=(Path(__file__).parent / "clickable.js").read_text(encoding="utf-8"),
-    isolate_styles=False,
-)
+HERE = Path(__file__).parent
+
+
+def _made(name: str, file: str) -> ComponentRenderer:
+    return st.components.v2.component(name, js=(HERE / file).read_text(encoding="utf-8"), isolate_styles=False)
+
+
+_component = _made("dmpo_explore.clickable", "clickable.js")
+_pieces = _made("dmpo_explore.pieces", "pieces.js")
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
@@ -27,10 +35,32 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: 
         fragments: keys of what is drawn again; by default the fragment that holds this.
     """
 
-    def picked() -> None:
-        value = event(key, "picked")
-        if isinstance(value, dict) and isinstance(what := value.get("what"), str):
-            handle(value, lambda: on_picked(what))
-            redraw(fragments)
+    _component(key=key, data=body, on_picked_change=partial(_picked, key, on_picked, fragments))
 
-    _component(key=key, data=body, on_picked_change=picked)
+
+def clickable_pieces(
+    threshold: str,
+    parts: Sequence[str | list[str]],
+    piece: Callable[[str], str],
+    key: str,
+    on_picked: Callable[[str], None],
+    fragments: tuple[str, ...] = (),
+) -> None:
+    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of pieces by their names.
+
+    Args:
+        threshold: what the parts are of. piece: name → its HTML, for those that the browser lacks.
+    """
+    names = [name for part in parts if not isinstance(part, str) for name in part]
+    lacking = pieces.lacking(names)
+    pieces.sent(events.number(), lacking)
+    data = {"threshold": threshold, "parts": parts, "pieces": {name: piece(name) for name in lacking}}
+    picked = partial(_picked, key, on_picked, fragments)
+    _pieces(key=key, data=data, on_picked_change=picked, on_missed_change=partial(pieces.missed, fragments))
+
+
+def _picked(key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...]) -> None:
+    value = event(key, "picked")
+    if isinstance(value, dict) and isinstance(what := value.get("what"), str):
+        handle(value, lambda: on_picked(what))
+        redraw(fragments)

@@ -1,8 +1,8 @@
 // Shows HTML that Python wrote (every text in it escaped there). Clicking what carries data-pick sends its value, and
-// which drawing of the page it was clicked on, where the page counts them (threshold_slider/supply.js).
+// which drawing of the page it was clicked on, where the page counts them (threshold_slider/drawing.js).
 
 const places = new WeakMap();
-const drawing = () => globalThis[Symbol.for("dmpo_explore.supplies")]?.drawing;
+const drawing = () => globalThis[Symbol.for("dmpo_explore.drawing")];
 
 export default function ({ data, parentElement, setTriggerValue }) {
   let place = places.get(parentElement);

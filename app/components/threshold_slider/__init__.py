@@ -1,73 +1,62 @@
 """The threshold slider with its numbers, curve and mosaic: a component of plain JavaScript, SVG, canvas and CSS.
 
-In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the mosaic's images and
-exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two events, after which Python
-sends the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is clicked, and ``picked``
-{exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer, class: 1..C} from the
-confusion matrix. They go straight to the state.
+In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the code, what lasts of the
+data, the mosaic's images and exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two
+events, after which Python sends the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is
+clicked, and ``picked`` {exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer,
+class: 1..C} from the confusion matrix; and ``missed`` where the browser lacks what counted as kept. They go straight to
+the state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import widgets
-from dmpo_explore_app.components.threshold_slider import native
+from dmpo_explore_app.components.threshold_slider import native, supplies
+from dmpo_explore_app.services import mosaic
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
-from dmpo_explore_app.state import filters, operating_point
+from dmpo_explore_app.state import filters, operating_point, pieces
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import Fragments, redraw
 
-HERE = Path(__file__).parent
-PARTS = (
-    "numbers.js",
-    "curve.js",
-    "supply.js",
-    "piles.js",
-    "tiles.js",
-    "lasso.js",
-    "mosaic_parts.js",
-    "mosaic.js",
-    "map.js",
-    "network.js",
-    "scores.js",
-    "confusion.js",
-    "slider.js",
-)  # one module, in this order
-
-
-def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
-_component = st.components.v2.component(
-    "dmpo_explore.threshold_slider",
-    html=_read("slider.html"),
-    css=_read("slider.css"),
-    js="\n".join(map(_read, PARTS)),
-)
+_component = st.components.v2.component("dmpo_explore.threshold_slider", js=supplies.read("loader.js"))
 
 
 def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
     figures: Mapping[str, Callable[[], go.Figure]] | None = None,
+    exits: Callable[[], mosaic.Exits] | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
-    """The component, or Streamlit's own widgets (see `widgets.live`).
+    """The component, on a page that has `supplies.code`; or Streamlit's own widgets (see `widgets.live`).
 
     Args:
         figures: name → chart that Streamlit draws in place of the component's.
+        exits: makes what the mosaic is drawn from, which the browser may keep already.
         fragments: of the page, where the slider is not in the one that shows everything.
     """
     if widgets.live():
-        moved, picked = partial(_moved, fragments), partial(_picked, fragments)
-        _component(key=operating_point.SLIDER, data=data, on_moved_change=moved, on_picked_change=picked)
+        names = [data["lasting"], *([data["exits"]] if "exits" in data else [])]
+        lacking = supplies.lacking(*names)
+        if data["lasting"] in lacking:
+            supplies.lasting(data)
+        moving = {name: value for name, value in data.items() if name != "stays"}
+        moving["assumed"] = [name for name in names if name not in lacking]
+        _component(
+            key=operating_point.SLIDER,
+            data=moving,
+            on_moved_change=partial(_moved, fragments),
+            on_picked_change=partial(_picked, fragments),
+            on_missed_change=partial(pieces.missed, fragments.filters),
+        )
+        if exits is not None and data["exits"] in lacking:
+            supplies.exits(exits())
     else:
         native.draw(point, data, figures or {}, fragments)
 

@@ -21,15 +21,15 @@ def draw(
     point: OperatingPoint, data: SliderData, figures: Mapping[str, Callable[[], go.Figure]], fragments: Fragments
 ) -> None:
     """Sliders, rule, source, numbers, charts; ``fragments`` as in `operating_point.set_by_hand`."""
-    for i, slider in enumerate(data["sliders"]):
-        key = operating_point.put_slider(i, slider["place"])
+    for i, (slider, place) in enumerate(zip(data["stays"]["sliders"], data["places"], strict=True)):
+        key = operating_point.put_slider(i, place)
         text, places = _label_of(slider["labels"]), range(len(slider["labels"]))
         st.select_slider(slider["name"], places, format_func=text, key=key, on_change=_slid, args=(data, i, fragments))
-    st.caption(data["rule"].replace("{}", "the threshold"))
+    st.caption(data["stays"]["rule"].replace("{}", "the threshold"))
     st.caption(messages.escape_markdown(data["source"], 500))
     widgets.headline(point.outcome.summary())
     for name, figure in figures.items():
-        widgets.chart(figure(), name, 260, f"{data['alt']}." if name == "trade-off" else name)
+        widgets.chart(figure(), name, 260, f"{data['stays']['alt']}." if name == "trade-off" else name)
 
 
 def _label_of(labels: Sequence[str]) -> Callable[[int], str]:
@@ -37,7 +37,7 @@ def _label_of(labels: Sequence[str]) -> Callable[[int], str]:
 
 
 def _slid(data: SliderData, number: int, fragments: Fragments) -> None:
-    places = [slider["place"] for slider in data["sliders"]]
+    places = list(data["places"])
     places[number] = operating_point.slider_place(number)
-    stops = (slider["stops"][place] for slider, place in zip(data["sliders"], places, strict=True))
+    stops = (slider["stops"][place] for slider, place in zip(data["stays"]["sliders"], places, strict=True))
     operating_point.set_by_hand(",".join(stops), fragments)

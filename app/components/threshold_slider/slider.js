@@ -5,6 +5,13 @@ const HINT = "dmpo-explore-hint";
 const ECHO = 4000; // ms after which the page's place of a thumb is used although no answer to the last message came
 const views = new WeakMap();
 
+// Whether a message only confirms where the sliders stand: then all that is drawn of them is there already. The same
+// message twice is none: the page's colours have changed.
+const isAnswer = (before, now) => {
+  const rest = ({ seq, threshold, places, source, assumed, ...others }) => JSON.stringify(others);
+  return Boolean(before) && before !== now && rest(before) === rest(now);
+};
+
 const remembered = () => {
   try {
     return localStorage.getItem(HINT) === "seen";
@@ -33,23 +40,34 @@ class ThresholdSlider {
         localStorage.setItem(HINT, "seen");
       } catch {} // private windows: it comes back next time
     };
-    this.arrived = () => this.data && this.show();
+    this.arrived = () => (this.coming ? this.receive(this.coming, this.send) : this.data && this.show());
     supplies.waiting.add(this.arrived);
     this.onResize = () => this.draw();
     this.observer = new ResizeObserver(() => requestAnimationFrame(this.onResize));
     this.observer.observe(root);
   }
 
-  // New data from Python: `data` as services/slider_data.py describes it.
-  receive(data, send) {
+  // A message from Python: `SliderData` of services/slider_data.py without `stays`, which has come already, or comes soon.
+  receive(moving, send) {
+    const lasting = kept(moving.lasting), before = this.data;
+    for (const key of [moving.pictures, moving.exits]) kept(key);
+    this.send = send;
+    if (moving !== this.heard && moving.assumed.some((key) => !supplies.kept.has(key))) send("missed", true);
+    this.heard = moving;
+    this.coming = lasting ? null : moving;
+    if (!lasting) return;
+    const data = { ...lasting, ...moving, moving }, places = this.places.join();
     const waiting = data.seq < this.sent && performance.now() - this.sentAt < ECHO;
     if (data.seq > this.sent) this.sent = data.seq;
     const same = this.places.length === data.sliders.length;
     if (!same) this.last = this.linePlace = undefined; // they belong to sliders that are gone
-    if (!same || (!waiting && this.grip === null && !this.held)) this.places = data.sliders.map((slider) => slider.place);
-    else this.places = data.sliders.map((slider, i) => samePlace(this.data.sliders[i], this.places[i], slider));
+    if (!same || (!waiting && this.grip === null && !this.held)) this.places = [...data.places];
+    else this.places = data.sliders.map((slider, i) => samePlace(before.sliders[i], this.places[i], slider));
     this.data = data;
-    this.send = send;
+    if (isAnswer(before?.moving, moving)) {
+      for (const part of [this.mosaic, this.map]) part.data = data;
+      return void (this.places.join() === places ? this.settle() : this.show());
+    }
     this.buildSliders();
     this.find(".hint").hidden = remembered() || !data.sliders.length; // a single exit has nothing to drag
     drawLegend(this.find(".curve figcaption"), data);
@@ -202,8 +220,13 @@ class ThresholdSlider {
       thumb.setAttribute("aria-valuenow", place);
       thumb.setAttribute("aria-valuetext", `threshold ${labels[place]}, ${state}`);
     });
-    this.showRule();
     this.cards(now, narrowed(data, this.mosaic, ofClass));
+    this.settle();
+  }
+
+  // What depends on whether the thresholds are Python's.
+  settle() {
+    this.showRule();
     this.root.dataset.threshold = this.thresholds();
     this.root.classList.toggle("moving", this.grip !== null);
   }
@@ -270,13 +293,13 @@ class ThresholdSlider {
     this.lastSent = thresholds;
     this.sent += 1;
     this.sentAt = performance.now();
-    this.send("moved", { seq: this.sent, threshold: thresholds, of: supplies.drawing });
+    this.send("moved", { seq: this.sent, threshold: thresholds, of: drawing() });
     this.root.classList.remove("moving");
     return undefined;
   }
 
   pick(what) {
-    this.send("picked", { ...what, of: supplies.drawing });
+    this.send("picked", { ...what, of: drawing() });
   }
 
   close() {
@@ -287,10 +310,17 @@ class ThresholdSlider {
   }
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
-  const root = parentElement.querySelector(".threshold-slider");
+// For loader.js, which draws from now on and what has waited for this.
+slider.draw = (parent, data, send) => {
+  if (!parent.querySelector(".threshold-slider")) {
+    parent.append(element("style", {}, CSS), document.createRange().createContextualFragment(HTML));
+  }
+  const root = parent.querySelector(".threshold-slider");
   if (!views.has(root)) views.set(root, new ThresholdSlider(root));
-  const view = views.get(root);
-  view.receive(data, setTriggerValue);
-  return () => view.close();
-}
+  views.get(root).receive(data, send);
+};
+slider.close = (parent) => views.get(parent.querySelector(".threshold-slider"))?.close();
+for (const draw of slider.waiting.values()) draw();
+slider.waiting.clear();
+
+export default () => {};

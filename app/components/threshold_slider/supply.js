@@ -2,16 +2,23 @@
 
 const supplies = (globalThis[Symbol.for("dmpo_explore.supplies")] ??= { kept: new Map(), waiting: new Set() });
 
+const drawing = () => globalThis[Symbol.for("dmpo_explore.drawing")]; // how often the page was drawn, see drawing.js
+
 const KEY_LENGTH = 16; // of a message's beginning; the rest is JSON
 
+// The bytes of a message; its key, from then on `kept`, names it.
 const supply = (data) => {
-  if (data.drawing) return void (supplies.drawing = data.drawing); // the page is drawn up to here
   const text = (part) => new TextDecoder().decode(part), key = text(data.subarray(0, KEY_LENGTH));
-  const arrays = supplies.kept.get(key) ?? JSON.parse(text(data.subarray(KEY_LENGTH)));
-  supplies.kept.delete(key);
-  supplies.kept.set(key, arrays); // the newest is the last
-  while (supplies.kept.size > 12) supplies.kept.delete(supplies.kept.keys().next().value);
+  supplies.kept.set(key, kept(key) ?? JSON.parse(text(data.subarray(KEY_LENGTH))));
+  while (supplies.kept.size > 18) supplies.kept.delete(supplies.kept.keys().next().value);
   for (const arrived of supplies.waiting) arrived();
+};
+
+// What came under a key. It is the newest from then on: what is drawn from is not dropped.
+const kept = (key) => {
+  const found = supplies.kept.get(key);
+  if (found && supplies.kept.delete(key)) supplies.kept.set(key, found);
+  return found;
 };
 
 // Little-endian numbers in base64 → a typed array of `kind`.

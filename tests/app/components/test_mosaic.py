@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from dmpo_explore_app.components.threshold_slider import HERE
+from dmpo_explore_app.components.threshold_slider.supplies import HERE
 from playwright.sync_api import Page, expect
 from visiting import Visit, wait_for_address
 

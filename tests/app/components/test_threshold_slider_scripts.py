@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from dmpo_explore_app.components import threshold_slider
-from dmpo_explore_app.components.threshold_slider import HERE, PARTS
+from dmpo_explore_app.components.threshold_slider.supplies import HERE, PARTS
 
 import dmpo_explore as dx
 
@@ -52,7 +52,10 @@ def test_it_counts_as_summarise_does(browser: Browser, runs: Path) -> None:
 
 def test_it_needs_nothing_from_elsewhere() -> None:
     """Plain files of our own: no address but SVG's namespace, no import, no HTML from data."""
-    texts = [(HERE / name).read_text(encoding="utf-8") for name in (*PARTS, "slider.css", "slider.html")]
+    texts = [
+        (HERE / name).read_text(encoding="utf-8")
+        for name in (*PARTS, "loader.js", "drawing.js", "slider.css", "slider.html")
+    ]
     assert re.findall(r"https?://[^\"'\s]+", "".join(texts)) == ["http://www.w3.org/2000/svg"]
     assert not re.search(r"^\s*import|innerHTML|@import|url\((?!#)", "".join(texts), re.M)
     assert threshold_slider.__doc__

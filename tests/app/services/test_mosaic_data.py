@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import mosaic, records, slider_data, sprite_sheet, thumbnails
+from dmpo_explore_app.services import exploration, mosaic, policies, records, slider_data, sprite_sheet, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 from synthetic import make_record
 
@@ -46,6 +46,43 @@ def test_exits_are_the_policys(runs: Path, name: str) -> None:
         limits = numbers(found["limits"], f"u{found['bytes']}").reshape(record.n_images, -1)
         exits = (slider.position >= limits).sum(axis=1)
     assert exits.tolist() == policy.exits(record).tolist()
+
+
+def test_keys_are_told_without_the_arrays(runs: Path) -> None:
+    """So that the slider's numbers need not wait for them."""
+    run = dx.load_run("six")
+    point = OperatingPoint(run, "test", dx.fit_policy(run.record("val"), flops=0.6))
+    counts = slider_data.counts(point, None)
+    assert mosaic.exits(point, counts)["key"] == mosaic.exits_key(point, counts)
+    tiles, pictures = mosaic.tiles(point, 90, 2), mosaic.pictures(point, 90, 2)
+    assert (tiles.key, tiles.of) == (pictures["key"], pictures["of"])
+
+
+def test_what_lasts_is_made_once_while_one_slider_moves(runs: Path) -> None:
+    run = dx.load_run("six")
+    record, stops = run.record("test"), policies.trade_off(run, "test", "confidence")["threshold"].tolist()
+    points = [OperatingPoint(run, "test", dx.fit_policy(record, threshold=stops[place])) for place in (20, 60)]
+    tables = {"six": exploration.curve(points[0])}
+    one, other = (slider_data.slider_data(point, tables) for point in points)
+    assert one["stays"] is other["stays"] and one["lasting"] == other["lasting"]
+    assert one["places"] != other["places"] and one["threshold"] != other["threshold"]
+    assert len(json.dumps({key: value for key, value in one.items() if key != "stays"})) < 500
+    changed = (
+        slider_data.slider_data(points[0], tables, label=2),
+        slider_data.slider_data(points[0], tables, compact=True),
+    )
+    assert len({one["lasting"], *(data["lasting"] for data in changed)}) == 3
+
+
+def test_what_lasts_of_several_sliders_depends_on_all_of_them(runs: Path) -> None:
+    """The counts of one follow from where the others stand."""
+    run = dx.load_run("four")
+    record = run.record("test")
+    thresholds = [(0.5, 0.6, 0.7), (0.5, 0.6, 0.8)]
+    points = [OperatingPoint(run, "test", dx.fit_policy(record, threshold=list(each))) for each in thresholds]
+    one, other = (slider_data.slider_data(point, {"four": exploration.curve(point)}) for point in points)
+    assert one["lasting"] != other["lasting"]
+    assert one["stays"]["sliders"][0]["counts"] != other["stays"]["sliders"][0]["counts"]
 
 
 def test_images_that_were_fetched_meanwhile_are_drawn(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,5 +26,6 @@ def test_300_records_viewed(run: Path, monkeypatch: pytest.MonkeyPatch, whole: i
     for state in range(300):
         assert records.record_at((str(run), "test", state, 0)).n_images == 8
         assert psutil.Process().num_fds() <= before + most
-    records.record_at.clear()
+    records.record_at.cache_clear()
+    records.record_at.__wrapped__.clear()  # type: ignore[attr-defined]
     assert psutil.Process().num_fds() <= before

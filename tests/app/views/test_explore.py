@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dmpo_explore_app.components import run_picker
-from dmpo_explore_app.services import slider_data
+from dmpo_explore_app.services import slider_data, slider_words
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import choices, targets
 from explore_page import (
@@ -166,7 +166,7 @@ def test_risk_control_of_a_policy_that_learns_stays_when_the_page_runs_again(run
 def test_per_exit_thresholds_are_said_in_english(runs: Path) -> None:
     for name in ("confidence", "margin", "entropy"):
         policy = dx.fit_policy(dx.load_run("four").record("val"), name, threshold=(0.5, 0.6, 0.7))
-        said = slider_data.rule(policy, 4)
+        said = slider_words.rule(policy, 4)
         assert "its own threshold" in said and "threshold confident" not in said and "{}" not in said
 
 
@@ -191,9 +191,10 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
     run = dx.load_run("six")
     for name in choices.RULES:
         policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
-        (one,) = slider_data.sliders(slider_data.counts(OperatingPoint(run, "test", policy), None))
+        counts = slider_data.counts(OperatingPoint(run, "test", policy), None)
+        (one,) = slider_data.sliders(counts)
         assert len(set(one["labels"])) == len(one["labels"]) == len(one["stops"]) == len(one["counts"])
-        assert one["stops"][one["place"]] == str(policy.thresholds[0])
+        assert one["stops"][counts.single.position] == str(policy.thresholds[0])
         costs = [np.dot(np.add(row[::2], row[1::2]), run.record("test").flops_fraction) for row in one["counts"]]
         assert np.all(np.diff(costs) >= -1e-9)
 

@@ -1,0 +1,56 @@
+"""What a release of the slider sends: words and numbers, and nothing that the browser has already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import expect
+from visiting import Visit, elements_sent, wait_for_address
+
+
+def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visit, runs: Path) -> None:
+    """Code, curves, counts and arrays were sent before; of the images only those that were not on screen yet."""
+    sent = elements_sent(visit.page)
+    page = visit.open("?run=four&threshold=0.5")
+    first = {name: size for kind, name, size in sent if kind == "bidi_component"}
+    slider, seen, height = page.get_by_role("slider"), [], "filters => filters.getBoundingClientRect().top + scrollY"
+    top = page.locator(".st-key-filters").evaluate(height)
+    for key in ("PageUp", "PageUp", "PageDown", "PageDown", "PageUp"):
+        sent.clear()
+        before = page.url
+        slider.press(key)
+        wait_for_address(page, lambda now, before=before: now != before)
+        visit.settle()
+        found = {name.removeprefix("dmpo_explore."): size for kind, name, size in sent if kind == "bidi_component"}
+        seen.append(found)
+        assert page.locator(".st-key-filters").evaluate(height) == top  # what is not sent leaves no gap
+        titles = page.eval_on_selector_all(".dx-shown li", "all => all.map(item => item.title)")
+        assert len(titles) == len(set(titles)) > 40
+    for found in seen[1:]:  # the first has other stops: the reader's own threshold is not among them any more
+        assert {*found} <= {"threshold_slider", "clickable", "pieces", "drawn"}
+        assert found["threshold_slider"] < 2_000 and found["drawn"] < 1_000
+    again = seen[-1]["pieces"]  # every image of this drawing was shown before
+    assert again < 8_000 < 30_000 < first["dmpo_explore.pieces"]
+
+
+def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=four&threshold=0.5")
+    slider = page.get_by_role("slider")
+    for key in ("PageUp", "PageUp"):
+        before = page.url
+        slider.press(key)
+        wait_for_address(page, lambda now, before=before: now != before)
+        visit.settle()
+    page.evaluate("""() => {
+        globalThis[Symbol.for("dmpo_explore.pieces")].clear();
+        globalThis[Symbol.for("dmpo_explore.supplies")].kept.clear();
+    }""")
+    before = page.url
+    slider.press("PageDown")
+    wait_for_address(page, lambda now: now != before)
+    page.wait_for_function("() => globalThis[Symbol.for('dmpo_explore.supplies')].kept.size >= 2")
+    visit.settle()
+    there = parse_qs(urlsplit(page.url).query)["threshold"][0]
+    expect(page.locator(".dx-shown")).to_have_attribute("data-threshold", there)
+    assert page.locator(".dx-shown li").count() > 40
