@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from dmpo_explore_app.components import app_header
+from dmpo_explore_app import preload
 
-import dmpo_explore as dx
+preload.wait()  # before the imports
+from dmpo_explore_app.components import app_header  # noqa: E402
+
+import dmpo_explore as dx  # noqa: E402
 
 HERE = Path(__file__).parent
 

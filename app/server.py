@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from dmpo_explore_app import access
+from dmpo_explore_app import access, preload
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
@@ -121,4 +121,4 @@ def without_folders(send: Send) -> Send:
     return masked
 
 
-app = st.App(HERE / "main.py", middleware=[Middleware(Guard)])
+app = st.App(HERE / "main.py", middleware=[Middleware(Guard)], lifespan=preload.while_starting)

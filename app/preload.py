@@ -1,0 +1,77 @@
+"""What the first page needs, imported and read while the browser of the reader still loads Streamlit's own page.
+
+In: the runs that are there. Out: modules, and what services keep of the usual run. It is done once, in a thread, when
+the server is ready.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import streamlit as st
+
+MODULES = (  # what takes longest to import, in the order in which it is needed; components belong to Streamlit's thread
+    "dmpo_explore_app.services.run_facts",
+    "dmpo_explore_app.services.exploration",
+    "dmpo_explore_app.services.mosaic",
+    "dmpo_explore_app.state.choices",
+    "plotly.graph_objects",
+)
+LONGEST = 60  # seconds that a page waits for the imports
+_imported = threading.Event()
+_imported.set()
+
+
+@asynccontextmanager
+async def while_starting(_: object) -> AsyncIterator[None]:
+    """For the server: it begins when the server starts to answer."""
+    start()
+    yield
+
+
+def start() -> threading.Thread:
+    """Begin, and return the thread."""
+    _imported.clear()
+    thread = threading.Thread(target=_run, name="preload", daemon=True)
+    thread.start()
+    return thread
+
+
+def wait() -> None:
+    """Until the imports are done: two threads that import the same packages may find them half made."""
+    _imported.wait(LONGEST)
+
+
+def _run() -> None:
+    try:
+        for name in MODULES:
+            importlib.import_module(name)
+    finally:
+        _imported.set()
+    with suppress(OSError, ValueError, LookupError):  # a page says what is wrong with its run
+        _usual()
+
+
+@st.cache_resource(show_spinner=False)  # what it calls shows no spinner then: there is no page
+def _usual() -> None:
+    """Read what Explore shows first."""
+    from dmpo_explore_app.services import exploration, mosaic, policies, records, run_facts, slider_data, thumbnails
+    from dmpo_explore_app.state import choices
+
+    import dmpo_explore as dx
+
+    names = dx.list_runs()
+    run = dx.load_run(choices.usual_run(names))
+    split = "test" if "test" in run.splits() else run.splits()[0]
+    point = policies.OperatingPoint(run, split, run_facts.usual_policy(run, split))
+    others = records.comparable_runs(names, run, split)
+    tables = exploration.curves(point, others)
+    found = slider_data.counts(point, None)
+    slider_data.slider_data(point, tables, found=found)
+    mosaic.exits(point, found)
+    mosaic.pictures(point, mosaic.USUAL)
+    with suppress(OSError, ValueError):  # without images their numbers are shown
+        thumbnails.thumbnails(run, split)
