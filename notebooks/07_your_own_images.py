@@ -34,7 +34,7 @@ from sklearn.preprocessing import StandardScaler
 import dmpo_explore as dx
 from dmpo_explore.course.exercises.your_own_images import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import live, numbers, slider
-from dmpo_explore.course.own_images import new_images, start, trained
+from dmpo_explore.course.own_images import new_images, recorded, start, trained
 from dmpo_explore.course.rivals import beside_rivals, points_ahead, random_mixture
 
 FOLDER = None  # or "~/my-photos", a folder with one folder of images per class
@@ -150,15 +150,15 @@ config = dx.Config(
 )
 dx.fetch_weights(config.model.backbone)
 runs = {"DMPO": trained(config, "mine")}
-calibration = dx.record_run(runs["DMPO"], "calibration")  # the scores of all exits, once: dmpo-explore record mine
+calibration = recorded(runs["DMPO"], "calibration")  # all exits' scores, once: dmpo-explore record mine
 
 # %%
 plain = replace(config.model, bypass="none", predictor="linear")
 naive_config = replace(config, model=plain, training=replace(config.training, schedule="uniform"))
 runs["naive"] = trained(naive_config, "naive")
-dx.record_run(runs["naive"], "calibration")
+recorded(runs["naive"], "calibration")
 for run in runs.values():
-    dx.record_run(run, "val")
+    recorded(run, "val")
 val = {name: run.record("val") for name, run in runs.items()}
 dx.figures.depth_figure(
     {name: record.correct.mean(axis=0) for name, record in val.items()}, "accuracy on val"
@@ -257,7 +257,7 @@ print("the fixed exit, chosen on val:", exit_names[fixed])
 # All choices are made. This cell reads the test split, for the first and the only time:
 
 # %%
-tests = {name: dx.record_run(run, "test") for name, run in runs.items()}
+tests = {name: recorded(run, "test") for name, run in runs.items()}
 test, naive_test = tests["DMPO"], tests["naive"]
 outcome, naive_outcome = (dx.apply(policies[name], tests[name]) for name in tests)
 used = float(outcome.flops_fraction.mean())

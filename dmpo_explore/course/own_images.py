@@ -66,6 +66,14 @@ def trained(config: dx.Config, name: str) -> dx.Run:
         return dx.load_run(name)
 
 
+def recorded(run: dx.Run, split: str) -> dx.ExitRecord:
+    """The record of ``split``, made if the run has none yet."""
+    try:
+        return dx.record_run(run, split)
+    except FileExistsError:
+        return run.record(split)
+
+
 def new_images(images: Path, test: ImageSet, each: int = 5) -> dict[str, npt.NDArray[np.uint8]]:
     """``CLASS/FILE`` → pixels: the files of ``new`` beside the images, else ``each`` test images of every class."""
     folder = images.parent / "new"

@@ -12,7 +12,7 @@ from PIL import Image
 
 import dmpo_explore as dx
 from dmpo_explore.course import own_images
-from dmpo_explore.course.own_images import CALTECH, GARMENTS, make_images, new_images, start, trained
+from dmpo_explore.course.own_images import CALTECH, GARMENTS, make_images, new_images, recorded, start, trained
 
 
 def test_bundled_clothes_are_a_folder_per_class_and_no_image_comes_twice(
@@ -83,7 +83,10 @@ def test_a_folder_of_ones_own_keeps_its_runs_beside_it(tmp_path: Path, monkeypat
     config = dx.Config(dx.DataConfig(str(images), calibration=True), model, settings)
     assert trained(config, "mine").path == tmp_path / "runs" / "mine"
     before = (tmp_path / "runs" / "mine").stat().st_mtime_ns
-    assert trained(config, "mine").path.stat().st_mtime_ns == before  # opened, not trained again
+    run = trained(config, "mine")
+    assert run.path.stat().st_mtime_ns == before  # opened, not trained again
+    first = recorded(run, "val")
+    assert np.array_equal(recorded(run, "val").logits, first.logits)  # made, then read
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
