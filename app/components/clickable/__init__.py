@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import streamlit as st
+from dmpo_explore_app.services import thumbnails
 from dmpo_explore_app.state import events, pieces
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import redraw
@@ -49,12 +50,13 @@ def clickable_pieces(
     """As `clickable`, for parts one below the other: each the HTML of an element, or a list of pieces by their names.
 
     Args:
-        threshold: what the parts are of. piece: name → its HTML, for those that the browser lacks.
+        threshold: what the parts are of. piece: name → its HTML, for those that the browser lacks. An image that could
+            not be read does not count as kept: it may be there next time.
     """
     names = [name for part in parts if not isinstance(part, str) for name in part]
-    lacking = pieces.lacking(names)
-    pieces.sent(events.number(), lacking)
-    data = {"threshold": threshold, "parts": parts, "pieces": {name: piece(name) for name in lacking}}
+    lacking = {name: piece(name) for name in pieces.lacking(names)}
+    pieces.sent(events.number(), [name for name, html in lacking.items() if thumbnails.not_read() not in html])
+    data = {"threshold": threshold, "parts": parts, "pieces": lacking}
     picked = partial(_picked, key, on_picked, fragments)
     _pieces(key=key, data=data, on_picked_change=picked, on_missed_change=partial(pieces.missed, fragments))
 

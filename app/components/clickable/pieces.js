@@ -13,11 +13,14 @@ const made = (html) => {
 
 // A list's items by their names: those that stay are not touched.
 const fill = (list, names) => {
-  const wanted = new Set(names), own = new Map([...list.children].map((item) => [item.piece, item]));
-  for (const [name, item] of own) if (!wanted.has(name)) item.remove();
+  const wanted = new Set(names), own = new Map();
+  for (const item of [...list.children]) {
+    if (wanted.has(item.piece) && item.html === store.get(item.piece)) own.set(item.piece, item);
+    else item.remove();
+  }
   let at = list.firstElementChild;
   for (const name of wanted) {
-    const item = own.get(name) ?? Object.assign(made(store.get(name)), { piece: name });
+    const html = store.get(name), item = own.get(name) ?? Object.assign(made(html), { piece: name, html });
     if (item === at) at = at.nextElementSibling;
     else list.insertBefore(item, at);
   }

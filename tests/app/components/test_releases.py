@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+from dmpo_explore_app.components import clickable
+from dmpo_explore_app.services import thumbnails
 from playwright.sync_api import expect
 from visiting import Visit, elements_sent, wait_for_address
 
@@ -54,3 +57,12 @@ def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> No
     there = parse_qs(urlsplit(page.url).query)["threshold"][0]
     expect(page.locator(".dx-shown")).to_have_attribute("data-threshold", there)
     assert page.locator(".dx-shown li").count() > 40
+
+
+def test_an_image_that_could_not_be_read_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[list[str]] = []
+    monkeypatch.setattr(clickable.pieces, "sent", lambda _, names: counted.append([*names]))
+    monkeypatch.setattr(clickable, "_pieces", lambda **_: None)
+    html = {"seen": "<li><img></li>", "gone": f'<li><img src="{thumbnails.not_read()}"></li>'}
+    clickable.clickable_pieces("0.5", ["<p></p>", [*html]], html.__getitem__, "pictures", print)
+    assert counted == [["seen"]]
