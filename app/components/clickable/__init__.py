@@ -7,6 +7,7 @@ where the browser lacks a piece. Its looks are in style.css.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from dmpo_explore_app.state.redraw import redraw
 from streamlit.components.v2.types import ComponentRenderer
 
 HERE = Path(__file__).parent
+SAID_TWICE = re.compile(r'title="([^"]*)" (?=aria-label="\1")')  # clickable.js makes the title from the label
 
 
 def _made(name: str, file: str) -> ComponentRenderer:
@@ -36,7 +38,8 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: 
         fragments: keys of what is drawn again; by default the fragment that holds this.
     """
 
-    _component(key=key, data=body, on_picked_change=partial(_picked, key, on_picked, fragments))
+    lean = SAID_TWICE.sub("data-titled ", body)
+    _component(key=key, data=lean, on_picked_change=partial(_picked, key, on_picked, fragments))
 
 
 def clickable_pieces(

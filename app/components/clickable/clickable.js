@@ -19,5 +19,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   place.shown = data;
   const focused = place.contains(document.activeElement) ? document.activeElement.dataset.pick : undefined;
   place.innerHTML = data;
+  for (const titled of place.querySelectorAll("[data-titled]")) titled.title = titled.getAttribute("aria-label");
   if (focused !== undefined) place.querySelector(`[data-pick="${CSS.escape(focused)}"]`)?.focus();
 }

@@ -211,7 +211,9 @@ class Mosaic {
 
   placeHeads() {
     for (const [k, head] of [...this.heads.children].entries()) {
-      head.style.transform = `translateX(${(this.headX[k] / this.unit).toFixed(1)}px)`;
+      const x = (this.headX[k] / this.unit).toFixed(1);
+      if (head.x !== x) head.style.transform = `translateX(${x}px)`; // a style that is set is computed again
+      head.x = x;
     }
   }
 

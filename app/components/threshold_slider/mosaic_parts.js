@@ -171,7 +171,10 @@ const showClasses = (table, { n_exits: exits, names }) => {
     if (cell.textContent !== text) cell.textContent = text;
     cell.parentElement.style.setProperty("--share", percent(n / Math.max(1, images), 1));
     const words = `${names[label - 1]}: ${percent(n / Math.max(1, images), 1)} exit at exit ${exit} (${whole(n)} images)`;
-    if (!cell.title.startsWith(words.slice(0, -1))) cell.title = words;
+    if (!cell.title.startsWith(words.slice(0, -1))) {
+      cell.title = words;
+      cell.setAttribute("aria-label", words);
+    }
     if (exit !== exits) continue;
     const correct = cell.parentElement.nextElementSibling;
     if (correct) correct.textContent = images ? percent(table[row + exits] / images, 1) : "–";

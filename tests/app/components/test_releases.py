@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
-from dmpo_explore_app.components import clickable
+from dmpo_explore_app.components import clickable, gallery
 from dmpo_explore_app.services import thumbnails
 from playwright.sync_api import expect
+from synthetic import make_record
 from visiting import Visit, elements_sent, wait_for_address
+
+import dmpo_explore as dx
 
 
 def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visit, runs: Path) -> None:
@@ -66,3 +70,13 @@ def test_an_image_that_could_not_be_read_is_sent_again(monkeypatch: pytest.Monke
     html = {"seen": "<li><img></li>", "gone": f'<li><img src="{thumbnails.not_read()}"></li>'}
     clickable.clickable_pieces("0.5", ["<p></p>", [*html]], html.__getitem__, "pictures", print)
     assert counted == [["seen"]]
+
+
+def test_a_label_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(clickable, "_component", lambda *, data, **_: sent.append(data))
+    outcome = dx.Outcome(record := make_record(60, 3, 4), np.arange(60) % record.n_exits)
+    body = gallery.heat_map(outcome, (0, 0), None)
+    clickable.clickable(body, "heat", print)
+    assert body.count(" title=") == sent[0].count("data-titled ") == 4 * 4 + 3 and " title=" not in sent[0]
+    assert len(sent[0]) < 0.9 * len(body)
