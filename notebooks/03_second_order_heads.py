@@ -605,7 +605,8 @@ check_2(answer_2)
 # <details markdown="1"><summary>Solution 2</summary>
 #
 # ```python
-# square = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]) answer_2 = square, square[:2]
+# square = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+# answer_2 = square, square[:2]
 # ```
 #
 # </details>
