@@ -92,7 +92,8 @@ shares.groupby(classes).mean().sort_values("beyond exit 1").T.round(3)
 
 # %% [markdown]
 # Most images of every class exit at exit 1. Of trousers nearly all do; of shirts nearly a third continues. Shirts are
-# first at the last exit, too, with 7 %. [08](08_which_images_exit_early.ipynb) explains why.
+# first at the last exit, too, with 7 %. [08](08_which_images_exit_early.ipynb) looks at what these images have in
+# common.
 #
 # ## Ten thousand images
 #

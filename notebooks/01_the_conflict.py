@@ -221,8 +221,9 @@ by_time.mul(100).round(1).rename_axis("six exits, epochs")
 
 # %% [markdown]
 # After 24 epochs no loss is shown: the interval includes 0. Up to 0.9 points are not excluded. As far as five seeds
-# show, six exits made the training *slower*, and no more. The early exits gain from the time as well, exits 1 and 2 by
-# more than ten points. So after eight epochs all six are far from what this network can do.
+# show, six exits made the training *slower*. That they do more is not shown, and up to 0.9 points are not excluded. The
+# early exits gain from the time as well, exits 1 and 2 by more than ten points. So after eight epochs all six are far
+# from what this network can do.
 #
 # The narrow network keeps a gap of three points in each of five trainings, although it was trained for five times
 # the steps. So exits seem to conflict over something scarce: steps of training, or channels that they share. (The
@@ -269,9 +270,9 @@ table
 # %% [markdown]
 # As the factor grows, exits 1 to 4 gain at every step on average, and exits 5 and 6 lose. Exit 2 gains twenty points in
 # all. So no factor in this table is best for all exits. At 0.03 the seeds do not agree that the last exit loses
-# anything, but exits 1 and 2 have 32.4 and 38.5 % there. From 0.3 on the last exit loses with every seed. So there is
-# no factor at which the last exit loses nothing and the early ones are good. (A factor in front of *all* six losses is
-# another question: [04](04_phase_schedule.ipynb).)
+# anything, but exits 1 and 2 have 32.4 and 38.5 % there. From 0.3 on the last exit loses with every seed. So after
+# eight epochs at none of these five factors the last exit loses nothing and the early ones are good. (A factor in front
+# of *all* six losses is another question: [04](04_phase_schedule.ipynb).)
 #
 # ## Where is the damage?
 #
@@ -335,12 +336,14 @@ choices = {"six exits, 8 epochs": six_kept, "finished trunk, exits of 8 epochs":
 dx.figures.seeds_figure(choices, "accuracy on test").update_yaxes(tickformat=".0%")
 
 # %% [markdown]
-# Exits 1 to 4 are much poorer, exits 5 and 6 better. Does the finished trunk have little for early exits to read, then?
+# Exits 2 to 4 are much poorer (19, 20 and 11 points), exit 1 by four points, exits 5 and 6 better. Does the finished
+# trunk have little for early exits to read, then?
 #
 # The figure cannot show that. It mixes what the trunk *has* with how well a short training *reads* it. On a frozen
-# trunk a linear exit is a simple problem: its loss has a single minimum. Eight epochs of AdamW need not reach it. So
-# train the same exits with the same loss until it does not fall any more. `LogisticRegression` does that, with a small
-# penalty on the weights; the means are standardised first. It takes your five networks of each kind.
+# trunk a linear exit is a simple problem: its loss is convex, so no minimum is worse than another. Eight epochs of
+# AdamW need not reach it. So train the same exits with the same loss until it does not fall any more.
+# `LogisticRegression` does that, with a small penalty on the weights; the means are standardised first. It takes your
+# five networks of each kind.
 #
 # **Predict.** At exit 3, the one trunk is twenty points behind the other. How many will be left?
 
@@ -384,10 +387,10 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=380)
 # points less, and that interval ends near 0.
 #
 # So here early exits can be had without the conflict: leave the trunk alone, and train the exits to the end. The last
-# exit loses nothing, and all others are better than after eight epochs together. What this gives up is a few points at
-# exit 2. More steps are a second way out: after 24 epochs six exits have 81.5 % at the end, and 77.3 % at exit 3. Exit
-# 1 has 48.5 % there and is still trained too briefly. A small factor is a third, and the poorest: with 0.1 exits 3 and
-# 4 have 60.5 and 70.0 %.
+# exit loses nothing, and all others are better than after eight epochs together. Against the trunk of six exits, read
+# equally, it gives up four points at exit 2. More steps are a second way out: after 24 epochs six exits have 81.5 % at
+# the end, and 77.3 % at exit 3. Exit 1 has 48.5 % there and is still trained too briefly. A small factor is a third,
+# and the poorest: with 0.1 exits 3 and 4 have 60.5 and 70.0 %.
 #
 # One limit none of them removes. At stage 1 a linear exit that reads the mean has 63 or 64 %, on either trunk.
 #
@@ -424,7 +427,7 @@ table.rename_axis("cosine with the last exit, mean of exits 1 to 5", axis=1)
 # Do the gradients agree more there? The table is of [a study](../benchmarks/RESULTS.md) with three trainings of each
 # arm on 2,000 images; `naive-both` has linear exits, uniform weights and no scaling. Its exits agree with the last one
 # most, with each seed. The three kinds of DMPO cannot be distinguished: neither the loss weights nor the bypass changes
-# these cosines visibly. But the means of your CNNs are in the same range. So the gradients do not explain the
+# these cosines visibly. But the means of your CNNs are in the same range. So these mean cosines do not explain the
 # difference. Two other reasons are likely and not tested. Most of the trunk is frozen, so the exits can change little.
 # And the pre-trained features of deep stages are there from the beginning.
 
@@ -584,8 +587,9 @@ for name, net in (("one exit", one_exit[0].eval()), ("six exits", six_exits[0].e
 pd.DataFrame(found).T.sort_index(ascending=False).round(1)
 
 # %% [markdown]
-# No. At the first two stages both are level, and from stage 3 on the network with six exits has *less*: at stage 4 it
-# is 77 % against 81 %. (One network of each, so this is preliminary; a single accuracy has an interval of ± 1 point.)
+# No. At the first two stages both are level, and from stage 4 on the network with six exits has *less*, 3 to 4 points:
+# at stage 4 it is 77 % against 81 %. (The 1.3 points at stage 3 are within what one pair can show. One network of each,
+# so this is preliminary; a single accuracy has an interval of ± 1 point.)
 #
 # Read by the mean, stage 2 of that network has 7.7 points more, and stages 5 and 6 have nearly 4 points less. At stages
 # 1, 3 and 4 the difference is at most 1.1. So early exits did not bring the label forward in this trunk. At stage 2
@@ -593,7 +597,8 @@ pd.DataFrame(found).T.sort_index(ascending=False).round(1)
 # much the same, five seeds each.
 #
 # A probe finds a part of what is there, not all. At stage 1 the ridge has 53 or 54 %, the exits trained to the end have
-# 63 %. Both are linear and read the same means. They differ in the loss: squares here, cross-entropy there.
+# 63 %. Both are linear and read the same means. They differ in the loss (squares here, cross-entropy there) and in the
+# penalty, and here it is one network.
 #
 # **The question at the top.** Why not? Because the last exit loses four points here if all is trained at once and
 # briefly. With three times the epochs no loss is shown. And if the trunk is finished first, predictors behind every

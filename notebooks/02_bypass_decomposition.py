@@ -245,10 +245,10 @@ assert all((hits["conv"].mean(axis=1) > hits[name].mean(axis=1)).all() for name 
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 
 # %% [markdown]
-# The table's order. Not distinguished are 20 and 60 epochs of the mean head, and the two heads *behind the mean*. The
-# bypass wins in every seed, by about eight points over the mean head with 20 epochs. Six epochs leave that head four
-# points behind, and sixty show no further gain. So the eight points are no lack of epochs. Nor are they the weights
-# alone: *behind the mean* has nearly as many, and gains under two points.
+# The table's order. Not distinguished are 20 and 60 epochs of the mean head, the two heads *behind the mean*, and, just
+# about, *conv* and *per token*. The bypass wins in every seed, by about eight points over the mean head with 20 epochs.
+# Six epochs leave that head four points behind, and sixty show no further gain. So the eight points are no lack of
+# epochs. Nor are they the weights alone: *behind the mean* has nearly as many, and gains under two points.
 #
 # Six of the eight need no neighbours: *per token* has them, too. So most of the gain comes with something non-linear
 # *before* the mean, where a single patch can still count. (Weights are matched here, FLOPs are not: *behind the mean*
@@ -354,9 +354,9 @@ pd.DataFrame(similarity, names).T.round(2)
 by_seed("read like the last stage (CKA)", ("dmpo", "dmpo-no-bypass"))
 
 # %% [markdown]
-# There the models with a bypass are ahead with every seed. (Their recipe differs, too.) So whether a bypass imitates
-# the deep stages stays open. In neither case does the similarity show what a predictor gains. Probe for the label
-# instead.
+# There the models with a bypass are ahead with every seed. (The study's recipe differs from that of `demo`, too.) So
+# whether a bypass imitates the deep stages stays open. In neither case does the similarity show what a predictor gains.
+# Probe for the label instead.
 #
 # In the figure a second probe stands at the left. From each patch token it predicts the mean grey of that patch,
 # something *low level*. R² is the share of the grey's variance that it finds, so 1 − R² is the share that it misses.
@@ -566,9 +566,10 @@ hit = {name: 100 * (labels[:, None] == predicted).double().mean(dim=0).numpy() f
 pd.DataFrame(hit, names).T.rename_axis("% correct of 240", axis=1).round(1)
 
 # %% [markdown]
-# No, less than half of it: at exit 1, 6.7 of 14.6 points come back, at exit 2, 8.4 of 19.2. With one mean over all
-# positions it is two points. So the predictors rely on an offset, mostly on one that differs between positions. The
-# larger part is what the bypass finds in the single image. (Of 240 images, one is 0.4 points: read these as rough.)
+# About half of it: at exit 1, 6.7 of 14.6 points come back, at exit 2, 8.4 of 19.2. With one mean over all positions it
+# is two to two and a half points. So the predictors rely on an offset, mostly on one that differs between positions.
+# The rest is what the bypass finds in the single image. (Of 240 images, one is 0.4 points: which part is larger is not
+# shown.)
 #
 # ## What you cannot conclude
 #

@@ -268,11 +268,11 @@ live(fitted, budget=slider("budget", 0.19, 1.02, 0.22, 0.01), policy=choice("pol
 # takes the cheapest threshold for which calibration shows, with confidence 1 − δ, that this risk is at most ε. Here δ
 # is 5 %, and there are n = 5,000 calibration images:
 #
-# 1. Fix the thresholds and their order before any image is read: from the strictest to the cheapest.
-# 2. At a threshold, count the early-exit errors on calibration: c.
-# 3. Its *p-value* is the probability of so few errors if the risk were just ε. That is a binomial tail: P(X ≤ c) for X
-#    ~ Binomial(n, ε). (The library takes Hoeffding's bound where that is smaller.)
-# 4. If p ≤ δ, test the next threshold. At the first failure stop, and take the last threshold that passed.
+# 1. Fix the thresholds and their order before any image is read: from the strictest to the cheapest. 2. At a threshold,
+# count the early-exit errors on calibration: c. 3. Its *p-value* is the probability of so few errors if the risk were
+# just ε. That is a binomial tail: P(X ≤ c) for X    ~ Binomial(n, ε). (The library also has Hoeffding's bound, for
+# risks that are no counts. Here the binomial tail decides.) 4. If p ≤ δ, test the next threshold. At the first failure
+# stop, and take the last threshold that passed.
 #
 # Many thresholds are tested, and yet δ need not be divided among them. In this order a threshold with too high a risk
 # can only be taken if the *first* such one passes. That has a probability of at most δ. In exercise 2 you write it,
@@ -609,8 +609,8 @@ pd.DataFrame(shown).T.round(3)
 
 # %% [markdown]
 # In 19 draws of 400 with Learn then Test: that is 4.8 %, about the δ of 5 %. With its rival in 204, every second time.
-# So a target that is only met on the images it was fitted on is missed half of the time. What δ takes in return is a
-# higher threshold, 0.83 against 0.80 on average. (All draws are of one kind of image. For images of another kind δ
+# So a target that is only met on the images it was fitted on is missed half of the time here. What δ takes in return is
+# a higher threshold, 0.83 against 0.80 on average. (All draws are of one kind of image. For images of another kind δ
 # states nothing.)
 
 # %% [markdown]

@@ -658,8 +658,8 @@ table
 # %% [markdown]
 # Not as well. In the last exit's order the area is 0.67, which is 0.12 less than in exit 1's own, and the interval
 # excludes 0. A random order of the garment's patches is 0.21 behind. The two intervals overlap a little, so these rows
-# alone do not show that the last exit's map is better than chance; the cosine of 0.57 above does. (An exit's own
-# ablation map has an advantage by this measure: it was made by hiding patches at that exit.)
+# alone do not show whether the last exit's order is better than a random one: that takes their paired difference. (An
+# exit's own ablation map has an advantage by this measure: it was made by hiding patches at that exit.)
 
 # %% [markdown]
 # **3.** A map measures every patch *alone*. What do patches do together? Write the greedy search: a function of `f`

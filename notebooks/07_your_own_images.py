@@ -254,7 +254,7 @@ print("the fixed exit, chosen on val:", exit_names[fixed])
 # %% [markdown]
 # ## Test, once
 #
-# All choices are made. This cell reads the test split, for the first and the only time:
+# All choices are made. This cell reads the test split, for the first time; nothing is chosen on it afterwards:
 
 # %%
 tests = {name: recorded(run, "test") for name, run in runs.items()}
@@ -290,9 +290,9 @@ beside_rivals("DMPO, its policy", (outcome.correct, used), rivals, digits=1).rou
 # trained. It has 81.0 % correct. DMPO's exit 2 has 80.7 % with 19.3 %. A difference of 0.3 points is far less than
 # these intervals can show. So for exit 2 alone no gain of the training is shown over a ridge.
 #
-# And the policy does not beat a ridge on the *untrained* backbone behind block 8: that interval includes 0. But that
-# ridge needs all eight blocks for every image, two thirds of the compute. So what the policy has over it is compute,
-# not accuracy. Compare with your images; with photographs the order may be another one.
+# And the policy does not beat a ridge on the *pre-trained*, untuned backbone behind block 8: that interval includes 0.
+# But that ridge needs all eight blocks for every image, two thirds of the compute. So what the policy has over it is
+# compute, not accuracy. Compare with your images; with photographs the order may be another one.
 
 # %% tags=["numbers"]
 numbers(

@@ -352,11 +352,11 @@ pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
 # Shares of images that exit late: of all, of those that are late in `demo`, and of those that are early there. Of
-# `demo`'s late images 81 % are late in `demo-naive`, too, and 71 % in the CNN; of its early ones about a quarter. So it
-# is largely the same images, across heads and even across backbones, and exit 1's confidences rank all images alike
-# (correlation 0.80 and 0.74). Ambiguity explains late exits of all three. Both others send twice as many images deeper
-# at this budget. Poorer first exits may be a reason, or another compute of exit 1; that is not tested. So the models
-# differ in how *many* images exit late; *which* ones, they largely share.
+# `demo`'s late images 81 % are late in `demo-naive`, too, and 71 % in the CNN; of its early ones about a quarter. So
+# most of `demo`'s late images are late in the others, too; theirs are a set twice as large. Exit 1's confidences rank
+# all images much alike (correlation 0.80 and 0.74). Ambiguity goes with late exits of all three. Both others send twice
+# as many images deeper at this budget. Poorer first exits may be a reason, or another compute of exit 1; that is not
+# tested. So the models differ in how *many* images exit late, and share much of the order.
 #
 # ## Two kinds of mistakes
 #
