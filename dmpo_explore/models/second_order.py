@@ -65,6 +65,38 @@ def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tenso
     return y * trace.sqrt()
 
 
+def root_of_covariance(x: Tensor, iterations: int = 5, eps: float = EPS) -> Tensor:
+    """(B, N, d) → (B, d, d): ``newton_schulz(covariance(x))`` in fewer and smaller products, for inference.
+
+    Every step of the iteration is a polynomial of Σ, so with XᵀX = NΣ and G = XXᵀ/N (N×N) the root is
+    √(tr)·XᵀZX/(N·tr), Z from the same iteration on G: N instead of d wherever there are fewer tokens than channels.
+
+    Raises:
+        ValueError: fewer than one iteration.
+
+    Example:
+        >>> x = torch.randn(2, 9, 16)
+        >>> torch.allclose(root_of_covariance(x), newton_schulz(covariance(x)), atol=1e-5)
+        True
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations} must be at least 1")
+    N, d = x.shape[1:]
+    centred = x - x.mean(dim=1, keepdim=True)
+    rows, columns = (centred, centred.transpose(1, 2)) if d > N else (centred.transpose(1, 2), centred)
+    few = rows @ columns  # (B, n, n) with n = min(N, d): NG or NΣ
+    trace = few.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + N * eps  # N times `newton_schulz`'s
+    three_halves = torch.eye(few.shape[-1], dtype=x.dtype, device=x.device) * 1.5
+    y = few / trace
+    z = step = torch.sub(three_halves, y, alpha=0.5)
+    for _ in range(iterations - 1):
+        y = y @ step
+        step = torch.baddbmm(three_halves, z, y, alpha=-0.5)  # ½(3I−ZY)
+        z = step @ z
+    scale = torch.rsqrt(N * trace)
+    return columns @ ((z * scale) @ rows) if d > N else few @ (z * scale)
+
+
 def upper_triangle(x: Tensor) -> Tensor:
     """(B, d, d) → (B, d(d+1)/2): diagonal and above, row by row.
 

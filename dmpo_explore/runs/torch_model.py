@@ -14,6 +14,7 @@ from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.merging import merge as merge_tuning
+from ..models.prepared import prepare
 from ..utils.registry import unknown
 from ..utils.torch_seeding import seeded
 from .torch_weights import read_weights
@@ -41,6 +42,7 @@ def load_model(path: Path, config: Config, n_classes: int, device: str = "auto",
         raise ValueError(f"{path / WEIGHTS}: {error}{_changed_moment(state)}") from None
     if merge:
         merge_tuning(model)
+        prepare(model)
     return model.to(place).eval()
 
 

@@ -1,0 +1,107 @@
+"""Predictors prepared for inference: the logits of the trained ones, in fewer operations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import tiny_config
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import dmpo_explore as dx
+from dmpo_explore.models.flops import count_flops
+from dmpo_explore.models.predictors import CovariancePredictor
+from dmpo_explore.models.prepared import PreparedCovariance, prepare
+from dmpo_explore.models.second_order import covariance, newton_schulz, root_of_covariance
+
+
+class Calls(TorchDispatchMode):
+    """Counts the operations that run, views left out."""
+
+    VIEWS = ("view", "transpose", "t", "slice", "unsqueeze", "expand", "diagonal", "permute", "_unsafe_view", "detach")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.n += func.overloadpacket.__name__ not in self.VIEWS
+        return func(*args, **(kwargs or {}))
+
+
+def operations(module: nn.Module, x: Tensor) -> int:
+    with torch.inference_mode(), Calls() as calls:
+        module(x)
+    return calls.n
+
+
+def trained(grid: tuple[int, int], normalisation: str = "isqrt") -> CovariancePredictor:
+    torch.manual_seed(0)
+    return CovariancePredictor(24, 7, grid, 1, channels=12, normalisation=normalisation)
+
+
+def tokens(grid: tuple[int, int]) -> Tensor:
+    return torch.randn(3, 1 + grid[0] * grid[1], 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("n", [2, 11, 12, 13, 40])  # fewer tokens than channels, as many, more
+def test_the_root_is_newton_schulz(n: int) -> None:
+    x = torch.randn(3, n, 12, generator=torch.Generator().manual_seed(2)).double()
+    for iterations in (1, 2, 5):
+        torch.testing.assert_close(root_of_covariance(x, iterations), newton_schulz(covariance(x), iterations))
+
+
+def test_it_is_nearer_to_the_exact_iteration_where_tokens_are_few() -> None:
+    x = torch.randn(8, 6, 48, generator=torch.Generator().manual_seed(3))
+    exact = newton_schulz(covariance(x.double()))
+    assert (root_of_covariance(x) - exact).abs().max() < (newton_schulz(covariance(x)) - exact).abs().max()
+
+
+def test_equal_tokens_give_zero() -> None:
+    assert torch.equal(root_of_covariance(torch.ones(2, 4, 6)), torch.zeros(2, 6, 6))
+
+
+def test_it_needs_an_iteration() -> None:
+    with pytest.raises(ValueError, match="iterations=0 must be at least 1"):
+        root_of_covariance(torch.ones(2, 4, 6), 0)
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (5, 5)])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_the_logits_stay(grid: tuple[int, int], precision: torch.dtype | None) -> None:
+    predictor, x = trained(grid), tokens(grid)
+    with torch.inference_mode(), torch.autocast("cpu", precision, enabled=precision is not None):
+        before, after = predictor(x), PreparedCovariance(predictor)(x)
+    assert before.dtype == after.dtype
+    torch.testing.assert_close(after, before, **({} if precision is None else {"atol": 0.02, "rtol": 0.02}))
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (5, 5)])
+def test_fewer_operations_run(grid: tuple[int, int]) -> None:
+    predictor, x = trained(grid), tokens(grid)
+    assert operations(PreparedCovariance(predictor), x) <= 0.75 * operations(predictor, x)
+
+
+def test_fewer_flops_where_tokens_are_few() -> None:
+    predictor, x = trained((2, 2)), tokens((2, 2))
+    assert count_flops(PreparedCovariance(predictor), x) < count_flops(predictor, x)
+
+
+def test_only_what_has_a_faster_form_is_changed() -> None:
+    config = dx.ModelConfig("test_vit", "random", 32, exits=3, normalisation="sqrt")
+    assert prepare(dx.build_model(config, 3).eval()) == 0
+    model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=3, normalisation="isqrt"), 3).eval()
+    kinds = [type(stage.predictor).__name__ for stage in model.stages]
+    assert prepare(model) == kinds.count("CovariancePredictor") == 2
+    assert prepare(model) == 0  # a second time
+
+
+def test_a_merged_model_is_prepared_and_counted_by_the_methods_products() -> None:
+    model = {"exits": 3, "normalisation": "isqrt"}
+    run = dx.train(tiny_config(model=model, epochs=1), "run", device="cpu")
+    merged = run.model("cpu", merge=True)
+    assert any(type(stage.predictor) is PreparedCovariance for stage in merged.stages)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(merged(images), run.model("cpu")(images), atol=1e-4, rtol=1e-4)
+    plain = dx.models.measure_flops(run.model("cpu"), dx.models.build_reference(run.config.model, 10))
+    assert count_flops(merged, images[:1]) < plain.cumulative[-1]
