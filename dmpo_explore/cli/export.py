@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 PANEL = "Options of a page"
+PRECISIONS = ("float32", "int8")
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="float32, or int8: faster on a CPU; ranges and thresholds are measured on images of calibration.",
+        rich_help_panel="Options of graphs",
+    ),
+]
 Vendor = Annotated[
     bool,
     typer.Option(
@@ -54,6 +63,7 @@ def export(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the graphs.")] = None,
     web: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a page that runs in the browser.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
+    precision: Precision = "float32",
     vendor: Vendor = False,
     weights: Weights = "auto",
     pictures: Pictures = None,
@@ -66,7 +76,7 @@ def export(
     --out: one graph per stage with the policy, for engines without torch. `dx.OnnxEngine(DIR)` runs it, and the README
     in DIR describes it for other engines. --web: static files for any web server; a visitor's browser loads the stages
     one by one, when an image needs them. Without a target the policy is the cheapest one that loses no accuracy on
-    calibration.
+    calibration. With --precision int8 it is fitted to the same target again, on the int8 graphs' answers.
     """
     if (out is None) == (web is None):
         found = "a folder" if out is None else "one folder, not two"
@@ -74,6 +84,10 @@ def export(
     typed = {"--vendor": vendor, "--weights": weights != "auto", "--licence": licence}
     if web is None:
         refuse_beside("--out", typed | {"--pictures": pictures is not None})
+    else:
+        refuse_beside("--web", {"--precision": precision != "float32"})
+    if precision not in PRECISIONS:
+        raise typer.BadParameter(f"precision={precision!r} must be {' or '.join(PRECISIONS)}")
     from ..runs.store import load_run
 
     opened = load_run(run)
@@ -81,20 +95,36 @@ def export(
 
     place = out or web or Path()
     if web is None:
-        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, force=force))
+        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, precision, force=force))
     else:
         how = {"weights": weights, "pictures": pictures, "licence": licence, "vendor": vendor, "force": force}
         path = _written(place, lambda bar: _page(opened, place, fitted, bar, how))
+    changes = None
+    if precision == "int8":
+        from ..inference.onnx_engine import POLICY
+        from ..inference.torch_export_int8 import compared
+        from ..policies.catalogue import load_policy
+
+        fitted, changes = load_policy(path / POLICY), compared(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    answer: dict[str, Any] = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
+    if changes:
+        answer["int8"] = asdict(changes)
+        lines.append(changes.described())
     if web is not None:
         lines.append(f"look at it: python -m http.server 8000 --directory {path}, then http://localhost:8000")
     print_result(answer, as_json, lines)
     caution_all([run])
 
 
-def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, force: bool) -> Path:
+def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, precision: str, *, force: bool) -> Path:
+    if precision == "int8":
+        from ..inference.torch_export_int8 import export_int8
+
+        return export_int8(
+            run, place, policy, force=force, progress=lambda what, done, total: bar.to(done, total, what)
+        )
     from ..inference.torch_export import export_run
 
     return export_run(run, place, policy, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))

@@ -7,6 +7,7 @@ from ..utils.lazy import public_names
 if TYPE_CHECKING:
     from .fit import cross_validated_gain as cross_validated_gain
     from .fit import few_images as few_images
+    from .fit import fit_again as fit_again
     from .fit import fit_policy as fit_policy
     from .risk_control import RISKS as RISKS
     from .risk_control import Certificate as Certificate

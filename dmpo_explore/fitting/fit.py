@@ -101,6 +101,28 @@ def fit_policy(
     return fitted
 
 
+def fit_again(policy: Policy, record: ExitRecord) -> Policy:
+    """A policy fitted to the same target on another record: of another split, engine or count of FLOPs.
+
+    One set by hand, one of full depth, and one whose target cannot be met there are returned as they are.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("calibration")
+        >>> policy = dx.fit_policy(record, flops=0.3)
+        >>> fit_again(policy, record) == policy
+        True
+    """
+    values = policy.fitted.get("target")
+    target = Target.from_dict(values) if values else None
+    if target is None or target.kind in ("threshold", "full_depth"):
+        return policy
+    try:
+        return fit_policy(record, policy.name, target=target)
+    except ValueError:  # a target that cannot be met any more
+        return policy
+
+
 def few_images(images: int, split: str = "val") -> str:
     """A caution where thresholds are fitted on fewer than `FEW` images of a split; else an empty text.
 

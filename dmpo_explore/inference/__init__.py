@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .torch_engine import stream as stream
     from .torch_export import export_model as export_model
     from .torch_export import export_run as export_run
+    from .torch_export_int8 import Comparison as Comparison
+    from .torch_export_int8 import compared as compared
+    from .torch_export_int8 import export_int8 as export_int8
     from .torch_live import ENGINES as ENGINES
     from .torch_live import load_average as load_average
     from .torch_live import open_arms as open_arms

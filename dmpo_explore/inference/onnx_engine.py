@@ -69,7 +69,8 @@ class OnnxEngine:
         self.policy = load_policy(path / POLICY)
         self.image_size = int(self.facts["preprocess"]["image_size"])
         sessions = [_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
-        self._steps: list[Step] = [_step(session) for session in sessions]
+        self._names = [[one.name for one in session.get_inputs()] for session in sessions]
+        self._steps: list[Step] = [_step(*pair) for pair in zip(sessions, self._names, strict=True)]
         self.policy.check(len(self._steps))
 
     def infer(self, images: Any, policy: Policy | None = None) -> InferenceResult:
@@ -103,11 +104,19 @@ class OnnxEngine:
 
     def all_logits(self, images: Any) -> Images:
         """Logits of all exits for a batch: (B,K,C)."""
-        x, side, found = _array(images), None, []
-        for step in self._steps:
+        return np.stack([logits for _, logits in self._walk(images)], axis=1)
+
+    def stage_inputs(self, images: Any) -> list[dict[str, Any]]:
+        """What every stage's graph reads for a batch, by name of the input."""
+        return [inputs for inputs, _ in self._walk(images)]
+
+    def _walk(self, images: Any) -> Iterator[tuple[dict[str, Any], Images]]:
+        """Inputs and logits of stage after stage, no image exits."""
+        x, side = _array(images), None
+        for step, names in zip(self._steps, self._names, strict=True):
+            inputs = dict(zip(names, (x, side), strict=False))
             x, logits, side = step(x, side)
-            found.append(logits)
-        return np.stack(found, axis=1)
+            yield inputs, logits
 
     def prepare(self, images: Iterable[str | Path | npt.NDArray[np.uint8]]) -> Images:
         """Image files or uint8 (H,W,3) arrays → (B,3,S,S) float32.
@@ -123,9 +132,8 @@ class OnnxEngine:
         return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])
 
 
-def _step(session: Any) -> Step:
+def _step(session: Any, names: Sequence[str]) -> Step:
     """A graph as a step; the last one gives logits alone."""
-    names = [one.name for one in session.get_inputs()]
 
     def step(x: Any, side: Any) -> tuple[Any, Any, Any]:
         logits, *more = session.run(None, dict(zip(names, (x, side), strict=False)))

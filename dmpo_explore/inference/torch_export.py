@@ -7,6 +7,7 @@ and checked against the model before it is kept. `onnx_engine.OnnxEngine` runs i
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import warnings
 from collections.abc import Sequence
@@ -26,9 +27,11 @@ from ..utils.files import atomic_folder, write_json, write_text
 from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
+from .onnx_int8 import PART
 from .torch_engine import stage_function
 
 TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
+PARTS = ("embed", "trunk", "bypass", "norm", "predictor")
 README, REQUIREMENTS = "README.md", "requirements.txt"
 WITHOUT_TORCH = ("array-api-compat", "lazy-loader", "numpy", "onnxruntime", "pillow", "platformdirs")  # of `OnnxEngine`
 
@@ -48,7 +51,7 @@ def export_run(
     """
     if run.config.model.merge:
         raise ValueError(f"run {run.name!r} merges tokens (merge={run.config.model.merge}), which is not exported yet")
-    _check_place(Path(out), force=force)  # both before the weights are read
+    check_place(Path(out), force=force)  # both before the weights are read
     _check_extra()
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}
     if run.splits():
@@ -87,7 +90,7 @@ def export_model(
         ValueError: a model in train mode is not exported: call model.eval() first
     """
     out = Path(out)
-    _check_place(out, force=force)
+    check_place(out, force=force)
     policy.check(model.n_exits)
     if not policy.deployable:
         raise ValueError(not_deployable(policy.name))
@@ -115,7 +118,7 @@ def _check_extra() -> None:
             import_module(package)
 
 
-def _check_place(out: Path, *, force: bool) -> None:
+def check_place(out: Path, *, force: bool) -> None:
     """Raise FileExistsError unless ``out`` is free, or with ``force`` an export that holds nothing else."""
     if not out.exists():
         return
@@ -173,15 +176,33 @@ def _export_stage(
 
 
 def _forget_source(model: Any) -> None:
-    """Drop what the exporter notes of every operator: the lines of code it came from, with this machine's folders."""
+    """Drop what the exporter notes of every operator: the lines of code it came from, with this machine's folders.
+
+    The part of the model it belongs to is kept: `onnx_int8` reads it.
+    """
     for part in (model.graph, *model.functions.values()):
         part.metadata_props.clear()
         for node in part:
+            name = _part(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
             node.metadata_props.clear()
+            if name:
+                node.metadata_props[PART] = name
             for value in node.outputs:
                 value.metadata_props.clear()
         for value in part.inputs:
             value.metadata_props.clear()
+
+
+def _part(scopes: str) -> str:
+    """The part of a stage that an operator belongs to, from the names of the modules around it; empty if unknown.
+
+    Example:
+        >>> _part("['', 'stage.trunk', 'stage.trunk.0', 'stage.trunk.0.norm1', 'layer_norm']"), _part("['', 'embed']")
+        ('trunk', 'embed')
+    """
+    names = ast.literal_eval(scopes)[1:2]
+    part = str(names[0]).removeprefix("stage.").partition(".")[0] if names else ""
+    return part if part in PARTS else ""
 
 
 def _facts(model: DMPO, class_names: Sequence[str], graphs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..fitting.fit import fit_policy
-from ..fitting.target import Target
+from ..fitting.fit import fit_again
 from ..models.flops import CONVENTION, ModelFlops, config_flops
-from ..policies.base import Policy
 from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta
 from ..runs.run import Run
@@ -80,17 +78,6 @@ def recounted(meta: RecordMeta, flops: ModelFlops) -> RecordMeta:
 
 def _refit(run: Run, record: ExitRecord) -> None:
     """Fit the saved policies again, on ``record``, and those that every run has."""
-    kept = {name: _fitted_anew(policy, record) for name, policy in run.policies().items()}
+    kept = {name: fit_again(policy, record) for name, policy in run.policies().items()}
     write_policies(run.path / "policies.json", kept)
     fit_policies(run, record)
-
-
-def _fitted_anew(policy: Policy, record: ExitRecord) -> Policy:
-    values = policy.fitted.get("target")
-    target = Target.from_dict(values) if values else None
-    if target is None or target.kind in ("threshold", "full_depth"):
-        return policy
-    try:
-        return fit_policy(record, policy.name, target=target)
-    except ValueError:  # a target that cannot be met any more
-        return policy

@@ -22,6 +22,13 @@ def test_a_folder_of_one_kind_is_needed(runs: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+def test_a_precision_is_of_graphs(runs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    assert "precision='int4' must be float32 or int8" in fails("export", "mine", "--out", place, "--precision", "int4")
+    assert "leave out --precision" in fails("export", "mine", "--web", place, "--precision", "int8")
+    assert not place.exists()
+
+
 def test_what_is_typed_reaches_the_page(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
