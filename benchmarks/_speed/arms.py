@@ -6,9 +6,11 @@ depth, image size and exit blocks. Weights do not matter for time, so parts with
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 from _common.timing import Arm
+from dmpo_explore.inference.onnx_int8 import quantise_export
+from dmpo_explore.inference.torch_export_int8 import RANGES
 from dmpo_explore.utils.extras import extra_imports
 from dmpo_explore.utils.torch_seeding import seeded
 
@@ -93,8 +97,42 @@ class Bench:
     @cached_property
     def onnx(self) -> dx.OnnxEngine:
         """The exported run on onnxruntime."""
-        path = dx.inference.export_run(self.run, self.folder, self.threshold_none, force=True)
+        path = dx.inference.export_run(self.run, self.folder / "float32", self.threshold_none, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
+
+    @cached_property
+    def onnx_int8(self) -> dx.OnnxEngine:
+        """The run exported in int8."""
+        path = dx.inference.export_int8(self.run, self.folder / "int8", self.threshold_none, images=1, force=True)
+        return dx.OnnxEngine(path, threads=self.threads)
+
+    @cached_property
+    def plain_onnx(self) -> dx.OnnxEngine:
+        """The plain model exported by the same exporter: one stage with a linear classifier."""
+        return dx.OnnxEngine(self._plain_export, threads=self.threads)
+
+    @cached_property
+    def plain_onnx_int8(self) -> dx.OnnxEngine:
+        """The same in int8."""
+        path = self.folder / "plain-int8"
+        shutil.copytree(self._plain_export, path, dirs_exist_ok=True)
+        quantise_export(path, self.images[:RANGES].cpu().numpy())
+        return dx.OnnxEngine(path, threads=self.threads)
+
+    @cached_property
+    def _plain_export(self) -> Path:
+        changes: dict[str, Any] = {"weights": "random", "exits": 1, "tuning": "none", "last_bypass": "none"}
+        config = replace(self.run.config.model, **changes, last_predictor="linear")
+        with seeded(0):
+            model = dx.build_model(config, len(self.run.class_names)).eval()
+        dx.models.merge(model)
+        names = self.run.class_names
+        return dx.inference.export_model(model, self.folder / "plain", self.threshold_none, names, force=True)
+
+    @cached_property
+    def plain_compiled(self) -> Any:
+        """The plain model by torch.compile, its weights frozen into the code as those of `compiled`."""
+        return torch.compile(self.plain, options={"freezing": True})
 
     @cached_property
     def plain(self) -> nn.Module:
@@ -127,8 +165,8 @@ class Bench:
         Its predictors are random, so the images at an exit differ.
         """
         with torch.inference_mode():
-            logits = [torch.cat([self.earlyon(x, mode="training")[k] for x in self.images.split(1)])
-                      for k in range(len(self.earlyon.config.exit_points))]  # fmt: skip
+            answers = [self.earlyon(x, mode="training") for x in self.images.split(32)]
+        logits = [torch.cat([one[k] for one in answers]) for k in range(len(self.earlyon.config.exit_points))]
         remaining, thresholds = np.arange(len(exits)), []
         for k, z in enumerate(logits):
             confidence = z.softmax(-1).amax(-1).cpu().numpy()[remaining]
@@ -175,10 +213,10 @@ class Bench:
         """`dx.stream` with refill (continuous batching), all images."""
         return in_one(lambda: dx.stream(self.model, self.batches(size), policy, refill=True, **options))
 
-    def ours_onnx(self, policy: dx.Policy, size: int) -> Arm:
+    def by_onnx(self, engine: dx.OnnxEngine, policy: dx.Policy, size: int) -> Arm:
         """`dx.OnnxEngine.infer`, batch by batch."""
         arrays = [batch.cpu().numpy() for batch in self.batches(size)]
-        return per_call(lambda batch: self.onnx.infer(batch, policy), arrays)
+        return per_call(lambda batch: engine.infer(batch, policy), arrays)
 
     def ours_onnx_stream(self, policy: dx.Policy, size: int) -> Arm:
         """`dx.OnnxEngine.stream` with refill, all images."""

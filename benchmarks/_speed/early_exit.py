@@ -18,6 +18,8 @@ NO_EARLY_EXIT = "nobody"  # the key, beside "30 %" …, of the threshold at whic
 CHECKED = 96  # images on which every engine's answers are compared with the record
 ALL_BUDGETS_AT = (1, 64)  # batch sizes at which all budgets are timed; elsewhere the smallest, and no early exit
 PLAIN = "plain model"
+INT8_AT = (1, 64)  # batch sizes at which int8 is timed
+RUNTIMES = {"compiled": "compiled", "onnx": "onnx", "onnx stream with refill": "onnx", "onnx int8": "onnx int8"}
 Exits = dict[str, Any]  # budget → (B,) exit of every image
 Row = dict[str, Any]
 Progress = Callable[[str], None]
@@ -33,7 +35,12 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
         PLAIN: bench.forward(bench.plain, size),
         "half the plain model": bench.forward(bench.half, size),
         "plain model, bf16": bench.forward(bench.plain, size, "bf16"),
+        "plain model, onnx": bench.by_onnx(bench.plain_onnx, bench.threshold_none, size),
     }
+    if size == 1:
+        arms["plain model, compiled"] = bench.forward(bench.plain_compiled, size)
+    if size in INT8_AT:
+        arms["plain model, onnx int8"] = bench.by_onnx(bench.plain_onnx_int8, bench.threshold_none, size)
     for budget, policy in policies.items():
         if size not in ALL_BUDGETS_AT and budget not in (next(iter(policies)), NO_EARLY_EXIT):
             continue
@@ -45,7 +52,9 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
             continue
         if size == 1 or bench.device == "cuda":  # a compiler's minutes; on a CPU it gains nothing for more images
             arms[f"compiled, {budget}"] = bench.ours(policy, size, steps=bench.compiled)
-        arms[f"onnx, {budget}"] = bench.ours_onnx(policy, size)
+        arms[f"onnx, {budget}"] = bench.by_onnx(bench.onnx, policy, size)
+        if size in INT8_AT:
+            arms[f"onnx int8, {budget}"] = bench.by_onnx(bench.onnx_int8, policy, size)
         if bench.device == "cuda":
             arms[f"CUDA graphs, {budget}"] = bench.ours(policy, size, steps=bench.graphed)
         if refills:
@@ -69,7 +78,7 @@ def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[st
     images, bench.images = bench.images, bench.images[:CHECKED]
     checked = record.subset(slice(len(bench.images)))
     expected = {key: policy.exits(checked) for key, policy in policies.items()}
-    differ = check_answers(bench, policies, expected, checked, progress)
+    differ = check_answers(bench, policies, expected, checked, progress)  # precision → budget → images
     for size in bench.sizes:
         bench.images = images[: bench.n_images[size]]
         part = record.subset(slice(len(bench.images)))
@@ -80,7 +89,7 @@ def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[st
     bench.images = images
     return {
         "policies": {key: policy.to_dict() for key, policy in policies.items()},
-        "bf16": {"images": len(checked.labels), "exits_differ": differ},
+        **{name: {"images": len(checked.labels), "exits_differ": counts} for name, counts in differ.items()},
         "rows": rows,
     }
 
@@ -92,7 +101,7 @@ def row(name: str, size: int, timings: dict[str, Timing], exits: Exits, record: 
     found |= {"batch": size, "images": record.n_images, **timings[name].summary(record.n_images)}
     if name == PLAIN:
         return found
-    speed_up = ratio(timings[f"{PLAIN}, bf16" if engine.endswith("bf16") else PLAIN], timings[name])
+    speed_up = ratio(timings[PLAIN], timings[name])
     found |= {"speed_up": speed_up["ratio"], "speed_up_range": [speed_up["ratio_lowest"], speed_up["ratio_highest"]]}
     if budget not in exits or engine.startswith("earlyon"):  # its predictors are its own: no expectation from FLOPs
         return found
@@ -102,8 +111,20 @@ def row(name: str, size: int, timings: dict[str, Timing], exits: Exits, record: 
         for other in ("loop", "batched")
         if f"earlyon {other}, {budget}" in timings and not engine.endswith("bf16")
     }
-    efficiency = speed_up["ratio"] / expected
-    return found | {"promised": float(f"{expected:.4g}"), "efficiency": float(f"{efficiency:.3g}"), "earlyon": against}
+    like = ratio(timings[plain_of(engine)], timings[name])["ratio"]
+    found |= {"promised": float(f"{expected:.4g}"), "like": like, "efficiency": float(f"{like / expected:.3g}")}
+    return found | {"earlyon": against}
+
+
+def plain_of(engine: str) -> str:
+    """The arm of the plain model in the same runtime and precision.
+
+    Example:
+        >>> plain_of("infer"), plain_of("onnx stream with refill"), plain_of("infer bf16")
+        ('plain model', 'plain model, onnx', 'plain model, bf16')
+    """
+    runtime = "bf16" if engine.endswith("bf16") else RUNTIMES.get(engine)
+    return f"{PLAIN}, {runtime}" if runtime else PLAIN
 
 
 def check_answers(
@@ -112,16 +133,17 @@ def check_answers(
     exits: Exits,
     record: dx.ExitRecord,
     progress: Progress = lambda text: None,
-) -> dict[str, int]:
+) -> dict[str, dict[str, int]]:
     """Compare every engine's exits and labels with the record's; a score that touches a threshold may differ once.
 
     Returns:
-        budget → number of images whose exit differs in bf16, where rounding moves scores: reported, not refused.
+        bf16 and int8 → budget → number of images whose exit differs, as rounding moves scores: reported, not refused.
 
     Raises:
         RuntimeError: an engine with other exits or labels.
     """
-    images, arrays, differ = bench.images, bench.images.cpu().numpy(), {}
+    images, arrays = bench.images, bench.images.cpu().numpy()
+    differ: dict[str, dict[str, int]] = {"bf16": {}, "int8": {}}
     batches = list(images.split(7)), [arrays[i : i + 7] for i in range(0, len(arrays), 7)]  # queues of odd sizes
     for budget, policy in policies.items():
         progress(f"comparing every engine's answers with the record, {_shown(budget)}")
@@ -138,5 +160,7 @@ def check_answers(
             labels = dx.Outcome(record, out.exit).prediction
             if (n_other := int((out.exit != exits[budget]).sum() + (out.label != labels).sum())) > 1:
                 raise RuntimeError(f"{engine} at {budget}: {n_other} exits or labels are not the record's")
-        differ[budget] = int((dx.infer(bench.model, images, policy, precision="bf16").exit != exits[budget]).sum())
+        rounded = dx.infer(bench.model, images, policy, precision="bf16"), bench.onnx_int8.infer(arrays, policy)
+        for name, out in zip(differ, rounded, strict=True):
+            differ[name][budget] = int((out.exit != exits[budget]).sum())
     return differ

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.outcome import Outcome
 from ..data.splits import stratified_rows
 from ..fitting.fit import fit_again
 from ..policies.base import Policy
@@ -23,7 +22,7 @@ from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
 from ..utils.files import atomic_folder, read_json, write_json
-from ..utils.typing import Ints
+from ..utils.typing import Bools, Ints
 from .onnx_engine import MODEL, POLICY, OnnxEngine
 from .onnx_int8 import quantise_export
 from .torch_export import check_place, export_run
@@ -111,13 +110,26 @@ def export_int8(
 
 
 def compared(path: str | Path) -> Comparison | None:
-    """What the export at ``path`` changes; None for one in float32."""
+    """What the export at ``path`` changes; None for one in float32.
+
+    Example:
+        >>> compared("demo-int8").described()  # doctest: +SKIP
+        'int8 on 2,000 images of calibration: 92.8 % correct, float32 92.9 %; 7 rescued, 9 hurt'
+    """
     facts = read_json(Path(path) / MODEL).get("int8")
     return Comparison(**facts | {"same": tuple(facts["same"])}) if facts else None
 
 
 def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_policy: Policy) -> Comparison:
-    """Two records of the same images, each under its own policy: ``theirs`` of float32, ``ours`` of int8."""
+    """Two records of the same images, each under its own policy: ``theirs`` of float32, ``ours`` of int8.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record, policy = dx.load_run("demo").record("val"), dx.policies.ConfidencePolicy((0.8,))
+        >>> found = compare(record, policy, record, policy)
+        >>> found.rescued, found.hurt, found.accuracy == found.float32
+        (0, 0, True)
+    """
     a, b = (
         Outcome(record, policy.exits(record)).correct for record, policy in ((theirs, their_policy), (ours, our_policy))
     )
@@ -126,6 +138,11 @@ def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_poli
         ours.meta.split, ours.n_images, float(b.mean()), float(a.mean()), int((b & ~a).sum()), int((a & ~b).sum()),
         tuple(map(float, same)),
     )  # fmt: skip
+
+
+def _correct(record: ExitRecord, policy: Policy) -> Bools:
+    """Whether every image is classified correctly at its exit."""
+    return np.asarray(record.correct[np.arange(record.n_images), policy.exits(record)])
 
 
 def _recorded(engine: OnnxEngine, run: Run, record: ExitRecord, rows: Ints, report: Report) -> ExitRecord:

@@ -91,6 +91,20 @@ def test_efficiency_is_measured_over_expected() -> None:
     assert "speed_up" not in rows[early_exit.PLAIN, None]
 
 
+def test_early_exit_is_compared_in_its_own_runtime() -> None:
+    seconds = {"plain model": 8.0, "plain model, onnx": 4.0, "onnx, 30 %": 2.0, "onnx int8, 30 %": 1.0}
+    seconds |= {"plain model, onnx int8": 3.0, "plain model, bf16": 6.0, "infer bf16, 30 %": 3.0}
+    timings = {name: Timing([one] * 2, [one / 10] * 10) for name, one in seconds.items()}
+    exits = {"30 %": np.zeros(10, int)}
+    rows = {name: early_exit.row(name, 1, timings, exits, make_record(10)) for name in timings}
+    found = {name: (row["speed_up"], row["like"]) for name, row in rows.items() if "like" in row}
+    assert found == {"onnx, 30 %": (4.0, 2.0), "onnx int8, 30 %": (8.0, 3.0), "infer bf16, 30 %": (2.667, 2.0)}
+    assert rows["onnx, 30 %"]["efficiency"] == pytest.approx(2.0 * 0.3, abs=1e-2)
+    assert rows["plain model, onnx"]["speed_up"] == 2.0
+    given = {"run": "demo", "machine": {"device": "cpu"}, "leaving": {"rows": list(rows.values())}}
+    assert "| batch 1, onnx int8: times the plain model" in "\n".join(report.render_tables(given))
+
+
 def test_the_page_is_made_from_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "RESULT", tmp_path / "speed.json")
     monkeypatch.setattr(speed, "PAGE", tmp_path / "speed.md")
@@ -99,8 +113,8 @@ def test_the_page_is_made_from_the_result(tmp_path: Path, monkeypatch: pytest.Mo
     page = (tmp_path / "speed.md").read_text(encoding="utf-8")
     assert "a CPU, 2 threads" in page and "## Batch 1" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| infer") and "30 %" in line]
-    assert [cell.strip() for cell in line.split("|")[6:10]] == ["3.33", "2.50", "0.75", "loop 1.50"]
-    assert "efficiency, batch 1, infer" in page and "≥ 0.80" in page
+    assert [cell.strip() for cell in line.split("|")[6:11]] == ["3.33", "2.50", "2.50", "0.75", "loop 1.50"]
+    assert "efficiency, batch 1, infer" in page and "≥ 0.85" in page
 
 
 def reasons(batch: int = 1, run: str = "mine", **speed_ups: float) -> str:
@@ -189,11 +203,13 @@ def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest
     onnx = SimpleNamespace(
         infer=lambda *_: answer(exits_of["onnx"]), stream=lambda *_, **__: answer(exits_of["onnx stream"])
     )
-    images = torch.zeros(10, 3, 4, 4)
-    bench: Any = SimpleNamespace(images=images, model=None, compiled="c", graphed="graphs", onnx=onnx, device="cuda")
+    images, int8 = torch.zeros(10, 3, 4, 4), SimpleNamespace(infer=lambda *_: answer(expected))
+    bench: Any = SimpleNamespace(
+        images=images, model=None, compiled="c", graphed="graphs", onnx=onnx, onnx_int8=int8, device="cuda"
+    )
     given = {"30 %": policy}, {"30 %": expected}, record
     shown: list[str] = []
-    assert early_exit.check_answers(bench, *given, shown.append) == {"30 %": 10}
+    assert early_exit.check_answers(bench, *given, shown.append) == {"bf16": {"30 %": 10}, "int8": {"30 %": 0}}
     assert shown == ["comparing every engine's answers with the record, 30 %"]
     names = {"stream": "stream with refill", "onnx stream": "onnx stream with refill", "graphs": "CUDA graphs"}
     for engine, name in names.items():
