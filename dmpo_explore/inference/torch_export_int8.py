@@ -130,9 +130,7 @@ def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_poli
         >>> found.rescued, found.hurt, found.accuracy == found.float32
         (0, 0, True)
     """
-    a, b = (
-        Outcome(record, policy.exits(record)).correct for record, policy in ((theirs, their_policy), (ours, our_policy))
-    )
+    a, b = _correct(theirs, their_policy), _correct(ours, our_policy)
     same = (theirs.prediction == ours.prediction).mean(axis=0)
     return Comparison(
         ours.meta.split, ours.n_images, float(b.mean()), float(a.mean()), int((b & ~a).sum()), int((a & ~b).sum()),
