@@ -16,7 +16,7 @@ import dmpo_explore as dx
 ENGINE_HELP = (
     "**torch** answers one batch after another; images that exit are dropped, so deep stages see smaller batches.  \n"
     "**torch, refill** takes {} batches at a time; the images that remain wait until a batch is full again.  \n"
-    "**ONNX** runs the exported stages with onnxruntime on the CPU; the first start exports them."
+    "**ONNX** runs the exported stages with onnxruntime on the CPU, in float32 or int8; the first start exports them."
 )
 MEASURED_HELP = (
     "**Two arms** answer the same images, call by call, and alternate in coming first, so that a disturbance of the "
@@ -88,10 +88,14 @@ def _engine(*, disabled: bool) -> None:
         help=ENGINE_HELP.format(dx.inference.ENGINES["stream"]),
         **options,
     )
-    names = state.PRECISIONS if state.engine() != "onnx" else {"no": state.PRECISIONS["no"]}
-    text = "**bf16**: autocast to bfloat16; some images then exit elsewhere than recorded."
     st.segmented_control(
-        "Precision", list(names), format_func=names.__getitem__, key=state.PRECISION, help=text, **options
+        "Precision",
+        state.precisions(),
+        format_func=state.PRECISIONS.__getitem__,
+        key=state.PRECISION,
+        help="**bf16**: autocast to bfloat16, with torch. **int8**: whole numbers, with ONNX. Some images then exit "
+        "elsewhere than recorded.",
+        **options,
     )
     if live_session.has_gpu():
         devices = state.DEVICES

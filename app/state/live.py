@@ -16,7 +16,8 @@ ADDRESS = (*SETTINGS, TOKEN)  # of the address and of the state
 BATCHES, DEFAULT_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
 COUNTS, DEFAULT_COUNT = ("200", "1000", "all", "endless"), "1000"
 ENGINES, DEFAULT_ENGINE = {"infer": "torch", "stream": "torch, refill", "onnx": "ONNX"}, "infer"
-PRECISIONS, DEFAULT_PRECISION = {"no": "float32", "bf16": "bf16"}, "no"
+PRECISIONS, DEFAULT_PRECISION = {"no": "float32", "bf16": "bf16", "int8": "int8"}, "no"
+OFFERED = {"onnx": ("no", "int8")}  # engine → precisions, where they are not those of torch
 DEVICES, DEFAULT_DEVICE = {"auto": "GPU", "cpu": "CPU"}, "auto"  # offered where there is a GPU
 DEFAULTS = {
     BATCH: DEFAULT_BATCH,
@@ -36,8 +37,9 @@ def validate(record: dx.ExitRecord) -> None:
     choices.validate(COUNT, counts, DEFAULT_COUNT if DEFAULT_COUNT in counts else "all", "number of images")
     choices.validate(ENGINE, live_session.engines(), DEFAULT_ENGINE, "engine", ENGINES)
     choices.validate(PRECISION, tuple(PRECISIONS), DEFAULT_PRECISION, "precision", PRECISIONS)
-    if st.session_state[ENGINE] == "onnx" and st.session_state[PRECISION] != DEFAULT_PRECISION:
-        notice("ONNX runs in float32 here, so the precision is float32 now; bf16 is offered with torch.")
+    if st.session_state[PRECISION] not in precisions():
+        name, able = PRECISIONS[st.session_state[PRECISION]], " or ".join(PRECISIONS[one] for one in precisions())
+        notice(f"{ENGINES[engine()]} runs in {able} here, not in {name}, so the precision is float32 now.")
         st.session_state[PRECISION] = DEFAULT_PRECISION
     choices.validate(DEVICE, tuple(DEVICES), DEFAULT_DEVICE, "device", DEVICES)
     token = st.session_state.get(TOKEN)
@@ -48,6 +50,11 @@ def validate(record: dx.ExitRecord) -> None:
 def engine() -> str:
     """The chosen engine."""
     return str(st.session_state[ENGINE])
+
+
+def precisions() -> tuple[str, ...]:
+    """The precisions that the chosen engine can run in."""
+    return OFFERED.get(engine(), ("no", "bf16"))
 
 
 def counts_for(record: dx.ExitRecord) -> list[str]:

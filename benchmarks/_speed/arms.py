@@ -103,7 +103,7 @@ class Bench:
     @cached_property
     def onnx_int8(self) -> dx.OnnxEngine:
         """The run exported in int8."""
-        path = dx.inference.export_int8(self.run, self.folder / "int8", self.threshold_none, images=1, force=True)
+        path = dx.inference.export_int8(self.run, self.folder / "int8", self.threshold_none, images=0, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
 
     @cached_property

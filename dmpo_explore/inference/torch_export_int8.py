@@ -71,13 +71,13 @@ def export_int8(
 
     Args:
         policy: fitted to a target; it is fitted to the same target again. One set by hand stays as it is.
-        images: of calibration, at most, on which it is fitted and compared.
+        images: of calibration, at most, on which it is fitted and compared; 0: it stays, and nothing is compared.
         force: replace an earlier export.
         progress: called with (what is done, done, in all).
 
     Raises:
         FileNotFoundError: the images or the backbone have to be fetched first.
-        ValueError: fewer than 1 image, no record, or as `export_run`.
+        ValueError: fewer than 0 images, no record of calibration, or as `export_run`.
         Others: as `export_run`.
 
     Example:
@@ -88,29 +88,30 @@ def export_int8(
     """
     out = Path(out)
     check_place(out, force=force)
-    if images < 1:
-        raise ValueError(f"images={images} must be at least 1")
-    record = run.record(run.fitting_split)
+    if images < 0:
+        raise ValueError(f"images={images} must be at least 0")
+    record = run.record(run.fitting_split) if images else None
     report = progress or (lambda what, done, total: None)
-    ranges = _inputs(run, record, stratified_rows(record.labels, min(RANGES, record.n_images)))
-    rows = stratified_rows(record.labels, min(images, record.n_images))
+    ranges = _range_images(run)
     with atomic_folder(out) as folder:
         plain = folder / "float32"
         export_run(run, plain, policy, progress=lambda done, total: report("stages", done, total))
         shutil.copytree(plain, folder, dirs_exist_ok=True)
         shutil.rmtree(plain)
         quantise_export(folder, ranges, lambda done, total: report("int8", done, total))
-        theirs = record.subset(rows)
-        ours = _recorded(OnnxEngine(folder), run, record, rows, report)
-        fitted = fit_again(policy, ours)
-        fitted.save(folder / POLICY)
-        facts = asdict(compare(theirs, fit_again(policy, theirs), ours, fitted))
-        write_json(folder / MODEL, read_json(folder / MODEL) | {"precision": "int8", "int8": facts})
+        facts: dict[str, Any] = {"precision": "int8"}
+        if record is not None:
+            rows = stratified_rows(record.labels, min(images, record.n_images))
+            theirs, ours = record.subset(rows), _recorded(OnnxEngine(folder), run, record, rows, report)
+            fitted = fit_again(policy, ours)
+            fitted.save(folder / POLICY)
+            facts["int8"] = asdict(compare(theirs, fit_again(policy, theirs), ours, fitted))
+        write_json(folder / MODEL, read_json(folder / MODEL) | facts)
     return out
 
 
 def compared(path: str | Path) -> Comparison | None:
-    """What the export at ``path`` changes; None for one in float32.
+    """What the export at ``path`` changes; None for one that was not compared, or is in float32.
 
     Example:
         >>> compared("demo-int8").described()  # doctest: +SKIP
@@ -145,19 +146,21 @@ def _correct(record: ExitRecord, policy: Policy) -> Bools:
 
 def _recorded(engine: OnnxEngine, run: Run, record: ExitRecord, rows: Ints, report: Report) -> ExitRecord:
     """The engine's answers for these rows of the record."""
+    meta = record.meta
 
     def batches() -> Iterator[tuple[Any, Any]]:
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
-            yield engine.all_logits(_inputs(run, record, part)), record.labels[part]
+            yield engine.all_logits(np.asarray(run.inputs(meta.split, part))), record.labels[part]
             report("fit the policy", first + len(part), len(rows))
 
-    meta = record.meta
     return record_logits(
         batches(), flops=meta.flops, reference_flops=meta.reference_flops, class_names=run.class_names,
         data=meta.data, split=meta.split, exit_blocks=meta.exit_blocks,
     )  # fmt: skip
 
 
-def _inputs(run: Run, record: ExitRecord, rows: Ints) -> Any:
-    return np.asarray(run.inputs(record.meta.split, rows))
+def _range_images(run: Run) -> Any:
+    """Images of calibration (or val), evenly spread over the split; no label is read."""
+    n = len(run.image_set(run.fitting_split))
+    return np.asarray(run.inputs(run.fitting_split, np.unique(np.linspace(0, n - 1, RANGES).astype(int))))

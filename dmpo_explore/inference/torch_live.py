@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 ENGINES = {"infer": 1, "stream": 4, "onnx": 1}  # name → batches in a call
+ONNX_PRECISIONS = ("no", "int8")  # no: float32
 
 
 def open_arms(
@@ -40,11 +41,11 @@ def open_arms(
         engine: ``infer`` classifies a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages
             run on fuller batches. The full model classifies the same images, batch by batch. ``onnx`` classifies a
             batch with onnxruntime on the CPU (`OnnxEngine`); its full model runs the predictors of all exits too.
-        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast, of both arms; of ``onnx`` float32 alone.
+        precision: of both arms: ``no`` (float32), ``bf16`` or ``fp16`` autocast; of ``onnx`` ``no`` or ``int8``.
 
     Raises:
         ValueError: unknown engine or precision, a batch size below 1, or what `Run.image_set` raises;
-            FileNotFoundError as there. With ``onnx`` as `export_run`.
+            FileNotFoundError as there. With ``onnx`` as `export_run`, with ``int8`` as `export_int8`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -57,7 +58,10 @@ def open_arms(
     from .torch_engine import PRECISIONS
 
     batches = lookup(ENGINES, engine, "engine")
-    lookup(PRECISIONS, precision, "precision")
+    if engine == "onnx" and precision not in ONNX_PRECISIONS:
+        raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') or 'int8'")
+    if engine != "onnx":
+        lookup(PRECISIONS, precision, "precision")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
@@ -66,9 +70,7 @@ def open_arms(
         return torch.stack([transform(image_set[row]) for row in rows.tolist()])
 
     if engine == "onnx":
-        if precision != "no":
-            raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') only")
-        return _onnx_arms(run, inputs, batch_size)
+        return _onnx_arms(run, inputs, batch_size, precision)
     return _torch_arms(model, inputs, batch_size, batches, precision)
 
 
@@ -95,10 +97,10 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
     return Arms(inputs, early, full, batches * batch_size, ends, energy_counter(model.device.type))
 
 
-def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int) -> Arms:
+def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, precision: str) -> Arms:
     from .onnx_engine import OnnxEngine
 
-    engine = OnnxEngine(exported(run))
+    engine = OnnxEngine(exported(run, precision))
 
     def early(images: Tensor, policy: Policy) -> InferenceResult:
         return engine.infer(images.numpy(), policy)
@@ -109,8 +111,10 @@ def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int) -> A
     return Arms(inputs, early, full, batch_size, joules=energy_counter("cpu"))
 
 
-def exported(run: Run) -> Path:
-    """The folder in the cache with the run's export, made now if its weights have none; raises as `export_run`.
+def exported(run: Run, precision: str = "no") -> Path:
+    """The folder in the cache with the run's export, made now if its weights have none.
+
+    Raises as `export_run`, with ``int8`` as `export_int8`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -118,12 +122,17 @@ def exported(run: Run) -> Path:
         'demo-4f2c…'
     """
     from .torch_export import export_run
+    from .torch_export_int8 import export_int8
 
-    folder = cache_dir() / "exports" / f"{run.name}-{sha256(run.path / WEIGHTS)[:16]}"
+    kind = "-int8" if precision == "int8" else ""
+    folder = cache_dir() / "exports" / f"{run.name}-{sha256(run.path / WEIGHTS)[:16]}{kind}"
     if not (folder / MODEL).is_file():
-        policy = POLICIES["confidence"]
+        policy = POLICIES["confidence"]((POLICIES["confidence"].threshold_none,))  # live runs bring their own
         folder.parent.mkdir(parents=True, exist_ok=True)
-        export_run(run, folder, policy((policy.threshold_none,)))
+        if kind:
+            export_int8(run, folder, policy, images=0)
+        else:
+            export_run(run, folder, policy)
     return folder
 
 

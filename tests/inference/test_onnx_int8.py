@@ -58,6 +58,9 @@ def test_it_is_an_export_close_to_float32(run: dx.Run, tmp_path: Path) -> None:
     export_int8(run, path, policy, images=10, force=True)
     again = compared(path)
     assert again is not None and again.images == 10
+    export_int8(run, path, policy, images=0, force=True)
+    assert compared(path) is None and read_json(path / "model.json")["precision"] == "int8"
+    assert OnnxEngine(path).policy == policy  # it stays
 
 
 @pytest.mark.slow
@@ -82,8 +85,8 @@ def test_the_command_says_what_changes(run: dx.Run, tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no images: int8 needs some"):
         quantise_export(tmp_path, np.zeros((0, 3, 8, 8), np.float32))
-    with pytest.raises(ValueError, match="images=0 must be at least 1"):
-        export_int8(dx.load_run("demo"), tmp_path / "a", dx.policies.ConfidencePolicy((0.5,)), images=0)
+    with pytest.raises(ValueError, match="images=-1 must be at least 0"):
+        export_int8(dx.load_run("demo"), tmp_path / "a", dx.policies.ConfidencePolicy((0.5,)), images=-1)
 
 
 def test_rescued_and_hurt_are_counted_at_the_exits() -> None:

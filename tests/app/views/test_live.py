@@ -149,19 +149,22 @@ def test_a_reload_finds_it_again_and_its_results_are_files(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_and_bf16_answer_too(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_bf16_and_int8_answer_too(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
     app = until(started(run="tiny", threshold="0.5", batch="32", count="all", engine="onnx"), ended)
     assert measured(app)["agreed"].startswith(f"{IMAGES} of {IMAGES}")
-    app = until(started(run="tiny", threshold="0.5", batch="32", count="all", precision="bf16"), ended)
-    look = live_of(app).look()
-    assert look.error is None and look.count.images == IMAGES and "bf16" in bodies(app)
+    for chosen in ({"precision": "bf16"}, {"engine": "onnx", "precision": "int8"}):
+        app = until(started(run="tiny", threshold="0.5", batch="32", count="all", **chosen), ended)
+        look = live_of(app).look()
+        assert look.error is None and look.count.images == IMAGES and chosen["precision"] in bodies(app)
 
 
 def test_onnx_after_bf16_names_the_precision(root: Path) -> None:
     app = opened(run="tiny", engine="onnx", precision="bf16")
     (notice,) = [warning.value for warning in app.warning if "precision" in warning.value]
-    assert "ONNX runs in float32" in notice and "showing no" not in notice
+    assert "ONNX runs in float32 or int8 here, not in bf16" in notice and "showing no" not in notice
+    app = opened(run="tiny", engine="infer", precision="int8")
+    assert any("torch runs in float32 or bf16 here, not in int8" in warning.value for warning in app.warning)
     app = opened(run="tiny", precision="fp8")
     assert any("showing float32" in warning.value for warning in app.warning)
 
