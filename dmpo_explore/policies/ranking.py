@@ -3,12 +3,13 @@
 In: a record and a policy. Out: thresholds that lie midway between neighbouring values. Ours: values closer than `TIE`
 count as tied and exit together, so that float noise of another batch size or device cannot decide. Where very many
 values lie close together (confidence near 1 of an overconfident model), ties form long chains and thresholds grow
-coarse.
+coarse. So more than `MOST_SORTED` values are counted in bins: thresholds are then edges of bins, and values beside an
+edge are parted however close they lie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .base import Policy
 from .candidates import Candidates
 
 TIE = 1e-6  # float noise between batch sizes reaches 4e-7
+MOST_SORTED = 500_000  # values; more lie so close together that ties form chains: they are counted in bins
+MOST_BINS, MOST_SETTINGS = 2**19, 2**16
 
 
 def share_thresholds(record: ExitRecord, policy: Policy, wanted: Callable[[int, int], int]) -> list[float]:
@@ -50,7 +53,12 @@ def floor_shares(record: ExitRecord, shares: Sequence[float]) -> Callable[[int, 
 
 
 def between_values(record: ExitRecord, policy: Policy) -> Candidates:
-    """Every distinct outcome of one threshold of ``policy``, the cheapest first, O(BK log BK)."""
+    """Every distinct outcome of one threshold of ``policy``, the cheapest first, O(BK log BK).
+
+    Of more than `MOST_SORTED` values `binned_values`.
+    """
+    if record.n_images * (record.n_exits - 1) > MOST_SORTED:
+        return binned_values(record, policy)
     early, right = record.n_exits - 1, record.correct.astype(np.int8)
     best = np.maximum.accumulate(leaning(record, policy), axis=1)  # exited by exit k if best[:, k] ≥ threshold
     order = np.argsort(best, axis=None)[::-1]  # all (image, exit) pairs, the first to exit first
@@ -66,6 +74,70 @@ def between_values(record: ExitRecord, policy: Policy) -> Candidates:
     between = midway(pairs, ends[:-1][::-1], policy)
     thresholds = np.concatenate([[policy.threshold_all], between, [policy.threshold_none]])[-len(exit_counts) :]
     return Candidates(thresholds, exit_counts, correct)
+
+
+def binned_values(
+    record: ExitRecord, policy: Policy, bins: int = MOST_BINS, settings: int = MOST_SETTINGS
+) -> Candidates:
+    """Outcomes of one threshold of ``policy`` at ``settings`` thresholds at most, the cheapest first, O(BK).
+
+    The thresholds are edges of ``bins`` equal bins (or of bins of width `TIE`, if these are fewer), chosen so that
+    about equally many (image, exit) pairs lie between them. At each of them the counts are exact.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record, policy = dx.load_run("demo").record("val"), dx.policies.ConfidencePolicy((0.5,))
+        >>> few = binned_values(record, policy, settings=100)
+        >>> exact = policy.counts(record, few.thresholds)
+        >>> bool((few.exit_counts == exact.sum(axis=2)).all() and (few.correct == exact[..., 0].sum(axis=1)).all())
+        True
+    """
+    right, early = record.correct, record.n_exits - 1
+    low, high = np.inf, -np.inf
+    for best in _running_best(record, policy):  # an image has exited by exit k if the k-th one ≥ threshold
+        low, high = min(low, float(best.min())), float(best.max())
+    edges = np.linspace(low, high, max(2, min(bins, int((high - low) / TIE))) + 1).astype(np.float32)
+    exited, gains = np.zeros((early, len(edges)), np.int32), np.zeros(len(edges), np.int64)
+    for k, best in enumerate(_running_best(record, policy)):
+        places = _bin_of(best, edges)
+        exited[k] = np.bincount(places, minlength=len(edges))
+        moved = np.flatnonzero(right[:, k] != right[:, k + 1])
+        better = right[moved, k]
+        gains += np.bincount(places[moved[better]], minlength=len(edges))
+        gains -= np.bincount(places[moved[~better]], minlength=len(edges))
+    rising = exited.sum(axis=0)[::-1].cumsum()  # pairs that have exited, from the highest edge on
+    steps = np.searchsorted(rising, np.linspace(1, rising[-1], min(settings, len(edges)))).clip(max=len(edges) - 1)
+    kept = np.unique(len(edges) - 1 - steps)  # rising edges
+    for k in range(early):
+        exited[k] = exited[k, ::-1].cumsum()[::-1]
+    gains = gains[::-1].cumsum()[::-1]
+    exit_counts = np.diff(exited[:, kept].T.astype(np.int64), axis=1, prepend=0, append=record.n_images)
+    none = np.append(np.zeros(early, np.int64), record.n_images)
+    last = right[:, -1].sum(dtype=np.int64)
+    thresholds = edges[kept].astype(np.float64) * (-1 if policy.falling else 1)
+    thresholds[0] = policy.threshold_all  # the lowest edge: all images exit at exit 1
+    return Candidates(
+        np.append(thresholds, policy.threshold_none), np.vstack([exit_counts, none]),
+        np.append(last + gains[kept], last),
+    )  # fmt: skip
+
+
+def _running_best(record: ExitRecord, policy: Policy) -> Iterator[Array]:
+    """K−1 times (B,), in the same memory: the highest of the `leaning` values up to each exit."""
+    columns, state = policy.columns(record), policy.start(record.n_images, record.labels)
+    best = np.full(record.n_images, -np.inf, np.float32)
+    for exit in range(record.n_exits - 1):
+        value, state = policy.value(exit, {name: column[:, exit] for name, column in columns.items()}, state)
+        yield np.maximum(best, np.negative(value) if policy.falling else value, out=best)
+
+
+def _bin_of(values: Array, edges: Array) -> Array:
+    """(B,) the last edge that each value reaches, compared in float32 as a policy does."""
+    scale = (len(edges) - 1) / max(float(edges[-1]) - float(edges[0]), TIE)
+    places = ((values - edges[0]) * np.float32(scale)).astype(np.int32).clip(0, len(edges) - 1)
+    places -= values < edges[places]
+    above = np.minimum(places + 1, len(edges) - 1)
+    return np.asarray(np.where(values >= edges[above], above, places))
 
 
 def leaning(record: ExitRecord, policy: Policy) -> Array:

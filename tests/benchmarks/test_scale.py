@@ -32,13 +32,13 @@ def test_aims_are_judged() -> None:
         "exits": 12,
         "open_s": 1,
         "fit_s": 1,
-        "trade_off_s": 1.5,
-        "threshold_s": 1,
-        "peak_mib": 900,
+        "trade_off_s": 0.6,
+        "threshold_s": 0.004,
+        "peak_mib": 290,
     }
     assert scale.table([row])[-1].rstrip(" |").endswith("met")
-    assert "missed: trade off" in scale.table([row | {"trade_off_s": 2.5}])[-1]
-    assert "missed: peak mib" in scale.table([row | {"peak_mib": 2000}])[-1]
+    assert "missed: trade off" in scale.table([row | {"trade_off_s": 0.8}])[-1]
+    assert "missed: peak mib" in scale.table([row | {"peak_mib": 310}])[-1]
 
 
 @pytest.mark.slow
