@@ -1,8 +1,8 @@
 """Time and memory of records by number of images and exits. `scripts/bench scale [--write]`
 
 In: nothing; synthetic records of 1,000 to 1,000,000 images at 4 to 24 exits, and of 10,000,000 at 12, are written to a
-temporary folder (2.4 GB at most). Out: a table of seconds to open one, to fit a policy, to compute the trade-off, and to
-apply one threshold, with the peak resident memory of the fresh process that did it; with ``--write``
+temporary folder (2.4 GB at most). Out: a table of seconds to open one, to fit a policy, to compute the trade-off, and
+to apply one threshold, with the peak resident memory of the fresh process that did it; with ``--write``
 ``benchmarks/results/scale.json``. No torch.
 """
 
