@@ -60,7 +60,7 @@ def test_files_and_names_of_the_pages_exist() -> None:
         assert (root / path).exists(), path
     section = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## One event")[1].split("\n## ")[0]
     rows = re.findall(r"^\|[^|]*\| \[[^|]*\]\((\S+)\) \| ([^|]*) \|", section, re.MULTILINE)
-    assert len(rows) == 10
+    assert len(rows) == 11
     for path, names in rows:
         text = (root / path).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", names):

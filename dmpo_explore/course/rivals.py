@@ -62,8 +62,8 @@ def beside_rivals(name: str, ours: Rival, rivals: Mapping[str, Rival], digits: i
     Example:
         >>> correct = np.array([True, True, False, True])
         >>> table = beside_rivals("policy", (correct, 0.3), {"the other": (~correct, 1.0)})
-        >>> table.iloc[1].to_list()
-        [0.25, 1.0, '+50.00 [-50.00, +100.00]']
+        >>> table["accuracy"].tolist(), table.iloc[1]["policy: points ahead"]
+        ([0.75, 0.25], '+50.00 [-50.00, +100.00]')
     """
     column = f"{name}: points ahead"
     rows = {name: {"accuracy": float(ours[0].mean()), "compute": float(ours[1]), column: ""}}
