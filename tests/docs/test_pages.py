@@ -45,7 +45,8 @@ def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__photo_": "page"}
     if name == "export.md":
-        (export,) = (words for page, words in commands() if page == name and words[1] == "export")
+        export, *others = (words for page, words in commands() if page == name and words[1] == "export")
+        assert [words[-1] for words in others] == ["int8"]  # which tests/inference/test_onnx_int8.py covers
         assert CliRunner().invoke(app, export[1:]).exit_code == 0
         for photo in ("cat/a.jpg", "dog/c.jpg"):
             (tmp_path / "photos" / photo).parent.mkdir(parents=True)
