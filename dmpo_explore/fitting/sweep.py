@@ -42,7 +42,8 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
     """Every distinct outcome of one threshold on ``record``, O(BK log BK).
 
     In the first setting all images exit at exit 1, in the last one no image exits early. Values closer than `TIE` exit
-    together.
+    together. Of more than `MOST_SORTED` values a score's thresholds are edges of bins (`binned_values`): not every
+    outcome, but exact ones.
 
     Args:
         policy: a name, or a policy whose temperatures and what it learned are kept while its threshold moves. A policy

@@ -57,10 +57,9 @@ class Comparison:
 
     def described(self) -> str:
         """In words."""
-        found = (
-            f"int8 on {self.images:,} images of {self.split}: {self.accuracy:.1%} correct, float32 {self.float32:.1%}"
-        )
-        return f"{found.replace('%', ' %')}; {self.rescued:,} rescued, {self.hurt:,} hurt"
+        ours, theirs = (f"{100 * share:.1f} %" for share in (self.accuracy, self.float32))
+        found = f"int8 on {self.images:,} images of {self.split}: {ours} correct, float32 {theirs}"
+        return f"{found}; {self.rescued:,} rescued, {self.hurt:,} hurt"
 
 
 def export_int8(
