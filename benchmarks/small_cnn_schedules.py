@@ -12,7 +12,7 @@ are there are kept. `python notebooks/tables.py` makes the notebooks' tables of 
   whose threshold is fitted on other images: ``at static K``.
 - ``…-24``: the same with 24 epochs in place of 8.
 
-    scripts/bench small_cnn_schedules                       # about half an hour on two idle cores
+    scripts/bench small_cnn_schedules                       # about 35 minutes on two idle cores
     scripts/bench small_cnn_schedules --seeds 1 --out /tmp/look
 """
 
@@ -34,7 +34,8 @@ from dmpo_explore.course.small_cnn import EarlyExitCNN, Images, Schedule, Second
 RESULTS = Path(__file__).parent / "results" / "small-cnn"
 STATIC = (2, 3, 4, 6)  # stages
 EPOCHS = {"": 8, "-24": 24}  # by the end of an arm's name
-LONGER = ("whole", "uniform", "one-exit", *(f"static-{k}" for k in STATIC))  # trained for 24 epochs as well
+SCHEDULES = ("uniform", "linear", "deep-only", "early-only")
+LONGER = (*SCHEDULES, "one-exit", "whole", *(f"static-{k}" for k in STATIC))  # trained for 24 epochs as well
 
 
 class Coupled(EarlyExitCNN):
@@ -58,7 +59,7 @@ def linear_sum_6(epoch: int, epochs: int, n_exits: int) -> list[float]:
 
 Arm = tuple[Callable[[], EarlyExitCNN], Schedule, Callable[[nn.Module], torch.optim.Optimizer]]
 ARMS: dict[str, Arm] = {
-    **{name: (EarlyExitCNN, named(name), small_cnn.adam) for name in ("uniform", "linear", "deep-only", "early-only")},
+    **{name: (EarlyExitCNN, named(name), small_cnn.adam) for name in SCHEDULES},
     "one-exit": (lambda: EarlyExitCNN([5]), named("uniform"), small_cnn.adam),
     "coupled": (Coupled, named("linear"), small_cnn.adam),
     "whole": (SecondOrderCNN, named("linear"), small_cnn.adam),

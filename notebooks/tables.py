@@ -56,6 +56,11 @@ def gains() -> str:
     return pd.DataFrame(rows).round(3).to_csv(index=False)
 
 
+def learned_weights() -> str:
+    """Loss weights that were learned on held-out images, by seed and epoch, as they are."""
+    return (RESULTS / "neighbours" / "learned-fashion-lambda.csv").read_text(encoding="utf-8")
+
+
 def static() -> str:
     """The second edition's ``dmpo`` against static nets with its head, and against naive exits as large as it.
 
@@ -140,9 +145,9 @@ def schedule_gains() -> str:
 
     every = [f"exit {k}" for k in range(1, 7)]
     places = {"exit 1": every[:1], "exit 6": every[5:], "mean of all exits": every}
-    for arm in ("linear", "deep-only", "early-only"):
-        for place, names in places.items():
-            add("AdamW", f"{arm}, {place}", (arm, names), ("uniform", names))
+    for epochs, end in LENGTHS.items():
+        for arm, (place, names) in product(("linear", "deep-only", "early-only"), places.items()):
+            add(f"AdamW, {epochs} epochs", f"{arm}, {place}", (f"{arm}{end}", names), (f"uniform{end}", names))
     for arm in ("linear", "linear-sum-6"):
         for place in ("exit 1", "exit 2", "exit 6"):
             add("SGD", f"{arm}, {place}", (f"sgd-{arm}", [place]), ("sgd-uniform", [place]))
@@ -166,6 +171,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evidence": evidence,
     "gains": gains,
     "gradients": gradients,
+    "learned-weights": learned_weights,
     "schedule-gains": schedule_gains,
     "schedules": schedules,
     "small-cnn": small_cnn,
