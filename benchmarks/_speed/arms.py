@@ -21,10 +21,13 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 from _common.timing import Arm
+from dmpo_explore.inference.onnx_engine import POLICY, open_session
 from dmpo_explore.inference.onnx_int8 import quantise_export
 from dmpo_explore.inference.torch_export_int8 import RANGES
 from dmpo_explore.utils.extras import extra_imports
 from dmpo_explore.utils.torch_seeding import seeded
+
+CHECKED = 32  # images on which an export as one graph is compared with its stages
 
 
 def use_budget(record: dx.ExitRecord, budget: float) -> dx.Policy:
@@ -105,6 +108,20 @@ class Bench:
         """The run exported in int8."""
         path = dx.inference.export_int8(self.run, self.folder / "int8", self.threshold_none, images=0, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
+
+    def single(self, engine: dx.OnnxEngine, name: str, policy: dx.Policy) -> Arm:
+        """The export ``name`` as one graph with the policy in it, image by image; answers are the engine's."""
+        folder = self.folder / f"{name}-single"
+        shutil.copytree(self.folder / name, folder, dirs_exist_ok=True)
+        policy.save(folder / POLICY)
+        session = open_session(dx.inference.join_stages(folder), self.threads)
+        arrays = [image.cpu().numpy() for image in self.batches(1)]
+        for array in arrays[:CHECKED]:
+            logits, exit = session.run(None, {"images": array})
+            expected = engine.infer(array, policy)
+            if (int(exit), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
+                raise RuntimeError(f"{name} as one graph has other exits or labels than its stages")
+        return per_call(lambda array: session.run(None, {"images": array}), arrays)
 
     @cached_property
     def plain_onnx(self) -> dx.OnnxEngine:

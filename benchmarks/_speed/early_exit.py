@@ -19,7 +19,10 @@ CHECKED = 96  # images on which every engine's answers are compared with the rec
 ALL_BUDGETS_AT = (1, 64)  # batch sizes at which all budgets are timed; elsewhere the smallest, and no early exit
 PLAIN = "plain model"
 INT8_AT = (1, 64)  # batch sizes at which int8 is timed
-RUNTIMES = {"compiled": "compiled", "onnx": "onnx", "onnx stream with refill": "onnx", "onnx int8": "onnx int8"}
+RUNTIMES = {  # engine → runtime of the plain model beside it
+    **{name: name.removesuffix(" one graph") for name in ("onnx one graph", "onnx int8", "onnx int8 one graph")},
+    **{"compiled": "compiled", "onnx": "onnx", "onnx stream with refill": "onnx"},
+}
 Exits = dict[str, Any]  # budget → (B,) exit of every image
 Row = dict[str, Any]
 Progress = Callable[[str], None]
@@ -55,6 +58,9 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
         arms[f"onnx, {budget}"] = bench.by_onnx(bench.onnx, policy, size)
         if size in INT8_AT:
             arms[f"onnx int8, {budget}"] = bench.by_onnx(bench.onnx_int8, policy, size)
+        if size == 1:
+            arms[f"onnx one graph, {budget}"] = bench.single(bench.onnx, "float32", policy)
+            arms[f"onnx int8 one graph, {budget}"] = bench.single(bench.onnx_int8, "int8", policy)
         if bench.device == "cuda":
             arms[f"CUDA graphs, {budget}"] = bench.ours(policy, size, steps=bench.graphed)
         if refills:

@@ -27,6 +27,14 @@ Precision = Annotated[
         rich_help_panel="Options of graphs",
     ),
 ]
+Single = Annotated[
+    bool,
+    typer.Option(
+        "--single",
+        help="Also single.onnx: all stages in one graph, for one image at a time.",
+        rich_help_panel="Options of graphs",
+    ),
+]
 Vendor = Annotated[
     bool,
     typer.Option(
@@ -64,6 +72,7 @@ def export(
     web: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a page that runs in the browser.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     precision: Precision = "float32",
+    single: Single = False,
     vendor: Vendor = False,
     weights: Weights = "auto",
     pictures: Pictures = None,
@@ -85,7 +94,7 @@ def export(
     if web is None:
         refuse_beside("--out", typed | {"--pictures": pictures is not None})
     else:
-        refuse_beside("--web", {"--precision": precision != "float32"})
+        refuse_beside("--web", {"--precision": precision != "float32", "--single": single})
     if precision not in PRECISIONS:
         raise typer.BadParameter(f"precision={precision!r} must be {' or '.join(PRECISIONS)}")
     from ..runs.store import load_run
@@ -95,7 +104,8 @@ def export(
 
     place = out or web or Path()
     if web is None:
-        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, precision, force=force))
+        how: dict[str, Any] = {"precision": precision, "single": single, "force": force}
+        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, **how))
     else:
         how = {"weights": weights, "pictures": pictures, "licence": licence, "vendor": vendor, "force": force}
         path = _written(place, lambda bar: _page(opened, place, fitted, bar, how))
@@ -118,16 +128,26 @@ def export(
     caution_all([run])
 
 
-def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, precision: str, *, force: bool) -> Path:
+def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, precision: str, single: bool, force: bool) -> Path:
+    if single:
+        from ..inference.onnx_single import check_policy
+
+        check_policy(policy)  # before the work
     if precision == "int8":
         from ..inference.torch_export_int8 import export_int8
 
-        return export_int8(
+        path = export_int8(
             run, place, policy, force=force, progress=lambda what, done, total: bar.to(done, total, what)
         )
-    from ..inference.torch_export import export_run
+    else:
+        from ..inference.torch_export import export_run
 
-    return export_run(run, place, policy, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+        path = export_run(run, place, policy, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
+    if single:
+        from ..inference.onnx_single import join_stages
+
+        join_stages(path)
+    return path
 
 
 def _page(run: Run, place: Path, policy: Policy, bar: Bar, how: dict[str, Any]) -> Path:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .loop import run_early_exit as run_early_exit
     from .loop import stream_early_exit as stream_early_exit
     from .onnx_engine import OnnxEngine as OnnxEngine
+    from .onnx_single import join_stages as join_stages
     from .torch_compile import compiled as compiled
     from .torch_compile import graphed as graphed
     from .torch_corrupted import record_corrupted as record_corrupted

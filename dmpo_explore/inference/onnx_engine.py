@@ -68,7 +68,7 @@ class OnnxEngine:
         self.class_names: tuple[str, ...] = tuple(self.facts["class_names"])
         self.policy = load_policy(path / POLICY)
         self.image_size = int(self.facts["preprocess"]["image_size"])
-        sessions = [_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
+        sessions = [open_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]
         self._steps: list[Step] = [_step(*pair) for pair in zip(sessions, self._names, strict=True)]
         self.policy.check(len(self._steps))
@@ -142,7 +142,8 @@ def _step(session: Any, names: Sequence[str]) -> Step:
     return step
 
 
-def _session(path: Path, threads: int | None, providers: Sequence[str]) -> Any:
+def open_session(path: Path, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+    """The graph at ``path`` in onnxruntime; arguments and errors as `OnnxEngine`."""
     with extra_imports("an exported model", "onnx"):
         import onnxruntime
     if not path.is_file():

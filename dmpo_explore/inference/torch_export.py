@@ -28,6 +28,7 @@ from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
+from .onnx_single import SINGLE
 from .torch_engine import stage_function
 
 TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
@@ -130,7 +131,7 @@ def check_place(out: Path, *, force: bool) -> None:
         stages = len(read_facts(out / MODEL)["stages"])
     except (OSError, ValueError) as error:
         raise FileExistsError(f"{out} exists and is not an export; it is not replaced ({error})") from None
-    known = {MODEL, POLICY, README, REQUIREMENTS, *map(stage_file, range(stages))}
+    known = {MODEL, POLICY, README, REQUIREMENTS, SINGLE, *map(stage_file, range(stages))}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise FileExistsError(f"{out} holds more than an export ({', '.join(foreign[:3])}); it is not replaced")
 

@@ -1,0 +1,218 @@
+"""An export as one ONNX graph for one image: an ``If`` after every stage, so that later stages run only if needed.
+
+In: a folder that `torch_export` wrote, in float32 or int8, with a policy that compares one score with a threshold.
+Out: ``single.onnx`` beside its stages, for runtimes and languages that take one file. Its input ``images`` is
+(1,3,S,S); its outputs are ``logits`` (1,C) of the exit that the image took, and ``exit``, counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..policies.base import Policy
+from ..utils.extras import extra_imports
+from ..utils.files import atomic_file
+from .onnx_engine import OnnxEngine, open_session, stage_file
+
+SINGLE = "single.onnx"
+LARGEST = 2**31 - 1  # bytes of one ONNX file without external data (protobuf's limit)
+INPUT, OUTPUTS = "images", ("logits", "exit")
+CHECKED = 4  # images of noise on which the graph is compared with the engine
+
+
+def join_stages(folder: str | Path) -> Path:
+    """Write ``single.onnx`` into an export; it is compared with the stages before it is kept.
+
+    Raises:
+        FileNotFoundError, ValueError: no export, or as `OnnxEngine`.
+        ValueError: a policy that compares anything but confidence, entropy or margin, or more than 2 GiB of weights.
+        ImportError: the extra ``onnx`` is not installed.
+        RuntimeError: the graph's exits or labels are not the engine's; nothing is kept.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np, onnxruntime
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> folder, policy = tempfile.mkdtemp() + "/tiny", dx.policies.ConfidencePolicy((0.9,))
+        >>> path = join_stages(dx.inference.export_model(model, folder, policy, ["a", "b", "c"]))
+        >>> session = onnxruntime.InferenceSession(path)
+        >>> logits, exit = session.run(None, {"images": np.zeros((1, 3, 32, 32), np.float32)})
+        >>> logits.shape, int(exit)
+        ((1, 3), 1)
+    """
+    folder = Path(folder)
+    engine = OnnxEngine(folder)
+    files = [folder / stage_file(k) for k in range(len(engine.facts["stages"]))]
+    check_policy(engine.policy)
+    size = sum(file.stat().st_size for file in files)
+    if size > LARGEST:
+        raise ValueError(f"{size / 2**30:.1f} GiB of graphs do not fit into a single file of 2 GiB; use the stages")
+    with extra_imports("a single graph", "onnx"):
+        import onnx
+    model = _joined(engine, [onnx.load(file) for file in files])
+    with atomic_file(folder / SINGLE) as path:
+        onnx.save(model, path)
+        _check(engine, path)
+    return folder / SINGLE
+
+
+def check_policy(policy: Policy) -> None:
+    """Raise ValueError unless the policy compares one of `SCORES`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> check_policy(dx.policies.PatiencePolicy((2,)))
+        Traceback (most recent call last):
+        ValueError: the policy 'patience' does not fit into a single graph; valid: confidence, entropy, margin
+    """
+    if policy.name not in SCORES:
+        raise ValueError(f"the policy {policy.name!r} does not fit into a single graph; valid: {', '.join(SCORES)}")
+
+
+class _Graph(NamedTuple):
+    """Part of a graph: its nodes, its constants, and the names of what it gives."""
+
+    nodes: list[Any]
+    constants: list[Any]
+    outputs: tuple[str, ...]
+
+
+def _joined(engine: OnnxEngine, stages: list[Any]) -> Any:
+    from onnx import TensorProto, compose, helper
+
+    stages = [compose.add_prefix(stage, f"stage{k + 1}/") for k, stage in enumerate(stages)]
+    last = len(stages) - 1
+
+    def from_stage(k: int, inputs: tuple[str, ...]) -> _Graph:
+        """Stage ``k`` and, inside an If, all later ones."""
+        graph = stages[k].graph
+        passed = [helper.make_node("Identity", [a], [b.name]) for a, b in zip(inputs, graph.input, strict=True)]
+        nodes, constants = [*passed, *graph.node], list(graph.initializer)
+        logits, *more = [value.name for value in graph.output]
+        here = _constant(f"exit{k + 1}/number", np.array(k, np.int64))
+        if k == last:
+            return _Graph([*nodes, here], constants, (logits, here.output[0]))
+        leave = _leave(engine.policy, k, logits)
+        later = from_stage(k + 1, tuple(more))
+        outputs = tuple(f"after{k + 1}/{name}" for name in OUTPUTS)
+        stop = _Graph([here, helper.make_node("Identity", [logits], [f"exit{k + 1}/logits"])], [], ())
+        branches = {
+            "then_branch": _branch(f"exit{k + 1}", stop._replace(outputs=(f"exit{k + 1}/logits", here.output[0]))),
+            "else_branch": _branch(f"stage{k + 2}", later),
+        }
+        choice = helper.make_node("If", [leave[-1].output[0]], list(outputs), name=f"exit{k + 1}", **branches)
+        return _Graph([*nodes, *leave, choice], constants, outputs)
+
+    whole, side = from_stage(0, (INPUT,)), engine.image_size
+    named = [helper.make_node("Identity", [a], [b]) for a, b in zip(whole.outputs, OUTPUTS, strict=True)]
+    graph = helper.make_graph(
+        [*whole.nodes, *named],
+        "early_exit",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, 3, side, side])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(engine.class_names)]),
+            helper.make_tensor_value_info("exit", TensorProto.INT64, []),
+        ],
+        whole.constants,
+    )
+    opsets = {opset.domain: opset for stage in stages for opset in stage.opset_import}
+    functions = [function for stage in stages for function in stage.functions]
+    return helper.make_model(
+        graph, opset_imports=list(opsets.values()), ir_version=stages[0].ir_version, functions=functions,
+        producer_name="dmpo_explore",
+    )  # fmt: skip
+
+
+def _branch(name: str, part: _Graph) -> Any:
+    """A branch of an If: a graph without inputs, which reads the values around it."""
+    from onnx import TensorProto, helper
+
+    kinds = (TensorProto.FLOAT, TensorProto.INT64)
+    outputs = [helper.make_tensor_value_info(a, kind, None) for a, kind in zip(part.outputs, kinds, strict=True)]
+    return helper.make_graph(part.nodes, name, [], outputs, part.constants)
+
+
+def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
+    """The nodes that decide whether the image exits at exit ``k``; the last one gives a bool."""
+    from onnx import TensorProto, helper
+
+    at, nodes = f"exit{k + 1}", []
+    if policy.temperatures:  # as `policies.scores.tempered`
+        heat = _constant(f"{at}/temperature", np.array(policy.temperatures[k], np.float32))
+        nodes = [
+            helper.make_node("Cast", [logits], [f"{at}/half"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", [f"{at}/half"], [f"{at}/rounded"], to=TensorProto.FLOAT),
+            heat,
+            helper.make_node("Div", [f"{at}/rounded", heat.output[0]], [f"{at}/tempered"]),
+        ]
+        logits = f"{at}/tempered"
+    nodes += SCORES[policy.name](at, logits)
+    threshold = policy.thresholds[k] if len(policy.thresholds) > 1 else policy.thresholds[0]
+    limit = _constant(f"{at}/threshold", np.array(threshold, np.float32))
+    compare = "LessOrEqual" if policy.falling else "GreaterOrEqual"
+    return [*nodes, limit, helper.make_node(compare, [f"{at}/score", limit.output[0]], [f"{at}/leave"])]
+
+
+def _confidence(at: str, logits: str) -> list[Any]:
+    from onnx import helper
+
+    return [
+        helper.make_node("Softmax", [logits], [f"{at}/probability"], axis=-1),
+        helper.make_node("ReduceMax", [f"{at}/probability"], [f"{at}/score"], keepdims=0),
+    ]
+
+
+def _entropy(at: str, logits: str) -> list[Any]:
+    from onnx import helper
+
+    return [
+        helper.make_node("LogSoftmax", [logits], [f"{at}/log"], axis=-1),
+        helper.make_node("Exp", [f"{at}/log"], [f"{at}/probability"]),
+        helper.make_node("Mul", [f"{at}/probability", f"{at}/log"], [f"{at}/terms"]),
+        helper.make_node("ReduceSum", [f"{at}/terms"], [f"{at}/sum"], keepdims=0),
+        helper.make_node("Neg", [f"{at}/sum"], [f"{at}/score"]),
+    ]
+
+
+def _margin(at: str, logits: str) -> list[Any]:
+    from onnx import helper
+
+    two = _constant(f"{at}/two", np.array([2], np.int64))
+    signs = _constant(f"{at}/signs", np.array([1, -1], np.float32))
+    return [
+        helper.make_node("Softmax", [logits], [f"{at}/probability"], axis=-1),
+        two,
+        helper.make_node("TopK", [f"{at}/probability", two.output[0]], [f"{at}/best", f"{at}/places"]),
+        signs,
+        helper.make_node("Mul", [f"{at}/best", signs.output[0]], [f"{at}/signed"]),
+        helper.make_node("ReduceSum", [f"{at}/signed"], [f"{at}/score"], keepdims=0),
+    ]
+
+
+SCORES: dict[str, Callable[[str, str], list[Any]]] = {  # policy → the nodes that compute its score
+    "confidence": _confidence,
+    "entropy": _entropy,
+    "margin": _margin,
+}
+
+
+def _constant(name: str, value: Any) -> Any:
+    from onnx import helper, numpy_helper
+
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+
+
+def _check(engine: OnnxEngine, path: Path) -> None:
+    """A few images of noise: exit and label are those of the stages."""
+    session, side = open_session(path), engine.image_size
+    noise = np.random.default_rng(0).standard_normal((CHECKED, 3, side, side)).astype(np.float32)
+    for image in np.split(noise, CHECKED):
+        logits, exit = session.run(list(OUTPUTS), {INPUT: image})
+        expected = engine.infer(image)
+        if (int(exit), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
+            raise RuntimeError("the single graph has other exits or labels than the stages; nothing is kept")

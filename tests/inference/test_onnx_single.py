@@ -1,0 +1,92 @@
+"""An export as one graph: exits, labels and logits of its stages, for every policy that fits into it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calls import call, fails
+from tiny import tiny_config
+
+import dmpo_explore as dx
+from dmpo_explore.inference import onnx_single
+from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session
+from dmpo_explore.inference.onnx_single import INPUT, SCORES, SINGLE, join_stages
+
+TEMPERATURES = (1.5, 0.7, 1.0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> dx.Run:
+    """A tiny trained and recorded run with three exits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        made = dx.train(tiny_config(train_size=200, model={"exits": 3}, epochs=2), "run", device="cpu")
+        for split in (made.fitting_split, "test"):
+            dx.inference.record_run(made, split, device="cpu")
+        return made
+
+
+@pytest.fixture(scope="module")
+def export(run: dx.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dx.inference.export_run(run, tmp_path_factory.mktemp("export") / "a", dx.policies.ConfidencePolicy((0.5,)))
+
+
+def middle(run: dx.Run, name: str) -> tuple[float, ...]:
+    """Thresholds of the two early exits at which about half of the images exit."""
+    record = run.record("test")
+    return tuple(float(np.median(getattr(record, name)[:, k])) for k in range(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("temperatures", [(), TEMPERATURES], ids=["plain", "calibrated"])
+def test_exits_labels_and_logits_are_those_of_the_stages(
+    run: dx.Run, export: Path, name: str, temperatures: tuple[float, ...]
+) -> None:
+    policy = dx.POLICIES[name](middle(run, name), temperatures=temperatures)
+    policy.save(export / "policy.json")
+    engine, session = OnnxEngine(export), open_session(join_stages(export))
+    images = run.inputs("test", slice(0, 60)).numpy()
+    logits, found = engine.all_logits(images), engine.infer(images)
+    assert len(set(found.exit)) == 3  # all exits are taken
+    for i, image in enumerate(images):
+        out, exit = session.run(None, {INPUT: image[None]})
+        assert (int(exit), int(out.argmax())) == (found.exit[i], found.label[i])
+        np.testing.assert_allclose(out[0], logits[i, int(exit)], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_graph_with_other_answers_is_not_kept(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dx.policies.ConfidencePolicy((0.0,)).save(export / "policy.json")
+    kept = join_stages(export).read_bytes()
+    monkeypatch.setitem(onnx_single.SCORES, "confidence", onnx_single.SCORES["entropy"])
+    dx.policies.ConfidencePolicy((1.01,)).save(export / "policy.json")
+    with pytest.raises(RuntimeError, match="other exits or labels"):
+        join_stages(export)
+    assert (export / SINGLE).read_bytes() == kept  # the earlier one, whole
+    monkeypatch.setattr(onnx_single, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="2 GiB; use the stages"):
+        join_stages(export)
+
+
+@pytest.mark.slow
+def test_a_model_with_one_exit(tmp_path: Path) -> None:
+    model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=1), n_classes=3).eval()
+    export = dx.inference.export_model(model, tmp_path / "a", dx.policies.ConfidencePolicy((0.5,)), list("abc"))
+    logits, exit = open_session(join_stages(export)).run(None, {INPUT: np.zeros((1, 3, 32, 32), np.float32)})
+    assert logits.shape == (1, 3) and int(exit) == 0
+
+
+@pytest.mark.slow
+def test_the_command_writes_it_and_replaces_it(run: dx.Run, tmp_path: Path) -> None:
+    words = ["export", run.path, "--out", tmp_path / "a", "--threshold", 0.6, "--single"]
+    answer = json.loads(call(*words, "--json").stdout)
+    single = tmp_path / "a" / SINGLE
+    assert single.stat().st_size < answer["bytes"] < 2.2 * single.stat().st_size
+    call(*words[:-1], "--force")  # an export with a single graph is an export
+    assert not single.exists()
+    said = fails("export", run.path, "--out", tmp_path / "b", "--policy", "patience", "--threshold", 2, "--single")
+    assert "'patience' does not fit into a single graph" in said and not (tmp_path / "b").exists()
