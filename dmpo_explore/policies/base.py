@@ -22,6 +22,7 @@ from .candidates import Candidates, count_answers
 from .scores import scores, tempered
 
 State = tuple[Any, ...]
+BLOCK = 65_536  # images whose scores of all exits stay in a processor's cache
 
 
 class Comparison(NamedTuple):
@@ -183,14 +184,18 @@ class Policy:
     def exits(self, record: ExitRecord) -> Ints:
         """(B,) exit of every image, 0-based."""
         self.check(record.n_exits)
-        columns = self.columns(record)
-        result = np.full(record.n_images, record.n_exits - 1, np.int64)
-        staying = np.ones(record.n_images, bool)
-        state = self.start(record.n_images, record.labels)
-        for exit in range(record.n_exits - 1):
-            leave, state = self.decide(exit, {name: column[:, exit] for name, column in columns.items()}, state)
-            result[leave & staying] = exit
-            staying &= ~leave
+        columns, state = self.columns(record), self.start(record.n_images, record.labels)
+        result = np.empty(record.n_images, np.int64)
+        for first in range(0, record.n_images, BLOCK):
+            rows = slice(first, first + BLOCK)
+            block, here = {name: column[rows] for name, column in columns.items()}, tuple(part[rows] for part in state)
+            staying = np.ones(len(result[rows]), bool)
+            exits = np.zeros(len(staying), np.min_scalar_type(record.n_exits))  # at how many exits an image stays
+            for exit in range(record.n_exits - 1):
+                leave, here = self.decide(exit, {name: column[:, exit] for name, column in block.items()}, here)
+                staying &= ~leave
+                exits += staying
+            result[rows] = exits
         return result
 
     # -- fitting --

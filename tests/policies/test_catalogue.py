@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
+from dmpo_explore.policies import base
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, load_policy, policy_from_dict, read_policies, write_policies
 from dmpo_explore.policies.controls import RandomPolicy
@@ -97,6 +98,15 @@ def test_all_images_at_once_equal_a_naive_loop(data: st.DataObject, seed: int, n
     record = make_record(30, n_exits, 3, seed)
     policy = data.draw(policies(n_exits))
     assert policy.exits(record).tolist() == [naive_exit(policy, record, i) for i in range(record.n_images)]
+
+
+@given(st.data(), st.integers(0, 999), st.integers(1, 6))
+def test_the_size_of_a_block_does_not_matter(data: st.DataObject, seed: int, n_exits: int) -> None:
+    record, policy = make_record(30, n_exits, 3, seed), data.draw(policies(n_exits))
+    whole = policy.exits(record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "BLOCK", 7)
+        assert np.array_equal(policy.exits(record), whole) and whole.dtype == np.int64
 
 
 @given(st.data(), st.integers(0, 999), st.integers(2, 6))

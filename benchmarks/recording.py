@@ -1,0 +1,182 @@
+"""Recording of a large split by several processes: time and memory by number of images. `scripts/bench recording`
+
+In: nothing. Tar shards of small JPEGs (32 px, 100 classes, 2,000 different pictures) are written to a temporary
+folder (2.6 GB for a million), and a tiny model (timm's `test_vit`, two exits, random weights) is trained on a few of
+them. Out: a row per number of images: seconds and images/s of ``dmpo-explore record`` in processes of torchrun, and the
+peak resident memory of the largest one and of all together; with ``--write`` ``benchmarks/results/recording.json``. The
+model is as cheap as can be, so what is measured is everything else: the manifest's check, decoding, scores, writing.
+
+    scripts/bench recording                             # 10,000, 100,000 and 1,000,000 images, two processes
+    scripts/bench recording --images 2000 --processes 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+
+import dmpo_explore as dx
+from _common.results import RESULTS
+from _common.timing import machine
+from dmpo_explore.utils.files import write_json
+
+IMAGES, PROCESSES, CLASSES, SIDE = (10_000, 100_000, 1_000_000), 2, 100, 32
+DIFFERENT, SHARD = 2_000, 10_000  # pictures; images in a shard
+SMALL = {"backbone": "test_vit", "weights": "random", "image_size": SIDE, "exits": 2, "predictor": "linear", "rank": 4}
+
+
+def jpegs(count: int = DIFFERENT) -> list[bytes]:
+    """``count`` different images as JPEG files, of noise that is smooth over 8 x 8 pixels."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(count):
+        image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((SIDE, SIDE))
+        out = io.BytesIO()
+        image.save(out, "jpeg", quality=80)
+        found.append(out.getvalue())
+    return found
+
+
+def numbered(jpeg: bytes, split: str, i: int) -> bytes:
+    """The JPEG file with split and number as its comment, so that no two files are equal."""
+    comment = f"{split} {i}".encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+
+
+def write_shards(folder: Path, split: str, images: int, pool: list[bytes]) -> None:
+    """Tar shards of ``images`` samples, as webdataset writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, images, SHARD):
+        with tarfile.open(folder / f"{split}-{start // SHARD:04}.tar", "w") as shard:
+            for i in range(start, min(images, start + SHARD)):
+                for suffix, content in (
+                    ("jpg", numbered(pool[i % len(pool)], split, i)),
+                    ("cls", b"%d" % (i % CLASSES)),
+                ):
+                    member = tarfile.TarInfo(f"{i:08}.{suffix}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+
+
+def make_run(folder: Path, images: int) -> str:
+    """A trained run on shards of ``images`` test images; its name, in ``folder / "runs"``."""
+    pool, shards = jpegs(), folder / "shards"
+    for split, size in {"train": 2_000, "val": 500, "test": images}.items():
+        write_shards(shards, split, size, pool)
+    training = dx.TrainingConfig(epochs=1, batch_size=100, precision="no", validation_size=200)
+    data = dx.DataConfig(f"wds/{shards}")
+    dx.train(dx.Config(data, dx.ModelConfig(**SMALL), training), "large", device="cpu")
+    return "large"
+
+
+class ChildrenMemory(threading.Thread):
+    """The most resident memory of a process's children: of the largest one, and of all together, in MiB."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__(daemon=True)
+        self.process, self.largest, self.together = psutil.Process(process.pid), 0.0, 0.0
+
+    def run(self) -> None:
+        """Look four times a second until the process has ended."""
+        while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
+            sizes = []
+            for child in self.process.children(recursive=True):
+                try:
+                    sizes.append(child.memory_info().rss / 2**20)
+                except psutil.Error:  # it has ended
+                    continue
+            self.largest, self.together = max(self.largest, *sizes, 0), max(self.together, sum(sizes))
+            time.sleep(0.25)
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that this one started and that have ended, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(images: int, processes: int) -> dict[str, Any]:
+    """Record ``images`` images by ``processes`` processes, started as a user starts them."""
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["DMPO_EXPLORE_RUNS"] = str(Path(place) / "runs")
+        start = time.perf_counter()
+        name = make_run(Path(place), images)
+        prepared = time.perf_counter() - start
+        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "-m", "dmpo_explore.cli"]
+        command = [sys.executable, *launcher, "record", name, "--split", "test", "--device", "cpu"]
+        start, cpu = time.perf_counter(), cpu_of_children()
+        with subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            memory = ChildrenMemory(process)
+            memory.start()
+            if process.wait():
+                raise RuntimeError(f"recording ended with status {process.returncode}: {' '.join(command)}")
+            memory.join()
+        seconds, cpu = time.perf_counter() - start, cpu_of_children() - cpu
+        record = dx.load_run(name).record("test")
+        assert record.n_images == images
+        size = sum(file.stat().st_size for file in (Path(place) / "runs" / name / "records" / "test").rglob("*.*"))
+    return {
+        "images": images,
+        "processes": processes,
+        "seconds": round(seconds, 1),
+        "cpu_s": round(cpu, 1),
+        "images_per_s": round(images / seconds),
+        "largest_process_mib": round(memory.largest),
+        "together_mib": round(memory.together),
+        "record_mib": round(size / 2**20, 1),
+        "prepared_s": round(prepared, 1),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The rows as Markdown."""
+    cells = [
+        [
+            "images",
+            "processes",
+            "seconds",
+            "CPU s",
+            "images/s",
+            "largest process, MiB",
+            "all processes, MiB",
+            "record, MiB",
+        ]
+    ]
+    for row in rows:
+        names = ("seconds", "cpu_s", "images_per_s", "largest_process_mib", "together_mib", "record_mib")
+        cells.append([f"{row['images']:,}", str(row["processes"]), *(f"{row[name]:,}" for name in names)])
+    return dx.analysis.markdown(cells)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Record every number of images, print the table, and write the result if requested."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
+    parser.add_argument("--processes", type=int, default=PROCESSES)
+    parser.add_argument("--write", action="store_true", help="keep the result as recording.json")
+    options = parser.parse_args(arguments)
+    rows = []
+    for images in options.images:
+        rows.append(measure(images, options.processes))
+        print("\n".join(table(rows[-1:])), flush=True)
+    if options.write:
+        facts = {"command": "scripts/bench recording --write", **machine(threads=options.processes), "rows": rows}
+        write_json(RESULTS / "recording.json", facts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

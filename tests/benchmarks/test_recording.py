@@ -1,0 +1,39 @@
+"""The benchmark of large recordings: its shards are read as they were written, and a small one is measured whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import recording
+from dmpo_explore.data.image_files import decode_image
+from dmpo_explore.data.tar_shards import read_samples
+
+
+def test_shards_hold_different_files_of_few_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "SHARD", 4)
+    recording.write_shards(tmp_path, "test", 6, recording.jpegs(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test-0000.tar", "test-0001.tar"]
+    samples = read_samples(tmp_path, ["test-0000.tar", "test-0001.tar"])
+    contents = [sample.image.read() for sample in samples]
+    assert [sample.label for sample in samples] == list(range(6)) and len(set(contents)) == 6
+    pictures = [decode_image(content, "a") for content in contents]
+    assert np.array_equal(pictures[0], pictures[4]) and not np.array_equal(pictures[0], pictures[1])
+
+
+@pytest.mark.slow
+def test_a_recording_by_two_processes_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("webdataset")
+    monkeypatch.setattr(recording, "RESULTS", tmp_path)
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", os.environ.get("DMPO_EXPLORE_RUNS", "runs"))  # the benchmark sets it
+    assert recording.main(["--images", "300", "--write"]) == 0
+    (row,) = json.loads((tmp_path / "recording.json").read_text())["rows"]
+    assert (row["images"], row["processes"]) == (300, 2) and row["cpu_s"] > 1
+    assert 100 < row["largest_process_mib"] < row["together_mib"] and row["record_mib"] > 0
+    assert "| 300" in capsys.readouterr().out
