@@ -9,6 +9,7 @@ frozen tokens (``SMALL_SCREENS``; 0.3 GB under ``--root``).
 ``--ensembled 0 0.5 learned`` writes ``photos-ensembled.csv``: trained runs whose exits also read earlier answers.
 ``--probe 0 4 6`` writes ``photos-probes.csv``: ridge probes by block of the frozen trunk, for so many merged tokens;
 of images of ``--image-size`` pixels.
+``--pixels`` writes ``photos-pixels.csv``: exits of the finished trial ``dmpo`` beside a ridge classifier on pixels.
 It goes on after a stop: a training resumes at its last epoch, a finished row is never made again.
 """
 
@@ -27,6 +28,7 @@ from _common.results import RESULTS, write_table
 from _photos.ensembles import ensembled
 from _photos.experimental import offered
 from _photos.fitted_on import compare, with_differences
+from _photos.pixels import beside_pixels
 from _photos.probes import START, merged_after, probe
 from _photos.run import commit, keep, make_row, reference_flops, write_rows
 from _photos.screen import screen
@@ -62,6 +64,14 @@ def probed(folder: Path, merges: list[int], size: int) -> None:
                 kept = pd.concat([kept, pd.DataFrame(probe(folder, config, merge, once, reference))])
                 kept = kept.astype({"image_size": int, "merge": int, "block": int, "once": bool})
                 write_table(path.stem, kept.sort_values([*key, "block"]), path.parent)
+
+
+def on_pixels(name: str = "dmpo") -> None:
+    """Write the table of a finished trial's exits beside a ridge on pixels."""
+    with np.load(RESULTS / "photos" / f"{name}-s0" / "outcomes.npz") as outcomes:
+        rows = pd.DataFrame(beside_pixels(TRIALS[name].config(0), dict(outcomes)))
+    print(rows.to_string(index=False), flush=True)
+    write_table("photos-pixels", rows, RESULTS)
 
 
 def merged(path: Path, merges: list[int], start: int) -> None:
@@ -103,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
     parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
     parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
+    parser.add_argument("--pixels", action="store_true", help="a ridge on pixels alone")
     parser.add_argument("--image-size", type=int, default=BASE.model.image_size, help="of --probe")
     parser.add_argument("--merged-after", type=int, nargs="+", metavar="MERGE", help="of finished runs")
     parser.add_argument("--ensembled", nargs="+", metavar="WEIGHTS", help="of finished runs: decays, or learned")
@@ -113,6 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.probe:
         probed(options.root / "tokens", options.probe, options.image_size)
+        return 0
+    if options.pixels:
+        on_pixels()
         return 0
     if options.merged_after:
         for name in options.trials:

@@ -108,6 +108,11 @@ def trainings(arm: str) -> list[dict[str, npt.NDArray[Any]]]:
     return [dict(np.load(path)) for path in paths]
 
 
+def pixels() -> str:
+    """Exits on photographs beside a ridge classifier on their pixels, as they are."""
+    return (RESULTS / "photos-pixels.csv").read_text(encoding="utf-8")
+
+
 def schedules() -> str:
     """Accuracies of the small CNN by schedule of its loss weights, with AdamW and with SGD."""
     arms = sorted({path.stem.rpartition("-s")[0] for path in (RESULTS / "small-cnn").iterdir()})
@@ -172,6 +177,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gains": gains,
     "gradients": gradients,
     "learned-weights": learned_weights,
+    "photos-pixels": pixels,
     "schedule-gains": schedule_gains,
     "schedules": schedules,
     "small-cnn": small_cnn,

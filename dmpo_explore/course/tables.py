@@ -18,7 +18,8 @@ def study_table(name: str) -> pd.DataFrame:
     Args:
         name: ``evidence`` (similarity and probes of the arms' early stages, by seed), ``gains`` (differences of
             accuracy between arms), ``gradients`` (agreement of the exits' gradients after every epoch, by arm and
-            seed), ``static`` (``dmpo`` against shorter nets with its head, two seeds). Of the small CNN, five seeds
+            seed), ``static`` (``dmpo`` against shorter nets with its head, two seeds), ``photos-pixels`` (exits on
+            photographs against a ridge classifier on their pixels, one seed, on val). Of the small CNN, five seeds
             each: ``small-cnn`` (accuracies by number of exits, factor and epochs), ``schedules`` (by schedule and
             optimiser), ``schedule-gains`` (differences between these), ``equal-compute`` (the whole method, naive
             exits and static nets at equal compute).
@@ -35,5 +36,5 @@ def study_table(name: str) -> pd.DataFrame:
     names = sorted(path.stem for path in FOLDER.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
-    differences = name in ("gains", "schedule-gains", "static")
+    differences = name in ("gains", "photos-pixels", "schedule-gains", "static")
     return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if differences else None)

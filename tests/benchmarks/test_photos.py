@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import dmpo_explore as dx
 import photos
 import second_study
-from _photos import ensembles, fitted_on, probes, protocol, run, screen, tokens
+from _photos import ensembles, fitted_on, pixels, probes, protocol, run, screen, tokens
 from _photos.trials import SCREENS, SMALL_SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
@@ -136,6 +136,15 @@ def test_weights_are_fitted_on_the_images_that_a_row_names(tmp_path: Path, monke
     assert (made["low_30%"] <= made["high_30%"]).all() and made["trial"].eq("tiny").all()
 
 
+def test_exits_are_compared_with_a_ridge_on_the_pixels_of_the_same_images() -> None:
+    config = replace(CALIBRATED, model=replace(CALIBRATED.model, image_size=8))
+    ridge = pixels.correct_on_pixels(config)
+    assert len(ridge) == len(images_of(config.data, "val")) and ridge.mean() > 0.8  # digits of 8 pixels
+    (row,) = pixels.beside_pixels(config, {"exit 1": ~ridge, "30%": ridge})
+    assert row["question"] == "exit 1" and row["ridge"] == ridge.mean() == 1 - row["accuracy"]
+    assert row["points"] == pytest.approx(100 * (1 - 2 * ridge.mean())) and row["low"] <= row["points"] <= row["high"]
+
+
 def test_every_trial_and_arm_is_a_config() -> None:
     assert all(trial.config(seed=3).training.seed == 3 for trial in (TRIALS | SCREENS | SMALL_SCREENS).values())
     with pytest.raises(ValueError, match="no field 'exit'"):
@@ -171,6 +180,10 @@ def test_the_document_states_the_committed_rows() -> None:
     for _, mixed in pd.read_csv(folder / "photos-ensembled.csv", dtype={"weights": str}).iterrows():
         budgets = (f"{100 * mixed[f'accuracy_{b}%']:.1f} ({100 * mixed[f'share_{b}%']:.1f})" for b in (30, 40, 50))
         assert f"| {mixed['weights']} | {' | '.join(budgets)} |" in text
+    for pixel in pd.read_csv(folder / "photos-pixels.csv").itertuples():
+        points = f"{pixel.points:.1f} [{pixel.low:.1f}, {pixel.high:.1f}]"
+        assert f"| {pixel.question[5:]} | {100 * pixel.accuracy:.1f} | {points} |" in text
+        assert f"{100 * pixel.ridge:.1f} % on val" in text
     kept = pd.read_csv(folder / "photos.csv").set_index("run")
     for file in (folder / "photos").glob("*/row.json"):
         row = run.read_json(file)
