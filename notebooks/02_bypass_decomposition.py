@@ -604,7 +604,8 @@ check_3(answer_3)
 
 # %% [markdown]
 # **Use yours.** Once it passes, this cell lets the predictors read it; until then it uses ours. What comes back with
-# the mean is an offset that they rely on. What stays lost is what the bypass finds in the single image, or less.
+# the mean is an offset that they rely on. What stays lost has two causes: what the bypass finds in the single image is
+# gone, and trunk plus mean is a sum that these predictors never read in training.
 #
 # **Predict.** At exits 1 and 2: will most of the loss come back? And with one mean over all positions?
 
@@ -642,8 +643,8 @@ figure.update_traces(name="one run, 95 % interval over images").update_xaxes(tit
 # With one mean over all positions 2.5 and 2.7 points come back. So the offset is not the same everywhere: a mean per
 # position brings back 3.5 points more [1.7, 5.4], and 5.5 points more [3.6, 7.4].
 #
-# Why *or less*? A trunk token plus a mean is a sum that these predictors never read in training. Some of the loss may
-# be due to that alone, and an ablation at inference does not separate the two.
+# How much of what stays lost is due to the single image, and how much to the unfamiliar sum? An ablation at inference
+# does not separate the two.
 #
 # ## What you cannot conclude
 #
