@@ -160,11 +160,13 @@ pd.DataFrame([paid(budget) for budget in limits], index=pd.Index(limits, name="b
 # trainings each so far:
 
 # %%
-controls = dx.course.study_table("static").set_index("question").rename_axis("dmpo, points ahead of")
-controls[["allowed", "used", "theirs", "points", "low", "high", "seeds"]].round(2)
+controls = dx.course.study_table("static").set_index("question").rename_axis("dmpo against")
+ahead = [f"{p:+.2f} [{low:+.2f}, {high:+.2f}]" for p, low, high in controls[["points", "low", "high"]].to_numpy()]
+controls = controls.assign(points=ahead).rename(columns={"points": "points ahead", "used": "dmpo uses"})
+controls.rename(columns={"theirs": "the rival uses"})[["dmpo uses", "the rival uses", "points ahead", "seeds"]].round(2)
 
 # %% [markdown]
-# *Allowed* and *used* are `dmpo`'s compute, *theirs* is the rival's. The interval resamples images and trainings. With
+# The interval resamples images and trainings; *seeds* has the points of each training. With
 # 29 % of the compute `dmpo` is a point ahead of a static net that takes 35 %. With 33 % it is half a point ahead of one
 # that takes 51 %, and of the full net with the same head. From a static net of eight blocks it cannot be distinguished;
 # that one takes 68 %, twice as much. With as many trained weights the naive exits stay two points behind. Two trainings
@@ -268,18 +270,34 @@ live(fitted, budget=slider("budget", 0.19, 1.02, 0.22, 0.01), policy=choice("pol
 # takes the cheapest threshold for which calibration shows, with confidence 1 − δ, that this risk is at most ε. Here δ
 # is 5 %, and there are n = 5,000 calibration images:
 #
-# 1. Fix the thresholds and their order before any image is read: from the strictest to the cheapest. 2. At a threshold,
-# count the early-exit errors on calibration: c. 3. Its *p-value* is the probability of so few errors if the risk were
-# just ε. That is a binomial tail: P(X ≤ c) for X    ~ Binomial(n, ε). (The library also has Hoeffding's bound, for
-# risks that are no counts. Here the binomial tail decides.) 4. If p ≤ δ, test the next threshold. At the first failure
-# stop, and take the last threshold that passed.
+# 1. Fix the thresholds and their order before any image is read: from the strictest to the cheapest.
+# 2. At a threshold, count the early-exit errors on calibration: c.
+# 3. Its *p-value* is the probability of so few errors if the risk were just ε. That is a binomial tail: P(X ≤ c) for X
+#    from Binomial(n, ε).
+# 4. If p ≤ δ, test the next threshold. At the first failure stop, and take the last threshold that passed.
+#
+# Here is that walk for ε = 1 %, from left to right; every dot is a threshold.
+#
+# **Predict.** Of 5,000 images 50 errors would be a risk of just ε. With how many will the walk stop: more, as many, or
+# fewer?
+
+# %%
+tests = dx.fitting.fixed_sequence(calibration, dx.fit_policy(calibration, threshold=0.5), epsilon=0.01)
+dx.figures.fixed_sequence_figure(tests)
+
+# %% [markdown]
+# With fewer. The cheaper a threshold, the more errors it has as a rule, and the larger its p. At 0.782 there are 38
+# errors, and p is 0.047: it passes. At 0.779 there are 40, p is 0.085, and the walk stops. So 0.782 is taken. Behind
+# the stop no threshold counts, whatever its p. (The strictest thresholds lie to the left, below 10⁻⁶.)
+#
+# Why are 50 errors too many? If the risk were just 1 %, about half of all calibration sets would have 50 or fewer. So
+# 50 errors do not show that the risk is lower. 38 do: at a risk of 1 % so few are rare, in 4.7 % of the sets.
 #
 # Many thresholds are tested, and yet δ need not be divided among them. In this order a threshold with too high a risk
 # can only be taken if the *first* such one passes. That has a probability of at most δ. In exercise 2 you write it,
 # and try whether δ holds.
 #
-# **Predict.** At ε = 1 %, 50 errors of 5,000 would be a risk of just ε. How many may there be? And which of the three
-# statements below will hold on test?
+# **Predict.** The same for three values of ε. Which of the three statements will hold on test?
 
 
 # %%
@@ -295,9 +313,8 @@ risks = (0.005, 0.01, 0.02)
 pd.DataFrame([risky(epsilon) for epsilon in risks], index=pd.Index([f"{r:.1%}" for r in risks], name="ε")).round(2)
 
 # %% [markdown]
-# 38: that is 0.76 %, as in the table. `scipy.stats.binom.cdf(38, 5000, 0.01)` is 0.047, and for 39 it is above 0.05.
-# The room below ε is what a target that is *just* met does not have, as in exercise 3 of 00. It takes compute: 31 % for
-# the strictest.
+# At 1 % calibration has 0.76 %: the 38 errors of the figure. The room below ε is what a target that is *just* met does
+# not have, as in exercise 3 of 00. It takes compute: 31 % for the strictest.
 #
 # In point value one of the three statements holds on test, the first. The other two lie above their ε. But all three
 # intervals include their ε: these images confirm no statement, and refute none.
@@ -333,18 +350,15 @@ tables = {run.name: pd.DataFrame([planned(share, run) for share in plans]) for r
 dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tables.items()})
 
 # %%
-pd.DataFrame({f"used minus planned, {name}": 100 * (t["realised"] - t["nominal"]) for name, t in tables.items()}).round(
-    1
-)
-
-# %%
-confident = {run.name: run.record("calibration").confidence.mean(axis=0) for run in (demo, naive)}
-pd.DataFrame(confident, index=exit_names).rename_axis("mean confidence").round(3).T
+less = {f"used less planned, {name}": 100 * (t["realised"] - t["nominal"]) for name, t in tables.items()}
+for run in (demo, naive):
+    print(f"{run.name}: mean confidence at exit 1 {run.record('calibration').confidence[:, 0].mean():.3f}")
+pd.DataFrame(less).round(1).set_index(tables["demo"]["nominal"].mul(100).round(1).rename("planned, %"))
 
 # %% [markdown]
 # `demo`'s own thresholds: planned and used compute differ by 0.2 points at most. With the borrowed ones the model uses
-# up to 12 points *less* than planned: `demo`'s first three exits are more confident, so more images pass. A threshold
-# belongs to the model and the kind of images on which it was fitted.
+# up to 12 points *less* than planned: `demo`'s exit 1 is more confident, 0.915 against 0.831, so more exit there.
+# A threshold belongs to the model and the kind of images on which it was fitted.
 #
 # ## One threshold or one per exit?
 #
@@ -672,6 +686,7 @@ check_3(answer_3)
 # | bootstrap | an interval from drawing the images often, with replacement; *paired*: both models on the same draw |
 # | static net | a network without exits, cut after a few blocks |
 # | early-exit error | incorrect where the image exits, correct at the last exit |
+# | p-value | how probable so few errors would be, if the risk were just ε |
 # | Learn then Test | tests thresholds in a fixed order, each by a p-value; stops at the first failure |
 # | planned, used compute | computed from planned shares of images; measured on the images themselves |
 # | oracle | reads the labels: a bound, not a policy |

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .compare import in_gflops as in_gflops
     from .compare import mark_points as mark_points
     from .data import class_counts_figure as class_counts_figure
+    from .fixed_sequence import fixed_sequence_figure as fixed_sequence_figure
     from .image import decision_trace_figure as decision_trace_figure
     from .inspection import cka_figure as cka_figure
     from .inspection import depth_figure as depth_figure
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .method import schedule_figure as schedule_figure
     from .online import online_figure as online_figure
     from .page import plotly_script as plotly_script
+    from .patch_maps import patch_maps_figure as patch_maps_figure
     from .reliability import failure_prediction_figure as failure_prediction_figure
     from .reliability import policy_gain_figure as policy_gain_figure
     from .reliability import reliability_figure as reliability_figure

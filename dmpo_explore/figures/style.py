@@ -45,6 +45,8 @@ HATCH = {"fillmode": "overlay", "solidity": 0.3}
 # Colour scales. Heat maps of an attribution lie over the image, so their zero is transparent.
 SIGNED_OVERLAY = [[0.0, "rgba(0,114,178,0.85)"], [0.5, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.85)"]]
 UNSIGNED_OVERLAY = [[0.0, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.85)"]]
+SIGNED_CELLS = [[0.0, BLUE], [0.5, "#e2e2e2"], [1.0, ORANGE]]  # opaque: cells beside the image, OPPOSES to SUPPORTS
+BORDER = "rgba(150,150,150,0.6)"  # of patches, over an image
 SHARES = [[0, "#dce9f3"], [1, BLUE]]  # opaque: a text's colour is chosen for its cell, not for the page behind it
 MATRIX_SCALES: dict[str, Any] = {
     "signed": [[0.0, ORANGE], [0.5, "#f7f7f7"], [1.0, BLUE]],

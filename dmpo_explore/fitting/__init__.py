@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .risk_control import Certificate as Certificate
     from .risk_control import certify as certify
     from .risk_control import disagreement as disagreement
+    from .risk_control import fixed_sequence as fixed_sequence
     from .risk_control import hoeffding_bentkus as hoeffding_bentkus
     from .risk_control import images_needed as images_needed
     from .risk_control import too_early as too_early

@@ -1,17 +1,19 @@
 """Risk control (Learn then Test): the cheapest threshold whose risk is at most ε with confidence 1 − δ.
 
-In: a held-out record, a policy, a risk, ε and δ. Out: a `Certificate`. Learn then Test (Angelopoulos et al. 2021) with
-fixed-sequence testing: thresholds of a grid that depends on no image are tested from the strictest on, each by a
-Hoeffding–Bentkus p-value of "the risk exceeds ε", until one cannot be rejected at level δ. The bound holds for new
-images of the calibration images' distribution; under a distribution shift it does not. The risks are those of "Fast yet
-safe" (Jazbec et al. 2024): early-exit error (the last exit correct, the early one not), or disagreement of the two.
+In: a held-out record, a policy, a risk, ε and δ. Out: a `Certificate`, or the table of all tests. Learn then Test
+(Angelopoulos et al. 2021) with fixed-sequence testing: thresholds of a grid that depends on no image are tested from
+the strictest on, each by a Hoeffding–Bentkus p-value of "the risk exceeds ε", until one cannot be rejected at level δ.
+The bound holds for new images of the calibration images' distribution; under a distribution shift it does not. The
+risks are those of "Fast yet safe" (Jazbec et al. 2024): early-exit error (the last exit correct, the early one not), or
+disagreement of the two.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,9 @@ from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
 from ..utils.registry import lookup
 from ..utils.typing import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def too_early(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
@@ -48,7 +53,8 @@ def disagreement(record: ExitRecord, exits: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(at_exits(record.prediction, exits) != record.prediction[:, -1])
 
 
-RISKS: dict[str, Callable[[ExitRecord, Array], npt.NDArray[np.bool_]]] = {
+Loss = Callable[[ExitRecord, Array], npt.NDArray[np.bool_]]
+RISKS: dict[str, Loss] = {
     "too_early": too_early,
     "disagreement": disagreement,
 }
@@ -146,22 +152,58 @@ def certify(
         raise ValueError(
             f"policy {policy.name!r} is a bound that reads the labels; risk control needs a deployable one"
         )
-    grid = policy.grid(record.n_exits, len(record.meta.class_names))
-    exits = replace(policy, thresholds=(grid[0],)).exits(record)
-    mean = float(loss(record, exits).mean())
-    best = Certificate(
-        grid[0], False, mean, float(hoeffding_bentkus(mean, record.n_images, epsilon)), record.n_images, 0
-    )
-    early = False
-    for tested, threshold in enumerate(grid[1:], start=1):
-        exits = replace(policy, thresholds=(threshold,)).exits(record)
-        mean = float(loss(record, exits).mean())
-        p_value = float(hoeffding_bentkus(mean, record.n_images, epsilon))
+    tests = _tests(record, policy, loss, epsilon)
+    threshold, _, errors, p_value = next(tests)
+    best, early = Certificate(threshold, False, errors / record.n_images, p_value, record.n_images, 0), False
+    for tested, (threshold, exits, errors, p_value) in enumerate(tests, start=1):
         if p_value > delta:
             return replace(best, tested=tested)
         early = early or bool((exits < record.n_exits - 1).any())
-        best = Certificate(threshold, early, mean, p_value, record.n_images, tested)
+        best = Certificate(threshold, early, errors / record.n_images, p_value, record.n_images, tested)
     return best
+
+
+def fixed_sequence(
+    record: ExitRecord, policy: Policy, risk: str = "too_early", epsilon: float = 0.01, delta: float = 0.05
+) -> pd.DataFrame:
+    """Fixed-sequence testing as a table: every threshold of the grid in the order of the tests, with its p-value.
+
+    `certify` walks the same sequence and stops at the first failure. This computes what lies behind it, too
+    (Angelopoulos et al. 2021, arXiv 2110.01052).
+
+    Args:
+        record, policy, risk, epsilon, delta: as in `certify`; the record may be of any split, as nothing is fitted.
+
+    Returns:
+        ``threshold``, from the strictest to the cheapest, ``errors`` (images that count for the risk), ``p_value`` of
+        "the risk exceeds ε", and ``passed``: whether this p-value and all before it are at most δ.
+
+    Raises:
+        ValueError: unknown risk, or ε or δ outside (0, 1).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("calibration")
+        >>> tests = dx.fitting.fixed_sequence(record, dx.POLICIES["confidence"]((0.5,)))
+        >>> taken = tests[tests["passed"]].iloc[-1]
+        >>> float(taken["threshold"]) == certify(record, dx.POLICIES["confidence"]((0.5,))).threshold
+        True
+    """
+    import pandas as pd
+
+    loss = lookup(RISKS, risk, "risk")
+    _check_levels(epsilon, delta)
+    rows = [(threshold, errors, p) for threshold, _, errors, p in _tests(record, policy, loss, epsilon)]
+    table = pd.DataFrame(rows, columns=["threshold", "errors", "p_value"])
+    return table.assign(passed=(table["p_value"] <= delta).cummin())
+
+
+def _tests(record: ExitRecord, policy: Policy, loss: Loss, epsilon: float) -> Iterator[tuple[float, Array, int, float]]:
+    """Threshold, exits (B,), errors and p-value, from the setting at which no image exits early to the cheapest."""
+    for threshold in policy.grid(record.n_exits, len(record.meta.class_names)):
+        exits = replace(policy, thresholds=(threshold,)).exits(record)
+        errors = int(loss(record, exits).sum())
+        yield threshold, exits, errors, float(hoeffding_bentkus(errors / record.n_images, record.n_images, epsilon))
 
 
 def _check_levels(epsilon: float, delta: float) -> None:

@@ -15,6 +15,7 @@ from dmpo_explore.fitting.risk_control import (
     RISKS,
     certify,
     disagreement,
+    fixed_sequence,
     hoeffding_bentkus,
     images_needed,
     too_early,
@@ -128,3 +129,16 @@ def test_nothing_is_certified_on_test() -> None:
         ValueError, match=r"certified on calibration and only applied to test; use certify\(run.record\('calibration'\)"
     ):
         certify(make_record(20, 4, 5, split="test"), ConfidencePolicy((0.5,)))
+
+
+@pytest.mark.parametrize("epsilon", [0.06, 0.2])
+def test_the_table_of_all_tests_ends_where_the_certificate_does(epsilon: float) -> None:
+    record, policy = make_record(1500, 4, 5, seed=2), ConfidencePolicy((0.5,))
+    table, found = fixed_sequence(record, policy, epsilon=epsilon), certify(record, policy, epsilon=epsilon)
+    assert table["threshold"].tolist() == list(policy.grid(4, 5))
+    taken = table[table["passed"]].iloc[-1]
+    assert (taken["threshold"], taken["p_value"]) == (found.threshold, found.p_value)
+    assert taken["errors"] / 1500 == found.risk
+    assert not table["passed"].iloc[table["passed"].argmin() :].any()
+    with pytest.raises(ValueError, match="delta=2 must lie between 0 and 1"):
+        fixed_sequence(record, policy, delta=2)

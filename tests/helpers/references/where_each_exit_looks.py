@@ -110,18 +110,8 @@ def BUILD_INCORRECT(model: Any, x: Any, hidden: Any, patch: int) -> Any:
 
 
 def numbers() -> dict[str, float | str | int]:
-    run = dx.load_run("demo")
-    record = run.record("test")
-    exits = dx.fit_policy(run.record("calibration"), flops=0.30).exits(record)
-    model, shirt, coat = run.model(device="cpu"), NAMES.index("Shirt"), NAMES.index("Coat")
-    with torch.no_grad():
-        first, dark = (model(one)[0, 0] for one in (run.inputs("test", [205]), _black(model)))
     drops, difference = _maps()
     return {
-        "exited_at_exit_1": float((exits == 0).mean()),
-        "shirt_at_exit_1_of_image_205": float(first.softmax(dim=0)[shirt]),
-        "coat_less_shirt_on_black": float(dark[coat] - dark[shirt]),
-        "coat_less_shirt_on_the_image": float(first[coat] - first[shirt]),
         "logit_difference_at_last_exit": difference,
         "strongest_patch_at_last_exit": int(np.abs(drops[-1]).argmax()),
         "black_taken_for_a_sandal_at_exit_2": _sandal_on_black(),
