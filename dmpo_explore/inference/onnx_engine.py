@@ -20,6 +20,7 @@ from ..utils.extras import extra_imports
 from ..utils.files import read_json
 from ..utils.preprocess import RESIZING, Preprocess
 from ..utils.progress import Progress
+from . import onnx_device
 from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 FORMAT_VERSION = 1
@@ -40,7 +41,8 @@ class OnnxEngine:
     Args:
         path: the folder of an export.
         threads: for each operation; default: all cores.
-        providers: onnxruntime's execution providers, by preference; default: the CPU.
+        providers: onnxruntime's execution providers, by preference; default: the CPU. With
+            ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`onnx_device`).
 
     Raises:
         FileNotFoundError: no export there, or a file of it is missing.
@@ -70,7 +72,8 @@ class OnnxEngine:
         self.image_size = int(self.facts["preprocess"]["image_size"])
         sessions = [open_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]
-        self._steps: list[Step] = [_step(*pair) for pair in zip(sessions, self._names, strict=True)]
+        device = onnx_device.device_of(sessions)
+        self._steps: list[Step] = [_step(*pair, device) for pair in zip(sessions, self._names, strict=True)]
         self.policy.check(len(self._steps))
 
     def infer(self, images: Any, policy: Policy | None = None) -> InferenceResult:
@@ -114,7 +117,7 @@ class OnnxEngine:
         """Inputs and logits of stage after stage, no image exits."""
         x, side = _array(images), None
         for step, names in zip(self._steps, self._names, strict=True):
-            inputs = dict(zip(names, (x, side), strict=False))
+            inputs = {name: np.asarray(value) for name, value in zip(names, (x, side), strict=False)}
             x, logits, side = step(x, side)
             yield inputs, logits
 
@@ -132,11 +135,16 @@ class OnnxEngine:
         return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])
 
 
-def _step(session: Any, names: Sequence[str]) -> Step:
-    """A graph as a step; the last one gives logits alone."""
+def _step(session: Any, names: Sequence[str], device: onnx_device.SessionDevice | None) -> Step:
+    """A graph as a step; the last one gives logits alone. On a GPU only the logits come to the host."""
+
+    def run(inputs: dict[str, Any]) -> list[Any]:
+        if device is None:
+            return session.run(None, inputs)  # type: ignore[no-any-return]
+        return device.run(session, inputs, on_host=1)
 
     def step(x: Any, side: Any) -> tuple[Any, Any, Any]:
-        logits, *more = session.run(None, dict(zip(names, (x, side), strict=False)))
+        logits, *more = run(dict(zip(names, (x, side), strict=False)))
         return (more[0] if more else x), logits, (more[1] if len(more) > 1 else None)
 
     return step

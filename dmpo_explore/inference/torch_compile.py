@@ -7,6 +7,7 @@ In: a model, best with its tuning merged. Out: K steps for `infer` and `stream` 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ def compiled(model: DMPO) -> list[Step]:
 def graphed(model: DMPO, sizes: Sequence[int] = SIZES) -> list[Step]:
     """Every stage as CUDA graphs, one per batch size in ``sizes``; those in between are padded, larger ones run plain.
 
+    A graph is recorded when its size first comes. All of them share one pool of memory, which holds what the largest
+    one needs: run them in one thread at a time.
+
     Raises:
         ValueError: the model is on another device than an NVIDIA GPU, or sizes that do not rise from 1 on.
 
@@ -48,7 +52,9 @@ def graphed(model: DMPO, sizes: Sequence[int] = SIZES) -> list[Step]:
     """
     if model.device.type != "cuda":
         raise ValueError(f"CUDA graphs need the model on an NVIDIA GPU; it is on {model.device}")
-    return [as_step(Replayed(stage_function(model, k), sizes, record_cuda_graph)) for k in range(model.n_exits)]
+    record = partial(record_cuda_graph, pool=torch.cuda.graph_pool_handle())
+    last = model.n_exits - 1
+    return [as_step(Replayed(stage_function(model, k), sizes, record, last=k == last)) for k in range(model.n_exits)]
 
 
 class Replayed:
@@ -58,17 +64,20 @@ class Replayed:
         function: the step. sizes: rising, from 1 on.
         record: takes a function without arguments that runs the step from buffers into buffers, runs it at least once,
             and returns what repeats it.
+        last: of the steps, so that only its logits are copied out of the buffers; state and side hold until the next
+            call.
 
     Raises:
         ValueError: sizes that do not rise from 1 on.
     """
 
     def __init__(
-        self, function: Step, sizes: Sequence[int], record: Callable[[Callable[[], None]], Callable[[], None]]
-    ) -> None:
+        self, function: Step, sizes: Sequence[int], record: Callable[[Callable[[], None]], Callable[[], None]],
+        *, last: bool = False,
+    ) -> None:  # fmt: skip
         if not sizes or min(sizes) < 1 or list(sizes) != sorted(set(sizes)):
             raise ValueError(f"sizes={tuple(sizes)} must be rising batch sizes from 1 on")
-        self.function, self.sizes, self.record = function, tuple(sizes), record
+        self.function, self.sizes, self.record, self.last = function, tuple(sizes), record, last
         self._made: dict[tuple[Any, ...], _Buffers] = {}
 
     def __call__(self, x: Tensor, side: Tensor | None) -> Outputs:
@@ -80,11 +89,14 @@ class Replayed:
         key = (size, x.dtype, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
         if key not in self._made:
             self._made[key] = _Buffers(self.function, size, x, side, self.record)
-        return self._made[key](x, side)
+        y, logits, side = self._made[key](x, side)
+        if self.last:
+            return y, logits.clone(), side
+        return y.clone(), logits.clone(), None if side is None else side.clone()
 
 
 class _Buffers:
-    """One batch size: inputs are copied in, outputs copied out; padding rows hold earlier images."""
+    """One batch size: inputs are copied in, outputs are views; padding rows hold earlier images."""
 
     def __init__(
         self, function: Step, size: int, x: Tensor, side: Tensor | None,
@@ -105,7 +117,7 @@ class _Buffers:
         self.replay()
         y, logits, side = self.out
         n = len(x)
-        return y[:n].clone(), logits[:n].clone(), None if side is None else side[:n].clone()
+        return y[:n], logits[:n], None if side is None else side[:n]
 
     def _fill(self, x: Tensor, side: Tensor | None) -> None:
         self.x[: len(x)].copy_(x)
@@ -113,8 +125,13 @@ class _Buffers:
             self.side[: len(x)].copy_(side)
 
 
-def record_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
-    """Warm up on a stream of its own, capture, and return the replay (torch's notes on CUDA graphs)."""
+def record_cuda_graph(run: Callable[[], None], pool: Any = None) -> Callable[[], None]:
+    """Warm up on a stream of its own, capture, and return the replay (torch's notes on CUDA graphs).
+
+    Args:
+        pool: of memory, shared with other graphs. Each may overwrite what another has computed, so outputs are to be
+            copied before the next replay.
+    """
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)  # else the graph would read casts that are freed after it
     try:
@@ -125,7 +142,8 @@ def record_cuda_graph(run: Callable[[], None]) -> Callable[[], None]:
                 run()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # a loader that pins batches in its own thread calls CUDA meanwhile; "global" would refuse that
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             run()
     finally:
         torch.set_autocast_cache_enabled(cached)

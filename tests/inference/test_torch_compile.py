@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,43 @@ def test_wrong_sizes_are_refused(sizes: tuple[int, ...]) -> None:
 def test_graphs_need_a_gpu() -> None:
     with pytest.raises(ValueError, match="need the model on an NVIDIA GPU; it is on cpu"):
         graphed(made())
+
+
+def test_graphs_share_a_pool_and_bear_a_pinning_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for CUDA: how graphs are captured, and when."""
+    captured: list[dict[str, Any]] = []
+
+    def graph(graph: Any, **options: Any) -> Any:
+        captured.append(options)
+        return nullcontext()
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    stand_ins: dict[str, Any] = {
+        "Stream": lambda: stream, "current_stream": lambda: stream, "stream": lambda stream: nullcontext(),
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None), "graph": graph, "graph_pool_handle": object,
+    }  # fmt: skip
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    model = made(exits=2)
+    steps = graphed(SimpleNamespace(device=torch.device("cuda"), n_exits=2, step=model.step))  # type: ignore[arg-type]
+    assert captured == []  # sizes that never come cost nothing
+    x = pictures(4)
+    with torch.inference_mode():
+        for step in steps:
+            x, *_ = step(x, None)
+    assert len(captured) == 2 and {one["capture_error_mode"] for one in captured} == {"thread_local"}
+    assert captured[0]["pool"] is captured[1]["pool"] is not None
+
+
+def test_the_last_state_is_not_copied() -> None:
+    states = {}
+    for last in (False, True):
+        step = Replayed(lambda x, side: (x, x.sum(1), side), (2,), lambda run: (run(), run)[1], last=last)
+        (y, logits, _), (other, more, _) = step(torch.ones(2, 3), None), step(torch.zeros(2, 3), None)
+        states[last] = y.tolist()
+        assert logits.tolist() == [3, 3] and more.tolist() == [0, 0]  # what an exit reads is always its own
+        assert other.tolist() == [[0] * 3] * 2
+    assert states == {False: [[1] * 3] * 2, True: [[0] * 3] * 2}
 
 
 @pytest.mark.slow
