@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -54,11 +54,31 @@ def make_accelerator(
             split_batches=True, use_seedable_sampler=True, data_seed=config.seed, non_blocking=torch.cuda.is_available()
         ),  # as `make_loader` pins
         kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=True),
+            # every trained weight has a gradient at every step (`require_gradients`): no search for those without
+            DistributedDataParallelKwargs(find_unused_parameters=False),
             InitProcessGroupKwargs(timeout=LONGEST_WAIT),  # the others wait while the main process validates
         ],
         step_scheduler_with_optimizer=False,
     )
+
+
+def require_gradients(models: Iterable[nn.Module]) -> None:
+    """Raise ValueError for trained weights without a gradient: processes that share a training would wait for it.
+
+    An exit whose loss weight is 0 still gives its weights gradients, all of them 0.
+
+    Example:
+        >>> model = torch.nn.Linear(3, 2)
+        >>> require_gradients([model])
+        Traceback (most recent call last):
+        ValueError: no gradient reaches weight, bias; freeze what the logits do not depend on (requires_grad_(False))
+    """
+    names = [name for model in models for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    if names:
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        raise ValueError(
+            f"no gradient reaches {shown}; freeze what the logits do not depend on (requires_grad_(False))"
+        )
 
 
 def _check_trackers(trackers: Sequence[str]) -> None:

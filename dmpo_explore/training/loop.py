@@ -22,7 +22,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ..config import TrainingConfig
-from .accelerator import frozen_in, make_accelerator
+from .accelerator import frozen_in, make_accelerator, require_gradients
 from .epoch_losses import EpochLosses, StepHook
 from .learned_weights import LearnedWeights
 from .losses import weighted_loss
@@ -126,7 +126,8 @@ def fit(
         on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
 
     Raises:
-        FloatingPointError: the loss is not finite, with epoch, step and exit. ValueError: ``learned``, no ``held_out``.
+        FloatingPointError: the loss is not finite, with epoch, step and exit. ValueError: ``learned``, no ``held_out``;
+            several processes, and a trained weight that no logit depends on.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
@@ -237,6 +238,8 @@ def _epoch(
         with accelerator.accumulate(model):
             total, loss, parts = weights.losses(batch.images, batch.labels, anchors=batch.anchors)
             accelerator.backward(total * (len(labels) / first))  # which divides by config.accumulation
+            if accelerator.num_processes > 1 and not losses.images:  # once an epoch
+                require_gradients(weights.copies)
             if accelerator.sync_gradients:
                 _scale_gradients(model, config.accumulation * first / seen)
                 if config.clip_norm:

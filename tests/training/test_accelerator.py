@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from small_model import made, pictures
 from torch import nn
 from two_exits import CONFIG, make_model
 
 import dmpo_explore as dx
-from dmpo_explore.training.accelerator import PreparedForward, frozen_in, make_accelerator
+from dmpo_explore.training.accelerator import PreparedForward, frozen_in, make_accelerator, require_gradients
+from dmpo_explore.training.losses import weighted_loss
 
 
 def test_accelerate_still_has_the_private_reset() -> None:
@@ -88,3 +94,70 @@ def test_unknown_devices_and_trackers_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no usable NVIDIA GPU"):
         make_accelerator(CONFIG, "cuda")
+
+
+# -- several processes: no weight may be without a gradient --
+
+EVERY_PART: list[dict[str, Any]] = [
+    *({"tuning": tuning} for tuning in ("lora-all", "lora", "adapter", "oft", "vpt", "none", "full")),
+    *({"tuning": "full", "predictor": "linear", "read": read} for read in ("cls", "mean", "both")),
+    *({"bypass": bypass, "last_bypass": bypass} for bypass in ("conv", "mlp", "ladder", "none")),
+    {"backbone": "test_resnet", "tuning": "full", "exits": 2},
+    {"earlier_exits": True}, {"equilibrium": True}, {"train_norm": False}, {"exits": (2, 4), "tuning": "full"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", EVERY_PART, ids=str)
+def test_every_trained_weight_has_a_gradient_also_where_losses_weigh_nothing(changes: dict[str, Any]) -> None:
+    """As in the phases of the schedule mixed; so DDP need not search for weights without one."""
+    model = made(**changes).train()
+    for phase in ("first", "second"):
+        K = len(model.stages)
+        weights = [1.0 * (phase == "second" or k == K - 1) for k in range(K)]
+        loss, _ = weighted_loss(model(pictures(4)), torch.arange(4), weights, "sigmoid", 0.5)
+        model.zero_grad()
+        loss.backward()
+        require_gradients([model])
+
+
+TWO = """
+import sys
+sys.path[:0] = {paths}
+from dataclasses import replace
+import torch
+from small_model import made, pictures
+from two_exits import CONFIG, TwoExits, make_data, run
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.loop import Validation, fit
+config = replace(CONFIG, schedule="mixed", batch_size=8)  # the first epoch gives the early exits weight 0
+accelerator = make_accelerator(config)
+assert accelerator.num_processes == 2 and not accelerator.ddp_handler.find_unused_parameters
+model = made(bypass="ladder")
+data = torch.utils.data.TensorDataset(pictures(24), torch.arange(24) % 5)
+loader = torch.utils.data.DataLoader(data, batch_size=8)
+nothing = Validation((0.0,) * 3, 0.0)
+epochs = fit(model, loader, config, 3, validate=lambda m: nothing, accelerator=accelerator)
+seen = [result.weights for result, _ in epochs]
+assert seen == [(0, 0, 1), (1, 1, 1)], seen
+class Unused(TwoExits):
+    def __init__(self):
+        super().__init__()
+        self.spare = torch.nn.Linear(2, 2)
+loader = torch.utils.data.DataLoader(make_data(), batch_size=8)
+try:
+    next(fit(Unused(), loader, config, 2, validate=lambda m: nothing, accelerator=accelerator))
+except ValueError as error:
+    if accelerator.is_main_process:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_exits_of_weight_zero_and_name_an_unused_weight(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(paths=[str(Path(__file__).parents[1] / "helpers")]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "no gradient reaches spare.weight, spare.bias; freeze" in done.stdout
