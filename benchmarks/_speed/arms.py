@@ -23,6 +23,7 @@ import dmpo_explore as dx
 from _common.timing import Arm
 from dmpo_explore.inference.onnx_engine import POLICY, open_session
 from dmpo_explore.inference.onnx_int8 import quantise_export
+from dmpo_explore.inference.torch_compile import SIZES, Replayed, record_cuda_graph
 from dmpo_explore.inference.torch_export_int8 import RANGES
 from dmpo_explore.utils.extras import extra_imports
 from dmpo_explore.utils.torch_seeding import seeded
@@ -56,6 +57,12 @@ def per_call(function: Callable[[Any], Any], batches: Sequence[Any]) -> Arm:
 def in_one(function: Callable[[], Any]) -> Arm:
     """An arm of a single call."""
     return per_call(lambda _: function(), [None])
+
+
+def graphed_model(model: Callable[[Tensor], Tensor], record: Any) -> Callable[[Tensor], Tensor]:
+    """A model as graphs of fixed batch sizes, as `Replayed` records a stage."""
+    step = Replayed(lambda x, side: (x, model(x), side), SIZES, record, last=True)
+    return lambda images: step(images, None)[1]
 
 
 class Bench:
@@ -96,6 +103,11 @@ class Bench:
     def graphed(self) -> Any:
         """Its steps as CUDA graphs."""
         return dx.inference.graphed(self.model)
+
+    @cached_property
+    def plain_graphed(self) -> Callable[[Tensor], Tensor]:
+        """The plain model as CUDA graphs of the same batch sizes."""
+        return graphed_model(self.plain, record_cuda_graph)
 
     @cached_property
     def onnx(self) -> dx.OnnxEngine:

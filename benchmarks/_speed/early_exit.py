@@ -21,7 +21,8 @@ PLAIN = "plain model"
 INT8_AT = (1, 64)  # batch sizes at which int8 is timed
 RUNTIMES = {  # engine → runtime of the plain model beside it
     **{name: name.removesuffix(" one graph") for name in ("onnx one graph", "onnx int8", "onnx int8 one graph")},
-    **{"compiled": "compiled", "onnx": "onnx", "onnx stream with refill": "onnx"},
+    **{name: name for name in ("compiled", "onnx", "CUDA graphs")},
+    "onnx stream with refill": "onnx",
 }
 Exits = dict[str, Any]  # budget → (B,) exit of every image
 Row = dict[str, Any]
@@ -40,8 +41,11 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
         "plain model, bf16": bench.forward(bench.plain, size, "bf16"),
         "plain model, onnx": bench.by_onnx(bench.plain_onnx, bench.threshold_none, size),
     }
-    if size == 1:
+    compiles = size == 1 or bench.device == "cuda"  # a compiler's minutes; on a CPU it gains nothing for more images
+    if compiles:
         arms["plain model, compiled"] = bench.forward(bench.plain_compiled, size)
+    if bench.device == "cuda":
+        arms["plain model, CUDA graphs"] = bench.forward(bench.plain_graphed, size)
     if size in INT8_AT:
         arms["plain model, onnx int8"] = bench.by_onnx(bench.plain_onnx_int8, bench.threshold_none, size)
     for budget, policy in policies.items():
@@ -53,7 +57,7 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
             arms[f"stream with refill, {budget}"] = bench.ours_stream(policy, size)
         if budget not in ("30 %", "50 %", NO_EARLY_EXIT):
             continue
-        if size == 1 or bench.device == "cuda":  # a compiler's minutes; on a CPU it gains nothing for more images
+        if compiles:
             arms[f"compiled, {budget}"] = bench.ours(policy, size, steps=bench.compiled)
         arms[f"onnx, {budget}"] = bench.by_onnx(bench.onnx, policy, size)
         if size in INT8_AT:

@@ -5,7 +5,7 @@ In: what `speed` measured (``benchmarks/results/speed.json``). Every number come
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dmpo_explore as dx
@@ -94,7 +94,7 @@ def render_tables(result: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     early = result.get("leaving", {}).get("rows", [])
     for size in sorted({row["batch"] for row in early}):
-        lines += [f"## Batch {size}", "", *_early_exit([row for row in early if row["batch"] == size]), ""]
+        lines += [f"## Batch {size}", "", *early_exit_table([row for row in early if row["batch"] == size]), ""]
     if early:
         lines += ["## Against the aims", "", *_aims(early), "", *_reasons(result)]
     for precision in ("bf16", "int8") if early else ():
@@ -123,9 +123,15 @@ def render_tables(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _early_exit(rows: Sequence[dict[str, Any]]) -> list[str]:
+def early_exit_table(rows: Sequence[dict[str, Any]], extra: Mapping[str, str] | None = None) -> list[str]:
+    """Rows of `early_exit.row` as a table; the comparison with earlyon where there is one.
+
+    Args:
+        extra: further columns, title → key of the rows.
+    """
     head = ["arm", "budget", "images/s", "p50 ms", "p95 ms", "expected", "measured"]
-    cells = [[*head, "like with like", "efficiency", "× earlyon"]]
+    earlyon = any(row.get("earlyon") for row in rows)
+    cells = [[*head, "like with like", "efficiency", *(["× earlyon"] if earlyon else []), *(extra or {})]]
     for row in rows:
         rate = f"{row['images_per_s']:.4g} ({row['lowest']:.4g}–{row['highest']:.4g})"
         measured = f"{row['speed_up']:.2f}" if "speed_up" in row else "1"
@@ -136,7 +142,8 @@ def _early_exit(rows: Sequence[dict[str, Any]]) -> list[str]:
         one_call = "refill" in row["arm"]
         latency = ["", ""] if one_call else [f"{row['p50_ms']:.3g}", f"{row['p95_ms']:.3g}"]
         shown = [row["arm"], _budget(row["share"] or ""), rate, *latency, expected, measured, like, efficiency]
-        cells.append([*shown, against])
+        more = [f"{row[key]:.4g}" if key in row else "" for key in (extra or {}).values()]
+        cells.append([*shown, *([against] if earlyon else []), *more])
     return dx.analysis.markdown(cells)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  # provider → onnxruntime's device
 FLOAT = "tensor(float)"
 # Graphs of one node (opset 13), Gather(x, rows) and Concat(x, z) along dimension 0: onnx, which wrote them, need not be
-# installed. tests/inference/test_onnx_device.py writes them anew.
+# installed. tests/inference/test_onnx_device.py writes them again.
 GATHER = base64.b64decode(
     "CAgSADpPCiEKAXgKBHJvd3MSAXkiBkdhdGhlcioLCgRheGlzGACgAQISBkdhdGhlcloJCgF4EgQKAggBWgwKBHJvd3MSBAoCCAdiCQoBeRIECgII"
     "AUIECgAQDQ=="

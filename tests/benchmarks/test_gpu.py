@@ -1,0 +1,169 @@
+"""The GPU benchmark: its page, what is kept of a part that ends badly, its arms, and every part small on a CPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+import torch
+
+import dmpo_explore as dx
+import gpu
+from _gpu import inference, models, report, work
+from _speed import early_exit
+
+
+def result(**parts: Any) -> dict[str, Any]:
+    facts = {"device": "NVIDIA Something", "cpu": "a CPU", "threads": 2, "torch": "2", "timm": "1", "load": 0.1}
+    return {"machine": facts, "minutes": 9.5, "quick": False, "parts": parts}
+
+
+def part(state: str = "done", reason: str = "", **found: Any) -> dict[str, Any]:
+    return {"state": state, "reason": reason, "seconds": 7, "found": found}
+
+
+def test_the_page_is_that_of_the_kept_result() -> None:
+    kept = json.loads(gpu.RESULT.read_text(encoding="utf-8")) if gpu.RESULT.is_file() else None
+    page = gpu.PAGE.read_text(encoding="utf-8")
+    assert report.with_tables(page, kept) == page
+    assert (report.NOT_MEASURED in page) == (kept is None)
+
+
+def test_the_page_names_the_card_and_what_went_wrong() -> None:
+    row = {"arm": "infer", "share": "30 %", "batch": 8, "images_per_s": 900.0, "lowest": 800.0, "highest": 950.0}
+    row |= {"p50_ms": 9.0, "p95_ms": 9.5, "speed_up": 2.5, "promised": 3.0, "like": 2.5, "efficiency": 0.83}
+    row |= {"peak_mib": 640, "watts": 310, "joules": 0.4}
+    rows = {"backbone": "vit_small_patch14_dinov2", "image_size": 224, "rows": [row]}
+    rows |= {"exits_differ": {"images": 64, "infer": 0}}
+    epochs = [{"epoch": 1, "seconds": 12.0}]
+    trained = {"config": dx.Config().to_dict(), "notes": ["random weights"], "epochs": epochs, "images_per_s": 2000.0}
+    parts = {"tests": part(summary="9 passed in 3 s"), "ViT-S": part("stopped", "its 90 s were over", **rows)}
+    parts |= {"training": part("failed", "RuntimeError: a|b", **trained), "app": part("left out", "no Chromium")}
+    given = result(**parts)
+    page = report.with_tables(f"# Above\n{report.BEGIN}\nold\n{report.END}\n## Below\n", given)
+    assert page.startswith("# Above\n") and page.endswith(f"{report.END}\n## Below\n") and "old" not in page
+    assert "Measured on **NVIDIA Something**" in page and "in 9.5 minutes" in page
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    assert ["ViT-S", "stopped", "7", "its 90 s were over"] in cells
+    assert ["tests", "done", "7", "9 passed in 3 s"] in cells and ["app", "left out", "7", "no Chromium"] in cells
+    assert ["training", "failed", "7", "RuntimeError: a/b"] in cells
+    assert ["infer", "30 %", "900 (800–950)", "9", "9.5", "3.00", "2.50", "2.50", "0.83", "640", "310", "0.4"] in cells
+    assert "earlyon" not in page and "- Not as published: random weights." in page and "![" not in page
+    with pytest.raises(ValueError, match="the page needs the lines"):
+        report.with_tables("# No markers", given)
+
+
+PART = """
+import json, sys, time
+folder = sys.argv[sys.argv.index("--folder") + 1]
+open(folder + "/ViT-S.json", "w").write(json.dumps({{"rows": [1]}}))
+{end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds", "state", "reason"),
+    [
+        ("", 60, "done", ""),
+        ("time.sleep(60)", 8, "stopped", "its 8 s were over"),
+        ("sys.exit('CUDA error: an illegal memory access')", 60, "failed", "CUDA error: an illegal memory access"),
+        ("print('no card', file=sys.stderr); sys.exit(3)", 60, "left out", "no card"),
+    ],
+)
+def test_what_a_part_has_found_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, seconds: int, state: str, reason: str
+) -> None:
+    (tmp_path / "part.py").write_text(PART.format(end=end))
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "part.py"))
+    options = Namespace(folder=tmp_path, device="cpu", quick=True)
+    found = gpu.apart("ViT-S", options, seconds)
+    assert (found["state"], found["reason"], found["found"]) == (state, reason, {"rows": [1]})
+
+
+def test_no_part_begins_without_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(gpu, "apart", lambda name, options, seconds: asked.append(seconds) or part())
+    options = Namespace(folder=tmp_path, device="cuda", quick=False, seconds=100, parts=["tests", "ViT-B"])
+    gpu.measure(options, print)
+    assert asked[0] == 70 and asked[1] == pytest.approx(100, abs=5)
+    options.seconds = 5
+    assert {one["reason"] for one in gpu.measure(options, print)["parts"].values()} == {"no time was left"}
+    assert len(asked) == 2 and sum(gpu.PARTS.values()) <= 1.1 * gpu.SECONDS
+
+
+def test_only_a_gpu_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--write", "--device", "cpu"], ["--write", "--quick", "--device", "cpu"]):
+        with pytest.raises(SystemExit):
+            gpu.main(arguments)
+        assert "--write keeps measurements of a GPU" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit):
+            gpu.main([])
+        assert "there is no usable NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_an_error_in_a_part_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_part(name: str, options: Any, seconds: float, keep: Any) -> None:
+        keep({"summary": "half"})
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(gpu, "run_part", run_part)
+    assert gpu.main(["--part", "tests", "--folder", str(tmp_path), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == "OutOfMemoryError: CUDA out of memory. Tried to allocate\n"
+    assert json.loads((tmp_path / "tests.json").read_text()) == {"summary": "half"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("size", [1, 8, 64, 256])
+def test_every_arm_has_the_plain_model_in_its_own_runtime(device: str, size: int) -> None:
+    """Without it a row of the table cannot be made, which only a card would show."""
+    bench: Any = MagicMock(device=device, images=range(300))
+    policies = dict.fromkeys(("30 %", "50 %", early_exit.NO_EARLY_EXIT))
+    both = {"no": policies, "bf16": policies}
+    for arms in (
+        early_exit.arms_of(bench, size, policies, dict(policies)),  # type: ignore[arg-type]
+        inference.arms_of(bench, size, both), inference.compiled_arms(bench, size, both),
+    ):  # fmt: skip
+        for name in arms:
+            engine, _, budget = name.partition(", ")
+            assert budget not in policies or engine.startswith("earlyon") or early_exit.plain_of(engine) in arms, name
+
+
+def test_shares_of_the_bundled_run_add_up() -> None:
+    for n_exits in (6, 3):
+        shares = models.bundled_shares(n_exits)
+        assert list(shares) == ["30 %", "50 %"]
+        assert all(len(one) == n_exits and sum(one) == pytest.approx(1) for one in shares.values())
+
+
+def test_what_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> None:
+        raise FileNotFoundError("not fetched\nmore")
+
+    monkeypatch.setattr(work, "images_of", missing)
+    monkeypatch.setattr(work.dx, "fetch_weights", missing)
+    config, notes = work.recipe(quick=False)
+    assert (config.data.name, config.model.weights) == ("digits", "random")
+    assert [note.partition(" ")[0] for note in notes] == ["digits", "random"] and "(not fetched)" in notes[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_every_part_runs_small_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [name for name in gpu.PARTS if name not in ("ViT-B", "ViT-B, compiled")]  # the same code as ViT-S
+    if not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        parts.remove("ViT-S, compiled")
+    assert gpu.main(["--device", "cpu", "--quick", "--folder", str(tmp_path), "--parts", *parts]) == 0
+    text = capsys.readouterr().out
+    arms = ["plain model, CUDA graphs", "CUDA graphs", "stream with refill", "infer bf16"]
+    for arm in (*arms, *(["compiled"] if "ViT-S, compiled" in parts else [])):
+        assert f"| {arm} " in text
+    assert "Small models, to try the code: no measurement." in text and "1 of 1 epochs were trained" in text
