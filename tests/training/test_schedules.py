@@ -133,3 +133,13 @@ def test_bad_numbers(arguments: dict[str, Any], message: str) -> None:
     defaults: dict[str, Any] = {"name": "linear", "epoch": 0, "epochs": 3, "n_exits": 4}
     with pytest.raises(ValueError, match=message):
         loss_weights(**(defaults | arguments))
+
+
+def test_which_schedules_change_the_sum_of_the_weights() -> None:
+    """docs/compute.md names them: the gradient's norm, which is clipped, grows with the sum."""
+    for name in SCHEDULES:
+        for n_exits in (4, 6, 12):
+            sums = [sum(loss_weights(name, epoch, 21, n_exits)) for epoch in range(21)]
+            most = {"mixed": n_exits, "exponential": 2.2}.get(name, 1.04)
+            least = {"mixed": n_exits, "exponential": 1.7}.get(name, 1)
+            assert least <= max(sums) / min(sums) <= most, (name, n_exits)
