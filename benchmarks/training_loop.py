@@ -119,9 +119,9 @@ def measure_overhead(name: str, steps: int, rounds: int) -> dict[str, Any]:
 
 
 class Timed:
-    """A prepared loader that notes how long the loop waits for its batches, and the whole time, both after the first step.
+    """A prepared loader that notes how long the loop waits for its batches, and the whole time.
 
-    The first batch is left out: it waits for worker processes to start.
+    Both count after the first step: the first batch waits for worker processes to start.
     """
 
     def __init__(self, loader: Any) -> None:
