@@ -36,19 +36,19 @@ def measure_inference(backbone: str, image_size: int, device: str, *, compiled: 
     records = {kind: bench.record(kind) for kind in (("no",) if compiled else ("no", "bf16"))}
     policies = {kind: bench.policies(record) for kind, record in records.items()}
     found: dict[str, Any] = {"backbone": backbone, "image_size": image_size, "rows": []}
-    found["exits_differ"] = differing(bench, records, policies)
+    found["exits_differ"] = differing(bench, records, policies, compiled=compiled)
     for size in sizes:
         found["rows"] += measure_size(bench, size, records, policies, 1 if quick else 3, compiled=compiled)
         keep(found)
 
 
-def differing(bench: GpuBench, records: dict[str, Any], policies: dict[str, Any]) -> dict[str, Any]:
+def differing(bench: GpuBench, records: dict[str, Any], policies: dict[str, Any], *, compiled: bool) -> dict[str, Any]:
     """Images of the first `CHECKED` whose exit is not the record's, by precision and engine, at the first budget."""
     images, found = bench.images[:CHECKED], {"images": min(CHECKED, len(bench.images))}
     for precision, record in records.items():
         policy = next(iter(policies[precision].values()))
         expected = policy.exits(record)[: len(images)]
-        engines: dict[str, Any] = {"infer": None, "CUDA graphs": bench.graphed}
+        engines = {"infer": None, **({"compiled": bench.compiled} if compiled else {"CUDA graphs": bench.graphed})}
         for name, steps in engines.items():
             out = dx.infer(bench.model, images, policy, precision=precision, steps=steps)
             key = name if precision == "no" else f"{name} {precision}"

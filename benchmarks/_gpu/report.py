@@ -36,7 +36,7 @@ def render_tables(result: dict[str, Any]) -> list[str]:
     """Everything that the result has numbers for, and what became of every part."""
     facts, parts = result["machine"], result["parts"]
     lines = [
-        f"Measured on **{facts['device']}** ({facts['cpu']}, {facts['threads']} threads; torch {facts['torch']}, "
+        f"Measured on **{facts['device']}** ({facts['cpu']}, threads: {facts['threads']}; torch {facts['torch']}, "
         f"timm {facts['timm']}) in {result['minutes']} minutes.",
         "",
     ]
