@@ -17,6 +17,7 @@ import io
 import json
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -239,10 +240,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     if path is None:
         return None
     try:
-        content = gzip.decompress(path.read_bytes()) if path.name == PACKED else path.read_bytes()
-        head, _, table = content.decode(errors="surrogateescape").partition("\n")
-        values = _checked_head(json.loads(head), path)
-        return Manifest(**values, **_read_rows(table, values))
+        with gzip.open(path) if path.name == PACKED else path.open("rb") as content:
+            lines = io.TextIOWrapper(content, "utf-8", errors="surrogateescape", newline="")
+            values = _checked_head(json.loads(lines.readline()), path)
+            return Manifest(**values, **_read_rows(lines, values))
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, csv.Error) as error:
         text = str(error)
         raise ValueError(text if str(path) in text else f"{path} is not a readable manifest: {text}") from None
@@ -266,9 +267,9 @@ def _checked_head(values: Any, path: Path) -> dict[str, Any]:
     return read | {"class_names": tuple(names), "left_out": left_out}
 
 
-def _read_rows(table: str, head: dict[str, Any]) -> dict[str, Any]:
+def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
     """``files`` and ``unused`` of a `Manifest`."""
-    reader = csv.reader(io.StringIO(table, newline=""))
+    reader = csv.reader(table)
     if next(reader, None) != COLUMNS:
         raise ValueError(f"its second line must be {','.join(COLUMNS)}")
     rows: dict[str, list[FileRow]] = {}

@@ -8,6 +8,7 @@ any number of records can be open. Nothing is ever unpickled.
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import weakref
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from ..utils.typing import Array
 
 WHOLE, WHOLE_OF_MANY = 2**22, 2**26  # bytes: arrays of up to 4 MiB are read whole, where many are mapped 64 MiB
 MANY = 100  # mapped arrays
-PIECE = 2**23  # values that are read together
+PIECE = 2**22  # values that are read together
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 UNREADABLE = (  # what a header can make numpy raise, which parses it as a Python literal
     ValueError, EOFError, OverflowError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError,
@@ -82,3 +83,10 @@ def pieces(array: Array) -> Iterator[tuple[int, Array]]:
     rows = max(1, PIECE // max(1, array[0].size))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]
+
+
+def release(array: Array) -> None:
+    """Let the system take back the memory of a mapped array that was read through; it is read again when needed."""
+    mapped = getattr(array.base, "base", None)  # of `open_array`: an array on a memmap on an mmap
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)

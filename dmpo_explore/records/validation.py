@@ -21,7 +21,7 @@ from ..utils.abbreviate import LONGEST, is_text, one_line, short
 from ..utils.files import read_json
 from ..utils.typing import Array
 from .agreement import agreement_problems, such
-from .arrays import open_array, pieces
+from .arrays import open_array, pieces, release
 
 FORMAT_VERSION = 1
 SCORE_TYPES: dict[str, Any] = {
@@ -150,6 +150,7 @@ def _range_problems(array: Array, low: float, high: float, text: str, path: Path
         if first is None and bad.any():
             where = tuple(int(axis[0]) for axis in np.nonzero(bad))
             first = f"{part[where]} at image {start + where[0]} (counted from 0) must be {text}"
+    release(array)
     if count:
         yield ValueError(f"{path}: {first}{such(count)}")
 

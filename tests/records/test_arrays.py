@@ -13,7 +13,7 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.records import arrays
-from dmpo_explore.records.arrays import open_array
+from dmpo_explore.records.arrays import open_array, release
 from dmpo_explore.records.record import ExitRecord
 
 
@@ -121,3 +121,15 @@ def test_too_many_open_files_are_called_that(folder: Path) -> None:
     error, images = done.stdout.splitlines()
     assert error.endswith("cannot be opened: too many files are open; raise the limit with `ulimit -n`")
     assert ".npy" in error and images == "8"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the shared memory of a process from Linux")
+def test_a_mapped_array_that_was_read_through_can_be_released(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2**21, 8), np.float32))  # 64 MiB
+    found = open_array(tmp_path / "a.npy")
+    total, read = float(found.sum()), psutil.Process().memory_info().shared
+    release(found)
+    assert read - psutil.Process().memory_info().shared > 2**25
+    assert float(found.sum()) == total == 2**24  # it is read again
+    release(np.ones(3))  # nothing to release
+    release(np.ones(6)[::2])
