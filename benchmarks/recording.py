@@ -2,9 +2,10 @@
 
 In: nothing. Tar shards of small JPEGs (32 px, 100 classes, 2,000 different pictures) are written to a temporary
 folder (2.6 GB for a million), and a tiny model (timm's `test_vit`, two exits, random weights) is trained on a few of
-them. Out: a row per number of images: seconds and images/s of ``dmpo-explore record`` in processes of torchrun, and the
-peak resident memory of the largest one and of all together; with ``--write`` ``benchmarks/results/recording.json``. The
-model is as cheap as can be, so what is measured is everything else: the manifest's check, decoding, scores, writing.
+them. Out: a row per number of images: seconds and images/s of ``dmpo-explore record`` in processes of torchrun, and
+the peak resident memory of the largest one and of all together; with ``--write``
+``benchmarks/results/recording.json`` and docs/scale.md. The model is as cheap as can be, so what is measured is
+everything else: the manifest's check, decoding, scores, writing.
 
     scripts/bench recording                             # 10,000, 100,000 and 1,000,000 images, two processes
     scripts/bench recording --images 2000 --processes 1
@@ -32,11 +33,30 @@ from PIL import Image
 import dmpo_explore as dx
 from _common.results import RESULTS
 from _common.timing import machine
+from _scale.page import recordings, write_page
+from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.stored_images import StoredImages
+from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.utils.files import write_json
 
 IMAGES, PROCESSES, CLASSES, SIDE = (10_000, 100_000, 1_000_000), 2, 100, 32
 DIFFERENT, SHARD = 2_000, 10_000  # pictures; images in a shard
 SMALL = {"backbone": "test_vit", "weights": "random", "image_size": SIDE, "exits": 2, "predictor": "linear", "rank": 4}
+
+
+def photograph_ms(images: int = 200) -> float:
+    """CPU milliseconds to decode and resize a photograph of ImageNet's usual size (500 x 375) to 224 pixels."""
+    import skimage.data
+
+    out = io.BytesIO()
+    Image.fromarray(skimage.data.astronaut()).resize((500, 375)).save(out, "jpeg", quality=90)
+    stored = StoredImages([f"test/{i}" for i in range(images)], lambda position: out.getvalue())
+    part = ImageSet("photograph", "test", np.zeros(images, np.int64), ("one",), np.arange(images), stored)
+    model = dx.build_model(dx.ModelConfig("test_vit", "random", 224, exits=2), n_classes=2)
+    start = time.process_time()
+    for _ in make_loader(part, model.preprocess, batch_size=50):
+        pass
+    return round(1000 * (time.process_time() - start) / images, 2)
 
 
 def jpegs(count: int = DIFFERENT) -> list[bytes]:
@@ -118,11 +138,12 @@ def measure(images: int, processes: int) -> dict[str, Any]:
         launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "-m", "dmpo_explore.cli"]
         command = [sys.executable, *launcher, "record", name, "--split", "test", "--device", "cpu"]
         start, cpu = time.perf_counter(), cpu_of_children()
-        with subprocess.Popen(command, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        said = Path(place) / "said.txt"
+        with said.open("w") as log, subprocess.Popen(command, text=True, stdout=log, stderr=log) as process:
             memory = ChildrenMemory(process)
             memory.start()
             if process.wait():
-                raise RuntimeError(f"recording ended with status {process.returncode}: {' '.join(command)}")
+                raise RuntimeError(f"recording ended with status {process.returncode}: {said.read_text()[-3000:]}")
             memory.join()
         seconds, cpu = time.perf_counter() - start, cpu_of_children() - cpu
         record = dx.load_run(name).record("test")
@@ -171,10 +192,11 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     for images in options.images:
         rows.append(measure(images, options.processes))
-        print("\n".join(table(rows[-1:])), flush=True)
+        print("\n".join(recordings(rows[-1:])), flush=True)
     if options.write:
-        facts = {"command": "scripts/bench recording --write", **machine(threads=options.processes), "rows": rows}
-        write_json(RESULTS / "recording.json", facts)
+        facts = {"command": "scripts/bench recording --write", **machine(threads=options.processes)}
+        write_json(RESULTS / "recording.json", facts | {"photograph_ms": photograph_ms(), "rows": rows})
+        write_page(RESULTS)
     return 0
 
 

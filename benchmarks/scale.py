@@ -3,7 +3,8 @@
 In: nothing; synthetic records of 1,000 to 1,000,000 images at 4 to 24 exits, and of 10,000,000 at 12, are written to a
 temporary folder (2.4 GB at most). Out: a table of seconds to open one, to fit a policy, to compute the trade-off, and
 to apply one threshold, with the peak resident memory of the fresh process that did it; with ``--write``
-``benchmarks/results/scale.json``. No torch.
+``benchmarks/results/scale.json`` and docs/scale.md. No torch
+where it measures.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
+from _scale.page import LARGEST, STEPS, records, write_page
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_json
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
 IMAGES, EXITS, CLASSES = (1_000, 50_000, 1_000_000), (4, 12, 24), 100
-LARGEST = (10_000_000, 12)
 AIMS = {(1_000_000, 12): {"trade_off_s": 0.7, "peak_mib": 300.0, "threshold_s": 0.005}}
-STEPS = ("open_s", "fit_s", "trade_off_s", "threshold_s")
 
 
 def synthetic_record(images: int, exits: int) -> dx.ExitRecord:
@@ -103,18 +103,6 @@ def measure_apart(images: int, exits: int) -> dict[str, Any]:
     return {"images": images, "exits": exits, **found}
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows as Markdown, with the aims that are met or missed."""
-    cells = [["images", "exits", "open s", "fit s", "trade-off s", "one threshold ms", "peak MiB", "aims"]]
-    for row in rows:
-        aims = AIMS.get((row["images"], row["exits"]), {})
-        missed = [name.split("_s")[0].replace("_", " ") for name, most in aims.items() if row[name] > most]
-        verdict = "" if not aims else f"missed: {', '.join(missed)}" if missed else "met"
-        times = [f"{row[name]:.3g}" for name in STEPS[:3]] + [f"{1000 * row['threshold_s']:.3g}"]
-        cells.append([f"{row['images']:,}", str(row["exits"]), *times, f"{row['peak_mib']:,}", verdict])
-    return dx.analysis.markdown(cells)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure every size, print the table, and write the result if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,9 +122,10 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.images, options.exits) == (list(IMAGES), list(EXITS)):
         sizes.append(LARGEST)
     rows = [measure_apart(*size) for size in sizes]
-    print("\n".join(table(rows)))
+    print("\n".join(records(rows, AIMS)))
     if options.write:
         write_json(RESULT, {"command": "scripts/bench scale --write", "rows": rows})
+        write_page(RESULT.parent)
     return 0
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import dmpo_explore as dx
 import scale
+from _scale.page import PAGE, imagenet, page, slopes
+from dmpo_explore.utils.files import read_json
 
 
 def test_a_synthetic_record_is_a_record(tmp_path: Path) -> None:
@@ -36,9 +38,29 @@ def test_aims_are_judged() -> None:
         "threshold_s": 0.004,
         "peak_mib": 290,
     }
-    assert scale.table([row])[-1].rstrip(" |").endswith("met")
-    assert "missed: trade off" in scale.table([row | {"trade_off_s": 0.8}])[-1]
-    assert "missed: peak mib" in scale.table([row | {"peak_mib": 310}])[-1]
+    assert scale.records([row], scale.AIMS)[-1].rstrip(" |").endswith("met")
+    assert "missed: trade off" in scale.records([row | {"trade_off_s": 0.8}], scale.AIMS)[-1]
+    assert "missed: peak mib" in scale.records([row | {"peak_mib": 310}], scale.AIMS)[-1]
+
+
+def test_the_page_is_made_of_the_committed_results() -> None:
+    recording, sizes, speed = (
+        read_json(scale.RESULT.parent / f"{name}.json") for name in ("recording", "scale", "speed")
+    )
+    assert PAGE.read_text(encoding="utf-8") == page(recording, sizes, speed)
+
+
+def test_what_is_calculated_follows_from_the_rows() -> None:
+    rows = [
+        {"images": n, "processes": 2, "cpu_s": 10 + n / 1000, "largest_process_mib": 500 + n / 1000}
+        for n in (1000, 5000)
+    ]
+    assert slopes(rows) == pytest.approx((1.0, 0.001, 500))
+    curve = [{"images": 10_000_000, "exits": 12, "trade_off_s": 4.0}]
+    head, _, check, decode, model, listed, *_ = imagenet({"rows": rows, "photograph_ms": 2.0}, curve, 0.1, 0.001, 500)
+    assert head.count("ImageNet") == 3
+    assert [float(line.split("|")[2]) for line in (check, decode)] == [0.0069, 0.014]  # 50,000 x 1 ms on two cores
+    assert float(model.split("|")[2]) == 1.4 and float(listed.split("|")[2]) == 0.54
 
 
 @pytest.mark.slow
