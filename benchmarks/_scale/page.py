@@ -64,8 +64,8 @@ of 64 ([Speed](speed.md#batch-64)).
 
 What follows:
 
-- On a CPU the model takes nearly all of the time: record ImageNet's train split on GPUs. No GPU was
-  measured here.
+- On a CPU the model takes nearly all of the time: record ImageNet's train split on GPUs. A GPU was [not
+  measured](gpu.md).
 - Leave out logits of many classes (`--no-logits`): all policies but calibrated ones work on the scores.
 - The list of ImageNet-21k needs tens of GiB in every process. Divide such data into several runs, or record a sample
   of it: the accuracies of 50,000 images have a standard error of 0.22 points at most.
