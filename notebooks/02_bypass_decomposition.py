@@ -17,8 +17,9 @@ import dmpo_explore as dx
 dx.course.network("bypass")
 
 # %% [markdown]
-# The marked box is today's part. Its arrow ends at the exit: what the bypass adds never comes back to the trunk. So the
-# trunk can stay *representative*, while the exit reads something *discriminative* ([01](01_the_conflict.ipynb)).
+# The marked box is today's part. Its arrow ends at the exit: no later stage reads what the bypass adds. (Its gradient
+# does reach the trunk in training.) So the trunk can stay *representative*, while the exit reads something
+# *discriminative* ([01](01_the_conflict.ipynb)).
 #
 # *Representative* is measured here in one way only: by CKA with the untuned backbone. That is not the same thing. A
 # trunk may move away from that backbone and still serve the later stages as well, or better.
@@ -246,17 +247,18 @@ assert all((hits["conv"].mean(axis=1) > hits[name].mean(axis=1)).all() for name 
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 
 # %% [markdown]
-# The table's order. Not distinguished are 20 and 60 epochs of the mean head, the two heads *behind the mean*, and, just
-# about, *conv* and *per token*. The bypass wins in every seed, by about eight points over the mean head with 20 epochs.
-# Six epochs leave that head four points behind, and sixty show no further gain. So the eight points are no lack of
-# epochs. Nor are they the weights alone: *behind the mean* has nearly as many, and gains under two points.
+# The table's order, but for two pairs. Not distinguished are 20 and 60 epochs of the mean head, the two heads *behind
+# the mean*, and, just about, *conv* and *per token*. The bypass wins in every seed, by about eight points over the mean
+# head with 20 epochs. Six epochs leave that head four points behind, and sixty show no further gain. So the eight
+# points are no lack of epochs. Nor are they the weights alone: *behind the mean* has nearly as many, and gains 1.8
+# points, at most 3.4 by its interval.
 #
 # Six of the eight need no neighbours: *per token* has them, too. So most of the gain comes with something non-linear
 # *before* the mean, where a single patch can still count. (Weights are matched here, FLOPs are not: *behind the mean*
 # takes 0.10 MFLOPs, *per token* 2.56. A *wide* head behind the mean takes 0.81, and eight times the weights. It gains
 # nothing more that is shown: 77.6 %. All seven share one learning rate.)
 #
-# The convolution adds not quite two points, for 0.03 MFLOPs more. In one of the three trainings it adds hardly
+# With the convolution it is not quite two points more, for 0.03 MFLOPs. In one of the three trainings it adds hardly
 # anything, and its interval begins at 0. Three trainings are few: all this is **preliminary**. The whole bypass takes
 # under two per cent of the two blocks before it.
 #
@@ -429,10 +431,10 @@ figure.update_xaxes(title="points of the probe's accuracy, read ahead of trunk")
 # interval begins at 0.6; at exits 4 and 5 no gain is shown. The size of a gain depends on the probe, too: fitted on 120
 # images it is eleven points at exit 1. So read the sign, and do not compare the size with that of other probes.
 #
-# The grey is missed a little more in what the first three predictors read than in the trunk (left panel): at exit 1
-# under 0.001 of its variance, against under 0.0003. So in this run the bypass makes early tokens more discriminative
-# *without* making them more like the last stage's. The two instruments differ: CKA weighs the directions in which
-# tokens vary most, a probe finds any direction that helps.
+# In this run more of the grey is missed in what the first three predictors read than in the trunk (left panel): at exit
+# 1 under 0.001 of its variance, against under 0.0003. Both shares are small, and no interval was computed. So in this
+# run the bypass makes early tokens more discriminative *without* making them more like the last stage's. The two
+# instruments differ: CKA weighs the directions in which tokens vary most, a probe finds any direction that helps.
 #
 # ## Switching it off
 #
@@ -501,8 +503,8 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")
 
 # %% [markdown]
 # At the first exit: about a point, and that interval alone lies above 0. The score is 0.4 points ahead and every
-# training is ahead, but the interval includes 0: three trainings that differ so much cannot show it. So the gain at the
-# first exit is **preliminary** and the others are open. At the last exit, which has no bypass, none is seen.
+# training is ahead, but the interval over images and trainings includes 0. So the gain at the first exit is
+# **preliminary** and the others are open. At the last exit, which has no bypass, none is seen.
 #
 # ## Try it: three exercises
 #

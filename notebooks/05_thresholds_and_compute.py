@@ -166,11 +166,11 @@ controls = controls.assign(points=ahead).rename(columns={"points": "points ahead
 controls.rename(columns={"theirs": "the rival uses"})[["dmpo uses", "the rival uses", "points ahead", "seeds"]].round(2)
 
 # %% [markdown]
-# The interval resamples images and trainings; *seeds* has the points of each training. With
-# 29 % of the compute `dmpo` is a point ahead of a static net that takes 35 %. With 33 % it is half a point ahead of one
-# that takes 51 %, and of the full net with the same head. From a static net of eight blocks it cannot be distinguished;
-# that one takes 68 %, twice as much. With as many trained weights the naive exits stay two points behind. Two trainings
-# are few: this is **preliminary**, too.
+# The interval resamples images and trainings; *seeds* has the points of each training. With 29 % of the compute `dmpo`
+# is a point ahead of a static net that takes 35 %. With 33 % it is half a point ahead of the one at 51 %, and of the
+# full net with the same head; both intervals begin near 0. From a static net of eight blocks it cannot be
+# distinguished; that one takes 68 %, twice as much. With as many trained weights the naive exits stay two points
+# behind. Two trainings are few: this is **preliminary**, too.
 #
 # ## Exit policies
 #
@@ -393,7 +393,7 @@ pd.DataFrame(used).T.rename_axis("budget").round(3)
 # %% [markdown]
 # At equal budget two of three intervals exclude 0. But at those two budgets the five use more compute, for example 25.9
 # % against 24.2 %. At equal compute they are 0.1 to 0.2 points ahead, and every interval includes 0. So at those two
-# budgets a part of the gain comes with more compute. The rest cannot be distinguished from 0.
+# budgets a part of the 0.3 and 0.4 points may come with more compute. The rest cannot be distinguished from 0.
 #
 # ## Optional: is an exit's confidence its accuracy?
 #

@@ -137,9 +137,9 @@ with torch.no_grad():
 pd.DataFrame([answer(row) for row in on_nothing], index=("the image", *kinds), columns=exit_names)
 
 # %% [markdown]
-# None of the three is neutral for this model, and each exit has its own opinion of it. Exit 2 takes *black* for a
-# sandal, with 81 %. On the *mean* colour the answers go elsewhere. The *blur* is still an ankle boot or a sneaker at
-# every exit: it keeps the shape.
+# None of the three is neutral for this model, and the exits disagree about each. Exit 2 takes *black* for a sandal,
+# with 81 %. On the *mean* colour the answers go elsewhere. The *blur* is still an ankle boot or a sneaker at every
+# exit: it keeps the shape.
 #
 # This decides what a map can show. Take image 290, a sandal. Against black the logit of *Sandal* starts high already:
 # the map of exit 2 has to divide what is *left*, and shows evidence against the sandal where there may be none.
@@ -184,9 +184,9 @@ tokens = np.stack([a.tokens for a in maps.attributions])
 dx.figures.patch_maps_figure(images[0], tokens, exit_names, ["ankle boot"])
 
 # %% [markdown]
-# Not for this boot. Exit 1 has its strongest evidence at the toe, 3.5 logits, and exit 2 in the patch behind it, 3.7.
-# From exit 4 on it is the front of the shaft, and the toe is second. Maps are summed over the 25 patches that the model
-# reads, and all panels share one scale.
+# Only in part, for this boot. Exit 1 has its strongest evidence at the toe, 3.5 logits, and exit 2 in the patch behind
+# it, 3.7. From exit 4 on it is the front of the shaft, and the toe is second. Maps are summed over the 25 patches that
+# the model reads, and all panels share one scale.
 #
 # **Predict.** The same with 16 steps on the path: how large can the error be?
 
@@ -198,7 +198,8 @@ pd.DataFrame({**deltas, "logit difference": [a.difference for a in maps.attribut
 
 # %% [markdown]
 # More than three logits at the last exit, of a difference of nearly fifteen. Nothing in a map shows its error; only its
-# delta does. So the library refuses fewer than 50 steps.
+# delta does. So `dx.attribute` refuses fewer than 50 steps. (The cell above calls a function below it, which does not
+# check.)
 #
 # One image is an anecdote. So take forty, and a method without gradients.
 #
@@ -435,7 +436,7 @@ dx.figures.insertion_deletion_figure(ten["feature_ablation"][0].quality(samples=
 # %% [markdown]
 # In the orders of ablation and of integrated gradients the insertion areas are 0.82 and 0.78. Between the two no
 # difference is shown in deletion, and hardly one in insertion. Integrated gradients are ahead of saliency by 0.32, and
-# the interval excludes 0. And saliency? In its order the areas are no better than in a random one: both intervals
+# the interval excludes 0. And saliency? In its order no area is shown to be better than in a random one: both intervals
 # include 0. A likely reason: saliency has no sign, so a patch against the class counts like one for it. It also ranks
 # black patches, where hiding changes nothing. (Ablation has an advantage: insertion and deletion hide patches exactly
 # as it does.) The tables are over ten images, the curves are those of the first.
@@ -443,8 +444,9 @@ dx.figures.insertion_deletion_figure(ten["feature_ablation"][0].quality(samples=
 # ## Optional: a network with random weights
 #
 # One more test ([Adebayo et al. 2018](https://arxiv.org/abs/1810.03292)): a map that shows what was *learned* must
-# change when the weights are random. The same ten images go through the same network with new random weights. How far
-# do its maps rank the 25 patches as before?
+# change when the weights are random. The same ten images go through the same network with random weights. All layers
+# get new ones, drawn once; class token, position embeddings and the exits' scales stay as trained. How far do its maps
+# rank the 25 patches as before?
 #
 # **Predict.** With random weights, will the rank correlation of integrated gradients be near 0?
 
@@ -477,10 +479,10 @@ pd.DataFrame(rows).T
 # %% [markdown]
 # Yes, for the *values*: what counts for the class and what against it is ranked in another order, for ablation, too.
 # Both intervals include 0. Not for their *sizes*: 0.67 and 0.59. One reason is that a black patch is 0 with any
-# weights. On the garment alone it is 0.39 and 0.29, which still excludes 0. Another reason: both methods multiply by
-# the difference between image and baseline, so a bright patch comes out large whatever the weights are. So a map's
-# *outline* of a garment is no evidence that anything was learned. Saliency does not multiply. Its ranks are rather
-# reversed, and on the garment no relation is shown.
+# weights. On the garment alone it is 0.39 and 0.29, which still excludes 0. Another likely reason: integrated gradients
+# multiply by the difference from the baseline, and ablation puts the baseline in. So bright patches tend to come out
+# large. So a map's *outline* of a garment is no evidence that anything was learned. Saliency does neither. Its ranks
+# are rather reversed, and on the garment no relation is shown.
 
 # %% tags=["numbers"]
 numbers(
@@ -707,8 +709,9 @@ pd.DataFrame({way: {name: with_interval(n @ np.array(w)) for name, w in of_exits
 # cosine of 0.57 over forty images, and 0.34 with shuffled patches. The last exit's order of patches is of some use at
 # exit 1, but of less than its own.
 #
-# **And can such a map be trusted?** In its *order*, here: ablation and integrated gradients are far ahead of saliency.
-# Not in its sign, which depends on the baseline. Nor in its outline, which random weights show, too.
+# **And can such a map be trusted?** Its *order* is of use here: by insertion and deletion ablation and integrated
+# gradients are far ahead of saliency, which is not shown to beat chance. Not in its sign, which depends on the
+# baseline. Nor in its outline, which random weights show, too.
 
 # %% [markdown]
 # ## What you cannot conclude

@@ -256,7 +256,8 @@ print("the fixed exit, chosen on val:", exit_names[fixed])
 # %% [markdown]
 # ## Test, once
 #
-# All choices are made. This cell reads the test split, for the first time; nothing is chosen on it afterwards:
+# All choices are made. Here the models answer on test for the first time. Only the random mixture is set there, to the
+# policy's compute:
 
 # %%
 tests = {name: recorded(run, "test") for name, run in runs.items()}
@@ -305,9 +306,9 @@ table.assign(**{"for twelve": ["", *(interval_of(outcome.correct, hits, 12) for 
 # trained. It has 81.0 % correct. DMPO's exit 2 has 80.7 % with 19.3 %. A difference of 0.3 points is far less than
 # these intervals can show. So for exit 2 alone no gain of the training is shown over a ridge.
 #
-# And the policy does not beat a ridge on the *pre-trained*, untuned backbone behind block 8: that interval includes 0.
-# But that ridge needs all eight blocks for every image, two thirds of the compute. So what the policy has over it is
-# compute, not accuracy. Compare with your images; with photographs the order may be another one.
+# And the policy is not shown to beat a ridge on the *pre-trained*, untuned backbone behind block 8: that interval
+# includes 0. But that ridge needs all eight blocks for every image, two thirds of the compute. What the policy is shown
+# to save is compute. Compare with your images; with photographs the order may be another one.
 #
 # ## The rival without a network
 #
@@ -354,9 +355,9 @@ figure = dx.figures.gains_figure(pd.concat([pd.DataFrame(clothes), photos])).upd
 figure.update_xaxes(title="points of accuracy over a ridge on pixels")
 
 # %% [markdown]
-# On photographs a ridge on pixels is far behind: exit 1 is 35 points ahead of it, exit 4 is 53. Things in photographs
-# differ in place, size and background, so a single pixel means little. That exits 1 and 2 are level with it belongs to
-# the clothes. Your images may lie anywhere between, and the row takes seconds to measure.
+# On these photographs a ridge on pixels is far behind: exit 1 is 35 points ahead of it on val, exit 4 is 53. Things in
+# photographs differ in place, size and background, so a single pixel means little. That exits 1 and 2 are not shown to
+# beat it belongs to the clothes. Your images may lie anywhere between, and the row takes seconds to measure.
 #
 # (One training on each. The network for photographs has all twelve blocks, and exits after 3, 6, 9 and 12. So its exit
 # 1 is deeper than exit 2 here.)
@@ -532,10 +533,10 @@ check_2(answer_2)
 # </details>
 
 # %% [markdown]
-# **3.** Every comparison above has an interval by `dx.bootstrap_difference`. Write it yourself, the *paired bootstrap*:
-# a function of two arrays, (B,) bool: whether each image is correct under a, and under b. Draw B images with
-# replacement, 2,000 times; each time take the accuracy of a less that of b *on the same drawn images*. It returns three
-# numbers: the difference on the images themselves, then the 2.5 % and the 97.5 % quantile of the 2,000.
+# **3.** Most comparisons above have an interval by `dx.bootstrap_difference`. Write it yourself, the *paired
+# bootstrap*: a function of two arrays, (B,) bool: whether each image is correct under a, and under b. Draw B images
+# with replacement, 2,000 times; each time take the accuracy of a less that of b *on the same drawn images*. It returns
+# three numbers: the difference on the images themselves, then the 2.5 % and the 97.5 % quantile of the 2,000.
 
 # %% tags=["exercise"]
 answer_3 = ...  # called as answer_3(outcome.correct, test.correct[:, fixed])
@@ -617,8 +618,8 @@ pd.DataFrame(rows).T
 # - *That a random division is a fair test.* If several images show the same thing, put them into one part yourself:
 #   make folders `train`, `val`, `calibration` and `test`.
 # - *That you may go back now.* Who changes a choice after reading test has made it a second val.
-# - *That clothes of 28 pixels stand for photographs.* Depth, size of the input and baselines differ there. A ridge
-#   on pixels is level with exit 2 here, and far behind exit 1 there.
+# - *That clothes of 28 pixels stand for photographs.* Depth, size of the input and baselines differ there. Exit 2 is
+#   not shown to beat a ridge on pixels here; there exit 1 is far ahead of one.
 #
 # ## Words
 #

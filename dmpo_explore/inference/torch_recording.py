@@ -226,9 +226,8 @@ def _write_missing(
     share = processes.share(missing)
     numbers = iter(share)
     if share:
-        rows = np.concatenate([np.arange(len(images))[writer.rows(batch)] for batch in share])
         # the batches come out as they are numbered: all but the last one of the split are full
-        loader = make_loader(images.subset(rows), model.preprocess, batch_size=writer.batch_size)
+        loader = make_loader(images.subset(writer.rows_of(share)), model.preprocess, batch_size=writer.batch_size)
         run_exits(model, loader, take, precision=precision, features=writer.keep_features)
     processes.wait()
 

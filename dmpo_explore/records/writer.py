@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..utils.files import atomic_folder, read_json, write_json
-from ..utils.typing import Array
+from ..utils.typing import Array, Ints
 from .arrays import open_array
 from .embedding import feature_embedding
 from .partial import BATCHES, LOCK, STATE, named_errors, partial_folder, remove_partial
@@ -152,6 +152,10 @@ class RecordWriter:
         """The rows of ``batch``."""
         return slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.n_images))
 
+    def rows_of(self, batches: Iterable[int]) -> Ints:
+        """The numbers of the images in some batches, in their order."""
+        return np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self.rows, batches)])
+
     def write(self, batch: int, arrays: Mapping[str, Array]) -> None:
         """Write a batch: ``labels`` (b,), the four scores (b, K), and where they are kept ``logits`` (b, K, C) and
         ``features`` (b, K, D).
@@ -273,8 +277,7 @@ class RecordWriter:
     def _size(self, file: str) -> int:
         if file == BATCHES:
             return 8 * self.n_batches
-        each: int = self.kinds[file].itemsize
-        return len(self._header(file)) + math.prod(self.shapes[file]) * each
+        return len(self._header(file)) + math.prod(self.shapes[file]) * int(self.kinds[file].itemsize)
 
     def _write_at(self, file: str, position: int, data: bytes) -> None:
         path = self.folder / file

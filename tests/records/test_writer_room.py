@@ -94,3 +94,13 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     few, many = peak(tmp_path / "few", 1_000), peak(tmp_path / "many", 10_000)
     assert many < few + 400_000
     assert (tmp_path / "many" / "val" / "logits.npy").stat().st_size > 20_000_000
+
+
+def test_the_rows_of_a_million_images_take_little_memory(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "x", make_meta(8, 3, 5), 1_000_000, batch_size=250, made_from={})
+    tracemalloc.start()
+    rows = writer.rows_of(range(0, writer.n_batches, 2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows[[0, 249, 250, -1]].tolist() == [0, 249, 500, 999_749] and len(rows) == 500_000
+    assert peak < 4 * rows.nbytes
