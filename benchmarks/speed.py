@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.timing import machine
+from _scale.page import write_page
 from _speed.arms import Bench
 from _speed.early_exit import measure_early_exit
 from _speed.overheads import MEMORY, measure_memory, measure_profile, measure_recording, measure_training, peak_mib
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         write_json(RESULT, result)
         write_text(PAGE, render_page(result))
+        write_page(RESULT.parent)  # docs/scale.md takes the plain model's rate from it
     return 0
 
 

@@ -42,7 +42,7 @@ scores, logits, writing. *CPU s* is of both processes and their start.
 - One image more costs {image_ms:.2f} ms of CPU, whatever their number.
 - Batches are written as they are computed, so logits and scores take no memory. What grows is the list of the images
   with their hashes: {image_kib:.1f} KiB an image in every process.
-- A stopped recording goes on at the batch that is missing. Processes share the batches ([Use several
+- A stopped recording continues at the batch that is missing. Processes share the batches ([Use several
   GPUs](several-gpus.md)); the files are those of one process.
 
 ## Records, measured
@@ -67,8 +67,8 @@ What follows:
 - On a CPU the model takes nearly all of the time: record ImageNet's train split on GPUs. A GPU was [not
   measured](gpu.md).
 - Leave out logits of many classes (`--no-logits`): all policies but calibrated ones work on the scores.
-- The list of ImageNet-21k needs tens of GiB in every process. Divide such data into several runs, or record a sample
-  of it: the accuracies of 50,000 images have a standard error of 0.22 points at most.
+- The list of ImageNet-21k takes {listed:.0f} GiB in every process. Divide such data into several runs, or record a
+  sample of it: the accuracies of 50,000 images have a standard error of 0.22 points at most.
 - Thresholds, curves and the app read scores only, so they work for all three. The app's mosaic shows a stated sample.
 
 ## Next
@@ -104,6 +104,7 @@ def page(recording: Mapping[str, Any], scale: Mapping[str, Any], speed: Mapping[
         model=f"ViT-S/14 at 224 pixels with twelve exits, {flops.cumulative[-1] / 1e9:.1f} GFLOPs with all of them",
         photograph=recording["photograph_ms"],
         gflops=rate,
+        listed=(base_mib + image_mib * TARGETS["ImageNet-21k"][0]) / 1024,
         imagenet="\n".join(imagenet(recording, scale["rows"], flops.cumulative[-1] / 1e9 / rate, image_mib, base_mib)),
     )
 
