@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 
 from ..models.dmpo import DMPO, evaluating
+from ..models.prepared import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
 from ..utils.progress import Progress
 from ..utils.registry import lookup
 from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
-PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 @torch.inference_mode()
 def infer(
-    model: DMPO, images: Tensor, policy: Policy, *, precision: str = "no", steps: Sequence[Step] | None = None
+    model: DMPO, images: Tensor, policy: Policy, *, precision: str | None = None, steps: Sequence[Step] | None = None
 ) -> InferenceResult:
     """Early-exit inference on a batch: every image stops at its exit by ``policy``.
 
@@ -35,7 +34,8 @@ def infer(
         model: fastest with its tuning merged (`Run.model` with ``merge=True``).
         images: (B,3,S,S), preprocessed (`Run.inputs`, `make_transform`), of the weights' type.
         policy: a fitted policy for this model's K exits.
-        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast, as in `record_split`.
+        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast, as in `record_split`; default: what the model's
+            weights were loaded for (`Run.model`), else ``no``.
         steps: the model's stages made faster (`torch_compile`); default `plain_steps`.
 
     Raises:
@@ -52,7 +52,7 @@ def infer(
         array([0, 0, 0, 0])
     """
     _check_model(model)
-    with eval_mode(model), autocast(model.device, precision):
+    with eval_mode(model), autocast(model.device, precision_of(model, precision)):
         model.check_images(images)
         return run_early_exit(steps or plain_steps(model), images.to(model.device), policy)
 
@@ -60,7 +60,7 @@ def infer(
 @torch.inference_mode()
 def stream(
     model: DMPO, loader: Iterable[Any], policy: Policy, *, refill: bool = False, batch_size: int | None = None,
-    precision: str = "no", steps: Sequence[Step] | None = None, progress: Progress | None = None,
+    precision: str | None = None, steps: Sequence[Step] | None = None, progress: Progress | None = None,
 ) -> InferenceResult:  # fmt: skip
     """Early-exit inference on a data set; the result is in the order of the images.
 
@@ -90,7 +90,7 @@ def stream(
             yield images.to(model.device, non_blocking=True)
 
     _check_model(model)
-    with eval_mode(model), autocast(model.device, precision):
+    with eval_mode(model), autocast(model.device, precision_of(model, precision)):
         return stream_early_exit(
             steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
             total=n_images_in(loader),
@@ -137,6 +137,21 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     if kind is not None:
         return torch.autocast(device.type, kind)
     return _whole_float32() if device.type == "cuda" else nullcontext()
+
+
+def precision_of(model: DMPO, wanted: str | None) -> str:
+    """The precision that ``model`` runs in: the wanted one, by default that of its weights.
+
+    Raises:
+        ValueError: its weights were cast for another one.
+    """
+    precision = model.precision if wanted is None else wanted
+    if model.precision not in ("no", precision):
+        raise ValueError(
+            f"precision={precision!r}, but the model's weights are {model.precision}; leave precision out, or load the "
+            "model without one"
+        )
+    return precision
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
 from ..utils.progress import Progress
 from ..utils.typing import Array
-from .torch_engine import autocast, eval_mode
+from .torch_engine import autocast, eval_mode, precision_of
 from .torch_processes import Processes, join_processes
 
 VERIFIED = (VerifiedFiles, VerifiedImages)
@@ -56,7 +56,7 @@ def run_exits(
     Raises:
         ValueError: unknown precision.
     """
-    with eval_mode(model), autocast(model.device, precision):
+    with eval_mode(model), autocast(model.device, precision_of(model, precision)):
         for images, targets in loader:
             given = images.to(model.device)
             logits, *more = forward_features(model, given) if features else (model(given),)

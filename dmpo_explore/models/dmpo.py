@@ -77,6 +77,7 @@ class DMPO(nn.Module):
         self.embed = embed
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.exits, self.preprocess = tuple(exits), preprocess
+        self.precision = "no"  # of the autocast that its weights were cast for (`prepared.cast_products`)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of all exits: images (B,3,S,S) → (B,K,C); ValueError as `walk`."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from .predictors import CovariancePredictor
 from .second_order import at_least_float32, full_precision, newton_schulz, root_of_covariance
 
+PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
+
 
 class PreparedCovariance(CovariancePredictor):
     """`CovariancePredictor` with the Newton-Schulz root, its W2 spread over the whole matrix: no triangle is cut out.
@@ -44,6 +46,22 @@ class PreparedCovariance(CovariancePredictor):
         with full_precision(x):
             root = root_of_covariance(at_least_float32(reduced))
         return root.flatten(1).to(reduced.dtype)
+
+
+def cast_products(model: nn.Module, kind: torch.dtype) -> int:
+    """Cast the weights of linear layers and convolutions once, as autocast casts them at every call; in place.
+
+    Everything else stays in float32. The model then runs under autocast to ``kind`` only. Returns how many layers.
+
+    Example:
+        >>> layers = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+        >>> cast_products(layers, torch.bfloat16), layers[0].weight.dtype, layers[1].weight.dtype
+        (1, torch.bfloat16, torch.float32)
+    """
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    for layer in layers:
+        layer.to(kind)
+    return len(layers)
 
 
 def prepare(model: nn.Module) -> int:

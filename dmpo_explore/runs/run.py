@@ -266,17 +266,20 @@ class Run:
             raise ValueError(f"no images at rows {rows!r}")
         return stack_inputs(images, self.preprocess())
 
-    def model(self, device: str = "auto", *, merge: bool = False) -> DMPO:
+    def model(self, device: str = "auto", *, merge: bool = False, precision: str = "no") -> DMPO:
         """The trained `DMPO` in eval mode.
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` …
             merge: merge its tuning into the weights (`models.merging.merge`): the same outputs faster, but it can no
                 longer be trained.
+            precision: ``bf16`` or ``fp16``: its weights are cast once, not by autocast at every call. The outputs are
+                bit by bit those of autocast; `dx.infer` and `dx.stream` then use that precision. Needs ``merge``.
 
         Raises:
             FileNotFoundError: no epoch has been finished, or the backbone has to be fetched first.
-            ValueError: the weights are truncated, foreign, or were trained on another backbone file; unknown device.
+            ValueError: the weights are truncated, foreign, or were trained on another backbone file; unknown device or
+                precision, or a precision without ``merge``.
 
         Example:
             >>> import dmpo_explore as dx
@@ -287,4 +290,5 @@ class Run:
         """
         from .torch_model import load_model
 
-        return load_model(self.path, self.config, len(self.class_names), device, merge=merge)
+        n_classes = len(self.class_names)
+        return load_model(self.path, self.config, n_classes, device, merge=merge, precision=precision)

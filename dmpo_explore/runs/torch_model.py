@@ -14,8 +14,8 @@ from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.merging import merge as merge_tuning
-from ..models.prepared import prepare
-from ..utils.registry import unknown
+from ..models.prepared import PRECISIONS, cast_products, prepare
+from ..utils.registry import lookup, unknown
 from ..utils.torch_seeding import seeded
 from .torch_weights import read_weights
 from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
@@ -24,8 +24,13 @@ ACCELERATORS = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}  #
 DEVICES = ("auto", "cpu", *ACCELERATORS)
 
 
-def load_model(path: Path, config: Config, n_classes: int, device: str = "auto", *, merge: bool = False) -> DMPO:
+def load_model(
+    path: Path, config: Config, n_classes: int, device: str = "auto", *, merge: bool = False, precision: str = "no"
+) -> DMPO:
     """The trained model in the run folder ``path``, in eval mode; see `Run.model`."""
+    kind = lookup(PRECISIONS, precision, "precision")
+    if kind is not None and not merge:
+        raise ValueError(f"precision={precision!r} casts weights for inference: pass merge=True, too")
     place = find_device(device)
     state, meta = read_weights(path), read_weights_meta(path)
     wanted, found = meta.get("backbone_sha256", ""), backbone_sha256(config.model)
@@ -43,6 +48,9 @@ def load_model(path: Path, config: Config, n_classes: int, device: str = "auto",
     if merge:
         merge_tuning(model)
         prepare(model)
+    if kind is not None:
+        cast_products(model, kind)
+        model.precision = precision
     return model.to(place).eval()
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import dmpo_explore as dx
+from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.flops import count_flops
-from dmpo_explore.models.predictors import CovariancePredictor
-from dmpo_explore.models.prepared import PreparedCovariance, prepare
+from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor
+from dmpo_explore.models.prepared import PreparedCovariance, cast_products, prepare
 from dmpo_explore.models.second_order import covariance, newton_schulz, root_of_covariance
 
 
@@ -105,3 +106,36 @@ def test_a_merged_model_is_prepared_and_counted_by_the_methods_products() -> Non
     torch.testing.assert_close(merged(images), run.model("cpu")(images), atol=1e-4, rtol=1e-4)
     plain = dx.models.measure_flops(run.model("cpu"), dx.models.build_reference(run.config.model, 10))
     assert count_flops(merged, images[:1]) < plain.cumulative[-1]
+
+
+KINDS = [
+    {"predictor": predictor, "bypass": bypass}
+    for predictor in PREDICTORS
+    for bypass in ("none", "conv") if predictor != "linear"
+] + [{"predictor": "linear", "bypass": bypass} for bypass in BYPASSES]  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda kinds: "-".join(kinds.values()))
+def test_weights_that_are_cast_once_give_the_bits_of_autocast(kinds: dict[str, str]) -> None:
+    backbone = "vit_tiny_patch16_224" if kinds["predictor"] == "moment" else "test_vit"  # whose heads are too narrow
+    model = dx.build_model(dx.ModelConfig(backbone, "random", 32, exits=3, **kinds), n_classes=4).eval()
+    dx.models.merge(model)
+    prepare(model)
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(images)
+        assert cast_products(model, torch.bfloat16) > 12
+        assert torch.equal(model(images), expected)
+
+
+def test_a_cast_model_runs_in_its_own_precision() -> None:
+    model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=4).eval()
+    images, policy = torch.randn(5, 3, 32, 32), dx.policies.ConfidencePolicy((0.3,))
+    expected = dx.infer(model, images, policy, precision="bf16")
+    cast_products(model, torch.bfloat16)
+    model.precision = "bf16"
+    found = dx.infer(model, images, policy)
+    assert found.exit.tolist() == expected.exit.tolist() and found.confidence.tolist() == expected.confidence.tolist()
+    assert dx.stream(model, [images], policy).exit.tolist() == expected.exit.tolist()
+    with pytest.raises(ValueError, match="precision='no', but the model's weights are bf16; leave precision out"):
+        dx.infer(model, images, policy, precision="no")

@@ -40,6 +40,16 @@ def test_the_model_comes_back_whole(trained: Run) -> None:
     assert trained.model().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def test_weights_can_be_cast_once_for_autocast(trained: Run) -> None:
+    model = trained.model("cpu", merge=True, precision="bf16")
+    assert model.precision == "bf16" and {p.dtype for p in model.parameters()} == {torch.float32, torch.bfloat16}
+    assert trained.model("cpu", merge=True).precision == "no"
+    with pytest.raises(ValueError, match="casts weights for inference: pass merge=True, too"):
+        trained.model("cpu", precision="bf16")
+    with pytest.raises(ValueError, match="unknown precision 'fp8'"):
+        trained.model("cpu", merge=True, precision="fp8")
+
+
 def test_another_backbone_file_is_refused(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_model, "backbone_sha256", lambda config: "f00d")
     with pytest.raises(
