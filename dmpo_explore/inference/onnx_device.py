@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..utils.extras import extra_imports
+
 GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  # provider → onnxruntime's device
 FLOAT = "tensor(float)"
 # Graphs of one node (opset 13), Gather(x, rows) and Concat(x, z) along dimension 0: onnx, which wrote them, need not be
@@ -72,8 +74,8 @@ class SessionDevice:
     __name__ = "onnxruntime"  # array_namespace compares namespaces by name
 
     def __init__(self, kind: str, index: int, providers: Sequence[Any]) -> None:
-        import onnxruntime
-
+        with extra_imports("an exported model", "onnx"):
+            import onnxruntime
         self.kind, self.index = kind, index
         self._runtime = onnxruntime
         self._gather, self._concat = (
