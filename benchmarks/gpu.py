@@ -81,7 +81,7 @@ def apart(name: str, options: argparse.Namespace, seconds: float) -> dict[str, A
     command = [sys.executable, __file__, "--part", name, "--folder", str(options.folder), "--device", options.device]
     command += ["--seconds", str(seconds), *(["--quick"] if options.quick else [])]
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(options.folder / "runs")}
-    environment |= {"PIP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "10"}  # a machine without a network says so soon
+    environment |= {"PIP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "10"}  # a machine without a network fails soon
     start, reason = time.monotonic(), ""
     process = subprocess.Popen(  # a group of its own: servers and compilers end with it
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True

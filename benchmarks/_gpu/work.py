@@ -28,7 +28,7 @@ BUDGET = 0.3
 
 
 class LeftOut(Exception):
-    """A part that this machine cannot run; the text says why."""
+    """A part that this machine cannot run; the text has the reason."""
 
 
 def run_tests(device: str, *, quick: bool, keep: Keep) -> None:

@@ -44,13 +44,14 @@ Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 @torch.inference_mode()
 def run_exits(
-    model: DMPO, loader: Iterable[Any], take: Callable[..., None], *, precision: str = "no", features: bool = False
-) -> None:
+    model: DMPO, loader: Iterable[Any], take: Callable[..., None], *, precision: str | None = None,
+    features: bool = False,
+) -> None:  # fmt: skip
     """Run every exit over a loader of (images, labels), batch by batch; the model's mode is restored.
 
     Args:
         take: called with each batch's logits (b, K, C), float32 on the CPU, and its labels (b,).
-        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast.
+        precision: ``no`` (float32), ``bf16`` or ``fp16`` autocast; default: that of the model's weights.
         features: ``take`` also gets `forward_features`' features (b, K, D), float16 on the CPU.
 
     Raises:
@@ -91,7 +92,7 @@ def record_split(
     loader: Iterable[Any],
     meta: RecordMeta,
     *,
-    precision: str = "no",
+    precision: str | None = None,
     keep_logits: bool = True,
     progress: Progress | None = None,
 ) -> ExitRecord:
@@ -99,7 +100,7 @@ def record_split(
 
     Args:
         loader: batches of (images, labels). meta: of the record, as `record_run` makes it.
-        precision, progress: as there. keep_logits: keep them in float16.
+        precision: as `run_exits`. progress: as there. keep_logits: keep them in float16.
 
     Raises:
         ValueError: unknown precision, no images, or as `as_batch`.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from ..records.arrays import release
 from ..records.record import ExitRecord
 from ..utils.typing import Array
 from .base import Policy
@@ -93,6 +94,7 @@ def binned_values(
         True
     """
     right, early = record.correct, record.n_exits - 1
+    release(record.prediction)
     low, high = np.inf, -np.inf
     for best in _running_best(record, policy):  # an image has exited by exit k if the k-th one ≥ threshold
         low, high = min(low, float(best.min())), float(best.max())

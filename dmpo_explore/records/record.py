@@ -24,7 +24,7 @@ from ..utils.registry import unknown
 from ..utils.replacing import read_whole
 from ..utils.typing import Array
 from . import validation
-from .arrays import open_array, release
+from .arrays import open_array
 from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
@@ -154,9 +154,7 @@ class ExitRecord:
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """(B, K) whether each exit's prediction is correct."""
-        correct = np.asarray(self.prediction == self.labels[:, None])
-        release(self.prediction)
-        return correct
+        return np.asarray(self.prediction == self.labels[:, None])
 
     @property
     def flops_fraction(self) -> npt.NDArray[np.float64]:

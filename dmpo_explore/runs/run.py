@@ -274,7 +274,8 @@ class Run:
             merge: merge its tuning into the weights (`models.merging.merge`): the same outputs faster, but it can no
                 longer be trained.
             precision: ``bf16`` or ``fp16``: its weights are cast once, not by autocast at every call. The outputs are
-                bit by bit those of autocast; `dx.infer` and `dx.stream` then use that precision. Needs ``merge``.
+                bit by bit those of autocast, and it runs under autocast only: `dx.infer` and `dx.stream` see to that, a
+                direct call needs ``torch.autocast``. Needs ``merge``.
 
         Raises:
             FileNotFoundError: no epoch has been finished, or the backbone has to be fetched first.

@@ -14,6 +14,7 @@ from dmpo_explore.models.flops import count_flops
 from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor
 from dmpo_explore.models.prepared import PreparedCovariance, cast_products, prepare
 from dmpo_explore.models.second_order import covariance, newton_schulz, root_of_covariance
+from dmpo_explore.records.record import RecordMeta
 
 
 class Calls(TorchDispatchMode):
@@ -137,5 +138,8 @@ def test_a_cast_model_runs_in_its_own_precision() -> None:
     found = dx.infer(model, images, policy)
     assert found.exit.tolist() == expected.exit.tolist() and found.confidence.tolist() == expected.confidence.tolist()
     assert dx.stream(model, [images], policy).exit.tolist() == expected.exit.tolist()
+    meta = RecordMeta("noise", "test", tuple("abcd"), model.exits, (1, 2), 2)
+    record = dx.record_split(model, [(images, torch.arange(5) % 4)], meta)
+    assert policy.exits(record).tolist() == expected.exit.tolist()
     with pytest.raises(ValueError, match="precision='no', but the model's weights are bf16; leave precision out"):
         dx.infer(model, images, policy, precision="no")
