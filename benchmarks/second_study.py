@@ -1,9 +1,10 @@
 """The study's second edition, arm by arm: `scripts/bench second_study STUDY`; its protocol: `_photos.protocol`.
 
 In: a study of `STUDIES`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
-``benchmarks/results/second/STUDY/RUN`` and a row per finished run in ``benchmarks/results/second-STUDY.csv``, to be
-committed as they end. Start it as often as you like: a training goes on at its last epoch, a finished run is never made
-again. ``--list`` shows what is left. Test is read once per run, when that run is finished.
+``benchmarks/results/second/STUDY/RUN``, a row per finished run in ``benchmarks/results/second-STUDY.csv``, and the
+claims so far in ``second-STUDY-claims.csv``, to be committed as they end. Start it as often as you like: a training
+goes on at its last epoch, a finished run is never made again. ``--list`` shows what is left. Test is read once per run,
+when that run is finished.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-from _common.results import RESULTS
+from _common.results import RESULTS, write_table
+from _photos.claims import table
 from _photos.protocol import READY, STUDIES
 from _photos.run import make_row, write_rows
 from _study.grids import change
@@ -48,8 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["DMPO_EXPLORE_RUNS"] = str(root)  # where the library puts runs
         root.mkdir(parents=True, exist_ok=True)
         results.mkdir(parents=True, exist_ok=True)
-        make_row(root / run, results / run, config, print, image_size=study.reference, read="test")
+        rivals = {static: study.arms[static] for static in study.statics if arm == "dmpo"}
+        make_row(root / run, results / run, config, print, image_size=study.reference, read="test", rivals=rivals)
         write_rows(results, order, RESULTS / f"second-{name}.csv")
+        write_table(f"second-{name}-claims", table(results, study), RESULTS)
     return 0
 
 

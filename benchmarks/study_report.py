@@ -16,6 +16,7 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
+from _photos import opening
 from _study.gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
 from _study.grids import REPORTED, SEEDS, SPLITS
 from _study.tables import cannot_meet, kept, strongest_naive, tables, unfinished, with_references
@@ -45,8 +46,8 @@ TABLES = {"gains": all_gains, "contrasts": contrasts, "evidence": evidence, "cho
 def document() -> str:
     """RESULTS.md, from what is kept in `RESULTS` alone."""
     gains, against, seen, tried = (pd.read_csv(RESULTS / f"{name}.csv", dtype={"seeds": str}) for name in TABLES)
-    lines = ["# What the study found", "", *verdict(gains), "", BRACKETS, "", HOW, "", MADE, ""]
-    lines += ["**What it cannot show.** " + LIMITS, ""]
+    lines = ["# What the study found", "", *opening.lines(RESULTS), "", "## The first edition", "", *verdict(gains), ""]
+    lines += [BRACKETS, "", HOW, "", MADE, "", "**What it cannot show.** " + LIMITS, ""]
     for grid, table in tables(RESULTS).items():
         lines += [*_grid_lines(grid, table, gains[gains["grid"] == grid], against[against["grid"] == grid])]
         if grid == "core" and len(seen):
@@ -254,7 +255,9 @@ def _figure(grid: str, name: str) -> str:
 
 
 def write_figures(gains: pd.DataFrame) -> None:
-    """Every grid's figures; needs a Chromium."""
+    """The figure of the opening and every grid's; needs a Chromium."""
+    if opening.found(RESULTS):
+        write_figure(opening.FIGURE, opening.figure(RESULTS), 1000, 520, RESULTS)
     for grid, table in tables(RESULTS).items():
         found = gains[gains["grid"] == grid]
         if len(found):

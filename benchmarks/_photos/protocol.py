@@ -63,6 +63,11 @@ class Study:
         """(arm, seed) in the order of the runs."""
         return [(arm, s) for s in range(seeds) for arm in self.arms if s < 3 or arm in FIVE]
 
+    @property
+    def statics(self) -> tuple[str, ...]:
+        """Arms of one exit whose compute is not that of the full model: what a budget buys without early exits."""
+        return tuple(arm for arm in self.arms if arm.startswith(("static-", "single-head-")))
+
 
 def arms(base: dx.Config, full: int, sizes: tuple[int, ...], matched_rank: int) -> dict[str, dx.Config]:
     """All arms of a study.

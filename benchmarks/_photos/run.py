@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,29 @@ import pandas as pd
 import dmpo_explore as dx
 from _common.results import write_table
 from _study.run import is_done, train
-from dmpo_explore.models.factory import build_reference
-from dmpo_explore.models.flops import measure_flops
+from dmpo_explore.models.flops import config_flops
 from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
-BUDGETS = (0.3, 0.4, 0.5)
+BUDGETS = {"30%": 0.3, "40%": 0.4, "50%": 0.5}  # name → share of the reference's compute
 Progress = Callable[[str], None]
 Numbers = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
 
 
 def make_row(
-    path: Path, result: Path, config: dx.Config, progress: Progress, *, image_size: int, read: str = "val"
+    path: Path,
+    result: Path,
+    config: dx.Config,
+    progress: Progress,
+    *,
+    image_size: int,
+    read: str = "val",
+    rivals: Mapping[str, dx.Config] | None = None,
 ) -> dict[str, Any]:
     """Train (or go on), record and measure; gives the row, which is not made again once ``result`` is there.
 
     Args:
         image_size: of the reference. read: the split whose accuracy is given.
+        rivals: name → config of models of one exit; the row also has a budget of each one's compute, by its name.
 
     Raises:
         ValueError: ``result`` or the run folder is of another config.
@@ -51,8 +58,11 @@ def make_row(
             progress(f"{run.name}: recording {split}")
             dx.record_run(run, split, precision="bf16", keep_logits=False, device="cpu")
     seen = run.record(read)
-    reference = reference_flops(config, image_size, len(seen.meta.class_names))
-    row, correct = measure(run.record("calibration"), seen, reference)
+    n_classes = len(seen.meta.class_names)
+    reference = reference_flops(config, image_size, n_classes)
+    costs = {name: config_flops(rival.model, n_classes).cumulative[-1] for name, rival in (rivals or {}).items()}
+    budgets = BUDGETS | {name: cost / reference for name, cost in costs.items()}
+    row, correct = measure(run.record("calibration"), seen, reference, budgets)
     if read != "val":
         chosen, _ = measure(run.record("calibration"), run.record("val"), reference)
         row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}
@@ -64,23 +74,24 @@ def make_row(
 
 def reference_flops(config: dx.Config, image_size: int, n_classes: int) -> float:
     """FLOPs of the plain backbone with a linear predictor at ``image_size`` pixels."""
-    reference = build_reference(replace(config.model, image_size=image_size, exits=1), n_classes)
-    return float(measure_flops(reference, reference).reference)
+    return float(config_flops(replace(config.model, image_size=image_size, exits=1), n_classes).reference)
 
 
-def measure(calibration: dx.ExitRecord, read: dx.ExitRecord, reference: float) -> Numbers:
+def measure(
+    calibration: dx.ExitRecord, read: dx.ExitRecord, reference: float, budgets: Mapping[str, float] = BUDGETS
+) -> Numbers:
     """A row's numbers and the correctness behind them: every exit and every budget, as shares of ``reference``."""
     row: dict[str, Any] = {}
     correct = {f"exit {k + 1}": read.correct[:, k] for k in range(read.n_exits)}
     for k, flops in enumerate(read.meta.flops):
         row |= {f"exit_{k + 1}": float(read.correct[:, k].mean()), f"gflops_{k + 1}": flops / 1e9}
     row |= {"full_share": read.meta.flops[-1] / reference, "oracle": float(read.correct.any(axis=1).mean())}
-    for budget in BUDGETS:
+    for name, budget in budgets.items():
         if (outcome := at_budget(calibration, read, budget * reference)) is not None:
             found = outcome.summary()
-            correct[f"{budget:.0%}"] = outcome.correct
-            row[f"accuracy_{budget:.0%}"] = found["accuracy"]
-            row[f"share_{budget:.0%}"] = found["flops_fraction"] * read.meta.reference_flops / reference
+            correct[name] = outcome.correct
+            row[f"accuracy_{name}"] = found["accuracy"]
+            row[f"share_{name}"] = found["flops_fraction"] * read.meta.reference_flops / reference
     return row, correct
 
 

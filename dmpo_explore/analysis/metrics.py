@@ -258,9 +258,11 @@ def seeds_interval(differences: npt.ArrayLike, n: int = 2000, seed: int = 0) -> 
         raise ValueError(f"differences {values.shape} must be (S, B): a row per training, a column per image")
     S, B = values.shape
     generator = np.random.default_rng(seed)
+    trainings = generator.multinomial(S, np.full(S, 1 / S), size=n) / S  # (n, S), shares
+    kinds, many = np.unique(values, axis=1, return_counts=True)  # images of equal differences need one draw
     means = np.empty(n)
-    for i in range(n):
-        counts = np.bincount(generator.integers(B, size=B), minlength=B)
-        means[i] = values[generator.integers(S, size=S)].mean(axis=0) @ counts / B
+    for rows in np.array_split(np.arange(n), max(1, n * many.size // 4_000_000)):
+        images = generator.multinomial(B, many / B, size=rows.size) / B  # (rows, kinds), shares
+        means[rows] = ((trainings[rows] @ kinds) * images).sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(values.mean()), float(low), float(high)

@@ -20,6 +20,7 @@ from _photos import ensembles, fitted_on, pixels, probes, protocol, run, screen,
 from _photos.trials import SCREENS, SMALL_SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.models.flops import config_flops
 
 CONFIG = tiny_config(epochs=1, model={"image_size": 64})
 CALIBRATED = replace(CONFIG, data=replace(CONFIG.data, calibration=True))
@@ -30,10 +31,12 @@ def test_a_finished_row_is_never_made_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))  # which the command sets: restored afterwards
-    monkeypatch.setattr(second_study, "STUDIES", {"tiny": protocol.Study({"dmpo": CALIBRATED}, 96)})
+    static = replace(CALIBRATED, model=replace(CALIBRATED.model, exits=(4,)))
+    arms = {"static-4": static, "dmpo": CALIBRATED}
+    monkeypatch.setattr(second_study, "STUDIES", {"tiny": protocol.Study(arms, 96)})
     monkeypatch.setattr(second_study, "READY", ("tiny",))
     monkeypatch.setattr(second_study, "RESULTS", tmp_path / "results")
-    options = ["tiny", "--seeds", "1", "--root", str(tmp_path / "runs")]
+    options = ["tiny", "--arms", "dmpo", "--seeds", "1", "--root", str(tmp_path / "runs")]
     assert second_study.main([*options, "--list"]) == 0 and capsys.readouterr().out == "dmpo-s0\n"
     assert second_study.main(options) == 0 and "epoch 1/1" in capsys.readouterr().out
     table = (tmp_path / "results" / "second-tiny.csv").read_bytes()
@@ -43,6 +46,10 @@ def test_a_finished_row_is_never_made_again(
     finished = dx.load_run(tmp_path / "runs" / "tiny" / "dmpo-s0")
     assert row["read"] == "test" and row["exit_2"] == finished.record("test").correct[:, 1].mean()
     assert row["val_exit_2"] == finished.record("val").correct[:, 1].mean()
+    cost = config_flops(static.model, 10).cumulative[-1]
+    assert row["share_static-4"] <= cost / run.reference_flops(CALIBRATED, 96, 10)
+    reached = run.at_budget(finished.record("calibration"), finished.record("test"), cost)
+    assert reached is not None and row["accuracy_static-4"] == reached.correct.mean()
     after = [probes.merged_after(finished, merge, 1) for merge in (0, 1)]
     assert (
         after[0]["exit_2"] == pytest.approx(row["val_exit_2"], abs=0.02) and after[1]["share_2"] < after[0]["share_2"]
@@ -82,13 +89,13 @@ def test_budgets_are_shares_of_one_reference() -> None:
     calibration, read = make_record(400, 3, 4, seed=1, split="calibration"), make_record(400, 3, 4, seed=2, split="val")
     reference = 2 * read.meta.reference_flops  # as of an image with twice the compute
     row, correct = run.measure(calibration, read, reference)
-    for budget in run.BUDGETS:
+    for name, budget in run.BUDGETS.items():
         allowed = min(budget * reference / calibration.meta.reference_flops, calibration.flops_fraction[-1])
-        assert (f"{budget:.0%}" in correct) == (calibration.flops_fraction[0] <= allowed)
-        if f"{budget:.0%}" in correct:
+        assert (name in correct) == (calibration.flops_fraction[0] <= allowed)
+        if name in correct:
             outcome = dx.apply(dx.fit_policy(calibration, flops=allowed), read)
-            assert row[f"accuracy_{budget:.0%}"] == outcome.summary()["accuracy"]
-            assert row[f"share_{budget:.0%}"] == pytest.approx(outcome.summary()["flops_fraction"] / 2)
+            assert row[f"accuracy_{name}"] == outcome.summary()["accuracy"]
+            assert row[f"share_{name}"] == pytest.approx(outcome.summary()["flops_fraction"] / 2)
     assert run.at_budget(calibration, read, calibration.meta.flops[0] / 2) is None
 
 

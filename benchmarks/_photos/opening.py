@@ -1,0 +1,146 @@
+"""How RESULTS.md opens: three sentences, one figure and one table of the study's second edition.
+
+In: the claims and rows that are committed of every study of `protocol.STUDIES`. Out: Markdown, and the figure. A number
+whose seeds are not finished is called preliminary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+import dmpo_explore as dx
+from _photos.claims import PARTS, table
+from _photos.protocol import STUDIES
+from _photos.run import BUDGETS
+from dmpo_explore.figures.style import side_by_side
+
+NAMES = {
+    "fashion": "Fashion-MNIST, ViT-S/14, 2,000 images",
+    "caltech": "Caltech-101, ViT-S/14, 2,500 images",
+    "fashion-cnn": "Fashion-MNIST, EfficientNet-Lite0, 10,000 images",
+}  # by training images
+FIGURE = "second"
+HOLDS = {"yes": "yes", "no": "not shown", "opposite": "no, the opposite"}
+EXPLAINED = (
+    "Points of test accuracy at deployed compute; in brackets a 95 % interval, seeds and test images resampled "
+    "together. A claim holds (*yes*) where its interval lies above 0, or above −1 and −3 for *within 1* and *within "
+    "3*; *preliminary*: seeds are missing. Arms, claims and intervals were fixed in [protocol.py](_photos/protocol.py) "
+    "before the runs. Made by `scripts/bench second_study STUDY` and `scripts/bench study_report`; rows, claims and "
+    "the correctness of every test image: [results](results). 100 % is the plain backbone with a linear predictor at "
+    "the study's image size."
+)
+
+
+def found(results: Path) -> dict[str, pd.DataFrame]:
+    """Study → its claims, of the studies that have any."""
+    tables = {name: table(results / "second" / name, study) for name, study in STUDIES.items()}
+    return {name: claims for name, claims in tables.items() if len(claims)}
+
+
+def lines(results: Path) -> list[str]:
+    """The lines; none while no claim can be read."""
+    tables = found(results)
+    if not tables:
+        return []
+    sentences = (_statics(tables), _whole(tables), _parts(tables))
+    made = [f"{number}. {text}" for number, text in enumerate(filter(None, sentences), 1)]
+    if missing := [NAMES[name] for name in STUDIES.keys() - tables.keys()]:
+        made += ["", f"Not finished: {'; '.join(sorted(missing))}."]
+    if (results / f"{FIGURE}.png").is_file():
+        title = "Accuracy over deployed compute, means over seeds"
+        made += ["", f"![{title}](results/{FIGURE}.png)", "", f"{title}; one exit is a point."]
+    return [*made, "", _markdown(tables), "", EXPLAINED]
+
+
+def figure(results: Path) -> go.Figure:
+    """Accuracy over compute, a panel per study."""
+    panels = {}
+    for name in found(results):
+        rows = pd.read_csv(results / f"second-{name}.csv")
+        arms = rows["run"].str.replace(r"-s\d$", "", regex=True)
+        own = {"full_flops": rows["full_share"], "exits": rows.filter(regex=r"^exit_\d+$").notna().sum(axis=1)}
+        own |= {"last_exit": rows["exit_1"]} | {f"flops_{b}": rows[f"share_{b}"] for b in BUDGETS}
+        means = rows.assign(**own).groupby(arms, sort=False).mean(numeric_only=True)
+        kept = [arm for arm in means.index if not arm.startswith(("dmpo-", "naive-bypass", "naive-se", "naive-sc"))]
+        kept.sort(key=lambda arm: arm != "dmpo")  # which has the first colour
+        panels[NAMES[name]] = dx.figures.budgets_figure(means.loc[kept], list(BUDGETS.values()))
+    return side_by_side(panels) if len(panels) > 1 else next(iter(panels.values()))
+
+
+def _statics(tables: dict[str, pd.DataFrame]) -> str:
+    parts = []
+    for name, claims in tables.items():
+        rows = claims[claims["claim"] == 1]
+        if len(rows):
+            best, worst = rows.loc[rows["points"].idxmax()], rows.loc[rows["points"].idxmin()]
+            ahead = f"ahead of {(rows['holds'] == 'yes').sum()} of {len(rows)} on {_short(name)}{_preliminary(rows)}"
+            ends = (f"{_points(row)} (`{row['b']}`)" for row in (worst, best))
+            parts.append(f"{ahead}, {' to '.join(ends)}")
+    return f"**At a static net's own compute** `dmpo` is {'; '.join(parts)}." if parts else ""
+
+
+def _whole(tables: dict[str, pd.DataFrame]) -> str:
+    parts = []
+    for name, claims in tables.items():
+        full = claims[claims["claim"] == 2].set_index("at")
+        naive = claims[(claims["claim"] == 3) & (claims["text"] == "above the strongest naive arm")].set_index("at")
+        said = [f"{_points(full.loc[at])} at {at[:-1]} %" for at in ("40%", "30%") if at in full.index]
+        text = f"{' and '.join(said)} of the compute on {_short(name)}{_preliminary(full)}"
+        if "30%" in naive.index:
+            text += f" ({_points(naive.loc['30%'])} against the strongest naive exits at 30 %)"
+        parts.append(text)
+    return f"**Against the best full model** it stands at {'; '.join(parts)}."
+
+
+def _parts(tables: dict[str, pd.DataFrame]) -> str:
+    said = []
+    for name, claims in tables.items():
+        rows = claims[claims["claim"] == 4]
+        counts = []
+        for part in PARTS:
+            own = rows[rows["text"].str.startswith(part)]
+            if len(own):
+                counts.append(f"{part} in {(own['holds'] == 'yes').sum()} of {len(own)}")
+        if counts:
+            said.append(f"on {_short(name)}{_preliminary(rows)} {', '.join(counts)}")
+    how = "left out of `dmpo` and added to naive exits, at 30 and at 40 %"
+    return f"**Its parts earn their place** ({how}): {'; '.join(said)} comparisons." if said else ""
+
+
+def _markdown(tables: dict[str, pd.DataFrame]) -> str:
+    """A row per claim, a column per study."""
+    columns = {}
+    for name, claims in tables.items():
+        titles = [_title(row) for _, row in claims.iterrows()]
+        cells = [_cell(row) for _, row in claims.iterrows()]
+        columns[NAMES[name]] = pd.Series(cells, index=titles)
+    wide = pd.DataFrame(columns).fillna("–").rename_axis("`dmpo` is")
+    order = dict.fromkeys(title for column in columns.values() for title in column.index)
+    return str(wide.reindex(order).to_markdown(disable_numparse=True))
+
+
+def _title(row: pd.Series[Any]) -> str:
+    return row["text"] if row["claim"] == 1 else f"{row['text']}, at {row['at'][:-1]} %"
+
+
+def _cell(row: pd.Series[Any]) -> str:
+    """``b`` is named where val chose it."""
+    notes = [f"`{row['b']}`"] if row["claim"] == 2 or "strongest" in row["text"] else []
+    notes += ["preliminary"] if row["preliminary"] else []
+    return f"**{HOLDS[row['holds']]}** {_points(row)}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _points(row: pd.Series[Any]) -> str:
+    return f"{row['points']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+
+
+def _preliminary(rows: pd.Series[Any] | pd.DataFrame) -> str:
+    return " (preliminary)" if pd.Series(rows["preliminary"]).any() else ""
+
+
+def _short(name: str) -> str:
+    return NAMES[name].partition(",")[0] + (" with a CNN" if name == "fashion-cnn" else "")

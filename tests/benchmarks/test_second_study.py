@@ -1,0 +1,94 @@
+"""Claims of the study's second edition and how RESULTS.md opens: from synthetic runs, and from the committed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dmpo_explore as dx
+from _common.results import RESULTS
+from _photos import claims, opening, protocol
+from _photos.run import keep
+from dmpo_explore.utils.files import read_json
+
+STUDY = protocol.Study({arm: dx.Config() for arm in protocol.STUDIES["fashion"].arms}, 70)
+RIGHT = {"single": 700, "single-head": 750, "static-4": 600, "dmpo-no-bypass": 500}  # of 1,000 images; all others 740
+
+
+def make(results: Path, arm: str, seed: int) -> None:
+    """A finished run: its first images are correct, one fewer with every seed."""
+    right = np.arange(1000) < RIGHT.get(arm, 740) - seed
+    static = arm.startswith(("single", "static"))
+    names = ["exit 1"] if static else ["30%", "40%", *STUDY.statics]
+    row = {"exit_1": right.mean(), "val_exit_1": right.mean(), "full_share": 1.0}
+    for name in () if static else names:
+        row |= {f"accuracy_{name}": right.mean(), f"val_accuracy_{name}": right.mean(), f"share_{name}": 0.25}
+    keep(results / f"{arm}-s{seed}", dx.Config(), {"run": f"{arm}-s{seed}", **row}, dict.fromkeys(names, right))
+
+
+def test_a_claim_holds_by_its_interval_and_margin(tmp_path: Path) -> None:
+    for arm, seed in STUDY.plan():
+        make(tmp_path, arm, seed)
+    table = claims.table(tmp_path, STUDY)
+    assert not table["preliminary"].any() and set(table["claim"]) == {1, 2, 3, 4}
+    rows = table.set_index(["text", "at"])
+    ahead = rows.loc[("above static-4 at its compute", "static-4")]
+    assert ahead["holds"] == "yes" and ahead["points"] == 14 and ahead["seeds"] == "+14.00 +14.00 +14.00"
+    assert ahead["share"] == 0.25 and ahead["other_share"] == 1
+    assert rows.loc[("above static-6 at its compute", "static-6"), "holds"] == "no"  # equal
+    within = {
+        at: rows.loc[(f"within {points} of the best single model", at)] for at, points in (("40%", 1), ("30%", 3))
+    }
+    assert all(row["b"] == "single-head" and row["points"] == -1 for row in within.values())
+    assert within["40%"]["holds"] == "no" and within["30%"]["holds"] == "yes" and within["30%"]["high"] < 0
+    assert rows.loc[("bypass, left out", "30%"), "holds"] == "yes"
+    assert rows.loc[("above the strongest naive arm", "30%"), "seeds"].count("+0.00") == 5
+
+
+def test_missing_seeds_are_said_and_unknown_numbers_left_out(tmp_path: Path) -> None:
+    for arm in ("dmpo", "naive", "naive-equilibrium", "single"):
+        make(tmp_path, arm, 0)
+    table = claims.table(tmp_path, STUDY)
+    assert table["preliminary"].all() and set(table["claim"]) == {3}  # `single-head` may be the better one
+    for arm in ("single-head", "dmpo-no-bypass"):
+        make(tmp_path, arm, 0)
+    table = claims.table(tmp_path, STUDY)
+    assert set(table["claim"]) == {2, 3, 4} and (table.loc[table["claim"] == 2, "b"] == "single-head").all()
+    make(tmp_path, "dmpo-no-bypass", 1)
+    assert claims.table(tmp_path, STUDY).equals(table)  # `dmpo` has no seed 1 yet
+
+
+def test_the_opening_says_what_the_claims_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "STUDIES", {"fashion": STUDY, "caltech": STUDY})
+    assert opening.lines(tmp_path) == []
+    for arm, seed in STUDY.plan():
+        make(tmp_path / "second" / "fashion", arm, seed)
+    text = "\n".join(opening.lines(tmp_path))
+    assert "`dmpo` is ahead of 1 of 5 on Fashion-MNIST, +0.00 [+0.00, +0.00] (`static-6`) to +14.00" in text
+    assert "bypass in 2 of 4, second-order predictors in 0 of 4" in text and "preliminary)" not in text
+    assert "Not finished: Caltech-101" in text and "**not shown** -1.00 [-1.00, -1.00] (`single-head`)" not in text
+    make(tmp_path / "second" / "caltech", "dmpo", 0)
+    make(tmp_path / "second" / "caltech", "static-4", 0)
+    text = "\n".join(opening.lines(tmp_path))
+    assert "on Caltech-101 (preliminary)" in text and "Not finished" not in text
+
+
+@pytest.mark.parametrize("name", protocol.STUDIES)
+def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
+    results, path = RESULTS / "second" / name, RESULTS / f"second-{name}-claims.csv"
+    if not results.is_dir():
+        pytest.skip("no finished run yet")
+    found = claims.table(results, protocol.STUDIES[name])
+    pd.testing.assert_frame_equal(
+        found, pd.read_csv(path, dtype={"seeds": str}), rtol=1e-4, atol=1e-3, check_dtype=False
+    )
+    rows = pd.read_csv(RESULTS / f"second-{name}.csv").set_index("run")
+    assert set(rows.index) == {folder.name for folder in results.iterdir()}
+    for run, row in rows.iterrows():
+        kept = read_json(results / str(run) / "row.json")
+        assert row["exit_1"] == pytest.approx(kept["exit_1"], rel=1e-5)
+        with np.load(results / str(run) / "outcomes.npz") as outcomes:
+            assert outcomes["exit 1"].mean() == kept["exit_1"]
