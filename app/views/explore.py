@@ -17,14 +17,15 @@ from dmpo_explore_app.services import exploration, mosaic, records, run_styles
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
 from dmpo_explore_app.state.redraw import Fragments
+from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
 TITLE = "When may the model stop?"
 KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_rows.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
-FOLLOWING, SLIDER, IMAGES = "following", "sliding", "showing"  # what is below the choices; two parts of it
-FRAGMENTS = Fragments(controls=(WORKBENCH,), thresholds=(SLIDER, IMAGES), filters=(FOLLOWING,))
+FOLLOWING, SLIDER = "following", "sliding"  # what is below the choices; of that all but the filters
+FRAGMENTS = Fragments(controls=(WORKBENCH,), filters=(FOLLOWING,))  # other thresholds: the slider's own
 PROBLEM = "This run cannot be shown."
 
 
@@ -54,29 +55,47 @@ def workbench(names: Sequence[str]) -> None:
             compute_help.popover(point)
             tables = exploration.curves(point, {name: others[name] for name in chosen})
             share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables))
-        following(point.run, point.split, others, chosen)
+        place, images = st.container(), st.container()
+        with place:
+            following(point.run, point.split, others, chosen, images)
 
 
 @st.fragment(key=FOLLOWING)
-def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters."""
+def following(
+    run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str], images: DeltaGenerator
+) -> None:
+    """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters.
+
+    Args:
+        images: where the images go. It belongs to `workbench`: Streamlit lets an inner fragment write into a container
+            of a fragment that is redrawn itself, not into one of a fragment between them.
+    """
     events.before_drawing()
     with messages.problems(PROBLEM):
         selected = filters.validate(record := records.record(run, split))
         point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
         if live := widgets.live():
             supplies.code()
-        numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
-        sliding(run, split, shown, numbers, mosaic.tiles(point, amount, label))
+        shown, tiles = {name: others[name] for name in chosen}, mosaic.tiles(point, amount, label)
+        sliding(run, split, others, shown, tiles, images)
         if live:
             supplies.pictures(mosaic.pictures(point, amount, label))
         exit_explorer.draw_filters(record, selected)
-        showing(run, split, others, chosen)
 
 
 @st.fragment(key=SLIDER)
-def sliding(run: dx.Run, split: str, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic.Tiles) -> None:
-    """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
+def sliding(
+    run: dx.Run,
+    split: str,
+    others: Mapping[str, dx.Run],
+    shown: Mapping[str, dx.Run],
+    tiles: mosaic.Tiles,
+    images: DeltaGenerator,
+) -> None:
+    """The slider with its numbers, curves, mosaic and map; below the filters classes by exits and images by exit.
+
+    One fragment for both, so that a release is one run of the script.
+    """
     events.drawing()
     with messages.problems(PROBLEM):
         point, selected = operating_point.current(run, split), filters.selection()
@@ -91,21 +110,15 @@ def sliding(run: dx.Run, split: str, shown: Mapping[str, dx.Run], numbers: list[
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
             found=found,
-            numbers=numbers,
+            numbers=run_styles.places([run.name, *shown]),
         )
         data = mosaic.with_mosaic(data, point, tiles, mosaic.exits_key(point, found), selected)
         exits = partial(mosaic.exits, point, found)
         threshold_slider(point, data, exploration.figures(point, tables), exits, FRAGMENTS)
-
-
-@st.fragment(key=IMAGES)
-def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Classes by exits and images by exit."""
-    with messages.problems(PROBLEM):
-        point, selected = operating_point.current(run, split), filters.selection()
-        exit_explorer.draw(point, selected, FRAGMENTS.filters)
+        with images:
+            exit_explorer.draw(point, selected, FRAGMENTS.filters)
         operating_point.keep_compute(point)
-        parts = operating_point.address(point) | beside.address(chosen, list(others))
+        parts = operating_point.address(point) | beside.address(list(shown), list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
         if widgets.live():
             supplies.drawn(events.number())
