@@ -69,7 +69,7 @@ def legend(history: pd.DataFrame) -> str:
     texts = ["λ: weight of each exit's loss in the sum that is minimised. Loss: on training images; accuracy: on val."]
     texts.append(f"Dotted: epoch {kept}, the one that is kept (the largest area under accuracy over compute on val).")
     if second is not None:
-        texts.append(f"Shaded: from epoch {second} on exit 1 weighs at least as much as the last: the second phase.")
+        texts.append(f"Shaded: from epoch {second} on, exit 1 weighs at least as much as the last: the second phase.")
     return " ".join(texts)
 
 

@@ -81,7 +81,7 @@ def test_every_run_shows_how_it_learned(root: Path) -> None:
     app = opened(run="demo")
     assert app.selectbox(key="run").value == "demo" and len(app.get("plotly_chart")) == 4  # three panels and the plan
     assert "λ: weight of each exit's loss" in texts(app) and "Loss: on training images" in texts(app)
-    assert "Dotted: epoch 4" in texts(app) and "from epoch 3 on exit 1 weighs" in texts(app)
+    assert "Dotted: epoch 4" in texts(app) and "from epoch 3 on, exit 1 weighs" in texts(app)
     assert len(app.dataframe[0].value) == 4
     checked(app.selectbox(key="run").set_value("learned").run())
     assert app.dataframe[0].value["accuracy_2"].tolist() == [0.6, 0.7] and "epoch 2 on" in texts(app)
