@@ -32,6 +32,18 @@ def test_width_and_depth(study: str) -> None:
         assert f"| {budget:.3f} ({share}) | {accuracies} | {' | '.join(cells)} |" in page("slim.md")
 
 
+def test_width_and_depth_at_equal_time() -> None:
+    tables = [pd.read_csv(FOLDER / f"slimming-{study}-time-table.csv") for study in ("fashion", "caltech")]
+    for arm, name in (("w67", "two thirds"), ("w50", "half"), ("w33", "a third")):
+        cells = []
+        for table in tables:
+            ways = table[table["budget_of"] == arm].set_index("way")
+            cells.append(f"{1000 * ways['budget'].iloc[0]:.1f}")
+            pairs = ("depth - width", "both - depth")
+            cells += [cell(*ways.loc[pair, ["accuracy", "low", "high"]]) for pair in pairs]
+        assert f"| {name} | {' | '.join(cells)} |" in page("slim.md")
+
+
 def test_learned_weights() -> None:
     table = pd.read_csv(FOLDER / "learned-fashion-gains.csv")
     for other, rows in table.groupby("against"):
