@@ -93,7 +93,7 @@ def _whole(tables: dict[str, pd.DataFrame]) -> str:
         if "30%" in naive.index:
             text += f" ({_points(naive.loc['30%'])} against the strongest naive exits at 30 %)"
         parts.append(text)
-    return f"**Against the best full model** it stands at {'; '.join(parts)}."
+    return f"**Against the best full model** `dmpo` stands at {'; '.join(parts)}."
 
 
 def _parts(tables: dict[str, pd.DataFrame]) -> str:
