@@ -475,9 +475,10 @@ of_roots = "points of Newton–Schulz over the signed root"
 dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=330, xaxis_title=of_roots)
 
 # %% [markdown]
-# At one: at exit 2 Newton–Schulz is 1.1 points ahead, and that interval begins at 0.1. Of six independent intervals one
-# or more excludes 0 by chance in a quarter of all cases. So neither root is shown to be better, though the points are
-# on Newton–Schulz's side at all six exits. (The images are the same at all exits, so six times one side is no proof.)
+# At none. At exit 2 Newton–Schulz is 1.1 points ahead, but that interval begins at 0. Of six independent intervals one
+# or more would exclude 0 by chance in a quarter of all cases. So neither root is shown to be better, though the points
+# are on Newton–Schulz's side at all six exits. (The images are the same at all exits, so six times one side is no
+# proof.)
 #
 # For scale, exit 1's compute and accuracy in one figure. It joins two objects: the compute is a *trained head's*, with
 # its learnt projection from 384 to 48 channels. The accuracy is a *probe's*, on 48 principal components. (No point for

@@ -25,6 +25,7 @@ TITLE = "When may the model stop?"
 KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_rows.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
 FOLLOWING, SLIDER = "following", "sliding"  # what is below the choices; of that all but the filters
+Runs = Mapping[str, dx.Run]
 FRAGMENTS = Fragments(controls=(WORKBENCH,), filters=(FOLLOWING,))  # other thresholds: the slider's own
 PROBLEM = "This run cannot be shown."
 
@@ -55,21 +56,15 @@ def workbench(names: Sequence[str]) -> None:
             compute_help.popover(point)
             tables = exploration.curves(point, {name: others[name] for name in chosen})
             share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables))
+        # Both belong to this fragment: an inner one may write into a container of a fragment that is redrawn itself.
         place, images = st.container(), st.container()
         with place:
             following(point.run, point.split, others, chosen, images)
 
 
 @st.fragment(key=FOLLOWING)
-def following(
-    run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str], images: DeltaGenerator
-) -> None:
-    """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters.
-
-    Args:
-        images: where the images go. It belongs to `workbench`: Streamlit lets an inner fragment write into a container
-            of a fragment that is redrawn itself, not into one of a fragment between them.
-    """
+def following(run: dx.Run, split: str, others: Runs, chosen: Sequence[str], images: DeltaGenerator) -> None:
+    """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters."""
     events.before_drawing()
     with messages.problems(PROBLEM):
         selected = filters.validate(record := records.record(run, split))
@@ -84,14 +79,7 @@ def following(
 
 
 @st.fragment(key=SLIDER)
-def sliding(
-    run: dx.Run,
-    split: str,
-    others: Mapping[str, dx.Run],
-    shown: Mapping[str, dx.Run],
-    tiles: mosaic.Tiles,
-    images: DeltaGenerator,
-) -> None:
+def sliding(run: dx.Run, split: str, others: Runs, shown: Runs, tiles: mosaic.Tiles, images: DeltaGenerator) -> None:
     """The slider with its numbers, curves, mosaic and map; below the filters classes by exits and images by exit.
 
     One fragment for both, so that a release is one run of the script.
