@@ -12,7 +12,7 @@ What is measured, and where:
   that the mosaic draws, messages that the browser sends meanwhile, and tasks of its main thread above 50 ms (the
   performance timeline's long tasks). Headless Chromium draws without a GPU.
 - release: from the key's release to the frame after the last change on the page, images' HTML included, once
-  everything shows the new threshold. A key is held for 80 ms, as people do.
+  everything shows the new threshold.
 - start: from starting the server's process to the first heading, and until everything is drawn; the files are in the
   system's cache (the first of the starts is not counted).
 - sessions: all pages are opened; then every session moves its slider, waits until all is repainted, pauses half a
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results" / "app.json"
 SIZES = {"10,000 × 4": (10_000, 4, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
-HELD = 80  # milliseconds between a key's press and its release
 TILES = {2000: 55, 10_000: 30}  # tiles of the mosaic → frames a second at least, without a GPU
 LEAST = {f"drag {tiles:,} tiles, frames a second": frames for tiles, frames in TILES.items()}  # figure → at least
 LIMITS = {  # figure → at most
@@ -145,7 +144,7 @@ def release(browser: Browser, server: Server, size: str, moves: int) -> dict[str
         thumb = page.get_by_role("slider", name="Threshold")
         thumb.focus()
         for i in range(moves + 2):
-            thumb.press(page.evaluate("chance => bench.key(chance)", i % 4 / 4), delay=HELD)
+            thumb.press(page.evaluate("chance => bench.key(chance)", i % 4 / 4))
             page.wait_for_function("() => bench.done()")
             laps.append(page.evaluate("() => bench.lap().painted"))
     return quantiles(f"release {size}", laps[2:])  # the first ones fill the caches

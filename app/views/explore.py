@@ -17,16 +17,14 @@ from dmpo_explore_app.services import exploration, mosaic, records, run_styles
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
 from dmpo_explore_app.state.redraw import Fragments
-from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
 TITLE = "When may the model stop?"
 KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_rows.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
-FOLLOWING, SLIDER = "following", "sliding"  # what is below the choices; of that all but the filters
-Runs = Mapping[str, dx.Run]
-FRAGMENTS = Fragments(controls=(WORKBENCH,), filters=(FOLLOWING,))  # other thresholds: the slider's own
+FOLLOWING, SLIDER, IMAGES = "following", "sliding", "showing"  # what is below the choices; two parts of it
+FRAGMENTS = Fragments(controls=(WORKBENCH,), thresholds=(SLIDER, IMAGES), filters=(FOLLOWING,))
 PROBLEM = "This run cannot be shown."
 
 
@@ -56,14 +54,11 @@ def workbench(names: Sequence[str]) -> None:
             compute_help.popover(point)
             tables = exploration.curves(point, {name: others[name] for name in chosen})
             share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables))
-        # Both belong to this fragment: an inner one may write into a container of a fragment that is redrawn itself.
-        place, images = st.container(), st.container()
-        with place:
-            following(point.run, point.split, others, chosen, images)
+        following(point.run, point.split, others, chosen)
 
 
 @st.fragment(key=FOLLOWING)
-def following(run: dx.Run, split: str, others: Runs, chosen: Sequence[str], images: DeltaGenerator) -> None:
+def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
     """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters."""
     events.before_drawing()
     with messages.problems(PROBLEM):
@@ -71,19 +66,17 @@ def following(run: dx.Run, split: str, others: Runs, chosen: Sequence[str], imag
         point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
         if live := widgets.live():
             supplies.code()
-        shown, tiles = {name: others[name] for name in chosen}, mosaic.tiles(point, amount, label)
-        sliding(run, split, others, shown, tiles, images)
+        numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
+        sliding(run, split, shown, numbers, mosaic.tiles(point, amount, label))
         if live:
             supplies.pictures(mosaic.pictures(point, amount, label))
         exit_explorer.draw_filters(record, selected)
+        showing(run, split, others, chosen)
 
 
 @st.fragment(key=SLIDER)
-def sliding(run: dx.Run, split: str, others: Runs, shown: Runs, tiles: mosaic.Tiles, images: DeltaGenerator) -> None:
-    """The slider with its numbers, curves, mosaic and map; below the filters classes by exits and images by exit.
-
-    One fragment for both, so that a release is one run of the script.
-    """
+def sliding(run: dx.Run, split: str, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic.Tiles) -> None:
+    """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
     events.drawing()
     with messages.problems(PROBLEM):
         point, selected = operating_point.current(run, split), filters.selection()
@@ -98,15 +91,21 @@ def sliding(run: dx.Run, split: str, others: Runs, shown: Runs, tiles: mosaic.Ti
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
             found=found,
-            numbers=run_styles.places([run.name, *shown]),
+            numbers=numbers,
         )
         data = mosaic.with_mosaic(data, point, tiles, mosaic.exits_key(point, found), selected)
         exits = partial(mosaic.exits, point, found)
         threshold_slider(point, data, exploration.figures(point, tables), exits, FRAGMENTS)
-        with images:
-            exit_explorer.draw(point, selected, FRAGMENTS.filters)
+
+
+@st.fragment(key=IMAGES)
+def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
+    """Classes by exits and images by exit."""
+    with messages.problems(PROBLEM):
+        point, selected = operating_point.current(run, split), filters.selection()
+        exit_explorer.draw(point, selected, FRAGMENTS.filters)
         operating_point.keep_compute(point)
-        parts = operating_point.address(point) | beside.address(list(shown), list(others))
+        parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
         if widgets.live():
             supplies.drawn(events.number())

@@ -66,10 +66,7 @@ WATCH = (
             this.addEventListener("message", event => {
                 window.lastReceived = window.lastChange = performance.now();
                 const fields = window.fieldsOf(event.data);
-                if (fields.has(BEGUN)) {
-                    window.lastBegun = window.lastReceived;
-                    window.runs = (window.runs ?? 0) + 1;
-                }
+                if (fields.has(BEGUN)) window.lastBegun = window.lastReceived;
                 if (fields.has(FINISHED) && fields.get(FINISHED) !== EARLY) window.lastFinished = window.lastReceived;
             });
         }

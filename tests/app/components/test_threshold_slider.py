@@ -136,11 +136,10 @@ def test_letting_go_sends_only_what_follows_the_slider(visit: Visit, runs: Path)
     expect(page.get_by_role("button", name="compute ≤ 60%")).to_be_visible()
     for lit in (True, False, False):  # the wish goes out, and above that nothing changes any more
         sent.clear()
-        before, runs_before = page.url, page.evaluate("() => window.runs")
+        before = page.url
         slider.press("PageDown")
         wait_for_address(page, lambda now, before=before: now != before)
         visit.settle()
-        assert page.evaluate("() => window.runs") - runs_before == (2 if lit else 1)  # of the script
         expect(page.get_by_role("button", name="Targets")).to_be_visible()
         labels = {label for _, label, _ in sent}
         assert ("Max compute (%)" in labels) == lit == ("Run" in labels)

@@ -103,6 +103,13 @@ def test_a_threshold_set_by_hand_keeps_its_compute_when_the_policy_changes(runs:
     assert "Set by hand" in " ".join(caption.value for caption in app.caption)
 
 
+def test_a_release_of_the_slider_draws_neither_choices_nor_filters_again(runs: Path) -> None:
+    app = start(run="four", threshold="0.8")  # no target: a release would clear it
+    assert app.selectbox(key="run") and app.selectbox(key="class")
+    checked(slider(app).set_value(3).run())
+    assert cards(app) and bodies(app) and not app.selectbox
+
+
 def test_a_drawing_counts_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the component, whose arrays and slider data are made from the same counts."""
     monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "live")
