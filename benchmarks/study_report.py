@@ -256,8 +256,8 @@ def _figure(grid: str, name: str) -> str:
 
 def write_figures(gains: pd.DataFrame) -> None:
     """The figure of the opening and every grid's; needs a Chromium."""
-    if opening.found(RESULTS):
-        write_figure(opening.FIGURE, opening.figure(RESULTS), 1000, 520, RESULTS)
+    if (first := opening.figure(RESULTS)) is not None:
+        write_figure(opening.FIGURE, first, 1000, 520, RESULTS)
     for grid, table in tables(RESULTS).items():
         found = gains[gains["grid"] == grid]
         if len(found):

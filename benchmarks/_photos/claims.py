@@ -76,7 +76,7 @@ def table(results: Path, study: Study) -> pd.DataFrame:
     """A row per claim with finished runs: points, their interval, each seed's points, and whether it holds.
 
     ``holds`` is ``yes`` where the interval lies above minus the margin, ``opposite`` where it lies below, else ``no``;
-    ``preliminary`` says that seeds are missing. ``share`` and ``other_share``: compute used, of the reference.
+    ``preliminary``: seeds are missing. ``share`` and ``other_share``: compute used, of the reference.
     """
     rows: list[dict[str, Any]] = []
     for claim in claims(study, results):
@@ -87,15 +87,12 @@ def table(results: Path, study: Study) -> pd.DataFrame:
         differences = 100 * np.stack([ours[seed] - theirs[seed] for seed in shared])
         points, low, high = interval(differences)
         holds = "yes" if low > -claim.margin else "opposite" if high < -claim.margin else "no"
-        planned = 5 if {claim.arm, claim.other} <= {*FIVE} else 3
+        planned = 5 if {claim.arm, claim.other} <= set(FIVE) else 3
         shares = (_share(results, claim.arm, claim.at, shared), _share(results, claim.other, claim.other_at, shared))
         rows.append(
             {"claim": claim.number, "text": claim.text, "a": claim.arm, "at": claim.at, "b": claim.other}
             | {"share": shares[0], "other_share": shares[1]}
-            | {
-                "accuracy": 100 * np.mean([ours[s] for s in shared]),
-                "other": 100 * np.mean([theirs[s] for s in shared]),
-            }
+            | {"accuracy": 100 * _mean(ours, shared), "other": 100 * _mean(theirs, shared)}
             | {"points": points, "low": low, "high": high, "margin": claim.margin}
             | {"seeds": " ".join(f"{value:+.2f}" for value in differences.mean(axis=1))}
             | {"holds": holds, "preliminary": len(shared) < planned}

@@ -35,7 +35,7 @@ EXPLAINED = (
 )
 
 
-def found(results: Path) -> dict[str, pd.DataFrame]:
+def _found(results: Path) -> dict[str, pd.DataFrame]:
     """Study → its claims, of the studies that have any."""
     tables = {name: table(results / "second" / name, study) for name, study in STUDIES.items()}
     return {name: claims for name, claims in tables.items() if len(claims)}
@@ -43,7 +43,7 @@ def found(results: Path) -> dict[str, pd.DataFrame]:
 
 def lines(results: Path) -> list[str]:
     """The lines; none while no claim can be read."""
-    tables = found(results)
+    tables = _found(results)
     if not tables:
         return []
     sentences = (_statics(tables), _whole(tables), _parts(tables))
@@ -56,19 +56,22 @@ def lines(results: Path) -> list[str]:
     return [*made, "", _markdown(tables), "", EXPLAINED]
 
 
-def figure(results: Path) -> go.Figure:
-    """Accuracy over compute, a panel per study."""
+def figure(results: Path) -> go.Figure | None:
+    """Accuracy over compute, a panel per study that has rows; None while none has."""
     panels = {}
-    for name in found(results):
-        rows = pd.read_csv(results / f"second-{name}.csv")
+    for name in STUDIES:
+        if not (path := results / f"second-{name}.csv").is_file():
+            continue
+        rows = pd.read_csv(path)
         arms = rows["run"].str.replace(r"-s\d$", "", regex=True)
         own = {"full_flops": rows["full_share"], "exits": rows.filter(regex=r"^exit_\d+$").notna().sum(axis=1)}
         own |= {"last_exit": rows["exit_1"]} | {f"flops_{b}": rows[f"share_{b}"] for b in BUDGETS}
         means = rows.assign(**own).groupby(arms, sort=False).mean(numeric_only=True)
-        kept = [arm for arm in means.index if not arm.startswith(("dmpo-", "naive-bypass", "naive-se", "naive-sc"))]
+        parts = {arm for pair in PARTS.values() for arm in pair}
+        kept = [arm for arm in means.index if arm not in parts]
         kept.sort(key=lambda arm: arm != "dmpo")  # which has the first colour
         panels[NAMES[name]] = dx.figures.budgets_figure(means.loc[kept], list(BUDGETS.values()))
-    return side_by_side(panels) if len(panels) > 1 else next(iter(panels.values()))
+    return side_by_side(panels) if len(panels) > 1 else next(iter(panels.values()), None)
 
 
 def _statics(tables: dict[str, pd.DataFrame]) -> str:

@@ -76,6 +76,15 @@ def test_the_opening_says_what_the_claims_say(tmp_path: Path, monkeypatch: pytes
     assert "on Caltech-101 (preliminary)" in text and "Not finished" not in text
 
 
+def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:
+    assert opening.figure(tmp_path) is None
+    figure = opening.figure(RESULTS)
+    assert figure is not None
+    names = [trace.name for trace in figure.data]
+    assert names[0] == "dmpo" and {"single", "static-6", "naive-matched"} < set(names)
+    assert not {arm for pair in claims.PARTS.values() for arm in pair} & set(names)
+
+
 @pytest.mark.parametrize("name", protocol.STUDIES)
 def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
     results, path = RESULTS / "second" / name, RESULTS / f"second-{name}-claims.csv"
