@@ -1,9 +1,9 @@
 """Latency of the app: dragging and releasing the slider, server start, concurrent sessions. Drives Chromium.
 
-In: synthetic runs of 10,000 images × 4 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
+In: synthetic runs of 10,000 images × 6 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
 
     scripts/bench app                      # everything, about seven minutes
-    scripts/bench app --part drag          # one part: drag, release, start, sessions or clients; may be repeated
+    scripts/bench app --part drag          # one part: drag, release, key, start, sessions or clients; may be repeated
     scripts/bench app --quick              # few moves, few sessions, a few seconds: does it run at all?
 
 What is measured, and where:
@@ -11,8 +11,9 @@ What is measured, and where:
 - drag: the pointer holds the thumb and moves for four seconds, with 2,000 and with 10,000 tiles in the mosaic. Frames
   that the mosaic draws, messages that the browser sends meanwhile, and tasks of its main thread above 50 ms (the
   performance timeline's long tasks). Headless Chromium draws without a GPU.
-- release: from the key's release to the frame after the last change on the page, images' HTML included, once
-  everything shows the new threshold.
+- release: the pointer drags the thumb to another place and lets go; from there to the frame after the last change on
+  the page, images' HTML included, once everything shows the new threshold.
+- key: the same for a key that is pressed and let go at once, so that what the press itself changes is counted, too.
 - start: from starting the server's process to the first heading, and until everything is drawn; the files are in the
   system's cache (the first of the starts is not counted).
 - sessions: all pages are opened; then every session moves its slider, waits until all is repainted, pauses half a
@@ -48,15 +49,16 @@ from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 RESULTS = Path(__file__).parent / "results" / "app.json"
-SIZES = {"10,000 × 4": (10_000, 4, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
+SIZES = {"10,000 × 6": (10_000, 6, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
 TILES = {2000: 55, 10_000: 30}  # tiles of the mosaic → frames a second at least, without a GPU
 LEAST = {f"drag {tiles:,} tiles, frames a second": frames for tiles, frames in TILES.items()}  # figure → at least
+PLACES, STEPS = (0.2, 0.5, 0.3, 0.7, 0.4, 0.65), 12  # of the width, to which the thumb is dragged; moves on the way
 LIMITS = {  # figure → at most
     **{f"drag {tiles:,} tiles, {what}": 0 for tiles in TILES for what in ("messages", "long tasks")},
-    "release 10,000 × 4, p95 ms": 150,
+    "release 10,000 × 6, p95 ms": 150,
     "release 50,000 × 12, p95 ms": 200,
     "start, first paint s": 2.5,
     "sessions, errors": 0,
@@ -103,7 +105,7 @@ def drag(browser: Browser, server: Server, tiles: int, seconds: float) -> dict[s
     sent: list[float] = []
     page = new_page(browser)
     page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(time.perf_counter())))
-    page.goto(server.address + path_of("10,000 × 4"))
+    page.goto(server.address + path_of("10,000 × 6"))
     instrument(page)
     page.get_by_role("combobox", name="Images in the mosaic").select_option(str(tiles))
     mosaic = page.locator(".field > canvas")
@@ -138,16 +140,42 @@ def drag(browser: Browser, server: Server, tiles: int, seconds: float) -> dict[s
 
 
 def release(browser: Browser, server: Server, size: str, moves: int) -> dict[str, Any]:
-    """Release: move the slider by a key and wait until everything is repainted."""
-    laps = []
+    """Release: drag the thumb to another place, let go, and wait until everything is repainted."""
+    with opened(browser, server, path_of(size)) as page:
+        thumb = page.get_by_role("slider", name="Threshold")
+        track = page.viewport_size
+        assert track
+
+        def move(i: int) -> None:
+            box = thumb.bounding_box()
+            assert box
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            page.mouse.move(x, y)
+            page.mouse.down()
+            page.evaluate("() => bench.begin()")
+            page.mouse.move(track["width"] * PLACES[i % len(PLACES)], y, steps=STEPS)
+            page.mouse.up()
+
+        return waited(page, f"release {size}", move, moves)
+
+
+def key(browser: Browser, server: Server, size: str, moves: int) -> dict[str, Any]:
+    """Key: move the thumb by a key that is let go at once, and wait until everything is repainted."""
     with opened(browser, server, path_of(size)) as page:
         thumb = page.get_by_role("slider", name="Threshold")
         thumb.focus()
-        for i in range(moves + 2):
-            thumb.press(page.evaluate("chance => bench.key(chance)", i % 4 / 4))
-            page.wait_for_function("() => bench.done()")
-            laps.append(page.evaluate("() => bench.lap().painted"))
-    return quantiles(f"release {size}", laps[2:])  # the first ones fill the caches
+        press = "chance => bench.key(chance)"
+        return waited(page, f"key {size}", lambda i: thumb.press(page.evaluate(press, i % 4 / 4)), moves)
+
+
+def waited(page: Page, name: str, move: Callable[[int], None], moves: int) -> dict[str, Any]:
+    """Milliseconds until everything is repainted after each of so many moves."""
+    laps = []
+    for i in range(moves + 2):
+        move(i)
+        page.wait_for_function("() => bench.done()")
+        laps.append(page.evaluate("() => bench.lap().painted"))
+    return quantiles(name, laps[2:])  # the first ones fill the caches
 
 
 def start(browser: Browser, runs: Path, times: int) -> dict[str, Any]:
@@ -196,6 +224,7 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
                 steps: dict[str, Callable[[], dict[str, Any]]] = {
                     **{f"drag {n}": lambda n=n: drag(browser, server, n, 4.0) for n in TILES},  # type: ignore[misc]
                     **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
+                    **{f"key {s}": lambda s=s: key(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
                     "sessions": lambda: sessions(browser, server, paths, seconds),
                     "clients": lambda: clients(server, paths, seconds),
                 }
@@ -209,10 +238,10 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
 def main() -> None:
     """Measure the parts, print the table and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    known = ("drag", "release", "start", "sessions", "clients")
+    known = ("drag", "release", "key", "start", "sessions", "clients")
     parser.add_argument("--part", action="append", choices=known, help="only this part; may be repeated")
-    parser.add_argument("--size", action="append", choices=SIZES, help="only this size of the part release")
-    parser.add_argument("--moves", type=int, default=60, help="of the part release")
+    parser.add_argument("--size", action="append", choices=SIZES, help="only this size of the parts release and key")
+    parser.add_argument("--moves", type=int, default=60, help="of the parts release and key")
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60, help="that the sessions move")
     parser.add_argument("--quick", action="store_true", help="little of everything; nothing is written")

@@ -1,8 +1,9 @@
 """Train, round and record the bundled ViT runs. `scripts/bench bundled_runs` first, then `scripts/bench study shipped`.
 
-In: seed 0 of the grid ``shipped``. Out: ``dmpo_explore/runs/bundled/NAME`` for each of `_study.grids.SHIPPED`. Trained
-weights are rounded to float16, half the bytes, before recording, so that records are of the weights that are shipped.
-An interrupted training resumes after its last epoch; a run that is bundled already is kept.
+In: seed 0 of the grid ``shipped``, and the runs on photographs. Out: ``dmpo_explore/runs/bundled/NAME`` for each of
+`_study.grids.SHIPPED` and `_photos.trials.SHIPPED`. Trained weights are rounded to float16, half the bytes, before
+recording, so that records are of the weights that are shipped. An interrupted training resumes after its last epoch; a
+run that is bundled already is kept. Names of runs make, measure or time these alone.
 
 `scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
 has none, counts FLOPs anew, as deployed, and fits policies.json and writes the card anew. It resumes as well.
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.timing import Arm, in_turn, machine
+from _photos.trials import SHIPPED as PHOTOS
 from _study.grids import GRIDS, SHIPPED, change
 from _study.run import Progress, bundled, train
 from dmpo_explore.analysis.card_results import write_card_results
@@ -34,7 +36,7 @@ from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it
 BATCH, TIMED, ROUNDS = 64, 128, 3  # images of a call, images of a round, rounds of the timings
 SHARES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)  # of compute that are timed, between "all at exit 1" and "none early"
-KEEP_EMBEDDING = "demo"  # the map of its test images; the features themselves are 50 times as large
+KEEP_EMBEDDING = ("demo", "demo-photos")  # the map of test images; the features themselves are 50 times as large
 
 
 def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Progress) -> Path:
@@ -43,10 +45,11 @@ def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Pro
     halve(run)
     for split in ("val", "calibration", "test"):
         progress(f"{name}: recording {split}")
-        embed = name == KEEP_EMBEDDING and split == "test"
+        embed = name in KEEP_EMBEDDING and split == "test"
         dx.record_run(run, split, device="cpu", keep_logits=name in KEEP_LOGITS, keep_features=embed, force=True)
     (run.path / "records" / "test" / "features.npy").unlink(missing_ok=True)
     (run.path / "records" / "test" / "indices.npy").unlink()  # all of them, in their order
+    write_card_results(run)
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt"))
     return target / name
@@ -60,7 +63,7 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     if "calibration" not in run.splits():
         progress(f"{name}: recording calibration")
         dx.record_run(run, "calibration", device="cpu", keep_logits=name in KEEP_LOGITS)
-    if name == KEEP_EMBEDDING and run.record("test").embedding is None:
+    if name in KEEP_EMBEDDING and run.record("test").embedding is None:
         progress(f"{name}: recording features of test")
         embed(run, root)
     dx.inference.recount_run(run)
@@ -138,12 +141,18 @@ def halve(run: dx.Run) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Make every bundled run that is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    configs = {name: change(GRIDS["shipped"][arm], seed=0) for name, arm in SHIPPED.items()} | PHOTOS
+    there = {path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file()}
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="only these")
     parser.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
     parser.add_argument("--measure", action="store_true", help="measure the bundled runs anew, train none")
     parser.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
     options = parser.parse_args(arguments)
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
-    names = sorted(path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file())
+    known = there if options.measure or options.timings else {*configs}
+    if foreign := sorted({*options.runs} - known):
+        parser.error(f"{foreign[0]} is no run here; there are {', '.join(sorted(known))}")
+    names = [name for name in sorted(known) if name in (options.runs or known)]
     if options.timings:
         runs = [dx.load_run(dx.runs.BUNDLED_RUNS / name) for name in names]
         with tqdm([run for run in runs if run.record("test").n_exits > 1], unit="run", disable=None) as bar:
@@ -155,11 +164,10 @@ def main(arguments: list[str] | None = None) -> int:
             for name in bar:
                 measure(name, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
         return 0
-    with tqdm(SHIPPED.items(), unit="run", disable=None) as bar:
-        for name, arm in bar:
-            config = change(GRIDS["shipped"][arm], seed=0)
-            if bundled(config) is None:
-                bundle(name, config, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
+    with tqdm(names, unit="run", disable=None) as bar:
+        for name in bar:
+            if bundled(configs[name]) is None:
+                bundle(name, configs[name], options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
     return 0
 
 

@@ -52,16 +52,18 @@ INSTRUMENTS = """() => {
         for (const e of [node, ...node.querySelectorAll('*')]) if (e.shadowRoot) watch(e.shadowRoot);
     };
     watch(main);
-    document.addEventListener('keyup', () => { bench.released = performance.now() }, true);
+    for (const end of ['keyup', 'pointerup'])
+        document.addEventListener(end, () => { bench.released = performance.now() }, true);
     new PerformanceObserver(list => list.getEntries().forEach(e => bench.long.push([e.startTime, e.duration])))
         .observe({entryTypes: ['longtask']});
 
     const shown = () => bench.slider.dataset.threshold;
+    bench.begin = () => { Object.assign(bench, {before: shown(), released: Infinity}) };
     // Which key to press next: any that moves, away from the ends.
     bench.key = chance => {
         const thumb = bench.slider.querySelector('[role=slider]');
         const share = thumb.getAttribute('aria-valuenow') / thumb.getAttribute('aria-valuemax');
-        Object.assign(bench, {before: shown(), released: Infinity});
+        bench.begin();
         return share < 0.3 || (share < 0.7 && chance < 0.5) ? 'PageUp' : 'PageDown';
     };
     bench.done = (quiet = 300) => bench.changed > bench.released && bench.painted >= bench.changed

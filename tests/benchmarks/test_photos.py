@@ -34,7 +34,6 @@ def test_a_finished_row_is_never_made_again(
     static = replace(CALIBRATED, model=replace(CALIBRATED.model, exits=(4,)))
     arms = {"static-4": static, "dmpo": CALIBRATED}
     monkeypatch.setattr(second_study, "STUDIES", {"tiny": protocol.Study(arms, 96)})
-    monkeypatch.setattr(second_study, "READY", ("tiny",))
     monkeypatch.setattr(second_study, "RESULTS", tmp_path / "results")
     options = ["tiny", "--arms", "dmpo", "--seeds", "1", "--root", str(tmp_path / "runs")]
     assert second_study.main([*options, "--list"]) == 0 and capsys.readouterr().out == "dmpo-s0\n"
@@ -78,11 +77,6 @@ def test_exits_read_the_log_probabilities_of_earlier_ones() -> None:
         return F.cross_entropy(said, labels[:, None].expand(-1, 3), reduction="none").mean(0)
 
     assert all((loss(weights) <= loss(ensembles.decayed(3, decay))).all() for decay in (0.0, 0.5, 1.0))
-
-
-def test_a_study_without_a_recipe_is_not_started(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in protocol.STUDIES.keys() - protocol.READY:
-        assert second_study.main([name]) == 1 and "is not final" in capsys.readouterr().err
 
 
 def test_budgets_are_shares_of_one_reference() -> None:
