@@ -34,6 +34,7 @@ from dmpo_explore.training.model_card import recount_card
 from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 
 KEEP_LOGITS = ("demo",)  # temperatures are shown on it
+LEFT_OUT = ("checkpoint.pt", "manifest.csv")  # the splits of a known data set follow from its rule; labels are compared
 BATCH, TIMED, ROUNDS = 64, 128, 3  # images of a call, images of a round, rounds of the timings
 SHARES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)  # of compute that are timed, between "all at exit 1" and "none early"
 KEEP_EMBEDDING = ("demo", "demo-photos")  # the map of test images; the features themselves are 50 times as large
@@ -51,7 +52,7 @@ def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Pro
     (run.path / "records" / "test" / "indices.npy").unlink()  # all of them, in their order
     write_card_results(run)
     with atomic_folder(target / name) as folder:
-        shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint.pt"))
+        shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
     return target / name
 
 

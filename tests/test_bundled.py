@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from dmpo_explore.runs.store import BUNDLED_RUNS
 
 VIT_RUNS = ("demo", "demo-naive", "demo-single")
 CNN_RUNS = ("demo-cnn", "demo-cnn-single")
-RUNS = (*VIT_RUNS, *CNN_RUNS)
+PHOTO_RUNS = ("demo-photos", "demo-photos-naive", "demo-photos-single")
+RUNS = (*VIT_RUNS, *CNN_RUNS)  # on Fashion-MNIST
+ALL_RUNS = (*RUNS, *PHOTO_RUNS)
 CHUNK = 500
+ROOT = Path(__file__).parents[1]
 
 
 def bundled(name: str) -> dx.Run:
@@ -27,12 +31,13 @@ def bundled(name: str) -> dx.Run:
 
 
 def test_bundled_runs_and_pictures_stay_small() -> None:
-    folders = BUNDLED_RUNS, BUNDLED
-    total = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
-    assert total <= 20.5e6, f"{total / 1e6:.1f} MB"
-    cnn = sum(path.stat().st_size for name in CNN_RUNS for path in (BUNDLED_RUNS / name).rglob("*") if path.is_file())
-    assert cnn <= 4e6, f"{cnn / 1e6:.1f} MB"
-    assert sorted(path.name for path in BUNDLED_RUNS.iterdir()) == sorted(RUNS)
+    def size(*folders: Path, compressed: bool = False) -> float:
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return sum(len(zlib.compress(path.read_bytes())) if compressed else path.stat().st_size for path in files) / 1e6
+
+    fashion, cnn, photos = ([BUNDLED_RUNS / name for name in names] for names in (RUNS, CNN_RUNS, PHOTO_RUNS))
+    assert size(*fashion, BUNDLED) <= 20.5 and size(*cnn) <= 4 and size(*photos, compressed=True) <= 8  # as in a wheel
+    assert sorted(path.name for path in BUNDLED_RUNS.iterdir()) == sorted(ALL_RUNS)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -62,7 +67,30 @@ def test_the_map_of_demo_has_the_images_in_their_order_and_separates_classes_bet
     assert 0.45 < found[0] < 0.65 and 0.75 < found[1] < 0.85
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", PHOTO_RUNS)
+def test_a_run_on_photographs_is_whole(name: str) -> None:
+    """The pictures are not bundled: what needs none of them works without."""
+    run = bundled(name)
+    assert run.splits() == ["calibration", "test", "val"] and run.fitting_split == "calibration"
+    assert [run.record(split).n_images for split in ("val", "calibration", "test")] == [867, 867, 1734]
+    assert {len(run.record(split).meta.class_names) for split in run.splits()} == {101}
+    assert all(policy.fitted["split"] == "calibration" for policy in run.policies().values())
+    assert len(run.history()) == run.config.training.epochs
+    assert run.card().startswith(f"# {name}\n")
+    assert (run.path / "weights.safetensors").is_file() and not (run.path / "checkpoint.pt").exists()
+    assert not [path for path in run.path.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
+
+
+def test_the_controls_on_photographs_differ_in_their_exits_only() -> None:
+    photos, naive, single = (bundled(name).config for name in PHOTO_RUNS)
+    assert photos.data == naive.data == single.data and photos.data.name == "caltech101" and photos.data.root is None
+    assert replace(photos.model, exits=1) == single.model and photos.training == single.training
+    assert (naive.model.predictor, naive.model.bypass, naive.training.schedule) == ("linear", "none", "uniform")
+    assert naive.model.exits == photos.model.exits and naive.model.equilibrium
+    assert replace(naive.training, schedule=photos.training.schedule) == photos.training
+
+
+@pytest.mark.parametrize("name", ALL_RUNS)
 def test_every_record_counts_flops_as_deployed(name: str) -> None:
     """By the command that counted them, for every split; as trained beside, where LoRA was unmerged."""
     run = bundled(name)
@@ -130,6 +158,23 @@ def test_the_headline() -> None:
     assert 0.0125 <= wide["against"]["difference"] < 0.013 and wide["against"]["low"] > 0.008
     (scarce,) = evaluate_runs([demo], targets=dx.Target.flops(0.20), against=naive)
     assert 0.040 <= scarce["against"]["difference"] < 0.0405
+
+
+def test_the_headline_on_photographs() -> None:
+    """What README and docs/results.md say of the run on photographs, against the full model and naive exits."""
+    photos, naive, single = (str(BUNDLED_RUNS / name) for name in PHOTO_RUNS)
+    readme, results = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md"))
+
+    def against(rival: str, budget: float) -> tuple[float, float, float]:
+        (row,) = evaluate_runs([photos], targets=dx.Target.flops(budget), against=rival)
+        return tuple(100 * row["against"][part] for part in ("difference", "low", "high"))
+
+    mean, low, high = against(single, 0.5)
+    assert low < 0 < high and f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]".replace("-", "−") in readme
+    assert against(single, 0.4)[2] < 0 and against(single, 0.3)[2] < -8 and "it falls behind" in readme
+    for budget in (0.3, 0.4, 0.5):
+        mean, low, high = against(naive, budget)
+        assert low > 0 and f"{mean:.1f} points [{low:.1f}, {high:.1f}]".replace(" points", "", budget > 0.3) in results
 
 
 def clear_threshold(record: ExitRecord, score: str, near: float) -> float:

@@ -1,8 +1,9 @@
 """One colour, dash and symbol for every run, the same on every page and whatever runs stand beside it.
 
-In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers. Every other run
-takes a number by its name; where an earlier run has it, the next free one. Earlier is the run whose first record was
-created earlier, by the record's own date: files that are copied or touched change no colour.
+In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers; those on
+photographs have the colours of their counterparts and another dash. Every other run takes a number by its name; where
+an earlier run has it, the next free one. Earlier is the run whose first record was created earlier, by the record's own
+date: files that are copied or touched change no colour.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import streamlit as st
 
 import dmpo_explore as dx
 
-FIXED = {"demo": 0, "demo-naive": 1, "demo-single": 2, "demo-cnn": 3, "demo-cnn-single": 4}
+ROUND = len(dx.figures.MODEL_COLOURS)  # from here on colours come again, with another dash
+FASHION = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single")
+PHOTOS = ("demo-photos", "demo-photos-naive", "demo-photos-single")  # in the colours of their counterparts
+FIXED = {name: k for k, name in enumerate(FASHION)} | {name: ROUND + k for k, name in enumerate(PHOTOS)}
 NEVER = "~"  # sorts behind every date
-OTHERS = len(dx.figures.MODEL_COLOURS) - len(FIXED)  # colours for all other runs
+FIRST = len(FASHION)  # number of the first other run
+OTHERS = ROUND - FIRST  # colours for all other runs
 
 
 def places(names: Sequence[str]) -> list[int]:
@@ -37,9 +42,9 @@ def _places() -> dict[str, int]:
             taken = set()  # all colours are given: they come again, with another dash
         number = _wanted(name)
         while number in taken:
-            number = len(FIXED) + (number + 1 - len(FIXED)) % OTHERS
+            number = FIRST + (number + 1 - FIRST) % OTHERS
         taken.add(number)
-        found[name] = number + len(dx.figures.MODEL_COLOURS) * ((len(found) - len(FIXED)) // OTHERS)
+        found[name] = number + ROUND * ((len(found) - len(FIXED)) // OTHERS)
     return found
 
 
@@ -47,7 +52,7 @@ def _wanted(name: str) -> int:
     """The number that a run has where no earlier one has it."""
     if name in FIXED:
         return FIXED[name]
-    return len(FIXED) + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % OTHERS
+    return FIRST + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % OTHERS
 
 
 def _created(folder: Path) -> str:
@@ -76,7 +81,7 @@ def _read_created(file: str, mtime: int, size: int) -> str:
 
 def colour(number: int) -> str:
     """The colour of a number."""
-    return dx.figures.MODEL_COLOURS[number % len(dx.figures.MODEL_COLOURS)]
+    return dx.figures.MODEL_COLOURS[number % ROUND]
 
 
 def dash(number: int) -> str:

@@ -96,7 +96,9 @@ def accuracy_difference_figure(
             hovertemplate="%{fullData.name} at " + place + ": %{y:+.2f} points"
             "<br>95%: %{customdata[0]:+.2f} to %{customdata[1]:+.2f}<extra></extra>",
         )
-    return figure.update_xaxes(**(GFLOPS_AXIS if gflops else {"tickformat": ".0%"})).update_yaxes(tickformat="+.2~f")
+    return figure.update_xaxes(**(GFLOPS_AXIS if gflops else {"tickformat": ".0%"})).update_yaxes(
+        tickformat="+.2~f", labelalias={"+0": "0"}
+    )
 
 
 def in_gflops(figure: go.Figure, gflops: Mapping[str, float]) -> go.Figure:

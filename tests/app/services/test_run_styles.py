@@ -26,7 +26,10 @@ def add(root: Path, name: str, age: int) -> None:
 def test_bundled_runs_have_fixed_colours_that_differ(root: Path) -> None:
     names = ["demo-cnn", "demo", "demo-naive"]
     assert run_styles.places(names) == [3, 0, 1] == [run_styles.places([name])[0] for name in names]
-    assert len({run_styles.colour(number) for number in run_styles.FIXED.values()}) == len(run_styles.FIXED)
+    looks = {(run_styles.colour(number), run_styles.dash(number)) for number in run_styles.FIXED.values()}
+    assert len(looks) == len(run_styles.FIXED)
+    for family in (run_styles.FASHION, run_styles.PHOTOS):
+        assert len({run_styles.colour(run_styles.FIXED[name]) for name in family}) == len(family)
 
 
 def test_a_new_run_changes_no_colour(root: Path) -> None:
@@ -64,7 +67,7 @@ def test_a_figure_has_the_runs_colours(root: Path) -> None:
     figure = dx.figures.trade_off_figure({}, singles={"demo-cnn": (1.0, 0.9), "x": (1.0, 0.8)})
     run_styles.coloured(figure, {"demo-cnn": run_styles.places(["demo-cnn"])[0]})
     assert figure.data[0].marker.color == dx.figures.MODEL_COLOURS[3]
-    assert run_styles.places(["of no run"])[0] == run_styles.places(["of no run"])[0] >= len(run_styles.FIXED)
+    assert run_styles.places(["of no run"])[0] == run_styles.places(["of no run"])[0] >= run_styles.FIRST
 
 
 def test_live_charts_have_the_runs_colour_beside_a_grey_reference(root: Path) -> None:
