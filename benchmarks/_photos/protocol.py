@@ -111,7 +111,7 @@ def _calibrated(config: dx.Config) -> dx.Config:
 STUDIES: dict[str, Study] = {
     "fashion": Study(arms(_calibrated(change(DEMO, **BETTER, rank=RANK)), 70, (42, 56), 14), 70),
     "fashion-cnn": Study({name: _calibrated(config) for name, config in GRIDS["cnn"].items()}, CNN.model.image_size),
-    "caltech": Study(arms(change(BASE, **RECIPE), 98, (56, 70, 84), 16), 98),
+    "caltech": Study(arms(change(BASE, **RECIPE), 98, (56, 70, 84), 21), 98),
 }
 
 
