@@ -166,8 +166,8 @@ controls = controls.assign(points=ahead).rename(columns={"points": "points ahead
 controls.rename(columns={"theirs": "the rival uses"})[["dmpo uses", "the rival uses", "points ahead", "seeds"]].round(2)
 
 # %% [markdown]
-# The interval resamples images and trainings; *seeds* has the points of each training. With 29 % of the compute `dmpo`
-# is a point ahead of a static net that takes 35 %. With 33 % it is half a point ahead of the one at 51 %, and of the
+# The interval resamples images and trainings; *seeds* has the points of each training. With 30 % of the compute `dmpo`
+# is a point ahead of a static net that takes 35 %. With 34 % it is half a point ahead of the one at 51 %, and of the
 # full net with the same head; both intervals begin near 0. From a static net of eight blocks it cannot be
 # distinguished; that one takes 68 %, twice as much. With as many trained weights the naive exits stay two points
 # behind. Two trainings are few: this is **preliminary**, too.
