@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import job_texts, share, widgets
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import code_export
+from dmpo_explore_app.services import code_export, run_facts
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -51,8 +51,8 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
     bypass, predictor = (model.last_bypass, model.last_predictor) if single else (model.bypass, model.predictor)
     images = "all" if config.data.train_size is None else f"{config.data.train_size:,}"
     parts = [
-        f"{images} images of **{escape_markdown(config.data.name)}**",
-        escape_markdown(model.backbone),
+        f"{images} images of **{escape_markdown(run_facts.data(config.data.name))}**",
+        escape_markdown(run_facts.backbone(model.backbone)),
         f"bypass **{escape_markdown(bypass)}**",
         f"predictor **{escape_markdown(predictor)}**",
         *([] if single else [f"schedule **{escape_markdown(config.training.schedule)}**"]),

@@ -92,7 +92,8 @@ def test_every_run_shows_how_it_learned(root: Path) -> None:
         facts = next(block.value.replace("\\", "") for block in app.markdown if " images of " in block.value)
         legends = [e for e in app.get("html") if 'class="dx-legend"' in str(e.proto.body)]
         if name == "demo-single":  # its exit's own bypass and predictor, and no schedule of one weight
-            assert "bypass **none** · predictor **linear** · 4 of" in facts and not legends
+            assert "**Fashion-MNIST** · ViT-S/14 · bypass **none** · predictor **linear** · 4 of" in facts
+            assert not legends
         else:
             assert "schedule **" in facts and len(legends) == 1
 
