@@ -346,7 +346,7 @@ live(strongest, exit=slider("exit", 1, record.n_exits, 1), patches=slider("patch
 #
 # `demo-photos` comes with the project, too: the same method on Caltech-101, 101 classes, images of 140 pixels, exits
 # after blocks 3, 4, 5, 6, 8 and 12. Any photograph will do for it. Four of scikit-image: a cat, a cup of coffee seen
-# from above, a rocket, a man with a camera on a tripod. Caltech-101 has cups and cameras, but no cats and no rockets.
+# from above, a rocket, a man with a camera on a tripod. Caltech-101 has cups, cameras and wild cats, but no rocket.
 #
 # **Predict.** Which exit is the first to recognise the cup?
 
@@ -367,7 +367,7 @@ pd.DataFrame(answers, index=["cat", "cup", "rocket", "camera"], columns=exit_nam
 # %% [markdown]
 # Only the last. The five before it predict a yin and yang, exit 1 with 61 %. At the threshold for 30 % of the compute,
 # 0.243, the image therefore exits there, and is incorrect. The last exit is correct: an *early-exit error*. No exit
-# finds the camera. Cat and rocket have no class. The probabilities are shared out among the 101 classes all the same.
+# finds the camera. House cat and rocket have no class, yet the probabilities are shared out among the 101 classes.
 #
 # Your function again, on the cup, with patches of 28 × 28 pixels, so that there are 25 as before:
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
@@ -77,6 +78,16 @@ def test_exits_read_the_log_probabilities_of_earlier_ones() -> None:
         return F.cross_entropy(said, labels[:, None].expand(-1, 3), reduction="none").mean(0)
 
     assert all((loss(weights) <= loss(ensembles.decayed(3, decay))).all() for decay in (0.0, 0.5, 1.0))
+
+
+def test_label_smoothing_pays_averaged_over_the_exits() -> None:
+    def exits(name: str) -> npt.NDArray[np.float64]:
+        with np.load(Path(photos.RESULTS) / "photos" / f"{name}-s0" / "outcomes.npz") as outcomes:
+            return np.mean([outcomes[f"exit {k}"] for k in range(1, 7)], axis=0)
+
+    for name, expected in (("dmpo-84-smooth", (1.3, 0.4, 2.1)), ("dmpo-84-earlier", (-0.1, -1.0, 0.8))):
+        found = protocol.interval(100 * (exits(name) - exits("dmpo-84"))[None])
+        assert found == pytest.approx(expected, abs=0.15)
 
 
 def test_budgets_are_shares_of_one_reference() -> None:
