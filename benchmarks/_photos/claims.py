@@ -49,8 +49,8 @@ def claims(study: Study, results: Path) -> Iterator[Claim]:
     for arm in study.statics:
         yield Claim(1, f"above {arm} at its compute", "dmpo", arm, arm, WHOLE)
     if single := best_on_val(results, study, ("single", "single-head"), "exit_1"):
-        for at, margin in (("40%", 1.0), ("30%", 3.0)):
-            yield Claim(2, f"within {margin:g} of the best single model", "dmpo", at, single, WHOLE, margin)
+        for at, margin, points in (("40%", 1.0, "1 point"), ("30%", 3.0, "3 points")):
+            yield Claim(2, f"within {points} of the best single model", "dmpo", at, single, WHOLE, margin)
     naive = best_on_val(results, study, ("naive", "naive-mean", "naive-equilibrium"), "accuracy_40%")
     rivals = {naive: "the strongest naive arm", "naive-matched": "naive exits with as many trainable weights"}
     for arm, name in rivals.items():

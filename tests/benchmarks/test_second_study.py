@@ -40,7 +40,8 @@ def test_a_claim_holds_by_its_interval_and_margin(tmp_path: Path) -> None:
     assert ahead["share"] == 0.25 and ahead["other_share"] == 1
     assert rows.loc[("above static-6 at its compute", "static-6"), "holds"] == "no"  # equal
     within = {
-        at: rows.loc[(f"within {points} of the best single model", at)] for at, points in (("40%", 1), ("30%", 3))
+        at: rows.loc[(f"within {points} of the best single model", at)]
+        for at, points in (("40%", "1 point"), ("30%", "3 points"))
     }
     assert all(row["b"] == "single-head" and row["points"] == -1 for row in within.values())
     assert within["40%"]["holds"] == "no" and within["30%"]["holds"] == "yes" and within["30%"]["high"] < 0
@@ -69,6 +70,9 @@ def test_the_opening_says_what_the_claims_say(tmp_path: Path, monkeypatch: pytes
     text = "\n".join(opening.lines(tmp_path))
     assert "`dmpo` is ahead of 1 of 5 on Fashion-MNIST, +0.00 [+0.00, +0.00] (`static-6`) to +14.00" in text
     assert "bypass in 2 of 4, second-order predictors in 0 of 4" in text and "preliminary)" not in text
+    assert "\n| `dmpo` is within 1 point of the best single model, at 40 % " in text
+    assert "\n| `dmpo` is above `dmpo` without bypass, at 30 % " in text
+    assert "\n| naive exits with bypass are above naive exits, at 40 % " in text
     assert "Not finished: Caltech-101" in text and "**not shown** -1.00 [-1.00, -1.00] (`single-head`)" not in text
     make(tmp_path / "second" / "caltech", "dmpo", 0)
     make(tmp_path / "second" / "caltech", "static-4", 0)
