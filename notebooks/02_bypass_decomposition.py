@@ -504,7 +504,9 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")
 # %% [markdown]
 # At the first exit: about a point, and that interval alone lies above 0. The score is 0.4 points ahead and every
 # training is ahead, but the interval over images and trainings includes 0. So the gain at the first exit is
-# **preliminary** and the others are open. At the last exit, which has no bypass, none is seen.
+# **preliminary** and the others are open. At the last exit, which has no bypass, none is seen. With today's recipe the
+# study's second edition shows no gain beside second-order predictors, at 30 and 40 % of the compute. Added to plain
+# linear exits the bypass alone gains nearly three points at 30 %.
 #
 # ## Try it: three exercises
 #

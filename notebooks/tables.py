@@ -36,7 +36,6 @@ STATIC = {  # question → budget of ``dmpo``, other arm and its number, of the 
 STAGES = (2, 3, 4, 6)  # of the small CNN's static nets
 WHOLE = {"whole method": "whole", "naive exits": "uniform"}  # name → arm of the small CNN
 LENGTHS = {8: "", 24: "-24"}  # epochs of the small CNN → end of its arms' names
-STATIC_SEEDS = (0, 1)  # those that all of these arms have
 
 
 def gains() -> str:
@@ -64,19 +63,24 @@ def learned_weights() -> str:
 def static() -> str:
     """The second edition's ``dmpo`` against static nets with its head, and against naive exits as large as it.
 
-    ``allowed`` is the budget of ``dmpo``, ``used`` and ``theirs`` what it and the other took, shares of the compute.
+    Every pair over the seeds that both have. ``allowed`` is the budget of ``dmpo``, ``used`` and ``theirs`` what it and
+    the other took, shares of the compute.
     """
     folder = RESULTS / "second" / "fashion"
 
+    def seeds(arm: str) -> set[str]:
+        return {path.name.rpartition("-")[2] for path in folder.glob(f"{arm}-s[0-9]")}
+
     def hits(arm: str, number: str) -> npt.NDArray[np.bool_]:
-        return np.stack([np.load(folder / f"{arm}-s{seed}" / "outcomes.npz")[number] for seed in STATIC_SEEDS])
+        return np.stack([np.load(folder / f"{arm}-{seed}" / "outcomes.npz")[number] for seed in shared])
 
     def share(arm: str, number: str) -> float:
         column = "full_share" if number == "exit 1" else f"share_{number}"
-        return float(np.mean([read_json(folder / f"{arm}-s{seed}" / "row.json")[column] for seed in STATIC_SEEDS]))
+        return float(np.mean([read_json(folder / f"{arm}-{seed}" / "row.json")[column] for seed in shared]))
 
     rows = []
     for question, (budget, other, number) in STATIC.items():
+        shared = sorted(seeds("dmpo") & seeds(other))
         took = {"allowed": budget, "used": share("dmpo", budget), "theirs": share(other, number)}
         rows.append(took | gain(question, hits("dmpo", budget), hits(other, number)))
     return pd.DataFrame(rows).round(3).to_csv(index=False)

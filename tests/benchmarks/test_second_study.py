@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,13 @@ def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
         assert row["exit_1"] == pytest.approx(kept["exit_1"], rel=1e-5)
         with np.load(results / str(run) / "outcomes.npz") as outcomes:
             assert outcomes["exit 1"].mean() == kept["exit_1"]
+
+
+def test_every_interval_on_the_results_page_is_one_of_the_claims() -> None:
+    page = (RESULTS.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    section = page.split("## Five trainings, and simpler rivals\n")[1].split("\n## ")[0].replace("−", "-")
+    said = re.findall(r"([+-]\d\.\d\d) \[([+-]\d\.\d\d), ([+-]\d\.\d\d)\]", section)
+    rows = pd.read_csv(RESULTS / "second-fashion-claims.csv")
+    assert not rows["preliminary"].any()
+    made = {tuple(f"{value:+.2f}" for value in row) for row in rows[["points", "low", "high"]].to_numpy()}
+    assert len(said) == section.count("[+") + section.count("[-") == 17 and set(said) <= made

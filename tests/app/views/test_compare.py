@@ -126,13 +126,21 @@ def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch:
     assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "score": [0.9]}
     assert "This table cannot be read" in texts(app)
     charts = len(app.get("plotly_chart"))
-    verdict = "- **Bypass**: earns its place.\n\n| a |"
-    (benchmarks / "RESULTS.md").write_text(f"# What the study found\n\n{verdict}\n\nHow.\n\n- an arm\n")
+    verdict = "1. **It** is ahead.\n2. **Its parts** earn their place."
+    (benchmarks / "RESULTS.md").write_text(f"# What the study found\n\n{verdict}\n\n3. Not that.\n")
     row = "core,gain of bypass,1,0.5,1.5,+1.0 +1.0"
     (results / "gains.csv").write_text(f"grid,question,points,low,high,seeds\n{row}\n")
     app = with_study()
     assert any(words.value == verdict for words in app.markdown)
     assert len(app.get("plotly_chart")) == charts + 1
+    rows = "\n".join(f"{text},{at},1,0.5,1.5,+1.0 +1.0" for text, at in (("above six", "six"), ("above naive", "30%")))
+    (results / "second-fashion-claims.csv").write_text(f"text,at,points,low,high,seeds\n{rows}\n")
+    (results / "second-fashion.csv").write_text("run,exit_1\ndmpo-s0,0.8\n")
+    app = with_study()
+    assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "exit_1": [0.8]}
+    assert len(app.get("plotly_chart")) == charts + 2 and app.tabs[0].label == "fashion"
+    drawn = [chart.proto.spec for chart in app.get("plotly_chart")]
+    assert any("above six" in spec and "above naive, 30%" in spec and "above six, " not in spec for spec in drawn)
     (results / "gains.csv").write_text("grid,question\ncore,gain of bypass\n")
     assert "These gains cannot be shown" in texts(with_study())
 
