@@ -66,7 +66,7 @@ def _claims(path: Path, study: str) -> None:
     """What the second edition claims of one data set, as differences with their intervals."""
     with _explained():
         claims = pd.read_csv(path, dtype={"seeds": str})
-        at = claims["at"].where(claims["at"].str.endswith("%"), "")  # else the rival's own compute, as the text says
+        at = claims["at"].where(claims["at"].str.endswith("%"), "")  # else the rival's own compute
         questions = claims["text"] + ", " + at
         _figure(claims.assign(question=questions.str.removesuffix(", "), over="images and trainings"), study)
 
