@@ -615,7 +615,7 @@ pd.DataFrame(found).T.sort_index(ascending=False).round(1)
 #   images.
 # - *That early exits must train the trunk*, from linear exits of eight epochs. *Nor that they never should*: at exit 2
 #   it gave 4.1 points. After 24 epochs exit 3 has 77.3 %, on a finished trunk 74.9 %.
-# - *How large the conflict is on photographs*, where depth matters more. No naive model was trained on them yet.
+# - *How large the conflict is on photographs*, where depth matters more. The stages were not trained again there.
 # - *That the shallow stages hold all of the damage*, from stages trained again: about two points of four came from the
 #   first three.
 # - *Which part of DMPO helps the trunk*, from models that differ in bypass, predictor and loss weights at once.

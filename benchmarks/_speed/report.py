@@ -33,7 +33,10 @@ brackets the lowest and highest round. {load}
 over the full plain model (timm's, LayerScale folded as in ours) in float32, as timm runs it: it includes what a
 compiler, onnxruntime or fewer bits gain. *Like with like* is the speed-up over the plain model in the same runtime and
 precision: early exit alone. *Efficiency* is like with like over expected: at 1, all saved compute is saved time.
-*Budget* is the share of the plain model's compute that the threshold was fitted to.
+*Budget*: the threshold whose compute on calibration is the largest within this share of the plain model's. `--flops`
+takes the most accurate threshold within it, which may use less: on `demo` 24 % under a budget of 30 %.
+*earlyon* is another early-exit library, here around the same ViT with the same exits and shares of images. Its *loop*
+takes one image at a time; in its *batched* mode a batch runs until its hardest image exits.
 With "no early exit" all images go to the last exit.
 """
 
@@ -59,7 +62,7 @@ ADVICE = """## What to expect
 """
 
 
-REASONS = "Reasons for the aims that are missed here:"
+REASONS = "Remarks, most of them on missed aims:"
 EAGER = """- **One image, eager torch.** An exit of ours is dozens of small operations{parts}. For
   one image each costs its fixed overhead, not its FLOPs.{onnx}"""
 COVARIANCE = """ (bypass, norm, reduction, covariance,
@@ -162,39 +165,43 @@ def _profile(found: dict[str, Any]) -> list[str]:
 
 
 def _aims(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Aims beside measured values; the best of the arms that an aim names."""
-    cells = [["quantity", "budget", "aim", "measured"]]
+    """Aims beside measured values; the best of the arms that an aim allows, named."""
+    cells = [["quantity", "budget", "aim", "measured", "arm", "met"]]
 
-    def best(size: int, arms: Iterable[str], share: str, value: str) -> float | None:
+    def best(size: int, arms: Iterable[str], share: str, value: str) -> tuple[float, str] | None:
         found = [
-            row[value]
+            (row[value], row["arm"])
             for row in rows
             if (row["batch"], row["share"]) == (size, share) and row["arm"] in arms and value in row
         ]
         return max(found, default=None)
 
+    def add(quantity: str, share: str, aim: str, measured: str, arm: str, met: bool) -> None:
+        cells.append([quantity, _budget(share), aim, measured, arm, "yes" if met else "no"])
+
     for name, (size, arms, wanted) in AIMS.items():
         for share in ("30 %", "50 %"):
-            if (found := best(size, arms, share, "efficiency")) is not None:
-                cells.append([f"efficiency, {name}", share, f"≥ {wanted:.2f}", f"{found:.2f}"])
-    if (found := best(1, ("onnx int8", "onnx int8 one graph"), "30 %", "speed_up")) is not None:
-        cells.append(["batch 1, onnx int8: times the plain model", "30 %", "≥ 10", f"{found:.1f}"])
+            if found := best(size, arms, share, "efficiency"):
+                value, arm = found
+                add(f"efficiency, {name}", share, f"≥ {wanted:.2f}", f"{value:.2f}", arm, value >= wanted)
+    if found := best(1, ("onnx int8", "onnx int8 one graph"), "30 %", "speed_up"):
+        value, arm = found
+        add("batch 1, onnx int8: times the plain model", "30 %", "≥ 10", f"{value:.1f}", arm, value >= 10)
     for size in sorted({row["batch"] for row in rows}):
-        if (found := best(size, ("infer",), NO_EARLY_EXIT, "efficiency")) is not None:
-            label = f"batch {size}: measured over expected time"
-            cells.append([label, _budget(NO_EARLY_EXIT), "≤ 1.03", f"{1 / found:.2f}"])
-    for size, arms, other, wanted in (
-        (1, ("infer",), "loop", 1.0),
-        (64, ("stream with refill",), "batched", 2.0),
-        (64, ("stream with refill",), "loop", 1.5),
+        if found := best(size, ("infer",), NO_EARLY_EXIT, "efficiency"):
+            over, label = 1 / found[0], f"batch {size}: measured over expected time"
+            add(label, NO_EARLY_EXIT, "≤ 1.03", f"{over:.2f}", found[1], over <= 1.03)
+    for size, arm, other, wanted in (
+        (1, "infer", "loop", 1.0),
+        (64, "stream with refill", "batched", 2.0),
+        (64, "stream with refill", "loop", 1.5),
     ):
-        for share in ("30 %", "50 %"):
-            found = next(
-                (r["earlyon"].get(other) for r in rows
-                 if (r["batch"], r["share"]) == (size, share) and r["arm"] in arms), None,
-            )  # fmt: skip
-            if found is not None:
-                cells.append([f"batch {size}, times earlyon's {other}", share, f"≥ {wanted:.1f}", f"{found:.2f}"])
+        for row in rows:
+            if (row["batch"], row["arm"]) == (size, arm) and row["share"] in ("30 %", "50 %"):
+                value = row["earlyon"].get(other)
+                if value is not None:
+                    quantity, aim = f"batch {size}, times earlyon's {other}", f"≥ {wanted:.1f}"
+                    add(quantity, row["share"], aim, f"{value:.3f}", arm, value >= wanted)
     return dx.analysis.markdown(cells)
 
 
