@@ -99,7 +99,8 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
         >>> found.shape, bool(np.allclose(found.sum(axis=2), 1))
         ((4, 6, 10), True)
     """
-    z = checked_logits(record) / np.asarray(temperatures or [1.0] * record.n_exits)[:, None]
+    divisors = np.ones(record.n_exits) if temperatures is None else np.asarray(temperatures)
+    z = checked_logits(record) / divisors[:, None]
     return np.asarray(softmax(z, axis=2))
 
 

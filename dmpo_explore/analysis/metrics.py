@@ -44,6 +44,8 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
         (0.8932, 1.0, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
     exits = np.asarray(exits)
+    if not record.n_images:
+        raise ValueError("a record without images has no accuracy; choose images of it")
     if exits.shape != (record.n_images,) or not np.issubdtype(exits.dtype, np.integer):
         raise ValueError(f"exits of shape {exits.shape} and type {exits.dtype} must be {record.n_images} integers")
     if exits.min() < 0 or exits.max() >= record.n_exits:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..fitting.temperature import tempered_record
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
@@ -24,7 +25,8 @@ class Outcome:
     """The exit of each of B images and the prediction there. Arrays are computed on first use.
 
     Args:
-        record: the record that the policy was applied to. exits: (B,) 0-based exit of every image.
+        record: the record that the policy was applied to, with the scores that the policy reads. exits: (B,) 0-based
+            exit of every image.
 
     Example:
         >>> import dmpo_explore as dx
@@ -79,6 +81,8 @@ class Outcome:
 def apply(policy: Policy, record: ExitRecord) -> Outcome:
     """The outcome of a fitted policy on a record, which should not be the one it was fitted on.
 
+    Of a policy with temperatures the outcome's record and confidences are those at its temperatures, as in `infer`.
+
     Raises:
         ValueError: thresholds, temperatures or what was learned do not fit the record's exits.
 
@@ -92,4 +96,5 @@ def apply(policy: Policy, record: ExitRecord) -> Outcome:
         >>> round(outcome.summary()["accuracy"], 4)
         0.9133
     """
-    return Outcome(record, policy.exits(record))
+    exits = policy.exits(record)
+    return Outcome(tempered_record(record, policy.temperatures) if policy.temperatures else record, exits)

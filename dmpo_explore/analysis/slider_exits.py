@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ def exit_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence
     return np.stack([(exits <= k).sum(axis=0) for k in range(record.n_exits - 1)], axis=1)
 
 
-def exits_at(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> npt.NDArray[np.uint8]:
+def exits_at(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> npt.NDArray[np.unsignedinteger[Any]]:
     """(G, B) exit of every image, 0-based, at each of G single thresholds.
 
     Example:
@@ -62,7 +63,8 @@ def exits_at(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) ->
         >>> exits_at(record, dx.fit_policy(record, threshold=0.9), (0.0, 1.01))[:, :3].tolist()
         [[0, 0, 0], [5, 5, 5]]
     """
-    return np.stack([replace(policy, thresholds=(t,)).exits(record) for t in thresholds]).astype(np.uint8)
+    kind = np.min_scalar_type(record.n_exits)
+    return np.stack([replace(policy, thresholds=(t,)).exits(record) for t in thresholds]).astype(kind)
 
 
 def _falls(policy: Policy, stops: Sequence[float]) -> bool:

@@ -87,7 +87,7 @@ def fit_policy(
         target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
     elif per_exit or any(value is not None for value in short.values()):
         raise ValueError("give either target= or its short form (flops=, accuracy_drop= …), not both")
-    if target.calibrate or temperatures == "fit":
+    if target.calibrate or (isinstance(temperatures, str) and temperatures == "fit"):
         temperatures = "fit"
         target = target if target.kind == "full_depth" else replace(target, calibrate=True)
     target.check(record)
@@ -104,7 +104,8 @@ def fit_policy(
 def fit_again(policy: Policy, record: ExitRecord) -> Policy:
     """A policy fitted to the same target on another record: of another split, engine or count of FLOPs.
 
-    One set by hand, one of full depth, and one whose target cannot be met there are returned as they are.
+    Temperatures that were given, not fitted, are kept. One set by hand, one of full depth, and one whose target cannot
+    be met there are returned as they are.
 
     Example:
         >>> import dmpo_explore as dx
@@ -118,7 +119,8 @@ def fit_again(policy: Policy, record: ExitRecord) -> Policy:
     if target is None or target.kind in ("threshold", "full_depth"):
         return policy
     try:
-        return fit_policy(record, policy.name, target=target)
+        given = None if target.calibrate else policy.temperatures or None
+        return fit_policy(record, policy.name, target=target, temperatures=given)
     except ValueError:  # a target that cannot be met any more
         return policy
 
@@ -143,7 +145,7 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     about["target"] = target.to_dict()
     if target.kind == "full_depth":  # nothing is fitted or learned
         return POLICIES[name]((POLICIES[name].threshold_none,), about)
-    learns = temperatures == "fit" or (POLICIES[name].learns and record.n_exits > 1)
+    learns = isinstance(temperatures, str) or (POLICIES[name].learns and record.n_exits > 1)
     prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
     if target.kind == "threshold":

@@ -50,7 +50,7 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
             that ``learns`` does so on this record if only its name is given; not on ``test``.
 
     Raises:
-        ValueError: unknown policy, or one that would learn on ``test``.
+        ValueError: no images, unknown policy, or one that would learn on ``test``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -58,6 +58,8 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
         >>> swept.thresholds.tolist(), swept.exit_counts[0].tolist()
         ([0, 1, 2, 3, 4, 5], [5000, 0, 0, 0, 0, 0])
     """
+    if not record.n_images:
+        raise ValueError("a record without images has no trade-off; choose images of it")
     found = (learned_policy(record, policy) if isinstance(policy, str) else policy).candidates(record)
     flops = realised_flops(found.exit_counts, record)
     order = np.argsort(flops, kind="stable")  # on another record a larger share need not cost more

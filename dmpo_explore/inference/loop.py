@@ -197,6 +197,8 @@ def stream_early_exit(
             progress(loop.n_exited, total)
 
     for images in batches:
+        if not len(images):
+            continue
         batch_size = len(images) if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")

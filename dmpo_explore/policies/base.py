@@ -219,6 +219,11 @@ class Policy:
         """The rows of ``learned``; for policies that ``learn``."""
         raise NotImplementedError(f"policy {self.name!r} learns, so it needs a method _learn(record)")
 
+    @property
+    def sweeps(self) -> bool:
+        """Whether one threshold can be moved over its whole range, with all else kept."""
+        return True
+
     @classmethod
     def settings(cls, n_exits: int) -> Sequence[float] | None:
         """All useful thresholds, the cheapest first, if there are only a few; None for real numbers."""

@@ -19,7 +19,7 @@ from array_api_compat import array_namespace
 
 from ..records.record import ExitRecord
 from ..utils.abbreviate import short
-from ..utils.typing import Bools
+from ..utils.typing import Bools, Ints
 from .base import Policy, State
 from .ranking import floor_shares, share_thresholds
 from .rules import ConfidencePolicy, repeats, zeros
@@ -132,8 +132,9 @@ class BudgetedPolicy(Policy):
 
     ``thresholds``: the share that continues, one for all exits (then geometrically fewer reach each) or one per exit.
     ``learned``: the confidences with these shares on the record it is fitted on. For one share, rows of a share and K−1
-    confidences, rising in the share, between which confidences are interpolated; for K−1 shares, one row of K−1
-    confidences. Ours: shares are not normalised over the exits, the last takes the rest.
+    confidences, rising in the share, between which confidences are interpolated; for K−1 > 1 shares, one row of K−1
+    confidences, which have no single share to move. Ours: shares are not normalised over the exits, the last takes the
+    rest.
 
     Example:
         >>> import dmpo_explore as dx
@@ -174,6 +175,20 @@ class BudgetedPolicy(Policy):
     def _levels(self) -> int:
         return len(self.learned[0]) - (len(self.thresholds) == 1) if self.learned else 0
 
+    @property
+    def sweeps(self) -> bool:
+        """See `Policy.sweeps`; not with a share per exit."""
+        return len(self.learned) != 1
+
+    def counts(self, record: ExitRecord, thresholds: Sequence[float]) -> Ints:
+        """See `Policy.counts`; ValueError with a share per exit."""
+        if not self.sweeps:
+            raise ValueError(
+                f"policy {self.name!r} was fitted with a share for every exit, so it has no single share to move; fit "
+                "it to a budget, or apply it as it is"
+            )
+        return super().counts(record, thresholds)
+
     @classmethod
     def settings(cls, n_exits: int) -> Sequence[float] | None:
         """See `Policy.settings`: `SHARES`."""
@@ -197,8 +212,11 @@ class BudgetedPolicy(Policy):
         levels = share_thresholds(record, self._ranks(), floor_shares(record, shares))
         here = 1 - np.cumsum([0.0, *shares[:-1]])
         going = [min(1.0, max(0.0, 1 - s / h)) if h > 1e-9 else 1.0 for s, h in zip(shares[:-1], here, strict=False)]
-        row = levels if len(going) > 1 else [*going, *levels]
-        return replace(self, thresholds=tuple(going), learned=(tuple(row),))
+        if len(going) > 1:
+            return replace(self, thresholds=tuple(going), learned=(tuple(levels),))
+        own = self._clean(going[0])  # one more row, so that the share can still be moved
+        rows = {row[0]: row for row in self.learned} | {own: (own, *levels)}
+        return replace(self, thresholds=(own,), learned=tuple(sorted(rows.values())))
 
     def _ranks(self) -> ConfidencePolicy:
         return ConfidencePolicy((0.0,), temperatures=self.temperatures)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..utils.files import atomic_folder, read_json, write_json
+from ..utils.reading import MOST_TEXT
 from ..utils.registry import unknown
 from ..utils.replacing import read_whole
 from ..utils.typing import Array
@@ -248,6 +249,8 @@ def write_facts(folder: Path, meta: RecordMeta) -> None:
     if meta.indices is not None:
         np.save(folder / "indices.npy", meta.indices, allow_pickle=False)
     write_json(folder / "meta.json", meta.to_dict())
+    if (size := (folder / "meta.json").stat().st_size) > MOST_TEXT:
+        raise ValueError(f"meta.json would have {size:,} bytes; at most {MOST_TEXT:,} are read: shorten class names")
 
 
 def _load(path: Path) -> ExitRecord:

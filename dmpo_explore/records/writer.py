@@ -214,7 +214,8 @@ class RecordWriter:
             return None
         try:
             kept = read_json(self.folder / STATE)
-            changed = [key for key, value in _plain(self.state).items() if kept["made_from"].get(key) != value]
+            before, now = kept["made_from"], _plain(self.state)
+            changed = [key for key in now | before if before.get(key) != now.get(key)]
             created = kept["created"]
         except (ValueError, TypeError, KeyError, AttributeError):
             return [STATE]

@@ -27,7 +27,7 @@
   const settings = { responsive: true, displaylogo: false, displayModeBar: false };
   const drawn = Object.entries(figures).map(([name, figure]) =>
     Plotly.newPlot(name, figure.data, { ...figure.layout, font: { color: ink() }, autosize: true }, settings));
-  const several = "curve" in figures;
+  find("curve").hidden = !figures.curve;
   const point = figures.curve?.data.findIndex((trace) => trace.name === "operating point");
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
     Object.keys(figures).forEach((name) => Plotly.relayout(name, { "font.color": ink() })));
@@ -92,8 +92,8 @@
     find("compute").textContent = percent(now.compute);
     find("mean").textContent = now.mean.toFixed(2);
     find("early").textContent = percent(now.early);
-    if (several) {
-      Plotly.restyle("curve", { x: [[now.compute]], y: [[now.accuracy]] }, [point]);
+    if (figures.curve) Plotly.restyle("curve", { x: [[now.compute]], y: [[now.accuracy]] }, [point]);
+    if (figures.exits) {
       Plotly.restyle("exits", { y: [now.yes, now.no] }, [0, 1]);
       const above = figures.exits.layout.annotations.map((note, k) => ({ ...note, y: now.at[k], text: now.at[k].toLocaleString("en") }));
       Plotly.relayout("exits", { annotations: above });

@@ -7,24 +7,27 @@ from dataclasses import replace
 
 from ..analysis.outcome import Outcome
 from ..analysis.threshold_counts import Slider, slider_counts
-from ..fitting.temperature import tempered_record
 from ..policies.base import Policy
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
 from ..runs.run import Run
 
 
-def slider_of(record: ExitRecord, policy: Policy, outcome: Outcome) -> tuple[Slider, ExitRecord, Policy]:
-    """Positions of a single threshold; the record as the policy scores it, and the policy without its temperatures.
+def slider_of(policy: Policy, outcome: Outcome) -> Slider:
+    """Positions of a single threshold on the record of ``outcome``, which is ``policy``'s.
 
-    A single exit, or a threshold for every exit, has one position: that of ``outcome``.
+    A single exit, or a policy without a single threshold to move, has one position: that of ``outcome``.
     """
-    scored = tempered_record(record, policy.temperatures) if policy.temperatures else record
-    plain = replace(policy, temperatures=())
-    if record.n_exits > 1 and len(policy.thresholds) == 1:
-        return slider_counts(scored, plain).sliders[0], scored, plain
+    record = outcome.record
+    if record.n_exits > 1 and policy.sweeps and len(policy.thresholds) == 1:
+        return slider_counts(record, untempered(policy)).sliders[0]
     counts = count_answers(record, outcome.exits).reshape(1, -1)
-    return Slider(policy.thresholds[:1], counts, None), scored, plain
+    return Slider(policy.thresholds[:1], counts, None)
+
+
+def untempered(policy: Policy) -> Policy:
+    """The policy without temperatures: for the record of its outcome, whose scores have them already."""
+    return replace(policy, temperatures=())
 
 
 def rule_of(policy: Policy, fixed: bool) -> str:

@@ -16,8 +16,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import pandas as pd
-
 from .. import __version__
 from ..analysis.calibration import reliability_table
 from ..analysis.evaluation import evaluate_runs, fit_run_policy
@@ -33,7 +31,7 @@ from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
 from .images import described, shown_images
-from .parts import facts_of, rule_of, slider_of
+from .parts import facts_of, rule_of, slider_of, untempered
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report
@@ -94,20 +92,17 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
         policy = fit_run_policy(run, target=Target.accuracy_drop(0.0))
     record = run.record(split)
     outcome = apply(policy, record)
-    slider, scored, plain = slider_of(record, policy, outcome)
-    shown, curve = shown_images(run, split, record, images), trade_off_table(scored, plain)
-    figures = _figures(run, outcome, curve)
+    slider, shown = slider_of(policy, outcome), shown_images(run, split, record, images)
+    fixed, single = len(slider.thresholds) == 1, record.n_exits == 1
+    exits = outcome.exits[None] if fixed else exits_at(outcome.record, untempered(policy), slider.thresholds)
+    figures = _figures(run, policy, outcome)
     data = {
         "slider": _positions(slider),
         "flops": record.flops_fraction.tolist(),
         "colours": style.exit_colours(record.n_exits),
-        "figures": {
-            name: json.loads(figure.to_json())
-            for name, figure in _figures(run, outcome, trade_off_table(scored, plain)).items()
-        },
-        "images": described(shown, record, exits_at(scored.subset(shown.rows), plain, slider.thresholds)),
+        "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
+        "images": described(shown, outcome.record, exits[:, shown.rows]),
     }
-    fixed, single = len(slider.thresholds) == 1, record.n_exits == 1
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"{run.name} · {split}"),
         name=html.escape(run.name),
@@ -162,6 +157,8 @@ def _notes(run: Run, policy: Policy, outcome: Outcome, images: str) -> list[str]
 
 
 def _rows(run: Run, split: str) -> list[dict[str, Any]]:
+    if run.fitting_split not in run.splits():  # nothing to fit targets on
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # targets that cannot be met are left out
         return evaluate_runs([str(run.path)], split=split)
@@ -169,6 +166,8 @@ def _rows(run: Run, split: str) -> list[dict[str, Any]]:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     """Targets fitted on calibration, as a table of HTML; targets with equal results share a line."""
+    if not rows:
+        return "<tbody><tr><td>No record to fit targets on.</td></tr></tbody>"
     head = ("target", "accuracy [95 %]", "compute", "mean exit", "exit shares (%)")
     cells: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
@@ -195,13 +194,15 @@ def _list(texts: list[str]) -> str:
 # -- figures --
 
 
-def _figures(run: Run, outcome: Outcome, curve: pd.DataFrame) -> dict[str, Any]:
-    """Plotly figures by their place in the page; ``curve`` is `trade_off`'s table."""
+def _figures(run: Run, policy: Policy, outcome: Outcome) -> dict[str, Any]:
+    """Plotly figures by their place in the page."""
     record = outcome.record
     labels = [f"exit {k}" for k in range(1, record.n_exits + 1)]
     found = {"calibration": reliability.reliability_figure({"record": reliability_table(record, least=LEAST)})}
-    if record.n_exits > 1:
+    if record.n_exits > 1 and policy.sweeps:
+        curve = trade_off_table(record, untempered(policy))
         found["curve"] = trade_off.trade_off_figure({run.name: curve}, outcome.summary())
+    if record.n_exits > 1:
         found["exits"] = trade_off.exit_histogram_figure(outcome.exits, outcome.correct, labels)
         names = record.meta.class_names
         found["classes"] = trade_off.class_exit_figure(record.labels, outcome.exits, names, labels)

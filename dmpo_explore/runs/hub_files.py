@@ -31,6 +31,7 @@ PLAIN = ("config.json", "history.csv", "policies.json", "card.md", TIMINGS)
 MANIFESTS = ("manifest.csv", "manifest.csv.gz")
 RECORD = ("meta.json", *FILES, *OPTIONAL)
 SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+NAMES = "at most 100 letters from A to Z, digits, dots, hyphens and underscores, not beginning with a dot"
 MOST_FILES, MOST_BYTES, MOST_LISTING = 1000, 2**33, 2**20  # of a repository: 8 GiB altogether
 
 
@@ -73,7 +74,8 @@ def write_hub_folder(
     """Write the folder that `push_run` uploads; arguments as there.
 
     Raises:
-        FileExistsError: the folder exists. ValueError: an unknown split. FileNotFoundError: the run has no weights.
+        FileExistsError: the folder exists. ValueError: an unknown split, or a run whose name a listing cannot have.
+        FileNotFoundError: the run has no weights.
 
     Example:
         >>> import tempfile
@@ -85,6 +87,8 @@ def write_hub_folder(
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder")
+    if not SPLIT.fullmatch(run.name):
+        raise ValueError(f"run {short(run.name)} cannot be pushed: rename its folder to {NAMES}")
     if not (run.path / WEIGHTS).is_file():
         raise FileNotFoundError(f"run {run.name!r} has no weights to push: no file {run.path / WEIGHTS}")
     chosen = run.splits() if splits is None else list(splits)

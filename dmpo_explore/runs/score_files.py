@@ -11,15 +11,18 @@ import io
 import itertools
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..policies.scores import scores
+from ..records.arrays import UNREADABLE
 from ..records.record import ExitRecord, RecordMeta, check_record
-from ..records.validation import SCORE_TYPES, logits_problems
+from ..records.validation import MOST_CLASSES, SCORE_TYPES, logits_problems
 from ..utils.abbreviate import one_line, short
 from ..utils.typing import Array
 
@@ -82,7 +85,7 @@ def _npz(data: bytes, name: str) -> dict[str, Array]:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in arrays.files}
         return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, MemoryError, NotImplementedError, RuntimeError) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         reason = "it holds Python objects" if "allow_pickle" in str(error) else one_line(error, 200)
         raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
 
@@ -99,35 +102,41 @@ def _csv(data: bytes, name: str) -> dict[str, Array]:
         raise ValueError(
             f"{name} has no column 'label' (it has {_some(table.columns)}); add the true class of each row"
         )
-    found: dict[str, Array] = {"labels": _names_or_numbers(table["label"].tolist())}
-    logits = [re.fullmatch(r"logit_(\d+)_(\d+)", column) for column in table.columns]
+    if double := [column for column, count in Counter(table.columns).items() if count > 1]:
+        raise ValueError(f"{name} has two columns {short(double[0])}; remove one")
+    logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
     if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
-        n_exits, n_classes = max(k for k, _ in places), max(c for _, c in places) + 1
-        exits = range(1, n_exits + 1)
-        parts = [_numbers(table, [f"logit_{k}_{c}" for c in range(n_classes)], name) for k in exits]
-        found["logits"] = np.stack(parts, axis=1)
-        return found
-    numbers = [int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d+)", column))]
+        exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
+        _check_columns(table, (f"logit_{k}_{c}" for k in exits for c in classes), name)
+        parts = [_numbers(table, [f"logit_{k}_{c}" for c in classes], name) for k in exits]
+        return {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
+    numbers = {int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d{1,9})", column))}
     if not numbers:
         raise ValueError(f"{name} has no column 'prediction_1' (it has {_some(table.columns)}); exits count from 1")
-    for score in SCORE_TYPES:
-        columns = [f"{score}_{k}" for k in range(1, max(numbers) + 1)]
-        if score == "prediction":
-            _check_columns(table, columns, name)
-            found[score] = np.stack([_names_or_numbers(table[column].tolist()) for column in columns], axis=1)
-        else:
-            found[score] = _numbers(table, columns, name)
-    return found
+    exits = _exits(numbers, "prediction_0", name)
+    _check_columns(table, (f"{score}_{k}" for score in SCORE_TYPES for k in exits), name)
+    answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
+    found = {"labels": answers[:, 0], "prediction": answers[:, 1:]}
+    scored = [score for score in SCORE_TYPES if score != "prediction"]
+    return found | {score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored}
 
 
-def _check_columns(table: Any, columns: Sequence[str], name: str) -> None:
-    if absent := [column for column in columns if column not in table.columns]:
-        raise ValueError(f"{name} has no column {absent[0]!r} (it has {_some(table.columns)}); add it")
+def _exits(numbers: set[int], zero: str, name: str) -> range:
+    """The exits from 1 to the largest number; ValueError for an exit 0, whose column would be ``zero``."""
+    if 0 in numbers:
+        raise ValueError(f"{name} has a column of exit 0, such as {zero!r}; exits count from 1: rename its columns")
+    return range(1, max(numbers) + 1)
+
+
+def _check_columns(table: Any, columns: Iterable[str], name: str) -> None:
+    there = set(table.columns)
+    absent = next((column for column in columns if column not in there), None)
+    if absent:
+        raise ValueError(f"{name} has no column {absent!r} (it has {_some(table.columns)}); add it")
 
 
 def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
     """(B, n) float64 of these columns."""
-    _check_columns(table, columns, name)
     for column in columns:
         for row, text in enumerate(table[column]):
             try:
@@ -139,10 +148,11 @@ def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
     return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
 
 
-def _names_or_numbers(texts: list[str]) -> Array:
-    texts = [text.strip() for text in texts]
-    whole = all(re.fullmatch(r"-?\d{1,9}(?:\.0+)?", text) for text in texts)
-    return np.array([int(float(text)) for text in texts] if whole else texts)
+def _names_or_numbers(table: Any) -> Array:
+    """(B, n) of these columns: numbers if every value of all of them is a whole number, else texts."""
+    texts = [[text.strip() for text in row] for row in table.to_numpy().tolist()]
+    whole = all(re.fullmatch(r"-?\d{1,9}(?:\.0+)?", text) for row in texts for text in row)
+    return np.array([[int(float(text)) for text in row] for row in texts] if whole else texts).reshape(table.shape)
 
 
 # -- the record --
@@ -238,15 +248,26 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
                 f"{name}: labels are texts such as {short(str(used[0][0]))}, and the order of the classes is unknown; "
                 "add class_names in the order of the logits, or number the labels from 0"
             )
-        return tuple(sorted({str(one) for part in used for one in part}))
-    most = n_classes or int(max(part.max() for part in used)) + 1
-    return tuple(str(number) for number in range(max(1, most)))
+        labels, predicted = ({str(one) for one in part} for part in used)
+        if labels.isdisjoint(predicted) or not all(one.dtype.kind in "US" for one in used):
+            raise ValueError(
+                f"{name}: no prediction, such as {short(min(predicted))}, is one of the labels, such as "
+                f"{short(min(labels))}; name classes in both alike, or number them from 0 in both"
+            )
+        return tuple(sorted(labels | predicted))
+    valid = [part[(part >= 0) & (part < MOST_CLASSES)] for part in used]  # others are refused later, with their row
+    most = n_classes or int(max(part.max(initial=0) for part in valid)) + 1
+    return tuple(str(number) for number in range(most))
 
 
 def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Array:
     """Numbers of classes; ValueError for the first value that is no class."""
     if given.dtype.kind in "US":
         number = {name: i for i, name in enumerate(names)}
+        twice = {name for name, count in Counter(names).items() if count > 1}
+        if found := twice.intersection(map(str, given.ravel())):
+            text = short(min(found))
+            raise ValueError(f"{what} {text} is the name of two classes; number the classes from 0, or rename one")
         bad = np.array([str(one) not in number for one in given.ravel()]).reshape(given.shape)
         if not bad.any():
             return np.array([number[str(one)] for one in given.ravel()], kind).reshape(given.shape)
@@ -271,7 +292,7 @@ def _meta(
     flops: Sequence[float] | None,
     split: str,
 ) -> RecordMeta:
-    costs = tuple(float(one) for one in (flops or np.ravel(found.get("flops", ()))))
+    costs = tuple(float(one) for one in np.ravel(found.get("flops", ()) if flops is None or not len(flops) else flops))
     if not costs:
         raise ValueError(f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs")
     if len(costs) != n_exits:

@@ -54,11 +54,11 @@ def write_record(folder: Path, record: ExitRecord, policy: Policy) -> dict[str, 
     place = folder / "record"
     place.mkdir()
     narrow = "<u1" if len(record.meta.class_names) <= 256 else "<u2"
-    _, scored, plain = slider_of(record, policy, apply(policy, record))
+    scored = apply(policy, record).record
     arrays = {
         "labels": record.labels.astype(narrow),
         "predictions": record.prediction.astype(narrow),
-        "scores": scored.score(plain.reads[0]).astype("<f4"),
+        "scores": scored.score(policy.reads[0]).astype("<f4"),
     }
     entries: dict[str, Any] = {"images": record.n_images, "exits": record.n_exits}
     for name, array in arrays.items():
@@ -79,7 +79,7 @@ def file_facts(folder: Path, path: Path) -> dict[str, Any]:
 def run_facts(run: Run, record: ExitRecord, policy: Policy) -> dict[str, Any]:
     """Name, classes, exits, compute and policy of a run, with the slider's positions and the notes of the page."""
     outcome = apply(policy, record)
-    slider, _, _ = slider_of(record, policy, outcome)
+    slider = slider_of(policy, outcome)
     meta, found = record.meta, float(outcome.correct.mean())
     (low, high), split = accuracy_interval(outcome.correct), policy.fitted.get("split")
     origin = f"fitted on {split}, target {describe(policy.fitted['target'])}" if split else "set by hand"

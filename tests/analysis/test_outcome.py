@@ -43,6 +43,24 @@ def test_a_policy_is_applied(name: str) -> None:
     assert outcome.record is record and outcome.exits.tolist() == policy.exits(record).tolist()
 
 
+def test_confidences_are_those_that_the_policy_reads() -> None:
+    record = make_record(60, 4, split="test")
+    policy = dataclasses.replace(ready_policy("confidence", 0.6), temperatures=(2.0, 1.5, 3.0, 1.0))
+    outcome = apply(policy, record)
+    read = np.stack([policy.columns(record)["confidence"][i, k] for i, k in enumerate(outcome.exits)])
+    assert np.array_equal(outcome.confidence, read) and (outcome.confidence != record.confidence.max(axis=1)).any()
+    early = outcome.exits < 3
+    assert (outcome.confidence[early] >= np.float32(0.6)).all() and early.any()
+
+
+def test_a_record_without_images_has_no_summary() -> None:
+    empty = make_record(30, 4).subset(slice(0, 0))
+    with pytest.raises(ValueError, match="without images has no accuracy"):
+        apply(ready_policy("confidence", 0.6), empty).summary()
+    with pytest.raises(ValueError, match="without images has no trade-off"):
+        dx.trade_off(empty)
+
+
 def test_the_wrong_number_of_thresholds_is_refused() -> None:
     with pytest.raises(ValueError, match="2 thresholds; 4 exits need 1 or 3"):
         apply(dx.fit_policy(make_record(20, 3), threshold=(0.5, 0.6)), make_record(20, 4))

@@ -49,3 +49,9 @@ def test_limits_of_a_slider_for_every_exit(name: str) -> None:
         stays = np.asarray(places) >= limits
         exits = np.where(stays.all(axis=1), 3, np.argmin(stays, axis=1))
         assert exits.tolist() == own.exits(record).tolist()
+
+
+def test_more_exits_than_a_byte_counts() -> None:
+    record = make_record(6, 300, 2, with_logits=False, split="test")
+    (exits,) = slider_exits.exits_at(record, dx.POLICIES["confidence"]((0.5,)), [1.01])
+    assert exits.tolist() == [299] * 6

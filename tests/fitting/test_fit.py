@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.fit import fit_again, fit_policy
 from dmpo_explore.fitting.sweep import realised_flops, sweep
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
@@ -208,6 +208,15 @@ def test_temperatures_are_fitted_and_kept() -> None:
     assert given == policy
     with pytest.raises(ValueError, match="no logits, which temperatures need"):
         fit_policy(make_record(20, 3, 4, with_logits=False), flops=0.5, temperatures="fit")
+
+
+def test_fitting_again_keeps_given_temperatures() -> None:
+    record, temperatures = make_record(300, 3), np.array([3.0, 0.5, 2.0])
+    policy = fit_policy(record, flops=0.6, temperatures=temperatures)
+    assert policy.temperatures == (3.0, 0.5, 2.0) and fit_again(policy, record) == policy
+    fitted = fit_policy(record, flops=0.6, temperatures="fit")
+    other = make_record(300, 3, seed=1)
+    assert fit_again(fitted, other) == fit_policy(other, flops=0.6, temperatures="fit")
 
 
 def test_a_target_is_what_its_keywords_are() -> None:

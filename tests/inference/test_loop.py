@@ -212,6 +212,14 @@ def test_wrong_policies_are_refused() -> None:
     assert not POLICIES["oracle"].deployable
 
 
+@pytest.mark.parametrize("refill", [False, True])
+def test_an_empty_batch_is_passed_over(refill: bool) -> None:
+    steps = Steps()
+    x, policy = steps.images(), ConfidencePolicy((0.6,))
+    found = stream_early_exit(list(steps), [x[:0], x[:40], x[40:40], x[40:]], policy, refill=refill)
+    assert found.exit.tolist() == policy.exits(RECORD).tolist()
+
+
 def test_a_stream_needs_images_and_a_batch_size() -> None:
     steps = Steps()
     with pytest.raises(ValueError, match="images is empty"):

@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from synthetic import make_record, ready_policy
 
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.sweep import sweep
 from dmpo_explore.policies.catalogue import (
     POLICIES,
     learned_policy,
@@ -99,6 +101,23 @@ def test_what_has_to_learn_says_so(name: str) -> None:
     with pytest.raises(ValueError, match="has not been fitted for 4 exits"):
         ready.exits(make_record(10, 4, 3))
     assert policy_from_dict(json.loads(json.dumps(ready.to_dict()))) == ready
+
+
+def test_budgeted_with_a_share_for_every_exit_cannot_be_swept() -> None:
+    val, test = make_record(400, 3), make_record(300, 3, seed=1)
+    policy = fit_policy(val, "budgeted", shares=(0.5, 0.3, 0.2))
+    assert not policy.sweeps and np.bincount(policy.exits(val)).tolist() == [200, 120, 80]
+    with pytest.raises(ValueError, match="no single share to move"):
+        sweep(test, policy)
+
+
+def test_budgeted_with_two_exits_keeps_its_share_movable() -> None:
+    val = make_record(400, 2)
+    policy = fit_policy(val, "budgeted", shares=(0.613, 0.387))
+    assert policy.sweeps and np.bincount(policy.exits(val)).tolist() == [245, 155]
+    stays = [np.bincount(replace(policy, thresholds=(share,)).exits(val))[1] for share in (0.1, 0.5, 0.9)]
+    assert np.allclose(stays, [40, 200, 360], atol=4)
+    assert (np.diff(sweep(val, policy).exit_counts[:, 1]) > 0).all()
 
 
 def test_budgeted_sends_shares_on() -> None:

@@ -48,5 +48,10 @@ def test_batches_with_and_without_features_are_not_mixed(tmp_path: Path) -> None
         fill(made(tmp_path), [0])
         raise Killed
     other = made(tmp_path, n_features=7)
-    with other.begin() as changed:
+    with pytest.raises(Killed), other.begin() as changed:
         assert changed == ["n_features"] and other.missing() == BATCHES_OF_IT
+        other.write(0, arrays(other, 0) | {"features": np.zeros((6, K, 7), np.float16)})
+        raise Killed
+    without = made(tmp_path)
+    with without.begin() as changed:
+        assert changed == ["n_features"] and without.missing() == BATCHES_OF_IT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,43 @@ def test_an_image_exits_where_the_policy_says_at_every_position() -> None:
     assert [image["label"] for image in data["images"]] == names[record.labels[found.rows]].tolist()
     assert [image["correct"] for image in data["images"]] == record.correct[found.rows].tolist()
     assert all(set(image["exits"]) <= set(range(6)) for image in data["images"])
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("confidence", {"flops": 0.3, "per_exit": True}),
+        ("random", {"threshold": 0.3}),
+        ("budgeted", {"shares": (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)}),
+    ],
+)
+def test_images_and_counts_are_the_policys_own(name: str, how: dict[str, Any]) -> None:
+    run = dx.load_run("demo")
+    record, policy = run.record("test"), dx.fit_policy(run.record("calibration"), name, **how)
+    found = shown_images(run, "test", record, 60)
+    data, outcome = data_of(report_html(run, policy, images=60)), dx.apply(policy, record)
+    place = data["slider"]["place"]
+    assert [image["exits"][place] for image in data["images"]] == outcome.exits[found.rows].tolist()
+    assert sum(data["slider"]["counts"][place][::2]) == outcome.correct.sum()
+    assert ("curve" in data["figures"]) == policy.sweeps
+
+
+def test_confidences_are_at_the_policys_temperatures() -> None:
+    run = dx.load_run("demo")
+    policy = dx.fit_run_policy(run, "confidence", dx.Target.flops(0.3, calibrate=True))
+    data = data_of(report_html(run, policy, images=100))
+    place, level = data["slider"]["place"], policy.thresholds[0] + 0.001
+    for image in data["images"]:
+        assert all(c < level for c in image["confidence"][: image["exits"][place]])
+
+
+def test_a_run_with_a_test_record_alone_has_a_report(tmp_path: Path) -> None:
+    save_run(tmp_path, "mine", images=60)
+    shutil.rmtree(tmp_path / "mine" / "records" / "val")
+    run = dx.load_run(str(tmp_path / "mine"))
+    assert run.splits() == ["test"]
+    page = report_html(run, dx.POLICIES["confidence"]((0.9,)), images=0)
+    assert "No record to fit targets on." in page
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:

@@ -201,6 +201,8 @@ def test_the_card_has_the_metadata_that_the_hub_reads() -> None:
 def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown split 'tset'. Did you mean 'test'"):
         write_hub_folder(RUN, tmp_path / "a", splits=["tset"])
+    with pytest.raises(ValueError, match=r"run 'my run' cannot be pushed: rename its folder"):
+        write_hub_folder(Run(shutil.copytree(DEMO, tmp_path / "my run")), tmp_path / "a")
     own = Run(shutil.copytree(DEMO, tmp_path / "own"))
     data = replace(own.config.data, name=str(tmp_path / "photos"))
     (own.path / "config.json").write_text(replace(own.config, data=data).to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_a_table_has_the_scores_that_were_written(names: bool) -> None:
     assert np.allclose(read.confidence, record.confidence) and np.allclose(read.entropy, record.entropy)
 
 
+def test_names_that_look_like_numbers_stay_names() -> None:
+    rows = ["007,007,.9,.1,.8,007,.9,.1,.8", "008,007,.9,.1,.8,008,.9,.1,.8", "cat,007,.9,.1,.8,cat,.9,.1,.8"]
+    scores = ",".join(f"{name}_{k}" for k in (1, 2) for name in ("prediction", "confidence", "entropy", "margin"))
+    read = read_scores("\n".join([f"label,{scores}", *rows]).encode(), "t.csv", flops=np.array([1.0, 2.0]))
+    assert read.meta.class_names == ("007", "008", "cat")
+    assert read.correct.mean(axis=0).tolist() == pytest.approx([1 / 3, 1])
+
+
 def test_a_table_may_have_logits() -> None:
     values = arrays()
     columns = {f"logit_{k + 1}_{c}": values["logits"][:, k, c] for k in range(3) for c in range(3)}
@@ -113,6 +122,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"logits": None, **FOUR, "confidence": 100 * FOUR["confidence"]},
         r"bad.npz, confidence: .* correct it",
     ),
+    "huge": (
+        {"logits": None, "class_names": None, **FOUR, "labels": np.where(np.arange(20) == 4, 2 * 10**7, LABELS)},
+        r"label 20000000 in row 5 is not a class; use a number from 0 to 2",
+    ),
+    "infinite": (
+        {"logits": None, "class_names": None, **FOUR, "labels": np.where(np.arange(20) == 4, np.inf, LABELS)},
+        r"label inf in row 5 is not a class",
+    ),
+    "numbers and names": (
+        {"logits": None, "class_names": None, **FOUR, "prediction": np.array(NAMES)[FOUR["prediction"]]},
+        r"no prediction, such as 'bird', is one of the labels, such as '0'",
+    ),
+    "twice": (
+        {"class_names": ("crane", "cat", "crane"), "labels": np.array(["cat"] * 19 + ["crane"])},
+        r"'crane' is the name of two classes",
+    ),
     "objects": ({"labels": np.array([{}], object)}, r"not a readable NPZ file \(it holds Python objects\)"),
 }
 
@@ -133,6 +158,11 @@ def test_a_bad_file_is_named_with_the_value_and_the_remedy(name: str) -> None:
         ("label,prediction_1,confidence_1,entropy_1\n0,0,1,0\n", r"no column 'margin_1'"),
         ("label,prediction_1,confidence_1,entropy_1,margin_1\n0,0,high,0,1\n", r"row 1, column confidence_1: 'high'"),
         ("label,logit_1_0,logit_1_2\n0,1,2\n", r"no column 'logit_1_1'"),
+        ("label,logit_0_0,logit_1_0\n0,1,2\n", r"column of exit 0.*count from 1"),
+        ("label,prediction_0\n0,1\n", r"column of exit 0"),
+        ("label,logit_1_999999999\n0,1\n", r"no column 'logit_1_0'"),
+        ("label,prediction_999999999\n0,1\n", r"no column 'prediction_1'"),
+        ("label, label\n0,1\n", r"two columns 'label'"),
         ("", r"not a readable CSV file"),
         ("\xff", r"not a readable CSV file|no column 'label'"),
     ],
@@ -148,6 +178,18 @@ def test_what_is_no_archive_is_refused(data: bytes) -> None:
         read_scores(data, "x.npz")
     with pytest.raises(ValueError, match=r"must be an NPZ or a CSV file"):
         read_scores(data, "x.pkl")
+
+
+def test_a_damaged_archive_is_refused_whatever_is_damaged() -> None:
+    stream, rng = io.BytesIO(), np.random.default_rng(0)
+    np.savez_compressed(stream, **arrays())
+    whole = stream.getvalue()
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(len(whole), size=3):
+            data[place] = rng.integers(256)
+        with suppress(ValueError):
+            read_scores(bytes(data), "x.npz")
 
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked() -> None:
