@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,11 +49,13 @@ def data(
     """
     from ..data.check import check_data, training_plan
     from ..data.contact_sheet import write_contact_sheet
+    from ..data.locations import with_common_folder
 
     typed = typed_values(settings)
     if path is None and config is None and not any(key.endswith("_dir") for key in typed):
         raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
     chosen = base_config(config).updated(typed | ({} if path is None else {"data.name": path}))
+    chosen = replace(chosen, data=with_common_folder(chosen.data))
     with Bar(lines=True) as bar:
         found = check_data(
             chosen.data,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import refuse_beside, target_from, target_options
+from .options import refuse_beside, target_from, target_options, unused
 from .output import print_result, say, warnings_said
 from .root import Flops, Json, app
 
@@ -68,7 +68,7 @@ def evaluate(
 
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
-    beside = {"--flops": flops, "--against": against, "targets": targets}
+    beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
     _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
     if all_policies:
         with warnings_said():
@@ -126,13 +126,16 @@ def write_images(path: Path, names: list[str], split: str, policy: str, targets:
     from ..analysis.evaluation import fit_run_policy
     from ..analysis.image_table import image_paths, image_table, write_image_table
     from ..analysis.outcome import apply
+    from ..fitting.target import Target
     from ..runs.store import load_run
 
     if (len(names), len(targets)) != (1, 1):
         raise typer.BadParameter("needs one run and one target, such as --flops 0.3", param_hint="--per-image")
     run = load_run(names[0])
+    record = run.record(split)
+    target = targets[0] if record.n_exits > 1 else Target.full_depth()
     with warnings_said():
-        outcome = apply(fit_run_policy(run, policy, targets[0]), run.record(split))
+        outcome = apply(fit_run_policy(run, policy, target), record)
     write_image_table(path, image_table(outcome, image_paths(run, split)))
 
 

@@ -128,8 +128,12 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
     """The target that was typed, or None; raises ValueError as `Target.from_arguments`.
 
     Args:
-        settings: option → value. ``per_exit`` and ``calibrate`` alone are no target.
+        settings: option → value. ``per_exit`` and ``calibrate`` alone are no target; ``epsilon`` and ``delta`` belong
+            to ``risk``, without which they are wrong usage.
     """
+    for name in ("epsilon", "delta"):
+        if settings[name] != TARGET[name][1] and settings["risk"] is None:
+            raise typer.BadParameter("belongs to --risk; add it, such as --risk too_early", param_hint=f"--{name}")
     values = {
         "flops": settings.get("flops"),
         "accuracy_drop": settings["accuracy_drop"],
@@ -143,6 +147,12 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
 
     how = {name: settings[name] for name in ("epsilon", "delta", "per_exit", "calibrate")}
     return Target.from_arguments(**values, **how)
+
+
+def unused(settings: Mapping[str, Any]) -> dict[str, bool]:
+    """``--policy`` and what goes with a target → whether it was typed; the protocols use none of them."""
+    names = ("policy", "per_exit", "calibrate")
+    return {f"--{name.replace('_', '-')}": settings[name] != TARGET[name][1] for name in names}
 
 
 def refuse_beside(option: str, others: Mapping[str, Any]) -> None:

@@ -95,8 +95,11 @@ def train(
         raise typer.BadParameter(
             "a resumed run keeps its name and config; leave out --name, --force and --config", param_hint="--resume"
         )
+    from ..data.locations import with_common_folder
+
     base = _resumed(resume, settings) if resume else base_config(config)
     chosen = config_from(base, settings)
+    chosen = dataclasses.replace(chosen, data=with_common_folder(chosen.data))
     if estimate:
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)

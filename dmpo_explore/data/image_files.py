@@ -154,7 +154,9 @@ def read_errors(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path} {error}") from error
     except UnidentifiedImageError:
         raise ValueError(f"{path} cannot be read as an image: not an image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError) as error:
+    except (
+        OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError, RuntimeError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
 
 

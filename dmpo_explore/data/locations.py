@@ -129,6 +129,16 @@ def located(data: DataConfig) -> DataConfig:
     return replace(data, **paths)
 
 
+def with_common_folder(data: DataConfig) -> DataConfig:
+    """The same data, where splits have folders of their own with the name of their common folder; raises as there.
+
+    Example:
+        >>> with_common_folder(DataConfig("digits")).name
+        'digits'
+    """
+    return located(data) if any(getattr(data, key) is not None for key in DIRS.values()) else data
+
+
 def moved(data: DataConfig, place: str | Path) -> DataConfig:
     """The same data in another location: a folder, a table, or the root of a known data set.
 

@@ -107,9 +107,9 @@ def _splits(name: ReaderName, parts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _class_names(targets: Any) -> tuple[str, ...]:
-    """Names of classes that the reader does not name: the numbers from 0 on, or the texts, sorted."""
+    """Names of classes that the reader does not name: the numbers or the texts, sorted."""
     if all(_is_number(target) for target in targets):
-        return tuple(str(label) for label in range(max(map(int, targets), default=-1) + 1))
+        return tuple(str(label) for label in sorted({int(target) for target in targets}))
     return tuple(sorted({str(target) for target in targets}))
 
 
@@ -122,10 +122,14 @@ def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ..
         targets: list[Any] = [own[int(target)] if 0 <= int(target) < len(own) else target for target in found.targets]
     else:
         targets = list(found.targets)
-    numbers = {text: label for label, text in enumerate(names)}
-    labels = np.asarray(
-        [int(target) if _is_number(target) else numbers.get(str(target), -1) for target in targets], np.int64
-    )
+    numbers = {text: number for number, text in enumerate(names)}
+
+    def label(target: Any) -> int:
+        if not _is_number(target):
+            return numbers.get(str(target), -1)
+        return int(target) if train.class_names else numbers.get(str(int(target)), -1)  # the place of a name, or one
+
+    labels = np.asarray([label(target) for target in targets], np.int64)
     bad = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(bad):
         first = found.images.names[int(bad[0])]

@@ -126,13 +126,13 @@ def without_files(source: Source, paths: Collection[Path]) -> Source:
         >>> len(without_files(DATASETS["digits"], []).read("test", None).labels)
         359
     """
-    gone = {*paths}
+    gone = {os.path.abspath(path) for path in paths}
 
     def read(split: str, root: Path | None) -> Pool:
         pool = source.read(split, root)
         if not gone or not isinstance(pool.pixels, ImageFiles):
             return pool
-        kept = [row for row, path in enumerate(pool.pixels.paths) if path not in gone]
+        kept = [row for row, path in enumerate(pool.pixels.paths) if os.path.abspath(path) not in gone]
         groups = None if pool.groups is None else pool.groups[kept]
         files = ImageFiles([pool.pixels.paths[row] for row in kept])
         return Pool(files, pool.labels[kept], pool.class_names, groups)

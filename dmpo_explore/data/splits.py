@@ -81,7 +81,7 @@ def stratified_rows(
     exact = size * counts / max(len(labels), 1)
     taken = np.maximum(np.floor(exact).astype(np.int64), least)
     short = max(size - int(taken.sum()), 0)
-    taken[np.argsort(-(exact - np.floor(exact)), kind="stable")[:short]] += 1
+    taken[np.argsort(-(exact - taken), kind="stable")[:short]] += 1  # a class that ``least`` raised comes last
     order = np.random.RandomState(seed).permutation(len(labels))  # legacy on purpose: its stream never changes
     rows = [order[labels[order] == label][:n] for label, n in zip(classes, taken, strict=True)]
     return np.sort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
@@ -112,14 +112,15 @@ def divide(
     if calibration:
         _require_images(*np.unique(labels, return_counts=True), LEAST_OF_A_CLASS, class_names)
         tenth = len(labels) // 10
-        test = stratified_rows(labels, 2 * tenth, seed=seed, least=2)
+        test = stratified_rows(labels, 2 * tenth, seed=seed, least=2, class_names=class_names)
         rest = np.setdiff1d(np.arange(len(labels)), test)
-        held = rest[stratified_rows(labels[rest], 2 * tenth, seed=seed, least=4)]
-        second = {"calibration": held[stratified_rows(labels[held], len(held) // 2, seed=seed, least=2)]}
+        held = rest[stratified_rows(labels[rest], 2 * tenth, seed=seed, least=4, class_names=class_names)]
+        half = stratified_rows(labels[held], len(held) // 2, seed=seed, least=2, class_names=class_names)
+        second = {"calibration": held[half]}
     else:
         rest = np.arange(len(labels))
         held = stratified_rows(labels, 2 * (len(labels) // 10), seed=seed, least=4, class_names=class_names)
-        test = held[stratified_rows(labels[held], len(held) // 2, seed=seed, least=2)]
+        test = held[stratified_rows(labels[held], len(held) // 2, seed=seed, least=2, class_names=class_names)]
         second = {}
     out = np.concatenate([test, *second.values()])
     return {"train": np.setdiff1d(rest, held), "val": np.setdiff1d(held, out), **second, "test": test}

@@ -198,6 +198,7 @@ class LiveRun:
             end = self._answer_all()
         except Exception as error:
             end, self._error = "failed", error
+        del self._arms  # the model with them: who shows the results may keep this for long
         with self._changed:
             self._end = end
 

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
 
 from ..config import Config, TrainingConfig
+from ..training.schedules import LEARNED
 from ..utils.progress import Progress
 from .progress import peak_memory
 
@@ -125,11 +127,14 @@ def probe(config: Config) -> Config:
         (True, 1)
     """
     old, settings = config.data, config.training
-    size = (STEPS + 1) * settings.batch_size
+    size = _wanted(config)
     data = replace(old, seed=0, train_size=size if old.train_size is None else min(size, old.train_size))
     losses = ("coupling", "distill", "label_smoothing", "self_regularise", "cutout")
     steps = ("batch_size", "accumulation", "clip_norm", *losses)
-    kept = {part: getattr(settings, part) for part in (*steps, "flip", "crop_scale", "precision", "workers")}
+    how = ("flip", "crop_scale", "precision", "frozen_precision", "workers")
+    kept = {part: getattr(settings, part) for part in (*steps, *how)}
+    if settings.schedule == LEARNED:  # its steps train the loss weights too
+        kept["schedule"] = LEARNED
     return Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE, **kept))
 
 
@@ -148,8 +153,9 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     """
     from ..training.train import train_epochs
 
-    sizes, short = _sizes(config), probe(config)
-    short = replace(short, data=replace(short.data, train_size=min(short.data.train_size or 1, sizes["train"])))
+    sets, short = _sets(config), probe(config)
+    sizes = {split: len(images) for split, images in sets.items()}
+    short = replace(short, data=replace(short.data, train_size=_train_size(config, short, sets["train"])))
     ends: list[float] = []
     manifests: list[Manifest] = []
     found: dict[str, Any] = {}
@@ -173,16 +179,35 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     with suppress(_Enough):
         name = f"estimate-{time.time_ns()}"
         for _ in train_epochs(short, name, device=device, on_step=on_step, on_epoch=on_epoch,
-                              on_data=manifests.append):  # fmt: skip
+                              on_data=manifests.append, most_images=_wanted(config)):  # fmt: skip
             pass
-    return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found, **sizes)
+    counts = manifests[0].counts if config.data.skip_broken else sizes  # without the broken ones
+    found |= {split: counts.get(split, 0) for split in sizes}
+    return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found)
 
 
-def _sizes(config: Config) -> dict[str, Any]:
+def _sets(config: Config) -> dict[str, ImageSet]:
     from ..data.images import available_splits, images_of
 
     data = replace(config.data, train_size=None)
-    return {split: len(images_of(data, split)) for split in available_splits(data)}
+    return {split: images_of(data, split) for split in available_splits(data)}
+
+
+def _wanted(config: Config) -> int:
+    """Training images of the timed steps."""
+    return (STEPS + 1) * config.training.batch_size
+
+
+def _train_size(config: Config, short: Config, train: ImageSet) -> int | None:
+    """``train_size`` of the timed training: for its steps, and for two images of every class as far as it has them.
+
+    Where broken images are skipped it is the config's own: which ones are drawn is known after the check alone.
+    """
+    if config.data.skip_broken:
+        return config.data.train_size
+    smallest = int(np.unique(train.labels, return_counts=True)[1].min())
+    every_class = math.ceil(min(2, smallest) * len(train) / smallest)
+    return min(max(short.data.train_size or 1, every_class), config.data.train_size or len(train), len(train))
 
 
 def _recording(images: ImageSet, model: DMPO) -> float:

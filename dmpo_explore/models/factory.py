@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..pretrained.weights import find_weights, is_hub
+from ..pretrained.weights import KEYWORDS, find_weights, is_hub
 from ..utils.registry import lookup
 from .backbone import Backbone, check_backbone
 from .bypass import BYPASSES
@@ -29,6 +30,19 @@ PLAIN: dict[str, Any] = {
     "last_predictor": "linear",
     "earlier_exits": False,
 }
+
+
+def with_own_weights(model: ModelConfig) -> ModelConfig:
+    """The same model; a weights file of the user's with its absolute path, so that it is found from any folder.
+
+    Example:
+        >>> from dmpo_explore.config import ModelConfig
+        >>> with_own_weights(ModelConfig()) == ModelConfig()
+        True
+    """
+    path = Path(model.weights).expanduser()
+    own = model.weights not in KEYWORDS and path.is_file()
+    return replace(model, weights=str(path.absolute())) if own else model
 
 
 def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | None = None) -> DMPO:

@@ -214,9 +214,8 @@ class RecordWriter:
             return None
         try:
             kept = read_json(self.folder / STATE)
-            before, now = kept["made_from"], _plain(self.state)
+            before, created, now = kept["made_from"], kept["created"], _plain(self.state)
             changed = [key for key in now | before if before.get(key) != now.get(key)]
-            created = kept["created"]
         except (ValueError, TypeError, KeyError, AttributeError):
             return [STATE]
         if not changed and not all(map(self._is_whole, (*self.shapes, BATCHES))):

@@ -13,9 +13,8 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,10 +24,10 @@ from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.validation import MOST_CLASSES, SCORE_TYPES, logits_problems
 from ..utils.abbreviate import one_line, short
 from ..utils.typing import Array
+from .score_tables import read_table, some
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
 NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
-LISTED = 12  # classes that a message lists
 
 
 def read_scores(
@@ -69,11 +68,8 @@ def read_scores(
     kind = Path(name).suffix.lower()
     if kind not in (".npz", ".csv"):
         raise ValueError(f"{name} must be an NPZ or a CSV file; for NPZ save it with {NPZ}")
-    found = _npz(data, name) if kind == ".npz" else _csv(data, name)
+    found = _npz(data, name) if kind == ".npz" else read_table(data, name)
     return _record(found, name, flops, split)
-
-
-# -- the two kinds of files --
 
 
 def _npz(data: bytes, name: str) -> dict[str, Array]:
@@ -88,71 +84,6 @@ def _npz(data: bytes, name: str) -> dict[str, Array]:
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         reason = "it holds Python objects" if "allow_pickle" in str(error) else one_line(error, 200)
         raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
-
-
-def _csv(data: bytes, name: str) -> dict[str, Array]:
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' own errors too
-        raise ValueError(f"{name} is not a readable CSV file in UTF-8: {one_line(error, 200)}") from None
-    table.columns = [str(column).strip() for column in table.columns]
-    if "label" not in table.columns:
-        raise ValueError(
-            f"{name} has no column 'label' (it has {_some(table.columns)}); add the true class of each row"
-        )
-    if double := [column for column, count in Counter(table.columns).items() if count > 1]:
-        raise ValueError(f"{name} has two columns {short(double[0])}; remove one")
-    logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
-    if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
-        exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
-        _check_columns(table, (f"logit_{k}_{c}" for k in exits for c in classes), name)
-        parts = [_numbers(table, [f"logit_{k}_{c}" for c in classes], name) for k in exits]
-        return {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
-    numbers = {int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d{1,9})", column))}
-    if not numbers:
-        raise ValueError(f"{name} has no column 'prediction_1' (it has {_some(table.columns)}); exits count from 1")
-    exits = _exits(numbers, "prediction_0", name)
-    _check_columns(table, (f"{score}_{k}" for score in SCORE_TYPES for k in exits), name)
-    answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
-    found = {"labels": answers[:, 0], "prediction": answers[:, 1:]}
-    scored = [score for score in SCORE_TYPES if score != "prediction"]
-    return found | {score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored}
-
-
-def _exits(numbers: set[int], zero: str, name: str) -> range:
-    """The exits from 1 to the largest number; ValueError for an exit 0, whose column would be ``zero``."""
-    if 0 in numbers:
-        raise ValueError(f"{name} has a column of exit 0, such as {zero!r}; exits count from 1: rename its columns")
-    return range(1, max(numbers) + 1)
-
-
-def _check_columns(table: Any, columns: Iterable[str], name: str) -> None:
-    there = set(table.columns)
-    absent = next((column for column in columns if column not in there), None)
-    if absent:
-        raise ValueError(f"{name} has no column {absent!r} (it has {_some(table.columns)}); add it")
-
-
-def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
-    """(B, n) float64 of these columns."""
-    for column in columns:
-        for row, text in enumerate(table[column]):
-            try:
-                float(text)
-            except ValueError:
-                raise ValueError(
-                    f"{name}, row {row + 1}, column {column}: {short(text)} is not a number; write a number"
-                ) from None
-    return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
-
-
-def _names_or_numbers(table: Any) -> Array:
-    """(B, n) of these columns: numbers if every value of all of them is a whole number, else texts."""
-    texts = [[text.strip() for text in row] for row in table.to_numpy().tolist()]
-    whole = all(re.fullmatch(r"-?\d{1,9}(?:\.0+)?", text) for row in texts for text in row)
-    return np.array([[int(float(text)) for text in row] for row in texts] if whole else texts).reshape(table.shape)
 
 
 # -- the record --
@@ -212,7 +143,7 @@ def _check_parts(found: Mapping[str, Array], name: str) -> None:
     needed = ["labels", *(["logits"] if "logits" in found else SCORE_TYPES)]
     if absent := [key for key in needed if key not in found]:
         either = "" if absent[0] == "labels" else ", or logits (images, exits, classes) instead of all four scores"
-        raise ValueError(f"{name} has no array {absent[0]!r} (it has {_some(found)}); add it{either}")
+        raise ValueError(f"{name} has no array {absent[0]!r} (it has {some(found)}); add it{either}")
     if found["labels"].ndim != 1 or not len(found["labels"]):
         raise ValueError(f"{name}: labels have shape {found['labels'].shape}; they must be (images,), at least one")
     first = found[needed[1]]
@@ -280,7 +211,7 @@ def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Arr
     at = f" of exit {where[1] + 1}" if len(where) > 1 else ""
     raise ValueError(
         f"{what} {value}{at} in row {where[0] + 1} is not a class; use a number from 0 to {len(names) - 1} or a name: "
-        f"{_some(names)}"
+        f"{some(names)}"
     )
 
 
@@ -312,9 +243,3 @@ def _meta(
         reference_flops=reference,
         model=texts.get("model", "unknown"),
     )
-
-
-def _some(names: Any) -> str:
-    listed = [short(str(name))[1:-1] for name in names]
-    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
-    return ", ".join(listed[:LISTED]) + more or "nothing"

@@ -26,7 +26,7 @@ from ..data.locations import located
 from ..data.torch_loaders import make_loader
 from ..inference.torch_recording import RECORD_BATCH
 from ..models.dmpo import DMPO
-from ..models.factory import build_model, build_reference
+from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops
 from ..runs.epochs import CHECKPOINT
 from ..runs.run import Run
@@ -116,13 +116,13 @@ def train_epochs(
     resume: bool = False, force: bool = False, device: str = "auto", trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
-    on_check: Progress | None = None,
-    on_data: DataHook | None = None,
+    on_check: Progress | None = None, on_data: DataHook | None = None, most_images: int | None = None,
 ) -> Iterator[EpochResult]:  # fmt: skip
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
     The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; there
-    is no result if only files of the last epoch were missing. Arguments and errors are those of `train`.
+    is no result if only files of the last epoch were missing. Arguments and errors are those of `train`; with
+    ``most_images`` so many training images are used at most, to time a few steps.
 
     Example:
         Two exits of a tiny, untrained transformer, 40 images, the first of two epochs:
@@ -138,13 +138,14 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
-    config = replace(_trainable(config), data=located(config.data))
+    config = replace(_trainable(config), data=located(config.data), model=with_own_weights(config.model))
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
-    how: dict[str, Any] = {"name": name, "force": force, "on_check": on_check, "on_data": on_data}
-    manifest, images, val = training_images(config, Run(path) if saved else None, **how)
+    old: Run | None = Run(path) if saved else None
+    manifest, images, val = training_images(config, old, name=name, force=force, on_check=on_check, on_data=on_data)
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     images, held_out = hold_out(images, config, model.n_exits)
+    images = spread(images, most_images or len(images))
     validate = Validator(spread(val, (settings := config.training).validation_size), config, model, cost, held_out)
     views, anchors = _views(config, images, saved, accelerator.device)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
@@ -250,7 +251,8 @@ def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str
     run = load_run(name)
     saved = read_checkpoint(run.path / CHECKPOINT)
     planned, done = run.config.training.epochs, int(saved["state"]["epoch"])
-    if changed := _differs(replace(run.config, data=located(run.config.data)), config):
+    before = replace(run.config, data=located(run.config.data), model=with_own_weights(run.config.model))
+    if changed := _differs(before, config):
         raise ValueError(f"run {name!r} was started with another config; resume it without changing {changed}")
     if config.training.epochs != planned and config.training.epochs <= done:
         raise ValueError(

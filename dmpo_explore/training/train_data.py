@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,13 +12,15 @@ import numpy as np
 from ..config import Config
 from ..data.check import check_data
 from ..data.images import ImageSet
-from ..data.locations import is_own
+from ..data.locations import is_own, open_source
 from ..data.manifest import Manifest, make_manifest
-from ..data.splits import stratified_rows
+from ..data.source import ImageFiles
+from ..data.splits import held_out_rows, stratified_rows
 from ..runs.ready import place_finding, start_findings
 from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images
 from ..utils.progress import Progress
+from ..utils.typing import Array
 from .schedules import LEARNED
 
 DataHook = Callable[[Manifest], None]
@@ -78,10 +81,11 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
     """Training images → those to train on and those held out, None where nothing is fitted to held-out images.
 
     The weights of earlier exits' answers and the schedule ``learned`` are. A tenth is held out, at least one image of
-    every class; the same images whenever the run is resumed. Val, calibration and test stay unread.
+    every class; the same images whenever the run is resumed. Where a table gives groups, whole groups are held out.
+    Val, calibration and test stay unread.
 
     Raises:
-        ValueError: a class with a single training image.
+        ValueError: a class with a single training image, or all of whose images are in one group.
 
     Example:
         >>> import dmpo_explore as dx
@@ -93,6 +97,26 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
     fits = config.model.earlier_exits or config.training.schedule == LEARNED
     if not fits or n_exits == 1:
         return images, None
-    names = images.class_names
-    held = stratified_rows(images.labels, len(images) // SHARE, seed=config.data.seed, least=1, class_names=names)
-    return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)
+    names, seed, groups = images.class_names, config.data.seed, _groups(images, config)
+    if groups is None:
+        held = stratified_rows(images.labels, len(images) // SHARE, seed=seed, least=1, class_names=names)
+    else:
+        held = held_out_rows(images.labels, len(images) // SHARE, seed=seed, class_names=names, groups=groups)
+    kept = images.subset(np.setdiff1d(np.arange(len(images)), held))
+    if gone := {*images.labels.tolist()} - {*kept.labels.tolist()}:
+        name = names[min(gone)]
+        raise ValueError(f"class {name!r} would have no training image left: all are in one group; add another group")
+    return kept, images.subset(held)
+
+
+def _groups(images: ImageSet, config: Config) -> Array | None:
+    """(n,) the group of every training image, by the table that lists them; None without groups."""
+    if not is_own(config.data) or not (source := open_source(config.data)).grouped:
+        return None
+    pool = source.read("train", None)
+    assert pool.groups is not None and isinstance(pool.pixels, ImageFiles) and isinstance(images.pixels, ImageFiles)
+    listed = {os.path.abspath(path): group for path, group in zip(pool.pixels.paths, pool.groups, strict=True)}
+    paths = [os.path.abspath(images.pixels.paths[i]) for i in images.indices]
+    if absent := [path for path in paths if path not in listed]:
+        raise ValueError(f"{config.data.name} no longer lists {absent[0]}, whose group is needed; restore the table")
+    return np.array([listed[path] for path in paths])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from calls import call, fails
 from dirty_folder import BROKEN, TOO_LARGE, clean_folder, dirty_folder, draw
+from own_images_folder import fill
 from PIL import Image
 from tiny import tiny_options
 
@@ -91,3 +92,10 @@ def test_what_is_skipped_is_listed_and_stays_out(tmp_path: Path, no_runs: Path) 
     (own / BROKEN[0]).write_bytes((own / "train" / "cat" / "05.jpg").read_bytes())  # mended: in no split
     call("record", "mine", "--split", "val", "--force", "--device", "cpu")
     assert "to train it longer, give a larger number" in fails("train", "--resume", "mine")
+
+
+def test_folders_of_splits_have_their_common_folders_name(tmp_path: Path) -> None:
+    for split, count in (("train", 20), ("test", 4)):
+        fill(tmp_path / "pets" / split, count=count)
+    folders = ["--train-dir", tmp_path / "pets" / "train", "--test-dir", tmp_path / "pets" / "test"]
+    assert call("data", *folders).stdout.startswith(f"{tmp_path / 'pets'}: 48 images, 2 classes")

@@ -115,6 +115,10 @@ def test_all_policies_and_protocols(runs: Path) -> None:
     usage = call("evaluate", "mine", "--all-policies", "--flops", 0.9, status=2).stderr
     assert "leave out --flops" in " ".join(usage.replace("│", " ").split())
     call("evaluate", "mine", "--protocol", "anytime", "--accuracy-drop", 0.1, status=2)
+    for option in (["--policy", "margin"], ["--calibrate"], ["--per-exit"]):
+        for way in (["--protocol", "budgeted"], ["--all-policies"]):
+            assert option[0] in call("evaluate", "mine", *way, *option, status=2).stderr
+    assert "belongs to --risk" in call("evaluate", "mine", "--epsilon", 0.2, status=2).stderr
     usage = call("evaluate", "mine", "--protocol", "anytime", "--against", "mine", status=2).stderr
     assert "leave out --protocol to compare at every budget" in " ".join(usage.replace("│", " ").split())
 
@@ -237,6 +241,10 @@ def test_a_row_per_image_has_the_numbers_of_the_table(runs: Path, tmp_path: Path
         table = pd.read_csv(file) if name.endswith("csv") else pd.read_parquet(file)
         assert len(table) == row["images"] and table["correct"].mean() == pytest.approx(row["accuracy"])
         assert table["exit"].mean() == pytest.approx(row["mean_exit"])
+    row = json.loads(
+        call("evaluate", "demo-single", "--flops", 0.3, "--per-image", tmp_path / "one.csv", "--json").stdout
+    )
+    assert pd.read_csv(tmp_path / "one.csv")["correct"].mean() == pytest.approx(row["accuracy"])
     for wrong in (["mine"], ["mine", "other", "--threshold", 0.5], ["mine", "--flops", 0.8, "--flops", 0.9]):
         assert "needs one run and one target" in fails("evaluate", *wrong, "--per-image", file)
     assert "must end with" in fails("evaluate", "mine", "--threshold", 0.5, "--per-image", tmp_path / "images.txt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,14 @@ def test_a_warning_of_pillow_names_the_file(tmp_path: Path) -> None:
     assert len(seen) == 1
     assert shape in ((4, 2, 3), (2, 4, 3))  # Pillow before 12 drops the orientation with the description
     assert read_image(path.read_bytes(), "photo.jpg").shape == shape  # of unknown origin: silent
+
+
+def test_an_image_whose_decoder_fails_in_its_own_way_is_named(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(stream, "AVIF")
+    data = stream.getvalue()
+    (tmp_path / "a.avif").write_bytes(data[:280] + bytes(len(data) - 280))
+    with pytest.raises(ValueError, match=r"a\.avif cannot be read as an image"):
+        open_image(tmp_path / "a.avif")

@@ -13,6 +13,7 @@ from own_images_folder import fill, paint
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.image_tables import read_class_names, renamed, table_paths, table_source
 from dmpo_explore.data.images import available_splits, images_of, load_images
+from dmpo_explore.data.manifest import make_manifest
 
 HEAD = "path,label,split,group"
 
@@ -145,3 +146,14 @@ def test_classes_get_readable_names(tmp_path: Path) -> None:
         read_class_names(tmp_path / "names.csv")
     with pytest.raises(FileNotFoundError, match="no file"):
         read_class_names(tmp_path / "nothing.csv")
+
+
+def test_broken_images_are_skipped_whatever_the_way_to_them(table: Path) -> None:
+    (table.parent / "tables").mkdir()
+    rows = [f"../images/{name}/{i:02d}.png,{name}" for name in ("cat", "dog") for i in range(20)]
+    (table.parent / "tables" / "list.csv").write_text("\n".join(["path,label", *rows]))
+    broken = table.parent / "images" / "cat" / "07.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    manifest = make_manifest(DataConfig(str(table.parent / "tables" / "list.csv"), skip_broken=True))
+    assert sum(manifest.counts.values()) == 39 and len(manifest.left_out) == 1
+    assert not any(row.path.endswith("cat/07.png") for rows in manifest.files.values() for row in rows)

@@ -270,3 +270,23 @@ def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
     assert found.findings[1].places == ("train/train-0000.tar/0003.png = test/test-0000.tar/twin.png",)
     with pytest.raises(ValueError, match="test/test-0000.tar/broken.png cannot be read as an image"):
         found.require()
+
+
+def test_classes_are_the_numbers_that_there_are(tmp_path: Path) -> None:
+    for part, count in (("train", 24), ("test", 6)):
+        with tarfile.open(tmp_path / f"{part}-0.tar", "w") as archive:
+            for number in range(count):
+                add(archive, f"{number:04d}.png", encoded(number))
+                add(archive, f"{number:04d}.cls", str(1 + number % 3).encode())
+    check = check_data(DataConfig(f"wds/{tmp_path}"))
+    assert check.ready and check.class_names == ("1", "2", "3")
+    assert load_images(f"wds/{tmp_path}", "test").labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_class_is_the_first_of_qmnists_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found(list[Any]):
+        classes = ()
+        targets = np.array([[3, 0, 1, 2, 3, 4, 5, 6], [7, 0, 1, 2, 3, 4, 5, 6]])
+
+    monkeypatch.setattr(torch_readers, "create", lambda *_: Found([None, None]))
+    assert torch_readers.open_part(ReaderName("torch", "qmnist"), "train", None, torch_readers.Keys()).targets == [3, 7]

@@ -58,3 +58,20 @@ def test_ten_groups_give_the_shares() -> None:
     assert [len(rows) for rows in parts.values()] == [60, 10, 10, 20]
     with pytest.raises(ValueError, match="there are 2 groups; at least 3 are needed"):
         divide(np.arange(100) % 2, seed=0, groups=groups // 5)
+
+
+@pytest.mark.parametrize("calibration", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_small_class_among_many_is_in_every_split(seed: int, calibration: bool) -> None:
+    rng, least = np.random.default_rng(seed), 7 if calibration else 5
+    labels = rng.permutation(np.repeat(np.arange(21), np.append(rng.integers(20, 60, 20), least)))
+    parts = divide(labels, seed=0, calibration=calibration)
+    assert all((labels[rows] == 20).any() for rows in parts.values())
+    val = held_out_rows(labels, len(labels) // 10)
+    assert (labels[val] == 20).sum() == 2
+
+
+def test_a_class_that_is_too_small_is_named() -> None:
+    labels = np.repeat([0, 1], [40, 6])
+    with pytest.raises(ValueError, match="class 'dog' has 6 images; it needs at least 7"):
+        divide(labels, seed=0, calibration=True, class_names=("cat", "dog"))

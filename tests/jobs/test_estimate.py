@@ -6,8 +6,10 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from own_images_folder import fill
 from tiny import tiny_config, tiny_options
 from typer.testing import CliRunner
 
@@ -88,3 +90,27 @@ def test_the_command_line_says_it_and_stops(runs: Path) -> None:
 def test_what_cannot_be_trained_cannot_be_estimated() -> None:
     with pytest.raises(ValueError, match="unknown data 'nowhere'"):
         measure_rates(Config(DataConfig("nowhere")))
+
+
+def own(tmp_path: Path, *counts: int, **data: Any) -> Config:
+    for number, count in enumerate(counts):
+        fill(tmp_path / "own", (f"class{number}",), count, 1000 * number)
+    config = tiny_config()
+    return replace(config, data=DataConfig(str(tmp_path / "own"), **data))
+
+
+def test_a_rare_class_and_held_out_images_do_not_stop_it(tmp_path: Path) -> None:
+    config = own(tmp_path, 200, 200, 8)
+    config = replace(config, training=replace(config.training, schedule="learned", batch_size=4))
+    with pytest.warns(UserWarning, match="imbalance: class 'class0'"):
+        rates = measure_rates(config, "cpu")
+    assert len(rates.steps) == STEPS and rates.train + rates.val + rates.test == 408
+    assert probe(config).training.schedule == "learned" != probe(tiny_config()).training.schedule
+
+
+def test_broken_images_that_are_skipped_are_not_counted(tmp_path: Path) -> None:
+    config = own(tmp_path, 30, 30, skip_broken=True)
+    (tmp_path / "own" / "class0" / "07.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="left out|cannot be read"):
+        rates = measure_rates(config, "cpu")
+    assert rates.train + rates.val + rates.test == 59

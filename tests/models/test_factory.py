@@ -18,7 +18,7 @@ from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.backbone import Backbone
 from dmpo_explore.models.bypass import BYPASSES, ConvBypass, NoBypass
-from dmpo_explore.models.factory import assemble, build_model, build_reference
+from dmpo_explore.models.factory import assemble, build_model, build_reference, with_own_weights
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor, LinearPredictor
 from dmpo_explore.models.timm_backbones import create_backbone
@@ -277,3 +277,11 @@ def test_training_the_bypass_alone_changes_its_exit() -> None:
     after = model(pictures()).detach()
     assert (after[:, 0] - before[:, 0]).abs().max() > 0.01
     assert torch.equal(after[:, 1:], before[:, 1:])
+
+
+def test_a_file_of_ones_own_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    assert with_own_weights(ModelConfig(weights="mine.pth")).weights == str(tmp_path / "mine.pth")
+    for other in ("auto", "random", "absent.pth"):
+        assert with_own_weights(ModelConfig(weights=other)).weights == other

@@ -10,10 +10,12 @@ from own_images_folder import fill, paint
 from tiny_training import CONFIG
 
 from dmpo_explore.config import DataConfig
+from dmpo_explore.data.images import ImageSet
 from dmpo_explore.data.manifest import Manifest, write_manifest
+from dmpo_explore.data.source import ImageFiles
 from dmpo_explore.runs.run import Run
 from dmpo_explore.training.train import default_name
-from dmpo_explore.training.train_data import training_images
+from dmpo_explore.training.train_data import hold_out, training_images
 
 
 def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
@@ -38,3 +40,22 @@ def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
 def test_a_name_is_made_from_any_folder() -> None:
     name = default_name(replace(CONFIG, data=DataConfig("/photos/My holiday (2024).csv")))
     assert name.startswith("My-holiday-2024-covariance-")
+
+
+def test_whole_groups_are_held_out(tmp_path: Path) -> None:
+    fill(tmp_path / "images")
+    rows = [f"images/{name}/{i:02d}.png,{name},video {i // 2}" for name in ("cat", "dog") for i in range(20)]
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(["path,label,group", *rows]))
+    config = replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=True))
+    kept, held = hold_out(training_images(config).train, config, 2)
+    assert held is not None
+
+    def videos(images: ImageSet) -> set[int]:
+        assert isinstance(images.pixels, ImageFiles)
+        return {int(images.pixels.paths[i].stem) // 2 for i in images.indices}
+
+    assert videos(held) and videos(kept) and not videos(kept) & videos(held)
+    table.write_text("\n".join(["path,label,group", *(row.replace("video", "v") for row in rows[::-1])]))
+    again = hold_out(training_images(config).train, config, 2)[1]
+    assert again is not None and videos(again)

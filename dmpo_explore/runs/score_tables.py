@@ -1,0 +1,101 @@
+"""A CSV file of a model's scores → arrays: one row per image, columns as `score_files` describes them."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..records.validation import SCORE_TYPES
+from ..utils.abbreviate import one_line, short
+from ..utils.typing import Array
+
+LISTED = 12  # names that a message lists
+
+
+def read_table(data: bytes, name: str) -> dict[str, Array]:
+    """The columns of a CSV file as arrays: ``labels`` (B,), and ``logits`` (B, K, C) or the four scores (B, K).
+
+    Raises:
+        ValueError: no CSV file, or a column that is missing, there twice, or not of numbers; ``name`` is named.
+
+    Example:
+        >>> read_table(b"label,logit_1_0,logit_1_1\\n1,0.5,2\\n", "mine.csv")["logits"].tolist()
+        [[[0.5, 2.0]]]
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # pandas' own errors too
+        raise ValueError(f"{name} is not a readable CSV file in UTF-8: {one_line(error, 200)}") from None
+    table.columns = [str(column).strip() for column in table.columns]
+    if "label" not in table.columns:
+        raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
+    if double := [column for column, count in Counter(table.columns).items() if count > 1]:
+        raise ValueError(f"{name} has two columns {short(double[0])}; remove one")
+    logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
+    if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
+        exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
+        _check_columns(table, (f"logit_{k}_{c}" for k in exits for c in classes), name)
+        parts = [_numbers(table, [f"logit_{k}_{c}" for c in classes], name) for k in exits]
+        return {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
+    numbers = {int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d{1,9})", column))}
+    if not numbers:
+        raise ValueError(f"{name} has no column 'prediction_1' (it has {some(table.columns)}); exits count from 1")
+    exits = _exits(numbers, "prediction_0", name)
+    _check_columns(table, (f"{score}_{k}" for score in SCORE_TYPES for k in exits), name)
+    answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
+    found = {"labels": answers[:, 0], "prediction": answers[:, 1:]}
+    scored = [score for score in SCORE_TYPES if score != "prediction"]
+    return found | {score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored}
+
+
+def _exits(numbers: set[int], zero: str, name: str) -> range:
+    """The exits from 1 to the largest number; ValueError for an exit 0, whose column would be ``zero``."""
+    if 0 in numbers:
+        raise ValueError(f"{name} has a column of exit 0, such as {zero!r}; exits count from 1: rename its columns")
+    return range(1, max(numbers) + 1)
+
+
+def _check_columns(table: Any, columns: Iterable[str], name: str) -> None:
+    there = set(table.columns)
+    absent = next((column for column in columns if column not in there), None)
+    if absent:
+        raise ValueError(f"{name} has no column {absent!r} (it has {some(table.columns)}); add it")
+
+
+def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
+    """(B, n) float64 of these columns."""
+    for column in columns:
+        for row, text in enumerate(table[column]):
+            try:
+                float(text)
+            except ValueError:
+                raise ValueError(
+                    f"{name}, row {row + 1}, column {column}: {short(text)} is not a number; write a number"
+                ) from None
+    return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
+
+
+def _names_or_numbers(table: Any) -> Array:
+    """(B, n) of these columns: numbers if every value of all of them is a whole number, else texts."""
+    texts = [[text.strip() for text in row] for row in table.to_numpy().tolist()]
+    whole = all(re.fullmatch(r"-?\d{1,9}(?:\.0+)?", text) for row in texts for text in row)
+    return np.array([[int(float(text)) for text in row] for row in texts] if whole else texts).reshape(table.shape)
+
+
+def some(names: Any) -> str:
+    """The first `LISTED` names, for a message.
+
+    Example:
+        >>> some(["cat", "dog"])
+        'cat, dog'
+    """
+    listed = [short(str(name))[1:-1] for name in names]
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    return ", ".join(listed[:LISTED]) + more or "nothing"

@@ -1,0 +1,23 @@
+"""A table of scores as arrays; what is refused is in test_score_files."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmpo_explore.runs.score_tables import read_table
+
+
+def test_columns_are_found_by_their_names_in_any_order() -> None:
+    text = "logit_2_1, label ,logit_1_0,note,logit_2_0,logit_1_1\n4,1,1,x,3,2\n8,0,5,y,7,6\n"
+    found = read_table(text.encode(), "t.csv")
+    assert found.keys() == {"labels", "logits"} and found["labels"].tolist() == [1, 0]
+    assert np.array_equal(found["logits"], [[[1, 2], [3, 4]], [[5, 6], [7, 8]]])
+
+
+def test_labels_and_predictions_are_read_alike() -> None:
+    head = "label,prediction_1,confidence_1,entropy_1,margin_1\n"
+    numbers = read_table(f"{head}0,1.0,.9,.1,.8\n".encode(), "t.csv")
+    assert (numbers["labels"].tolist(), numbers["prediction"].tolist()) == ([0], [[1]])
+    names = read_table(f"{head}0,cat,.9,.1,.8\n".encode(), "t.csv")
+    assert (names["labels"].tolist(), names["prediction"].tolist()) == (["0"], [["cat"]])
+    assert names["confidence"].tolist() == [[0.9]]
