@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import disagreement_tiles, widgets
+from dmpo_explore_app.components import compute_help, disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
 from dmpo_explore_app.services import class_rows, comparison, comparison_code, own_runs, records, run_facts, selection
 from dmpo_explore_app.services.comparison import Side
@@ -167,6 +167,8 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
             records.record(side.point.run, side.point.run.fitting_split).n_images, side.point.run.fitting_split
         ):
             notes.append(f"Caution, {name}: {messages.escape_markdown(text, 400)}.")
+        if text := compute_help.recount(side.point.run, side.record):
+            notes.append(f"Caution, {name}: its {text}")
         if comparison.taken_for_the_same(sides[0].point.run, side.point.run, split):
             notes.append(f"{name}: its labels are equal in the same order, so its images are taken for the same.")
     return notes
@@ -271,8 +273,9 @@ def link(side: Side, row: int) -> str:
     """The address of an image in One image, under the side's thresholds and target."""
     run, split, policy = side.point.run, side.point.split, side.point.policy
     more = {choices.POLICY: policy.name, targets.THRESHOLD: operating_point.text(policy)}
-    budget = {} if side.budget is None else {"budget": f"{100 * side.budget:g}"}
-    return links.href(run, split, row, **more, **budget)
+    if side.budget is not None and side.least is None:
+        more["budget"] = targets.offered_budget(run, policy.name, side.budget)
+    return links.href(run, split, row, **more)
 
 
 # -- downloads --

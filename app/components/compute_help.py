@@ -30,11 +30,8 @@ def explain(point: OperatingPoint) -> None:
     fitted_on = (
         "calibration, which is used for nothing else" if split == "calibration" else "val, which chose the epoch"
     )
-    if meta.counted == "as trained":
-        st.caption(
-            "These FLOPs were counted by an earlier version, with the tuning unmerged; "
-            f"`dmpo-explore record {escape_markdown(point.run.name)} --recount` counts them as deployed."
-        )
+    if text := recount(point.run, record):
+        st.caption(f"These {text}")
     st.markdown(
         f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
         "costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
@@ -56,6 +53,17 @@ def explain(point: OperatingPoint) -> None:
         f"Model: {escape_markdown(meta.model)} · {size}{resizing} · "
         f"recorded {escape_markdown(meta.created or 'at an unknown time')}"
     )
+
+
+def recount(run: dx.Run, record: dx.ExitRecord) -> str:
+    """A caution that FLOPs are of the model with its tuning unmerged, as earlier versions counted; empty where not."""
+    own = own_runs.is_own(run)
+    if record.meta.counted != "as trained" or (not own and run.config.model.tuning in ("none", "full")):
+        return ""
+    text = "FLOPs were counted by an earlier version, with the tuning unmerged"
+    if own:
+        return f"{text}."
+    return f"{text}; `dmpo-explore record {escape_markdown(run.name)} --recount` counts them as deployed."
 
 
 def exits(record: dx.ExitRecord) -> pd.DataFrame:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import app_header, threshold_controls
+from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.state import beside, calibration, choices, operating_point, own_scores, panels
 from dmpo_explore_app.state.choices import RULES
 
@@ -63,6 +65,12 @@ def choose(
     if point.record.n_exits > 1:
         threshold_controls.caution(run)
     return point
+
+
+def check_unchanged(run: dx.Run, split: str, stamp: Stamp) -> None:
+    """In a fragment: draw the whole page again where the record was written or the weights changed since ``stamp``."""
+    if records.stamp(run, split) != stamp:
+        st.rerun()
 
 
 def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from dmpo_explore_app.state import own_scores as state
 
 import dmpo_explore as dx
 
-MOST_MB = 100  # of an uploaded file
+MOST_MB = 100  # of an uploaded file, as server.maxUploadSize
 Scores = dict[str, own_runs.OwnScores]
 
 

@@ -22,7 +22,7 @@ from dmpo_explore_app import access
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.code_export import command_line, python_code
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import panels
+from dmpo_explore_app.state import filters, panels
 
 import dmpo_explore as dx
 
@@ -43,7 +43,8 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     own = own_runs.is_own(run)
     report = None if own else lambda: dx.reports.report_html(run, policy, split=split)
-    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own, report=report)
+    besides = "the region that you drew" if filters.has_region() else ""
+    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own, besides=besides, report=report)
 
 
 def popover(
@@ -55,6 +56,7 @@ def popover(
     command: Callable[[], str] | None = None,
     *,
     link: bool = True,
+    besides: str = "",
     report: Callable[[], str] | None = None,
 ) -> None:
     """The popover of a page; its inside is made when it is opened.
@@ -62,14 +64,15 @@ def popover(
     Args:
         name: beginning of the files' names. policies: name → policy, each a JSON file that `dx.load_policy` reads.
         python, command: code that gives the numbers on screen; without a command that part is left out.
-        link: whether the page's address is a link to what is on screen.
+        link: whether the page's address is a link to what is on screen. besides: what is on screen and not in it.
         report: makes the run's report as HTML, if there is one.
     """
     with st.popover("Share", icon=":material/ios_share:", key=panels.SHARE, on_change="rerun") as box:
         if not box.open:
             return
         if link:
-            st.caption("The address of this page is a link to what you see.")
+            but = f", but for {besides}" if besides else ""
+            st.caption(f"The address of this page is a link to what you see{but}.")
         _code(python(), command() if command else "")
         _files(name, policies, tables, figures, report)
 

@@ -5,6 +5,7 @@ In: `comparison.Side`s, the split and the policy. Out: text.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from dmpo_explore_app.services import code_export, own_runs, policies
@@ -76,19 +77,19 @@ def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> 
     if any(own_runs.is_own(side.point.run) for side in sides):
         return ""
     free = [side for side in sides if side.budget is not None]
-    against, lines = code_export.quoted(base.point.run), []
+    against, quoted, lines = code_export.quoted(base.point.run), shlex.quote(split), []
     if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share
         lines += [
             f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --policy {policy} "
-            f"--flops {side.point.policy.fitted['target']['flops']!r} --split {split}"
+            f"--flops {side.point.policy.fitted['target']['flops']!r} --split {quoted}"
             for side in free
         ]
     elif free and (base.budget is not None or base.record.n_exits == 1):
         names = " ".join(code_export.quoted(side.point.run) for side in free)
-        options = f"--policy {policy} --flops {free[0].budget!r} --split {split} --against {against}"
+        options = f"--policy {policy} --flops {free[0].budget!r} --split {quoted} --against {against}"
         lines.append(f"dmpo-explore evaluate {names} {options}")
     lines += [
-        f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {split}"
+        f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {quoted}"
         for side in sides
         if side.record.n_exits == 1 and policies.can_fit(side.point.run)
     ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from dmpo_explore_app.services import model_queue, models, records, thumbnails
+from dmpo_explore_app.services import model_queue, records, thumbnails
 
 import dmpo_explore as dx
 
@@ -53,9 +53,9 @@ class ChosenImage(NamedTuple):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Cache key: the states of the weights and of the record, and the image."""
+        """Cache key: the states of the record and of the weights, and the image."""
         which = self.row if self.upload is None else self.upload.digest
-        return *models.weights_stamp(self.run), *records.stamp(self.run, self.split), which
+        return *records.stamp(self.run, self.split), which
 
     def pixels(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 at full size; raises as `Run.image_set`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,14 @@ import dmpo_explore as dx
 def as_json(session: LiveSession) -> str:
     """Settings, device, policy and measurements; to other machines without paths."""
     look = session.live.look()
-    count, path_and_split = look.count, session.record_key
+    count, (folder, split) = look.count, session.record_key
     measured = None
     if (m := count.measured) is not None:
         arms = {"early": asdict(m.early), "full": asdict(m.full)}
         measured = {name: value for name, value in vars(m).items() if name != "latency"} | arms | {"by_exit": rows(m)}
     found = {
-        "run": dx.load_run(path_and_split[0]).name,
-        "split": path_and_split[1],
+        "run": Path(folder).name,
+        "split": split,
         "began": datetime.fromtimestamp(session.began, UTC).isoformat(timespec="seconds"),
         "version": dx.__version__,
         "device": session.device,

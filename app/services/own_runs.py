@@ -7,22 +7,28 @@ the session that opened it and ends with it. Others cannot find it: its key is r
 from __future__ import annotations
 
 import hashlib
+import inspect
 import secrets
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import permutations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.services import models, record_folder
 
 import dmpo_explore as dx
 
 YOURS = " (yours)"  # end of the name; no other run can have it
 LONGEST = 40  # characters of the name before it
+MOST_KEPT = 64  # records of a run that are derived from its scores, and outcomes
 _KEY = "own:"
+Stamp = tuple[str, str, *tuple[int, ...]]  # folder, split, and which states of their files
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class OwnScores(NamedTuple):
@@ -44,6 +50,7 @@ class OwnRun(dx.Run):
     title: str = "scores"
     scores: Mapping[str, OwnScores] = field(default_factory=dict)
     files: dx.data.ImageFiles | None = None
+    kept: models.Kept = field(default_factory=lambda: models.Kept(MOST_KEPT))  # see `kept_apart`
 
     @property
     def name(self) -> str:
@@ -55,8 +62,8 @@ class OwnRun(dx.Run):
         return list(self.scores)
 
     def record(self, split: str) -> dx.ExitRecord:
-        """The record of ``split``; raises as `dx.ExitRecord.load`."""
-        return self.scores[split].record(split)
+        """The record of ``split``; FileNotFoundError where there is none; raises as `dx.ExitRecord.load`."""
+        return self._scores(split).record(split)
 
     def image_set(self, split: str) -> dx.data.ImageSet:
         """The images of the first split; FileNotFoundError where there are none."""
@@ -66,13 +73,18 @@ class OwnRun(dx.Run):
         rows = np.arange(record.n_images)
         return dx.data.ImageSet(record.meta.data, split, record.labels, record.meta.class_names, rows, self.files)
 
-    def stamp(self, split: str) -> tuple[str, str, int, int]:
-        """Key of caches: changes with every file of a folder."""
-        source, state = self.scores[split].source, 0
+    def stamp(self, split: str) -> Stamp:
+        """Key of caches: changes with every file of a folder; FileNotFoundError where there is no such split."""
+        source, state = self._scores(split).source, 0
         if isinstance(source, Path):
             digest = hashlib.sha256(repr(record_folder.stamp(source)).encode()).digest()
             state = int.from_bytes(digest[:7], "big")
-        return str(self.path), split, state, 0
+        return str(self.path), split, state
+
+    def _scores(self, split: str) -> OwnScores:
+        if split not in self.scores:
+            raise FileNotFoundError(f"{self.name} has no scores of split {split!r} (it has {', '.join(self.scores)})")
+        return self.scores[split]
 
 
 _open: weakref.WeakValueDictionary[str, OwnRun] = weakref.WeakValueDictionary()
@@ -93,6 +105,22 @@ def run_at(path: str) -> dx.Run:
     if run is None:
         raise FileNotFoundError("these scores have been closed; open them again on the page Your own scores")
     return run
+
+
+def kept_apart(cached: Callable[Concatenate[Stamp, P], T]) -> Callable[Concatenate[Stamp, P], T]:
+    """``cached``, a cached function of a stamp; its results for own scores are kept on their run and end with it."""
+    plain: Callable[Concatenate[Stamp, P], T] = inspect.unwrap(cached)
+
+    @wraps(cached)
+    def found(stamp: Stamp, /, *more: P.args, **named: P.kwargs) -> T:
+        if (run := _open.get(stamp[0])) is None:
+            return cached(stamp, *more, **named)
+        key = (plain.__name__, stamp, more, *named.items())
+        if (value := run.kept.get(key)) is None:
+            run.kept.keep(key, value := plain(stamp, *more, **named))
+        return value
+
+    return found
 
 
 def check_together(records: Sequence[dx.ExitRecord]) -> None:

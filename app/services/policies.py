@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.services import records
+from dmpo_explore_app.services import own_runs, records
 from dmpo_explore_app.services.records import Stamp
 
 import dmpo_explore as dx
@@ -38,6 +38,7 @@ class OperatingPoint:
         return _outcome(records.stamp(self.run, self.split), policy, repr(policy.to_dict() | {"fitted": None}))
 
 
+@own_runs.kept_apart
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _outcome(stamp: Stamp, _policy: dx.Policy, key: str) -> dx.Outcome:
     del key

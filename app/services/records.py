@@ -1,8 +1,9 @@
 """Exit records, each read once and kept: the records of runs, and what is derived from them without a policy.
 
-In: a run and a split. Out: `dx.ExitRecord`s and their fingerprints. Every entry is keyed by the state
-of the file meta.json: a record that is written again is read again, a missing one raises FileNotFoundError. What is
-asked for at every move is looked up by `lru_cache` first: Streamlit takes 0.3 ms to find an entry.
+In: a run and a split. Out: `dx.ExitRecord`s and their fingerprints. Every entry is keyed by the states of the files
+meta.json and weights.safetensors: a record is read again when it is written again, and checked again when the weights
+change. A missing one raises FileNotFoundError. What is asked for at every move is looked up by `lru_cache` first:
+Streamlit takes 0.3 ms to find an entry.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.services import own_runs
+from dmpo_explore_app.services import models, own_runs
 
 import dmpo_explore as dx
 
-Stamp = tuple[str, str, int, int]  # folder, split, and which state of the file meta.json
+Stamp = own_runs.Stamp
 
 
 def stamp(run: dx.Run, split: str) -> Stamp:
-    """Which state of a record is on disk; raises FileNotFoundError where there is none."""
+    """Which states of a record and of the weights are on disk; raises FileNotFoundError where there is no record."""
     if isinstance(run, own_runs.OwnRun):
         return run.stamp(split)
     status = (run.path / "records" / split / "meta.json").stat()
-    return str(run.path), split, status.st_mtime_ns, status.st_ino
+    return str(run.path), split, status.st_mtime_ns, status.st_ino, *models.weights_stamp(run)[1:]
 
 
 def record(run: dx.Run, split: str) -> dx.ExitRecord:
@@ -35,6 +36,7 @@ def record(run: dx.Run, split: str) -> dx.ExitRecord:
     return record_at(stamp(run, split))
 
 
+@own_runs.kept_apart
 @lru_cache(maxsize=32)
 @st.cache_resource(max_entries=32, show_spinner=False)
 def record_at(stamp: Stamp) -> dx.ExitRecord:
@@ -48,6 +50,7 @@ def calibrated(run: dx.Run, split: str, temperatures: tuple[float, ...]) -> dx.E
     return calibrated_at(stamp(run, split), temperatures) if temperatures else record(run, split)
 
 
+@own_runs.kept_apart
 @lru_cache(maxsize=8)
 @st.cache_resource(max_entries=8, show_spinner=False)
 def calibrated_at(stamp: Stamp, temperatures: tuple[float, ...]) -> dx.ExitRecord:
@@ -60,6 +63,7 @@ def of_class(run: dx.Run, split: str, label: int) -> dx.ExitRecord:
     return of_class_at(stamp(run, split), label)
 
 
+@own_runs.kept_apart
 @st.cache_resource(max_entries=64, show_spinner=False)
 def of_class_at(stamp: Stamp, label: int) -> dx.ExitRecord:
     """`of_class` by its key."""
@@ -72,6 +76,7 @@ def novelty_detector(run: dx.Run, split: str, logits: bool) -> dx.analysis.Novel
     return _novelty_detector(stamp(run, split), logits)
 
 
+@own_runs.kept_apart
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _novelty_detector(stamp: Stamp, logits: bool) -> dx.analysis.NoveltyDetector:
     return dx.analysis.novelty_detector(record_at(stamp), logits=logits)

@@ -19,15 +19,16 @@ _MAPS_REQUESTED, _CHECK_REQUESTED = "_maps_requested", "_check_requested"
 Request = tuple[object, ...]
 
 
-def validate(n_classes: int) -> None:
-    """Replace choices that are not offered by the defaults, and report them."""
+def validate(class_names: tuple[str, ...]) -> None:
+    """Replace choices that are not offered by the defaults, and report them; a class of other names without words."""
     state, asked = st.session_state, st.session_state.get(METHOD)
     if asked in REFUSED:
         notice(f"{escape_markdown(asked)} is not offered: {escape_markdown(refusal_reason(str(asked)), 400)}.")
         state[METHOD] = None
     choices.validate(METHOD, list(METHODS), DEFAULT_METHOD, "method")
     choices.validate(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")
-    target = state.get(TARGET)
+    choices.keep_for(TARGET, class_names)
+    target, n_classes = state.get(TARGET), len(class_names)
     if isinstance(target, str) and target.isdecimal() and len(target) < 10 and 1 <= int(target) <= n_classes:
         state[TARGET] = int(target)
     elif target not in (LAST, HERE, *range(1, n_classes + 1)):

@@ -36,6 +36,19 @@ def validate(key: str, options: Sequence[str], default: str, what: str, names: M
     return default
 
 
+def keep_for(key: str, of: object) -> None:
+    """Drop the value of widget ``key`` if it was chosen for something else than ``of``; a text is of an address."""
+    state, kept = st.session_state, f"_{key}_of"
+    if not isinstance(state.get(key), str) and state.get(kept, of) != of:
+        state[key] = None
+    state[kept] = of
+
+
+def images_of(record: dx.ExitRecord) -> tuple[str, str, int]:
+    """Data, split and number of images: records of the same images have the same."""
+    return record.meta.data, record.meta.split, record.n_images
+
+
 def validate_run(names: Sequence[str]) -> str:
     """The chosen run; ``names`` are all there are, so that no name can lead elsewhere.
 

@@ -12,6 +12,7 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic import AMOUNTS, USUAL
 from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
+from dmpo_explore_app.state import choices
 from dmpo_explore_app.state.redraw import redraw
 
 import dmpo_explore as dx
@@ -42,6 +43,8 @@ _PAGES, _TURN = "_pages", "_page_turn"  # number of pages; how often other image
 def validate(record: dx.ExitRecord) -> Selection:
     """The values in the state, made valid; what was not gives a notice."""
     state, names = st.session_state, record.meta.class_names
+    choices.keep_for(CLASS, names)
+    choices.keep_for(IMAGE, choices.images_of(record))
     if isinstance(given := state.get(CLASS), str) and names.count(given) == 1:
         state[CLASS] = names.index(given) + 1
     for key, most in ((EXIT, record.n_exits), (CLASS, len(names))):
@@ -62,9 +65,14 @@ def selection() -> Selection:
     return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION)))
 
 
+def has_region() -> bool:
+    """Whether a region is drawn, which is not part of the address."""
+    return bool(st.session_state.get(REGION))
+
+
 def _region(record: dx.ExitRecord) -> tuple[int, ...]:
     """The region's rows; it is dropped where another record's images are shown."""
-    state, of = st.session_state, (record.meta.data, record.meta.split, record.n_images)
+    state, of = st.session_state, choices.images_of(record)
     rows: tuple[int, ...] = state.get(REGION, ())
     if rows and (state.get(_REGION_OF, of) != of or max(rows) >= record.n_images):
         rows = ()

@@ -9,6 +9,7 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
+from dmpo_explore_app.state import choices
 
 import dmpo_explore as dx
 
@@ -38,7 +39,8 @@ def validate_source(run: dx.Run) -> str:
 
 
 def validate_row(record: dx.ExitRecord) -> int:
-    """The chosen row of ``record``, 0 by default; a row that it does not have is reported and replaced by 0."""
+    """The chosen row of ``record``, 0 by default and for other images; one that it does not have is reported."""
+    choices.keep_for(IMAGE, choices.images_of(record))
     given = st.session_state.get(IMAGE)
     try:
         row = 0 if given is None else int(given)

@@ -24,6 +24,7 @@ from dmpo_explore_app.state.targets import KIND, KINDS, TARGETS, THRESHOLD
 import dmpo_explore as dx
 
 SLIDER = "threshold_slider"  # key of the component
+MOST_TEXT = 20_000  # characters of thresholds that are set by hand
 _EVENT = "_slider_event"  # number of the slider's last event that was handled
 _SET = "_set_by_hand"  # thresholds were set and are to be validated
 _LINK = "_from_link"  # an address was taken over and is to be validated
@@ -179,7 +180,7 @@ def set_by_hand(thresholds: str, fragments: Fragments = Fragments()) -> None:  #
     """
     state, before = st.session_state, _controls()
     targets.clear()
-    state[THRESHOLD], state[KIND] = thresholds[: url.LONGEST], KINDS["," in thresholds]
+    state[THRESHOLD], state[KIND] = thresholds[:MOST_TEXT], KINDS["," in thresholds]
     state[_OF], state[_SET] = (state.get(_OF, (None, None))[0], state[KIND]), True
     redraw(fragments.thresholds if _controls() == before else fragments.controls)
 

@@ -6,7 +6,7 @@ names no folder, and another session has no such run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 from dmpo_explore_app.services import own_runs, record_folder
@@ -35,6 +35,13 @@ def names() -> list[str]:
     """The session's own run, if one is open, then all others."""
     own = opened()
     return [*([own.name] if own else []), *dx.list_runs()]
+
+
+def without_links(names: Sequence[str]) -> list[str]:
+    """``names`` without links to runs that are among them: they would be the same runs twice."""
+    root = dx.runs.runs_root().resolve()
+    folders = {root / name for name in names}
+    return [name for name in names if not (root / name).is_symlink() or (root / name).resolve() not in folders]
 
 
 def load(name: str) -> dx.Run:

@@ -79,6 +79,12 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
     return found
 
 
+def offered_budget(run: dx.Run, name: str, share: float) -> str:
+    """A compute budget in per cent, as the address has it, within the range that is offered."""
+    low, high = offers(run, name)["budget"]
+    return f"{min(max(100 * share, low), high):g}"
+
+
 def per_exit() -> bool:
     """Whether every exit has a threshold of its own."""
     return st.session_state.get(KIND) == "per exit"

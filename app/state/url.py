@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import streamlit as st
 
-LONGEST = 500  # of one value: a threshold, or the names of a few runs
+LONGEST = 1000  # of one value: thresholds, or the names of some runs
 _SEEN, _PAGE = "_address", "_address_of"
 _BARE = "_address_bare"  # page → what its bare address shows
 _CHOSEN = "_address_chosen"  # whether any page showed something else than its bare address
@@ -58,7 +58,11 @@ def _carry_over(keys: tuple[str, ...]) -> None:
 
 
 def write(**values: str) -> None:
-    """Bring the address up to date; where there is none yet it stays bare until something is changed."""
+    """Bring the address up to date; where there is none yet it stays bare until something is changed.
+
+    A value that `follow` would cut is left out.
+    """
+    values = {key: value for key, value in values.items() if len(value) <= LONGEST}
     first = _SEEN not in st.session_state or st.session_state[_SEEN] == {}
     bare: dict[object, dict[str, str]] = st.session_state.setdefault(_BARE, {})
     if first and bare.setdefault(st.session_state.get(_PAGE), values) == values:

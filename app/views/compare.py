@@ -23,7 +23,7 @@ def page() -> None:
     """Title, choices, and what they show."""
     top = widgets.title_row("Which model gives more for the same compute?", "small")
     st.markdown("**The same budget** for every run with several exits, on the same images.")
-    names = own_scores.names()
+    names = own_scores.without_links(own_scores.names())
     if not names:
         widgets.no_runs()
         return

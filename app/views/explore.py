@@ -14,6 +14,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
 from dmpo_explore_app.services import exploration, mosaic, records, run_styles
+from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
 from dmpo_explore_app.state.redraw import Fragments
@@ -48,7 +49,7 @@ def workbench(names: Sequence[str]) -> None:
         point = run_picker.choose(names)
         if point is None:
             return
-        others = records.comparable_runs(names, point.run, point.split)
+        others = records.comparable_runs(own_scores.without_links(names), point.run, point.split)
         with top:
             chosen = run_picker.choose_beside(point.run.name, others)
             compute_help.popover(point)
@@ -67,18 +68,22 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
         if live := widgets.live():
             supplies.code()
         numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
-        sliding(run, split, shown, numbers, mosaic.tiles(point, amount, label))
+        stamp = records.stamp(run, split)
+        sliding(run, split, stamp, shown, numbers, mosaic.tiles(point, amount, label))
         if live:
             supplies.pictures(mosaic.pictures(point, amount, label))
         exit_explorer.draw_filters(record, selected)
-        showing(run, split, others, chosen)
+        showing(run, split, stamp, others, chosen)
 
 
 @st.fragment(key=SLIDER)
-def sliding(run: dx.Run, split: str, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic.Tiles) -> None:
+def sliding(
+    run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic.Tiles
+) -> None:
     """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
-    events.drawing()
     with messages.problems(PROBLEM):
+        run_picker.check_unchanged(run, split, stamp)
+        events.drawing()
         point, selected = operating_point.current(run, split), filters.selection()
         tables, found = exploration.curves(point, shown), counts(point, selected.class_number)
         data = slider_data(
@@ -99,9 +104,10 @@ def sliding(run: dx.Run, split: str, shown: Mapping[str, dx.Run], numbers: list[
 
 
 @st.fragment(key=IMAGES)
-def showing(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
+def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
     """Classes by exits and images by exit."""
     with messages.problems(PROBLEM):
+        run_picker.check_unchanged(run, split, stamp)
         point, selected = operating_point.current(run, split), filters.selection()
         exit_explorer.draw(point, selected, FRAGMENTS.filters)
         operating_point.keep_compute(point)

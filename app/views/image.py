@@ -54,7 +54,7 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     if point is None:
         return
     chosen = image_picker.choose(point.run, point.split, point.record)
-    attribution.validate(len(point.record.meta.class_names))
+    attribution.validate(point.record.meta.class_names)
     if chosen is None:
         prepare_model(point.run)
     else:

@@ -4,6 +4,12 @@
 const places = new WeakMap();
 const drawing = () => globalThis[Symbol.for("dmpo_explore.drawing")];
 
+// Whether a table shows other rows at the same threshold, as its next page does: it is read from its top.
+const turned = (before, now) => {
+  const [first, next] = [before, now].map((box) => box.querySelector("tbody [data-pick]")?.dataset.pick);
+  return before.dataset.threshold === now.dataset.threshold && first !== next;
+};
+
 export default function ({ data, parentElement, setTriggerValue }) {
   let place = places.get(parentElement);
   if (!place) {
@@ -18,7 +24,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (place.shown === data) return;
   place.shown = data;
   const focused = place.contains(document.activeElement) ? document.activeElement.dataset.pick : undefined;
+  const before = place.firstElementChild, { scrollTop: top = 0, scrollLeft: left = 0 } = before ?? {};
   place.innerHTML = data;
   for (const titled of place.querySelectorAll("[data-titled]")) titled.title = titled.getAttribute("aria-label");
-  if (focused !== undefined) place.querySelector(`[data-pick="${CSS.escape(focused)}"]`)?.focus();
+  if (focused !== undefined) place.querySelector(`[data-pick="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (top || left) place.firstElementChild?.scrollTo(left, turned(before, place.firstElementChild) ? 0 : top);
 }

@@ -32,6 +32,9 @@ class Race {
       picture.onload = () => this.frame || this.draw(performance.now());
       this.pictures.set(src, picture);
     }
+    const onTheirWay = this.lanes.flatMap(({ out }) => out.map(({ runner }) => runner));
+    const needed = new Set([...data.runners, ...onTheirWay].map(({ src }) => src));
+    for (const src of this.pictures.keys()) if (!needed.has(src)) this.pictures.delete(src);
     if (!this.frame) this.tick(performance.now());
   }
 

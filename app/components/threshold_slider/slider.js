@@ -261,12 +261,13 @@ class ThresholdSlider {
   // Four numbers, of the chosen class or region where there is one; then the numbers of all stand above them.
   cards(all, { row, full, name }) {
     const { costs, region } = this.data, now = name ? numbersOf(row, costs) : all;
-    const versus = now.images ? points(now.accuracy - full.accuracy) : "no images;";
+    const none = !now.images, versus = none ? "" : points(now.accuracy - full.accuracy);
+    const used = `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`;
     const every = `All ${region ? "images" : "classes"}: ${percent(all.accuracy, 2)} at ${percent(all.compute, 1)} compute.`;
     this.find(".of").textContent = name ? `Only ${name}. ${every}` : "";
     const facts = [
-      ["accuracy", "Accuracy", percent(now.accuracy, 2), `${versus} the last exit`],
-      ["compute", "Compute saved", signed(1 - now.compute, 1), `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`],
+      ["accuracy", "Accuracy", percent(now.accuracy, 2), none ? "no images" : `${versus} the last exit`],
+      ["compute", "Compute saved", signed(1 - now.compute, 1), none ? "no images" : used],
       ["mean", "Mean exit", fixed(now.mean, 2), `of ${costs.length}`],
       ["first", "Exit at exit 1", percent(now.first / now.images, 1), `${whole(now.first)} of ${whole(now.images)} images`],
     ];
@@ -279,7 +280,7 @@ class ThresholdSlider {
     }
     facts.forEach(([key, , value, note], i) => {
       const [, number, more] = holder.children[i].children;
-      number.textContent = value;
+      number.textContent = none ? "–" : value;
       more.textContent = note;
       if (key === "accuracy") more.className = "note " + (versus[0] === "−" ? "worse" : versus[0] === "+" ? "better" : "");
     });

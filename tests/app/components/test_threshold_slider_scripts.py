@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from dmpo_explore_app.components import threshold_slider
+from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.components.threshold_slider.supplies import HERE, PARTS
+from playwright.sync_api import Page, expect
 
 import dmpo_explore as dx
 
@@ -48,6 +51,97 @@ def test_it_counts_as_summarise_does(browser: Browser, runs: Path) -> None:
     wanted = {"images": 600, "accuracy": s["accuracy"], "compute": s["flops_fraction"], "mean": s["mean_exit"]}
     assert {key: found[key] for key in wanted} == pytest.approx(wanted, abs=1e-12)
     assert found["first"] == round(600 * s["exit_shares"][0])
+
+
+def opened(browser: Browser) -> Page:
+    """A page with the slider's HTML and, as `slider`, what its scripts define."""
+    page = browser.new_page()
+    style = f":root {{ --st-text-color: black }} {supplies.read('slider.css')}"
+    page.set_content(f"<style>{style}</style>{supplies.read('slider.html')}")
+    code = "\n".join(map(supplies.read, PARTS)).replace("export default", "const drawn =")
+    defined = "Object.assign(slider, { ThresholdSlider, Confusion, narrowed, numbersOf })"
+    page.evaluate(f"() => {{ globalThis.slider = {{ waiting: new Map() }}; {code}; {defined} }}")
+    return page
+
+
+def test_a_region_without_images_of_the_class_has_no_numbers(browser: Browser) -> None:
+    """Four images of two classes; the region holds the first two, the class chosen is the other one."""
+    page = opened(browser)
+    page.evaluate("""() => {
+        const pictures = {labels: [0, 0, 1, 1], answers: [0, 0, 0, 0, 1, 1, 1, 1], n_exits: 2};
+        const full = {accuracy: 1, compute: 1}, region = btoa("\\0\\0\\0\\0\\x01\\0\\0\\0");
+        const data = {one: {name: "Dress", label: 1, full}, region, costs: [0.5, 1], full};
+        const here = {data, find: (selector) => document.querySelector(selector)};
+        const found = slider.narrowed(data, {pictures, exitOf: [0, 0, 0, 1]}, [1, 0, 1, 0]);
+        slider.ThresholdSlider.prototype.cards.call(here, slider.numbersOf([3, 0, 1, 0], data.costs), found);
+    }""")
+    assert page.locator(".of").inner_text().startswith("Only the 0 images of the region, Dress. All images: 100.00%")
+    assert page.locator("[data-number]").all_inner_texts() == ["–"] * 4
+    assert page.locator(".card .note").all_inner_texts() == ["no images", "no images", "of 2", "0 of 0 images"]
+    page.close()
+
+
+SHOW = """([names, labels, answers]) => {
+    globalThis.chosen ??= [];
+    slider.confusion ??= new slider.Confusion(document.querySelector(".confusion"), (what) => chosen.push(what));
+    const pictures = {names: names.split(" "), labels, answers, n_exits: 1};
+    slider.confusion.show(pictures, new Uint8Array(labels.length), {exit: 0});
+}"""
+
+
+def test_the_confusion_matrix_is_used_by_keyboard(browser: Browser) -> None:
+    """Tab reaches one cell; keys lead to others and choose. Other images of the same classes leave the focus there."""
+    page = opened(browser)
+    page.evaluate(SHOW, ["a b c", [0, 1, 2, 2], [0, 1, 1, 2]])
+    cells = page.locator(".matrix tbody button")
+    assert cells.evaluate_all("all => all.map(cell => cell.tabIndex)") == [0] + [-1] * 8
+    cells.first.focus()
+    for key, at in {"End": 2, "ArrowDown": 5, "ArrowRight": 5, "ArrowLeft": 4, "Home": 3, "ArrowUp": 0}.items():
+        page.keyboard.press(key)
+        expect(cells.nth(at)).to_be_focused()
+    expect(cells.first).to_have_css("outline-style", "solid")
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.evaluate(SHOW, ["a b c", [2], [1]])
+    expect(cells.nth(7)).to_be_focused()
+    assert cells.evaluate_all("all => all.findIndex(cell => cell.tabIndex === 0)") == 7
+    expect(cells.nth(7)).to_have_accessible_name("c predicted as b: 1 of 1 images")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    assert page.evaluate("chosen") == [{"answer": "incorrect", "class": 3}, {"answer": "correct", "class": 3}]
+    page.close()
+
+
+LENGTHS = """() => {
+    globalThis.lengths = [];
+    globalThis.Uint32Array = class extends Uint32Array {
+        constructor(...all) { super(...all); if (typeof all[0] === "number") lengths.push(all[0]); }
+    };
+}"""
+
+
+def test_confusions_of_many_classes_are_the_most_frequent_ones(browser: Browser) -> None:
+    """One array of as many numbers as images serves every frame. An item keeps the focus while its text changes."""
+    classes, rng = 1000, np.random.default_rng(0)
+    labels = classes - 1 - rng.integers(0, 12, 400)
+    answers = np.where(rng.random(400) < 0.3, labels, rng.integers(0, 12, 400))
+    page = opened(browser)
+    page.evaluate(LENGTHS)
+    names = " ".join(map(str, range(classes)))
+    page.evaluate(SHOW, [names, labels.tolist(), answers.tolist()])
+    pairs = Counter(zip(labels.tolist(), answers.tolist(), strict=True))
+    wrong = [(pair, count) for pair, count in pairs.items() if pair[0] != pair[1]]
+    wanted = sorted(wrong, key=lambda pair: (-pair[1], pair[0]))[:12]
+    items = page.locator(".matrix li")
+    assert items.all_inner_texts() == [f"{row} → {answer}\n{count}" for (row, answer), count in wanted]
+    items.locator("button").first.focus()
+    page.evaluate(SHOW, [names, [7, 7, 7], [7, 8, 8]])
+    assert items.all_inner_texts() == ["7 → 8\n2"]
+    assert page.evaluate("lengths") == [0, 400]
+    expect(items.locator("button")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert page.evaluate("chosen") == [{"answer": "incorrect", "class": 8}]
+    page.close()
 
 
 def test_it_needs_nothing_from_elsewhere() -> None:

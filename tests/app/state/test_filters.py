@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,3 +89,17 @@ def test_a_region_is_of_its_record_and_foreign_rows_are_not_taken(state: dict[st
     assert filters.validate(RECORD).region == ()
     filters.choose_region([199, 200])  # beyond the last row
     assert filters.validate(RECORD).region == ()
+
+
+def test_a_class_and_an_image_are_of_their_data(state: dict[str, Any]) -> None:
+    state.update(dict.fromkeys(filters.KEYS) | {"class": "2", "image": "7"})  # a link
+    assert filters.validate(RECORD)[1:5:3] == (2, 7) == filters.validate(RECORD)[1:5:3]
+    val = replace(RECORD, meta=replace(RECORD.meta, split="val"))
+    assert filters.validate(val)[1:5:3] == (2, None)  # the same classes, other images
+    filters.toggle("image 7")
+    named = replace(val, meta=replace(val.meta, class_names=tuple("abcde")))
+    assert filters.validate(named)[1:5:3] == (0, 7)
+    state.update({"class": "b", "image": "9"})  # a link to other data
+    assert filters.validate(RECORD)[4] == 9
+    state.update({"class": RECORD.meta.class_names[3]})
+    assert filters.validate(RECORD).label == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from synthetic import make_record
 import dmpo_explore as dx
 
 RECORD = make_record(12, 3, 5, seed=2)
+NAMES = RECORD.meta.class_names
 
 
 class Upload:
@@ -96,20 +98,36 @@ def test_a_click_opens_an_image_of_the_record(state: dict[str, Any]) -> None:
     assert state == {image.SOURCE: "record", image.IMAGE: 7}
 
 
+def test_a_row_is_of_its_images(state: dict[str, Any]) -> None:
+    image.open_row(7)
+    assert image.validate_row(RECORD) == 7 == image.validate_row(RECORD)
+    assert image.validate_row(replace(RECORD, meta=replace(RECORD.meta, split="other"))) == 0 and "said" not in state
+
+
 @pytest.mark.parametrize(("target", "found"), [("last", 2), ("here", 1), ("4", 3)])
 def test_the_target_of_an_attribution(state: dict[str, Any], target: str, found: int) -> None:
     one = RECORD.subset([0])
     one.prediction[0] = [0, 1, 2]
     state[attribution.TARGET] = target
-    attribution.validate(5)
+    attribution.validate(NAMES)
     question = attribution.question(one, 1)
     assert question == ("integrated_gradients", found, "black") and "said" not in state
     assert attribution.address() == ({} if target == "last" else {"target": target})
 
 
+def test_a_target_class_is_of_its_names(state: dict[str, Any]) -> None:
+    state[attribution.TARGET] = "4"
+    for names, target in ((NAMES, 4), (NAMES, 4), (tuple("abcde"), attribution.LAST)):
+        attribution.validate(names)
+        assert state[attribution.TARGET] == target
+    state[attribution.TARGET] = attribution.HERE
+    attribution.validate(NAMES)
+    assert state[attribution.TARGET] == attribution.HERE and "said" not in state
+
+
 def test_choices_that_are_not_offered_are_reported(state: dict[str, Any]) -> None:
     state |= {attribution.METHOD: "deep_lift", attribution.TARGET: "6", attribution.BASELINE: "white"}
-    attribution.validate(5)
+    attribution.validate(NAMES)
     assert attribution.question(RECORD.subset([0]), 0).method == "integrated_gradients" and len(state["said"]) == 3
     assert attribution.address() == {}
 

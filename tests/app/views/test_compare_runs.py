@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import explore_page
 import numpy as np
 import pytest
 from compare_page import code, expected, shown, start, texts
@@ -15,6 +16,7 @@ from programs import answered, printed
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
+from dmpo_explore.records.record import CONVENTION_OF_OLD
 
 
 def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
@@ -110,6 +112,30 @@ def test_different_backbones_are_compared_in_gflops(tmp_path: Path, monkeypatch:
     lines = code(app, "sh").splitlines()
     assert [f"{answered(line)['accuracy']:.2%}" for line in lines] == table["accuracy"].tolist()
     assert "must be a number of GFLOPs" in texts(start(runs="a,b", gflops="lots"))
+
+
+def test_flops_that_were_counted_otherwise_are_a_caution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for name in ("old", "new"):
+        save_run(tmp_path, name, images=60)
+        convention = CONVENTION_OF_OLD if name == "old" else "as deployed: 1 MAC = 2 FLOPs"
+        for meta in (tmp_path / name).glob("records/*/meta.json"):
+            meta.write_text(json.dumps(json.loads(meta.read_text()) | {"flops_convention": convention}))
+    app = start(runs="old,new")
+    assert "Caution, old: its FLOPs were counted by an earlier version, with the tuning unmerged" in texts(app)
+    assert "`dmpo-explore record old --recount`" in texts(app) and "Caution, new" not in texts(app)
+
+
+def test_a_link_to_another_run_is_not_compared_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for seed, name in enumerate(("four", "other")):
+        save_run(tmp_path, name, images=60, seed=seed)
+    (tmp_path / "latest").symlink_to("four")
+    app = start(runs="four,other")
+    assert set(app.multiselect(key="runs").options) == set(dx.list_runs()) - {"latest"}
+    beside = explore_page.start(run="four").button_group(key="beside four").options
+    assert "other" in beside and "latest" not in beside
+    assert explore_page.start(run="latest").session_state["run"] == "latest"
 
 
 def test_runs_that_break_or_go_meanwhile_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app import messages
-from dmpo_explore_app.state import panels
+from dmpo_explore_app.state import filters, panels
 from explore_page import address_of, bodies, cards, checked, move, shown_policy, shown_threshold, start
 
 import dmpo_explore as dx
@@ -112,6 +112,16 @@ def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> No
         checked(app.run())
         code = next(block.value for block in app.code if block.language == "python")
         assert "flops=0.3" in code and "fitted on val" in code and "set by hand" not in code
+
+
+def test_share_names_the_region_that_is_not_in_the_address(runs: Path) -> None:
+    app = start(run="four")
+    app.session_state[panels.SHARE] = True
+    told = [caption.value for caption in checked(app.run()).caption if "address of this page" in caption.value]
+    app.session_state[filters.REGION] = (1, 2)
+    with_region = [caption.value for caption in checked(app.run()).caption if "address of this page" in caption.value]
+    assert told == ["The address of this page is a link to what you see."]
+    assert with_region == ["The address of this page is a link to what you see, but for the region that you drew."]
 
 
 def test_texts_cannot_become_markdown() -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from explore_page import bodies, cards, checked, expected, start
+from explore_page import bodies, cards, checked, expected, move, shown_policy, start
 from made_up import MAIN, save_run
 
 import dmpo_explore as dx
@@ -74,6 +74,17 @@ def test_a_run_that_is_deleted_or_recorded_anew_meanwhile(tmp_path: Path, monkey
     shutil.rmtree(tmp_path / "mine")
     save_run(tmp_path, "other", images=40)
     assert "no run" in checked(app.run()).warning[0].value
+
+
+def test_a_slider_is_released_on_a_run_that_was_recorded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    save_run(tmp_path, "mine", images=60, n_exits=6)
+    app = move(start(run="mine", exit="6"), 9)  # by hand: no target will be cleared
+    shutil.rmtree(tmp_path / "mine")
+    save_run(tmp_path, "mine", images=50, n_exits=3)
+    checked(app.select_slider(key="slider 0").set_value(3).run())
+    assert "no exit 6" in app.warning[0].value and "of 50 images" in str(app.metric[3].delta)
+    assert cards(app) == expected("mine", "test", shown_policy(app)) and len(bodies(app)) == 3
 
 
 def test_without_val_no_target_and_no_policy_that_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

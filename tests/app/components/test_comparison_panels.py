@@ -1,0 +1,27 @@
+"""Links of Compare to One image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from dmpo_explore_app.components import comparison_panels
+from dmpo_explore_app.services import comparison
+from dmpo_explore_app.state import targets
+
+import dmpo_explore as dx
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(0.5, 50.0), (1.2, 90.0), (0.1, None)])
+def test_a_link_holds_the_target_as_one_image_offers_it(runs: Path, budget: float, expected: float | None) -> None:
+    """Full depth of the run has 90 % of the plain backbone's FLOPs, exit 1 has 30 %."""
+    run = dx.load_run("four")
+    side = comparison.side(run, "test", "confidence", comparison.Budget(budget))
+    address = parse_qs(urlsplit(comparison_panels.link(side, 7)).query)
+    assert address["image"] == ["7"] and float(address["threshold"][0]) == side.point.policy.thresholds[0]
+    if expected is None:
+        assert "budget" not in address
+    else:
+        low, high = targets.offers(run, "confidence")["budget"]
+        assert low <= float(address["budget"][0]) == expected <= high

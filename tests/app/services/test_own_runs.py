@@ -1,0 +1,52 @@
+"""Own scores as a run: splits that they lack, and the memory that they leave behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+from dmpo_explore_app.services import comparison, own_runs, policies, records
+from dmpo_explore_app.services.policies import OperatingPoint
+from synthetic import make_record
+
+import dmpo_explore as dx
+
+
+def opened(split: str, seed: int = 0) -> own_runs.OwnRun:
+    return own_runs.opened("mine", {split: own_runs.OwnScores(make_record(60, split=split, seed=seed), "")}, None)
+
+
+def test_a_split_that_they_lack_is_named() -> None:
+    run = opened("val")
+    for read in (run.record, run.stamp, lambda split: records.record(run, split)):
+        with pytest.raises(FileNotFoundError, match=r"no scores of split 'test' \(it has val\)"):
+            read("test")
+
+
+def test_compare_begins_without_scores_of_another_split() -> None:
+    run = opened("val")
+    found = comparison.usual_runs(
+        [run.name, "demo", "demo-naive"], "demo", lambda name: run if name == run.name else dx.load_run(name)
+    )
+    assert found == ["demo", "demo-naive"]
+
+
+def test_nothing_of_their_records_is_kept_when_they_are_closed() -> None:
+    kept = []
+    for seed in range(3):
+        run = opened("test", seed)
+        point = OperatingPoint(run, "test", policies.full_depth("confidence"))
+        assert records.record(run, "test") is point.record and point.outcome is records_outcome(run)
+        records.of_class(run, "test", 1)
+        records.calibrated(run, "test", (1.5,) * 4)
+        records.novelty_detector(run, "test", logits=True)
+        kept += [weakref.ref(point.record), weakref.ref(point.outcome)]
+        del run, point
+    gc.collect()
+    assert [one() for one in kept] == [None] * 6
+
+
+def records_outcome(run: dx.Run) -> dx.Outcome:
+    """The outcome as another drawing of a page gets it."""
+    return OperatingPoint(run, "test", policies.full_depth("confidence")).outcome
