@@ -3,5 +3,6 @@
 SHARE = "share"
 EXPLAINED = "explained"
 STUDY = "study"
+SETTINGS = "settings"
 POLICY = "policy_panel"
 TARGETS = "targets_panel"

@@ -2,7 +2,7 @@
 
 In: runs (bundled, under the runs root, and this session's own scores). Out: curves of `dx.trade_off`, accuracy at one
 budget with paired intervals (`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree.
-Thresholds are fitted on calibration or val.
+Settings in which they differ are behind a click. Thresholds are fitted on calibration or val.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import comparison_panels, run_picker, study_results, widgets, width_depth_panel
+from dmpo_explore_app.components import (
+    comparison_panels,
+    run_picker,
+    setting_differences,
+    study_results,
+    widgets,
+    width_depth_panel,
+)
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.state import choices, compare, own_scores, url
 from streamlit.delta_generator import DeltaGenerator
@@ -86,6 +93,7 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: Del
         comparison_panels.summary(sides, base, split, policy)
     with right:
         charts = {"trade-off": comparison_panels.curves(sides, split, policy)}
+    setting_differences.section([side.point.run for side in sides])
     with st.container(key="charts"):
         by_class, over_budgets = st.columns(2, gap="medium")
     with by_class:

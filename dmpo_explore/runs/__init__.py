@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .check import Problem as Problem
     from .check import check_folder as check_folder
     from .config_file import read_config as read_config
+    from .differences import COMPARED as COMPARED
+    from .differences import config_differences as config_differences
     from .hub import push_run as push_run
     from .hub_files import write_hub_folder as write_hub_folder
     from .outdated import outdated_splits as outdated_splits

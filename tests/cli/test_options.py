@@ -113,7 +113,7 @@ def make_app_with_a_target(seen: dict[str, Any]) -> typer.Typer:
             "--accuracy-drop 0.01 --per-exit --calibrate",
             Target.accuracy_drop(0.01, per_exit=True, calibrate=True),
         ),
-        ("--shares 0.5,0.5 --epsilon 0.1", Target.shares([0.5, 0.5])),
+        ("--shares 0.5,0.5", Target.shares([0.5, 0.5])),
         ("--threshold 0.9", Target.threshold(0.9)),
         ("--risk too_early --delta 0.1", Target.risk("too_early", delta=0.1)),
     ],

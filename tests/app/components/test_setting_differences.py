@@ -1,0 +1,28 @@
+"""The section of Compare with the settings in which the runs differ."""
+
+from __future__ import annotations
+
+from dmpo_explore_app.components.setting_differences import MEANING, label, remarks, table
+
+import dmpo_explore as dx
+
+
+def test_every_setting_has_a_label_of_its_own_and_its_help() -> None:
+    naive, demo = (
+        dx.runs.config_differences([dx.load_run("demo"), dx.load_run(name)]) for name in ("demo-naive", "demo")
+    )
+    assert table(naive).loc["Bypass"].tolist() == ["conv", "none", r"Bypass before every exit but the last\."]
+    assert list(table(naive)) == ["demo", r"demo\-naive", MEANING]
+    assert label("data.train_size") == "Training images" and label("training.seed") == "Seed"
+    helps = [(label(name), found.help) for name, found in dx.runs.COMPARED.items()]
+    assert len({*helps}) == len(helps) and all(name and text for name, text in helps)
+    assert remarks(demo, ["demo", "demo"]) == [f"Nothing differs: all {len(dx.OPTIONS)} options are equal."]
+
+
+def test_equal_options_are_counted_and_missing_configs_are_named() -> None:
+    found = dx.runs.config_differences([dx.load_run("demo"), dx.load_run("demo-naive")])
+    equal = f"{len(dx.OPTIONS) - len(found)} further options are equal."
+    assert remarks(found, ["demo", "demo-naive"]) == [equal]
+    assert remarks(found, ["demo", "mine (yours)", "demo-naive"]) == [equal, r"mine \(yours\) has no config."]
+    alone = dx.runs.config_differences([dx.load_run("demo")])
+    assert remarks(alone, ["demo", "b"])[-1] == "Two runs with a config are needed to compare their settings."
