@@ -40,7 +40,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
         if chosen.image is not None:
             large = thumbnail and widgets.thumbnail_source(point.run, point.split, thumbnails.LARGE)
             widgets.clickable(gallery.detail(outcome, chosen.image, large), "detail", filters.toggle, fragments)
-            query = links.to_image(point, chosen.image)
+            query = links.to_image(point, chosen.image) | filters.address(chosen.alone, point.record)
             st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
         class_heat_map.draw(point, chosen, fragments)
     with wide:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
-from dmpo_explore_app.messages import notice, with_code
-from dmpo_explore_app.services import images
+from dmpo_explore_app.messages import escape_markdown, notice, with_code
+from dmpo_explore_app.services import images, selection
 from dmpo_explore_app.services.images import ChosenImage
+from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.selection import Place
 from dmpo_explore_app.state import image as state
+from dmpo_explore_app.state import sequence
 
 import dmpo_explore as dx
 
 
-def choose(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None:
+def choose(point: OperatingPoint) -> ChosenImage | None:
     """The chosen image and the widgets that choose it; None while nothing has been uploaded."""
-    chosen = state.chosen(run, split, record)
+    run, record = point.run, point.record
+    chosen, selected = state.chosen(run, point.split, record), ""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="picture"):
         st.segmented_control(
             "Image",
@@ -25,30 +29,43 @@ def choose(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None
             persist_state="session",
         )
         if chosen is not None and chosen.row is not None:
-            _row_widgets(record, chosen.row)
+            place = sequence.place(point, chosen.row)
+            _row_widgets(record, chosen.row, place)
+            selected = selection.sentence(place, record.meta.class_names)
+    if selected:
+        _selected(selected)
     _upload_widgets()
     return chosen
 
 
-def _row_widgets(record: dx.ExitRecord, row: int) -> None:
+def _row_widgets(record: dx.ExitRecord, row: int, place: Place) -> None:
     last, order = record.n_images - 1, images.shuffled(record.n_images)
     other = int(order[(int(np.flatnonzero(order == row)[0]) + 1) % len(order)])
     st.number_input(
         "Row", 0, last, key=state.ROW, width=130, on_change=state.open_typed_row, help="Row of the record, from 0."
     )
-    for label, icon, target in (
-        ("Previous", "chevron_left", row - 1),
-        ("Next", "chevron_right", row + 1),
-        ("Any other", "shuffle", other),
-    ):
-        there = 0 <= target <= last
+    for label, key, target in (("Previous", "Left", place.before), ("Next", "Right", place.after)):
         st.button(
             label,
-            icon=f":material/{icon}:",
             key=label,
-            disabled=not there,
-            on_click=state.open_row,
+            disabled=target is None,
+            on_click=sequence.leave_for if place.selection is None else state.open_row,
             args=(target,),
+            shortcut=key,
+        )
+    st.button(state.OTHER, icon=":material/shuffle:", key=state.OTHER, on_click=state.open_row, args=(other,))
+
+
+def _selected(place: str) -> None:
+    """The image's place among those that Explore's filters keep, and the way back to all images."""
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="selected"):
+        st.markdown(escape_markdown(place, 300), width="content")
+        st.button(
+            sequence.EVERY,
+            icon=":material/filter_alt_off:",
+            key=sequence.EVERY,
+            on_click=sequence.leave,
+            help="Previous and Next then go through all images, by row.",
         )
 
 

@@ -1,10 +1,11 @@
 """The images that a page shows: a selection by exit, class and correctness, in an order, on pages.
 
-In: a `dx.Outcome` and a `Selection`. Out: masks over the record, rows, numbers of pages.
+In: a `dx.Outcome` and a `Selection`. Out: masks over the record, rows, numbers of pages, the place of an image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,21 @@ ANSWERS = {
     "overthinking avoided": "correct where it exits, incorrect at the last exit",
     "early-exit error": "incorrect where it exits, correct at the last exit",
 }
-SORTS = ("mixed", "least confident", "most confident", "number", "class")
+ARE = {  # the same of several images
+    "correct": "are correct",
+    "incorrect": "are incorrect",
+    "overthinking avoided": "count as overthinking avoided",
+    "early-exit error": "are early-exit errors",
+}
+ORDERS = {
+    "mixed": "in mixed order",
+    "least confident": "least confident first",
+    "most confident": "most confident first",
+    "number": "by number",
+    "class": "by class",
+}
+SORTS = tuple(ORDERS)
+REGION = "the region that you drew"
 VIEWS = ("images", "table")
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -47,6 +62,29 @@ class Selection(NamedTuple):
     def narrowed(self) -> bool:
         """Whether a filter is set or an image is chosen."""
         return bool(self.exit or self.label or self.region) or self.answers != "all" or self.image is not None
+
+    @property
+    def alone(self) -> Selection:
+        """The filters and the order, without the chosen image and the view."""
+        return self._replace(image=None, view=VIEWS[0])
+
+
+ALL = Selection(0, 0, "all", SORTS[0], None)  # no filter is set, and no order
+
+
+class Place(NamedTuple):
+    """The place of an image in a sequence of images.
+
+    Args:
+        number: from 1, of ``total``. before, after: the rows beside it, None at an end. selection: what keeps these
+            images in this order; None where they are all images of the record.
+    """
+
+    number: int
+    total: int
+    before: int | None
+    after: int | None
+    selection: Selection | None
 
 
 def mask(outcome: dx.Outcome, selection: Selection) -> Mask:
@@ -86,6 +124,34 @@ def ordered(outcome: dx.Outcome, keep: Mask, sort: str) -> Rows:
         return rows[np.argsort(outcome.record.labels[rows], kind="stable")]
     confidence = outcome.confidence[rows]
     return rows[np.argsort(confidence if sort == "least confident" else -confidence, kind="stable")]
+
+
+def place(outcome: dx.Outcome, selection: Selection | None, row: int) -> Place:
+    """The place of ``row`` among the selected images; if it is not one of them, among all images of the record."""
+    rows: Rows = np.arange(outcome.record.n_images)
+    if selection is not None:
+        selected = ordered(outcome, mask(outcome, selection), selection.sort)
+        rows, selection = (selected, selection) if row in selected else (rows, None)
+    k = int(np.flatnonzero(rows == row)[0])
+    before = int(rows[k - 1]) if k else None
+    after = int(rows[k + 1]) if k + 1 < rows.size else None
+    return Place(k + 1, rows.size, before, after, selection)
+
+
+def sentence(place: Place, class_names: Sequence[str]) -> str:
+    """``Image 3 of 41 that exit at exit 1 and are incorrect, in mixed order.``; empty among all images."""
+    if (selection := place.selection) is None:
+        return ""
+    parts = [f"exit at exit {selection.exit}"] if selection.exit else []
+    if selection.answers != "all":
+        parts.append(ARE[selection.answers])
+    if selection.label:
+        parts.append(f"are of class {dx.figures.unique_labels(class_names, 60)[selection.label - 1]}")
+    if selection.region:
+        parts.append(f"are in {REGION}")
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+    of = f"{place.total:,}{' that ' if parts else ''}{listed}"
+    return f"Image {place.number:,} of {of}, {ORDERS[selection.sort]}."
 
 
 def pages(outcome: dx.Outcome, rows: Rows, sections: bool, size: int) -> int:

@@ -12,6 +12,7 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic import AMOUNTS, USUAL
 from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
+from dmpo_explore_app.services.selection import REGION as REGION_IN_WORDS
 from dmpo_explore_app.state import choices
 from dmpo_explore_app.state.redraw import redraw
 
@@ -65,9 +66,9 @@ def selection() -> Selection:
     return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION)))
 
 
-def has_region() -> bool:
-    """Whether a region is drawn, which is not part of the address."""
-    return bool(st.session_state.get(REGION))
+def not_in_address() -> str:
+    """What a drawn region is called, as it is not part of the address; empty where none is drawn."""
+    return REGION_IN_WORDS if st.session_state.get(REGION) else ""
 
 
 def _region(record: dx.ExitRecord) -> tuple[int, ...]:

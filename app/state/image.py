@@ -16,6 +16,7 @@ import dmpo_explore as dx
 IMAGE, SOURCE = "image", "source"  # of the address and of the state
 ADDRESS = (IMAGE, SOURCE)
 ROW, FILE, PHOTO, QUERY, TOKENS = "row", "file", "photo", "query the model", "show tokens"  # of widgets
+OTHER = "Any other"  # a button's key and label
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
 _UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
 _TOKENS_SHOWN = "_tokens_shown"

@@ -35,10 +35,11 @@ _COMPUTE = "_compute"  # mean compute on screen, kept when run or policy change
 KEYS = (THRESHOLD, calibration.KEY, *TARGETS)  # of the address and of the state
 
 
-def follow(keys: Iterable[str]) -> None:
+def follow(keys: Iterable[str]) -> bool:
     """Take over the address of a page with an operating point; see `url.follow`."""
-    if url.follow(keys):
+    if taken := url.follow(keys):
         st.session_state[_LINK] = True
+    return taken
 
 
 # -- what the widgets may hold --

@@ -18,7 +18,7 @@ _CHOSEN = "_address_chosen"  # whether any page showed something else than its b
 
 
 def follow(keys: Iterable[str]) -> bool:
-    """Take over the address into the widgets' state if it is not the one that `write` left there.
+    """Take over the address into the widgets' state if it is not the one that `write` left on this page.
 
     After a change of page by the menu, so without parameters, the page is as it was left. What pages share is as it
     was chosen last.
@@ -33,7 +33,7 @@ def follow(keys: Iterable[str]) -> bool:
         st.session_state[_SEEN] = {}  # so that `write` stores what the page shows, unless that is its first view
         _carry_over(keys)
         return False
-    if now == st.session_state.get(_SEEN):
+    if now == st.session_state.get(_SEEN) and came_from == keys:
         return False
     st.session_state[_SEEN] = now
     if now:

@@ -28,12 +28,13 @@ from dmpo_explore_app.components.progress import waiting_notice
 from dmpo_explore_app.services import model_queries, models, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers, python_code
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.state import attribution, choices, image, operating_point, own_scores, url
+from dmpo_explore_app.state import attribution, choices, image, operating_point, own_scores, sequence, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
-KEYS = (*choices.KEYS, *operating_point.KEYS, *image.ADDRESS, *attribution.ADDRESS)  # of the address and of the state
+# of the address and of the state
+KEYS = (*choices.KEYS, *operating_point.KEYS, *image.ADDRESS, *sequence.ADDRESS, *attribution.ADDRESS)
 
 
 def page() -> None:
@@ -43,7 +44,7 @@ def page() -> None:
     if not names:
         widgets.no_runs()
         return
-    operating_point.follow(KEYS)
+    sequence.follow(KEYS)
     with messages.problems("This run cannot be shown."), waiting_notice():
         workbench(names, top)
 
@@ -53,13 +54,13 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     point = run_picker.choose(names, threshold_controls.text_field)
     if point is None:
         return
-    chosen = image_picker.choose(point.run, point.split, point.record)
+    chosen = image_picker.choose(point)
     attribution.validate(point.record.meta.class_names)
     if chosen is None:
         prepare_model(point.run)
     else:
         show(chosen, point.record, point.policy, top)
-    url.write(**operating_point.address(point), **image.address(chosen), **attribution.address())
+    url.write(**operating_point.address(point), **sequence.address(chosen, point.record), **attribution.address())
 
 
 def prepare_model(run: dx.Run) -> None:
@@ -112,6 +113,7 @@ def share_popover(answers: ImageAnswers, charts: Mapping[str, go.Figure]) -> Non
         {name: partial(go.Figure, figure) for name, figure in charts.items()},
         partial(python_code, answers, question),
         link=answers.image.row is not None and not own_runs.is_own(answers.image.run),
+        besides=sequence.not_in_address(answers.record),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dmpo_explore_app.services import selection
-from dmpo_explore_app.services.selection import Selection
+from dmpo_explore_app.services.selection import Place, Selection
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import make_record
@@ -49,6 +49,44 @@ def test_an_order_holds_the_same_images(sort: str) -> None:
     sure = RECORD.confidence[rows, OUTCOME.exits[rows]]
     key = {"least confident": sure, "most confident": -sure, "number": rows, "class": RECORD.labels[rows]}.get(sort)
     assert key is None or (np.diff(key) >= 0).all()
+
+
+def test_places_follow_each_other_through_the_selected_images() -> None:
+    chosen = Selection(2, 0, "correct", "class", None)
+    rows = selection.ordered(OUTCOME, selection.mask(OUTCOME, chosen), "class").tolist()
+    found = [selection.place(OUTCOME, chosen, row) for row in rows]
+    assert [place.number for place in found] == list(range(1, len(rows) + 1)) and found[0].total == len(rows) > 5
+    assert [place.after for place in found] == [*rows[1:], None]
+    assert [place.before for place in found] == [None, *rows[:-1]]
+
+
+def test_an_image_that_is_not_selected_has_its_place_among_all() -> None:
+    for chosen in (None, Selection(0, 1, "all", "class", None)):
+        row = int(np.flatnonzero(RECORD.labels != 0)[3])
+        assert selection.place(OUTCOME, chosen, row) == (row + 1, 200, row - 1, row + 1, None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (Selection(1, 0, "incorrect", "mixed", None), " that exit at exit 1 and are incorrect, in mixed order"),
+        (Selection(0, 0, "early-exit error", "class", None), " that are early-exit errors, by class"),
+        (Selection(0, 0, "all", "number", None), ", by number"),
+        (
+            Selection(2, 3, "overthinking avoided", "most confident", None, region=(4, 5)),
+            " that exit at exit 2, count as overthinking avoided, are of class same (class 3) and are in the region "
+            "that you drew, most confident first",
+        ),
+    ],
+)
+def test_a_sentence_names_every_filter_and_the_order(chosen: Selection, words: str) -> None:
+    names = ("a", "same", "same", "b", "c")
+    assert selection.sentence(Place(3, 1041, 0, 1, chosen), names) == f"Image 3 of 1,041{words}."
+    assert selection.sentence(Place(3, 1041, 0, 1, None), names) == ""
+
+
+def test_every_filter_and_order_has_words() -> None:
+    assert {"all", *selection.ARE} == set(selection.ANSWERS)
 
 
 @given(rows=st.integers(0, 200), size=st.integers(1, 30), sections=st.booleans())

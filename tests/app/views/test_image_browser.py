@@ -40,6 +40,20 @@ def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
     page.wait_for_function("text => document.querySelector('.dx-why')?.innerText === text", arg=before)
 
 
+def test_arrow_keys_step_but_not_in_a_text_field(trained: Visit) -> None:
+    page = trained.show("image?run=tiny&threshold=0.4&image=3", ".dx-why", ".dx-near li")
+    for key, row in (("ArrowRight", "4"), ("ArrowRight", "5"), ("ArrowLeft", "4")):
+        page.keyboard.press(key)
+        wait_for_address(page, f"**image={row}*")
+        trained.settle_on(".dx-near li")
+    page.get_by_label("Row", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("radio", name="of the record").focus()  # here they move among the choices
+    page.keyboard.press("ArrowRight")
+    trained.settle_on(".dx-near li")
+    assert image_in(page.url) == "4"
+
+
 def image_in(address: str) -> str:
     (row,) = parse_qs(urlsplit(address).query)["image"]
     return row
