@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def screened(folder: Path, result: Path, trial: Trial, seed: int) -> None:
     config = trial.config(seed)
     if is_done(result, config):
         return
-    cache_tokens(folder, BASE, BLOCKS)
+    cache_tokens(folder, replace(BASE, data=config.data), BLOCKS)
     row, correct = screen(folder, config, smoothing=trial.smoothing, average=trial.average)
     row = {"run": result.name, "smoothing": trial.smoothing, "average": trial.average, **row, "commit": commit()}
     keep(result, config, row, {f"exit {k + 1}": correct[:, k] for k in range(correct.shape[1])})

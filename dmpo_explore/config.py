@@ -168,9 +168,7 @@ class TrainingConfig:
     phase_ratio: float = option(
         0.5, "Share of the first phase (switch, mixed).", ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1}
     )
-    schedule_lr: float = option(
-        0.05, "Learning rate of the loss weights (schedule learned).", label="Learning rate of the loss weights", gt=0
-    )
+    schedule_lr: float = option(0.05, "Learning rate of the loss weights (schedule learned).", gt=0)
     schedule_penalty: float = option(10.0, "Penalty γ of held-out images' loss, which counts 1/γ (same).", gt=0)
     tuning_lr: float = option(
         2e-3, "Peak learning rate of the tuning.", label="Learning rate of the tuning", gt=0,

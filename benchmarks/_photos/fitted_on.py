@@ -45,12 +45,12 @@ def compare(
     Args:
         image_size: of the reference, whose FLOPs are 100 %. smoothing, average: as `screen`.
     """
-    start, size = time.perf_counter(), config.model.image_size
+    start = time.perf_counter()
     torch.manual_seed(config.training.seed)
     blocks = tuple(config.model.exits) if not isinstance(config.model.exits, int) else ()
     cache_tokens(folder, config, blocks, PARTS)
-    states = {part: [read_tokens(folder, size, part, block) for block in blocks] for part in PARTS}
-    labels = {part: read_labels(folder, size, part) for part in PARTS}
+    states = {part: [read_tokens(folder, config, part, block) for block in blocks] for part in PARTS}
+    labels = {part: read_labels(folder, config, part) for part in PARTS}
     held = stratified_rows(labels["train"], len(labels["train"]) // SHARE, seed=config.data.seed, least=1)
     kept = np.setdiff1d(np.arange(len(labels["train"])), held)
     for name, rows in (("held-out", held), ("trained", kept)):

@@ -115,7 +115,7 @@ def _parts(tables: dict[str, pd.DataFrame]) -> str:
         if counts:
             said.append(f"on {_short(name)}{_preliminary(rows)} {', '.join(counts)}")
     how = "left out of `dmpo` and added to naive exits, at 30 and at 40 %"
-    return f"**Its parts earn their place** ({how}): {'; '.join(said)} comparisons." if said else ""
+    return f"**Where a part earns its place** ({how}): {'; '.join(said)} comparisons." if said else ""
 
 
 def _markdown(tables: dict[str, pd.DataFrame]) -> str:

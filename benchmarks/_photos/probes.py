@@ -40,14 +40,14 @@ def probe(
         reference: FLOPs that are the whole; default: those of the plain backbone at the config's image size.
     """
     size = config.model.image_size
-    labels = {part: read_labels(folder, size, part) for part in ("train", "val")}
+    labels = {part: read_labels(folder, config, part) for part in ("train", "val")}
     n_classes = int(labels["train"].max()) + 1
     blocks = tuple(range(START, 13))
     plain = {"tuning": "none", "bypass": "none", "predictor": "linear", "merge": merge, "merge_from": START + 1}
     own = replace(config.model, exits=blocks, **plain)  # type: ignore[arg-type]
     model = build_model(own, n_classes).eval()
     cost = measure_flops(model, build_reference(own, n_classes))
-    found = {part: _features(model, read_tokens(folder, size, part, START), once) for part in labels}
+    found = {part: _features(model, read_tokens(folder, config, part, START), once) for part in labels}
     rows, flops = [], cost.embed + cost.trunk[0]
     for k, block in enumerate(blocks[1:], start=1):
         flops += cost.trunk[k]

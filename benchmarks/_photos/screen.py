@@ -38,16 +38,16 @@ def screen(
     """
     start = time.perf_counter()
     torch.manual_seed(config.training.seed)
-    own, size = replace(config.model, tuning="none"), config.model.image_size
-    labels = torch.from_numpy(read_labels(folder, size, "train"))
+    own = replace(config.model, tuning="none")
+    labels = torch.from_numpy(read_labels(folder, config, "train"))
     n_classes = int(labels.max()) + 1  # every class has training images
     model = build_model(own, n_classes)
     cost = measure_flops(model, build_reference(own, n_classes))
     plain, mirrored, val = (
-        [read_tokens(folder, size, part, block) for block in model.exits] for part in ("train", "train-flip", "val")
+        [read_tokens(folder, config, part, block) for block in model.exits] for part in ("train", "train-flip", "val")
     )
     model, loss = train_exits(model, plain, mirrored, labels, config.training, smoothing=smoothing, average=average)
-    correct = evaluate(model, val, read_labels(folder, size, "val"))
+    correct = evaluate(model, val, read_labels(folder, config, "val"))
     row: dict[str, Any] = {"loss": loss, "parameters": cost.parameters["trainable"]}
     for k, share in enumerate(np.array(cost.cumulative) / cost.reference, start=1):
         row |= {f"exit_{k}": float(correct[:, k - 1].mean()), f"share_{k}": float(share)}

@@ -23,21 +23,20 @@ from dmpo_explore.utils.files import atomic_file
 PARTS = ("train", "train-flip", "val")
 
 
-def read_tokens(folder: Path, size: int, part: str, block: int) -> Tensor:
+def read_tokens(folder: Path, config: dx.Config, part: str, block: int) -> Tensor:
     """(n, N, D) float16 behind a block."""
-    return torch.from_numpy(np.load(folder / f"{size}-{part}-b{block}.npy"))
+    return torch.from_numpy(np.load(folder / f"{_images(config, part)}-b{block}.npy"))
 
 
-def read_labels(folder: Path, size: int, part: str) -> npt.NDArray[np.int64]:
+def read_labels(folder: Path, config: dx.Config, part: str) -> npt.NDArray[np.int64]:
     """(n,) labels."""
-    labels: npt.NDArray[np.int64] = np.load(folder / f"{size}-{part}-labels.npy")
+    labels: npt.NDArray[np.int64] = np.load(folder / f"{_images(config, part)}-labels.npy")
     return labels
 
 
 def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: Sequence[str] = PARTS) -> None:
     """Write the tokens behind ``blocks`` that are missing."""
-    size = config.model.image_size
-    names = {part: [folder / f"{size}-{part}-b{block}.npy" for block in blocks] for part in parts}
+    names = {part: [folder / f"{_images(config, part)}-b{block}.npy" for block in blocks] for part in parts}
     missing = [part for part in parts if not all(name.is_file() for name in names[part])]
     if not missing:
         return
@@ -53,7 +52,13 @@ def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: 
                     found[output.k].append(output.state.half().numpy())
         for name, arrays in zip(names[part], found, strict=True):
             _save(name, np.concatenate(arrays))
-        _save(folder / f"{size}-{part}-labels.npy", images.labels)
+        _save(folder / f"{_images(config, part)}-labels.npy", images.labels)
+
+
+def _images(config: dx.Config, part: str) -> str:
+    """A name for the images of a part: by their size, and by what draws those of train."""
+    drawn = f"{config.data.train_size}-s{config.data.seed}" if part.startswith("train") else "all"
+    return f"{config.model.image_size}-{drawn}-{part}"
 
 
 def _save(path: Path, array: npt.NDArray[np.float16] | npt.NDArray[np.int64]) -> None:

@@ -18,7 +18,7 @@ SPLITS = ("val", "calibration", "test")
 
 
 def write_card_results(run: Run) -> None:
-    """Write the results of a run's records into its card.md; without a card nothing is written.
+    """Write the results of a run's records into its card.md, in place of earlier ones; without a card nothing is done.
 
     Example:
         >>> import dmpo_explore as dx
@@ -26,8 +26,10 @@ def write_card_results(run: Run) -> None:
         True
     """
     if card := run.card():
-        before = card.partition(f"\n{HEADING}\n")[0].rstrip("\n")
-        write_text(run.path / "card.md", f"{before}\n\n{card_results(run)}")
+        before, _, old = card.partition(f"\n{HEADING}\n")
+        _, heading, after = old.partition("\n## ")
+        parts = [before.rstrip("\n"), card_results(run).rstrip("\n"), f"{heading.strip()} {after}".strip("\n ")]
+        write_text(run.path / "card.md", "\n\n".join(filter(None, parts)) + "\n")
 
 
 def card_results(run: Run, splits: list[str] | None = None) -> str:

@@ -47,7 +47,8 @@ def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> 
 
     Returns:
         Rows of ``exit`` (counted from 1), ``stopped`` (share of the images that may not exit and do, the lower the
-        better) and ``exits`` (share of those that may exit and do), from threshold to threshold.
+        better) and ``exits`` (share of those that may exit and do), from threshold to threshold. No rows of an exit
+        where every image may exit, or none.
 
     Example:
         >>> import dmpo_explore as dx
@@ -57,7 +58,7 @@ def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> 
         [1.0, 1.0]
     """
     target, values, parts = gate_target(record), _rising(record, score), []
-    for k in range(target.shape[1]):
+    for k in np.flatnonzero(target.any(axis=0) & ~target.all(axis=0)):
         wrong, right = _roc(target[:, k], values[:, k])
         rows = np.unique(np.linspace(0, len(wrong) - 1, POINTS).round().astype(int))
         parts.append(pd.DataFrame({"exit": k + 1, "stopped": wrong[rows], "exits": right[rows]}))

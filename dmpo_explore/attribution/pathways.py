@@ -32,7 +32,8 @@ class PathwayAttribution:
     Args:
         exits: (E,) 0-based. target: the class.
         trunk, bypass: (E,) contributions in logits; ``trunk + bypass`` is ``difference + delta``.
-        logit, difference: (E,) the target's logit, and the same minus the baseline image's.
+        logit, difference: (E,) the target's logit of the exit's own predictor, before earlier exits' answers are added
+            where exits read them, and the same minus the baseline image's.
         delta: (E,) convergence delta.
         trunk_tokens, bypass_tokens: E maps (rows, columns). trunk_prefix, bypass_prefix: E arrays (P,): the class
             token's and registers' part.
@@ -127,7 +128,8 @@ class _Inputs:
     stage: Stage
     x: Tensor  # (2,N,D)
     added: Tensor  # (2,N,D)
-    logits: Tensor  # (2,C)
+    logits: Tensor  # (2,C), the predictor's own
+    answer: int  # class that the exit predicts for the image
 
 
 @torch.no_grad()
@@ -137,7 +139,8 @@ def _inputs(model: DMPO, images: Tensor, exits: tuple[int, ...]) -> list[_Inputs
     for output in model.walk(images):
         if output.k in exits:
             x = output.tokens
-            found.append(_Inputs(output.stage, x, output.read - x, output.own_logits))
+            answer = int(output.logits[0].argmax())
+            found.append(_Inputs(output.stage, x, output.read - x, output.own_logits, answer))
         if output.k == exits[-1]:
             break
     return found
@@ -148,7 +151,7 @@ def _target(last: _Inputs, target: int | None) -> int:
     C = last.logits.shape[1]
     if target is not None and not 0 <= target < C:
         raise ValueError(f"target={target}: this model has classes 0 to {C - 1}")
-    return int(last.logits[0].argmax()) if target is None else int(target)
+    return last.answer if target is None else int(target)
 
 
 class _Predictor(nn.Module):

@@ -93,6 +93,7 @@ def exit_maps_figure(
     if maps.ndim != 3 or len(maps) != len(labels):
         raise ValueError(f"heats {maps.shape} and {len(labels)} labels must be (K, rows, columns) and K")
     end = float(np.quantile(np.abs(maps), 0.995)) if scale is None else scale
+    end = end or float(np.abs(maps).max(initial=0)) or 1.0  # few cells, or none, that are not 0
     n = min(len(maps), columns or 6)
     figure = new_figure(template, "", "")
     figure.set_subplots(
@@ -103,7 +104,7 @@ def exit_maps_figure(
         coloraxis={
             "colorscale": SIGNED_OVERLAY if signed else UNSIGNED_OVERLAY,
             "cmin": -end if signed else 0.0,
-            "cmax": end or 1.0,
+            "cmax": end,
             "colorbar": bar,
         }
     )

@@ -81,7 +81,7 @@ def failure_prediction_figure(
 
     Args:
         curves: `failure_prediction_curves`: ``exit`` (from 1), ``stopped``, ``exits``.
-        areas: EEFP of each of these exits, for the legend.
+        areas: EEFP of every early exit, from exit 1 on, for the legend.
 
     Raises:
         ValueError: no curve.
@@ -95,14 +95,15 @@ def failure_prediction_figure(
         6
     """
     if curves.empty:
-        raise ValueError("curves is empty: a model with a single exit has nothing to predict")
+        raise ValueError("curves is empty: no exit has both images that may exit there and images that may not")
     figure = new_figure(template, "images that may not exit here, and do", "images that may exit here, and do")
     grey = {"color": GREY, "width": 1, "dash": "dot"}
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=grey, showlegend=False, hoverinfo="skip")
-    for i, (exit, seen) in enumerate(curves.groupby("exit")):
-        name = f"exit {exit}" if areas is None else f"exit {exit}: {areas[i]:.3f}"
+    for exit in curves["exit"].unique().tolist():
+        seen, place = curves[curves["exit"] == exit], exit - 1
+        name = f"exit {exit}" if areas is None else f"exit {exit}: {areas[place]:.3f}"
         figure.add_scatter(
-            x=seen["stopped"], y=seen["exits"], name=name, mode="lines", line=model_line(i, 2),
+            x=seen["stopped"], y=seen["exits"], name=name, mode="lines", line=model_line(place, 2),
             hovertemplate=f"exit {exit}<br>%{{y:.1%}} of those that may<br>%{{x:.1%}} of the others<extra></extra>",
         )  # fmt: skip
     return figure.update_xaxes(range=[0, 1], tickformat=".0%").update_yaxes(range=[0, 1.01], tickformat=".0%")

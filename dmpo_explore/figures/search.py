@@ -46,7 +46,7 @@ def front_figure(front: pd.DataFrame, epochs: pd.DataFrame, template: str | None
         y=front["accuracy"],
         customdata=front[["run", "threshold"]],
         name="front",
-        mode="lines+markers",
+        mode="lines+markers" if front["accuracy"].is_monotonic_increasing else "markers",  # not of three goals
         line={"color": MODEL_COLOURS[0], "width": 2, "shape": "hv"},
         marker={"size": 9},
         hovertemplate="%{customdata[0]}" + where + "<br>threshold %{customdata[1]:.4g}<extra></extra>",

@@ -4,7 +4,7 @@ In: a `DMPO`, images (B,3,S,S), labels (B,). Out: one row per early exit. The st
 ``.grad`` changes, dropout is off and every module's mode is restored, so it can run within a training loop. Two
 gradients conflict where their cosine is negative (Yu et al. 2020, arXiv 2001.06782). Ours: over the tuned weights that
 an early exit shares with the last, since the rest of the backbone is frozen. Losses enter unweighted: neither their
-weights λ nor gradient equilibrium count.
+weights λ nor gradient equilibrium count, and each exit's own answer is read, as in training.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def gradient_conflict(
         for start in range(0, n_images, batch_size):
             batch, targets = (x[start : start + batch_size].to(model.device) for x in (images, labels))
             share = len(batch) / n_images
-            losses = exit_losses(model(batch), targets, coupling)
+            own = torch.stack([output.own_logits for output in model.walk(batch)], dim=1)  # what a training reads
+            losses = exit_losses(own, targets, coupling)
             deep = _gradients(losses[-1], shared[-1])  # those of fewer trunks come first
             for k, weights in enumerate(shared):
                 pair = torch.stack([_flat(_gradients(losses[k], weights)), _flat(deep[: len(weights)])])

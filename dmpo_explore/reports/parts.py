@@ -36,13 +36,22 @@ def rule_of(policy: Policy, fixed: bool) -> str:
     return rule.format(", ".join(f"{threshold:.4g}" for threshold in policy.thresholds) if fixed else "the threshold")
 
 
+def data_name(data: str) -> str:
+    """The name of the data; of a folder or file of the user's the last part of its path.
+
+    Example:
+        >>> data_name("fashion-mnist"), data_name("/home/me/pets"), data_name("C:\\\\pets\\\\list.csv")
+        ('fashion-mnist', 'pets', 'list.csv')
+    """
+    own = re.match(r"/|[A-Za-z]:[/\\]", data)
+    return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if own else data
+
+
 def facts_of(run: Run, record: ExitRecord) -> list[str]:
     """What the run is."""
     meta = record.meta
-    folder = re.match(r"/|[A-Za-z]:[/\\]", meta.data)  # of own images: its name without the way to it
-    data = re.split(r"[/\\]", meta.data.rstrip("/\\"))[-1] if folder else meta.data
     blocks = ", ".join(map(str, meta.exit_blocks))
-    facts = [f"{meta.model or 'a model'} on {data}, {record.n_images:,} {meta.split} images, "
+    facts = [f"{meta.model or 'a model'} on {data_name(meta.data)}, {record.n_images:,} {meta.split} images, "
              f"{len(meta.class_names):,} classes"]  # fmt: skip
     facts.append(f"{record.n_exits} exits, after blocks {blocks}" if record.n_exits > 1 else "one exit")
     try:

@@ -11,6 +11,7 @@ import html
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -22,6 +23,7 @@ from ..data.splits import stratified_rows
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
+from ..reports.parts import data_name
 from ..runs.run import Run
 from ..utils.files import atomic_folder, read_json, write_json, write_text
 from ..utils.registry import unknown
@@ -135,7 +137,9 @@ def _write_model(
     from ..inference.torch_export import README as TEXT
     from ..inference.torch_export import REQUIREMENTS, export_run
 
-    stages = page / STAGES
+    stages, fitted = page / STAGES, policy.fitted
+    if "data" in fitted:  # visitors need not know where they lie on this machine
+        policy = replace(policy, fitted=fitted | {"data": data_name(fitted["data"])})
     export_run(run, stages, policy, progress=lambda done, total: report("stages", done, total))
     for name in (TEXT, REQUIREMENTS):
         (stages / name).unlink()

@@ -62,3 +62,12 @@ def test_a_run_without_records_has_no_section(tmp_path: Path) -> None:
     run = copied(tmp_path)
     shutil.rmtree(run.path / "records")
     assert card_results(run) == ""
+
+
+def test_what_follows_the_section_stays(tmp_path: Path) -> None:
+    run = copied(tmp_path)
+    write_card_results(run)
+    card = run.card()
+    (run.path / "card.md").write_text(f"{card}\n## Licence\n\nOurs.\n\n## More\n\nLast.\n", encoding="utf-8")
+    write_card_results(run)
+    assert run.card() == f"{card}\n## Licence\n\nOurs.\n\n## More\n\nLast.\n"

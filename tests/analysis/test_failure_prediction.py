@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
+import dmpo_explore as dx
 from dmpo_explore.analysis.calibration import failure_prediction_table
 from dmpo_explore.analysis.failure_prediction import failure_prediction, failure_prediction_curves
 from dmpo_explore.records.record import ExitRecord
@@ -62,6 +63,15 @@ def test_the_area_under_the_curves_is_the_number() -> None:
         seen = curves[curves["exit"] == k]
         assert np.trapezoid(seen["exits"], seen["stopped"]) == pytest.approx(expected, abs=1e-9)
         assert seen["stopped"].is_monotonic_increasing and seen["exits"].iloc[[0, -1]].tolist() == [0, 1]
+
+
+def test_an_exit_that_is_never_wrong_has_no_curve() -> None:
+    record = make_record(60, n_exits=3, seed=1)
+    record.prediction[:, 0] = record.labels
+    curves, areas = failure_prediction_curves(record), failure_prediction(record)
+    assert np.isnan(areas[0]) and curves["exit"].unique().tolist() == [2]
+    figure = dx.figures.failure_prediction_figure(curves, areas)
+    assert [trace.name for trace in figure.data[1:]] == [f"exit 2: {areas[1]:.3f}"]
 
 
 def test_a_single_exit_has_nothing_to_predict() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import K, made, pictures
-from torch import nn
+from small_model import SMOOTH, K, made, pictures
+from torch import Tensor, nn
 
 from dmpo_explore.attribution.pathways import attribute_pathways
+from dmpo_explore.models.dmpo import DMPO
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
@@ -82,3 +83,21 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attribute_pathways(made(), pictures(1)[0], **arguments)
+
+
+def test_the_default_class_is_the_exits_answer_and_the_split_its_own_predictors() -> None:
+    model = made(**SMOOTH, earlier_exits=True)
+    with torch.no_grad():
+        for stage in model.stages:
+            assert stage.earlier is not None
+            stage.earlier.weights.copy_(torch.linspace(3, 1, len(stage.earlier.weights)))
+        x = next(x for x in pictures(40) if _answers(model, x)[0] != _answers(model, x)[1])
+        *_, last = model.walk(x[None])
+    found = attribute_pathways(model, x, baseline="mean")
+    assert found.target == int(last.logits.argmax())
+    assert found.logit[-1] == pytest.approx(last.own_logits[0, found.target].item(), abs=1e-5)
+
+
+def _answers(model: DMPO, x: Tensor) -> tuple[int, int]:
+    *_, last = model.walk(x[None])
+    return int(last.logits.argmax()), int(last.own_logits.argmax())

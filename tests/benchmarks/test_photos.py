@@ -111,9 +111,13 @@ def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     tokens.cache_tokens(tmp_path, config, (2, 4))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
-    val, labels = images_of(config.data, "val"), tokens.read_labels(tmp_path, 64, "val")
+    other = replace(config, data=replace(config.data, seed=1))
+    tokens.cache_tokens(tmp_path, other, (2, 4), ("train",))  # other images, which do not replace the first ones
+    assert not np.array_equal(*(tokens.read_labels(tmp_path, one, "train") for one in (config, other)))
+    assert all(path.stat().st_mtime_ns == changed for path, changed in files.items())
+    val, labels = images_of(config.data, "val"), tokens.read_labels(tmp_path, config, "val")
     built = dx.build_model(model, 10).eval()  # random weights differ from the cached ones: the same states are read
-    states = [tokens.read_tokens(tmp_path, 64, "val", block) for block in (2, 4)]
+    states = [tokens.read_tokens(tmp_path, config, "val", block) for block in (2, 4)]
     assert states[0].shape == (len(val), 17, 64) and labels.tolist() == val.labels.tolist()
     images, _ = next(iter(make_loader(val, built.preprocess, batch_size=4)))
     own = [output.state for output in built.walk(images)]

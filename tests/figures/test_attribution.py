@@ -99,3 +99,11 @@ def test_figures_are_json() -> None:
     for figure in (exit_maps_figure(IMAGE, MAPS, LABELS), insertion_deletion_figure(QUALITY)):
         assert isinstance(figure, go.Figure)
         assert json.loads(figure.to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
+
+
+@pytest.mark.parametrize("hits", [0, 1])
+def test_zero_is_the_middle_of_a_map_of_hardly_anything(hits: int) -> None:
+    maps = np.zeros((1, 40, 40))
+    maps[0, 0, :hits] = -3
+    axis = exit_maps_figure(IMAGE, maps, ["exit 1"]).layout.coloraxis
+    assert axis.cmin == -axis.cmax == -3 if hits else axis.cmin == -axis.cmax == -1

@@ -35,3 +35,9 @@ def test_each_way_has_a_line_and_a_band() -> None:
     assert list(band.x) == [4, 8, 8, 4] and list(band.y) == [0.6, 0.7, 0.5, 0.4]
     assert list(line.y) == [0.5, 0.6] and line.line.color == MODEL_COLOURS[1] and line.name == "b"
     assert line.line.dash != figure.data[1].line.dash and figure.layout.yaxis.title.text == "share"
+
+
+def test_a_front_of_three_goals_is_not_joined() -> None:
+    falling = pd.concat([FRONT, FRONT[:1].assign(flops_fraction=0.9)])
+    assert front_figure(FRONT, EPOCHS).data[1].mode == "lines+markers"
+    assert front_figure(falling, EPOCHS).data[1].mode == "markers"

@@ -96,3 +96,14 @@ def test_nothing_shared_is_refused() -> None:
         gradient_conflict(made(), pictures(6), LABELS[:5])
     with pytest.raises(ValueError, match=f"label {C} lies outside"):
         gradient_conflict(made(), pictures(6), LABELS + 1)
+
+
+def test_earlier_answers_do_not_count_as_in_training() -> None:
+    plain, reading = made(tuning="lora"), made(tuning="lora", earlier_exits=True)
+    reading.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        for stage in reading.stages:
+            assert stage.earlier is not None
+            stage.earlier.weights.copy_(torch.ones_like(stage.earlier.weights))
+    expected, found = (gradient_conflict(model, pictures(6), LABELS) for model in (plain, reading))
+    np.testing.assert_allclose(found["cosine"], expected["cosine"], atol=1e-5)

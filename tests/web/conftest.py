@@ -1,4 +1,4 @@
-"""A tiny trained run for pages, and exports without graphs."""
+"""A tiny trained run for pages, exports without graphs, and a webcam."""
 
 from __future__ import annotations
 
@@ -36,3 +36,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch_export, "_export_stage", stage)
     monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
+
+
+@pytest.fixture
+def webcam() -> str:
+    """A script that gives a page a webcam: a grey picture."""
+    return """() => {
+        const canvas = Object.assign(document.createElement("canvas"), {width: 320, height: 240});
+        const context = canvas.getContext("2d");
+        setInterval(() => (context.fillStyle = "#888", context.fillRect(0, 0, 320, 240)), 50);
+        Object.defineProperty(navigator.mediaDevices, "getUserMedia", {value: async () => canvas.captureStream(20)});
+    }"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,11 @@ def test_the_stages_are_an_export_with_the_weights_that_were_chosen(mine: Run, t
     record = mine.record("test").subset(slice(0, 20))
     clear = (np.abs(record.confidence - 0.5) > 0.01).all(axis=1)
     assert np.array_equal(engine.infer(images).exit[clear], POLICY.exits(record)[clear])
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_path_of_this_machine_is_published(mine: Run, tmp_path: Path) -> None:
+    fitted = {"data": "/home/alice/patients", "split": "val", "target": {"flops": 0.5}}
+    folder = export_web(mine, tmp_path / "page", replace(POLICY, fitted=fitted), weights="float32")
+    assert read_json(folder / "stages" / "policy.json")["fitted"]["data"] == "patients"
+    assert not [p for p in folder.rglob("*") if p.suffix in (".json", ".html", ".md") and "alice" in p.read_text()]
