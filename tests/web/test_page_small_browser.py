@@ -131,19 +131,11 @@ def test_the_model_computes_under_the_pages_policy(folder: Path, page: Page) -> 
         assert page.evaluate(probe) == "refused" and asked == []
 
 
-CAMERA = """() => {
-    const canvas = Object.assign(document.createElement("canvas"), {width: 320, height: 240});
-    const context = canvas.getContext("2d");
-    setInterval(() => (context.fillStyle = "#888", context.fillRect(0, 0, 320, 240)), 50);
-    Object.defineProperty(navigator.mediaDevices, "getUserMedia", {value: async () => canvas.captureStream(20)});
-}"""
-
-
-def test_the_webcam_is_classified_until_it_is_stopped(folder: Path, page: Page) -> None:
+def test_the_webcam_is_classified_until_it_is_stopped(folder: Path, page: Page, webcam: str) -> None:
     with served(folder) as (address, _):
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
-        page.evaluate(CAMERA)
+        page.evaluate(webcam)
         page.get_by_role("button", name="Webcam").click()
         page.get_by_role("img", name="The webcam's picture").wait_for()
         page.wait_for_function("() => document.documentElement.dataset.stop")

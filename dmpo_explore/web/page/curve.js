@@ -47,9 +47,9 @@ export class Curve {
   }
 }
 
-// Ends and step of the axis, in whole percents: at most five lines around all values.
+// Ends and step of the axis, in whole percents: at most five lines around all values, at least two.
 const ticksOf = (values) => {
   const low = 100 * Math.min(...values), high = 100 * Math.max(...values), step = Math.max(1, Math.ceil((high - low) / 4));
-  const first = Math.floor(low / step) * step;
-  return [first / 100, (first + Math.ceil((high - first) / step) * step) / 100, step / 100];
+  const first = Math.min(100 - step, Math.floor(low / step) * step);
+  return [first / 100, (first + Math.max(1, Math.ceil((high - first) / step)) * step) / 100, step / 100];
 };

@@ -12,13 +12,15 @@ export class Engine {
     this.facts = facts;
     this.loaded = facts.stages.map(() => false); // graphs that the worker has
     this.here = facts.stages.map(() => false); // graphs that need no download
-    this.waiting = new Map();
+    this.waiting = new Map(); // tasks without an answer; every start has its own
     this.backend = "wasm";
   }
 
-  /** Where the model computes: `wasm`, or `webgpu` where the browser has it. */
+  /** Where the model computes: `wasm`, or `webgpu` where the browser has it. Tasks of an earlier start fail. */
   async start(backend = "wasm") {
     this.worker?.terminate();
+    for (const { failed } of this.waiting.values()) failed(new Error("the model was started again"));
+    this.waiting = new Map();
     this.loaded.fill(false);
     this.backend = backend;
     this.starting = null;
@@ -26,29 +28,33 @@ export class Engine {
     await Promise.all(this.facts.stages.map(async (stage, k) => (this.here[k] ||= await isKept(stage))));
   }
 
-  // The worker with onnxruntime-web; after a failure, the next call begins again.
+  // The worker with onnxruntime-web; after a failure, the next call begins again. After another `start` it is the new one.
   #started() {
-    return (this.starting ??= this.#start(this.backend).catch((error) => {
+    if (this.starting) return this.starting;
+    const starting = this.#start(this.backend).catch((error) => {
+      if (this.starting !== starting) return this.#started();
       this.starting = null;
       throw error;
-    }));
+    });
+    return (this.starting = starting);
   }
 
   async #start(backend) {
-    const { script, binary } = this.facts.runtime[backend];
+    const { script, binary } = this.facts.runtime[backend], { waiting } = this;
     const [own, code, wasm] = await Promise.all([
       fetch("worker.js").then((response) => response.text()), bytesOf(script), bytesOf(binary),
     ]);
+    if (waiting !== this.waiting) throw new Error("the model was started again");
     this.worker = new Worker(blobOf(own), { type: "module" });
     this.worker.onmessage = ({ data }) => {
-      const { done, failed } = this.waiting.get(data.id);
-      this.waiting.delete(data.id);
+      const { done, failed } = waiting.get(data.id);
+      waiting.delete(data.id);
       if (data.error) failed(new Error(data.error));
       else done(data);
     };
     this.worker.onerror = (event) => {
-      for (const { failed } of this.waiting.values()) failed(new Error(event.message || "the worker does not start"));
-      this.waiting.clear();
+      for (const { failed } of waiting.values()) failed(new Error(event.message || "the worker does not start"));
+      waiting.clear();
     };
     const threads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
     await this.#ask({ task: "start", script: blobOf(code), wasm, threads, on: backend }, [wasm]);
@@ -67,6 +73,7 @@ export class Engine {
     if (this.loaded[k]) return;
     const [bytes] = await Promise.all([bytesOf(this.facts.stages[k], progress), this.#started()]);
     this.here[k] = true;
+    await this.#started(); // again: another `start` may have come meanwhile
     await this.#ask({ task: "load", stage: k, bytes }, [bytes]);
     this.loaded[k] = true;
   }

@@ -39,7 +39,7 @@ export class Exits {
       bar.style.width = length(answer ? answer.score / policy.highest : loading ? busy.done / stages[k].bytes : 0);
       words.textContent = answer ? names[answer.label] : "";
       amount.textContent = answer ? scoreText(answer.score, policy) : "";
-      state.textContent = stateOf({ answer, stop, past, k, here: here[k], last: stages.length - 1, loading, busy, stage: stages[k], failed });
+      state.textContent = stateOf({ answer, stop, past, k, here: here[k], last: stages.length - 1, loading, busy, stage: stages[k], failed, policy });
     });
     this.#headline({ answers, stop, busy, failed });
     const computed = answers.length ? flops[answers.length - 1] : 0, model = flops.at(-1);
@@ -72,12 +72,12 @@ export class Exits {
   }
 }
 
-const stateOf = ({ answer, stop, past, k, here, last, loading, busy, stage, failed }) => {
+const stateOf = ({ answer, stop, past, k, here, last, loading, busy, stage, failed, policy }) => {
   if (failed?.stage === k) return "could not be loaded";
   if (loading) return busy.done < stage.bytes ? `downloading, ${megabytes(busy.done)} of ${megabytes(stage.bytes)}` : "loading";
   if (stop === k) return k === last ? "the last exit" : "stops here";
   if (answer && past) return "computed before, at another threshold";
-  if (answer) return "below: the next stage is needed";
+  if (answer) return `${policy.falling ? "above" : "below"}: the next stage is needed`;
   return past ? `not computed${here ? "" : ", not downloaded"}` : "";
 };
 

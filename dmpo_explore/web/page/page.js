@@ -38,24 +38,24 @@ const showPicture = () => {
   document.documentElement.dataset.stop = stop === null ? "" : String(stop + 1);
 };
 
-let running = false;
-// Run one stage after another until the picture exits; a stage is fetched when it is its turn.
-const advance = async () => {
-  if (running) return;
+let running = false, turn = null;
+// Run one stage after another until the picture exits; a stage is fetched when it is its turn. Resolves when that is done.
+const advance = () => (turn = running ? turn : run());
+const run = async () => {
   running = true;
   while (state.picture && !state.failed && stopOf() === null) {
-    const { picture } = state, k = state.answers.length;
+    const { picture, answers } = state, k = answers.length; // `take` replaces both
     try {
       state.busy = engine.loaded[k] ? null : { stage: k, done: 0 };
       showPicture();
       await engine.load(k, (done) => ((state.busy = { stage: k, done }), showPicture()));
       state.busy = null;
-      if (state.picture !== picture) continue;
+      if (state.answers !== answers) continue;
       state.input ??= prepared(picture, facts.preprocess);
-      const answer = await engine.run(k, state.input);
-      if (state.picture === picture) state.answers.push(answer);
+      answers.push(await engine.run(k, state.input));
     } catch (error) {
       state.busy = null;
+      if (state.answers !== answers) continue;
       state.failed = { stage: k, text: navigator.onLine ? `Stage ${k + 1}: ${error.message}` : `Stage ${k + 1} is not here, and there is no network.` };
     }
   }
@@ -119,7 +119,8 @@ find("camera").addEventListener("click", async () => {
   press(null);
   find("camera").setAttribute("aria-pressed", "true");
   find("camera").textContent = "Stop the webcam";
-  while (camera.stream) {
+  const { stream } = camera;
+  while (stream && camera.stream === stream) {
     const frame = camera.frame();
     if (frame) await take(frame, "The webcam's picture");
     await new Promise((done) => setTimeout(done, 150));
@@ -149,8 +150,8 @@ keep.addEventListener("click", async () => {
 const offerGpu = async () => {
   if (!(await hasGpu())) return;
   const choice = element("select", { "aria-label": "Compute on" }, element("option", { value: "wasm" }, "Compute on the CPU"), element("option", { value: "webgpu" }, "Compute on the GPU"));
-  choice.addEventListener("change", async () => {
-    await engine.start(choice.value);
+  choice.addEventListener("change", () => {
+    engine.start(choice.value); // the stage that runs fails; that is no error, for `take` replaces its answers
     if (state.picture) take(state.picture, find("picture").getAttribute("aria-label"));
   });
   offers.push(choice);
@@ -203,7 +204,8 @@ const mosaic = new Mosaic(facts, record, pictures, (tile) => {
 const curve = new Curve(positions, moveTo);
 
 find("all").textContent = `${whole(record.images)} ${facts.split} images`;
-find("rule").textContent = policy.rule + (pictures.facts ? " Click an image to run it above." : "");
+const hint = pictures.facts?.exact ? " Click an image to run it above." : pictures.facts ? " Of these images, only the samples above can be run." : "";
+find("rule").textContent = policy.rule + hint;
 find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, text)));
 for (const tile of facts.samples) {
   const sample = element("button", { type: "button", class: "tile", "aria-pressed": "false", "data-tile": tile });

@@ -1,0 +1,192 @@
+"""A page in Chromium with a worker that computes nothing: changes while a stage runs, and what the page states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from static_server import served
+
+from dmpo_explore.policies.base import Policy
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
+from dmpo_explore.runs.run import Run
+from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.web import pictures
+from dmpo_explore.web.export import export_web
+from dmpo_explore.web.facts import file_facts
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
+
+# A stage takes longer than a frame of the webcam; all its logits are 0. On the CPU, one kind of task has no answer.
+WORKER = """let backend;
+self.onmessage = ({data: {id, task, on}}) => {
+    backend ??= on;
+    const answer = {id, logits: new Float32Array(10), milliseconds: 1};
+    if (task !== "SILENT" || backend !== "wasm") setTimeout(() => self.postMessage(answer), task === "run" ? 250 : 0);
+};"""
+BEFORE = """() => {
+    window.asked = [];
+    window.failures = [];
+    const {postMessage} = Worker.prototype;
+    Worker.prototype.postMessage = function (message, moved) {
+        asked.push(message.task);
+        return postMessage.call(this, message, moved);
+    };
+    Object.defineProperty(navigator, "gpu", {value: {requestAdapter: async () => ({})}});
+    WebAssembly.Suspending ??= class {};
+    document.addEventListener("DOMContentLoaded", () => {
+        const answer = document.getElementById("answer"), look = () => {
+            for (const one of answer.querySelectorAll(".bad")) failures.push(one.textContent);
+        };
+        new MutationObserver(look).observe(answer, {childList: true});
+    });
+}"""
+CPU, GPU, STAGE = FILES = "runtime-wasm", "runtime-webgpu", "stage-1.onnx"
+POLICY = ConfidencePolicy((0.5,))
+LAST = "() => document.documentElement.dataset.stop === '3'"
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(service_workers="block")
+    page, wrong = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.add_init_script(f"({BEFORE})()")
+    yield page
+    context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def export(mine: Run, tmp_path: Path) -> Callable[..., Path]:
+    """Write a page with the worker above: ``export(policy, silent)``."""
+
+    def write(policy: Policy = POLICY, silent: str = "") -> Path:
+        folder = export_web(mine, tmp_path / policy.name, policy, weights="float32", pictures=True)
+        write_text(folder / "worker.js", WORKER.replace("SILENT", silent))
+        facts = read_json(folder / "page.json")
+        for backend in ("wasm", "webgpu"):
+            write_text(folder / f"runtime-{backend}", backend)
+            binary = file_facts(folder, folder / f"runtime-{backend}")
+            facts["runtime"][backend] = {"script": file_facts(folder, folder / "icon.svg"), "binary": binary}
+        write_json(folder / "page.json", facts)
+        return folder
+
+    return write
+
+
+class Held:
+    """Requests for files that are answered when the test says so."""
+
+    def __init__(self, page: Page, *names: str) -> None:
+        self.page = page
+        self.routes: dict[str, Route] = {}
+        for name in names:
+            page.route(f"**/{name}?*", self._keep)
+
+    def _keep(self, route: Route) -> None:
+        self.routes[route.request.url.rpartition("/")[2].partition("?")[0]] = route
+
+    def release(self, name: str) -> None:
+        for _ in range(500):
+            if name in self.routes:
+                break
+            self.page.wait_for_timeout(20)
+        self.routes[name].continue_()
+        self.page.wait_for_timeout(100)
+
+
+@pytest.mark.parametrize("silent", ["start", "load", "run"])
+def test_the_gpu_is_taken_while_the_cpu_computes(export: Callable[..., Path], page: Page, silent: str) -> None:
+    with served(export(silent=silent)) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        page.wait_for_function("task => asked.includes(task)", arg=silent)
+        page.get_by_label("Compute on").select_option("webgpu")
+        page.wait_for_function(LAST)
+        assert page.evaluate("() => failures") == []
+        assert page.evaluate("() => asked").count("start") == 2
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("choice", CPU, GPU, STAGE),
+        ("choice", GPU, CPU, STAGE),
+        ("choice", STAGE, GPU, CPU),
+        (CPU, "choice", STAGE, GPU),
+    ],
+)
+def test_the_gpu_is_taken_in_whatever_order_files_arrive(
+    export: Callable[..., Path], page: Page, order: tuple[str, ...]
+) -> None:
+    held = Held(page, *FILES)
+    with served(export(silent="load")) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        for event in order:
+            if event == "choice":
+                page.get_by_label("Compute on").select_option("webgpu")
+            else:
+                held.release(event)
+        page.wait_for_function(LAST)
+        assert page.evaluate("() => failures") == []
+        assert page.evaluate("() => asked").count("start") == 1 + order.index("choice")
+
+
+def test_the_webcam_is_answered_where_a_stage_takes_longer_than_a_frame(
+    export: Callable[..., Path], page: Page, webcam: str
+) -> None:
+    held = Held(page, STAGE)
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        page.evaluate(webcam)
+        page.get_by_role("button", name="Webcam").click()  # the sample still waits for its stage
+        page.get_by_role("img", name="The webcam's picture").wait_for()
+        held.release(STAGE)
+        page.wait_for_function(LAST)
+
+
+def test_a_curve_of_one_accuracy_has_an_axis(export: Callable[..., Path], page: Page) -> None:
+    draw = """async accuracy => {
+        const {Curve} = await import("./curve.js"), points = [0.3, 1].map(compute => ({accuracy, compute}));
+        new Curve(points, () => {}).show(0);
+        const figure = document.getElementById("curve"), lines = [...figure.querySelectorAll(".end")];
+        return [figure.innerHTML.includes("NaN"), lines.map(line => line.textContent)];
+    }"""
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        assert page.evaluate(draw, 1) == [False, ["99 %", "100 %"]]
+        assert page.evaluate(draw, 0.75) == [False, ["75 %", "76 %"]]
+        assert page.evaluate(draw, 0) == [False, ["0 %", "1 %"]]
+
+
+@pytest.mark.parametrize(
+    ("policy", "side"), [(POLICY, "below"), (EntropyPolicy((0.5,)), "above")], ids=["below", "above"]
+)
+def test_a_row_names_the_side_of_the_threshold(
+    export: Callable[..., Path], page: Page, policy: Policy, side: str
+) -> None:
+    with served(export(policy)) as (address, _):
+        page.goto(address)
+        page.wait_for_function(LAST)
+        assert page.locator("#exits .state").first.text_content() == f"{side}: the next stage is needed"
+
+
+def test_the_images_that_can_be_run_are_named(
+    export: Callable[..., Path], page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "EXACT", 1)  # images are too large for the sheet
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        rule = page.locator("#rule").inner_text()
+        assert rule.endswith(" Of these images, only the samples above can be run.")
+        assert "Click an image" not in rule
