@@ -296,4 +296,5 @@ def _positive(temperature: Any) -> float:
 
 def not_deployable(name: str) -> str:
     """The error text for a bound that reads the labels, which cannot decide about images."""
-    return f"policy {name!r} reads the labels: it is a bound for records and cannot decide about images; use confidence"
+    bound = "reads the labels: it is a bound for records and cannot decide about images"
+    return f"policy {name!r} {bound}; use another one, e.g. confidence"
