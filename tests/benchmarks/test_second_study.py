@@ -108,11 +108,18 @@ def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
             assert outcomes["exit 1"].mean() == kept["exit_1"]
 
 
-def test_every_interval_on_the_results_page_is_one_of_the_claims() -> None:
+@pytest.mark.parametrize(
+    ("study", "heading", "number"),
+    [
+        ("fashion", "## Five trainings, and simpler rivals", 17),
+        ("caltech", "### Several trainings on fewer photographs", 14),
+    ],
+)
+def test_every_interval_on_the_results_page_is_one_of_the_claims(study: str, heading: str, number: int) -> None:
     page = (RESULTS.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
-    section = page.split("## Five trainings, and simpler rivals\n")[1].split("\n## ")[0].replace("−", "-")
-    said = re.findall(r"([+-]\d\.\d\d) \[([+-]\d\.\d\d), ([+-]\d\.\d\d)\]", section)
-    rows = pd.read_csv(RESULTS / "second-fashion-claims.csv")
-    assert not rows["preliminary"].any()
+    section = re.split(r"\n##+ ", page.split(f"{heading}\n")[1])[0].replace("−", "-")
+    said = re.findall(r"([+-]\d+\.\d\d) \[([+-]\d+\.\d\d), ([+-]\d+\.\d\d)\]", section)
+    rows = pd.read_csv(RESULTS / f"second-{study}-claims.csv")
+    assert rows["preliminary"].any() == ("preliminary" in section)
     made = {tuple(f"{value:+.2f}" for value in row) for row in rows[["points", "low", "high"]].to_numpy()}
-    assert len(said) == section.count("[+") + section.count("[-") == 17 and set(said) <= made
+    assert len(said) == section.count("[+") + section.count("[-") == number and set(said) <= made
