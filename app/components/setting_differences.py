@@ -32,14 +32,9 @@ def section(runs: Sequence[dx.Run]) -> None:
 def table(found: pd.DataFrame) -> pd.DataFrame:
     """The differences as Markdown: by the option's label its value in every run, and its meaning."""
     values = {escape_markdown(name): [escape_markdown(value) for value in found[name]] for name in found}
-    meaning = [escape_markdown(dx.runs.COMPARED[name].help) for name in found.index]
-    return pd.DataFrame({**values, MEANING: meaning}, [escape_markdown(label(name)) for name in found.index])
-
-
-def label(name: str) -> str:
-    """The label of an option, as in the training form."""
-    found = dx.runs.COMPARED[name]
-    return found.label or found.name.replace("_", " ").capitalize()
+    options = [dx.runs.COMPARED[name] for name in found.index]
+    meaning = [escape_markdown(option.help) for option in options]
+    return pd.DataFrame({**values, MEANING: meaning}, [escape_markdown(option.title) for option in options])
 
 
 def remarks(found: pd.DataFrame, names: Sequence[str]) -> list[str]:

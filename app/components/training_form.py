@@ -102,21 +102,20 @@ def _widgets(options: Sequence[str], columns: int = 4) -> None:
 
 def _widget(option: str) -> None:
     found, key = dx.OPTIONS[option], state.key(option)
-    label = found.label or found.name.replace("_", " ").capitalize()
     shared: dict[str, Any] = {"key": key, "help": found.help, "persist_state": "session"}
     if option == "data.name":
         shared["on_change"] = state.follow_data
     if found.choices:
         now = state.value(option)
         own = () if now in state.choices(option) or now is None else (now,)  # of the config that the form began with
-        st.selectbox(label, (*state.choices(option), *own), **shared)
+        st.selectbox(found.title, (*state.choices(option), *own), **shared)
     elif bool in found.kinds and found.optional:
         answers = {True: "yes", False: "no"}
-        st.selectbox(label, list(answers), None, answers.__getitem__, placeholder="if large enough", **shared)
+        st.selectbox(found.title, list(answers), None, answers.__getitem__, placeholder="if large enough", **shared)
     elif bool in found.kinds:
-        st.checkbox(label, **shared)
+        st.checkbox(found.title, **shared)
     elif tuple in found.kinds:
-        st.text_input(label, max_chars=100, **shared)
+        st.text_input(found.title, max_chars=100, **shared)
     else:
         least, most = state.bounds(option)
         if int not in found.kinds:
@@ -125,4 +124,4 @@ def _widget(option: str) -> None:
             shared |= {"step": 100, "value": None, "placeholder": "all"}
         kind = int if int in found.kinds else float
         shared |= {"min_value": kind(least), "max_value": None if most is None else kind(most)}
-        st.number_input(label, **shared)
+        st.number_input(found.title, **shared)

@@ -27,9 +27,8 @@ def write_card_results(run: Run) -> None:
     """
     if card := run.card():
         before, _, old = card.partition(f"\n{HEADING}\n")
-        _, heading, after = old.partition("\n## ")
-        parts = [before.rstrip("\n"), card_results(run).rstrip("\n"), f"{heading.strip()} {after}".strip("\n ")]
-        write_text(run.path / "card.md", "\n\n".join(filter(None, parts)) + "\n")
+        _, heading, after = old.partition("\n## ")  # what a reader of the card has added
+        write_text(run.path / "card.md", "".join([before.rstrip("\n"), "\n\n", card_results(run), heading, after]))
 
 
 def card_results(run: Run, splits: list[str] | None = None) -> str:

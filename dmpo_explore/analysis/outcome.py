@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..fitting.temperature import tempered_record
+from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
@@ -96,5 +96,4 @@ def apply(policy: Policy, record: ExitRecord) -> Outcome:
         >>> round(outcome.summary()["accuracy"], 4)
         0.9133
     """
-    exits = policy.exits(record)
-    return Outcome(tempered_record(record, policy.temperatures) if policy.temperatures else record, exits)
+    return Outcome(scored_record(record, policy), policy.exits(record))

@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 
 from ..fitting.risk_control import RISKS
-from ..fitting.temperature import tempered_record
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from .calibration import expected_error
-from .metrics import summarise
+from .outcome import apply
 
 LEVEL = 0.05  # of the test whether a certified risk is exceeded
 
@@ -54,17 +53,15 @@ def shift_table(
 
 
 def _row(record: ExitRecord, policy: Policy, bins: int) -> dict[str, Any]:
-    exits, images = policy.exits(record), np.arange(record.n_images)
-    found = summarise(record, exits)
-    confidence = tempered_record(record, policy.temperatures).confidence if policy.temperatures else record.confidence
-    given, right = confidence[images, exits], record.correct[images, exits]
+    outcome = apply(policy, record)
+    found, given = outcome.summary(), outcome.confidence
     kept = ("images", "accuracy", "full_accuracy", "flops_fraction", "mean_exit", "too_early")
     row = {key: found[key] for key in kept} | {
         "disagreement": found["changed"],
         "confidence": float(given.mean(dtype=np.float64)),
-        "ece": expected_error(given, right, bins),
+        "ece": expected_error(given, outcome.correct, bins),
     }
-    return row | _certified(record, policy, exits)
+    return row | _certified(record, policy, outcome.exits)
 
 
 def _certified(record: ExitRecord, policy: Policy, exits: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..fitting.temperature import tempered_record
+from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
@@ -130,10 +130,7 @@ def slider_counts(
         (0.9,)
     """
     policy.check(record.n_exits)
-    if policy.temperatures:  # apply them once, not for every position
-        if not set(policy.reads) <= {"prediction"}:
-            record = tempered_record(record, policy.temperatures)
-        policy = replace(policy, temperatures=())
+    record, policy = scored_record(record, policy), replace(policy, temperatures=())  # once, not for every position
     part = None if label is None else record.subset(np.flatnonzero(record.labels == label))
     rule = _rule(record, policy, part, points) if earlier is None else earlier.rule
     if earlier is not None and earlier.label != label:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..policies.base import Policy
 from ..policies.scores import SCORES, scores, tempered
 from ..records.record import ExitRecord
 from ..records.validation import logits_problems
@@ -72,6 +73,25 @@ def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRe
         name: np.stack([one[name] for one in seen], axis=1) for name in SCORES if name != "prediction"
     }
     return dataclasses.replace(record, **changed, logits=None)
+
+
+def scored_record(record: ExitRecord, policy: Policy) -> ExitRecord:
+    """The record with the scores that a policy reads: at its temperatures, where it has some.
+
+    A record without logits stays as it is for a policy that reads predictions alone, which no temperature changes.
+
+    Raises:
+        ValueError: as `tempered_record`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("val")
+        >>> scored_record(record, dx.fit_policy(record, flops=0.3)) is record
+        True
+    """
+    if not policy.temperatures or (record.logits is None and {*policy.reads} <= {"prediction"}):
+        return record
+    return tempered_record(record, policy.temperatures)
 
 
 def checked_logits(record: ExitRecord) -> Array:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
+
 from ..analysis.outcome import Outcome
+from ..analysis.slider_exits import exit_limits, exits_at
 from ..analysis.threshold_counts import Slider, slider_counts
 from ..policies.base import Policy
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
 from ..runs.run import Run
+from ..utils.typing import Array, Ints
 
 
 def slider_of(policy: Policy, outcome: Outcome) -> Slider:
@@ -23,6 +27,17 @@ def slider_of(policy: Policy, outcome: Outcome) -> Slider:
         return slider_counts(record, untempered(policy)).sliders[0]
     counts = count_answers(record, outcome.exits).reshape(1, -1)
     return Slider(policy.thresholds[:1], counts, None)
+
+
+def exits_of(rows: Ints, policy: Policy, outcome: Outcome, slider: Slider) -> Array:
+    """(G, n) 0-based exit of the images at ``rows`` of the record, at every position of `slider_of`'s slider."""
+    if len(slider.thresholds) == 1:
+        return outcome.exits[None, rows]
+    record, plain = outcome.record, untempered(policy)
+    limits = exit_limits(record, plain, [slider.thresholds])
+    if limits is None:  # of the whole record: what a policy draws may depend on the row
+        return exits_at(record, plain, slider.thresholds)[:, rows]
+    return np.asarray((np.arange(len(slider.thresholds))[:, None, None] >= limits[rows]).sum(axis=2))
 
 
 def untempered(policy: Policy) -> Policy:

@@ -22,7 +22,6 @@ from ..analysis.evaluation import evaluate_runs, fit_run_policy
 from ..analysis.metrics import accuracy_interval
 from ..analysis.metrics import trade_off as trade_off_table
 from ..analysis.outcome import Outcome, apply
-from ..analysis.slider_exits import exits_at
 from ..analysis.tables import describe, percent
 from ..analysis.threshold_counts import Slider
 from ..figures import page, reliability, style, trade_off, training
@@ -31,7 +30,7 @@ from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
 from .images import described, shown_images
-from .parts import facts_of, rule_of, slider_of, untempered
+from .parts import exits_of, facts_of, rule_of, slider_of, untempered
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report
@@ -94,14 +93,13 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
     outcome = apply(policy, record)
     slider, shown = slider_of(policy, outcome), shown_images(run, split, record, images)
     fixed, single = len(slider.thresholds) == 1, record.n_exits == 1
-    exits = outcome.exits[None] if fixed else exits_at(outcome.record, untempered(policy), slider.thresholds)
     figures = _figures(run, policy, outcome)
     data = {
         "slider": _positions(slider),
         "flops": record.flops_fraction.tolist(),
         "colours": style.exit_colours(record.n_exits),
         "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
-        "images": described(shown, outcome.record, exits[:, shown.rows]),
+        "images": described(shown, outcome.record, exits_of(shown.rows, policy, outcome, slider)),
     }
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(f"{run.name} · {split}"),

@@ -140,7 +140,7 @@ def train_epochs(
     """
     config = replace(_trainable(config), data=located(config.data), model=with_own_weights(config.model))
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
-    old: Run | None = Run(path) if saved else None
+    old = Run(path) if saved else None
     manifest, images, val = training_images(config, old, name=name, force=force, on_check=on_check, on_data=on_data)
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)

@@ -55,6 +55,11 @@ class Option:
     search: list[Any] | dict[str, Any] | None = None
 
     @property
+    def title(self) -> str:
+        """The label, or else the name as words."""
+        return self.label or self.name.replace("_", " ").capitalize()
+
+    @property
     def optional(self) -> bool:
         """Whether None is valid."""
         return types.NoneType in self.kinds

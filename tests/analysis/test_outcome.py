@@ -53,6 +53,14 @@ def test_confidences_are_those_that_the_policy_reads() -> None:
     assert (outcome.confidence[early] >= np.float32(0.6)).all() and early.any()
 
 
+def test_predictions_alone_need_no_logits() -> None:
+    policy = dataclasses.replace(ready_policy("patience", 1), temperatures=(2.0, 1.5, 3.0, 1.0))
+    record = make_record(60, 4, with_logits=False, split="test")
+    assert apply(policy, record).record is record
+    with pytest.raises(ValueError, match="has no logits"):
+        apply(dataclasses.replace(ready_policy("confidence", 0.6), temperatures=policy.temperatures), record)
+
+
 def test_a_record_without_images_has_no_summary() -> None:
     empty = make_record(30, 4).subset(slice(0, 0))
     with pytest.raises(ValueError, match="without images has no accuracy"):

@@ -81,7 +81,7 @@ def export(mine: Run, tmp_path: Path) -> Callable[..., Path]:
 
 
 class Held:
-    """Requests for files that are answered when the test says so."""
+    """Requests for files that are answered once a test releases them."""
 
     def __init__(self, page: Page, *names: str) -> None:
         self.page = page

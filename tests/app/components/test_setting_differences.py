@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmpo_explore_app.components.setting_differences import MEANING, label, remarks, table
+from dmpo_explore_app.components.setting_differences import MEANING, remarks, table
 
 import dmpo_explore as dx
 
@@ -13,8 +13,9 @@ def test_every_setting_has_a_label_of_its_own_and_its_help() -> None:
     )
     assert table(naive).loc["Bypass"].tolist() == ["conv", "none", r"Bypass before every exit but the last\."]
     assert list(table(naive)) == ["demo", r"demo\-naive", MEANING]
-    assert label("data.train_size") == "Training images" and label("training.seed") == "Seed"
-    helps = [(label(name), found.help) for name, found in dx.runs.COMPARED.items()]
+    titles = {name: found.title for name, found in dx.runs.COMPARED.items()}
+    assert titles["data.train_size"] == "Training images" and titles["training.seed"] == "Seed"
+    helps = [(found.title, found.help) for found in dx.runs.COMPARED.values()]
     assert len({*helps}) == len(helps) and all(name and text for name, text in helps)
     assert remarks(demo, ["demo", "demo"]) == [f"Nothing differs: all {len(dx.OPTIONS)} options are equal."]
 
