@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.services import run_facts
+from dmpo_explore_app.services import class_rows, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import app_header as state
 
@@ -22,6 +22,7 @@ LINE = "Early-exit explorer: a network that answers as soon as it is confident e
 BETWEEN = "\N{NO-BREAK SPACE}· "  # a line ends behind the dot
 EXPLORE = "views/explore.py"
 SHOWN_EXITS = 12  # more exits have no room for their shares
+LISTED = 20  # runs in the list; where there are more, those whose names contain a text
 
 
 def begin(names: Sequence[str], of_a_run: bool = True) -> None:
@@ -86,8 +87,21 @@ def _runs(names: Sequence[str], of_a_run: bool) -> None:
             "A run is a trained model and the outputs of its exits. Numbers: accuracy and compute on test, with the "
             f"threshold fitted to at most {run_facts.USUAL_BUDGET:.0%} of the plain backbone's compute."
         )
-        for name in names:
+        for name in _listed(names):
             _run(run_facts.summary(name), of_a_run)
+
+
+def _listed(names: Sequence[str]) -> Sequence[str]:
+    """The runs of the list: all, or the first of those that are found by name where there are many."""
+    if len(names) <= LISTED:
+        return names
+    text = st.text_input("Find runs", key=state.FIND, placeholder="part of a name") or ""
+    found = [names[i] for i in class_rows.found(tuple(names), text)]
+    if not found:
+        st.caption(f"No run’s name contains “{messages.escape_markdown(text[:60])}”.")
+    elif len(found) > LISTED:
+        st.caption(f"The first {LISTED} of {len(found):,} runs by name.")
+    return found[:LISTED]
 
 
 def _run(run: run_facts.RunSummary, of_a_run: bool) -> None:

@@ -12,6 +12,7 @@ from dmpo_explore_app.state.targets import THRESHOLD
 from streamlit.delta_generator import DeltaGenerator
 
 RUNS = "runs_list"  # of the popover
+FIND = "find_runs"
 _PLACE, _FILLED = "_header_place", "_header_filled"
 
 

@@ -2,7 +2,7 @@
 
 In: runs (bundled, under the runs root, and this session's own scores). Out: curves of `dx.trade_off`, accuracy at one
 budget with paired intervals (`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree.
-Settings in which they differ are behind a click. Thresholds are fitted on calibration or val.
+Settings in which they differ and how they learned are behind a click. Thresholds are fitted on calibration or val.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dmpo_explore_app.components import (
     run_picker,
     setting_differences,
     study_results,
+    training_comparison,
     widgets,
     width_depth_panel,
 )
@@ -93,7 +94,9 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: Del
         comparison_panels.summary(sides, base, split, policy)
     with right:
         charts = {"trade-off": comparison_panels.curves(sides, split, policy)}
-    setting_differences.section([side.point.run for side in sides])
+    opened = [side.point.run for side in sides]
+    setting_differences.section(opened)
+    training_comparison.section(opened)
     with st.container(key="charts"):
         by_class, over_budgets = st.columns(2, gap="medium")
     with by_class:

@@ -90,7 +90,9 @@ class Live(widgets.VBox):  # type: ignore[misc]
         if [trace.type for trace in new.data] != [trace.type for trace in shown.data]:
             shown.data = ()
             shown.add_traces(new.data)
-        layout = {key: value for key, value in new.layout.to_plotly_json().items() if key != "template"}
+        gone = dict.fromkeys(shown.layout.to_plotly_json())  # what the new figure has not
+        layout = {**gone, **new.layout.to_plotly_json()}
+        del layout["template"]
         with shown.batch_update():
             for old, trace in zip(shown.data, new.data, strict=True):
                 old.update(trace.to_plotly_json(), overwrite=True)

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .trade_off import confidence_figure as confidence_figure
     from .trade_off import exit_histogram_figure as exit_histogram_figure
     from .trade_off import trade_off_figure as trade_off_figure
+    from .training import histories_figure as histories_figure
     from .training import history_figure as history_figure
     from .training import kept_epoch as kept_epoch
     from .training import learning_figure as learning_figure

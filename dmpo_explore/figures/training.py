@@ -1,4 +1,4 @@
-"""A run's training history: loss weights, losses and validation accuracy of every exit over the epochs.
+"""Training histories: one run's loss weights, losses and validation accuracy by exit, or several runs side by side.
 
 In: `Run.history`. Out: `plotly.graph_objects.Figure`, never shown here; or the epoch that the run keeps.
 Ours: the second phase begins with the epoch in which the first exit's weight reaches the last exit's. For the schedule
@@ -7,12 +7,13 @@ Ours: the second phase begins with the epoch in which the first exit's weight re
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, SHADE, exit_colours, new_figure, styled, symbol
+from .style import GREY, SHADE, exit_colours, model_colour, model_line, new_figure, styled, symbol
 
 
 def kept_epoch(history: pd.DataFrame) -> int:
@@ -115,5 +116,80 @@ def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Fig
                 row=1,
                 col=column,
             )
-    step = -(-len(history) // 8)  # whole epochs, at most 8 ticks or so
-    return styled(figure.update_xaxes(title="epoch", tick0=1, dtick=step).update_yaxes(tickformat=".0%", col=3))
+    return _over_epochs(figure.update_yaxes(tickformat=".0%", col=3), len(history))
+
+
+def histories_figure(
+    histories: Mapping[str, pd.DataFrame], colours: Sequence[int], template: str | None = None
+) -> go.Figure:
+    """Validation accuracy of several runs over the epochs: area, first and last exit in panels, the kept epoch ringed.
+
+    A run with one exit has no line in the panel of the first exit, which is left out where no run has several.
+
+    Args:
+        histories: run → its `Run.history`. The area is the one under accuracy over compute, by which the kept epoch is
+            chosen. colours: number of each run's colour and symbol in the palette.
+
+    Raises:
+        ValueError: no histories; as `kept_epoch`; a table without ``epoch`` and ``accuracy_1`` …
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> tables = {name: dx.load_run(name).history() for name in ("demo", "demo-single")}
+        >>> [axis.title.text for axis in dx.figures.histories_figure(tables, [0, 1]).select_yaxes()]
+        ['area on val', 'exit 1, accuracy on val', 'last exit, accuracy on val']
+    """
+    if not histories:
+        raise ValueError("no histories")
+    exits = {name: _n_exits(name, history) for name, history in histories.items()}
+    panels = {"area": "area on val", "first": "exit 1, accuracy on val", "last": "last exit, accuracy on val"}
+    if max(exits.values()) == 1:
+        del panels["first"]
+    figure = new_figure(template, "", "")
+    figure.set_subplots(rows=1, cols=len(panels), horizontal_spacing=0.1)
+    for column, (panel, title) in enumerate(panels.items(), start=1):
+        figure.update_yaxes(title=title, tickformat=".0%", col=column)
+        for (name, history), number in zip(histories.items(), colours, strict=True):
+            if panel == "first" and exits[name] == 1:
+                continue
+            values = history[{"area": "area", "first": "accuracy_1", "last": f"accuracy_{exits[name]}"}[panel]]
+            figure.add_scatter(
+                x=history["epoch"],
+                y=values,
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="lines+markers",
+                line=model_line(number, 2),
+                marker={"symbol": symbol(number)},
+                hovertemplate="%{fullData.name}, epoch %{x}: %{y:.1%}<extra></extra>",
+                row=1,
+                col=column,
+            )
+            kept, ring = history["epoch"] == kept_epoch(history), {"symbol": "circle-open", "size": 15}
+            figure.add_scatter(
+                x=history["epoch"][kept],
+                y=values[kept],
+                legendgroup=name,
+                showlegend=False,
+                mode="markers",
+                marker={**ring, "color": model_colour(number), "line": {"width": 2}},
+                hoverinfo="skip",
+                row=1,
+                col=column,
+            )
+    return _over_epochs(figure, max(map(len, histories.values())))
+
+
+def _n_exits(run: str, history: pd.DataFrame) -> int:
+    """Number of exits whose accuracy a run's table has; raises ValueError where it lacks one of them, or ``epoch``."""
+    n_exits = sum(str(name).startswith("accuracy_") for name in history.columns)
+    wanted = ["epoch", *(f"accuracy_{k}" for k in range(1, max(1, n_exits) + 1))]
+    if missing := [name for name in wanted if name not in history]:
+        raise ValueError(f"the history of {run} lacks {', '.join(missing)}; it has {list(history.columns)}")
+    return n_exits
+
+
+def _over_epochs(figure: go.Figure, epochs: int) -> go.Figure:
+    """``figure`` in the shared layout, its x axes with whole epochs, at most 8 ticks or so."""
+    return styled(figure.update_xaxes(title="epoch", tick0=1, dtick=-(-epochs // 8)))

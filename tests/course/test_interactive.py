@@ -40,6 +40,17 @@ def test_a_long_line_above_a_figure_is_broken_and_takes_no_height_from_it() -> N
     assert (layout.height, layout.margin.t) == (380, 80)
 
 
+def test_shapes_of_an_earlier_figure_do_not_stay() -> None:
+    def draw(marked: int) -> go.Figure:
+        return go.Figure(go.Scatter(y=[0, 1])).update_layout(shapes=[{"type": "line", "x0": k} for k in range(marked)])
+
+    shown = live(draw, marked=slider("marked", 0, 3, 2))
+    for marked in (0, 3, 1, 0):
+        shown.controls["marked"].value = marked
+        assert [shape.x0 for shape in shown.figure.layout.shapes or ()] == list(range(marked))
+    assert shown.figure.layout.height == 380
+
+
 def test_a_slider_of_integers_gives_integers() -> None:
     assert isinstance(slider("k", 1, 6, 2).value, int) and isinstance(slider("x", 0.0, 1.0, 0.5).value, float)
 

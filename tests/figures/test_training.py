@@ -6,8 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures.style import exit_colours
-from dmpo_explore.figures.training import history_figure, kept_epoch, learning_figure, second_phase
+from dmpo_explore.figures.style import exit_colours, model_colour
+from dmpo_explore.figures.training import (
+    histories_figure,
+    history_figure,
+    kept_epoch,
+    learning_figure,
+    second_phase,
+)
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.schedules import loss_weights
 
@@ -91,3 +97,34 @@ def test_the_background_is_transparent_and_the_template_is_the_callers(template:
     figure = history_figure(history("uniform"), template)
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
     assert figure.layout.font.color == ("#767676" if template is None else None)
+
+
+def test_several_histories_have_a_line_each_and_a_ring_at_the_kept_epoch() -> None:
+    tables = {"three": history("linear"), "one": history("uniform", 4, 1)}
+    figure = histories_figure(tables, [2, 0])
+    assert [axis.title.text.split(",")[0] for axis in figure.select_yaxes()] == ["area on val", "exit 1", "last exit"]
+    lines = [trace for trace in figure.data if trace.mode != "markers"]
+    assert [trace.name for trace in lines] == ["three", "one", "three", "three", "one"]  # `one` has no earlier exit
+    assert [trace.name for trace in lines if trace.showlegend] == ["three", "one"]
+    expected = [(tables["three"], "area"), (tables["one"], "area")]
+    expected += [(tables["three"], "accuracy_1"), (tables["three"], "accuracy_3"), (tables["one"], "accuracy_1")]
+    for trace, (table, column) in zip(lines, expected, strict=True):
+        assert list(trace.y) == list(table[column]) and list(trace.x) == list(table["epoch"])
+    assert lines[0].line.color == model_colour(2) and lines[1].line.color == model_colour(0)
+    rings = [trace for trace in figure.data if trace.mode == "markers"]
+    assert len(rings) == 5 and all(list(ring.x) == [4] for ring in rings)
+    assert [ring.y[0] for ring in rings] == [trace.y[3] for trace in lines]
+
+
+def test_runs_with_one_exit_have_no_panel_of_the_first() -> None:
+    figure = histories_figure({"a": history("uniform", n_exits=1)}, [0])
+    assert [axis.title.text for axis in figure.select_yaxes()] == ["area on val", "last exit, accuracy on val"]
+
+
+def test_histories_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="no histories"):
+        histories_figure({}, [])
+    with pytest.raises(ValueError, match="the history of b lacks epoch; it has"):
+        histories_figure({"a": history("linear"), "b": history("linear").drop(columns="epoch")}, [0, 1])
+    with pytest.raises(ValueError, match="not numbers: accuracy_1"):
+        histories_figure({"a": history("linear").astype({"accuracy_1": str})}, [0])

@@ -76,6 +76,25 @@ def test_the_list_of_runs_shows_their_numbers_and_chooses_one(runs: Path) -> Non
     assert not app.exception and app.selectbox(key="run").value == "six" and "6 exits" in header(app)
 
 
+def test_a_long_list_of_runs_is_searched_by_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_header, "LISTED", 2)
+    app = opened("")
+    app.session_state["runs_list"] = True
+    app.run()
+    names = dx.list_runs()
+
+    def listed() -> list[str]:
+        return [str(button.key).removeprefix("show ") for button in app.button if str(button.key).startswith("show ")]
+
+    assert len(names) > 3 and listed() == names[:2]
+    assert f"The first 2 of {len(names)} runs by name." in [caption.value for caption in app.caption]
+    app.text_input(key="find_runs").set_value("S i").run()  # every word, in any case
+    assert listed() == [name for name in names if "s" in name and "i" in name][:2] != names[:2]
+    app.text_input(key="find_runs").set_value("*nothing*").run()
+    assert listed() == [] and any("No run’s name contains" in caption.value for caption in app.caption)
+    assert not app.exception
+
+
 def test_own_images_have_the_name_of_their_folder_not_its_place() -> None:
     assert run_facts.data("/home/me/photos") == "photos" and run_facts.data("torch/mnist") == "torch/mnist"
     assert run_facts.data("fashion-mnist") == "Fashion-MNIST"

@@ -1,0 +1,47 @@
+"""The section of Compare with the training curves of the runs: closed at first, then a line per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from compare_page import PAGE, start, texts
+from dmpo_explore_app.components.training_comparison import LEGEND, alternatives, histories
+from dmpo_explore_app.state import panels
+from explore_page import checked
+from streamlit.testing.v1 import AppTest
+
+import dmpo_explore as dx
+
+
+def opened(runs: str) -> AppTest:
+    """The page with the section open."""
+    app = AppTest.from_file(str(PAGE), default_timeout=60)
+    app.session_state[panels.LEARNED] = True
+    app.query_params["runs"] = runs
+    return checked(app.run())
+
+
+def test_the_curves_are_drawn_when_the_section_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    names = "demo,demo-naive,demo-single"
+    assert LEGEND not in texts(start(runs=names))
+    app = opened(names)
+    assert LEGEND in texts(app) and "No training curves" not in texts(app) and not app.error
+
+
+def test_a_run_without_curves_is_named_and_a_damaged_one_reported(runs: Path) -> None:
+    app = opened("four,six")
+    assert "No training curves: four, six" in texts(app) and LEGEND not in texts(app) and not app.error
+    (runs / "four" / "history.csv").write_text("epoch\n1\n", encoding="utf-8")
+    app = opened("four,six")
+    assert "The training curves of four cannot be shown" in texts(app) and "No training curves: six" in texts(app)
+
+
+def test_every_panel_has_the_last_values_as_text() -> None:
+    found, without = histories([dx.load_run("demo"), dx.load_run("demo-single")])
+    assert list(found) == ["demo", "demo-single"] and not without
+    texts = alternatives(dx.figures.histories_figure(found, [0, 1]), found)
+    assert texts[0] == "Area on val, by epoch. demo 91.1% after 4 epochs; demo-single 91.4% after 4 epochs."
+    assert texts[1] == "Exit 1, accuracy on val, by epoch. demo 88.6% after 4 epochs."
+    assert len(texts) == 3
