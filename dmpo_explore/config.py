@@ -23,8 +23,6 @@ from .utils.preprocess import Preprocess as Preprocess
 from .utils.slimming import Slimming as Slimming
 from .utils.slimming import stored
 
-MOST_SEED = 2**32 - 1
-
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -46,7 +44,7 @@ class DataConfig:
     train_size: int | None = option(
         None, "Training images, equally from every class; default: all.", label="Training images", ge=1, unit="images"
     )
-    seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=MOST_SEED)
+    seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=2**32 - 1)
     train_dir: str | None = option(None, "Folder of training images by class, in place of --data.")
     val_dir: str | None = option(None, "Folder of validation images by class; default: 10 % of train.")
     calibration_dir: str | None = option(None, "Folder of calibration images by class.")
@@ -80,8 +78,7 @@ class ModelConfig:
         "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
     ] | str = option("vit_small_patch14_dinov2", "Backbone.", other="another in docs/backbones.md")  # fmt: skip
     weights: Literal["auto", "timm", "random"] | str = option(
-        "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
-    )
+        "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file")  # fmt: skip
     image_size: int = option(70, "Side of an image, a multiple of the patch size.", ge=1, unit="pixels")
     resize: Literal["squash", "crop"] = option("squash", "Resizing to a square (crop: aspect ratio kept, centre crop).")
     exits: tuple[int, ...] | int = option(
@@ -100,8 +97,7 @@ class ModelConfig:
     )
     merge_from: int = option(3, "First block before which tokens are merged.", ge=1)
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
-        "conv", "Bypass before every exit but the last.", search=["none", "conv"]
-    )
+        "conv", "Bypass before every exit but the last.", search=["none", "conv"])  # fmt: skip
     bypass_width: int = option(64, "Inner width of the bypass.", ge=1)
     predictor: Literal["covariance", "moment", "linear"] | str = option(
         "covariance", "Predictor of every exit but the last (linear: one linear layer).",
@@ -109,12 +105,10 @@ class ModelConfig:
     )  # fmt: skip
     last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last exit.")
     last_predictor: Literal["covariance", "moment", "linear"] | str = option(
-        "linear", "Predictor of the last exit (linear: one linear layer)."
-    )
+        "linear", "Predictor of the last exit (linear: one linear layer).")  # fmt: skip
     channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
     normalisation: Literal["isqrt", "sqrt"] | str = option(
-        "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root."
-    )
+        "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root.")  # fmt: skip
     read: Literal["auto", "cls", "mean", "both"] | str = option(
         "auto", "Input of the linear predictor (mean: of the patch tokens; auto: both if there is a class token)."
     )
@@ -132,6 +126,12 @@ class ModelConfig:
     def resizing(self) -> str:
         """How an image becomes a square, in words."""
         return RESIZING[self.resize]
+
+    @property
+    def exit_parts(self) -> tuple[str, str]:
+        """Bypass and predictor of the early exits; where there is one exit, its own."""
+        several = self.exits > 1 if isinstance(self.exits, int) else len(self.exits) > 1
+        return (self.bypass, self.predictor) if several else (self.last_bypass, self.last_predictor)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -206,7 +206,7 @@ class TrainingConfig:
     )
     validation_size: int = option(1000, "Validation images evaluated after every epoch.", ge=1, unit="images")
     workers: int = option(0, "Processes that load images.", ge=0)
-    seed: int = option(0, "Seed of the training: initial weights, order of images, augmentation.", ge=0, le=MOST_SEED)
+    seed: int = option(0, "Seed of the training: initial weights, order of images, augmentation.", ge=0, le=2**32 - 1)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -17,8 +17,9 @@ import dmpo_explore as dx
 dx.course.network("exit")
 
 # %% [markdown]
-# This is one stage of the network; there are six in a row. Today only the marked box matters: an *exit*. The
-# other parts, and *representative* and *discriminative*, are the subjects of 01 to 04.
+# This is one stage of the network; there are six in a row. Today only the marked box matters: an *exit*. (In the
+# drawing the *predictor* gives the class, and at *exit* the image may stop. In the text an *exit* is both.) The other
+# parts, and *representative* and *discriminative*, are the subjects of 01 to 04.
 
 # %% tags=["setup"]
 import numpy as np

@@ -18,8 +18,9 @@ import dmpo_explore as dx
 dx.course.network("trunk")
 
 # %% [markdown]
-# The drawing is the course's map. This notebook is about its trunk, the row of stages: all exits share it, and it has
-# to serve all of them. Bypass and second-order predictor have notebooks of their own.
+# The drawing is the course's map. This notebook is about its trunk: the blocks of all stages in a row, here
+# convolutions. All exits share it, and it has to serve all of them. Bypass and second-order predictor have notebooks of
+# their own.
 
 # %% tags=["setup"]
 import inspect
@@ -220,10 +221,9 @@ by_time = same_loss.pivot_table(index="epochs", columns="exit", values="accuracy
 by_time.mul(100).round(1).rename_axis("six exits, epochs")
 
 # %% [markdown]
-# After 24 epochs no loss is shown: the interval includes 0. Up to 0.9 points are not excluded. As far as five seeds
-# show, six exits made the training *slower*. That they do more is not shown, and up to 0.9 points are not excluded. The
-# early exits gain from the time as well, exits 1 and 2 by more than ten points. So after eight epochs all six are far
-# from what this network can do.
+# After 24 epochs no loss is shown: the interval includes 0, and up to 0.9 points are not excluded. As far as five seeds
+# show, six exits made the training *slower*; that they do more is not shown. The early exits gain from the time as
+# well, exits 1 and 2 by more than ten points. So after eight epochs all six are far from what this network can do.
 #
 # The narrow network keeps a gap of three points in each of five trainings, although it was trained for five times
 # the steps. So exits seem to conflict over something scarce: steps of training, or channels that they share. (The
@@ -628,7 +628,7 @@ pd.DataFrame(found).T.sort_index(ascending=False).round(1)
 # | word | here |
 # |---|---|
 # | exit | a classifier behind a stage, at which an image may exit |
-# | trunk | the stages themselves, which all deeper exits share |
+# | trunk | the blocks of the stages, without the exits' own parts; all deeper exits share them |
 # | representative | holding what deeper stages need |
 # | discriminative | telling the classes apart by a linear classifier |
 # | loss weight λ_k | the factor of exit k's loss in the sum |

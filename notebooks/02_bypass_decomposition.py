@@ -247,7 +247,7 @@ assert all((hits["conv"].mean(axis=1) > hits[name].mean(axis=1)).all() for name 
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 
 # %% [markdown]
-# The table's order, but for two pairs. Not distinguished are 20 and 60 epochs of the mean head, the two heads *behind
+# The table's order, but three pairs are not distinguished: 20 and 60 epochs of the mean head, the two heads *behind
 # the mean*, and, just about, *conv* and *per token*. The bypass wins in every seed, by about eight points over the mean
 # head with 20 epochs. Six epochs leave that head four points behind, and sixty show no further gain. So the eight
 # points are no lack of epochs. Nor are they the weights alone: *behind the mean* has nearly as many, and gains 1.8
@@ -407,7 +407,8 @@ dx.figures.probe_figure(sources)
 
 # %% [markdown]
 # And the differences at the right, image by image: the same probes, read less trunk, on the 500 images that test them.
-# The last two rows are tested on the same images. Only their probes are fitted on fewer: the first 120 of the 500.
+# The last two rows are tested on the same images. Only their probes are fitted on fewer images: 120 of the
+# *other* 500.
 
 # %%
 half = dx.inspection.half_of(1000)
@@ -503,10 +504,11 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")
 
 # %% [markdown]
 # At the first exit: about a point, and that interval alone lies above 0. The score is 0.4 points ahead and every
-# training is ahead, but the interval over images and trainings includes 0. So the gain at the first exit is
-# **preliminary** and the others are open. At the last exit, which has no bypass, none is seen. With today's recipe the
-# study's second edition shows no gain beside second-order predictors, at 30 and 40 % of the compute. Added to plain
-# linear exits the bypass alone gains nearly three points at 30 %.
+# training is ahead, but the interval over images and trainings includes 0. (The linked page has *helps* for it: its
+# intervals are over images alone, so they are narrower.) So the gain at the first exit is **preliminary** and the
+# others are open. At the last exit, which has no bypass, none is seen. With today's recipe the study's second edition
+# shows no gain beside second-order predictors, at 30 and 40 % of the compute. Added to plain linear exits the bypass
+# alone gains nearly three points at 30 %.
 #
 # ## Try it: three exercises
 #
@@ -641,11 +643,11 @@ figure.update_traces(name="one run, 95 % interval over images").update_xaxes(tit
 
 # %% [markdown]
 # With a mean per position, 6.0 of the 14.0 points come back at exit 1, and 8.2 of the 18.5 at exit 2. Both parts are
-# there: 8.0 points [5.9, 10.1] and 10.3 points [8.3, 12.4] stay lost. Which part is larger is not shown: the last row
+# there: 8.0 points [5.9, 10.1] and 10.3 points [8.2, 12.4] stay lost. Which part is larger is not shown: the last row
 # of either exit includes 0.
 #
 # With one mean over all positions 2.5 and 2.7 points come back. So the offset is not the same everywhere: a mean per
-# position brings back 3.5 points more [1.7, 5.4], and 5.5 points more [3.6, 7.4].
+# position brings back 3.5 points more [1.6, 5.2], and 5.5 points more [3.7, 7.3].
 #
 # How much of what stays lost is due to the single image, and how much to the unfamiliar sum? An ablation at inference
 # does not separate the two.
@@ -666,7 +668,7 @@ figure.update_traces(name="one run, 95 % interval over images").update_xaxes(tit
 #
 # | word | here |
 # |---|---|
-# | trunk | the stages themselves; the next stage reads their tokens |
+# | trunk | the blocks of the stages; the next stage reads their tokens |
 # | bypass | a side path of one exit: its predictor reads trunk plus bypass, later stages the trunk alone |
 # | depthwise convolution | one filter per channel; channels are not mixed |
 # | linear CKA | similarity of two representations of the same rows, from 0 to 1 |

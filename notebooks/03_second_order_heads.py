@@ -517,7 +517,8 @@ dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 # %% [markdown]
 # The first exit, by nearly three points. At 30 % of the compute it is more than a point. Both intervals lie above 0,
 # with three trainings: **preliminary**. The score is ahead in every training, by hardly anything in one, and its
-# interval just includes 0: where the budget allows deeper exits, less is left to gain. At the last exit, linear in both
+# interval just includes 0: where the budget allows deeper exits, less is left to gain. (The linked page has *helps* for
+# it: its intervals are over images alone, so they are narrower.) At the last exit, linear in both
 # models, the three trainings do not even agree on the sign. Nor do they for the root: in the score no difference is
 # shown. With today's recipe the study's second edition finds half a point at 30 % of the compute, again with three
 # trainings. Added to plain linear exits, second order gains three points there.
@@ -649,7 +650,7 @@ check_3(answer_3)
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
 #   trained heads. The study's runs are, on one data set and one backbone.
-# - That Newton–Schulz is better or worse than the signed root: of six paired differences of probes one excludes 0, and
+# - That Newton–Schulz is better or worse than the signed root: of six paired differences of probes none excludes 0, and
 #   in the study's score no difference is shown.
 # - That Moment Probing is better or worse than our covariance: only its shapes and its compute stand here.
 # - That bypass and covariance are substitutes everywhere. This is **preliminary**, with three trainings. Here both read

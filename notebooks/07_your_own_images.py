@@ -49,7 +49,7 @@ print(what)
 #
 # One subfolder per class is all it takes. **For your own images** write their folder into `FOLDER` above: all cells
 # below run on them. The two trainings are then kept in `runs/`, beside that folder. The next time they are opened, not
-# trained again.
+# trained again. If you change a setting, the error names the folder to delete.
 #
 # Without it there are example images: six classes in `images/`, and five others of each in `new/`, which we keep for
 # the end. They and the trainings go away with the notebook. Where Caltech-101 is on your computer they are photographs
@@ -139,7 +139,8 @@ pd.DataFrame({side: compute_of(side) for side in (42, 84)}).T.rename_axis("side"
 # predictors, uniform loss weights. Everything else is the same. Such a model is called *naive*.
 #
 # The exits come after blocks 1, 2, 4 and 8 of the twelve; blocks 9 to 12 are left out, so as to save time. If your
-# photographs need more depth, leave `exits` out: then there are four, after blocks 3, 6, 9 and 12.
+# photographs need more depth, leave `exits` out: then there are four, after blocks 3, 6, 9 and 12. The rows *ridge on
+# block 2* and *ridge on block 8* below then read blocks 6 and 12.
 #
 # **Predict.** Guessing one class has one image in six correct. Exit 1 is one block deep: how many will it have correct
 # in either model? And will the naive model's exit 4 be better or poorer than DMPO's?
@@ -226,7 +227,7 @@ pd.Series({name: policy.thresholds[0] for name, policy in policies.items()}, nam
 # - a **ridge** classifier, a linear model that is fitted in a second. It reads the *pixels* of the model's input, or
 #   the *frozen* backbone before any training: the mean patch token behind block 2 or block 8. Its penalty is chosen on
 #   the training images;
-# - the **majority class**, the chance level.
+# - the **majority class**, the chance level. (Here all classes are equally large, so the first one, *Coat*, is taken.)
 #
 # **Predict.** Order them. Which of them will the policy not beat?
 
@@ -455,7 +456,7 @@ answers.iloc[::5]
 # `dmpo-explore app` (or `scripts/app`) opens all runs under `runs/` in the browser: drag the threshold and see *which*
 # of your images exit where. Start it in the folder where you trained, or point `DMPO_EXPLORE_RUNS` to it.
 #
-# `dmpo-explore export mine --output exported` writes ONNX files that run without torch (it needs
+# `dmpo-explore export mine --out exported` writes ONNX files that run without torch (it needs
 # `pip install "dmpo-explore[onnx]"`); `dx.OnnxEngine` runs no stage behind an image's exit, as the model does here.
 #
 # [Several GPUs](../docs/several-gpus.md) train one run with one process each.

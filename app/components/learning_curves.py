@@ -48,7 +48,7 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
     config = run.config
     single = (config.model.exits if isinstance(config.model.exits, int) else len(config.model.exits)) == 1
     model = config.model
-    bypass, predictor = (model.last_bypass, model.last_predictor) if single else (model.bypass, model.predictor)
+    bypass, predictor = model.exit_parts
     images = "all" if config.data.train_size is None else f"{config.data.train_size:,}"
     parts = [
         f"{images} images of **{escape_markdown(run_facts.data(config.data.name))}**",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from ..fitting.temperature import checked_logits, tempered_record
 from ..policies.learned import gate_target
@@ -86,8 +86,8 @@ def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | 
         >>> bool((fitted < negative_log_likelihood(val)).all())
         True
     """
-    own = probabilities(record, temperatures)[np.arange(record.n_images), :, record.labels]
-    return np.asarray(-np.log(np.maximum(own, 1e-300)).mean(axis=0))
+    logs = log_softmax(_divided(record, temperatures), axis=2)
+    return np.asarray(-logs[np.arange(record.n_images), :, record.labels].mean(axis=0))
 
 
 def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
@@ -99,9 +99,13 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
         >>> found.shape, bool(np.allclose(found.sum(axis=2), 1))
         ((4, 6, 10), True)
     """
+    return np.asarray(softmax(_divided(record, temperatures), axis=2))
+
+
+def _divided(record: ExitRecord, temperatures: Sequence[float] | None) -> npt.NDArray[np.float64]:
+    """(B, K, C) logits over temperatures."""
     divisors = np.ones(record.n_exits) if temperatures is None else np.asarray(temperatures)
-    z = checked_logits(record) / divisors[:, None]
-    return np.asarray(softmax(z, axis=2))
+    return np.asarray(checked_logits(record) / divisors[:, None])
 
 
 def reliability_table(record: ExitRecord, bins: int = 15, least: int = 1) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..policies.base import Policy
-from ..policies.online import BanditState, ThresholdBandit
+from ..policies.online import BanditState, ThresholdBandit, confidence_at
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
 from ..utils.typing import Array, Floats, Ints
@@ -94,7 +94,7 @@ def _arms(record: ExitRecord, bandit: ThresholdBandit) -> tuple[Ints, Floats]:
     if record.n_exits != len(bandit.compute):
         raise ValueError(f"the bandit is of a model with {len(bandit.compute)} exits, the record has {record.n_exits}")
     exits = bandit.arm_exits(record)
-    return exits, bandit.rewards(exits, at_exits(record.confidence, exits.T).T)
+    return exits, bandit.rewards(exits, at_exits(confidence_at(record, bandit.policies[0]), exits.T).T)
 
 
 def _play(bandit: ThresholdBandit, rewards: Floats, state: BanditState) -> Ints:

@@ -17,11 +17,13 @@ import numpy.typing as npt
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..policies.candidates import count_answers
+from ..policies.controls import RandomOfRows, RandomPolicy
 from ..records.record import ExitRecord
 from ..utils.typing import Array, Floats
 from .metrics import trade_off
 
 Counts = npt.NDArray[np.int64]
+Part = tuple[ExitRecord, Policy]
 STOPS = 80  # positions of a slider for one exit
 
 
@@ -131,10 +133,10 @@ def slider_counts(
     """
     policy.check(record.n_exits)
     record, policy = scored_record(record, policy), replace(policy, temperatures=())  # once, not for every position
-    part = None if label is None else record.subset(np.flatnonzero(record.labels == label))
+    part = None if label is None else _part(record, policy, np.flatnonzero(record.labels == label))
     rule = _rule(record, policy, part, points) if earlier is None else earlier.rule
     if earlier is not None and earlier.label != label:
-        rule = replace(rule, class_counts=None if part is None else single(part, policy, rule.thresholds))
+        rule = replace(rule, class_counts=None if part is None else single(*part, rule.thresholds))
     positions: tuple[tuple[float, ...], ...] = earlier.exit_positions if earlier is not None else ()
     if record.n_exits == 1:
         return SliderCounts((), rule, label, rule, positions)
@@ -146,14 +148,22 @@ def slider_counts(
     return SliderCounts(sliders, rule, label, rule, positions)
 
 
-def _rule(record: ExitRecord, policy: Policy, part: ExitRecord | None, points: int) -> Slider:
+def _part(record: ExitRecord, policy: Policy, rows: Array) -> Part:
+    """Images of a record, and the policy with which they exit as they do in the whole."""
+    part = record.subset(rows)
+    if isinstance(policy, RandomPolicy):
+        return part, RandomOfRows(policy.thresholds, rows=tuple(rows.tolist()))
+    return part, policy
+
+
+def _rule(record: ExitRecord, policy: Policy, part: Part | None, points: int) -> Slider:
     """Positions of a single threshold, as the policy keeps them."""
     found = trade_off(record, policy, points)["threshold"].tolist()
     kept = tuple(dict.fromkeys(replace(policy, thresholds=(t,)).thresholds[0] for t in found))
-    return Slider(kept, single(record, policy, kept), None if part is None else single(part, policy, kept))
+    return Slider(kept, single(record, policy, kept), None if part is None else single(*part, kept))
 
 
-def _with_own(record: ExitRecord, policy: Policy, part: ExitRecord | None, rule: Slider) -> Slider:
+def _with_own(record: ExitRecord, policy: Policy, part: Part | None, rule: Slider) -> Slider:
     """``rule`` with the policy's threshold among its positions; a position with equal counts is replaced by it."""
     own, row = policy.thresholds[0], counts_of(record, policy.exits(record))
     flops = _mean_flops(np.vstack([rule.counts, row]), record)
@@ -165,17 +175,17 @@ def _with_own(record: ExitRecord, policy: Policy, part: ExitRecord | None, rule:
     thresholds.insert(place, own)
     class_counts = rule.class_counts
     if part is not None and class_counts is not None:
-        class_counts = np.insert(class_counts, place, counts_of(part, policy.exits(part)), axis=0)
+        class_counts = np.insert(class_counts, place, counts_of(part[0], part[1].exits(part[0])), axis=0)
     return Slider(tuple(thresholds), np.insert(rule.counts, place, row, axis=0), class_counts, place)
 
 
 def _slider_per_exit(
-    record: ExitRecord, policy: Policy, part: ExitRecord | None, positions: Sequence[Sequence[float]]
+    record: ExitRecord, policy: Policy, part: Part | None, positions: Sequence[Sequence[float]]
 ) -> tuple[Slider, ...]:
     placed = [_with_value(found, own) for found, own in zip(positions, policy.thresholds, strict=True)]
     thresholds = [found for found, _ in placed]
     counts = each(record, policy, thresholds)
-    classes: Sequence[Counts | None] = [None] * len(counts) if part is None else each(part, policy, thresholds)
+    classes: Sequence[Counts | None] = [None] * len(counts) if part is None else each(*part, thresholds)
     parts = zip(placed, counts, classes, strict=True)
     return tuple(Slider(tuple(found), mine, some, place) for (found, place), mine, some in parts)
 

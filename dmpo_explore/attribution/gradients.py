@@ -98,22 +98,15 @@ def integrated_gradients(query: Query) -> HeatMap:
 
 def gradient_shap(query: Query) -> HeatMap:
     """Gradient SHAP (Erion et al. 2021, arXiv 1906.10670): gradients at random places between baselines and image."""
-    total, deltas, left = torch.zeros_like(query.image), [], query.steps
+    total, left = torch.zeros_like(query.image), query.steps
     with _seeded(query.seed):
         while left > 0:
             n = min(query.batch, left)
-            found, delta = GradientShap(query.view).attribute(
-                query.image,
-                query.baseline,
-                n_samples=n,
-                target=query.target,
-                return_convergence_delta=True,
-            )
+            found = GradientShap(query.view).attribute(query.image, query.baseline, n_samples=n, target=query.target)
             total += found.detach() * n
-            deltas += delta.flatten().tolist()
             left -= n
     heat = (total / query.steps).sum(1)
-    return pixel_map(query, heat, delta=float(np.mean(deltas)), steps=query.steps)
+    return pixel_map(query, heat, delta=float(heat.sum()) - query.difference(), steps=query.steps)
 
 
 def saliency(query: Query) -> HeatMap:

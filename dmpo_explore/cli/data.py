@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import data_options, typed_values
+from .options import changed, data_options, typed_values
 from .output import Bar, print_result, say
 from .root import Json, app
 from .train import base_config, estimate_lines
@@ -54,7 +54,7 @@ def data(
     typed = typed_values(settings)
     if path is None and config is None and not any(key.endswith("_dir") for key in typed):
         raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
-    chosen = base_config(config).updated(typed | ({} if path is None else {"data.name": path}))
+    chosen = changed(base_config(config), typed | ({} if path is None else {"data.name": path}))
     chosen = replace(chosen, data=with_common_folder(chosen.data))
     with Bar(lines=True) as bar:
         found = check_data(

@@ -45,9 +45,8 @@ def run_facts(name: str) -> dict[str, Any]:
     model, planned = config.model, config.training.epochs
     bundled = run.path.parent == BUNDLED_RUNS.resolve()
     parts = [config.data.name, model.backbone, f"{model.image_size} px, {model.resizing}"]
-    single = (model.exits if isinstance(model.exits, int) else len(model.exits)) == 1
-    heads = (model.last_bypass, model.last_predictor) if single else (model.bypass, model.predictor)
-    parts += [f"bypass {heads[0]}", f"predictor {heads[1]}", f"epoch {epochs}/{planned}"]
+    bypass, predictor = model.exit_parts
+    parts += [f"bypass {bypass}", f"predictor {predictor}", f"epoch {epochs}/{planned}"]
     shown = [f"{split} (of earlier weights)" if split in outdated else split for split in records]
     parts += [f"records: {' '.join(shown) or 'none'}"] + (["bundled"] if bundled else [])
     return {
@@ -58,8 +57,8 @@ def run_facts(name: str) -> dict[str, Any]:
         "backbone": model.backbone,
         "image_size": model.image_size,
         "resize": model.resize,
-        "bypass": model.bypass,
-        "predictor": model.predictor,
+        "bypass": bypass,
+        "predictor": predictor,
         "epochs": epochs,
         "epochs_planned": planned,
         "records": records,

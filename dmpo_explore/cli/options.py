@@ -100,7 +100,13 @@ def _with_options(command: Callable[..., None], options: Iterable[inspect.Parame
 
 def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
     """``base`` with what was typed; raises ValueError as `Config.from_dict`."""
-    return base.updated(typed_values(settings))
+    return changed(base, typed_values(settings))
+
+
+def changed(base: Config, typed: Mapping[str, Any]) -> Config:
+    """``base`` with options (``part.name`` → value) changed; other images decide anew about a calibration split."""
+    other = any(typed.get(key, base.get(key)) != base.get(key) for key in ("data.name", "data.train_dir"))
+    return base.updated({**({"data.calibration": None} if other else {}), **typed})
 
 
 def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def record(
     how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
     how["keep_features"] = features
     with warnings_said():
-        splits = split or list(default_splits(opened.path))
+        splits = list(dict.fromkeys(split or default_splits(opened.path)))
         if data is not None:
             opened = _moved(opened, data)
             say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")

@@ -95,6 +95,8 @@ def train(
         raise typer.BadParameter(
             "a resumed run keeps its name and config; leave out --name, --force and --config", param_hint="--resume"
         )
+    if resume and estimate:
+        raise typer.BadParameter("times a training from its beginning; leave out --resume", param_hint="--estimate")
     from ..data.locations import with_common_folder
 
     base = _resumed(resume, settings) if resume else base_config(config)
@@ -124,18 +126,20 @@ def train(
 
 
 def base_config(place: str | None) -> Config:
-    """The config in a file, or of a run by name or folder, else the default; an error lists both ways."""
+    """The config in a file, or of a run by name, folder or address, else the default; an error lists both ways."""
     from ..config import Config
-    from ..runs.config_file import read_config
+    from ..runs.config_file import read_config, read_config_file
+    from ..runs.hub import PREFIX
     from ..runs.store import list_runs, load_run
     from ..utils.registry import unknown
 
     if place is None:
         return Config()
-    if Path(place).is_file():
-        return read_config(Path(place))
+    if (path := Path(place)).is_file():
+        of_a_run = path.name == "config.json" and (path.parent / "history.csv").is_file()
+        return read_config(path) if of_a_run else read_config_file(path)
     runs = list_runs()
-    if place in runs or (Path(place) / "config.json").is_file():
+    if place in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
         return load_run(place).config
     raise FileNotFoundError(f"--config takes a file or a run: no file {place}, and {unknown('run', place, runs)}")
 

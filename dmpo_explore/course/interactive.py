@@ -29,7 +29,7 @@ with extra_imports("a notebook's interactive figure", "notebooks"):
 
 LETTER = 8  # pixels that a letter of a line above a figure takes at most, on average
 PLOTLY = "application/vnd.plotly.v1+json"
-WIDTH, HEIGHT, SCALE, COLOURS = 820, 380, 1.5, 128  # of a PNG: CSS pixels, pixels per CSS pixel, palette
+WIDTH, HEIGHT, SCALE = 820, 380, 1.5  # of a PNG: CSS pixels, pixels per CSS pixel
 
 CHECKED = "Numbers to check your run against:"
 
@@ -112,8 +112,11 @@ def picture(figure: go.Figure) -> dict[str, str]:
 
     size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT, "scale": SCALE}
     png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", **size})
-    small = Image.open(io.BytesIO(png)).convert("RGBA").quantize(COLOURS, method=Image.Quantize.FASTOCTREE)
-    out = io.BytesIO()
+    whole, out = Image.open(io.BytesIO(png)).convert("RGBA"), io.BytesIO()
+    if any(trace.type in ("image", "heatmap") for trace in figure.data):  # many colours, smooth
+        small = whole.quantize(128, method=Image.Quantize.FASTOCTREE)
+    else:  # few colours, which must not be taken for each other
+        small = whole.convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT, kmeans=1)
     small.save(out, "png", optimize=True)
     return {"image/png": base64.b64encode(out.getvalue()).decode("ascii")}
 

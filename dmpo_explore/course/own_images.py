@@ -58,12 +58,20 @@ def start(folder: str | Path | None = None) -> tuple[Path, str]:
 def trained(config: dx.Config, name: str) -> dx.Run:
     """The run of that name, trained if there is none yet: with a folder of one's own it is there the second time.
 
-    A run that is there is opened as it is, also if ``config`` is another: delete its folder to train again.
+    A training that was stopped goes on after its last finished epoch.
+
+    Raises:
+        ValueError: the run that is there was trained with other settings.
     """
     try:
         return dx.train(config, name)
     except FileExistsError:
-        return dx.load_run(name)
+        run = dx.load_run(name)
+    if changed := [option for option in dx.OPTIONS if run.config.get(option) != config.get(option)]:
+        again = f"delete the folder {run.path} to train it again"
+        raise ValueError(f"run {name!r} was trained with another {', '.join(changed)}; {again}")
+    finished = len(run.history()) == config.training.epochs
+    return run if finished else dx.train(config, name, resume=True)
 
 
 def recorded(run: dx.Run, split: str) -> dx.ExitRecord:

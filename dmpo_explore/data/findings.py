@@ -80,6 +80,9 @@ def _classes(facts: Facts) -> Iterator[Finding]:
     train = facts.sets.get("train")
     if train is None:
         return
+    if len(train.class_names) < 2:
+        text = f"there is one class only ({few(train.class_names)}); a classifier needs at least 2"
+        yield Finding("classes", text, stops=True)
     if facts.own and (text := untrained_classes(train, facts.data.train_size)):
         yield Finding("classes", text, stops=True)
     for split, images in facts.sets.items():

@@ -77,13 +77,14 @@ def best_thresholds(record: ExitRecord, policy: Policy, start: float, key: Key) 
     values = leaning(record, policy)
     ranking = Ranking.of(values, record.correct, record.flops_fraction)
     level = np.float32(start) * (-1 if policy.falling else 1)
-    cuts = best_cuts(ranking, (values >= level).sum(axis=0), key).cuts
+    begun = (values >= level).sum(axis=0)
     thresholds = []
-    for k, cut in enumerate(cuts):
+    for k, cut in enumerate(best_cuts(ranking, begun, key).cuts):
         ends = np.array([cut])
         inner = 0 < cut < record.n_images
         edge = policy.threshold_none if cut == 0 else policy.threshold_all
-        thresholds.append(float(midway(values[ranking.order[k], k], ends, policy)[0]) if inner else edge)
+        between = midway(values[ranking.order[k], k], ends, policy)[0] if inner else edge
+        thresholds.append(start if inner and cut == begun[k] else float(between))
     return thresholds
 
 

@@ -154,13 +154,13 @@ def certify(
         )
     tests = _tests(record, policy, loss, epsilon)
     threshold, _, errors, p_value = next(tests)
-    best, early = Certificate(threshold, False, errors / record.n_images, p_value, record.n_images, 0), False
+    best, tested = Certificate(threshold, False, errors / record.n_images, p_value, record.n_images, 0), 0
     for tested, (threshold, exits, errors, p_value) in enumerate(tests, start=1):
         if p_value > delta:
-            return replace(best, tested=tested)
-        early = early or bool((exits < record.n_exits - 1).any())
-        best = Certificate(threshold, early, errors / record.n_images, p_value, record.n_images, tested)
-    return best
+            break
+        if best.certified or (exits < record.n_exits - 1).any():  # else new images might exit where none was tested
+            best = Certificate(threshold, True, errors / record.n_images, p_value, record.n_images, tested)
+    return replace(best, tested=tested)
 
 
 def fixed_sequence(

@@ -187,7 +187,7 @@ def stream_early_exit(
     """
     loop, n_started = EarlyExitLoop(steps, policy), 0
     queues = [Queue() for _ in steps]
-    stages = range(len(steps))
+    stages, given = range(len(steps)), batch_size
 
     def run(k: int, batch: ActiveBatch) -> None:
         active = loop.run(k, batch)
@@ -207,7 +207,7 @@ def stream_early_exit(
         while refill and len(queues[fullest := max(stages, key=lambda k: len(queues[k]))]) >= batch_size:
             run(fullest, queues[fullest].get(batch_size))
         if not refill:
-            _drain(queues, run, len(images))
+            _drain(queues, run, given or len(images))
     if not n_started:
         raise ValueError("images is empty; give at least one image")
     _drain(queues, run, batch_size or 1)

@@ -163,7 +163,7 @@ def record_run(
 
     Raises:
         FileExistsError: there is a record of this split, or another process records it.
-        ValueError: a bundled run, which is not changed; images that are not the manifest's; or as `record_split`.
+        ValueError: a bundled run; images that are not the manifest's; weights that change; or as `record_split`.
         OSError: images were moved, or the disk is full; what is written is kept.
 
     Example:
@@ -176,8 +176,11 @@ def record_run(
     """
     target = _place(run, split, force)
     images, processes = checked_images(run, split, on_check), join_processes(device)
+    before = sha256(run.path / WEIGHTS) if (run.path / WEIGHTS).is_file() else ""
     model = run.model(processes.device)
     flops, made_from = config_flops(run.config.model, len(images.class_names)), run_facts(run, images, model, precision)
+    if made_from["weights_sha256"] != before:
+        raise ValueError(f"run {run.name!r} has got new weights while they were read; record it after its training")
     meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
     width = feature_width(model) if keep_features else 0
     how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width}

@@ -6,6 +6,7 @@ In: one exit's scores, or a record. Out: exits that serve as a control (random, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,24 @@ class RandomPolicy(ScorePolicy):
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
         """See `Policy.value`."""
         return _draws(state[0], exit), state
+
+
+@dataclass(frozen=True)
+class RandomOfRows(RandomPolicy):
+    """`RandomPolicy` on a part of a record: an image draws by its row in the whole.
+
+    Example:
+        >>> draws, _ = RandomOfRows((0.5,), rows=(2, 1)).value(0, {}, RandomOfRows((0.5,), rows=(2, 1)).start(2, None))
+        >>> (draws <= 0.5).tolist()
+        [True, False]
+    """
+
+    rows: tuple[int, ...] = ()
+
+    def start(self, n: int, like: Any) -> State:
+        """The row of every image (n,) in the whole record."""
+        del n, like
+        return (np.asarray(self.rows, np.int64),)
 
 
 class FixedPolicy(CountPolicy):

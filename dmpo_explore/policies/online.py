@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
-from ..utils.typing import Floats, Ints
+from ..utils.typing import Array, Floats, Ints
 from .base import Policy, not_deployable
 from .learned import learn_gate, log_odds
 
@@ -173,10 +173,10 @@ def fit_bandit(
     policy.check(record.n_exits)
     arms = _arms(record, policy, n_arms)
     bandit = ThresholdBandit(
-        arms, _reliability(record), tuple(record.flops_fraction.tolist()), 0.0, exploration, lower, memory
+        arms, _reliability(record, policy), tuple(record.flops_fraction.tolist()), 0.0, exploration, lower, memory
     )
     exits = bandit.arm_exits(record)
-    value = bandit.rewards(exits, at_exits(record.confidence, exits.T).T).mean(axis=0)
+    value = bandit.rewards(exits, at_exits(confidence_at(record, policy), exits.T).T).mean(axis=0)
     compute = record.flops_fraction[exits].mean(axis=0)
     return replace(bandit, penalty=_penalty(value, compute, arms.index(policy)))
 
@@ -194,9 +194,17 @@ def _arms(record: ExitRecord, policy: Policy, n_arms: int) -> tuple[Policy, ...]
     return tuple(replace(policy, thresholds=thresholds, fitted={}) for thresholds in order)
 
 
-def _reliability(record: ExitRecord) -> tuple[tuple[float, float], ...]:
+def confidence_at(record: ExitRecord, policy: Policy) -> Array:
+    """(B, K) confidences at the policy's temperatures, as the exit loop gives them; without logits the record's own."""
+    if not policy.temperatures or record.logits is None:
+        return record.confidence
+    seen = (policy.read(k, record.logits[:, k], ("confidence",)) for k in range(record.n_exits))
+    return np.stack([one["confidence"] for one in seen], axis=1)
+
+
+def _reliability(record: ExitRecord, policy: Policy) -> tuple[tuple[float, float], ...]:
     """Slope and intercept at every exit of the probability that its prediction is correct, over the log-odds."""
-    odds, correct = log_odds(np.asarray(record.confidence, np.float64)), record.correct
+    odds, correct = log_odds(np.asarray(confidence_at(record, policy), np.float64)), record.correct
     rows = (learn_gate(odds[:, [k]], correct[:, k]) for k in range(record.n_exits))
     return tuple((slope, intercept) for slope, intercept in rows)
 

@@ -155,7 +155,9 @@ def tie_ends(ranked: Array) -> Array:
 def midway(ranked: Array, ends: Array, policy: Policy) -> Array:
     """Thresholds of ``policy`` between the groups that end at ``ends`` of falling `leaning` values.
 
-    Exact in float32 (scores up to 15 lie below 1e-6 apart).
+    Exact in float32 (scores up to 15 lie below 1e-6 apart); between neighbouring numbers the larger one, which exits.
     """
-    between = (ranked[ends - 1].astype(np.float64) + ranked[ends]) / 2
-    return np.asarray(between.astype(np.float32), np.float64) * (-1 if policy.falling else 1)
+    above, below = ranked[ends - 1], ranked[ends]
+    between = ((above.astype(np.float64) + below) / 2).astype(np.float32)
+    between = np.where(between > below, between, above)
+    return np.asarray(between, np.float64) * (-1 if policy.falling else 1)

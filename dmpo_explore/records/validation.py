@@ -138,7 +138,8 @@ def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None
         return -MOST_HALF, MOST_HALF, "a finite number"
     if name in ("confidence", "margin", "entropy"):
         high = 1.0 if name != "entropy" else math.log(n_classes) if n_classes else math.inf
-        return -SLACK, high + SLACK, f"{'an' if name == 'entropy' else 'a'} {name} from 0 to {high:.4g}"
+        low = -SLACK if name == "entropy" else 0.0  # the lowest threshold, at which every image exits
+        return low, high + SLACK, f"{'an' if name == 'entropy' else 'a'} {name} from 0 to {high:.4g}"
     return None
 
 

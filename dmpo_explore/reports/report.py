@@ -139,7 +139,8 @@ def _notes(run: Run, policy: Policy, outcome: Outcome, images: str) -> list[str]
     """How the numbers came about, and what limits them."""
     found, (low, high) = float(outcome.correct.mean()), accuracy_interval(outcome.correct)
     split, recorded, single = policy.fitted.get("split"), outcome.record.meta.split, outcome.record.n_exits == 1
-    origin = f"fitted on {split}, target {describe(policy.fitted['target'])}" if split else "its threshold set by hand"
+    target = policy.fitted.get("target")
+    origin = f"fitted on {split}, target {describe(target)}" if split and target else "its threshold set by hand"
     begins = "Every image runs to the last exit" if single else f"The thresholds here: policy {policy.name}, {origin}"
     several = len(policy.thresholds) > 1 or single
     notes = [

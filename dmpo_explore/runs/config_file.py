@@ -1,7 +1,8 @@
-"""Reading of a run's config.json, also of those that earlier versions wrote."""
+"""Reading of configs: of a run's config.json, also of those that earlier versions wrote, and of files by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,33 @@ from ..utils.files import read_json
 
 
 def read_config(path: Path) -> Config:
-    """The `Config` in a JSON file; FileNotFoundError, or ValueError naming the file.
+    """The `Config` in a run's config.json; FileNotFoundError, or ValueError naming the file.
 
     Example:
         >>> import dmpo_explore as dx
         >>> read_config(dx.load_run("demo").path / "config.json").model.exits
         (2, 4, 6, 8, 10, 12)
     """
+    return _read(path, with_defaults)
+
+
+def read_config_file(path: Path) -> Config:
+    """The `Config` in a JSON file that is no run's: what it leaves out has the default of this version.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mine.json"
+        >>> path.write_text('{"data": {"name": "digits"}}', encoding="utf-8")
+        28
+        >>> read_config_file(path).data.calibration is None
+        True
+    """
+    return _read(path, lambda values: values)
+
+
+def _read(path: Path, prepared: Callable[[Any], Any]) -> Config:
     try:
-        return Config.from_dict(with_defaults(read_json(path)))
+        return Config.from_dict(prepared(read_json(path)))
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 

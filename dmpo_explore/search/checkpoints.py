@@ -75,16 +75,17 @@ class Keeper:
     def _keep(
         self, model: DMPO, epoch: int, record: ExitRecord, history: pd.DataFrame, entry: Mapping[str, Any]
     ) -> None:
+        from ..models.factory import with_own_weights
         from ..runs.torch_weights import save_weights
 
+        config = replace(self.config, data=located(self.config.data), model=with_own_weights(self.config.model))
         with atomic_folder(runs_root() / kept_name(self.study, self.number, epoch)) as folder:
-            config = replace(self.config, data=located(self.config.data))
             write_text(folder / "config.json", config.to_json() + "\n")
             if self.manifest is not None:
                 write_manifest(folder, self.manifest)
             with atomic_file(folder / "history.csv") as temporary:
                 history.to_csv(temporary, index=False)
-            save_weights(folder, model.trainable_state(), self.config.model, record.meta.class_names)
+            save_weights(folder, model.trainable_state(), config.model, record.meta.class_names)
             record.save(folder / "records" / "val")
             about = {"study": self.study.study_name, "trial": self.number, "epoch": epoch}
             write_json(folder / MARK, about)

@@ -24,6 +24,7 @@ from ..models.flops import measure_flops
 from ..models.slim_blocks import width_of
 from ..runs.run import Run
 from ..runs.store import load_run, new_run_path
+from ..runs.weights_file import WEIGHTS
 from ..training.accelerator import make_accelerator
 from ..training.checkpoint import RunWriter, require_room
 from ..training.epoch_losses import StepHook
@@ -31,11 +32,14 @@ from ..training.loop import EpochResult, fit
 from ..training.train import open_run, training_loader
 from ..training.train_data import hold_out, training_images
 from ..training.validator import Validator, spread
+from ..utils.files import sha256
 from ..utils.progress import Progress
 from .distillation import Distillation, calibration_losses, objective
 from .options import SlimSettings
 from .settings import STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
 from .surgery import check_installed, plain_blocks, slim_blocks, steps_down
+
+TEACHER = "teacher_sha256"  # in a checkpoint: of the unslimmed run's weights
 
 
 def slim(
@@ -63,7 +67,8 @@ def slim(
         settings: fields of `SlimSettings`: heads, ffn, steps, importance, images, epochs, hidden_epochs, lr.
 
     Raises:
-        ValueError: a backbone that is not a ViT, a setting out of range, or a name that cannot be one.
+        ValueError: a backbone that is not a ViT, a setting out of range, a name that cannot be one, or to resume, a run
+            whose weights have changed meanwhile.
         FileExistsError: the new run exists. FileNotFoundError: the run has no weights, or its data are missing.
         ImportError: the extra ``slim`` is not installed. FloatingPointError: the loss is not finite.
 
@@ -110,9 +115,12 @@ def slim_epochs(
         _check_name(run, name, force=force)
         config = slimmed_config(run, how)
     path, saved = open_run(name, config, resume=resume)
-    manifest, images, val = training_images(config, run, on_check=on_check)
+    manifest, images, val = training_images(config, Run(path) if saved else run, on_check=on_check)
     accelerator = make_accelerator(config.training, device)
     teacher, names = run.model(str(accelerator.device)), images.class_names
+    of_teacher = {TEACHER: sha256(run.path / WEIGHTS)}
+    if saved and saved["state"].get(TEACHER, of_teacher[TEACHER]) != of_teacher[TEACHER]:
+        raise ValueError(f"run {run.name!r} has other weights than those that {name!r} was slimmed from; slim it again")
     images, held_out = hold_out(images, config, teacher.n_exits)
     weights = saved["weights"] if saved else _slimmed_weights(teacher, images, config, how, on_prune)
     model = build_model(config.model, len(names))  # what the stored run is built as
@@ -129,7 +137,7 @@ def slim_epochs(
     )  # fmt: skip
     for result, state in epochs:
         if accelerator.is_main_process:
-            writer.write(model, result, state)
+            writer.write(model, result, state | of_teacher)
         accelerator.wait_for_everyone()
         yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
 

@@ -32,7 +32,7 @@ def make_accelerator(
         trackers: accelerate's, e.g. ``("tensorboard",)``; they write into ``folder``.
 
     Raises:
-        ValueError: an unknown tracker, or as `find_device`.
+        ValueError: an unknown tracker, a device other than the first, or as `find_device`.
         ImportError: a tracker that is not installed.
 
     Example:
@@ -40,7 +40,10 @@ def make_accelerator(
         >>> make_accelerator(dx.TrainingConfig(precision="no"), "cpu").device.type
         'cpu'
     """
-    on_cpu = find_device(device).type == "cpu"
+    found = find_device(device)
+    if found.index:
+        raise ValueError(f"device={device!r}: a training takes the first visible device; set CUDA_VISIBLE_DEVICES")
+    on_cpu = found.type == "cpu"
     _check_trackers(trackers)
     if not torch.distributed.is_initialized():  # accelerate keeps the first one's precision and device for good
         AcceleratorState._reset_state(reset_partial_state=True)  # private: tests/training/test_accelerator.py guards it

@@ -29,7 +29,9 @@ from ..runs.torch_weights import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text
 from ..utils.torch_reading import load_tensors
 from .loop import EpochResult
-from .model_card import run_card
+from .model_card import own_sections, run_card
+
+HISTORY = "history.csv"
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -110,6 +112,7 @@ class RunWriter:
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
         self.saved = saved
+        self.written = ""  # history.csv of the last epoch that this writer has saved or found
         # of each epoch: how many epochs were planned when it was trained
         self.plans: list[int] = list(saved.get("plans", [])) if saved else []
 
@@ -130,10 +133,16 @@ class RunWriter:
             if "plans" not in self.saved:
                 self._write_checkpoint(self.path, self.saved | {"plans": self.plans})
             write_text(self.path / "config.json", self.config.to_json() + "\n")
-        self.saved = None
+        self.saved, self.written = None, (self.path / HISTORY).read_text(encoding="utf-8")
 
     def write(self, model: DMPO, result: EpochResult, state: dict[str, Any]) -> None:
-        """Save an epoch: its row of the history, the weights where they are the best so far, card and checkpoint."""
+        """Save an epoch: its row of the history, the weights where they are the best so far, card and checkpoint.
+
+        Raises:
+            FileExistsError: another training has replaced this run since the last epoch. FileNotFoundError: it is gone.
+        """
+        if not self.new:
+            self._require_own()
         self.history.append(result.row())
         self.plans.append(result.epochs)
         weights = {key: value.cpu().clone() for key, value in model.trainable_state().items()}
@@ -150,6 +159,13 @@ class RunWriter:
             self._save(folder, values)
         self.new = False
 
+    def _require_own(self) -> None:
+        """Raise where the folder is no longer the one of the last epoch; its files are then left as they are."""
+        if not (self.path / HISTORY).is_file():
+            raise FileNotFoundError(f"{self.path} was removed while it was trained; train it again")
+        if (self.path / HISTORY).read_text(encoding="utf-8") != self.written:
+            raise FileExistsError(f"{self.path} was replaced by another training meanwhile; it is left as it is")
+
     def _save(self, folder: Path, values: dict[str, Any]) -> None:
         self._write_checkpoint(folder, values)
         self._write_from_checkpoint(folder)
@@ -164,6 +180,6 @@ class RunWriter:
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
         more = {"class_counts": counts, "plans": self.plans}
         card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
-        write_text(folder / "card.md", card)
-        with atomic_file(folder / "history.csv") as temporary:
-            pd.DataFrame(self.history).to_csv(temporary, index=False)
+        write_text(folder / "card.md", card + own_sections(folder / "card.md"))
+        self.written = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")
+        write_text(folder / HISTORY, self.written)

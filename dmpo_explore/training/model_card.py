@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
+from ..analysis.card_results import HEADING
 from ..config import Config, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
 from ..utils.slimming import Slimming
@@ -29,6 +31,7 @@ def run_card(
         plans: of each epoch, how many epochs were planned when it was trained.
     """
     model, training = config.model, config.training
+    bypass, predictor = model.exit_parts
     best = max(history, key=lambda row: row["area"])
     seconds = sum(row["seconds"] for row in history)
     exits = [f"{best[f'accuracy_{k}']:.4f}" for k in range(1, len(cost.cumulative) + 1)]
@@ -38,7 +41,7 @@ def run_card(
             f"# {name}",
             "",
             f"{model.backbone} at {model.image_size} px, images {model.resizing}; "
-            f"tuning `{model.tuning}`, bypass `{model.bypass}`, predictor `{model.predictor}`, "
+            f"tuning `{model.tuning}`, bypass `{bypass}`, predictor `{predictor}`, "
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
             *_slimmed(model.slimming),
             *_balance(config.training, class_counts),
@@ -81,6 +84,25 @@ def _extended(plans: Sequence[int]) -> list[str]:
         return []
     words = ", then ".join(f"{count} planned for {planned}" for planned, count in parts)
     return [f"Trained longer than planned at first. Epochs, and the length that their schedules are made for: {words}."]
+
+
+def own_sections(path: Path) -> str:
+    """The sections that a reader has added to a card, from the first heading ``##`` on, without `card_results`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "card.md"
+        >>> own_sections(path)
+        ''
+        >>> path.write_text("# mine\\n\\n## Results\\n\\n| 1 |\\n\\n## Licence\\n\\nMIT\\n", encoding="utf-8")
+        43
+        >>> own_sections(path)
+        '\\n## Licence\\n\\nMIT\\n'
+    """
+    if not path.is_file():
+        return ""
+    _, *sections = path.read_text(encoding="utf-8").split("\n## ")
+    return "".join(f"\n## {text}" for text in sections if text.partition("\n")[0] != HEADING.removeprefix("## "))
 
 
 def recount_card(card: str, cost: ModelFlops) -> str:

@@ -44,6 +44,7 @@ from .train_data import DataHook, hold_out, training_images
 from .validator import Validator, spread
 from .views import Views
 
+LONGEST = 60  # letters of a run's default name that are its data's
 # errors of settings that cannot be trained, or not on this machine
 UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError)
 
@@ -239,8 +240,8 @@ def training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> 
 
 def default_name(config: Config) -> str:
     """The default name of a run: data, predictor and the time."""
-    data = re.sub(r"[^A-Za-z0-9_]+", "-", Path(config.data.name).stem).strip("-") or "images"
-    return f"{data}-{config.model.predictor}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    data = re.sub(r"[^A-Za-z0-9_]+", "-", Path(config.data.name).stem)[:LONGEST].strip("-") or "images"
+    return f"{data}-{config.model.exit_parts[1]}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:

@@ -82,7 +82,8 @@ def run_facts(run: Run, record: ExitRecord, policy: Policy) -> dict[str, Any]:
     slider = slider_of(policy, outcome)
     meta, found = record.meta, float(outcome.correct.mean())
     (low, high), split = accuracy_interval(outcome.correct), policy.fitted.get("split")
-    origin = f"fitted on {split}, target {describe(policy.fitted['target'])}" if split else "set by hand"
+    target = policy.fitted.get("target")
+    origin = f"fitted on {split}, target {describe(target)}" if split and target else "set by hand"
     kept = [float(threshold) for threshold in slider.thresholds]
     return {
         "format": FORMAT,

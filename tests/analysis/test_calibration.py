@@ -100,6 +100,11 @@ def test_brier_and_likelihood_by_hand_and_by_torch() -> None:
             assert nll[k] == pytest.approx(float(cross_entropy(logits, torch.from_numpy(record.labels))))
 
 
+def test_the_likelihood_of_an_impossible_class_is_not_cut_off() -> None:
+    record = record_from_logits(np.array([[[20.0, 0.0]]] * 4, np.float32), np.array([0, 0, 0, 1]))
+    assert negative_log_likelihood(record, [0.02]) == pytest.approx([1000 / 4])  # nats; a probability would be 0
+
+
 def test_temperatures_have_the_least_likelihood_loss() -> None:
     record = make_record(400, 3, 5)
     found = fit_temperatures(record)

@@ -11,6 +11,7 @@ from synthetic import make_record
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.analysis.online import online_shift_table, online_thresholds
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.policies.online import fit_bandit
 
 CALIBRATION = make_record(2000, 4, 5, seed=1)
@@ -91,3 +92,17 @@ def test_the_table_of_streams() -> None:
     assert len(way) == 4 * 8 and sorted(set(way["image"])) == list(range(-200, 200, 50))
     again, _ = online_shift_table(RECORD, records, bandits, streams=6)
     assert table.equals(again)
+
+
+def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:
+    """As the same policy without, on a record that has the scores at these temperatures."""
+    temperatures = (2.0, 1.5, 0.5, 3.0)
+    hot, policy = tempered_record(CALIBRATION, temperatures), replace(POLICY, temperatures=temperatures)
+    found, expected = fit_bandit(CALIBRATION, policy), fit_bandit(hot, replace(policy, temperatures=()))
+    assert found.reliability == expected.reliability and found.penalty == expected.penalty
+    assert (found.thresholds == expected.thresholds).all()
+    played, simulated = (
+        online_thresholds(RECORD, found),
+        online_thresholds(tempered_record(RECORD, temperatures), expected),
+    )
+    assert (played.exits == simulated.exits).all() and (played.regret == simulated.regret).all()

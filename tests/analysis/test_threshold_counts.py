@@ -89,13 +89,13 @@ def test_a_single_slider_counts_what_the_policy_does_at_every_position(name: str
     (slider,) = found.sliders
     assert found.thresholds == policy.thresholds and found.single is slider and found.label == label
     assert slider.counts[slider.position].tolist() == counts_of(record, policy.exits(record)).tolist()
-    part = record.subset(record.labels == 2)
+    rows = record.labels == 2
     for g, threshold in enumerate(slider.thresholds):
         other = replace(policy, thresholds=(threshold,))
         assert slider.counts[g].tolist() == counts_of(record, other.exits(record)).tolist()
         if label is not None:
             assert slider.class_counts is not None
-            assert slider.class_counts[g].tolist() == counts_of(part, other.exits(part)).tolist()
+            assert slider.class_counts[g].tolist() == counts_of(record.subset(rows), other.exits(record)[rows]).tolist()
     assert (slider.class_counts is None) is (label is None)
     flops, accuracy = slider.curve(record.flops_fraction)
     assert (np.diff(flops) >= -1e-9).all()  # from all images at exit 1 to none early
@@ -111,14 +111,14 @@ def test_several_sliders_move_one_threshold_each(name: str) -> None:
     found = slider_counts(record, policy, label=1)
     assert len(found.sliders) == 3 and found.thresholds == policy.thresholds
     assert found.single is found.rule and len(found.single.thresholds) > 10
-    part = record.subset(record.labels == 1)
+    rows = record.labels == 1
     for k, slider in enumerate(found.sliders):
         assert slider.class_counts is not None
         for g in range(0, len(slider.thresholds), 9):
             moved = (*policy.thresholds[:k], slider.thresholds[g], *policy.thresholds[k + 1 :])
             other = replace(policy, thresholds=moved)
             assert slider.counts[g].tolist() == counts_of(record, other.exits(record)).tolist()
-            assert slider.class_counts[g].tolist() == counts_of(part, other.exits(part)).tolist()
+            assert slider.class_counts[g].tolist() == counts_of(record.subset(rows), other.exits(record)[rows]).tolist()
 
 
 def test_positions_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,14 @@ def test_defaults_are_those_of_the_config() -> None:
     assert all(f"{part} options" in help_text for part in ("Data", "Model", "Training"))
 
 
+def test_other_images_decide_anew_about_a_calibration_split() -> None:
+    base = Config(DataConfig("caltech101", calibration=True))
+    for typed in ({"data": "mine"}, {"train_dir": "mine/train"}):
+        assert config_from(base, NOTHING | typed).data.calibration is None
+    assert config_from(base, NOTHING | {"data": "caltech101", "epochs": 2}).data.calibration is True
+    assert config_from(base, NOTHING | {"data": "mine", "calibration": False}).data.calibration is False
+
+
 def test_the_signature_has_no_rest() -> None:
     def command(name: str = "x", **settings: Any) -> None:
         """Nothing."""

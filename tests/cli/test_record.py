@@ -104,3 +104,8 @@ def test_another_recording_is_said_to_begin_anew(runs: Path, monkeypatch: pytest
     assert line.startswith("warning: ") and line.endswith(
         "records/test: what was recorded has another batch_size; recording starts again"
     )
+
+
+def test_a_split_that_is_named_twice_is_recorded_once(runs: Path) -> None:
+    how = ("--split", "test", "--split", "test", "--force", "--device", "cpu", "--json")
+    assert [row["split"] for row in json.loads(call("record", "mine", *how).stdout)] == ["test"]

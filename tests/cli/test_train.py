@@ -37,6 +37,20 @@ def test_a_run_is_a_base_too(no_runs: Path) -> None:
     assert "no file dem0, and unknown run 'dem0'. Did you mean 'demo'? Valid: " in error and "demo-cnn" in error
 
 
+def test_a_file_that_leaves_things_out_has_todays_defaults(no_runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"data": {"name": "digits"}}')
+    assert train_module.base_config(str(tmp_path / "mine.json")).data.calibration is None
+    own = load_run("demo").path / "config.json"  # of a version without calibration splits
+    assert train_module.base_config(str(own)) == load_run("demo").config
+    assert load_run("demo").config.data.calibration is False
+
+
+def test_a_run_on_the_hub_is_a_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    demo, asked = load_run("demo"), []
+    monkeypatch.setattr("dmpo_explore.runs.store.download_run", lambda address: asked.append(address) or demo.path)
+    assert train_module.base_config("hf://someone/run") == demo.config and len(asked) == 1
+
+
 def test_a_static_net_may_have_the_head_of_the_early_exits(no_runs: Path) -> None:
     """One exit behind block 3 of 6, with bypass and covariance: trained, recorded, run."""
     parts = {"last_bypass": "conv", "last_predictor": "covariance"}
@@ -57,6 +71,7 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     assert "'half' exists" in fails("train", *tiny_options(), "--name", "half")
     assert "another config" in fails("train", "--resume", "half", "--rank", 5)
     assert "a resumed run keeps its name" in fails("train", "--resume", "half", "--name", "x")
+    assert "leave out --resume" in fails("train", "--resume", "half", "--estimate")
     done = call("train", "--resume", "half", "--device", "cpu")
     assert "epoch 2/2" in done.stderr and "epoch 1/2" not in done.stderr
     assert load_run("half").history()["epoch"].tolist() == [1, 2]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 
-from dmpo_explore.course.interactive import choice, live, numbers, slider
+from dmpo_explore.course.interactive import choice, live, numbers, picture, slider
 
 
 def line(height: float, kind: str = "lines") -> tuple[go.Figure, str]:
@@ -64,6 +67,17 @@ def test_pictures_are_made_only_where_they_are_wanted(monkeypatch: pytest.Monkey
     monkeypatch.delenv("NOTEBOOK_PICTURES", raising=False)
     shown = live(line, height=slider("height", 0, 10, 4))
     assert "image/png" not in shown._repr_mimebundle_()
+
+
+@pytest.mark.browser
+def test_pale_bands_keep_their_colours_in_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTEBOOK_PICTURES", "1")
+    pale = ["#d1e6f1", "#d1eee6", "#efe2d7"]
+    bands = [go.Bar(x=[k], y=[1], marker={"color": colour}) for k, colour in enumerate(pale)]
+    png = base64.b64decode(picture(go.Figure(bands))["image/png"])
+    shown = Image.open(io.BytesIO(png)).convert("RGB").getcolors(1 << 20)
+    often = {f"#{r:02x}{g:02x}{b:02x}" for count, (r, g, b) in shown if count > 10_000}
+    assert {*pale} <= often
 
 
 def test_numbers_stand_one_a_line() -> None:

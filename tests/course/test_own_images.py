@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -85,8 +86,21 @@ def test_a_folder_of_ones_own_keeps_its_runs_beside_it(tmp_path: Path, monkeypat
     before = (tmp_path / "runs" / "mine").stat().st_mtime_ns
     run = trained(config, "mine")
     assert run.path.stat().st_mtime_ns == before  # opened, not trained again
+    with pytest.raises(ValueError, match=r"another training\.epochs; delete the folder .*mine to train it again"):
+        trained(replace(config, training=replace(settings, epochs=2)), "mine")
     first = recorded(run, "val")
     assert np.array_equal(recorded(run, "val").logits, first.logits)  # made, then read
+
+
+def test_a_training_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    model = dx.ModelConfig("test_vit", "random", 32, exits=(2, 6), rank=4, bypass_width=8, channels=8)
+    settings = dx.TrainingConfig(epochs=2, precision="no", batch_size=20, validation_size=20)
+    config = dx.Config(dx.DataConfig("digits", train_size=40), model, settings)
+    for _ in dx.train_epochs(config, "mine"):
+        break  # stopped after one epoch
+    assert len(dx.load_run("mine").history()) == 1
+    assert len(trained(config, "mine").history()) == 2
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])

@@ -131,6 +131,13 @@ def test_what_stops_a_training_has_its_own_kind_of_error(
     assert found.n_images and not found.ready  # what is there is counted nevertheless
 
 
+def test_one_class_is_too_few(tmp_path: Path) -> None:
+    found = check_data(DataConfig(str(fill(tmp_path / "own", ("dog",), 12))))
+    assert not found.ready
+    with pytest.raises(ValueError, match=r"one class only \('?dog'?\); a classifier needs at least 2"):
+        found.require()
+
+
 def test_an_image_of_a_reader_that_cannot_be_read_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     class Reader:
         def __getitem__(self, index: int) -> np.ndarray:

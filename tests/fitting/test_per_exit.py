@@ -21,7 +21,7 @@ from dmpo_explore.fitting.per_exit import (
     one_cut_each,
     one_pass,
 )
-from dmpo_explore.policies.ranking import TIE, leaning
+from dmpo_explore.policies.ranking import TIE, leaning, midway
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 from dmpo_explore.records.record import ExitRecord
 
@@ -116,3 +116,20 @@ def test_a_start_that_is_best_stays() -> None:
     no_image = np.zeros(2, np.int64)
     found = best_cuts(ranked, no_image, floor_key(int(record.correct[:, -1].sum()) + 41))  # cannot be met
     assert found.cuts.tolist() == [0, 0]
+
+
+def test_a_threshold_between_neighbouring_numbers_divides_them() -> None:
+    """Their middle is rounded to one of the two."""
+    for above in map(np.float32, (1.0, 0.75, 0.3)):
+        below = np.nextafter(above, np.float32(0))
+        (threshold,) = midway(np.array([above, below]), np.array([1]), ConfidencePolicy((0.5,)))
+        assert below < np.float32(threshold) <= above
+        (falling,) = midway(-np.array([below, above]), np.array([1]), EntropyPolicy((0.5,)))
+        assert below <= np.float32(falling) < above
+
+
+def test_a_start_that_stays_keeps_its_threshold() -> None:
+    record, policy = make_record(40, 3, 4), ConfidencePolicy((0.5,))
+    start = float(np.sort(record.confidence[:, 0])[20])  # of an image: not in the middle between two
+    cannot_be_met = floor_key(int(record.correct[:, -1].sum()) + 41)
+    assert best_thresholds(record, policy, start, cannot_be_met) == [start, start]

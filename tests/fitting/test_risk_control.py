@@ -110,6 +110,17 @@ def test_nothing_may_be_certified() -> None:
         certify(make_record(20, 4, 5), OraclePolicy((1,)))
 
 
+def test_what_no_calibration_image_has_tested_is_not_taken() -> None:
+    """The surest image is an early-exit error: above it every test passes, and none has seen an image exit."""
+    record = make_record(400, 2, 5)
+    prediction, confidence = record.prediction.copy(), np.full_like(record.confidence, 0.5)
+    prediction[:, 1], confidence[0, 0] = record.labels, 0.99
+    prediction[0, 0] = (record.labels[0] + 1) % 5
+    found = certify(replace(record, prediction=prediction, confidence=confidence), ConfidencePolicy((0.5,)))
+    assert (found.certified, found.threshold, found.risk) == (False, ConfidencePolicy.threshold_none, 0.0)
+    assert found.tested > 1
+
+
 @pytest.mark.parametrize("risk", sorted(RISKS))
 def test_the_bound_is_kept(risk: str) -> None:
     """The made-up population is 4,000 images, so that true risks are known; 60 calibration sets are drawn from it."""

@@ -103,6 +103,12 @@ def test_a_stream_equals_the_record(name: str, refill: bool, library: Any) -> No
             assert all(size == 16 for size in sizes[:-1])
 
 
+def test_stages_after_the_first_take_the_batch_size_that_is_given() -> None:
+    steps, policy = Steps(), ConfidencePolicy((1.01,))
+    assert_as_recorded(stream_early_exit(list(steps), [steps.images()], policy, batch_size=8), policy)
+    assert steps.sizes[0] == [B] and all(max(sizes) == 8 for sizes in steps.sizes[1:])
+
+
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(1, 20), st.floats(0, 1.01), st.booleans())
 def test_order_and_answers_do_not_depend_on_the_batches(
     sizes: list[int], batch_size: int, threshold: float, refill: bool

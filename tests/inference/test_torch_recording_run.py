@@ -29,6 +29,7 @@ from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import load_model
+from dmpo_explore.runs.torch_weights import save_weights
 from dmpo_explore.training.train import train
 
 SIZE, BATCHES = 100, 4  # the test split has 359 images: the last batch is short
@@ -283,3 +284,16 @@ def test_two_processes_write_what_one_writes(run: Run, trained: Path, tmp_path: 
     assert files(run.path / "records" / "test") == files(trained / "records" / "test")
     assert ExitRecord.problems(run.path / "records" / "val") == [] and run.policies()
     assert sorted(p.name for p in (run.path / "records").iterdir()) == ["test", "val"]
+
+
+def test_weights_that_change_while_they_are_read_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = torch_recording.config_flops
+
+    def meanwhile(*arguments: Any) -> Any:
+        save_weights(run.path, {"scale": torch.ones(2)}, run.config.model)  # of the next epoch
+        return count(*arguments)
+
+    monkeypatch.setattr(torch_recording, "config_flops", meanwhile)
+    with pytest.raises(ValueError, match="'run' has got new weights while they were read"):
+        record_run(run, "test", **HOW)
+    assert not list((run.path / "records").glob("*"))

@@ -82,6 +82,13 @@ def test_every_problem_is_named_at_once(folder: Path) -> None:
     assert all(text in problem for text, problem in zip(expected, found, strict=True))
 
 
+def test_rounding_may_not_take_a_score_below_the_threshold_at_which_all_images_exit(folder: Path) -> None:
+    for name in ("confidence", "margin", "entropy"):
+        np.save(folder / f"scores/{name}.npy", np.full((8, 3), -9e-5, np.float32))
+    found = problems(folder)
+    assert len(found) == 2 and all(name in text for name, text in zip(("confidence", "margin"), found, strict=True))
+
+
 def test_the_first_problem_is_what_load_raises(folder: Path) -> None:
     np.save(folder / "scores/confidence.npy", np.full((8, 3), 70, np.float32))
     np.save(folder / "scores/margin.npy", np.zeros((8, 4), np.float32))

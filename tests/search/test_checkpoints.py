@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_points_are_noted_and_what_extends_the_front_is_kept(runs: Path) -> None
     assert not (runs / "s-000-e2").exists()
     keep(model, result(2, record))  # as good as epoch 1, but later
     assert not (runs / "s-000-e2").exists()
+
+
+def test_a_weights_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.safetensors").write_bytes(b"")
+    study = open_study("s", SPACE, None, resume=False, patience=60)
+    trial = study.ask()
+    suggest(trial, SPACE)
+    trial.set_user_attr("planned", 3)
+    config = replace(CONFIG, model=replace(CONFIG.model, weights="own.safetensors"))
+    Keeper(study, trial, 0, config, Goal())(made(exits=3), result(1, make_record()))
+    assert load_run("s-000-e1").config.model.weights == str(tmp_path / "own.safetensors")
 
 
 def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path) -> None:

@@ -106,6 +106,18 @@ def test_a_stop_loses_no_finished_epoch(both: tuple[dx.Run, dx.Run]) -> None:
         slim(thin, "stopped", resume=True, device="cpu")
 
 
+def test_to_resume_takes_its_own_images_and_the_same_teacher(runs: Path) -> None:
+    wide = train(tiny_config(40, epochs=1), "wide", device="cpu")
+    running = slim_epochs(wide, "thin", **SLIM)
+    next(running)
+    running.close()
+    (wide.path / "manifest.csv").write_text("of other images")
+    assert len(slim(wide, "thin", resume=True, device="cpu").history()) == 2
+    train(tiny_config(40, epochs=1, seed=1), "wide", device="cpu", force=True)
+    with pytest.raises(ValueError, match="'wide' has other weights than those that 'thin' was slimmed from"):
+        slim("wide", "thin", resume=True, epochs=3, device="cpu")
+
+
 def test_what_cannot_work_is_refused_before_work_starts(both: tuple[dx.Run, dx.Run], monkeypatch: Any) -> None:
     wide, thin = both
     monkeypatch.setattr(dx.Run, "model", lambda *_, **__: pytest.fail("work has started"))

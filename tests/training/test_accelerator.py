@@ -18,6 +18,7 @@ from torch import nn
 from two_exits import CONFIG, make_model
 
 import dmpo_explore as dx
+from dmpo_explore.config import TrainingConfig
 from dmpo_explore.training.accelerator import PreparedForward, frozen_in, make_accelerator, require_gradients
 from dmpo_explore.training.losses import weighted_loss
 
@@ -161,3 +162,9 @@ def test_two_processes_train_exits_of_weight_zero_and_name_an_unused_weight(tmp_
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "no gradient reaches spare.weight, spare.bias; freeze" in done.stdout
+
+
+def test_another_device_than_the_first_is_refused() -> None:
+    with pytest.raises(ValueError, match="device='cpu:1': a training takes the first visible device"):
+        make_accelerator(TrainingConfig(precision="no"), "cpu:1")
+    assert make_accelerator(TrainingConfig(precision="no"), "cpu:0").device.type == "cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dmpo_explore.config import Config, ModelConfig, TrainingConfig
 from dmpo_explore.models.flops import CONVENTION, ModelFlops
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.model_card import run_card
 
 
@@ -27,3 +28,13 @@ def test_card_names_the_kept_epoch_and_costs() -> None:
     assert "| 1 | 0.7000 | 0.6667 | 0.7000 |" in card  # (10 + 40 + 1 + 5 + 4) / 90, and 63 / 90 as trained
     assert "| 2 | 0.8000 | 1.1667 | 1.2333 |" in card  # every earlier bypass and predictor counted
     assert "| trunk | 1,234 |" in card and CONVENTION in card
+
+
+def test_a_single_exit_has_the_last_ones_parts() -> None:
+    cost = ModelFlops(10, (40,), (0,), (0,), (4,), 60, {}, (57,))
+    history = [{"epoch": 1, "accuracy_1": 0.5, "area": 0.5, "seconds": 1.0}]
+    for exits in (1, (6,)):
+        card = run_card("mine", Config(model=ModelConfig(exits=exits, last_predictor="moment")), cost, history, 20)
+        assert "bypass `none`, predictor `moment`" in card
+    for name in ("demo-single", "demo-cnn-single", "demo-photos-single"):
+        assert "bypass `none`, predictor `linear`" in load_run(name).card()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, stop_after
 
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.training.train import train_epochs
+from dmpo_explore.config import Config, DataConfig, ModelConfig
+from dmpo_explore.runs.store import RUN_NAME, load_run
+from dmpo_explore.training.train import default_name, train_epochs
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -58,3 +60,27 @@ def test_names_that_climb_out_are_refused(name: str, runs: Path) -> None:
         with pytest.raises(ValueError, match="run name"):
             next(train_epochs(CONFIG, name, device="cpu"))
     assert not runs.exists()
+
+
+def test_a_training_does_not_write_into_the_run_that_has_replaced_its_own(runs: Path) -> None:
+    running = train_epochs(CONFIG, "run", device="cpu")
+    next(running)
+    list(train_epochs(tiny_config(epochs=1, batch_size=50), "run", device="cpu", force=True))
+    other = digest(runs / "run")
+    with pytest.raises(FileExistsError, match="was replaced by another training meanwhile; it is left as it is"):
+        next(running)
+    assert digest(runs / "run") == other
+    shutil.rmtree(runs / "run")
+    stop_after(1)
+    running = train_epochs(CONFIG, "run", device="cpu", resume=True)
+    next(running)  # its own history, of the epoch before the stop too
+    shutil.rmtree(runs / "run")
+    with pytest.raises(FileNotFoundError, match="was removed while it was trained"):
+        next(running)
+    assert not (runs / "run").exists()
+
+
+def test_names_made_of_the_data_fit_and_name_the_only_exits_predictor() -> None:
+    assert RUN_NAME.fullmatch(default_name(Config(DataConfig("x" * 200 + "/" + "y" * 200))))
+    single = Config(DataConfig("digits"), ModelConfig(exits=(6,)))
+    assert default_name(single).startswith("digits-linear-") and default_name(Config(DataConfig("digits"))) > "digits-c"

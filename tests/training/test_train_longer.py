@@ -35,6 +35,14 @@ def copied(run: Run) -> Run:
     return load_run("run")
 
 
+def test_what_a_reader_wrote_into_the_card_stays(straight: tuple[Run, list[EpochResult]]) -> None:
+    card = copied(straight[0]).path / "card.md"
+    card.write_text(card.read_text() + "\n## Licence\n\nMIT\n\n## Results\n\nof earlier weights\n", encoding="utf-8")
+    list(train_epochs(planned_for(4), "run", resume=True, device="cpu"))
+    text = card.read_text()
+    assert text.endswith("\n\n## Licence\n\nMIT\n") and text.startswith("# run\n") and "4 epochs" in text
+
+
 def test_a_finished_run_is_trained_longer(straight: tuple[Run, list[EpochResult]]) -> None:
     copied(straight[0])
     longer = planned_for(5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dmpo_explore as dx
+from dmpo_explore.reports.report import report_html
 from dmpo_explore.web.export import PAGE
 from dmpo_explore.web.facts import RESIZING, check_policy, check_resizing, run_facts, write_record
 
@@ -20,6 +21,12 @@ def test_facts_are_the_records() -> None:
     assert facts["blocks"] == [2, 4, 6, 8, 10, 12] and len(facts["colours"]) == 6
     assert facts["notes"][0].startswith("The slider begins at the policy confidence, fitted on calibration")
     assert "91.33 %" in facts["notes"][0]
+
+
+def test_a_policy_that_names_a_split_and_no_target_was_set_by_hand() -> None:
+    run, policy = dx.load_run("demo"), dx.policies.ConfidencePolicy((0.8,), {"split": "val"})
+    assert "set by hand" in run_facts(run, run.record("test"), policy)["notes"][0]
+    assert "its threshold set by hand" in report_html(run, policy, images=0)
 
 
 def test_scores_have_the_policys_temperatures(mine: dx.Run, tmp_path: Path) -> None:
