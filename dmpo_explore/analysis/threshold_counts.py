@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..policies.candidates import count_answers
-from ..policies.controls import RandomOfRows, RandomPolicy
+from ..policies.controls import of_rows
 from ..records.record import ExitRecord
 from ..utils.typing import Array, Floats
 from .metrics import trade_off
@@ -133,7 +133,8 @@ def slider_counts(
     """
     policy.check(record.n_exits)
     record, policy = scored_record(record, policy), replace(policy, temperatures=())  # once, not for every position
-    part = None if label is None else _part(record, policy, np.flatnonzero(record.labels == label))
+    rows = np.flatnonzero(record.labels == label)
+    part = None if label is None else (record.subset(rows), of_rows(policy, rows))
     rule = _rule(record, policy, part, points) if earlier is None else earlier.rule
     if earlier is not None and earlier.label != label:
         rule = replace(rule, class_counts=None if part is None else single(*part, rule.thresholds))
@@ -146,14 +147,6 @@ def slider_counts(
     positions = positions or tuple(tuple(found) for found in positions_of_exits(record, policy))
     sliders = _slider_per_exit(record, policy, part, positions)
     return SliderCounts(sliders, rule, label, rule, positions)
-
-
-def _part(record: ExitRecord, policy: Policy, rows: Array) -> Part:
-    """Images of a record, and the policy with which they exit as they do in the whole."""
-    part = record.subset(rows)
-    if isinstance(policy, RandomPolicy):
-        return part, RandomOfRows(policy.thresholds, rows=tuple(rows.tolist()))
-    return part, policy
 
 
 def _rule(record: ExitRecord, policy: Policy, part: Part | None, points: int) -> Slider:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -17,8 +16,6 @@ from torch import Tensor
 
 from ..config import Config
 from ..data.images import ImageSet
-from ..data.source import ImageFiles, VerifiedFiles
-from ..data.stored_images import VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
@@ -31,14 +28,12 @@ from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies
 from ..runs.store import BUNDLED_RUNS, clear_runs
-from ..runs.weights_file import WEIGHTS, read_weights_meta
-from ..utils.files import sha256
 from ..utils.progress import Progress
 from ..utils.typing import Array
 from .torch_engine import autocast, eval_mode, precision_of
 from .torch_processes import Processes, join_processes
+from .torch_recording_facts import facts, loaded
 
-VERIFIED = (VerifiedFiles, VerifiedImages)
 Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 
@@ -176,10 +171,9 @@ def record_run(
     """
     target = _place(run, split, force)
     images, processes = checked_images(run, split, on_check), join_processes(device)
-    before = sha256(run.path / WEIGHTS) if (run.path / WEIGHTS).is_file() else ""
-    model = run.model(processes.device)
-    flops, made_from = config_flops(run.config.model, len(images.class_names)), run_facts(run, images, model, precision)
-    if made_from["weights_sha256"] != before:
+    model, weights = loaded(run, processes.device)
+    flops, made_from = config_flops(run.config.model, len(images.class_names)), facts(run, images, model, precision)
+    if made_from["weights_sha256"] != weights:
         raise ValueError(f"run {run.name!r} has got new weights while they were read; record it after its training")
     meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
     width = feature_width(model) if keep_features else 0
@@ -241,40 +235,6 @@ def fit_policies(run: Run, record: ExitRecord) -> None:
     cheapest = record.flops_fraction[0]
     fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
     write_policies(run.path / "policies.json", run.policies() | fitted)
-
-
-def run_facts(run: Run, images: ImageSet, model: DMPO, precision: str) -> dict[str, Any]:
-    """Everything that the scores of a run on ``images`` depend on, as JSON values."""
-    return {
-        "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
-        "weights_sha256": sha256(run.path / WEIGHTS),
-        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "images_sha256": images.fingerprint if isinstance(images.pixels, VERIFIED) else images_sha256(images),
-        "precision": precision,
-        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
-        "torch": torch.__version__,
-    }
-
-
-def images_sha256(images: ImageSet) -> str:
-    """SHA-256 of labels and pixels; of images in files, of their paths, sizes and times of change in place of pixels.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> digits = dx.load_images("digits", "test")
-        >>> images_sha256(digits) == images_sha256(digits.subset(slice(10)))
-        False
-    """
-    found = hashlib.sha256(np.asarray(images.labels, np.int64).tobytes())
-    paths = images.pixels.paths if isinstance(images.pixels, ImageFiles) else None
-    for index in map(int, images.indices):
-        if paths is None:
-            pixels = np.ascontiguousarray(images.pixels[index])
-            found.update(f"{pixels.shape}".encode() + pixels.tobytes())
-        else:
-            status = paths[index].stat()
-            found.update(f"{paths[index]} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return found.hexdigest()
 
 
 def trained_flops(flops: ModelFlops) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from array_api_compat import array_namespace, device
 
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
-from .base import State, not_deployable
+from .base import Policy, State, not_deployable
 from .scalar import CountPolicy, ScorePolicy
 
 
@@ -68,6 +68,17 @@ class RandomOfRows(RandomPolicy):
         """The row of every image (n,) in the whole record."""
         del n, like
         return (np.asarray(self.rows, np.int64),)
+
+
+def of_rows(policy: Policy, rows: Ints) -> Policy:
+    """The policy for a part of a record, whose ``rows`` (n,) exit as they do in the whole.
+
+    Example:
+        >>> policy = RandomPolicy((0.5,))
+        >>> of_rows(policy, np.arange(3)).start(3, None)[0].tolist()
+        [0, 1, 2]
+    """
+    return RandomOfRows(policy.thresholds, rows=tuple(rows.tolist())) if isinstance(policy, RandomPolicy) else policy
 
 
 class FixedPolicy(CountPolicy):
