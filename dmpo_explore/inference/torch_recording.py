@@ -20,7 +20,7 @@ from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO
 from ..models.features import feature_width, forward_features
-from ..models.flops import CONVENTION, ModelFlops, config_flops
+from ..models.flops import CONVENTION, ModelFlops
 from ..policies.catalogue import write_policies
 from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
@@ -171,10 +171,8 @@ def record_run(
     """
     target = _place(run, split, force)
     images, processes = checked_images(run, split, on_check), join_processes(device)
-    model, weights = loaded(run, processes.device)
-    flops, made_from = config_flops(run.config.model, len(images.class_names)), facts(run, images, model, precision)
-    if made_from["weights_sha256"] != weights:
-        raise ValueError(f"run {run.name!r} has got new weights while they were read; record it after its training")
+    model, flops, weights = loaded(run, processes.device, len(images.class_names))
+    made_from = facts(run, images, model, precision, weights)
     meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
     width = feature_width(model) if keep_features else 0
     how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width}
