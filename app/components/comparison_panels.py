@@ -207,7 +207,7 @@ def classes(sides: Sequence[Side]) -> go.Figure:
         top = top if found.empty else found.head(CLASSES)
         st.caption(_which_classes(len(top), len(found), len(frame), text))
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
-    alt = f"Accuracy of each run on each class; they differ most on {top.index[0]}."
+    alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
     widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
     return figure
 

@@ -82,7 +82,8 @@ def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
     """A bar for each class, and the numbers as a table."""
     names = [found.class_names[c] for c in rows]
     by_split = {split: values[list(rows)] for split, values in found.counts.items()}
-    figure = dx.figures.class_counts_figure(by_split, names)
+    labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
+    figure = dx.figures.class_counts_figure(by_split, [labels[c] for c in rows])
     text = f"Images of {len(rows)} of {len(found.class_names)} classes by split; the table has the numbers."
     widgets.chart(figure, "data counts", 110 + 22 * len(rows), text)
     table = pd.DataFrame({"class": names} | by_split | {"all": sum(by_split.values())})

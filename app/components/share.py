@@ -29,6 +29,7 @@ import dmpo_explore as dx
 Tables = Mapping[str, Callable[[], pd.DataFrame]]
 Figures = Mapping[str, Callable[[], go.Figure]]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")  # for kaleido
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes
 SIZE = (1000, 560)  # of an exported figure, in pixels; PNG has twice as many
 
 
@@ -118,9 +119,10 @@ def policy_json(policy: dx.Policy) -> str:
 
 
 def csv(table: pd.DataFrame) -> bytes:
-    """A table as CSV in UTF-8; numbers in full."""
+    """A table as CSV in UTF-8; numbers in full, and texts that a spreadsheet would compute behind an apostrophe."""
     stream = io.StringIO()
-    table.to_csv(stream, index=False, lineterminator="\n")
+    safe = table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
+    safe.to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue().encode()
 
 

@@ -57,7 +57,7 @@ def usual_point(names: Sequence[str]) -> OperatingPoint | None:
 
 def runs_key(name: str) -> str:
     """Key of the button that shows run ``name``."""
-    return f"show {name}"
+    return f"{RUNS} {name}"
 
 
 def show_run(name: str) -> None:

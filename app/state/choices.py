@@ -44,9 +44,9 @@ def keep_for(key: str, of: object) -> None:
     state[kept] = of
 
 
-def images_of(record: dx.ExitRecord) -> tuple[str, str, int]:
-    """Data, split and number of images: records of the same images have the same."""
-    return record.meta.data, record.meta.split, record.n_images
+def images_of(record: dx.ExitRecord) -> tuple[str, str, int, str]:
+    """Data, split, number and hash of images: records of the same images have the same."""
+    return record.meta.data, record.meta.split, record.n_images, record.meta.images_sha256
 
 
 def validate_run(names: Sequence[str]) -> str:

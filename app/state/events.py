@@ -17,6 +17,7 @@ CHOICES = (*filters.KEYS, filters.REGION, targets.THRESHOLD, targets.KIND, *targ
 _DRAWN = "_drawings"  # how often the page was drawn
 _AFTER = "_choices_after_event"  # (drawings until the last event, choices after it)
 _PENDING = "_choices_to_be_kept"  # an event was handled, and nothing has been drawn since
+_COUNTS = "_page_counts_drawings"  # where it does not, nothing is put back
 
 
 def event(key: str, name: str) -> object:
@@ -35,8 +36,16 @@ def handle(given: dict[Any, Any], act: Callable[[], None]) -> None:
     try:
         act()
     finally:  # it may start a rerun
-        state[_AFTER] = (state.get(_DRAWN, 0), {key: state[key] for key in CHOICES if key in state})
-        state[_PENDING] = True
+        if state.get(_COUNTS):
+            state[_AFTER] = (state.get(_DRAWN, 0), {key: state[key] for key in CHOICES if key in state})
+            state[_PENDING] = True
+
+
+def not_counted() -> None:
+    """A page begins that counts no drawings: what was chosen before its events is never put back."""
+    st.session_state[_COUNTS] = False
+    for key in (_AFTER, _PENDING):
+        st.session_state.pop(key, None)
 
 
 def before_drawing() -> None:
@@ -49,6 +58,7 @@ def before_drawing() -> None:
 def drawing() -> None:
     """A drawing begins."""
     before_drawing()
+    st.session_state[_COUNTS] = True
     st.session_state[_DRAWN] = number() + 1
 
 

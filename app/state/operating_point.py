@@ -117,6 +117,8 @@ def _parsed(base: dx.Policy, given: object, n_exits: int, tell: bool) -> dx.Poli
     try:
         policy = replace(base, thresholds=tuple(float(number) for number in given.split(",")))
         policy.check(n_exits)
+        by_hand = dx.Target.threshold(policy.thresholds, calibrate=bool(policy.temperatures))
+        policy = replace(policy, fitted=policy.fitted | {"target": by_hand.to_dict()})
     except ValueError as error:
         if tell:
             notice(f"These thresholds cannot be used; showing the usual one. {with_code(error)}")

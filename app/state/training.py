@@ -126,7 +126,10 @@ def _changes(text: str) -> dict[str, object]:
     Raises:
         ValueError: something else.
     """
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("they are nested too deeply") from None
     if not isinstance(found, dict) or set(found) - (set(dx.OPTIONS) - set(LEFT_OUT)):
         raise ValueError("they are not options of this form")
     for option, value in found.items():

@@ -17,7 +17,7 @@ from dmpo_explore_app.services import exploration, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import choices, links, live, operating_point, url
+from dmpo_explore_app.state import choices, events, links, live, operating_point, url
 
 import dmpo_explore as dx
 
@@ -27,6 +27,7 @@ REFRESH = 1.0  # seconds between two updates
 
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
+    events.not_counted()
     top = widgets.title_row("How much time do early exits save here?", "small")
     names = dx.list_runs()
     if not names:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..fitting.target import Target
+from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..utils.abbreviate import abbreviated
 from .class_metrics import best_and_worst
@@ -125,6 +126,21 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 def _percents(fractions: Sequence[float], digits: int) -> str:
     return " ".join(f"{100 * value:.{digits}f}" for value in fractions)
+
+
+def origin(policy: Policy) -> str:
+    """Where a policy's thresholds come from: split and target in words; empty where they were set by hand.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("calibration")
+        >>> origin(dx.fit_policy(record, flops=0.3)), origin(dx.fit_policy(record, threshold=0.9))
+        ('fitted on calibration, target 30 %', '')
+    """
+    split, target = policy.fitted.get("split"), policy.fitted.get("target")
+    if not split or not target or Target.from_dict(target).kind == "threshold":
+        return ""
+    return f"fitted on {split}, target {describe(target)}"
 
 
 def describe(target: Mapping[str, Any]) -> str:

@@ -6,6 +6,8 @@ Ours: the split, 60/10/10/20 into train, val, calibration and test, seeded and s
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from .image_folders import class_files
@@ -14,6 +16,7 @@ from .splits import divide
 
 BACKGROUND = "BACKGROUND_Google"
 SPLIT_SEED = 0
+IMAGES = 8677  # without the background
 
 
 def _folder(root: Path | None) -> Path:
@@ -30,14 +33,27 @@ def _read(split: str, root: Path | None) -> Pool:
         )
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != BACKGROUND))
     files, labels = class_files(folder, names)
+    if len(files) != IMAGES:
+        raise ValueError(
+            f"{folder} has {len(files):,} images in {len(names)} classes in place of {IMAGES:,}: it is not whole; "
+            "delete it and run `dmpo-explore fetch --data caltech101`"
+        )
     rows = divide(labels, seed=SPLIT_SEED, calibration=True, class_names=names)[split]
     return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
 
 
 def _fetch(root: Path | None) -> Path:
-    if not _folder(root).is_dir():
-        download("caltech101", "Caltech101", root)
-    return _folder(root)
+    """Downloaded and unpacked beside its place first, so that what is there is whole."""
+    folder = _folder(root)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as made:
+            try:
+                download("caltech101", "Caltech101", Path(made))
+            except FileNotFoundError as error:
+                raise FileNotFoundError(str(error).replace(made, str(data_dir(root)))) from None
+            os.replace(_folder(Path(made)), folder)
+    return folder
 
 
 CALTECH101 = Source(

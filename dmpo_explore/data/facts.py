@@ -101,7 +101,12 @@ def gather_facts(
     if data.skip_broken and source is not None:
         broken = [(path, look) for path, look in zip(read.files, looks, strict=bool(read.files)) if look.problem]
         bad = dict(sorted(broken, key=lambda pair: pair[0]))
-        sets, errors = _read_sets(data, without_files(source, bad), splits)
+        try:
+            rest_of = without_files(source, bad)
+            splits, rule = available_splits(data, rest_of), split_rule(data, rest_of)
+            sets, errors = _read_sets(data, rest_of, splits)
+        except ERRORS as error:
+            sets, errors = {}, [error]
         rest = listing._replace(images=[image for image in listing.images if image.path not in bad])
         read = _Reader(data, sets, rest, loose=bool(errors))
         looks, small = read.look(None, thumbnails, quick)  # all of them have been seen

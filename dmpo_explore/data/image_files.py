@@ -12,6 +12,7 @@ import io
 import math
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -156,6 +157,7 @@ def read_errors(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path} cannot be read as an image: not an image") from None
     except (
         OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError, RuntimeError,
+        struct.error,
     ) as error:  # fmt: skip
         raise ValueError(f"{path} cannot be read as an image: {error}") from None
 

@@ -19,6 +19,7 @@ from .source import ImageFiles, Pool, Source
 from .splits import SPLITS, cuts_calibration, divide, split_of
 
 TABLES = (".csv", ".parquet")
+COLUMNS = {"path", "label", "split", "group"}
 
 
 def table_source(path: Path, seed: int, *, calibration: bool | None = False) -> Source:
@@ -110,7 +111,7 @@ def read_columns(path: Path) -> dict[str, list[str]]:
         raise ValueError(f"{path} has no column {absent[0]!r} (it has {has}); expected path, label[, split][, group]")
     if not columns["path"]:
         raise ValueError(f"{path} lists no images")
-    for name in {"path", "label", "split", "group"} & columns.keys():
+    for name in COLUMNS & columns.keys():
         if "" in columns[name]:
             raise ValueError(f"{path}: image {columns[name].index('') + 1} has no {name}")
     seen = set[str]()
@@ -144,7 +145,8 @@ def _parquet_columns(path: Path) -> dict[str, list[str]]:
     def text(value: Any) -> str:
         return "" if pd.isna(value) else str(value).strip()
 
-    return {str(name).strip().lower(): [text(value) for value in table[name]] for name in table.columns}
+    names = {str(name).strip().lower(): name for name in table.columns}
+    return {known: [text(value) for value in table[name]] if known in COLUMNS else [] for known, name in names.items()}
 
 
 def _classes(labels: list[str]) -> tuple[tuple[str, ...], Ints]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import zlib
@@ -215,8 +216,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     head |= {"left_out": manifest.left_out} if manifest.left_out else {}
     text = io.StringIO()
     text.write(json.dumps({"format_version": FORMAT_VERSION} | head, ensure_ascii=False) + "\n")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    paths = itertools.chain(manifest.unused, (row.path for rows in manifest.files.values() for row in rows))
+    returns = any("\r" in path for path in paths)  # Python 3.11 does not quote it
+    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    text.write(",".join(COLUMNS) + "\n")
     for split, rows in manifest.files.items():
         table.writerows((row.path, row.bytes, row.sha256, split, row.label) for row in rows)
     table.writerows((path, "", "", UNUSED, "") for path in manifest.unused)

@@ -63,7 +63,9 @@ class TableContent:
     field: str
 
     def __call__(self, position: int) -> bytes:
-        image = self.table[position][self.field]
+        image = self.table[position][self.field] or {}
+        if not image.get("bytes") and not image.get("path"):
+            raise ValueError(f"row {position} (counted from 0) has no {self.field}; remove it")
         return bytes(image["bytes"]) if image.get("bytes") else Path(image["path"]).read_bytes()
 
 

@@ -117,6 +117,8 @@ def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ..
     """(n,) labels by the classes of train; ValueError for another class."""
     if several := next((target for target in found.targets if isinstance(target, list | tuple)), None):
         raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
+    if (bare := next((row for row, target in enumerate(found.targets) if target is None), None)) is not None:
+        raise ValueError(f"{name}: {found.images.names[bare]} of {part} has no class; add it, or remove the image")
     own = found.class_names
     if own and own != train.class_names:  # numbered for itself
         targets: list[Any] = [own[int(target)] if 0 <= int(target) < len(own) else target for target in found.targets]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.files import cache_dir
+from ..utils.typing import Ints
 from .caltech101 import CALTECH101
 from .source import ImageFiles, Pool, Source, data_dir, download, missing
 from .splits import stratified_rows
@@ -118,15 +119,23 @@ def _read_flowers(split: str, root: Path | None) -> Pool:
     folder = data_dir(root) / "flowers-102"
     if not all((folder / file).exists() for file in ("imagelabels.mat", "setid.mat", "jpg")):
         raise missing("flowers102", str(folder))
-    from scipy.io import loadmat
-
     from .torch_sources import flower_names
 
     key = {"train": "trnid", "val": "valid", "test": "tstid"}[split]
-    numbers = loadmat(folder / "setid.mat")[key].ravel()  # counted from 1
-    labels = loadmat(folder / "imagelabels.mat")["labels"].ravel().astype(np.int64) - 1
+    numbers = _whole_numbers(folder / "setid.mat", key)  # counted from 1, as the labels are
+    labels = _whole_numbers(folder / "imagelabels.mat", "labels") - 1
     files = [folder / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
-    return Pool(ImageFiles(files), labels[numbers.astype(np.int64) - 1], flower_names())
+    return Pool(ImageFiles(files), labels[numbers - 1], flower_names())
+
+
+def _whole_numbers(file: Path, key: str) -> Ints:
+    """An array of a MATLAB file."""
+    from scipy.io import loadmat
+
+    try:
+        return np.asarray(loadmat(file)[key].ravel().astype(np.int64))
+    except Exception as error:  # scipy's errors are of many kinds
+        raise ValueError(f"{file} is damaged ({error}); delete it and fetch it again") from None
 
 
 def _fetch_flowers(root: Path | None) -> Path:

@@ -114,10 +114,15 @@ def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
                     files = {}
                 key = found[1]
                 files[found[2].lower()] = Member(shard, member.name, member.offset_data, member.size)
+            with shard.open("rb") as stream:  # tarfile takes a damaged header for the end
+                stream.seek(archive.offset)
+                whole = stream.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {shard}") from None
     except (tarfile.TarError, OSError) as error:
         raise ValueError(f"{shard} is not an uncompressed tar file: {error}") from None
+    if not whole:
+        raise ValueError(f"{shard} is damaged or cut short behind the sample {key!r}; copy it again")
     if files:
         yield key, files
 

@@ -74,7 +74,7 @@ def described(shown: ShownImages, record: ExitRecord, exits: Array) -> list[dict
             "label": names[record.labels[row]],
             "answers": [names[c] for c in record.prediction[row]],
             "correct": record.correct[row].tolist(),
-            "confidence": [round(float(c), 3) for c in record.confidence[row]],
+            "confidence": [round(float(c), 6) for c in record.confidence[row]],
             "exits": exits[:, i].tolist(),
         }
         for i, (row, address) in enumerate(zip(shown.rows, shown.addresses, strict=True))

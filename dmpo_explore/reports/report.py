@@ -22,7 +22,7 @@ from ..analysis.evaluation import evaluate_runs, fit_run_policy
 from ..analysis.metrics import accuracy_interval
 from ..analysis.metrics import trade_off as trade_off_table
 from ..analysis.outcome import Outcome, apply
-from ..analysis.tables import describe, percent
+from ..analysis.tables import describe, origin, percent
 from ..analysis.threshold_counts import Slider
 from ..figures import page, reliability, style, trade_off, training
 from ..fitting.target import Target
@@ -138,10 +138,9 @@ def _positions(slider: Slider) -> dict[str, Any]:
 def _notes(run: Run, policy: Policy, outcome: Outcome, images: str) -> list[str]:
     """How the numbers came about, and what limits them."""
     found, (low, high) = float(outcome.correct.mean()), accuracy_interval(outcome.correct)
-    split, recorded, single = policy.fitted.get("split"), outcome.record.meta.split, outcome.record.n_exits == 1
-    target = policy.fitted.get("target")
-    origin = f"fitted on {split}, target {describe(target)}" if split and target else "its threshold set by hand"
-    begins = "Every image runs to the last exit" if single else f"The thresholds here: policy {policy.name}, {origin}"
+    recorded, single = outcome.record.meta.split, outcome.record.n_exits == 1
+    how = origin(policy) or "its threshold set by hand"
+    begins = "Every image runs to the last exit" if single else f"The thresholds here: policy {policy.name}, {how}"
     several = len(policy.thresholds) > 1 or single
     notes = [
         f"{begins}. Accuracy: {percent(found)}, 95 % interval {percent(low)} to {percent(high)}.",

@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..data.manifest_head import manifest_file
+from ..data.reader_names import READERS
 from ..records.validation import FILES, OPTIONAL
 from ..utils.abbreviate import short
 from ..utils.files import atomic_folder, read_json, sha256, write_json
@@ -98,7 +99,7 @@ def write_hub_folder(
     manifest = manifest_file(run.path) if with_manifest else None
     values = [value for part in run.config.to_dict().values() for value in part.values()]
     values.append(run.config.model.slimming.run)
-    if places := [value for value in values if isinstance(value, str) and Path(value).is_absolute()]:
+    if places := [value for value in values if isinstance(value, str) and _is_place(value)]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
@@ -114,6 +115,12 @@ def write_hub_folder(
         write_json(made / LISTING, {"format_version": FORMAT_VERSION, "name": run.name, "files": listing})
         (made / CARD).write_text(hub_card(run, records, **card), encoding="utf-8")
     return folder
+
+
+def _is_place(value: str) -> bool:
+    """Whether a value of a config is a path of this machine, also behind the name of a reader (``wds//shards``)."""
+    reader, _, rest = value.partition("/")
+    return Path(value).is_absolute() or (reader.lower() in READERS and Path(rest).is_absolute())
 
 
 def read_listing(path: Path) -> tuple[str, dict[str, Listed]]:

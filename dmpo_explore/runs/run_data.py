@@ -129,6 +129,8 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
     if config == run.config:
         return run
     check_images(run, progress=progress, data=config.data)
+    if run.manifest is not None and not run.manifest.files:
+        run.manifest.images(config.data, "train")  # raises where other arrays are there, or none
     write_text(run.path / "config.json", config.to_json() + "\n")
     return Run(run.path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from collections import Counter
@@ -33,7 +34,8 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
         table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' own errors too
         raise ValueError(f"{name} is not a readable CSV file in UTF-8: {one_line(error, 200)}") from None
-    table.columns = [str(column).strip() for column in table.columns]
+    heads = next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")), [])  # pandas renames doubles
+    table.columns = [str(head).strip() for head in (heads if len(heads) == len(table.columns) else table.columns)]
     if "label" not in table.columns:
         raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
     if double := [column for column, count in Counter(table.columns).items() if count > 1]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import pandas as pd
 from ..config import Config
 from ..data.locations import located
 from ..data.manifest import Manifest, write_manifest
+from ..data.manifest_head import PACKED, PLAIN
 from ..runs.store import load_run, runs_root
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from ..training.loop import EpochResult
 
 MARK = "search.json"  # in a run folder that a search keeps: study, trial, epoch
+FILES = {"config.json", "history.csv", "weights.safetensors", "records", "card.md", PLAIN, PACKED, MARK}  # all of them
 
 
 class Keeper:
@@ -98,9 +101,10 @@ def tidy(study: optuna.Study) -> None:
     kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
     front = set(read_front(study).table["run"])
     for folder in kept:
-        ours = read_json(folder / MARK).get("study") == name
-        if ours and folder.name not in front and load_run(folder).splits() == ["val"]:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError, ValueError):  # another worker has removed it meanwhile
+            ours = read_json(folder / MARK).get("study") == name and {path.name for path in folder.iterdir()} <= FILES
+            if ours and folder.name not in front and [path.name for path in (folder / "records").iterdir()] == ["val"]:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _card(about: Mapping[str, Any], params: Mapping[str, Any], entry: Mapping[str, Any], images: int) -> str:

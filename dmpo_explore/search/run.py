@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..data.locations import open_source
 from ..runs.epochs import finished_epochs
 from ..runs.store import runs_root
 from ..utils.extras import extra_imports
@@ -112,6 +113,7 @@ def run_search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would write to stderr
     opened = open_study(study, space, storage, resume=resume, patience=patience)
     own = SearchSpace.from_dict(opened.user_attrs["space"])
+    open_source(own.base.data)  # raises where the images are not there: no trial is to blame for that
     opened.sampler = LearningCurveSampler(own, seed)
     end = None if minutes is None else time.monotonic() + 60 * minutes
     worker = _Worker(opened, own, device, end, stopping, progress or (lambda step: None), on_step)
@@ -147,7 +149,7 @@ class _Worker:
     ) -> None:
         self.study, self.space, self.device = study, space, device
         self.end, self.stopping, self.progress, self.on_step = end, stopping, progress, on_step
-        self.failures = 0
+        self.failures, self.refused = 0, False
 
     def in_time(self) -> bool:
         return self.end is None or time.monotonic() < self.end
@@ -198,6 +200,7 @@ class _Worker:
             return self.space.goal.values(self._state(number).points())
         except UNTRAINABLE as error:
             trial.set_user_attr("error", str(error))
+            self.refused = isinstance(error, ValueError)
             raise _Untrainable from error
 
     def _epochs(self, trial: optuna.Trial, number: int) -> None:
@@ -230,7 +233,8 @@ class _Worker:
         """After a trial's end is stored: report it, and remove the files that were needed to continue it."""
         ended = self._stored(attempt)
         number, note = identity(ended), str(ended.user_attrs.get("error", ""))
-        shutil.rmtree(runs_root() / trial_name(self.study, number), ignore_errors=True)
+        if ended.state is not State.FAIL or not self.refused:  # what refused to train may be no fault of its epochs
+            shutil.rmtree(runs_root() / trial_name(self.study, number), ignore_errors=True)
         self._tell(STATES[ended.state], self._state(number), note)
         self.failures = self.failures + 1 if ended.state is State.FAIL else 0
         if self.failures >= FAILURES:

@@ -7,13 +7,14 @@ carries its space, or a `SearchFront`. No model is trained here and no torch is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..data.locations import located
 from ..runs.store import RUN_NAME, runs_root
 from ..utils.extras import extra_imports
 from ..utils.registry import unknown
@@ -134,14 +135,14 @@ def open_study(
     """
     if resume:
         study = load_study(name, storage, patience)
-        if space is not None and space.to_dict() != study.user_attrs["space"]:
+        if space is not None and study.user_attrs["space"] not in (space.to_dict(), _located(space).to_dict()):
             raise ValueError(
                 f"study {name!r} was begun with another space; resume it without one, or choose a new name"
             )
         return study
     if not RUN_NAME.fullmatch(name) or len(name) > 80:
         raise ValueError(f"study name {name!r} must be 1 to 80 letters, digits, '.', '_' or '-', without a leading dot")
-    wanted = space or default_space()
+    wanted = _located(space or default_space())
     directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * (len(wanted.goal.reference) - 1)
     try:
         study = optuna.create_study(
@@ -151,6 +152,11 @@ def open_study(
         raise ValueError(f"study {name!r} exists; continue it (--resume {name}) or choose another name") from None
     study.set_user_attr("space", wanted.to_dict())
     return study
+
+
+def _located(space: SearchSpace) -> SearchSpace:
+    """The space with the place of its images, so that a search goes on from any folder."""
+    return replace(space, base=replace(space.base, data=located(space.base.data)))
 
 
 def load_study(name: str, url: str | None, patience: int = 300) -> optuna.Study:

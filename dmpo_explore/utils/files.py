@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
         temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # as the umask wants it, whatever a library writes
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         flush(temporary)
         os.replace(temporary, path)
         flush_names(path.parent)
@@ -55,7 +57,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
         temporary.mkdir()
         yield temporary
-        temporary.chmod(0o755)
         flush(temporary)
         replace_folder(temporary, path)
         flush_names(path.parent)

@@ -14,7 +14,7 @@ import numpy as np
 from .. import __version__
 from ..analysis.metrics import accuracy_interval
 from ..analysis.outcome import apply
-from ..analysis.tables import describe, percent
+from ..analysis.tables import origin, percent
 from ..figures.style import exit_colours
 from ..policies.base import Policy
 from ..records.record import ExitRecord
@@ -81,9 +81,7 @@ def run_facts(run: Run, record: ExitRecord, policy: Policy) -> dict[str, Any]:
     outcome = apply(policy, record)
     slider = slider_of(policy, outcome)
     meta, found = record.meta, float(outcome.correct.mean())
-    (low, high), split = accuracy_interval(outcome.correct), policy.fitted.get("split")
-    target = policy.fitted.get("target")
-    origin = f"fitted on {split}, target {describe(target)}" if split and target else "set by hand"
+    (low, high), how = accuracy_interval(outcome.correct), origin(policy) or "set by hand"
     kept = [float(threshold) for threshold in slider.thresholds]
     return {
         "format": FORMAT,
@@ -107,7 +105,7 @@ def run_facts(run: Run, record: ExitRecord, policy: Policy) -> dict[str, Any]:
         "slider": {"thresholds": kept, "place": slider.position},
         "facts": facts_of(run, record),
         "notes": [
-            f"The slider begins at the policy {policy.name}, {origin}. There the accuracy on {meta.split} is "
+            f"The slider begins at the policy {policy.name}, {how}. There the accuracy on {meta.split} is "
             f"{percent(found)}, with a 95 % interval from {percent(low)} to {percent(high)}.",
             f"Other positions are set by hand, looking at {meta.split}: they are no result.",
             "Compute is the mean over images of all FLOPs that ran, relative to the plain backbone.",

@@ -9,6 +9,7 @@ import pytest
 from own_images_folder import fill
 
 from dmpo_explore.config import DataConfig
+from dmpo_explore.data import caltech101
 from dmpo_explore.data.caltech101 import BACKGROUND
 from dmpo_explore.data.images import available_splits, fetch_data, load_images
 from dmpo_explore.data.manifest import make_manifest
@@ -20,6 +21,9 @@ def test_a_folder_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = tmp_path / "caltech101" / "101_ObjectCategories"
     fill(folder, ("ant", "bass", BACKGROUND), count=20)
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="has 40 images in 2 classes in place of 8,677: it is not whole; delete it"):
+        load_images("caltech101", "test")
+    monkeypatch.setattr(caltech101, "IMAGES", 40)
     sets = {split: load_images("caltech101", split) for split in PARTS}
     assert {split: np.bincount(images.labels).tolist() for split, images in sets.items()} == {
         "train": [12, 12], "val": [2, 2], "calibration": [2, 2], "test": [4, 4],
@@ -34,6 +38,22 @@ def test_a_folder_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="caltech101 is not in .*DMPO_EXPLORE_DATA or --data-root"):
         load_images("caltech101", "test")
+
+
+def test_it_is_unpacked_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, kind: str, root: Path) -> None:
+        fill(root / "caltech101" / "101_ObjectCategories", ("ant",), count=2)
+        if stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(caltech101, "download", download)
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        fetch_data("caltech101", tmp_path)
+    assert not list((tmp_path / "caltech101").iterdir())
+    stop = False
+    folder = fetch_data("caltech101", tmp_path)
+    assert len(list(folder.rglob("*.png"))) == 2 and [*(tmp_path / "caltech101").iterdir()] == [folder]
 
 
 @pytest.mark.slow

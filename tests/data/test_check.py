@@ -80,6 +80,19 @@ def test_broken_images_can_be_left_out_and_the_manifest_says_so(dirty: Path, tmp
         check_data(replace(data, skip_broken=False, train_size=None)).require()
 
 
+def test_without_broken_images_the_split_is_decided_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train is just large enough for a calibration split, and too small without what is broken."""
+    monkeypatch.setattr("dmpo_explore.data.splits.LEAST_CALIBRATION", 1)
+    own = tmp_path / "own"
+    for part, count in (("train", 7), ("test", 3)):
+        fill(own / part, ("cat", "dog"), count)
+    (own / "train" / "cat" / "00.png").write_bytes(b"broken")
+    data = DataConfig(str(own), skip_broken=True)
+    found = check_data(data)
+    assert found.ready and "calibration" not in totals(found)
+    assert totals(found) == make_manifest(data).counts
+
+
 def test_every_form_of_data_gives_the_same_counts(tmp_path: Path) -> None:
     folder = clean_folder(tmp_path / "own")
     with (tmp_path / "list.csv").open("w", newline="") as stream:

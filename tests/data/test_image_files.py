@@ -13,6 +13,7 @@ from PIL import Image, features
 from sent_pictures import PIXELS, REFUSED, TAKEN
 
 from dmpo_explore.data.image_files import SENT_FORMATS, find_images, image_suffixes, open_image, read_image
+from dmpo_explore.data.looks import look_at
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 
@@ -162,3 +163,12 @@ def test_an_image_whose_decoder_fails_in_its_own_way_is_named(tmp_path: Path) ->
     (tmp_path / "a.avif").write_bytes(data[:280] + bytes(len(data) - 280))
     with pytest.raises(ValueError, match=r"a\.avif cannot be read as an image"):
         open_image(tmp_path / "a.avif")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_short_block_of_facts_about_a_picture_is_one_error(tmp_path: Path, kind: str) -> None:
+    options = {"dpi": (72, 72)} if kind == "JPEG" else {}
+    Image.new("RGB", (4, 4)).save(tmp_path / f"a.{kind.lower()}", kind, exif=b"Exif\0\0II*\0", **options)
+    with pytest.raises(ValueError, match=f"a.{kind.lower()} cannot be read as an image"):
+        open_image(tmp_path / f"a.{kind.lower()}")
+    assert look_at(tmp_path / f"a.{kind.lower()}").problem

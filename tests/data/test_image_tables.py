@@ -119,6 +119,14 @@ def test_missing_images_and_foreign_files_are_named(table: Path) -> None:
         load_images(str(table), "train")
 
 
+def test_a_list_in_another_column_of_a_parquet_table_is_not_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    names = [paint(tmp_path / f"{i}.png", i).name for i in range(20)]
+    pd.DataFrame({"path": names, "label": list("ab") * 10, "box": [[1, 2]] * 20}).to_parquet(tmp_path / "list.parquet")
+    images = load_images(str(tmp_path / "list.parquet"), "train")
+    assert images.class_names == ("a", "b") and len(images) == 12
+
+
 def test_numbers_as_labels_are_sorted_as_numbers(tmp_path: Path) -> None:
     rows = [f"{paint(tmp_path / f'{i}.png', i).name},{(2, 10)[i % 2]},train" for i in range(8)]
     (tmp_path / "list.csv").write_text("path,label,split\n" + "\n".join(rows))

@@ -136,6 +136,11 @@ def test_flowers_keeps_its_published_splits(tmp_path: Path) -> None:
     assert abs(int(parts["train"][0][0, 0, 0]) - 40) <= 2
     assert len(parts["val"].class_names) == 102
     assert parts["val"].class_names[0] == "pink primrose"
+    whole = (folder / "setid.mat").read_bytes()
+    for size in (0, 100, len(whole) - 20):
+        (folder / "setid.mat").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="setid.mat is damaged .*; delete it and fetch it again"):
+            load_images("flowers102", "train", root=tmp_path)
 
 
 def test_a_small_folder_says_which_class_is_too_small(tmp_path: Path) -> None:

@@ -82,3 +82,15 @@ def test_a_broken_shard_is_named(tmp_path: Path) -> None:
         read_samples(tmp_path, ["a.tar"])
     with pytest.raises(FileNotFoundError, match=r"no file .*b.tar"):
         read_samples(tmp_path, ["b.tar"])
+
+
+def test_a_shard_that_ends_early_is_not_a_smaller_one(tmp_path: Path) -> None:
+    """tarfile takes a damaged header, and an end between two files, for the end of the archive."""
+    path = shard(tmp_path / "a.tar", 0, 3)
+    samples, whole = read_samples(tmp_path, ["a.tar"]), path.read_bytes()
+    header = samples[1].image.offset - tarfile.BLOCKSIZE
+    damaged = whole[:header] + bytes([whole[header] ^ 1]) + whole[header + 1 :]
+    for content in (damaged, whole[:header], whole[: header + 100]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a.tar is (damaged or cut short behind|not an uncompressed)"):
+            read_samples(tmp_path, ["a.tar"])

@@ -73,6 +73,12 @@ def test_images_and_counts_are_the_policys_own(name: str, how: dict[str, Any]) -
     assert ("curve" in data["figures"]) == policy.sweeps
 
 
+def test_thresholds_by_hand_are_not_called_fitted() -> None:
+    run = dx.load_run("demo")
+    policy = dx.fit_policy(run.record("calibration"), threshold=0.73)
+    assert "policy confidence, its threshold set by hand" in report_html(run, policy, images=0)
+
+
 def test_confidences_are_at_the_policys_temperatures() -> None:
     run = dx.load_run("demo")
     policy = dx.fit_run_policy(run, "confidence", dx.Target.flops(0.3, calibrate=True))

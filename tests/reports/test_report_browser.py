@@ -53,7 +53,7 @@ def test_the_slider_moves_everything_and_comes_back(page: Page) -> None:
     page.wait_for_function("full => document.getElementById('accuracy').textContent === full", arg=full)
     assert piles(page) == [0] * 5 + [60] and np.sum(page.evaluate(bars), axis=0).tolist() == [0] * 5 + [10_000]
     assert page.evaluate("() => document.getElementById('curve').data.at(-1).x[0]") == pytest.approx(1.028, abs=1e-3)
-    page.get_by_role("button", name="Back to the fitted threshold").click()
+    page.get_by_role("button", name="Back to the first threshold").click()
     page.wait_for_function("() => document.getElementById('accuracy').textContent === '91.33 %'")
     assert piles(page) == before
 

@@ -210,6 +210,10 @@ def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
     own = Run(own.path)
     with pytest.warns(UserWarning, match="name places of this machine, which all readers"):
         folder = write_hub_folder(own, tmp_path / "b", splits=[])
+    shards = replace(own.config, data=replace(data, name="wds//home/me/shards"))
+    (own.path / "config.json").write_text(shards.to_json())
+    with pytest.warns(UserWarning, match="name places of this machine.*wds//home/me/shards"):
+        write_hub_folder(Run(own.path), tmp_path / "shards", splits=[])
     assert not {"checkpoint.pt", "records"} & {*os.listdir(folder)}
     assert "datasets" not in (folder / CARD).read_text() and "base_model" not in (folder / CARD).read_text()
     with pytest.raises(FileExistsError, match="name a new folder"):

@@ -18,6 +18,8 @@ from run_folders import CONFIG, make_run
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.locations import located
 from dmpo_explore.data.manifest import make_manifest, write_manifest
+from dmpo_explore.data.source import Pool
+from dmpo_explore.data.sources import DATASETS
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run_data import check_classes, check_images, move_data
 from dmpo_explore.runs.store import load_run
@@ -172,6 +174,25 @@ def test_a_moved_folder_is_found_again_only_if_it_fits(own: Path, run: Run, tmp_
     assert move_data(run, os.path.relpath(tmp_path / "new")).config.data.name == str(tmp_path / "new")
     assert numbers(load_run("mine"), "test") == before
     shutil.rmtree(tmp_path / "new")
+
+
+def test_arrays_of_a_known_data_set_are_compared_before_their_place_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    run, other = run_on(DataConfig("digits"), tmp_path / "runs" / "digits"), DATASETS["digits"]
+    before = (run.path / "config.json").read_text()
+
+    def changed(split: str, root: Path | None) -> Pool:
+        pool = other.read(split, root)
+        return pool._replace(labels=pool.labels[::-1])
+
+    monkeypatch.setitem(DATASETS, "digits", replace(other, read=changed))
+    with pytest.raises(ValueError, match="digits train is not what the run was trained with"):
+        move_data(run, str(tmp_path / "elsewhere"))
+    assert (run.path / "config.json").read_text() == before
+    monkeypatch.setitem(DATASETS, "digits", other)
+    assert move_data(run, str(tmp_path / "elsewhere")).config.data.root == str(tmp_path / "elsewhere")
 
 
 def test_folders_of_splits_and_tables_move_too(tmp_path: Path) -> None:

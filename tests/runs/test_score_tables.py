@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from dmpo_explore.runs.score_tables import read_table
 
@@ -21,3 +22,10 @@ def test_labels_and_predictions_are_read_alike() -> None:
     names = read_table(f"{head}0,cat,.9,.1,.8\n".encode(), "t.csv")
     assert (names["labels"].tolist(), names["prediction"].tolist()) == (["0"], [["cat"]])
     assert names["confidence"].tolist() == [[0.9]]
+
+
+@pytest.mark.parametrize("twice", ["label", "logit_1_1"])
+def test_a_column_that_is_there_twice_is_refused(twice: str) -> None:
+    text = f"label,logit_1_0,logit_1_1,{twice}\n1,0.5,2,0\n"
+    with pytest.raises(ValueError, match=f"t.csv has two columns '{twice}'; remove one"):
+        read_table(text.encode(), "t.csv")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.search import checkpoints
 from dmpo_explore.search.checkpoints import MARK, Keeper, tidy
 from dmpo_explore.search.goal import Goal, operating_points
 from dmpo_explore.search.sampler import suggest
@@ -83,7 +86,7 @@ def test_a_weights_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: py
     assert load_run("s-000-e1").config.model.weights == str(tmp_path / "own.safetensors")
 
 
-def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path) -> None:
+def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = open_study("s", SPACE, None, resume=False, patience=60)
     for name, study_name, splits in (
         ("s-000-e1", "s", ["val"]),
@@ -96,5 +99,17 @@ def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path) -> None
         (runs / name / "config.json").write_text(CONFIG.to_json())
         if study_name:
             (runs / name / MARK).write_text(json.dumps({"study": study_name, "trial": 0, "epoch": 1}))
+    shutil.copytree(runs / "s-000-e1", runs / "s-000-e5")
+    (runs / "s-000-e5" / "notes.txt").write_text("mine")
+    shutil.copytree(runs / "s-000-e1", runs / "s-000-e6")
+    (runs / "s-000-e6" / "records" / ".test.partial").mkdir()
+    shutil.copytree(runs / "s-000-e1", runs / "s-000-e7")
+    front = checkpoints.read_front
+
+    def meanwhile(of: Any) -> Any:
+        shutil.rmtree(runs / "s-000-e7")  # by another worker
+        return front(of)
+
+    monkeypatch.setattr(checkpoints, "read_front", meanwhile)
     tidy(study)
-    assert sorted(path.name for path in runs.glob("s-*")) == ["s-000-e2", "s-000-e3", "s-000-e4"]
+    assert sorted(path.name for path in runs.glob("s-*")) == [f"s-000-e{k}" for k in (2, 3, 4, 5, 6)]

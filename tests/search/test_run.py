@@ -177,6 +177,28 @@ def test_what_happens_to_a_trial_whose_training_raises(
     assert counts[state] == sum(counts.values()) == 1
 
 
+def test_images_that_are_not_there_are_no_fault_of_a_trial(runs: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match="nowhere"):
+        run_search("x", make_space(**{"data.name": "nowhere"}), trials=1, device="cpu")
+    assert not any(load_front("x").trials.values())
+
+
+@pytest.mark.parametrize(("error", "kept"), [(ValueError("changed images"), True), (FloatingPointError("nan"), False)])
+def test_what_refuses_to_go_on_loses_no_epoch(
+    error: Exception, kept: bool, monkeypatch: pytest.MonkeyPatch, runs: Path
+) -> None:
+    def train_epochs(config: Any, name: str, **_: Any) -> Any:
+        (runs / name).mkdir(parents=True)
+        (runs / name / "checkpoint.pt").touch()
+        raise error
+
+    monkeypatch.setattr(run_module, "FAILURES", 1)
+    monkeypatch.setattr(train_module, "train_epochs", train_epochs)
+    with pytest.raises(RuntimeError, match=str(error)):
+        run_search("x", make_space(), trials=1, device="cpu")
+    assert (runs / "x-000" / "checkpoint.pt").is_file() is kept
+
+
 @pytest.mark.slow
 def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(runs: Path) -> None:
     space = SearchSpace.from_dict(make_space().to_dict() | {"space": {"predictor": ["moment"]}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,17 @@ def test_the_space_and_the_goal_are_the_studys(tmp_path: Path) -> None:
     own = f"sqlite:///{tmp_path / 'own.db'}"
     open_study("elsewhere", space, own, resume=False, patience=60)
     assert load_front("elsewhere", own).study == "elsewhere"
+
+
+def test_the_place_of_the_images_is_kept_so_that_any_folder_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    space = replace(SPACE, base=replace(SPACE.base, data=replace(SPACE.base.data, name="photos")))
+    study = begin("moved", space)
+    assert study.user_attrs["space"]["fixed"]["data"]["name"] == str(tmp_path / "photos")
+    assert open_study("moved", space, None, resume=True, patience=60).study_name == "moved"  # the same, as typed
 
 
 def test_names_of_studies_are_checked(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,20 @@ def test_atomic_file_appears_whole_and_readable(tmp_path: Path) -> None:
     assert target.read_text() == "whole"
     assert stat.S_IMODE(target.stat().st_mode) & 0o444 == 0o444
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_who_may_read_is_what_the_umask_says(tmp_path: Path, umask: int, file: int, folder: int) -> None:
+    before = os.umask(umask)
+    try:
+        with files.atomic_file(tmp_path / "a.txt") as temporary:
+            temporary.unlink()
+            temporary.touch(0o600)  # as a library does that writes by itself
+        with files.atomic_folder(tmp_path / "b"):
+            pass
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.txt", "b")] == [file, folder]
 
 
 def test_atomic_file_keeps_the_old_one_on_any_interruption(tmp_path: Path) -> None:

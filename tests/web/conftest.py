@@ -45,5 +45,6 @@ def webcam() -> str:
         const canvas = Object.assign(document.createElement("canvas"), {width: 320, height: 240});
         const context = canvas.getContext("2d");
         setInterval(() => (context.fillStyle = "#888", context.fillRect(0, 0, 320, 240)), 50);
-        Object.defineProperty(navigator.mediaDevices, "getUserMedia", {value: async () => canvas.captureStream(20)});
+        const value = async () => canvas.captureStream(20);
+        Object.defineProperty(navigator.mediaDevices, "getUserMedia", {value, configurable: true});
     }"""

@@ -142,3 +142,25 @@ def test_the_webcam_is_classified_until_it_is_stopped(folder: Path, page: Page, 
         page.get_by_role("button", name="Stop the webcam").click()
         page.get_by_role("button", name="Webcam", exact=True).wait_for()
         assert page.evaluate("() => document.getElementById('video').srcObject") is None
+
+
+def test_a_second_press_opens_no_second_stream(folder: Path, page: Page, webcam: str) -> None:
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        page.evaluate(webcam)
+        page.evaluate("""() => {
+            window.streams = [];
+            const open = navigator.mediaDevices.getUserMedia;
+            const slow = async (how) => {
+                await new Promise((done) => setTimeout(done, 200));
+                window.streams.push(await open(how));
+                return window.streams.at(-1);
+            };
+            Object.defineProperty(navigator.mediaDevices, "getUserMedia", {value: slow, configurable: true});
+        }""")
+        page.evaluate("() => { const button = document.getElementById('camera'); button.click(); button.click(); }")
+        page.get_by_role("img", name="The webcam's picture").wait_for()
+        page.get_by_role("button", name="Stop the webcam").click()
+        page.get_by_role("button", name="Webcam", exact=True).wait_for()
+        assert page.evaluate("() => window.streams.map((one) => one.active)") == [False]

@@ -84,8 +84,11 @@ class ThresholdSlider {
     const size = (part) => this.find(`${part} .plot`).getBoundingClientRect();
     const { width, height } = size(".curve");
     if (!width) return;
-    this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
-    this.listenToCurve();
+    this.waits = this.grip === "line"; // a new drawing would let go of the pointer that moves this one
+    if (!this.waits) {
+      this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
+      this.listenToCurve();
+    }
     this.mosaic.resize();
     this.map.measure();
     this.scores.measure();
@@ -150,6 +153,7 @@ class ThresholdSlider {
     const stop = (end) => {
       for (const [kind, listener] of listeners) target.removeEventListener(kind, listener);
       this.grip = null;
+      if (this.waits) this.draw();
       if (end.type === "pointerup") return this.commit();
       if (before.length === this.places.length) this.places = before; // taken away: as if it had not been touched
       this.last = last;

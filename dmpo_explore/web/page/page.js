@@ -77,16 +77,21 @@ const refuse = (error) => {
 const press = (node) => {
   for (const one of find("samples").children) one.setAttribute("aria-pressed", String(one === node));
 };
+let newest = 0; // a picture that arrives behind one that was chosen later is not taken
+const ifNewest = (act) => {
+  const own = ++newest;
+  return (found) => (own === newest ? act(found) : undefined);
+};
 const takeTile = async (tile, node) => {
   stopCamera();
   press(node ?? [...find("samples").children].find((one) => one.dataset.tile === String(tile)));
   const label = facts.class_names[record.labels[facts.tiles[tile]]];
-  await pictures.at(tile).then((picture) => take(picture, `Sample: ${label}`), refuse);
+  await pictures.at(tile).then(ifNewest((picture) => take(picture, `Sample: ${label}`)), refuse);
 };
 const takeFile = (file) => {
   stopCamera();
   press(null);
-  return opened(file).then((picture) => take(picture, file.name || "Your picture"), refuse);
+  return opened(file).then(ifNewest((picture) => take(picture, file.name || "Your picture")), refuse);
 };
 
 find("file").addEventListener("change", ({ target }) => {
@@ -111,11 +116,15 @@ const stopCamera = () => {
 };
 find("camera").addEventListener("click", async () => {
   if (camera.stream) return stopCamera();
+  find("camera").disabled = true; // until the visitor has answered: a second press would open a second stream
   try {
     await camera.start();
   } catch (error) {
     return refuse(error);
+  } finally {
+    find("camera").disabled = false;
   }
+  newest += 1;
   press(null);
   find("camera").setAttribute("aria-pressed", "true");
   find("camera").textContent = "Stop the webcam";

@@ -15,7 +15,7 @@ const answer = async (request) => {
   const cache = await opened();
   try {
     const response = await fetch(request);
-    if (response.ok && !new URL(request.url).search) await cache.put(request, response.clone());
+    if (response.ok && !new URL(request.url).search) await cache.put(request, response.clone()).catch(() => {}); // no room
     return response;
   } catch (error) {
     const kept = await cache.match(request);

@@ -58,7 +58,7 @@ def test_pages_of_no_single_run_show_none_and_open_one_in_explore(runs: Path, pa
     assert header(app) == "" and "DMPO explore" in "".join(str(e.proto.body) for e in app.get("html"))
     app.session_state["runs_list"] = True
     app.run()
-    button = app.button(key="show six")
+    button = app.button(key="runs_list six")
     assert button.label == "Explore"
     button.click().run()
     assert not app.exception and [title.value for title in app.title] == ["When may the model stop?"]
@@ -72,7 +72,7 @@ def test_the_list_of_runs_shows_their_numbers_and_chooses_one(runs: Path) -> Non
     said = "\n".join(element.value for element in app.markdown).replace("\\", "")
     found = run_facts.summary("six")
     assert f"**{found.accuracy:.2%}** accuracy · **{found.compute:.1%}** compute" in said
-    app.button(key="show six").click().run()
+    app.button(key="runs_list six").click().run()
     assert not app.exception and app.selectbox(key="run").value == "six" and "6 exits" in header(app)
 
 
@@ -84,7 +84,11 @@ def test_a_long_list_of_runs_is_searched_by_name(runs: Path, monkeypatch: pytest
     names = dx.list_runs()
 
     def listed() -> list[str]:
-        return [str(button.key).removeprefix("show ") for button in app.button if str(button.key).startswith("show ")]
+        return [
+            str(button.key).removeprefix("runs_list ")
+            for button in app.button
+            if str(button.key).startswith("runs_list ")
+        ]
 
     assert len(names) > 3 and listed() == names[:2]
     assert f"The first 2 of {len(names)} runs by name." in [caption.value for caption in app.caption]

@@ -139,6 +139,13 @@ def test_files_hold_what_they_say(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read, table, rtol=1e-15, atol=0)  # older pandas reads with the last bit wrong
 
 
+def test_no_text_of_a_file_is_a_formula() -> None:
+    names = ['=HYPERLINK("http://x")', "+1", "-2", "@a", "\tb", "cat"]
+    read = pd.read_csv(io.BytesIO(share.csv(pd.DataFrame({"class": names, "difference": [-1.5] * 6}))))
+    assert read["class"].tolist() == [*(f"'{name}" for name in names[:5]), "cat"]
+    assert read["difference"].tolist() == [-1.5] * 6
+
+
 def test_a_figure_is_a_page_without_a_network() -> None:
     figure = trade_off_figure({"a": dx.trade_off(make_record())})
     page = share.figure_html(figure)

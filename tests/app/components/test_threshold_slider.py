@@ -161,6 +161,27 @@ def test_a_click_on_the_curve_sets_the_threshold(visit: Visit, runs: Path) -> No
     assert abs(at - 0.6 * box["width"]) < 0.05 * box["width"]  # the point is where the click was
 
 
+def test_the_curve_keeps_the_pointer_when_its_size_changes(visit: Visit, runs: Path) -> None:
+    """As where the words above it take another line as soon as the threshold is one by hand."""
+    page = visit.open("?run=four&threshold=0.2")
+    curve = page.locator(".curve svg.live")
+    curve.scroll_into_view_if_needed()
+    box = curve.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.wait_for_timeout(300)
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.up()
+    wait_for_address(page, lambda url: "threshold=0.2" not in url.split("&"))
+    visit.settle()
+    assert shown(visit) == expected("four", "test", policy_of(page))
+    assert page.locator(".moving").count() == 0
+    now = page.locator(".curve svg.live").bounding_box()
+    assert now and abs(now["width"] - box["width"]) > 10  # drawn anew, at the size that there is
+
+
 @pytest.mark.slow
 def test_a_finger_moves_it(browser: Browser, server: Server) -> None:
     with new_visit(browser, server, viewport={"width": 800, "height": 900}, has_touch=True) as visit:

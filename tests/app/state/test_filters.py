@@ -99,6 +99,8 @@ def test_a_class_and_an_image_are_of_their_data(state: dict[str, Any]) -> None:
     filters.toggle("image 7")
     named = replace(val, meta=replace(val.meta, class_names=tuple("abcde")))
     assert filters.validate(named)[1:5:3] == (0, 7)
+    seeded = replace(named, meta=replace(named.meta, images_sha256="f" * 64))
+    assert filters.validate(seeded)[1:5:3] == (0, None)  # as many images of the same data, and others
     state.update({"class": "b", "image": "9"})  # a link to other data
     assert filters.validate(RECORD)[4] == 9
     state.update({"class": RECORD.meta.class_names[3]})

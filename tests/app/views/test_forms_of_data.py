@@ -74,6 +74,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FORMS if name != 
 def test_from_the_command_to_the_page(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documented, make, n_test, n_classes = FORMS[form]
     assert documented in PAGE
+    monkeypatch.setattr("dmpo_explore.data.caltech101.IMAGES", 40)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     (tmp_path / "data").mkdir()
     done = call("train", *make(tmp_path / "data"), *OPTIONS, "--name", "mine", "--device", "cpu")
