@@ -517,11 +517,11 @@ dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 # %% [markdown]
 # The first exit, by nearly three points. At 30 % of the compute it is more than a point. Both intervals lie above 0,
 # with three trainings: **preliminary**. The score is ahead in every training, by hardly anything in one, and its
-# interval just includes 0: where the budget allows deeper exits, less is left to gain. (The linked page has *helps* for
-# it: its intervals are over images alone, so they are narrower.) At the last exit, linear in both
-# models, the three trainings do not even agree on the sign. Nor do they for the root: in the score no difference is
-# shown. With today's recipe the study's second edition finds half a point at 30 % of the compute, again with three
-# trainings. Added to plain linear exits, second order gains three points there.
+# interval just includes 0: where the budget allows deeper exits, less is left to gain. The linked page has *helps* for
+# it. Its intervals are over images alone, so they are narrower. At the last exit, linear in both models, the three
+# trainings do not even agree on the sign. Nor do they for the root: in the score no difference is shown. With today's
+# recipe the study's second edition finds half a point at 30 % of the compute, again with three trainings. Added to
+# plain linear exits, second order gains three points there.
 #
 # ## Try it: three exercises
 #

@@ -468,8 +468,8 @@ steps.assign(**{"compute so far, %": 100 * test.flops_fraction[1:]}).round(2)
 # on every interval includes 0: the last three steps take the compute from 52 to 103 %, and no gain or loss of accuracy
 # is shown. They *exchange* correct predictions: 86 to 146 at each step, each way.
 #
-# An image is *overthought* if it is incorrect at its exit and correct at an earlier one. The policy fitted for 30 % is
-# 4.04 points below the bound: 2.16 are overthought. For the other 1.88 only a later exit is correct.
+# An image that is incorrect at its exit and correct at an earlier one counts as *overthinking*. The policy fitted for
+# 30 % is 4.04 points below the bound: 2.16 are overthinking. For the other 1.88 only a later exit is correct.
 
 # %% tags=["numbers"]
 seen = dx.summarise(test, dx.fit_policy(calibration, flops=0.3).exits(test))
@@ -692,7 +692,7 @@ check_3(answer_3)
 # | oracle | reads the labels: a bound, not a policy |
 # | calibration | the split that thresholds are fitted on; also the agreement of confidence with accuracy |
 # | temperature | divides an exit's logits; changes its confidence and no prediction |
-# | overthought | incorrect at the image's exit, correct at an earlier one |
+# | overthinking | incorrect at the image's exit, correct at an earlier one |
 #
 # ## References
 #

@@ -379,7 +379,7 @@ dx.figures.patch_maps_figure(pictures["coffee"], of_cup, exit_names, ["cup"], ow
 # %% [markdown]
 # The last exit has its strongest evidence at the lower half of the cup, 0.7 and 0.4 logits. Exits 3 and 4 have it all
 # around, most in the bottom row, where there is only saucer and table. The logit of *cup* is 6.0 at the last exit and
-# −0.6 at the first, so exit 1 has little evidence for a cup to lose. One photograph is an anecdote, like the boot.
+# −0.6 at the first. So exit 1 has little evidence for a cup to lose. One photograph is an anecdote, like the boot.
 #
 # ## Through the trunk or through the bypass, over 100 images
 #

@@ -33,7 +33,6 @@ from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
-# of the address and of the state
 KEYS = (*choices.KEYS, *operating_point.KEYS, *image.ADDRESS, *sequence.ADDRESS, *attribution.ADDRESS)
 
 

@@ -104,7 +104,7 @@ def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def changed(base: Config, typed: Mapping[str, Any]) -> Config:
-    """``base`` with options (``part.name`` → value) changed; other images decide anew about a calibration split."""
+    """``base`` with options (``part.name`` → value) changed; other images have a calibration split where it fits."""
     other = any(typed.get(key, base.get(key)) != base.get(key) for key in ("data.name", "data.train_dir"))
     return base.updated({**({"data.calibration": None} if other else {}), **typed})
 

@@ -58,7 +58,7 @@ def start(folder: str | Path | None = None) -> tuple[Path, str]:
 def trained(config: dx.Config, name: str) -> dx.Run:
     """The run of that name, trained if there is none yet: with a folder of one's own it is there the second time.
 
-    A training that was stopped goes on after its last finished epoch.
+    A training that was stopped continues after its last finished epoch.
 
     Raises:
         ValueError: the run that is there was trained with other settings.

@@ -112,8 +112,7 @@ def run_search(
             raise ValueError(f"{name}={limit!r} must be above 0")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would write to stderr
     opened = open_study(study, space, storage, resume=resume, patience=patience)
-    own = SearchSpace.from_dict(opened.user_attrs["space"])
-    open_source(own.base.data)  # raises where the images are not there: no trial is to blame for that
+    own = _space(opened)
     opened.sampler = LearningCurveSampler(own, seed)
     end = None if minutes is None else time.monotonic() + 60 * minutes
     worker = _Worker(opened, own, device, end, stopping, progress or (lambda step: None), on_step)
@@ -121,6 +120,13 @@ def run_search(
         worker.work()
     tidy(opened)
     return read_front(opened)
+
+
+def _space(study: optuna.Study) -> SearchSpace:
+    """The study's space; raises where its images are not there: no trial is to blame for that."""
+    space = SearchSpace.from_dict(study.user_attrs["space"])
+    open_source(space.base.data)
+    return space
 
 
 # -- one worker --

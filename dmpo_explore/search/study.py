@@ -155,7 +155,7 @@ def open_study(
 
 
 def _located(space: SearchSpace) -> SearchSpace:
-    """The space with the place of its images, so that a search goes on from any folder."""
+    """The space with the place of its images, so that a search continues from any folder."""
     return replace(space, base=replace(space.base, data=located(space.base.data)))
 
 
