@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,14 @@ def test_the_curves_are_drawn_when_the_section_is_open(tmp_path: Path, monkeypat
     assert LEGEND in texts(app) and "No training curves" not in texts(app) and not app.error
 
 
-def test_a_run_without_curves_is_named_and_a_damaged_one_reported(runs: Path) -> None:
+def test_a_run_without_curves_is_named_and_a_damaged_one_reported(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(runs, own := tmp_path / "runs")  # other tests use these runs as they are
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(own))
     app = opened("four,six")
     assert "No training curves: four, six" in texts(app) and LEGEND not in texts(app) and not app.error
-    (runs / "four" / "history.csv").write_text("epoch\n1\n", encoding="utf-8")
+    (own / "four" / "history.csv").write_text("epoch\n1\n", encoding="utf-8")
     app = opened("four,six")
     assert "The training curves of four cannot be shown" in texts(app) and "No training curves: six" in texts(app)
 
