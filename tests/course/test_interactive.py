@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
+from dmpo_explore.course import interactive
 from dmpo_explore.course.interactive import choice, live, numbers, picture, slider
 
 
@@ -75,6 +76,8 @@ def test_pale_bands_keep_their_colours_in_a_picture(monkeypatch: pytest.MonkeyPa
     pale = ["#d1e6f1", "#d1eee6", "#efe2d7"]
     bands = [go.Bar(x=[k], y=[1], marker={"color": colour}) for k, colour in enumerate(pale)]
     png = base64.b64decode(picture(go.Figure(bands))["image/png"])
+    interactive._kaleido().stop_sync_server(silence_warnings=True)
+    interactive._kaleido.cache_clear()
     shown = Image.open(io.BytesIO(png)).convert("RGB").getcolors(1 << 20)
     often = {f"#{r:02x}{g:02x}{b:02x}" for count, (r, g, b) in shown if count > 10_000}
     assert {*pale} <= often
