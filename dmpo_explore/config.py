@@ -23,6 +23,8 @@ from .utils.preprocess import Preprocess as Preprocess
 from .utils.slimming import Slimming as Slimming
 from .utils.slimming import stored
 
+MOST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -44,7 +46,7 @@ class DataConfig:
     train_size: int | None = option(
         None, "Training images, equally from every class; default: all.", label="Training images", ge=1, unit="images"
     )
-    seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=MOST_SEED)
     train_dir: str | None = option(None, "Folder of training images by class, in place of --data.")
     val_dir: str | None = option(None, "Folder of validation images by class; default: 10 % of train.")
     calibration_dir: str | None = option(None, "Folder of calibration images by class.")
@@ -78,7 +80,8 @@ class ModelConfig:
         "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
     ] | str = option("vit_small_patch14_dinov2", "Backbone.", other="another in docs/backbones.md")  # fmt: skip
     weights: Literal["auto", "timm", "random"] | str = option(
-        "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file")  # fmt: skip
+        "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
+    )
     image_size: int = option(70, "Side of an image, a multiple of the patch size.", ge=1, unit="pixels")
     resize: Literal["squash", "crop"] = option("squash", "Resizing to a square (crop: aspect ratio kept, centre crop).")
     exits: tuple[int, ...] | int = option(
@@ -97,7 +100,8 @@ class ModelConfig:
     )
     merge_from: int = option(3, "First block before which tokens are merged.", ge=1)
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
-        "conv", "Bypass before every exit but the last.", search=["none", "conv"])  # fmt: skip
+        "conv", "Bypass before every exit but the last.", search=["none", "conv"]
+    )
     bypass_width: int = option(64, "Inner width of the bypass.", ge=1)
     predictor: Literal["covariance", "moment", "linear"] | str = option(
         "covariance", "Predictor of every exit but the last (linear: one linear layer).",
@@ -105,10 +109,12 @@ class ModelConfig:
     )  # fmt: skip
     last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last exit.")
     last_predictor: Literal["covariance", "moment", "linear"] | str = option(
-        "linear", "Predictor of the last exit (linear: one linear layer).")  # fmt: skip
+        "linear", "Predictor of the last exit (linear: one linear layer)."
+    )
     channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
     normalisation: Literal["isqrt", "sqrt"] | str = option(
-        "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root.")  # fmt: skip
+        "isqrt", "Normalisation of the covariance, by Newton-Schulz or by signed square root."
+    )
     read: Literal["auto", "cls", "mean", "both"] | str = option(
         "auto", "Input of the linear predictor (mean: of the patch tokens; auto: both if there is a class token)."
     )
@@ -206,7 +212,7 @@ class TrainingConfig:
     )
     validation_size: int = option(1000, "Validation images evaluated after every epoch.", ge=1, unit="images")
     workers: int = option(0, "Processes that load images.", ge=0)
-    seed: int = option(0, "Seed of the training: initial weights, order of images, augmentation.", ge=0, le=2**32 - 1)
+    seed: int = option(0, "Seed of the training: initial weights, order of images, augmentation.", ge=0, le=MOST_SEED)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -288,13 +294,4 @@ def config_table() -> list[dict[str, str]]:
         >>> next(row for row in config_table() if row["name"] == "model.rank")["option"]
         '--rank'
     """
-    return [
-        {
-            "name": key,
-            "option": f"--{found.spelling}",
-            "type": found.type_name + (f" ({found.unit})" if found.unit else ""),
-            "default": found.shown_default,
-            "help": found.described(),
-        }
-        for key, found in OPTIONS.items()
-    ]
+    return [{"name": key, **found.row()} for key, found in OPTIONS.items()]

@@ -121,9 +121,15 @@ def policy_json(policy: dx.Policy) -> str:
 def csv(table: pd.DataFrame) -> bytes:
     """A table as CSV in UTF-8; numbers in full, and texts that a spreadsheet would compute behind an apostrophe."""
     stream = io.StringIO()
-    safe = table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
-    safe.to_csv(stream, index=False, lineterminator="\n")
+    table.apply(_as_text).to_csv(stream, index=False, lineterminator="\n")
     return stream.getvalue().encode()
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """A column of a table, in which no text is a formula."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell)
 
 
 def figure_html(figure: go.Figure) -> str:

@@ -133,8 +133,10 @@ def slider_counts(
     """
     policy.check(record.n_exits)
     record, policy = scored_record(record, policy), replace(policy, temperatures=())  # once, not for every position
-    rows = np.flatnonzero(record.labels == label)
-    part = None if label is None else (record.subset(rows), of_rows(policy, rows))
+    part: Part | None = None
+    if label is not None:
+        rows = np.flatnonzero(record.labels == label)
+        part = record.subset(rows), of_rows(policy, rows)
     rule = _rule(record, policy, part, points) if earlier is None else earlier.rule
     if earlier is not None and earlier.label != label:
         rule = replace(rule, class_counts=None if part is None else single(*part, rule.thresholds))

@@ -7,9 +7,9 @@ Ours: the split, 60/10/10/20 into train, val, calibration and test, seeded and s
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
+from ..utils.replacing import clear_leftovers, staged
 from .image_folders import class_files
 from .source import ImageFiles, Pool, Source, data_dir, download, missing
 from .splits import divide
@@ -46,13 +46,13 @@ def _fetch(root: Path | None) -> Path:
     """Downloaded and unpacked beside its place first, so that what is there is whole."""
     folder = _folder(root)
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as made:
+        clear_leftovers(folder.parent)
+        with staged(folder) as made:
             try:
-                download("caltech101", "Caltech101", Path(made))
+                download("caltech101", "Caltech101", made)
             except FileNotFoundError as error:
-                raise FileNotFoundError(str(error).replace(made, str(data_dir(root)))) from None
-            os.replace(_folder(Path(made)), folder)
+                raise FileNotFoundError(str(error).replace(str(made), str(data_dir(root)))) from None
+            os.replace(_folder(made), folder)
     return folder
 
 

@@ -90,8 +90,7 @@ def gather_facts(
     whole = replace(data, train_size=None) if data.skip_broken else data  # which are drawn depends on what is broken
     try:
         source = open_source(data)
-        splits, rule = available_splits(data, source), split_rule(data, source)
-        sets, errors = _read_sets(whole, source, splits)
+        splits, rule, sets, errors = _divided(whole, source)
     except ERRORS as error:
         source, splits, sets, errors, rule = None, (), {}, [error], ""
     listing = list_data(data) if is_own(data) else Listing([], [], [])
@@ -102,9 +101,7 @@ def gather_facts(
         broken = [(path, look) for path, look in zip(read.files, looks, strict=bool(read.files)) if look.problem]
         bad = dict(sorted(broken, key=lambda pair: pair[0]))
         try:
-            rest_of = without_files(source, bad)
-            splits, rule = available_splits(data, rest_of), split_rule(data, rest_of)
-            sets, errors = _read_sets(data, rest_of, splits)
+            splits, rule, sets, errors = _divided(data, without_files(source, bad))
         except ERRORS as error:
             sets, errors = {}, [error]
         rest = listing._replace(images=[image for image in listing.images if image.path not in bad])
@@ -118,17 +115,15 @@ def gather_facts(
     )  # fmt: skip
 
 
-def _read_sets(
-    data: DataConfig, source: Source, splits: tuple[str, ...]
-) -> tuple[dict[str, ImageSet], list[Exception]]:
-    """The splits that can be read, and the errors of the others, each once."""
-    sets, errors = dict[str, ImageSet](), dict[str, Exception]()
+def _divided(data: DataConfig, source: Source) -> tuple[tuple[str, ...], str, dict[str, ImageSet], list[Exception]]:
+    """The splits, their rule, those that can be read, and the errors of the others, each once."""
+    splits, sets, errors = available_splits(data, source), dict[str, ImageSet](), dict[str, Exception]()
     for split in splits:
         try:
             sets[split] = images_of(data, split, source)
         except ERRORS as error:
             errors.setdefault(str(error), error)
-    return sets, [*errors.values()]
+    return splits, split_rule(data, source), sets, [*errors.values()]
 
 
 class _Reader:
