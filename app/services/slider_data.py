@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NotRequired, TypedDict
 
@@ -142,9 +142,10 @@ def slider_data(
     """
     found = found or counts(point, label)
     numbers = run_styles.places([*tables]) if numbers is None else numbers
-    key = _key(point, tables, numbers, label, compact, found)
+    inputs = _Inputs(point, tables, numbers, label, compact, found)
+    key = inputs.key()
     return {
-        "stays": _lasting(key, lambda: _made(point, tables, numbers, label, compact, found)),
+        "stays": _lasting(key, inputs.make),
         "lasting": key,
         "places": [slider.position for slider in found.sliders],
         "seq": seq,
@@ -156,62 +157,59 @@ def slider_data(
     }
 
 
-def _key(
-    point: OperatingPoint,
-    tables: Mapping[str, pd.DataFrame],
-    numbers: Sequence[int],
-    label: int | None,
-    compact: bool,
-    found: dx.analysis.SliderCounts,
-) -> str:
-    """What `Lasting` follows from: counts of several sliders depend on where all of them stand, those of one do not."""
-    run, split, policy = point.run, point.split, point.policy
-    start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
-    several = found.thresholds if len(found.sliders) > 1 else len(policy.thresholds)
-    digest = hashlib.sha256(repr((records.stamp(run, split), start, label, compact, several, numbers)).encode())
-    for slider in (found.single, *found.sliders):
-        digest.update(b"stops" + np.asarray(slider.thresholds).tobytes())
-    for name, table in tables.items():
-        digest.update(name.encode())
-        for column in ("flops_fraction", "accuracy"):
-            digest.update(table[column].to_numpy().tobytes())
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """What `Lasting` follows from; see `slider_data`."""
+
+    point: OperatingPoint
+    tables: Mapping[str, pd.DataFrame]
+    numbers: Sequence[int]
+    label: int | None
+    compact: bool
+    found: dx.analysis.SliderCounts
+
+    def key(self) -> str:
+        """Counts of several sliders depend on where all of them stand, those of one do not."""
+        run, split, policy, found = self.point.run, self.point.split, self.point.policy, self.found
+        start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
+        several = found.thresholds if len(found.sliders) > 1 else len(policy.thresholds)
+        parts = (records.stamp(run, split), start, self.label, self.compact, several, self.numbers)
+        digest = hashlib.sha256(repr(parts).encode())
+        for slider in (found.single, *found.sliders):
+            digest.update(b"stops" + np.asarray(slider.thresholds).tobytes())
+        for name, table in self.tables.items():
+            digest.update(name.encode())
+            for column in ("flops_fraction", "accuracy"):
+                digest.update(table[column].to_numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def make(self) -> Lasting:
+        found, record, drawn = self.found, self.point.record, curves(self.tables, self.numbers)
+        if len(found.sliders) == 1:
+            x, y = found.single.curve(record.flops_fraction)
+            drawn[0]["x"], drawn[0]["y"] = x.tolist(), y.tolist()
+        return {
+            "sliders": sliders(found),
+            "line": _line(found.single),
+            "curves": drawn,
+            "bound": bound(self.point),
+            "blocks": list(record.meta.exit_blocks),
+            "costs": record.flops_fraction.tolist(),
+            "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
+            "rule": rule(self.point.policy, record.n_exits),
+            "ends": ends_in_words(self.point.policy.name),
+            "title": title(record, self.label),
+            "axis": AXIS,
+            "alt": f"Accuracy over compute of {', '.join(self.tables)}",
+            "one": _one_class(record, self.label),
+            "compact": self.compact,
+        }
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _lasting(key: str, _make: Callable[[], Lasting]) -> Lasting:
     """`Lasting` by its key; not to be changed."""
     return _make()
-
-
-def _made(
-    point: OperatingPoint,
-    tables: Mapping[str, pd.DataFrame],
-    numbers: Sequence[int],
-    label: int | None,
-    compact: bool,
-    found: dx.analysis.SliderCounts,
-) -> Lasting:
-    record, drawn = point.record, curves(tables, numbers)
-    if len(found.sliders) == 1:
-        x, y = found.single.curve(record.flops_fraction)
-        drawn[0]["x"], drawn[0]["y"] = x.tolist(), y.tolist()
-    return {
-        "sliders": sliders(found),
-        "line": _line(found.single),
-        "curves": drawn,
-        "bound": bound(point),
-        "blocks": list(record.meta.exit_blocks),
-        "costs": record.flops_fraction.tolist(),
-        "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
-        "rule": rule(point.policy, record.n_exits),
-        "ends": ends_in_words(point.policy.name),
-        "title": title(record, label),
-        "axis": AXIS,
-        "alt": f"Accuracy over compute of {', '.join(tables)}",
-        "one": _one_class(record, label),
-        "compact": compact,
-    }
 
 
 def _one_class(record: dx.ExitRecord, label: int | None) -> OneClass | None:

@@ -96,6 +96,9 @@ def front_lines(front: SearchFront) -> list[str]:
     for run in front.runs:
         settings = front.table.loc[front.table["run"] == run, "settings"].iloc[0]
         lines.append(f"{run}: {settings_text(settings)}")
+    if front.trials.get("running"):
+        lines.append("a running trial has another worker. If that was killed, the trial is continued by "
+                     f"--resume {front.study}, --patience seconds after its last sign")  # fmt: skip
     return [*lines, *([f"next: dmpo-explore record {front.runs[-1]} --force"] if front.runs else [])]
 
 
@@ -136,9 +139,10 @@ def search(
     from ..search.run import run_search
     from ..search.study import load_front
 
-    if front and (name or resume or space or trials or minutes):
+    if front and (name or resume or space or trials or minutes or typed_values(settings)):
         raise typer.BadParameter(
-            "only shows a study; leave out --name, --resume, --space, --trials and --minutes", param_hint="--front"
+            "only shows a study; leave out --name, --resume, --space, --trials, --minutes and settings",
+            param_hint="--front",
         )
     if resume and name:
         raise typer.BadParameter("a resumed study keeps its name; leave out --name", param_hint="--resume")

@@ -7,6 +7,7 @@ Also: the map from class names to readable ones.
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,9 +115,11 @@ def read_columns(path: Path) -> dict[str, list[str]]:
     for name in COLUMNS & columns.keys():
         if "" in columns[name]:
             raise ValueError(f"{path}: image {columns[name].index('') + 1} has no {name}")
-    seen = set[str]()
-    if twice := next((name for name in columns["path"] if name in seen or seen.add(name)), None):  # type: ignore[func-returns-value]
-        raise ValueError(f"{path} lists {twice} twice")
+    seen = dict[str, str]()  # file → as listed
+    for name in columns["path"]:
+        if (file := os.path.normpath(os.path.join(path.parent, name))) in seen:
+            raise ValueError(f"{path} lists {name} twice" + (f", also as {seen[file]}" if seen[file] != name else ""))
+        seen[file] = name
     return columns
 
 

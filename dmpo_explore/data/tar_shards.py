@@ -52,7 +52,8 @@ def shards_of(folder: Path) -> dict[str, list[str]]:
     Without a split in their names all shards are the part ``train``.
 
     Raises:
-        FileNotFoundError: no folder, or no shards in it. ValueError: some names have a split and some have none.
+        FileNotFoundError: no folder, or no shards in it.
+        ValueError: some names have a split and some have none, or one has two.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder} of tar shards")
@@ -65,12 +66,14 @@ def shards_of(folder: Path) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     for shard in shards:
         words = re.split(r"[-_.]", shard.stem) if shard.parent == folder else [shard.parent.name]
-        part = next((word for word in words if split_of(word)), "")
-        parts.setdefault(part, []).append(shard.relative_to(folder).as_posix())
+        named = [word for word in words if split_of(word)]
+        if len(set(map(split_of, named))) > 1:
+            raise ValueError(f"{shard} names the splits {' and '.join(named)}; rename it, so that it names one")
+        parts.setdefault(next(iter(named), ""), []).append(shard.relative_to(folder).as_posix())
     if "" in parts and len(parts) > 1:
-        named = next(part for part in parts if part)
+        other = next(part for part in parts if part)
         raise ValueError(
-            f"{folder}: {parts[''][0]} names no split, {parts[named][0]} does; name all shards so, or none of them"
+            f"{folder}: {parts[''][0]} names no split, {parts[other][0]} does; name all shards so, or none of them"
         )
     return {part or "train": names for part, names in parts.items()}
 

@@ -27,6 +27,11 @@ from ..utils.typing import Array
 from .score_tables import read_table, some
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
+NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiubSU", "numbers or names of classes"), ("iu", "whole numbers")
+KINDS = {  # array → NumPy's kinds of types that it may have, in words
+    "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "confidence": NUMBERS, "entropy": NUMBERS,
+    "margin": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS, "exit_blocks": WHOLE,
+}  # fmt: skip
 NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
 
 
@@ -139,21 +144,22 @@ def record_of(
 
 
 def _check_parts(found: Mapping[str, Array], name: str) -> None:
-    """Check that labels and scores are there, with as many rows and exits."""
+    """Check that labels and scores are there, with as many rows and exits, and the types of all arrays."""
     needed = ["labels", *(["logits"] if "logits" in found else SCORE_TYPES)]
     if absent := [key for key in needed if key not in found]:
         either = "" if absent[0] == "labels" else ", or logits (images, exits, classes) instead of all four scores"
         raise ValueError(f"{name} has no array {absent[0]!r} (it has {some(found)}); add it{either}")
     if found["labels"].ndim != 1 or not len(found["labels"]):
         raise ValueError(f"{name}: labels have shape {found['labels'].shape}; they must be (images,), at least one")
+    for key, (kinds, wanted) in KINDS.items():
+        if key in found and found[key].dtype.kind not in kinds:
+            raise ValueError(f"{name}: {key} has the type {found[key].dtype}; it must be {wanted}")
     first = found[needed[1]]
     for key in needed[1:]:
         shape, axes = found[key].shape, 3 if key == "logits" else 2
         if len(shape) != axes or not found[key].size:
             wanted = "(images, exits, classes)" if key == "logits" else "(images, exits)"
             raise ValueError(f"{name}: {key} has shape {shape}; it must be {wanted}")
-        if found[key].dtype.kind not in "fiu" and key != "prediction":
-            raise ValueError(f"{name}: {key} has the type {found[key].dtype}; it must be numbers")
         if shape[0] != len(found["labels"]):
             raise ValueError(
                 f"{name}: {key} has {shape[0]:,} rows for {len(found['labels']):,} labels; give both one row per image"
@@ -232,14 +238,18 @@ def _meta(
         text = ", ".join(f"{cost:g}" for cost in costs)
         raise ValueError(f"{name}: FLOPs {text} must be positive and rise from exit to exit; count all that has run")
     blocks = tuple(int(one) for one in np.ravel(found.get("exit_blocks", np.arange(1, n_exits + 1))))
+    if len(blocks) != n_exits:
+        raise ValueError(f"{name}: {len(blocks)} exit_blocks for {n_exits} exits; give one per exit, or leave it out")
     texts = {key: str(np.ravel(found[key])[0]) for key in ("data", "model") if np.size(found.get(key, ()))}
-    reference = float(np.ravel(found.get("reference_flops", costs[-1:]))[0])
+    given = np.ravel(found.get("reference_flops", costs[-1:]))
+    if len(given) != 1:
+        raise ValueError(f"{name}: reference_flops has {len(given)} numbers; give one, or leave it out")
     return RecordMeta(
         data=texts.get("data", Path(name).stem),
         split=split,
         class_names=names,
         exit_blocks=blocks,
         flops=costs,
-        reference_flops=reference,
+        reference_flops=float(given[0]),
         model=texts.get("model", "unknown"),
     )

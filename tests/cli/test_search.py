@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from search_settings import FIXED
 from typer.testing import CliRunner, Result
@@ -15,9 +16,10 @@ from dmpo_explore.cli.options import CONFIG, typed_values
 from dmpo_explore.cli.search import front_lines, space_from, step_line
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.search import run as run_module
+from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.run import SearchStep
 from dmpo_explore.search.space import default_space
-from dmpo_explore.search.study import load_front
+from dmpo_explore.search.study import SearchFront, load_front
 
 SPACE = """
 [space]
@@ -95,6 +97,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "status", "words"),
     [
         (["--front", "s", "--trials", "3"], 2, "only shows a study"),
+        (["--front", "s", "--rank", "8"], 2, "--trials, --minutes and settings"),
         (["--resume", "s", "--name", "t"], 2, "a resumed study keeps its name"),
         (["--resume", "s", "--trials", "3", "--rank", "8"], 2, "a resumed study keeps its space"),
         (["--name", "s"], 1, "error: a search needs an end"),
@@ -116,6 +119,15 @@ def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
     assert space_from(None, NOTHING, resume=True) is None
     from_file = space_from(tmp_path / "space.toml", NOTHING, resume=False)
     assert from_file is not None and list(from_file.domains) == ["model.bypass", "training.predictor_lr"]
+
+
+def test_a_running_trial_is_explained() -> None:
+    def lines(running: int) -> str:
+        table = pd.DataFrame({"run": [], "here": []})
+        return "\n".join(front_lines(SearchFront("s", Goal(), table, table, 0.0, {"running": running})))
+
+    assert "continued by --resume s, --patience seconds after its last sign" in lines(1)
+    assert "--resume" not in lines(0)
 
 
 def test_steps_in_words() -> None:

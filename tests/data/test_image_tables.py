@@ -93,6 +93,7 @@ def test_val_is_cut_from_train_by_groups(table: Path) -> None:
         ("path,class\na.png,1", r"has no column 'label' \(it has path, class\); expected path, label"),
         ("path,label", "lists no images"),
         ("path,label\na.png,cat\na.png,dog", "lists a.png twice"),
+        ("path,label\na.png,cat\n./a.png,dog", r"lists ./a.png twice, also as a.png"),
         ("path,label\na.png,", "image 1 has no label"),
         ("path,label\na.png", "line 2: 1 entries for 2 columns"),
         ("path,label,split\na.png,cat,dev", "'dev' is not a split; use train, val, calibration, test"),

@@ -46,6 +46,9 @@ def test_parts_by_name_by_folder_and_by_info(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="_info.json does not list splits"):
         shards_of(tmp_path / "info")
     shard(tmp_path / "names" / "more-0.tar", 90, 1)
+    shard(tmp_path / "two" / "training-data-val-0.tar", 0, 2)
+    with pytest.raises(ValueError, match="training-data-val-0.tar names the splits training and val; rename it"):
+        shards_of(tmp_path / "two")
     with pytest.raises(ValueError, match="more-0.tar names no split, test-0000.tar does"):
         shards_of(tmp_path / "names")
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere of tar shards"):
