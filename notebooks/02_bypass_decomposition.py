@@ -655,7 +655,7 @@ figure.update_traces(name="one run, 95 % interval over images").update_xaxes(tit
 # ## What you cannot conclude
 #
 # - That a model needs its bypass from *switching it off*: the parts that stay were trained with it. The study's
-#   retrained controls are the answer to that, for one data set and one backbone.
+#   retrained controls are the answer to that, on two data sets and one backbone.
 # - That a low CKA is bad or a high one good, or that a trunk close to its backbone serves later stages better. CKA is
 #   dominated by the few directions of largest variance, and tokens of one image are not independent rows.
 # - That the bypass *caused* the trunk to stay close to the backbone: DMPO's loss weights and predictors differ from the

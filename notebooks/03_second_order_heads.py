@@ -649,7 +649,7 @@ check_3(answer_3)
 # ## What you cannot conclude
 #
 # - What second order is worth in a trained model, from the *probes*: ridge probes on an untuned backbone are not
-#   trained heads. The study's runs are, on one data set and one backbone.
+#   trained heads. The study's runs are, on two data sets and one backbone.
 # - That Newton–Schulz is better or worse than the signed root: of six paired differences of probes none excludes 0, and
 #   in the study's score no difference is shown.
 # - That Moment Probing is better or worse than our covariance: only its shapes and its compute stand here.

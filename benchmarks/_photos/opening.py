@@ -24,6 +24,7 @@ NAMES = {
     "fashion-cnn": "Fashion-MNIST, EfficientNet-Lite0, 10,000 images",
 }  # by training images
 FIGURE = "second"
+FAMILIES = ("dmpo", "naive", "single", "static")  # arms whose names begin so have one colour
 HOLDS = {"yes": "yes", "no": "not shown", "opposite": "no, the opposite"}
 SENTENCES = {  # how a part was tried → the claim
     "left out": "`dmpo` is above `dmpo` without {part}",
@@ -32,10 +33,10 @@ SENTENCES = {  # how a part was tried → the claim
 EXPLAINED = (
     "Points of test accuracy at deployed compute; in brackets a 95 % interval, seeds and test images resampled "
     "together. A claim holds (*yes*) where its interval lies above 0, or above −1 and −3 for *within 1 point* and "
-    "*within 3 points*; *preliminary*: seeds are missing. Arms, claims and intervals were fixed in "
-    "[protocol.py](_photos/protocol.py) before the runs. Made by `scripts/bench second_study STUDY` and "
-    "`scripts/bench study_report`; rows, claims and the correctness of every test image: [results](results). 100 % is "
-    "the plain backbone with a linear predictor at the study's image size."
+    "*within 3 points*; an interval over three seeds is too narrow; *preliminary*: seeds are missing. Arms, claims and "
+    "intervals were fixed in [protocol.py](_photos/protocol.py) before the runs. Made by `scripts/bench second_study "
+    "STUDY` and `scripts/bench study_report`; rows, claims and the correctness of every test image: "
+    "[results](results). 100 % is the plain backbone with a linear predictor at the study's image size."
 )
 
 
@@ -60,9 +61,17 @@ def lines(results: Path) -> list[str]:
     return [*made, "", _markdown(tables), "", EXPLAINED]
 
 
+def looks() -> dict[str, tuple[int, int]]:
+    """Arm → number of its colour (its family, of `FAMILIES`) and of its symbol and dash (its place in the family)."""
+    arms = list(dict.fromkeys(arm for study in STUDIES.values() for arm in study.arms))
+    parts = {arm for pair in PARTS.values() for arm in pair}
+    families = [[arm for arm in arms if arm.startswith(name) and arm not in parts] for name in FAMILIES]
+    return {arm: (colour, place) for colour, family in enumerate(families) for place, arm in enumerate(family)}
+
+
 def figure(results: Path) -> go.Figure | None:
     """Accuracy over compute, a panel per study that has rows; None while none has."""
-    panels = {}
+    panels, look = {}, looks()
     for name in STUDIES:
         if not (path := results / f"second-{name}.csv").is_file():
             continue
@@ -71,11 +80,16 @@ def figure(results: Path) -> go.Figure | None:
         own = {"full_flops": rows["full_share"], "exits": rows.filter(regex=r"^exit_\d+$").notna().sum(axis=1)}
         own |= {"last_exit": rows["exit_1"]} | {f"flops_{b}": rows[f"share_{b}"] for b in BUDGETS}
         means = rows.assign(**own).groupby(arms, sort=False).mean(numeric_only=True)
-        parts = {arm for pair in PARTS.values() for arm in pair}
-        kept = [arm for arm in means.index if arm not in parts]
-        kept.sort(key=lambda arm: arm != "dmpo")  # which has the first colour
-        panels[NAMES[name]] = dx.figures.budgets_figure(means.loc[kept], list(BUDGETS.values()))
-    return side_by_side(panels) if len(panels) > 1 else next(iter(panels.values()), None)
+        kept = [arm for arm in look if arm in means.index]
+        panels[NAMES[name].replace(", ", "<br>", 1)] = dx.figures.budgets_figure(
+            means.loc[kept], list(BUDGETS.values()), looks=look
+        )
+    if not panels:
+        return None
+    joined = side_by_side(panels, same_y=False)
+    for rank, arm in enumerate(look):  # by family in the legend, which a later panel's arms would end
+        joined.update_traces(legendrank=rank, selector={"name": arm})
+    return joined
 
 
 def _statics(tables: dict[str, pd.DataFrame]) -> str:
@@ -98,7 +112,8 @@ def _whole(tables: dict[str, pd.DataFrame]) -> str:
         said = [f"{_points(full.loc[at])} at {at[:-1]} %" for at in ("40%", "30%") if at in full.index]
         text = f"{' and '.join(said)} of the compute on {_short(name)}{_preliminary(full)}"
         if "30%" in naive.index:
-            text += f" ({_points(naive.loc['30%'])} against the strongest naive exits at 30 %)"
+            points = _points(naive.loc["30%"])
+            text += f" ({points} against the strongest naive exits at 30 %{_preliminary(naive, ', preliminary')})"
         parts.append(text)
     return f"**Against the best full model** `dmpo` stands at {'; '.join(parts)}."
 
@@ -140,16 +155,16 @@ def _title(row: pd.Series[Any]) -> str:
 def _cell(row: pd.Series[Any]) -> str:
     """``b`` is named where val chose it."""
     notes = [f"`{row['b']}`"] if row["claim"] == 2 or "strongest" in row["text"] else []
-    notes += ["preliminary"] if row["preliminary"] else []
-    return f"**{HOLDS[row['holds']]}** {_points(row)}" + (f" ({', '.join(notes)})" if notes else "")
+    notes += [f"{len(row['seeds'].split())} seeds"] + (["preliminary"] if row["preliminary"] else [])
+    return f"**{HOLDS[row['holds']]}** {_points(row)} ({', '.join(notes)})"
 
 
 def _points(row: pd.Series[Any]) -> str:
     return f"{row['points']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
 
 
-def _preliminary(rows: pd.Series[Any] | pd.DataFrame) -> str:
-    return " (preliminary)" if pd.Series(rows["preliminary"]).any() else ""
+def _preliminary(rows: pd.DataFrame, words: str = " (preliminary)") -> str:
+    return words if rows["preliminary"].any() else ""
 
 
 def _short(name: str) -> str:

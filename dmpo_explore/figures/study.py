@@ -58,13 +58,20 @@ def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
     return figure.add_vline(x=0, line={"color": GREY, "width": 1})
 
 
-def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str | None = None) -> go.Figure:
+def budgets_figure(
+    arms: pd.DataFrame,
+    budgets: Sequence[float],
+    template: str | None = None,
+    looks: Mapping[str, tuple[int, int]] | None = None,
+) -> go.Figure:
     """Accuracy over realised compute at several compute budgets, a line per arm; an arm with one exit is a point.
 
     Args:
         arms: index their names; ``exits``, ``last_exit``, ``full_flops``, and ``accuracy_30%`` and ``flops_30%`` … for
             every one of the ``budgets``.
         budgets: fractions of the plain backbone's FLOPs.
+        looks: arm → number of its colour, and of its symbol and dash; default: its place. Figures that stand side by
+            side need them, so that an arm looks the same in all.
 
     Example:
         >>> import dmpo_explore as dx, pandas as pd
@@ -77,6 +84,7 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
     hover = "%{fullData.name}<br>compute %{x:.1%}<br>accuracy %{y:.2%}"
     for i, (arm, row) in enumerate(arms.iterrows()):
         single = row["exits"] == 1
+        colour, shape = (i, i) if looks is None else looks[str(arm)]
         x = [row["full_flops"]] if single else row.reindex([f"flops_{budget:.0%}" for budget in budgets])
         y = [row["last_exit"]] if single else row.reindex([f"accuracy_{budget:.0%}" for budget in budgets])
         figure.add_scatter(
@@ -84,8 +92,8 @@ def budgets_figure(arms: pd.DataFrame, budgets: Sequence[float], template: str |
             y=list(y),
             name=str(arm),
             mode="markers" if single else "lines+markers",
-            line={"color": model_colour(i), "dash": dash(i), "width": 2},
-            marker={"symbol": symbol(i), "size": 11 if single else 8},
+            line={"color": model_colour(colour), "dash": dash(shape), "width": 2},
+            marker={"symbol": symbol(shape), "size": 11 if single else 8},
             customdata=["full depth"] if single else [f"at most {budget:.0%}" for budget in budgets],
             hovertemplate=hover + "<br>%{customdata}<extra></extra>",
         )

@@ -146,11 +146,13 @@ def panels(template: str | None, rows: int, columns: int, titles: Sequence[str],
     return styled(figure).update_layout(legend={"y": 1.04 + 0.06 / rows})
 
 
-def side_by_side(figures: Mapping[str, go.Figure], template: str | None = None) -> go.Figure:
+def side_by_side(figures: Mapping[str, go.Figure], template: str | None = None, *, same_y: bool = True) -> go.Figure:
     """Figures of the same quantities as panels in a row, on the same scales; a name stands in the legend once.
 
     Args:
-        figures: title → figure with one pair of axes; its lines and bands come along, its annotations do not.
+        figures: title → figure with one pair of axes; its lines and bands come along, its annotations do not. A name
+            must look the same in all.
+        same_y: False: every panel has a vertical scale of its own.
 
     Raises:
         ValueError: no figures.
@@ -165,7 +167,10 @@ def side_by_side(figures: Mapping[str, go.Figure], template: str | None = None) 
     if not figures:
         raise ValueError("no figures to put side by side; give a title and a figure at least")
     first = next(iter(figures.values()))
-    joined, named = panels(template, 1, len(figures), list(figures), shared_yaxes=True), set[str]()
+    joined, named = (
+        panels(template, 1, len(figures), list(figures), **{"shared_yaxes": True} if same_y else {}),
+        set[str](),
+    )
     for column, figure in enumerate(figures.values(), start=1):
         for trace in figure.data:
             shown = trace.showlegend is not False and trace.name not in named
@@ -176,7 +181,8 @@ def side_by_side(figures: Mapping[str, go.Figure], template: str | None = None) 
         joined.update_xaxes(title=figure.layout.xaxis.title, col=column)
     y = first.layout.yaxis
     kept = {name: y[name] for name in ("categoryorder", "categoryarray", "rangemode", "tickformat")}
-    return joined.update_xaxes(matches="x").update_yaxes(kept).update_yaxes(title=y.title, col=1)
+    joined.update_xaxes(matches="x", tickformat=first.layout.xaxis.tickformat)
+    return joined.update_yaxes(kept).update_yaxes(title=y.title, col=1)
 
 
 def as_text(name: object) -> str:

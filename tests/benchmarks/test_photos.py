@@ -90,6 +90,19 @@ def test_label_smoothing_pays_averaged_over_the_exits() -> None:
         assert found == pytest.approx(expected, abs=0.15)
 
 
+@pytest.mark.parametrize(
+    ("run", "at", "expected"),
+    [("dmpo-70", "30%", (0.5, -1.8, 2.7)), ("dmpo", "50%", (1.2, -0.8, 3.1))]
+    + [(run, "40%", (-2.4, -4.6, -0.2)) for run in ("dmpo-70", "dmpo")],
+)
+def test_the_image_sizes_against_84_pixels(run: str, at: str, expected: tuple[float, float, float]) -> None:
+    def correct(name: str) -> npt.NDArray[np.float64]:
+        with np.load(Path(photos.RESULTS) / "photos" / f"{name}-s0" / "outcomes.npz") as outcomes:
+            return 100 * outcomes[at].astype(np.float64)
+
+    assert protocol.interval((correct(run) - correct("dmpo-84"))[None]) == pytest.approx(expected, abs=0.15)
+
+
 def test_budgets_are_shares_of_one_reference() -> None:
     calibration, read = make_record(400, 3, 4, seed=1, split="calibration"), make_record(400, 3, 4, seed=2, split="val")
     reference = 2 * read.meta.reference_flops  # as of an image with twice the compute

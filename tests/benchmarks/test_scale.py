@@ -56,11 +56,14 @@ def test_what_is_calculated_follows_from_the_rows() -> None:
         for n in (1000, 5000)
     ]
     assert slopes(rows) == pytest.approx((1.0, 0.001, 500))
-    curve = [{"images": 10_000_000, "exits": 12, "trade_off_s": 4.0}]
-    head, _, check, decode, model, listed, *_ = imagenet({"rows": rows, "photograph_ms": 2.0}, curve, 0.1, 0.001, 500)
+    curve = [{"images": n, "exits": 12, "trade_off_s": s} for n, s in ((1000, 0.01), (50_000, 0.06), (10**7, 4.0))]
+    head, _, check, decode, model, listed, *_, curves = imagenet(
+        {"rows": rows, "photograph_ms": 2.0}, curve, 0.1, 0.001, 500
+    )
     assert head.count("ImageNet") == 3
     assert [float(line.split("|")[2]) for line in (check, decode)] == [0.0069, 0.014]  # 50,000 x 1 ms on two cores
     assert float(model.split("|")[2]) == 1.4 and float(listed.split("|")[2]) == 0.54
+    assert [float(cell) for cell in curves.split("|")[2:4]] == [0.06, 1.5]  # as measured, and at its rate
 
 
 @pytest.mark.slow

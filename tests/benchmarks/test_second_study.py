@@ -88,6 +88,8 @@ def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:
     names = [trace.name for trace in figure.data]
     assert names[0] == "dmpo" and {"single", "static-6", "naive-matched"} < set(names)
     assert not {arm for pair in claims.PARTS.values() for arm in pair} & set(names)
+    looks = {(trace.name, trace.line.color, trace.marker.symbol) for trace in figure.data}
+    assert len(looks) == len({look[1:] for look in looks}) == len(set(names))  # an arm has one look in all panels
 
 
 @pytest.mark.parametrize("name", protocol.STUDIES)

@@ -7,6 +7,7 @@ import pytest
 
 from dmpo_explore.figures import GREY
 from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
+from dmpo_explore.figures.style import model_colour
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:
@@ -41,6 +42,10 @@ def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> No
     many = pd.concat([arms.loc[["dmpo"]]] * 10).set_axis([f"arm {i}" for i in range(10)])
     looks = {(line.line.color, line.line.dash, line.marker.symbol) for line in budgets_figure(many, (0.3, 1.0)).data}
     assert len(looks) == 10
+    given = budgets_figure(arms, (0.3, 1.0), looks={"dmpo": (0, 0), "single": (2, 1)}).data
+    assert [(line.line.color, line.marker.symbol) for line in given] == [
+        (model_colour(2), "square"), (model_colour(0), "circle"),
+    ]  # fmt: skip
 
 
 def test_gradients_and_stages_are_means_over_seeds() -> None:

@@ -61,5 +61,9 @@ def test_figures_stand_side_by_side_with_their_lines_and_one_legend() -> None:
     assert [(line.xref, line.yref) for line in both.layout.shapes] == [("x", "y domain"), ("x2", "y2 domain")]
     assert both.layout.xaxis2.matches == "x" and both.layout.yaxis2.matches == "y"
     assert list(both.layout.yaxis.categoryarray) == ["a", "b"] and both.layout.xaxis2.title.text.startswith("points")
+    figure.update_xaxes(tickformat=".0%")
+    own = side_by_side({"8 epochs": figure, "24 epochs": figure}, same_y=False)
+    assert own.layout.xaxis2.matches == "x" and own.layout.yaxis2.matches is None
+    assert own.layout.xaxis.tickformat == own.layout.xaxis2.tickformat == ".0%"
     with pytest.raises(ValueError, match="no figures"):
         side_by_side({})
