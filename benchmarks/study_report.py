@@ -257,7 +257,7 @@ def _figure(grid: str, name: str) -> str:
 def write_figures(gains: pd.DataFrame) -> None:
     """The figure of the opening and every grid's; needs a Chromium."""
     if (first := opening.figure(RESULTS)) is not None:
-        write_figure(opening.FIGURE, first, 1000, 520, RESULTS)
+        write_figure(opening.FIGURE, first, 1200, 560, RESULTS)
     for grid, table in tables(RESULTS).items():
         found = gains[gains["grid"] == grid]
         if len(found):
