@@ -113,7 +113,7 @@ def picture(figure: go.Figure) -> dict[str, str]:
     size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT, "scale": SCALE}
     png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", **size})
     whole, out = Image.open(io.BytesIO(png)).convert("RGBA"), io.BytesIO()
-    if any(trace.type in ("image", "heatmap") for trace in figure.data):  # many colours, smooth
+    if figure.layout.images or any(trace.type in ("image", "heatmap") for trace in figure.data):  # many, smooth
         small = whole.quantize(128, method=Image.Quantize.FASTOCTREE)
     else:  # few colours, which must not be taken for each other
         small = whole.convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT, kmeans=1)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
 from dmpo_explore.course import interactive
 from dmpo_explore.course.interactive import choice, live, numbers, picture, slider
+from dmpo_explore.figures.style import image_address
 
 
 def line(height: float, kind: str = "lines") -> tuple[go.Figure, str]:
@@ -71,16 +73,21 @@ def test_pictures_are_made_only_where_they_are_wanted(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.browser
-def test_pale_bands_keep_their_colours_in_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pale_bands_and_images_keep_their_colours_in_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTEBOOK_PICTURES", "1")
     pale = ["#d1e6f1", "#d1eee6", "#efe2d7"]
     bands = [go.Bar(x=[k], y=[1], marker={"color": colour}) for k, colour in enumerate(pale)]
     png = base64.b64decode(picture(go.Figure(bands))["image/png"])
+    pixels = np.random.default_rng(0).integers(256, size=(40, 40, 3), dtype=np.uint8)
+    photograph = {"source": image_address(pixels, 4), "xref": "paper", "yref": "paper", "y": 1, "sizex": 1, "sizey": 1}
+    many = base64.b64decode(picture(go.Figure(layout={"images": [photograph]}))["image/png"])
     interactive._kaleido().stop_sync_server(silence_warnings=True)
     interactive._kaleido.cache_clear()
     shown = Image.open(io.BytesIO(png)).convert("RGB").getcolors(1 << 20)
     often = {f"#{r:02x}{g:02x}{b:02x}" for count, (r, g, b) in shown if count > 10_000}
     assert {*pale} <= often
+    palette = Image.open(io.BytesIO(many)).getcolors(256)
+    assert palette is not None and len(palette) > 64  # an image has more colours than bands
 
 
 def test_numbers_stand_one_a_line() -> None:
