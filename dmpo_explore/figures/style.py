@@ -138,7 +138,7 @@ def panels(template: str | None, rows: int, columns: int, titles: Sequence[str],
         shared: ``shared_xaxes`` and ``shared_yaxes`` of `plotly.graph_objects.Figure.set_subplots`.
     """
     figure = new_figure(template, "", "")
-    gap, spread = (0.03 if "shared_yaxes" in shared else 0.06), (0.25 / rows if rows < 3 else 0.05)
+    gap, spread = (0.03 if shared.get("shared_yaxes") else 0.06), (0.25 / rows if rows < 3 else 0.05)
     figure.set_subplots(
         rows=rows, cols=columns, horizontal_spacing=gap, vertical_spacing=spread, subplot_titles=list(titles), **shared
     )
@@ -167,10 +167,7 @@ def side_by_side(figures: Mapping[str, go.Figure], template: str | None = None, 
     if not figures:
         raise ValueError("no figures to put side by side; give a title and a figure at least")
     first = next(iter(figures.values()))
-    joined, named = (
-        panels(template, 1, len(figures), list(figures), **{"shared_yaxes": True} if same_y else {}),
-        set[str](),
-    )
+    joined, named = panels(template, 1, len(figures), list(figures), shared_yaxes=same_y), set[str]()
     for column, figure in enumerate(figures.values(), start=1):
         for trace in figure.data:
             shown = trace.showlegend is not False and trace.name not in named
