@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 
 import dmpo_explore as dx
-from _scale.page import LARGEST, STEPS, records, write_page
+from _scale.page import STEPS, records, write_page
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_json
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
 IMAGES, EXITS, CLASSES = (1_000, 50_000, 1_000_000), (4, 12, 24), 100
+LARGEST = (10_000_000, 12)  # images and exits of one record more
 AIMS = {(1_000_000, 12): {"trade_off_s": 0.7, "peak_mib": 300.0, "threshold_s": 0.005}}
 
 

@@ -22,7 +22,6 @@ TARGETS = {  # data → images and classes
     "ImageNet-21k": (14_197_122, 21_841),
 }
 MODEL = dx.ModelConfig("vit_small_patch14_dinov2", "random", 224, exits=12)
-LARGEST = (10_000_000, 12)  # images and exits of the largest record
 SCORE_BYTES = 4 * 4  # prediction, confidence, entropy and margin of an exit
 IMAGE_BYTES = 2 * 8  # label and number of an image
 
