@@ -1,14 +1,77 @@
-"""Look-up in registries, which are plain dicts: an unknown name raises and lists the valid ones."""
+"""Registries: dicts of named objects, open to plug-ins; an unknown name raises and lists the valid ones."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar, TypeVar
 
 from .abbreviate import LONGEST, short
 
 T = TypeVar("T")
+
+
+class Joint(dict[str, T]):
+    """An open registry: name → object. It remembers which plug-in added an entry, and lets none replace another's.
+
+    Args:
+        kind: what a name stands for, in errors.
+
+    Attributes:
+        origins: name → the plug-in that added it; names of the library itself are not in it.
+
+    Example:
+        >>> fruit = Joint("fruit").fill({"apple": 1})
+        >>> with Joint.adding("tropics"):
+        ...     fruit["mango"] = 2
+        >>> [*fruit], fruit.origins
+        (['apple', 'mango'], {'mango': 'tropics'})
+    """
+
+    changes: ClassVar[int] = 0  # of all joints, so that what is made from them knows when it is outdated
+    _plugin: ClassVar[str] = ""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.origins = kind, dict[str, str]()
+
+    def __setitem__(self, name: str, entry: T) -> None:
+        if Joint._plugin:
+            if name in self:
+                raise ValueError(f"{self.kind} {name!r} exists already; give it another name")
+            self.origins[name] = Joint._plugin
+        Joint.changes += 1
+        super().__setitem__(name, entry)
+
+    def __delitem__(self, name: str) -> None:
+        self.origins.pop(name, None)
+        Joint.changes += 1
+        super().__delitem__(name)
+
+    def fill(self, entries: Mapping[str, T]) -> Joint[T]:
+        """Add the library's own entries, before those of plug-ins; returns the joint itself.
+
+        Raises:
+            ValueError: a plug-in has taken one of the names.
+        """
+        for name in self.origins.keys() & entries.keys():
+            raise ValueError(f"plug-in {self.origins[name]!r} adds {self.kind} {name!r}, a name of the library's own")
+        later = dict(self)
+        self.clear()
+        self.update({**entries, **later})
+        Joint.changes += 1
+        return self
+
+    @staticmethod
+    @contextmanager
+    def adding(plugin: str) -> Iterator[None]:
+        """Entries that are set inside are those of ``plugin``."""
+        before, Joint._plugin = Joint._plugin, plugin
+        try:
+            yield
+        finally:
+            Joint._plugin = before
 
 
 def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
