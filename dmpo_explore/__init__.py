@@ -6,6 +6,7 @@ torch. They stand here once, for type checkers and for `utils.lazy` alike.
 
 from typing import TYPE_CHECKING
 
+from . import neighbours
 from .utils.lazy import public_names
 
 __version__ = "0.2.0"
@@ -88,3 +89,5 @@ if TYPE_CHECKING:
     from .web.export import export_web as export_web
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
+
+neighbours.load()

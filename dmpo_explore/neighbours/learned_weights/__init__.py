@@ -1,0 +1,61 @@
+"""Learned loss weights (arXiv 2502.08808): the schedule ``learned`` and the training part that learns them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import joints
+from ...training.kinds import PartKind, Setup
+from ...utils.lazy import moved
+
+if TYPE_CHECKING:
+    from ...config import Config
+    from ...training.parts import TrainingPart
+    from ...training.schedules import Weights
+
+LEARNED = "learned"  # the schedule
+
+
+def planned(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+    """1 for a single exit, which has nothing to learn.
+
+    Raises:
+        ValueError: more exits, whose weights no epoch determines.
+    """
+    import numpy as np
+
+    if n_exits > 1:
+        raise ValueError(
+            f"schedule {LEARNED!r} plans no weights: they are learned in the training, and its history has them"
+        )
+    return np.ones(1)
+
+
+def asked(config: Config) -> bool:
+    """Whether a training is to learn its loss weights."""
+    return config.training.schedule == LEARNED
+
+
+def make(setup: Setup) -> TrainingPart | None:
+    """The part, where held-out images are there to learn from."""
+    from .learning import LearnedWeights, held_out_loader
+
+    held_out, settings = setup.held_out, setup.config.training
+    if not asked(setup.config) or held_out is None:
+        return None
+
+    def batches(steps: int, processes: int) -> object:
+        return held_out_loader(held_out, setup.model.preprocess, settings, steps, processes)
+
+    return LearnedWeights(batches, rate=settings.schedule_lr, penalty=settings.schedule_penalty)
+
+
+joints.SCHEDULES[LEARNED] = planned
+joints.TRAINING_PARTS["learned weights"] = PartKind(
+    make,
+    wants_held_out=asked,
+    learns_copy=asked,
+    timed=lambda config: ("schedule",) if asked(config) else (),
+)
+moved("dmpo_explore.training", {"LEARNED": __name__})
+moved("dmpo_explore.training", dict.fromkeys(("held_out_loader", "soft_exit_loss"), f"{__name__}.learning"))
