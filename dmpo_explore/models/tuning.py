@@ -159,7 +159,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
 @torch.no_grad()
 def merge_peft(model: nn.Module) -> int:
-    """Merge peft's layers, such as LoRA's, into the weights they tune, in place: the same outputs, without extra products.
+    """Merge peft's layers, such as LoRA's, into the weights that they tune, in place: the same outputs, fewer products.
 
     Merged layers can no longer be trained. Adapters and prompts, which are not linear, stay.
 
@@ -182,7 +182,7 @@ def _lora(backbone: nn.Module, kind: str, layers: str, rank: int, dropout: float
 
 
 def inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settings: PeftConfig) -> None:
-    """Add peft's layers of tuning ``kind`` in place; ValueError without ``names``, i.e. where no ``wanted`` was found."""
+    """Add peft's layers of tuning ``kind`` in place; ValueError without ``names``: there is no layer as ``wanted``."""
     if not names:
         raise ValueError(f"tuning='{kind}' finds no {wanted}; use tuning='none', 'full' or 'adapter'")
     inject_adapter_in_model(settings, backbone)

@@ -95,7 +95,7 @@ def answer_losses(out: Taught, labels: Tensor) -> Tensor:
 
 
 class Lessons(TrainingPart):
-    """What a slimming minimises: the mean error of the tokens, after ``hidden_epochs`` beside the losses of the answers.
+    """What a slimming minimises: the mean error of the tokens; after ``hidden_epochs`` the losses of the answers too.
 
     Example:
         >>> lessons = Lessons(hidden_epochs=1, n_exits=4)

@@ -76,7 +76,8 @@ class BalancedSampler(Sampler[int]):
     epoch: it is the same in every process and after a resumption.
 
     Args:
-        labels: (n,) of the training images; one without a label counts as one of weight 1. beta: β of `class_weights`. seed: of the draws.
+        labels: (n,) of the training images; one without a label has weight 1.
+        beta: β of `class_weights`. seed: of the draws.
 
     Example:
         >>> sampler = BalancedSampler(np.array([0] * 90 + [1] * 10), seed=0)

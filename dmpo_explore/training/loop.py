@@ -1,6 +1,7 @@
 """The training loop: model, loader, loss weights by epoch → one `EpochResult` per epoch.
 
-Data sets, files and run folders are handled elsewhere, and all that is not the loss of the labels by training parts. Devices, precision and several processes are accelerate's.
+Data sets, files and run folders are handled elsewhere; all but the loss of the labels is done by training parts
+(`parts`). Devices, precision and several processes are accelerate's.
 ``batch_size`` is one micro-batch over all processes; an optimizer step takes ``accumulation`` of them. Every epoch is
 seeded from (seed, epoch), so an epoch repeated after a kill is the same epoch: resuming is bit-equal on CPU.
 Learning rates and loss weights depend only on the epoch and ``config.epochs``: a training that continues with more

@@ -4,8 +4,8 @@ First the deep predictors dominate while the early stages learn features for the
 predictors.
 `linear` is the release's cross-over from START to END (four exits); the other schedules use the same two end points.
 `mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of
-`switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch. An entry that
-plans no weights, since a training part gives them, raises ValueError and says so.
+`switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch. An entry
+that plans no weights, since a training part gives them, raises ValueError and says so.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def loss_weights(name: str, epoch: int, epochs: int, n_exits: int, *, phase_rati
     """Weights (K,) of schedule ``name`` at ``epoch`` (0-based) of ``epochs``.
 
     Raises:
-        ValueError: unknown name, or a schedule that plans no weights; an epoch outside 0..epochs-1; fewer than one exit; a phase ratio
-            outside [0, 1].
+        ValueError: unknown name, or a schedule that plans no weights; an epoch outside 0..epochs-1; fewer than one
+            exit; a phase ratio outside [0, 1].
 
     Example:
         >>> loss_weights("switch", 0, 4, 4), loss_weights("switch", 3, 4, 4)

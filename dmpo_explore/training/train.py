@@ -24,7 +24,6 @@ from ..config import OPTIONS, Config, TrainingConfig
 from ..data.images import ImageSet
 from ..data.locations import located
 from ..data.torch_loaders import make_loader
-from ..inference.torch_recording import RECORD_BATCH
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops

@@ -1,4 +1,7 @@
-"""Orthogonal tuning: peft's OFT (Qiu et al. 2023, arXiv 2306.07280), on the layers that OrthSR tunes (arXiv 2407.08374)."""
+"""Orthogonal tuning: peft's OFT (Qiu et al. 2023, arXiv 2306.07280) on the layers that OrthSR tunes.
+
+In place, on the backbone before it is cut. OrthSR: Li et al. 2024, arXiv 2407.08374.
+"""
 
 from __future__ import annotations
 

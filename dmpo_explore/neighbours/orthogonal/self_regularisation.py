@@ -87,7 +87,9 @@ class SelfRegularisation(TrainingPart):
         both = batch.with_view(cut)
         if not self.weight:
             return both
-        return self._answered(both, self.anchor(both.images) if logits is None else torch.cat((logits, self.anchor(cut))))
+        return self._answered(
+            both, self.anchor(both.images) if logits is None else torch.cat((logits, self.anchor(cut)))
+        )
 
     def _answered(self, batch: Batch, answers: Tensor) -> Batch:
         return batch._replace(notes={**batch.notes, self.name: answers})
