@@ -51,7 +51,8 @@ class OpenPart:
     @classmethod
     def groups(cls) -> tuple[type, ...]:
         """The dataclasses of options that entries of ``joints`` bring along."""
-        return _groups(cls, Joint.changes)
+        kind: Any = cls
+        return _groups(kind, Joint.changes)
 
     @classmethod
     def check_groups(cls) -> None:

@@ -173,7 +173,8 @@ def options_of(cls: type) -> Mapping[str, Option]:
 
     Those of an `OpenPart` include the options that entries of its joints bring along.
     """
-    own = _options_of(cls)
+    kept: Any = cls
+    own = _options_of(kept)
     if not issubclass(cls, OpenPart):
         return own
     return dict(own) | {name: found for kind in cls.groups() if not stored_as(kind)
