@@ -212,7 +212,7 @@ def is_key(cls: type, key: str) -> bool:
 
 def check_options(config: Any) -> None:
     """Check every option of a dataclass instance; raises ValueError as `Option.check`."""
-    for name, found in _options_of(type(config)).items():
+    for name, found in options_of(type(config)).items():
         found.check(getattr(config, name))
 
 
