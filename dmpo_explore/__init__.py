@@ -6,7 +6,7 @@ torch. They stand here once, for type checkers and for `utils.lazy` alike.
 
 from typing import TYPE_CHECKING
 
-from . import neighbours
+from .plugins import load_all as _load_all
 from .utils.lazy import public_names
 
 __version__ = "0.2.0"
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .models.backbone import Backbone as Backbone
     from .models.dmpo import DMPO as DMPO
     from .models.factory import build_model as build_model
+    from .plugins import load_plugin as load_plugin
     from .policies.base import Policy as Policy
     from .policies.catalogue import POLICIES as POLICIES
     from .policies.catalogue import load_policy as load_policy
@@ -90,4 +91,4 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
 
-neighbours.load()
+_load_all()  # the shelf and plug-ins: they add entries to joints

@@ -1,8 +1,9 @@
 """Configuration of a run: frozen dataclasses with a JSON round trip.
 
 Every field carries its choices, help text and bounds once. The command line, the app's training form, the default
-search space and `config_table` are made from them (`OPTIONS`). Blocks are counted from 1. A ``Literal`` lists the names
-that the project ships; ``| str`` beside it admits names that were added to a registry, which checks them.
+search space and `config_table` are made from them (`OPTIONS`), and from the options that entries of joints bring along
+(`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
+those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
 """
 
@@ -10,18 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
+from .joints import BYPASSES, CUTS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS
+from .plugin_needs import PluginNeed, missing, needs_of, read_needs
 from .utils.abbreviate import short
-from .utils.options import Option, check_options, option, options_of, read_options
+from .utils.open_options import OpenPart, open_part
+from .utils.options import Option, check_options, is_key, option, options_of, read_options
 from .utils.parse_exits import parse_exits as parse_exits
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
+from .utils.registry import Joint
 from .utils.slimming import Slimming as Slimming
-from .utils.slimming import stored
 
 MOST_SEED = 2**32 - 1
 
@@ -63,9 +67,12 @@ class DataConfig:
         check_options(self)
 
 
+@open_part
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(OpenPart):
     """Which parts a model is built from.
+
+    Options of parts that others added are arguments too, and kept in ``more``: ``ModelConfig(merge=4)``.
 
     Raises:
         ValueError: a value out of range. Unknown names of parts are refused by `build_model`.
@@ -75,10 +82,14 @@ class ModelConfig:
         'lora-all'
     """
 
+    joints = (CUTS, BYPASSES, PREDICTORS, TUNINGS, TRUNK_CHANGES)
+
     backbone: Literal[
         "vit_small_patch14_dinov2", "tf_efficientnet_lite0", "test_vit", "vit_tiny_patch16_224",
         "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
-    ] | str = option("vit_small_patch14_dinov2", "Backbone.", other="another in docs/backbones.md")  # fmt: skip
+    ] | str = option(
+        "vit_small_patch14_dinov2", "Backbone.", joint=CUTS, other="another in docs/backbones.md"
+    )  # fmt: skip
     weights: Literal["auto", "timm", "random"] | str = option(
         "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
     )
@@ -87,11 +98,11 @@ class ModelConfig:
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
-    tuning: Literal["lora-all", "lora", "adapter", "oft", "vpt", "none", "full"] | str = option(
-        "lora-all", "Tuning (oft: orthogonal; vpt: prompts).", search=["lora-all", "lora", "adapter", "oft", "vpt"]
+    tuning: Literal["lora-all", "lora", "adapter", "vpt", "none", "full"] | str = option(
+        "lora-all", "Tuning (vpt: prompts).", joint=TUNINGS, search=["lora-all", "lora", "adapter", "vpt"]
     )
     rank: int = option(
-        8, "Inner width of the tuning (the release: lora with 8); oft: a quarter of its block; vpt: prompts per block.",
+        8, "Inner width of the tuning (the release: lora with 8); vpt: prompts per block.",
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
@@ -100,16 +111,18 @@ class ModelConfig:
     )
     merge_from: int = option(3, "First block before which tokens are merged.", ge=1)
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
-        "conv", "Bypass before every exit but the last.", search=["none", "conv"]
+        "conv", "Bypass before every exit but the last.", joint=BYPASSES, search=["none", "conv"]
     )
     bypass_width: int = option(64, "Inner width of the bypass.", ge=1)
     predictor: Literal["covariance", "moment", "linear"] | str = option(
-        "covariance", "Predictor of every exit but the last (linear: one linear layer).",
+        "covariance", "Predictor of every exit but the last (linear: one linear layer).", joint=PREDICTORS,
         search=["linear", "covariance"],
     )  # fmt: skip
-    last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option("none", "Bypass of the last exit.")
+    last_bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
+        "none", "Bypass of the last exit.", joint=BYPASSES
+    )
     last_predictor: Literal["covariance", "moment", "linear"] | str = option(
-        "linear", "Predictor of the last exit (linear: one linear layer)."
+        "linear", "Predictor of the last exit (linear: one linear layer).", joint=PREDICTORS
     )
     channels: int = option(48, "Reduced width of the covariance, at most the stage's width.", ge=1)
     normalisation: Literal["isqrt", "sqrt"] | str = option(
@@ -127,6 +140,7 @@ class ModelConfig:
         False, "Gradient equilibrium: rescale gradients at every exit (Li et al. 2019).", label="Gradient equilibrium"
     )
     slimming: Slimming = field(default_factory=Slimming)
+    more: tuple[Any, ...] = ()
 
     @property
     def resizing(self) -> str:
@@ -151,9 +165,12 @@ class ModelConfig:
             raise ValueError(f"exits={short(list(self.exits))}: blocks are counted from 1")
 
 
+@open_part
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(OpenPart):
     """How a model is trained. Learning rates are peaks; both follow one cosine with warm-up.
+
+    Options of parts that others added are arguments too, and kept in ``more``.
 
     Raises:
         ValueError: a value out of range, or ``frozen_precision`` without ``precision="bf16"``.
@@ -163,19 +180,20 @@ class TrainingConfig:
         'linear'
     """
 
+    joints = (SCHEDULES, TRAINING_PARTS)
+
     epochs: int = option(6, "Epochs.", ge=1)
     batch_size: int = option(64, "Images per step, over all processes.", ge=1, unit="images")
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
-        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only", "learned"
+        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
     ] | str = option(
-        "linear", "Schedule of loss weights (linear: two phases).", search=["uniform", "linear", "switch", "learned"]
+        "linear", "Schedule of loss weights (linear: two phases).", joint=SCHEDULES,
+        search=["uniform", "linear", "switch"],
     )  # fmt: skip
     phase_ratio: float = option(
         0.5, "Share of the first phase (switch, mixed).", ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1}
     )
-    schedule_lr: float = option(0.05, "Learning rate of the loss weights (schedule learned).", gt=0)
-    schedule_penalty: float = option(10.0, "Penalty γ of held-out images' loss, which counts 1/γ (same).", gt=0)
     tuning_lr: float = option(
         2e-3, "Peak learning rate of the tuning.", label="Learning rate of the tuning", gt=0,
         search={"low": 5e-4, "high": 8e-3, "log": True},
@@ -192,12 +210,6 @@ class TrainingConfig:
     )
     distill: float = option(0.0, "Share of an early exit's loss that is distilled from the last exit.", ge=0, le=1)
     label_smoothing: float = option(0.0, "Share of each target that is spread over all classes.", ge=0, lt=1)
-    self_regularise: float = option(
-        0.0, "Weight λ of the divergence from linear exits of the untuned backbone (OrthSR).", ge=0, search=[0.0, 1.0]
-    )
-    cutout: Literal["none", "random", "attentive"] = option(
-        "none", "Train also with hidden patches (attentive: the most attended).", search=["none", "random", "attentive"]
-    )
     class_balance: Literal["none", "weights", "sampler"] = option(
         "none", "Balance of classes of unequal size (weights: of the loss; sampler: rare classes are drawn more often)."
     )
@@ -213,6 +225,7 @@ class TrainingConfig:
     validation_size: int = option(1000, "Validation images evaluated after every epoch.", ge=1, unit="images")
     workers: int = option(0, "Processes that load images.", ge=0)
     seed: int = option(0, "Seed of the training: initial weights, order of images, augmentation.", ge=0, le=MOST_SEED)
+    more: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -223,6 +236,10 @@ class TrainingConfig:
 @dataclass(frozen=True)
 class Config:
     """Everything needed to repeat a run.
+
+    Args:
+        plugins: those whose entries or options it uses.
+        unread: options of plug-ins that were not loaded when it was read, as JSON; `complete` reads them.
 
     Example:
         >>> config = Config(model=ModelConfig(rank=4))
@@ -235,19 +252,50 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    plugins: tuple[PluginNeed, ...] = ()
+    unread: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
-        return stored(dataclasses.asdict(self))
+        model = self.model.values()
+        if model["slimming"]:
+            model["slimming"] = dataclasses.asdict(self.model.slimming)
+        else:
+            del model["slimming"]  # earlier versions cannot open it
+        parts = {"data": dataclasses.asdict(self.data), "model": model, "training": self.training.values()}
+        for part, options in json.loads(self.unread or "{}").items():
+            parts[part] |= options
+        return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})
 
     @classmethod
     def from_dict(cls, values: Any) -> Config:
-        """Read a config.
+        """Read a config. What a plug-in reads that it states, but that is not loaded, is kept in ``unread``.
 
         Raises:
             ValueError: an unknown key (the valid ones are listed), a value of the wrong type or out of range.
         """
-        return read_options(cls, values, "config")
+        if not isinstance(values, dict) or "plugins" not in values:
+            return read_options(cls, values, "config")
+        needs = read_needs(values["plugins"])
+        parts = {key: value for key, value in values.items() if key != "plugins"}
+        unread = dict[str, Any]()
+        if missing(needs):
+            for part, kind in _PARTS.items():
+                if isinstance(given := parts.get(part), dict):
+                    parts[part] = {key: value for key, value in given.items() if is_key(kind, key)}
+                    if left := {key: value for key, value in given.items() if key not in parts[part]}:
+                        unread[part] = left
+        text = json.dumps(unread, allow_nan=False) if unread else ""
+        return dataclasses.replace(read_options(cls, parts, "config"), plugins=needs, unread=text)
+
+    def complete(self) -> Config:
+        """The config with what could not be read before, if the plug-ins are loaded meanwhile; else itself."""
+        return Config.from_dict(self.to_dict()) if self.unread and not missing(self.plugins) else self
+
+    def with_plugins(self) -> Config:
+        """The config with the plug-ins whose entries or options it uses stated anew."""
+        used = {type(own) for own in (*self.model.more, *self.training.more)}
+        return dataclasses.replace(self, plugins=needs_of((self.get(key) for key in OPTIONS), used))
 
     def to_json(self) -> str:
         """The config as indented JSON."""
@@ -279,12 +327,28 @@ class Config:
         return [text for key, found in OPTIONS.items() for text in found.arguments(self.get(key))]
 
 
-# ``part.name`` → option, in order.
-OPTIONS: dict[str, Option] = {
-    f"{part}.{name}": found
-    for part, kind in typing.get_type_hints(Config).items()
-    for name, found in options_of(kind).items()
-}
+_PARTS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
+
+
+class _Options(Mapping[str, Option]):
+    """``part.name`` → option, in order: those of the config's parts and of all entries that are loaded."""
+
+    def __getitem__(self, key: str) -> Option:
+        return _all_options(Joint.changes)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_all_options(Joint.changes))
+
+    def __len__(self) -> int:
+        return len(_all_options(Joint.changes))
+
+
+@lru_cache(maxsize=4)
+def _all_options(changes: int) -> dict[str, Option]:
+    return {f"{part}.{name}": found for part, kind in _PARTS.items() for name, found in options_of(kind).items()}
+
+
+OPTIONS = _Options()
 
 
 def config_table() -> list[dict[str, str]]:

@@ -6,16 +6,42 @@ by others is here from the beginning. Names are looked up with `utils.registry.l
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .utils.registry import Joint
+
+
+@dataclass(frozen=True)
+class TrunkChange:
+    """A change of a backbone's trunks, made before they are tuned where its options differ from their defaults.
+
+    Args:
+        options: its dataclass of options.
+        apply: (`models.backbone.Backbone`, options) → `Backbone`; imports torch when it is called.
+        order: of several changes the lower first.
+        whole: the run stores all weights of its trunks, so that it needs no pre-trained ones.
+        described: options → in words, for runs and tables.
+        untrainable: options → why a config with them cannot be trained anew; empty if it can.
+        unexportable: options → why a run with them cannot be exported; empty if it can.
+    """
+
+    options: type
+    apply: Callable[[Any, Any], Any]
+    order: int = 0
+    whole: bool = False
+    described: Callable[[Any], str] = str
+    untrainable: Callable[[Any], str] = lambda options: ""
+    unexportable: Callable[[Any], str] = lambda options: ""
+
 
 SCORES: Joint[Any] = Joint("score")  # `policies.scores.Score`
 POLICIES: Joint[Any] = Joint("policy")  # subclasses of `policies.base.Policy`
 BYPASSES: Joint[Any] = Joint("bypass")  # subclasses of `models.bypass.Bypass`
 PREDICTORS: Joint[Any] = Joint("predictor")  # subclasses of `models.predictors.Predictor`
 TUNINGS: Joint[Any] = Joint("tuning")  # (backbone, rank, dropout): makes it tunable, in place
-TRUNK_CHANGES: Joint[Any] = Joint("trunk change")  # `models.trunk_changes.TrunkChange`
+TRUNK_CHANGES: Joint[TrunkChange] = Joint("trunk change")
 CUTS: Joint[Any] = Joint("backbone")  # how a family of backbones is cut
 SCHEDULES: Joint[Any] = Joint("schedule")  # (epoch, epochs, n_exits, phase_ratio) → weights
 TRAINING_PARTS: Joint[Any] = Joint("training part")  # `training.parts.PartKind`

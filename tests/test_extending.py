@@ -105,7 +105,7 @@ def test_the_new_policy_stops_a_live_model_where_its_record_says(page: dict[str,
 
 
 def test_command_line_and_app_list_the_new_policy(page: dict[str, Any]) -> None:
-    from dmpo_explore.cli.main import app
+    from dmpo_explore.cli import app
 
     done = CliRunner().invoke(app, ["policies", "--json"])
     assert NAME in [row["policy"] for row in json.loads(done.stdout)]

@@ -13,7 +13,7 @@ import pytest
 from serving import wait_for
 from typer.testing import CliRunner
 
-from dmpo_explore.cli.main import app
+from dmpo_explore.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

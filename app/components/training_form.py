@@ -105,7 +105,7 @@ def _widget(option: str) -> None:
     shared: dict[str, Any] = {"key": key, "help": found.help, "persist_state": "session"}
     if option == "data.name":
         shared["on_change"] = state.follow_data
-    if found.choices:
+    if found.names:
         now = state.value(option)
         own = () if now in state.choices(option) or now is None else (now,)  # of the config that the form began with
         st.selectbox(found.title, (*state.choices(option), *own), **shared)

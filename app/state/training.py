@@ -36,7 +36,7 @@ def key(option: str) -> str:
 
 def choices(option: str) -> tuple[str, ...]:
     """The names that an option's selectbox offers."""
-    return (*dx.OPTIONS[option].choices, *([FOLDER] if option == "data.name" else []))
+    return (*dx.OPTIONS[option].names, *([FOLDER] if option == "data.name" else []))
 
 
 def bounds(option: str) -> tuple[float, float | None]:

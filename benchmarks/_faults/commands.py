@@ -21,7 +21,7 @@ from dmpo_explore.runs.store import clear_runs
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
-    modules = ("cli.main", "training.train", "inference.torch_recording", "inference.torch_export", "search.run")
+    modules = ("cli.commands", "training.train", "inference.torch_recording", "inference.torch_export", "search.run")
     others = ("sklearn.datasets", "array_api_compat.torch", "torch.profiler", "rich.console", "narwhals", "onnxruntime")
     CONTEXT.set_forkserver_preload([*(f"dmpo_explore.{module}" for module in modules), *others])
 LONGEST = 300.0  # seconds that a command may take before it counts as failed
@@ -95,7 +95,7 @@ def _perform(arguments: list[str], runs: Path, log: Path) -> None:
     os.environ["DMPO_EXPLORE_RUNS"] = str(runs)
     import torch
 
-    from dmpo_explore.cli.main import app
+    from dmpo_explore.cli import app
 
     torch.set_num_threads(1)
     with suppress(RuntimeError):

@@ -107,7 +107,7 @@ def run(seconds: float, seed: int = 0, least: int = 1) -> Outcome:
 def _train_here(root: Path) -> None:
     import torch
 
-    from dmpo_explore.cli.main import app
+    from dmpo_explore.cli import app
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the other processes

@@ -1,5 +1,5 @@
 """`python -m dmpo_explore.cli`, also under `torch.distributed.run`."""
 
-from .main import main
+from .entry import main
 
 main()

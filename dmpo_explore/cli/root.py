@@ -22,7 +22,7 @@ from .output import say
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
-COMMANDS = (
+ORDER = (
     "fetch", "data", "train", "record", "evaluate", "predict", "export", "report", "push", "search", "slim", "check",
     "policies", "runs", "app", "doctor",
 )  # fmt: skip
@@ -32,8 +32,9 @@ class _Group(TyperGroup):
     """Turns the library's errors and warnings into one line each; --debug shows their tracebacks."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order in which a newcomer uses them."""
-        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+        """In the order in which a newcomer uses them, then those of plug-ins."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -90,10 +91,14 @@ def _main(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="DMPO_EXPLORE_DEBUG", help="Show the traceback of an error.")
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE.py", help="Load this plug-in first; may be repeated, and stand after a command."),
+    ] = None,
 ) -> None:
     """Early-exit vision models by DMPO: train, record the scores of every exit once, evaluate any exit policy.
 
     First steps: `dmpo-explore app` opens the app on the bundled runs. Or train a run of your own: `fetch`, `train`,
     `record`, `evaluate`.
     """
-    del version, debug  # the latter is read by _Group
+    del version, debug, plugin  # `_Group` reads debug, `entry` the plug-ins

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import joints
+from ..config import ModelConfig
+from ..utils.registry import Joint
 from .backbone import ExitShape
 
 
@@ -43,8 +46,8 @@ def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: 
 class Bypass(nn.Module):
     """Base class of a bypass; on its own it is the identity (``none``).
 
-    A new kind overrides `forward`, sets ``reads_side`` if it uses the previous exit's bypass, and
-    overrides `check` if it does not fit every backbone. It gets one line in `BYPASSES`.
+    A new kind overrides `forward`, sets ``reads_side`` if it uses the previous exit's bypass, and overrides `check` if
+    it does not fit every backbone, `at` if it reads more of the config. It gets one line in `BYPASSES`.
 
     Example:
         >>> tokens = torch.randn(2, 10, 8)  # a class token and 3 x 3 patches
@@ -71,6 +74,11 @@ class Bypass(nn.Module):
                 f"width={width}, hidden={hidden} and grid={grid} must be at least 1, prefix={prefix} at least 0"
             )
         self.width, self.hidden, self.grid, self.prefix = width, hidden, grid, prefix
+
+    @classmethod
+    def at(cls, shape: ExitShape, config: ModelConfig) -> Bypass:
+        """A new bypass for tokens of ``shape``; options of its own (``options``) are ``config.part(…)``."""
+        return cls(shape.width, config.bypass_width, shape.grid, shape.prefix)
 
     @classmethod
     def check(cls, exits: Sequence[ExitShape], read: str) -> None:
@@ -200,12 +208,12 @@ class LadderBypass(ConvBypass):
         return x + self.up(hidden), hidden
 
 
-BYPASSES: dict[str, type[Bypass]] = {
+BYPASSES: Joint[type[Bypass]] = joints.BYPASSES.fill({
     "conv": ConvBypass,
     "mlp": MLPBypass,
     "ladder": LadderBypass,
     "none": NoBypass,
-}
+})  # fmt: skip
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:

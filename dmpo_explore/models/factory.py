@@ -131,7 +131,7 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     for k, shape in enumerate(shapes):
         stage = Stage(
             backbone.trunks[k],
-            bypasses[k](shape.width, config.bypass_width, shape.grid, shape.prefix),
+            bypasses[k].at(shape, config),
             backbone.norms[k].requires_grad_(config.train_norm),
             _predictor(predictors[k], backbone, k, config, n_classes, read),
             width=shape.width,

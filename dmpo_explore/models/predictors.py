@@ -15,8 +15,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from .. import joints
 from ..config import ModelConfig
-from ..utils.registry import lookup
+from ..utils.registry import Joint, lookup
 from .backbone import ExitShape
 from .second_order import NORMALISATIONS, at_least_float32, covariance, cross_moments, full_precision, upper_triangle
 
@@ -234,11 +235,11 @@ class MomentPredictor(Predictor):
         return logits
 
 
-PREDICTORS: dict[str, type[Predictor]] = {
+PREDICTORS: Joint[type[Predictor]] = joints.PREDICTORS.fill({
     "linear": LinearPredictor,
     "moment": MomentPredictor,
     "covariance": CovariancePredictor,
-}
+})  # fmt: skip
 
 
 def _halved(side: int) -> int:

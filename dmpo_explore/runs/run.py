@@ -56,7 +56,7 @@ class Run:
         """The folder's name."""
         return self.path.name
 
-    @cached_property
+    @property
     def config(self) -> Config:
         """The configuration it was trained with; ValueError naming config.json if that is not a config.
 
@@ -65,6 +65,11 @@ class Run:
             >>> dx.load_run("demo").config.data.name
             'fashion-mnist'
         """
+        self.__dict__["_config"] = self._config.complete()
+        return self._config
+
+    @cached_property
+    def _config(self) -> Config:
         return read_config(self.path / "config.json")
 
     def splits(self) -> list[str]:

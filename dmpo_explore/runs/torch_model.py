@@ -15,6 +15,7 @@ from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.merging import merge as merge_tuning
 from ..models.prepared import PRECISIONS, cast_products, prepare
+from ..plugin_needs import require
 from ..utils.registry import lookup, unknown
 from ..utils.torch_seeding import seeded
 from .torch_weights import read_weights
@@ -29,6 +30,7 @@ def load_model(
 ) -> DMPO:
     """The trained model in the run folder ``path``, in eval mode; see `Run.model`."""
     kind = lookup(PRECISIONS, precision, "precision")
+    require(config.plugins, f"run {path.name!r}")
     if kind is not None and not merge:
         raise ValueError(f"precision={precision!r} casts weights for inference: pass merge=True, too")
     place = find_device(device)

@@ -114,7 +114,7 @@ def updated(config: Config, settings: Mapping[str, Any], where: str) -> Config:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     for key, value in settings.items():
-        choices = OPTIONS[key].choices
+        choices = OPTIONS[key].names
         if choices and value not in choices and (valid := registries().get(key)) and value not in valid:
             raise ValueError(f"{where}: {unknown(key, value, valid)}")
     return changed

@@ -117,7 +117,7 @@ def default_space(base: Config | None = None) -> SearchSpace:
         >>> default_space().domains["model.rank"]
         Range(low=4, high=32, log=True, step=None, whole=True)
     """
-    return SearchSpace.from_dict({"space": {key: found.search for key, found in OPTIONS.items() if found.search}}, base)
+    return SearchSpace.from_dict({"space": {key: found.domain for key, found in OPTIONS.items() if found.domain}}, base)
 
 
 def read_space(path: Path, base: Config | None = None) -> SearchSpace:

@@ -15,7 +15,8 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from .abbreviate import is_text, short
-from .registry import unknown
+from .open_options import OpenPart, stored_as
+from .registry import Joint, unknown
 
 T = TypeVar("T")
 MOST_TEXT, MOST_ITEMS, MOST_NUMBER = 4096, 1000, 2**63 - 1  # of a value that is read
@@ -36,6 +37,7 @@ class Option:
         label: title of a form's widget; default: the name.
         flag: spelling on the command line; default: the name.
         search: the default domain of a search: a list of values, or ``{low, high, log, step}``; None: not searched.
+        joint: whose entries are valid names too.
     """
 
     name: str
@@ -53,6 +55,18 @@ class Option:
     label: str = ""
     flag: str = ""
     search: list[Any] | dict[str, Any] | None = None
+    joint: Joint[Any] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The choices, and the names that others have added to the joint."""
+        return (*self.choices, *(name for name in self.joint or () if name not in self.choices))
+
+    @property
+    def domain(self) -> list[Any] | dict[str, Any] | None:
+        """The default domain of a search, with the names that others have added to the joint."""
+        added = [name for name in self.names if name not in self.choices]
+        return [*self.search, *added] if isinstance(self.search, list) else self.search
 
     @property
     def title(self) -> str:
@@ -100,7 +114,7 @@ class Option:
 
     def described(self) -> str:
         """The help with its choices: ``What the linear part reads: auto, cls, mean or both.``"""
-        *most, last = [*self.choices, *([self.other] if self.other else [])] or [""]
+        *most, last = [*self.names, *([self.other] if self.other else [])] or [""]
         if not last:
             return self.help
         return f"{self.help.removesuffix('.')}: {', '.join(most)}{' or ' if most else ''}{last}."
@@ -155,8 +169,16 @@ def option(default: T, help: str, **about: Any) -> T:
 
 
 def options_of(cls: type) -> Mapping[str, Option]:
-    """The options of a dataclass by field name, in order; fields that `option` did not make are left out."""
-    return _options_of(cls)
+    """The options of a dataclass by field name, in order; fields that `option` did not make are left out.
+
+    Those of an `OpenPart` include the options that entries of its joints bring along.
+    """
+    kept: Any = cls
+    own = _options_of(kept)
+    if not issubclass(cls, OpenPart):
+        return own
+    return dict(own) | {name: found for kind in cls.groups() if not stored_as(kind)
+                        for name, found in _options_of(kind).items()}  # fmt: skip
 
 
 @cache
@@ -174,6 +196,20 @@ def _hints_of(cls: Any) -> Mapping[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def _parts_of(cls: Any) -> Mapping[str, Any]:
+    """Name → dataclass, of the fields that hold one; of an `OpenPart` also the objects of entries' options."""
+    hints = {field.name: _hints_of(cls)[field.name] for field in dataclasses.fields(cls) if not field.metadata}
+    own = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    if not issubclass(cls, OpenPart):
+        return own
+    return own | {name: kind for kind in cls.groups() if (name := stored_as(kind))}
+
+
+def is_key(cls: type, key: str) -> bool:
+    """Whether ``key`` may stand among the JSON values of a dataclass."""
+    return key in options_of(cls) or key in _parts_of(cls)
+
+
 def check_options(config: Any) -> None:
     """Check every option of a dataclass instance; raises ValueError as `Option.check`."""
     for name, found in options_of(type(config)).items():
@@ -189,11 +225,11 @@ def read_options(cls: type[T], values: Any, path: str) -> T:
     for problem in _problems(cls, values, path):
         raise problem
     kind: type = cls
-    options, hints = options_of(kind), _hints_of(kind)
+    options, parts = options_of(kind), _parts_of(kind)
     read: dict[str, Any] = {}
     for key, value in values.items():
         where = f"{path}.{key}"
-        read[key] = _value(options[key], value, where) if key in options else read_options(hints[key], value, where)
+        read[key] = _value(options[key], value, where) if key in options else read_options(parts[key], value, where)
     return cls(**read)
 
 
@@ -220,12 +256,12 @@ def _problems(cls: type, values: Any, path: str) -> Iterator[ValueError]:
     if not isinstance(values, dict):
         yield ValueError(f"{path} must be a JSON object, not {type(values).__name__}")
         return
-    options, hints = options_of(cls), _hints_of(cls)
+    options, parts = options_of(cls), _parts_of(cls)
     for key, value in values.items():
-        if key not in hints:
-            yield ValueError(unknown(f"key in {path}", key, hints))
+        if key in parts:
+            yield from _problems(parts[key], value, f"{path}.{key}")
         elif key not in options:
-            yield from _problems(hints[key], value, f"{path}.{key}")
+            yield ValueError(unknown(f"key in {path}", key, (*options, *parts)))
         else:
             try:
                 options[key].check(_value(options[key], value, f"{path}.{key}"))

@@ -12,6 +12,10 @@ from .abbreviate import LONGEST, short
 T = TypeVar("T")
 
 
+class TakenNameError(ValueError):
+    """A plug-in adds an entry, or an option, of a name that there is."""
+
+
 class Joint(dict[str, T]):
     """An open registry: name → object. It remembers which plug-in added an entry, and lets none replace another's.
 
@@ -39,7 +43,7 @@ class Joint(dict[str, T]):
     def __setitem__(self, name: str, entry: T) -> None:
         if Joint._plugin:
             if name in self:
-                raise ValueError(f"{self.kind} {name!r} exists already; give it another name")
+                raise TakenNameError(f"{self.kind} {name!r} exists already; give it another name")
             self.origins[name] = Joint._plugin
         Joint.changes += 1
         super().__setitem__(name, entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from .abbreviate import short
 from .options import check_options, option
@@ -52,18 +52,6 @@ class Slimming:
         if not self:
             return ""
         return f"slimmed from {self.run}: {_count(self.heads, 'head')} and {_count(self.ffn, 'neuron')} a block"
-
-
-def stored(config: dict[str, Any]) -> dict[str, Any]:
-    """A config's values as they are written: the slimming only of a slimmed run, which earlier versions cannot open.
-
-    Example:
-        >>> stored({"model": {"rank": 8, "slimming": {"heads": (), "ffn": ()}}})
-        {'model': {'rank': 8}}
-    """
-    if not config["model"]["slimming"]["heads"]:
-        del config["model"]["slimming"]
-    return config
 
 
 def _count(counts: tuple[int, ...], noun: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import typer.main
 
-from dmpo_explore.cli.main import app
+from dmpo_explore.cli import app
 from dmpo_explore.config import Config
 from dmpo_explore.utils.options import Option, options_of
 

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import dmpo_explore
 from dmpo_explore.cli import app, main
-from dmpo_explore.cli.root import COMMANDS
+from dmpo_explore.cli.root import ORDER
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ORDER)
 def test_every_command_has_help(command: str) -> None:
     text = call(command, "--help").stdout
     assert f"Usage: dmpo-explore {command}" in text
@@ -26,7 +26,7 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_help_names_every_command_and_version_says_which() -> None:
     text = call("--help").stdout
-    assert re.findall(r"\n│ ([a-z]+) ", text) == list(COMMANDS)  # in this order
+    assert re.findall(r"\n│ ([a-z]+) ", text) == list(ORDER)  # in this order
     assert call("--version").stdout == f"dmpo-explore {dmpo_explore.__version__}\n"
 
 

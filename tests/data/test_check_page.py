@@ -9,7 +9,7 @@ import pytest
 from dirty_folder import dirty_folder
 from typer.testing import CliRunner
 
-from dmpo_explore.cli.main import app
+from dmpo_explore.cli import app
 from dmpo_explore.data.findings import CHECKS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "check-your-images.md").read_text(encoding="utf-8")

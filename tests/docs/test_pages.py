@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import dmpo_explore as dx
 from builder.llms import nav_pages, site_config
 from builder.pages import DOCS, ELSEWHERE, ROOT, relative, sources, with_links, write_pages
-from dmpo_explore.cli.main import app
+from dmpo_explore.cli import app
 
 ELSEWHERE_TESTED = {"extending.md", "backbones.md", "your-images.md", "index.md"}
 NEEDS_WEIGHTS = {"export.md", "look-inside.md"}

@@ -15,7 +15,7 @@ import typer.main
 import dmpo_explore as dx
 from builder.pages import DOCS, ROOT
 from builder.reference import PACKAGES, api_pages, cli_page, config_page, documented, public_names, write_reference
-from dmpo_explore.cli.main import app
+from dmpo_explore.cli import app
 from dmpo_explore.config import OPTIONS, config_table
 
 CLI, API = cli_page(), api_pages()

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import dmpo_explore.jobs.jobs as starting
 from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
-from dmpo_explore.cli.main import app
+from dmpo_explore.cli import app
 from dmpo_explore.jobs.job import Job
 from dmpo_explore.jobs.status import PROCESS_GONE
 from dmpo_explore.runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epochs

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from two_exits import CONFIG, make_data, make_model, run, weights_of
 
 import dmpo_explore as dx
+from dmpo_explore.config import Config
 from dmpo_explore.data.images import ImageSet
 from dmpo_explore.data.torch_loaders import MISSING
 from dmpo_explore.runs.run import Run
@@ -30,14 +31,13 @@ from dmpo_explore.training.optimizer import make_schedule, rate_factor
 from dmpo_explore.training.parts import Batch, Fit, TrainingPart
 from dmpo_explore.training.train import train, training_loader
 from dmpo_explore.utils.options import option
-from dmpo_explore.utils.registry import Joint
 
 # -- a plug-in: answers are drawn towards a running mean of all answers --
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanOptions:
-    draw: float = option(0.5, "Weight of the squared distance from the mean answer.", ge=0)
+    draw: float = option(0.0, "Weight of the squared distance from the mean answer.", ge=0)
 
 
 class MeanAnswer(TrainingPart):
@@ -61,25 +61,27 @@ class MeanAnswer(TrainingPart):
         self.mean = state["mean"]
 
 
-def make(setup: Setup) -> MeanAnswer:
-    return MeanAnswer(MeanOptions().draw, len(setup.images.class_names))
+def make(setup: Setup) -> MeanAnswer | None:
+    draw = setup.config.training.part(MeanOptions).draw
+    return MeanAnswer(draw, len(setup.images.class_names)) if draw else None
 
 
 @pytest.fixture
-def plugin() -> Iterator[None]:
-    with Joint.adding("mean.py"):
-        TRAINING_PARTS["mean answer"] = PartKind(make, options=MeanOptions)
-    yield
+def plugin() -> Iterator[Config]:
+    """A config that asks for it."""
+    TRAINING_PARTS["mean answer"] = PartKind(make, MeanOptions)
+    yield WHOLE.updated({"training.draw": 0.5})
     del TRAINING_PARTS["mean answer"]
 
 
-@pytest.mark.usefixtures("plugin", "runs")
-def test_a_plugins_part_is_trained_and_resumed_bit_by_bit(straight: tuple[Run, Any]) -> None:
+@pytest.mark.usefixtures("runs")
+def test_a_plugins_part_is_trained_and_resumed_bit_by_bit(plugin: Config, straight: tuple[Run, Any]) -> None:
     plain, _ = straight
-    whole = train(WHOLE, "whole", device="cpu")
-    stop_after(1, WHOLE)
+    whole = train(plugin, "whole", device="cpu")
+    stop_after(1, plugin)
     torch.manual_seed(999)
-    resumed = train(WHOLE, "run", resume=True, device="cpu")
+    resumed = train(plugin, "run", resume=True, device="cpu")
+    assert resumed.config.get("training.draw") == 0.5
     same_history(resumed, whole)
     ours, theirs = read_weights(resumed.path), read_weights(whole.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

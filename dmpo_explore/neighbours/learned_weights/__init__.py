@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ... import joints
 from ...training.kinds import PartKind, Setup
 from ...utils.lazy import moved
+from ...utils.options import check_options, option
 
 if TYPE_CHECKING:
     from ...config import Config
@@ -14,6 +16,17 @@ if TYPE_CHECKING:
     from ...training.schedules import Weights
 
 LEARNED = "learned"  # the schedule
+
+
+@dataclass(frozen=True)
+class LearnedOptions:
+    """How the weights are learned."""
+
+    schedule_lr: float = option(0.05, "Learning rate of the loss weights (schedule learned).", gt=0)
+    schedule_penalty: float = option(10.0, "Penalty γ of held-out images' loss, which counts 1/γ (same).", gt=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def planned(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
@@ -47,12 +60,14 @@ def make(setup: Setup) -> TrainingPart | None:
     def batches(steps: int, processes: int) -> object:
         return held_out_loader(held_out, setup.model.preprocess, settings, steps, processes)
 
-    return LearnedWeights(batches, rate=settings.schedule_lr, penalty=settings.schedule_penalty)
+    how = settings.part(LearnedOptions)
+    return LearnedWeights(batches, rate=how.schedule_lr, penalty=how.schedule_penalty)
 
 
 joints.SCHEDULES[LEARNED] = planned
 joints.TRAINING_PARTS["learned weights"] = PartKind(
     make,
+    LearnedOptions,
     wants_held_out=asked,
     learns_copy=asked,
     timed=lambda config: ("schedule",) if asked(config) else (),

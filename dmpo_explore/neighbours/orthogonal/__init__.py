@@ -5,28 +5,32 @@ The part draws the answers towards those of the untuned backbone, and trains als
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from ... import joints
 from ...training.kinds import PartKind, Setup
+from ...utils.options import check_options, option
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ...config import Config
     from ...training.parts import TrainingPart
 
 
-class Options(NamedTuple):
-    """λ of the divergence, and which patches are hidden: none, random or attentive."""
+@dataclass(frozen=True)
+class SelfRegularisationOptions:
+    """λ of the divergence, and which patches are hidden."""
 
-    self_regularise: float
-    cutout: str
+    self_regularise: float = option(
+        0.0, "Weight λ of the divergence from linear exits of the untuned backbone (OrthSR).", ge=0, search=[0.0, 1.0]
+    )
+    cutout: Literal["none", "random", "attentive"] = option(
+        "none", "Train also with hidden patches (attentive: the most attended).", search=["none", "random", "attentive"]
+    )
 
-
-def options(config: Config) -> Options:
-    """What a config asks for."""
-    return Options(config.training.self_regularise, config.training.cutout)
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def oft(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -38,7 +42,7 @@ def oft(backbone: nn.Module, rank: int, dropout: float) -> None:
 
 def make(setup: Setup) -> TrainingPart | None:
     """The part, with an anchor whose heads are fitted when the training begins."""
-    asked = options(setup.config)
+    asked = setup.config.training.part(SelfRegularisationOptions)
     if not asked.self_regularise and asked.cutout == "none":
         return None
     from .self_regularisation import make_part
@@ -47,4 +51,6 @@ def make(setup: Setup) -> TrainingPart | None:
 
 
 joints.TUNINGS["oft"] = oft
-joints.TRAINING_PARTS["self-regularisation"] = PartKind(make, timed=lambda config: Options._fields)
+joints.TRAINING_PARTS["self-regularisation"] = PartKind(
+    make, SelfRegularisationOptions, timed=lambda config: ("self_regularise", "cutout")
+)

@@ -1,0 +1,15 @@
+"""Every command: those of the library, then those that others have added to the joint `COMMANDS`."""
+
+from __future__ import annotations
+
+from ..joints import COMMANDS
+from . import check, data, deploy, doctor, evaluate, export, fetch, push, record, search, slim, train
+from .root import app
+
+__all__ = [
+    "app", "check", "data", "deploy", "doctor", "evaluate", "export", "fetch", "push", "record", "search", "slim",
+    "train",
+]  # fmt: skip
+
+for _add in COMMANDS.values():
+    _add(app)

@@ -1,0 +1,83 @@
+"""What a run needs: the plug-ins whose entries its config names, by name and SHA-256; `plugins` loads them."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .joints import JOINTS
+
+VARIABLE = "DMPO_EXPLORE_PLUGINS"  # files, separated as in PATH
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class PluginNeed:
+    """A plug-in that a run needs: its name, and the SHA-256 of its file.
+
+    Example:
+        >>> PluginNeed("my_bypass", "0" * 64).name
+        'my_bypass'
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Plugin(PluginNeed):
+    """A loaded plug-in. ``path``: its file."""
+
+    path: str
+
+
+LOADED: dict[str, Plugin] = {}  # by name
+
+
+def needs_of(names: Iterable[object], parts: Iterable[type]) -> tuple[PluginNeed, ...]:
+    """The plug-ins that added entries of these names, or entries that bring these dataclasses of options along."""
+    wanted, kinds = {*map(str, names)}, {*parts}
+    found = {
+        origin
+        for joint in JOINTS.values()
+        for name, origin in joint.origins.items()
+        if name in wanted or getattr(joint[name], "options", None) in kinds
+    }
+    return tuple(PluginNeed(name, LOADED[name].sha256) for name in sorted(found) if name in LOADED)
+
+
+def read_needs(values: Any) -> tuple[PluginNeed, ...]:
+    """The plug-ins that a config states, from JSON values; ValueError naming what is wrong."""
+    whole = isinstance(values, list) and all(isinstance(v, dict) and v.keys() == {"name", "sha256"} for v in values)
+    if not whole or not all(
+        isinstance(v["name"], str) and NAME.fullmatch(v["name"])
+        and isinstance(v["sha256"], str) and SHA256.fullmatch(v["sha256"]) for v in values
+    ):  # fmt: skip
+        raise ValueError("config.plugins must be a list of objects with name and sha256")
+    return tuple(PluginNeed(v["name"], v["sha256"]) for v in values)
+
+
+def missing(needs: Iterable[PluginNeed]) -> list[str]:
+    """Names of those that are not loaded."""
+    return [need.name for need in needs if need.name not in LOADED]
+
+
+def require(needs: Iterable[PluginNeed], what: str) -> None:
+    """Raise ValueError for plug-ins of ``what`` (a run, in words) that are not loaded, and warn of changed ones."""
+    needs = tuple(needs)
+    if absent := missing(needs):
+        raise ValueError(
+            f"{what} needs the plug-in {', '.join(absent)}, which is not loaded; its records open without it. Give its "
+            f"file: dmpo-explore --plugin {absent[0]}.py, or {VARIABLE}"
+        )
+    for need in needs:
+        if (now := LOADED[need.name].sha256) != need.sha256:
+            warnings.warn(
+                f"the plug-in {need.name} has changed since {what} was made: SHA-256 {need.sha256[:12]}…, "
+                f"now {now[:12]}… ({LOADED[need.name].path})",
+                stacklevel=2,
+            )

@@ -1,0 +1,146 @@
+"""Plug-ins: modules that add entries to joints, loaded alike in every process.
+
+In: a file (``--plugin FILE.py``, `load_plugin`), the files of DMPO_EXPLORE_PLUGINS, and the entry points of the group
+``dmpo_explore.plugins``. Out: entries in joints (`dmpo_explore.joints`), and which plug-in added them. The environment
+reaches every child process, so a training's processes, search workers and jobs of the app load the same files. Nothing
+else loads code: a run states what it needs, by name and SHA-256 (`plugin_needs`), and never loads it by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import pkgutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.machinery import SourceFileLoader
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from .config import ModelConfig, TrainingConfig
+from .joints import JOINTS
+from .plugin_needs import LOADED, NAME, VARIABLE, Plugin
+from .utils.abbreviate import one_line, short
+from .utils.registry import Joint, TakenNameError
+
+GROUP = "dmpo_explore.plugins"
+LARGEST = 2**20  # bytes of a plug-in's file
+
+FAILED: dict[str, str] = {}  # file or entry point that could not be loaded → why
+
+
+def load_plugin(path: str | Path) -> Plugin:
+    """Load a plug-in from its file, here and in every process that this one starts; loaded before, it stays as it is.
+
+    Args:
+        path: a Python file; its name without ``.py`` is the plug-in's.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: a file that is no Python file or too large, an entry whose name is
+            taken, another plug-in of that name, or one that has changed since it was loaded.
+        ImportError: an exception while it ran, named; its entries are removed.
+
+    Example:
+        >>> import dmpo_explore as dx, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "flat.py"
+        ...     _ = file.write_text("from dmpo_explore.joints import COMMANDS\\nCOMMANDS['hello'] = print")
+        ...     load_plugin(file).name
+        'flat'
+        >>> unload("flat")
+    """
+    found = _load(path)
+    known = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*known, found.path]))
+    return found
+
+
+def _load(path: str | Path) -> Plugin:
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise FileNotFoundError(f"no plug-in {path}: no such file")
+    if file.suffix != ".py" or not NAME.fullmatch(file.stem):
+        raise ValueError(f"plug-in {short(str(path))} must be a Python file, such as my_score.py")
+    if file.stat().st_size > LARGEST:
+        raise ValueError(f"plug-in {path} has more than {LARGEST // 2**20} MiB; it should add entries, not data")
+    source = file.read_bytes()
+    found = Plugin(file.stem, hashlib.sha256(source).hexdigest(), str(file))
+    if before := LOADED.get(found.name):
+        if before.sha256 == found.sha256:
+            return before
+        same = before.path == found.path
+        what = "has changed since it was loaded: start Python anew" if same else "has the same name as a loaded one"
+        raise ValueError(f"plug-in {found.path} {what} (loaded: {before.path}, SHA-256 {before.sha256[:12]}…)")
+    module_name = f"dmpo_explore_plugins.{found.name}"
+    loader = SourceFileLoader(module_name, found.path)
+    spec = spec_from_file_location(module_name, found.path, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    with _adding(found, str(path)):
+        sys.modules[module_name] = module  # where dataclasses and pickle look
+        exec(loader.source_to_code(source, found.path), module.__dict__)  # the bytes that were hashed
+    return found
+
+
+@contextmanager
+def _adding(found: Plugin, said: str) -> Iterator[None]:
+    """Take entries as those of a plug-in; one that fails leaves none behind."""
+    try:
+        with Joint.adding(found.name):
+            yield
+        for part in (ModelConfig, TrainingConfig):
+            part.check_groups()
+    except Exception as error:
+        unload(found.name)
+        if isinstance(error, TakenNameError):
+            raise ValueError(f"plug-in {said}: {error}") from error
+        raise ImportError(f"plug-in {said} failed: {type(error).__name__}: {one_line(error)}") from error
+    LOADED[found.name] = found
+
+
+def unload(name: str) -> None:
+    """Take a plug-in's entries away again, here and in processes that this one starts."""
+    if name in LOADED and (known := os.environ.get(VARIABLE)):
+        os.environ[VARIABLE] = os.pathsep.join(path for path in known.split(os.pathsep) if path != LOADED[name].path)
+    for joint in JOINTS.values():
+        for entry in [entry for entry, origin in joint.origins.items() if origin == name]:
+            del joint[entry]
+    LOADED.pop(name, None)
+    sys.modules.pop(f"dmpo_explore_plugins.{name}", None)
+
+
+def load_all() -> None:
+    """Load the shelf, the plug-ins of DMPO_EXPLORE_PLUGINS, and those of installed packages; a broken one warns."""
+    from . import neighbours
+
+    for module in pkgutil.iter_modules(neighbours.__path__):
+        importlib.import_module(f"{neighbours.__name__}.{module.name}")
+    for path in os.environ.get(VARIABLE, "").split(os.pathsep):
+        if path:
+            _try(path, partial(_load, path))
+    for entry in entry_points(group=GROUP):
+        _try(f"{entry.name} ({entry.value})", partial(_load_installed, entry))
+
+
+def _load_installed(entry: EntryPoint) -> None:
+    if entry.name in LOADED:
+        raise ValueError(f"plug-in {entry.name!r} is loaded already, from {LOADED[entry.name].path}")
+    found = Plugin(entry.name, "0" * 64, entry.value)
+    with _adding(found, entry.name):
+        module = sys.modules[entry.load().__name__]
+    file = getattr(module, "__file__", None)
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else found.sha256
+    LOADED[entry.name] = Plugin(entry.name, digest, file or entry.value)
+
+
+def _try(name: str, load: Callable[[], object]) -> None:
+    try:
+        load()
+    except (ValueError, OSError, ImportError) as error:
+        FAILED[name] = one_line(error)
+        warnings.warn(f"{one_line(error)}; it is left out", stacklevel=3)

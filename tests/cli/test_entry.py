@@ -1,0 +1,42 @@
+"""The entry point: plug-ins are loaded before the command is read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dmpo_explore.cli import entry
+
+ROOT = Path(__file__).resolve().parents[2]
+HELLO = """
+from dmpo_explore.joints import COMMANDS
+def add(app):
+    @app.command()
+    def hello():
+        '''Say hello.'''
+        print("hello")
+COMMANDS["hello"] = add
+"""
+
+
+def test_the_command_line_takes_it_before_and_after_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "hello.py"
+    file.write_text(HELLO, encoding="utf-8")
+    run = [sys.executable, "-m", "dmpo_explore.cli"]
+    for arguments in (["--plugin", str(file), "hello"], ["hello", f"--plugin={file}"]):
+        done = subprocess.run([*run, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+        assert (done.stdout, done.returncode) == ("hello\n", 0), done.stderr
+    done = subprocess.run(
+        [*run, "runs", "--plugin", "absent.py"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 1 and done.stderr == "error: no plug-in absent.py: no such file\n"
+
+
+def test_a_missing_file_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["dmpo-explore", "runs", "--plugin"])
+    with pytest.raises(SystemExit, match="2"):
+        entry.main()
+    assert "--plugin needs a file" in capsys.readouterr().err

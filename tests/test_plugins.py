@@ -1,0 +1,197 @@
+"""Plug-ins: loaded alike everywhere, stated by runs, never loaded by a run itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from calls import call, fails
+from plugged import EXAMPLES, plugged
+from tiny import tiny_config
+
+import dmpo_explore as dx
+from dmpo_explore.joints import BYPASSES, COMMANDS, SCHEDULES
+from dmpo_explore.plugin_needs import LOADED, VARIABLE, PluginNeed
+from dmpo_explore.plugins import load_plugin, unload
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def unloaded() -> Iterator[None]:
+    before = {*LOADED}
+    yield
+    for name in {*LOADED} - before:
+        unload(name)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def program(code: str, *paths: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that has these plug-ins in its environment."""
+    more = {VARIABLE: os.pathsep.join(map(str, paths)), **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)} | more)  # fmt: skip
+
+
+# -- loading --
+
+
+def test_an_entry_is_there_with_its_options_and_gone_again() -> None:
+    with plugged("context_bypass") as found:
+        assert "context" in dx.OPTIONS["model.bypass"].names and dx.OPTIONS["model.context"].default == 1.0
+        config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass="context", context=0.5)
+        assert dx.build_model(config, 3).stages[0].bypass.context == 0.5
+        assert dx.Config(model=config).with_plugins().plugins == (PluginNeed(found.name, found.sha256),)
+        assert found.path in os.environ[VARIABLE].split(os.pathsep)
+    assert "context" not in BYPASSES and "model.context" not in dx.OPTIONS
+    assert found.path not in os.environ.get(VARIABLE, "").split(os.pathsep)
+
+
+def test_loaded_twice_it_is_loaded_once(tmp_path: Path) -> None:
+    file = write(tmp_path / "once.py", "from dmpo_explore.joints import COMMANDS\nCOMMANDS['once'] = print\n")
+    assert load_plugin(file) == load_plugin(file)
+    write(file, file.read_text() + "# changed\n")
+    with pytest.raises(ValueError, match="has changed since it was loaded"):
+        load_plugin(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("1 / 0", ImportError, "ZeroDivisionError"),
+        ("import nothing_of_that_name", ImportError, "nothing_of_that_name"),
+        ("def f(:", ImportError, "SyntaxError"),
+        ("from dmpo_explore.models import BYPASSES\nBYPASSES['conv'] = None", ValueError, "'conv' exists already"),
+    ],
+)
+def test_a_broken_one_is_named_and_leaves_nothing(
+    tmp_path: Path, text: str, kind: type[Exception], message: str
+) -> None:
+    before = {*COMMANDS}, dict(BYPASSES)
+    file = write(
+        tmp_path / "broken.py", f"from dmpo_explore.joints import COMMANDS\nCOMMANDS['mine'] = print\n{text}\n"
+    )
+    with pytest.raises(kind, match=message) as error:
+        load_plugin(file)
+    assert "broken.py" in str(error.value)
+    assert ({*COMMANDS}, dict(BYPASSES)) == before and "broken" not in LOADED
+
+
+def test_two_options_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "again.py",
+        """
+from dataclasses import dataclass
+from dmpo_explore.joints import SCHEDULES
+from dmpo_explore.utils.options import option
+@dataclass(frozen=True)
+class Mine:
+    epochs: int = option(1, "Epochs.")
+class Flat:
+    options = Mine
+SCHEDULES["flat"] = Flat()
+""",
+    )
+    with pytest.raises(ValueError, match="'epochs' of Mine"):
+        load_plugin(file)
+    assert "flat" not in SCHEDULES
+
+
+@pytest.mark.parametrize("name", ["absent.py", "text.txt"])
+def test_what_is_no_plug_in(tmp_path: Path, name: str) -> None:
+    if name == "text.txt":
+        write(tmp_path / name, "x = 1")
+    with pytest.raises((FileNotFoundError, ValueError), match=name):
+        load_plugin(tmp_path / name)
+
+
+# -- every process --
+
+
+def test_the_environment_loads_it_in_another_process_and_a_broken_one_warns(tmp_path: Path) -> None:
+    broken = write(tmp_path / "broken.py", "1 / 0")
+    done = program(
+        "import dmpo_explore as dx; print('context' in dx.OPTIONS['model.bypass'].names)",
+        broken, EXAMPLES / "context_bypass.py",
+    )  # fmt: skip
+    assert done.stdout.strip() == "True" and "ZeroDivisionError" in done.stderr
+
+
+def test_an_installed_package_is_loaded_by_its_entry_point(tmp_path: Path) -> None:
+    write(tmp_path / "early_exit_extras.py", "from dmpo_explore.joints import COMMANDS\nCOMMANDS['extra'] = print\n")
+    (tmp_path / "early_exit_extras-1.0.dist-info").mkdir()
+    write(tmp_path / "early_exit_extras-1.0.dist-info/METADATA", "Name: early-exit-extras\nVersion: 1.0\n")
+    write(tmp_path / "early_exit_extras-1.0.dist-info/entry_points.txt",
+          "[dmpo_explore.plugins]\nextras = early_exit_extras\n")  # fmt: skip
+    done = program(
+        "import dmpo_explore; from dmpo_explore.plugin_needs import LOADED; from dmpo_explore.joints import COMMANDS;"
+        "print(LOADED['extras'].path, 'extra' in COMMANDS, COMMANDS.origins['extra'])",
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]),
+    )
+    assert done.stdout.split() == [str(tmp_path / "early_exit_extras.py"), "True", "extras"], done.stderr
+
+
+# -- runs --
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs root with ``mine``, trained and recorded with the example bypass."""
+    root = tmp_path_factory.mktemp("plugged")
+    with pytest.MonkeyPatch.context() as patch, plugged("context_bypass"):
+        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
+        run = dx.train(tiny_config(60, epochs=1, model={"bypass": "context", "context": 0.5}), "mine", device="cpu")
+        dx.record_run(run, "val", device="cpu")
+    return root
+
+
+def test_a_run_states_what_it_needs_and_opens_with_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+    run = dx.load_run("mine")
+    with plugged("context_bypass") as found:
+        assert run.config.plugins == (PluginNeed("context_bypass", found.sha256),)
+        assert run.config.model.context == 0.5  # type: ignore[attr-defined]
+        out = dx.infer(run.model("cpu"), run.inputs("val", slice(0, 8)), dx.policies.FixedPolicy((2,)))
+        assert out.label.tolist() == run.record("val").prediction[:8, 1].tolist()
+
+
+def test_without_it_the_record_opens_and_one_line_says_what_is_missing(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+    run = dx.load_run("mine")
+    assert run.record("val").n_exits == 2 and run.config.model.bypass == "context"
+    with pytest.raises(ValueError, match=r"run 'mine' needs the plug-in context_bypass.*--plugin"):
+        run.model("cpu")
+    assert "context_bypass" in fails("record", "mine", "--split", "test")
+    assert "context_bypass" in fails("train", "--resume", "mine", "--epochs", "2")
+    assert "mine" in call("evaluate", "mine", "--split", "val", "--threshold", "0.9").output
+    assert "mine" in call("runs").stdout
+
+
+def test_a_changed_file_is_named(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+    changed = write(tmp_path / "context_bypass.py", (EXAMPLES / "context_bypass.py").read_text() + "\n# changed\n")
+    with plugged(changed), pytest.warns(UserWarning, match="context_bypass has changed since run 'mine'"):
+        dx.load_run("mine").model("cpu")
+
+
+def test_a_run_never_loads_code_by_itself(made: Path, tmp_path: Path) -> None:
+    """The needs of a hostile run are a name and a hash: nothing in them is opened."""
+    for needs in ([{"name": "../evil", "sha256": "0" * 64}], [{"name": "x", "sha256": "y"}], [{"name": "x"}], "x"):
+        config = json.loads((made / "mine/config.json").read_text()) | {"plugins": needs}
+        with pytest.raises(ValueError, match="plugins must be a list"):
+            dx.Config.from_dict(config)
+    write(tmp_path / "evil.py", "raise SystemExit('loaded')")
+    config = json.loads((made / "mine/config.json").read_text())
+    config["plugins"] = [{"name": "evil", "sha256": "0" * 64}]
+    assert dx.Config.from_dict(config).plugins[0].name == "evil" and "evil" not in LOADED
