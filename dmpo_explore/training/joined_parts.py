@@ -57,10 +57,11 @@ class JoinedParts:
             part.begin(Fit(model, n_exits, config, accelerator, steps, self.exit_losses, saved is not None))
             if saved is not None:
                 part.load_state_dict(saved)
-        self.beside = [(part, len(copies)) for part in self.parts if (copies := part.copies())]
-        copies = [copy for part, _ in self.beside for copy in part.copies()]
-        self.networks: tuple[nn.Module, ...] = (model, *copies)
-        self.module: nn.Module = BesideModel(model, copies) if copies else PreparedForward(model)
+        copies = {part: part.copies() for part in self.parts}
+        self.beside = [(part, len(own)) for part, own in copies.items() if own]
+        every = [copy for own in copies.values() for copy in own]
+        self.networks: tuple[nn.Module, ...] = (model, *every)
+        self.module: nn.Module = BesideModel(model, every) if every else PreparedForward(model)
         self.all_labelled = not any((images.labels < 0).any() for part in self.parts for images in part.sources())
 
     def _check(self, weighing: Sequence[TrainingPart]) -> None:

@@ -83,7 +83,7 @@ def make_schedule(
         own = rate(group, step / steps) if rate else None
         return planned(step) if own is None else own
 
-    factors = [partial(factor, group=group["of"]) for group in optimizer.param_groups]
+    factors: list[Callable[[int], float]] = [partial(factor, group=one["of"]) for one in optimizer.param_groups]
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factors, last_epoch=done - 1)
 
 

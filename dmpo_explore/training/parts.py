@@ -48,9 +48,9 @@ class Batch(NamedTuple):
             >>> twice.images.shape, twice.labels.tolist()
             (torch.Size([4, 3, 8, 8]), [4, 5, 4, 5])
         """
-        rest = (None if part is None else torch.cat((part, part)) for part in self[1:-1])
-        notes = {name: torch.cat((note, note)) for name, note in self.notes.items()}
-        return Batch(torch.cat((self.images, images)), *rest, notes)  # type: ignore[arg-type]
+        parts = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        twice = {name: torch.cat((part, images if name == "images" else part)) for name, part in parts.items()}
+        return self._replace(**twice, notes={name: torch.cat((note, note)) for name, note in self.notes.items()})
 
 
 @dataclass(frozen=True)
