@@ -106,7 +106,7 @@ class BalancedSampler(Sampler[int]):
 
 
 class ClassBalance(TrainingPart):
-    """The class balance of a training: weights of its loss, or its sampler, as ``config.class_balance`` says.
+    """The class balance of a training: weights of its loss, or its sampler, by ``config.class_balance``.
 
     Args:
         images: the training images.

@@ -1,4 +1,4 @@
-"""All parts of a training as one: what the loop prepares, asks for the loss of a batch, and saves."""
+"""All parts of a training as one: what the loop prepares, trains with and saves."""
 
 from __future__ import annotations
 

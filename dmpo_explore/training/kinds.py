@@ -1,7 +1,7 @@
-"""Kinds of training parts: which parts a config asks for, and how each is made. Imports no torch.
+"""Kinds of training parts: which parts a training has, and how each is made. Imports no torch.
 
-An entry of ``TRAINING_PARTS`` is asked before a training: whether it needs held-out images, how much room its state
-takes, what its steps' time depends on. No caller knows one by name.
+An entry of ``TRAINING_PARTS`` answers before a training whether it needs held-out images, how much room its state takes
+and what its steps' time depends on. No caller names one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,16 @@ class Setup:
     """What a part is made from.
 
     Args:
+        config: of the run. model: that is trained.
         images: the training images, without those held out. held_out: training images that the model is not trained on;
-            None where no part wants them.
+            None where no part needs them.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config, digits = dx.Config(), dx.load_images("digits", "train")
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=10)
+        >>> Setup(config, model, digits, held_out=None).config.training.epochs
+        6
     """
 
     config: Config
@@ -48,7 +56,7 @@ class PartKind:
     """A kind of training part: an entry of ``TRAINING_PARTS``.
 
     Args:
-        make: `Setup` → the part, or None where the config does not ask for it. Imports torch inside.
+        make: `Setup` → the part, or None where the config has none of it. Imports torch inside.
         options: the dataclass of its options, of fields made by `option`; None: it reads options of the core.
         wants_held_out: whether training images are to be held out for it. learns_copy: whether it trains a second copy
             of the weights, which a checkpoint holds too.
@@ -98,5 +106,14 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
 
 
 def make_parts(setup: Setup) -> list[TrainingPart]:
-    """The parts that a config asks for, in the order of ``TRAINING_PARTS``."""
+    """The parts of a training, in the order of ``TRAINING_PARTS``.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(model=dx.ModelConfig("test_vit", "random", 32, exits=2),
+        ...                    training=dx.TrainingConfig(class_balance="weights"))
+        >>> digits = dx.load_images("digits", "train")
+        >>> [type(part).__name__ for part in make_parts(Setup(config, dx.build_model(config.model, 10), digits, None))]
+        ['ClassBalance']
+    """
     return [part for kind in TRAINING_PARTS.values() if (part := kind.make(setup)) is not None]

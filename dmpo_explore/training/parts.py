@@ -1,8 +1,8 @@
 """Training parts: what a training does beside the loss of its labels, one object for each.
 
-`fit` takes a list of `TrainingPart` and knows none of them by name. A part may add images, views of a batch, terms of
-the loss and learning rates; it is told when an epoch begins, when a step is made and when the epoch is trained; what it
-must remember goes into the checkpoint. Which parts a config asks for is known by `joints.TRAINING_PARTS` (see `kinds`).
+`fit` takes a list of `TrainingPart` and names none of them. A part may add images, views of a batch, terms of the loss
+and learning rates; its methods are called when an epoch begins, after each step and once the epoch is trained. Its
+state goes into the checkpoint. `kinds.TRAINING_PARTS` has the kinds of parts, from which those of a config are made.
 """
 
 from __future__ import annotations
@@ -61,6 +61,17 @@ class Fit:
         model: as it was given to `fit`. n_exits: K. steps: batches of an epoch.
         criterion: (batch, what a model gives for it) → (K,) mean losses of the exits, the terms of all parts included.
         resumed: whether `TrainingPart.load_state_dict` follows, with what the part has kept.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> class Noting(TrainingPart):
+        ...     def begin(self, fit):
+        ...         print(fit.n_exits, fit.steps, fit.resumed)
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
+        >>> loader = torch.utils.data.DataLoader([(torch.ones(3, 2, 2), 1) for _ in range(8)], batch_size=4)
+        >>> settings, seen = dx.TrainingConfig(epochs=1, precision="no"), dx.training.Validation((0.5, 0.75), 0.6)
+        >>> _ = list(dx.training.fit(model, loader, settings, 2, validate=lambda model: seen, parts=[Noting()]))
+        2 2 False
     """
 
     model: nn.Module
@@ -82,6 +93,15 @@ class TrainingPart:
     Attributes:
         name: under which a checkpoint keeps its state.
         weighs: whether it gives the exits' loss weights, in place of the config's schedule.
+
+    Example:
+        A penalty on large logits, its weight a number of this part:
+
+        >>> class SmallLogits(TrainingPart):
+        ...     def losses(self, batch, outputs):
+        ...         return 0.01 * outputs.square().mean(dim=-1)
+        >>> SmallLogits().losses(Batch(torch.zeros(1, 3, 8, 8), torch.tensor([0])), torch.ones(1, 2, 10))
+        tensor([[0.0100, 0.0100]])
     """
 
     name: str = ""

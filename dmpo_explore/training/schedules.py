@@ -5,7 +5,7 @@ predictors.
 `linear` is the release's cross-over from START to END (four exits); the other schedules use the same two end points.
 `mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of
 `switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch. An entry
-that plans no weights, since a training part gives them, raises ValueError and says so.
+that plans no weights, since a training part gives them, raises ValueError with the reason.
 """
 
 from __future__ import annotations

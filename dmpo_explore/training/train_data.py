@@ -78,7 +78,7 @@ def training_images(
 
 
 def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
-    """Training images → those to train on and those held out, None where no training part wants them or K is 1.
+    """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
     A tenth is held out, at least one image of
     every class; the same images whenever the run is resumed. Where a table gives groups, whole groups are held out.

@@ -39,12 +39,12 @@ def planned(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) 
 
     if n_exits > 1:
         raise ValueError(
-            f"schedule {LEARNED!r} plans no weights: they are learned in the training, and its history has them"
+            f"schedule {LEARNED!r}: the loss weights start equal and are learned in the training; its history has them"
         )
     return np.ones(1)
 
 
-def asked(config: Config) -> bool:
+def chosen(config: Config) -> bool:
     """Whether a training is to learn its loss weights."""
     return config.training.schedule == LEARNED
 
@@ -54,7 +54,7 @@ def make(setup: Setup) -> TrainingPart | None:
     from .learning import LearnedWeights, held_out_loader
 
     held_out, settings = setup.held_out, setup.config.training
-    if not asked(setup.config) or held_out is None:
+    if not chosen(setup.config) or held_out is None:
         return None
 
     def batches(steps: int, processes: int) -> object:
@@ -68,9 +68,9 @@ joints.SCHEDULES[LEARNED] = planned
 joints.TRAINING_PARTS["learned weights"] = PartKind(
     make,
     LearnedOptions,
-    wants_held_out=asked,
-    learns_copy=asked,
-    timed=lambda config: ("schedule",) if asked(config) else (),
+    wants_held_out=chosen,
+    learns_copy=chosen,
+    timed=lambda config: ("schedule",) if chosen(config) else (),
 )
 moved("dmpo_explore.training", {"LEARNED": __name__})
 moved("dmpo_explore.training", dict.fromkeys(("held_out_loader", "soft_exit_loss"), f"{__name__}.learning"))
