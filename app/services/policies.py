@@ -42,9 +42,9 @@ class OperatingPoint:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _outcome(stamp: Stamp, _policy: dx.Policy, key: str) -> dx.Outcome:
     del key
-    record = records.record_at(stamp)
-    exits = _policy.exits(record)
-    return dx.Outcome(records.calibrated_at(stamp, _policy.temperatures) if _policy.temperatures else record, exits)
+    temperatures = _policy.temperatures
+    record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
+    return dx.Outcome(record, _policy.exits(record))
 
 
 class Untuned(NamedTuple):

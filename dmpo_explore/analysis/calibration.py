@@ -91,7 +91,7 @@ def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | 
 
 
 def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(B, K, C) softmax of the record's logits at K temperatures (1 if none); raises ValueError without logits.
+    """(B, K, C) softmax of the record's logits at K temperatures (if none, the record's own, else 1); raises ValueError without logits.
 
     Example:
         >>> import dmpo_explore as dx
@@ -104,7 +104,8 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
 
 def _divided(record: ExitRecord, temperatures: Sequence[float] | None) -> npt.NDArray[np.float64]:
     """(B, K, C) logits over temperatures."""
-    divisors = np.ones(record.n_exits) if temperatures is None else np.asarray(temperatures)
+    given = record.temperatures or np.ones(record.n_exits) if temperatures is None else temperatures
+    divisors = np.asarray(given)
     return np.asarray(checked_logits(record) / divisors[:, None])
 
 

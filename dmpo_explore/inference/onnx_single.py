@@ -142,7 +142,7 @@ def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
     from onnx import TensorProto, helper
 
     at, nodes = f"exit{k + 1}", []
-    if policy.temperatures:  # as `policies.scores.tempered`
+    if policy.temperatures:  # as `records.scores.tempered`
         heat = _constant(f"{at}/temperature", np.array(policy.temperatures[k], np.float32))
         nodes = [
             helper.make_node("Cast", [logits], [f"{at}/half"], to=TensorProto.FLOAT16),

@@ -22,8 +22,8 @@ from ..models.dmpo import DMPO
 from ..models.features import feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops
 from ..policies.catalogue import write_policies
-from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
+from ..records.scores import scores
 from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies
@@ -79,7 +79,7 @@ def as_batch(logits: Tensor, labels: Array, features: Tensor | None = None, *, k
             batch["logits"] = values.astype(np.float16)
         if not np.isfinite(batch["logits"]).all():
             raise ValueError(f"logits reach {np.abs(values).max():.3g}, more than float16 holds; use keep_logits=False")
-    return batch | {name: value.numpy() for name, value in scores(logits, SCORES).items()}
+    return batch | {name: value.numpy() for name, value in scores(logits).items()}
 
 
 def record_split(

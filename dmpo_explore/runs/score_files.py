@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..policies.scores import scores
 from ..records.arrays import UNREADABLE
 from ..records.record import ExitRecord, RecordMeta, check_record
+from ..records.scores import scores
 from ..records.validation import MOST_CLASSES, SCORE_TYPES, logits_problems
 from ..utils.abbreviate import one_line, short
 from ..utils.typing import Array
