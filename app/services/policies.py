@@ -99,6 +99,16 @@ def can_fit(run: dx.Run) -> bool:
     return run.fitting_split in run.splits()
 
 
+def unavailable_reason(run: dx.Run, split: str, policy: str) -> str | None:
+    """Why the run cannot have this policy on a split, as plain text; None if it can."""
+    kind, record = dx.POLICIES[policy], records.record(run, split)
+    if can_fit(run):
+        return dx.analysis.unavailable_reason(policy, records.record(run, run.fitting_split), record)
+    if kind.learns:
+        return "it learns on calibration or val, and neither is recorded"
+    return full_depth(policy).unavailable_reason(record)
+
+
 @st.cache_resource(max_entries=1024, show_spinner="Choosing the threshold …")
 def _fitted(stamp: Stamp, policy: str, target: dx.Target) -> dx.Policy:
     return dx.fit_policy(records.record_at(stamp), policy, target=target)

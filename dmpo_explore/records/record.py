@@ -240,7 +240,7 @@ class ExitRecord:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").record("test").tempered([2.0] * 6)
+            >>> dx.load_run("demo-cnn").record("test").tempered([2.0] * 5)
             Traceback (most recent call last):
             ...
             ValueError: this record of fashion-mnist test has no logits, which temperatures need; record it again with \
