@@ -207,6 +207,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dx.Run]:
         yield trained
 
 
+def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:
+    place = run.path / "records/test"
+    before = run.record("test").score("renyi")
+    call("record", run.name, "--split", "test", "--no-logits", "--score", "renyi", "--force", "--device", "cpu")
+    assert (place / "scores/renyi.npy").is_file() and not (place / "logits.npy").exists()
+    np.testing.assert_allclose(dx.load_run(run.path).record("test").score("renyi"), before, atol=1e-3)
+    assert "unknown score 'ryeni'" in fails("record", run.name, "--split", "test", "--score", "ryeni", "--force")
+    call("record", run.name, "--split", "test", "--force", "--device", "cpu")
+    assert not (place / "scores/renyi.npy").exists()
+
+
 def test_predict(run: dx.Run, tmp_path: Path) -> None:
     for i in range(3):
         pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)

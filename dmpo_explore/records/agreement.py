@@ -29,8 +29,8 @@ def agreement_problems(arrays: Mapping[str, Array], path: Path) -> Iterator[Valu
             messages.
 
     Logits are stored as float16, so a confidence may differ from theirs by what that rounding changes; their order is
-    kept by rounding, so a prediction is exactly one of the largest. Ours: other scores of `SCORES` may differ by a share
-    of their range, so that only those of other logits or of another formula are found.
+    kept by rounding, so a prediction is exactly one of the largest. Ours: other scores may differ by a share of their
+    range, so that only those of other logits or of another formula are found.
     """
     found: dict[str, tuple[int, ValueError]] = {}
     scores = {Path(file).stem: array for file, array in arrays.items() if file.startswith("scores/")}
@@ -54,9 +54,8 @@ def agreement_problems(arrays: Mapping[str, Array], path: Path) -> Iterator[Valu
             given = {known: part[known] for known in STORED if known != name}
             off = np.abs(part[name] - scores_of_record(piece, [name], stored=given)[name])
             far = off > SLACK + 8 * HALF * np.abs(z).max(axis=2) * width
-            _note(
-                found, name, far & ~other, start, path / f"scores/{name}.npy", f"the {name} is not that of the logits"
-            )
+            text = f"the {name} is not that of the logits"
+            _note(found, name, far & ~other, start, path / f"scores/{name}.npy", text)
     for count, problem in found.values():
         yield ValueError(f"{problem}{such(count)}; compute all scores from the same logits")
 

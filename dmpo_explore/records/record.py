@@ -27,7 +27,7 @@ from ..utils.typing import Array
 from . import validation
 from .arrays import open_array
 from .scores import LOGITS, SCORES, STORED, leaves, scores_of_record
-from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
+from .validation import FILES, FORMAT_VERSION, META_FIELDS, OPTIONAL, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
 LEFT_OUT = (
@@ -148,6 +148,13 @@ class ExitRecord:
     embedding: Array | None = None
     more: Mapping[str, Array] = field(default_factory=dict)
     temperatures: tuple[float, ...] = ()
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Array], meta: RecordMeta) -> ExitRecord:
+        """The record of arrays by their names; those of no attribute are further scores."""
+        more = {name: array for name, array in arrays.items() if name not in ("labels", *STORED, *OF_IMAGES)}
+        own: dict[str, Any] = {name: array for name, array in arrays.items() if name not in more}
+        return cls(**own, meta=meta, more=more)
 
     @property
     def n_images(self) -> int:
@@ -356,11 +363,10 @@ def _load(path: Path) -> ExitRecord:
     values = read_json(path / "meta.json")
     optional = {file: open_array(path / file) if lexists(path / file) else None for file in OPTIONAL}
     meta = RecordMeta.from_dict(values, str(path / "meta.json"), optional["indices.npy"])
-    arrays: dict[str, Any] = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
-    labels = open_array(path / "labels.npy")
-    arrays["more"] = {Path(file).stem: open_array(path / file) for file in validation.further_scores(path)}
+    files = (*FILES, *validation.further_scores(path))
+    arrays = {Path(file).stem: open_array(path / file) for file in files}
     arrays |= {name: array for name in OF_IMAGES if (array := optional[f"{name}.npy"]) is not None}
-    record = ExitRecord(labels=labels, **arrays, meta=meta)
+    record = ExitRecord.of_arrays(arrays, meta)
     check_record(record, path, read_logits=False)
     return record
 

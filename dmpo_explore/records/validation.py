@@ -80,10 +80,9 @@ def further_scores(path: Path) -> list[str]:
 
 def kind_of(file: str) -> np.dtype[Any]:
     """NumPy's type of a record's file; of a score that is not registered float32."""
-    if file in FILES or file in OPTIONAL:
-        return np.dtype((FILES | OPTIONAL)[file])
-    score = SCORES.get(Path(file).stem)
-    return np.dtype(score.kind if score else np.float32)
+    score = SCORES.get(Path(file).stem) if file.startswith("scores/") else None
+    found: np.dtype[Any] = np.dtype(score.kind if score else (FILES | OPTIONAL).get(file, np.float32))
+    return found
 
 
 def no_folder(path: Path) -> str:

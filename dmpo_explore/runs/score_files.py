@@ -134,9 +134,7 @@ def record_of(
     names = _class_names(found, name)
     labels = _classes(found["labels"], names, f"{name}: label", np.int64)
     meta = _meta(found, name, names, values["prediction"].shape[1], flops, split)
-    more = {score: array for score, array in values.items() if score not in (*STORED, "logits")}
-    own = {part: array for part, array in values.items() if part not in more}
-    record = ExitRecord(labels=labels, **own, meta=meta, more=more)
+    record = ExitRecord.of_arrays({"labels": labels, **values}, meta)
     where = Path(name)
     try:
         check_record(record, where, read_logits=True)
