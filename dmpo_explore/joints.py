@@ -36,7 +36,7 @@ class TrunkChange:
     unexportable: Callable[[Any], str] = lambda options: ""
 
 
-SCORES: Joint[Any] = Joint("score")  # `policies.scores.Score`
+SCORES: Joint[Any] = Joint("score")  # `records.scores.Score`
 POLICIES: Joint[Any] = Joint("policy")  # subclasses of `policies.base.Policy`
 BYPASSES: Joint[Any] = Joint("bypass")  # subclasses of `models.bypass.Bypass`
 PREDICTORS: Joint[Any] = Joint("predictor")  # subclasses of `models.predictors.Predictor`

@@ -41,10 +41,11 @@ def family(sides: Sequence[Side]) -> list[Side]:
 
 
 def plane(sides: Sequence[Side], split: str, policy: str) -> Plane:
-    """The plane of a family; a policy that learns is replaced by confidence."""
+    """The plane of a family; a policy that learns, or that a run cannot have, is replaced by confidence."""
     runs = {side.name: side.point.run for side in sides}
     keys = tuple((name, records.stamp(run, run.fitting_split), records.stamp(run, split)) for name, run in runs.items())
-    return _plane(keys, AT_DEPTH if dx.POLICIES[policy].learns else policy)
+    other = dx.POLICIES[policy].learns or any(policies.unavailable_reason(run, split, policy) for run in runs.values())
+    return _plane(keys, AT_DEPTH if other else policy)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

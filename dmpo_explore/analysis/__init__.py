@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate_runs as evaluate_runs
     from .evaluation import fit_run_policy as fit_run_policy
     from .evaluation import same_images as same_images
+    from .evaluation import unavailable_reason as unavailable_reason
     from .failure_prediction import failure_prediction as failure_prediction
     from .failure_prediction import failure_prediction_curves as failure_prediction_curves
     from .image_table import image_paths as image_paths

@@ -7,6 +7,7 @@ In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     """``__getattr__``, ``__dir__`` and ``__all__`` for the imports in ``file`` under ``if TYPE_CHECKING:``.
 
     Args:
-        package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``.
+        package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``, or
+            ``from ..records.scores import scores as scores`` for a name of another package.
 
     Example:
         >>> import dmpo_explore.records as records
@@ -27,7 +29,7 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     """
     with open(file, encoding="utf-8") as stream:
         tree = ast.parse(stream.read())
-    submodules, names = set[str](), dict[str, list[str]]()
+    submodules, names, elsewhere = set[str](), dict[str, list[str]](), dict[str, str]()
     for block in tree.body:
         if not isinstance(block, ast.If) or ast.unparse(block.test) != "TYPE_CHECKING":
             continue
@@ -38,6 +40,14 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
                     names.setdefault(line.module, []).extend(found)
                 else:
                     submodules.update(found)
-    attach: tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
-    attach = lazy_loader.attach(package, submodules, names)
-    return attach
+            elif isinstance(line, ast.ImportFrom):
+                elsewhere |= dict.fromkeys((alias.name for alias in line.names), "." * line.level + str(line.module))
+    getter, _, own = lazy_loader.attach(package, submodules, names)
+    every = sorted([*own, *elsewhere])
+
+    def found_in(name: str) -> Any:
+        if name in elsewhere:
+            return getattr(importlib.import_module(elsewhere[name], package), name)
+        return getter(name)
+
+    return found_in, every.copy, every

@@ -224,7 +224,12 @@ def test_all_policies_side_by_side(root: Path) -> None:
     assert cells[-1][1] == "oracle (bound)"
     assert cells[-1][3] == f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} %"
     make_record(60, 4, with_logits=False).save(root / "a" / "records" / "val", force=True)
-    assert len(evaluate_policies(["a"])) == columns * (len(POLICIES) + 1)  # temperatures need logits
+    bare = evaluate_policies(["a"])
+    (reason,) = {row["unavailable"] for row in bare if "unavailable" in row}
+    assert "temperatures, which need logits; this record of synthetic val has none" in reason
+    assert len(bare) == len(rows) and sum("unavailable" in row for row in bare) == columns
+    (line,) = [line for line in policy_table(bare) if "need logits" in line]
+    assert "confidence, calibrated" in line and "%" not in line
     make_run(root, "dear", flops=(600.0, 800.0, 1000.0, 1200.0))
     few = evaluate_policies(["dear"])
     assert {describe(row["target"]).split(",")[0] for row in few} == {"70 %", "drop 1 %"}
