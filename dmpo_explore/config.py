@@ -98,14 +98,11 @@ class ModelConfig(OpenPart):
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
-    tuning: Literal["lora-all", "lora", "adapter", "oft", "vpt", "none", "full"] | str = option(
-        "lora-all",
-        "Tuning (oft: orthogonal; vpt: prompts).",
-        joint=TUNINGS,
-        search=["lora-all", "lora", "adapter", "oft", "vpt"],
+    tuning: Literal["lora-all", "lora", "adapter", "vpt", "none", "full"] | str = option(
+        "lora-all", "Tuning (vpt: prompts).", joint=TUNINGS, search=["lora-all", "lora", "adapter", "vpt"]
     )
     rank: int = option(
-        8, "Inner width of the tuning (the release: lora with 8); oft: a quarter of its block; vpt: prompts per block.",
+        8, "Inner width of the tuning (the release: lora with 8); vpt: prompts per block.",
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
@@ -189,16 +186,14 @@ class TrainingConfig(OpenPart):
     batch_size: int = option(64, "Images per step, over all processes.", ge=1, unit="images")
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
-        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only", "learned"
+        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
     ] | str = option(
         "linear", "Schedule of loss weights (linear: two phases).", joint=SCHEDULES,
-        search=["uniform", "linear", "switch", "learned"],
+        search=["uniform", "linear", "switch"],
     )  # fmt: skip
     phase_ratio: float = option(
         0.5, "Share of the first phase (switch, mixed).", ge=0, le=1, search={"low": 0.2, "high": 0.8, "step": 0.1}
     )
-    schedule_lr: float = option(0.05, "Learning rate of the loss weights (schedule learned).", gt=0)
-    schedule_penalty: float = option(10.0, "Penalty γ of held-out images' loss, which counts 1/γ (same).", gt=0)
     tuning_lr: float = option(
         2e-3, "Peak learning rate of the tuning.", label="Learning rate of the tuning", gt=0,
         search={"low": 5e-4, "high": 8e-3, "log": True},
@@ -215,12 +210,6 @@ class TrainingConfig(OpenPart):
     )
     distill: float = option(0.0, "Share of an early exit's loss that is distilled from the last exit.", ge=0, le=1)
     label_smoothing: float = option(0.0, "Share of each target that is spread over all classes.", ge=0, lt=1)
-    self_regularise: float = option(
-        0.0, "Weight λ of the divergence from linear exits of the untuned backbone (OrthSR).", ge=0, search=[0.0, 1.0]
-    )
-    cutout: Literal["none", "random", "attentive"] = option(
-        "none", "Train also with hidden patches (attentive: the most attended).", search=["none", "random", "attentive"]
-    )
     class_balance: Literal["none", "weights", "sampler"] = option(
         "none", "Balance of classes of unequal size (weights: of the loss; sampler: rare classes are drawn more often)."
     )

@@ -65,7 +65,7 @@ live(
     drawn,
     epoch=slider("epoch", 1, EPOCHS, 63),
     exits=slider("exits", 2, 8, 4),
-    schedule=choice("schedule", list(dx.training.SCHEDULES), "linear"),
+    schedule=choice("schedule", [name for name in dx.training.SCHEDULES if name != "learned"], "linear"),
 )
 
 # %% [markdown]

@@ -14,15 +14,18 @@ import dmpo_explore as dx
 def planned(config: dx.Config) -> None:
     """The loss weights of every exit over the planned epochs."""
     training, model = config.training, config.model
-    if training.schedule == dx.training.LEARNED:
-        st.caption("Schedule learned: the loss weights start equal. The training moves them, and its curves show them.")
+    n_exits = model.exits if isinstance(model.exits, int) else len(model.exits)
+    try:
+        rows = [
+            dx.training.loss_weights(
+                training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio
+            )
+            for epoch in range(training.epochs)
+        ]
+    except ValueError as error:  # of a schedule that plans no weights
+        st.caption(messages.escape_markdown(str(error)))
         return
     st.caption(f"Planned by schedule {messages.escape_markdown(training.schedule)}")
-    n_exits = model.exits if isinstance(model.exits, int) else len(model.exits)
-    rows = [
-        dx.training.loss_weights(training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio)
-        for epoch in range(training.epochs)
-    ]
     figure = dx.figures.schedule_figure(rows).update_xaxes(dtick=-(-training.epochs // 8))
     if training.epochs == 1:
         figure.update_traces(mode="markers")

@@ -9,14 +9,14 @@ random crops of a training are taken from the whole image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode, v2
 
 from ..config import Preprocess
@@ -25,6 +25,7 @@ from ..utils.registry import lookup
 from .images import ImageSet
 
 Transform = Callable[[NDArray[np.uint8]], Tensor]
+MISSING = -1  # label of an image that has none
 INTERPOLATIONS = {
     mode.value: mode for mode in (InterpolationMode.BICUBIC, InterpolationMode.BILINEAR, InterpolationMode.NEAREST)
 }
@@ -88,6 +89,19 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return self.transform(self.images[i]), int(self.images.labels[i])
 
 
+class IndexedDataset(Dataset[tuple[Tensor, int, int]]):
+    """A data set's images and labels, each with its row."""
+
+    def __init__(self, dataset: Dataset[tuple[Tensor, int]], n: int) -> None:
+        self.dataset, self.n = dataset, n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
+        return *self.dataset[i], i
+
+
 def make_loader(
     images: ImageSet,
     preprocess: Preprocess,
@@ -98,7 +112,9 @@ def make_loader(
     flip: bool = False,
     crop_scale: float = 1.0,
     workers: int = 0,
-) -> DataLoader[tuple[Tensor, int]]:
+    indexed: bool = False,
+    further: Sequence[ImageSet] = (),
+) -> DataLoader[Any]:
     """Batches of ``(B, 3, S, S)`` float32 and ``(B,)`` int64; the last one may be smaller.
 
     Order, mirroring and crops depend only on torch's global generator: ``torch.manual_seed`` before an epoch repeats
@@ -106,6 +122,8 @@ def make_loader(
 
     Args:
         sampler: which images in which order, in place of ``shuffle``.
+        indexed: batches have a third tensor, (B,) int64: each image's row. further: images after these, in order; a
+            label may be `MISSING`.
 
     Raises:
         ValueError: no images, or a batch size below 1.
@@ -121,9 +139,10 @@ def make_loader(
         raise ValueError(f"{images.name} {images.split} holds no images")
     if batch_size < 1 or workers < 0:
         raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
-    dataset = ImageDataset(images, make_transform(preprocess, flip=flip, crop_scale=crop_scale))
+    transform = make_transform(preprocess, flip=flip, crop_scale=crop_scale)
+    dataset: Any = ConcatDataset([ImageDataset(part, transform) for part in (images, *further)])
     return DataLoader(
-        dataset,
+        IndexedDataset(dataset, len(dataset)) if indexed else dataset,
         batch_size=batch_size,
         shuffle=shuffle and sampler is None,
         sampler=sampler,

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 from ..config import Config, TrainingConfig
-from ..training.schedules import LEARNED
+from ..training.kinds import TRAINING_PARTS
 from ..utils.progress import Progress
 from .progress import peak_memory
 
@@ -126,16 +126,15 @@ def probe(config: Config) -> Config:
         >>> probe(short) == probe(long), probe(long).training.epochs
         (True, 1)
     """
-    old, settings = config.data, config.training
+    old = config.data
     size = _wanted(config)
     data = replace(old, seed=0, train_size=size if old.train_size is None else min(size, old.train_size))
-    losses = ("coupling", "distill", "label_smoothing", "self_regularise", "cutout")
-    steps = ("batch_size", "accumulation", "clip_norm", *losses)
+    parts = (name for kind in TRAINING_PARTS.values() for name in kind.timed(config))
+    steps = ("batch_size", "accumulation", "clip_norm", "coupling", "distill", "label_smoothing", *parts)
     how = ("flip", "crop_scale", "precision", "frozen_precision", "workers")
-    kept = {part: getattr(settings, part) for part in (*steps, *how)}
-    if settings.schedule == LEARNED:  # its steps train the loss weights too
-        kept["schedule"] = LEARNED
-    return Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE, **kept))
+    kept = {key: config.get(key) for key in (f"training.{name}" for name in (*steps, *how))}
+    short = Config(data, config.model, TrainingConfig(epochs=1, validation_size=SAMPLE))
+    return short.updated(kept)
 
 
 class _Enough(Exception):

@@ -1,28 +1,26 @@
 """Parameter-efficient tuning: a frozen backbone gets a few trainable weights inside its blocks.
 
-In place, on embedding and trunks before they become stages. The only file that imports peft. The release tunes LoRA r=8
+In place, on embedding and trunks before they become stages. The release tunes LoRA r=8
 on the fused qkv of every ViT block without alpha scaling. Ours: the layers that stand for qkv in other families
 (`LORA_LAYERS`); the parallel adapter of AdaptFormer (Chen et al. 2022, arXiv 2205.13535), which peft does not have,
 with its output added beside the MLP's LayerScale; beside a block of convolutions an adapter after Conv-Adapter (Chen et
-al. 2022, arXiv 2208.07463). The names of a block's layers decide its kind of tuning. Orthogonal tuning is peft's OFT
-(Qiu et al. 2023, arXiv 2306.07280), on the layers that OrthSR tunes (Li et al. 2024, arXiv 2407.08374).
+al. 2022, arXiv 2208.07463). The names of a block's layers decide its kind of tuning.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from peft import LoraConfig, OFTConfig, PeftConfig, inject_adapter_in_model
+from peft import LoraConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu
 
-from ..utils.registry import lookup
+from .. import joints
+from ..utils.registry import Joint, lookup
 from .prompts import add_prompts
 
 # the first row of which a backbone has layers is what LoRA tunes
@@ -33,8 +31,6 @@ LORA_LAYERS: dict[str, str] = {
     "ResNet": r"conv[123]",
 }
 LORA_ALL_LAYERS = r"attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2|conv_exp|conv_pw|conv_pwl|conv[123]"
-OFT_LAYERS = r"mlp\.fc1|mlp\.fc2|conv_pw|conv_pwl|conv1|conv3"  # of these a ViT's linear layers, and 1x1 convolutions
-OFT_BLOCK = 4  # times the rank: a block's size. A square layer then has about as many trained weights as with LoRA
 LAST_CONVS = (
     "conv_pwl",
     "conv_pw",
@@ -101,35 +97,13 @@ class ChannelScale(nn.Module):
 
 def lora(backbone: nn.Module, rank: int, dropout: float) -> None:
     """LoRA on the fused qkv (the release's), elsewhere on the family's row of `LORA_LAYERS`."""
-    found = [layers for layers in LORA_LAYERS.values() if _matrices(backbone, layers)]
+    found = [layers for layers in LORA_LAYERS.values() if matrices(backbone, layers)]
     _lora(backbone, "lora", found[0] if found else LORA_ALL_LAYERS, rank, dropout)
 
 
 def lora_all(backbone: nn.Module, rank: int, dropout: float) -> None:
     """LoRA on qkv, the attention's projection and both MLP layers; on every convolution but depthwise ones."""
     _lora(backbone, "lora-all", LORA_ALL_LAYERS, rank, dropout)
-
-
-def oft(backbone: nn.Module, rank: int, dropout: float) -> None:
-    """Orthogonal tuning of the MLPs, elsewhere of 1x1 convolutions: W → W·R, R block-diagonal and orthogonal.
-
-    R = (I + Q)⁻¹ (I − Q) in every block (Cayley, exact), Q skew-symmetric and at first 0. A block has `OFT_BLOCK` times
-    ``rank`` rows, or the nearest number that divides the layer's inputs (ours: both).
-
-    Raises:
-        ValueError: a dropout above 0, which peft's OFT does not apply, or no layer that peft rotates correctly.
-    """
-    if dropout:
-        raise ValueError(f"tuning='oft' has no dropout, not dropout={dropout}; use dropout=0")
-    in_vit = {id(module) for block in backbone.modules() if isinstance(block, Block) for module in block.modules()}
-    modules = dict(backbone.named_modules())
-    names = [name for name in _matrices(backbone, OFT_LAYERS) if _rotates(modules[name], in_vit)]
-    settings = OFTConfig(
-        r=0, oft_block_size=OFT_BLOCK * rank, use_cayley_neumann=False, target_modules=_only(names), bias="none"
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Invalid `oft_block_size`")  # peft takes the nearest size that divides
-        _inject(backbone, "oft", names, "MLP of a plain ViT's block and no 1x1 convolution", settings)
 
 
 def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -157,15 +131,16 @@ def full(backbone: nn.Module, rank: int, dropout: float) -> None:
     backbone.requires_grad_(True)
 
 
-TUNINGS: dict[str, Callable[[nn.Module, int, float], None]] = {
-    "lora": lora,
-    "lora-all": lora_all,
-    "adapter": adapter,
-    "oft": oft,
-    "vpt": add_prompts,
-    "none": none,
-    "full": full,
-}
+TUNINGS: Joint[Callable[[nn.Module, int, float], None]] = joints.TUNINGS.fill(
+    {
+        "lora": lora,
+        "lora-all": lora_all,
+        "adapter": adapter,
+        "vpt": add_prompts,
+        "none": none,
+        "full": full,
+    }
+)
 
 
 def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
@@ -173,7 +148,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
     Args:
         kind: a key of ``TUNINGS``.
-        rank: inner width of LoRA or adapter; a quarter of the block of ``oft``; number of prompts of ``vpt``.
+        rank: inner width of LoRA or adapter; what other kinds make of it, such as the number of prompts of ``vpt``.
         dropout: before LoRA's or after the adapter's inner layer; of prompts.
 
     Raises:
@@ -184,7 +159,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
 @torch.no_grad()
 def merge_peft(model: nn.Module) -> int:
-    """Merge LoRA and orthogonal tuning into the weights they tune, in place: the same outputs, without extra products.
+    """Merge peft's layers, such as LoRA's, into the weights that they tune, in place: the same outputs, fewer products.
 
     Merged layers can no longer be trained. Adapters and prompts, which are not linear, stay.
 
@@ -201,29 +176,24 @@ def merge_peft(model: nn.Module) -> int:
 
 
 def _lora(backbone: nn.Module, kind: str, layers: str, rank: int, dropout: float) -> None:
-    names = _matrices(backbone, layers)
-    settings = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules=_only(names), bias="none")
-    _inject(backbone, kind, names, f"layer in this backbone whose name ends in {layers}", settings)
+    names = matrices(backbone, layers)
+    settings = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules=only(names), bias="none")
+    inject(backbone, kind, names, f"layer in this backbone whose name ends in {layers}", settings)
 
 
-def _inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settings: PeftConfig) -> None:
+def inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settings: PeftConfig) -> None:
+    """Add peft's layers of tuning ``kind`` in place; ValueError without ``names``: there is no layer as ``wanted``."""
     if not names:
         raise ValueError(f"tuning='{kind}' finds no {wanted}; use tuning='none', 'full' or 'adapter'")
     inject_adapter_in_model(settings, backbone)
 
 
-def _only(names: list[str]) -> str:
+def only(names: list[str]) -> str:
     """A pattern for peft of exactly these names."""
     return "|".join(map(re.escape, names))
 
 
-def _rotates(layer: nn.Module, in_vit: set[int]) -> bool:
-    """Whether peft's OFT computes a rotation here: its linear layers take maps (B,H,W,C) for convolutions', and it adds
-    overlapping windows up."""
-    return layer.kernel_size == (1, 1) if isinstance(layer, nn.Conv2d) else id(layer) in in_vit
-
-
-def _matrices(backbone: nn.Module, layers: str) -> list[str]:
+def matrices(backbone: nn.Module, layers: str) -> list[str]:
     """Names of the linear layers and undivided convolutions whose name ends as in ``layers``."""
     ending = re.compile(rf"(.*\.)?({layers})")
     return [

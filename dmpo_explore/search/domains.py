@@ -127,7 +127,7 @@ def registries() -> dict[str, Collection[str]]:
     from ..models.second_order import NORMALISATIONS
     from ..models.tuning import TUNINGS
     from ..training.losses import COUPLINGS
-    from ..training.schedules import LEARNED, SCHEDULES
+    from ..training.schedules import SCHEDULES
 
     return {
         "model.bypass": BYPASSES,
@@ -138,7 +138,7 @@ def registries() -> dict[str, Collection[str]]:
         "model.read": ["auto", *READS],
         "model.tuning": TUNINGS,
         "training.coupling": COUPLINGS,
-        "training.schedule": [*SCHEDULES, LEARNED],
+        "training.schedule": SCHEDULES,
     }
 
 

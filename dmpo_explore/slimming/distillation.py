@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..inference.torch_engine import autocast
 from ..models.dmpo import DMPO
 from ..training.accelerator import PreparedForward
-from ..training.scheduled_weights import Criterion, Objective
+from ..training.parts import Batch, TrainingPart
 
 SHARE = 0.9  # of the loss of answers that is the teacher's
 
@@ -80,37 +80,53 @@ class Distillation(nn.Module):
 
 
 def answer_losses(out: Taught, labels: Tensor) -> Tensor:
-    """(K,) losses of the answers: 0.9 of the teacher's probabilities, 0.1 of the labels.
+    """(b,K) losses of the answers: 0.9 of the teacher's probabilities, 0.1 of the labels.
 
     Example:
         >>> same = torch.zeros(2, 1, 10)
-        >>> round(answer_losses(Taught(same, same, torch.zeros(1)), torch.tensor([0, 1])).item(), 4)
-        2.3026
+        >>> answer_losses(Taught(same, same, torch.zeros(1)), torch.tensor([0, 1]))
+        tensor([[2.3026],
+                [2.3026]])
     """
     likely = out.logits.float().log_softmax(-1)
     soft = -(out.teacher.float().softmax(-1) * likely).sum(-1)  # (B, K)
     hard = -likely.gather(2, labels[:, None, None].expand(-1, likely.shape[1], 1)).squeeze(2)
-    return (SHARE * soft + (1 - SHARE) * hard).mean(0)
+    return SHARE * soft + (1 - SHARE) * hard
 
 
-def objective(hidden_epochs: int, n_exits: int) -> Objective:
-    """What `fit` minimises: the mean error of the tokens over the exits, after ``hidden_epochs`` with the answers.
+class Lessons(TrainingPart):
+    """What a slimming minimises: the mean error of the tokens; after ``hidden_epochs`` the losses of the answers too.
 
     Example:
-        >>> [objective(1, 4)(epoch)[0] for epoch in (0, 1)]
+        >>> lessons = Lessons(hidden_epochs=1, n_exits=4)
+        >>> [lessons.before_epoch(epoch) or lessons.mean_weights() for epoch in (0, 1)]
         [(0.0, 0.0, 0.0, 0.0), (0.25, 0.25, 0.25, 0.25)]
     """
 
-    def of_epoch(epoch: int) -> tuple[Sequence[float], Criterion]:
-        weights = (0.0 if epoch < hidden_epochs else 1 / n_exits,) * n_exits
+    weighs = True
 
-        def criterion(out: Taught, labels: Tensor, anchors: None = None) -> tuple[Tensor, Tensor]:
-            answers = answer_losses(out, labels)
-            return out.hidden.mean() + answers @ answers.new_tensor(weights), answers
+    def __init__(self, hidden_epochs: int, n_exits: int) -> None:
+        self.hidden_epochs, self.n_exits = hidden_epochs, n_exits
 
-        return weights, criterion
+    def before_epoch(self, epoch: int) -> None:
+        """The epoch's weights of the answers."""
+        self.planned = (0.0 if epoch < self.hidden_epochs else 1 / self.n_exits,) * self.n_exits
 
-    return of_epoch
+    def label_losses(self, batch: Batch, outputs: Taught) -> Tensor:
+        """(b,K) of the answers."""
+        return answer_losses(outputs, batch.labels)
+
+    def loss(self, batch: Batch, outputs: Taught) -> Tensor:
+        """The mean error of the tokens."""
+        return outputs.hidden.mean()
+
+    def weights(self) -> Tensor:
+        """(K,), the same at every step of an epoch."""
+        return torch.tensor(self.planned)
+
+    def mean_weights(self) -> tuple[float, ...]:
+        """(K,) of the epoch."""
+        return self.planned
 
 
 def calibration_losses(
@@ -133,5 +149,5 @@ def calibration_losses(
     for images, labels in batches:
         with autocast(device, precision):
             out: Any = forward(images.to(device))
-        losses = answer_losses(out, labels.to(device)) + out.hidden
+        losses = answer_losses(out, labels.to(device)).mean(0) + out.hidden
         yield losses[-1] if importance == "last" else losses.mean()

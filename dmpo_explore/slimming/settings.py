@@ -82,7 +82,7 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
     training = replace(
         before, epochs=how.epochs, tuning_lr=how.lr, predictor_lr=how.lr, weight_decay=WEIGHT_DECAY,
         warmup_epochs=WARMUP * how.epochs, schedule="uniform", coupling="none", distill=0.0, label_smoothing=0.0,
-        self_regularise=0.0, cutout="none",
+        more=(),
         class_balance="sampler" if before.class_balance == "sampler" else "none",
     )  # fmt: skip
     model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True, slimming=slimming)

@@ -28,13 +28,14 @@ from ..runs.weights_file import WEIGHTS
 from ..training.accelerator import make_accelerator
 from ..training.checkpoint import RunWriter, require_room
 from ..training.epoch_losses import StepHook
+from ..training.kinds import Setup, make_parts
 from ..training.loop import EpochResult, fit
 from ..training.train import open_run, training_loader
 from ..training.train_data import hold_out, training_images
 from ..training.validator import Validator, spread
 from ..utils.files import sha256
 from ..utils.progress import Progress
-from .distillation import Distillation, calibration_losses, objective
+from .distillation import Distillation, Lessons, calibration_losses
 from .options import SlimSettings
 from .settings import STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
 from .surgery import check_installed, plain_blocks, slim_blocks, steps_down
@@ -127,13 +128,16 @@ def slim_epochs(
     model.load_trainable(weights)
     require_room(path.parent, model)
     cost = measure_flops(model, build_reference(config.model, len(names)))
-    validate = Validator(spread(val, config.training.validation_size), config, model, cost, held_out)
+    validate = Validator(spread(val, config.training.validation_size), config, model, cost)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
+    parts = [*make_parts(Setup(config, model, images, held_out)),
+             Lessons(config.model.slimming.hidden_epochs, model.n_exits)]  # fmt: skip
+    loader = training_loader(images, model, config.training, parts)
     epochs = fit(
-        Distillation(model, teacher), training_loader(images, model, config.training), config.training, model.n_exits,
+        Distillation(model, teacher), loader, config.training, model.n_exits, parts=parts,
         validate=lambda pair: validate(_student(pair)), accelerator=accelerator, state=saved and saved["state"],
-        objective=objective(config.model.slimming.hidden_epochs, model.n_exits), on_step=on_step,
+        on_step=on_step,
     )  # fmt: skip
     for result, state in epochs:
         if accelerator.is_main_process:

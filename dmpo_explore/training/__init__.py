@@ -1,4 +1,4 @@
-"""Training: losses, loss-weight schedules, the training loop, checkpoints, the model card."""
+"""Training: losses, loss-weight schedules, training parts, the training loop, checkpoints, the model card."""
 
 from typing import TYPE_CHECKING
 
@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from .checkpoint import read_checkpoint as read_checkpoint
     from .class_balance import BalancedSampler as BalancedSampler
     from .class_balance import class_weights as class_weights
-    from .learned_weights import held_out_loader as held_out_loader
-    from .learned_weights import soft_exit_loss as soft_exit_loss
+    from .kinds import TRAINING_PARTS as TRAINING_PARTS
+    from .kinds import PartKind as PartKind
+    from .kinds import Setup as Setup
     from .loop import EpochResult as EpochResult
     from .loop import Validation as Validation
     from .loop import fit as fit
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from .losses import exit_losses as exit_losses
     from .losses import weighted_loss as weighted_loss
     from .optimizer import make_optimizer as make_optimizer
+    from .parts import Batch as Batch
+    from .parts import Fit as Fit
+    from .parts import TrainingPart as TrainingPart
     from .schedules import END as END
-    from .schedules import LEARNED as LEARNED
     from .schedules import SCHEDULES as SCHEDULES
     from .schedules import START as START
     from .schedules import loss_weights as loss_weights

@@ -57,11 +57,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-def require_room(root: Path, model: DMPO, *, learned: bool = False) -> None:
+def require_room(root: Path, model: DMPO, *, copies: int = 0) -> None:
     """Check that the runs root's disk has space for a run's files.
 
     Ours: its checkpoint holds the trained weights, the best ones and two moments of each weight; while it is replaced
-    there are two of it, and of the weights file. ``learned``: so does the second copy (`LearnedWeights`).
+    there are two of it, and of the weights file. ``copies``: of the trained weights that parts train beside the model,
+    each with its moments.
 
     Raises:
         OSError: not enough space, with both sizes; ENOSPC.
@@ -75,7 +76,7 @@ def require_room(root: Path, model: DMPO, *, learned: bool = False) -> None:
     place = root.absolute()
     while not place.exists():
         place = place.parent
-    needed, free = 2 * (8 if learned else 5) * weights, shutil.disk_usage(place).free
+    needed, free = 2 * (5 + 3 * copies) * weights, shutil.disk_usage(place).free
     if needed > free:
         sizes = f"a run needs about {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; make room"
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(place))

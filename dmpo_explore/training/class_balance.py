@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
 from ..config import TrainingConfig
+from ..data.images import ImageSet
 from ..utils.typing import Floats, Ints
+from .parts import Batch, Fit, TrainingPart
 
 
 def class_weights(counts: npt.ArrayLike, beta: float = 1.0) -> Floats:
@@ -74,7 +76,8 @@ class BalancedSampler(Sampler[int]):
     epoch: it is the same in every process and after a resumption.
 
     Args:
-        labels: (n,) of the training images. beta: β of `class_weights`. seed: of the draws.
+        labels: (n,) of the training images; one without a label has weight 1.
+        beta: β of `class_weights`. seed: of the draws.
 
     Example:
         >>> sampler = BalancedSampler(np.array([0] * 90 + [1] * 10), seed=0)
@@ -86,7 +89,8 @@ class BalancedSampler(Sampler[int]):
     """
 
     def __init__(self, labels: Ints, *, beta: float = 1.0, seed: int = 0) -> None:
-        self.weights = class_weights(np.bincount(labels), beta)[labels].tolist()
+        of_class = class_weights(np.bincount(labels[labels >= 0]), beta)
+        self.weights = np.where(labels < 0, 1.0, of_class[labels]).tolist()
         self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -101,13 +105,31 @@ class BalancedSampler(Sampler[int]):
         return iter(WeightedRandomSampler(self.weights, len(self), replacement=True, generator=drawn))
 
 
-def balanced_sampler(labels: Ints, config: TrainingConfig) -> BalancedSampler | None:
-    """The sampler of a training; None unless ``config`` has one.
+class ClassBalance(TrainingPart):
+    """The class balance of a training: weights of its loss, or its sampler, as ``config.class_balance`` says.
 
-    Example:
-        >>> balanced_sampler(np.array([0, 0, 1]), TrainingConfig()) is None
-        True
+    Args:
+        images: the training images.
     """
-    if config.class_balance != "sampler":
-        return None
-    return BalancedSampler(labels, beta=config.balance_beta, seed=config.seed)
+
+    def __init__(self, images: ImageSet, config: TrainingConfig) -> None:
+        self.config = config
+        self.of_class = loss_class_weights(images.labels, len(images.class_names), config)
+
+    def begin(self, fit: Fit) -> None:
+        """The weights go to the training's device."""
+        if self.of_class is not None:
+            self.of_class = self.of_class.to(fit.accelerator.device)
+
+    def sampler(self, labels: Ints) -> BalancedSampler | None:
+        """None unless rare classes are drawn more often."""
+        if self.config.class_balance != "sampler":
+            return None
+        return BalancedSampler(labels, beta=self.config.balance_beta, seed=self.config.seed)
+
+    def image_weights(self, batch: Batch) -> Tensor | None:
+        """(b,) that of each image's class; 1 without a label."""
+        if self.of_class is None:
+            return None
+        weights = self.of_class[batch.labels]
+        return weights if batch.labelled is None else weights.where(batch.labelled, 1.0)

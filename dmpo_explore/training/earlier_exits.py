@@ -17,9 +17,39 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
+from ..data.images import ImageSet
+from ..data.torch_loaders import make_loader
 from ..inference.torch_engine import autocast, eval_mode
+from ..inference.torch_recording import RECORD_BATCH
 from ..models.dmpo import DMPO
 from ..utils.typing import Floats, Ints
+from .parts import Fit, TrainingPart
+from .validator import diverged
+
+
+class FittedEarlierExits(TrainingPart):
+    """Fits the weights of earlier exits' answers after every epoch.
+
+    Args:
+        held_out: training images that the model is not trained on. precision: of autocast.
+    """
+
+    def __init__(self, model: DMPO, held_out: ImageSet, precision: str) -> None:
+        self.model, self.precision = model, precision
+        self.loader = make_loader(held_out, model.preprocess, batch_size=RECORD_BATCH)
+
+    def begin(self, fit: Fit) -> None:
+        """Only the main process validates and saves, so only it fits."""
+        self.fits = fit.accelerator.is_main_process
+
+    def after_epoch(self) -> None:
+        """Raises FloatingPointError where the model's answers are not finite."""
+        if not self.fits:
+            return
+        try:
+            fit_earlier_exits(self.model, self.loader, precision=self.precision)
+        except ValueError as error:
+            raise diverged("held-out training images", error) from None
 
 
 @torch.no_grad()

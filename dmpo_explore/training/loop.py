@@ -1,6 +1,7 @@
 """The training loop: model, loader, loss weights by epoch → one `EpochResult` per epoch.
 
-Data sets, files and run folders are handled elsewhere. Devices, precision and several processes are accelerate's.
+Data sets, files and run folders are handled elsewhere; all but the loss of the labels is done by training parts
+(`parts`). Devices, precision and several processes are accelerate's.
 ``batch_size`` is one micro-batch over all processes; an optimizer step takes ``accumulation`` of them. Every epoch is
 seeded from (seed, epoch), so an epoch repeated after a kill is the same epoch: resuming is bit-equal on CPU.
 Learning rates and loss weights depend only on the epoch and ``config.epochs``: a training that continues with more
@@ -11,31 +12,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import nn
 
 from ..config import TrainingConfig
 from .accelerator import frozen_in, make_accelerator, require_gradients
 from .epoch_losses import EpochLosses, StepHook
-from .learned_weights import LearnedWeights
-from .losses import weighted_loss
+from .joined_parts import JoinedParts
 from .optimizer import make_optimizer, make_schedule, restore
-from .scheduled_weights import Criterion, Objective, ScheduledWeights
-from .schedules import LEARNED, loss_weights
-from .views import Batch, Views
+from .parts import TrainingPart
 
 if TYPE_CHECKING:
     from ..records.record import ExitRecord
     from ..runs.run import Run
-
-Weights = ScheduledWeights | LearnedWeights
 
 
 @dataclass(frozen=True)
@@ -108,26 +103,24 @@ def fit(
     *,
     validate: Callable[[nn.Module], Validation],
     accelerator: Accelerator | None = None,
-    class_weights: Tensor | None = None,
-    views: Views | None = None, objective: Objective | None = None, held_out: Any = None,
-    state: Mapping[str, Any] | None = None, on_step: StepHook | None = None,
-) -> Iterator[tuple[EpochResult, dict[str, Any]]]:  # fmt: skip
+    parts: Sequence[TrainingPart] = (),
+    state: Mapping[str, Any] | None = None,
+    on_step: StepHook | None = None,
+) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
     """Train a model; yields each epoch's result and the state from which the next epoch can start.
 
     The model is moved to the accelerator's device. Between epochs it is a plain model, and all of it is in float32.
 
     Args:
-        loader: batches of (images (b,3,S,S), labels (b,)). n_exits: K.
+        loader: batches of (images (b,3,S,S), labels (b,)), perhaps with indices (b,). n_exits: K.
         validate: model → `Validation`; called by the main process with ``model`` itself.
-        class_weights: (C,) of the loss, as `exit_losses`. views: of every batch; default: itself.
-        objective: what an epoch minimises; default: the config's weighted loss of the exits.
-        held_out: endless batches of other images (`held_out_loader`), for the schedule ``learned``.
+        parts: what the training does beside the weighted loss of the exits.
         state: of an earlier epoch, to continue after it, perhaps with more epochs.
         on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
 
     Raises:
-        FloatingPointError: the loss is not finite, with epoch, step and exit. ValueError: ``learned``, no ``held_out``;
-            several processes, and a trained weight that no logit depends on.
+        FloatingPointError: the loss is not finite, with epoch, step and exit. ValueError: parts that exclude each
+            other; several processes, and a trained weight that no logit depends on.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
@@ -139,86 +132,53 @@ def fit(
         ...     print(result.epoch, len(result.losses), result.best, state["epoch"])
         1 2 True 1
     """
-    accelerator, batches = accelerator or make_accelerator(config), views or Batch
+    accelerator = accelerator or make_accelerator(config)
     first, best = (int(state["epoch"]), float(state["best"])) if state else (0, -math.inf)
-    criterion = _criterion(config, class_weights, accelerator.device)
-    weights = _weights(model, config, n_exits, accelerator, criterion, objective, held_out, state)
-    prepared, optimizer, loader, schedule = _prepared(weights, loader, config, accelerator, state)
+    joined = JoinedParts(parts, model, config, n_exits, accelerator, len(loader), state)
+    prepared, optimizer, loader, schedule = _prepared(joined, loader, config, accelerator, state)
     for epoch in range(first, config.epochs):
         start, rate = time.perf_counter(), float(max(schedule.get_last_lr()))
         set_seed((config.seed * 100_003 + epoch) % 2**31, device_specific=True)
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
-            weights.start_epoch(epoch, prepared)
-            loss, losses = _epoch(weights, loader, optimizer, schedule, accelerator, config, batches, epoch, on_step)
+            joined.before_epoch(epoch)
+            loss, losses = _epoch(joined, prepared, loader, optimizer, schedule, accelerator, config, epoch, on_step)
+            joined.after_epoch()
             seen = _validate(validate, accelerator, model, n_exits)
         improved, best = seen.area > best, max(best, seen.area)
         result = EpochResult(
-            epoch + 1, config.epochs, weights.mean_weights(), losses, loss, seen.accuracy, seen.area, rate,
+            epoch + 1, config.epochs, joined.mean_weights(), losses, loss, seen.accuracy, seen.area, rate,
             time.perf_counter() - start, improved, record=seen.record,
         )  # fmt: skip
-        states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **weights.state_dict()}
+        states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **joined.state_dict()}
         states |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}  # of fp16
         yield result, {"epoch": epoch + 1, "best": best, **states}
 
 
-def _weights(
-    model: nn.Module, config: TrainingConfig, n_exits: int, accelerator: Accelerator, criterion: Criterion,
-    objective: Objective | None, held_out: Any, state: Mapping[str, Any] | None,
-) -> Weights:  # fmt: skip
-    """What gives an epoch its loss weights, as ``state`` has left it; a single exit has nothing to learn."""
-    if objective:
-        return ScheduledWeights(model, objective)
-    if config.schedule != LEARNED or n_exits == 1:
-        return ScheduledWeights(model, _planned(config, n_exits, criterion, accelerator.device))
-    if held_out is None:
-        raise ValueError("schedule='learned' needs held_out: batches of images that the model is not trained on")
-    return LearnedWeights(model, n_exits, config, accelerator, criterion, held_out, state and state["learned"])
-
-
-def _criterion(config: TrainingConfig, class_weights: Tensor | None, device: torch.device) -> Criterion:
-    """The config's weighted loss of the exits, but for the weights."""
-    return partial(
-        weighted_loss, coupling=config.coupling, distill=config.distill, label_smoothing=config.label_smoothing,
-        class_weights=None if class_weights is None else class_weights.to(device),
-        self_regularise=config.self_regularise,
-    )  # fmt: skip
-
-
-def _planned(config: TrainingConfig, n_exits: int, criterion: Criterion, device: torch.device) -> Objective:
-    """The weighted loss of the exits, with the weights of the config's schedule."""
-    name = "uniform" if config.schedule == LEARNED else config.schedule
-
-    def objective(epoch: int) -> tuple[tuple[float, ...], Criterion]:
-        weights = loss_weights(name, epoch, config.epochs, n_exits, phase_ratio=config.phase_ratio)
-        return weights, partial(criterion, weights=torch.tensor(weights, device=device))
-
-    return objective
-
-
 def _prepared(
-    weights: Weights, loader: Any, config: TrainingConfig, accelerator: Accelerator, state: Mapping[str, Any] | None
+    joined: JoinedParts, loader: Any, config: TrainingConfig, accelerator: Accelerator, state: Mapping[str, Any] | None
 ) -> tuple[nn.Module, Any, Any, torch.optim.lr_scheduler.LambdaLR]:
     """Model, optimizer and loader on their devices, and the schedule of the rates, as ``state`` has left them."""
-    optimizer, *others = (make_optimizer(copy, config) for copy in weights.copies)
+    optimizer, *others = (make_optimizer(network, config) for network in joined.networks)
     for group in (group for other in others for group in other.param_groups):
         optimizer.add_param_group(group)
     steps = math.ceil(len(loader) / config.accumulation)
-    schedule = make_schedule(optimizer, config, steps, int(state["schedule"]["last_epoch"]) if state else 0)
-    prepared = accelerator.prepare(weights.module, optimizer, loader)
+    done = int(state["schedule"]["last_epoch"]) if state else 0
+    schedule = make_schedule(optimizer, config, steps, done, rate=joined.rate)
+    prepared = accelerator.prepare(joined.module, optimizer, loader)
     if state:
         restore(optimizer, schedule, accelerator.scaler, state)
     return (*prepared, schedule)
 
 
 def _epoch(
-    weights: Weights,
+    joined: JoinedParts,
+    prepared: nn.Module,
     loader: Any,
     optimizer: Any,
     schedule: Any,
     accelerator: Accelerator,
     config: TrainingConfig,
-    views: Callable[[Tensor, Tensor], Batch],
     epoch: int,
     on_step: StepHook | None,
 ) -> tuple[float, tuple[float, ...]]:
@@ -228,30 +188,30 @@ def _epoch(
     of them is smaller or where there are fewer of them. With several processes, accelerate fills an epoch's last
     micro-batch with images of its first one, so that all processes hold equally many; these count like the others.
     """
-    model = weights.prepared.train()
+    model = prepared.train()
     losses = EpochLosses(epoch + 1, len(loader), accelerator.device, on_step)
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
-    for inputs, labels in loader:
+    for images, labels, *indices in loader:
         first, seen = first or len(labels), seen + len(labels)
         with accelerator.autocast():
-            batch = views(inputs, labels)
+            batch = joined.views(images, labels, *indices)
         with accelerator.accumulate(model):
-            total, loss, parts = weights.losses(batch.images, batch.labels, anchors=batch.anchors)
+            total, loss, parts = joined.losses(batch, model)
             accelerator.backward(total * (len(labels) / first))  # which divides by config.accumulation
             if accelerator.num_processes > 1 and not losses.images:  # once an epoch
-                require_gradients(weights.copies)
+                require_gradients(joined.networks)
             if accelerator.sync_gradients:
                 _scale_gradients(model, config.accumulation * first / seen)
                 if config.clip_norm:
                     accelerator.unscale_gradients()  # of fp16
-                    for copy in weights.copies:
-                        nn.utils.clip_grad_norm_(copy.parameters(), config.clip_norm)
+                    for network in joined.networks:
+                        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             if accelerator.sync_gradients:
                 if not accelerator.optimizer_step_was_skipped:  # fp16's gradients overflowed
                     schedule.step()
-                weights.step()
+                joined.after_step()
                 first = seen = 0
         losses.add(loss, parts, len(labels))
     return losses.means(accelerator)

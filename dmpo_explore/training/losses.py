@@ -2,8 +2,8 @@
 
 L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, of smoothed labels where wanted (Szegedy et al. 2016), or the release's coupled
 form (DMPO, arXiv 2511.03245), in which images that the previous exit classifies correctly count less at the next one.
-Either may be blended with distillation from the last exit (Zhang et al. 2019, "Be Your Own Teacher"), and drawn towards
-the answers of an untuned model (self-regularisation of OrthSR, arXiv 2407.08374).
+Either may be blended with distillation from the last exit (Zhang et al. 2019, "Be Your Own Teacher"). Other terms are
+those of training parts (`parts`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> T
     """Cross-entropy of every image at every exit: (B, K, C), (B,) → (B, K), in float32 (nats).
 
     Args:
+        labels: (B,) int64, or (B, C) probabilities.
         smoothing: share of the target that is spread evenly over all classes.
 
     Example:
@@ -29,7 +30,7 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> T
     """
     B, K, _C = logits.shape
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    targets = labels.repeat_interleave(K)
+    targets = labels.repeat_interleave(K, dim=0)
     return F.cross_entropy(wide.flatten(0, 1), targets, reduction="none", label_smoothing=smoothing).view(B, K)
 
 
@@ -60,15 +61,40 @@ def distillation(logits: Tensor) -> Tensor:
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
 
 
-def divergence(logits: Tensor, anchors: Tensor) -> Tensor:
-    """Kullback-Leibler divergence KL(anchor ‖ model) at every exit: (B, K, C), (B, K, C) → (B, K), in float32 (nats).
+def image_losses(
+    logits: Tensor,
+    labels: Tensor,
+    coupling: str = "none",
+    distill: float = 0.0,
+    label_smoothing: float = 0.0,
+    *,
+    labelled: Tensor | None = None,
+    targets: Tensor | None = None,
+) -> Tensor:
+    """Loss of every image at every exit: logits (B, K, C), labels (B,) int64 → (B, K).
 
-    Example:
-        >>> divergence(torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log())
-        tensor([[0.1308]])
+    Args:
+        distill: share α in [0, 1] of an early exit's loss that is `distillation`, the rest is ℓ_k.
+        label_smoothing: share in [0, 1] of every target that is spread evenly over the classes; coupling reads the
+            smoothed losses.
+        labelled: (B,) bool; the losses of the others are 0, whatever their labels. targets: (B, C) probabilities that
+            take the place of the labels.
+
+    Raises:
+        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels on the CPU
+            outside 0..C-1.
     """
-    own, wanted = (x if x.dtype == torch.float64 else x.float() for x in (logits, anchors))
-    return F.kl_div(own.log_softmax(dim=-1), wanted.log_softmax(dim=-1), reduction="none", log_target=True).sum(dim=-1)
+    couple = lookup(COUPLINGS, coupling, "coupling")
+    for name, share in (("distill", distill), ("label_smoothing", label_smoothing)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name}={share!r} must lie in [0, 1]")
+    known = labels if labelled is None else labels.where(labelled, 0)
+    _check_batch(logits, known)
+    losses = couple(cross_entropies(logits, known if targets is None else targets, label_smoothing))
+    if distill:
+        early = torch.lerp(losses[:, :-1], distillation(logits), distill)
+        losses = torch.cat((early, losses[:, -1:]), dim=1)
+    return losses if labelled is None else losses.where(labelled[:, None], 0.0)
 
 
 def exit_losses(
@@ -78,51 +104,37 @@ def exit_losses(
     distill: float = 0.0,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
-    anchors: Tensor | None = None,
-    self_regularise: float = 0.0,
 ) -> Tensor:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
 
     Args:
-        distill: share α in [0, 1] of an early exit's loss that is `distillation`, the rest is ℓ_k.
+        coupling, distill, label_smoothing: as a config's; coupling reads the smoothed losses, distillation is blended
+            in afterwards.
         class_weights: (C,). Factors of every image's loss, by its class. They multiply the result of coupling and
             distillation, so sigmoid coupling reads unweighted losses. The mean is over images, not over weights:
             micro-batches and processes add up to the whole batch.
-        label_smoothing: share in [0, 1] of every target that is spread evenly over the classes; coupling reads the
-            smoothed losses.
-        anchors: logits (B, K, C) of the untuned model. self_regularise: λ, at least 0: λ · `divergence` from them is
-            added to every image's loss before the class weights multiply it.
 
     Raises:
-        ValueError: unknown coupling; a share outside [0, 1]; a negative λ, or one without anchors; shapes that do not
-            fit; an empty batch; labels on the CPU outside 0..C-1; not one weight per class.
+        ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels on the CPU
+            outside 0..C-1; not one weight per class.
 
     Example:
         >>> [round(loss, 4) for loss in exit_losses(torch.zeros(4, 2, 10), torch.arange(4)).tolist()]
         [2.3026, 2.3026]
     """
-    couple = lookup(COUPLINGS, coupling, "coupling")
-    for name, share in (("distill", distill), ("label_smoothing", label_smoothing)):
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name}={share!r} must lie in [0, 1]")
-    _check_batch(logits, labels)
-    losses = couple(cross_entropies(logits, labels, label_smoothing))
-    if distill:
-        early = torch.lerp(losses[:, :-1], distillation(logits), distill)
-        losses = torch.cat((early, losses[:, -1:]), dim=1)
-    if self_regularise:
-        if self_regularise < 0 or anchors is None or anchors.shape != logits.shape:
-            shape = None if anchors is None else tuple(anchors.shape)
-            raise ValueError(
-                f"self_regularise={self_regularise!r} needs to be at least 0, with anchors of the logits' shape "
-                f"{tuple(logits.shape)}, not {shape}"
-            )
-        losses = losses + self_regularise * divergence(logits, anchors)
+    losses = image_losses(logits, labels, coupling, distill, label_smoothing)
     if class_weights is not None:
         if class_weights.shape != logits.shape[2:]:
             raise ValueError(f"{class_weights.numel()} class weights for {logits.shape[2]} classes")
         losses = losses * class_weights.to(losses)[labels, None]
     return losses.mean(dim=0)
+
+
+def weighted_sum(losses: Tensor, weights: Sequence[float] | Tensor) -> Tensor:
+    """Σ_k λ_k ℓ_k of (K,) losses; ValueError unless there is one weight for each."""
+    if len(weights) != len(losses):
+        raise ValueError(f"{len(weights)} weights for {len(losses)} exits")
+    return (losses * torch.as_tensor(weights, dtype=losses.dtype, device=losses.device)).sum()
 
 
 def _check_batch(logits: Tensor, labels: Tensor) -> None:
@@ -153,8 +165,6 @@ def weighted_loss(
     distill: float = 0.0,
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
-    anchors: Tensor | None = None,
-    self_regularise: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) losses without λ.
 
@@ -166,7 +176,5 @@ def weighted_loss(
         >>> round(loss.item(), 4), parts.shape
         (4.6052, torch.Size([2]))
     """
-    parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing, anchors, self_regularise)
-    if len(weights) != len(parts):
-        raise ValueError(f"{len(weights)} weights for {len(parts)} exits")
-    return (parts * torch.as_tensor(weights, dtype=parts.dtype, device=parts.device)).sum(), parts
+    parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing)
+    return weighted_sum(parts, weights), parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
                 "params": weights,
                 "lr": config.tuning_lr if tuned else config.predictor_lr,
                 "weight_decay": config.weight_decay if decays else 0.0,
+                "of": "trunk" if tuned else "exits",
             }
             for (tuned, decays), weights in groups.items()
         ]
@@ -59,19 +60,31 @@ def rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def make_schedule(
-    optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int, done: int = 0
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    steps: int,
+    done: int = 0,
+    *,
+    rate: Callable[[str, float], float | None] | None = None,
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The schedule of an optimizer's rates, `rate_factor`.
+    """The schedule of an optimizer's rates: `rate_factor`, but for groups that ``rate`` gives another one.
 
     It is made again and not loaded: with more epochs than were planned for, the next rate is another one.
 
     Args:
         steps: of an epoch. done: steps so far.
+        rate: (trunk or exits, epoch with its fraction) → learning rate over its peak, or None.
     """
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    factor = partial(rate_factor, steps=config.epochs * steps, warmup=config.warmup_epochs * steps)
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=done - 1)
+    planned = partial(rate_factor, steps=config.epochs * steps, warmup=config.warmup_epochs * steps)
+
+    def factor(step: int, group: str) -> float:
+        own = rate(group, step / steps) if rate else None
+        return planned(step) if own is None else own
+
+    factors: list[Callable[[int], float]] = [partial(factor, group=one["of"]) for one in optimizer.param_groups]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors, last_epoch=done - 1)
 
 
 def restore(

@@ -4,8 +4,8 @@ First the deep predictors dominate while the early stages learn features for the
 predictors.
 `linear` is the release's cross-over from START to END (four exits); the other schedules use the same two end points.
 `mixed` is the regime of arXiv 2407.14320. Ours: `uniform`, the resampling to any number of exits, the exact shapes of
-`switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch. The schedule
-`learned` is in `learned_weights`.
+`switch`, `cosine` and `exponential`, and the controls `deep-only` and `early-only`. Arrays only, no torch. An entry
+that plans no weights, since a training part gives them, raises ValueError and says so.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..utils.registry import lookup
+from .. import joints
+from ..utils.registry import Joint, lookup
 
 Weights = NDArray[np.float64]
 
 START = (0.01, 0.01, 1.0, 2.0)
 END = (1.5, 1.0, 0.2475, 0.2675)
-LEARNED = "learned"  # weights that no epoch determines: see `learned_weights`
 
 
 class Schedule(Protocol):
@@ -94,31 +94,31 @@ def early_only(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.
     return resample(END, n_exits)
 
 
-SCHEDULES: dict[str, Schedule] = {
-    "uniform": uniform,
-    "linear": linear,
-    "switch": switch,
-    "mixed": mixed,
-    "cosine": cosine,
-    "exponential": exponential,
-    "deep-only": deep_only,
-    "early-only": early_only,
-}
+SCHEDULES: Joint[Schedule] = joints.SCHEDULES.fill(
+    {
+        "uniform": uniform,
+        "linear": linear,
+        "switch": switch,
+        "mixed": mixed,
+        "cosine": cosine,
+        "exponential": exponential,
+        "deep-only": deep_only,
+        "early-only": early_only,
+    }
+)
 
 
 def loss_weights(name: str, epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> tuple[float, ...]:
     """Weights (K,) of schedule ``name`` at ``epoch`` (0-based) of ``epochs``.
 
     Raises:
-        ValueError: unknown name, or ``learned``; an epoch outside 0..epochs-1; fewer than one exit; a phase ratio
-            outside [0, 1].
+        ValueError: unknown name, or a schedule that plans no weights; an epoch outside 0..epochs-1; fewer than one
+            exit; a phase ratio outside [0, 1].
 
     Example:
         >>> loss_weights("switch", 0, 4, 4), loss_weights("switch", 3, 4, 4)
         ((0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675))
     """
-    if name == LEARNED:
-        raise ValueError("the weights of schedule 'learned' are learned in a training; its history has them")
     schedule = lookup(SCHEDULES, name, "schedule")
     if not 0 <= epoch < epochs:
         raise ValueError(f"epoch={epoch} must lie in 0..epochs-1 with epochs={epochs}")

@@ -15,16 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import set_seed
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.images import ImageSet
 from ..data.locations import located
 from ..data.torch_loaders import make_loader
-from ..inference.torch_recording import RECORD_BATCH
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops
@@ -34,16 +33,13 @@ from ..runs.run import Run
 from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
-from .anchor import MOST, fit_anchor, make_anchor
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
-from .class_balance import balanced_sampler, loss_class_weights
 from .epoch_losses import StepHook
-from .learned_weights import held_out_loader
+from .kinds import TRAINING_PARTS, Setup, make_parts
 from .loop import EpochResult, fit
-from .schedules import LEARNED
+from .parts import TrainingPart
 from .train_data import DataHook, hold_out, training_images
 from .validator import Validator, spread
-from .views import Views
 
 LONGEST = 60  # letters of a run's default name that are its data's
 # errors of settings that cannot be trained, or not on this machine
@@ -150,20 +146,20 @@ def train_epochs(
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     images, held_out = hold_out(images, config, model.n_exits)
     images = spread(images, most_images or len(images))
-    validate = Validator(spread(val, (settings := config.training).validation_size), config, model, cost, held_out)
-    views, anchors = _views(config, images, saved, accelerator.device)
+    validate = Validator(spread(val, config.training.validation_size), config, model, cost)
+    parts = make_parts(Setup(config, model, images, held_out))
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
-    loader, others = _loaders(images, held_out, model, settings, accelerator.num_processes)
-    epochs = fit(model, loader, settings, model.n_exits, validate=validate, held_out=others,
-                 class_weights=loss_class_weights(images.labels, len(images.class_names), settings),
-                 accelerator=accelerator, views=views, state=saved and saved["state"], on_step=on_step)  # fmt: skip
+    epochs = fit(
+        model, training_loader(images, model, config.training, parts), config.training, model.n_exits,
+        validate=validate, accelerator=accelerator, parts=parts, state=saved and saved["state"], on_step=on_step,
+    )  # fmt: skip
     try:
         for result, state in epochs:
             if on_epoch:
                 on_epoch(model, result)
             if accelerator.is_main_process:
-                writer.write(model, result, state | anchors)
+                writer.write(model, result, state)
             if trackers and not accelerator.trackers:
                 accelerator.init_trackers(path.name)
             accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
@@ -175,12 +171,14 @@ def train_epochs(
 
 
 def _trainable(config: Config) -> Config:
-    """The config itself; ValueError for that of a slimmed run."""
+    """The config itself; ValueError for that of a slimmed run, or one that a training part refuses."""
     if slimming := config.model.slimming:
         raise ValueError(
             f"this config is {slimming.described()}, and its weights start from that run: slim that run again "
             "(`dmpo-explore slim`), or continue with `dmpo-explore slim --resume RUN`"
         )
+    for kind in TRAINING_PARTS.values():
+        kind.check(config)
     return config
 
 
@@ -188,56 +186,33 @@ def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: P
     """The model, with the checkpoint's weights where there is one, and its FLOPs; ``root`` must have space for it."""
     set_seed(config.training.seed)
     model = build_model(config.model, n_classes)
-    require_room(root, model, learned=config.training.schedule == LEARNED)
+    require_room(root, model, copies=sum(kind.learns_copy(config) for kind in TRAINING_PARTS.values()))
     cost = measure_flops(model, build_reference(config.model, n_classes))
     if saved:
         model.load_trainable(saved["weights"])
     return model, cost
 
 
-def _views(
-    config: Config, images: ImageSet, saved: dict[str, Any] | None, device: torch.device
-) -> tuple[Views | None, dict[str, Any]]:
-    """The maker of a training's batches, None where they are the loader's, and what a checkpoint keeps of its anchor.
+def training_loader(
+    images: ImageSet, model: DMPO, settings: TrainingConfig, parts: Sequence[TrainingPart] = ()
+) -> DataLoader[Any]:
+    """Training images and those that parts add, in batches of (images, labels, indices), augmented as ``settings`` say.
 
-    A new training fits the anchor's heads; a resumed one takes those of the checkpoint. No run stores them.
+    A part may choose which rows an epoch reads; the first that does decides.
     """
-    settings = config.training
-    if not settings.self_regularise and settings.cutout == "none":
-        return None, {}
-    anchor = make_anchor(config, len(images.class_names)).to(device)
-    views = Views(settings, anchor)
-    if not settings.self_regularise:
-        return views, {}
-    if saved:
-        anchor.load_trainable(saved["state"]["anchor"])
-    else:
-        loader = make_loader(spread(images, MOST), anchor.preprocess, batch_size=RECORD_BATCH)
-        fit_anchor(anchor, loader, precision=settings.precision)
-    return views, {"anchor": {name: value.cpu() for name, value in anchor.trainable_state().items()}}
-
-
-def _loaders(
-    images: ImageSet, held_out: ImageSet | None, model: DMPO, settings: TrainingConfig, processes: int
-) -> tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]] | None]:
-    """Of the training images, and of those held out for learned loss weights, if any."""
-    loader = training_loader(images, model, settings)
-    if held_out is None or settings.schedule != LEARNED:
-        return loader, None
-    return loader, held_out_loader(held_out, model.preprocess, settings, len(loader), processes)
-
-
-def training_loader(images: ImageSet, model: DMPO, settings: TrainingConfig) -> DataLoader[tuple[Tensor, int]]:
-    """Training images in batches, balanced and augmented as ``settings`` say."""
+    sources = [source for part in parts for source in part.sources()]
+    labels = np.concatenate([images.labels, *(source.labels for source in sources)])
     return make_loader(
         images,
         model.preprocess,
         batch_size=settings.batch_size,
         shuffle=True,
-        sampler=balanced_sampler(images.labels, settings),
+        sampler=next((sampler for part in parts if (sampler := part.sampler(labels)) is not None), None),
         flip=settings.flip,
         crop_scale=settings.crop_scale,
         workers=settings.workers,
+        indexed=True,
+        further=sources,
     )
 
 

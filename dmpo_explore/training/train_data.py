@@ -21,7 +21,7 @@ from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images
 from ..utils.progress import Progress
 from ..utils.typing import Array
-from .schedules import LEARNED
+from .kinds import TRAINING_PARTS
 
 DataHook = Callable[[Manifest], None]
 SHARE = 10  # one training image in so many is held out
@@ -78,9 +78,9 @@ def training_images(
 
 
 def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
-    """Training images → those to train on and those held out, None where nothing is fitted to held-out images.
+    """Training images → those to train on and those held out, None where no training part wants them or K is 1.
 
-    The weights of earlier exits' answers and the schedule ``learned`` are. A tenth is held out, at least one image of
+    A tenth is held out, at least one image of
     every class; the same images whenever the run is resumed. Where a table gives groups, whole groups are held out.
     Val, calibration and test stay unread.
 
@@ -94,8 +94,7 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
         >>> len(digits), len(kept), len(held)
         (1295, 1166, 129)
     """
-    fits = config.model.earlier_exits or config.training.schedule == LEARNED
-    if not fits or n_exits == 1:
+    if n_exits == 1 or not any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values()):
         return images, None
     names, seed, groups = images.class_names, config.data.seed, _groups(images, config)
     if groups is None:

@@ -1,17 +1,25 @@
 """Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
 
 In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
-`lazy_loader`), so that a name's module is imported on first use.
+`lazy_loader`), so that a name's module is imported on first use. A name that has `moved` is found too, with a warning.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lazy_loader
+
+MOVED: dict[tuple[str, str], str] = {}  # (package, name) → the module that has it now
+
+
+def moved(package: str, names: Mapping[str, str]) -> None:
+    """Let ``package`` still give these names (name → module that has it now), for one version."""
+    MOVED.update({(package, name): module for name, module in names.items()})
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -42,12 +50,16 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
                     submodules.update(found)
             elif isinstance(line, ast.ImportFrom):
                 elsewhere |= dict.fromkeys((alias.name for alias in line.names), "." * line.level + str(line.module))
-    getter, _, own = lazy_loader.attach(package, submodules, names)
+    find, _, own = lazy_loader.attach(package, submodules, names)
     every = sorted([*own, *elsewhere])
 
-    def found_in(name: str) -> Any:
+    def attribute(name: str) -> Any:
         if name in elsewhere:
             return getattr(importlib.import_module(elsewhere[name], package), name)
-        return getter(name)
+        if (package, name) not in MOVED:
+            return find(name)
+        module = MOVED[package, name]
+        warnings.warn(f"{package}.{name} is now {module}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module(module), name)
 
-    return found_in, every.copy, every
+    return attribute, every.copy, every

@@ -134,7 +134,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"predictor": "covarience"}, "Valid: covariance, linear, moment"),
     ({"bypass": "x"}, "Valid: conv, ladder, mlp, none"),
     ({"tuning": "x"}, "Valid: adapter, full, lora, lora-all, none, oft, vpt"),
-    ({"schedule": "x"}, "Valid: cosine, deep-only, early-only, exponential, linear, mixed, switch, uniform"),
+    ({"schedule": "x"}, "unknown schedule 'x'. Valid: cosine, deep-only"),
     ({"coupling": "x"}, "Valid: none, sigmoid"),
     ({"precision": "fp8"}, "Valid: bf16, fp16, no"),
     ({"normalisation": "x"}, "isqrt, sqrt"),

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dmpo_explore.config import ModelConfig
+from dmpo_explore.config import ModelConfig, TrainingConfig
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.slimming.distillation import Distillation, Taught, answer_losses, calibration_losses, objective
+from dmpo_explore.slimming.distillation import Distillation, Lessons, Taught, answer_losses, calibration_losses
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.joined_parts import JoinedParts
+from dmpo_explore.training.parts import Batch
 
 CONFIG = ModelConfig("test_vit", "random", 32, exits=(2, 4, 6))
 IMAGES, LABELS = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
@@ -18,6 +21,17 @@ def pair_of(**config: object) -> Distillation:
     torch.manual_seed(0)
     models = [build_model(ModelConfig("test_vit", "random", 32, exits=(2, 4, 6), **config), 3) for _ in range(2)]  # type: ignore[arg-type]
     return Distillation(*models)
+
+
+class Gives(torch.nn.Module):
+    """What it was given, for any images."""
+
+    def __init__(self, out: Taught) -> None:
+        super().__init__()
+        self.out = out
+
+    def forward(self, images: torch.Tensor) -> Taught:
+        return self.out
 
 
 def test_the_pair_gives_what_both_models_give() -> None:
@@ -42,17 +56,19 @@ def test_losses_are_the_formulas() -> None:
     parts = [0.9 * F.cross_entropy(out.logits[:, k], out.teacher[:, k].softmax(-1))
              + 0.1 * F.cross_entropy(out.logits[:, k], LABELS) for k in range(3)]  # fmt: skip
     expected = torch.stack(parts)
-    torch.testing.assert_close(answer_losses(out, LABELS), expected)
-    goal = objective(1, 3)
-    loss, answers = goal(0)[1](out, LABELS)  # the first epoch: hidden states only
-    torch.testing.assert_close((loss, answers), (torch.tensor(2.0), expected))
-    loss, _ = goal(1)[1](out, LABELS)
-    torch.testing.assert_close(loss, 2.0 + expected.mean())
+    torch.testing.assert_close(answer_losses(out, LABELS).mean(0), expected)
+    config = TrainingConfig(precision="no")
+    joined = JoinedParts([Lessons(1, 3)], torch.nn.Identity(), config, 3, make_accelerator(config, "cpu"), 1, None)
+    for epoch, wanted in enumerate((torch.tensor(2.0), 2.0 + expected.mean())):  # at first hidden states only
+        joined.before_epoch(epoch)
+        total, loss, answers = joined.losses(Batch(IMAGES, LABELS), Gives(out))
+        torch.testing.assert_close((loss, answers), (wanted, expected))
+        assert total is loss
 
 
 def test_importance_is_of_all_exits_or_of_the_last() -> None:
     pair = pair_of().eval()
     out = pair(IMAGES)
-    losses = answer_losses(out, LABELS) + out.hidden
+    losses = answer_losses(out, LABELS).mean(0) + out.hidden
     (every,), (last,) = (list(calibration_losses(pair, [(IMAGES, LABELS)], kind)) for kind in ("all", "last"))
     torch.testing.assert_close((every, last), (losses.mean(), losses[-1]))

@@ -16,9 +16,11 @@ from tiny import tiny_config
 from torch.utils.data import DataLoader
 from two_exits import CONFIG, make_data, make_model, run, weights_of
 
+from dmpo_explore.data.images import ImageSet
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.class_balance import BalancedSampler, class_weights, loss_class_weights
+from dmpo_explore.training.class_balance import BalancedSampler, ClassBalance, class_weights, loss_class_weights
 from dmpo_explore.training.loop import Validation, fit
+from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train_epochs
 
 LABELS = np.repeat([0, 1, 2], [700, 250, 50])
@@ -88,13 +90,14 @@ def test_two_processes_share_one_draw() -> None:
 def test_going_on_equals_never_having_stopped(balance: Any) -> None:
     config, data = replace(CONFIG, epochs=4, predictor_lr=0.02, class_balance=balance, coupling="sigmoid"), make_data()
     labels = data.tensors[1].numpy()
-    weights = loss_class_weights(labels, 3, config)
+    images = ImageSet("made-up", "train", labels, ("a", "b", "c"), np.arange(len(labels)), [])  # type: ignore[arg-type]
 
     def go(model: Any, state: Any = None) -> Any:
-        sampler = BalancedSampler(labels, seed=1) if balance == "sampler" else None
+        part = ClassBalance(images, config)
+        sampler = part.sampler(labels)
         loader = DataLoader(data, batch_size=8, shuffle=sampler is None, sampler=sampler)
         return fit(model, loader, config, 2, validate=lambda model: Validation((0.5, 0.6), 0.55), state=state,
-                   class_weights=weights, accelerator=make_accelerator(config, "cpu"))  # fmt: skip
+                   parts=[part], accelerator=make_accelerator(config, "cpu"))  # fmt: skip
 
     straight, model = make_model(), make_model()
     epochs = [result.losses for result, _ in go(straight)]
@@ -114,12 +117,14 @@ def test_a_training_balances_its_classes(balance: Any, monkeypatch: pytest.Monke
     seen: dict[str, Any] = {}
 
     def look(model: Any, loader: Any, *args: Any, **options: Any) -> Any:
-        seen.update(sampler=loader.sampler, weights=options["class_weights"])
+        seen.update(sampler=loader.sampler, parts=options["parts"])
         return fit(model, loader, *args, **options)
 
     monkeypatch.setattr("dmpo_explore.training.train.fit", look)
     *_, last = train_epochs(tiny_config(40, epochs=1, class_balance=balance), "balanced", device="cpu")
     assert isinstance(seen["sampler"], BalancedSampler) == (balance == "sampler")
-    assert (seen["weights"] is not None) == (balance == "weights")
+    (part,) = seen["parts"]
+    batch = Batch(torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
+    assert (part.image_weights(batch) is not None) == (balance == "weights")
     assert last.run is not None and last.run.config.training.class_balance == balance
     assert f"Class balance `{balance}`, β 1. Every class has 4 images." in (last.run.path / "card.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmpo_explore.training.losses import COUPLINGS, exit_losses, weighted_loss
+from dmpo_explore.training.losses import COUPLINGS, exit_losses, image_losses, weighted_loss
 
 B, K, C = 5, 3, 4
 
@@ -145,26 +145,16 @@ def test_bad_shapes_and_names() -> None:
         exit_losses(logits, labels, "sigmoidal")
 
 
-def test_an_anchor_adds_its_divergence() -> None:
+def test_images_without_a_label_lose_nothing() -> None:
     logits, labels = batch()
-    anchors = torch.randn(B, K, C, generator=torch.Generator().manual_seed(3))
-    own, wanted = logits.double().softmax(-1), anchors.double().softmax(-1)
-    apart = (wanted * (wanted / own).log()).sum(-1)  # (B, K), KL(anchor || model)
-    plain = exit_losses(logits, labels)
-    for weight in (0.3, 2.0):
-        found = exit_losses(logits, labels, anchors=anchors, self_regularise=weight)
-        assert (found - plain).tolist() == pytest.approx((weight * apart.mean(0)).tolist(), rel=1e-4)
-    twice = torch.tensor([2.0, 0.0, 0.0, 0.0])  # weights of the classes multiply it too
-    chosen = twice[labels]
-    weighted = exit_losses(logits, labels, class_weights=twice, anchors=anchors, self_regularise=1.0)
-    before = exit_losses(logits, labels, class_weights=twice)
-    assert (weighted - before).tolist() == pytest.approx((chosen[:, None] * apart).mean(0).tolist(), rel=1e-4)
-    same = exit_losses(logits, labels, anchors=logits, self_regularise=5.0)
-    torch.testing.assert_close(same, plain)
+    labelled = torch.tensor([True, False, True, True, False])
+    found = image_losses(logits, labels.where(labelled, -1), "sigmoid", 0.3, labelled=labelled)
+    assert torch.equal(found[labelled], image_losses(logits, labels, "sigmoid", 0.3)[labelled])
+    assert not found[~labelled].any()
 
 
-def test_an_anchor_is_needed_and_fits() -> None:
+def test_targets_take_the_place_of_labels() -> None:
     logits, labels = batch()
-    for anchors, weight in ((None, 1.0), (logits[:, :2], 1.0), (logits, -1.0)):
-        with pytest.raises(ValueError, match="self_regularise=.* with anchors of the logits' shape"):
-            exit_losses(logits, labels, anchors=anchors, self_regularise=weight)
+    mixed = 0.7 * torch.eye(C)[labels] + 0.3 * torch.eye(C)[labels.flip(0)]
+    expected = 0.7 * image_losses(logits, labels) + 0.3 * image_losses(logits, labels.flip(0))
+    torch.testing.assert_close(image_losses(logits, labels, targets=mixed), expected)

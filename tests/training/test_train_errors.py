@@ -48,7 +48,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_cause(runs: Path, monkeyp
         batches = list(loader(*arguments, **options))
         if options.get("shuffle"):
             batches[2][0][:] = float("nan")
-        return torch.utils.data.DataLoader([pair for x, y in batches for pair in zip(x, y, strict=True)], batch_size=25)
+        return torch.utils.data.DataLoader(
+            [pair for x, y, *_ in batches for pair in zip(x, y, strict=True)], batch_size=25
+        )
 
     loader = train_module.make_loader
     monkeypatch.setattr(train_module, "make_loader", broken)

@@ -16,15 +16,16 @@ from sklearn.linear_model import LogisticRegression
 from tiny import tiny_config
 from tiny_training import same_history, stop_after
 
-from dmpo_explore.config import Config, TrainingConfig
+from dmpo_explore.config import Config
 from dmpo_explore.models.factory import build_model
+from dmpo_explore.neighbours.orthogonal.anchor import fit_anchor, logistic_regression, make_anchor
+from dmpo_explore.neighbours.orthogonal.self_regularisation import SelfRegularisation, divergence
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.training.anchor import fit_anchor, logistic_regression, make_anchor
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import Validation, fit
+from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train
-from dmpo_explore.training.views import Views
 from dmpo_explore.utils.torch_seeding import seeded
 
 CONFIG = tiny_config(epochs=2, self_regularise=0.5, cutout="attentive", model={"tuning": "oft"})
@@ -86,19 +87,34 @@ def test_fitted_heads_learn_their_images_and_nothing_else_changes(backbone: str)
 def test_every_view_has_its_labels_and_its_own_anchor(cutout: Any) -> None:
     anchor = make_anchor(CONFIG, 3)
     images, labels = batches()[0]
-    batch = Views(TrainingConfig(self_regularise=1.0, cutout=cutout), anchor)(images, labels)
+    batch = SelfRegularisation(anchor, 1.0, cutout).views(Batch(images, labels))
     assert torch.equal(batch.images[:20], images) and torch.equal(batch.labels[:20], labels)
-    assert batch.anchors is not None
-    torch.testing.assert_close(batch.anchors, anchor(batch.images))
+    torch.testing.assert_close(batch.notes["anchor"], anchor(batch.images))
     if cutout == "none":
         assert len(batch.images) == 20
     else:
         cut = batch.images[20:]
-        assert torch.equal(batch.labels[20:], labels) and len(batch.anchors) == 40
+        assert torch.equal(batch.labels[20:], labels) and len(batch.notes["anchor"]) == 40
         assert ((cut == images) | (cut == 0)).all()
         assert float((cut == 0).float().mean()) == pytest.approx(0.25)
-    alone = Views(TrainingConfig(cutout=cutout), anchor)(images, labels) if cutout != "none" else None
-    assert alone is None or (alone.anchors is None and len(alone.images) == 40)
+        alone = SelfRegularisation(anchor, 0.0, cutout)
+        batch = alone.views(Batch(images, labels))
+        assert not batch.notes and len(batch.images) == 40 and alone.losses(batch, batch.images) is None
+        assert alone.state_dict() == {}
+
+
+def test_an_anchor_adds_its_divergence() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits, anchors = (torch.randn(5, 3, 4, generator=generator) for _ in range(2))
+    own, wanted = logits.double().softmax(-1), anchors.double().softmax(-1)
+    expected = (wanted * (wanted / own).log()).sum(-1)  # (B, K), KL(anchor || model)
+    np.testing.assert_allclose(divergence(logits, anchors), expected, rtol=1e-4)
+    part = SelfRegularisation(make_anchor(CONFIG, 3), 0.3)
+    batch = Batch(torch.zeros(5, 3, 4, 4), torch.zeros(5, dtype=torch.int64), notes={"anchor": anchors})
+    np.testing.assert_allclose(part.losses(batch, logits), 0.3 * expected, rtol=1e-4)
+    assert float(divergence(logits, logits).abs().max()) < 1e-6
+    with pytest.raises(ValueError, match="must have the logits' shape"):
+        divergence(logits, anchors[:, :2])
 
 
 def test_accumulated_micro_batches_are_the_whole_batch() -> None:
@@ -108,11 +124,11 @@ def test_accumulated_micro_batches_are_the_whole_batch() -> None:
     for size, steps in ((20, 1), (10, 2)):
         with seeded(0):
             model = build_model(config.model, 3)
-        views = Views(config.training, make_anchor(config, 3))
+        part = SelfRegularisation(make_anchor(config, 3), 0.7, "attentive")
         data = [(image, int(label)) for image, label in zip(*batches()[0], strict=True)]
         loader = torch.utils.data.DataLoader(data, batch_size=size)  # type: ignore[arg-type]
         training = replace(config.training, batch_size=size, accumulation=steps)
-        next(iter(fit(model, loader, training, 2, validate=lambda m: Validation((0.0, 0.0), 0.0), views=views)))
+        next(iter(fit(model, loader, training, 2, validate=lambda m: Validation((0.0, 0.0), 0.0), parts=[part])))
         found.append(model.trainable_state())
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
@@ -163,7 +179,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path, runs: Path) -> None:
     settings = {"epochs": 2, "self_regularise": 0.5, "cutout": "attentive", "flip": False}
     settings |= {"model": {"tuning": "oft"}, "class_balance": "weights"}
     script = tmp_path / "two.py"
-    script.write_text(SCRIPT.format(paths=[str(Path(__file__).parents[1] / "helpers")], n=100, settings=settings))
+    script.write_text(SCRIPT.format(paths=[str(Path(__file__).parents[2] / "helpers")], n=100, settings=settings))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..models.attention import attention_weights, is_attention
-from ..models.dmpo import DMPO
+from ...models.attention import attention_weights, is_attention
+from ...models.dmpo import DMPO
 
 SHARE = 4  # one patch in so many is hidden
 

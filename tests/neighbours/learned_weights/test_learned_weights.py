@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,18 +27,19 @@ from two_exits import CONFIG, make_data, make_model, run, weights_of
 
 import dmpo_explore as dx
 from dmpo_explore.config import TrainingConfig
-from dmpo_explore.training import epoch_losses
-from dmpo_explore.training import losses as loss_functions
-from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.learned_weights import (
+from dmpo_explore.neighbours.learned_weights.learning import (
     EndlessOrder,
-    TwoCopies,
+    LearnedWeights,
     exit_weights,
     held_out_loader,
+    second_copy,
     soft_exit_loss,
     weights_gradient,
 )
+from dmpo_explore.training import epoch_losses
+from dmpo_explore.training import losses as loss_functions
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.checkpoint import read_checkpoint, require_room
 from dmpo_explore.training.loop import EpochResult, Validation, fit
 from dmpo_explore.training.optimizer import rate_factor
 from dmpo_explore.training.schedules import loss_weights
@@ -54,8 +56,12 @@ def others(size: int = 2, n: int = 12, seed: int = 0) -> DataLoader[Any]:
     return DataLoader(torch.utils.data.Subset(data, range(64, 64 + n)), batch_size=size, sampler=EndlessOrder(n, seed))
 
 
+def part_of(config: TrainingConfig, size: int = 2) -> LearnedWeights:
+    return LearnedWeights(lambda *_: others(size), rate=config.schedule_lr, penalty=config.schedule_penalty)
+
+
 def learn(config: TrainingConfig = LEARNED, size: int = 2, **options: Any) -> tuple[nn.Module, list[Any]]:
-    return run(config, held_out=others(size), **options)
+    return run(config, parts=[part_of(config, size)], **options)
 
 
 # -- the formulas --
@@ -150,14 +156,15 @@ def test_held_out_images_reach_the_model_through_the_weights_alone() -> None:
 )
 def test_the_copies_share_frozen_weights_and_no_trained_one(change: dict[str, Any]) -> None:
     model = dx.build_model(dx.ModelConfig(**MODEL | change), 3)
-    copies = TwoCopies(model).train()
-    y, z = (dict(one.model.named_parameters()) for one in (copies.y, copies.z))
+    second = second_copy(model)
+    copies = nn.ModuleList((model, second)).train()
+    y, z = (dict(one.named_parameters()) for one in copies)
     assert y.keys() == z.keys()
     assert all((y[name] is z[name]) == (not y[name].requires_grad) for name in y)
     images = torch.randn(4, 3, model.preprocess.image_size, model.preprocess.image_size)
-    model.eval(), copies.z.eval()
-    torch.testing.assert_close(copies.z(images), model(images))
-    for own, other, out in ((y, z, copies.y(images)), (z, y, copies.z(images))):
+    copies.eval()
+    torch.testing.assert_close(second(images), model(images))
+    for own, other, out in ((y, z, model(images)), (z, y, second(images))):
         copies.zero_grad()
         out.square().sum().backward()
         assert all(p.grad is None or not p.grad.any() for p in other.values() if p.requires_grad)
@@ -167,7 +174,7 @@ def test_the_copies_share_frozen_weights_and_no_trained_one(change: dict[str, An
         for p in z.values():
             if p.requires_grad:
                 p.add_(1.0)
-    assert torch.equal(model(images), before) and not torch.allclose(copies.z(images), before)
+    assert torch.equal(model(images), before) and not torch.allclose(second(images), before)
 
 
 # -- resuming, accumulating, several processes --
@@ -179,8 +186,8 @@ def test_going_on_from_a_state_equals_never_having_stopped() -> None:
     model, loader = make_model(), DataLoader(make_data(), batch_size=8, shuffle=True)
 
     def go(state: dict[str, Any] | None) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
-        return fit(model, loader, config, 2, validate=lambda model: Validation((0.5, 0.6), 0.55), held_out=others(),
-                   accelerator=make_accelerator(config, "cpu"), state=state)  # fmt: skip
+        return fit(model, loader, config, 2, validate=lambda model: Validation((0.5, 0.6), 0.55),
+                   parts=[part_of(config)], accelerator=make_accelerator(config, "cpu"), state=state)  # fmt: skip
 
     running = go(None)
     next(running)
@@ -269,7 +276,7 @@ if accelerator.is_main_process:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    paths = [str(Path(__file__).parents[1] / "helpers"), str(Path(__file__).parent)]
+    paths = [str(Path(__file__).parents[2] / "helpers"), str(Path(__file__).parent)]
     script = tmp_path / "two.py"
     script.write_text(SCRIPT.format(paths=paths))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
@@ -283,14 +290,34 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(weights), weights_of(model), rtol=1e-3, atol=1e-5)
 
 
+def test_a_checkpoint_has_room_for_the_second_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = dx.build_model(WHOLE.model, 10)
+    size = sum(value.numel() * value.element_size() for value in model.trainable_state().values())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=12 * size))
+    kinds = dx.training.TRAINING_PARTS.values()
+    copies = {c.training.schedule: sum(kind.learns_copy(c) for kind in kinds) for c in (TRAINING, WHOLE)}
+    assert copies == {"linear": 0, "learned": 1}
+    require_room(tmp_path, model)
+    with pytest.raises(OSError, match="make room"):
+        require_room(tmp_path, model, copies=1)
+
+
+def test_names_that_moved_are_still_there() -> None:
+    for name in ("LEARNED", "held_out_loader", "soft_exit_loss"):
+        with pytest.warns(DeprecationWarning, match=f"{name} is now dmpo_explore.neighbours"):
+            assert getattr(dx.training, name) is not None
+
+
 # -- what is refused --
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="needs held_out: batches of images that the model is not trained on"):
+    with pytest.raises(ValueError, match="its history has them"):
         run(LEARNED)
     with pytest.raises(ValueError, match="its history has them"):
         loss_weights("learned", 0, 4, 4)
+    with pytest.raises(ValueError, match="learned and learned both give loss weights"):
+        run(LEARNED, parts=[part_of(LEARNED), part_of(LEARNED)])
     for change in ({"schedule_lr": 0.0}, {"schedule_penalty": -1.0}):
         with pytest.raises(ValueError, match=f"{next(iter(change))}=.* must be a finite number above 0"):
             TrainingConfig(**change)

@@ -16,20 +16,18 @@ with γ = 1 it could learn the held-out images by heart, and its training loss w
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from ..config import Preprocess, TrainingConfig
-from ..data.images import ImageSet
-from ..data.torch_loaders import make_loader
-from .accelerator import PreparedForward
-from .losses import cross_entropies
-from .scheduled_weights import Criterion
+from ...config import Preprocess, TrainingConfig
+from ...data.images import ImageSet
+from ...data.torch_loaders import make_loader
+from ...training.losses import cross_entropies, weighted_sum
+from ...training.parts import Batch, Fit, TrainingPart
 
 
 def soft_exit_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -69,19 +67,17 @@ def weights_gradient(x: Tensor, gap: Tensor) -> Tensor:
     return weights * (gap - (weights * gap).mean())
 
 
-class TwoCopies(nn.Module):
-    """The model y and its copy z, which shares all frozen weights; forward gives the logits that a step needs."""
+def second_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model that shares all its frozen weights and buffers.
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        shared = [p for p in model.parameters() if not p.requires_grad] + list(model.buffers())
-        self.y = PreparedForward(model)
-        self.z = PreparedForward(copy.deepcopy(model, {id(tensor): tensor for tensor in shared}))
-
-    def forward(self, images: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, K, C) of y and of z on training images, and of z on held-out images."""
-        both: Tensor = self.z(torch.cat([images, held_out]))
-        return self.y(images), both[: len(images)], both[len(images) :]
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
+        >>> copied = second_copy(model)
+        >>> copied[0].weight is model[0].weight, copied[1].weight is model[1].weight
+        (False, True)
+    """
+    shared = [p for p in model.parameters() if not p.requires_grad] + list(model.buffers())
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
 class EndlessOrder(Sampler[int]):
@@ -119,57 +115,60 @@ def held_out_loader(
     return make_loader(images, preprocess, batch_size=size, sampler=order, workers=settings.workers)
 
 
-class LearnedWeights:
-    """The weights λ of a training, and what learns them; methods as those of `ScheduledWeights`.
+class LearnedWeights(TrainingPart):
+    """The weights λ of a training, and what learns them.
 
     Args:
-        model: y. n_exits: K. config: ``schedule_penalty`` γ and ``schedule_lr`` of x are read.
-        criterion: logits, labels and weights → the weighted loss and the losses (K,).
-        held_out: endless batches, the same in all processes; each takes its part of every batch.
-        state: of an earlier epoch (`state_dict`).
+        batches: (steps of an epoch, processes) → endless batches of held-out images, the same in all processes; each
+            takes its part of every batch (`held_out_loader`).
+        rate: learning rate of x. penalty: γ.
     """
 
-    def __init__(
-        self, model: nn.Module, n_exits: int, config: TrainingConfig, accelerator: Accelerator, criterion: Criterion,
-        held_out: Any, state: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
-        self.accelerator, self.criterion, self.held_out = accelerator, criterion, held_out
-        self.penalty = config.schedule_penalty
-        self.module = TwoCopies(model)
-        self.copies: tuple[nn.Module, ...] = (model, self.module.z.model)
-        self.x = torch.zeros(n_exits, device=accelerator.device)
-        self.optimizer = torch.optim.Adam([self.x], lr=config.schedule_lr)
-        if state:
-            self._load(state)
-        self.gap, self.images = torch.zeros_like(self.x), 0  # summed over a step's images
-        self.used: list[Tensor] = []  # the weights of an epoch's steps
+    name, weighs = "learned", True
 
-    @property
+    def __init__(self, batches: Callable[[int, int], Any], *, rate: float, penalty: float) -> None:
+        self.make_batches, self.rate, self.penalty = batches, rate, penalty
+
+    def begin(self, fit: Fit) -> None:
+        """The copy z, and x at equal weights."""
+        self.process, self.criterion = fit.accelerator, fit.criterion
+        self.held_out = self.make_batches(fit.steps, self.process.num_processes)
+        self.z = second_copy(fit.model)
+        self.x = torch.zeros(fit.n_exits, device=self.process.device)
+        self.optimizer = torch.optim.Adam([self.x], lr=self.rate)
+        self.gap, self.images = torch.zeros_like(self.x), 0  # summed over a step's images
+
+    def copies(self) -> tuple[nn.Module, ...]:
+        """z."""
+        return (self.z,)
+
+    def before_epoch(self, epoch: int) -> None:
+        """Held-out images in the epoch's order."""
+        self.held_out.sampler.epoch = epoch
+        self.batches, self.used = iter(self.held_out), list[Tensor]()  # the weights of the epoch's steps
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The training images, and after them this process's part of a held-out batch."""
+        mine = slice(self.process.process_index, None, self.process.num_processes)
+        others, self.targets = (part[mine].to(self.process.device, non_blocking=True) for part in next(self.batches))
+        return (torch.cat([batch.images, others]),)
+
+    def copies_loss(self, batch: Batch, outputs: tuple[Any, ...], losses: Tensor) -> Tensor:
+        """g(x, z) + f(z) / γ."""
+        (both,), n = outputs, len(batch.labels)
+        own = self.criterion(batch, both[:n])
+        self.gap += (own.detach() - losses) * n
+        self.images += n
+        return weighted_sum(own, self.weights()) + soft_exit_loss(both[n:], self.targets) / self.penalty
+
     def weights(self) -> Tensor:
         """λ, (K,)."""
         return exit_weights(self.x)
 
-    def start_epoch(self, epoch: int, prepared: nn.Module) -> None:
-        """Held-out images in the epoch's order; ``prepared``: ``module`` as accelerate prepared it."""
-        self.held_out.sampler.epoch = epoch
-        self.batches, self.prepared, self.used = iter(self.held_out), prepared, []
-
-    def losses(self, images: Tensor, labels: Tensor, **more: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """What both copies minimise together (no weight is in both), and y's weighted loss and losses (K,)."""
-        process = self.accelerator
-        mine = slice(process.process_index, None, process.num_processes)
-        others, targets = (part[mine].to(process.device, non_blocking=True) for part in next(self.batches))
-        of_y, of_z, of_held_out = self.prepared(images, others)
-        loss, parts = self.criterion(of_y, labels, weights=self.weights, **more)
-        second, losses = self.criterion(of_z, labels, weights=self.weights, **more)
-        self.gap += (losses - parts).detach() * len(labels)
-        self.images += len(labels)
-        return loss + second + soft_exit_loss(of_held_out, targets) / self.penalty, loss, parts
-
-    def step(self) -> None:
+    def after_step(self) -> None:
         """Step x, once the copies have stepped; the same step in all processes."""
-        self.used.append(self.weights)
-        total = self.accelerator.reduce(torch.cat([self.gap, self.gap.new_tensor([self.images])]), "sum")
+        self.used.append(self.weights())
+        total = self.process.reduce(torch.cat([self.gap, self.gap.new_tensor([self.images])]), "sum")
         self.x.grad = weights_gradient(self.x, total[:-1] / total[-1])
         self.optimizer.step()
         self.gap, self.images = torch.zeros_like(self.x), 0
@@ -178,15 +177,16 @@ class LearnedWeights:
         """The mean of the weights that the epoch's steps used."""
         return tuple(torch.stack(self.used).mean(dim=0).tolist())
 
-    def state_dict(self) -> dict[str, Any]:
-        """x, its optimizer's state and the weights of z, for a later `LearnedWeights`."""
-        z = {name: p.detach().cpu().clone() for name, p in self.copies[1].named_parameters() if p.requires_grad}
-        return {"learned": {"x": self.x.detach().cpu().clone(), "optimizer": self.optimizer.state_dict(), "z": z}}
+    def state_dict(self) -> Mapping[str, Any]:
+        """x, its optimizer's state and the weights of z."""
+        z = {name: p.detach().cpu().clone() for name, p in self.z.named_parameters() if p.requires_grad}
+        return {"x": self.x.detach().cpu().clone(), "optimizer": self.optimizer.state_dict(), "z": z}
 
-    def _load(self, state: Mapping[str, Any]) -> None:
-        with torch.no_grad():
-            self.x.copy_(state["x"])
-            for name, weight in self.copies[1].named_parameters():
-                if weight.requires_grad:
-                    weight.copy_(state["z"][name])
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over x, its optimizer's state and z."""
+        self.x.copy_(state["x"])
+        for name, weight in self.z.named_parameters():
+            if weight.requires_grad:
+                weight.copy_(state["z"][name])
         self.optimizer.load_state_dict(state["optimizer"])

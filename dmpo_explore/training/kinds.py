@@ -1,0 +1,102 @@
+"""Kinds of training parts: which parts a config asks for, and how each is made. Imports no torch.
+
+An entry of ``TRAINING_PARTS`` is asked before a training: whether it needs held-out images, how much room its state
+takes, what its steps' time depends on. No caller knows one by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import joints
+from ..utils.registry import Joint
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..data.images import ImageSet
+    from ..models.dmpo import DMPO
+    from .parts import TrainingPart
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a part is made from.
+
+    Args:
+        images: the training images, without those held out. held_out: training images that the model is not trained on;
+            None where no part wants them.
+    """
+
+    config: Config
+    model: DMPO
+    images: ImageSet
+    held_out: ImageSet | None
+
+
+def _no(config: Config) -> bool:
+    return False
+
+
+def _nothing(config: Config) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """A kind of training part: an entry of ``TRAINING_PARTS``.
+
+    Args:
+        make: `Setup` → the part, or None where the config does not ask for it. Imports torch inside.
+        options: the dataclass of its options, of fields made by `option`; None: it reads options of the core.
+        wants_held_out: whether training images are to be held out for it. learns_copy: whether it trains a second copy
+            of the weights, which a checkpoint holds too.
+        timed: names of the training options that the time of a step depends on.
+        check: raises ValueError for a config that it cannot serve.
+
+    Example:
+        >>> kind = PartKind(make=lambda setup: None)
+        >>> import dmpo_explore as dx
+        >>> kind.wants_held_out(dx.Config()), kind.timed(dx.Config())
+        (False, ())
+    """
+
+    make: Callable[[Setup], TrainingPart | None]
+    options: type[Any] | None = None
+    wants_held_out: Callable[[Config], bool] = _no
+    learns_copy: Callable[[Config], bool] = _no
+    timed: Callable[[Config], tuple[str, ...]] = _nothing
+    check: Callable[[Config], object] = _nothing
+
+
+def _class_balance(setup: Setup) -> TrainingPart | None:
+    from .class_balance import ClassBalance
+
+    settings = setup.config.training
+    return None if settings.class_balance == "none" else ClassBalance(setup.images, settings)
+
+
+def _earlier_exits(setup: Setup) -> TrainingPart | None:
+    from .earlier_exits import FittedEarlierExits
+
+    if not _reads_earlier(setup.config) or setup.held_out is None:
+        return None
+    return FittedEarlierExits(setup.model, setup.held_out, setup.config.training.precision)
+
+
+def _reads_earlier(config: Config) -> bool:
+    return config.model.earlier_exits
+
+
+TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
+    {
+        "class balance": PartKind(_class_balance),
+        "earlier exits": PartKind(_earlier_exits, wants_held_out=_reads_earlier),
+    }
+)
+
+
+def make_parts(setup: Setup) -> list[TrainingPart]:
+    """The parts that a config asks for, in the order of ``TRAINING_PARTS``."""
+    return [part for kind in TRAINING_PARTS.values() if (part := kind.make(setup)) is not None]
