@@ -22,8 +22,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu
 
-from ..utils.registry import lookup
-from .prompts import add_prompts
+from .. import joints
+from ..utils.registry import Joint, lookup
 
 # the first row of which a backbone has layers is what LoRA tunes
 LORA_LAYERS: dict[str, str] = {
@@ -157,15 +157,14 @@ def full(backbone: nn.Module, rank: int, dropout: float) -> None:
     backbone.requires_grad_(True)
 
 
-TUNINGS: dict[str, Callable[[nn.Module, int, float], None]] = {
+TUNINGS: Joint[Callable[[nn.Module, int, float], None]] = joints.TUNINGS.fill({
     "lora": lora,
     "lora-all": lora_all,
     "adapter": adapter,
     "oft": oft,
-    "vpt": add_prompts,
     "none": none,
     "full": full,
-}
+})  # fmt: skip
 
 
 def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
@@ -173,8 +172,8 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
     Args:
         kind: a key of ``TUNINGS``.
-        rank: inner width of LoRA or adapter; a quarter of the block of ``oft``; number of prompts of ``vpt``.
-        dropout: before LoRA's or after the adapter's inner layer; of prompts.
+        rank: inner width of LoRA or adapter; a quarter of the block of ``oft``; what other kinds make of it.
+        dropout: before LoRA's or after the adapter's inner layer.
 
     Raises:
         ValueError: unknown kind, or one that finds no layers for it in this backbone.
@@ -186,7 +185,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 def merge_peft(model: nn.Module) -> int:
     """Merge LoRA and orthogonal tuning into the weights they tune, in place: the same outputs, without extra products.
 
-    Merged layers can no longer be trained. Adapters and prompts, which are not linear, stay.
+    Merged layers can no longer be trained. Other tuning, such as adapters, stays.
 
     Returns:
         How many layers were merged.

@@ -175,12 +175,10 @@ def train_epochs(
 
 
 def _trainable(config: Config) -> Config:
-    """The config itself; ValueError for that of a slimmed run."""
-    if slimming := config.model.slimming:
-        raise ValueError(
-            f"this config is {slimming.described()}, and its weights start from that run: slim that run again "
-            "(`dmpo-explore slim`), or continue with `dmpo-explore slim --resume RUN`"
-        )
+    """The config itself; ValueError if it is that of a run whose trunks are changed and cannot be trained anew."""
+    for change, options in config.model.changes:
+        if reason := change.untrainable(options):
+            raise ValueError(f"this config {reason}")
     return config
 
 

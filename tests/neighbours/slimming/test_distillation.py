@@ -8,7 +8,13 @@ from torch.nn import functional as F
 
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.slimming.distillation import Distillation, Taught, answer_losses, calibration_losses, objective
+from dmpo_explore.neighbours.slimming.distillation import (
+    Distillation,
+    Taught,
+    answer_losses,
+    calibration_losses,
+    objective,
+)
 
 CONFIG = ModelConfig("test_vit", "random", 32, exits=(2, 4, 6))
 IMAGES, LABELS = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])

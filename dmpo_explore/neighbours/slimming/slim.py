@@ -15,28 +15,28 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import Config
-from ..data.images import ImageSet
-from ..data.torch_loaders import make_loader
-from ..models.dmpo import DMPO
-from ..models.factory import build_model, build_reference
-from ..models.flops import measure_flops
-from ..models.slim_blocks import width_of
-from ..runs.run import Run
-from ..runs.store import load_run, new_run_path
-from ..runs.weights_file import WEIGHTS
-from ..training.accelerator import make_accelerator
-from ..training.checkpoint import RunWriter, require_room
-from ..training.epoch_losses import StepHook
-from ..training.loop import EpochResult, fit
-from ..training.train import open_run, training_loader
-from ..training.train_data import hold_out, training_images
-from ..training.validator import Validator, spread
-from ..utils.files import sha256
-from ..utils.progress import Progress
+from ...config import Config
+from ...data.images import ImageSet
+from ...data.torch_loaders import make_loader
+from ...models.dmpo import DMPO
+from ...models.factory import build_model, build_reference
+from ...models.flops import measure_flops
+from ...runs.run import Run
+from ...runs.store import load_run, new_run_path
+from ...runs.weights_file import WEIGHTS
+from ...training.accelerator import make_accelerator
+from ...training.checkpoint import RunWriter, require_room
+from ...training.epoch_losses import StepHook
+from ...training.loop import EpochResult, fit
+from ...training.train import open_run, training_loader
+from ...training.train_data import hold_out, training_images
+from ...training.validator import Validator, spread
+from ...utils.files import sha256
+from ...utils.progress import Progress
 from .distillation import Distillation, calibration_losses, objective
-from .options import SlimSettings
+from .options import Slimming, SlimSettings
 from .settings import STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
+from .slim_blocks import width_of
 from .surgery import check_installed, plain_blocks, slim_blocks, steps_down
 
 TEACHER = "teacher_sha256"  # in a checkpoint: of the unslimmed run's weights
@@ -133,7 +133,7 @@ def slim_epochs(
     epochs = fit(
         Distillation(model, teacher), training_loader(images, model, config.training), config.training, model.n_exits,
         validate=lambda pair: validate(_student(pair)), accelerator=accelerator, state=saved and saved["state"],
-        objective=objective(config.model.slimming.hidden_epochs, model.n_exits), on_step=on_step,
+        objective=objective(config.model.part(Slimming).hidden_epochs, model.n_exits), on_step=on_step,
     )  # fmt: skip
     for result, state in epochs:
         if accelerator.is_main_process:
@@ -168,7 +168,7 @@ def _slimmed_weights(
 ) -> dict[str, Tensor]:
     """The weights of a slimmed copy of ``teacher``, before the distillation."""
     student = copy.deepcopy(teacher)
-    blocks, kept = plain_blocks(student), config.model.slimming
+    blocks, kept = plain_blocks(student), config.model.part(Slimming)
     heads, neurons = width_of(blocks)
     steps = how.steps or max(now - keep for now, keep in zip(heads, kept.heads, strict=True)) or STEPS_WITHOUT_HEADS
     pair = Distillation(student, teacher).eval()
