@@ -22,15 +22,17 @@ class TrunkChange:
         apply: (`models.backbone.Backbone`, options) → `Backbone`; imports torch when it is called.
         order: of several changes the lower first.
         whole: the run stores all weights of its trunks, so that it needs no pre-trained ones.
-        described: options → in words, for runs and tables.
-        untrainable: options → why a config with them cannot be trained anew; empty if it can.
-        unexportable: options → why a run with them cannot be exported; empty if it can.
+        parent: options → the run that its weights started from; empty if it is made from none.
+        described: options → in words, for a run's card; empty for nothing to say.
+        untrainable: options → why a config with them cannot be trained anew, after "this config …"; empty if it can.
+        unexportable: options → why a run with them cannot be exported, after "run NAME …"; empty if it can.
     """
 
     options: type
     apply: Callable[[Any, Any], Any]
     order: int = 0
     whole: bool = False
+    parent: Callable[[Any], str] = lambda options: ""
     described: Callable[[Any], str] = str
     untrainable: Callable[[Any], str] = lambda options: ""
     unexportable: Callable[[Any], str] = lambda options: ""
@@ -40,7 +42,7 @@ SCORES: Joint[Any] = Joint("score")  # `records.scores.Score`
 POLICIES: Joint[Any] = Joint("policy")  # subclasses of `policies.base.Policy`
 BYPASSES: Joint[Any] = Joint("bypass")  # subclasses of `models.bypass.Bypass`
 PREDICTORS: Joint[Any] = Joint("predictor")  # subclasses of `models.predictors.Predictor`
-TUNINGS: Joint[Any] = Joint("tuning")  # (backbone, rank, dropout): makes it tunable, in place
+TUNINGS: Joint[Any] = Joint("tuning")  # (backbone, rank, dropout): tunable, in place; `merges` False: not into weights
 TRUNK_CHANGES: Joint[TrunkChange] = Joint("trunk change")
 CUTS: Joint[Any] = Joint("backbone")  # how a family of backbones is cut
 SCHEDULES: Joint[Any] = Joint("schedule")  # (epoch, epochs, n_exits, phase_ratio) → weights

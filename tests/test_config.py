@@ -146,7 +146,7 @@ def test_bundled_configs_are_read_as_they_are() -> None:
         run = load_run(name)
         written = json.loads((run.path / "config.json").read_text())
         for key, value in ((f"{part}.{name}", value) for part in written for name, value in written[part].items()):
-            assert json.loads(json.dumps(run.config.get(key))) == value, key
+            assert json.loads(json.dumps(run.config.get(key))) == value, (name, key)
         assert Config.from_json(run.config.to_json()) == run.config
 
 

@@ -21,7 +21,8 @@ def attention_weights(parts: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """Inside, the weights (B, heads, N, N) of every attention in ``parts``, appended to a list as they are computed.
 
     Fused attention is switched off inside (`fused_attn`, timm's public switch), so that the softmax passes through the
-    attention's dropout, where it is read. LoRA inside qkv and adapters are included; prompts are the last of N.
+    attention's dropout, where it is read. LoRA inside qkv and adapters are included; tokens that a block
+    adds for itself are the last of N.
 
     Example:
         >>> import torch

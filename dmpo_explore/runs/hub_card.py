@@ -36,8 +36,7 @@ TRAINED_PARTS = """\
 and its hash is checked.
 """
 WHOLE = """\
-`model.safetensors` holds the whole model: its backbone was slimmed. The licence of the backbone's weights
-holds for it.
+`model.safetensors` holds the whole model, its backbone too. The licence of the backbone's weights holds for it.
 """
 RECORDED = """
 ```python
@@ -110,7 +109,7 @@ def hub_card(
     )
     split = next((name for name in ("test", *records) if name in records), "")
     card = run.card().rstrip("\n") or f"# {run.name}"
-    use = USE.replace("OWNER/NAME", repo) + (WHOLE if model.slimming else TRAINED_PARTS)
+    use = USE.replace("OWNER/NAME", repo) + (WHOLE if model.whole else TRAINED_PARTS)
     return f"---\n{metadata.to_yaml()}\n---\n\n{card}\n\n{use}{RECORDED.replace('SPLIT', split) if split else ''}"
 
 

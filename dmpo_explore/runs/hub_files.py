@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -97,9 +97,7 @@ def write_hub_folder(
         raise ValueError(unknown("split", wrong[0], run.splits()))
     records = {split: run.record(split) for split in chosen}  # checked, and not of earlier weights
     manifest = manifest_file(run.path) if with_manifest else None
-    values = [value for part in run.config.to_dict().values() for value in part.values()]
-    values.append(run.config.model.slimming.run)
-    if places := [value for value in values if isinstance(value, str) and _is_place(value)]:
+    if places := [text for text in _texts(run.config.to_dict()) if _is_place(text)]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
@@ -115,6 +113,15 @@ def write_hub_folder(
         write_json(made / LISTING, {"format_version": FORMAT_VERSION, "name": run.name, "files": listing})
         (made / CARD).write_text(hub_card(run, records, **card), encoding="utf-8")
     return folder
+
+
+def _texts(values: Any) -> Iterator[str]:
+    """Every text among JSON values."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _texts(value)
 
 
 def _is_place(value: str) -> bool:

@@ -94,14 +94,14 @@ def with_sorted_header(data: bytes) -> bytes:
 
 def backbone_sha256(config: ModelConfig) -> str:
     """SHA-256 of the backbone file: the published one (`SOURCES`) or the user's; empty for timm's hub, random weights
-    and slimmed runs, which hold all their weights.
+    and runs that hold all their weights.
 
     Example:
         >>> import dmpo_explore as dx
         >>> backbone_sha256(dx.ModelConfig("test_vit", "random", 32))
         ''
     """
-    if config.slimming:
+    if config.whole:
         return ""
     if config.weights == "auto" and config.backbone in SOURCES:
         return SOURCES[config.backbone].sha256

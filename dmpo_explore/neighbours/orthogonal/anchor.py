@@ -39,7 +39,7 @@ def make_anchor(config: Config, n_classes: int) -> DMPO:
         >>> sorted(make_anchor(dx.Config(model=model), 3).trainable_state())[:3]
         ['stages.0.predictor.fc.bias', 'stages.0.predictor.fc.weight', 'stages.0.scale']
     """
-    plain = replace(config.model, **PLAIN, tuning="none", merge=0, train_norm=False, equilibrium=False)
+    plain = replace(config.model.unchanged(), **PLAIN, tuning="none", train_norm=False, equilibrium=False)
     with seeded(config.training.seed):
         return build_model(plain, n_classes).eval()
 

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 from calls import call, fails
+from tiny import tiny_config
 
-from dmpo_explore.cli import slim as slim_module
+from dmpo_explore.neighbours.slimming import cli
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.training.train import train
+
+
+@pytest.fixture
+def runs(runs: Path) -> Path:
+    """A runs root with one trained run, ``mine``."""
+    train(tiny_config(300), "mine", device="cpu")
+    return runs
+
 
 HOW = ("--device", "cpu", "--images", 40, "--epochs", 1)
 
@@ -43,7 +53,7 @@ def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_usage_is_named(runs: Path) -> None:
-    assert slim_module.HELP.startswith("Slim a trained ViT")
+    assert cli.HELP.startswith("Slim a trained ViT")
     assert "name the run to slim, or continue one with --resume OUT" in fails("slim")
     assert "leave out RUN" in fails("slim", "mine", "--resume", "thin")
     assert "leave out --heads" in fails("slim", "--resume", "thin", "--heads", 0.5)

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from ..config import Config, ModelConfig
-from ..data.locations import located
-from ..models.factory import build_reference
-from ..models.slim_blocks import vit_blocks, width_of
-from ..runs.run import Run
-from ..runs.store import load_run
-from ..utils.options import options_of
-from ..utils.registry import lookup
-from ..utils.slimming import Slimming
-from .options import SlimSettings
+from ...config import Config, ModelConfig
+from ...data.locations import located
+from ...models.factory import build_reference
+from ...models.tuning import TUNINGS
+from ...runs.run import Run
+from ...runs.store import load_run
+from ...utils.options import options_of
+from ...utils.registry import lookup
+from .options import Slimming, SlimSettings
+from .slim_blocks import vit_blocks, width_of
 
 WEIGHT_DECAY, WARMUP = 0.01, 0.1  # of the distillation, COST-EFF's; the warm-up is a share of all its epochs
 STEPS_WITHOUT_HEADS = 4  # ours
@@ -38,7 +38,7 @@ def kept_width(model: ModelConfig, how: SlimSettings) -> tuple[tuple[int, ...], 
     """Heads and neurons that every block keeps: shares of the backbone's width, or of what an earlier slimming left.
 
     Raises:
-        ValueError: a backbone that is not a plain ViT, prompts, or shares so near to 1 that nothing is removed.
+        ValueError: a backbone that is not a plain ViT, a tuning that does not merge, or shares that remove nothing.
 
     Example:
         >>> import dmpo_explore as dx
@@ -46,8 +46,8 @@ def kept_width(model: ModelConfig, how: SlimSettings) -> tuple[tuple[int, ...], 
         >>> kept_width(config, SlimSettings(heads=0.5, ffn=0.25))
         ((3, 3), (384, 384))
     """
-    if model.tuning == "vpt":
-        raise ValueError("prompts (tuning='vpt') cannot be merged into the weights, so this run cannot be slimmed")
+    if not getattr(lookup(TUNINGS, model.tuning, "tuning"), "merges", True):
+        raise ValueError(f"tuning={model.tuning!r} cannot be merged into the weights, so this run cannot be slimmed")
     with torch.device("meta"):  # shapes only
         reference = build_reference(model, 2)
     blocks = vit_blocks(stage.trunk for stage in reference.stages)
@@ -57,7 +57,7 @@ def kept_width(model: ModelConfig, how: SlimSettings) -> tuple[tuple[int, ...], 
             f"{model.backbone} is none. Train a smaller backbone, or choose earlier exits, instead"
         )
     depth = model.exits[-1] if isinstance(model.exits, tuple) else len(blocks)
-    given = model.slimming or Slimming("", *width_of(blocks[:depth]))
+    given = model.part(Slimming) or Slimming("", *width_of(blocks[:depth]))
     heads = tuple(max(1, round(how.heads * count)) for count in given.heads)
     ffn = tuple(max(1, round(how.ffn * count)) for count in given.ffn)
     if (heads, ffn) == (given.heads, given.ffn):
@@ -73,7 +73,7 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> slimmed_config(dx.load_run("demo"), SlimSettings()).model.slimming.described()
+        >>> slimmed_config(dx.load_run("demo"), SlimSettings()).model.part(Slimming).described()
         'slimmed from demo: 3 heads and 768 neurons a block'
     """
     heads, ffn = kept_width(run.config.model, how)
@@ -82,18 +82,18 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
     training = replace(
         before, epochs=how.epochs, tuning_lr=how.lr, predictor_lr=how.lr, weight_decay=WEIGHT_DECAY,
         warmup_epochs=WARMUP * how.epochs, schedule="uniform", coupling="none", distill=0.0, label_smoothing=0.0,
-        more=(),
-        class_balance="sampler" if before.class_balance == "sampler" else "none",
+        more=(), class_balance="sampler" if before.class_balance == "sampler" else "none",
     )  # fmt: skip
-    model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True, slimming=slimming)
+    model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True,
+                    more=(*run.config.model.more, slimming))  # fmt: skip
     return Config(located(run.config.data), model, training)
 
 
 def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
     """The config of a slimmed run to continue, perhaps with more epochs; ValueError if ``run`` is not its teacher."""
     config = load_run(name).config
-    teacher = config.model.slimming.run
-    if not config.model.slimming:
+    teacher = config.model.part(Slimming).run
+    if not teacher:
         raise ValueError(f"run {name!r} was not slimmed; continue it with `dmpo-explore train --resume {name}`")
     if teacher != address(run):
         raise ValueError(f"run {name!r} was slimmed from {teacher!r}, not from {run.name!r}")

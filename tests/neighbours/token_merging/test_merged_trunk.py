@@ -13,7 +13,7 @@ import dmpo_explore as dx
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import measure_flops
-from dmpo_explore.models.token_merging import Groups, MergedTrunk, match, token_counts
+from dmpo_explore.neighbours.token_merging.merged_trunk import Groups, MergedTrunk, match, token_counts
 
 N, D = 13, 6
 _LATE = {"merge": 1, "merge_from": 9}
@@ -127,7 +127,7 @@ def test_heat_maps_keep_the_grid_and_rollout_is_refused() -> None:
     image = torch.randn(1, 3, 64, 64)
     found = dx.attribute(model, image, exit=1, target=0, method="token_grad_cam")
     assert found.tokens.shape == (4, 4)
-    with pytest.raises(ValueError, match="this model merges tokens"):
+    with pytest.raises(ValueError, match="their number changes on the way"):
         dx.attribute(model, image, exit=1, target=0, method="attention_rollout")
 
 

@@ -17,8 +17,8 @@ from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inspection.tokens import stage_tokens
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.flops import config_flops
-from dmpo_explore.models.prompts import PromptedBlock, add_prompts
 from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
+from dmpo_explore.neighbours.prompts.prompted_blocks import PromptedBlock, add_prompts
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 COUNT = 3

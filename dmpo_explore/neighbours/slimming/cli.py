@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..jobs.progress import ProgressFile
-from ..slimming.options import SlimSettings
-from .options import refuse_beside, settings_options
-from .output import Bar, epoch_line, percents, print_result, say, warnings_said
-from .record import enable_ctrl_c, record_line, record_splits
-from .root import RUN, Device, Json, ProgressPath, app
+from ...cli.options import refuse_beside, settings_options
+from ...cli.output import Bar, epoch_line, percents, print_result, say, warnings_said
+from ...cli.record import enable_ctrl_c, record_line, record_splits
+from ...cli.root import RUN, Device, Json, ProgressPath
+from ...jobs.progress import ProgressFile
+from .options import Slimming, SlimSettings
 
 if TYPE_CHECKING:
-    from ..runs.run import Run
-    from ..training.loop import EpochResult
+    from ...runs.run import Run
+    from ...training.loop import EpochResult
 
 HELP = """Slim a trained ViT and distil it: the new run has fewer attention heads and MLP neurons in every block.
 
@@ -28,7 +28,6 @@ most the current epoch; `--resume OUT` continues. Needs `dmpo-explore[slim]`.
 """
 
 
-@app.command(help=HELP)
 @settings_options(SlimSettings)
 def slim(
     run: Annotated[str | None, typer.Argument(metavar="RUN", help=RUN, show_default=False)] = None,
@@ -47,8 +46,8 @@ def slim(
 ) -> None:
     """Slim a run, see `HELP`."""
     enable_ctrl_c(progress)
-    from ..runs.run_data import default_splits
-    from ..runs.store import load_run
+    from ...runs.run_data import default_splits
+    from ...runs.store import load_run
 
     typed = {key: value for key, value in settings.items() if value is not None}
     if resume:
@@ -56,7 +55,7 @@ def slim(
         refuse_beside("--resume", {f"--{key.replace('_', '-')}": key != "epochs" for key in typed})
     elif run is None:
         raise typer.BadParameter("name the run to slim, or continue one with --resume OUT", param_hint="RUN")
-    wide = load_run(load_run(resume).config.model.slimming.run or resume) if resume else load_run(run or "")
+    wide = load_run(load_run(resume).config.model.parent or resume) if resume else load_run(run or "")
     file = ProgressFile(progress)
     with Bar(lines=True) as bar, warnings_said():
         slimmed = _slim(wide, resume or name or f"{wide.name}-slim", bar, file, resume=bool(resume), force=force,
@@ -73,9 +72,9 @@ def slim(
 
 def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Slim with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
-    from ..runs.epochs import CHECKPOINT, checkpoint_epoch
-    from ..runs.store import load_run
-    from ..slimming.slim import slim as slim_run
+    from ...runs.epochs import CHECKPOINT, checkpoint_epoch
+    from ...runs.store import load_run
+    from .slim import slim as slim_run
 
     results: list[EpochResult] = []
     saved = load_run(name) if resume else None
@@ -112,7 +111,7 @@ def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """What the new run keeps and its best epoch, as JSON values and as lines."""
-    history, slimming = run.history(), run.config.model.slimming
+    history, slimming = run.history(), run.config.model.part(Slimming)
     best = history.iloc[int(history["area"].argmax())]
     accuracy = best.filter(like="accuracy_").tolist()
     answer = {

@@ -8,8 +8,8 @@ import torch
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
-from dmpo_explore.models.slim_blocks import vit_blocks, width_of
-from dmpo_explore.utils.slimming import Slimming
+from dmpo_explore.neighbours.slimming.options import Slimming
+from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
 
 
 def config(heads: tuple[int, ...] = (1,) * 6, ffn: tuple[int, ...] = (100,) * 6, **model: object) -> ModelConfig:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.dmpo import DMPO
-from ..models.merging import fold_adapter
-from ..models.slim_blocks import set_heads, vit_blocks
-from ..models.tuning import ParallelAdapter, merge_peft
-from ..utils.extras import extra_imports
-from ..utils.progress import Progress
+from ...models.dmpo import DMPO
+from ...models.merging import fold_adapter
+from ...models.tuning import ParallelAdapter, merge_peft
+from ...utils.extras import extra_imports
+from ...utils.progress import Progress
 from .importance import measure_importance
+from .slim_blocks import set_heads, vit_blocks
 
 EXTRA = "slim"
 TRACED = 5  # tokens of the traced example; any number will do
@@ -43,7 +43,7 @@ def remove(blocks: Sequence[Any], heads: Sequence[Sequence[int]], ffn: Sequence[
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.models.slim_blocks import vit_blocks, width_of
+        >>> from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
         >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=(1,), tuning="full"), 3)
         >>> blocks = vit_blocks([model])
         >>> remove(blocks, [[0]], [range(100)])  # doctest: +SKIP

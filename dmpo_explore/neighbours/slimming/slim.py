@@ -15,29 +15,29 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import Config
-from ..data.images import ImageSet
-from ..data.torch_loaders import make_loader
-from ..models.dmpo import DMPO
-from ..models.factory import build_model, build_reference
-from ..models.flops import measure_flops
-from ..models.slim_blocks import width_of
-from ..runs.run import Run
-from ..runs.store import load_run, new_run_path
-from ..runs.weights_file import WEIGHTS
-from ..training.accelerator import make_accelerator
-from ..training.checkpoint import RunWriter, require_room
-from ..training.epoch_losses import StepHook
-from ..training.kinds import Setup, make_parts
-from ..training.loop import EpochResult, fit
-from ..training.train import open_run, training_loader
-from ..training.train_data import hold_out, training_images
-from ..training.validator import Validator, spread
-from ..utils.files import sha256
-from ..utils.progress import Progress
+from ...config import Config
+from ...data.images import ImageSet
+from ...data.torch_loaders import make_loader
+from ...models.dmpo import DMPO
+from ...models.factory import build_model, build_reference
+from ...models.flops import measure_flops
+from ...runs.run import Run
+from ...runs.store import load_run, new_run_path
+from ...runs.weights_file import WEIGHTS
+from ...training.accelerator import make_accelerator
+from ...training.checkpoint import RunWriter, require_room
+from ...training.epoch_losses import StepHook
+from ...training.kinds import Setup, make_parts
+from ...training.loop import EpochResult, fit
+from ...training.train import open_run, training_loader
+from ...training.train_data import hold_out, training_images
+from ...training.validator import Validator, spread
+from ...utils.files import sha256
+from ...utils.progress import Progress
 from .distillation import Distillation, Lessons, calibration_losses
-from .options import SlimSettings
+from .options import Slimming, SlimSettings
 from .settings import STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
+from .slim_blocks import width_of
 from .surgery import check_installed, plain_blocks, slim_blocks, steps_down
 
 TEACHER = "teacher_sha256"  # in a checkpoint: of the unslimmed run's weights
@@ -132,7 +132,7 @@ def slim_epochs(
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
     parts = [*make_parts(Setup(config, model, images, held_out)),
-             Lessons(config.model.slimming.hidden_epochs, model.n_exits)]  # fmt: skip
+             Lessons(config.model.part(Slimming).hidden_epochs, model.n_exits)]  # fmt: skip
     loader = training_loader(images, model, config.training, parts)
     epochs = fit(
         Distillation(model, teacher), loader, config.training, model.n_exits, parts=parts,
@@ -172,7 +172,7 @@ def _slimmed_weights(
 ) -> dict[str, Tensor]:
     """The weights of a slimmed copy of ``teacher``, before the distillation."""
     student = copy.deepcopy(teacher)
-    blocks, kept = plain_blocks(student), config.model.slimming
+    blocks, kept = plain_blocks(student), config.model.part(Slimming)
     heads, neurons = width_of(blocks)
     steps = how.steps or max(now - keep for now, keep in zip(heads, kept.heads, strict=True)) or STEPS_WITHOUT_HEADS
     pair = Distillation(student, teacher).eval()

@@ -38,7 +38,7 @@ def measure_importance(blocks: Sequence[Any], losses: Iterable[Tensor]) -> Impor
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.models.slim_blocks import vit_blocks
+        >>> from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks
         >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="full")
         >>> model = dx.build_model(config, 3)
         >>> found = measure_importance(vit_blocks([model]), [model(torch.ones(1, 3, 32, 32)).square().mean()])

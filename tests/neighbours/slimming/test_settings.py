@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.slimming.options import SlimSettings
-from dmpo_explore.slimming.settings import address, kept_width, read_settings, resumed_config, slimmed_config
-from dmpo_explore.utils.slimming import Slimming
+from dmpo_explore.neighbours.slimming.options import Slimming, SlimSettings
+from dmpo_explore.neighbours.slimming.settings import address, kept_width, read_settings, resumed_config, slimmed_config
 
 VIT = dx.ModelConfig("test_vit", "random", 32, exits=(2, 4))
 
@@ -58,7 +57,7 @@ def test_a_parent_is_found_by_name_or_folder() -> None:
 
 
 def test_prompts_are_refused_and_regularisation_is_not_kept() -> None:
-    with pytest.raises(ValueError, match="prompts .* cannot be merged"):
+    with pytest.raises(ValueError, match="tuning='vpt' cannot be merged"):
         kept_width(dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="vpt"), SlimSettings())
     training = slimmed_config(dx.load_run("demo"), SlimSettings()).training
     assert (training.self_regularise, training.cutout, training.distill) == (0.0, "none", 0.0)

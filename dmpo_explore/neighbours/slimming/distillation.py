@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..inference.torch_engine import autocast
-from ..models.dmpo import DMPO
-from ..training.accelerator import PreparedForward
-from ..training.parts import Batch, TrainingPart
+from ...inference.torch_engine import autocast
+from ...models.dmpo import DMPO
+from ...training.accelerator import PreparedForward
+from ...training.parts import Batch, TrainingPart
 
 SHARE = 0.9  # of the loss of answers that is the teacher's
 

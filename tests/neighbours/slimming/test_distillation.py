@@ -8,7 +8,13 @@ from torch.nn import functional as F
 
 from dmpo_explore.config import ModelConfig, TrainingConfig
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.slimming.distillation import Distillation, Lessons, Taught, answer_losses, calibration_losses
+from dmpo_explore.neighbours.slimming.distillation import (
+    Distillation,
+    Lessons,
+    Taught,
+    answer_losses,
+    calibration_losses,
+)  # fmt: skip
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.joined_parts import JoinedParts
 from dmpo_explore.training.parts import Batch

@@ -15,9 +15,9 @@ from tiny_training import same_history
 
 import dmpo_explore as dx
 from dmpo_explore.inference.torch_export import export_run
-from dmpo_explore.models.slim_blocks import vit_blocks, width_of
+from dmpo_explore.neighbours.slimming.slim import slim, slim_epochs
+from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
 from dmpo_explore.runs.check import check_folder
-from dmpo_explore.slimming.slim import slim, slim_epochs
 from dmpo_explore.training.train import train
 
 pytest.importorskip("torch_pruning", reason="the extra slim is not installed")

@@ -12,7 +12,7 @@ from typing import Any
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from ..utils.slimming import Slimming
+from .options import Slimming
 
 
 def vit_blocks(modules: Iterable[nn.Module]) -> list[Any]:

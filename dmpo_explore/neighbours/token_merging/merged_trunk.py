@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .backbone import Backbone
-from .second_order import full_precision
+from ...models.backbone import Backbone
+from ...models.second_order import full_precision
 
 LEAST = 8  # patch tokens that merging always leaves
 
