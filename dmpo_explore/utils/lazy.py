@@ -1,16 +1,20 @@
 """Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
 
 In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
-`lazy_loader`), so that a name's module is imported on first use.
+`lazy_loader`), so that a name's module is imported on first use. Where a name has `moved`, the old one warns.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import lazy_loader
+
+_MOVED: dict[str, str] = {}  # package.name as it was → the package that has it now
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -40,4 +44,17 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
                     submodules.update(found)
     attach: tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
     attach = lazy_loader.attach(package, submodules, names)
-    return attach
+    load, names_in_order, every = attach
+
+    def __getattr__(name: str) -> Any:
+        if new := _MOVED.get(f"{package}.{name}"):
+            warnings.warn(f"{package}.{name} is {new}.{name} now", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(new), name)
+        return load(name)
+
+    return __getattr__, names_in_order, every
+
+
+def moved(package: str, *names: str, to: str) -> None:
+    """Let former public names of ``dmpo_explore.PACKAGE`` lead to the package ``to``, with a DeprecationWarning."""
+    _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})

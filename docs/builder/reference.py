@@ -25,6 +25,7 @@ from dmpo_explore.utils.options import Option, options_of
 PACKAGES = (  # in the order of the work
     "data", "pretrained", "models", "training", "runs", "records", "policies", "fitting", "analysis", "inference",
     "attribution", "inspection", "figures", "reports", "web", "search", "slimming", "jobs", "course",
+    "neighbours.online_thresholds", "neighbours.trajectory_search",
 )  # fmt: skip
 COMMAND = "dmpo-explore"
 
@@ -225,7 +226,8 @@ def _home(package: str, name: str) -> str:
     """The package in which a public name is defined."""
     where = next(module for module, found in _imports(package) if found == name)
     path = importlib.util.resolve_name(where, f"dmpo_explore.{package}".removesuffix("."))
-    return path.removeprefix("dmpo_explore").removeprefix(".").split(".")[0]
+    inside = path.removeprefix("dmpo_explore").removeprefix(".")
+    return next((one for one in PACKAGES if f"{inside}.".startswith(f"{one}.")), inside.split(".")[0])
 
 
 def _defined(name: str) -> str:
