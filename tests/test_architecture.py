@@ -44,7 +44,7 @@ PACKAGES = {
     "figures": "inference",
     "reports": "analysis data figures fitting policies records runs",
     "web": "analysis data figures inference policies pretrained records reports runs",
-    "search": "config data fitting models records runs training",
+    "search": "config data fitting joints models records runs training",
     "jobs": "config data inference models pretrained runs training",
     "neighbours": "analysis config figures joints policies records search",
     "plugins": "config joints neighbours plugin_needs",
