@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
     from .analysis.metrics import summarise as summarise
     from .analysis.metrics import trade_off as trade_off
-    from .analysis.online import online_thresholds as online_thresholds
     from .analysis.outcome import Outcome as Outcome
     from .analysis.outcome import apply as apply
     from .attribution.attribute import attribute as attribute
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
     from .models.dmpo import DMPO as DMPO
     from .models.factory import build_model as build_model
     from .neighbours import slimming as slimming
+    from .neighbours.online_thresholds.stream import online_thresholds as online_thresholds
     from .neighbours.slimming.slim import slim as slim
     from .plugins import load_plugin as load_plugin
     from .policies.base import Policy as Policy

@@ -6,7 +6,7 @@ by others is here from the beginning. Names are looked up with `utils.registry.l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,24 @@ class TrunkChange:
     unexportable: Callable[[Any], str] = lambda options: ""
 
 
+@dataclass(frozen=True)
+class SamplerKind:
+    """How a search proposes settings, and which trials it stops early where it may.
+
+    Args:
+        sampler: (`optuna.Study`, `search.space.SearchSpace`, seed or None, options) → an `optuna.samplers.BaseSampler`.
+        can_extend: (`search.learning_curves.LearningCurve` so far, those of other trials, `search.goal.Goal`) → whether
+            the trial may still extend the front; asked after every epoch.
+        options: its dataclass of options; None: it has none.
+        preferred: chosen for a new study where none is named; of several the first.
+    """
+
+    sampler: Callable[[Any, Any, int | None, Any], Any]
+    can_extend: Callable[[Any, Sequence[Any], Any], bool]
+    options: type | None = None
+    preferred: bool = False
+
+
 SCORES: Joint[Any] = Joint("score")  # `records.scores.Score`
 POLICIES: Joint[Any] = Joint("policy")  # subclasses of `policies.base.Policy`
 BYPASSES: Joint[Any] = Joint("bypass")  # subclasses of `models.bypass.Bypass`
@@ -47,7 +65,7 @@ TRUNK_CHANGES: Joint[TrunkChange] = Joint("trunk change")
 CUTS: Joint[Any] = Joint("backbone")  # how a family of backbones is cut
 SCHEDULES: Joint[Any] = Joint("schedule")  # (epoch, epochs, n_exits, phase_ratio) → weights
 TRAINING_PARTS: Joint[Any] = Joint("training part")  # `training.parts.PartKind`
-SAMPLERS: Joint[Any] = Joint("sampler")  # of a search
+SAMPLERS: Joint[SamplerKind] = Joint("sampler")  # of a search
 DATASETS: Joint[Any] = Joint("data set")
 COMMANDS: Joint[Any] = Joint("command")  # of the command line: name → function that adds it
 

@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from .metrics import trade_off as trade_off
     from .novelty import NoveltyDetector as NoveltyDetector
     from .novelty import novelty_detector as novelty_detector
-    from .online import OnlineThresholds as OnlineThresholds
-    from .online import online_shift_table as online_shift_table
-    from .online import online_thresholds as online_thresholds
     from .outcome import Outcome as Outcome
     from .outcome import apply as apply
     from .shift import excess_p_value as excess_p_value

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from .controls import RandomPolicy as RandomPolicy
     from .learned import BudgetedPolicy as BudgetedPolicy
     from .learned import GatePolicy as GatePolicy
-    from .online import BanditState as BanditState
-    from .online import ThresholdBandit as ThresholdBandit
-    from .online import fit_bandit as fit_bandit
     from .rules import ConfidencePolicy as ConfidencePolicy
     from .rules import EntropyPolicy as EntropyPolicy
     from .rules import MarginPolicy as MarginPolicy

@@ -1,7 +1,7 @@
 """Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
 
 In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
-`lazy_loader`), so that a name's module is imported on first use. A name that has `moved` is found too, with a warning.
+`lazy_loader`), so that a name's module is imported on first use. Where a name has `moved`, the old one warns.
 """
 
 from __future__ import annotations
@@ -9,17 +9,12 @@ from __future__ import annotations
 import ast
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import lazy_loader
 
-MOVED: dict[tuple[str, str], str] = {}  # (package, name) → the module that has it now
-
-
-def moved(package: str, names: Mapping[str, str]) -> None:
-    """Let ``package`` still give these names (name → module that has it now), for one version."""
-    MOVED.update({(package, name): module for name, module in names.items()})
+_MOVED: dict[str, str] = {}  # package.name as it was → the package that has it now
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -56,10 +51,15 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def attribute(name: str) -> Any:
         if name in elsewhere:
             return getattr(importlib.import_module(elsewhere[name], package), name)
-        if (package, name) not in MOVED:
-            return find(name)
-        module = MOVED[package, name]
-        warnings.warn(f"{package}.{name} is now {module}.{name}", DeprecationWarning, stacklevel=2)
-        return getattr(importlib.import_module(module), name)
+        if new := _MOVED.get(f"{package}.{name}"):
+            warnings.warn(f"{package}.{name} is {new}.{name} now", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(new), name)
+        return find(name)
 
     return attribute, every.copy, every
+
+
+def moved(package: str, *names: str, to: str) -> None:
+    """Let former public names of ``dmpo_explore.PACKAGE`` lead to the module ``to``, for one version, with a
+    DeprecationWarning."""
+    _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})

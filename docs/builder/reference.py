@@ -26,6 +26,7 @@ from dmpo_explore.utils.options import Option, options_of
 PACKAGES = (  # in the order of the work
     "data", "pretrained", "models", "training", "runs", "records", "policies", "fitting", "analysis", "inference",
     "attribution", "inspection", "figures", "reports", "web", "search", "slimming", "jobs", "course",
+    "neighbours.online_thresholds", "neighbours.trajectory_search",
 )  # fmt: skip
 COMMAND = "dmpo-explore"
 
@@ -157,6 +158,8 @@ def public_names(package: str) -> list[str]:
 
 def _module(package: str) -> ModuleType:
     """``dx.PACKAGE``, which may lie on the shelf (`dmpo_explore.neighbours`); ``dx`` for an empty text."""
+    if "." in package:
+        return importlib.import_module(f"dmpo_explore.{package}")
     module: ModuleType = getattr(dx, package) if package else dx
     return module
 
@@ -234,7 +237,9 @@ def _home(package: str, name: str) -> str:
     """The package in which a public name is defined."""
     where = next(module for module, found in _imports(package) if found == name)
     path = importlib.util.resolve_name(where, _module(package).__name__)
-    return path.removeprefix("dmpo_explore").removeprefix(".").removeprefix("neighbours.").split(".")[0]
+    inside = path.removeprefix("dmpo_explore").removeprefix(".")
+    found = next((one for one in PACKAGES if f"{inside}.".startswith(f"{one}.")), inside.removeprefix("neighbours."))
+    return found if found in PACKAGES else found.split(".")[0]
 
 
 def _defined(name: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.neighbours.online_thresholds.bandit import ThresholdBandit, fit_bandit
 from dmpo_explore.policies.learned import log_odds
-from dmpo_explore.policies.online import ThresholdBandit, fit_bandit
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 
 CALIBRATION = make_record(2000, 4, 5, seed=1)

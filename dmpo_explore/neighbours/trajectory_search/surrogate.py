@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 
-from ..utils.typing import Array
+from ...utils.typing import Array
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of settings; two settings that differ in one choice are 1 apart
 MEMORIES = (1.0, 3.0)  # of epochs, in units of their logarithm

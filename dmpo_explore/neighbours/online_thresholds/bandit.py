@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
-from ..utils.typing import Array, Floats, Ints
-from .base import Policy, not_deployable
-from .learned import learn_gate, log_odds
+from ...policies.base import Policy, not_deployable
+from ...policies.learned import learn_gate, log_odds
+from ...records.record import ExitRecord
+from ...utils.arrays import at_exits
+from ...utils.typing import Array, Floats, Ints
 
 
 @dataclass

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..policies.base import Policy
-from ..policies.online import BanditState, ThresholdBandit, confidence_at
-from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
-from ..utils.typing import Array, Floats, Ints
-from .outcome import Outcome
-from .shift import LEVEL, excess_p_value
+from ...analysis.outcome import Outcome
+from ...analysis.shift import LEVEL, excess_p_value
+from ...policies.base import Policy
+from ...records.record import ExitRecord
+from ...utils.arrays import at_exits
+from ...utils.typing import Array, Floats, Ints
+from .bandit import BanditState, ThresholdBandit, confidence_at
 
 MEASURES = ("accuracy", "flops_fraction", "too_early")
 STEP = 50  # images between points of a stream's way
@@ -38,9 +38,10 @@ class OnlineThresholds:
 
     Example:
         >>> import dmpo_explore as dx
+        >>> from dmpo_explore.neighbours.online_thresholds import fit_bandit
         >>> run = dx.load_run("demo")
         >>> calibration = run.record("calibration").subset(range(500))
-        >>> bandit = dx.policies.fit_bandit(calibration, dx.fit_policy(calibration, flops=0.30))
+        >>> bandit = fit_bandit(calibration, dx.fit_policy(calibration, flops=0.30))
         >>> found = dx.online_thresholds(calibration, bandit)
         >>> isinstance(found, OnlineThresholds), found.state.images
         (True, 500.0)
@@ -70,9 +71,10 @@ def online_thresholds(
 
     Example:
         >>> import dmpo_explore as dx
+        >>> from dmpo_explore.neighbours.online_thresholds import fit_bandit
         >>> run = dx.load_run("demo")
         >>> calibration, test = run.record("calibration"), run.record("test")
-        >>> bandit = dx.policies.fit_bandit(calibration, dx.fit_policy(calibration, flops=0.30))
+        >>> bandit = fit_bandit(calibration, dx.fit_policy(calibration, flops=0.30))
         >>> found = online_thresholds(test, bandit)
         >>> found.exits.shape, round(float(found.thresholds[-5000:].mean()), 2)
         ((10000,), 0.75)
@@ -134,9 +136,10 @@ def online_shift_table(
 
     Example:
         >>> import dmpo_explore as dx
+        >>> from dmpo_explore.neighbours.online_thresholds import fit_bandit
         >>> run = dx.load_run("demo")
         >>> policy = dx.fit_policy(run.record("calibration"), flops=0.30)
-        >>> bandit = dx.policies.fit_bandit(run.record("calibration"), policy)
+        >>> bandit = fit_bandit(run.record("calibration"), policy)
         >>> clean, other = run.record("test").subset(slice(0, 500)), run.record("test").subset(slice(500, 1000))
         >>> table, way = online_shift_table(clean, [("none", 0, other)], {"online": (bandit, policy)}, streams=2)
         >>> len(table), len(way), bool(table["accuracy_low"][0] <= table["accuracy"][0])

@@ -9,10 +9,10 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.analysis.online import online_shift_table, online_thresholds
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
-from dmpo_explore.policies.online import fit_bandit
+from dmpo_explore.neighbours.online_thresholds.bandit import fit_bandit
+from dmpo_explore.neighbours.online_thresholds.stream import online_shift_table, online_thresholds
 
 CALIBRATION = make_record(2000, 4, 5, seed=1)
 POLICY = fit_policy(CALIBRATION, flops=0.5)

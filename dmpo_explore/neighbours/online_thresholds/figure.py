@@ -1,6 +1,6 @@
 """Online thresholds over a stream of images that turns from clean to corrupted ones.
 
-In: a table of `analysis.online`. Out: `plotly.graph_objects.Figure`, never shown here.
+In: a table of `stream`. Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, model_line, panels
+from ...figures.style import GREY, model_line, panels
 
 
 def online_figure(way: pd.DataFrame, template: str | None = None) -> go.Figure:
@@ -24,7 +24,7 @@ def online_figure(way: pd.DataFrame, template: str | None = None) -> go.Figure:
     Example:
         >>> import dmpo_explore as dx, pandas as pd
         >>> way = pd.DataFrame({"image": [-50, 0], "threshold": [0.8, 0.9], "frozen": [0.75, 0.75]})
-        >>> figure = dx.figures.online_figure(way.assign(corruption="noise", strength=5, policy="online"))
+        >>> figure = online_figure(way.assign(corruption="noise", strength=5, policy="online"))
         >>> [trace.name for trace in figure.data]
         ['online', 'frozen']
     """

@@ -7,51 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.extras import extra_imports
-from .domains import Choice, Range
-from .goal import Goal
-from .learning_curves import LearningCurve, best_candidate
-from .space import Params, SearchSpace
-from .trial_storage import identity, read_curves
+from ...search.goal import Goal
+from ...search.learning_curves import LearningCurve
+from ...search.space import Params, SearchSpace
+from ...search.trial_storage import distributions, identity, read_curves
+from ...utils.extras import extra_imports
+from .expected_gain import best_candidate
 
 with extra_imports("search", "search"):
     import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
 STARTUP = 8  # trials that are drawn from all of the space before any is proposed
-
-
 DRAWN, NEAR = 192, 64  # candidates of a proposal: from all of the space, and close to settings on the front
-
-
-def suggest(trial: optuna.Trial, space: SearchSpace) -> Params:
-    """The trial's settings, ``part.name`` → label, from the study's sampler."""
-    params: Params = {}
-    for key, domain in space.domains.items():
-        if isinstance(domain, Choice):
-            params[key] = trial.suggest_categorical(key, domain.labels())
-        elif domain.whole:
-            params[key] = trial.suggest_int(
-                key, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log
-            )
-        else:
-            params[key] = trial.suggest_float(key, domain.low, domain.high, step=domain.step, log=domain.log)
-    return params
-
-
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """The space as optuna's distributions."""
-    return {key: _distribution(domain) for key, domain in space.domains.items()}
-
-
-def _distribution(domain: Choice | Range) -> BaseDistribution:
-    if isinstance(domain, Choice):
-        return CategoricalDistribution(domain.labels())
-    if domain.whole:
-        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
-    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
 class LearningCurveSampler(BaseSampler):
