@@ -34,13 +34,6 @@ class Views:
 
     Raises:
         ValueError: a cutout that the model does not serve.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> anchor = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="none"), n_classes=3)
-        >>> views = Views(dx.TrainingConfig(self_regularise=1.0, cutout="random"), anchor)
-        >>> [tuple(part.shape) for part in views(torch.zeros(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))]
-        [(8, 3, 32, 32), (8,), (8, 2, 3)]
     """
 
     def __init__(self, config: TrainingConfig, anchor: DMPO) -> None:
