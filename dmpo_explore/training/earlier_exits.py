@@ -65,7 +65,7 @@ def earlier_weights(logits: Tensor, labels: Tensor) -> list[Tensor]:
 
 
 def objective(weights: Floats, said: Floats, labels: Ints) -> tuple[float, Floats]:
-    """What `earlier_weights` minimises, and its gradient (k,) by weights (k,); log-probabilities (B,k,C), labels (B,)."""
+    """What `earlier_weights` minimises, and its gradient (k,) by weights (k,); log-probabilities (B,k,C); labels."""
     B, k, _C = said.shape
     total = np.einsum("j,bjc->bc", weights, said)
     logs = log_softmax(total, axis=1)
