@@ -62,15 +62,7 @@ def join_stages(folder: str | Path) -> Path:
 
 
 def check_policy(policy: Policy) -> None:
-    """Raise ValueError unless the policy compares a score that a graph can compute, see `NODES`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> check_policy(dx.policies.PatiencePolicy((2,)))
-        Traceback (most recent call last):
-        ValueError: the policy 'patience' does not fit into a single graph, which compares confidence, entropy or \\
-margin; run its stages with OnnxEngine
-    """
+    """Raise ValueError unless the policy compares a score that a graph can compute, see `NODES`."""
     if policy.compared_score() not in NODES:
         *most, last = NODES
         raise ValueError(

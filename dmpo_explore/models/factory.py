@@ -31,13 +31,7 @@ PLAIN: dict[str, Any] = {
 
 
 def with_own_weights(model: ModelConfig) -> ModelConfig:
-    """The same model; a weights file of the user's with its absolute path, so that it is found from any folder.
-
-    Example:
-        >>> from dmpo_explore.config import ModelConfig
-        >>> with_own_weights(ModelConfig()) == ModelConfig()
-        True
-    """
+    """The same model; a weights file of the user's with its absolute path, so that it is found from any folder."""
     path = Path(model.weights).expanduser()
     own = model.weights not in KEYWORDS and path.is_file()
     return replace(model, weights=str(path.absolute())) if own else model

@@ -50,21 +50,6 @@ class RecordWriter:
 
     Raises:
         ValueError: invalid facts, a number below 1, or an unknown score.
-
-    Example:
-        >>> import tempfile
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test").subset(slice(0, 10))
-        >>> place = Path(tempfile.mkdtemp()) / "test"
-        >>> writer = RecordWriter(place, record.meta, 10, batch_size=4, made_from={}, keep_logits=False)
-        >>> with writer.begin():
-        ...     for batch in writer.missing():
-        ...         rows = record.subset(writer.rows(batch))
-        ...         arrays = {name: rows.score(name) for name in ("prediction", "confidence", "entropy", "margin")}
-        ...         writer.write(batch, arrays | {"labels": rows.labels})
-        ...     writer.finish()
-        >>> ExitRecord.load(place).n_images
-        10
     """
 
     def __init__(

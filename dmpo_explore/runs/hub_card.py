@@ -86,13 +86,6 @@ def hub_card(
         license: SPDX identifier in lower case; empty: none is named.
         base_model: the backbone's repository on the Hub; empty: that of timm, where the run's weights are from there
             and its name has their tag, else none.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
-        >>> text = hub_card(run, {"test": run.record("test")}, license="apache-2.0")
-        >>> text.splitlines()[0], "license: apache-2.0" in text, "value: 0.9147" in text
-        ('---', True, True)
     """
     data, model = run.config.data, run.config.model
     from_timm = is_hub(model.backbone, model.weights) and "." in model.backbone

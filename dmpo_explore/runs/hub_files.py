@@ -135,14 +135,6 @@ def read_listing(path: Path) -> tuple[str, dict[str, Listed]]:
 
     Raises:
         ValueError: another format version, a name that is no file of a run, too many or too large files.
-
-    Example:
-        >>> import tempfile
-        >>> import dmpo_explore as dx
-        >>> folder = write_hub_folder(dx.load_run("demo-cnn"), Path(tempfile.mkdtemp()) / "repo", splits=["test"])
-        >>> name, files = read_listing(folder / "dmpo-explore.json")
-        >>> name, files["model.safetensors"].bytes
-        ('demo-cnn', 597292)
     """
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:

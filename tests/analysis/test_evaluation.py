@@ -137,7 +137,7 @@ def test_a_single_exit_is_taken_as_it_is_and_other_images_are_refused(root: Path
     assert {row["against"]["flops_fraction"] for row in rows} == {1.0}
     below = evaluate_runs(["single"], targets=BELOW)
     assert [(row["target"], row["flops_fraction"]) for row in below] == [({"full_depth": True}, 1.0)]
-    assert below[0]["note"] == "it has one exit, so it runs at full depth whatever the target"
+    assert "one exit" in below[0]["note"]
     mine, alone = evaluate_runs(["a", "single"], targets=Target.flops(0.5), against="a")
     assert "note" not in mine and describe(alone["target"]) == "full"
     assert alone["note"].endswith("whatever the target; 50 % applies to a alone")

@@ -22,11 +22,6 @@ class PromptedBlock(nn.Module):
     Args:
         block: tokens (B,N,D) → (B,N,D), of any N. width: D. count: number of prompts.
         dropout: of the prompts' numbers, in training. bound: at first they are uniform in ±bound.
-
-    Example:
-        >>> block = PromptedBlock(nn.Identity(), width=4, count=2)
-        >>> tuple(block(torch.zeros(3, 5, 4)).shape), tuple(block.prompts.shape)
-        ((3, 5, 4), (2, 4))
     """
 
     def __init__(self, block: nn.Module, width: int, count: int, dropout: float = 0.0, bound: float = 0.1) -> None:

@@ -32,16 +32,7 @@ class Taught(NamedTuple):
 
 
 class Distillation(nn.Module):
-    """A student beside its frozen teacher: images (B,3,S,S) → `Taught`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2)
-        >>> pair = Distillation(dx.build_model(config, 3), dx.build_model(config, 3))
-        >>> out = pair.train()(torch.zeros(1, 3, 32, 32))
-        >>> tuple(out.logits.shape), tuple(out.hidden.shape), pair.teacher.training
-        ((1, 2, 3), (2,), False)
-    """
+    """A student beside its frozen teacher: images (B,3,S,S) → `Taught`."""
 
     def __init__(self, student: DMPO, teacher: DMPO) -> None:
         super().__init__()
@@ -136,14 +127,6 @@ def calibration_losses(
 
     Args:
         batches: of (images, labels). precision: of autocast.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2)
-        >>> pair = Distillation(dx.build_model(config, 3), dx.build_model(config, 3)).eval()
-        >>> batch = torch.zeros(2, 3, 32, 32), torch.tensor([0, 1])
-        >>> [loss.shape for loss in calibration_losses(pair, [batch], "all")]
-        [torch.Size([])]
     """
     device, forward = pair.student.device, PreparedForward(pair)
     for images, labels in batches:

@@ -39,12 +39,6 @@ def kept_width(model: ModelConfig, how: SlimSettings) -> tuple[tuple[int, ...], 
 
     Raises:
         ValueError: a backbone that is not a plain ViT, a tuning that does not merge, or shares that remove nothing.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("vit_small_patch14_dinov2", exits=(1, 2))
-        >>> kept_width(config, SlimSettings(heads=0.5, ffn=0.25))
-        ((3, 3), (384, 384))
     """
     if not getattr(lookup(TUNINGS, model.tuning, "tuning"), "merges", True):
         raise ValueError(f"tuning={model.tuning!r} cannot be merged into the weights, so this run cannot be slimmed")
@@ -70,11 +64,6 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
 
     Raises:
         ValueError: as `kept_width`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> slimmed_config(dx.load_run("demo"), SlimSettings()).model.part(Slimming).described()
-        'slimmed from demo: 3 heads and 768 neurons a block'
     """
     heads, ffn = kept_width(run.config.model, how)
     slimming = Slimming(address(run), heads, ffn, how.importance, how.hidden_epochs)
@@ -102,13 +91,7 @@ def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
 
 
 def address(run: Run) -> str:
-    """What opens the run again: its address on the Hub, else its name, else its folder.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> address(dx.load_run("demo"))
-        'demo'
-    """
+    """What opens the run again: its address on the Hub, else its name, else its folder."""
     try:
         by_name = load_run(run.name).path == run.path
     except (OSError, ValueError):

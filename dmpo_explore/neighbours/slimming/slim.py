@@ -147,13 +147,7 @@ def slim_epochs(
 
 
 def default_name(run: Run) -> str:
-    """The name of a slimmed run where none is given.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> default_name(dx.load_run("demo"))
-        'demo-slim'
-    """
+    """The name of a slimmed run where none is given."""
     return f"{run.name}-slim"
 
 

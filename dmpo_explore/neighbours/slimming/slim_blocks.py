@@ -16,26 +16,12 @@ from .options import Slimming
 
 
 def vit_blocks(modules: Iterable[nn.Module]) -> list[Any]:
-    """The ViT blocks of ``modules``, in order.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), 3)
-        >>> len(vit_blocks(stage.trunk for stage in model.stages))
-        6
-    """
+    """The ViT blocks of ``modules``, in order."""
     return [block for module in modules for block in module.modules() if type(block) is Block]
 
 
 def width_of(blocks: Iterable[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Number of heads, and of MLP neurons, of every block.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="none"), 3)
-        >>> width_of(vit_blocks([model.stages[0].trunk]))
-        ((2, 2, 2), (192, 192, 192))
-    """
+    """Number of heads, and of MLP neurons, of every block."""
     blocks = list(blocks)
     return tuple(b.attn.num_heads for b in blocks), tuple(b.mlp.fc1.out_features for b in blocks)
 

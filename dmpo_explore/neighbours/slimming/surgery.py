@@ -134,14 +134,7 @@ def slim_blocks(
 
 @torch.no_grad()
 def plain_blocks(model: DMPO) -> list[Any]:
-    """The model's ViT blocks with tuning merged into their layers, in place; LayerScale stays.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="adapter", rank=4), 3)
-        >>> plain_blocks(model)[0].mlp.fc1  # the adapter became neurons
-        Linear(in_features=64, out_features=196, bias=True)
-    """
+    """The model's ViT blocks with tuning merged into their layers, in place; LayerScale stays."""
     merge_peft(model)
     blocks = vit_blocks(stage.trunk for stage in model.stages)
     for block in blocks:

@@ -192,12 +192,6 @@ class MergedTrunk(nn.Module):
 
     Raises:
         ValueError: not one count per block, or rising ones.
-
-    Example:
-        >>> trunk = MergedTrunk([nn.Identity()], counts=(2,), given=9, prefix=1)
-        >>> out = trunk(torch.randn(1, 10, 4))
-        >>> tuple(out.shape), len(out[0, 1:].unique(dim=0))
-        ((1, 10, 4), 2)
     """
 
     def __init__(self, blocks: Iterable[nn.Module], counts: Sequence[int], given: int, prefix: int) -> None:
