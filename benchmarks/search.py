@@ -10,9 +10,9 @@ Every method pays for each epoch and may repeat a setting. Hypervolume is given 
 epochs of the whole grid together reach. ``random`` and ``TPE`` train every trial to its end; TPE (optuna's, several
 objectives, as it comes) receives one point per trial: that of its last epoch with the largest hypervolume of its own.
 ``last epoch`` counts only the points that last epochs offer, ``every epoch`` all of them: what differs between the two
-is the counting alone. ``trajectory`` is `dmpo_explore.search.sampler.propose` on every epoch, ``+ stopping`` also ends
-trials by `dmpo_explore.search.can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired by seed.
-A seed is of the search: other training seeds or other val images are not covered.
+is the counting alone. ``trajectory`` is `propose` of `dmpo_explore.neighbours.trajectory_search` on every epoch,
+``+ stopping`` also ends trials by its `can_extend`. Intervals are Student's, 95 %, over seeds; differences are paired
+by seed. A seed is of the search: other training seeds or other val images are not covered.
 
 Changed after a look at replays (reported are seeds that were not looked at, though of the same table): stopping lost
 2.4 to 2.6 points after 180 epochs in two replays, seeds 0 to 19 and 100 to 119. So a trial must now fall short even
@@ -41,9 +41,11 @@ from tqdm import tqdm
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from _search.report import OURS, READ_AT, verdict
+from dmpo_explore.neighbours.trajectory_search import can_extend
+from dmpo_explore.neighbours.trajectory_search.proposals import STARTUP, propose
 from dmpo_explore.search.goal import Goal, operating_points
-from dmpo_explore.search.learning_curves import LearningCurve, can_extend
-from dmpo_explore.search.sampler import STARTUP, distributions, propose
+from dmpo_explore.search.learning_curves import LearningCurve
+from dmpo_explore.search.trial_storage import distributions
 from dmpo_explore.utils.files import write_text
 
 GRID: dict[str, list[Any]] = {

@@ -25,6 +25,7 @@ import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from dmpo_explore.inference.torch_corrupted import record_corrupted
+from dmpo_explore.neighbours.online_thresholds import ThresholdBandit, fit_bandit, online_figure, online_shift_table
 
 IMAGES = 1000
 
@@ -46,15 +47,14 @@ def records(run: dx.Run, folder: Path, images: int = IMAGES) -> Iterator[tuple[s
     yield from record_corrupted(run, folder, rows)
 
 
-def bandits(val: dx.ExitRecord) -> dict[str, tuple[dx.policies.ThresholdBandit, dx.Policy]]:
+def bandits(val: dx.ExitRecord) -> dict[str, tuple[ThresholdBandit, dx.Policy]]:
     """Bandits, each with the frozen policy that it starts from and is compared with."""
     budget, bound = dx.fit_policy(val, flops=0.3), dx.fit_policy(val, risk="too_early", epsilon=0.01)
-    fit = dx.policies.fit_bandit
     return {
-        "UCB1": (fit(val, budget, exploration=1.0, lower=False), budget),
-        "online": (fit(val, budget), budget),
-        "online, memory 500": (fit(val, budget, memory=500), budget),
-        "online, from the bound": (fit(val, bound), bound),
+        "UCB1": (fit_bandit(val, budget, exploration=1.0, lower=False), budget),
+        "online": (fit_bandit(val, budget), budget),
+        "online, memory 500": (fit_bandit(val, budget, memory=500), budget),
+        "online, from the bound": (fit_bandit(val, bound), bound),
     }
 
 
@@ -112,11 +112,11 @@ def main(arguments: list[str] | None = None) -> int:
     write_table("shift", table, RESULTS)
     print("\n".join(summary(table)))
     clean = run.record("test").subset(slice(options.images, None))
-    online, way = dx.analysis.online_shift_table(clean, seen, bandits(held_out), streams=options.streams)
+    online, way = online_shift_table(clean, seen, bandits(held_out), streams=options.streams)
     write_table("shift-online", online, RESULTS)
     write_table("shift-online-way", way[way["strength"] == max(STRENGTHS)], RESULTS)
     print("\n".join(["", *online_summary(online)]))
-    strongest = dx.figures.online_figure(way[way["strength"] == max(STRENGTHS)])
+    strongest = online_figure(way[way["strength"] == max(STRENGTHS)])
     write_figure("shift", dx.figures.shift_figure(table), 1200, 900, RESULTS)  # last: it needs a browser
     write_figure("shift-online", strongest, 1200, 400, RESULTS)
     return 0

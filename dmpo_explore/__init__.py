@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from . import reports as reports
     from . import runs as runs
     from . import search as search
-    from . import slimming as slimming
     from . import training as training
     from . import web as web
     from .analysis.evaluation import evaluate_runs as evaluate_runs
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
     from .analysis.metrics import summarise as summarise
     from .analysis.metrics import trade_off as trade_off
-    from .analysis.online import online_thresholds as online_thresholds
     from .analysis.outcome import Outcome as Outcome
     from .analysis.outcome import apply as apply
     from .attribution.attribute import attribute as attribute
@@ -68,6 +66,9 @@ if TYPE_CHECKING:
     from .models.backbone import Backbone as Backbone
     from .models.dmpo import DMPO as DMPO
     from .models.factory import build_model as build_model
+    from .neighbours import slimming as slimming
+    from .neighbours.online_thresholds.stream import online_thresholds as online_thresholds
+    from .neighbours.slimming.slim import slim as slim
     from .plugins import load_plugin as load_plugin
     from .policies.base import Policy as Policy
     from .policies.catalogue import POLICIES as POLICIES
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
     from .search.run import run_search as run_search
     from .search.space import SearchSpace as SearchSpace
     from .search.study import load_front as load_front
-    from .slimming.slim import slim as slim
     from .training.loop import EpochResult as EpochResult
     from .training.train import train as train
     from .training.train import train_epochs as train_epochs

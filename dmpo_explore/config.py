@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from .joints import BYPASSES, CUTS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS
+from .joints import BYPASSES, CUTS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS, TrunkChange
 from .plugin_needs import PluginNeed, missing, needs_of, read_needs
 from .utils.abbreviate import short
 from .utils.open_options import OpenPart, open_part
@@ -25,7 +25,6 @@ from .utils.parse_exits import parse_exits as parse_exits
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
 from .utils.registry import Joint
-from .utils.slimming import Slimming as Slimming
 
 MOST_SEED = 2**32 - 1
 
@@ -72,7 +71,7 @@ class DataConfig:
 class ModelConfig(OpenPart):
     """Which parts a model is built from.
 
-    Options of parts that others added are arguments too, and kept in ``more``: ``ModelConfig(merge=4)``.
+    Options of parts that others added are arguments too, and kept in ``more``: ``ModelConfig(context=0.5)``.
 
     Raises:
         ValueError: a value out of range. Unknown names of parts are refused by `build_model`.
@@ -98,18 +97,14 @@ class ModelConfig(OpenPart):
     exits: tuple[int, ...] | int = option(
         4, "Blocks that an exit follows, e.g. 3,6,9,12; or a number of equal parts.", ge=1, search=[3, 4, 6]
     )
-    tuning: Literal["lora-all", "lora", "adapter", "vpt", "none", "full"] | str = option(
-        "lora-all", "Tuning (vpt: prompts).", joint=TUNINGS, search=["lora-all", "lora", "adapter", "vpt"]
+    tuning: Literal["lora-all", "lora", "adapter", "none", "full"] | str = option(
+        "lora-all", "Tuning.", joint=TUNINGS, search=["lora-all", "lora", "adapter"]
     )
     rank: int = option(
-        8, "Inner width of the tuning (the release: lora with 8); vpt: prompts per block.",
+        8, "Inner width of the tuning (the release: lora with 8); what else a kind makes of it.",
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
-    merge: int = option(
-        0, "Token merging (ViTs): patch tokens merged away before each block; 0: none.", label="Tokens merged", ge=0
-    )
-    merge_from: int = option(3, "First block before which tokens are merged.", ge=1)
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
         "conv", "Bypass before every exit but the last.", joint=BYPASSES, search=["none", "conv"]
     )
@@ -139,7 +134,6 @@ class ModelConfig(OpenPart):
     equilibrium: bool = option(
         False, "Gradient equilibrium: rescale gradients at every exit (Li et al. 2019).", label="Gradient equilibrium"
     )
-    slimming: Slimming = field(default_factory=Slimming)
     more: tuple[Any, ...] = ()
 
     @property
@@ -152,6 +146,28 @@ class ModelConfig(OpenPart):
         """Bypass and predictor of the early exits; where there is one exit, its own."""
         several = self.exits > 1 if isinstance(self.exits, int) else len(self.exits) > 1
         return (self.bypass, self.predictor) if several else (self.last_bypass, self.last_predictor)
+
+    @property
+    def changes(self) -> list[tuple[TrunkChange, Any]]:
+        """The changes of its trunks with their options, in the order in which they are made."""
+        own = {type(options): options for options in self.more}
+        made = [(change, own[change.options]) for change in TRUNK_CHANGES.values() if change.options in own]
+        return sorted(made, key=lambda pair: pair[0].order)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a run stores all weights of its trunks, so that it needs no pre-trained ones."""
+        return any(change.whole for change, _ in self.changes)
+
+    @property
+    def parent(self) -> str:
+        """The run that its weights started from; empty if it is made from none."""
+        return next((parent for change, options in self.changes if (parent := change.parent(options))), "")
+
+    def unchanged(self) -> ModelConfig:
+        """The same model without changes of its trunks."""
+        changes = {change.options for change in TRUNK_CHANGES.values()}
+        return dataclasses.replace(self, more=tuple(own for own in self.more if type(own) not in changes))
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -257,12 +273,8 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
-        model = self.model.values()
-        if model["slimming"]:
-            model["slimming"] = dataclasses.asdict(self.model.slimming)
-        else:
-            del model["slimming"]  # earlier versions cannot open it
-        parts = {"data": dataclasses.asdict(self.data), "model": model, "training": self.training.values()}
+        data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
+        parts = {"data": data, "model": model, "training": training}
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options
         return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})
@@ -330,25 +342,28 @@ class Config:
 _PARTS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}
 
 
-class _Options(Mapping[str, Option]):
-    """``part.name`` → option, in order: those of the config's parts and of all entries that are loaded."""
+class LiveOptions(Mapping[str, Option]):
+    """Name → option, with those of all entries that are loaded; ``made`` anew from them when a joint has changed."""
+
+    def __init__(self, made: Callable[[], dict[str, Option]]) -> None:
+        self._made = lru_cache(maxsize=4)(lambda changes: made())
 
     def __getitem__(self, key: str) -> Option:
-        return _all_options(Joint.changes)[key]
+        return self._made(Joint.changes)[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_all_options(Joint.changes))
+        return iter(self._made(Joint.changes))
 
     def __len__(self) -> int:
-        return len(_all_options(Joint.changes))
+        return len(self._made(Joint.changes))
 
 
-@lru_cache(maxsize=4)
-def _all_options(changes: int) -> dict[str, Option]:
+def _all_options() -> dict[str, Option]:
+    """``part.name`` → option, in order."""
     return {f"{part}.{name}": found for part, kind in _PARTS.items() for name, found in options_of(kind).items()}
 
 
-OPTIONS = _Options()
+OPTIONS = LiveOptions(_all_options)
 
 
 def config_table() -> list[dict[str, str]]:

@@ -116,10 +116,9 @@ def unload(name: str) -> None:
 
 def load_all() -> None:
     """Load the shelf, the plug-ins of DMPO_EXPLORE_PLUGINS, and those of installed packages; a broken one warns."""
-    from . import neighbours
-
-    for module in pkgutil.iter_modules(neighbours.__path__):
-        importlib.import_module(f"{neighbours.__name__}.{module.name}")
+    shelf = importlib.import_module(".neighbours", __package__)
+    for module in pkgutil.iter_modules(shelf.__path__):
+        importlib.import_module(f"{shelf.__name__}.{module.name}")
     for path in os.environ.get(VARIABLE, "").split(os.pathsep):
         if path:
             _try(path, partial(_load, path))

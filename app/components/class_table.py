@@ -57,15 +57,14 @@ def _cell(name: str, share: float, state: str, correct: bool) -> str:
 def table(read: dx.ExitRecord, trace: dx.analysis.DecisionTrace) -> pd.DataFrame:
     """One row per exit, for the CSV: its prediction and what the policy compared; ``read``: of one image."""
     names, K = read.meta.class_names, read.n_exits
+    scores = [name for name, kind in dx.policies.SCORES.items() if kind.better and not read.unavailable_reason(name)]
     padded = [np.append(column, np.nan) for column in (trace.values, trace.thresholds)]
     return pd.DataFrame(
         {
             "exit": np.arange(1, K + 1),
             "block": read.meta.exit_blocks,
             "prediction": [names[label] for label in read.prediction[0]],
-            "confidence": read.confidence[0],
-            "entropy": read.entropy[0],
-            "margin": read.margin[0],
+            **{name: read.score(name)[0] for name in scores},
             "compared": padded[0],
             "threshold": padded[1],
             "exits here": np.arange(K) == trace.exit,

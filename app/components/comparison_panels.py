@@ -151,6 +151,9 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
             notes.append(
                 f"{name} cannot meet this budget: its exit 1, where all images exit, needs {side.least:.3g} GFLOPs."
             )
+        elif side.unavailable:
+            reason = messages.escape_markdown(side.unavailable, 300)
+            notes.append(f"{name}: every image exits at its last exit, as {policy} is unavailable: {reason}.")
         elif side.budget is None and own_runs.is_own(side.point.run):
             notes.append(
                 f"{name} has no held-out scores to fit on, so every image exits at its last exit. The page Your own "

@@ -15,7 +15,6 @@ from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.state import beside, calibration, choices, operating_point, own_scores, panels
-from dmpo_explore_app.state.choices import RULES
 
 import dmpo_explore as dx
 
@@ -24,9 +23,12 @@ SPLIT_HELP = (
     "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
     "their result."
 )
-POLICY_HELP = "What decides whether an image exits.  \n" + "  \n".join(
-    f"**{name}**: {dx.POLICIES[name].summary}." for name in RULES
-)
+
+
+def policy_help() -> str:
+    """What each policy decides by, as Markdown."""
+    lines = (f"**{name}**: {dx.POLICIES[name].summary}." for name in choices.rules())
+    return "  \n".join(["What decides whether an image exits.", *lines])
 
 
 def choose(
@@ -44,8 +46,9 @@ def choose(
     try:
         run = own_scores.load(name)
         if splits := run.splits():
-            offered = choices.policies(run)
-            split, policy_name = choices.validate_split(splits), choices.validate_policy(offered)
+            offered = [*choices.rules()]
+            split, _ = choices.validate_split(splits), choices.validate_policy()
+            policy_name, offered = choices.validate_policy_of(run, split), choices.policies(run, split)
             calibration.validate(run, split, policy_name)
             point = OperatingPoint(run, split, operating_point.validate(run, split, policy_name))
     except (OSError, ValueError):
@@ -114,7 +117,7 @@ def choose_split(splits: Sequence[str]) -> None:
 
 def choose_policy(offered: Sequence[str]) -> None:
     """The validated policy."""
-    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=POLICY_HELP, persist_state="session")
+    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=policy_help(), persist_state="session")
 
 
 def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:

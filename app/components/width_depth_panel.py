@@ -1,4 +1,4 @@
-"""Width and depth on the page Compare: what a budget should buy, the run or one of its slimmed versions."""
+"""Width and depth on the page Compare: what a budget should buy, the run or a narrower one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dmpo_explore_app.services.comparison import Budget, Side
 
 
 def panel(sides: Sequence[Side], split: str, policy: str, budget: Budget) -> go.Figure | None:
-    """The plane of a run and its slimmed versions; nothing where no chosen run was slimmed from another."""
+    """The plane of a run and those made from it; nothing where no chosen run was made from another."""
     kin = width_depth.family(sides)
     if not kin:
         return None

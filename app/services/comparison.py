@@ -41,6 +41,7 @@ class Side(NamedTuple):
     point: OperatingPoint
     budget: float | None  # share of compute; None: every image exits at the last exit
     least: float | None = None  # GFLOPs of exit 1 where the budget is below them: every image exits there
+    unavailable: str = ""  # why it is at full depth although it has a record to fit on: it cannot have the policy
 
     @property
     def name(self) -> str:
@@ -59,13 +60,17 @@ class Side(NamedTuple):
 
 
 def side(run: dx.Run, split: str, policy: str, budget: Budget) -> Side:
-    """The run under the budget; one with a single exit, or without a record to fit on, at full depth.
+    """The run under the budget; one with a single exit, without a record to fit on, or that cannot have the policy, at
+    full depth.
 
     No run spends more than its full depth; where exit 1 costs more than the budget, every image exits there.
     """
     record = records.record(run, split)
+    whole = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), None)
     if record.n_exits == 1 or not policies.can_fit(run):
-        return Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), None)
+        return whole
+    if reason := policies.unavailable_reason(run, split, policy):
+        return whole._replace(unavailable=reason)
     share, cheapest = budget.share(record), float(record.flops_fraction[0])
     least = cheapest * record.meta.reference_flops / 1e9 if share < cheapest else None
     share = max(share, cheapest * (1 + ROUNDING))
@@ -205,8 +210,8 @@ def disagreements(a: Side, b: Side) -> Mapping[str, np.ndarray]:
 
 
 def policy_of_curve(side: Side, policy: str) -> str:
-    """The policy whose curve is drawn: ``policy``, unless it learns on a record that the run does not have."""
-    return policy if side.budget is not None or not dx.POLICIES[policy].learns else AT_DEPTH
+    """The policy whose curve is drawn: ``policy``, unless the run cannot have it."""
+    return AT_DEPTH if policies.unavailable_reason(side.point.run, side.point.split, policy) else policy
 
 
 def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:

@@ -22,8 +22,8 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
         f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
         for side in [base, *(side for side in sides if side is not base)]
     )
-    learns = dx.POLICIES[policy].learns
-    name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if learns else repr(policy)
+    some = dx.POLICIES[policy].learns or any(side.unavailable for side in sides)  # at full depth not all have it
+    name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if some else repr(policy)
     return (
         "import dmpo_explore as dx\n\n"
         f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"

@@ -18,7 +18,7 @@ def missing(config: dx.Config) -> list[dx.jobs.Fetchable]:
 
 def missing_weights(model: dx.ModelConfig) -> dx.jobs.Fetchable | None:
     """The backbone's weights, if they are not here, or damaged, and can be fetched."""
-    if model.slimming or model.weights != "auto" or model.backbone not in dx.pretrained.SOURCES:
+    if model.whole or model.weights != "auto" or model.backbone not in dx.pretrained.SOURCES:
         return None
     try:
         dx.pretrained.find_weights(model.backbone)

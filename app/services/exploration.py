@@ -23,8 +23,8 @@ def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.
     """Name → trade-off of the run and of the runs beside it, under its policy where they can have it."""
     found = {point.run.name: curve(point)}
     for name, run in beside.items():
-        learns = dx.POLICIES[point.policy.name].learns and not policies.can_fit(run)
-        found[name] = policies.trade_off(run, point.split, "confidence" if learns else point.policy.name)
+        other = policies.unavailable_reason(run, point.split, point.policy.name)
+        found[name] = policies.trade_off(run, point.split, "confidence" if other else point.policy.name)
     return found
 
 

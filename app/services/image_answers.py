@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +81,7 @@ def with_logits(answers: ImageAnswers) -> ImageAnswers:
     if one.logits is not None:
         return answers
     now = model_queries.exit_answers(answers.image, answers.record)
-    scores = one.labels, one.prediction, one.confidence, one.entropy, one.margin
-    return answers._replace(one=dx.ExitRecord(*scores, one.meta, now.logits))
+    return answers._replace(one=replace(one, logits=now.logits))
 
 
 def novelty(answers: ImageAnswers) -> tuple[float, str]:

@@ -124,7 +124,7 @@ def unavailable_reason(run: dx.Run) -> Exception | None:
     """Why the model of ``run`` cannot be loaded, found without loading it; None if it can be."""
     try:
         dx.runs.read_weights_meta(run.path)
-        if not run.config.model.slimming:  # a slimmed run holds all its weights
+        if not run.config.model.whole:
             dx.pretrained.find_weights(run.config.model.backbone, run.config.model.weights)
     except (OSError, ValueError) as error:
         return error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, TypedDict
 
@@ -205,7 +204,6 @@ def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> E
     sliders = sliders or [single]
     policy = policies.base_at(start)
     record = records.calibrated_at(stamp, policy.temperatures) if policy.temperatures else records.record_at(stamp)
-    policy = replace(policy, temperatures=())
     limits = dx.analysis.exit_limits(record, policy, sliders)
     line = limits if len(sliders) == 1 else dx.analysis.exit_limits(record, policy, [single])
     table = dx.analysis.exits_at(record, policy, single) if limits is None or line is None else None

@@ -42,9 +42,9 @@ class OperatingPoint:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _outcome(stamp: Stamp, _policy: dx.Policy, key: str) -> dx.Outcome:
     del key
-    record = records.record_at(stamp)
-    exits = _policy.exits(record)
-    return dx.Outcome(records.calibrated_at(stamp, _policy.temperatures) if _policy.temperatures else record, exits)
+    temperatures = _policy.temperatures
+    record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
+    return dx.Outcome(record, _policy.exits(record))
 
 
 class Untuned(NamedTuple):
@@ -97,6 +97,16 @@ def fitted(run: dx.Run, policy: str, target: dx.Target) -> dx.Policy:
 def can_fit(run: dx.Run) -> bool:
     """Whether the run has a record to fit on."""
     return run.fitting_split in run.splits()
+
+
+def unavailable_reason(run: dx.Run, split: str, policy: str) -> str | None:
+    """Why the run cannot have this policy on a split, as plain text; None if it can."""
+    kind, record = dx.POLICIES[policy], records.record(run, split)
+    if can_fit(run):
+        return dx.analysis.unavailable_reason(policy, records.record(run, run.fitting_split), record)
+    if kind.learns:
+        return "it learns on calibration or val, and neither is recorded"
+    return full_depth(policy).unavailable_reason(record)
 
 
 @st.cache_resource(max_entries=1024, show_spinner="Choosing the threshold …")

@@ -133,7 +133,8 @@ def records_below(path: Path, most: int = 6) -> list[Path]:
 def stamp(folder: Path) -> FolderStamp:
     """Which state of a record folder is on disk; without files if it is empty."""
     files = []
-    for file in ("meta.json", *dx.records.FILES, *dx.records.OPTIONAL):
+    scores = [f"scores/{found.name}" for found in sorted((folder / "scores").glob("*.npy"))]
+    for file in dict.fromkeys(("meta.json", *dx.records.FILES, *dx.records.OPTIONAL, *scores)):
         try:
             status = (folder / file).stat()
         except OSError:

@@ -225,7 +225,7 @@ def counts(point: OperatingPoint, label: int | None) -> dx.analysis.SliderCounts
     start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
     earlier = _first_counts(records.stamp(run, split), start, len(policy.thresholds), label)
     record = records.calibrated(run, split, policy.temperatures)
-    return dx.analysis.slider_counts(record, replace(policy, temperatures=()), label=label, earlier=earlier)
+    return dx.analysis.slider_counts(record, policy, label=label, earlier=earlier)
 
 
 @lru_cache(maxsize=256)
@@ -236,7 +236,7 @@ def _first_counts(
     policy = policies.base_at(start)
     record = records.calibrated_at(stamp, policy.temperatures) if policy.temperatures else records.record_at(stamp)
     several = policy.thresholds * (1 if record.n_exits == 1 else thresholds)
-    return dx.analysis.slider_counts(record, replace(policy, thresholds=several, temperatures=()), label=label)
+    return dx.analysis.slider_counts(record, replace(policy, thresholds=several), label=label)
 
 
 def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:

@@ -1,4 +1,4 @@
-"""The width × depth plane of runs on the page Compare: a run and its slimmed versions at every threshold.
+"""The width × depth plane of runs on the page Compare: a run and those made from it at every threshold.
 
 In: runs under one budget. Out: the table and figure of `dx.analysis.width_depth`; nothing is drawn here.
 """
@@ -31,20 +31,21 @@ class Plane(NamedTuple):
 
 
 def family(sides: Sequence[Side]) -> list[Side]:
-    """The runs that were slimmed from another of them, and these; empty if there is none."""
+    """The runs that were made from another of them, and these; empty if there is none."""
     ours = [side for side in sides if not own_runs.is_own(side.point.run)]  # own scores have no config
     able = [side for side in ours if side.record.n_exits > 1 and policies.can_fit(side.point.run)]
-    parents = {side.name: side.point.run.config.model.slimming.run for side in able}
-    slimmed = {name for name, parent in parents.items() if parent in parents}
-    kin = slimmed | {parents[name] for name in slimmed}
+    parents = {side.name: side.point.run.config.model.parent for side in able}
+    made = {name for name, parent in parents.items() if parent in parents}
+    kin = made | {parents[name] for name in made}
     return [side for side in able if side.name in kin]
 
 
 def plane(sides: Sequence[Side], split: str, policy: str) -> Plane:
-    """The plane of a family; a policy that learns is replaced by confidence."""
+    """The plane of a family; a policy that learns, or that a run cannot have, is replaced by confidence."""
     runs = {side.name: side.point.run for side in sides}
     keys = tuple((name, records.stamp(run, run.fitting_split), records.stamp(run, split)) for name, run in runs.items())
-    return _plane(keys, AT_DEPTH if dx.POLICIES[policy].learns else policy)
+    other = dx.POLICIES[policy].learns or any(policies.unavailable_reason(run, split, policy) for run in runs.values())
+    return _plane(keys, AT_DEPTH if other else policy)
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -47,7 +47,7 @@ def usual_point(names: Sequence[str]) -> OperatingPoint | None:
         splits = run.splits()
         split = next(one for one in (state.get(choices.SPLIT), "test", *splits) if one in splits)
         policy = run_facts.usual_policy(run, split)
-        if name == run.name and chosen in choices.policies(run):
+        if name == run.name and chosen in choices.policies(run, split):
             policy = operating_point.parsed(run, split, chosen, state.get(THRESHOLD)) or policy
         policy.check(records.record(run, split).n_exits)
     except (OSError, ValueError, StopIteration):

@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
-from dmpo_explore_app.services.policies import can_fit
+from dmpo_explore_app.services.policies import unavailable_reason
 
 import dmpo_explore as dx
 
 RUN, SPLIT, POLICY = KEYS = ("run", "split", "policy")  # of the address and of the state
-DEFAULT_RUN = "demo"
+DEFAULT_RUN, USUAL_POLICY = "demo", "confidence"
 BASELINES = ("random", "fixed")  # policies that only serve comparison
 WITH_BASELINES = "with_baselines"  # key of their checkbox
 _AWAY = "_own_run_away"  # own scores that a page could not show, their split, and the run it showed instead
 
-RULES = {name: kind.rule for name, kind in dx.POLICIES.items() if kind.deployable}
+
+def rules() -> dict[str, str]:
+    """The rules of all policies that can be chosen, those of plug-ins too, by name."""
+    return {name: kind.rule for name, kind in dx.POLICIES.items() if kind.deployable}
 
 
 def validate(key: str, options: Sequence[str], default: str, what: str, names: Mapping[str, str] | None = None) -> str:
@@ -87,9 +90,18 @@ def validate_split(splits: Sequence[str]) -> str:
     return validate(SPLIT, splits, "test" if "test" in splits else splits[0], "split")
 
 
-def validate_policy(offered: Sequence[str] = tuple(RULES)) -> str:
+def validate_policy() -> str:
     """The chosen policy's name."""
-    return validate(POLICY, offered, "confidence", "policy")
+    return validate(POLICY, [*rules()], USUAL_POLICY, "policy")
+
+
+def validate_policy_of(run: dx.Run, split: str) -> str:
+    """The chosen policy's name; one that the run cannot have there gives a notice with the reason."""
+    name = validate_policy()
+    if reason := unavailable_reason(run, split, name):
+        notice(f"{escape_markdown(name)} is unavailable here: {escape_markdown(reason, 300)}. Showing {USUAL_POLICY}.")
+        st.session_state[POLICY] = name = USUAL_POLICY
+    return name
 
 
 def baselines() -> bool:
@@ -97,7 +109,6 @@ def baselines() -> bool:
     return st.session_state.get(WITH_BASELINES) is True
 
 
-def policies(run: dx.Run) -> list[str]:
-    """Policies that this run can have: those that learn need its calibration or val record."""
-    can_learn = can_fit(run)
-    return [name for name in RULES if can_learn or not dx.POLICIES[name].learns]
+def policies(run: dx.Run, split: str) -> list[str]:
+    """Policies that this run can have on a split."""
+    return [name for name in rules() if not unavailable_reason(run, split, name)]

@@ -63,7 +63,7 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
         return
     split, policy = choices.validate_split(splits), choices.validate_policy()
     with row:
-        run_picker.split_and_policy(splits, list(choices.RULES))
+        run_picker.split_and_policy(splits, [*choices.rules()])
     runs = comparison_panels.on_the_same_images(opened, split)
     if len(runs) < 2:
         st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")

@@ -24,7 +24,7 @@ from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
-from dmpo_explore.models.token_merging import MergedTrunk
+from dmpo_explore.neighbours.token_merging.merged_trunk import MergedTrunk
 
 START = 2
 ALPHAS = (1e3, 1e4)

@@ -16,7 +16,7 @@ from _slimming.protocol import SLIM, SLIMMED, WIDE, WIDTHS, Study
 from _study.run import is_done, train
 from _tuning.protocol import CALIBRATION, TEST
 from _tuning.run import drawn, reader
-from dmpo_explore.slimming.settings import read_settings, slimmed_config
+from dmpo_explore.neighbours.slimming.settings import read_settings, slimmed_config
 from dmpo_explore.utils.files import read_json
 
 TIMED = 20  # images a round

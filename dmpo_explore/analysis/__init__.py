@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate_runs as evaluate_runs
     from .evaluation import fit_run_policy as fit_run_policy
     from .evaluation import same_images as same_images
+    from .evaluation import unavailable_reason as unavailable_reason
     from .failure_prediction import failure_prediction as failure_prediction
     from .failure_prediction import failure_prediction_curves as failure_prediction_curves
     from .image_table import image_paths as image_paths
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from .metrics import trade_off as trade_off
     from .novelty import NoveltyDetector as NoveltyDetector
     from .novelty import novelty_detector as novelty_detector
-    from .online import OnlineThresholds as OnlineThresholds
-    from .online import online_shift_table as online_shift_table
-    from .online import online_thresholds as online_thresholds
     from .outcome import Outcome as Outcome
     from .outcome import apply as apply
     from .shift import excess_p_value as excess_p_value

@@ -19,7 +19,7 @@ from ..fitting.temperature import checked_logits, tempered_record
 from ..policies.learned import gate_target
 from ..records.record import ExitRecord
 from ..utils.typing import Array
-from .failure_prediction import failure_prediction
+from .failure_prediction import failure_prediction, ranking_scores
 
 
 def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
@@ -91,7 +91,10 @@ def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | 
 
 
 def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(B, K, C) softmax of the record's logits at K temperatures (1 if none); raises ValueError without logits.
+    """(B, K, C) softmax of the record's logits at K temperatures: by default the record's own, or 1.
+
+    Raises:
+        ValueError: no logits.
 
     Example:
         >>> import dmpo_explore as dx
@@ -104,7 +107,8 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
 
 def _divided(record: ExitRecord, temperatures: Sequence[float] | None) -> npt.NDArray[np.float64]:
     """(B, K, C) logits over temperatures."""
-    divisors = np.ones(record.n_exits) if temperatures is None else np.asarray(temperatures)
+    given = record.temperatures or np.ones(record.n_exits) if temperatures is None else temperatures
+    divisors = np.asarray(given)
     return np.asarray(checked_logits(record) / divisors[:, None])
 
 
@@ -177,7 +181,8 @@ def failure_prediction_table(record: ExitRecord) -> pd.DataFrame:
 
     Returns:
         ``exit`` (counted from 1), ``accuracy``, ``may_exit`` (share of the images that may exit there), ``eefp`` of the
-        confidence, ``eefp_entropy``, ``eefp_margin``, and ``ece``.
+        confidence, ``eefp_NAME`` of every other score that ranks images and that the record can give (``eefp_entropy``,
+        ``eefp_margin``), and ``ece``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -186,14 +191,14 @@ def failure_prediction_table(record: ExitRecord) -> pd.DataFrame:
         ([1, 2, 3, 4, 5], True)
     """
     early = record.n_exits - 1
+    others = [name for name in ranking_scores(record) if name != "confidence"]
     return pd.DataFrame(
         {
             "exit": np.arange(1, early + 1),
             "accuracy": record.correct[:, :early].mean(axis=0),
             "may_exit": gate_target(record).mean(axis=0),
             "eefp": failure_prediction(record),
-            "eefp_entropy": failure_prediction(record, "entropy"),
-            "eefp_margin": failure_prediction(record, "margin"),
+            **{f"eefp_{name}": failure_prediction(record, name) for name in others},
             "ece": calibration_error(record)[:early],
         }
     )

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from ..policies.base import Policy
-from ..policies.scores import tempered
 from ..records.record import ExitRecord
+from ..records.scores import tempered
 from ..utils.typing import Bools, Floats, Ints
 
 

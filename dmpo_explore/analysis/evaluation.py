@@ -21,6 +21,7 @@ from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..runs.store import load_run
+from ..utils.abbreviate import one_line
 from ..utils.registry import lookup
 from .calibration import calibration_error
 from .class_metrics import class_metrics
@@ -32,6 +33,7 @@ BUDGETS = (0.3, 0.5, 0.7, 1.0)  # where no target is given
 TARGETS = (Target.flops(0.3), Target.flops(0.5), Target.flops(0.7), Target.accuracy_drop(0.01))  # for every policy
 VARIANTS = {"confidence": ({"per_exit": True}, {"calibrate": True})}  # policy → options that are evaluated too
 ONE_EXIT = "it has one exit, so it runs at full depth whatever the target"
+MOST_REASON = 300  # characters
 PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 
 Row = dict[str, Any]
@@ -124,7 +126,8 @@ def evaluate_runs(
 def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
     """Every policy, and its `VARIANTS`, under each of `TARGETS`: rows as of `evaluate_runs`.
 
-    Rows that need logits are left out where none were recorded, and so are budgets that a run cannot meet.
+    Budgets that a run cannot meet are left out. A policy that cannot be used there has rows without numbers:
+    ``unavailable`` is the reason.
 
     Example:
         >>> import dmpo_explore as dx
@@ -135,12 +138,42 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
     rows = []
     for run in map(load_run, runs):
         held_out, record = run.record(run.fitting_split), run.record(split)
-        logits = held_out.logits is not None and record.logits is not None
         found = [(name, how) for name in POLICIES for how in ({}, *VARIANTS.get(name, ()))]
-        found = [(name, how) for name, how in found if logits or "calibrate" not in how]
         met = [target for target in TARGETS if _can_meet(target, held_out)]
-        rows += [_row(run, name, replace(t, **how), split) for name, how in found for t in met]
+        for name, how in found:
+            reason = unavailable_reason(name, held_out, record, calibrate="calibrate" in how)
+            rows += [_row_or_reason(run, name, replace(target, **how), split, reason) for target in met]
     return rows
+
+
+def unavailable_reason(policy: str, held_out: ExitRecord, record: ExitRecord, *, calibrate: bool = False) -> str | None:
+    """Why a policy cannot be fitted on one record and applied to another; None if it can.
+
+    Args:
+        calibrate: with a temperature per exit, fitted on ``held_out``.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo-cnn")
+        >>> unavailable_reason("gate", run.record("calibration"), run.record("test")) is None
+        True
+    """
+    kind = lookup(POLICIES, policy, "policy")
+    temperatures = (1.0,) * record.n_exits if calibrate else ()
+    blank, full_depth = (kind((t,), temperatures=temperatures) for t in (kind.threshold_all, kind.threshold_none))
+    return blank.unavailable_reason(held_out) or full_depth.unavailable_reason(record)
+
+
+def _row_or_reason(run: Run, policy: str, target: Target, split: str, reason: str | None) -> Row:
+    """`_row`, or one with the reason why there is none: what a policy of a plug-in raises ends no table."""
+    try:
+        if reason is None:
+            return _row(run, policy, target, split)
+    except Exception as error:
+        reason = one_line(error, MOST_REASON) or type(error).__name__
+    meta = run.record(split).meta
+    facts = {"run": run.name, "data": meta.data, "split": meta.split, "policy": policy, "target": target.to_dict()}
+    return facts | {"unavailable": reason}
 
 
 def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test") -> list[Row]:

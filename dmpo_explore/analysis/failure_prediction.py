@@ -15,9 +15,10 @@ import pandas as pd
 
 from ..policies.learned import gate_target
 from ..records.record import ExitRecord
+from ..records.scores import SCORES
+from ..utils.registry import unknown
 
 POINTS = 200  # of a curve, at most
-FALLS = ("entropy",)  # scores that are low where an exit is sure
 
 
 def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDArray[np.float64]:
@@ -27,10 +28,10 @@ def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDA
     may exit, or none.
 
     Args:
-        score: ``confidence``, ``margin`` or ``entropy``; lower entropies count as higher scores.
+        score: one of `SCORES` that ranks images; of those that are better low, lower values count as higher ones.
 
     Raises:
-        ValueError: another score.
+        ValueError: another score, or one that the record cannot give.
 
     Example:
         >>> import dmpo_explore as dx
@@ -67,10 +68,16 @@ def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> 
 
 def _rising(record: ExitRecord, score: str) -> npt.NDArray[np.float64]:
     """(B, K) scores, the higher the surer."""
-    if score not in ("confidence", "margin", "entropy"):
-        raise ValueError(f"score={score!r} must be confidence, margin or entropy")
+    if score not in ranking_scores():
+        raise ValueError(unknown("score that ranks images", score, ranking_scores()))
     values = np.asarray(record.score(score), np.float64)
-    return -values if score in FALLS else values
+    return -values if SCORES[score].better == "low" else values
+
+
+def ranking_scores(record: ExitRecord | None = None) -> list[str]:
+    """Names of `SCORES` that rank images; only those that ``record`` can give."""
+    found = [name for name, score in SCORES.items() if score.better]
+    return found if record is None else [name for name in found if not record.unavailable_reason(name)]
 
 
 def _area(target: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> float:

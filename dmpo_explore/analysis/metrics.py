@@ -98,14 +98,7 @@ def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
 
 
 def overthinking(record: ExitRecord, exits: npt.ArrayLike) -> Bools:
-    """(B,) whether an image is incorrect at its exit although an earlier exit is correct (Kaya et al. 2019).
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
-        >>> bool(overthinking(record, np.zeros(record.n_images, int)).any())  # nothing comes before exit 1
-        False
-    """
+    """(B,) whether an image is incorrect at its exit although an earlier exit is correct (Kaya et al. 2019)."""
     correct, places = record.correct, np.asarray(exits)
     earlier = (correct & (np.arange(record.n_exits) < places[:, None])).any(axis=1)
     return np.asarray(~at_exits(correct, places) & earlier)

@@ -96,4 +96,5 @@ def apply(policy: Policy, record: ExitRecord) -> Outcome:
         >>> round(outcome.summary()["accuracy"], 4)
         0.9133
     """
-    return Outcome(scored_record(record, policy), policy.exits(record))
+    scored = scored_record(record, policy)
+    return Outcome(scored, policy.exits(scored))

@@ -27,7 +27,7 @@ def exit_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence
     exit, at the first k with ``g[k] < limits[b, k]``: the other sliders do not matter.
 
     Args:
-        policy: without temperatures; where it has some, ``record`` is that of `tempered_record`.
+        policy: if it has temperatures, ``record`` should be that of `tempered_record`, so that it is tempered once.
         positions: thresholds of the one slider or of each exit's, from "all images exit" to "no image exits".
 
     Returns:

@@ -13,6 +13,7 @@ from ..utils.abbreviate import abbreviated
 from .class_metrics import best_and_worst
 from .evaluation import PROTOCOLS
 
+UNAVAILABLE = "unavailable"  # head of the column of reasons
 ROUNDING = 1e-9  # difference of two accuracies that are the same
 
 
@@ -56,6 +57,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """`evaluate_policies`'s rows as a Markdown table: a line per policy, accuracy and realised FLOPs per target.
 
+    A policy that is unavailable has its reason in a last column.
+
     Example:
         >>> import dmpo_explore as dx
         >>> lines = policy_table(dx.analysis.evaluate_policies(["demo-cnn"]))
@@ -69,11 +72,16 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         bound = "" if POLICIES[row["policy"]].deployable else " (bound)"
         name = ", ".join([row["policy"], *target.options()]) + bound
         column = target.without_options().describe()
-        cell = f"{percent(row['accuracy'])} at {percent(row['flops_fraction'], 1)}"
+        found = lines.setdefault((row["run"], name), {})
         columns[column] = None
-        lines.setdefault((row["run"], name), {})[column] = cell
-    cells = [["run", "policy", *columns]]
-    cells += [[run, name, *(found.get(column, "–") for column in columns)] for (run, name), found in lines.items()]
+        if "unavailable" in row:
+            found[UNAVAILABLE] = row["unavailable"].replace("|", "/")
+        else:
+            found[column] = f"{percent(row['accuracy'])} at {percent(row['flops_fraction'], 1)}"
+    last = [UNAVAILABLE] if any(UNAVAILABLE in found for found in lines.values()) else []
+    cells = [["run", "policy", *columns, *last]]
+    for (run, name), found in lines.items():
+        cells.append([run, name, *(found.get(column, "–") for column in columns), *(found.get(c, "") for c in last)])
     return markdown(cells)
 
 

@@ -105,7 +105,7 @@ def slider_counts(
 
     Args:
         policy: with one threshold, or with one per exit but the last. If it learns, it has been fitted on another
-            record. If the record is already one of `tempered_record`, pass the policy without temperatures.
+            record.
         label: a class, 0-based, whose images are counted separately too.
         points: the largest number of positions of a single threshold.
         earlier: the result for the same record and policy with other thresholds or for another class. Its positions
@@ -132,7 +132,7 @@ def slider_counts(
         (0.9,)
     """
     policy.check(record.n_exits)
-    record, policy = scored_record(record, policy), replace(policy, temperatures=())  # once, not for every position
+    record = scored_record(record, policy)  # once, not for every position
     part: Part | None = None
     if label is not None:
         rows = np.flatnonzero(record.labels == label)

@@ -1,8 +1,8 @@
-"""The width × depth plane: a run and its slimmed versions at every threshold, and which of them a budget should buy.
+"""The width × depth plane: a run and narrower ones at every threshold, and which of them a budget should buy.
 
-In: records of a family of runs, to choose on and to read. Out: a table with one row per (run, threshold). Slimming
-makes every block narrower, exits make the model shallower; both are compared in GFLOPs as deployed. The front is chosen
-on the first records and read on the others, so that a choice is not measured on the images that it was made on.
+In: records of a family of runs, to choose on and to read. Out: a table with one row per (run, threshold). Blocks
+may be narrower, and exits make a model shallower; both are compared in GFLOPs as deployed. The front is chosen on the
+first records and read on the others, so that a choice is not measured on the images that it was made on.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def best_buys(table: pd.DataFrame) -> pd.DataFrame:
         ``run``, ``low`` and ``high`` (GFLOPs); the last stretch ends at the largest budget of all.
 
     Example:
-        >>> rows = [("wide", 0.2, 0.7, True), ("slim", 0.3, 0.8, True), ("slim", 0.4, 0.9, True)]
+        >>> rows = [("wide", 0.2, 0.7, True), ("half", 0.3, 0.8, True), ("half", 0.4, 0.9, True)]
         >>> best_buys(pd.DataFrame(rows, columns=["run", "budget", "accuracy", "front"])).values.tolist()
-        [['wide', 0.2, 0.3], ['slim', 0.3, 0.4]]
+        [['wide', 0.2, 0.3], ['half', 0.3, 0.4]]
     """
     front = table[table["front"]]
     starts = front[front["run"] != front["run"].shift()]

@@ -2,7 +2,7 @@
 
 In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares of the patches in what the exit reads.
 R = Π_l (mean over heads of A_l + I) / 2, where I stands for the residual. It does not depend on values, MLPs, bypass,
-predictor and class, so it is not an attribution. What a block takes from its own prompts (vpt) comes from no patch and
+predictor and class, so it is not an attribution. What a block takes from tokens of its own comes from no patch and
 counts as nothing: rows of A_l then sum to less than 1.
 """
 
@@ -30,7 +30,8 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
     Read from the class token, or from the mean patch where there is none (registers are not read).
 
     Raises:
-        ValueError: a backbone whose attention does not cover all tokens (windows, convolutions), or that merges tokens.
+        ValueError: a backbone whose attention does not cover all tokens (windows, convolutions), or blocks of
+            unequal numbers of tokens.
     """
     stage = view.model.stages[view.exit]
     if any(s.layout != "tokens" for s in view.model.stages):
@@ -43,8 +44,8 @@ def roll_out(view: ExitView, image: Tensor) -> Array:
         raise ValueError("attention_rollout finds no attention (qkv, attn_drop) under this exit")
     if len({attention.shape[-1] for attention in maps}) > 1:
         raise ValueError(
-            "attention_rollout multiplies attention between the same tokens in all blocks; this model merges tokens on "
-            "the way (merge). Use 'integrated_gradients' or 'occlusion'"
+            "attention_rollout multiplies attention between the same tokens in all blocks; in this model their number "
+            "changes on the way. Use 'integrated_gradients' or 'occlusion'"
         )
     N = stage.prefix + stage.grid[0] * stage.grid[1]
     shares = rollout([attention[:, :N, :N] for attention in maps])

@@ -144,7 +144,8 @@ def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted:
     from ..runs.store import load_run
 
     for run in map(load_run, runs):
-        wide = [_wide(row) for row in rows if row["run"] == run.name and row["images"] < FEW_EVALUATED][:1]
+        own = (row for row in rows if row["run"] == run.name and "unavailable" not in row)
+        wide = [_wide(row) for row in own if row["images"] < FEW_EVALUATED][:1]
         for text in [*wide, *(_cautions(run) if fitted else [])]:
             say(f"caution: run {run.name!r}: {text}")
 

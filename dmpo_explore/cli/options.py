@@ -89,7 +89,7 @@ def settings_options(settings: type) -> Callable[[Callable[..., None]], Callable
 def _with_options(command: Callable[..., None], options: Iterable[inspect.Parameter]) -> Callable[..., None]:
     hints = typing.get_type_hints(command, include_extras=True)
     own = {
-        name: parameter.replace(annotation=hints[name])
+        name: parameter.replace(annotation=hints.get(name, parameter.annotation))
         for name, parameter in inspect.signature(command).parameters.items()
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }

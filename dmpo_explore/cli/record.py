@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
+SCORE = "A further score, of a plug-in, to store; with the logits all can be computed later. May be repeated."
 RECOUNT = "Only count the FLOPs of existing records again, as deployed, and fit policies.json again."
 
 
@@ -37,6 +40,7 @@ def record(
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 250,
     logits: Annotated[bool, typer.Option(help="Also keep the logits; temperatures need them.")] = True,
     features: Annotated[bool, typer.Option("--features", help=FEATURES)] = False,
+    score: Annotated[list[str] | None, typer.Option(help=SCORE)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing records.")] = False,
     recount: Annotated[bool, typer.Option("--recount", help=RECOUNT)] = False,
     progress: ProgressPath = None,
@@ -67,7 +71,7 @@ def record(
         _recount(opened, as_json)
         return
     how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
-    how["keep_features"] = features
+    how |= {"keep_features": features, "scores": score or []}
     with warnings_said():
         splits = list(dict.fromkeys(split or default_splits(opened.path)))
         if data is not None:
@@ -163,6 +167,7 @@ def command_of(
     force: bool = False,
     keep_logits: bool = True,
     keep_features: bool = False,
+    scores: Sequence[str] = (),
     **how: Any,
 ) -> str:
     """The command that records ``splits`` with these arguments of `record_run`; defaults are left out."""
@@ -171,6 +176,7 @@ def command_of(
     usual = inspect.signature(record_run).parameters
     options = [f"--split {name}" for name in splits]
     options += [f"--{name.replace('_', '-')} {how[name]}" for name in how if how[name] != usual[name].default]
+    options += [f"--score {shlex.quote(name)}" for name in scores]
     options += ["--no-logits"] * (not keep_logits) + ["--features"] * keep_features + ["--force"] * force
     return f"dmpo-explore record {run} {' '.join(options)}"
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..search.samplers import SAMPLERS, SamplerConfig
 from ..utils.files import write_text
-from .options import config_options, typed_values
+from ..utils.options import options_of, read_options
+from .options import config_options, settings_options, typed_values
 from .output import Bar, clock, print_result, say
 from .root import Device, Json, app
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from ..search.study import SearchFront
 
 SHOWN = 6  # points of the front in a line
+PREFERRED = SamplerConfig().sampler
+Sampler = Annotated[
+    str | None, typer.Option(help=f"Proposes settings: {', '.join(SAMPLERS)}. Default: {PREFERRED}, or the study's.")
+]
 
 
 def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> SearchSpace | None:
@@ -35,6 +41,13 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
 
     space = read_space(file) if file else default_space()
     return space.fix(typed) if typed else space
+
+
+def sampler_from(name: str | None, settings: Mapping[str, Any]) -> SamplerConfig | None:
+    """The sampler that was typed, with its options; None if nothing was."""
+    spelled = {key: settings.get(found.spelling.replace("-", "_")) for key, found in options_of(SamplerConfig).items()}
+    typed = {key: value for key, value in {**spelled, "sampler": name}.items() if value is not None}
+    return read_options(SamplerConfig, typed, "sampler") if typed else None
 
 
 class SearchProgress:
@@ -67,7 +80,7 @@ def step_line(step: SearchStep) -> str:
         return f"trial {step.trial}: could not be trained: {' '.join(step.note.split())}"
     chosen = dict.fromkeys(round(i * (len(step.front) - 1) / (SHOWN - 1)) for i in range(SHOWN) if step.front)
     points = ", ".join(f"{step.front[i][0]:.1%} at {step.front[i][1]:.0%}" for i in chosen) or "none yet"
-    ending = f"stopped after epoch {step.epoch}/{step.epochs}, as it cannot extend the front"
+    ending = f"stopped after epoch {step.epoch}/{step.epochs}"
     return f"trial {step.trial}: {ending if step.what == 'stopped' else 'finished'}; front: {points}"
 
 
@@ -104,6 +117,7 @@ def front_lines(front: SearchFront) -> list[str]:
 
 @app.command()
 @config_options
+@settings_options(SamplerConfig)
 def search(
     name: Annotated[str | None, typer.Option(help="Name of the study and of its runs; default: the time.")] = None,
     resume: Annotated[
@@ -120,8 +134,9 @@ def search(
         typer.Option(metavar="URL", help="Database that all workers share; default: a file in the folder of runs."),
     ] = None,
     figure: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Draw the front to this file.")] = None,
+    sampler: Sampler = None,
     search_seed: Annotated[int | None, typer.Option(min=0, help="Seed of the proposed settings.")] = None,
-    stopping: Annotated[bool, typer.Option(help="Stop a trial early once it cannot extend the front.")] = False,
+    stopping: Annotated[bool, typer.Option(help="Stop trials early by the sampler's rule.")] = False,
     patience: Annotated[
         int,
         typer.Option(min=1, help="Seconds without a sign of a worker after which another one may take over its trial."),
@@ -155,8 +170,9 @@ def search(
             shown = SearchProgress(bar, trials, minutes)
             try:
                 found = run_search(study, chosen, resume=resume is not None, trials=trials, minutes=minutes,
-                                   storage=storage, device=device, seed=search_seed, stopping=stopping,
-                                   patience=patience, progress=shown.step, on_step=shown.tick)  # fmt: skip
+                                   storage=storage, device=device, sampler=sampler_from(sampler, settings),
+                                   seed=search_seed, stopping=stopping, patience=patience, progress=shown.step,
+                                   on_step=shown.tick)  # fmt: skip
             except KeyboardInterrupt:
                 bar.clear()
                 say(f"stopped; continue with: dmpo-explore search --resume {study}")

@@ -34,14 +34,7 @@ COLOURS = {  # name of a line → number of its colour, dash and symbol
 
 
 def coloured(figure: go.Figure) -> go.Figure:
-    """Give every line of ``figure`` the fixed colour of its name; other lines keep theirs.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> figure = dx.course.colours.coloured(dx.figures.depth_figure({"naive": [0.5, 0.75]}, "accuracy"))
-        >>> figure.data[0].line.dash
-        'dash'
-    """
+    """Give every line of ``figure`` the fixed colour of its name; other lines keep theirs."""
     for trace in figure.data:
         number = COLOURS.get(trace.name) if trace.type == "scatter" else None
         if number is None:

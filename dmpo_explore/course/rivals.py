@@ -25,13 +25,6 @@ def random_mixture(record: dx.ExitRecord, share: float) -> tuple[str, Rival]:
 
     Raises:
         ValueError: no two exits have ``share`` between them.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
-        >>> name, (correct, share) = random_mixture(record, 0.25)
-        >>> name, share, round(float(correct.mean()), 3)
-        ('random: 41 % to exit 2', 0.25, 0.9)
     """
     costs = record.flops_fraction
     later = max(int(np.searchsorted(costs, share)), 1)
@@ -57,14 +50,7 @@ def points_ahead(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.generic], d
 
 
 def beside_rivals(name: str, ours: Rival, rivals: Mapping[str, Rival], digits: int = 2) -> pd.DataFrame:
-    """A row for each: accuracy, compute, and the points by which ``ours`` is ahead.
-
-    Example:
-        >>> correct = np.array([True, True, False, True])
-        >>> table = beside_rivals("policy", (correct, 0.3), {"the other": (~correct, 1.0)})
-        >>> table["accuracy"].tolist(), table.iloc[1]["policy: points ahead"]
-        ([0.75, 0.25], '+50.00 [-50.00, +100.00]')
-    """
+    """A row for each: accuracy, compute, and the points by which ``ours`` is ahead."""
     column = f"{name}: points ahead"
     rows = {name: {"accuracy": float(ours[0].mean()), "compute": float(ours[1]), column: ""}}
     for other, (hits, used) in rivals.items():

@@ -22,12 +22,6 @@ def contact_sheet(check: DataCheck) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: there are no thumbnails.
-
-    Example:
-        >>> from dmpo_explore.config import DataConfig
-        >>> from dmpo_explore.data import check_data
-        >>> contact_sheet(check_data(DataConfig("digits"), thumbnails=4)).shape
-        (488, 1212, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -54,17 +48,7 @@ def contact_sheet(check: DataCheck) -> NDArray[np.uint8]:
 
 
 def write_contact_sheet(path: Path, check: DataCheck) -> None:
-    """Write `contact_sheet` as a PNG file, whole or not at all; raises as that does, and OSError.
-
-    Example:
-        >>> import tempfile
-        >>> from dmpo_explore.config import DataConfig
-        >>> from dmpo_explore.data import check_data
-        >>> path = Path(tempfile.mkdtemp()) / "sheet.png"
-        >>> write_contact_sheet(path, check_data(DataConfig("digits"), thumbnails=1))
-        >>> path.read_bytes()[1:4]
-        b'PNG'
-    """
+    """Write `contact_sheet` as a PNG file, whole or not at all; raises as that does, and OSError."""
     from PIL import Image
 
     drawn = Image.fromarray(contact_sheet(check))

@@ -167,13 +167,6 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: they cannot be read as an image; ``name`` is named.
-
-    Example:
-        >>> from PIL import Image
-        >>> file = io.BytesIO()
-        >>> Image.new("L", (4, 2)).save(file, "TIFF")
-        >>> decode_image(file.getvalue(), "train/0").shape
-        (2, 4, 3)
     """
     from PIL import UnidentifiedImageError
 

@@ -107,14 +107,7 @@ def base_folder(data: DataConfig) -> Path:
 
 
 def located(data: DataConfig) -> DataConfig:
-    """The same data with absolute paths, so that they are found from any folder; raises as `common_folder`.
-
-    Example:
-        >>> located(DataConfig("digits")) == DataConfig("digits")
-        True
-        >>> Path(located(DataConfig(".")).name).is_absolute()
-        True
-    """
+    """The same data with absolute paths, so that they are found from any folder; raises as `common_folder`."""
     paths: dict[str, Any] = {
         key: str(_absolute(text))
         for key in ("root", "class_names", *DIRS.values())

@@ -203,15 +203,7 @@ def _hashed(
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest into a run folder, whole or not at all.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_manifest(Path(folder), make_manifest(DataConfig("digits")))
-        ...     read_manifest(Path(folder)).counts
-        {'train': 1295, 'val': 143}
-    """
+    """Write the manifest into a run folder, whole or not at all."""
     head = {key: getattr(manifest, key) for key in ("data", "class_names", "rule", "counts", "fingerprints")}
     head |= {"left_out": manifest.left_out} if manifest.left_out else {}
     text = io.StringIO()

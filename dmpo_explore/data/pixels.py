@@ -34,11 +34,6 @@ def to_rgb(image: Image) -> Pixels:
     """Decode an image: uint8 (H, W, 3), RGB, upright, C-contiguous. The caller has checked its size.
 
     Raises what Pillow raises for a damaged file.
-
-    Example:
-        >>> from PIL import Image
-        >>> to_rgb(Image.new("LA", (1, 2), (0, 0))).tolist()
-        [[[255, 255, 255]], [[255, 255, 255]]]
     """
     image.load()  # first: Pillow applies a TIFF's orientation here
     orientation = image.getexif().get(ORIENTATION)

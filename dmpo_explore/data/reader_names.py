@@ -14,13 +14,7 @@ READERS = {
 
 
 class ReaderName(NamedTuple):
-    """A data set's name in two parts: timm's reader, a key of `READERS`, and the name for that reader.
-
-    Example:
-        >>> name = reader_name("hfds/beans")
-        >>> name.reader, name.rest, str(name), name.folder is None
-        ('hfds', 'beans', 'hfds/beans', True)
-    """
+    """A data set's name in two parts: timm's reader, a key of `READERS`, and the name for that reader."""
 
     reader: str
     rest: str

@@ -23,12 +23,6 @@ class StoredImages:
     Args:
         names: of every image, each begins with the part's name and a slash.
         content: position → the bytes that are hashed. decode: these bytes and the name → the image.
-
-    Example:
-        >>> pixels = pack(np.full((2, 3, 3), 7, np.uint8))
-        >>> images = StoredImages(("train/0",), lambda position: pixels, unpack)
-        >>> images[0].shape, images.look(0).bytes
-        ((2, 3, 3), 26)
     """
 
     names: Sequence[str]

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .method import flips_figure as flips_figure
     from .method import nominal_figure as nominal_figure
     from .method import schedule_figure as schedule_figure
-    from .online import online_figure as online_figure
     from .page import plotly_script as plotly_script
     from .patch_maps import patch_maps_figure as patch_maps_figure
     from .reliability import failure_prediction_figure as failure_prediction_figure

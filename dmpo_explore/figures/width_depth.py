@@ -1,4 +1,4 @@
-"""The width × depth plane: accuracy over GFLOPs of a run and its slimmed versions, and what a budget should buy.
+"""The width × depth plane: accuracy over GFLOPs of a run and narrower ones, and what a budget should buy.
 
 In: the tables of `analysis.width_depth` and `analysis.best_buys`. Out: `plotly.graph_objects.Figure`, never shown here.
 """
@@ -24,12 +24,12 @@ def width_depth_figure(
 
     Example:
         >>> import dmpo_explore as dx, pandas as pd
-        >>> rows = [("wide", 0.9, 0.5, 0.5, 0.8, True), ("slim", 0.9, 0.3, 0.3, 0.7, True)]
+        >>> rows = [("wide", 0.9, 0.5, 0.5, 0.8, True), ("half", 0.9, 0.3, 0.3, 0.7, True)]
         >>> plane = pd.DataFrame(rows, columns=["run", "threshold", "budget", "gflops", "accuracy", "front"])
         >>> plane = plane.sort_values("budget")
-        >>> figure = dx.figures.width_depth_figure(plane, dx.analysis.best_buys(plane), {"wide": 0, "slim": 1})
+        >>> figure = dx.figures.width_depth_figure(plane, dx.analysis.best_buys(plane), {"wide": 0, "half": 1})
         >>> [trace.name for trace in figure.data if trace.showlegend is not False]
-        ['Pareto front', 'wide', 'slim']
+        ['Pareto front', 'wide', 'half']
     """
     figure = new_figure(template, "compute (GFLOPs, mean of an image)", "accuracy")
     front = plane[plane["front"]]

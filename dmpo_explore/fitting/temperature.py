@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..policies.base import Policy
-from ..policies.scores import SCORES, scores, tempered
 from ..records.record import ExitRecord
 from ..records.validation import logits_problems
 from ..utils.typing import Array
@@ -53,7 +50,9 @@ def _temperature(logits: Array, labels: Array) -> float:
 
 
 def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRecord:
-    """The record with confidence, entropy and margin at K temperatures; predictions stay, logits are left out.
+    """The record with its scores at K temperatures; predictions and logits stay the model's own.
+
+    Policies with these temperatures read its scores as they are, and so do policies without any.
 
     Raises:
         ValueError: as `fit_temperatures`; another number of temperatures, or one that is not positive.
@@ -65,14 +64,8 @@ def tempered_record(record: ExitRecord, temperatures: Sequence[float]) -> ExitRe
         >>> bool(warm.confidence.mean() < record.confidence.mean())
         True
     """
-    if len(temperatures) != record.n_exits:
-        raise ValueError(f"{len(temperatures)} temperatures for {record.n_exits} exits")
-    logits = checked_logits(record)
-    seen = [scores(tempered(logits[:, k], t)) for k, t in enumerate(temperatures)]
-    changed: dict[str, Any] = {
-        name: np.stack([one[name] for one in seen], axis=1) for name in SCORES if name != "prediction"
-    }
-    return dataclasses.replace(record, **changed, logits=None)
+    checked_logits(record)
+    return record.tempered(temperatures)
 
 
 def scored_record(record: ExitRecord, policy: Policy) -> ExitRecord:
@@ -89,15 +82,16 @@ def scored_record(record: ExitRecord, policy: Policy) -> ExitRecord:
         >>> scored_record(record, dx.fit_policy(record, flops=0.3)) is record
         True
     """
-    if not policy.temperatures or (record.logits is None and {*policy.reads} <= {"prediction"}):
+    if policy.temperatures in ((), record.temperatures) or (
+        record.logits is None and {*policy.reads} <= {"prediction"}
+    ):
         return record
     return tempered_record(record, policy.temperatures)
 
 
 def checked_logits(record: ExitRecord) -> Array:
-    where = f"this record of {record.meta.data} {record.meta.split}"
     if record.logits is None:
-        raise ValueError(f"{where} has no logits, which temperatures need; record it again with logits")
-    for problem in logits_problems(record.logits, where):
+        raise ValueError(f"{record.described} has no logits, which temperatures need; record it again with logits")
+    for problem in logits_problems(record.logits, record.described):
         raise problem
     return record.logits

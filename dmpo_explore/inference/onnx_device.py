@@ -62,13 +62,6 @@ class SessionDevice:
 
     Args:
         kind: onnxruntime's name of the device, ``cuda``. index: which of them. providers: of the sessions.
-
-    Example:
-        >>> import numpy as np
-        >>> device = SessionDevice("cpu", 0, ["CPUExecutionProvider"])
-        >>> np.asarray(device.put(np.eye(3, dtype=np.float32))[1:])
-        array([[0., 1., 0.],
-               [0., 0., 1.]], dtype=float32)
     """
 
     __name__ = "onnxruntime"  # array_namespace compares namespaces by name

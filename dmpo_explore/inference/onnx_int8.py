@@ -35,12 +35,6 @@ def quantise_export(folder: Path, images: Images, progress: Progress | None = No
     Raises:
         ValueError: no images, or a graph without products of a trunk.
         ImportError: onnxruntime is not installed.
-
-    Example:
-        >>> import numpy as np
-        >>> quantise_export(Path("demo-onnx"), np.zeros((0, 3, 70, 70), np.float32))
-        Traceback (most recent call last):
-        ValueError: no images: int8 needs some to measure the ranges of activations on
     """
     if not len(images):
         raise ValueError("no images: int8 needs some to measure the ranges of activations on")

@@ -62,16 +62,13 @@ def join_stages(folder: str | Path) -> Path:
 
 
 def check_policy(policy: Policy) -> None:
-    """Raise ValueError unless the policy compares one of `SCORES`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> check_policy(dx.policies.PatiencePolicy((2,)))
-        Traceback (most recent call last):
-        ValueError: the policy 'patience' does not fit into a single graph; valid: confidence, entropy, margin
-    """
-    if policy.name not in SCORES:
-        raise ValueError(f"the policy {policy.name!r} does not fit into a single graph; valid: {', '.join(SCORES)}")
+    """Raise ValueError unless the policy compares a score that a graph can compute, see `NODES`."""
+    if policy.compared_score() not in NODES:
+        *most, last = NODES
+        raise ValueError(
+            f"the policy {policy.name!r} does not fit into a single graph, which compares {', '.join(most)} or {last}; "
+            "run its stages with OnnxEngine"
+        )
 
 
 class _Graph(NamedTuple):
@@ -142,7 +139,7 @@ def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
     from onnx import TensorProto, helper
 
     at, nodes = f"exit{k + 1}", []
-    if policy.temperatures:  # as `policies.scores.tempered`
+    if policy.temperatures:  # as `records.scores.tempered`
         heat = _constant(f"{at}/temperature", np.array(policy.temperatures[k], np.float32))
         nodes = [
             helper.make_node("Cast", [logits], [f"{at}/half"], to=TensorProto.FLOAT16),
@@ -151,7 +148,7 @@ def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
             helper.make_node("Div", [f"{at}/rounded", heat.output[0]], [f"{at}/tempered"]),
         ]
         logits = f"{at}/tempered"
-    nodes += SCORES[policy.name](at, logits)
+    nodes += NODES[str(policy.compared_score())](at, logits)
     threshold = policy.thresholds[k] if len(policy.thresholds) > 1 else policy.thresholds[0]
     limit = _constant(f"{at}/threshold", np.array(threshold, np.float32))
     compare = "LessOrEqual" if policy.falling else "GreaterOrEqual"
@@ -194,7 +191,7 @@ def _margin(at: str, logits: str) -> list[Any]:
     ]
 
 
-SCORES: dict[str, Callable[[str, str], list[Any]]] = {  # policy → the nodes that compute its score
+NODES: dict[str, Callable[[str, str], list[Any]]] = {  # score → the nodes that compute it
     "confidence": _confidence,
     "entropy": _entropy,
     "margin": _margin,

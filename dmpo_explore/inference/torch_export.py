@@ -43,15 +43,16 @@ def export_run(
     """Export a trained run with its tuning merged; raises as `export_model` and `Run.model`.
 
     Raises:
-        ValueError: a run that merges tokens; ONNX has no stable sort.
+        ValueError: a run whose trunks are changed in a way that ONNX cannot express.
 
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
         >>> export_run(run, "demo-onnx", run.policies()["confidence-30%"])  # doctest: +SKIP
     """
-    if run.config.model.merge:
-        raise ValueError(f"run {run.name!r} merges tokens (merge={run.config.model.merge}), which is not exported yet")
+    for change, options in run.config.model.changes:
+        if reason := change.unexportable(options):
+            raise ValueError(f"run {run.name!r} {reason}")
     check_place(Path(out), force=force)  # both before the weights are read
     _check_extra()
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}

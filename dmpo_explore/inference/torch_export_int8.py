@@ -121,15 +121,7 @@ def compared(path: str | Path) -> Comparison | None:
 
 
 def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_policy: Policy) -> Comparison:
-    """Two records of the same images, each under its own policy: ``theirs`` of float32, ``ours`` of int8.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record, policy = dx.load_run("demo").record("val"), dx.policies.ConfidencePolicy((0.8,))
-        >>> found = compare(record, policy, record, policy)
-        >>> found.rescued, found.hurt, found.accuracy == found.float32
-        (0, 0, True)
-    """
+    """Two records of the same images, each under its own policy: ``theirs`` of float32, ``ours`` of int8."""
     a, b = _correct(theirs, their_policy), _correct(ours, our_policy)
     same = (theirs.prediction == ours.prediction).mean(axis=0)
     return Comparison(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,8 @@ from ..models.dmpo import DMPO
 from ..models.features import feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops
 from ..policies.catalogue import write_policies
-from ..policies.scores import SCORES, scores
 from ..records.record import ExitRecord, RecordMeta
+from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies
@@ -59,8 +59,13 @@ def run_exits(
             take(logits.float().cpu(), np.asarray(targets), *[found.half().cpu() for found in more])
 
 
-def as_batch(logits: Tensor, labels: Array, features: Tensor | None = None, *, keep_logits: bool) -> Batch:
+def as_batch(
+    logits: Tensor, labels: Array, features: Tensor | None = None, *, keep_logits: bool, more: Sequence[str] = ()
+) -> Batch:
     """The arrays that a record keeps of a batch; ``features``: (b, K, D) float16, where it keeps them.
+
+    Args:
+        more: further scores that it stores.
 
     Raises:
         ValueError: NaN or infinite logits or features, or (``keep_logits``) logits such as float16 cannot hold.
@@ -79,7 +84,7 @@ def as_batch(logits: Tensor, labels: Array, features: Tensor | None = None, *, k
             batch["logits"] = values.astype(np.float16)
         if not np.isfinite(batch["logits"]).all():
             raise ValueError(f"logits reach {np.abs(values).max():.3g}, more than float16 holds; use keep_logits=False")
-    return batch | {name: value.numpy() for name, value in scores(logits, SCORES).items()}
+    return batch | {name: value.numpy() for name, value in scores_of_record(logits, (*STORED, *more)).items()}
 
 
 def record_split(
@@ -121,7 +126,7 @@ def record_split(
     run_exits(model, loader, take, precision=precision)
     if not batches:
         raise ValueError("no images to record")
-    return ExitRecord(**{name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, meta=meta)
+    return ExitRecord.of_arrays({name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, meta)
 
 
 RECORD_BATCH = 250
@@ -137,6 +142,7 @@ def record_run(
     batch_size: int = RECORD_BATCH,
     keep_logits: bool = True,
     keep_features: bool = False,
+    scores: Sequence[str] = (),
     force: bool = False,
     progress: Progress | None = None,
     on_check: Progress | None = None,
@@ -150,6 +156,7 @@ def record_run(
     Args:
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
         keep_features: keep `forward_features`' features and their `dx.records.feature_embedding`.
+        scores: further ones of `SCORES` that the record stores; without logits policies can read no others.
         force: replace the record of this split. on_check: called with (files hashed, files in all), before.
         progress: called with (images done, images in all) after each batch, in the first process only.
 
@@ -175,7 +182,7 @@ def record_run(
     made_from = facts(run, images, model, precision, weights)
     meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
     width = feature_width(model) if keep_features else 0
-    how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width}
+    how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width, "more": scores}
     writer = RecordWriter(target, meta, len(images), batch_size=batch_size, **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:
         if changed:
@@ -211,7 +218,8 @@ def _write_missing(
             progress(writer.n_written, len(images))
 
     def take(logits: Tensor, labels: Array, features: Tensor | None = None) -> None:
-        writer.write(next(numbers), as_batch(logits, labels, features, keep_logits=writer.keep_logits))
+        arrays = as_batch(logits, labels, features, keep_logits=writer.keep_logits, more=writer.more)
+        writer.write(next(numbers), arrays)
         report()
 
     processes.wait()  # for the first one to begin

@@ -21,16 +21,8 @@ def attention_weights(parts: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """Inside, the weights (B, heads, N, N) of every attention in ``parts``, appended to a list as they are computed.
 
     Fused attention is switched off inside (`fused_attn`, timm's public switch), so that the softmax passes through the
-    attention's dropout, where it is read. LoRA inside qkv and adapters are included; prompts are the last of N.
-
-    Example:
-        >>> import torch
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
-        >>> with attention_weights([model.stages[0].trunk]) as seen:  # three blocks
-        ...     logits = model(torch.zeros(4, 3, 32, 32))
-        >>> len(seen), tuple(seen[0].shape)
-        (3, (4, 2, 5, 5))
+    attention's dropout, where it is read. LoRA inside qkv and adapters are included; tokens that a block adds for
+    itself are the last of N.
     """
     modules = [module for part in parts for module in part.modules()]
     attentions = [cast(_Attention, module) for module in modules if is_attention(module)]

@@ -21,12 +21,6 @@ class EarlierExits(nn.Module):
 
     Args:
         n_earlier: k − 1, the number of exits before this one.
-
-    Example:
-        >>> exit = EarlierExits(1)
-        >>> said = exit.collect(torch.zeros(1, 2), torch.tensor([[[0.8, 0.2]]]).log())  # of exit 2, of exit 1
-        >>> exit(said).exp()  # at first its own answer
-        tensor([[0.5000, 0.5000]])
     """
 
     def __init__(self, n_earlier: int) -> None:

@@ -17,10 +17,8 @@ from .bypass import BYPASSES
 from .dmpo import DMPO
 from .earlier_exits import EarlierExits
 from .predictors import PREDICTORS, Predictor
-from .slim_blocks import narrow
 from .stage import Stage
 from .timm_backbones import create_backbone, split_backbone
-from .token_merging import merge_tokens
 from .tuning import tune
 
 PLAIN: dict[str, Any] = {
@@ -33,13 +31,7 @@ PLAIN: dict[str, Any] = {
 
 
 def with_own_weights(model: ModelConfig) -> ModelConfig:
-    """The same model; a weights file of the user's with its absolute path, so that it is found from any folder.
-
-    Example:
-        >>> from dmpo_explore.config import ModelConfig
-        >>> with_own_weights(ModelConfig()) == ModelConfig()
-        True
-    """
+    """The same model; a weights file of the user's with its absolute path, so that it is found from any folder."""
     path = Path(model.weights).expanduser()
     own = model.weights not in KEYWORDS and path.is_file()
     return replace(model, weights=str(path.absolute())) if own else model
@@ -66,7 +58,7 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
         raise ValueError(f"n_classes={n_classes}: a classifier needs at least 2 classes")
     if backbone is not None:
         return _tuned(check_backbone(backbone, config.image_size), config, n_classes)
-    if config.slimming:  # its weights are all the run's own
+    if config.whole:  # its weights are all the run's own
         return assemble(config, n_classes)
     file = find_weights(config.backbone, config.weights)
     return assemble(
@@ -105,9 +97,8 @@ def assemble(
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     """The tuning is added before the stages are built, because peft freezes every module it finds."""
-    if config.slimming:
-        narrow(backbone.trunks, config.slimming)
-    backbone = merge_tokens(backbone, config.merge, config.merge_from)
+    for change, options in config.changes:
+        backbone = change.apply(backbone, options)
     tune(nn.ModuleList([backbone.embed, *backbone.trunks]), config.tuning, config.rank, config.dropout)
     return _wire(backbone, config, n_classes)
 

@@ -12,7 +12,6 @@ from torch.nn.functional import pad
 from .dmpo import DMPO
 from .predictors import read_mean
 from .stage import StageOutput
-from .token_merging import MergedTrunk
 
 
 def feature_width(model: DMPO) -> int:
@@ -52,8 +51,6 @@ def forward_features(model: DMPO, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pooled(output: StageOutput) -> Tensor:
-    """(B, D) of one exit; of merged tokens each counts once, as in `Stage.classify`."""
-    stage, read = output.stage, output.read
-    if isinstance(stage.trunk, MergedTrunk):
-        read = stage.trunk.once(read, output.tokens)
-    return read_mean(stage.norm(read), stage.prefix)
+    """(B, D) of one exit, of the tokens that its predictor reads."""
+    stage = output.stage
+    return read_mean(stage.norm(stage.once(output.read, output.tokens)), stage.prefix)

@@ -131,14 +131,7 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
 
 @lru_cache(maxsize=32)
 def config_flops(config: ModelConfig, n_classes: int) -> ModelFlops:
-    """`measure_flops` of the model of a config, counted once a process. Shapes are enough: no weights are read.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> demo = dx.load_run("demo-cnn")
-        >>> config_flops(demo.config.model, 10).cumulative == demo.record("test").meta.flops
-        True
-    """
+    """`measure_flops` of the model of a config, counted once a process. Shapes are enough: no weights are read."""
     with seeded(0):
         model = build_model(replace(config, weights="random"), n_classes)
         return measure_flops(model, build_reference(config, n_classes))

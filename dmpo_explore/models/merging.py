@@ -3,7 +3,7 @@
 In: a trained model. Out: the same object, changed in place; it can no longer be trained. LoRA is added to the weight it
 tunes (Hu et al. 2021), an orthogonal matrix is multiplied into it (Qiu et al. 2023). Ours: a parallel adapter becomes
 rank more hidden units of the MLP beside it, since both pass the same GELU; a LayerScale is multiplied into the linear
-layer before it. Adapters around convolutions and prompts have no such equivalent and stay as they are.
+layer before it. Other tuning, such as adapters around convolutions, stays as it is.
 """
 
 from __future__ import annotations

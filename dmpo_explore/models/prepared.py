@@ -21,12 +21,6 @@ class PreparedCovariance(CovariancePredictor):
 
     Args:
         trained: whose weights are taken over; ``normalisation="isqrt"``.
-
-    Example:
-        >>> trained = CovariancePredictor(8, 5, grid=(2, 2), prefix=1, channels=6, normalisation="isqrt")
-        >>> x = torch.randn(2, 5, 8)
-        >>> torch.allclose(PreparedCovariance(trained)(x), trained(x), atol=1e-5)
-        True
     """
 
     def __init__(self, trained: CovariancePredictor) -> None:
@@ -52,11 +46,6 @@ def cast_products(model: nn.Module, kind: torch.dtype) -> int:
     """Cast the weights of linear layers and convolutions once, as autocast casts them at every call; in place.
 
     Everything else stays in float32. The model then runs under autocast to ``kind`` only. Returns how many layers.
-
-    Example:
-        >>> layers = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-        >>> cast_products(layers, torch.bfloat16), layers[0].weight.dtype, layers[1].weight.dtype
-        (1, torch.bfloat16, torch.float32)
     """
     layers = [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     for layer in layers:
@@ -65,16 +54,7 @@ def cast_products(model: nn.Module, kind: torch.dtype) -> int:
 
 
 def prepare(model: nn.Module) -> int:
-    """Prepare every predictor that has a faster form, in place; returns how many.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, normalisation="isqrt")
-        >>> model = dx.build_model(config, n_classes=3).eval()
-        >>> before = model(torch.zeros(1, 3, 32, 32))
-        >>> prepare(model), torch.allclose(model(torch.zeros(1, 3, 32, 32)), before, atol=1e-5)
-        (1, True)
-    """
+    """Prepare every predictor that has a faster form, in place; returns how many."""
     found = [
         (name, part) for name, part in model.named_modules()
         if type(part) is CovariancePredictor and part.normalise is newton_schulz

@@ -5,6 +5,7 @@ In: the state of the stage before and its side output. Out: `StageOutput`: the n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from ..utils.registry import lookup
 from .backbone import LAYOUTS
 from .earlier_exits import EarlierExits
-from .token_merging import MergedTrunk
 
 
 class Stage(nn.Module):
@@ -69,10 +69,17 @@ class Stage(nn.Module):
         """This stage's trunk output as tokens (B,N,D); the patches of a map row by row."""
         return self._to_tokens(state)
 
+    def once(self, x: Tensor, raw: Tensor) -> Tensor:
+        """``x`` (B,N,D) with every token once that several patches of the trunk's output ``raw`` share: (B,n,D).
+
+        A trunk whose patches share tokens has a method of this name; of any other it is ``x`` itself.
+        """
+        once: Callable[[Tensor, Tensor], Tensor] | None = getattr(self.trunk, "once", None)
+        return x if once is None else once(x, raw)
+
     def classify(self, read: Tensor, raw: Tensor) -> Tensor:
         """Tokens (B,N,D) after the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
-        if isinstance(self.trunk, MergedTrunk):  # every merged token counts once, for any number of patches
-            read, raw = self.trunk.once(read, raw), self.trunk.once(raw, raw)
+        read, raw = self.once(read, raw), self.once(raw, raw)
         inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
         logits: Tensor = self.predictor(*inputs) * self.scale
         return logits

@@ -21,7 +21,6 @@ from torch.nn.functional import adaptive_avg_pool2d, gelu
 
 from .. import joints
 from ..utils.registry import Joint, lookup
-from .prompts import add_prompts
 
 # the first row of which a backbone has layers is what LoRA tunes
 LORA_LAYERS: dict[str, str] = {
@@ -132,14 +131,7 @@ def full(backbone: nn.Module, rank: int, dropout: float) -> None:
 
 
 TUNINGS: Joint[Callable[[nn.Module, int, float], None]] = joints.TUNINGS.fill(
-    {
-        "lora": lora,
-        "lora-all": lora_all,
-        "adapter": adapter,
-        "vpt": add_prompts,
-        "none": none,
-        "full": full,
-    }
+    {"lora": lora, "lora-all": lora_all, "adapter": adapter, "none": none, "full": full}
 )
 
 
@@ -148,8 +140,8 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
     Args:
         kind: a key of ``TUNINGS``.
-        rank: inner width of LoRA or adapter; what other kinds make of it, such as the number of prompts of ``vpt``.
-        dropout: before LoRA's or after the adapter's inner layer; of prompts.
+        rank: inner width of LoRA or adapter; what other kinds make of it.
+        dropout: before LoRA's or after the adapter's inner layer.
 
     Raises:
         ValueError: unknown kind, or one that finds no layers for it in this backbone.
@@ -161,7 +153,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 def merge_peft(model: nn.Module) -> int:
     """Merge peft's layers, such as LoRA's, into the weights that they tune, in place: the same outputs, fewer products.
 
-    Merged layers can no longer be trained. Adapters and prompts, which are not linear, stay.
+    Merged layers can no longer be trained. Other tuning, such as adapters, stays.
 
     Returns:
         How many layers were merged.

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from ..records.scores import SCORES as SCORES
+    from ..records.scores import Score as Score
+    from ..records.scores import scores as scores
+    from ..records.scores import tempered as tempered
     from .base import Comparison as Comparison
     from .base import Policy as Policy
     from .candidates import Candidates as Candidates
@@ -19,9 +23,6 @@ if TYPE_CHECKING:
     from .controls import RandomPolicy as RandomPolicy
     from .learned import BudgetedPolicy as BudgetedPolicy
     from .learned import GatePolicy as GatePolicy
-    from .online import BanditState as BanditState
-    from .online import ThresholdBandit as ThresholdBandit
-    from .online import fit_bandit as fit_bandit
     from .rules import ConfidencePolicy as ConfidencePolicy
     from .rules import EntropyPolicy as EntropyPolicy
     from .rules import MarginPolicy as MarginPolicy
@@ -30,8 +31,5 @@ if TYPE_CHECKING:
     from .rules import zeros as zeros
     from .scalar import CountPolicy as CountPolicy
     from .scalar import ScorePolicy as ScorePolicy
-    from .scores import SCORES as SCORES
-    from .scores import scores as scores
-    from .scores import tempered as tempered
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

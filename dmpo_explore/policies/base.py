@@ -1,7 +1,7 @@
 """Policy: the rule that decides at which exit an image exits.
 
 In: one exit's scores (live engine) or an `ExitRecord` (simulation). Out: which images exit now, or the exit of every
-image. A new policy is one class with this interface and one line in `catalogue`; see docs/extending.md.
+image. A new policy is one class with this interface and one entry of `catalogue.POLICIES`; see docs/extending.md.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..records.record import ExitRecord
+from ..records.scores import scores_of_record
 from ..utils.abbreviate import short
 from ..utils.files import write_json
 from ..utils.typing import Array, Ints
 from .candidates import Candidates, count_answers
-from .scores import scores, tempered
 
 State = tuple[Any, ...]
 BLOCK = 65_536  # images whose scores of all exits stay in a processor's cache
@@ -70,7 +70,7 @@ class Policy:
     learned: tuple[tuple[float, ...], ...] = ()
 
     name: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]]  # scores that it needs, of `SCORES`
+    reads: ClassVar[tuple[str, ...]]  # scores that it needs, of `records.scores.SCORES`
     rule: ClassVar[str]  # one sentence, with {} for the threshold
     summary: ClassVar[str]  # what decides
     compares: ClassVar[str]  # the value that is compared with the threshold, in words
@@ -149,28 +149,56 @@ class Policy:
 
     def read(self, exit: int, logits: Any, more: Sequence[str] = ()) -> dict[str, Any]:
         """The scores in ``reads`` and ``more`` of ``exit``'s logits (b, C), at its temperature if it has one."""
-        wanted = (*self.reads, *more)
-        seen = scores(logits, wanted)
-        if self.temperatures:  # the prediction stays the model's own
-            seen = scores(tempered(logits, self.temperatures[exit]), wanted) | {"prediction": seen["prediction"]}
-        return seen
+        return scores_of_record(logits, (*self.reads, *more), self.temperatures[exit] if self.temperatures else None)
+
+    def unavailable_reason(self, record: ExitRecord) -> str | None:
+        """Why the policy cannot be fitted on ``record`` or applied to it; None if it can.
+
+        It reads a score that the record neither holds nor can compute, has temperatures and the record no logits, fits
+        another number of exits, or would learn from ``test``.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> record = dx.load_run("demo").record("test")
+            >>> dx.POLICIES["gate"]((0.0,)).unavailable_reason(record)[:50]
+            "policy 'gate' must not learn from a test record; f"
+        """
+        full_depth = {*self.thresholds} == {self.threshold_none}
+        if self.learns and not self.learned and not full_depth and record.n_exits > 1 and record.meta.split == "test":
+            return must_not_learn(self.name)
+        if self._heats(record) and record.logits is None:
+            return (
+                f"policy {self.name!r} has temperatures, which need logits; {record.described} has none: record it "
+                "again with logits"
+            )
+        try:
+            self.check(record.n_exits)
+        except ValueError as error:
+            return str(error)
+        return next(filter(None, map(record.unavailable_reason, self.reads)), None)
+
+    def _heats(self, record: ExitRecord) -> bool:
+        """Whether its temperatures change the scores that it reads of ``record``, which may have them already."""
+        return self.temperatures not in ((), record.temperatures) and not {*self.reads} <= {"prediction"}
 
     def columns(self, record: ExitRecord) -> dict[str, Array]:
         """Name → (B, K): the scores in ``reads``, at the policy's temperatures.
 
         Raises:
-            ValueError: temperatures, but a record without logits.
+            ValueError: as `unavailable_reason`, where a score or the logits are missing.
         """
-        if not self.temperatures or set(self.reads) <= {"prediction"}:
+        if not self._heats(record):
             return {name: record.score(name) for name in self.reads}
         if record.logits is None:
-            raise ValueError(
-                f"policy {self.name!r} has temperatures, which need logits; this record of {record.meta.data} "
-                f"{record.meta.split} has none: record it again with logits"
-            )
-        seen = [self.read(k, record.logits[:, k]) for k in range(record.n_exits)]
-        found = {name: np.stack([one[name] for one in seen], axis=1) for name in self.reads}
-        return found | ({"prediction": record.prediction} if "prediction" in self.reads else {})
+            raise ValueError(self.unavailable_reason(record))
+        return record.scores_at(self.reads, self.temperatures)
+
+    @classmethod
+    def compared_score(cls) -> str | None:
+        """The score that is compared with the threshold as it is; None if something is made of it first."""
+        own = (cls.value, cls.level, cls.decide, cls.threshold)
+        plain = own == (Policy.value, Policy.level, Policy.decide, Policy.threshold)
+        return cls.reads[0] if plain and len(cls.reads) == 1 else None
 
     def values(self, record: ExitRecord) -> Array:
         """(B, K−1) values that are compared at every exit but the last."""
@@ -209,10 +237,7 @@ class Policy:
         if not self.learns or record.n_exits == 1:
             return self
         if record.meta.split == "test":
-            raise ValueError(
-                f"policy {self.name!r} must not learn from a test record; fit it on a calibration or val record, "
-                "with fit_policy(record, …), and use that policy"
-            )
+            raise ValueError(must_not_learn(self.name))
         return replace(self, learned=self._learn(record))
 
     def _learn(self, record: ExitRecord) -> tuple[tuple[float, ...], ...]:
@@ -292,6 +317,14 @@ def _positive(temperature: Any) -> float:
     if not number or not 0 < temperature < math.inf:
         raise ValueError(f"temperature {short(temperature)} must be a positive number")
     return float(temperature)
+
+
+def must_not_learn(name: str) -> str:
+    """The error text for a policy that would learn from ``test``."""
+    return (
+        f"policy {name!r} must not learn from a test record; fit it on a calibration or val record, with "
+        "fit_policy(record, …), and use that policy"
+    )
 
 
 def not_deployable(name: str) -> str:

@@ -1,6 +1,6 @@
 """The catalogue of exit policies, and their JSON files.
 
-`POLICIES` is the only list: `fit_policy`, command line, app and documents read it. A new policy is one line here.
+`POLICIES` is the only list: `fit_policy`, command line, app and documents read it. Plug-ins add their entries to it.
 Policies that are not ``deployable`` read the labels and are bounds. Policies that ``learn`` need more than a threshold:
 make them with `fit_policy` on a held-out record.
 """
@@ -11,30 +11,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import joints
 from ..records.record import ExitRecord
 from ..utils.abbreviate import short
 from ..utils.files import read_json, write_json
-from ..utils.registry import lookup, unknown
+from ..utils.registry import Joint, lookup, unknown
 from .base import Policy
 from .controls import FixedPolicy, OraclePolicy, RandomPolicy
 from .learned import BudgetedPolicy, GatePolicy
 from .rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatienceConfidencePolicy, PatiencePolicy
 
-POLICIES: dict[str, type[Policy]] = {
-    kind.name: kind
-    for kind in (
-        ConfidencePolicy,
-        EntropyPolicy,
-        MarginPolicy,
-        PatiencePolicy,
-        PatienceConfidencePolicy,
-        GatePolicy,
-        BudgetedPolicy,
-        RandomPolicy,
-        FixedPolicy,
-        OraclePolicy,
-    )
-}
+POLICIES: Joint[type[Policy]] = joints.POLICIES.fill(
+    {
+        kind.name: kind
+        for kind in (
+            ConfidencePolicy,
+            EntropyPolicy,
+            MarginPolicy,
+            PatiencePolicy,
+            PatienceConfidencePolicy,
+            GatePolicy,
+            BudgetedPolicy,
+            RandomPolicy,
+            FixedPolicy,
+            OraclePolicy,
+        )
+    }
+)
 MOST_NUMBER = 1e300  # of a temperature or a learned weight
 _KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned")
 

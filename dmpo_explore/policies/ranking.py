@@ -84,14 +84,6 @@ def binned_values(
 
     The thresholds are edges of ``bins`` equal bins (or of bins of width `TIE`, if these are fewer), chosen so that
     about equally many (image, exit) pairs lie between them. At each of them the counts are exact.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record, policy = dx.load_run("demo").record("val"), dx.policies.ConfidencePolicy((0.5,))
-        >>> few = binned_values(record, policy, settings=100)
-        >>> exact = policy.counts(record, few.thresholds)
-        >>> bool((few.exit_counts == exact.sum(axis=2)).all() and (few.correct == exact[..., 0].sum(axis=1)).all())
-        True
     """
     right, early = record.correct, record.n_exits - 1
     release(record.prediction)

@@ -39,11 +39,6 @@ def open_array(path: Path) -> Array:
     Raises:
         FileNotFoundError: no such file. OSError: it cannot be read. ValueError: no .npy array, truncated, or of Python
             objects. Each names the file.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> open_array(dx.load_run("demo").path / "records/test/labels.npy").shape
-        (10000,)
     """
     try:
         check_regular(path)

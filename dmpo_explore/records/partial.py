@@ -42,12 +42,7 @@ def remove_partial(folder: Path) -> None:
 
 
 def clear_recorded(records: Path) -> None:
-    """Remove the partial folders in ``records`` whose record is complete: leftovers of a kill in between.
-
-    Example:
-        >>> import tempfile
-        >>> clear_recorded(Path(tempfile.mkdtemp()))
-    """
+    """Remove the partial folders in ``records`` whose record is complete: leftovers of a kill in between."""
     for folder in records.glob(".*.partial"):
         place = records / folder.name.removeprefix(".").removesuffix(".partial")
         with suppress(OSError, ValueError, KeyError, TypeError, Timeout), FileLock(folder / LOCK, timeout=0):

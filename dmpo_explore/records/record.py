@@ -1,17 +1,17 @@
 """Exit record: predictions and scores of every image of a split at every exit, as a folder of arrays.
 
 In: a folder ``records/<split>/`` with meta.json, labels.npy, scores/{prediction,confidence,entropy,margin}.npy and, if
-present, indices.npy, logits.npy, features.npy and embedding.npy. Out: read-only arrays, the large ones memory-mapped.
-Nothing is ever unpickled. A folder without these four is a complete record, so that scores of any other model can be
-recorded too.
-meta.json has a ``format_version``.
+present, scores/NAME.npy of further scores, indices.npy, logits.npy, features.npy and embedding.npy. Out: read-only
+arrays, the large ones memory-mapped. Nothing is ever unpickled. A folder without these optional files is a complete
+record, so that scores of any other model can be recorded too. meta.json has a ``format_version``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from ..utils.replacing import read_whole
 from ..utils.typing import Array
 from . import validation
 from .arrays import open_array
-from .validation import FORMAT_VERSION, META_FIELDS, OPTIONAL, SCORE_TYPES, array_problems, meta_problems
+from .scores import LOGITS, SCORES, STORED, leaves, scores_of_record
+from .validation import FILES, FORMAT_VERSION, META_FIELDS, OPTIONAL, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
 LEFT_OUT = (
@@ -34,6 +35,7 @@ LEFT_OUT = (
     "flops_trained",
     "weights_sha256",
 )  # keys that are not written where empty
+BLOCK = 65_536  # images whose logits at one exit are scored together
 OF_IMAGES = ("logits", "features", "embedding")  # attributes that a record may lack
 DEPLOYED, TRAINED = "as deployed", "as trained"
 CONVENTION_OF_OLD = (  # of `flops_convention` in records of versions that counted unmerged tuning
@@ -119,9 +121,12 @@ class ExitRecord:
         labels: (B,) int64, the true classes, 0-based. prediction: (B, K) int32, the class with the largest logit.
         confidence: (B, K) float32, largest softmax probability. margin: (B, K) float32, it minus the second largest.
         entropy: (B, K) float32, of the softmax probabilities, in nats.
-        logits: (B, K, C) float16, or None; only temperatures need them. meta: see `RecordMeta`.
+        logits: (B, K, C) float16, or None; temperatures and scores that are not stored need them. meta: see
+            `RecordMeta`.
         features: (B, K, D) float16, or None: what each exit's predictor reads, pooled over the patches.
         embedding: (B, K, 2) float16, or None: the features in two dimensions, see `feature_embedding`.
+        more: name → (B, K), further scores that are stored. `score` gives these, and what it can compute.
+        temperatures: K numbers by which the logits were divided before they were scored, or none; see `tempered`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -141,6 +146,15 @@ class ExitRecord:
     logits: Array | None = None
     features: Array | None = None
     embedding: Array | None = None
+    more: Mapping[str, Array] = field(default_factory=dict)
+    temperatures: tuple[float, ...] = ()
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Array], meta: RecordMeta) -> ExitRecord:
+        """The record of arrays by their names; those of no attribute are further scores."""
+        more = {name: array for name, array in arrays.items() if name not in ("labels", *STORED, *OF_IMAGES)}
+        own: dict[str, Any] = {name: array for name, array in arrays.items() if name not in more}
+        return cls(**own, meta=meta, more=more)
 
     @property
     def n_images(self) -> int:
@@ -162,11 +176,92 @@ class ExitRecord:
         """(K,) FLOPs of an image that exits at each exit, relative to ``reference_flops``; may exceed 1."""
         return np.asarray(self.meta.flops, np.float64) / self.meta.reference_flops
 
+    @property
+    def stored(self) -> dict[str, Array]:
+        """Name → (B, K): the scores that the record holds; others `score` computes."""
+        return {name: getattr(self, name) for name in STORED} | dict(self.more)
+
     def score(self, name: str) -> Array:
-        """(B, K) array of ``prediction``, ``confidence``, ``entropy`` or ``margin``; ValueError for another name."""
-        if name not in SCORE_TYPES:
-            raise ValueError(unknown("score", name, SCORE_TYPES))
-        return np.asarray(getattr(self, name))
+        """(B, K) values of a score of `SCORES`: as stored, else computed from what it needs on first use and kept.
+
+        Raises:
+            ValueError: as `unavailable_reason`; NaN or infinite logits.
+        """
+        if name in STORED:
+            return np.asarray(getattr(self, name))
+        if name in self.more:
+            return np.asarray(self.more[name])
+        computed = _COMPUTED.setdefault(self, {})
+        if name not in computed:
+            if reason := self.unavailable_reason(name):
+                raise ValueError(reason)
+            if LOGITS in leaves([name], () if self.temperatures else self.stored) and self.logits is not None:
+                _raise_first(validation.logits_problems(self.logits, self.described))
+            computed |= self.scores_at([name], self.temperatures)
+        return computed[name]
+
+    def unavailable_reason(self, name: str) -> str | None:
+        """Why the record has no score ``name`` and cannot compute it; None if `score` gives it.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> record = dx.load_run("demo").record("test")
+            >>> record.unavailable_reason("margin") is None, record.unavailable_reason("mood")[:20]
+            (True, "unknown score 'mood'")
+        """
+        stored = self.stored
+        if name in stored:
+            return None
+        needs = leaves([name], () if self.temperatures else stored) - {*stored}
+        for need in sorted(needs - {LOGITS}):
+            return unknown("score", need, [*SCORES, *self.more])
+        if LOGITS in needs and self.logits is None:
+            return f"the score {name!r} needs logits; {self.described} has none: record it again with logits"
+        return None
+
+    @property
+    def described(self) -> str:
+        """Data and split, for messages."""
+        return f"this record of {self.meta.data} {self.meta.split}"
+
+    def scores_at(self, names: Sequence[str], temperatures: Sequence[float] = ()) -> dict[str, Array]:
+        """Name → (B, K): scores computed from the logits at K temperatures, or without any from these and what is
+        stored; predictions stay the model's own."""
+        found: dict[str, Array] = {}
+        known = {"prediction": self.prediction} if temperatures else self.stored
+        for k, first in ((k, b) for k in range(self.n_exits) for b in range(0, self.n_images, BLOCK)):
+            rows = slice(first, first + BLOCK)
+            logits = None if self.logits is None else self.logits[rows, k]
+            given = {name: array[rows, k] for name, array in known.items()}
+            part = scores_of_record(logits, names, temperatures[k] if temperatures else None, given)
+            for name in names:
+                kind = SCORES[name].kind
+                found.setdefault(name, np.empty(self.prediction.shape, kind))[rows, k] = part[name]
+        return found or {name: np.empty(self.prediction.shape, SCORES[name].kind) for name in names}
+
+    def tempered(self, temperatures: Iterable[float]) -> ExitRecord:
+        """The record with its scores at K temperatures; predictions and logits stay the model's own.
+
+        Raises:
+            ValueError: another number of temperatures, or one that is not positive; no logits.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo-cnn").record("test").tempered([2.0] * 5)
+            Traceback (most recent call last):
+            ...
+            ValueError: this record of fashion-mnist test has no logits, which temperatures need; record it again with \
+logits
+        """
+        found = tuple(float(t) for t in temperatures)
+        if found == self.temperatures:
+            return self
+        if len(found) != self.n_exits:
+            raise ValueError(f"{len(found)} temperatures for {self.n_exits} exits")
+        if self.logits is None:
+            raise ValueError(f"{self.described} has no logits, which temperatures need; record it again with logits")
+        values: dict[str, Any] = self.scores_at([name for name in STORED if name != "prediction"], found)
+        return dataclasses.replace(self, **values, more={}, temperatures=found)
 
     def subset(self, rows: Any) -> ExitRecord:
         """The record of some images; ``rows`` indexes the first axis (integers, mask or slice).
@@ -176,13 +271,17 @@ class ExitRecord:
             >>> dx.load_run("demo").record("test").subset(slice(0, 10)).n_images
             10
         """
-        arrays = {name: getattr(self, name)[rows] for name in ("labels", *SCORE_TYPES)}
+        arrays = {name: getattr(self, name)[rows] for name in ("labels", *STORED)}
         arrays |= {name: array[rows] for name in OF_IMAGES if (array := getattr(self, name)) is not None}
         indices = None if self.meta.indices is None else self.meta.indices[rows]
-        return ExitRecord(**arrays, meta=dataclasses.replace(self.meta, indices=indices))
+        more, meta = {name: array[rows] for name, array in self.more.items()}, self.meta
+        meta = dataclasses.replace(meta, indices=indices)
+        found = ExitRecord(**arrays, meta=meta, more=more, temperatures=self.temperatures)
+        _COMPUTED[found] = {name: array[rows] for name, array in _COMPUTED.get(self, {}).items()}
+        return found
 
     def save(self, path: str | Path, force: bool = False) -> None:
-        """Check and write the record as folder ``path``, whole or not at all.
+        """Check and write the record as folder ``path``, whole or not at all; one at temperatures without its logits.
 
         Raises:
             FileExistsError: ``path`` exists; with ``force``: it exists and is not a record.
@@ -195,9 +294,11 @@ class ExitRecord:
         with atomic_folder(path) as folder:
             (folder / "scores").mkdir()
             np.save(folder / "labels.npy", self.labels, allow_pickle=False)
-            for name in SCORE_TYPES:
-                np.save(folder / "scores" / f"{name}.npy", self.score(name), allow_pickle=False)
+            for name, array in self.stored.items():
+                np.save(folder / "scores" / f"{name}.npy", array, allow_pickle=False)
             for name in OF_IMAGES:
+                if name == LOGITS and self.temperatures:  # the scores are not those of these logits
+                    continue
                 if (array := getattr(self, name)) is not None:
                     np.save(folder / f"{name}.npy", array, allow_pickle=False)
             write_facts(folder, self.meta)
@@ -236,6 +337,9 @@ class ExitRecord:
         return validation.problems(path)
 
 
+_COMPUTED: weakref.WeakKeyDictionary[ExitRecord, dict[str, Array]] = weakref.WeakKeyDictionary()  # not stored scores
+
+
 def refuse_overwriting(path: Path, force: bool) -> None:
     """FileExistsError: ``path`` exists; with ``force``: it exists and is not a record."""
     if path.exists() and not force:
@@ -259,17 +363,17 @@ def _load(path: Path) -> ExitRecord:
     values = read_json(path / "meta.json")
     optional = {file: open_array(path / file) if lexists(path / file) else None for file in OPTIONAL}
     meta = RecordMeta.from_dict(values, str(path / "meta.json"), optional["indices.npy"])
-    arrays = {name: open_array(path / "scores" / f"{name}.npy") for name in SCORE_TYPES}
-    labels = open_array(path / "labels.npy")
+    files = (*FILES, *validation.further_scores(path))
+    arrays = {Path(file).stem: open_array(path / file) for file in files}
     arrays |= {name: array for name in OF_IMAGES if (array := optional[f"{name}.npy"]) is not None}
-    record = ExitRecord(labels=labels, **arrays, meta=meta)
+    record = ExitRecord.of_arrays(arrays, meta)
     check_record(record, path, read_logits=False)
     return record
 
 
 def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:
     """Raise an error for the first problem of a record's arrays; ``path`` is its folder, for messages."""
-    arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": record.score(name) for name in SCORE_TYPES}
+    arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": array for name, array in record.stored.items()}
     more = {f"{name}.npy": getattr(record, name) for name in OF_IMAGES} | {"indices.npy": record.meta.indices}
     arrays |= {file: array for file, array in more.items() if array is not None}
     sizes = len(record.meta.class_names), len(record.meta.exit_blocks)

@@ -1,5 +1,8 @@
 """Validation of record folders: required files, types, shapes and value ranges.
 
+A record may hold further scores, by name: those of `SCORES` within their bounds, others of any finite or infinite
+number.
+
 In: the values of meta.json and the arrays of a record, or a folder. Out: problems, each a built-in exception whose
 message names the file, the bad value and the valid ones. `ExitRecord.load` raises the first, `problems` lists all.
 The values of logits, by far the largest part, are checked only when a record is written, when all problems are listed,
@@ -22,14 +25,10 @@ from ..utils.files import read_json
 from ..utils.typing import Array
 from .agreement import agreement_problems, such
 from .arrays import open_array, pieces, release
+from .scores import SCORES, STORED
 
 FORMAT_VERSION = 1
-SCORE_TYPES: dict[str, Any] = {
-    "prediction": np.int32,
-    "confidence": np.float32,
-    "entropy": np.float32,
-    "margin": np.float32,
-}
+SCORE_TYPES: dict[str, Any] = {name: np.dtype(SCORES[name].kind) for name in STORED}  # that a record must have
 FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind for name, kind in SCORE_TYPES.items()}
 OPTIONAL: dict[str, Any] = {
     "logits.npy": np.float16,
@@ -60,17 +59,30 @@ def problems(path: str | Path) -> list[str]:
         found += map(str, wrong)
         n_classes, n_exits = (_length(values, key) for key in ("class_names", "exits"))
     arrays = {}
-    for file in (*FILES, *OPTIONAL):
+    for file in (*FILES, *OPTIONAL, *further_scores(path)):
         try:
-            if file in FILES or lexists(path / file):
+            if file not in OPTIONAL or lexists(path / file):
                 arrays[file] = open_array(path / file)
         except FileNotFoundError as error:
             axes = ", ".join(("images", "exits", "classes")[: AXES.get(file, 2)])
-            found.append(f"{error}; write it as {np.dtype((FILES | OPTIONAL)[file]).name} of shape ({axes})")
+            found.append(f"{error}; write it as {kind_of(file).name} of shape ({axes})")
         except (OSError, ValueError) as error:
             found.append(str(error))
     found += [str(error) for error in array_problems(arrays, n_classes, n_exits, path, read_logits=True)]
     return found or [str(error) for error in agreement_problems(arrays, path)]
+
+
+def further_scores(path: Path) -> list[str]:
+    """Files of scores in a record folder that a record need not have, as ``scores/NAME.npy``."""
+    found = sorted(file.name for file in (path / "scores").glob("[!.]*.npy"))
+    return [file for name in found if (file := f"scores/{name}") not in FILES]
+
+
+def kind_of(file: str) -> np.dtype[Any]:
+    """NumPy's type of a record's file; of a score that is not registered float32."""
+    score = SCORES.get(Path(file).stem) if file.startswith("scores/") else None
+    found: np.dtype[Any] = np.dtype(score.kind if score else (FILES | OPTIONAL).get(file, np.float32))
+    return found
 
 
 def no_folder(path: Path) -> str:
@@ -121,7 +133,7 @@ def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path:
         yield ValueError(f"{path}: shape {short(array.shape)} must be {shown} ({', '.join(names)})")
     elif len(array) > MOST_IMAGES:
         yield ValueError(f"{path}: {len(array):,} images are more than the {MOST_IMAGES:,} that a record may have")
-    kind = np.dtype((FILES | OPTIONAL)[file])
+    kind = kind_of(file)
     if array.dtype != kind:
         yield ValueError(
             f"{path}: type {one_line(array.dtype, LONGEST)} must be {kind.name}; save array.astype(np.{kind.name})"
@@ -130,16 +142,17 @@ def _form_problems(file: str, array: Array, sizes: tuple[int | None, ...], path:
 
 def _limits(file: str, n_classes: int | None) -> tuple[float, float, str] | None:
     name = Path(file).stem
-    if name in ("labels", "prediction") and n_classes:
+    if file in ("labels.npy", "scores/prediction.npy") and n_classes:
         return 0, n_classes - 1, f"one of the {n_classes} classes, 0 to {n_classes - 1}"
-    if name == "indices":
+    if file == "indices.npy":
         return 0, MOST_INDEX, "a position in the data, from 0"
-    if name == "embedding":
+    if file == "embedding.npy":
         return -MOST_HALF, MOST_HALF, "a finite number"
-    if name in ("confidence", "margin", "entropy"):
-        high = 1.0 if name != "entropy" else math.log(n_classes) if n_classes else math.inf
-        low = -SLACK if name == "entropy" else 0.0  # the lowest threshold, at which every image exits
-        return low, high + SLACK, f"{'an' if name == 'entropy' else 'a'} {name} from 0 to {high:.4g}"
+    if file.startswith("scores/") and name != "prediction":
+        low, high = SCORES[name].bounds(n_classes or math.inf) if name in SCORES else (-math.inf, math.inf)
+        word = f"{'an' if name[0] in 'aeiou' else 'a'} {name} from {low:.4g} to {high:.4g}"
+        exact = name in SCORES and SCORES[name].better == "high"  # no value below the threshold at which all exit
+        return low - (0 if exact else SLACK), high + SLACK, word
     return None
 
 

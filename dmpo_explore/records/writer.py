@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +25,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..utils.files import atomic_folder, read_json, write_json
+from ..utils.registry import lookup
 from ..utils.typing import Array, Ints
 from .arrays import open_array
 from .embedding import feature_embedding
 from .partial import BATCHES, LOCK, STATE, named_errors, partial_folder, remove_partial
 from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
-from .validation import AXES, FILES, OPTIONAL
+from .scores import SCORES, STORED
+from .validation import AXES, FILES, kind_of
 
 WRITTEN = 1 << 32  # flag of a written batch in batches.bin, above its 32 bits of checksum
 
@@ -44,24 +46,10 @@ class RecordWriter:
         n_images: B. batch_size: images of a batch; the last one may have fewer.
         made_from: everything that the scores depend on, as JSON values. Rows with other values are not used.
         keep_logits: the record gets logits. n_features: D of the features that it gets, 0 for none.
+        more: names of further scores that the record stores.
 
     Raises:
-        ValueError: invalid facts, or a number below 1.
-
-    Example:
-        >>> import tempfile
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test").subset(slice(0, 10))
-        >>> place = Path(tempfile.mkdtemp()) / "test"
-        >>> writer = RecordWriter(place, record.meta, 10, batch_size=4, made_from={}, keep_logits=False)
-        >>> with writer.begin():
-        ...     for batch in writer.missing():
-        ...         rows = record.subset(writer.rows(batch))
-        ...         arrays = {name: rows.score(name) for name in ("prediction", "confidence", "entropy", "margin")}
-        ...         writer.write(batch, arrays | {"labels": rows.labels})
-        ...     writer.finish()
-        >>> ExitRecord.load(place).n_images
-        10
+        ValueError: invalid facts, a number below 1, or an unknown score.
     """
 
     def __init__(
@@ -74,6 +62,7 @@ class RecordWriter:
         made_from: Mapping[str, Any],
         keep_logits: bool = True,
         n_features: int = 0,
+        more: Sequence[str] = (),
     ) -> None:
         if n_images < 1 or batch_size < 1:
             raise ValueError(f"n_images={n_images} and batch_size={batch_size} must be at least 1")
@@ -82,16 +71,18 @@ class RecordWriter:
         self.n_batches = math.ceil(n_images / batch_size)
         self.folder = partial_folder(path)
         sizes = n_images, len(meta.exit_blocks), len(meta.class_names)
-        files = (*FILES, *["logits.npy"] * keep_logits)
+        self.more = tuple(name for name in dict.fromkeys(more) if name not in STORED and lookup(SCORES, name, "score"))
+        files = (*FILES, *["logits.npy"] * keep_logits, *(f"scores/{name}.npy" for name in self.more))
         self.shapes: dict[str, tuple[int, ...]] = {file: sizes[: AXES.get(file, 2)] for file in files}
         if n_features:
             self.shapes["features.npy"] = (*sizes[:2], n_features)
-        self.kinds: dict[str, np.dtype[Any]] = {file: np.dtype((FILES | OPTIONAL)[file]) for file in self.shapes}
+        self.kinds: dict[str, np.dtype[Any]] = {file: kind_of(file) for file in self.shapes}
         indices = np.arange(n_images) if meta.indices is None else np.asarray(meta.indices, np.int64)
         facts = {key: value for key, value in meta.to_dict().items() if key != "created"}
         sums = {"indices_sha256": hashlib.sha256(indices.tobytes()).hexdigest()}
         counts = {"n_images": n_images, "batch_size": batch_size, "keep_logits": keep_logits}
         counts |= {"n_features": n_features} if n_features else {}
+        sums |= {"more": ", ".join(self.more)} if self.more else {}
         self.state = {"format_version": 1, **facts, **sums, **counts, **made_from}
         self.keep_logits, self.keep_features, self.finished = keep_logits, n_features > 0, False
 
@@ -157,7 +148,7 @@ class RecordWriter:
         return np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self.rows, batches)])
 
     def write(self, batch: int, arrays: Mapping[str, Array]) -> None:
-        """Write a batch: ``labels`` (b,), the four scores (b, K), and where they are kept ``logits`` (b, K, C) and
+        """Write a batch: ``labels`` (b,), all scores (b, K), and where they are kept ``logits`` (b, K, C) and
         ``features`` (b, K, D).
 
         Raises:
@@ -184,7 +175,7 @@ class RecordWriter:
         if missing := self.missing():
             raise ValueError(f"{self.path}: {len(missing)} of {self.n_batches} batches are not recorded yet")
         arrays = {Path(file).stem: open_array(self.folder / file) for file in self.shapes}
-        record = ExitRecord(**arrays, meta=self.meta)
+        record = ExitRecord.of_arrays(arrays, self.meta)
         check_record(record, self.folder, read_logits=False)
         return record
 

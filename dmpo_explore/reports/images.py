@@ -33,15 +33,7 @@ class ShownImages(NamedTuple):
 
 
 def shown_images(run: Run, split: str, record: ExitRecord, amount: int) -> ShownImages:
-    """At most ``amount`` images, drawn at random (seed 0) from every class in proportion, in the order of classes.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
-        >>> record = run.record("test")
-        >>> np.bincount(record.labels[shown_images(run, "test", record, 20).rows]).tolist()
-        [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
-    """
+    """At most ``amount`` images, drawn at random (seed 0) from every class in proportion, in the order of classes."""
     if not amount:
         return ShownImages(np.zeros(0, np.int64), [], "")
     rows = stratified_rows(record.labels, min(amount, record.n_images))
@@ -59,13 +51,6 @@ def described(shown: ShownImages, record: ExitRecord, exits: Array) -> list[dict
 
     Args:
         exits: (G, n) 0-based exits at G positions of the slider.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test").subset(range(2))
-        >>> shown = ShownImages(np.arange(2), ["", ""], "")
-        >>> described(shown, record, np.array([[0, 5]]))[1]["exits"]
-        [5]
     """
     names = [str(name) for name in record.meta.class_names]
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +23,7 @@ def slider_of(policy: Policy, outcome: Outcome) -> Slider:
     """
     record = outcome.record
     if record.n_exits > 1 and policy.sweeps and len(policy.thresholds) == 1:
-        return slider_counts(record, untempered(policy)).sliders[0]
+        return slider_counts(record, policy).sliders[0]
     counts = count_answers(record, outcome.exits).reshape(1, -1)
     return Slider(policy.thresholds[:1], counts, None)
 
@@ -33,16 +32,11 @@ def exits_of(rows: Ints, policy: Policy, outcome: Outcome, slider: Slider) -> Ar
     """(G, n) 0-based exit of the images at ``rows`` of the record, at every position of `slider_of`'s slider."""
     if len(slider.thresholds) == 1:
         return outcome.exits[None, rows]
-    record, plain = outcome.record, untempered(policy)
-    limits = exit_limits(record, plain, [slider.thresholds])
+    record = outcome.record
+    limits = exit_limits(record, policy, [slider.thresholds])
     if limits is None:  # of the whole record: what a policy draws may depend on the row
-        return exits_at(record, plain, slider.thresholds)[:, rows]
+        return exits_at(record, policy, slider.thresholds)[:, rows]
     return np.asarray((np.arange(len(slider.thresholds))[:, None, None] >= limits[rows]).sum(axis=2))
-
-
-def untempered(policy: Policy) -> Policy:
-    """The policy without temperatures: for the record of its outcome, whose scores have them already."""
-    return replace(policy, temperatures=())
 
 
 def rule_of(policy: Policy, fixed: bool) -> str:

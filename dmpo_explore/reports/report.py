@@ -30,7 +30,7 @@ from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
 from .images import described, shown_images
-from .parts import exits_of, facts_of, rule_of, slider_of, untempered
+from .parts import exits_of, facts_of, rule_of, slider_of
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report
@@ -198,7 +198,7 @@ def _figures(run: Run, policy: Policy, outcome: Outcome) -> dict[str, Any]:
     labels = [f"exit {k}" for k in range(1, record.n_exits + 1)]
     found = {"calibration": reliability.reliability_figure({"record": reliability_table(record, least=LEAST)})}
     if record.n_exits > 1 and policy.sweeps:
-        curve = trade_off_table(record, untempered(policy))
+        curve = trade_off_table(record, policy)
         found["curve"] = trade_off.trade_off_figure({run.name: curve}, outcome.summary())
     if record.n_exits > 1:
         found["exits"] = trade_off.exit_histogram_figure(outcome.exits, outcome.correct, labels)

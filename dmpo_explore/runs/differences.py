@@ -10,25 +10,35 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config import OPTIONS, Config
+from ..config import OPTIONS, Config, LiveOptions, ModelConfig
+from ..utils.open_options import stored_as
 from ..utils.options import Option, options_of
-from ..utils.slimming import Slimming
 from .epochs import finished_epochs
 from .run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_SLIMMING = "model.slimming."
 _EPOCHS = Option("finished_epochs", None, "Epochs that its learning curves have.", (int,))
-# Name → option, in order: all of a config, those that only a slimmed run has, and how far the training came.
-COMPARED: dict[str, Option] = {
-    **OPTIONS,
-    **{_SLIMMING + name: found for name, found in options_of(Slimming).items()},
-    _EPOCHS.name: _EPOCHS,
-}
 # What None stands for, in an option's help: "…; default: all.", "…; 0: no clipping."
 _NONE = re.compile(r"\b(?:default|0): ([^;.]+)")
+
+
+def _compared() -> dict[str, Option]:
+    """In order: the options of a config, those of records of what was done to a run, and how far the training came."""
+    records = {f"{_key(kind)}.{name}": found for kind in _records() for name, found in options_of(kind).items()}
+    return {**OPTIONS, **records, _EPOCHS.name: _EPOCHS}
+
+
+def _records() -> list[type]:
+    return [kind for kind in ModelConfig.groups() if stored_as(kind)]
+
+
+def _key(record: type) -> str:
+    return f"model.{stored_as(record)}"
+
+
+COMPARED = LiveOptions(_compared)
 
 
 def config_differences(runs: Sequence[Run]) -> pd.DataFrame:
@@ -70,14 +80,15 @@ def _texts(run: Run) -> dict[str, str]:
         return {}
     epochs = finished_epochs(run.path)
     settings = {name: _shown(found, config.get(name)) for name, found in OPTIONS.items()}
-    return {**settings, **_slimming(config), _EPOCHS.name: str(epochs) if epochs else "not recorded"}
+    return {**settings, **_recorded(config), _EPOCHS.name: str(epochs) if epochs else "not recorded"}
 
 
-def _slimming(config: Config) -> dict[str, str]:
-    slimming = config.model.slimming
+def _recorded(config: Config) -> dict[str, str]:
+    own = {type(options): options for options in config.model.more}
     return {
-        _SLIMMING + name: _shown(found, getattr(slimming, name)) if slimming else "not slimmed"
-        for name, found in options_of(Slimming).items()
+        f"{_key(kind)}.{name}": _shown(found, getattr(own[kind], name)) if kind in own else f"no {stored_as(kind)}"
+        for kind in _records()
+        for name, found in options_of(kind).items()
     }
 
 

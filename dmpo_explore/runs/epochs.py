@@ -16,13 +16,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def finished_epochs(folder: Path) -> int:
-    """Number of complete epochs in a run folder; by the history alone if there is no readable checkpoint.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> finished_epochs(dx.load_run("demo").path) == len(dx.load_run("demo").history())
-        True
-    """
+    """Number of complete epochs in a run folder; by the history alone if there is no readable checkpoint."""
     try:
         rows = len(Run(folder).history())
     except (OSError, ValueError):

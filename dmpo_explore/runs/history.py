@@ -21,11 +21,6 @@ def read_history(path: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no such file. OSError: it cannot be read. ValueError: no such table. Each names the file.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> len(read_history(dx.load_run("demo").path / "history.csv"))
-        4
     """
     import pandas as pd
 

@@ -36,8 +36,7 @@ TRAINED_PARTS = """\
 and its hash is checked.
 """
 WHOLE = """\
-`model.safetensors` holds the whole model: its backbone was slimmed. The licence of the backbone's weights
-holds for it.
+`model.safetensors` holds the whole model, its backbone too. The licence of the backbone's weights holds for it.
 """
 RECORDED = """
 ```python
@@ -87,13 +86,6 @@ def hub_card(
         license: SPDX identifier in lower case; empty: none is named.
         base_model: the backbone's repository on the Hub; empty: that of timm, where the run's weights are from there
             and its name has their tag, else none.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
-        >>> text = hub_card(run, {"test": run.record("test")}, license="apache-2.0")
-        >>> text.splitlines()[0], "license: apache-2.0" in text, "value: 0.9147" in text
-        ('---', True, True)
     """
     data, model = run.config.data, run.config.model
     from_timm = is_hub(model.backbone, model.weights) and "." in model.backbone
@@ -110,7 +102,7 @@ def hub_card(
     )
     split = next((name for name in ("test", *records) if name in records), "")
     card = run.card().rstrip("\n") or f"# {run.name}"
-    use = USE.replace("OWNER/NAME", repo) + (WHOLE if model.slimming else TRAINED_PARTS)
+    use = USE.replace("OWNER/NAME", repo) + (WHOLE if model.whole else TRAINED_PARTS)
     return f"---\n{metadata.to_yaml()}\n---\n\n{card}\n\n{use}{RECORDED.replace('SPLIT', split) if split else ''}"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -97,9 +97,7 @@ def write_hub_folder(
         raise ValueError(unknown("split", wrong[0], run.splits()))
     records = {split: run.record(split) for split in chosen}  # checked, and not of earlier weights
     manifest = manifest_file(run.path) if with_manifest else None
-    values = [value for part in run.config.to_dict().values() for value in part.values()]
-    values.append(run.config.model.slimming.run)
-    if places := [value for value in values if isinstance(value, str) and _is_place(value)]:
+    if places := [text for text in _texts(run.config.to_dict()) if _is_place(text)]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
@@ -117,6 +115,15 @@ def write_hub_folder(
     return folder
 
 
+def _texts(values: Any) -> Iterator[str]:
+    """Every text among JSON values."""
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, dict | list | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _texts(value)
+
+
 def _is_place(value: str) -> bool:
     """Whether a value of a config is a path of this machine, also behind the name of a reader (``wds//shards``)."""
     reader, _, rest = value.partition("/")
@@ -128,14 +135,6 @@ def read_listing(path: Path) -> tuple[str, dict[str, Listed]]:
 
     Raises:
         ValueError: another format version, a name that is no file of a run, too many or too large files.
-
-    Example:
-        >>> import tempfile
-        >>> import dmpo_explore as dx
-        >>> folder = write_hub_folder(dx.load_run("demo-cnn"), Path(tempfile.mkdtemp()) / "repo", splits=["test"])
-        >>> name, files = read_listing(folder / "dmpo-explore.json")
-        >>> name, files["model.safetensors"].bytes
-        ('demo-cnn', 597292)
     """
     values = read_json(path)
     if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:

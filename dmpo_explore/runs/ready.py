@@ -19,12 +19,6 @@ def start_findings(config: Config, name: str, *, force: bool = False) -> list[Fi
 
     Args:
         force: a run of that name may be replaced.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))
-        >>> start_findings(config, "mine"), [finding.check for finding in start_findings(config, "not a name")]
-        ([], ['name'])
     """
     found = []
     try:

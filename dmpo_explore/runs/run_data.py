@@ -70,12 +70,6 @@ def check_classes(run: Run, images: ImageSet) -> None:
 
     Raises:
         ValueError: other classes; missing and new ones are named.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> check_classes(dx.load_run("demo"), dx.load_images("digits", "test"))
-        Traceback (most recent call last):
-        ValueError: run 'demo' was trained on other classes than its data have now (10 classes then, 10 now; ...
     """
     trained, found = run.class_names, images.class_names
     if trained == found:

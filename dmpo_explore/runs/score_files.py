@@ -18,19 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..policies.scores import scores
 from ..records.arrays import UNREADABLE
 from ..records.record import ExitRecord, RecordMeta, check_record
-from ..records.validation import MOST_CLASSES, SCORE_TYPES, logits_problems
+from ..records.scores import SCORES, STORED, scores
+from ..records.validation import MOST_CLASSES, logits_problems
 from ..utils.abbreviate import one_line, short
 from ..utils.typing import Array
 from .score_tables import read_table, some
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
 NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiubSU", "numbers or names of classes"), ("iu", "whole numbers")
-KINDS = {  # array → NumPy's kinds of types that it may have, in words
-    "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "confidence": NUMBERS, "entropy": NUMBERS,
-    "margin": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS, "exit_blocks": WHOLE,
+KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
+    "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
+    "exit_blocks": WHOLE,
 }  # fmt: skip
 NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
 
@@ -50,7 +50,8 @@ def read_scores(
     ``margin`` (B, K), and ``flops`` (K,). It may have ``reference_flops`` (by default the FLOPs of the last exit),
     ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV file has a column ``label``, and for
     exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and ``margin_k``, or ``logit_k_c`` for classes c
-    from 0. Labels and predictions are numbers from 0 or names of classes.
+    from 0. Labels and predictions are numbers from 0 or names of classes. Beside the four scores a file may have others
+    of `SCORES`, under their names; with logits all scores are computed from these.
 
     Raises:
         FileNotFoundError: no such file.
@@ -99,7 +100,8 @@ def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None
     if "logits" in found:
         values = values_of(found["logits"], name)
     else:
-        values = {score: np.asarray(found[score], SCORE_TYPES[score]) for score in ("confidence", "entropy", "margin")}
+        given = [score for score in SCORES if score in found and score != "prediction"]
+        values = {score: np.asarray(found[score], SCORES[score].kind) for score in given}
         values["prediction"] = _classes(found["prediction"], _class_names(found, name), f"{name}: prediction", np.int32)
     return record_of(found, values, name, flops, split)
 
@@ -132,7 +134,7 @@ def record_of(
     names = _class_names(found, name)
     labels = _classes(found["labels"], names, f"{name}: label", np.int64)
     meta = _meta(found, name, names, values["prediction"].shape[1], flops, split)
-    record = ExitRecord(labels=labels, **values, meta=meta)
+    record = ExitRecord.of_arrays({"labels": labels, **values}, meta)
     where = Path(name)
     try:
         check_record(record, where, read_logits=True)
@@ -145,13 +147,15 @@ def record_of(
 
 def _check_parts(found: Mapping[str, Array], name: str) -> None:
     """Check that labels and scores are there, with as many rows and exits, and the types of all arrays."""
-    needed = ["labels", *(["logits"] if "logits" in found else SCORE_TYPES)]
+    needed = ["labels", *(["logits"] if "logits" in found else STORED)]
     if absent := [key for key in needed if key not in found]:
         either = "" if absent[0] == "labels" else ", or logits (images, exits, classes) instead of all four scores"
         raise ValueError(f"{name} has no array {absent[0]!r} (it has {some(found)}); add it{either}")
     if found["labels"].ndim != 1 or not len(found["labels"]):
         raise ValueError(f"{name}: labels have shape {found['labels'].shape}; they must be (images,), at least one")
-    for key, (kinds, wanted) in KINDS.items():
+    further = [] if "logits" in found else [score for score in SCORES if score in found and score not in STORED]
+    needed += further
+    for key, (kinds, wanted) in (dict.fromkeys(SCORES, NUMBERS) | KINDS).items():
         if key in found and found[key].dtype.kind not in kinds:
             raise ValueError(f"{name}: {key} has the type {found[key].dtype}; it must be {wanted}")
     first = found[needed[1]]

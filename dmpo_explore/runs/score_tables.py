@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..records.validation import SCORE_TYPES
+from ..records.scores import SCORES, STORED
 from ..utils.abbreviate import one_line, short
 from ..utils.typing import Array
 
@@ -50,11 +50,14 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
     if not numbers:
         raise ValueError(f"{name} has no column 'prediction_1' (it has {some(table.columns)}); exits count from 1")
     exits = _exits(numbers, "prediction_0", name)
-    _check_columns(table, (f"{score}_{k}" for score in SCORE_TYPES for k in exits), name)
+    further = [score for score in SCORES if score not in STORED and f"{score}_1" in table.columns]
+    scored = [*STORED, *further]
+    _check_columns(table, (f"{score}_{k}" for score in scored for k in exits), name)
     answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
     found = {"labels": answers[:, 0], "prediction": answers[:, 1:]}
-    scored = [score for score in SCORE_TYPES if score != "prediction"]
-    return found | {score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored}
+    return found | {
+        score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored if score != "prediction"
+    }
 
 
 def _exits(numbers: set[int], zero: str, name: str) -> range:

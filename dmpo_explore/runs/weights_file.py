@@ -46,13 +46,7 @@ def read_weights_meta(path: Path) -> dict[str, str]:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Names of the classes in the weights' header; empty without them. Raises as `read_weights_meta`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> read_class_names(dx.load_run("demo").path)[:2]
-        ('T-shirt/top', 'Trouser')
-    """
+    """Names of the classes in the weights' header; empty without them. Raises as `read_weights_meta`."""
     text = read_weights_meta(path).get("class_names")
     if not text:
         return ()
@@ -94,14 +88,9 @@ def with_sorted_header(data: bytes) -> bytes:
 
 def backbone_sha256(config: ModelConfig) -> str:
     """SHA-256 of the backbone file: the published one (`SOURCES`) or the user's; empty for timm's hub, random weights
-    and slimmed runs, which hold all their weights.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> backbone_sha256(dx.ModelConfig("test_vit", "random", 32))
-        ''
+    and runs that hold all their weights.
     """
-    if config.slimming:
+    if config.whole:
         return ""
     if config.weights == "auto" and config.backbone in SOURCES:
         return SOURCES[config.backbone].sha256

@@ -1,4 +1,4 @@
-"""Search: training settings for a trade-off, over whole learning curves, shared by workers."""
+"""Search: training settings for a trade-off, over every epoch of every trial, shared by workers."""
 
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from .goal import Goal as Goal
     from .goal import operating_points as operating_points
     from .learning_curves import LearningCurve as LearningCurve
-    from .learning_curves import can_extend as can_extend
     from .pareto import hypervolume as hypervolume
     from .pareto import non_dominated as non_dominated
     from .run import SearchStep as SearchStep
     from .run import run_search as run_search
+    from .samplers import SAMPLERS as SAMPLERS
+    from .samplers import SamplerConfig as SamplerConfig
     from .space import SearchSpace as SearchSpace
     from .space import default_space as default_space
     from .space import read_space as read_space

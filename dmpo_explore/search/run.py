@@ -1,9 +1,9 @@
 """A search over training settings: a space and a goal → a front of runs, accuracy against compute.
 
 In: a `SearchSpace`. Out: run folders ``STUDY-TRIAL-eEPOCH``, one for every epoch on the front, and the front itself.
-Every epoch of every trial is a candidate. Trials that cannot extend the front any more can be stopped (`can_extend`,
-after arXiv 2405.15303). Trials are stored by optuna, and workers may share them: a worker trains a trial in the run
-folder ``STUDY-TRIAL``, and another one continues from its last epoch if the heartbeat ends. All numbers are of at most
+Every epoch of every trial is a candidate. Settings are proposed by a sampler of optuna's or another of the joint
+(`samplers`). Trials are stored by optuna, and workers may share them: a worker trains a trial in the run folder
+``STUDY-TRIAL``, and another one continues from its last epoch if the heartbeat ends. All numbers are of at most
 ``validation_size`` images of val and, as the best of many, a little too high. Test is not read here:
 ``dmpo-explore record RUN --force`` reads it, and records all of val again, in float32.
 """
@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..data.locations import open_source
 from ..runs.epochs import finished_epochs
 from ..runs.store import runs_root
 from ..utils.extras import extra_imports
+from ..utils.options import read_options
 from .checkpoints import Keeper, tidy
-from .learning_curves import LearningCurve, all_points, can_extend
-from .sampler import LearningCurveSampler, suggest
+from .goal import Goal
+from .learning_curves import LearningCurve, all_points
+from .samplers import SamplerConfig
 from .space import SearchSpace
 from .study import STATES, SearchFront, open_study, read_front, trial_name
-from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves
+from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves, suggest
 
 with extra_imports("search", "search"):
     import optuna
@@ -34,6 +36,7 @@ with extra_imports("search", "search"):
 if TYPE_CHECKING:
     from ..training.epoch_losses import StepHook
 
+Rule: TypeAlias = Callable[[LearningCurve, Sequence[LearningCurve], Goal], bool]
 FAILURES = 5  # in a row, and the space is not worth going on with
 
 
@@ -69,6 +72,7 @@ def run_search(
     minutes: float | None = None,
     storage: str | None = None,
     device: str = "auto",
+    sampler: str | SamplerConfig | None = None,
     seed: int | None = None,
     stopping: bool = False,
     patience: int = 300,
@@ -84,8 +88,9 @@ def run_search(
         resume: continue this study, or add a worker to it. trials: finished or stopped ones in the whole study.
         minutes: of this worker; checked after every epoch.
         storage: URL of a database that all workers share; default: SQLite in the runs root.
+        sampler: which proposes settings, of `SAMPLERS`; None: the preferred one, or the study's to resume.
         seed: of one worker's proposals. patience: seconds without a heartbeat until a trial goes back to the queue.
-        stopping: stop trials that cannot extend the front; it gave no gain in our measurement.
+        stopping: stop trials that cannot extend the front, by the sampler's rule; it gave no gain in our measurement.
         progress: called after every epoch and trial. on_step: of `dmpo_explore.train`.
 
     Raises:
@@ -111,11 +116,13 @@ def run_search(
         if limit is not None and not limit > 0:
             raise ValueError(f"{name}={limit!r} must be above 0")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would write to stderr
+    named = SamplerConfig(sampler) if isinstance(sampler, str) else sampler
     opened = open_study(study, space, storage, resume=resume, patience=patience)
-    own = _space(opened)
-    opened.sampler = LearningCurveSampler(own, seed)
+    own, chosen = _space(opened), _sampler(opened, named)
+    opened.sampler = chosen.make(opened, own, seed)
     end = None if minutes is None else time.monotonic() + 60 * minutes
-    worker = _Worker(opened, own, device, end, stopping, progress or (lambda step: None), on_step)
+    rule = chosen.kind.can_extend if stopping else None
+    worker = _Worker(opened, own, device, end, rule, progress or (lambda step: None), on_step)
     while worker.in_time() and worker.open_places(trials):
         worker.work()
     tidy(opened)
@@ -127,6 +134,13 @@ def _space(study: optuna.Study) -> SearchSpace:
     space = SearchSpace.from_dict(study.user_attrs["space"])
     open_source(space.base.data)
     return space
+
+
+def _sampler(study: optuna.Study, named: SamplerConfig | None) -> SamplerConfig:
+    """The named sampler, or else the study's; a study without one, new or of an earlier version, keeps it."""
+    if "sampler" not in study.user_attrs:
+        study.set_user_attr("sampler", (named or SamplerConfig()).values())
+    return named or read_options(SamplerConfig, study.user_attrs["sampler"], "sampler")
 
 
 # -- one worker --
@@ -149,12 +163,12 @@ class _Worker:
         space: SearchSpace,
         device: str,
         end: float | None,
-        stopping: bool,
+        can_extend: Rule | None,
         progress: Callable[[SearchStep], None],
         on_step: StepHook | None,
     ) -> None:
         self.study, self.space, self.device = study, space, device
-        self.end, self.stopping, self.progress, self.on_step = end, stopping, progress, on_step
+        self.end, self.can_extend, self.progress, self.on_step = end, can_extend, progress, on_step
         self.failures, self.refused = 0, False
 
     def in_time(self) -> bool:
@@ -230,7 +244,7 @@ class _Worker:
             if result.epoch == result.epochs:
                 return
             others = [t for t in read_curves(self.study.get_trials(deepcopy=False)) if t.trial != number]
-            if self.stopping and not can_extend(now, others, self.space.goal):
+            if self.can_extend and not self.can_extend(now, others, self.space.goal):
                 raise optuna.TrialPruned
             if not self.in_time():
                 raise _TimeIsUp

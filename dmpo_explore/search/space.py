@@ -106,7 +106,7 @@ class SearchSpace:
         return {key: domain.draw(rng) for key, domain in self.domains.items()}
 
     def encode(self, params: Mapping[str, Any]) -> Floats:
-        """(F,) settings as numbers for the surrogate."""
+        """(F,) settings as numbers, for a model of trials."""
         return np.array([x for key, domain in self.domains.items() for x in domain.encode(params[key])])
 
 

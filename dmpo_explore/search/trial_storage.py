@@ -1,7 +1,7 @@
 """Trials in optuna's storage, which processes and machines share.
 
-In: a storage's URL. Out: an `optuna.Study` in which the trials of workers without a heartbeat return to the queue, and
-its trials as `LearningCurve`s. Needs optuna (the extra ``search``). Its ``trial.report`` raises for several
+In: a storage's URL. Out: an `optuna.Study` in which the trials of workers without a heartbeat return to the queue; a
+trial's settings, and its `LearningCurve`. Needs optuna (the extra ``search``). Its ``trial.report`` raises for several
 objectives, so the points of every epoch are stored in user attributes.
 """
 
@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from ..utils.extras import extra_imports
+from .domains import Choice, Range
 from .learning_curves import LearningCurve
+from .space import Params, SearchSpace
 
 with extra_imports("search", "search"):
     import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import FrozenTrial, TrialState
@@ -89,6 +92,34 @@ def _experimental() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace) -> Params:
+    """The trial's settings, ``part.name`` → label, from the study's sampler."""
+    params: Params = {}
+    for key, domain in space.domains.items():
+        if isinstance(domain, Choice):
+            params[key] = trial.suggest_categorical(key, domain.labels())
+        elif domain.whole:
+            params[key] = trial.suggest_int(
+                key, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log
+            )
+        else:
+            params[key] = trial.suggest_float(key, domain.low, domain.high, step=domain.step, log=domain.log)
+    return params
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The space as optuna's distributions."""
+    return {key: _distribution(domain) for key, domain in space.domains.items()}
+
+
+def _distribution(domain: Choice | Range) -> BaseDistribution:
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.labels())
+    if domain.whole:
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
+    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
 
 
 def identity(trial: FrozenTrial) -> int:

@@ -34,11 +34,6 @@ def make_accelerator(
     Raises:
         ValueError: an unknown tracker, a device other than the first, or as `find_device`.
         ImportError: a tracker that is not installed.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> make_accelerator(dx.TrainingConfig(precision="no"), "cpu").device.type
-        'cpu'
     """
     found = find_device(device)
     if found.index:
@@ -69,12 +64,6 @@ def require_gradients(models: Iterable[nn.Module]) -> None:
     """Raise ValueError for trained weights without a gradient: processes that share a training would wait for it.
 
     An exit whose loss weight is 0 still gives its weights gradients, all of them 0.
-
-    Example:
-        >>> model = torch.nn.Linear(3, 2)
-        >>> require_gradients([model])
-        Traceback (most recent call last):
-        ValueError: no gradient reaches weight, bias; freeze what the logits do not depend on (requires_grad_(False))
     """
     names = [name for model in models for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if names:
@@ -136,14 +125,6 @@ def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
 
     Args:
         dtype: None for no change.
-
-    Example:
-        >>> layer = torch.nn.Linear(2, 2).requires_grad_(False)
-        >>> with frozen_in(layer, torch.bfloat16):
-        ...     print(layer.weight.dtype)
-        torch.bfloat16
-        >>> layer.weight.dtype
-        torch.float32
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad] if dtype else []

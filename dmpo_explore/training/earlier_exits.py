@@ -87,12 +87,6 @@ def earlier_weights(logits: Tensor, labels: Tensor) -> list[Tensor]:
 
     Raises:
         ValueError: NaN or infinite logits.
-
-    Example:
-        >>> correct = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).repeat(50, 1)  # of 100 images
-        >>> first, second = earlier_weights(torch.stack((correct, -correct), dim=1), torch.arange(100) % 2)
-        >>> bool(second[0] > 0), bool(second[1] == 0)  # exit 1 is correct, exit 2 incorrect
-        (True, True)
     """
     if not torch.isfinite(logits).all():
         raise ValueError("the model gave NaN or infinite logits")
@@ -101,13 +95,7 @@ def earlier_weights(logits: Tensor, labels: Tensor) -> list[Tensor]:
 
 
 def objective(weights: Floats, said: Floats, labels: Ints) -> tuple[float, Floats]:
-    """What `earlier_weights` minimises, and its gradient (k,): weights (k,), log-probabilities (B, k, C), labels (B,).
-
-    Example:
-        >>> value, gradient = objective(np.ones(1), np.log([[[0.25, 0.75]]]), np.array([1]))
-        >>> round(float(np.exp(-value)), 2)
-        0.75
-    """
+    """What `earlier_weights` minimises, and its gradient (k,) by weights (k,); log-probabilities (B,k,C); labels."""
     B, k, _C = said.shape
     total = np.einsum("j,bjc->bc", weights, said)
     logs = log_softmax(total, axis=1)

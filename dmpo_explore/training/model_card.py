@@ -7,9 +7,8 @@ from itertools import groupby
 from pathlib import Path
 
 from ..analysis.card_results import HEADING
-from ..config import Config, TrainingConfig
+from ..config import Config, ModelConfig, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
-from ..utils.slimming import Slimming
 
 Row = dict[str, float]
 
@@ -43,7 +42,7 @@ def run_card(
             f"{model.backbone} at {model.image_size} px, images {model.resizing}; "
             f"tuning `{model.tuning}`, bypass `{bypass}`, predictor `{predictor}`, "
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
-            *_slimmed(model.slimming),
+            *_changes(model),
             *_balance(config.training, class_counts),
             f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
@@ -62,11 +61,9 @@ def run_card(
     )
 
 
-def _slimmed(slimming: Slimming) -> list[str]:
-    if not slimming:
-        return []
-    text = slimming.described()
-    return [f"{text[0].upper()}{text[1:]}. Distilled from that run, hidden states first."]
+def _changes(model: ModelConfig) -> list[str]:
+    texts = [change.described(options) for change, options in model.changes]
+    return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 
 def _balance(training: TrainingConfig, counts: Sequence[int]) -> list[str]:

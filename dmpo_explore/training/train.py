@@ -171,12 +171,10 @@ def train_epochs(
 
 
 def _trainable(config: Config) -> Config:
-    """The config itself; ValueError for that of a slimmed run, or one that a training part refuses."""
-    if slimming := config.model.slimming:
-        raise ValueError(
-            f"this config is {slimming.described()}, and its weights start from that run: slim that run again "
-            "(`dmpo-explore slim`), or continue with `dmpo-explore slim --resume RUN`"
-        )
+    """The config itself; ValueError if its trunks cannot be trained anew, or if a training part refuses it."""
+    for change, options in config.model.changes:
+        if reason := change.untrainable(options):
+            raise ValueError(f"this config {reason}")
     for kind in TRAINING_PARTS.values():
         kind.check(config)
     return config

@@ -51,12 +51,6 @@ def training_images(
 
     Warns:
         UserWarning: other findings in the user's images, such as leakage.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> images = training_images(dx.Config(dx.DataConfig("digits", train_size=40)))
-        >>> len(images.train), len(images.val), images.manifest.counts["train"]
-        (40, 143, 40)
     """
     if run is None:
         found = check_data(config.data, on_check, quick=True)
@@ -86,13 +80,6 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
 
     Raises:
         ValueError: a class with a single training image, or all of whose images are in one group.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> digits = dx.load_images("digits", "train")
-        >>> kept, held = hold_out(digits, dx.Config(model=dx.ModelConfig(earlier_exits=True)), n_exits=4)
-        >>> len(digits), len(kept), len(held)
-        (1295, 1166, 129)
     """
     if n_exits == 1 or not any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values()):
         return images, None

@@ -15,14 +15,7 @@ _REPR.maxlevel = 3
 
 
 def short(value: object) -> str:
-    """``repr(value)`` in at most 80 characters, however large or deeply nested the value is.
-
-    Example:
-        >>> short([3, 6, 9])
-        '[3, 6, 9]'
-        >>> len(short("x" * 10**6))
-        80
-    """
+    """``repr(value)`` in at most 80 characters, however large or deeply nested the value is."""
     text = _REPR.repr(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
@@ -48,14 +41,7 @@ def is_text(value: str, most: int) -> bool:
 
 
 def one_line(message: object, longest: int = MESSAGE) -> str:
-    """A message on one line without control characters; the middle of a long one is left out.
-
-    Example:
-        >>> one_line("first\\nsecond")
-        'first second'
-        >>> one_line("begin " + "x" * 900 + " end", 20)
-        'begin xx … xxxxx end'
-    """
+    """A message on one line without control characters; the middle of a long one is left out."""
     text = " ".join(_cut(str(message), 10 * longest).split())
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
     return _cut(text, longest)

@@ -21,13 +21,6 @@ def at_exits(values: npt.ArrayLike, exits: npt.ArrayLike) -> Array:
     Raises:
         ValueError: exits of another number of images.
         IndexError: an exit that does not exist.
-
-    Example:
-        >>> confidence = [[0.5, 0.9], [0.8, 0.95]]
-        >>> at_exits(confidence, [1, 0]).tolist()
-        [0.9, 0.8]
-        >>> at_exits(confidence, [[0, 0], [1, 1]]).tolist()
-        [[0.5, 0.8], [0.9, 0.95]]
     """
     found, places = np.asarray(values), np.asarray(exits)
     if places.shape[-1:] != found.shape[:1]:

@@ -86,13 +86,7 @@ def full_disk_cause(error: BaseException) -> BaseException | None:
 
 
 def flush(path: Path) -> None:
-    """Flush a file, or a folder with its content, to the disk.
-
-    Example:
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> _ = (folder / "notes.txt").write_text("done")
-        >>> flush(folder)
-    """
+    """Flush a file, or a folder with its content, to the disk."""
     if not path.is_dir():
         _fsync(path, os.O_RDWR)  # Windows flushes what may be written only
         return

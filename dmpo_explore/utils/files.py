@@ -28,14 +28,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises:
         DiskFullError: the disk is full, with any library's error.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
-        >>> with atomic_file(path) as temporary:
-        ...     _ = temporary.write_text("done")
-        >>> path.read_text()
-        'done'
     """
     with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
         temporary.touch()
@@ -73,13 +65,6 @@ def write_json(path: Path, value: Any) -> None:
 
     Raises:
         ValueError: NaN or infinity, which are not JSON.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "value.json"
-        >>> write_json(path, {"exits": 4})
-        >>> read_json(path)
-        {'exits': 4}
     """
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
@@ -104,15 +89,7 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits, read in pieces.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "empty"
-        >>> path.touch()
-        >>> sha256(path)[:16]
-        'e3b0c44298fc1c14'
-    """
+    """SHA-256 of a file in hexadecimal digits, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,7 +1,7 @@
 """Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
 
 In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
-`lazy_loader`), so that a name's module is imported on first use. A name that has `moved` is found too, with a warning.
+`lazy_loader`), so that a name's module is imported on first use. Where a name has `moved`, the old one warns.
 """
 
 from __future__ import annotations
@@ -9,24 +9,20 @@ from __future__ import annotations
 import ast
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import lazy_loader
 
-MOVED: dict[tuple[str, str], str] = {}  # (package, name) → the module that has it now
-
-
-def moved(package: str, names: Mapping[str, str]) -> None:
-    """Let ``package`` still give these names (name → module that has it now), for one version."""
-    MOVED.update({(package, name): module for name, module in names.items()})
+_MOVED: dict[str, str] = {}  # package.name as it was → the package that has it now
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` for the imports in ``file`` under ``if TYPE_CHECKING:``.
 
     Args:
-        package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``.
+        package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``, or
+            ``from ..records.scores import scores as scores`` for a name of another package.
 
     Example:
         >>> import dmpo_explore.records as records
@@ -36,7 +32,7 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     """
     with open(file, encoding="utf-8") as stream:
         tree = ast.parse(stream.read())
-    submodules, names = set[str](), dict[str, list[str]]()
+    submodules, names, elsewhere = set[str](), dict[str, list[str]](), dict[str, str]()
     for block in tree.body:
         if not isinstance(block, ast.If) or ast.unparse(block.test) != "TYPE_CHECKING":
             continue
@@ -47,14 +43,23 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
                     names.setdefault(line.module, []).extend(found)
                 else:
                     submodules.update(found)
-    find: Callable[[str], Any]
-    find, listed, every = lazy_loader.attach(package, submodules, names)
+            elif isinstance(line, ast.ImportFrom):
+                elsewhere |= dict.fromkeys((alias.name for alias in line.names), "." * line.level + str(line.module))
+    find, _, own = lazy_loader.attach(package, submodules, names)
+    every = sorted([*own, *elsewhere])
 
     def attribute(name: str) -> Any:
-        if (package, name) not in MOVED:
-            return find(name)
-        module = MOVED[package, name]
-        warnings.warn(f"{package}.{name} is now {module}.{name}", DeprecationWarning, stacklevel=2)
-        return getattr(importlib.import_module(module), name)
+        if name in elsewhere:
+            return getattr(importlib.import_module(elsewhere[name], package), name)
+        if new := _MOVED.get(f"{package}.{name}"):
+            warnings.warn(f"{package}.{name} is {new}.{name} now", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(new), name)
+        return find(name)
 
-    return attribute, listed, every
+    return attribute, every.copy, every
+
+
+def moved(package: str, *names: str, to: str) -> None:
+    """Let former public names of ``dmpo_explore.PACKAGE`` lead to the module ``to``, for one version, with a
+    DeprecationWarning."""
+    _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})

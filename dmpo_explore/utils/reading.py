@@ -22,11 +22,6 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
     Raises:
         FileNotFoundError: no such file. OSError: it cannot be read. ValueError: too large, no UTF-8, or no regular
             file. Each names the file.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> read_text(dx.load_run("demo").path / "card.md").splitlines()[0]
-        '# demo'
     """
     check_regular(path)
     try:
@@ -63,14 +58,7 @@ def check_regular(path: Path) -> None:
 
 
 def named(error: OSError, path: Path) -> OSError:
-    """``error`` with the name of the file in it; too many open files are reported as such.
-
-    Example:
-        >>> str(named(OSError(errno.EACCES, "Permission denied"), Path("labels.npy")))
-        'labels.npy cannot be read: Permission denied'
-        >>> str(named(OSError(errno.EMFILE, ""), Path("labels.npy")))
-        'labels.npy cannot be opened: too many files are open; raise the limit with `ulimit -n`'
-    """
+    """``error`` with the name of the file in it; too many open files are reported as such."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return OSError(f"{path} cannot be opened: too many files are open; raise the limit with `ulimit -n`")
     return type(error)(f"{path} cannot be read: {error.strerror or error}")

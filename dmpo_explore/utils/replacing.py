@@ -73,16 +73,7 @@ def replace_folder(temporary: Path, path: Path) -> None:
 
 
 def exchange(a: Path, b: Path) -> bool:
-    """Let two folders change places in one step; False, without a change, if the system cannot.
-
-    Example:
-        >>> import tempfile
-        >>> root = Path(tempfile.mkdtemp())
-        >>> (root / "a" / "x").mkdir(parents=True)
-        >>> (root / "b").mkdir()
-        >>> exchange(root / "a", root / "b") == (root / "b" / "x").exists()
-        True
-    """
+    """Let two folders change places in one step; False, without a change, if the system cannot."""
     import ctypes
 
     try:
@@ -100,11 +91,6 @@ def read_whole(path: Path, read: Callable[[Path], T]) -> T:
 
     Raises:
         OSError: it was replaced during every attempt; or as ``read``.
-
-    Example:
-        >>> import tempfile
-        >>> read_whole(Path(tempfile.mkdtemp()), lambda folder: len(list(folder.iterdir())))
-        0
     """
     for _ in range(100):
         settle(path)

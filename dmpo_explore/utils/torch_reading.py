@@ -22,13 +22,6 @@ def load_tensors(path: Path, failure: str) -> Any:
     Raises:
         ValueError: truncated, of another kind, or a pickle with code in it.
         OSError: it cannot be opened.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     torch.save({"x": torch.ones(2)}, f"{folder}/x.pth")
-        ...     load_tensors(Path(folder, "x.pth"), "x.pth cannot be read")
-        {'x': tensor([1., 1.])}
     """
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them

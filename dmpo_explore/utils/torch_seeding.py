@@ -16,14 +16,6 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed torch's generators inside the block and restore their states afterwards.
 
     ``torch.manual_seed`` seeds GPUs too, so their generators are restored where CUDA has been used in this process.
-
-    Example:
-        >>> with seeded(0):
-        ...     first = torch.rand(3)
-        >>> with seeded(0):
-        ...     again = torch.rand(3)
-        >>> bool((first == again).all())
-        True
     """
     gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     with torch.random.fork_rng(devices=gpus):

@@ -18,13 +18,14 @@ from ..analysis.tables import origin, percent
 from ..figures.style import exit_colours
 from ..policies.base import Policy
 from ..records.record import ExitRecord
+from ..records.scores import SCORES
 from ..reports.parts import facts_of, rule_of, slider_of
 from ..runs.run import Run
 from .runtime import integrity
 
 FORMAT = "dmpo-explore page"
 VERSION = 1
-SCORES = ("confidence", "margin", "entropy")  # that a page computes
+COMPUTED = ("confidence", "margin", "entropy")  # scores that its scores.js computes
 RESIZING = ("bicubic", "bilinear", "box", "hamming", "lanczos")  # of its resize.js
 
 
@@ -36,8 +37,11 @@ def check_policy(policy: Policy, n_exits: int) -> None:
         )
     if len(policy.thresholds) > 1:
         raise ValueError(f"a page has one slider, but the policy has {len(policy.thresholds)} thresholds: fit one")
-    if policy.reads not in [(name,) for name in SCORES] or not policy.per_exit_thresholds:
-        raise ValueError(f"a page has no policy {policy.name!r}; valid: {', '.join(SCORES)}")
+    if policy.compared_score() not in COMPUTED or not policy.per_exit_thresholds:
+        raise ValueError(
+            f"a page computes no policy {policy.name!r}; take one that compares {', '.join(COMPUTED)}, or show this "
+            "one in a report"
+        )
 
 
 def check_resizing(interpolation: str) -> None:
@@ -98,9 +102,10 @@ def run_facts(run: Run, record: ExitRecord, policy: Policy) -> dict[str, Any]:
             "name": policy.name,
             "score": policy.reads[0],
             "falling": policy.falling,
+            "unit": policy.unit,
             "temperatures": list(policy.temperatures),
             "rule": rule_of(policy, fixed=False),
-            "highest": float(np.log(len(meta.class_names))) if policy.falling else 1.0,
+            "highest": float(SCORES[policy.reads[0]].bounds(len(meta.class_names))[1]),
         },
         "slider": {"thresholds": kept, "place": slider.position},
         "facts": facts_of(run, record),

@@ -36,13 +36,6 @@ def write_pictures(folder: Path, images: Sequence[Pixels], samples: Sequence[int
 
     Returns:
         ``sheet``, a file; ``columns``; ``width`` and ``height`` of a cell; ``exact``; ``samples``: position → file.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> facts = write_pictures(folder, [np.zeros((28, 28, 3), np.uint8)] * 3, [0, 2])
-        >>> facts["exact"], facts["width"], facts["samples"]
-        (True, 28, {})
     """
     place = folder / FOLDER
     place.mkdir()

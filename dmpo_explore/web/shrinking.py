@@ -27,10 +27,6 @@ class Agreement(NamedTuple):
 
     Args:
         kind: one of `KINDS`. images: compared. exits, labels: images with the same exit, the same label.
-
-    Example:
-        >>> Agreement("float16", 1000, 1000, 1000).whole
-        True
     """
 
     kind: str
@@ -44,12 +40,7 @@ class Agreement(NamedTuple):
         return self.images == self.exits == self.labels
 
     def described(self) -> str:
-        """In words.
-
-        Example:
-            >>> Agreement("float16", 200, 200, 199).described()
-            'float16 weights: of 200 images, 200 have the exit and 199 the label of float32'
-        """
+        """In words."""
         if not self.images:
             return f"{self.kind} weights, not compared: the images are not here"
         if self.kind == "float32":

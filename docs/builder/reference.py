@@ -18,6 +18,7 @@ from typing import Any
 
 import typer.main
 
+import dmpo_explore as dx
 from dmpo_explore.cli import app
 from dmpo_explore.config import Config
 from dmpo_explore.utils.options import Option, options_of
@@ -25,6 +26,7 @@ from dmpo_explore.utils.options import Option, options_of
 PACKAGES = (  # in the order of the work
     "data", "pretrained", "models", "training", "runs", "records", "policies", "fitting", "analysis", "inference",
     "attribution", "inspection", "figures", "reports", "web", "search", "slimming", "jobs", "course",
+    "neighbours.online_thresholds", "neighbours.trajectory_search",
 )  # fmt: skip
 COMMAND = "dmpo-explore"
 
@@ -124,6 +126,8 @@ def config_page() -> str:
     ]
     for part in dataclasses.fields(Config):
         kind = type(getattr(Config(), part.name))
+        if not dataclasses.is_dataclass(kind):  # what is no choice: the plug-ins of a run
+            continue
         lines += [
             "",
             f"## {part.name}",
@@ -148,8 +152,16 @@ def _field_row(found: Option) -> str:
 
 def public_names(package: str) -> list[str]:
     """The public names of ``dx.PACKAGE``, or of ``dx`` for an empty text, without modules."""
-    module = importlib.import_module(f"dmpo_explore.{package}".removesuffix("."))
+    module = _module(package)
     return [name for name in module.__all__ if not isinstance(getattr(module, name), ModuleType)]
+
+
+def _module(package: str) -> ModuleType:
+    """``dx.PACKAGE``, which may lie on the shelf (`dmpo_explore.neighbours`); ``dx`` for an empty text."""
+    if "." in package:
+        return importlib.import_module(f"dmpo_explore.{package}")
+    module: ModuleType = getattr(dx, package) if package else dx
+    return module
 
 
 def api_pages() -> dict[str, str]:
@@ -171,13 +183,13 @@ def documented(package: str) -> list[str]:
 
 def _path(package: str, name: str) -> str:
     """The dotted path of a public name of ``package``; a function named as its module is shown, not the module."""
-    path = f"dmpo_explore.{package}.{name}"
-    module = Path(str(importlib.import_module(f"dmpo_explore.{package}").__file__)).with_name(f"{name}.py")
-    return f"{path}.{name}" if module.exists() else path
+    module = _module(package)
+    path = f"{module.__name__}.{name}"
+    return f"{path}.{name}" if Path(str(module.__file__)).with_name(f"{name}.py").exists() else path
 
 
 def _package_page(package: str) -> str:
-    module = importlib.import_module(f"dmpo_explore.{package}")
+    module = _module(package)
     lines = [f"# dx.{package}", "", _prose(module.__doc__).replace("`dx.figures`", "[`dx.figures`](figures.md)"), ""]
     paths = documented(package)
     lines += ["| name | is |", "|---|---|", *(f"| [`{p.rsplit('.')[-1]}`][{p}] | {_what(p)} |" for p in paths), ""]
@@ -199,7 +211,7 @@ def _index_page() -> str:
     ]
     for package in ("config", *PACKAGES):
         names = [name for name in public_names("") if _home("", name) == package]
-        title = importlib.import_module(f"dmpo_explore.{package}").__doc__ or ""
+        title = _module(package).__doc__ or ""
         lines += ["", f"## [dx.{package}]({package}.md)", "", _first_paragraph(title)]
         if names:
             lines += ["", "| name | is |", "|---|---|"]
@@ -215,7 +227,7 @@ def _shown(package: str, name: str) -> str:
 
 def _imports(package: str) -> Iterator[tuple[str, str]]:
     """(module, name) of each line ``from .module import name as name`` of a package's ``__init__.py``."""
-    module = importlib.import_module(f"dmpo_explore.{package}".removesuffix("."))
+    module = _module(package)
     text = Path(str(module.__file__)).read_text(encoding="utf-8")
     for found in re.finditer(r"^    from (\.+[\w.]*) import (\w+) as \w+$", text, re.MULTILINE):
         yield found[1], found[2]
@@ -224,8 +236,10 @@ def _imports(package: str) -> Iterator[tuple[str, str]]:
 def _home(package: str, name: str) -> str:
     """The package in which a public name is defined."""
     where = next(module for module, found in _imports(package) if found == name)
-    path = importlib.util.resolve_name(where, f"dmpo_explore.{package}".removesuffix("."))
-    return path.removeprefix("dmpo_explore").removeprefix(".").split(".")[0]
+    path = importlib.util.resolve_name(where, _module(package).__name__)
+    inside = path.removeprefix("dmpo_explore").removeprefix(".")
+    found = next((one for one in PACKAGES if f"{inside}.".startswith(f"{one}.")), inside.removeprefix("neighbours."))
+    return found if found in PACKAGES else found.split(".")[0]
 
 
 def _defined(name: str) -> str:

@@ -149,7 +149,10 @@ def test_a_tempered_record_softens_scores_only() -> None:
     found = tempered_record(record, (2.0, 1.0, 0.5))
     np.testing.assert_allclose(found.confidence, probabilities(record, (2.0, 1.0, 0.5)).max(axis=2), atol=1e-6)
     assert (found.confidence[:, 0] <= record.confidence[:, 0] + 1e-3).all()
-    assert found.prediction is record.prediction and found.logits is None
+    assert found.prediction is record.prediction and found.logits is record.logits
+    again, once = (tempered_record(one, (1.0, 1.0, 1.0)) for one in (found, record))
+    np.testing.assert_array_equal(again.confidence, once.confidence)
+    np.testing.assert_array_equal(brier_score(found), brier_score(record, (2.0, 1.0, 0.5)))
     for ask in (fit_temperatures, brier_score, lambda r: tempered_record(r, (1.0,) * 3)):
         with pytest.raises(ValueError, match=r"no logits, which temperatures need; record it again"):
             ask(replace(record, logits=None))

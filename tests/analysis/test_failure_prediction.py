@@ -41,7 +41,7 @@ def test_ties_count_half_and_one_sided_exits_have_no_number() -> None:
     np.testing.assert_allclose(failure_prediction(record), naive(record, "confidence", 1), rtol=1e-12)
     record.prediction[:] = record.labels[:, None]  # every exit is correct: all may exit
     assert np.isnan(failure_prediction(record)).all()
-    with pytest.raises(ValueError, match="score='prediction' must be confidence, margin or entropy"):
+    with pytest.raises(ValueError, match="'prediction'.*confidence, entropy, margin"):
         failure_prediction(record, "prediction")
 
 

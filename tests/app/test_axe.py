@@ -36,6 +36,7 @@ def look(visit: Visit) -> None:
         assert not found, f"{scheme}:\n" + "\n".join(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_have_no_serious_violation(visit: Visit, page: str) -> None:
     visit.show(*PAGES[page])

@@ -1,4 +1,4 @@
-"""The app's layers: what each may import, where session keys live, how short a page is."""
+"""The app's layers: what each may import, where session keys live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ LAYERS = {
     "messages": "access",
     "access": "",
 }
-LONGEST_VIEW = 120  # lines; a view is title, controls, one service call, charts
 # what services may use of Streamlit: caches, options, and the place where a wait is shown
 OF_STREAMLIT = {"cache_data", "cache_resource", "get_option"}
 WIDGETS = {  # of Streamlit, whose key holds a value of the session
@@ -120,8 +119,3 @@ def test_services_draw_nothing() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "st"
     }
     assert {(file, name) for file, name in used if name not in OF_STREAMLIT} == set()
-
-
-@pytest.mark.parametrize("file", [file for file in FILES if layer(file) == "views"])
-def test_a_view_is_short(file: str) -> None:
-    assert (APP / file).read_text(encoding="utf-8").count("\n") <= LONGEST_VIEW

@@ -14,46 +14,32 @@ PAGES = {  # path → what must be there
     "training?run=demo": ".st-key-learning_panels .js-plotly-plot",
     "own-scores": "[data-testid=stCode]",
 }
-PHONE = {"width": 400, "height": 800}
-SCROLLED = (
-    """() => [document.documentElement, document.querySelector('.stMain')].every(e => e.scrollWidth <= innerWidth)"""
-)
-CUT = """() => [...document.querySelectorAll('.stMain [data-testid=stButtonGroup] > div')]
-    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_no_page_is_scrolled_sideways_and_no_choice_is_cut(visit: Visit, path: str) -> None:
-    visit.page.set_viewport_size(PHONE)
-    page = visit.show(path, PAGES[path])
-    assert page.evaluate(SCROLLED)
-    assert page.evaluate(CUT) == []
-
-
-UNEVEN = """() => [...document.querySelectorAll('.stMain [data-testid=stPopoverButton]')].filter(button => {
-    const words = button.querySelector('p').getBoundingClientRect(), box = button.getBoundingClientRect();
-    return box.width > 0 && box.right - words.right < 8;
-}).map(button => button.textContent)"""
-
-
-@pytest.mark.parametrize("path", ["?run=four&threshold=0.8", "live?run=four"])
-def test_words_of_a_popover_keep_their_distance_to_its_border(visit: Visit, path: str) -> None:
-    visit.page.set_viewport_size(PHONE)
-    assert visit.show(path, PAGES[path]).evaluate(UNEVEN) == []
-
-
 FIRST = {  # path → what the page is about, and how far below the top it may end
     "?run=four&threshold=0.8": {".track": 400, ".cards": 790},
     "live?run=four": {".track": 400, ".cards": 750, ".st-key-begin button": 850},
     "image?run=four&image=3": {".st-key-halves img": 650},
     "compare?runs=four,six": {".st-key-compute": 500, "table": 790},
 }
+PHONE = {"width": 400, "height": 800}
+SCROLLED = (
+    """() => [document.documentElement, document.querySelector('.stMain')].every(e => e.scrollWidth <= innerWidth)"""
+)
+CUT = """() => [...document.querySelectorAll('.stMain [data-testid=stButtonGroup] > div')]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+UNEVEN = """() => [...document.querySelectorAll('.stMain [data-testid=stPopoverButton]')].filter(button => {
+    const words = button.querySelector('p').getBoundingClientRect(), box = button.getBoundingClientRect();
+    return box.width > 0 && box.right - words.right < 8;
+}).map(button => button.textContent)"""
 
 
-@pytest.mark.parametrize("path", FIRST)
-def test_the_first_screen_has_what_the_page_is_about(visit: Visit, path: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_fits_a_phone(visit: Visit, path: str) -> None:
+    """No scrolling sideways, no choice cut off, a popover's words off its border; what it is about comes first."""
     visit.page.set_viewport_size(PHONE)
     page = visit.show(path, PAGES[path])
-    for selector, most in FIRST[path].items():
+    assert page.evaluate(SCROLLED)
+    assert page.evaluate(CUT) == page.evaluate(UNEVEN) == []
+    for selector, most in FIRST.get(path, {}).items():
         box = page.locator(selector).first.bounding_box()
         assert box and box["y"] + box["height"] <= most, selector

@@ -43,6 +43,7 @@ def test_aims_are_judged() -> None:
     assert "missed: peak mib" in scale.records([row | {"peak_mib": 310}], scale.AIMS)[-1]
 
 
+@pytest.mark.slow
 def test_the_page_is_made_of_the_committed_results() -> None:
     recording, sizes, speed = (
         read_json(scale.RESULT.parent / f"{name}.json") for name in ("recording", "scale", "speed")

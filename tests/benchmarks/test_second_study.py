@@ -92,6 +92,7 @@ def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:
     assert len(looks) == len({look[1:] for look in looks}) == len(set(names))  # an arm has one look in all panels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", protocol.STUDIES)
 def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
     results, path = RESULTS / "second" / name, RESULTS / f"second-{name}-claims.csv"

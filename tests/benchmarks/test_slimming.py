@@ -10,7 +10,7 @@ import pytest
 
 import slimming as command
 from _slimming import protocol, report
-from dmpo_explore.slimming.settings import kept_width, read_settings
+from dmpo_explore.neighbours.slimming.settings import kept_width, read_settings
 from dmpo_explore.utils.files import write_json
 
 

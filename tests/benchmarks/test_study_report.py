@@ -233,6 +233,7 @@ def test_paired_intervals() -> None:
 PUBLISHED = Path(study_report.__file__).parent
 
 
+@pytest.mark.slow
 def test_the_document_is_made_from_the_tables_beside_it() -> None:
     assert (PUBLISHED / "RESULTS.md").read_text(encoding="utf-8") == study_report.document()
 

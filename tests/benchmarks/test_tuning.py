@@ -67,6 +67,7 @@ def test_the_rates_are_those_that_val_chose() -> None:
     assert best.to_dict() == protocol.CHOSEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", protocol.STUDIES)
 def test_the_committed_table_follows_from_the_committed_runs(study: str) -> None:
     path = FOLDER / f"tuning-{study}-table.csv"

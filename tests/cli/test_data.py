@@ -60,7 +60,7 @@ def test_ctrl_c_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("dmpo_explore.data.check.gather_facts", pressed)
     done = call("data", tmp_path, status=130)
-    assert done.stderr.splitlines() == ["stopped; no file is half-written. Repeat the command to start again"]
+    assert "no file is half-written" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_training_fails_before_its_first_step_with_all_findings(tmp_path: Path, no_runs: Path) -> None:

@@ -136,7 +136,7 @@ def test_steps_in_words() -> None:
 
     assert line("epoch") == "trial 3: epoch 2/6; front of 2 points, hypervolume 0.5000"
     ending = "front: 50.0% at 20%, 75.0% at 50%"
-    assert line("stopped") == f"trial 3: stopped after epoch 2/6, as it cannot extend the front; {ending}"
+    assert line("stopped") == f"trial 3: stopped after epoch 2/6; {ending}"
     assert line("finished") == f"trial 3: finished; {ending}"
     assert line("failed", "a\nb") == "trial 3: could not be trained: a b"
     many = SearchStep("finished", 0, 1, 1, 1, tuple((i / 100, i / 100) for i in range(21)), 0.5)

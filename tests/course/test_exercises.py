@@ -27,11 +27,11 @@ def check_of(name: str, number: int) -> Any:
 
 
 @every_exercise
-@pytest.mark.parametrize("answer", [..., None, "nonsense", object()], ids=["empty", "None", "text", "object"])
-def test_the_empty_answer_and_foreign_ones_are_not_correct(name: str, number: int, answer: Any) -> None:
-    verdict = check_of(name, number)(answer)
-    assert isinstance(verdict, Verdict) and not verdict
-    assert repr(verdict).startswith("✘ Not ")
+def test_the_empty_answer_and_foreign_ones_are_not_correct(name: str, number: int) -> None:
+    for answer in (..., None, "nonsense"):
+        verdict = check_of(name, number)(answer)
+        assert isinstance(verdict, Verdict) and not verdict, answer
+        assert repr(verdict).startswith("✘ Not "), answer
 
 
 @every_exercise

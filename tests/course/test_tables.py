@@ -8,6 +8,7 @@ from dmpo_explore.course.tables import FOLDER, study_table
 from tables import TABLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_the_copy_is_what_the_results_hold(name: str) -> None:
     text = (FOLDER / f"{name}.csv").read_text(encoding="utf-8")

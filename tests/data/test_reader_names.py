@@ -8,7 +8,7 @@ import pytest
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.locations import base_folder, is_own, located, moved
-from dmpo_explore.data.reader_names import READERS, ReaderName, reader_name
+from dmpo_explore.data.reader_names import ReaderName, reader_name
 
 
 @pytest.mark.parametrize("name", ["photos", "torch", "hfds/", "a/hfds/b", "digits", "list.csv"])
@@ -40,4 +40,4 @@ def test_a_place_is_absolute_and_can_be_moved(tmp_path: Path, monkeypatch: pytes
     published = located(DataConfig("torch/mnist", root="a"))
     assert published.root == str(tmp_path / "a") and moved(published, "b").root == str(tmp_path / "b")
     assert located(DataConfig("hfds/beans")).name == "hfds/beans"
-    assert ReaderName("hfds", "beans").folder is None and set(READERS) == {"torch", "hfds", "wds", "tfds"}
+    assert ReaderName("hfds", "beans").folder is None

@@ -31,15 +31,15 @@ def test_where_nothing_can_be_certified_no_image_exits_early(name: str) -> None:
     assert (policy.exits(record) == 3).all()
     half = "50 images (the other half is learned on)" if policy.learns else "100 images"
     none, few = policy.fitted["note"].split("; ")
-    assert none == "no threshold can be certified, so no image exits early"
-    assert few == f"{half} cannot certify 1 %: at least 299 are needed"
+    assert "no threshold can be certified" in none
+    assert half in few and "1 %" in few and "299" in few
     assert policy.fitted["certificate"]["certified"] is False
 
 
 def test_with_enough_images_the_note_names_no_number() -> None:
     logits = np.broadcast_to(20.0 * np.eye(2)[[1, 0]], (299, 2, 2))  # exit 1 is certain and incorrect
     policy = fit_policy(record_from_logits(logits, np.zeros(299, int)), risk="too_early")
-    assert policy.fitted["note"] == "no threshold can be certified, so no image exits early"
+    assert "no threshold can be certified" in policy.fitted["note"] and "needed" not in policy.fitted["note"]
 
 
 def test_what_is_learned_is_certified_on_other_images() -> None:

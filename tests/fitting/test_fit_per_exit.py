@@ -28,8 +28,7 @@ def test_a_threshold_per_exit_is_at_least_as_good_here(name: str, target: dict[s
 
 @pytest.mark.parametrize("name", ["patience", "budgeted", "fixed", "oracle"])
 def test_some_policies_have_no_threshold_per_exit(name: str) -> None:
-    one_of = "one of the policies confidence, entropy, margin, patience.confidence, gate, random; got"
-    with pytest.raises(ValueError, match=one_of):
+    with pytest.raises(ValueError, match=f"one of the policies confidence, .*; got .*{name}"):
         fit_policy(make_record(50, 4, 3), name, flops=0.5, per_exit=True)
 
 

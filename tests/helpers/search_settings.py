@@ -1,11 +1,13 @@
-"""A search space that trains in seconds on scikit-learn's digits, and the points of a search."""
+"""A search space that trains in seconds on scikit-learn's digits, the points of a search, and a made-up trial."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tiny import MODEL, TRAINING
 
+from dmpo_explore.search.learning_curves import LearningCurve
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import SearchFront
 
@@ -33,3 +35,11 @@ def points(front: SearchFront) -> list[tuple[int, int, float, float]]:
 
 
 PATIENCE = 5
+
+
+def trial(
+    number: int, accuracies: list[float], flops: float = 0.3, planned: int = 4, second: float = 1.0
+) -> LearningCurve:
+    """One operating point an epoch."""
+    epochs = {e: np.array([[a, flops, e * second]]) for e, a in enumerate(accuracies, start=1)}
+    return LearningCurve(number, {"x": number}, planned, epochs)

@@ -8,8 +8,8 @@ import pytest
 from tiny import tiny_config
 
 from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.neighbours.slimming.slim import slim
 from dmpo_explore.runs.run import Run
-from dmpo_explore.slimming.slim import slim
 from dmpo_explore.training.train import train
 
 SLIM: dict[str, Any] = {"heads": 0.5, "ffn": 0.5, "epochs": 2, "images": 40, "device": "cpu"}

@@ -11,8 +11,8 @@ import sklearn.linear_model  # noqa: F401  its import draws from `random`, which
 
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
-from dmpo_explore.policies.scores import SCORES, scores
 from dmpo_explore.records.record import ExitRecord, RecordMeta
+from dmpo_explore.records.scores import scores
 
 DEPLOYABLE = sorted(name for name, kind in POLICIES.items() if kind.deployable)
 
@@ -59,5 +59,5 @@ def record_from_logits(
     """A record of given logits (B, K, C) and labels (B,)."""
     logits = np.asarray(logits, np.float32)
     kept = logits.astype(np.float16) if with_logits else None
-    values = scores(logits, SCORES)
+    values = scores(logits)
     return ExitRecord(labels=np.asarray(labels, np.int64), logits=kept, meta=make_meta(*logits.shape, **meta), **values)

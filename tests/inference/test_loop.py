@@ -73,7 +73,7 @@ def assert_as_recorded(out: Any, policy: Policy, record: ExitRecord = RECORD) ->
 @pytest.fixture(scope="module", autouse=True)
 def _halves() -> None:
     """The record's own scores from its float16 logits, so that every threshold cuts both alike."""
-    from dmpo_explore.policies.scores import scores
+    from dmpo_explore.records.scores import scores
 
     assert RECORD.logits is not None
     for name, value in scores(RECORD.logits.astype(np.float32)).items():

@@ -13,7 +13,7 @@ from tiny import tiny_config
 import dmpo_explore as dx
 from dmpo_explore.inference import onnx_single
 from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session
-from dmpo_explore.inference.onnx_single import INPUT, SCORES, SINGLE, join_stages
+from dmpo_explore.inference.onnx_single import INPUT, NODES, SINGLE, join_stages
 
 TEMPERATURES = (1.5, 0.7, 1.0)
 
@@ -41,7 +41,7 @@ def middle(run: dx.Run, name: str) -> tuple[float, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", NODES)
 @pytest.mark.parametrize("temperatures", [(), TEMPERATURES], ids=["plain", "calibrated"])
 def test_exits_labels_and_logits_are_those_of_the_stages(
     run: dx.Run, export: Path, name: str, temperatures: tuple[float, ...]
@@ -62,7 +62,7 @@ def test_exits_labels_and_logits_are_those_of_the_stages(
 def test_a_graph_with_other_answers_is_not_kept(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dx.policies.ConfidencePolicy((0.0,)).save(export / "policy.json")
     kept = join_stages(export).read_bytes()
-    monkeypatch.setitem(onnx_single.SCORES, "confidence", onnx_single.SCORES["entropy"])
+    monkeypatch.setitem(onnx_single.NODES, "confidence", onnx_single.NODES["entropy"])
     dx.policies.ConfidencePolicy((1.01,)).save(export / "policy.json")
     with pytest.raises(RuntimeError, match="other exits or labels"):
         join_stages(export)

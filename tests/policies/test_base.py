@@ -14,7 +14,7 @@ from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 from dmpo_explore.policies.scalar import NEVER, CountPolicy, ScorePolicy
-from dmpo_explore.policies.scores import scores, tempered
+from dmpo_explore.records.scores import scores, tempered
 
 
 def test_every_policy_is_a_rule_of_one_kind() -> None:

@@ -13,8 +13,8 @@ import pytest
 from synthetic import make_meta, make_record
 
 import dmpo_explore
-from dmpo_explore.records.record import SCORE_TYPES, ExitRecord, RecordMeta
-from dmpo_explore.records.validation import FORMAT_VERSION
+from dmpo_explore.records.record import ExitRecord, RecordMeta
+from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
 
 
 @pytest.fixture

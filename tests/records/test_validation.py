@@ -39,10 +39,9 @@ def test_features_and_their_embedding_are_checked(folder: Path) -> None:
     features[6, 1, 2], embedding[4] = np.nan, np.inf
     np.save(folder / "features.npy", features)
     np.save(folder / "embedding.npy", embedding)
-    assert [found.split(": ", 1)[1] for found in problems(folder)] == [
-        "NaN or infinite features at image 6 (counted from 0); write finite numbers, or remove this optional file",
-        "inf at image 4 (counted from 0) must be a finite number (6 such values)",
-    ]
+    wrong, infinite = problems(folder)
+    assert "features.npy" in wrong and "image 6 (counted from 0)" in wrong and "remove this optional file" in wrong
+    assert "embedding.npy" in infinite and "inf at image 4 (counted from 0)" in infinite
     np.save(folder / "features.npy", features[:, :2])
     np.save(folder / "embedding.npy", np.zeros((8, 3, 3), np.float32))
     assert [found.split(": ", 1)[1] for found in problems(folder)] == [

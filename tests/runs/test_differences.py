@@ -8,9 +8,9 @@ import pytest
 from run_folders import CONFIG, make_run
 
 from dmpo_explore.config import OPTIONS, Config
+from dmpo_explore.neighbours.slimming.options import Slimming
 from dmpo_explore.runs.differences import config_differences
 from dmpo_explore.runs.run import Run
-from dmpo_explore.utils.slimming import Slimming
 
 
 def run_of(root: Path, name: str, **changes: object) -> Run:
@@ -87,7 +87,7 @@ def test_a_slimmed_run_differs_from_its_teacher(tmp_path: Path) -> None:
         "model.slimming.importance": "all",
         "model.slimming.hidden_epochs": str(Slimming().hidden_epochs),
     }
-    assert set(found["wide"]) == {"not slimmed"}
+    assert set(found["wide"]) == {"no slimming"}
 
 
 def test_epochs_that_were_finished_differ(tmp_path: Path) -> None:

@@ -20,10 +20,9 @@ from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.search import checkpoints
 from dmpo_explore.search.checkpoints import MARK, Keeper, tidy
 from dmpo_explore.search.goal import Goal, operating_points
-from dmpo_explore.search.sampler import suggest
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import open_study, read_front
-from dmpo_explore.search.trial_storage import epochs_of
+from dmpo_explore.search.trial_storage import epochs_of, suggest
 from dmpo_explore.training.loop import EpochResult
 
 pytestmark = [

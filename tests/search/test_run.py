@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.search import checkpoints
 from dmpo_explore.search import run as run_module
 from dmpo_explore.search.run import SearchStep, run_search
+from dmpo_explore.search.samplers import SAMPLERS
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import SearchFront, load_front
 from dmpo_explore.training import train as train_module
@@ -133,14 +135,16 @@ def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: Search
 
 @pytest.mark.slow
 def test_a_trial_that_cannot_extend_the_front_is_stopped(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
-    monkeypatch.setattr(run_module, "can_extend", lambda now, others, goal: now.trial == 0)
+    first_alone = replace(SAMPLERS["random"], can_extend=lambda now, others, goal: now.trial == 0)
+    monkeypatch.setitem(SAMPLERS, "first alone", first_alone)
     steps: list[SearchStep] = []
-    front = run_search("p", make_space(), trials=2, device="cpu", seed=0, stopping=True, progress=steps.append)
+    front = run_search("p", make_space(), trials=2, device="cpu", sampler="first alone", stopping=True,
+                       progress=steps.append)  # fmt: skip
     assert front.trials["finished"] == 1 and front.trials["stopped"] == 1
     assert [(s.what, s.epoch) for s in steps if s.trial == 1] == [("epoch", 1), ("stopped", 1)]
     assert {p[:2] for p in points(front)} == {(0, 1), (0, 2), (1, 1)}  # what it did counts
     assert not (runs / "p-001").exists()
-    assert run_search("p", resume=True, trials=3, device="cpu", seed=0).trials["finished"] == 2  # off
+    assert run_search("p", resume=True, trials=3, device="cpu").trials["finished"] == 2  # off
 
 
 def test_where_time_counts_the_front_has_quick_epochs(runs: Path) -> None:
@@ -216,6 +220,7 @@ def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(r
         ({"trials": 0}, "trials=0 must be above 0"),
         ({"minutes": -1}, "minutes=-1 must be above 0"),
         ({"trials": 1, "resume": True}, "there is no search yet: no file .*searches.db"),
+        ({"trials": 1, "sampler": "tp"}, "unknown sampler 'tp'. Did you mean 'tpe'"),
         ({"trials": 1, "study": "../x"}, "study name '../x' must be"),
         ({"trials": 1, "storage": "nonsense"}, "storage 'nonsense' cannot be opened"),
     ],

@@ -12,7 +12,6 @@ import pytest
 
 from dmpo_explore.config import Config
 from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.sampler import suggest
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import (
     kept_name,
@@ -23,7 +22,7 @@ from dmpo_explore.search.study import (
     settings_text,
     storage_file,
 )
-from dmpo_explore.search.trial_storage import EPOCH, State, open_storage
+from dmpo_explore.search.trial_storage import EPOCH, State, open_storage, suggest
 
 pytestmark = [
     pytest.mark.usefixtures("runs"),

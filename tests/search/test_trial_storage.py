@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from dmpo_explore.search import sampler, trial_storage
-from dmpo_explore.search.sampler import STARTUP, LearningCurveSampler, distributions, propose, suggest
+from dmpo_explore.search import trial_storage
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.trial_storage import (
     EPOCH,
@@ -28,6 +26,7 @@ from dmpo_explore.search.trial_storage import (
     latest,
     open_storage,
     read_curves,
+    suggest,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
@@ -59,7 +58,7 @@ def make_study() -> Iterator[Make]:
     def make(url: str = "sqlite://", seed: int | None = 0, patience: int = 60) -> optuna.Study:
         opened.append(open_storage(url, patience))
         return optuna.create_study(
-            directions=["maximize", "minimize"], storage=opened[-1], sampler=LearningCurveSampler(SPACE, seed)
+            directions=["maximize", "minimize"], storage=opened[-1], sampler=optuna.samplers.RandomSampler(seed)
         )
 
     yield make
@@ -74,16 +73,6 @@ def ask(study: optuna.Study, *epochs: dict[str, Any]) -> optuna.Trial:
     for number, values in enumerate(epochs, start=1):
         trial.set_user_attr(f"{EPOCH}{number}", values)
     return trial
-
-
-def test_settings_lie_in_the_space_and_are_repeatable(make_study: Make) -> None:
-    drawn = [[ask(study).params for _ in range(STARTUP)] for study in (make_study(), make_study(), make_study(seed=1))]
-    assert drawn[0] == drawn[1] != drawn[2]
-    assert len({tuple(p.values()) for p in drawn[0]}) == STARTUP
-    for params in drawn[0]:
-        assert params.keys() == SPACE.domains.keys() == distributions(SPACE).keys()
-        assert all(d._contains(d.to_internal_repr(params[key])) for key, d in distributions(SPACE).items())
-        SPACE.config(params)
 
 
 def test_report_raises_so_epochs_are_user_attributes(make_study: Make) -> None:
@@ -184,29 +173,3 @@ def test_a_bad_url_is_named(tmp_path: Path) -> None:
     for url in ("nonsense", f"sqlite:///{tmp_path / 'no' / 'folder' / 'a.db'}"):
         with pytest.raises(ValueError, match=f"storage '{url}' cannot be opened: "):
             open_storage(url)
-
-
-def test_later_settings_are_proposed_from_what_was_seen(make_study: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = make_study()
-    asked: list[int] = []
-    monkeypatch.setattr(sampler, "propose", lambda space, known, rng: asked.append(len(known)) or space.draw(rng))
-    for _ in range(STARTUP + 2):
-        study.tell(ask(study, entry(0.5)), (0.5, 0.2))
-    assert asked == [STARTUP, STARTUP + 1]
-
-
-@pytest.mark.slow
-def test_a_proposal_follows_what_extends_the_front(make_study: Make) -> None:
-    rng = np.random.default_rng(0)
-    study = make_study()
-    for _ in range(30):
-        trial = study.ask()
-        params = suggest(trial, SPACE)
-        trial.set_user_attr("planned", 2)
-        good = 0.9 - abs(params["model.dropout"] - 0.1) - 0.2 * (params["model.exits"] == 2)
-        trial.set_user_attr(f"{EPOCH}1", entry(good))
-        study.tell(trial, (good, 0.2))
-    known = read_curves(study.get_trials())
-    proposed = [propose(SPACE, known, rng) for _ in range(6)]
-    assert np.mean([abs(p["model.dropout"] - 0.1) for p in proposed]) < 0.08  # drawn: 0.17
-    assert sum(p["model.exits"] == "[1, 3]" for p in proposed) >= 5

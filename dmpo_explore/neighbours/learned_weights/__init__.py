@@ -72,5 +72,5 @@ joints.TRAINING_PARTS["learned weights"] = PartKind(
     learns_copy=chosen,
     timed=lambda config: ("schedule",) if chosen(config) else (),
 )
-moved("dmpo_explore.training", {"LEARNED": __name__})
-moved("dmpo_explore.training", dict.fromkeys(("held_out_loader", "soft_exit_loss"), f"{__name__}.learning"))
+moved("training", "LEARNED", to=__name__)
+moved("training", "held_out_loader", "soft_exit_loss", to=f"{__name__}.learning")

@@ -81,13 +81,7 @@ def second_copy(model: nn.Module) -> nn.Module:
 
 
 class EndlessOrder(Sampler[int]):
-    """Rows 0..n-1 in random order, again and again; the order depends on ``seed`` and the epoch alone.
-
-    Example:
-        >>> import itertools
-        >>> sorted(itertools.islice(EndlessOrder(3, seed=0), 6))
-        [0, 0, 1, 1, 2, 2]
-    """
+    """Rows 0..n-1 in random order, again and again; the order depends on ``seed`` and the epoch alone."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.n, self.seed, self.epoch = n, seed, 0

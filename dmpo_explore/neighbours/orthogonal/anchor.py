@@ -32,14 +32,8 @@ def make_anchor(config: Config, n_classes: int) -> DMPO:
 
     Only its heads need gradients: `DMPO.trainable_state` is all that is fitted. Random numbers are drawn as in the
     training, so that a random backbone is the same one; torch's generator is left as it was.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="oft")
-        >>> sorted(make_anchor(dx.Config(model=model), 3).trainable_state())[:3]
-        ['stages.0.predictor.fc.bias', 'stages.0.predictor.fc.weight', 'stages.0.scale']
     """
-    plain = replace(config.model, **PLAIN, tuning="none", merge=0, train_norm=False, equilibrium=False)
+    plain = replace(config.model.unchanged(), **PLAIN, tuning="none", train_norm=False, equilibrium=False)
     with seeded(config.training.seed):
         return build_model(plain, n_classes).eval()
 
@@ -50,14 +44,6 @@ def fit_anchor(anchor: DMPO, loader: Iterable[Any], *, precision: str = "no") ->
 
     Args:
         loader: batches of (images, labels). precision: of autocast.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> anchor = make_anchor(dx.Config(model=dx.ModelConfig("test_vit", "random", 32, exits=2)), 3)
-        >>> images, labels = torch.randn(30, 3, 32, 32), torch.arange(30) % 3
-        >>> fit_anchor(anchor, [(images, labels)])
-        >>> bool((anchor(images)[:, -1].argmax(-1) == labels).float().mean() > 0.5)
-        True
     """
     features: list[list[Tensor]] = [[] for _ in anchor.stages]
     labels = []
@@ -82,11 +68,6 @@ def logistic_regression(
 
     They minimise Σ CE + penalty · ‖W‖² / 2 over standardised features, by L-BFGS from 0; the result is for features as
     they are given.
-
-    Example:
-        >>> weight, bias = logistic_regression(torch.tensor([[0.0], [2.0]]), torch.tensor([0, 1]), 2, penalty=0.1)
-        >>> (torch.tensor([[0.5], [1.5]]) @ weight.T + bias).argmax(-1).tolist()
-        [0, 1]
     """
     mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
     std = torch.where(std > 0, std, torch.ones_like(std))

@@ -32,15 +32,7 @@ def hide(images: Tensor, scores: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def check_cutout(kind: str, model: DMPO) -> None:
-    """Raise ValueError where this model's images cannot be cut so.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_efficientnet", "random", 128, exits=2, tuning="none")
-        >>> check_cutout("attentive", dx.build_model(config, n_classes=3))
-        Traceback (most recent call last):
-        ValueError: cutout='attentive' needs a ViT, whose attention reads all patches; use 'random' or 'none'
-    """
+    """Raise ValueError where this model's images cannot be cut so."""
     last = model.stages[-1]
     if kind == "attentive" and not (last.layout == "tokens" and any(is_attention(m) for m in last.trunk.modules())):
         raise ValueError("cutout='attentive' needs a ViT, whose attention reads all patches; use 'random' or 'none'")
@@ -53,14 +45,7 @@ def check_cutout(kind: str, model: DMPO) -> None:
 
 
 def attended(attention: Tensor, model: DMPO) -> Tensor:
-    """Attention (B, heads, N, N) of a ViT's block → how much is paid to each patch, (B, rows · columns).
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
-        >>> attended(torch.full((1, 2, 5, 5), 0.2), model)
-        tensor([[0.2000, 0.2000, 0.2000, 0.2000]])
-    """
+    """Attention (B, heads, N, N) of a ViT's block → how much is paid to each patch, (B, rows · columns)."""
     last = model.stages[-1]
     mean = attention.float().mean(dim=1)
     rows = mean[:, 0] if last.class_token else mean[:, last.prefix :].mean(dim=1)
@@ -72,13 +57,6 @@ def scores(kind: str, images: Tensor, model: DMPO) -> tuple[Tensor, Tensor | Non
 
     Args:
         model: the untuned one.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
-        >>> found, logits = scores("random", torch.zeros(2, 3, 32, 32), model)
-        >>> tuple(found.shape), logits
-        ((2, 4), None)
     """
     last = model.stages[-1]
     if kind == "attentive":

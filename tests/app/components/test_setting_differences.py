@@ -26,4 +26,4 @@ def test_equal_options_are_counted_and_missing_configs_are_named() -> None:
     assert remarks(found, ["demo", "demo-naive"]) == [equal]
     assert remarks(found, ["demo", "mine (yours)", "demo-naive"]) == [equal, r"mine \(yours\) has no config."]
     alone = dx.runs.config_differences([dx.load_run("demo")])
-    assert remarks(alone, ["demo", "b"])[-1] == "Two runs with a config are needed to compare their settings."
+    assert "Two runs with a config" in remarks(alone, ["demo", "b"])[-1]

@@ -17,7 +17,7 @@ def test_a_full_model_queue_refuses_another_thread(monkeypatch: pytest.MonkeyPat
     idents = iter(range(100))
     monkeypatch.setattr(model_queue.threading, "get_ident", lambda: next(idents))
     assert all(queue.enter("work") for _ in range(3))  # one at work, two waiting
-    with pytest.raises(ValueError, match="2 requests wait for a model on this server; try again in a minute"):
+    with pytest.raises(ValueError, match="2 requests wait .* try again"):
         queue.enter("work")
 
 

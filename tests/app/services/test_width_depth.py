@@ -11,7 +11,7 @@ from compare_page import start
 from dmpo_explore_app.services import comparison, width_depth
 
 import dmpo_explore as dx
-from dmpo_explore.utils.slimming import Slimming
+from dmpo_explore.neighbours.slimming.options import Slimming
 
 
 @pytest.fixture

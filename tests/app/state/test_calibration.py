@@ -143,7 +143,7 @@ def test_the_explanation_shows_the_error_of_every_exit_before_and_after(root: Pa
         ({"run": "half"}, "the record of val has none"),
         ({"run": "half", "split": "val"}, "the record of val has none"),
         ({"run": "one"}, "single exit"),
-        *(({"run": "full", "policy": p}, "no score that they change") for p in choices.RULES if p not in TOUCHED),
+        *(({"run": "full", "policy": p}, "no score that they change") for p in choices.rules() if p not in TOUCHED),
     ],
 )
 def test_where_it_cannot_be_used_that_is_said_and_it_is_not_offered(address: dict[str, str], why: str) -> None:

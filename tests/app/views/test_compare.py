@@ -18,7 +18,7 @@ import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
 
 
-@pytest.mark.parametrize("policy", list(choices.RULES))
+@pytest.mark.parametrize("policy", list(choices.rules()))
 def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     app = start(runs="four,six,one", against="six", compute="62", policy=policy)
     rows = evaluate_runs(["four", "six"], policy, targets=dx.Target.flops(0.62), against="six")

@@ -42,7 +42,7 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     assert not app.warning and not app.error
 
 
-@pytest.mark.parametrize("policy", list(choices.RULES))
+@pytest.mark.parametrize("policy", list(choices.rules()))
 def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -> None:
     app = start(run="six", policy=policy)
     seen = []
@@ -189,7 +189,7 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
 
 def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
     run = dx.load_run("six")
-    for name in choices.RULES:
+    for name in choices.rules():
         policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
         counts = slider_data.counts(OperatingPoint(run, "test", policy), None)
         (one,) = slider_data.sliders(counts)
@@ -202,11 +202,11 @@ def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
 def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
     run = dx.load_run("six")
     bound = slider_data.bound(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.8)))
-    assert bound and "oracle" not in choices.RULES
+    assert bound and "oracle" not in choices.rules()
     table = dx.trade_off(run.record("test"), "confidence")
     assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()
 
 
 def test_every_policy_is_explained() -> None:
-    assert list(choices.RULES) == [name for name, kind in POLICIES.items() if kind.deployable]
-    assert all(f"**{name}**: {POLICIES[name].summary}." in run_picker.POLICY_HELP for name in choices.RULES)
+    assert list(choices.rules()) == [name for name, kind in POLICIES.items() if kind.deployable]
+    assert all(f"**{name}**: {POLICIES[name].summary}." in run_picker.policy_help() for name in choices.rules())

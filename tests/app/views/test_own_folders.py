@@ -189,10 +189,8 @@ def test_what_others_type_is_refused_before_it_is_looked_up(
     text = way.format(root=root)
     with pytest.raises(ValueError, match="cannot be opened") as error:
         record_folder.find(text)
-    assert str(error.value).replace(repr(text), "") == (
-        " cannot be opened: this app can be reached from other machines, so it opens only folders under its runs root, "
-        "named as RUN/records/SPLIT"
-    )
+    said = str(error.value).replace(repr(text), "")
+    assert "only folders under its runs root, named as RUN/records/SPLIT" in said and str(root) not in said
 
 
 def test_the_answers_of_any_model_open_in_explore_with_the_library_s_numbers(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_compare_shows_the_plane(runs: tuple[dx.Run, dx.Run]) -> None:
     assert not app.exception and not app.error and "Width and depth" in [header.value for header in app.header]
 
 
+@pytest.mark.slow
 def test_it_is_reported_and_published(runs: tuple[dx.Run, dx.Run], tmp_path: Path) -> None:
     thin = runs[1]
     assert "thin" in dx.write_report(thin, tmp_path / "report.html").read_text(encoding="utf-8")

@@ -1,0 +1,20 @@
+"""Online thresholds: a bandit that chooses a threshold for every image, without labels (UAT, arXiv 2509.23666)."""
+
+from typing import TYPE_CHECKING
+
+from ...utils.lazy import moved, public_names
+
+if TYPE_CHECKING:
+    from .bandit import BanditState as BanditState
+    from .bandit import ThresholdBandit as ThresholdBandit
+    from .bandit import fit_bandit as fit_bandit
+    from .figure import online_figure as online_figure
+    from .stream import OnlineThresholds as OnlineThresholds
+    from .stream import online_shift_table as online_shift_table
+    from .stream import online_thresholds as online_thresholds
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)
+
+moved("policies", "BanditState", "ThresholdBandit", "fit_bandit", to=__name__)
+moved("analysis", "OnlineThresholds", "online_shift_table", "online_thresholds", to=__name__)
+moved("figures", "online_figure", to=__name__)

@@ -1,0 +1,127 @@
+"""`dmpo-explore slim`: fewer attention heads and MLP neurons in a trained ViT, as a new run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...cli.options import refuse_beside, settings_options
+from ...cli.output import Bar, epoch_line, percents, print_result, say, warnings_said
+from ...cli.record import enable_ctrl_c, record_line, record_splits
+from ...cli.root import RUN, Device, Json, ProgressPath
+from ...jobs.progress import ProgressFile
+from .options import Slimming, SlimSettings
+
+if TYPE_CHECKING:
+    from ...runs.run import Run
+    from ...training.loop import EpochResult
+
+HELP = """Slim a trained ViT and distil it: the new run has fewer attention heads and MLP neurons in every block.
+
+Heads and neurons are removed step by step, the least important first. Importance is the accumulated |gradient × weight|
+of the loss of all exits. Then the new run is distilled from RUN at every exit, first the hidden states, then the
+answers too (COST-EFF, arXiv 2210.15523). LoRA and adapters are merged before.
+
+The new run is an ordinary run that holds all its weights; next: `dmpo-explore record OUT`. Ctrl-C or a kill loses at
+most the current epoch; `--resume OUT` continues. Needs `dmpo-explore[slim]`.
+"""
+
+
+@settings_options(SlimSettings)
+def slim(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=RUN, show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(metavar="OUT", help="Name of the new run; default: RUN-slim.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="OUT", help="Continue this slimmed run; with --epochs N, to N epochs in all.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run of that name.")] = False,
+    device: Device = "auto",
+    and_record: Annotated[
+        bool, typer.Option("--record", help="Record val, calibration and test after the last epoch.")
+    ] = False,
+    progress: ProgressPath = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Slim a run, see `HELP`."""
+    enable_ctrl_c(progress)
+    from ...runs.run_data import default_splits
+    from ...runs.store import load_run
+
+    typed = {key: value for key, value in settings.items() if value is not None}
+    if resume:
+        refuse_beside("--resume", {"RUN": run, "--name": name, "--force": force})
+        refuse_beside("--resume", {f"--{key.replace('_', '-')}": key != "epochs" for key in typed})
+    elif run is None:
+        raise typer.BadParameter("name the run to slim, or continue one with --resume OUT", param_hint="RUN")
+    wide = load_run(load_run(resume).config.model.parent or resume) if resume else load_run(run or "")
+    file = ProgressFile(progress)
+    with Bar(lines=True) as bar, warnings_said():
+        slimmed = _slim(wide, resume or name or f"{wide.name}-slim", bar, file, resume=bool(resume), force=force,
+                        device=device, **typed)  # fmt: skip
+    answer, lines = _summary(slimmed)
+    if and_record:
+        splits = list(default_splits(slimmed.path))
+        with warnings_said():
+            answer["records"] = record_splits(slimmed, splits, file, device=device, force=True)
+        lines = [*lines[:-1], *map(record_line, answer["records"])]
+    file.end()
+    print_result(answer, as_json, lines)
+
+
+def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
+    """Slim with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
+    from ...runs.epochs import CHECKPOINT, checkpoint_epoch
+    from ...runs.store import load_run
+    from .slim import slim as slim_run
+
+    results: list[EpochResult] = []
+    saved = load_run(name) if resume else None
+    first = (checkpoint_epoch(saved.path / CHECKPOINT) or 0) if saved else 0
+    epochs = how.get("epochs") or (saved.config.training.epochs if saved else SlimSettings().epochs)
+
+    def on_prune(done: int, steps: int) -> None:
+        bar.to(done, steps, "removing heads and neurons")
+        file.to("removing heads and neurons", done, steps)
+
+    def on_step(done: int, steps: int, loss: float) -> None:
+        seen = f", val {percents(results[-1].accuracy)}" if results else ""
+        epoch = first + len(results)
+        bar.to(epoch * steps + done, epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
+        file.to("distilling", epoch * steps + done, epochs * steps, epoch=epoch + 1, epochs=epochs, loss=loss)
+
+    def on_epoch(result: EpochResult) -> None:
+        results.append(result)
+        bar.write(epoch_line(results))
+
+    def on_check(done: int, total: int) -> None:
+        bar.to(done, total, "checking images")
+        file.to("checking images", done, total)
+
+    hooks: dict[str, Any] = {"on_prune": on_prune, "on_step": on_step, "progress": on_epoch, "on_check": on_check}
+    try:
+        return slim_run(run, name, resume=resume, **hooks, **how)
+    except KeyboardInterrupt:
+        bar.clear()
+        kept = f"continue with: dmpo-explore slim --resume {name}" if results or resume else "no epoch was finished"
+        say(f"stopped; {kept}")
+        raise typer.Exit(130) from None
+
+
+def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
+    """What the new run keeps and its best epoch, as JSON values and as lines."""
+    history, slimming = run.history(), run.config.model.part(Slimming)
+    best = history.iloc[int(history["area"].argmax())]
+    accuracy = best.filter(like="accuracy_").tolist()
+    answer = {
+        "run": run.name,
+        "path": str(run.path),
+        "slimmed_from": slimming.run,
+        "heads": list(slimming.heads),
+        "ffn": list(slimming.ffn),
+        "best_epoch": int(best["epoch"]),
+        "area": float(best["area"]),
+        "exit_accuracy": accuracy,
+    }
+    return answer, [str(run.path), slimming.described(), f"next: dmpo-explore record {run.name}"]

@@ -1,0 +1,190 @@
+"""Slimming of a run: heads and neurons removed step by step, then distillation → an ordinary run folder.
+
+The method is COST-EFF's (arXiv 2210.15523): importance by accumulated |gradient × weight| of the loss of all exits,
+one head per block and step, then distillation from the unslimmed run, hidden states first. Its factorised embedding
+is left out. Ours: LoRA and adapters are merged first; images, val and the choice of the best epoch are the run's own.
+The new run stores the whole trunk and needs no backbone file. As in a training, a kill loses at most one epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...config import Config
+from ...data.images import ImageSet
+from ...data.torch_loaders import make_loader
+from ...models.dmpo import DMPO
+from ...models.factory import build_model, build_reference
+from ...models.flops import measure_flops
+from ...runs.run import Run
+from ...runs.store import load_run, new_run_path
+from ...runs.weights_file import WEIGHTS
+from ...training.accelerator import make_accelerator
+from ...training.checkpoint import RunWriter, require_room
+from ...training.epoch_losses import StepHook
+from ...training.kinds import Setup, make_parts
+from ...training.loop import EpochResult, fit
+from ...training.train import open_run, training_loader
+from ...training.train_data import hold_out, training_images
+from ...training.validator import Validator, spread
+from ...utils.files import sha256
+from ...utils.progress import Progress
+from .distillation import Distillation, Lessons, calibration_losses
+from .options import Slimming, SlimSettings
+from .settings import STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
+from .slim_blocks import width_of
+from .surgery import check_installed, plain_blocks, slim_blocks, steps_down
+
+TEACHER = "teacher_sha256"  # in a checkpoint: of the unslimmed run's weights
+
+
+def slim(
+    run: Run | str,
+    name: str | None = None,
+    *,
+    progress: Callable[[EpochResult], None] | None = None,
+    on_prune: Progress | None = None,
+    on_step: StepHook | None = None,
+    on_check: Progress | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    **settings: Any,
+) -> Run:
+    """Slim a run: remove the least important heads and neurons of its ViT, then distil; returns the new run.
+
+    Args:
+        run: a trained run on a ViT, or its name.
+        name: of the new run; default: the run's name and ``-slim``.
+        progress: called with every epoch's result once it is saved.
+        on_prune: called with (steps of the removal done, steps). on_step, on_check: as for `train`.
+        resume: continue the new run after its last finished epoch; of ``settings`` only ``epochs`` is read.
+        force: replace a run of that name (once the first epoch is finished). device: as `Run.model` takes it.
+        settings: fields of `SlimSettings`: heads, ffn, steps, importance, images, epochs, hidden_epochs, lr.
+
+    Raises:
+        ValueError: a backbone that is not a ViT, a setting out of range, a name that cannot be one, or to resume, a run
+            whose weights have changed meanwhile.
+        FileExistsError: the new run exists. FileNotFoundError: the run has no weights, or its data are missing.
+        ImportError: the extra ``slim`` is not installed. FloatingPointError: the loss is not finite.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> dx.slim("demo", "demo-half", heads=0.5, ffn=0.5).config.model.slimming.heads[0]  # doctest: +SKIP
+        3
+    """
+    done, run = None, load_run(run) if isinstance(run, str) else run
+    how: dict[str, Any] = {"on_prune": on_prune, "on_step": on_step, "on_check": on_check}
+    for result in slim_epochs(run, name, resume=resume, force=force, device=device, **how, **settings):
+        done = result.run
+        if progress:
+            progress(result)
+    return done or load_run(name or default_name(run))  # no epoch was left, only files of the last one
+
+
+def slim_epochs(
+    run: Run,
+    name: str | None = None,
+    *,
+    on_prune: Progress | None = None,
+    on_step: StepHook | None = None,
+    on_check: Progress | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    **settings: Any,
+) -> Iterator[EpochResult]:
+    """Iterate over the epochs of a slimming: one `EpochResult` once each epoch is saved; the last carries the `Run`.
+
+    Arguments and errors are those of `slim`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> for epoch in dx.slimming.slim_epochs(dx.load_run("demo"), "demo-half"):  # doctest: +SKIP
+        ...     print(epoch.epoch, epoch.accuracy)
+    """
+    how, name = read_settings(settings), name or default_name(run)
+    if resume:
+        config = resumed_config(run, name, settings.get("epochs"))
+    else:
+        check_installed()
+        _check_name(run, name, force=force)
+        config = slimmed_config(run, how)
+    path, saved = open_run(name, config, resume=resume)
+    manifest, images, val = training_images(config, Run(path) if saved else run, on_check=on_check)
+    accelerator = make_accelerator(config.training, device)
+    teacher, names = run.model(str(accelerator.device)), images.class_names
+    of_teacher = {TEACHER: sha256(run.path / WEIGHTS)}
+    if saved and saved["state"].get(TEACHER, of_teacher[TEACHER]) != of_teacher[TEACHER]:
+        raise ValueError(f"run {run.name!r} has other weights than those that {name!r} was slimmed from; slim it again")
+    images, held_out = hold_out(images, config, teacher.n_exits)
+    weights = saved["weights"] if saved else _slimmed_weights(teacher, images, config, how, on_prune)
+    model = build_model(config.model, len(names))  # what the stored run is built as
+    model.load_trainable(weights)
+    require_room(path.parent, model)
+    cost = measure_flops(model, build_reference(config.model, len(names)))
+    validate = Validator(spread(val, config.training.validation_size), config, model, cost)
+    writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
+    writer.begin(write=accelerator.is_main_process)
+    parts = [*make_parts(Setup(config, model, images, held_out)),
+             Lessons(config.model.part(Slimming).hidden_epochs, model.n_exits)]  # fmt: skip
+    loader = training_loader(images, model, config.training, parts)
+    epochs = fit(
+        Distillation(model, teacher), loader, config.training, model.n_exits, parts=parts,
+        validate=lambda pair: validate(_student(pair)), accelerator=accelerator, state=saved and saved["state"],
+        on_step=on_step,
+    )  # fmt: skip
+    for result, state in epochs:
+        if accelerator.is_main_process:
+            writer.write(model, result, state | of_teacher)
+        accelerator.wait_for_everyone()
+        yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
+
+
+def default_name(run: Run) -> str:
+    """The name of a slimmed run where none is given."""
+    return f"{run.name}-slim"
+
+
+def _check_name(run: Run, name: str, *, force: bool) -> None:
+    if new_run_path(name, force=force).resolve() == run.path.resolve():
+        raise ValueError(f"name={name!r} is the run that is slimmed; choose another name for the new run")
+
+
+def _student(pair: nn.Module) -> DMPO:
+    assert isinstance(pair, Distillation)
+    return pair.student
+
+
+def _slimmed_weights(
+    teacher: DMPO, images: ImageSet, config: Config, how: SlimSettings, on_prune: Progress | None
+) -> dict[str, Tensor]:
+    """The weights of a slimmed copy of ``teacher``, before the distillation."""
+    student = copy.deepcopy(teacher)
+    blocks, kept = plain_blocks(student), config.model.part(Slimming)
+    heads, neurons = width_of(blocks)
+    steps = how.steps or max(now - keep for now, keep in zip(heads, kept.heads, strict=True)) or STEPS_WITHOUT_HEADS
+    pair = Distillation(student, teacher).eval()
+    sample = spread(images, how.images)
+    batches = make_loader(sample, teacher.preprocess, batch_size=config.training.batch_size)
+    for block in blocks:
+        block.requires_grad_(True)
+    slim_blocks(
+        blocks,
+        lambda: calibration_losses(pair, batches, how.importance, config.training.precision),
+        heads=_schedule(heads, kept.heads, steps),
+        ffn=_schedule(neurons, kept.ffn, steps),
+        on_step=on_prune,
+    )
+    student.requires_grad_(True)
+    return student.trainable_state()
+
+
+def _schedule(now: tuple[int, ...], keep: tuple[int, ...], steps: int) -> list[tuple[int, ...]]:
+    """After each step, how many every block keeps."""
+    return list(zip(*(steps_down(a, b, steps) for a, b in zip(now, keep, strict=True)), strict=True))

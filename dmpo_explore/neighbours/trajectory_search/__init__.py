@@ -1,0 +1,28 @@
+"""Search over learning curves: proposes settings whose predicted curve extends the front (arXiv 2405.15303)."""
+
+from typing import TYPE_CHECKING, Any
+
+from ...joints import SAMPLERS, SamplerKind
+from ...utils.lazy import moved, public_names
+
+if TYPE_CHECKING:
+    from .expected_gain import can_extend as can_extend
+else:
+    __getattr__, __dir__, __all__ = public_names(__name__, __file__)
+
+
+def _sampler(study: Any, space: Any, seed: int | None, options: None) -> Any:
+    from .proposals import LearningCurveSampler
+
+    return LearningCurveSampler(space, seed)
+
+
+def _can_extend(*curves_and_goal: Any) -> bool:
+    from .expected_gain import can_extend
+
+    return can_extend(*curves_and_goal)
+
+
+SAMPLERS["trajectory"] = SamplerKind(_sampler, _can_extend, preferred=True)
+
+moved("search", "can_extend", to=__name__)

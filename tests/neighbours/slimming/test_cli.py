@@ -1,0 +1,62 @@
+"""`dmpo-explore slim`: a slimmed run from a trained one, resuming, bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from calls import call, fails
+from tiny import tiny_config
+
+from dmpo_explore.neighbours.slimming import cli
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.training.train import train
+
+
+@pytest.fixture
+def runs(runs: Path) -> Path:
+    """A runs root with one trained run, ``mine``."""
+    train(tiny_config(300), "mine", device="cpu")
+    return runs
+
+
+HOW = ("--device", "cpu", "--images", 40, "--epochs", 1)
+
+
+def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch_pruning", reason="the extra slim is not installed")
+    progress = tmp_path / "progress.json"
+    made = call(
+        "slim",
+        "mine",
+        "--name",
+        "thin",
+        "--heads",
+        0.5,
+        "--ffn",
+        0.25,
+        "--record",
+        "--json",
+        "--progress",
+        progress,
+        *HOW,
+    )
+    answer = json.loads(made.stdout)
+    assert answer["heads"] == [1] * 6 and answer["ffn"] == [48] * 6 and answer["slimmed_from"] == "mine"
+    assert load_run("thin").splits() == ["test", "val"] and len(answer["records"]) == 2
+    assert json.loads(progress.read_text())["done"]
+    again = call("slim", "--resume", "thin", "--epochs", 2, "--device", "cpu")
+    assert "epoch 2/2" in again.stderr and "next: dmpo-explore record thin" in again.stdout
+    assert "run 'thin' exists" in fails("slim", "mine", "--name", "thin", *HOW)
+    assert "another config" not in fails("train", "--resume", "thin")
+
+
+def test_wrong_usage_is_named(runs: Path) -> None:
+    assert cli.HELP.startswith("Slim a trained ViT")
+    assert "name the run to slim, or continue one with --resume OUT" in fails("slim")
+    assert "leave out RUN" in fails("slim", "mine", "--resume", "thin")
+    assert "leave out --heads" in fails("slim", "--resume", "thin", "--heads", 0.5)
+    assert "heads=2.0 must lie in (0, 1]" in fails("slim", "mine", "--heads", 2)
+    assert "unknown run 'nine'" in fails("slim", "nine")
+    assert "'mine' was not slimmed" in fails("slim", "--resume", "mine")
