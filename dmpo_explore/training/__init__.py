@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .class_balance import class_weights as class_weights
     from .kinds import TRAINING_PARTS as TRAINING_PARTS
     from .kinds import PartKind as PartKind
-    from .kinds import Setup as Setup
+    from .kinds import PartSetup as PartSetup
     from .loop import EpochResult as EpochResult
     from .loop import Validation as Validation
     from .loop import fit as fit
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .losses import weighted_loss as weighted_loss
     from .optimizer import make_optimizer as make_optimizer
     from .parts import Batch as Batch
-    from .parts import Fit as Fit
+    from .parts import TrainingContext as TrainingContext
     from .parts import TrainingPart as TrainingPart
     from .schedules import END as END
     from .schedules import SCHEDULES as SCHEDULES

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler, WeightedRandomSampler
 from ..config import TrainingConfig
 from ..data.images import ImageSet
 from ..utils.typing import Floats, Ints
-from .parts import Batch, Fit, TrainingPart
+from .parts import Batch, TrainingContext, TrainingPart
 
 
 def class_weights(counts: npt.ArrayLike, beta: float = 1.0) -> Floats:
@@ -116,10 +116,10 @@ class ClassBalance(TrainingPart):
         self.config = config
         self.of_class = loss_class_weights(images.labels, len(images.class_names), config)
 
-    def begin(self, fit: Fit) -> None:
+    def begin(self, context: TrainingContext) -> None:
         """The weights go to the training's device."""
         if self.of_class is not None:
-            self.of_class = self.of_class.to(fit.accelerator.device)
+            self.of_class = self.of_class.to(context.accelerator.device)
 
     def sampler(self, labels: Ints) -> BalancedSampler | None:
         """None unless rare classes are drawn more often."""

@@ -23,7 +23,7 @@ from ..inference.torch_engine import autocast, eval_mode
 from ..inference.torch_recording import RECORD_BATCH
 from ..models.dmpo import DMPO
 from ..utils.typing import Floats, Ints
-from .parts import Fit, TrainingPart
+from .parts import TrainingContext, TrainingPart
 from .validator import diverged
 
 
@@ -38,9 +38,9 @@ class FittedEarlierExits(TrainingPart):
         self.model, self.precision = model, precision
         self.loader = make_loader(held_out, model.preprocess, batch_size=RECORD_BATCH)
 
-    def begin(self, fit: Fit) -> None:
+    def begin(self, context: TrainingContext) -> None:
         """Only the main process validates and saves, so only it fits."""
-        self.fits = fit.accelerator.is_main_process
+        self.fits = context.accelerator.is_main_process
 
     def after_epoch(self) -> None:
         """Raises FloatingPointError where the model's answers are not finite."""

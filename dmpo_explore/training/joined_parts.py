@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..config import TrainingConfig
 from .accelerator import PreparedForward
 from .losses import image_losses, weighted_sum
-from .parts import Batch, Fit, TrainingPart
+from .parts import Batch, TrainingContext, TrainingPart
 from .planned_weights import PlannedWeights
 
 LOOPS_OWN = ("epoch", "best", "optimizer", "schedule", "scaler")  # keys of a state
@@ -54,7 +54,7 @@ class JoinedParts:
         self._check(weighing)
         for part in self.parts:
             saved = state.get(part.name) if state else None
-            part.begin(Fit(model, n_exits, config, accelerator, steps, self.exit_losses, saved is not None))
+            part.begin(TrainingContext(model, n_exits, config, accelerator, steps, self.exit_losses, saved is not None))
             if saved is not None:
                 part.load_state_dict(saved)
         copies = {part: part.copies() for part in self.parts}

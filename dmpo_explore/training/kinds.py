@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Setup:
+class PartSetup:
     """What a part is made from.
 
     Args:
@@ -33,7 +33,7 @@ class Setup:
         >>> import dmpo_explore as dx
         >>> config, digits = dx.Config(), dx.load_images("digits", "train")
         >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=10)
-        >>> Setup(config, model, digits, held_out=None).config.training.epochs
+        >>> PartSetup(config, model, digits, held_out=None).config.training.epochs
         6
     """
 
@@ -56,7 +56,7 @@ class PartKind:
     """A kind of training part: an entry of ``TRAINING_PARTS``.
 
     Args:
-        make: `Setup` → the part, or None where the config has none of it. Imports torch inside.
+        make: `PartSetup` → the part, or None where the config has none of it. Imports torch inside.
         options: the dataclass of its options, of fields made by `option`; None: it reads options of the core.
         wants_held_out: whether training images are to be held out for it. learns_copy: whether it trains a second copy
             of the weights, which a checkpoint holds too.
@@ -70,7 +70,7 @@ class PartKind:
         (False, ())
     """
 
-    make: Callable[[Setup], TrainingPart | None]
+    make: Callable[[PartSetup], TrainingPart | None]
     options: type[Any] | None = None
     wants_held_out: Callable[[Config], bool] = _no
     learns_copy: Callable[[Config], bool] = _no
@@ -78,14 +78,14 @@ class PartKind:
     check: Callable[[Config], object] = _nothing
 
 
-def _class_balance(setup: Setup) -> TrainingPart | None:
+def _class_balance(setup: PartSetup) -> TrainingPart | None:
     from .class_balance import ClassBalance
 
     settings = setup.config.training
     return None if settings.class_balance == "none" else ClassBalance(setup.images, settings)
 
 
-def _earlier_exits(setup: Setup) -> TrainingPart | None:
+def _earlier_exits(setup: PartSetup) -> TrainingPart | None:
     from .earlier_exits import FittedEarlierExits
 
     if not _reads_earlier(setup.config) or setup.held_out is None:
@@ -105,15 +105,15 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
 )
 
 
-def make_parts(setup: Setup) -> list[TrainingPart]:
+def make_parts(setup: PartSetup) -> list[TrainingPart]:
     """The parts of a training, in the order of ``TRAINING_PARTS``.
 
     Example:
         >>> import dmpo_explore as dx
         >>> config = dx.Config(model=dx.ModelConfig("test_vit", "random", 32, exits=2),
         ...                    training=dx.TrainingConfig(class_balance="weights"))
-        >>> digits = dx.load_images("digits", "train")
-        >>> [type(part).__name__ for part in make_parts(Setup(config, dx.build_model(config.model, 10), digits, None))]
+        >>> model, digits = dx.build_model(config.model, 10), dx.load_images("digits", "train")
+        >>> [type(part).__name__ for part in make_parts(PartSetup(config, model, digits, None))]
         ['ClassBalance']
     """
     return [part for kind in TRAINING_PARTS.values() if (part := kind.make(setup)) is not None]

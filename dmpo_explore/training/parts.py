@@ -54,7 +54,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fit:
+class TrainingContext:
     """The training that a part belongs to.
 
     Args:
@@ -65,8 +65,8 @@ class Fit:
     Example:
         >>> import dmpo_explore as dx
         >>> class Noting(TrainingPart):
-        ...     def begin(self, fit):
-        ...         print(fit.n_exits, fit.steps, fit.resumed)
+        ...     def begin(self, context):
+        ...         print(context.n_exits, context.steps, context.resumed)
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Unflatten(1, (2, 3)))
         >>> loader = torch.utils.data.DataLoader([(torch.ones(3, 2, 2), 1) for _ in range(8)], batch_size=4)
         >>> settings, seen = dx.TrainingConfig(epochs=1, precision="no"), dx.training.Validation((0.5, 0.75), 0.6)
@@ -117,7 +117,7 @@ class TrainingPart:
         """Which rows an epoch reads, in order; None: all, shuffled. labels: (n,) of all images, sources included."""
         return None
 
-    def begin(self, fit: Fit) -> None:
+    def begin(self, context: TrainingContext) -> None:
         """Called once, before the first epoch."""
 
     def copies(self) -> tuple[nn.Module, ...]:

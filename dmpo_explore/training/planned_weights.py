@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .parts import Fit, TrainingPart
+from .parts import TrainingContext, TrainingPart
 from .schedules import loss_weights
 
 
@@ -14,17 +14,17 @@ class PlannedWeights(TrainingPart):
 
     weighs = True
 
-    def begin(self, fit: Fit) -> None:
+    def begin(self, context: TrainingContext) -> None:
         """Reads schedule, epochs, phase ratio and the number of exits."""
-        self.fit = fit
+        self.context = context
 
     def before_epoch(self, epoch: int) -> None:
         """The epoch's weights."""
-        config = self.fit.config
+        config = self.context.config
         self.planned = loss_weights(
-            config.schedule, epoch, config.epochs, self.fit.n_exits, phase_ratio=config.phase_ratio
+            config.schedule, epoch, config.epochs, self.context.n_exits, phase_ratio=config.phase_ratio
         )
-        self.on_device = torch.tensor(self.planned, device=self.fit.accelerator.device)
+        self.on_device = torch.tensor(self.planned, device=self.context.accelerator.device)
 
     def weights(self) -> Tensor:
         """(K,), the same at every step of an epoch."""

@@ -35,7 +35,7 @@ from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .epoch_losses import StepHook
-from .kinds import TRAINING_PARTS, Setup, make_parts
+from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, fit
 from .parts import TrainingPart
 from .train_data import DataHook, hold_out, training_images
@@ -147,7 +147,7 @@ def train_epochs(
     images, held_out = hold_out(images, config, model.n_exits)
     images = spread(images, most_images or len(images))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
-    parts = make_parts(Setup(config, model, images, held_out))
+    parts = make_parts(PartSetup(config, model, images, held_out))
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(

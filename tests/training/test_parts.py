@@ -25,10 +25,10 @@ from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.joined_parts import JoinedParts
-from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind, Setup
+from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind, PartSetup
 from dmpo_explore.training.losses import cross_entropies, weighted_loss
 from dmpo_explore.training.optimizer import make_schedule, rate_factor
-from dmpo_explore.training.parts import Batch, Fit, TrainingPart
+from dmpo_explore.training.parts import Batch, TrainingContext, TrainingPart
 from dmpo_explore.training.train import train, training_loader
 from dmpo_explore.utils.options import option
 
@@ -61,7 +61,7 @@ class MeanAnswer(TrainingPart):
         self.mean = state["mean"]
 
 
-def make(setup: Setup) -> MeanAnswer | None:
+def make(setup: PartSetup) -> MeanAnswer | None:
     draw = setup.config.training.part(MeanOptions).draw
     return MeanAnswer(draw, len(setup.images.class_names)) if draw else None
 
@@ -116,8 +116,8 @@ def test_a_batch_has_its_rows_and_a_part_its_moments() -> None:
     called: list[Any] = []
 
     class Noting(TrainingPart):
-        def begin(self, fit: Fit) -> None:
-            called.append((fit.n_exits, fit.steps, fit.resumed))
+        def begin(self, context: TrainingContext) -> None:
+            called.append((context.n_exits, context.steps, context.resumed))
 
         def before_epoch(self, epoch: int) -> None:
             called.append(epoch)

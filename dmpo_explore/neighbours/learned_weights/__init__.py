@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ... import joints
-from ...training.kinds import PartKind, Setup
+from ...training.kinds import PartKind, PartSetup
 from ...utils.lazy import moved
 from ...utils.options import check_options, option
 
@@ -49,7 +49,7 @@ def chosen(config: Config) -> bool:
     return config.training.schedule == LEARNED
 
 
-def make(setup: Setup) -> TrainingPart | None:
+def make(setup: PartSetup) -> TrainingPart | None:
     """The part, where held-out images are there to learn from."""
     from .learning import LearnedWeights, held_out_loader
 

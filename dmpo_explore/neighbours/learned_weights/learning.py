@@ -27,7 +27,7 @@ from ...config import Preprocess, TrainingConfig
 from ...data.images import ImageSet
 from ...data.torch_loaders import make_loader
 from ...training.losses import cross_entropies, weighted_sum
-from ...training.parts import Batch, Fit, TrainingPart
+from ...training.parts import Batch, TrainingContext, TrainingPart
 
 
 def soft_exit_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -123,12 +123,12 @@ class LearnedWeights(TrainingPart):
     def __init__(self, batches: Callable[[int, int], Any], *, rate: float, penalty: float) -> None:
         self.make_batches, self.rate, self.penalty = batches, rate, penalty
 
-    def begin(self, fit: Fit) -> None:
+    def begin(self, context: TrainingContext) -> None:
         """The copy z, and x at equal weights."""
-        self.process, self.criterion = fit.accelerator, fit.criterion
-        self.held_out = self.make_batches(fit.steps, self.process.num_processes)
-        self.z = second_copy(fit.model)
-        self.x = torch.zeros(fit.n_exits, device=self.process.device)
+        self.process, self.criterion = context.accelerator, context.criterion
+        self.held_out = self.make_batches(context.steps, self.process.num_processes)
+        self.z = second_copy(context.model)
+        self.x = torch.zeros(context.n_exits, device=self.process.device)
         self.optimizer = torch.optim.Adam([self.x], lr=self.rate)
         self.gap, self.images = torch.zeros_like(self.x), 0  # summed over a step's images
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ... import joints
-from ...training.kinds import PartKind, Setup
+from ...training.kinds import PartKind, PartSetup
 from ...utils.options import check_options, option
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def oft(backbone: nn.Module, rank: int, dropout: float) -> None:
     rotate(backbone, rank, dropout)
 
 
-def make(setup: Setup) -> TrainingPart | None:
+def make(setup: PartSetup) -> TrainingPart | None:
     """The part, with an anchor whose heads are fitted when the training begins."""
     asked = setup.config.training.part(SelfRegularisationOptions)
     if not asked.self_regularise and asked.cutout == "none":

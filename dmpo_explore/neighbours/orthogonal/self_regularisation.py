@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from ...data.torch_loaders import make_loader
 from ...inference.torch_recording import RECORD_BATCH
 from ...models.dmpo import DMPO
-from ...training.kinds import Setup
-from ...training.parts import Batch, Fit, TrainingPart
+from ...training.kinds import PartSetup
+from ...training.parts import Batch, TrainingContext, TrainingPart
 from ...training.validator import spread
 from .anchor import MOST, fit_anchor, make_anchor
 from .cutout import check_cutout, hide, scores
@@ -71,10 +71,10 @@ class SelfRegularisation(TrainingPart):
         self.anchor, self.weight, self.cutout = anchor.eval(), weight, cutout
         self.images, self.precision = images, precision
 
-    def begin(self, fit: Fit) -> None:
+    def begin(self, context: TrainingContext) -> None:
         """A new training fits the anchor's heads; a resumed one takes those of its checkpoint. No run stores them."""
-        self.anchor.to(fit.accelerator.device)
-        if self.weight and self.images is not None and not fit.resumed:
+        self.anchor.to(context.accelerator.device)
+        if self.weight and self.images is not None and not context.resumed:
             fit_anchor(self.anchor, self.images, precision=self.precision)
 
     @torch.no_grad()
@@ -107,7 +107,7 @@ class SelfRegularisation(TrainingPart):
         self.anchor.load_trainable(dict(state))
 
 
-def make_part(setup: Setup, weight: float, cutout: str) -> SelfRegularisation:
+def make_part(setup: PartSetup, weight: float, cutout: str) -> SelfRegularisation:
     """The part of a training, with an anchor that is fitted on at most `MOST` of its images."""
     anchor = make_anchor(setup.config, len(setup.images.class_names))
     loader = make_loader(spread(setup.images, MOST), anchor.preprocess, batch_size=RECORD_BATCH)

@@ -27,7 +27,7 @@ from ...runs.weights_file import WEIGHTS
 from ...training.accelerator import make_accelerator
 from ...training.checkpoint import RunWriter, require_room
 from ...training.epoch_losses import StepHook
-from ...training.kinds import Setup, make_parts
+from ...training.kinds import PartSetup, make_parts
 from ...training.loop import EpochResult, fit
 from ...training.train import open_run, training_loader
 from ...training.train_data import hold_out, training_images
@@ -131,7 +131,7 @@ def slim_epochs(
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
-    parts = [*make_parts(Setup(config, model, images, held_out)),
+    parts = [*make_parts(PartSetup(config, model, images, held_out)),
              Lessons(config.model.part(Slimming).hidden_epochs, model.n_exits)]  # fmt: skip
     loader = training_loader(images, model, config.training, parts)
     epochs = fit(
