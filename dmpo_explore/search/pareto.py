@@ -1,9 +1,10 @@
 """Pareto fronts and hypervolumes of operating points, on arrays.
 
 In: points (P, 3): accuracy, FLOPs fraction, training seconds. Out: the points that no other dominates, and the volume
-they dominate up to a stated reference. Ours: which points of a record represent an epoch (`operating_points`), and the
-reference: accuracy 0 and ``max_flops``. With ``max_flops`` 1 the hypervolume is the accuracy averaged over all budgets
-from 0 to the plain backbone's compute, where a budget that no setting can meet counts 0.
+they dominate up to a stated reference: optuna ranks trials, not epochs, and its hypervolume is private. Ours too: which
+points of a record represent an epoch (`operating_points`), and the reference, accuracy 0 and ``max_flops``. With
+``max_flops`` 1 the hypervolume is the accuracy averaged over all budgets from 0 to the plain backbone's compute, where
+a budget that no setting can meet counts 0.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from dmpo_explore.joints import SamplerKind
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.run import run_search
 from dmpo_explore.search.samplers import SAMPLERS, SamplerConfig, above_median
-from dmpo_explore.search.study import load_study
+from dmpo_explore.search.study import load_study, open_study
 from dmpo_explore.search.trial_storage import suggest
 
 PLUGIN = """
@@ -111,3 +111,9 @@ def test_a_study_keeps_its_sampler(runs: Path, monkeypatch: pytest.MonkeyPatch) 
         run_search("new", make_space(), trials=1, sampler="none")
     with pytest.raises(ValueError, match="unknown study 'new'"):
         load_study("new", None)
+
+
+def test_a_study_of_an_earlier_version_continues_with_the_default(runs: Path) -> None:
+    assert "sampler" not in open_study("old", make_space(), None, resume=False, patience=60).user_attrs
+    run_search("old", resume=True, minutes=1e-9)
+    assert load_study("old", None).user_attrs["sampler"] == SamplerConfig().values()
