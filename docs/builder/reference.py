@@ -28,6 +28,12 @@ PACKAGES = (  # in the order of the work
     "attribution", "inspection", "figures", "reports", "web", "search", "slimming", "jobs", "course",
     "neighbours.online_thresholds", "neighbours.trajectory_search",
 )  # fmt: skip
+MODULES = {  # modules with public names: the title of their page, and what it says first
+    "config": (
+        "dx.Config", "Configuration of a run: frozen dataclasses with a JSON round trip. [Their fields](../config.md)."
+    ),
+    "plugins": ("Plug-ins", "Modules that add parts: [Extending](../../extending.md)."),
+}  # fmt: skip
 COMMAND = "dmpo-explore"
 
 
@@ -158,7 +164,7 @@ def public_names(package: str) -> list[str]:
 
 def _module(package: str) -> ModuleType:
     """``dx.PACKAGE``, which may lie on the shelf (`dmpo_explore.neighbours`); ``dx`` for an empty text."""
-    if "." in package:
+    if "." in package or package in MODULES:
         return importlib.import_module(f"dmpo_explore.{package}")
     module: ModuleType = getattr(dx, package) if package else dx
     return module
@@ -167,9 +173,10 @@ def _module(package: str) -> ModuleType:
 def api_pages() -> dict[str, str]:
     """File name → text of the pages of the API: one for each package, one for the config, and an index."""
     pages = {f"{package}.md": _package_page(package) for package in PACKAGES}
-    names = [name for name in public_names("") if _home("", name) == "config"]
-    about = "Configuration of a run: frozen dataclasses with a JSON round trip. [Their fields](../config.md)."
-    pages["config.md"] = "\n".join(["# dx.Config", "", about, "", *(f"::: dmpo_explore.config.{n}\n" for n in names)])
+    for module, (title, about) in MODULES.items():
+        names = [name for name in public_names("") if _home("", name) == module]
+        shown = (f"::: dmpo_explore.{module}.{name}\n" for name in names)
+        pages[f"{module}.md"] = "\n".join([f"# {title}", "", about, "", *shown])
     pages["index.md"] = _index_page()
     return pages
 
@@ -209,7 +216,7 @@ def _index_page() -> str:
         "",
         "Shapes: B images, K exits, N tokens, D width, C classes. Exits count from 0 in Python.",
     ]
-    for package in ("config", *PACKAGES):
+    for package in (*MODULES, *PACKAGES):
         names = [name for name in public_names("") if _home("", name) == package]
         title = _module(package).__doc__ or ""
         lines += ["", f"## [dx.{package}]({package}.md)", "", _first_paragraph(title)]
@@ -220,8 +227,8 @@ def _index_page() -> str:
 
 
 def _shown(package: str, name: str) -> str:
-    if package == "config":
-        return f"dmpo_explore.config.{name}"
+    if package in MODULES:
+        return f"dmpo_explore.{package}.{name}"
     return _path(package, name) if name in public_names(package) else _defined(name)
 
 

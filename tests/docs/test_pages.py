@@ -17,6 +17,7 @@ import dmpo_explore as dx
 from builder.llms import nav_pages, site_config
 from builder.pages import DOCS, ELSEWHERE, ROOT, relative, sources, with_links, write_pages
 from dmpo_explore.cli import app
+from dmpo_explore.cli.entry import without_plugins
 
 ELSEWHERE_TESTED = {"extending.md", "backbones.md", "your-images.md", "index.md"}
 NEEDS_WEIGHTS = {"export.md", "look-inside.md"}
@@ -61,6 +62,13 @@ def test_the_home_page_shows_readmes_session() -> None:
     assert blocks("index.md", "python") == re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
 
 
+OF_EXAMPLES = {  # options that plug-ins in examples/ bring along
+    f"--{name}"
+    for file in (ROOT / "examples").glob("*.py")
+    for name in re.findall(r"^    (\w+): \w+ = option\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+}
+
+
 def test_every_command_and_option_that_a_page_names_exists() -> None:
     context = GROUP.make_context("dmpo-explore", [], resilient_parsing=True)
     known = {
@@ -72,11 +80,16 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
         for name in GROUP.list_commands(context)  # type: ignore[attr-defined]
     }
     assert len(commands()) > 20
-    for page, words in commands():
+    for page, line in commands():
+        kept, plugins = without_plugins(line[1:])
+        words, files = [line[0], *kept], [(ROOT / str(file)).read_text(encoding="utf-8") for file in plugins]
+        added = {
+            f"--{name}" for text in files for name in re.findall(r"^    (\w+): \w+ = option\(", text, re.MULTILINE)
+        }
         assert words[1] in known or words[1].startswith("--"), (page, words)
         options = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
-        assert options <= known[words[1]], (page, words)
-    spelled = set.union(*known.values()) | {"--help", "--version", "--debug"}
+        assert options <= known[words[1]] | added, (page, words)
+    spelled = set.union(*known.values()) | {"--help", "--version", "--debug", "--plugin"}
     others = {  # of scripts and other programs
         "--all", "--check", "--lowest", "--seeds", "--write", "--vectors", "--build-arg", "--nproc_per_node",
         "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--measure", "--serve", "--page",
@@ -84,7 +97,7 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
     }  # fmt: skip
     for page, text in TEXTS.items():
         named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))
-        assert named <= spelled | others, (page, named - spelled - others)
+        assert named <= spelled | others | OF_EXAMPLES, (page, named - spelled - others - OF_EXAMPLES)
 
 
 def test_commands_on_bundled_runs_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
