@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from .embedding import feature_embedding as feature_embedding
     from .record import ExitRecord as ExitRecord
     from .record import RecordMeta as RecordMeta
+    from .scores import SCORES as SCORES
+    from .scores import Score as Score
+    from .scores import scores as scores
+    from .scores import tempered as tempered
     from .validation import FILES as FILES
     from .validation import FORMAT_VERSION as FORMAT_VERSION
     from .validation import OPTIONAL as OPTIONAL
