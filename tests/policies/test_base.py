@@ -14,6 +14,7 @@ from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 from dmpo_explore.policies.scalar import NEVER, CountPolicy, ScorePolicy
+from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.scores import scores, tempered
 
 
@@ -64,3 +65,39 @@ def test_the_prediction_is_the_models_own() -> None:
     logits = np.array([[8.0001, 8.0002]], np.float32)
     policy = ConfidencePolicy((0.5,), temperatures=(2.0,))
     assert policy.read(0, logits)["prediction"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "record", "reason"),
+    [
+        (POLICIES["confidence"]((0.5,)), make_record(9, split="test"), None),
+        (POLICIES["gate"]((0.5,)), make_record(9, split="test"), "must not learn from a test record"),
+        (POLICIES["gate"]((POLICIES["gate"].threshold_none,)), make_record(9, split="test"), None),  # full depth
+        (POLICIES["gate"]((0.5,)), make_record(9), "has not been fitted"),
+        (POLICIES["margin"]((0.5,), temperatures=(2.0,) * 4), make_record(9, with_logits=False), "which need logits"),
+        (POLICIES["margin"]((0.5,), temperatures=(2.0,) * 4), make_record(9).tempered((2.0,) * 4), None),
+        (POLICIES["patience"]((1,), temperatures=(2.0,) * 4), make_record(9, with_logits=False), None),
+        (POLICIES["margin"]((0.5, 0.6)), make_record(9), "2 thresholds; 4 exits need 1 or 3"),
+    ],
+)
+def test_a_policy_states_why_it_is_unavailable(policy: Policy, record: ExitRecord, reason: str | None) -> None:
+    found = policy.unavailable_reason(record)
+    assert found is None if reason is None else reason in str(found)
+    if reason is None:
+        assert policy.exits(record).shape == (9,)
+
+
+def test_a_tempered_record_is_tempered_once() -> None:
+    record, temperatures = make_record(80), (2.0, 1.5, 1.0, 0.5)
+    policy = POLICIES["entropy"]((0.8,), temperatures=temperatures)
+    warm = record.tempered(temperatures)
+    np.testing.assert_array_equal(policy.exits(warm), policy.exits(record))
+    np.testing.assert_array_equal(policy.exits(warm.subset(range(40))), policy.exits(record)[:40])
+    other = POLICIES["entropy"]((0.8,), temperatures=(1.0,) * 4)
+    np.testing.assert_array_equal(other.exits(warm), other.exits(record))
+
+
+def test_the_score_that_is_compared_as_it_is() -> None:
+    found = {name: kind.compared_score() for name, kind in POLICIES.items()}
+    assert [name for name, score in found.items() if score == name] == ["confidence", "entropy", "margin"]
+    assert found["budgeted"] is found["gate"] is found["random"] is None
