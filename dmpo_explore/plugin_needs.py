@@ -57,7 +57,7 @@ def read_needs(values: Any) -> tuple[PluginNeed, ...]:
         isinstance(v["name"], str) and NAME.fullmatch(v["name"])
         and isinstance(v["sha256"], str) and SHA256.fullmatch(v["sha256"]) for v in values
     ):  # fmt: skip
-        raise ValueError("config.plugins must be a list of objects with name and sha256")
+        raise ValueError("plugins must be a list of objects with name and sha256")
     return tuple(PluginNeed(v["name"], v["sha256"]) for v in values)
 
 

@@ -44,7 +44,7 @@ PACKAGES = {
     "figures": "inference",
     "reports": "analysis data figures fitting policies records runs",
     "web": "analysis data figures inference policies pretrained records reports runs",
-    "search": "config data fitting joints models records runs training",
+    "search": "config data fitting joints models plugin_needs records runs training",
     "jobs": "config data inference models pretrained runs training",
     "plugins": "config joints plugin_needs",  # finds the shelf by its folder, and imports none of it by name
     "cli": "analysis config data figures fitting inference jobs joints plugins pretrained policies reports runs search "

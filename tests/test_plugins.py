@@ -195,3 +195,14 @@ def test_a_run_never_loads_code_by_itself(made: Path, tmp_path: Path) -> None:
     config = json.loads((made / "mine/config.json").read_text())
     config["plugins"] = [{"name": "evil", "sha256": "0" * 64}]
     assert dx.Config.from_dict(config).plugins[0].name == "evil" and "evil" not in LOADED
+
+
+def test_a_search_states_what_it_needs() -> None:
+    """A study that is resumed without the plug-in says so before anything else."""
+    with plugged("context_bypass"):
+        space = dx.SearchSpace.from_dict({"space": {"bypass": ["context", "none"], "context": [0.5, 1.0]}}).to_dict()
+        assert [need["name"] for need in space["plugins"]] == ["context_bypass"]
+        assert dx.SearchSpace.from_dict(space).to_dict() == space
+    with pytest.raises(ValueError, match=r"this search needs the plug-in context_bypass"):
+        dx.SearchSpace.from_dict(space)
+    assert "plugins" not in dx.SearchSpace.from_dict({"space": {"bypass": ["conv", "none"]}}).to_dict()

@@ -19,6 +19,7 @@ all trials share; ``[space]`` those that are tried, as a list of values or a ran
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from ..config import OPTIONS, Config
+from ..plugin_needs import PluginNeed, read_needs, require
 from ..utils.registry import unknown
 from ..utils.typing import Floats
 from .domains import Choice, Range, read_domain, updated, written
@@ -68,8 +70,9 @@ class SearchSpace:
         """
         if not isinstance(values, dict):
             raise ValueError(f"a search space must be a table, not {type(values).__name__}")
+        require(read_needs(values.get("plugins", [])), "this search")
         for key in values:
-            if key not in TABLES:
+            if key not in (*TABLES, "plugins"):
                 raise ValueError(unknown("table in a search space", key, TABLES))
         config = base or Config()
         for key, value in _flat(values.get("fixed", {}), "fixed").items():
@@ -83,7 +86,17 @@ class SearchSpace:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal space back."""
         space = {key: written(domain) for key, domain in self.domains.items()}
-        return {"fixed": json.loads(self.base.to_json()), "space": space, "goal": self.goal.to_dict()}
+        needs = {"plugins": [dataclasses.asdict(need) for need in self._needs()]} if self._needs() else {}
+        return {"fixed": json.loads(self.base.to_json()), "space": space, "goal": self.goal.to_dict(), **needs}
+
+    def _needs(self) -> list[PluginNeed]:
+        """The plug-ins that the base or a value that is tried uses."""
+        tried = [(key, value) for key, domain in self.domains.items()
+                 for value in (domain.values if isinstance(domain, Choice) else (domain.low, domain.high))]  # fmt: skip
+        configs = [self.base, *(updated(self.base, {key: value}, "space") for key, value in tried)]
+        return sorted(
+            {need for config in configs for need in config.with_plugins().plugins}, key=lambda need: need.name
+        )
 
     def fix(self, settings: Mapping[str, Any]) -> SearchSpace:
         """The space with these settings (``part.name`` → value) fixed in place of searched."""
