@@ -18,7 +18,7 @@ def renyi(probabilities: Any) -> Any:
 
 
 SCORES["renyi"] = Score(
-    "renyi", renyi, better="low", needs=("probabilities",), unit="nats", bounds=lambda classes: (0, math.log(classes))
+    "renyi", renyi, better="low", needs=("probabilities",), bounds=lambda classes: (0, math.log(classes))
 )
 
 

@@ -120,7 +120,7 @@ def test_the_table_for_the_documents() -> None:
     rows = {row["name"]: row for row in config_table()}
     bypass = rows["model.bypass"]
     assert (bypass["option"], bypass["type"], bypass["default"]) == ("--bypass", "str", "conv")
-    assert all(name in bypass["help"] for name in BYPASSES)
+    assert "conv" in bypass["help"] and "none" in bypass["help"]
     assert rows["model.exits"]["type"] == "list of int or int"
     assert (rows["training.clip_norm"]["type"], rows["training.flip"]["default"]) == ("float or null", "on")
     assert rows["model.image_size"]["type"] == "int (pixels)"

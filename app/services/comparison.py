@@ -75,7 +75,10 @@ def side(run: dx.Run, split: str, policy: str, budget: Budget) -> Side:
     least = cheapest * record.meta.reference_flops / 1e9 if share < cheapest else None
     share = max(share, cheapest * (1 + ROUNDING))
     target = dx.Target.flops(share).capped(records.record(run, run.fitting_split))
-    return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), share, least)
+    try:
+        return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), share, least)
+    except Exception as error:  # of a plug-in's policy: the other runs stay on the page
+        return whole._replace(unavailable=str(error) or type(error).__name__)
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:

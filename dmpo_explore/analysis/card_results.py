@@ -95,7 +95,7 @@ def _policy_lines(run: Run, test: ExitRecord) -> list[str]:
 
 
 def _is_fitted(policy: Policy, test: ExitRecord) -> bool:
-    return policy.fitted.get("split") in ("val", "calibration") and (test.logits is not None or not policy.temperatures)
+    return policy.fitted.get("split") in ("val", "calibration") and not policy.unavailable_reason(test)
 
 
 def _policy_row(name: str, policy: Policy, test: ExitRecord) -> str:

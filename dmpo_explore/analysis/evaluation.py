@@ -149,6 +149,8 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
 def unavailable_reason(policy: str, held_out: ExitRecord, record: ExitRecord, *, calibrate: bool = False) -> str | None:
     """Why a policy cannot be fitted on one record and applied to another; None if it can.
 
+    An exception of a plug-in's policy or score is a reason too.
+
     Args:
         calibrate: with a temperature per exit, fitted on ``held_out``.
 
@@ -160,8 +162,17 @@ def unavailable_reason(policy: str, held_out: ExitRecord, record: ExitRecord, *,
     """
     kind = lookup(POLICIES, policy, "policy")
     temperatures = (1.0,) * record.n_exits if calibrate else ()
-    blank, full_depth = (kind((t,), temperatures=temperatures) for t in (kind.threshold_all, kind.threshold_none))
-    return blank.unavailable_reason(held_out) or full_depth.unavailable_reason(record)
+    try:
+        blank, full_depth = (kind((t,), temperatures=temperatures) for t in (kind.threshold_all, kind.threshold_none))
+        return blank.unavailable_reason(held_out) or full_depth.unavailable_reason(record)
+    except Exception as error:
+        return reason_of(error)
+
+
+def reason_of(error: Exception) -> str:
+    """An exception as the reason why a policy is unavailable: of a ValueError its text, of others the type too."""
+    text = one_line(error, MOST_REASON)
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
 def _row_or_reason(run: Run, policy: str, target: Target, split: str, reason: str | None) -> Row:
@@ -170,7 +181,7 @@ def _row_or_reason(run: Run, policy: str, target: Target, split: str, reason: st
         if reason is None:
             return _row(run, policy, target, split)
     except Exception as error:
-        reason = one_line(error, MOST_REASON) or type(error).__name__
+        reason = reason_of(error)
     meta = run.record(split).meta
     facts = {"run": run.name, "data": meta.data, "split": meta.split, "policy": policy, "target": target.to_dict()}
     return facts | {"unavailable": reason}

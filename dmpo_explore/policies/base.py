@@ -196,8 +196,9 @@ class Policy:
     @classmethod
     def compared_score(cls) -> str | None:
         """The score that is compared with the threshold as it is; None if something is made of it first."""
-        own = (cls.value, cls.level, cls.decide, cls.threshold)
-        plain = own == (Policy.value, Policy.level, Policy.decide, Policy.threshold)
+        plain = all(
+            getattr(cls, part) is getattr(Policy, part) for part in ("value", "level", "decide", "threshold", "read")
+        )
         return cls.reads[0] if plain and len(cls.reads) == 1 else None
 
     def values(self, record: ExitRecord) -> Array:

@@ -26,7 +26,7 @@ from ..utils.replacing import read_whole
 from ..utils.typing import Array
 from . import validation
 from .arrays import open_array
-from .scores import LOGITS, SCORES, STORED, leaves, scores_of_record
+from .scores import LOGITS, SCORES, SHARED, STORED, leaves, scores_of_record
 from .validation import FILES, FORMAT_VERSION, META_FIELDS, OPTIONAL, array_problems, meta_problems
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
@@ -214,7 +214,7 @@ class ExitRecord:
             return None
         needs = leaves([name], () if self.temperatures else stored) - {*stored}
         for need in sorted(needs - {LOGITS}):
-            return unknown("score", need, [*SCORES, *self.more])
+            return unknown("score", need, [*SCORES, *self.more, *((LOGITS, *SHARED) if need != name else ())])
         if LOGITS in needs and self.logits is None:
             return f"the score {name!r} needs logits; {self.described} has none: record it again with logits"
         return None

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from array_api_compat import array_namespace, device
@@ -34,7 +35,6 @@ class Score:
         needs: of ``logits`` (..., C) float32, ``probabilities`` and ``log_probabilities`` (their softmax, computed once
             for all scores), and names of other scores. A score that needs none but other scores is available without
             logits.
-        unit: ``%``, ``nats``, or empty for a plain number.
         bounds: number of classes → lowest and highest possible value. kind: NumPy's name of the type that is kept.
 
     Raises:
@@ -51,7 +51,6 @@ class Score:
     compute: Callable[..., Any]
     better: Literal["high", "low", ""]
     needs: tuple[str, ...] = (LOGITS,)
-    unit: str = ""
     bounds: Callable[[float], tuple[float, float]] = lambda _: (-math.inf, math.inf)
     kind: str = "float32"
 
@@ -95,9 +94,9 @@ SCORES: Joint[Score] = joints.SCORES.fill(
         score.name: score
         for score in (
             Score("prediction", _prediction, "", bounds=lambda classes: (0, classes - 1), kind="int32"),
-            Score("confidence", _confidence, "high", ("probabilities",), "%", _share),
-            Score("entropy", _entropy, "low", SHARED, "nats", lambda classes: (0.0, math.log(classes))),
-            Score("margin", _margin, "high", ("probabilities", "prediction"), "%", _share),
+            Score("confidence", _confidence, "high", ("probabilities",), _share),
+            Score("entropy", _entropy, "low", SHARED, lambda classes: (0.0, math.log(classes))),
+            Score("margin", _margin, "high", ("probabilities", "prediction"), _share),
         )
     }
 )
@@ -192,18 +191,20 @@ class _Values(dict[str, Any]):
             self[LOGITS] = self.xp.astype(logits, self.xp.float32, copy=False)
 
     def __missing__(self, name: str) -> Any:
-        if name in SHARED:
-            self._softmax()
+        if name == "probabilities":
+            weight = self.xp.exp(self._shifted)
+            self._total = self.xp.sum(weight, axis=-1, keepdims=True)  # (..., 1), at least 1
+            self[name] = weight / self._total
+        elif name == "log_probabilities":
+            self["probabilities"]  # gives the total
+            self[name] = self._shifted - self.xp.log(self._total)
         else:
             self[name] = self._score(lookup(SCORES, name, "score"))
         return self[name]
 
-    def _softmax(self) -> None:
-        xp, logits = self.xp, self[LOGITS]
-        shifted = logits - xp.max(logits, axis=-1, keepdims=True)
-        weight = xp.exp(shifted)
-        total = xp.sum(weight, axis=-1, keepdims=True)  # (..., 1), at least 1
-        self["probabilities"], self["log_probabilities"] = weight / total, shifted - xp.log(total)
+    @cached_property
+    def _shifted(self) -> Any:
+        return self[LOGITS] - self.xp.max(self[LOGITS], axis=-1, keepdims=True)
 
     def _score(self, score: Score) -> Any:
         given = [self[name] for name in score.needs]

@@ -112,7 +112,7 @@ def _results(run: Pushed, test: ExitRecord | None) -> list[Any]:
         return []
     rows = {"accuracy of the last exit": float(test.correct[:, -1].mean())}
     for name, policy in run.policies().items():
-        fits = test.logits is not None or not policy.temperatures
+        fits = not policy.unavailable_reason(test)
         if test.n_exits > 1 and fits and policy.fitted.get("split") in ("val", "calibration"):
             exits = policy.exits(test)
             share = float(test.flops_fraction[exits].mean())

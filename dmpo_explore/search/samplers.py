@@ -28,7 +28,7 @@ def _optuna(name: str, study: Any, space: SearchSpace, seed: int | None, options
 
 
 def above_median(now: LearningCurve, others: Sequence[LearningCurve], goal: Goal) -> bool:
-    """Whether optuna's median pruner lets a trial go on, by the hypervolume of its epochs so far.
+    """Whether optuna's median pruner lets a trial continue, by the hypervolume of its epochs so far.
 
     Its pruners refuse studies of several objectives, so it is given one in memory, of finished trials, with that alone.
     """

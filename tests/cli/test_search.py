@@ -11,7 +11,7 @@ import pytest
 from search_settings import FIXED
 from typer.testing import CliRunner, Result
 
-from dmpo_explore.cli import root
+from dmpo_explore.cli import app
 from dmpo_explore.cli.options import CONFIG, typed_values
 from dmpo_explore.cli.search import front_lines, space_from, step_line
 from dmpo_explore.runs.store import load_run
@@ -38,7 +38,7 @@ NOTHING = dict.fromkeys(CONFIG.values())
 
 
 def call(*arguments: Any, status: int = 0) -> Result:
-    result = CliRunner().invoke(root.app, ["search", *map(str, arguments)])
+    result = CliRunner().invoke(app, ["search", *map(str, arguments)])
     assert result.exit_code == status, result.output
     assert "Traceback" not in result.output
     return result
@@ -67,13 +67,11 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     assert shown[0].startswith("study s: trials: 2 finished; 4 epochs; hypervolume ")
     assert "(reference: accuracy 0, compute 200%)" in shown[0]
     assert any(line.startswith(f"{front.runs[0]}: bypass ") and "predictor_lr" in line for line in shown)
-    assert set(front.runs) <= {
-        row["run"] for row in json.loads(CliRunner().invoke(root.app, ["runs", "--json"]).stdout)
-    }
+    assert set(front.runs) <= {row["run"] for row in json.loads(CliRunner().invoke(app, ["runs", "--json"]).stdout)}
 
     assert shown[-1] == f"next: dmpo-explore record {front.runs[-1]} --force"
     command = shown[-1].removeprefix("next: dmpo-explore ").split()
-    recorded = CliRunner().invoke(root.app, [*command, "--device", "cpu"])
+    recorded = CliRunner().invoke(app, [*command, "--device", "cpu"])
     assert recorded.exit_code == 0, recorded.output
     run = load_run(front.runs[-1])
     assert set(run.splits()) == {"val", "test"} and run.record("val").n_images == 143 > FIXED["validation_size"]

@@ -41,7 +41,7 @@ def assert_gives(run: dx.Run, split: str, policy: dx.Policy) -> None:
 def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) -> None:
     run = dx.load_run("six")
     val = run.record("val")
-    stops = dx.trade_off(val, policy, 5)["threshold"].tolist()
+    stops = dx.trade_off(val, policy, 3)["threshold"].tolist()
     for threshold in stops:  # both ends too: the entropy threshold of no early exit is negative
         by_hand = dx.fit_policy(val, policy, threshold=threshold)
         assert bool(code_export.command_line(run, "test", by_hand)) is not POLICIES[policy].learns
