@@ -43,7 +43,7 @@ they are recorded. `gpu`, of which nothing was run, got the same recipe.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import dmpo_explore as dx
@@ -94,13 +94,13 @@ def change(config: dx.Config, **changes: Any) -> dx.Config:
     Raises:
         ValueError: a name that is no field.
     """
+    known = [key.partition(".")[::2] for key in dx.OPTIONS]
+    if foreign := sorted(changes.keys() - {name for _, name in known}):
+        raise ValueError(f"no field {foreign[0]!r} in a config")
     parts = {}
     for part in ("data", "model", "training"):
-        old = getattr(config, part)
-        parts[part] = replace(old, **{f.name: changes[f.name] for f in fields(old) if f.name in changes})
-    known = {f.name for part in parts.values() for f in fields(part)}
-    if foreign := sorted(changes.keys() - known):
-        raise ValueError(f"no field {foreign[0]!r} in a config")
+        own = {name: changes[name] for where, name in known if where == part and name in changes}
+        parts[part] = replace(getattr(config, part), **own)
     return replace(config, **parts)
 
 
