@@ -43,7 +43,6 @@ they are recorded. `gpu`, of which nothing was run, got the same recipe.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import dmpo_explore as dx
@@ -94,14 +93,10 @@ def change(config: dx.Config, **changes: Any) -> dx.Config:
     Raises:
         ValueError: a name that is no field.
     """
-    known = [key.partition(".")[::2] for key in dx.OPTIONS]
-    if foreign := sorted(changes.keys() - {name for _, name in known}):
+    named = {key: key.partition(".")[2] for key in dx.OPTIONS}
+    if foreign := sorted(changes.keys() - {*named.values()}):
         raise ValueError(f"no field {foreign[0]!r} in a config")
-    parts = {}
-    for part in ("data", "model", "training"):
-        own = {name: changes[name] for where, name in known if where == part and name in changes}
-        parts[part] = replace(getattr(config, part), **own)
-    return replace(config, **parts)
+    return config.updated({key: changes[name] for key, name in named.items() if name in changes})
 
 
 def _arms(base: dx.Config, arms: dict[str, dict[str, Any]]) -> dict[str, dx.Config]:
