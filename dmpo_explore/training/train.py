@@ -175,7 +175,7 @@ def train_epochs(
 
 
 def _trainable(config: Config) -> Config:
-    """The config itself; ValueError if it is that of a run whose trunks are changed and cannot be trained again."""
+    """The config itself; ValueError if it is that of a run whose trunks are changed and cannot be trained anew."""
     for change, options in config.model.changes:
         if reason := change.untrainable(options):
             raise ValueError(f"this config {reason}")
