@@ -343,7 +343,7 @@ _PARTS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "training":
 
 
 class LiveOptions(Mapping[str, Option]):
-    """Name → option, with those of all entries that are loaded; ``made`` anew from them when a joint has changed."""
+    """Name → option, with those of all entries that are loaded; ``made`` from them again when a joint has changed."""
 
     def __init__(self, made: Callable[[], dict[str, Option]]) -> None:
         self._made = lru_cache(maxsize=4)(lambda changes: made())

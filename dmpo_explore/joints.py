@@ -24,7 +24,7 @@ class TrunkChange:
         whole: the run stores all weights of its trunks, so that it needs no pre-trained ones.
         parent: options → the run that its weights started from; empty if it is made from none.
         described: options → in words, for a run's card; empty for nothing to say.
-        untrainable: options → why a config with them cannot be trained anew, after "this config …"; empty if it can.
+        untrainable: options → why a config with them cannot be trained again, after "this config …"; empty if it can.
         unexportable: options → why a run with them cannot be exported, after "run NAME …"; empty if it can.
     """
 

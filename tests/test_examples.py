@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "dmpo_explore"
 PACKAGES = sorted(
     path.parent.relative_to(PACKAGE.parent).as_posix().replace("/", ".")
-    for path in (PACKAGE / "__init__.py", *PACKAGE.glob("*/__init__.py"))
-    if "TYPE_CHECKING" in path.read_text(encoding="utf-8")
+    for path in PACKAGE.rglob("__init__.py")
+    if "public_names(" in path.read_text(encoding="utf-8")
 )
 MODULES = sorted(
     "dmpo_explore." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)

@@ -13,19 +13,12 @@ from dmpo_explore.neighbours.slimming import cli
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.train import train
 
-
-@pytest.fixture
-def runs(runs: Path) -> Path:
-    """A runs root with one trained run, ``mine``."""
-    train(tiny_config(300), "mine", device="cpu")
-    return runs
-
-
 HOW = ("--device", "cpu", "--images", 40, "--epochs", 1)
 
 
 def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch_pruning", reason="the extra slim is not installed")
+    train(tiny_config(), "mine", device="cpu")
     progress = tmp_path / "progress.json"
     made = call(
         "slim",
@@ -55,8 +48,8 @@ def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
 def test_wrong_usage_is_named(runs: Path) -> None:
     assert cli.HELP.startswith("Slim a trained ViT")
     assert "name the run to slim, or continue one with --resume OUT" in fails("slim")
-    assert "leave out RUN" in fails("slim", "mine", "--resume", "thin")
+    assert "leave out RUN" in fails("slim", "demo", "--resume", "thin")
     assert "leave out --heads" in fails("slim", "--resume", "thin", "--heads", 0.5)
-    assert "heads=2.0 must lie in (0, 1]" in fails("slim", "mine", "--heads", 2)
+    assert "heads=2.0 must lie in (0, 1]" in fails("slim", "demo", "--heads", 2)
     assert "unknown run 'nine'" in fails("slim", "nine")
-    assert "'mine' was not slimmed" in fails("slim", "--resume", "mine")
+    assert "'demo' was not slimmed" in fails("slim", "--resume", "demo")
