@@ -18,7 +18,7 @@ def test_choices_are_the_configs() -> None:
     assert set(state.choices("data.name")) == {*DATASETS, state.FOLDER}
     for option, found in OPTIONS.items():
         if found.choices and option != "data.name":
-            assert state.choices(option) == found.choices and Config().get(option) in found.choices
+            assert state.choices(option) == found.names and Config().get(option) in found.names
 
 
 def test_bounds_are_the_configs() -> None:
