@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .joints import JOINTS
+from .utils.registry import Joint
 
 VARIABLE = "DMPO_EXPLORE_PLUGINS"  # files, separated as in PATH
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -30,9 +31,10 @@ class PluginNeed:
 
 @dataclass(frozen=True)
 class Plugin(PluginNeed):
-    """A loaded plug-in. ``path``: its file."""
+    """A loaded plug-in. ``path``: its file. ``installed``: with a package, so that no command has to name it."""
 
     path: str
+    installed: bool = False
 
 
 LOADED: dict[str, Plugin] = {}  # by name
@@ -48,6 +50,12 @@ def needs_of(names: Iterable[object], parts: Iterable[type]) -> tuple[PluginNeed
         if name in wanted or getattr(joint[name], "options", None) in kinds
     }
     return tuple(PluginNeed(name, LOADED[name].sha256) for name in sorted(found) if name in LOADED)
+
+
+def file_to_name(joint: Joint[Any], name: str) -> str:
+    """The file that has to be named (``--plugin``) for an entry of a joint; empty if none has."""
+    found = LOADED.get(joint.origins.get(name, ""))
+    return found.path if found and not found.installed else ""
 
 
 def read_needs(values: Any) -> tuple[PluginNeed, ...]:

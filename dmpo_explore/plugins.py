@@ -129,12 +129,12 @@ def load_all() -> None:
 def _load_installed(entry: EntryPoint) -> None:
     if entry.name in LOADED:
         raise ValueError(f"plug-in {entry.name!r} is loaded already, from {LOADED[entry.name].path}")
-    found = Plugin(entry.name, "0" * 64, entry.value)
+    found = Plugin(entry.name, "0" * 64, entry.value, installed=True)
     with _adding(found, entry.name):
         module = sys.modules[entry.load().__name__]
     file = getattr(module, "__file__", None)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else found.sha256
-    LOADED[entry.name] = Plugin(entry.name, digest, file or entry.value)
+    LOADED[entry.name] = Plugin(entry.name, digest, file or entry.value, installed=True)
 
 
 def _try(name: str, load: Callable[[], object]) -> None:

@@ -33,7 +33,7 @@ PACKAGES = {
     "records": "",
     "data": "config",
     "models": "config joints pretrained",
-    "policies": "records",
+    "policies": "plugin_needs records",
     "runs": "config data models plugin_needs policies pretrained records",
     "fitting": "policies records",
     "attribution": "models",

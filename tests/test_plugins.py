@@ -206,3 +206,17 @@ def test_a_search_states_what_it_needs() -> None:
     with pytest.raises(ValueError, match=r"this search needs the plug-in context_bypass"):
         dx.SearchSpace.from_dict(space)
     assert "plugins" not in dx.SearchSpace.from_dict({"space": {"bypass": ["conv", "none"]}}).to_dict()
+
+
+def test_code_to_copy_loads_the_plug_in_of_a_policy() -> None:
+    from dmpo_explore_app.services import code_export
+
+    with plugged("renyi_policy") as found:
+        run = dx.load_run("demo")
+        policy = dx.fit_policy(run.record("calibration"), "renyi", flops=0.3)
+        program_text, command = (
+            make(run, "test", policy) for make in (code_export.python_code, code_export.command_line)
+        )
+        assert f"dx.load_plugin({found.path!r})\n" in program_text
+        assert command.startswith(f"dmpo-explore --plugin {found.path} evaluate demo --policy renyi")
+    assert "plugin" not in code_export.command_line(run, "test", dx.fit_policy(run.record("calibration"), flops=0.3))

@@ -48,7 +48,19 @@ def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | Non
         fit = f"dx.fit_policy({held_out}, {policy.name!r}, {arguments})  # set by hand; temperatures fitted on {split}"
     else:
         fit = f"dx.policy_from_dict({policy.to_dict()!r})"
-    return f"import dmpo_explore as dx\n\n{load}\npolicy = {fit}\nprint(dx.apply(policy, record).summary())"
+    return f"{imports(policy.name)}{load}\npolicy = {fit}\nprint(dx.apply(policy, record).summary())"
+
+
+def imports(policy: str) -> str:
+    """The first lines of a program: the library, and the plug-in that ``policy`` came from."""
+    file = dx.policies.policy_plugin(policy)
+    return "import dmpo_explore as dx\n\n" + (f"dx.load_plugin({file!r})\n" if file else "")
+
+
+def evaluate(policy: str) -> str:
+    """The first words of a command that evaluates ``policy``."""
+    file = dx.policies.policy_plugin(policy)
+    return "dmpo-explore " + (f"--plugin {shlex.quote(file)} " if file else "") + "evaluate"
 
 
 def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
@@ -60,8 +72,8 @@ def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
         if not is_bare(policy) and not is_calibrated(policy):
             return ""
         target = _by_hand(policy)
-    options = shlex.join(target.to_options())
-    return f"dmpo-explore evaluate {quoted(run)} --policy {policy.name} {options} --split {shlex.quote(split)}"
+    options = shlex.join(["--policy", policy.name, *target.to_options(), "--split", split])
+    return f"{evaluate(policy.name)} {quoted(run)} {options}"
 
 
 def target_of(policy: dx.Policy, splits: tuple[str | None, ...] = FITTING) -> dx.Target | None:

@@ -25,7 +25,7 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
     some = dx.POLICIES[policy].learns or any(side.unavailable for side in sides)  # at full depth not all have it
     name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if some else repr(policy)
     return (
-        "import dmpo_explore as dx\n\n"
+        f"{code_export.imports(policy)}"
         f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
         "for name, target in targets.items():\n"
         "    run = dx.load_run(name)\n"
@@ -46,7 +46,7 @@ def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str)
         for side in [base, *(side for side in sides if side is not base)]
     )
     return (
-        "import dmpo_explore as dx\n\n"
+        f"{code_export.imports(policy)}"
         "scores = {  # record, held-out record to fit on, policy, target; the others are compared with the first\n"
         f"{lines}}}\noutcomes = {{}}\n"
         "for name, (record, held_out, policy, target) in scores.items():\n"
@@ -80,14 +80,14 @@ def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> 
     against, quoted, lines = code_export.quoted(base.point.run), shlex.quote(split), []
     if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share
         lines += [
-            f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --policy {policy} "
+            f"{code_export.evaluate(policy)} {code_export.quoted(side.point.run)} --policy {shlex.quote(policy)} "
             f"--flops {side.point.policy.fitted['target']['flops']!r} --split {quoted}"
             for side in free
         ]
     elif free and (base.budget is not None or base.record.n_exits == 1):
         names = " ".join(code_export.quoted(side.point.run) for side in free)
-        options = f"--policy {policy} --flops {free[0].budget!r} --split {quoted} --against {against}"
-        lines.append(f"dmpo-explore evaluate {names} {options}")
+        options = f"--policy {shlex.quote(policy)} --flops {free[0].budget!r} --split {quoted} --against {against}"
+        lines.append(f"{code_export.evaluate(policy)} {names} {options}")
     lines += [
         f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {quoted}"
         for side in sides

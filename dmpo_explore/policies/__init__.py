@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .catalogue import learned_policy as learned_policy
     from .catalogue import load_policy as load_policy
     from .catalogue import policy_from_dict as policy_from_dict
+    from .catalogue import policy_plugin as policy_plugin
     from .catalogue import read_policies as read_policies
     from .catalogue import write_policies as write_policies
     from .controls import FixedPolicy as FixedPolicy

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import joints
+from ..plugin_needs import file_to_name
 from ..records.record import ExitRecord
 from ..utils.abbreviate import short
 from ..utils.files import read_json, write_json
@@ -112,6 +113,16 @@ def read_policies(path: str | Path) -> dict[str, Policy]:
 def _numbers(values: Any) -> bool:
     plain = isinstance(values, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     return plain and all(abs(v) <= MOST_NUMBER for v in values)
+
+
+def policy_plugin(name: str) -> str:
+    """The file of the plug-in that has to be loaded for policy ``name``; empty where none has.
+
+    Example:
+        >>> policy_plugin("confidence")
+        ''
+    """
+    return file_to_name(POLICIES, name)
 
 
 def learned_policy(record: ExitRecord, name: str, temperatures: tuple[float, ...] = ()) -> Policy:
