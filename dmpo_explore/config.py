@@ -17,10 +17,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from .joints import BYPASSES, CUTS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS, TrunkChange
-from .plugin_needs import PluginNeed, missing, needs_of, read_needs
+from .plugin_needs import PluginNeed, changed, missing, needs_of, read_needs, require
 from .utils.abbreviate import short
 from .utils.open_options import OpenPart, open_part
-from .utils.options import Option, check_options, is_key, option, options_of, read_options
+from .utils.options import Option, check_options, is_key, option, option_problems, options_of, read_options
 from .utils.parse_exits import parse_exits as parse_exits
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
@@ -281,28 +281,42 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Any) -> Config:
-        """Read a config. What a plug-in reads that it states, but that is not loaded, is kept in ``unread``.
+        """Read a config. Options that belong to a plug-in which is not loaded, or no longer has them, stay in ``unread``.
 
         Raises:
             ValueError: an unknown key (the valid ones are listed), a value of the wrong type or out of range.
         """
-        if not isinstance(values, dict) or "plugins" not in values:
-            return read_options(cls, values, "config")
-        needs = read_needs(values["plugins"])
-        parts = {key: value for key, value in values.items() if key != "plugins"}
-        unread = dict[str, Any]()
-        if missing(needs):
-            for part, kind in _PARTS.items():
-                if isinstance(given := parts.get(part), dict):
-                    parts[part] = {key: value for key, value in given.items() if is_key(kind, key)}
-                    if left := {key: value for key, value in given.items() if key not in parts[part]}:
-                        unread[part] = left
+        parts, needs, unread = _without_plugins(values)
         text = json.dumps(unread, allow_nan=False) if unread else ""
         return dataclasses.replace(read_options(cls, parts, "config"), plugins=needs, unread=text)
+
+    @staticmethod
+    def problems(values: Any) -> list[str]:
+        """Every reason why `from_dict` refuses these values; empty if it does not."""
+        try:
+            parts, _, _ = _without_plugins(values)
+        except ValueError as error:
+            return [str(error)]
+        return option_problems(Config, parts, "config")
 
     def complete(self) -> Config:
         """The config with what could not be read before, if the plug-ins are loaded meanwhile; else itself."""
         return Config.from_dict(self.to_dict()) if self.unread and not missing(self.plugins) else self
+
+    def require_plugins(self, what: str) -> Config:
+        """The config, whole; warns of plug-ins that have changed since ``what`` (a run, in words) was made.
+
+        Raises:
+            ValueError: a plug-in is not loaded, or one that has changed lacks options of the config.
+        """
+        require(self.plugins, what)
+        found = self.complete()
+        if found.unread:
+            names = ", ".join(name for part in json.loads(found.unread).values() for name in part)
+            raise ValueError(
+                f"{what} has options that no plug-in has now: {names}; load {', '.join(changed(self.plugins))} as before"
+            )
+        return found
 
     def with_plugins(self) -> Config:
         """The config with the plug-ins whose entries or options it uses stated anew."""
@@ -337,6 +351,20 @@ class Config:
     def to_arguments(self) -> list[str]:
         """The arguments of ``dmpo-explore train`` for every option that differs from the default."""
         return [text for key, found in OPTIONS.items() for text in found.arguments(self.get(key))]
+
+
+def _without_plugins(values: Any) -> tuple[Any, tuple[PluginNeed, ...], dict[str, Any]]:
+    """JSON values of a config: those of its parts, the plug-ins that it states, options that cannot be read now."""
+    if not isinstance(values, dict) or "plugins" not in values:
+        return values, (), {}
+    needs, unread = read_needs(values["plugins"]), dict[str, Any]()
+    parts = {key: value for key, value in values.items() if key != "plugins"}
+    for part, kind in _PARTS.items():
+        if (missing(needs) or changed(needs)) and isinstance(given := parts.get(part), dict):
+            parts[part] = {key: value for key, value in given.items() if is_key(kind, key)}
+            if left := {key: value for key, value in given.items() if key not in parts[part]}:
+                unread[part] = left
+    return parts, needs, unread
 
 
 _PARTS: dict[str, type] = {"data": DataConfig, "model": ModelConfig, "training": TrainingConfig}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +75,11 @@ def missing(needs: Iterable[PluginNeed]) -> list[str]:
     return [need.name for need in needs if need.name not in LOADED]
 
 
+def changed(needs: Iterable[PluginNeed]) -> list[str]:
+    """Names of those that are loaded from a file of other content."""
+    return [need.name for need in needs if need.name in LOADED and LOADED[need.name].sha256 != need.sha256]
+
+
 def require(needs: Iterable[PluginNeed], what: str) -> None:
     """Raise ValueError for plug-ins of ``what`` (a run, in words) that are not loaded, and warn of changed ones."""
     needs = tuple(needs)
@@ -83,9 +89,21 @@ def require(needs: Iterable[PluginNeed], what: str) -> None:
             f"file: dmpo-explore --plugin {absent[0]}.py, or {VARIABLE}"
         )
     for need in needs:
-        if (now := LOADED[need.name].sha256) != need.sha256:
+        if need.name in changed(needs):
+            now = LOADED[need.name]
             warnings.warn(
                 f"the plug-in {need.name} has changed since {what} was made: SHA-256 {need.sha256[:12]}…, "
-                f"now {now[:12]}… ({LOADED[need.name].path})",
+                f"now {now.sha256[:12]}… ({now.path})",
                 stacklevel=2,
             )
+
+
+@contextmanager
+def naming_changed(needs: Iterable[PluginNeed], what: str) -> Iterator[None]:
+    """Errors inside name the plug-ins that have changed since ``what`` was made, a likely cause."""
+    try:
+        yield
+    except ValueError as error:
+        if not (names := changed(needs)):
+            raise
+        raise ValueError(f"{error} (the plug-in {', '.join(names)} has changed since {what} was made)") from error

@@ -220,3 +220,90 @@ def test_code_to_copy_loads_the_plug_in_of_a_policy() -> None:
         assert f"dx.load_plugin({found.path!r})\n" in program_text
         assert command.startswith(f"dmpo-explore --plugin {found.path} evaluate demo --policy renyi")
     assert "plugin" not in code_export.command_line(run, "test", dx.fit_policy(run.record("calibration"), flops=0.3))
+
+
+# -- mistakes in a plug-in --
+
+
+SCORE = """
+from dmpo_explore.policies import POLICIES, SCORES, Score, ScorePolicy
+SCORES["gap"] = Score("gap", {compute}, better="high")
+class GapPolicy(ScorePolicy):
+    name, reads, compares, summary = "gap", ("gap",), "gap", "the gap of the two largest logits"
+    rule = "Exit at a gap of at least **{{}}**."
+    {more}
+POLICIES["gap"] = GapPolicy
+"""
+GAP = "lambda logits: logits.max(-1) - logits.min(-1)"
+WIDE = "threshold_none = 1000.0"
+GRID = (
+    f"{WIDE}\n    @classmethod\n    def grid(cls, n_exits, n_classes):\n        return [1000.0, *range(50, 0, -1), 0.0]"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (WIDE, r"needs a grid\(cls, n_exits, n_classes\) of its own"),
+        (f"{GRID}\n    rule = 'Exit.'", "must hold one {}"),
+        (f"{GRID}\n    falling = True", "falling=True, so threshold_all"),
+        ("falling, threshold_all, threshold_none = True, 1.01, 0.0\n    grid = classmethod(lambda cls, K, C: [0.0])",
+         "falling=True contradicts the score 'gap', which is better='high'"),
+        (f"{GRID}\n    name = 'other'", "its name is 'other'"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_contradicts_itself_is_refused_when_it_is_loaded(tmp_path: Path, more: str, message: str) -> None:
+    file = write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=more))
+    with pytest.raises(ImportError, match=message):
+        load_plugin(file)
+    assert "gap" not in dx.POLICIES and "gap" not in dx.policies.SCORES
+
+
+def test_values_beyond_the_thresholds_are_no_silent_wrong_number(tmp_path: Path) -> None:
+    record = dx.load_run("demo").record("calibration")
+    wrong = pytest.raises(ValueError, match=r"policy 'gap' compares values from .* to .*; its threshold_all=0")
+    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=""))), wrong:
+        dx.fit_policy(record, "gap", accuracy_drop=0.01)
+    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=GRID))):
+        fitted = dx.fit_policy(record, "gap", flops=0.3)
+        assert dx.apply(fitted, record).summary()["flops_fraction"] <= 0.3
+        assert dx.fit_policy(record, "gap", risk="too_early", epsilon=0.02).thresholds[0] < 50
+
+
+def test_a_score_for_one_library_only_is_named(tmp_path: Path) -> None:
+    compute = "lambda logits: logits.sort(dim=-1).values[..., -1]"
+    record = dx.load_run("demo").record("calibration").subset(slice(0, 5))
+    wrong = pytest.raises(ValueError, match="score 'gap' failed on numpy arrays: TypeError")
+    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=compute, more=GRID))), wrong:
+        record.score("gap")
+
+
+def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+    text = (EXAMPLES / "context_bypass.py").read_text()
+    wider = text.replace("self.context = context", "self.context, self.more = context, nn.Linear(2, 2)")
+    renamed = text.replace("context: float = option", "surroundings: float = option").replace(
+        "config.part(ContextOptions).context", "config.part(ContextOptions).surroundings"
+    )
+    with (
+        plugged(write(tmp_path / "context_bypass.py", wider)),
+        pytest.warns(UserWarning, match="has changed"),
+        pytest.raises(ValueError, match=r"missing.*the plug-in context_bypass has changed since run 'mine'"),
+    ):
+        dx.load_run("mine").model("cpu")
+    with plugged(write(tmp_path / "context_bypass.py", renamed)):
+        assert dx.load_run("mine").record("val").n_exits == 2 and "mine" in call("runs").stdout
+        with (
+            pytest.warns(UserWarning, match="has changed"),
+            pytest.raises(ValueError, match=r"run 'mine' has options that no plug-in has now: context"),
+        ):
+            dx.load_run("mine").model("cpu")
+
+
+def test_a_run_with_a_plug_in_is_whole(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+    assert call("check", "mine").exit_code == 0
+    with plugged("context_bypass"):
+        assert call("check", "mine").exit_code == 0

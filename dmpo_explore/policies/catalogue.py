@@ -14,6 +14,7 @@ from typing import Any
 from .. import joints
 from ..plugin_needs import file_to_name
 from ..records.record import ExitRecord
+from ..records.scores import SCORES
 from ..utils.abbreviate import short
 from ..utils.files import read_json, write_json
 from ..utils.registry import Joint, lookup, unknown
@@ -21,6 +22,32 @@ from .base import Policy
 from .controls import FixedPolicy, OraclePolicy, RandomPolicy
 from .learned import BudgetedPolicy, GatePolicy
 from .rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatienceConfidencePolicy, PatiencePolicy
+from .scalar import ScorePolicy
+
+
+def check_policy(name: str, kind: type[Policy]) -> None:
+    """Raise ValueError for a policy class that contradicts itself; for those of plug-ins, when they are added."""
+    wrong = ""
+    if kind.name != name:
+        wrong = f"its name is {kind.name!r}; register it under that"
+    elif kind.rule.count("{}") != 1:
+        wrong = f"rule={kind.rule!r} must hold one {{}}, for the threshold"
+    elif (kind.threshold_all > kind.threshold_none) != kind.falling:
+        wrong = (
+            f"falling={kind.falling}, so threshold_all={kind.threshold_all}, at which all images exit at exit 1, must "
+            f"be {'above' if kind.falling else 'below'} threshold_none={kind.threshold_none}"
+        )
+    elif (read := kind.compared_score()) in SCORES and SCORES[read].better == ("high" if kind.falling else "low"):
+        wrong = f"falling={kind.falling} contradicts the score {read!r}, which is better={SCORES[read].better!r}"
+    elif (
+        issubclass(kind, ScorePolicy)
+        and (kind.threshold_all, kind.threshold_none) != (ScorePolicy.threshold_all, ScorePolicy.threshold_none)
+        and kind.grid.__func__ is ScorePolicy.grid.__func__
+    ):
+        wrong = "its values are not those from 0 to 1, so it needs a grid(cls, n_exits, n_classes) of its own"
+    if wrong:
+        raise ValueError(f"policy {name!r}: {wrong}")
+
 
 POLICIES: Joint[type[Policy]] = joints.POLICIES.fill(
     {
@@ -37,7 +64,8 @@ POLICIES: Joint[type[Policy]] = joints.POLICIES.fill(
             FixedPolicy,
             OraclePolicy,
         )
-    }
+    },
+    check_policy,
 )
 MOST_NUMBER = 1e300  # of a temperature or a learned weight
 _KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned")

@@ -122,6 +122,7 @@ def _running_best(record: ExitRecord, policy: Policy) -> Iterator[Array]:
     best = np.full(record.n_images, -np.inf, np.float32)
     for exit in range(record.n_exits - 1):
         value, state = policy.value(exit, {name: column[:, exit] for name, column in columns.items()}, state)
+        _check_range(value, policy)
         yield np.maximum(best, np.negative(value) if policy.falling else value, out=best)
 
 
@@ -135,8 +136,27 @@ def _bin_of(values: Array, edges: Array) -> Array:
 
 
 def leaning(record: ExitRecord, policy: Policy) -> Array:
-    """(B, K−1) float32 values with the sign at which a higher one exits sooner."""
-    return policy.values(record) * np.float32(-1 if policy.falling else 1)
+    """(B, K−1) float32 values with the sign at which a higher one exits sooner.
+
+    Raises:
+        ValueError: values beyond the policy's ``threshold_all`` or ``threshold_none``.
+    """
+    values = policy.values(record)
+    _check_range(values, policy)
+    return values * np.float32(-1 if policy.falling else 1)
+
+
+def _check_range(values: Array, policy: Policy) -> None:
+    """Thresholds of a policy promise that all images exit at one end, and none early at the other."""
+    if not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    all_exit, none_exits = policy.threshold_all, policy.threshold_none
+    if (high > all_exit or low <= none_exits) if policy.falling else (low < all_exit or high >= none_exits):
+        raise ValueError(
+            f"policy {policy.name!r} compares values from {low:g} to {high:g}; its threshold_all={all_exit:g} and "
+            f"threshold_none={none_exits:g} must lie beyond them: set both, and grid"
+        )
 
 
 def tie_ends(ranked: Array) -> Array:

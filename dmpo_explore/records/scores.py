@@ -18,6 +18,7 @@ from typing import Any, Literal
 from array_api_compat import array_namespace, device
 
 from .. import joints
+from ..utils.abbreviate import one_line
 from ..utils.registry import Joint, lookup
 
 LOGITS, SHARED = "logits", ("probabilities", "log_probabilities")  # what a score may need besides other scores
@@ -208,7 +209,13 @@ class _Values(dict[str, Any]):
 
     def _score(self, score: Score) -> Any:
         given = [self[name] for name in score.needs]
-        found = score.compute(*given)
+        try:
+            found = score.compute(*given)
+        except (TypeError, AttributeError, NameError, LookupError, ValueError) as error:
+            kind = type(given[0]).__module__.partition(".")[0]
+            raise ValueError(
+                f"score {score.name!r} failed on {kind} arrays: {type(error).__name__}: {one_line(error)}"
+            ) from error
         like = self[LOGITS][..., 0] if LOGITS in self else given[0]
         if tuple(found.shape) != tuple(like.shape):
             raise ValueError(

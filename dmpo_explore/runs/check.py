@@ -20,7 +20,6 @@ from ..records.record import ExitRecord
 from ..records.validation import FILES, FORMAT_VERSION, OPTIONAL
 from ..utils.abbreviate import short
 from ..utils.files import read_json
-from ..utils.options import option_problems
 from ..utils.reading import read_text
 from .config_file import with_defaults
 from .history import read_history
@@ -171,7 +170,7 @@ def _config_problems(path: Path) -> Iterator[Problem]:
     except (OSError, ValueError) as error:
         yield Problem(path.name, str(error))
         return
-    for text in option_problems(Config, values, "config"):
+    for text in Config.problems(values):
         yield Problem(path.name, f"{path}: {text}")
 
 

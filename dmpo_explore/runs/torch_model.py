@@ -15,7 +15,7 @@ from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.merging import merge as merge_tuning
 from ..models.prepared import PRECISIONS, cast_products, prepare
-from ..plugin_needs import require
+from ..plugin_needs import naming_changed
 from ..utils.registry import lookup, unknown
 from ..utils.torch_seeding import seeded
 from .torch_weights import read_weights
@@ -30,7 +30,8 @@ def load_model(
 ) -> DMPO:
     """The trained model in the run folder ``path``, in eval mode; see `Run.model`."""
     kind = lookup(PRECISIONS, precision, "precision")
-    require(config.plugins, f"run {path.name!r}")
+    run = f"run {path.name!r}"
+    config = config.require_plugins(run)
     if kind is not None and not merge:
         raise ValueError(f"precision={precision!r} casts weights for inference: pass merge=True, too")
     place = find_device(device)
@@ -41,12 +42,13 @@ def load_model(
             f"run {path.name!r} was trained on {meta.get('backbone')} weights with sha256 {wanted or '(none)'}; "
             f"weights={config.model.weights!r} now has {found or '(none)'}"
         )
-    with seeded(config.training.seed):  # as in training, so that random backbones come back
+    with seeded(config.training.seed), naming_changed(config.plugins, run):  # as in training: random backbones return
         model = build_model(config.model, n_classes)
     try:
         model.load_trainable(state)
     except ValueError as error:
-        raise ValueError(f"{path / WEIGHTS}: {error}{_changed_moment(state)}") from None
+        with naming_changed(config.plugins, run):
+            raise ValueError(f"{path / WEIGHTS}: {error}{_changed_moment(state)}") from None
     if merge:
         merge_tuning(model)
         prepare(model)

@@ -27,7 +27,6 @@ from ..data.torch_loaders import make_loader
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops
-from ..plugin_needs import require
 from ..runs.epochs import CHECKPOINT
 from ..runs.run import Run
 from ..runs.store import clear_runs, load_run, runs_root
@@ -136,8 +135,7 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
-    require(config.plugins, "this config" if name is None else f"run {name!r}")
-    config = config.complete()
+    config = config.require_plugins("this config" if name is None else f"run {name!r}")
     config = replace(_trainable(config), data=located(config.data), model=with_own_weights(config.model)).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     old = Run(path) if saved else None

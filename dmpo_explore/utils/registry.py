@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, TypeVar
 
@@ -39,11 +39,13 @@ class Joint(dict[str, T]):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind, self.origins = kind, dict[str, str]()
+        self.check: Callable[[str, T], object] = lambda name, entry: None
 
     def __setitem__(self, name: str, entry: T) -> None:
         if Joint._plugin:
             if name in self:
                 raise TakenNameError(f"{self.kind} {name!r} exists already; give it another name")
+            self.check(name, entry)
             self.origins[name] = Joint._plugin
         Joint.changes += 1
         super().__setitem__(name, entry)
@@ -53,12 +55,18 @@ class Joint(dict[str, T]):
         Joint.changes += 1
         super().__delitem__(name)
 
-    def fill(self, entries: Mapping[str, T]) -> Joint[T]:
+    def fill(self, entries: Mapping[str, T], check: Callable[[str, T], object] | None = None) -> Joint[T]:
         """Add the library's own entries, before those of plug-ins; returns the joint itself.
 
+        Args:
+            check: raises ValueError for an entry of a plug-in that is incomplete.
+
         Raises:
-            ValueError: a plug-in has taken one of the names.
+            ValueError: a plug-in has taken one of the names, or as ``check``.
         """
+        self.check = check or self.check
+        for name in self.origins:
+            self.check(name, self[name])
         for name in self.origins.keys() & entries.keys():
             raise ValueError(f"plug-in {self.origins[name]!r} adds {self.kind} {name!r}, a name of the library's own")
         later = dict(self)
