@@ -281,7 +281,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Any) -> Config:
-        """Read a config. Options that belong to a plug-in which is not loaded, or no longer has them, stay in ``unread``.
+        """Read a config. Options of a plug-in that is not loaded, or that has lost them, stay in ``unread``.
 
         Raises:
             ValueError: an unknown key (the valid ones are listed), a value of the wrong type or out of range.
@@ -314,7 +314,7 @@ class Config:
         if found.unread:
             names = ", ".join(name for part in json.loads(found.unread).values() for name in part)
             raise ValueError(
-                f"{what} has options that no plug-in has now: {names}; load {', '.join(changed(self.plugins))} as before"
+                f"{what} has options no plug-in has now: {names}; load {', '.join(changed(self.plugins))} as it was"
             )
         return found
 

@@ -297,7 +297,7 @@ def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(
         assert dx.load_run("mine").record("val").n_exits == 2 and "mine" in call("runs").stdout
         with (
             pytest.warns(UserWarning, match="has changed"),
-            pytest.raises(ValueError, match=r"run 'mine' has options that no plug-in has now: context"),
+            pytest.raises(ValueError, match=r"run 'mine' has options no plug-in has now: context"),
         ):
             dx.load_run("mine").model("cpu")
 

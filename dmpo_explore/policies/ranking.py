@@ -147,7 +147,7 @@ def leaning(record: ExitRecord, policy: Policy) -> Array:
 
 
 def _check_range(values: Array, policy: Policy) -> None:
-    """Thresholds of a policy promise that all images exit at one end, and none early at the other."""
+    """All images must exit at one end of the thresholds, and none early at the other."""
     if not values.size:
         return
     low, high = float(values.min()), float(values.max())
