@@ -28,6 +28,7 @@ from .utils.registry import Joint
 from .utils.slimming import Slimming as Slimming
 
 MOST_SEED = 2**32 - 1
+TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ class DataConfig:
         None, "Set a calibration split aside; default: where it is large enough.", label="Calibration split"
     )
     skip_broken: bool = option(False, "Leave out images that cannot be read.", label="Skip broken images")
+    path_column: str | None = option(None, "Column of a table that holds the images' paths; default: path.")
+    label_column: str | None = option(None, "Column of a table that holds the classes; default: label.")
+    suffix: str | None = option(None, "Ending that a table's paths lack, e.g. .jpg; default: nothing.")
+    image_dir: str | None = option(
+        None, "Folder of a table's images, absolute or below the table's; default: the table's.", label="Image folder"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -273,7 +280,11 @@ class Config:
             model["slimming"] = dataclasses.asdict(self.model.slimming)
         else:
             del model["slimming"]  # earlier versions cannot open it
-        parts = {"data": dataclasses.asdict(self.data), "model": model, "training": self.training.values()}
+        data = dataclasses.asdict(self.data)
+        for name in TABLE_OPTIONS:
+            if data[name] is None:
+                del data[name]  # as slimming
+        parts = {"data": data, "model": model, "training": self.training.values()}
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options
         return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from ..config import DataConfig
 from .image_files import is_image_file
-from .image_tables import TABLES, read_columns
-from .locations import DIRS, base_folder, is_own
+from .image_tables import TableFormat, read_columns
+from .locations import DIRS, base_folder, is_own, is_table
 from .reader_names import reader_name
 from .splits import split_of
 
@@ -51,8 +51,8 @@ def list_data(data: DataConfig) -> Listing:
     if dirs:
         for split, text in dirs.items():
             _list_classes(Path(text).expanduser(), split, found)
-    elif table.suffix.lower() in TABLES and not table.is_dir():
-        _list_table(table, found)
+    elif is_table(data.name):
+        _list_table(table, TableFormat.of(data), found)
     else:
         _list_classes(base_folder(data), "", found)
     return found
@@ -93,14 +93,14 @@ def _reader_files(data: DataConfig) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder is not None else []
 
 
-def _list_table(path: Path, found: Listing) -> None:
+def _list_table(path: Path, how: TableFormat, found: Listing) -> None:
     try:
-        columns = read_columns(path)
+        columns = read_columns(path, how)
     except (OSError, ValueError, ImportError):
         return  # opening it gives the reason
     splits = [split_of(text) or "" for text in columns.get("split", [""] * len(columns["path"]))]
     for name, label, split in zip(columns["path"], columns["label"], splits, strict=True):
-        found.images.append(Listed(path.parent / name, label, split))
+        found.images.append(Listed(how.file(path, name), label, split))
     found.classes.extend(dict.fromkeys((image.split, image.label) for image in found.images))
 
 

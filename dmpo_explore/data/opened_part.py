@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.reading import check_regular
 from .stored_images import StoredImages, pack
 from .tar_shards import Sample
 
@@ -35,6 +36,12 @@ def numbered(part: str, count: int) -> list[str]:
     return [f"{part}/{position}" for position in range(count)]
 
 
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a regular file; raises as `check_regular`."""
+    check_regular(path)
+    return path.read_bytes()
+
+
 @dataclass(frozen=True)
 class FileContent:
     """Position → bytes of a file."""
@@ -42,7 +49,7 @@ class FileContent:
     paths: Sequence[Path]
 
     def __call__(self, position: int) -> bytes:
-        return self.paths[position].read_bytes()
+        return file_bytes(self.paths[position])
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class TableContent:
         image = self.table[position][self.field] or {}
         if not image.get("bytes") and not image.get("path"):
             raise ValueError(f"row {position} (counted from 0) has no {self.field}; remove it")
-        return bytes(image["bytes"]) if image.get("bytes") else Path(image["path"]).read_bytes()
+        return bytes(image["bytes"]) if image.get("bytes") else file_bytes(Path(image["path"]))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.typing import Ints
+from .labels import refused, wrong_label
 from .opened_part import Keys, OpenedPart
 from .reader_names import READERS, ReaderName
 from .source import Pool, Source, data_dir
@@ -49,7 +50,9 @@ def reader_source(
 
     @cache
     def opened(part: str) -> OpenedPart:
-        return torch_readers.open_part(name, part, place, keys)
+        found = torch_readers.open_part(name, part, place, keys)
+        _check_targets(name, part, found)
+        return found
 
     @cache
     def stored(part: str) -> Pool:
@@ -113,12 +116,19 @@ def _class_names(targets: Any) -> tuple[str, ...]:
     return tuple(sorted({str(target) for target in targets}))
 
 
-def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ...], train: OpenedPart) -> Ints:
-    """(n,) labels by the classes of train; ValueError for another class."""
+def _check_targets(name: ReaderName, part: str, found: OpenedPart) -> None:
+    """Raise ValueError for an image without a class, with several, or with a label that is refused (`labels`)."""
     if several := next((target for target in found.targets if isinstance(target, list | tuple)), None):
         raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
     if (bare := next((row for row, target in enumerate(found.targets) if target is None), None)) is not None:
         raise ValueError(f"{name}: {found.images.names[bare]} of {part} has no class; add it, or remove the image")
+    odd = wrong_label(found.targets)
+    if odd is not None and not (found.class_names and _is_number(found.targets[odd])):  # such as -1: not published
+        raise ValueError(f"{name}: {found.images.names[odd]} of {part}: {refused(found.targets[odd])}")
+
+
+def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ...], train: OpenedPart) -> Ints:
+    """(n,) labels by the classes of train; ValueError for another class."""
     own = found.class_names
     if own and own != train.class_names:  # numbered for itself
         targets: list[Any] = [own[int(target)] if 0 <= int(target) < len(own) else target for target in found.targets]
