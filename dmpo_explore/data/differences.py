@@ -11,7 +11,7 @@ from ..utils.progress import Progress
 from .file_hashes import few, hash_files, listed_files
 from .locations import base_folder, open_source
 from .manifest import Manifest
-from .manifest_rows import FileRow, compare, stored_names
+from .manifest_rows import FileRow, compare, require_inside, stored_names
 from .reader_names import reader_name
 from .splits import SPLITS
 
@@ -70,6 +70,7 @@ def manifest_check(
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     rows = [row for split in splits for row in manifest.files.get(split, ())]
+    require_inside(rows, data)
     hashes = hash_files([folder / row.path for row in rows], progress)
     missing = [row for row, found in zip(rows, hashes, strict=True) if not found]
     changed = [row.path for row, found in zip(rows, hashes, strict=True) if found not in ("", row.sha256)]

@@ -34,7 +34,7 @@ from .findings import untrained_classes
 from .images import ImageSet, available_splits, images_of, split_rule
 from .locations import base_folder, is_own, open_source
 from .manifest_head import PACKED, PLAIN, manifest_file
-from .manifest_rows import FileRow, stored_names, stored_rows, verified_images
+from .manifest_rows import FileRow, check_path, require_inside, stored_names, stored_rows, verified_images
 from .reader_names import reader_name
 from .source import ImageFiles, Pixels, VerifiedFiles, without_files
 from .splits import SPLITS
@@ -101,6 +101,7 @@ class Manifest:
         if reader_name(data.name):
             pixels: Pixels = verified_images(open_source(data), rows, data.name)
         else:
+            require_inside(rows, data)
             _require_files(rows, folder, split)
             pixels = VerifiedFiles([folder / row.path for row in rows], [row.sha256 for row in rows])
         return ImageSet(data.name, split, labels, self.class_names, np.arange(len(rows)), pixels)
@@ -278,6 +279,7 @@ def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
     rows: dict[str, list[FileRow]] = {}
     unused = []
     for path, size, digest, split, label in reader:
+        check_path(path)
         if split == UNUSED:
             unused.append(path)
             continue

@@ -64,16 +64,24 @@ class ArrayContent:
 
 @dataclass(frozen=True)
 class TableContent:
-    """Position → bytes of an encoded image in a table of datasets, or of the file that it names."""
+    """Position → bytes of an encoded image in a table of datasets, or of the file that it names below ``places``."""
 
     table: Any
     field: str
+    places: tuple[Path, ...]
 
     def __call__(self, position: int) -> bytes:
         image = self.table[position][self.field] or {}
         if not image.get("bytes") and not image.get("path"):
             raise ValueError(f"row {position} (counted from 0) has no {self.field}; remove it")
-        return bytes(image["bytes"]) if image.get("bytes") else file_bytes(Path(image["path"]))
+        if image.get("bytes"):
+            return bytes(image["bytes"])
+        path = Path(image["path"]).resolve()
+        if not any(path.is_relative_to(place) for place in self.places):
+            raise ValueError(
+                f"row {position} (counted from 0) names a file outside its data set: {path}; save it again"
+            )
+        return file_bytes(path)
 
 
 @dataclass(frozen=True)

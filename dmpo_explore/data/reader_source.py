@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..config import DataConfig
 from ..utils.typing import Ints
 from .labels import refused, wrong_label
 from .opened_part import Keys, OpenedPart
-from .reader_names import READERS, ReaderName
+from .reader_names import READERS, ReaderName, reader_name
 from .source import Pool, Source, data_dir
 from .splits import divide, split_of
 from .stored_images import ChosenImages, StoredImages
@@ -78,12 +79,34 @@ def reader_source(
         return Pool(ChosenImages(pool.pixels, rows), pool.labels[rows], pool.class_names)
 
     def fetch(_: Path | None) -> Path:
-        torch_readers.download(name, place)
-        return name.folder or data_dir(root)
+        return fetch_named(name, root)
 
     rule = _rule(part_of, own, seed, calibration=calibration)
     title = f"{name} ({READERS[name.reader]})"
     return Source(title, "its authors'", read, fetch, None, own, rule, parts=tuple(part_of.values()), stored=stored)
+
+
+def fetch_named(name: ReaderName, root: Path | None = None) -> Path:
+    """Download a data set, unless it is here, and return its folder; raises as `torch_readers.download`."""
+    from . import torch_readers
+
+    torch_readers.download(name, data_dir(root) if name.reader == "torch" else root)
+    return name.folder or data_dir(root)
+
+
+def fetch_missing(data: DataConfig) -> None:
+    """Download the data set of Hugging Face's hub that a new run names, unless it is here; raises as `fetch_named`.
+
+    Example:
+        >>> fetch_missing(DataConfig("digits"))
+    """
+    name, root = reader_name(data.name), Path(data.root).expanduser() if data.root is not None else None
+    if name is None or name.reader != "hfds" or name.folder is not None:
+        return
+    try:
+        reader_source(name, root=root)
+    except FileNotFoundError:
+        fetch_named(name, root)
 
 
 def _rule(part_of: dict[str, str], own: tuple[str, ...], seed: int, *, calibration: bool) -> str:

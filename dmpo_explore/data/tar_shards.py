@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from os.path import lexists
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ..utils.abbreviate import short
@@ -103,9 +103,13 @@ def read_samples(
 def _by_info(path: Path) -> dict[str, list[str]]:
     try:
         splits = read_json(path)["splits"]
-        return {str(part): [str(name) for name in about["filenames"]] for part, about in splits.items()}
+        found = {str(part): [str(name) for name in about["filenames"]] for part, about in splits.items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not list splits with their filenames: {error}") from None
+    for name in (name for names in found.values() for name in names):
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or ":" in name:
+            raise ValueError(f"{path} names a shard outside its folder: {short(name)}")
+    return found
 
 
 def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
