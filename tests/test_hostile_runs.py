@@ -279,7 +279,7 @@ def test_the_users_own_table_may_name_any_file(tried: list[str], tmp_path: Path)
     manifest = make_manifest(data)
     assert np.array_equal(manifest.images(data, "test")[0].shape, (8, 8, 3))
     (tmp_path / "tables" / "list.csv").write_text("\n".join(["path,label", *rows[:30]]))
-    with pytest.raises(ValueError, match="which no table of the run's data lists; they are not opened"):
+    with pytest.raises(ValueError, match="which neither a table nor folders of the run's data list; they are not"):
         [manifest.images(data, split) for split in manifest.files]
 
 

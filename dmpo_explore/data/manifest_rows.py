@@ -16,7 +16,7 @@ from ..utils.abbreviate import short
 from ..utils.progress import Progress
 from .file_hashes import few, listed_files
 from .images import ImageSet
-from .locations import base_folder, is_table
+from .locations import base_folder
 from .source import Pool, Source
 from .splits import SPLITS
 from .stored_images import ChosenImages, StoredImages, VerifiedImages
@@ -53,15 +53,15 @@ def check_path(path: str) -> None:
 
 
 def require_inside(rows: Sequence[FileRow], data: DataConfig) -> None:
-    """Raise ValueError for rows with an absolute path, unless the run's data are a table that lists this file."""
+    """Raise ValueError for rows with an absolute path, unless the table or the folders of the data list this file."""
     absolute = [row.path for row in rows if PurePath(row.path).is_absolute()]
     if not absolute:
         return
-    listed = {*listed_files(data)} if is_table(data.name) else set()
+    listed = {*listed_files(data)}
     if outside := [path for path in absolute if path not in listed]:
         raise ValueError(
-            f"the manifest lists {len(outside):,} files outside {base_folder(data)} ({few(outside)}), which no table "
-            "of the run's data lists; they are not opened"
+            f"the manifest lists {len(outside):,} files outside {base_folder(data)} ({few(outside)}), which "
+            "neither a table nor folders of the run's data list; they are not opened"
         )
 
 

@@ -100,6 +100,15 @@ def read_samples(
     ]
 
 
+def counted_samples(folder: Path, part: str) -> int | None:
+    """The number of samples that a file ``_info.json`` gives for a part (``num_samples``); None without one."""
+    for name in INFO:
+        if lexists(folder / name):
+            count = read_json(folder / name)["splits"][part].get("num_samples")
+            return whole_number(count) if count is not None else None
+    return None
+
+
 def _by_info(path: Path) -> dict[str, list[str]]:
     try:
         splits = read_json(path)["splits"]
@@ -114,7 +123,7 @@ def _by_info(path: Path) -> dict[str, list[str]]:
 
 def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     """Key → its files by ending, for every run of members with one key."""
-    key, files = "", dict[str, Member]()
+    key, files, seen = "", dict[str, Member](), set[str]()
     check_regular(shard)
     try:
         with tarfile.open(shard, "r:") as archive:
@@ -125,8 +134,11 @@ def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
                 if found[1] != key and files:
                     yield key, files
                     files = {}
-                key = found[1]
-                files[found[2].lower()] = Member(shard, member.name, member.offset_data, member.size)
+                key, ending = found[1], found[2].lower()
+                if ending in files or (not files and key in seen):
+                    raise ValueError(f"{shard} holds two samples of the key {key!r}; rename one")
+                seen.add(key)
+                files[ending] = Member(shard, member.name, member.offset_data, member.size)
             with shard.open("rb") as stream:  # tarfile takes a damaged header for the end
                 stream.seek(archive.offset)
                 whole = stream.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)

@@ -23,7 +23,7 @@ from .image_folders import split_folders
 from .opened_part import ArrayContent, FileContent, Keys, OpenedPart, ShardContent, numbered
 from .reader_names import ReaderName
 from .stored_images import StoredImages, pack, unpack
-from .tar_shards import read_samples, shards_of
+from .tar_shards import counted_samples, read_samples, shards_of
 from .torch_create import create, in_folder, path_text
 from .torch_hugging_face import fetch_hugging_face, hugging_face_parts, open_hugging_face
 
@@ -137,6 +137,11 @@ def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> 
     found = create(name, "::".join(listed), folder).reader.split_info
     label_key = keys.label or found.alt_label or None
     samples = read_samples(folder, [*found.filenames], image_key=keys.image, label_key=label_key)
+    if (counted := counted_samples(folder, part)) not in (None, len(samples)):
+        raise ValueError(
+            f"{folder} lists {counted:,} samples of {part} (num_samples), and its shards hold {len(samples):,}; "
+            "correct the list, or fetch the shards again"
+        )
     names = [f"{part}/{sample.image.shard.relative_to(folder).as_posix()}/{sample.image.name}" for sample in samples]
     return OpenedPart(StoredImages(names, ShardContent(samples)), [sample.label for sample in samples])
 

@@ -41,7 +41,7 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
     table.columns = [str(head).strip() for head in (heads if len(heads) == len(table.columns) else table.columns)]
     if "label" not in table.columns:
         raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
-    columns_by_name(table.columns, name)
+    columns_by_name([*table.columns], name)
     logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
     if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
         exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
