@@ -62,7 +62,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "captum": ("attribution/*",),
     "datasets": ("data/torch_hugging_face.py",),
     "fiftyone": ("analysis/image_table.py",),
-    "huggingface_hub": ("runs/hub_card.py", "utils/local_only.py", "models/timm_backbones.py"),
+    "huggingface_hub": ("runs/hub_card.py",),
     "IPython": (),
     "ipywidgets": ("course/interactive.py", "course/moving.py"),
     "kaleido": ("course/interactive.py",),

@@ -79,10 +79,10 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
     if state.is_table():
         with st.grid(4, min_column_width=140, gap="small"):
             for option in state.TABLE:
-                found, empty = dx.OPTIONS[option], "default: "
-                default = found.help.partition(empty)[2].rstrip(".")
-                about = {"help": found.help, "placeholder": default, "persist_state": "session"}
-                st.text_input(found.title, key=state.key(option), max_chars=200, **about)
+                found = dx.OPTIONS[option]
+                shared: dict[str, Any] = {"help": found.help, "persist_state": "session"}
+                default = found.help.partition("default: ")[2].rstrip(".")
+                st.text_input(found.title, key=state.key(option), max_chars=200, placeholder=default, **shared)
     _widgets(MAIN, columns=3)
     st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
     with st.expander(f"{len(ADVANCED)} more settings", icon=":material/settings:"):

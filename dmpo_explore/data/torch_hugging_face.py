@@ -106,7 +106,7 @@ def _path(name: ReaderName) -> str:
 
 def _described(card: Path) -> Any:
     """The YAML in a folder's description."""
-    import yaml
+    import yaml  # type: ignore[import-untyped, unused-ignore]  # its stubs need not be installed
 
     text = read_text(card)
     if card.suffix == ".md":

@@ -21,14 +21,13 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from huggingface_hub import constants
 from timm.data import resolve_data_config
 from timm.layers import resample_abs_pos_embed
 from timm.models import is_model_in_modules, swin_transformer
 from torch import Tensor, nn
 
 from ..config import Preprocess
-from ..utils.local_only import local_only
+from ..utils.local_only import hub_cache, local_only
 from .backbone import Backbone, exit_blocks
 from .timm_families import FAMILIES, Parts
 
@@ -66,7 +65,7 @@ def fetch_hub_weights(name: str) -> Path:
     _look(name)
     with _hub_errors(name):
         timm.create_model(name, pretrained=True, num_classes=0)
-    return Path(constants.HF_HUB_CACHE if timm.get_pretrained_cfg(name).hf_hub_id else torch.hub.get_dir())
+    return Path(torch.hub.get_dir()) if _address(name) else hub_cache()
 
 
 @contextmanager
@@ -84,10 +83,15 @@ def _hub_errors(name: str) -> Iterator[None]:
 
 def _require_cached(name: str) -> None:
     """Raise FileNotFoundError for weights that timm would download from an address outside the hub."""
-    config = timm.get_pretrained_cfg(name)
-    url = None if config.hf_hub_id else config.url
-    if url and not (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
-        raise FileNotFoundError(f"{url} was not downloaded")
+    address = _address(name)
+    if address and not (Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]).is_file():
+        raise FileNotFoundError(f"{address} was not downloaded")
+
+
+def _address(name: str) -> str:
+    """Where timm downloads a backbone's weights if they are not on the hub; empty for those of the hub."""
+    config: Any = timm.get_pretrained_cfg(name)
+    return "" if config is None or config.hf_hub_id or not isinstance(config.url, str) else config.url
 
 
 def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, whole: bool = False) -> Backbone:
