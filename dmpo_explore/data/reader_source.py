@@ -78,12 +78,10 @@ def reader_source(
         assert isinstance(pool.pixels, StoredImages)
         return Pool(ChosenImages(pool.pixels, rows), pool.labels[rows], pool.class_names)
 
-    def fetch(_: Path | None) -> Path:
-        return fetch_named(name, root)
-
     rule = _rule(part_of, own, seed, calibration=calibration)
     title = f"{name} ({READERS[name.reader]})"
-    return Source(title, "its authors'", read, fetch, None, own, rule, parts=tuple(part_of.values()), stored=stored)
+    return Source(title, "its authors'", read, lambda _: fetch_named(name, root), None, own, rule,
+                  parts=tuple(part_of.values()), stored=stored)  # fmt: skip
 
 
 def fetch_named(name: ReaderName, root: Path | None = None) -> Path:

@@ -20,6 +20,7 @@ from tiny import tiny_options
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import ledger as ledger_module
 from dmpo_explore.data.check import check_data
+from dmpo_explore.data.differences import Differences, manifest_check
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.ledger import Line, count_inputs, ledger_values, read_ledger
 from dmpo_explore.data.listing import LINKED
@@ -133,6 +134,15 @@ def test_the_manifest_keeps_it_and_who_reads_it_compares(tmp_path: Path) -> None
     (tmp_path / "manifest.csv").write_text(json.dumps(values) + "\n" + rest)
     older = read_manifest(tmp_path)
     assert older is not None and older.ledger == {} and older.counts == made.counts
+
+
+def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:
+    data = divided(tmp_path / "own")
+    manifest = make_manifest(data, check=check_data(data))
+    assert manifest_check(manifest, data) == Differences()
+    (tmp_path / "own" / "test" / "cat" / "more.txt").touch()
+    found = manifest_check(manifest, data, ["test"])
+    assert found.fits and found.described() == "inputs of test: 25 when it was trained, 26 now"
 
 
 def test_a_ledger_of_other_counts_is_none() -> None:

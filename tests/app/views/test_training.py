@@ -16,7 +16,6 @@ from dmpo_explore_app.components import training_form
 from dmpo_explore_app.state import training as form_state
 from listening import listen
 from made_up import HOSTILE, MAIN, save_run
-from own_images_folder import paint
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from visiting import checked
@@ -296,19 +295,3 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     monkeypatch.setattr(access, "is_private", lambda: False)  # others read it: it may name folders
     app = checked(app.run())
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
-
-
-def test_a_table_of_ones_own_may_have_other_columns(root: Path, tmp_path: Path) -> None:
-    rows = [f"{paint(tmp_path / 'train' / f'{i}.png', i).stem},{'ab'[i % 2]}" for i in range(40)]
-    (tmp_path / "labels.csv").write_text("\n".join(["id,breed", *rows]))
-    app = begin_with(opened(), training_form.OWN)
-    checked(app.selectbox(key="train model.weights").set_value("random").run())
-    checked(app.text_input(key="train folder").set_value(str(tmp_path / "labels.csv")).run())
-    assert "has no column 'path' (it has id, breed)" in texts(app)
-    for option, value in {"path_column": "id", "label_column": "breed", "suffix": ".png", "image_dir": "train"}.items():
-        app.text_input(key=f"train data.{option}").set_value(value)
-    checked(app.run())
-    assert "has no column" not in texts(app)
-    given = command(app)
-    options = {"--path-column": "id", "--label-column": "breed", "--suffix": ".png", "--image-dir": "train"}
-    assert {option: given[given.index(option) + 1] for option in options} == options
