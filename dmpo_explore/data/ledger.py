@@ -91,8 +91,8 @@ def take_ledger(
     for split, _, reason in listing.left_out:
         left_out.setdefault(place(split), Counter())[reason] += 1
     where = {image.path: image.split for image in listing.images} if broken else {}
-    for path in broken:
-        left_out.setdefault(place(where.get(path, "")), Counter())[BROKEN] += 1
+    for path in where.keys() & {*broken}:  # those of a known data set are not among what its source finds
+        left_out[place(where[path])][BROKEN] += 1
     if data.train_size is not None and "train" in sets:
         whole = images_of(replace(data, train_size=None), "train", source)
         left_out[place("train")][NOT_DRAWN] += len(whole) - len(sets["train"])

@@ -153,6 +153,8 @@ def make_manifest(data: DataConfig, progress: Progress | None = None, check: Dat
     used = {row.path for rows in files.values() for row in rows}
     there = (listed_files(data) if source.stored is None else stored_names(source)) if files else []
     unused = tuple(path for path in there if path not in used)
+    for path in unused:
+        check_path(path)
     name, rule = OWN if own else data.name, split_rule(data, source)
     made = Manifest(name, names, rule, {}, fingerprints, files, unused, dict(left_out))
     if files:

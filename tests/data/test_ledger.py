@@ -76,6 +76,14 @@ def test_folders_of_splits_tables_shards_and_arrays(tmp_path: Path) -> None:
     assert lines(DataConfig("digits"))["train"] == "1,438 found: 1,295 train, 143 val"
 
 
+def test_a_known_data_set_with_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.data.caltech101.IMAGES", 40)
+    folder = fill(tmp_path / "caltech101" / "101_ObjectCategories", ("ant", "bass"))
+    (folder / "ant" / "03.png").write_bytes(b"no image")
+    found = check_data(DataConfig("caltech101", root=str(tmp_path), skip_broken=True))
+    assert found.ready and len(found.left_out) == 1 and sum(line.found for line in found.ledger.values()) == 39
+
+
 def test_a_linked_subfolder_is_reported_and_a_linked_class_is_read(tmp_path: Path) -> None:
     fill(tmp_path / "own"), fill(tmp_path / "far", ("owl",), first=60)
     (tmp_path / "own" / "cat" / "more").symlink_to(tmp_path / "far" / "owl")
