@@ -27,6 +27,7 @@ from .utils.preprocess import Preprocess as Preprocess
 from .utils.registry import Joint
 
 MOST_SEED = 2**32 - 1
+TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class DataConfig:
         None, "Set a calibration split aside; default: where it is large enough.", label="Calibration split"
     )
     skip_broken: bool = option(False, "Leave out images that cannot be read.", label="Skip broken images")
+    path_column: str | None = option(None, "Column of a table that holds the images' paths; default: path.")
+    label_column: str | None = option(None, "Column of a table that holds the classes; default: label.")
+    suffix: str | None = option(None, "Ending that a table's paths lack, e.g. .jpg; default: nothing.")
+    image_dir: str | None = option(
+        None, "Folder of a table's images, absolute or below the table's; default: the table's.", label="Image folder"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -274,6 +281,9 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
         data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
+        for name in TABLE_OPTIONS:
+            if data[name] is None:
+                del data[name]  # earlier versions cannot read it
         parts = {"data": data, "model": model, "training": training}
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options

@@ -39,7 +39,7 @@ PACKAGES = {
     "attribution": "models",
     "inference": "config data fitting models policies records runs",
     "analysis": "fitting policies records runs",
-    "training": "analysis config data inference joints models plugin_needs records runs",
+    "training": "analysis config data inference joints models plugin_needs pretrained records runs",
     "inspection": "models training",
     "figures": "inference",
     "reports": "analysis data figures fitting policies records runs",

@@ -89,6 +89,8 @@ def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
     table = pd.DataFrame({"class": names} | by_split | {"all": sum(by_split.values())})
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(table, hide_index=True, key="data table")
+    for place, line in found.ledger.items():
+        st.caption(f"Inputs of {place}: {line.described()}.")
 
 
 def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:

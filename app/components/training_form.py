@@ -76,6 +76,13 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER, torch/NAME.",
             persist_state="session",
         )
+    if state.is_table():
+        with st.grid(4, min_column_width=140, gap="small"):
+            for option in state.TABLE:
+                found = dx.OPTIONS[option]
+                shared: dict[str, Any] = {"help": found.help, "persist_state": "session"}
+                default = found.help.partition("default: ")[2].rstrip(".")
+                st.text_input(found.title, key=state.key(option), max_chars=200, placeholder=default, **shared)
     _widgets(MAIN, columns=3)
     st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
     with st.expander(f"{len(ADVANCED)} more settings", icon=":material/settings:"):

@@ -23,7 +23,8 @@ _BASE, _FIRST, _LINK, _PROPOSED = "train base", "_train_first", "_train_link", "
 FOLDER = "a folder of mine"  # the choice of a data set that is none of the known ones
 DIRS = ("data.train_dir", "data.val_dir", "data.calibration_dir", "data.test_dir")
 KEYS = ("data.image_key", "data.label_key")
-LEFT_OUT = ("data.root", "data.seed", "data.class_names", *KEYS, *DIRS, "training.workers")  # they stay as they are
+TABLE = ("data.path_column", "data.label_column", "data.suffix", "data.image_dir")  # typed where a table is
+LEFT_OUT = ("data.root", "data.seed", "data.class_names", *KEYS, *DIRS, *TABLE, "training.workers")  # of the address
 SMALLEST, LARGEST, MOST_EPOCHS = 1e-6, 10**6, 10_000  # typed here; the schedule is drawn for every epoch
 MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data whose images must not be mirrored
@@ -147,6 +148,12 @@ def value(option: str) -> object:
     return st.session_state.get(key(option))
 
 
+def is_table() -> bool:
+    """Whether the folder that was typed is a table of images."""
+    text = str(st.session_state.get(FOLDER_PATH) or "").strip().lower()
+    return value("data.name") == FOLDER and text.endswith((".csv", ".parquet"))
+
+
 def fill(config: dx.Config) -> None:
     """Let the widgets show ``config``."""
     st.session_state[_BASE] = config
@@ -176,6 +183,7 @@ def read(folder: bool = True) -> dx.Config:
         values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
     if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
         values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names"))
+    values |= {option: (value(option) or None) if is_table() else None for option in TABLE}
     zeros = {option: None for option in values if dx.OPTIONS[option].zero_is_none and not values[option]}
     config: dx.Config = base.updated(values | zeros)
     return config

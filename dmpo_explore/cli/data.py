@@ -85,6 +85,8 @@ def report(found: DataCheck, plan: dict[str, str], all_classes: bool = False) ->
     if not found.n_images:
         return [*lines, *_findings(found, all_classes)]
     lines += [*_counts(found, all_classes), ""]
+    if found.ledger:
+        lines += [*(f"inputs of {place}: {line.described()}" for place, line in found.ledger.items()), ""]
     if sizes := found.sizes():
         cells = [["", "width x height", "aspect"]]
         aspects = (f"{sizes.aspect[0]:.2f} at least", f"{sizes.aspect[1]:.2f}", f"{sizes.aspect[2]:.2f} at most")

@@ -20,8 +20,12 @@ USUAL = Config()  # its backbone and data are fetched where nothing is named
 
 @app.command()
 def fetch(
-    backbone: Annotated[list[str] | None, typer.Option(help=f"Backbone, e.g. {USUAL.model.backbone}.")] = None,
-    data: Annotated[list[str] | None, typer.Option(help=f"Data set, e.g. {USUAL.data.name}.")] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help=f"Backbone, e.g. {USUAL.model.backbone}, or another of timm's hub.")
+    ] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help=f"Data set, e.g. {USUAL.data.name}, or hfds/OWNER/NAME.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder for the data; default: the cache.")] = None,
     web: Annotated[bool, typer.Option("--web", help="onnxruntime-web, by npm, for `export --web --vendor`.")] = False,
     progress: ProgressPath = None,
@@ -32,7 +36,7 @@ def fetch(
     Without options: the default backbone and the default data set. Next: `dmpo-explore train`.
     """
     from ..data.images import fetch_data
-    from ..pretrained.weights import fetch_weights
+    from ..runs.ready import fetch_backbone
 
     if not backbone and not data and not web:
         backbone, data = [USUAL.model.backbone], [USUAL.data.name]
@@ -46,7 +50,7 @@ def fetch(
     try:
         with Bar() as bar:
             for name in backbone or ():
-                found["weights"][name] = str(fetch_weights(name, on_weights))
+                found["weights"][name] = str(fetch_backbone(name, on_weights))
         for name in data or ():
             with _growth(file, name, data_root):
                 found["data"][name] = str(fetch_data(name, data_root))

@@ -20,6 +20,7 @@ from ..utils.progress import Progress
 from ..utils.typing import Ints
 from .facts import gather_facts
 from .findings import Finding, find_all
+from .ledger import Ledger, ledger_values
 
 
 class Sizes(NamedTuple):
@@ -44,7 +45,7 @@ class DataCheck:
         findings: those that stop a training first.
         formats: format → files. bytes: of all files. widths, heights: (n,) of all images that could be read.
         hashes: file → SHA-256. left_out: broken files that ``skip_broken`` leaves out → why.
-        thumbnails: class name → small images uint8 (h, w, 3).
+        ledger: place → inputs found, used and left out (`Line`). thumbnails: class name → small images uint8 (h, w, 3).
 
     Example:
         >>> found = check_data(DataConfig("digits"))
@@ -63,6 +64,7 @@ class DataCheck:
     heights: Ints = field(repr=False)
     hashes: dict[str, str] = field(repr=False)
     left_out: dict[str, str] = field(repr=False)
+    ledger: Ledger = field(repr=False)
     thumbnails: dict[str, list[NDArray[np.uint8]]] = field(repr=False)
 
     @property
@@ -121,6 +123,7 @@ class DataCheck:
             "rule": self.rule,
             "class_names": list(self.class_names),
             "counts": {split: counts.tolist() for split, counts in self.counts.items()},
+            "ledger": ledger_values(self.ledger),
             "formats": self.formats,
             "bytes": self.bytes,
             "sizes": sizes._asdict() if sizes else None,
@@ -167,6 +170,7 @@ def check_data(
         heights=np.asarray([look.height for look in seen], np.int64),
         hashes={path: look.sha256 for path, look in zip(facts.paths, facts.looks, strict=bool(facts.looks))},
         left_out={path: look.problem for path, look in facts.left_out.items()},
+        ledger=facts.ledger,
         thumbnails=small,
     )
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from ..config import DataConfig
 from ..utils.progress import Progress
 from .file_hashes import few, hash_files, listed_files
-from .locations import base_folder, open_source
+from .ledger import count_inputs
+from .locations import base_folder, is_table, open_source
 from .manifest import Manifest
-from .manifest_rows import FileRow, compare, stored_names
+from .manifest_rows import FileRow, compare, require_inside, stored_names
 from .reader_names import reader_name
 from .splits import SPLITS
 
@@ -19,6 +20,8 @@ from .splits import SPLITS
 @dataclass(frozen=True)
 class Differences:
     """How the files in a folder differ from a manifest's: relative paths; ``renamed``: old → new path, same bytes.
+
+    ``inputs``: without added images, places of the manifest's ledger that hold another number of inputs, in words.
 
     Example:
         >>> found = Differences(missing=("cat/1.png",), changed=("dog/2.png",), added=("dog/9.png",))
@@ -32,6 +35,7 @@ class Differences:
     changed: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     added: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -42,7 +46,9 @@ class Differences:
         """The missing, changed, renamed and added files: their numbers, and the first three of each."""
         renamed = tuple(f"{old} is now {new}" for old, new in self.renamed)
         parts = {"missing": self.missing, "changed": self.changed, "renamed": renamed, "added": self.added}
-        return ", ".join(f"{len(names):,} {what} ({few(names)})" for what, names in parts.items() if names)
+        return ", ".join(
+            [*(f"{len(names):,} {what} ({few(names)})" for what, names in parts.items() if names), *self.inputs]
+        )
 
 
 def manifest_check(
@@ -70,6 +76,7 @@ def manifest_check(
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     rows = [row for split in splits for row in manifest.files.get(split, ())]
+    require_inside(rows, data)
     hashes = hash_files([folder / row.path for row in rows], progress)
     missing = [row for row, found in zip(rows, hashes, strict=True) if not found]
     changed = [row.path for row, found in zip(rows, hashes, strict=True) if found not in ("", row.sha256)]
@@ -78,7 +85,7 @@ def manifest_check(
     new = set(renamed.values())
     return Differences(
         tuple(row.path for row in missing if row.path not in renamed), tuple(changed), tuple(renamed.items()),
-        tuple(path for path in added if path not in new),
+        tuple(path for path in added if path not in new), () if added else _recounted(manifest, data),
     )  # fmt: skip
 
 
@@ -91,6 +98,21 @@ def _stored_check(
     missing, changed = compare(source, rows, progress)
     known = {row.path for rows in manifest.files.values() for row in rows} | {*manifest.unused}
     return Differences(missing, changed, added=tuple(name for name in stored_names(source) if name not in known))
+
+
+def _recounted(manifest: Manifest, data: DataConfig) -> tuple[str, ...]:
+    """Places of the ledger whose folders hold another number of inputs now; a table lists its images itself."""
+    if not manifest.ledger or is_table(data.name):
+        return ()
+    try:
+        now = count_inputs(data)
+    except OSError:  # a folder of a split that is not read is not there
+        return ()
+    return tuple(
+        f"inputs of {place}: {line.found:,} when it was trained, {now[place]:,} now"
+        for place, line in manifest.ledger.items()
+        if now.get(place, line.found) != line.found
+    )
 
 
 def _added(manifest: Manifest, data: DataConfig) -> list[str]:

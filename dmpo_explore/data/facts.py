@@ -20,7 +20,8 @@ from .file_hashes import relative_path
 from .image_files import Refused
 from .image_tables import read_class_names
 from .images import ImageSet, available_splits, images_of, split_rule
-from .listing import Listing, list_data
+from .ledger import Ledger, take_ledger
+from .listing import CLOSED, LINKED, Listing, list_data
 from .locations import base_folder, is_own, open_source
 from .looks import Look, look_at_all, shrunk
 from .source import ImageFiles, Source, without_files
@@ -42,7 +43,8 @@ class Facts:
         paths, split, labels: (n,) of every image: path relative to the folder, split, class as a number.
         looks: (n,) of every image; empty for arrays that were only counted.
         errors: why the source cannot be opened or a split not be read. left_out: broken files, path → why.
-        unused: files in the folder that belong to no class, or are no images.
+        unused: files in the folder that belong to no class, or are no images. linked: folders in class folders that
+            are not read: links, and those that cannot be listed. ledger: see `take_ledger`; empty after an error.
         thumbnails: row → a small image (h, w, 3).
     """
 
@@ -58,6 +60,8 @@ class Facts:
     errors: list[Exception]
     left_out: dict[str, Look]
     unused: list[str]
+    linked: list[str]
+    ledger: Ledger
     thumbnails: dict[int, NDArray[np.uint8]] = field(repr=False)
 
     @property
@@ -93,7 +97,7 @@ def gather_facts(
         splits, rule, sets, errors = _divided(whole, source)
     except ERRORS as error:
         source, splits, sets, errors, rule = None, (), {}, [error], ""
-    listing = list_data(data) if is_own(data) else Listing([], [], [])
+    listing = list_data(data) if is_own(data) else Listing([], [], [], [])
     read = _Reader(data, sets, listing, loose=bool(errors))
     looks, small = read.look(progress, thumbnails, quick)
     bad: dict[Path, Look] = {}
@@ -101,17 +105,20 @@ def gather_facts(
         broken = [(path, look) for path, look in zip(read.files, looks, strict=bool(read.files)) if look.problem]
         bad = dict(sorted(broken, key=lambda pair: pair[0]))
         try:
-            splits, rule, sets, errors = _divided(data, without_files(source, bad))
+            source = without_files(source, bad)
+            splits, rule, sets, errors = _divided(data, source)
         except ERRORS as error:
             sets, errors = {}, [error]
         rest = listing._replace(images=[image for image in listing.images if image.path not in bad])
         read = _Reader(data, sets, rest, loose=bool(errors))
         looks, small = read.look(None, thumbnails, quick)  # all of them have been seen
     folder = base_folder(data)
+    ledger = {} if source is None or errors else take_ledger(data, source, sets, listing, bad)
+    linked = [relative_path(path, folder) for _, path, why in listing.left_out if why in (LINKED, CLOSED)]
     return Facts(
         data, rule, read.class_names, splits, sets, read.paths(folder), read.split, np.asarray(read.labels, np.int64),
         looks, errors, {relative_path(path, folder): look for path, look in bad.items()},
-        [relative_path(path, folder) for path in listing.unused], small,
+        [relative_path(path, folder) for path in listing.unused], linked, ledger, small,
     )  # fmt: skip
 
 

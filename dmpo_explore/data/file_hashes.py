@@ -11,8 +11,8 @@ from ..config import DataConfig
 from ..utils.files import sha256
 from ..utils.progress import Progress
 from .image_files import images_in
-from .image_tables import TABLES, table_paths
-from .locations import DIRS, base_folder, is_own
+from .image_tables import TableFormat, table_paths
+from .locations import DIRS, base_folder, is_own, is_table
 from .reader_names import reader_name
 
 
@@ -27,7 +27,7 @@ def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[
     def one(path: Path) -> str:
         try:
             return sha256(path)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: it is no regular file
             return ""
 
     found = []
@@ -53,10 +53,10 @@ def listed_files(data: DataConfig) -> list[str]:
     """
     if not is_own(data) or reader_name(data.name):
         return []
-    folder, path = base_folder(data), Path(data.name)
-    if path.suffix.lower() in TABLES and not path.is_dir():
+    folder, path = base_folder(data), Path(data.name).expanduser()
+    if is_table(data.name):
         try:
-            files = table_paths(path)
+            files = table_paths(path, TableFormat.of(data))
         except (OSError, ValueError, ImportError):
             return []
     else:

@@ -6,15 +6,18 @@ from ten times as many training images on.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import PurePath
 
 import numpy as np
 
 from .facts import NO_SPLIT, Facts
 from .file_hashes import few
 from .images import ImageSet
+from .ledger import disagreements
 from .looks import Look
 from .reader_names import reader_name
 
@@ -133,6 +136,13 @@ def _unreadable(facts: Facts, check: str, found: dict[str, Look], state: str, cu
     yield Finding(check, f"{text}. {cure} or remove {them}{_skip(facts)}", stops=True, places=tuple(found))
 
 
+def _inputs(facts: Facts) -> Iterator[Finding]:
+    """Inputs that are neither used nor left out for a reason."""
+    for text in disagreements(facts.ledger):
+        cure = "repeat, if files have changed meanwhile; otherwise please report it"
+        yield Finding("inputs", f"{text}. An input is neither used nor left out: {cure}", stops=True)
+
+
 # -- notes --
 
 
@@ -199,17 +209,44 @@ def _unused(facts: Facts) -> Iterator[Finding]:
         yield Finding("unused", text, places=names)
 
 
+def _linked(facts: Facts) -> Iterator[Finding]:
+    """Folders in class folders that are not read: links, which are not followed, and those without permission."""
+    if facts.linked:
+        names = tuple(facts.linked)
+        count = "1 folder is" if len(names) == 1 else f"{len(names):,} folders are"
+        text = f"{count} not read: a link, or one that cannot be listed ({few(names)}); move the images there"
+        yield Finding("linked", text, places=names)
+
+
+def _names(facts: Facts) -> Iterator[Finding]:
+    """Names that differ in case or Unicode form alone, which some systems take for one file."""
+    groups: dict[str, list[str]] = {}
+    paths = {*facts.paths, *(str(PurePath(path).parent) for path in facts.paths)} if facts.own else set()
+    for path in sorted(paths):
+        if not (path.isascii() and path.islower()):
+            groups.setdefault(unicodedata.normalize("NFC", path).casefold(), []).append(path)
+    for path in paths:
+        if path.isascii() and path.islower() and path in groups:
+            groups[path].append(path)
+    if equal := tuple(" = ".join(group) for group in groups.values() if len(group) > 1):
+        text = f"{len(equal):,} names differ in case or Unicode form alone, first {equal[0]}; some systems keep one"
+        yield Finding("names", text, places=equal)
+
+
 CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "splits": _splits,
     "classes": _classes,
     "broken": _broken,
     "too large": _too_large,
+    "inputs": _inputs,
     "left out": _left_out,
     "leakage": _leakage,
     "conflicting labels": _conflicts,
     "duplicates": _duplicates,
     "imbalance": _imbalance,
     "unused": _unused,
+    "linked": _linked,
+    "names": _names,
 }
 
 

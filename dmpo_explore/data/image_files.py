@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..utils.reading import check_regular
 from .pixels import to_rgb
 
 if TYPE_CHECKING:
@@ -147,8 +148,7 @@ def read_errors(path: str | Path) -> Iterator[None]:
     """Turn Pillow's errors for an image file into those of `open_image`, which name the file."""
     from PIL import UnidentifiedImageError
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file {path}")
+    check_regular(Path(path))
     try:
         yield
     except Refused as error:

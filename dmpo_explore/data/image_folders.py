@@ -6,6 +6,7 @@ folders, or one folder for each split. Out: a `Source`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..utils.abbreviate import is_text
 from ..utils.typing import Ints
 from .image_files import image_suffixes, images_in
 from .source import ImageFiles, Pool, Source
@@ -106,12 +108,19 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders in ``folder``, sorted; ValueError for none, FileNotFoundError without the folder."""
+    """Names of the class folders in ``folder``, sorted; FileNotFoundError without the folder.
+
+    Raises:
+        ValueError: there are none, or a name is no UTF-8, which no run can keep.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
     names = tuple(path.name for path in _folders(folder))
     if not names:
         raise ValueError(f"{folder} holds no class folders; expected {folder}/CLASS/image.png")
+    for name in names:
+        if not name.isascii() and not is_text(name, len(name)):
+            raise ValueError(f"{folder} holds a class folder whose name is no UTF-8: {os.fsencode(name)!r}; rename it")
     return names
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from ..utils.reading import check_regular
 from .image_files import image_suffixes, images_in, known_formats, opened, read_errors
+from .labels import columns_by_name, folded
 from .source import ImageFiles
 
 
@@ -46,7 +48,7 @@ def image_list(place: str | Path, n_rows: int) -> ImageFiles:
         raise FileNotFoundError(f"no folder or file {place}; correct the path")
     if len(paths) != n_rows:
         raise ValueError(f"{place} has {len(paths):,} images for {n_rows:,} rows of scores; give one image per row")
-    if absent := [path for path in paths if not path.is_file()]:
+    if absent := [path for path in paths if not path.exists()]:
         raise FileNotFoundError(
             f"{place}: {len(absent):,} of {n_rows:,} images are missing, first {absent[0]}; correct the paths"
         )
@@ -56,15 +58,16 @@ def image_list(place: str | Path, n_rows: int) -> ImageFiles:
 
 def _paths(file: Path) -> list[Path]:
     try:
+        check_regular(file)
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {file}; correct the path") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{file} is not a CSV file in UTF-8: {error}; save it as UTF-8") from None
-    heads = [head.strip().lower() for head in rows[0]] if rows else []
-    column = heads.index("path") if "path" in heads else 0
-    listed = rows[1:] if "path" in heads else rows
+    named = bool(rows) and "path" in map(folded, rows[0])
+    column = columns_by_name(rows[0], str(file))["path"] if named else 0
+    listed = rows[1:] if named else rows
     if short := next((i for i, row in enumerate(listed, 1) if len(row) <= column or not row[column].strip()), None):
         raise ValueError(f"{file}: row {short} has no path; write one path per row")
     return [file.parent / row[column].strip() for row in listed]

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from ..config import DataConfig
 from ..utils.registry import unknown
 from ..utils.typing import Ints
-from .locations import named_source, open_source
+from .locations import base_folder, named_source, open_source
+from .reader_names import reader_name
+from .reader_source import fetch_named
 from .source import ImageFiles, Pixels, Pool, Source, VerifiedFiles
 from .sources import DATASETS
 from .splits import SPLITS, cuts_calibration, held_out_rows, stratified_rows
@@ -161,6 +163,20 @@ def images_of(data: DataConfig, split: str, source: Source | None = None) -> Ima
     return ImageSet(data.name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
 
 
+def kept_inside(images: ImageSet, data: DataConfig, folder: Path) -> ImageSet:
+    """The same images; ValueError for data within ``folder``, a run's, that lead out of it by links or by a table.
+
+    Example:
+        >>> len(kept_inside(load_images("digits", "test"), DataConfig("digits"), Path("runs/mine")))
+        359
+    """
+    folder, base = folder.resolve(), base_folder(data).resolve()
+    paths = images.pixels.paths if isinstance(images.pixels, ImageFiles) and base.is_relative_to(folder) else []
+    if outside := next((path for path in paths if not path.resolve().is_relative_to(folder)), None):
+        raise ValueError(f"{base} lies in the run's own folder and names {outside}, which lies outside; not opened")
+    return images
+
+
 def available_splits(data: DataConfig, source: Source | None = None) -> tuple[str, ...]:
     """The splits that a run's data have, including those taken from train; raises as `open_source`.
 
@@ -221,6 +237,8 @@ def fetch_data(name: str, root: str | Path | None = None) -> Path:
         True
     """
     where = Path(root).expanduser() if root is not None else None
+    if found := reader_name(name):
+        return fetch_named(found, where)
     return named_source(name, root=where).fetch(where)
 
 

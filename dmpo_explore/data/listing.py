@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..config import DataConfig
 from .image_files import is_image_file
-from .image_tables import TABLES, read_columns
-from .locations import DIRS, base_folder, is_own
+from .image_tables import TableFormat, read_columns
+from .locations import DIRS, base_folder, is_own, is_table
 from .reader_names import reader_name
 from .splits import split_of
 
@@ -29,11 +28,19 @@ class Listed(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """All images of the user's data, all class folders (split, class), and files without a class or image format."""
+    """All images of the user's data, all class folders (split, class), and files without a class or image format.
+
+    ``left_out``: everything in the folders that is no image of a class, as (split, path, reason).
+    """
 
     images: list[Listed]
     classes: list[tuple[str, str]]
     unused: list[Path]
+    left_out: list[tuple[str, Path, str]]
+
+
+FORMAT, OUTSIDE = "of another format", "outside the class folders"
+LINKED, CLOSED = "in linked folders, which are not followed", "in folders that cannot be listed"
 
 
 def list_data(data: DataConfig) -> Listing:
@@ -43,7 +50,7 @@ def list_data(data: DataConfig) -> Listing:
         >>> list_data(DataConfig("nowhere")).images
         []
     """
-    found = Listing([], [], [])
+    found = Listing([], [], [], [])
     if reader_name(data.name):
         return found
     table = Path(data.name).expanduser()
@@ -51,8 +58,8 @@ def list_data(data: DataConfig) -> Listing:
     if dirs:
         for split, text in dirs.items():
             _list_classes(Path(text).expanduser(), split, found)
-    elif table.suffix.lower() in TABLES and not table.is_dir():
-        _list_table(table, found)
+    elif is_table(data.name):
+        _list_table(table, TableFormat.of(data), found)
     else:
         _list_classes(base_folder(data), "", found)
     return found
@@ -93,14 +100,14 @@ def _reader_files(data: DataConfig) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder is not None else []
 
 
-def _list_table(path: Path, found: Listing) -> None:
+def _list_table(path: Path, how: TableFormat, found: Listing) -> None:
     try:
-        columns = read_columns(path)
+        columns = read_columns(path, how)
     except (OSError, ValueError, ImportError):
         return  # opening it gives the reason
     splits = [split_of(text) or "" for text in columns.get("split", [""] * len(columns["path"]))]
     for name, label, split in zip(columns["path"], columns["label"], splits, strict=True):
-        found.images.append(Listed(path.parent / name, label, split))
+        found.images.append(Listed(how.file(path, name), label, split))
     found.classes.extend(dict.fromkeys((image.split, image.label) for image in found.images))
 
 
@@ -108,15 +115,27 @@ def _list_classes(folder: Path, split: str, found: Listing) -> None:
     for entry in _entries(folder):
         if not entry.is_dir():
             found.unused.extend([entry] * is_image_file(entry))
+            found.left_out.append((split, entry, OUTSIDE))
         elif not split and (named := split_of(entry.name)):
             _list_classes(entry, named, found)
         else:
             found.classes.append((split, entry.name))
-            for path in _files(entry):
-                if is_image_file(path):
-                    found.images.append(Listed(path, entry.name, split))
-                else:
-                    found.unused.append(path)
+            _list_class(entry, split, found)
+
+
+def _list_class(folder: Path, split: str, found: Listing) -> None:
+    def closed(error: OSError) -> None:
+        found.left_out.append((split, Path(error.filename), CLOSED))
+
+    for top, folders, files in os.walk(folder, onerror=closed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.left_out.extend((split, path, LINKED) for name in folders if (path := Path(top, name)).is_symlink())
+        for path in (Path(top, name) for name in sorted(files) if not name.startswith(".")):
+            if is_image_file(path):
+                found.images.append(Listed(path, folder.name, split))
+            else:
+                found.unused.append(path)
+                found.left_out.append((split, path, FORMAT))
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -124,9 +143,3 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:
         return []
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(top, name) for name in sorted(files) if not name.startswith("."))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import DataConfig
+from ..config import TABLE_OPTIONS, DataConfig
 from ..utils.registry import unknown
 from .image_folders import folder_source, split_source
-from .image_tables import TABLES, read_class_names, renamed, table_source
+from .image_tables import PLAIN, TABLES, TableFormat, read_class_names, renamed, table_source
 from .reader_names import READERS, ReaderName, reader_name
 from .reader_source import reader_source
 from .source import Pool, Source, data_dir
@@ -19,11 +19,11 @@ from .sources import DATASETS
 DIRS = {"train": "train_dir", "val": "val_dir", "calibration": "calibration_dir", "test": "test_dir"}
 
 
-def own_source(path: Path, seed: int = 0, *, calibration: bool | None = False) -> Source:
+def own_source(path: Path, seed: int = 0, *, calibration: bool | None = False, how: TableFormat = PLAIN) -> Source:
     """The source of a folder or a table of the user's; raises as `folder_source` and `table_source`."""
     if path.is_dir():
         return folder_source(path, seed, calibration=calibration)
-    return table_source(path, seed, calibration=calibration)
+    return table_source(path, seed, calibration=calibration, how=how)
 
 
 def open_source(data: DataConfig) -> Source:
@@ -37,12 +37,19 @@ def open_source(data: DataConfig) -> Source:
         ('train', 'test')
     """
     dirs = {split: Path(text) for split, key in DIRS.items() if (text := getattr(data, key)) is not None}
+    named = [name for name in TABLE_OPTIONS if getattr(data, name) is not None]
+    if named and (dirs or not is_table(data.name)):
+        flag = named[0].replace("_", "-")
+        raise ValueError(
+            f"{named[0]}={getattr(data, named[0])!r} (--{flag}) is of a table of images; leave it out here"
+        )
     if dirs:
         source = split_source({split: path.expanduser() for split, path in dirs.items()}, common_folder(data))
     else:
         root = Path(data.root).expanduser() if data.root is not None else None
         keys = {"image_key": data.image_key, "label_key": data.label_key}
-        source = named_source(data.name, data.seed, calibration=data.calibration, root=root, **keys)
+        how = TableFormat.of(data)
+        source = named_source(data.name, data.seed, calibration=data.calibration, root=root, how=how, **keys)
     if data.class_names is None:
         return source
     readable, path = read_class_names(data.class_names), data.class_names
@@ -55,24 +62,36 @@ def open_source(data: DataConfig) -> Source:
 
 
 def named_source(
-    name: str, seed: int = 0, *, calibration: bool | None = False, root: Path | None = None, **keys: str | None
-) -> Source:
+    name: str, seed: int = 0, *, calibration: bool | None = False, root: Path | None = None, how: TableFormat = PLAIN,
+    **keys: str | None,
+) -> Source:  # fmt: skip
     """The source that ``--data`` names: a key of `DATASETS`, a folder, a table, or timm's name of a data set.
 
     Args:
-        root, keys: of what timm opens, see `reader_source`. Raises as `open_source`.
+        how: of a table. root, keys: of what timm opens, see `reader_source`. Raises as `open_source`.
     """
     if name in DATASETS:
         return DATASETS[name]
     if found := reader_name(name):
         return reader_source(found, seed, root=root, calibration=bool(calibration), **keys)
     path = Path(name).expanduser()
-    if name and (path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)):
-        return own_source(path, seed, calibration=calibration)
+    if name and (path.is_dir() or (is_table(name) and path.exists())):
+        return own_source(path, seed, calibration=calibration, how=how)
     raise ValueError(
         f"{unknown('data', name, DATASETS)}, or the path of an image folder or of a table ({', '.join(TABLES)}), "
         f"or timm's {', '.join(f'{reader}/…' for reader in READERS)}"
     )
+
+
+def is_table(name: str) -> bool:
+    """Whether data of this name are a table of images; it need not exist.
+
+    Example:
+        >>> is_table("photos/list.CSV"), is_table("photos")
+        (True, False)
+    """
+    path = Path(name).expanduser()
+    return path.suffix.lower() in TABLES and not path.is_dir() and reader_name(name) is None
 
 
 def is_own(data: DataConfig) -> bool:
@@ -103,7 +122,7 @@ def base_folder(data: DataConfig) -> Path:
     if not is_own(data):
         return data_dir(Path(data.root).expanduser() if data.root is not None else None)
     path = Path(data.name).expanduser()
-    return path.parent if path.suffix.lower() in TABLES and not path.is_dir() else path
+    return path.parent if is_table(data.name) else path
 
 
 def located(data: DataConfig) -> DataConfig:
@@ -151,7 +170,7 @@ def moved(data: DataConfig, place: str | Path) -> DataConfig:
         if str(place) in DATASETS or not new.is_dir():
             raise ValueError(f"the run was trained on {data.name}; give the folder that holds that data set")
         return replace(data, root=str(new))
-    table = Path(data.name).suffix.lower() in TABLES and not Path(data.name).is_dir()
+    table = is_table(data.name)
     if table and new.is_dir():
         new = new / Path(data.name).name
     elif not table and not new.is_dir():

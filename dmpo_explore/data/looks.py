@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..utils.files import sha256
 from ..utils.progress import Progress
+from ..utils.reading import named
 from .image_files import Refused, known_formats, opened, read_errors
 from .pixels import ORIENTATION, to_rgb
 
@@ -62,7 +63,9 @@ def look_at(path: Path, thumbnail: bool = False) -> Look:
         digest, size = sha256(path), path.stat().st_size
     except OSError as error:
         missing = not path.is_file()
-        return Look("", 0, problem=f"no file {path}" if missing else f"{path} cannot be read: {error.strerror}")
+        return Look("", 0, problem=f"no file {path}" if missing else str(named(error, path)))
+    except ValueError as error:
+        return Look("", 0, problem=str(error))
     found: dict[str, object] = {}
     try:
         with read_errors(path):

@@ -32,9 +32,10 @@ from .check import DataCheck, check_data
 from .file_hashes import few, hash_files, listed_files, relative_path
 from .findings import untrained_classes
 from .images import ImageSet, available_splits, images_of, split_rule
+from .ledger import Ledger, ledger_values, read_ledger
 from .locations import base_folder, is_own, open_source
 from .manifest_head import PACKED, PLAIN, manifest_file
-from .manifest_rows import FileRow, stored_names, stored_rows, verified_images
+from .manifest_rows import FileRow, check_path, require_inside, stored_names, stored_rows, verified_images
 from .reader_names import reader_name
 from .source import ImageFiles, Pixels, VerifiedFiles, without_files
 from .splits import SPLITS
@@ -57,7 +58,7 @@ class Manifest:
         counts, fingerprints: of each split (`ImageSet.fingerprint`).
         files: split → rows, in the order of the split; empty where the images are no files.
         unused: paths of files in no split, because ``train_size`` or ``skip_broken`` left them out.
-        left_out: those that ``skip_broken`` left out → why.
+        left_out: those that ``skip_broken`` left out → why. ledger: of the check before the training, else empty.
 
     Example:
         >>> manifest = make_manifest(DataConfig("digits", train_size=40))
@@ -75,6 +76,7 @@ class Manifest:
     files: dict[str, tuple[FileRow, ...]]
     unused: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=dict)
 
     def images(self, data: DataConfig, split: str) -> ImageSet:
         """The images of ``split`` as they were at the training, read from the location in ``data``.
@@ -101,6 +103,7 @@ class Manifest:
         if reader_name(data.name):
             pixels: Pixels = verified_images(open_source(data), rows, data.name)
         else:
+            require_inside(rows, data)
             _require_files(rows, folder, split)
             pixels = VerifiedFiles([folder / row.path for row in rows], [row.sha256 for row in rows])
         return ImageSet(data.name, split, labels, self.class_names, np.arange(len(rows)), pixels)
@@ -150,13 +153,15 @@ def make_manifest(data: DataConfig, progress: Progress | None = None, check: Dat
     used = {row.path for rows in files.values() for row in rows}
     there = (listed_files(data) if source.stored is None else stored_names(source)) if files else []
     unused = tuple(path for path in there if path not in used)
+    for path in unused:
+        check_path(path)
     name, rule = OWN if own else data.name, split_rule(data, source)
     made = Manifest(name, names, rule, {}, fingerprints, files, unused, dict(left_out))
     if files:
         fingerprints = {split: made.images(data, split).fingerprint for split in files}
-    return replace(
-        made, counts={split: len(sets[split]) for split in SPLITS if split in sets}, fingerprints=fingerprints
-    )
+    counts = {split: len(sets[split]) for split in SPLITS if split in sets}
+    ledger = {} if check is None else read_ledger(ledger_values(check.ledger), counts)
+    return replace(made, counts=counts, fingerprints=fingerprints, ledger=ledger)
 
 
 def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:
@@ -206,6 +211,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into a run folder, whole or not at all."""
     head = {key: getattr(manifest, key) for key in ("data", "class_names", "rule", "counts", "fingerprints")}
     head |= {"left_out": manifest.left_out} if manifest.left_out else {}
+    head |= {"ledger": ledger_values(manifest.ledger)} if manifest.ledger else {}
     text = io.StringIO()
     text.write(json.dumps({"format_version": FORMAT_VERSION} | head, ensure_ascii=False) + "\n")
     paths = itertools.chain(manifest.unused, (row.path for rows in manifest.files.values() for row in rows))
@@ -259,7 +265,8 @@ def _checked_head(values: Any, path: Path) -> dict[str, Any]:
     left_out = values.get("left_out", {})
     if not isinstance(left_out, dict) or not all(isinstance(why, str) for why in left_out.values()):
         raise ValueError("left_out must be an object of texts, path: reason")
-    return read | {"class_names": tuple(names), "left_out": left_out}
+    ledger = read_ledger(values.get("ledger", {}), read["counts"])
+    return read | {"class_names": tuple(names), "left_out": left_out, "ledger": ledger}
 
 
 def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
@@ -270,6 +277,7 @@ def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
     rows: dict[str, list[FileRow]] = {}
     unused = []
     for path, size, digest, split, label in reader:
+        check_path(path)
         if split == UNUSED:
             unused.append(path)
             continue

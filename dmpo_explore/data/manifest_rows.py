@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import NamedTuple
 
+from ..config import DataConfig
+from ..utils.abbreviate import short
 from ..utils.progress import Progress
+from .file_hashes import few, listed_files
 from .images import ImageSet
+from .locations import base_folder
 from .source import Pool, Source
 from .splits import SPLITS
 from .stored_images import ChosenImages, StoredImages, VerifiedImages
@@ -32,6 +37,34 @@ class FileRow:
     label: int
 
 
+def check_path(path: str) -> None:
+    """Raise ValueError for a path of a manifest that leads out of the data's folder, or is none.
+
+    An absolute path is the user's own where a table lists it, see `require_inside`; no manifest is written with ``..``.
+
+    Example:
+        >>> check_path("cat/1.png")
+        >>> check_path("cat/../../other.png")
+        Traceback (most recent call last):
+        ValueError: 'cat/../../other.png' leads out of the data's folder; a manifest lists what lies in it
+    """
+    if not path or "\0" in path or (".." in path and ".." in PurePath(path.replace("\\", "/")).parts):
+        raise ValueError(f"{short(path)} leads out of the data's folder; a manifest lists what lies in it")
+
+
+def require_inside(rows: Sequence[FileRow], data: DataConfig) -> None:
+    """Raise ValueError for rows with an absolute path, unless the table or the folders of the data list this file."""
+    absolute = [row.path for row in rows if PurePath(row.path).is_absolute()]
+    if not absolute:
+        return
+    listed = {*listed_files(data)}
+    if outside := [path for path in absolute if path not in listed]:
+        raise ValueError(
+            f"the manifest lists {len(outside):,} files outside {base_folder(data)} ({few(outside)}), which "
+            "neither a table nor folders of the run's data list; they are not opened"
+        )
+
+
 class Place(NamedTuple):
     """Where an image is now: the part, its position there, and its label."""
 
@@ -49,6 +82,7 @@ def stored_rows(sets: dict[str, ImageSet], progress: Progress | None = None) -> 
         assert isinstance(images.pixels, ChosenImages)
         for index, label in zip(images.indices, images.labels, strict=True):
             found[split].append(FileRow(*images.pixels.look(int(index)), int(label)))
+            check_path(found[split][-1].path)
             done += 1
             if progress and (done % EVERY == 0 or done == total):
                 progress(done, total)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.reading import check_regular
 from .stored_images import StoredImages, pack
 from .tar_shards import Sample
 
@@ -35,6 +36,12 @@ def numbered(part: str, count: int) -> list[str]:
     return [f"{part}/{position}" for position in range(count)]
 
 
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a regular file; raises as `check_regular`."""
+    check_regular(path)
+    return path.read_bytes()
+
+
 @dataclass(frozen=True)
 class FileContent:
     """Position → bytes of a file."""
@@ -42,7 +49,7 @@ class FileContent:
     paths: Sequence[Path]
 
     def __call__(self, position: int) -> bytes:
-        return self.paths[position].read_bytes()
+        return file_bytes(self.paths[position])
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,24 @@ class ArrayContent:
 
 @dataclass(frozen=True)
 class TableContent:
-    """Position → bytes of an encoded image in a table of datasets, or of the file that it names."""
+    """Position → bytes of an encoded image in a table of datasets, or of the file that it names below ``places``."""
 
     table: Any
     field: str
+    places: tuple[Path, ...]
 
     def __call__(self, position: int) -> bytes:
         image = self.table[position][self.field] or {}
         if not image.get("bytes") and not image.get("path"):
             raise ValueError(f"row {position} (counted from 0) has no {self.field}; remove it")
-        return bytes(image["bytes"]) if image.get("bytes") else Path(image["path"]).read_bytes()
+        if image.get("bytes"):
+            return bytes(image["bytes"])
+        path = Path(image["path"]).resolve()
+        if not any(path.is_relative_to(place) for place in self.places):
+            raise ValueError(
+                f"row {position} (counted from 0) names a file outside its data set: {path}; save it again"
+            )
+        return file_bytes(path)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..config import DataConfig
 from ..utils.typing import Ints
+from .labels import refused, wrong_label
 from .opened_part import Keys, OpenedPart
-from .reader_names import READERS, ReaderName
+from .reader_names import READERS, ReaderName, reader_name
 from .source import Pool, Source, data_dir
 from .splits import divide, split_of
 from .stored_images import ChosenImages, StoredImages
@@ -49,7 +51,9 @@ def reader_source(
 
     @cache
     def opened(part: str) -> OpenedPart:
-        return torch_readers.open_part(name, part, place, keys)
+        found = torch_readers.open_part(name, part, place, keys)
+        _check_targets(name, part, found)
+        return found
 
     @cache
     def stored(part: str) -> Pool:
@@ -74,13 +78,33 @@ def reader_source(
         assert isinstance(pool.pixels, StoredImages)
         return Pool(ChosenImages(pool.pixels, rows), pool.labels[rows], pool.class_names)
 
-    def fetch(_: Path | None) -> Path:
-        torch_readers.download(name, place)
-        return name.folder or data_dir(root)
-
     rule = _rule(part_of, own, seed, calibration=calibration)
     title = f"{name} ({READERS[name.reader]})"
-    return Source(title, "its authors'", read, fetch, None, own, rule, parts=tuple(part_of.values()), stored=stored)
+    return Source(title, "its authors'", read, lambda _: fetch_named(name, root), None, own, rule,
+                  parts=tuple(part_of.values()), stored=stored)  # fmt: skip
+
+
+def fetch_named(name: ReaderName, root: Path | None = None) -> Path:
+    """Download a data set, unless it is here, and return its folder; raises as `torch_readers.download`."""
+    from . import torch_readers
+
+    torch_readers.download(name, data_dir(root) if name.reader == "torch" else root)
+    return name.folder or data_dir(root)
+
+
+def fetch_missing(data: DataConfig) -> None:
+    """Download the data set of Hugging Face's hub that a new run names, unless it is here; raises as `fetch_named`.
+
+    Example:
+        >>> fetch_missing(DataConfig("digits"))
+    """
+    name, root = reader_name(data.name), Path(data.root).expanduser() if data.root is not None else None
+    if name is None or name.reader != "hfds" or name.folder is not None:
+        return
+    try:
+        reader_source(name, root=root)
+    except FileNotFoundError:
+        fetch_named(name, root)
 
 
 def _rule(part_of: dict[str, str], own: tuple[str, ...], seed: int, *, calibration: bool) -> str:
@@ -113,12 +137,19 @@ def _class_names(targets: Any) -> tuple[str, ...]:
     return tuple(sorted({str(target) for target in targets}))
 
 
-def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ...], train: OpenedPart) -> Ints:
-    """(n,) labels by the classes of train; ValueError for another class."""
+def _check_targets(name: ReaderName, part: str, found: OpenedPart) -> None:
+    """Raise ValueError for an image without a class, with several, or with a label that is refused (`labels`)."""
     if several := next((target for target in found.targets if isinstance(target, list | tuple)), None):
         raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
     if (bare := next((row for row, target in enumerate(found.targets) if target is None), None)) is not None:
         raise ValueError(f"{name}: {found.images.names[bare]} of {part} has no class; add it, or remove the image")
+    odd = wrong_label(found.targets)
+    if odd is not None and not (found.class_names and _is_number(found.targets[odd])):  # such as -1: not published
+        raise ValueError(f"{name}: {found.images.names[odd]} of {part}: {refused(found.targets[odd])}")
+
+
+def _labels(name: ReaderName, part: str, found: OpenedPart, names: tuple[str, ...], train: OpenedPart) -> Ints:
+    """(n,) labels by the classes of train; ValueError for another class."""
     own = found.class_names
     if own and own != train.class_names:  # numbered for itself
         targets: list[Any] = [own[int(target)] if 0 <= int(target) < len(own) else target for target in found.targets]

@@ -11,9 +11,14 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from os.path import lexists
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from ..utils.abbreviate import short
+from ..utils.files import read_json
+from ..utils.reading import check_regular
+from .labels import whole_number
 from .splits import split_of
 
 IMAGES = ("jpg", "png", "webp")  # timm's, first come first taken
@@ -58,7 +63,7 @@ def shards_of(folder: Path) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder} of tar shards")
     for name in INFO:
-        if (folder / name).is_file():
+        if lexists(folder / name):
             return _by_info(folder / name)
     shards = sorted(folder.glob("*.tar")) or sorted(folder.glob("*/*.tar"))
     if not shards:
@@ -95,17 +100,31 @@ def read_samples(
     ]
 
 
+def counted_samples(folder: Path, part: str) -> int | None:
+    """The number of samples that a file ``_info.json`` gives for a part (``num_samples``); None without one."""
+    for name in INFO:
+        if lexists(folder / name):
+            count = read_json(folder / name)["splits"][part].get("num_samples")
+            return whole_number(count) if count is not None else None
+    return None
+
+
 def _by_info(path: Path) -> dict[str, list[str]]:
     try:
-        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        return {str(part): [str(name) for name in about["filenames"]] for part, about in splits.items()}
+        splits = read_json(path)["splits"]
+        found = {str(part): [str(name) for name in about["filenames"]] for part, about in splits.items()}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} does not list splits with their filenames: {error}") from None
+    for name in (name for names in found.values() for name in names):
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or ":" in name:
+            raise ValueError(f"{path} names a shard outside its folder: {short(name)}")
+    return found
 
 
 def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
     """Key → its files by ending, for every run of members with one key."""
-    key, files = "", dict[str, Member]()
+    key, files, seen = "", dict[str, Member](), set[str]()
+    check_regular(shard)
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
@@ -115,13 +134,14 @@ def _grouped(shard: Path) -> Iterator[tuple[str, dict[str, Member]]]:
                 if found[1] != key and files:
                     yield key, files
                     files = {}
-                key = found[1]
-                files[found[2].lower()] = Member(shard, member.name, member.offset_data, member.size)
+                key, ending = found[1], found[2].lower()
+                if ending in files or (not files and key in seen):
+                    raise ValueError(f"{shard} holds two samples of the key {key!r}; rename one")
+                seen.add(key)
+                files[ending] = Member(shard, member.name, member.offset_data, member.size)
             with shard.open("rb") as stream:  # tarfile takes a damaged header for the end
                 stream.seek(archive.offset)
                 whole = stream.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {shard}") from None
     except (tarfile.TarError, OSError) as error:
         raise ValueError(f"{shard} is not an uncompressed tar file: {error}") from None
     if not whole:
@@ -143,6 +163,8 @@ def _sample(key: str, files: dict[str, Member], folder: Path, image_key: str | N
     try:
         text = files[kind].read()
         value = json.loads(text)[label_key] if label_key else text.decode().strip()
-        return Sample(image, int(value))
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: its .{kind} gives no class as a whole number ({error!r})") from None
+    if (label := whole_number(value)) is None:
+        raise ValueError(f"{where}: its .{kind} gives no class as a whole number (0, 1, 2 …) but {short(value)}")
+    return Sample(image, label)

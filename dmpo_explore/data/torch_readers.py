@@ -8,6 +8,7 @@ image files are (`decode_image`); shards of webdataset are read by position, whe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from .image_folders import split_folders
 from .opened_part import ArrayContent, FileContent, Keys, OpenedPart, ShardContent, numbered
 from .reader_names import ReaderName
 from .stored_images import StoredImages, pack, unpack
-from .tar_shards import read_samples, shards_of
+from .tar_shards import counted_samples, read_samples, shards_of
 from .torch_create import create, in_folder, path_text
 from .torch_hugging_face import fetch_hugging_face, hugging_face_parts, open_hugging_face
 
@@ -43,12 +44,16 @@ def part_names(name: ReaderName, root: Path | None) -> tuple[str, ...]:
     if name.reader == "wds":
         return tuple(shards_of(Path(name.rest).expanduser()))
     if name.reader == "hfds":
-        return hugging_face_parts(name)
+        return hugging_face_parts(name, root)
     if name.reader == "tfds":
         with _tensorflow_datasets(name):
             import tensorflow_datasets
 
-            return tuple(tensorflow_datasets.builder(name.rest, data_dir=path_text(root)).info.splits)
+            place = Path(root or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+            if not (found := sorted(path.parent for path in place.glob(f"{name.rest}/**/dataset_info.json"))):
+                fix = f"it is downloaded by `dmpo-explore fetch --data {name}` alone"
+                raise FileNotFoundError(f"{name} is not in {place}; {fix}")
+            return tuple(tensorflow_datasets.builder_from_directory(str(found[-1])).info.splits)
     if own := lookup(TORCH, name.rest.lower(), f"data set of {name.reader}/"):
         return own
     if root is None or not root.is_dir():
@@ -76,8 +81,13 @@ def download(name: ReaderName, root: Path | None) -> None:
     try:
         if root is not None:
             root.mkdir(parents=True, exist_ok=True)
-        if name.reader in ("torch", "tfds"):
+        if name.reader == "torch":
             create(name, part_names(name, root)[0], root, download=True)
+        if name.reader == "tfds":
+            with _tensorflow_datasets(name):
+                import tensorflow_datasets
+
+                tensorflow_datasets.builder(name.rest, data_dir=path_text(root)).download_and_prepare()
         if name.reader == "hfds":
             fetch_hugging_face(name, root)  # whose fields need not be known for that
             return
@@ -122,11 +132,16 @@ def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> 
     del root
     with extra_imports(f"{name}", "wds"):
         import webdataset  # noqa: F401  (timm reads the shards' list with it)
-    folder = Path(name.rest).expanduser()
+    folder = Path(name.rest).expanduser().resolve()  # webdataset takes "pipe:…" for a command, where that is relative
     listed = shards_of(folder)[part]
     found = create(name, "::".join(listed), folder).reader.split_info
     label_key = keys.label or found.alt_label or None
     samples = read_samples(folder, [*found.filenames], image_key=keys.image, label_key=label_key)
+    if (counted := counted_samples(folder, part)) not in (None, len(samples)):
+        raise ValueError(
+            f"{folder} lists {counted:,} samples of {part} (num_samples), and its shards hold {len(samples):,}; "
+            "correct the list, or fetch the shards again"
+        )
     names = [f"{part}/{sample.image.shard.relative_to(folder).as_posix()}/{sample.image.name}" for sample in samples]
     return OpenedPart(StoredImages(names, ShardContent(samples)), [sample.label for sample in samples])
 

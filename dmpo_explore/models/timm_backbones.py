@@ -14,7 +14,9 @@ import copy
 import difflib
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
@@ -25,6 +27,7 @@ from timm.models import is_model_in_modules, swin_transformer
 from torch import Tensor, nn
 
 from ..config import Preprocess
+from ..utils.local_only import hub_cache, local_only
 from .backbone import Backbone, exit_blocks
 from .timm_families import FAMILIES, Parts
 
@@ -36,27 +39,59 @@ def create_backbone(
 
     Args:
         state: timm weights to load strictly (classifier entries are ignored), or None.
-        pretrained: start from timm's hub weights.
+        pretrained: start from timm's hub weights, which `fetch_hub_weights` has put into the hub's cache.
 
     Raises:
         ValueError: an unknown or unsupported backbone, an image size that does not fit it, or weights that do not.
-        FileNotFoundError: the hub has no weights for it or cannot be reached.
+        FileNotFoundError: the hub's weights are not in the cache.
     """
     options = _options(name, image_size)
-    try:
+    with _hub_errors(name) if pretrained else nullcontext(), local_only():
+        if pretrained:
+            _require_cached(name)
         model = timm.create_model(name, pretrained=pretrained, num_classes=0, drop_path_rate=0.0, **options)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FileNotFoundError(
-            f"timm's hub did not give the weights of {name} ({cause}); "
-            "use a local file (--weights FILE), --weights random, or another backbone"
-        ) from error
     if state is not None:
         _load(model, state, name)
     frozen: nn.Module = model.requires_grad_(False).eval()
     return frozen
+
+
+def fetch_hub_weights(name: str) -> Path:
+    """Download a backbone's weights from timm's hub, unless they are in its cache, and return the cache's folder.
+
+    Raises:
+        ValueError: no such backbone of timm. FileNotFoundError: the hub has no weights for it or cannot be reached.
+    """
+    _look(name)
+    with _hub_errors(name):
+        timm.create_model(name, pretrained=True, num_classes=0)
+    return Path(torch.hub.get_dir()) if _address(name) else hub_cache()
+
+
+@contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    """Context that turns the errors of timm's hub and of its cache into a FileNotFoundError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(
+            f"the weights of {name} from timm's hub are not here ({cause}); get them with `dmpo-explore fetch "
+            f"--backbone {name}`, or use a local file (--weights FILE), --weights random, or another backbone"
+        ) from error
+
+
+def _require_cached(name: str) -> None:
+    """Raise FileNotFoundError for weights that timm would download from an address outside the hub."""
+    address = _address(name)
+    if address and not (Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]).is_file():
+        raise FileNotFoundError(f"{address} was not downloaded")
+
+
+def _address(name: str) -> str:
+    """Where timm downloads a backbone's weights if they are not on the hub; empty for those of the hub."""
+    config: Any = timm.get_pretrained_cfg(name)
+    return "" if config is None or config.hf_hub_id or not isinstance(config.url, str) else config.url
 
 
 def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, whole: bool = False) -> Backbone:

@@ -5,9 +5,13 @@ In: a `Config` and a name. Out: `Finding`s, to be named together with those of t
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..config import Config
 from ..data.findings import Finding
-from ..pretrained.weights import find_weights
+from ..pretrained.sources import SOURCES
+from ..pretrained.weights import fetch_weights, find_weights
+from ..pretrained.wheels import Progress
 from ..utils.disk import is_full_disk, write_error
 from .store import new_run_path, runs_root
 
@@ -32,6 +36,24 @@ def start_findings(config: Config, name: str, *, force: bool = False) -> list[Fi
     except CHECKED as error:
         found.append(_finding("weights", error))
     return found
+
+
+def fetch_backbone(name: str, progress: Progress | None = None) -> Path:
+    """Download a backbone's weights, the published file that the library lists or else those of timm's hub.
+
+    Raises:
+        ValueError: no such backbone. FileNotFoundError: they cannot be downloaded.
+
+    Example:
+        >>> fetch_backbone("no-such-net")
+        Traceback (most recent call last):
+        ValueError: unknown backbone 'no-such-net'...
+    """
+    if name in SOURCES:
+        return fetch_weights(name, progress)
+    from ..models.timm_backbones import fetch_hub_weights
+
+    return fetch_hub_weights(name)
 
 
 def place_finding() -> Finding | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import Config, Preprocess
-from ..data.images import images_of
+from ..data.images import images_of, kept_inside
 from ..data.manifest import Manifest, read_manifest
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
@@ -191,11 +191,11 @@ class Run:
 
         Raises:
             FileNotFoundError: files are missing, or the data have to be fetched first.
-            ValueError: files were changed, or there is no such split.
+            ValueError: files were changed, lie outside the data, or there is no such split.
         """
-        if self.manifest is not None:
-            return self.manifest.images(self.config.data, split)
-        return images_of(self.config.data, split)
+        data = self.config.data
+        images = images_of(data, split) if self.manifest is None else self.manifest.images(data, split)
+        return kept_inside(images, data, self.path)
 
     @property
     def source(self) -> str:

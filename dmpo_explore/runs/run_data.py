@@ -24,8 +24,8 @@ def check_images(
 ) -> Differences:
     """Check that the images of these splits are those of the training, by the SHA-256 of their files.
 
-    Added files are no error; they are in no split. A `UserWarning` reports them, and runs without a manifest, which
-    cannot be checked.
+    Added files are no error; they are in no split. A `UserWarning` reports them, another number of inputs than the
+    manifest's ledger has, and runs without a manifest, which cannot be checked.
 
     Args:
         progress: called with (files hashed, files in all). data: location of the images; default: the run's.
@@ -56,7 +56,7 @@ def check_images(
             f"{base_folder(data)} is not what run {run.name!r} was trained on: {found.described()}. Restore the files; "
             f"{_advice(run)}"
         )
-    if found.added:
+    if found.added or found.inputs:
         warnings.warn(
             f"{base_folder(data)} has changed since run {run.name!r} was trained: {found.described()}; they are in no "
             "split; all numbers are those of the original splits",

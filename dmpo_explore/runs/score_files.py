@@ -18,16 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.labels import refused, wrong_label
 from ..records.arrays import UNREADABLE
 from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.scores import SCORES, STORED, scores
 from ..records.validation import MOST_CLASSES, logits_problems
 from ..utils.abbreviate import one_line, short
+from ..utils.reading import check_regular
 from ..utils.typing import Array
 from .score_tables import read_table, some
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
-NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiubSU", "numbers or names of classes"), ("iu", "whole numbers")
+NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiuSU", "numbers or names of classes"), ("iu", "whole numbers")
 KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
     "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
     "exit_blocks": WHOLE,
@@ -70,6 +72,7 @@ def read_scores(
     if isinstance(file, bytes):
         data, name = file, name or "scores.npz"
     else:
+        check_regular(Path(file))
         data, name = Path(file).read_bytes(), name or Path(file).name
     kind = Path(name).suffix.lower()
     if kind not in (".npz", ".csv"):
@@ -184,6 +187,8 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
         return names
     used = [np.asarray(found[key]).ravel() for key in ("labels", "prediction") if key in found]
     if any(one.dtype.kind in "US" for one in used):
+        for key in ("labels", "prediction"):
+            _check_texts(np.asarray(found.get(key, ())), f"{name}: {key.removesuffix('s')}", min(map(len, used)))
         if n_classes is not None:
             raise ValueError(
                 f"{name}: labels are texts such as {short(str(used[0][0]))}, and the order of the classes is unknown; "
@@ -199,6 +204,13 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
     valid = [part[(part >= 0) & (part < MOST_CLASSES)] for part in used]  # others are refused later, with their row
     most = n_classes or int(max(part.max(initial=0) for part in valid)) + 1
     return tuple(str(number) for number in range(most))
+
+
+def _check_texts(given: Array, what: str, n_rows: int) -> None:
+    """Raise ValueError for the first text that reads as a number and is no whole one."""
+    wrong = wrong_label(given.ravel().tolist())
+    if wrong is not None:
+        raise ValueError(f"{what} in row {wrong // (given.size // n_rows) + 1}: {refused(given.ravel()[wrong])}")
 
 
 def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Array:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..data.labels import columns_by_name, whole_number
 from ..records.scores import SCORES, STORED
 from ..utils.abbreviate import one_line, short
 from ..utils.typing import Array
 
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 LISTED = 12  # names that a message lists
 
 
@@ -34,12 +35,13 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
         table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' own errors too
         raise ValueError(f"{name} is not a readable CSV file in UTF-8: {one_line(error, 200)}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas then takes the first column for names of rows
+        raise ValueError(f"{name} has rows with more entries than its {len(table.columns)} columns; name every column")
     heads = next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")), [])  # pandas renames doubles
     table.columns = [str(head).strip() for head in (heads if len(heads) == len(table.columns) else table.columns)]
     if "label" not in table.columns:
         raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
-    if double := [column for column, count in Counter(table.columns).items() if count > 1]:
-        raise ValueError(f"{name} has two columns {short(double[0])}; remove one")
+    columns_by_name([*table.columns], name)
     logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
     if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
         exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
@@ -78,20 +80,18 @@ def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
     """(B, n) float64 of these columns."""
     for column in columns:
         for row, text in enumerate(table[column]):
-            try:
-                float(text)
-            except ValueError:
+            if not NUMBER.fullmatch(text.strip()):
                 raise ValueError(
                     f"{name}, row {row + 1}, column {column}: {short(text)} is not a number; write a number"
-                ) from None
+                )
     return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
 
 
 def _names_or_numbers(table: Any) -> Array:
     """(B, n) of these columns: numbers if every value of all of them is a whole number, else texts."""
-    texts = [[text.strip() for text in row] for row in table.to_numpy().tolist()]
-    whole = all(re.fullmatch(r"-?\d{1,9}(?:\.0+)?", text) for row in texts for text in row)
-    return np.array([[int(float(text)) for text in row] for row in texts] if whole else texts).reshape(table.shape)
+    texts = [text.strip() for row in table.to_numpy().tolist() for text in row]
+    numbers = [whole_number(text) for text in texts]
+    return np.array(texts if None in numbers else numbers).reshape(table.shape)
 
 
 def some(names: Any) -> str:

@@ -14,9 +14,11 @@ from ..data.check import check_data
 from ..data.images import ImageSet
 from ..data.locations import is_own, open_source
 from ..data.manifest import Manifest, make_manifest
+from ..data.reader_source import fetch_missing
 from ..data.source import ImageFiles
 from ..data.splits import held_out_rows, stratified_rows
-from ..runs.ready import place_finding, start_findings
+from ..pretrained.weights import is_hub
+from ..runs.ready import fetch_backbone, place_finding, start_findings
 from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images
 from ..utils.progress import Progress
@@ -53,10 +55,13 @@ def training_images(
         UserWarning: other findings in the user's images, such as leakage.
     """
     if run is None:
+        fetch_missing(config.data)
         found = check_data(config.data, on_check, quick=True)
         found.require([] if name is None else start_findings(config, name, force=force))
         for finding in found.findings if is_own(config.data) else ():
             warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
+        if is_hub(config.model.backbone, config.model.weights):
+            fetch_backbone(config.model.backbone)
         manifest = make_manifest(config.data, check=found)
         if on_data:
             on_data(manifest)

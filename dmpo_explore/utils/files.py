@@ -18,7 +18,7 @@ from typing import Any
 import platformdirs
 
 from .disk import flush, flush_names, full_disk_named
-from .reading import read_text
+from .reading import check_regular, read_text
 from .replacing import replace_folder, staged
 
 
@@ -89,7 +89,8 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits, read in pieces."""
+    """SHA-256 of a regular file in hexadecimal digits, read in pieces; raises as `check_regular`."""
+    check_regular(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -19,7 +19,7 @@ def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         fetched.append(("weights", name))
         return tmp_path / name
 
-    monkeypatch.setattr("dmpo_explore.pretrained.weights.fetch_weights", weights)
+    monkeypatch.setattr("dmpo_explore.runs.ready.fetch_backbone", weights)
     monkeypatch.setattr(
         "dmpo_explore.data.images.fetch_data", lambda name, root: fetched.append(("data", name)) or tmp_path
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
+import torch
 
-from dmpo_explore.models.timm_backbones import create_backbone
+from dmpo_explore.models.timm_backbones import create_backbone, fetch_hub_weights
 
 
 @pytest.mark.parametrize(
@@ -71,5 +74,21 @@ def test_a_hub_that_fails_says_what_else_there_is(monkeypatch: pytest.MonkeyPatc
         return create(name, **arguments)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(FileNotFoundError, match=r"weights of test_vit \(no connection\); use a local file .*random"):
+    with pytest.raises(FileNotFoundError, match=r"\(no connection\); get them with `dmpo-.*a local file .*random"):
+        create_backbone("test_vit", 32, pretrained=True)
+    with pytest.raises(
+        FileNotFoundError, match=r"the weights of test_vit from timm's hub are not here \(no connection"
+    ):
+        fetch_hub_weights("test_vit")
+
+
+def test_weights_outside_the_hub_are_read_from_torchs_cache_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = timm.get_pretrained_cfg("test_vit")
+    assert config is not None
+    elsewhere = dataclasses.replace(config, hf_hub_id=None, url="https://weights.example/test_vit.pth")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: elsewhere)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"https://weights.example/test_vit.pth was not downloaded"):
         create_backbone("test_vit", 32, pretrained=True)

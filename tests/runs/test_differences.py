@@ -71,6 +71,10 @@ def test_what_no_value_stands_for_is_read_from_the_help(tmp_path: Path) -> None:
         "data.label_key": "the only one",
         "data.class_names": "none",
         "data.calibration": "where it is large enough",
+        "data.path_column": "path",
+        "data.label_column": "label",
+        "data.suffix": "nothing",
+        "data.image_dir": "the table's",
         "training.clip_norm": "no clipping",
     }
 

@@ -1,0 +1,292 @@
+"""A run that somebody else made opens nothing by itself: no connection, no program, no file outside its folder.
+
+Every command and page that takes a run is given hostile ones; a connection or a program is an error that is noted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import visiting
+from broken_folders import whole_run
+from calls import call
+from made_up import MAIN
+from own_images_folder import paint
+from reader_data import shard, split_shards, table
+
+import dmpo_explore as dx
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
+from dmpo_explore.data.manifest_rows import FileRow
+from dmpo_explore.reports.images import NOT_HERE
+from dmpo_explore.runs.run_data import checked_images
+from dmpo_explore.training.train_data import training_images
+from dmpo_explore.utils.files import sha256
+
+datasets = pytest.importorskip("datasets")
+ArrowWriter = pytest.importorskip("datasets.arrow_writer").ArrowWriter
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Connections and programs that were tried; each is an OSError. Hubs are not offline by themselves."""
+    found: list[str] = []
+
+    def refuse(what: str) -> Callable[..., Any]:
+        def tries(*arguments: Any, **_: Any) -> Any:
+            found.append(f"{what} {arguments!r:.200}")
+            raise OSError("no network here")
+
+        return tries
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse(name))
+    for name in ("getaddrinfo", "create_connection", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse(name))
+    monkeypatch.setattr(os, "system", refuse("system"))
+    monkeypatch.setattr(subprocess, "Popen", refuse("Popen"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.png").write_bytes(paint(tmp_path / "own" / "a.png", 1).read_bytes())
+    yield found
+
+
+def evil(root: Path, data: dict[str, Any], model: dict[str, Any] | None = None) -> Path:
+    """A run folder as a stranger may send it."""
+    path = whole_run(root / "runs" / "evil")
+    values = json.loads((path / "config.json").read_text())
+    values["data"] |= data
+    values["model"] |= model or {}
+    (path / "config.json").write_text(json.dumps(values))
+    return path
+
+
+def listing(path: Path, *files: str | Path) -> None:
+    """A manifest of these files, with their true hashes."""
+    there = [Path(path, file) if not Path(file).is_absolute() else Path(file) for file in files]
+    rows = tuple(
+        FileRow(str(file), place.stat().st_size, sha256(place), 0) for file, place in zip(files, there, strict=True)
+    )
+    splits = dict.fromkeys(("train", "val", "test"), rows)
+    counts, prints = dict.fromkeys(splits, len(rows)), dict.fromkeys(splits, "0" * 64)
+    write_manifest(path, Manifest("own", tuple("abcde"), "", counts, prints, splits))
+
+
+def hub(root: Path) -> None:
+    evil(root, {"name": "hfds/evil/data"})
+
+
+def hub_with_manifest(root: Path) -> None:
+    path = evil(root, {"name": "hfds/evil/data"})
+    paint(path / "a.png", 1)
+    listing(path, "a.png")
+
+
+def tensorflow(root: Path) -> None:
+    evil(root, {"name": "tfds/evil"})
+
+
+def torchvision(root: Path) -> None:
+    evil(root, {"name": "torch/cifar10"})
+
+
+def other_host(root: Path) -> None:
+    evil(root, {"name": "hfds/https://evil.example/data"})
+
+
+def bucket(root: Path) -> None:
+    evil(root, {"name": "hfds/s3://evil/data"})
+
+
+def known_set(root: Path) -> None:
+    evil(root, {"name": "cifar10", "root": str(root / "nowhere")})
+
+
+def folder_with_address(root: Path) -> None:
+    path = evil(root, {"name": "hfds/runs/evil/data"})
+    (path / "data").mkdir()
+    files = "configs:\n- config_name: default\n  data_files: https://evil.example/a.parquet\n"
+    (path / "data" / "README.md").write_text(f"---\n{files}---\n")
+
+
+def table_with_address(root: Path) -> None:
+    path = evil(root, {"name": "hfds/runs/evil/data"})
+    made = table(range(8)).cast_column("image", datasets.Image(decode=False))
+    datasets.DatasetDict({"train": made, "test": made}).save_to_disk(path / "data")
+    for file in (path / "data").glob("*/*.arrow"):  # which saving would have filled with the file's bytes
+        with ArrowWriter(path=str(file), features=table(range(1)).features) as writer:
+            for row in made:
+                writer.write(row | {"image": {"bytes": None, "path": str(root / "secret.png")}})
+            writer.finalize()
+
+
+def shards_with_command(root: Path) -> None:
+    path = evil(root, {"name": "wds/runs/evil/shards"})
+    shard(path / "shards" / "train-0.tar", 0, 4)
+    about = {"filenames": [f"pipe:touch {root / 'ran'}"], "num_samples": 4, "shard_lengths": [4]}
+    (path / "shards" / "_info.json").write_text(json.dumps({"splits": {"train": about, "test": about}}))
+
+
+def folder_that_is_a_command(root: Path) -> None:
+    evil(root, {"name": f"wds/pipe:touch {root.name}"})
+    split_shards(root / f"pipe:touch {root.name}")
+
+
+def backbone_of_hub(root: Path) -> None:
+    evil(root, {}, {"backbone": "vit_tiny_patch16_224", "weights": "timm", "image_size": 32})
+
+
+def backbone_by_address(root: Path) -> None:
+    evil(root, {}, {"backbone": "hf-hub:evil/model", "weights": "timm"})
+
+
+def manifest_upwards(root: Path) -> None:
+    path = evil(root, {"name": str(root / "own")})
+    (path / "x").mkdir()
+    listing(path, "../../secret.png")
+
+
+def manifest_elsewhere(root: Path) -> None:
+    path = evil(root, {"name": str(root / "own")})
+    listing(path, root / "secret.png")
+
+
+def table_elsewhere(root: Path) -> None:
+    path = evil(root, {"name": "runs/evil/list.csv"})
+    rows = [f"{root / 'secret.png'},a,{split}" for split in ("train",)]
+    (path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
+    listing(path, root / "secret.png")
+
+
+def links_elsewhere(root: Path) -> None:
+    path = evil(root, {"name": "runs/evil/images"})
+    (path / "images" / "a").mkdir(parents=True)
+    (path / "images" / "a" / "a.png").symlink_to(root / "secret.png")
+    listing(path / "images", "a/a.png")
+    shutil.move(path / "images" / "manifest.csv", path / "manifest.csv")
+
+
+def plugin(root: Path) -> None:
+    path = evil(root, {})
+    values = json.loads((path / "config.json").read_text())
+    (root / "evil.py").write_text(f"open({str(root / 'ran')!r}, 'w')")
+    values["plugins"] = [{"name": "evil", "sha256": sha256(root / "evil.py")}]
+    (path / "config.json").write_text(json.dumps(values))
+
+
+HOSTILE = [
+    hub, hub_with_manifest, tensorflow, torchvision, other_host, bucket, known_set, folder_with_address,
+    table_with_address, shards_with_command, folder_that_is_a_command, backbone_of_hub, backbone_by_address,
+    manifest_upwards, manifest_elsewhere, table_elsewhere, links_elsewhere, plugin,
+]  # fmt: skip
+NO_IMAGES = HOSTILE[:10] + HOSTILE[13:17]  # whose images must not be opened
+COMMANDS = (
+    "check evil", "runs", "runs --against evil evil", "report evil --out report.html", "record evil --device cpu",
+    "record evil --force --split test --device cpu", "evaluate evil --threshold 0.5", "predict evil own --device cpu",
+    "export evil --out graphs", "export evil --web page", "data --config evil", "train --resume evil --device cpu",
+    "slim evil --name thin --device cpu", "doctor",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("make", HOSTILE)
+def test_no_command_opens_what_a_run_names(make: Callable[[Path], None], tried: list[str], tmp_path: Path) -> None:
+    make(tmp_path)
+    for command in COMMANDS:
+        call(*command.split(), status=None)
+        assert tried == [] and not (tmp_path / "ran").exists(), command
+    report = tmp_path / "report.html"
+    assert make not in NO_IMAGES or not report.exists() or NOT_HERE in report.read_text("utf-8")
+
+
+@pytest.mark.filterwarnings("ignore:run 'evil' has no manifest")
+@pytest.mark.parametrize("make", NO_IMAGES)
+def test_its_images_are_one_error(make: Callable[[Path], None], tried: list[str], tmp_path: Path) -> None:
+    make(tmp_path)
+    run = dx.load_run("evil")
+    for read in (run.split_images, run.image_set, lambda split: checked_images(run, split)):
+        with pytest.raises((OSError, ValueError, ImportError)):
+            read("train")[0]
+    assert tried == [] and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("view", ["explore", "compare", "image", "training", "live"])
+@pytest.mark.parametrize("make", [hub, folder_with_address, manifest_elsewhere, backbone_of_hub])
+def test_no_page_opens_what_a_run_names(
+    make: Callable[[Path], None], view: str, tried: list[str], tmp_path: Path
+) -> None:
+    make(tmp_path)
+    app = visiting.opened(MAIN.parent / "views" / f"{view}.py", run="evil")
+    assert not app.exception and tried == []
+    assert "secret" not in "".join(element.proto.body for element in app.get("html"))
+
+
+def test_the_error_names_the_command_which_alone_connects(
+    tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts
+    hub(tmp_path)
+    with pytest.raises(FileNotFoundError, match="`dmpo-explore fetch --data hfds/evil/data` alone"):
+        dx.load_run("evil").split_images("test")
+    assert tried == []
+    call("fetch", "--data", "hfds/evil/data", status=1)
+    assert tried
+    tried.clear()
+    with pytest.raises(FileNotFoundError, match="hfds/evil/data cannot be opened"):
+        training_images(Config(DataConfig("hfds/evil/data")))
+    assert tried
+    tried.clear()
+    backbone = ("--backbone", "vit_tiny_patch16_224")
+    assert "fetch --backbone vit_tiny_patch16_224" in call("fetch", *backbone, status=1).stderr and tried
+
+
+def test_what_was_fetched_opens_without_a_connection(tried: list[str], tmp_path: Path) -> None:
+    """A cache as `load_dataset` leaves it for a data set of the hub: OWNER___NAME/CONFIG/VERSION/HASH."""
+    made = tmp_path / "hub" / "good___data" / "default" / "0.0.0" / ("0" * 40)
+    made.mkdir(parents=True)
+    info = table(range(2)).info
+    info.splits, info.builder_name, info.dataset_name = datasets.SplitDict(), "parquet", "data"
+    info.config_name, info.version = "default", datasets.Version("0.0.0")
+    for part, numbers in (("train", range(20)), ("test", range(20, 28))):
+        rows = table(numbers)
+        with ArrowWriter(path=str(made / f"data-{part}.arrow"), features=rows.features) as writer:
+            for row in rows.cast_column("image", datasets.Image(decode=False)):
+                writer.write(row)
+            writer.finalize()
+        info.splits.add(datasets.SplitInfo(part, num_examples=len(numbers), dataset_name="data"))
+    info.write_to_directory(str(made))
+    images = dx.load_images("hfds/good/data", "test")
+    assert len(images) == 8 and tried == []
+
+
+def test_the_users_own_table_may_name_any_file(tried: list[str], tmp_path: Path) -> None:
+    """A run trained on a table with absolute paths opens, also without the table's folder; not without the table."""
+    (tmp_path / "tables").mkdir()
+    rows = [f"{paint(tmp_path / 'far' / f'{i}.png', i)},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "tables" / "list.csv").write_text("\n".join(["path,label", *rows]))
+    data = DataConfig(str(tmp_path / "tables" / "list.csv"))
+    manifest = make_manifest(data)
+    assert np.array_equal(manifest.images(data, "test")[0].shape, (8, 8, 3))
+    (tmp_path / "tables" / "list.csv").write_text("\n".join(["path,label", *rows[:30]]))
+    with pytest.raises(ValueError, match="which neither a table nor folders of the run's data list; they are not"):
+        [manifest.images(data, split) for split in manifest.files]
+
+
+def test_a_manifest_that_leads_upwards_is_named(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    (tmp_path / "secret.png").write_bytes(b"x")
+    listing(folder, "../secret.png")
+    with pytest.raises(ValueError, match=r"manifest.csv is not a readable manifest: '../secret.png' leads out of"):
+        read_manifest(folder)
+    assert "manifest.csv" in call("check", folder, status=1).stdout
