@@ -37,12 +37,12 @@ def check_policy(name: str, kind: type[Policy]) -> None:
             f"falling={kind.falling}, so threshold_all={kind.threshold_all}, at which all images exit at exit 1, must "
             f"be {'above' if kind.falling else 'below'} threshold_none={kind.threshold_none}"
         )
-    elif (read := kind.compared_score()) in SCORES and SCORES[read].better == ("high" if kind.falling else "low"):
-        wrong = f"falling={kind.falling} contradicts the score {read!r}, which is better={SCORES[read].better!r}"
+    elif (score := SCORES.get(kind.compared_score() or "")) and score.better == ("high" if kind.falling else "low"):
+        wrong = f"falling={kind.falling} contradicts the score {score.name!r}, which is better={score.better!r}"
     elif (
         issubclass(kind, ScorePolicy)
         and (kind.threshold_all, kind.threshold_none) != (ScorePolicy.threshold_all, ScorePolicy.threshold_none)
-        and kind.grid.__func__ is ScorePolicy.grid.__func__
+        and not any("grid" in vars(base) for base in kind.__mro__[: kind.__mro__.index(ScorePolicy)])
     ):
         wrong = "its values are not those from 0 to 1, so it needs a grid(cls, n_exits, n_classes) of its own"
     if wrong:
