@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from .live import Arms as Arms
     from .live import LiveRun as LiveRun
     from .live import Look as Look
-    from .live_measures import Answer as Answer
-    from .live_measures import Call as Call
-    from .live_measures import Count as Count
-    from .live_measures import Disagreement as Disagreement
-    from .live_measures import Latency as Latency
-    from .live_measures import Measured as Measured
-    from .live_measures import Point as Point
-    from .live_measures import Speed as Speed
+    from .live_stats import Answer as Answer
+    from .live_stats import Call as Call
+    from .live_stats import Count as Count
+    from .live_stats import Disagreement as Disagreement
+    from .live_stats import Latency as Latency
     from .live_stats import LiveStats as LiveStats
+    from .live_stats import Measured as Measured
+    from .live_stats import Point as Point
+    from .live_stats import Speed as Speed
     from .loop import InferenceResult as InferenceResult
     from .loop import run_early_exit as run_early_exit
     from .loop import stream_early_exit as stream_early_exit

@@ -22,8 +22,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
-from .live_measures import Call, Count
-from .live_stats import LiveStats
+from .live_stats import Call, Count, LiveStats
 from .loop import InferenceResult
 
 WARM_UP = 2  # calls of either arm that are not counted, at the start and after every pause
