@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .live import ALIVE as ALIVE
-    from .live import IDLE as IDLE
-    from .live import WARM_UP as WARM_UP
-    from .live import Arms as Arms
-    from .live import LiveRun as LiveRun
-    from .live import Look as Look
+    from .live_run import ALIVE as ALIVE
+    from .live_run import IDLE as IDLE
+    from .live_run import WARM_UP as WARM_UP
+    from .live_run import Arms as Arms
+    from .live_run import LiveRun as LiveRun
+    from .live_run import Look as Look
     from .live_stats import Answer as Answer
     from .live_stats import Call as Call
     from .live_stats import Count as Count

@@ -16,7 +16,7 @@ from ..runs.weights_file import WEIGHTS
 from ..utils.files import cache_dir, sha256
 from ..utils.registry import lookup
 from ..utils.typing import Ints
-from .live import Arms
+from .live_run import Arms
 from .loop import InferenceResult, Step
 from .onnx_engine import MODEL
 from .torch_energy import energy_counter

@@ -10,7 +10,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live import Arms, LiveRun
+from dmpo_explore.inference.live_run import Arms, LiveRun
 from dmpo_explore.inference.torch_energy import cpu_counter
 
 

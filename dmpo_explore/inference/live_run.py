@@ -103,7 +103,7 @@ class LiveRun:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live import Arms
+        >>> from dmpo_explore.inference.live_run import Arms
         >>> record, policy = dx.load_run("demo").record("test"), dx.policies.ConfidencePolicy((0.9,))
         >>> def early(rows, policy):  # the record answers; `open_arms` makes arms of a model
         ...     outcome = dx.apply(policy, record.subset(rows))
