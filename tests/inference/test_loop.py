@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.inference import loop
-from dmpo_explore.inference.loop import EarlyExitLoop, n_images_in, run_early_exit, stream_early_exit
+from dmpo_explore.inference.loop import (
+    ActiveBatch,
+    EarlyExitLoop,
+    Queue,
+    n_images_in,
+    run_early_exit,
+    stream_early_exit,
+)
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
@@ -261,3 +268,18 @@ def test_a_data_set_that_cannot_say_how_large_it_is() -> None:
     assert n_images_in(type("Loader", (), {"dataset": Endless()})()) == 0
     assert n_images_in([]) == 0
     assert n_images_in(type("Loader", (), {"dataset": [1, 2, 3]})()) == 3
+
+
+def test_a_queue_is_first_in_first_out() -> None:
+    queue = Queue()
+    for start in (0, 5, 7):
+        rows = np.arange(start, start + {0: 5, 5: 2, 7: 3}[start])
+        queue.put(ActiveBatch(rows, rows * 10, rows * 100, (rows * 1000,)))
+    taken = []
+    for n in (3, 4, 9):
+        group = queue.get(n)
+        assert (group.x == group.rows * 10).all() and (group.side == group.rows * 100).all()
+        assert (group.memory[0] == group.rows * 1000).all()
+        taken.append(group.rows.tolist())
+    assert taken == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
+    assert len(queue) == 0
