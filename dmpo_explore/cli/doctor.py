@@ -69,12 +69,12 @@ def run_facts(name: str) -> dict[str, Any]:
 
 def diagnose() -> dict[str, Any]:
     """Versions, device, threads, cache, weights, data and runs, as plain JSON values."""
-    from .torch_doctor import device_facts
+    from ..inference.torch_device import device_facts
 
     versions = {"dmpo-explore": __version__, "python": sys.version.split()[0]}
     return {
         "versions": versions | {package: _installed(package) for package in PACKAGES},
-        **device_facts(),
+        **device_facts()._asdict(),
         "cache": str(cache_dir()),
         "weights": {name: _cached(name) for name in SOURCES},
         "data": {name: _present(name) for name in DATASETS},
