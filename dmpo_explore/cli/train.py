@@ -160,7 +160,7 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
-    from ..runs.epochs import CHECKPOINT, checkpoint_epoch
+    from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run
     from ..training.train import train as train_run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from ..runs.epochs import finished_epochs
+from ..runs.history import finished_epochs
 from ..runs.run import Run
 from ..runs.run_data import default_splits
 from ..runs.store import runs_root

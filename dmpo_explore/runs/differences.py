@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import OPTIONS, Config, LiveOptions, ModelConfig
 from ..utils.open_options import stored_as
 from ..utils.options import Option, options_of
-from .epochs import finished_epochs
+from .history import finished_epochs
 from .run import Run
 
 if TYPE_CHECKING:

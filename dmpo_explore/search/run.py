@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..data.locations import open_source
-from ..runs.epochs import finished_epochs
+from ..runs.history import finished_epochs
 from ..runs.store import runs_root
 from ..utils.extras import extra_imports
 from ..utils.options import read_options

@@ -28,7 +28,7 @@ from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops
 from ..plugin_needs import require
-from ..runs.epochs import CHECKPOINT
+from ..runs.history import CHECKPOINT
 from ..runs.run import Run
 from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
