@@ -202,7 +202,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
-    from ..runs.outdated import outdated_splits
+    from ..runs.run import outdated_splits
 
     history = run.history()
     best = history.iloc[int(history["area"].argmax())]

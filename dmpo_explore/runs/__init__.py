@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .differences import config_differences as config_differences
     from .hub import push_run as push_run
     from .hub_files import write_hub_folder as write_hub_folder
-    from .outdated import outdated_splits as outdated_splits
     from .run import Run as Run
+    from .run import outdated_splits as outdated_splits
     from .run_data import check_images as check_images
     from .run_data import default_splits as default_splits
     from .run_data import move_data as move_data
