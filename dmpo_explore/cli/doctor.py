@@ -20,8 +20,8 @@ import typer
 
 from .. import __version__
 from ..data.images import DATASETS, load_images
-from ..pretrained.sources import SOURCES
 from ..pretrained.weights import cached_weights
+from ..pretrained.wheels import SOURCES
 from ..runs.run import outdated_splits
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
 from ..utils.abbreviate import one_line

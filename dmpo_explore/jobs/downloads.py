@@ -21,7 +21,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from ..data.sources import DATASETS
-from ..pretrained.sources import SOURCES
+from ..pretrained.wheels import SOURCES
 from ..utils.files import cache_dir, read_json, write_json
 from ..utils.registry import lookup
 from .job import MODULE, log_tail
