@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .agreement import parts as parts
     from .calibration import adaptive_calibration_error as adaptive_calibration_error
     from .calibration import brier_score as brier_score
     from .calibration import calibration_error as calibration_error
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from .novelty import novelty_detector as novelty_detector
     from .outcome import Outcome as Outcome
     from .outcome import apply as apply
+    from .outcome import parts as parts
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
     from .slider_exits import exit_limits as exit_limits
