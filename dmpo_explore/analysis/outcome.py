@@ -1,7 +1,7 @@
 """Outcome: a policy applied to a record, image by image.
 
-In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image and the model's prediction there. `parts`
-compares two of them.
+In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image and the model's prediction there.
+`parts` compares two of them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .differences import COMPARED as COMPARED
     from .differences import config_differences as config_differences
     from .hub import push_run as push_run
-    from .hub_files import write_hub_folder as write_hub_folder
+    from .hub import write_hub_folder as write_hub_folder
     from .run import Run as Run
     from .run import outdated_splits as outdated_splits
     from .run_data import check_images as check_images
