@@ -14,8 +14,7 @@ from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.search.goal import Goal, operating_points
-from dmpo_explore.search.pareto import hypervolume, non_dominated
+from dmpo_explore.search.goal import Goal, hypervolume, non_dominated, operating_points
 
 GOAL = Goal()
 coarse = st.integers(0, 6).map(lambda i: i / 4)  # ties and equal points are the rule
