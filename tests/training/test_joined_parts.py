@@ -8,8 +8,7 @@ import pytest
 from two_exits import CONFIG, make_model
 
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.joined_parts import JoinedParts
-from dmpo_explore.training.planned_weights import PlannedWeights
+from dmpo_explore.training.joined_parts import JoinedParts, PlannedWeights
 from dmpo_explore.training.schedules import loss_weights
 
 
