@@ -34,7 +34,7 @@ with extra_imports("search", "search"):
     from optuna.trial import FrozenTrial
 
 if TYPE_CHECKING:
-    from ..training.epoch_losses import StepHook
+    from ..training.loop import StepHook
 
 Rule: TypeAlias = Callable[[LearningCurve, Sequence[LearningCurve], Goal], bool]
 FAILURES = 5  # in a row, and the space is not worth going on with

@@ -15,9 +15,11 @@ from .losses import image_losses, weighted_sum
 from .parts import Batch, TrainingContext, TrainingPart
 from .schedules import loss_weights
 
+LOOPS_OWN = ("epoch", "best", "optimizer", "schedule", "scaler")  # keys of a state
+
 
 class PlannedWeights(TrainingPart):
-    """The weights of ``config.schedule``."""
+    """The weights of ``config.schedule``: those of a training without another part that weighs the exits."""
 
     weighs = True
 
@@ -40,9 +42,6 @@ class PlannedWeights(TrainingPart):
     def mean_weights(self) -> tuple[float, ...]:
         """The planned ones, as they are."""
         return self.planned
-
-
-LOOPS_OWN = ("epoch", "best", "optimizer", "schedule", "scaler")  # keys of a state
 
 
 class BesideModel(nn.Module):

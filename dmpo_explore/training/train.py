@@ -34,9 +34,8 @@ from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
-from .epoch_losses import StepHook
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
-from .loop import EpochResult, fit
+from .loop import EpochResult, StepHook, fit
 from .parts import TrainingPart
 from .train_data import DataHook, hold_out, training_images
 from .validator import Validator, spread
