@@ -16,7 +16,7 @@ from dmpo_explore.data.images import ImageSet
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training import train as training
-from dmpo_explore.training.earlier_exits import earlier_weights, objective
+from dmpo_explore.training.fitted_earlier_exits import earlier_weights, objective
 from dmpo_explore.training.train import train, train_epochs
 from dmpo_explore.training.train_data import hold_out
 
