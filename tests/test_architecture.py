@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -290,6 +291,13 @@ def test_public_names_exist_and_are_documented(package: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = dmpo_explore.nonsense  # type: ignore[attr-defined]
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """In the library and the app together, private ones too."""
+    trees = {p: ast.parse(p.read_text("utf-8")) for top in (PACKAGE, ROOT / "app") for p in sorted(top.rglob("*.py"))}
+    found = Counter(node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in found.items() if count > 1] == ["Look"]  # two of them in data/
 
 
 def test_every_file_has_tests_beside_it() -> None:

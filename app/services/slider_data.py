@@ -34,7 +34,7 @@ class Line(TypedDict):
     some: list[Row] | None
 
 
-class Slider(Line):
+class SliderLine(Line):
     """One slider: its name, a text for every stop and for both ends."""
 
     name: str
@@ -52,7 +52,7 @@ class Curve(TypedDict):
     dash: str
 
 
-class Sample(TypedDict):
+class SliderSample(TypedDict):
     """How many tiles the mosaic has, of how many images, and what can be chosen."""
 
     amount: int
@@ -72,7 +72,7 @@ class Lasting(TypedDict):
     """What stays while a single slider moves. ``line``: the single threshold, which the curve moves. ``one``: the
     chosen class. ``compact``: only the slider and its numbers, without hint, curve and mosaic."""
 
-    sliders: list[Slider]
+    sliders: list[SliderLine]
     line: Line
     curves: list[Curve]
     bound: Curve | None
@@ -110,7 +110,7 @@ class SliderData(TypedDict):
     by_hand: str
     pictures: NotRequired[str]
     exits: NotRequired[str]
-    sample: NotRequired[Sample]
+    sample: NotRequired[SliderSample]
     answers: NotRequired[str]
     image: NotRequired[int]
     region: NotRequired[str]
@@ -142,7 +142,7 @@ def slider_data(
     """
     found = found or counts(point, label)
     numbers = run_styles.places([*tables]) if numbers is None else numbers
-    inputs = _Inputs(point, tables, numbers, label, compact, found)
+    inputs = _SliderInputs(point, tables, numbers, label, compact, found)
     key = inputs.key()
     return {
         "stays": _lasting(key, inputs.make),
@@ -158,7 +158,7 @@ def slider_data(
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
+class _SliderInputs:
     """What `Lasting` follows from; see `slider_data`."""
 
     point: OperatingPoint
@@ -239,7 +239,7 @@ def _first_counts(
     return dx.analysis.slider_counts(record, replace(policy, thresholds=several), label=label)
 
 
-def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:
+def sliders(found: dx.analysis.SliderCounts) -> list[SliderLine]:
     """One slider, or one for every exit but the last; none for a run with a single exit."""
     if len(found.sliders) == 1:
         ends = (f"← {EARLIEST}", f"{LATEST} →")
@@ -248,7 +248,9 @@ def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:
     return [_slider(f"Exit {k}", slider, ends, ends) for k, slider in enumerate(found.sliders, start=1)]
 
 
-def _slider(name: str, slider: dx.analysis.Slider, first_and_last: tuple[str, str], ends: tuple[str, str]) -> Slider:
+def _slider(
+    name: str, slider: dx.analysis.Slider, first_and_last: tuple[str, str], ends: tuple[str, str]
+) -> SliderLine:
     texts = labels(slider.thresholds, *first_and_last)
     return {**_line(slider), "name": name, "labels": texts, "ends": ends}
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..utils.lazy import public_names
+from ..utils.lazy import moved, public_names
 
 if TYPE_CHECKING:
     from .live_run import ALIVE as ALIVE
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .torch_engine import stream as stream
     from .torch_export import export_model as export_model
     from .torch_export import export_run as export_run
-    from .torch_export_int8 import Comparison as Comparison
+    from .torch_export_int8 import Int8Comparison as Int8Comparison
     from .torch_export_int8 import compared as compared
     from .torch_export_int8 import export_int8 as export_int8
     from .torch_live import ENGINES as ENGINES
@@ -52,3 +52,5 @@ if TYPE_CHECKING:
     from .torch_recount import run_flops as run_flops
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
+
+moved("inference", "Comparison", to=f"{__name__}:Int8Comparison")
