@@ -55,8 +55,10 @@ PACKAGES = {
     "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
-TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")
+TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
 TORCH += ("neighbours/*/*", "course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
+# Importing these imports no torch; some of their functions do.
+TORCH_INSIDE = ("inference/device.py", "inference/energy.py", "inference/live_arms.py", "pretrained/conversion.py")
 NO_TORCH = ("neighbours/*/__init__.py", "neighbours/*/options.py", "neighbours/*/cli.py")  # of these
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 ONLY_IN = {  # third-party package: the only files that may know it
@@ -173,10 +175,18 @@ def test_torch_is_imported_only_where_names_say_so() -> None:
     wrong = [
         (file, name)
         for file in LIGHT
+        if not _fits(file, TORCH_INSIDE)
         for name, types in imports(PACKAGE / file)
         if name.split(".")[0] in HEAVY and not types
     ]
     assert wrong == []
+
+
+def test_files_called_torch_import_it_at_once() -> None:
+    """By themselves or by another such file, and not only inside a function; those of data are still to follow."""
+    at_once = re.compile(r"(?m)^(import torch|from \S*\btorch)")
+    files = [file for file in FILES if Path(file).name.startswith("torch_") and not file.startswith("data/")]
+    assert files and [file for file in files if not at_once.search((PACKAGE / file).read_text("utf-8"))] == []
 
 
 def test_light_files_load_no_model_library() -> None:

@@ -69,7 +69,7 @@ def run_facts(name: str) -> dict[str, Any]:
 
 def diagnose() -> dict[str, Any]:
     """Versions, device, threads, cache, weights, data and runs, as plain JSON values."""
-    from ..inference.torch_device import device_facts
+    from ..inference.device import device_facts
 
     versions = {"dmpo-explore": __version__, "python": sys.version.split()[0]}
     return {

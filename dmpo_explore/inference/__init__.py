@@ -5,6 +5,14 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import moved, public_names
 
 if TYPE_CHECKING:
+    from .device import GpuUse as GpuUse
+    from .device import describe_device as describe_device
+    from .device import device_facts as device_facts
+    from .device import gpu_use as gpu_use
+    from .energy import energy_counter as energy_counter
+    from .live_arms import ENGINES as ENGINES
+    from .live_arms import load_average as load_average
+    from .live_arms import open_arms as open_arms
     from .live_run import ALIVE as ALIVE
     from .live_run import IDLE as IDLE
     from .live_run import WARM_UP as WARM_UP
@@ -28,11 +36,6 @@ if TYPE_CHECKING:
     from .torch_compile import compiled as compiled
     from .torch_compile import graphed as graphed
     from .torch_corrupted import record_corrupted as record_corrupted
-    from .torch_device import GpuUse as GpuUse
-    from .torch_device import describe_device as describe_device
-    from .torch_device import device_facts as device_facts
-    from .torch_device import gpu_use as gpu_use
-    from .torch_energy import energy_counter as energy_counter
     from .torch_engine import infer as infer
     from .torch_engine import stream as stream
     from .torch_export import export_model as export_model
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
     from .torch_export_int8 import Int8Comparison as Int8Comparison
     from .torch_export_int8 import compared as compared
     from .torch_export_int8 import export_int8 as export_int8
-    from .torch_live import ENGINES as ENGINES
-    from .torch_live import load_average as load_average
-    from .torch_live import open_arms as open_arms
     from .torch_predict import Prediction as Prediction
     from .torch_predict import predict_files as predict_files
     from .torch_predict import to_csv as to_csv

@@ -16,10 +16,10 @@ from ..runs.weights_file import WEIGHTS
 from ..utils.files import cache_dir, sha256
 from ..utils.registry import lookup
 from ..utils.typing import Ints
+from .energy import energy_counter
 from .live_run import Arms
 from .loop import InferenceResult, Step
 from .onnx_engine import MODEL
-from .torch_energy import energy_counter
 
 if TYPE_CHECKING:
     from torch import Tensor

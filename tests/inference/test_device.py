@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dmpo_explore.inference.torch_device import GpuUse, describe_device, device_facts, gpu_use
+from dmpo_explore.inference.device import GpuUse, describe_device, device_facts, gpu_use
 
 
 def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +47,6 @@ def test_a_gpu_s_memory_and_power_where_the_driver_tells_them(monkeypatch: pytes
 
 
 def test_importing_it_imports_no_torch() -> None:
-    code = "import sys, dmpo_explore.inference.torch_device; print('torch' in sys.modules)"
+    code = "import sys, dmpo_explore.inference.device; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -16,8 +16,8 @@ from synthetic import make_meta
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.inference.live_arms import ENGINES, load_average, open_arms, to_the_end
 from dmpo_explore.inference.live_run import LiveRun, Look
-from dmpo_explore.inference.torch_live import ENGINES, load_average, open_arms, to_the_end
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.policies.rules import ConfidencePolicy
 

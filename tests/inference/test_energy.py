@@ -10,8 +10,8 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
+from dmpo_explore.inference.energy import cpu_counter
 from dmpo_explore.inference.live_run import Arms, LiveRun
-from dmpo_explore.inference.torch_energy import cpu_counter
 
 
 def package(root: Path, number: int, name: str, used: int) -> Path:
