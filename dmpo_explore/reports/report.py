@@ -30,7 +30,7 @@ from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
 from .images import described, shown_images
-from .parts import exits_of, facts_of, rule_of, slider_of
+from .shared import exits_of, facts_of, rule_of, slider_of
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report

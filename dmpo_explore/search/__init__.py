@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .goal import non_dominated as non_dominated
     from .goal import operating_points as operating_points
     from .learning_curves import LearningCurve as LearningCurve
-    from .run import SearchStep as SearchStep
-    from .run import run_search as run_search
     from .samplers import SAMPLERS as SAMPLERS
     from .samplers import SamplerConfig as SamplerConfig
+    from .search_run import SearchStep as SearchStep
+    from .search_run import run_search as run_search
     from .space import SearchSpace as SearchSpace
     from .space import default_space as default_space
     from .space import read_space as read_space

@@ -13,9 +13,9 @@ from small_model import SMOOTH, made, pictures
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import attribute
-from dmpo_explore.attribution.catalogue import METHODS
 from dmpo_explore.attribution.exit_model import ExitView
 from dmpo_explore.attribution.gradients import integrate
+from dmpo_explore.attribution.methods import METHODS
 from dmpo_explore.attribution.query import Query, within_bound
 from dmpo_explore.models.dmpo import DMPO
 

@@ -10,7 +10,7 @@ import torch
 from small_model import C, made, pictures
 from torch import Tensor
 
-from dmpo_explore.inspection.gradients import gradient_conflict, shared_parameters
+from dmpo_explore.inspection.conflict import gradient_conflict, shared_parameters
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.training.losses import exit_losses
 

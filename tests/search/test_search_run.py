@@ -17,9 +17,9 @@ from dmpo_explore.cli.doctor import run_facts
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.search import checkpoints
-from dmpo_explore.search import run as run_module
-from dmpo_explore.search.run import SearchStep, run_search
+from dmpo_explore.search import search_run as run_module
 from dmpo_explore.search.samplers import SAMPLERS
+from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import SearchFront, load_front
 from dmpo_explore.training import train as train_module

@@ -1,4 +1,4 @@
-"""What a report and a page share, `reports.parts`."""
+"""What a report and a page share, `reports.shared`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.reports.parts import exits_of, facts_of, rule_of, slider_of
+from dmpo_explore.reports.shared import exits_of, facts_of, rule_of, slider_of
 
 
 def test_the_slider_stands_at_the_policys_threshold() -> None:
