@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .data.images import load_images as load_images
     from .fitting.fit import fit_policy as fit_policy
     from .fitting.target import Target as Target
-    from .inference.loop import InferenceResult as InferenceResult
+    from .inference.exit_loop import InferenceResult as InferenceResult
     from .inference.onnx_engine import OnnxEngine as OnnxEngine
     from .inference.torch_engine import infer as infer
     from .inference.torch_engine import stream as stream

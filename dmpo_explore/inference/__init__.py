@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from .device import device_facts as device_facts
     from .device import gpu_use as gpu_use
     from .energy import energy_counter as energy_counter
+    from .exit_loop import InferenceResult as InferenceResult
+    from .exit_loop import run_early_exit as run_early_exit
+    from .exit_loop import stream_early_exit as stream_early_exit
     from .live_arms import ENGINES as ENGINES
     from .live_arms import load_average as load_average
     from .live_arms import open_arms as open_arms
@@ -28,9 +31,6 @@ if TYPE_CHECKING:
     from .live_stats import Measured as Measured
     from .live_stats import Point as Point
     from .live_stats import Speed as Speed
-    from .loop import InferenceResult as InferenceResult
-    from .loop import run_early_exit as run_early_exit
-    from .loop import stream_early_exit as stream_early_exit
     from .onnx_engine import OnnxEngine as OnnxEngine
     from .onnx_single import join_stages as join_stages
     from .torch_compile import compiled as compiled

@@ -17,8 +17,8 @@ from ..utils.files import cache_dir, sha256
 from ..utils.registry import lookup
 from ..utils.typing import Ints
 from .energy import energy_counter
+from .exit_loop import InferenceResult, Step
 from .live_run import Arms
-from .loop import InferenceResult, Step
 from .onnx_engine import MODEL
 
 if TYPE_CHECKING:

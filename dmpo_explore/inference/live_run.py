@@ -22,8 +22,8 @@ import numpy as np
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
+from .exit_loop import InferenceResult
 from .live_stats import Call, Count, LiveStats
-from .loop import InferenceResult
 
 WARM_UP = 2  # calls of either arm that are not counted, at the start and after every pause
 IDLE = 60.0  # seconds without a look after which a live run ends

@@ -16,7 +16,7 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.arrays import at_exits
 from ..utils.typing import Ints
-from .loop import InferenceResult
+from .exit_loop import InferenceResult
 
 
 @dataclass(frozen=True)

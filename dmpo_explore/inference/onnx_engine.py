@@ -21,7 +21,7 @@ from ..utils.files import read_json
 from ..utils.preprocess import RESIZING, Preprocess
 from ..utils.progress import Progress
 from . import onnx_device
-from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
+from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"

@@ -19,7 +19,7 @@ from ..models.prepared import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
 from ..utils.progress import Progress
 from ..utils.registry import lookup
-from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
+from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 
 @torch.inference_mode()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
+from dmpo_explore.inference.exit_loop import InferenceResult
 from dmpo_explore.inference.live_run import WARM_UP, Arms, LiveRun, Look
 from dmpo_explore.inference.live_stats import CALLS
-from dmpo_explore.inference.loop import InferenceResult
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
-from dmpo_explore.inference import loop
-from dmpo_explore.inference.loop import (
+from dmpo_explore.inference import exit_loop
+from dmpo_explore.inference.exit_loop import (
     ActiveBatch,
     EarlyExitLoop,
     Queue,
@@ -173,14 +173,14 @@ def test_progress_tells_done_and_total() -> None:
 def test_an_exit_costs_one_transfer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device: one per exit that is reached, and two for all the answers; nothing is uploaded."""
     moved = 0
-    host = loop._host
+    host = exit_loop._host
 
     def counted(array: Any) -> Any:
         nonlocal moved
         moved += not isinstance(array, np.ndarray)
         return host(array)
 
-    monkeypatch.setattr(loop, "_host", counted)
+    monkeypatch.setattr(exit_loop, "_host", counted)
     steps = Steps(library=torch)
     policy = ready(name)
     run_early_exit(list(steps), steps.images(), policy)
