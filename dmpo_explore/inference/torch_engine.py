@@ -1,6 +1,6 @@
 """Early-exit inference with torch: `infer` for a batch, `stream` for a data set.
 
-Both run one stage after another and compact the batch after each exit (`loop`). They use the stages and the policy
+Both run one stage after another and compact the batch after each exit (`exit_loop`). They use the stages and the policy
 that recording and simulation use: executed exits equal simulated ones.
 """
 

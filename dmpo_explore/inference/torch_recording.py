@@ -21,8 +21,7 @@ from ..data.source import ImageFiles, VerifiedFiles
 from ..data.stored_images import VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
-from ..models.dmpo import DMPO
-from ..models.features import feature_width, forward_features
+from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta
