@@ -1,6 +1,6 @@
 """Early-exit inference of an exported model with numpy and onnxruntime, without torch.
 
-In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same early-exit loop (`exit_loop`).
+In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same loop (`exit_loop`).
 """
 
 from __future__ import annotations

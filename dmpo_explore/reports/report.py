@@ -29,8 +29,8 @@ from ..fitting.target import Target
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
-from .images import described, shown_images
 from .shared import exits_of, facts_of, rule_of, slider_of
+from .shown_images import described, shown_images
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report
