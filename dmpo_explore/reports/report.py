@@ -22,8 +22,8 @@ from ..analysis.evaluation import evaluate_runs, fit_run_policy
 from ..analysis.metrics import accuracy_interval
 from ..analysis.metrics import trade_off as trade_off_table
 from ..analysis.outcome import Outcome, apply
+from ..analysis.sliders import Slider
 from ..analysis.tables import describe, origin, percent
-from ..analysis.threshold_counts import Slider
 from ..figures import page, reliability, style, trade_off, training
 from ..fitting.target import Target
 from ..policies.base import Policy, not_deployable

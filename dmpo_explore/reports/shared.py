@@ -7,8 +7,7 @@ import re
 import numpy as np
 
 from ..analysis.outcome import Outcome
-from ..analysis.slider_exits import exit_limits, exits_at
-from ..analysis.threshold_counts import Slider, slider_counts
+from ..analysis.sliders import Slider, exit_limits, exits_at, slider_counts
 from ..policies.base import Policy
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord

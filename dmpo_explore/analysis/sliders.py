@@ -2,7 +2,9 @@
 
 In: a record, a policy (fitted on val where it learns) and thresholds. Out: `SliderCounts`. Counts are (G, 2K) integers
 for G positions, correct and incorrect at exit 1, correct and incorrect at exit 2, …: what `Policy.exits` gives for
-each. A browser can draw a moving slider from them without a call to Python.
+each. A browser can draw a moving slider from them without a call to Python. `exit_limits` does the same for single
+images: (B, K−1) limits, where an image exits at the first exit whose slider is below the image's limit, else at the
+last one.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,7 @@ from ..utils.typing import Array, Floats
 from .metrics import trade_off
 
 Counts = npt.NDArray[np.int64]
+Limits = npt.NDArray[np.int64]
 Part = tuple[ExitRecord, Policy]
 STOPS = 80  # positions of a slider for one exit
 
@@ -265,3 +269,64 @@ def comparison_levels(policy: Policy, thresholds: Sequence[float]) -> Array:
     """Thresholds on the scale of `leaning_values`: an image exits at values of at least its level."""
     sign = -1 if policy.falling else 1
     return np.asarray(thresholds, np.float32).astype(np.float64) * sign
+
+
+def exit_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence[float]]) -> Limits | None:
+    """For every image and exit but the last, the number of slider positions at which the image exits there or before.
+
+    With one slider, image b at position g exits at the first exit k with ``g < limits[b, k]``. With a slider for every
+    exit, at the first k with ``g[k] < limits[b, k]``: the other sliders do not matter.
+
+    Args:
+        policy: if it has temperatures, ``record`` should be that of `tempered_record`, so that it is tempered once.
+        positions: thresholds of the one slider or of each exit's, from "all images exit" to "no image exits".
+
+    Returns:
+        (B, K−1) int64; None where some image exits earlier at a later position, so that no limit describes its exits.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> record, policy = run.record("test"), dx.fit_policy(run.record("calibration"), threshold=0.9)
+        >>> stops = dx.analysis.slider_counts(record, policy).single.thresholds
+        >>> limits = dx.analysis.exit_limits(record, policy, [stops])
+        >>> bool(((stops.index(0.9) < limits[:, 0]) == (policy.exits(record) == 0)).all())
+        True
+    """
+    if record.n_exits == 1:
+        return np.zeros((record.n_images, 0), np.int64)
+    if policy.per_exit_thresholds and all(_falls(policy, stops) for stops in positions):
+        return _score_limits(record, policy, positions)
+    if len(positions) > 1:
+        return None
+    exits = exits_at(record, policy, positions[0])
+    if (np.diff(exits.astype(np.int64), axis=0) < 0).any():
+        return None
+    return np.stack([(exits <= k).sum(axis=0) for k in range(record.n_exits - 1)], axis=1)
+
+
+def exits_at(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """(G, B) exit of every image, 0-based, at each of G single thresholds.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> exits_at(record, dx.fit_policy(record, threshold=0.9), (0.0, 1.01))[:, :3].tolist()
+        [[0, 0, 0], [5, 5, 5]]
+    """
+    kind = np.min_scalar_type(record.n_exits)
+    return np.stack([replace(policy, thresholds=(t,)).exits(record) for t in thresholds]).astype(kind)
+
+
+def _falls(policy: Policy, stops: Sequence[float]) -> bool:
+    return bool((np.diff(comparison_levels(policy, stops)) >= 0).all())
+
+
+def _score_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence[float]]) -> Limits:
+    values = leaning_values(record, policy)
+    each = list(positions) if len(positions) > 1 else [positions[0]] * values.shape[1]
+    columns = [
+        np.searchsorted(comparison_levels(policy, stops), values[:, k], side="right") for k, stops in enumerate(each)
+    ]
+    limits = np.stack(columns, axis=1).astype(np.int64)
+    return limits if len(positions) > 1 else np.maximum.accumulate(limits, axis=1)

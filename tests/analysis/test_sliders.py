@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis import threshold_counts
-from dmpo_explore.analysis.threshold_counts import counts_of, slider_counts
+from dmpo_explore.analysis import sliders
+from dmpo_explore.analysis.sliders import counts_of, slider_counts
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.scalar import ScorePolicy
 
@@ -34,7 +34,7 @@ def test_one_threshold_counts_as_the_policy_does(name: str, seed: int, images: i
     record = make_record(images, n_exits, 5, seed=seed, with_logits=False, split="test")
     policy = policy_of(name, record.n_exits)
     stops = dx.trade_off(record, policy, points=20)["threshold"].tolist()
-    for stop, row in zip(stops, threshold_counts.single(record, policy, stops), strict=True):
+    for stop, row in zip(stops, sliders.single(record, policy, stops), strict=True):
         exits = replace(policy, thresholds=(stop,)).exits(record)
         right = record.correct[np.arange(images), exits]
         assert row[::2].tolist() == np.bincount(exits[right], minlength=n_exits).tolist()
@@ -49,27 +49,25 @@ def test_one_of_several_thresholds_counts_as_the_policy_does(
 ) -> None:
     record = make_record(images, n_exits, 5, seed=seed, with_logits=False, split="test")
     policy = policy_of(name, record.n_exits)
-    stops = threshold_counts.positions_of_exits(record, policy)
+    stops = sliders.positions_of_exits(record, policy)
     own = tuple(data.draw(st.sampled_from(found)) for found in stops)
     policy = replace(policy, thresholds=own)
-    for exit, counts in enumerate(threshold_counts.each(record, policy, stops)):
+    for exit, counts in enumerate(sliders.each(record, policy, stops)):
         assert counts.shape == (len(stops[exit]), 2 * n_exits) and (counts.sum(axis=1) == images).all()
         for stop, row in zip(stops[exit][::7], counts[::7], strict=True):
             other = replace(policy, thresholds=(*own[:exit], stop, *own[exit + 1 :]))
-            assert row.tolist() == threshold_counts.counts_of(record, other.exits(record)).tolist()
+            assert row.tolist() == sliders.counts_of(record, other.exits(record)).tolist()
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_an_exits_stops_go_from_all_to_none(name: str) -> None:
     record = make_record(300, 4, 5, seed=3, with_logits=False, split="test")
     policy = policy_of(name, record.n_exits)
-    found = threshold_counts.positions_of_exits(record, policy)
+    found = sliders.positions_of_exits(record, policy)
     assert len(found) == 3
     for stops in found:
         assert (
-            stops[0] == policy.threshold_all
-            and stops[-1] == policy.threshold_none
-            and len(stops) <= threshold_counts.STOPS + 2
+            stops[0] == policy.threshold_all and stops[-1] == policy.threshold_none and len(stops) <= sliders.STOPS + 2
         )
         assert stops == sorted(set(stops), reverse=policy.falling)  # type: ignore[attr-defined]
         leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in stops] if exit == 0 else []
@@ -126,7 +124,7 @@ def test_positions_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = (policy_of("confidence", 4), replace(policy_of("confidence", 4), thresholds=(0.7, 0.6, 0.55)))
     seen = slider_counts(record, before, label=1)
     fresh = {(one, label): slider_counts(record, one, label=label) for one in (before, after) for label in (None, 1, 3)}
-    monkeypatch.setattr(threshold_counts, "trade_off", None)  # nothing is swept again
+    monkeypatch.setattr(sliders, "trade_off", None)  # nothing is swept again
     for (policy, label), expected in fresh.items():
         again = slider_counts(record, policy, label=label, earlier=seen)
         assert again.label == label and again.thresholds == expected.thresholds
