@@ -221,7 +221,7 @@ def test_the_import_reader_sees_all_kinds(tmp_path: Path) -> None:
 
 # -- what one noun has replaced --
 
-# Values at the exit of each image are picked by `utils.arrays.at_exits` and `Outcome` alone.
+# Values at the exit of each image are picked by `utils.at_exits` and `Outcome` alone.
 GATHER = re.compile(
     r"\[\s*(?:np\.arange\([^\]]*?\)|\w*rows|range\([^\]]*?\))\s*,\s*(?:\w+\.)*(?:\w*exits?)(?:\[\w+\])?\s*\]"
 )
@@ -240,7 +240,7 @@ def copies_of(pattern: re.Pattern[str], allowed: tuple[str, ...]) -> list[str]:
 
 
 def test_values_at_exits_are_picked_in_one_place() -> None:
-    assert copies_of(GATHER, ("dmpo_explore/utils/arrays.py",)) == []
+    assert copies_of(GATHER, ("dmpo_explore/utils/at_exits.py",)) == []
 
 
 def test_policies_are_told_apart_in_their_own_package_only() -> None:

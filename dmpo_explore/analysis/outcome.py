@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.typing import Array, Bools, Floats, Ints
 from .metrics import overthinking, summarise
 

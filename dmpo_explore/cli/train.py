@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..jobs.progress import ProgressFile
+from ..jobs.progress_file import ProgressFile
 from .options import config_from, config_options
 from .output import Bar, clock, epoch_line, percents, print_result, say, warnings_said
 from .record import enable_ctrl_c, is_main_process, record_line, record_splits

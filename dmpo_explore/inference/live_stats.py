@@ -14,7 +14,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.typing import Ints
 from .exit_loop import InferenceResult
 

@@ -26,7 +26,7 @@ from ..utils.files import cache_dir, read_json, write_json
 from ..utils.registry import lookup
 from .job import MODULE, log_tail
 from .process import KIND, child_environment, detached, end_process, process_of
-from .progress import DONE, Progress, read_progress
+from .progress_file import DONE, Progress, read_progress
 from .status import ACTIVE, FAILED, FINISHED, PROCESS_GONE, RUNNING, STOPPED, STOPPING, error_line
 
 Kind = Literal["backbone", "data"]

@@ -16,7 +16,7 @@ from ..runs.store import runs_root
 from ..runs.weights_file import WEIGHTS
 from .job import Job, log_tail
 from .process import process_of
-from .progress import DONE, Progress, read_progress
+from .progress_file import DONE, Progress, read_progress
 
 RUNNING = "running"
 STOPPING = "stopping"

@@ -10,7 +10,7 @@ from ...cli.options import refuse_beside, settings_options
 from ...cli.output import Bar, epoch_line, percents, print_result, say, warnings_said
 from ...cli.record import enable_ctrl_c, record_line, record_splits
 from ...cli.root import RUN, Device, Json, ProgressPath
-from ...jobs.progress import ProgressFile
+from ...jobs.progress_file import ProgressFile
 from .options import Slimming, SlimSettings
 
 if TYPE_CHECKING:

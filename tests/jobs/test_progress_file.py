@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from calls import run_python
 
-from dmpo_explore.jobs import progress
-from dmpo_explore.jobs.progress import DONE, STATUS, Progress, ProgressFile, peak_memory, read_progress
+from dmpo_explore.jobs import progress_file
+from dmpo_explore.jobs.progress_file import DONE, STATUS, Progress, ProgressFile, peak_memory, read_progress
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Both of the module's clocks; the test moves them."""
     now = [100.0]
-    monkeypatch.setattr(progress.time, "time", lambda: now[0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_file.time, "time", lambda: now[0])
+    monkeypatch.setattr(progress_file.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -74,7 +74,7 @@ def test_memory_is_not_inherited_from_a_large_parent() -> None:
     """`ru_maxrss` survives exec: a small program started by a large one would report the large one's peak."""
     if not STATUS.is_file():
         pytest.skip("without /proc only ru_maxrss is there")
-    child = "from dmpo_explore.jobs.progress import peak_memory; print(peak_memory())"
+    child = "from dmpo_explore.jobs.progress_file import peak_memory; print(peak_memory())"
     parent = (
         "import os, sys; block = b'x' * (400 << 20); del block; "  # its peak stays
         f"os.execv(sys.executable, [sys.executable, '-c', {child!r}])"
